@@ -1,0 +1,21 @@
+"""From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
+
+import lazy_loader as _lazy
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "inputs": ["Input"],
+        "prepare": ["prepare"],
+        "nwb.read": ["read_trials", "read_conditions"],
+        "nwb.source": ["open_nwb"],
+        "nwb.write": ["write_fit", "read_fit", "add_to_nwbfile"],
+        "model.fit": ["fit_lint", "simulate", "canonicalise"],
+        "model.select": ["select_rank"],
+        "analysis.connectivity": ["connectivity"],
+        "analysis.latents": ["latents"],
+        "analysis.score": ["score"],
+    },
+)
