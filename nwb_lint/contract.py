@@ -96,3 +96,119 @@ COORDS = {
     "file_subject_id": Var(("file",), "str", "", False),
     "file_digest": Var(("file",), "str", "", False),
 }
+
+# Which dtype kinds (numpy's one-letter codes) stand for each dtype of the tables.
+_KINDS = {"float32": "f", "float64": "f", "int64": "iu", "uint16": "iu", "bool": "b", "str": "UOT"}
+_FINITE_FIT = ("m", "n", "J", "input_weights", "bias", "initial_activation", "input", "input_burn_in")
+_READ = "Call read_conditions(...)"
+_PREPARE = "Call prepare(recording, ...)"
+_FIT = "Call fit_lint(activity, ...)"
+
+
+def check_recording(recording: xr.Dataset) -> None:
+    """Raise unless the Dataset is a recording by condition: every row of `RECORDING`, `COORDS`, and ``bin_s``.
+
+    Raises: ContractError, one line, naming the variable, what was found and what was needed.
+    """
+    _check_table(recording, RECORDING, "recording", _READ)
+    _check_positive(recording, ("bin_s",), "recording", _READ)
+
+
+def check_activity(activity: xr.Dataset) -> None:
+    """Raise unless the Dataset is an activity: every row of `ACTIVITY`, `COORDS`, ``bin_s``, finite inputs.
+
+    Raises: ContractError, one line, naming the variable, what was found and what was needed.
+    """
+    _check_table(activity, ACTIVITY, "activity", _PREPARE)
+    _check_finite(activity, ("input", "input_burn_in", "offset", "scale"), "activity", _PREPARE)
+    _check_positive(activity, ("bin_s",), "activity", _PREPARE)
+
+
+def check_fit(fit: xr.Dataset) -> None:
+    """Raise unless the Dataset is a fit: every row of `FIT` and `COORDS`, ``m`` and ``n`` or ``J``, all finite.
+
+    Raises: ContractError, one line, naming the variable, what was found and what was needed.
+
+    Example:
+        >>> check_fit(xr.Dataset())
+        Traceback (most recent call last):
+        nwb_lint.contract.ContractError: fit lacks input_weights (neuron, input); it has no variables. Call fit_lint(...
+    """
+    _check_table(fit, FIT, "fit", _FIT)
+    low = [name for name in ("m", "n") if name in fit.variables]
+    full = "J" in fit.variables
+    if full and low:
+        raise ContractError(
+            f"fit has J and {' and '.join(low)}; a fit needs either m and n or J. Drop one of the two."
+        )
+    if not full and len(low) < 2:
+        found = f"only {low[0]}" if low else "none of m, n, J"
+        raise ContractError(f"fit has {found}; a fit needs m and n, or J. {_FIT}.")
+    _check_finite(fit, _FINITE_FIT, "fit", _FIT)
+    _check_positive(fit, ("dt_s", "tau_s"), "fit", _FIT)
+    if full and fit.sizes["neuron_from"] != fit.sizes["neuron"]:
+        raise ContractError(
+            f"J is {fit.sizes['neuron']} × {fit.sizes['neuron_from']}; it needs one row and one column per neuron."
+        )
+
+
+def _check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:
+    """Presence, dims and dtype kinds of every variable and known coordinate.
+
+    xarray keeps ``input (condition, time, input)`` among the coordinates, since it bears the name of a dim: the
+    variables are therefore looked up among both, and a name of ``table`` goes before the same one of `COORDS`.
+    """
+    if not isinstance(dataset, xr.Dataset):
+        raise ContractError(
+            f"{what} is a {type(dataset).__name__}; it needs to be an xarray.Dataset. {hint}."
+        )
+    rows = {name: var for name, var in COORDS.items() if name not in table} | table
+    for name, var in rows.items():
+        wanted = f"{name} ({', '.join(var.dims)})"
+        if name not in dataset.variables:
+            if var.required and (name in table or name in dataset.dims):
+                raise ContractError(f"{what} lacks {wanted}; it has {_names(dataset)}. {hint}.")
+            continue
+        found = dataset.variables[name]
+        if not _dims_fit(found.dims, var.dims):
+            raise ContractError(
+                f"{name} of the {what} has dims ({', '.join(map(str, found.dims))}); it needs {wanted}."
+            )
+        if found.dtype.kind not in _KINDS[var.dtype]:
+            raise ContractError(f"{name} of the {what} is {found.dtype}; it needs {var.dtype}. Cast it.")
+    empty = [str(dim) for dim, size in dataset.sizes.items() if size == 0]
+    if empty:
+        raise ContractError(
+            f"{what} has nothing along {', '.join(empty)}; every dim needs at least one entry."
+        )
+    if "neuron" in dataset.indexes and not dataset.indexes["neuron"].is_unique:
+        label = dataset.indexes["neuron"][dataset.indexes["neuron"].duplicated()][0]
+        raise ContractError(f"neuron label {label!r} occurs twice in the {what}; labels need to be unique.")
+
+
+def _dims_fit(found: tuple, wanted: tuple[str, ...]) -> bool:
+    """Whether ``found`` are the ``wanted`` dims in their order, entries ending in ``?`` present or absent."""
+    required = tuple(dim for dim in wanted if not dim.endswith("?"))
+    return found in (required, tuple(dim.rstrip("?") for dim in wanted))
+
+
+def _check_finite(dataset: xr.Dataset, names: tuple[str, ...], what: str, hint: str) -> None:
+    for name in names:
+        if name in dataset.variables:
+            bad = int((~np.isfinite(dataset.variables[name].values)).sum())
+            if bad:
+                raise ContractError(
+                    f"{name} of the {what} has {bad} values that are not finite; all must be. {hint}."
+                )
+
+
+def _check_positive(dataset: xr.Dataset, names: tuple[str, ...], what: str, hint: str) -> None:
+    for name in names:
+        value = dataset.attrs.get(name)
+        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not number or not np.isfinite(value) or value <= 0:
+            raise ContractError(f"{what} has attribute {name}={value!r}; it needs a number above 0. {hint}.")
+
+
+def _names(dataset: xr.Dataset) -> str:
+    return ", ".join(str(name) for name in dataset.data_vars) or "no variables"
