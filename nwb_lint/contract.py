@@ -44,8 +44,8 @@ ACTIVITY = {
     "n_trials_half": Var(("half", "condition", "neuron"), "int64", "1", False),
     "input": Var(("condition", "time", "input"), "float32", "1"),
     "input_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
-    "offset": Var(("time?", "neuron"), "float64", "Hz"),
-    "scale": Var(("neuron",), "float64", "Hz"),
+    "offset": Var(("time?", "neuron"), "float64", "Hz", False),
+    "scale": Var(("neuron",), "float64", "Hz", False),
     "component": Var(("pc", "neuron"), "float64", "1", False),
     "mask": Var(("condition", "time", "neuron"), "bool", "1", False),
 }
@@ -86,7 +86,8 @@ COORDS = {
     "recorded": Var(("neuron",), "bool", "", False),
     "condition": Var(("condition",), "str", "", False),
     "held_out": Var(("condition",), "bool", "", False),
-    "input": Var(("input_name",), "str", "", False),
+    # `input` the variable has the name of its own dim, so the names of the inputs are a coordinate of their own
+    "input_name": Var(("input",), "str", "", False),
     # one row per NWB file that neurons came from: provenance
     "file": Var(("file",), "str", "", False),
     "file_identifier": Var(("file",), "str", "", False),
