@@ -1,0 +1,243 @@
+"""Fit Dataset ⇄ `Stored`, the plain arrays of one LowRankRNN group, both in memory; no file is touched here.
+
+The YAML says which variable goes where (`schema.fields`), so a variable added there is encoded with no change here.
+Further coordinates on a dim that has a table become columns of it, further attributes become settings. The layout
+(name, path, dtype and role of every variable) makes ``decode(encode(fit))`` identical to ``fit``, dtypes and order of
+coordinates included; a group without a layout, written by someone else, is decoded by the YAML alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import FIT, ContractError, check_fit
+from nwb_lint.nwb import schema
+from nwb_lint.nwb.values import pack, texts, unpack
+
+_LAYOUT = ("layout_name", "layout_path", "layout_dtype", "layout_role")
+_FLOATS = {"float32": np.float32, "float64": np.float64}
+_CASTS = {"text": str, "float64": float, "int64": int}
+
+
+class Setting(NamedTuple):
+    """One attribute of the fit, or of one of its variables, as it is written (see `values.pack`)."""
+
+    key: str
+    kind: str
+    data: Any
+    variable: str | None = None
+
+
+@dataclass
+class Stored:
+    """What one LowRankRNN group holds: arrays by path (``"m"``, ``"neurons/unit_id"``), attributes, settings."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    settings: list[Setting] = field(default_factory=list)
+
+
+def encode(fit: xr.Dataset) -> Stored:
+    """The fit as plain arrays.
+
+    Raises: ContractError where the Dataset is no fit (`check_fit`), or holds a variable, coordinate or attribute
+    that neither the schema nor a table has a place for; the message names it.
+    """
+    check_fit(fit)
+    stored = Stored()
+    layout: list[tuple[str, str, str, str]] = []
+    for name, path in _paths(fit).items():
+        variable = fit.variables[name]
+        stored.arrays[path] = _encode_array(name, variable.values, schema.fields().get(name))
+        role = "coordinate" if name in fit.coords else "data"
+        layout.append((name, path, _dtype_name(variable.dtype), role))
+        stored.settings += [Setting(str(k), *pack(f"{name}.{k}", v), name) for k, v in variable.attrs.items()]
+    for column, part in zip(_LAYOUT, zip(*layout, strict=True), strict=True):
+        stored.arrays[column] = np.array(part, object)
+    _encode_attrs(fit.attrs, stored)
+    return stored
+
+
+def decode(stored: Stored) -> xr.Dataset:
+    """The fit that was encoded, identical; or, where there is no layout, the fit that the YAML reads in the arrays.
+
+    Raises: ContractError, one line that names every field that does not suit the others or the schema.
+    """
+    data: dict[str, xr.Variable] = {}
+    coords: dict[str, xr.Variable] = {}
+    sizes: dict[str, tuple[int, str]] = {}
+    problems: list[str] = []
+    for name, path, dtype, role in _layout(stored):
+        try:
+            variable = _decode_array(name, path, dtype, stored)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        for dim, size in zip(variable.dims, variable.shape, strict=True):
+            known, by = sizes.setdefault(str(dim), (size, name))
+            if known != size:
+                problems.append(f"{name} has {size} along {dim} where {by} has {known}")
+        (coords if role == "coordinate" else data)[name] = variable
+    attrs = dict(stored.attributes)
+    for setting in stored.settings:
+        _decode_setting(setting, attrs, data | coords, problems)
+    if problems:
+        raise ContractError("; ".join(problems) + ". Write the fit again from the Dataset that it came from.")
+    fit = xr.Dataset(data, coords, attrs)
+    check_fit(fit)
+    return fit
+
+
+def _paths(fit: xr.Dataset) -> dict[str, str]:
+    """Where each variable goes: its place in the YAML, else a column of the table of its dim."""
+    paths: dict[str, str] = {}
+    homeless = []
+    for key, variable in fit.variables.items():
+        name, dims = str(key), tuple(map(str, variable.dims))
+        known = schema.fields().get(name)
+        table = schema.tables().get(dims[0]) if len(dims) == 1 else None
+        if known is not None and dims in known.dims and isinstance(key, str):
+            paths[name] = known.path
+        elif known is None and table is not None and name in fit.coords and isinstance(key, str):
+            paths[name] = f"{table.name}/{name}"
+        else:
+            homeless.append(f"{name} ({', '.join(dims)})")
+    if homeless:
+        rows = " and ".join(schema.tables())
+        raise ContractError(
+            f"fit holds {'; '.join(homeless)}, for which ndx-lowrank has no place; it needs variables of the "
+            f"contract and coordinates on {rows}. Drop them with fit.drop_vars(...)."
+        )
+    taken = {path for name, path in paths.items() if name in schema.fields()}
+    for name in [name for name in paths if name not in schema.fields()]:
+        paths[name] = _free(paths[name], taken)
+        taken.add(paths[name])
+    return paths
+
+
+def _free(path: str, taken: set[str]) -> str:
+    """The column's path, changed where HDF5 or a table cannot have a column of that name."""
+    from hdmf.common import DynamicTable
+
+    group, _, name = path.partition("/")
+    name = safe_name(name)
+    while f"{group}/{name}" in taken or name in {"unit", "unit_index", "colnames"} or hasattr(DynamicTable, name):
+        name += "_"
+    return f"{group}/{name}"
+
+
+def safe_name(name: str) -> str:
+    """The name without the characters that a name in an NWB file may not have."""
+    return re.sub(r"[/\\:\0]", "_", name).strip(".") or "_"
+
+
+def _encode_array(name: str, values: np.ndarray, known: schema.Field | None) -> np.ndarray:
+    """The values in the dtype of the YAML or wider, native byte order; text as an object array of str."""
+    kind = values.dtype.kind
+    wanted = {"text": "UOT", "bool": "b", "int": "iu"}.get(known.dtype, "f") if known else "UOTbiuf"
+    if kind not in wanted or (kind == "f" and values.dtype.itemsize > 8):
+        need = known.dtype if known else "text, bool, integer or float"
+        raise ContractError(f"{name} of the fit is {values.dtype}; ndx-lowrank needs {need}. Cast it.")
+    if kind in "UOT":
+        return texts(name, values)
+    if kind == "f":
+        least = _FLOATS.get(known.dtype, np.float32) if known else np.float32
+        return values.astype(np.promote_types(values.dtype.newbyteorder("="), least))
+    if kind in "iu" and known:
+        whole = values.astype(np.int64)
+        if (whole < 0).any() and kind == "u":
+            raise ContractError(f"{name} of the fit holds integers of more than 63 bits; renumber them.")
+        return whole
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _encode_attrs(attrs: dict, stored: Stored) -> None:
+    """Attributes of the YAML to the group, with a setting beside them where the type is not the YAML's own."""
+    known = schema.attributes()
+    for key, value in attrs.items():
+        name = str(key)
+        kind, data = pack(name, value)
+        if name in known and value != "":
+            cast = _CASTS[known[name].dtype]
+            is_text = isinstance(value, str)
+            if is_text != (cast is str) or np.ndim(value) or (not is_text and cast(value) != value):
+                raise ContractError(f"attribute {name} is {value!r}; ndx-lowrank needs {known[name].dtype}.")
+            stored.attributes[name] = cast(value)
+            if type(value) is cast:
+                continue
+        stored.settings.append(Setting(name, kind, data))
+
+
+def _layout(stored: Stored) -> list[tuple[str, str, str, str]]:
+    """Name, path, dtype (``""`` = as stored) and role of every variable, from the layout or from the YAML."""
+    if "layout_name" in stored.arrays:
+        absent = [name for name in _LAYOUT if name not in stored.arrays]
+        lengths = {stored.arrays[name].shape for name in _LAYOUT if name not in absent}
+        if absent or len(lengths) != 1:
+            raise ContractError(f"the layout is broken ({', '.join(absent) or 'lengths differ'}); write it again.")
+        rows = zip(*(stored.arrays[name].tolist() for name in _LAYOUT), strict=True)
+        return [(str(a), str(b), str(c), str(d)) for a, b, c, d in rows]
+    found = []
+    for name, known in schema.fields().items():
+        if known.path in stored.arrays:
+            data = name in FIT and name not in {dim for dims in known.dims for dim in dims}
+            found.append((name, known.path, "", "data" if data else "coordinate"))
+    paths = {path for _, path, _, _ in found}
+    extra = [path for path in stored.arrays if "/" in path and path not in paths]
+    return found + [(path.partition("/")[2], path, "", "coordinate") for path in extra]
+
+
+def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variable:
+    """The variable at a path, with the dims of the YAML and its dtype in memory; ValueError says what is wrong."""
+    if path not in stored.arrays:
+        raise ValueError(f"{name} is missing ({path})")
+    values = stored.arrays[path]
+    known = schema.fields().get(name)
+    group = path.partition("/")[0]
+    table_dims = [((dim,),) for dim, table in schema.tables().items() if table.name == group]
+    if known is None and not table_dims:
+        raise ValueError(f"{name} ({path}) is not in this version of ndx-lowrank")
+    alternatives = known.dims if known else table_dims[0]
+    dims = next((d for d in alternatives if len(d) == values.ndim), None)
+    if dims is None:
+        raise ValueError(f"{name} has {values.ndim} dims where ({', '.join(alternatives[0])}) is needed")
+    if dtype == "" and values.dtype.kind == "O":
+        return xr.Variable(dims, values.astype(str))
+    return xr.Variable(dims, values if dtype == "" else _restore(name, values, dtype))
+
+
+def _restore(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
+    """The values in the dtype they had in memory."""
+    if dtype == "object":
+        return values.astype(object)
+    if dtype == "StringDType":
+        return values.astype(np.dtypes.StringDType())
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"{name} has {dtype!r} for a dtype") from error
+    if (wanted.kind == "U") != (values.dtype.kind == "O"):
+        raise ValueError(f"{name} is {values.dtype} where {dtype} is needed")
+    return values.astype(wanted)
+
+
+def _decode_setting(setting: Setting, attrs: dict, variables: dict, problems: list[str]) -> None:
+    """Put one setting where it belongs: the fit's attrs, or those of one variable."""
+    try:
+        value = unpack(setting.kind, setting.data)
+    except (ValueError, TypeError, IndexError) as error:
+        problems.append(f"attribute {setting.key}: {error}")
+        return
+    if setting.variable is None:
+        attrs[setting.key] = value
+    elif setting.variable in variables:
+        variables[setting.variable].attrs[setting.key] = value
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    return {"O": "object", "T": "StringDType"}.get(dtype.kind, dtype.str)

@@ -1,0 +1,128 @@
+"""Random Datasets that keep the contract, for tests: arrays of any values, labels and attributes of every kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+
+def random_fit(
+    seed: int = 0,
+    *,
+    n_neurons: int = 6,
+    n_conditions: int = 4,
+    n_bins: int = 5,
+    n_inputs: int = 2,
+    rank: int = 2,
+    n_files: int = 2,
+    hidden: bool = False,
+    full_rank: bool = False,
+    burn_in: bool = True,
+    offset_over_time: bool = True,
+    optional: bool = True,
+    text_dtype: str = "U",
+) -> xr.Dataset:
+    """A fit of random numbers; ``optional=False`` keeps only what the contract requires, ``n_files=0`` names none."""
+    rng = np.random.default_rng(seed)
+    sizes = {
+        "neuron": n_neurons, "neuron_from": n_neurons, "rank": rank, "input": n_inputs, "condition": n_conditions,
+        "time": n_bins, "burn_in": 3, "split": 2, "stage": 3, "singular": 4, "rank_tried": 3, "pc": 2,
+    }  # fmt: skip
+
+    def draw(*dims: str, dtype: str = "float64") -> tuple[tuple[str, ...], np.ndarray]:
+        return dims, rng.normal(size=[sizes[dim] for dim in dims]).astype(dtype)
+
+    data = {
+        "input_weights": draw("neuron", "input"),
+        "bias": draw("neuron"),
+        "initial_activation": draw("neuron"),
+        "input": draw("condition", "time", "input", dtype="float32"),
+        "activity_pred": draw("condition", "time", "neuron", dtype="float32"),
+        "filtered_input": draw("condition", "time", "input", dtype="float32"),
+        "r2": draw("split"),
+        "r2_ceiling": (("split",), np.array([0.9, np.nan])),
+        "r2_neuron": draw("split", "neuron"),
+    }
+    if full_rank:
+        data["J"] = draw("neuron", "neuron_from")
+    else:
+        data |= {"m": draw("neuron", "rank"), "n": draw("neuron", "rank")}
+        data["latent"] = draw("condition", "time", "rank", dtype="float32")
+    if burn_in:
+        data["input_burn_in"] = draw("condition", "burn_in", "input", dtype="float32")
+    if optional:
+        data |= {
+            "offset": draw("time", "neuron") if offset_over_time else draw("neuron"),
+            "scale": draw("neuron"),
+            "component": draw("pc", "neuron"),
+            "stage_r2": draw("stage", "split"),
+            "stage_ridge": (("stage",), np.array([1e-3, 1e-2, np.nan])),
+            "singular_value": draw("singular"),
+            "rank_r2": draw("rank_tried", "split"),
+            "rank_r2_sem": draw("rank_tried", "split"),
+        }
+    fit = xr.Dataset(data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden))
+    fit["activity_pred"].attrs.update(units="1", long_name="activité prédite")
+    if "offset" in fit:
+        fit["offset"].attrs["units"] = "Hz"
+    return fit
+
+
+def _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype) -> dict:
+    """Coordinates of every kind, in an order that is not the schema's."""
+    n, k = sizes["neuron"], sizes["condition"]
+
+    def text(values) -> np.ndarray:
+        kind = {"U": None, "object": object, "string": np.dtypes.StringDType()}[text_dtype]
+        return np.array(values, dtype=kind)
+
+    files = [f"/nowhere/séance {i}.nwb" for i in range(n_files)]
+    recorded = np.arange(n) < (n - 2 if hidden else n)
+    source = [files[i % n_files] if n_files and recorded[i] else "" for i in range(n)]
+    coords = {
+        "neuron": text([f"s{i % max(n_files, 1)}:{i}" for i in range(n)]),
+        "time": np.arange(sizes["time"]) * 0.005 - 0.1,
+        "condition": text([f"context=motion, motion={i - 2}" for i in range(k)]),
+        "input_name": ("input", text([f"in{i}" for i in range(sizes["input"])])),
+        "split": text(["train", "held_out"]),
+    }
+    if burn_in:
+        coords["burn_in"] = np.arange(-3, 0) * 0.005
+    if not optional:
+        return coords
+    coords |= {
+        "held_out": ("condition", rng.random(k) < 0.4),
+        "motion": ("condition", np.arange(k) - 2.0),
+        "context": ("condition", text(["", "motion", "couleur", "β"][:k] + ["x"] * (k - 4))),
+        "id": ("condition", np.arange(k, dtype=np.int16)),
+        "unit_id": ("neuron", np.where(recorded, np.arange(n) * 3 + 1, -1)),
+        "session": ("neuron", text([f"s{i % max(n_files, 1)}" for i in range(n)])),
+        "source": ("neuron", text(source)),
+        "recorded": ("neuron", recorded),
+        "area": ("neuron", text(["PFC", ""][: n % 2 + 1] * n)[:n]),
+        "quality/index": ("neuron", rng.random(n).astype("float32")),
+        "good": ("neuron", rng.random(n) < 0.5),
+        "stage": text(["closed form", "latent pass", "gradient"]),
+        "rank_tried": np.array([1, 2, 3]),
+        "input_column": ("input", text(["motion"] * sizes["input"])),
+        "input_equals": ("input", text([""] * sizes["input"])),
+        "input_scale": ("input", np.ones(sizes["input"])),
+        "input_start_s": ("input", np.full(sizes["input"], np.nan)),
+        "input_stop_s": ("input", rng.random(sizes["input"])),
+    }
+    if n_files:
+        coords["file"] = text(files)
+        for key in ("identifier", "object_id", "units_object_id", "session_id", "subject_id", "digest"):
+            coords[f"file_{key}"] = ("file", text([f"{key} {i}" for i in range(n_files - 1)] + [""]))
+    return coords
+
+
+def _attrs(seed: int, hidden: bool) -> dict:
+    """Attributes of every type that the contract allows."""
+    return {
+        "dt_s": 0.005, "tau_s": 0.05, "nonlinearity": "tanh", "gauge": "canonical", "method": "auto",
+        "loss": "activity", "seed": seed, "hidden": 2 if hidden else 0, "bin_s": 0.005, "smooth_s": 0.0,
+        "align": "dots_on_time", "window_s": [-0.1, 0.65], "where": "", "table": "trials", "by": ["context", "motion"],
+        "n_trials_used": np.int64(812), "n_units_dropped": 0, "version_nwb_lint": "0.1.0",
+        "recipe": '[fit]\nrank = 2\nlabel = "séance"\n' * 5, "fold": [3], "flag": True, "share": np.float32(0.25),
+    }  # fmt: skip
