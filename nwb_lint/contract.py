@@ -1,13 +1,14 @@
 """The three Datasets that travel between the rooms: their dims, variables, units and dtypes.
 
-``recording`` (from `read_conditions`, `read_trials`) → ``activity`` (from `prepare`) → ``fit`` (from `fit_lint`).
-Every table below is one row per variable: name → (dims, dtype, unit, required). A dims entry ending in ``?`` may
-be absent. Attributes are plain strings, numbers and lists of numbers, so that every Dataset fits netCDF and NWB.
+``recording`` (from `read_conditions`, `read_trials`) → ``activity`` (from `prepare`) → ``fit`` (from
+`fit_lint`). Every table below is one row per variable: name → (dims, dtype, unit, required). A dims entry
+ending in ``?`` may be absent. Attributes are plain strings, numbers and lists of numbers, so that every
+Dataset fits netCDF and NWB.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -86,7 +87,7 @@ COORDS = {
     "recorded": Var(("neuron",), "bool", "", False),
     "condition": Var(("condition",), "str", "", False),
     "held_out": Var(("condition",), "bool", "", False),
-    # `input` the variable has the name of its own dim, so the names of the inputs are a coordinate of their own
+    # `input` the variable has the name of its own dim, so the names of the inputs are another coordinate
     "input_name": Var(("input",), "str", "", False),
     # one row per NWB file that neurons came from: provenance
     "file": Var(("file",), "str", "", False),
@@ -107,7 +108,8 @@ _FIT = "Call fit_lint(activity, ...)"
 
 
 def check_recording(recording: xr.Dataset) -> None:
-    """Raise unless the Dataset is a recording by condition: every row of `RECORDING`, `COORDS`, and ``bin_s``.
+    """Raise unless the Dataset is a recording by condition: every row of `RECORDING`, `COORDS`, and
+    ``bin_s``.
 
     Raises: ContractError, one line, naming the variable, what was found and what was needed.
     """
@@ -126,14 +128,16 @@ def check_activity(activity: xr.Dataset) -> None:
 
 
 def check_fit(fit: xr.Dataset) -> None:
-    """Raise unless the Dataset is a fit: every row of `FIT` and `COORDS`, ``m`` and ``n`` or ``J``, all finite.
+    """Raise unless the Dataset is a fit: every row of `FIT` and `COORDS`, ``m`` and ``n`` or ``J``, all
+    finite.
 
     Raises: ContractError, one line, naming the variable, what was found and what was needed.
 
     Example:
         >>> check_fit(xr.Dataset())
         Traceback (most recent call last):
-        nwb_lint.contract.ContractError: fit lacks input_weights (neuron, input); it has no variables. Call fit_lint(...
+        nwb_lint.contract.ContractError: fit lacks input_weights (neuron, input); it has no variables. Call
+        fit_lint(...
     """
     _check_table(fit, FIT, "fit", _FIT)
     low = [name for name in ("m", "n") if name in fit.variables]
@@ -149,15 +153,16 @@ def check_fit(fit: xr.Dataset) -> None:
     _check_positive(fit, ("dt_s", "tau_s"), "fit", _FIT)
     if full and fit.sizes["neuron_from"] != fit.sizes["neuron"]:
         raise ContractError(
-            f"J is {fit.sizes['neuron']} × {fit.sizes['neuron_from']}; it needs one row and one column per neuron."
+            f"J is {fit.sizes['neuron']} × {fit.sizes['neuron_from']}; it needs a row and a column per neuron."
         )
 
 
 def _check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:
     """Presence, dims and dtype kinds of every variable and known coordinate.
 
-    xarray keeps ``input (condition, time, input)`` among the coordinates, since it bears the name of a dim: the
-    variables are therefore looked up among both, and a name of ``table`` goes before the same one of `COORDS`.
+    xarray keeps ``input (condition, time, input)`` among the coordinates, since it bears the name of a dim:
+    the variables are therefore looked up among both, and a name of ``table`` goes before the same one of
+    `COORDS`.
     """
     if not isinstance(dataset, xr.Dataset):
         raise ContractError(
@@ -205,9 +210,9 @@ def _check_finite(dataset: xr.Dataset, names: tuple[str, ...], what: str, hint: 
 
 def _check_positive(dataset: xr.Dataset, names: tuple[str, ...], what: str, hint: str) -> None:
     for name in names:
-        value = dataset.attrs.get(name)
+        value: Any = dataset.attrs.get(name)
         number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-        if not number or not np.isfinite(value) or value <= 0:
+        if not number or not 0 < float(value) < np.inf:
             raise ContractError(f"{what} has attribute {name}={value!r}; it needs a number above 0. {hint}.")
 
 

@@ -1,4 +1,5 @@
-"""Random Datasets that keep the contract, for tests: arrays of any values, labels and attributes of every kind."""
+"""Random Datasets that keep the contract, for tests: arrays of any values, labels and attributes of every
+kind."""
 
 from __future__ import annotations
 
@@ -22,10 +23,12 @@ def random_fit(
     optional: bool = True,
     text_dtype: str = "U",
 ) -> xr.Dataset:
-    """A fit of random numbers; ``optional=False`` keeps only what the contract requires, ``n_files=0`` names none."""
+    """A fit of random numbers; ``optional=False`` keeps only what the contract requires, ``n_files=0`` names
+    none."""
     rng = np.random.default_rng(seed)
     sizes = {
-        "neuron": n_neurons, "neuron_from": n_neurons, "rank": rank, "input": n_inputs, "condition": n_conditions,
+        "neuron": n_neurons, "neuron_from": n_neurons, "rank": rank, "input": n_inputs,
+        "condition": n_conditions,
         "time": n_bins, "burn_in": 3, "split": 2, "stage": 3, "singular": 4, "rank_tried": 3, "pc": 2,
     }  # fmt: skip
 
@@ -61,7 +64,9 @@ def random_fit(
             "rank_r2": draw("rank_tried", "split"),
             "rank_r2_sem": draw("rank_tried", "split"),
         }
-    fit = xr.Dataset(data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden))
+    fit = xr.Dataset(
+        data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
+    )
     fit["activity_pred"].attrs.update(units="1", long_name="activité prédite")
     if "offset" in fit:
         fit["offset"].attrs["units"] = "Hz"
@@ -122,7 +127,9 @@ def _attrs(seed: int, hidden: bool) -> dict:
     return {
         "dt_s": 0.005, "tau_s": 0.05, "nonlinearity": "tanh", "gauge": "canonical", "method": "auto",
         "loss": "activity", "seed": seed, "hidden": 2 if hidden else 0, "bin_s": 0.005, "smooth_s": 0.0,
-        "align": "dots_on_time", "window_s": [-0.1, 0.65], "where": "", "table": "trials", "by": ["context", "motion"],
+        "align": "dots_on_time", "window_s": [-0.1, 0.65], "where": "", "table": "trials",
+        "by": ["context", "motion"],
         "n_trials_used": np.int64(812), "n_units_dropped": 0, "version_nwb_lint": "0.1.0",
-        "recipe": '[fit]\nrank = 2\nlabel = "séance"\n' * 5, "fold": [3], "flag": True, "share": np.float32(0.25),
+        "recipe": '[fit]\nrank = 2\nlabel = "séance"\n' * 5, "fold": [3], "flag": True,
+        "share": np.float32(0.25),
     }  # fmt: skip

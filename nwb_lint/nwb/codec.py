@@ -1,9 +1,10 @@
 """Fit Dataset ⇄ `Stored`, the plain arrays of one LowRankRNN group, both in memory; no file is touched here.
 
-The YAML says which variable goes where (`schema.fields`), so a variable added there is encoded with no change here.
-Further coordinates on a dim that has a table become columns of it, further attributes become settings. The layout
-(name, path, dtype and role of every variable) makes ``decode(encode(fit))`` identical to ``fit``, dtypes and order of
-coordinates included; a group without a layout, written by someone else, is decoded by the YAML alone.
+The YAML says which variable goes where (`schema.fields`), so a variable added there is encoded with no change
+here. Further coordinates on a dim that has a table become columns of it, further attributes become settings.
+The layout (name, path, dtype and role of every variable) makes ``decode(encode(fit))`` identical to ``fit``,
+dtypes and order of coordinates included; a group without a layout, written by someone else, is decoded by the
+YAML alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Setting(NamedTuple):
 
 @dataclass
 class Stored:
-    """What one LowRankRNN group holds: arrays by path (``"m"``, ``"neurons/unit_id"``), attributes, settings."""
+    """What one LowRankRNN group holds: arrays by path (``"m"``, ``"neurons/unit_id"``), attributes,
+    settings."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -45,26 +47,27 @@ class Stored:
 def encode(fit: xr.Dataset) -> Stored:
     """The fit as plain arrays.
 
-    Raises: ContractError where the Dataset is no fit (`check_fit`), or holds a variable, coordinate or attribute
-    that neither the schema nor a table has a place for; the message names it.
+    Raises: ContractError where the Dataset is no fit (`check_fit`), or holds a variable, coordinate or
+    attribute that neither the schema nor a table has a place for; the message names it.
     """
     check_fit(fit)
     stored = Stored()
-    layout: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, str, str, str]] = []
     for name, path in _paths(fit).items():
         variable = fit.variables[name]
         stored.arrays[path] = _encode_array(name, variable.values, schema.fields().get(name))
         role = "coordinate" if name in fit.coords else "data"
-        layout.append((name, path, _dtype_name(variable.dtype), role))
+        rows.append((name, path, _dtype_name(variable.dtype), role))
         stored.settings += [Setting(str(k), *pack(f"{name}.{k}", v), name) for k, v in variable.attrs.items()]
-    for column, part in zip(_LAYOUT, zip(*layout, strict=True), strict=True):
+    for column, part in zip(_LAYOUT, zip(*rows, strict=True), strict=True):
         stored.arrays[column] = np.array(part, object)
     _encode_attrs(fit.attrs, stored)
     return stored
 
 
 def decode(stored: Stored) -> xr.Dataset:
-    """The fit that was encoded, identical; or, where there is no layout, the fit that the YAML reads in the arrays.
+    """The fit that was encoded, identical; or, where there is no layout, the fit that the YAML reads in the
+    arrays.
 
     Raises: ContractError, one line that names every field that does not suit the others or the schema.
     """
@@ -72,7 +75,7 @@ def decode(stored: Stored) -> xr.Dataset:
     coords: dict[str, xr.Variable] = {}
     sizes: dict[str, tuple[int, str]] = {}
     problems: list[str] = []
-    for name, path, dtype, role in _layout(stored):
+    for name, path, dtype, role in layout(stored):
         try:
             variable = _decode_array(name, path, dtype, stored)
         except ValueError as error:
@@ -126,7 +129,11 @@ def _free(path: str, taken: set[str]) -> str:
 
     group, _, name = path.partition("/")
     name = safe_name(name)
-    while f"{group}/{name}" in taken or name in {"unit", "unit_index", "colnames"} or hasattr(DynamicTable, name):
+    while (
+        f"{group}/{name}" in taken
+        or name in {"unit", "unit_index", "colnames"}
+        or hasattr(DynamicTable, name)
+    ):
         name += "_"
     return f"{group}/{name}"
 
@@ -157,7 +164,8 @@ def _encode_array(name: str, values: np.ndarray, known: schema.Field | None) -> 
 
 
 def _encode_attrs(attrs: dict, stored: Stored) -> None:
-    """Attributes of the YAML to the group, with a setting beside them where the type is not the YAML's own."""
+    """Attributes of the YAML to the group, with a setting beside them where the type is not the YAML's
+    own."""
     known = schema.attributes()
     for key, value in attrs.items():
         name = str(key)
@@ -173,15 +181,17 @@ def _encode_attrs(attrs: dict, stored: Stored) -> None:
         stored.settings.append(Setting(name, kind, data))
 
 
-def _layout(stored: Stored) -> list[tuple[str, str, str, str]]:
+def layout(stored: Stored) -> list[tuple[str, str, str, str]]:
     """Name, path, dtype (``""`` = as stored) and role of every variable, from the layout or from the YAML."""
     if "layout_name" in stored.arrays:
         absent = [name for name in _LAYOUT if name not in stored.arrays]
         lengths = {stored.arrays[name].shape for name in _LAYOUT if name not in absent}
         if absent or len(lengths) != 1:
-            raise ContractError(f"the layout is broken ({', '.join(absent) or 'lengths differ'}); write it again.")
-        rows = zip(*(stored.arrays[name].tolist() for name in _LAYOUT), strict=True)
-        return [(str(a), str(b), str(c), str(d)) for a, b, c, d in rows]
+            raise ContractError(
+                f"the layout is broken ({', '.join(absent) or 'lengths differ'}); write it again."
+            )
+        columns = (stored.arrays[name].tolist() for name in _LAYOUT)
+        return [(str(a), str(b), str(c), str(d)) for a, b, c, d in zip(*columns, strict=True)]
     found = []
     for name, known in schema.fields().items():
         if known.path in stored.arrays:
@@ -193,7 +203,8 @@ def _layout(stored: Stored) -> list[tuple[str, str, str, str]]:
 
 
 def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variable:
-    """The variable at a path, with the dims of the YAML and its dtype in memory; ValueError says what is wrong."""
+    """The variable at a path, with the dims of the YAML and its dtype in memory; ValueError says what is
+    wrong."""
     if path not in stored.arrays:
         raise ValueError(f"{name} is missing ({path})")
     values = stored.arrays[path]
@@ -208,10 +219,10 @@ def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variab
         raise ValueError(f"{name} has {values.ndim} dims where ({', '.join(alternatives[0])}) is needed")
     if dtype == "" and values.dtype.kind == "O":
         return xr.Variable(dims, values.astype(str))
-    return xr.Variable(dims, values if dtype == "" else _restore(name, values, dtype))
+    return xr.Variable(dims, values if dtype == "" else restore(name, values, dtype))
 
 
-def _restore(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
+def restore(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
     """The values in the dtype they had in memory."""
     if dtype == "object":
         return values.astype(object)
@@ -240,4 +251,5 @@ def _decode_setting(setting: Setting, attrs: dict, variables: dict, problems: li
 
 
 def _dtype_name(dtype: np.dtype) -> str:
+    """The dtype as the layout names it; `restore` reads it."""
     return {"O": "object", "T": "StringDType"}.get(dtype.kind, dtype.str)

@@ -37,7 +37,8 @@ def to_container(stored: Stored, fit: xr.Dataset, name: str) -> Any:
 
 
 def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
-    """Point each neuron at its row of a units table of the same file, ``None`` for a neuron that has none there."""
+    """Point each neuron at its row of a units table of the same file, ``None`` for a neuron that has none
+    there."""
     known = [row for row in rows if row is not None]
     ends = np.cumsum([row is not None for row in rows])
     doc = next(c["description"] for c in container.neurons.__columns__ if c["name"] == "unit")
@@ -47,7 +48,9 @@ def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
 def describe(fit: xr.Dataset) -> str:
     """One sentence on the fit, for people who open the file."""
     rank = f"rank {fit.sizes['rank']}" if "rank" in fit.sizes else "unconstrained connectivity"
-    sizes = f"{fit.sizes['neuron']} neurons, {fit.sizes['condition']} conditions, {fit.sizes['time']} time bins"
+    sizes = (
+        f"{fit.sizes['neuron']} neurons, {fit.sizes['condition']} conditions, {fit.sizes['time']} time bins"
+    )
     return f"Recurrent neural network of {rank}, fitted to recorded activity: {sizes}."
 
 
@@ -62,7 +65,9 @@ def read_group(group: h5py.Group) -> Stored:
             for column in map(_text, item.attrs.get("colnames", [])):
                 if column in item and column != "unit":
                     stored.arrays[f"{name}/{column}"] = _values(item[column])
-    stored.attributes = {name: _scalar(group.attrs[name]) for name in schema.attributes() if name in group.attrs}
+    stored.attributes = {
+        name: _scalar(group.attrs[name]) for name in schema.attributes() if name in group.attrs
+    }
     for item in group["attributes"].values() if "attributes" in group else ():
         variable = _text(item.attrs["variable"]) if "variable" in item.attrs else None
         stored.settings.append(

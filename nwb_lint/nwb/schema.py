@@ -1,7 +1,7 @@
 """The NWB extension ndx-lowrank: where its YAML lies, what it says, and the pynwb classes made of it.
 
-The YAML is the one truth about the file: `fields`, `tables` and `attributes` are what the codec walks. Reading
-them needs no pynwb; only `get_classes` does, and it loads the namespace once.
+The YAML is the one truth about the file: `fields`, `tables` and `attributes` are what the codec walks.
+Reading them needs no pynwb; only `get_classes` does, and it loads the namespace once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ LAYOUT_DIM = "variable"
 
 
 class Field(NamedTuple):
-    """One array of the fit: its dims (alternatives, longest last), dtype, whether it must be there, and where."""
+    """One array of the fit: its dims (alternatives, longest last), dtype, whether it must be there, and
+    where."""
 
     dims: tuple[tuple[str, ...], ...]
     dtype: str
@@ -59,7 +60,8 @@ def version() -> str:
 
 @lru_cache(maxsize=1)
 def fields() -> dict[str, Field]:
-    """Every array of a fit, by the name of its variable, in the order of the YAML (layout and links left out)."""
+    """Every array of a fit, by the name of its variable, in the order of the YAML (layout and links left
+    out)."""
     found: dict[str, Field] = {}
     for spec in _type(FIT_TYPE)["datasets"]:
         found[spec["name"]] = _field(spec, spec["name"])
@@ -84,7 +86,8 @@ def tables() -> dict[str, Table]:
 
 @lru_cache(maxsize=1)
 def attributes() -> dict[str, Attribute]:
-    """The attributes of a fit's group that are also attributes of the Dataset (``description`` is the file's)."""
+    """The attributes of a fit's group that are also attributes of the Dataset (``description`` is the
+    file's)."""
     specs = _type(FIT_TYPE)["attributes"]
     return {
         spec["name"]: Attribute(spec["dtype"], spec.get("required", True), spec["doc"])
@@ -95,7 +98,8 @@ def attributes() -> dict[str, Attribute]:
 
 @lru_cache(maxsize=1)
 def get_classes() -> dict[str, Any]:
-    """The pynwb classes of the extension, made from the YAML: the same that pynwb makes from a file's cached spec."""
+    """The pynwb classes of the extension, made from the YAML: the same that pynwb makes from a file's cached
+    spec."""
     import pynwb
 
     pynwb.load_namespaces(namespace_path())

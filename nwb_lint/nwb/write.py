@@ -1,4 +1,5 @@
-"""A fit into NWB and back: `write_fit` to a new file, `add_to_nwbfile` in memory, `read_fit` from any file."""
+"""A fit into NWB and back: `write_fit` to a new file, `add_to_nwbfile` in memory, `read_fit` from any
+file."""
 
 from __future__ import annotations
 
@@ -37,18 +38,19 @@ def write_fit(
     name: str = "lowrank_fit",
     overwrite: bool = False,
 ) -> Path:
-    """Write a fit to a new NWB file, which is whole, valid and on disk when the path appears; sources stay as they are.
+    """Write a fit to a new NWB file, which is whole, valid and on disk when the path appears; sources stay as
+    they are.
 
     | argument | |
     |---|---|
     | fit | Dataset of `contract.FIT` |
-    | source | NWB file or files to take subject, session and people from; default: those of ``fit.file`` that exist |
+    | source | NWB file or files that subject, session and people come from; default: those of ``fit.file`` |
     | subject | entries to add or to put in place of the source's: subject_id, species, sex, age, … |
     | name | name of the fit within the file |
     | overwrite | whether an existing file may be replaced; a source never is |
 
-    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source, or
-    cannot be written. Warns where no subject is known: archives such as DANDI refuse such a file.
+    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source,
+    or cannot be written. Warns where no subject is known: archives such as DANDI refuse such a file.
 
     Example:
         >>> write_fit(fit, "fit.nwb", subject={"subject_id": "m1", "species": "Mus musculus", "sex": "F"})
@@ -56,10 +58,10 @@ def write_fit(
     """
     target = Path(path)
     named = [source] if isinstance(source, str | Path) else source
-    sources = _sources(fit) if named is None else [Path(item) for item in named]
+    sources = local_sources(fit) if named is None else [Path(item) for item in named]
     _check_name(name)
     stored = encode(fit)
-    _check_target(target, [*sources, *_sources(fit)], overwrite)
+    check_target(target, [*sources, *local_sources(fit)], overwrite)
     fields = file_fields([read_metadata(item) for item in sources], subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
     _add(nwbfile, to_container(stored, fit, name))
@@ -74,11 +76,13 @@ def write_fit(
 def add_to_nwbfile(fit: xr.Dataset, nwbfile: Any, *, name: str = "lowrank_fit") -> Any:
     """Add a fit to a pynwb NWBFile in memory and return its container; nothing is written.
 
-    It goes to the processing module ``ecephys``, made where there is none; fits of other names may lie there. Where
-    the NWBFile is the recording, or one of those, each neuron points at its row of the units table: it is known
-    by its object_id or identifier, or, where the fit names no file, by having all the fit's unit ids.
+    It goes to the processing module ``ecephys``, made where there is none; fits of other names may lie there.
+    Where the NWBFile is the recording, or one of those, each neuron points at its row of the units table: it
+    is known by its object_id or identifier, or, where the fit names no file, by having all the fit's unit
+    ids.
 
-    Raises: ContractError where the Dataset is no fit, the name is taken, or a unit id is not in the units table.
+    Raises: ContractError where the Dataset is no fit, the name is taken, or a unit id is not in the units
+    table.
 
     Example:
         >>> add_to_nwbfile(fit, nwbfile, name="rank_2").m.shape
@@ -101,8 +105,8 @@ def read_fit(path: str | Path, name: str | None = None) -> xr.Dataset:
 
     ``name`` is needed where there are several: ``"lowrank_fit"`` or ``"processing/ecephys/lowrank_fit"``.
 
-    Raises: NWBError, one line: no such file, not HDF5, no fit (and what is there), several fits (and their names),
-    written by a newer version, or arrays that do not suit each other, field by field.
+    Raises: NWBError, one line: no such file, not HDF5, no fit (and what is there), several fits (and their
+    names), written by a newer version, or arrays that do not suit each other, field by field.
 
     Example:
         >>> read_fit("fit.nwb").m.dims
@@ -122,12 +126,15 @@ def read_fit(path: str | Path, name: str | None = None) -> xr.Dataset:
 
 
 def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path beside the target, then put that file on disk and in the target's place.
+    """Call ``write`` with a temporary path beside the target, then put that file on disk and in the target's
+    place.
 
     Raises: NWBError where the folder is not there or the disk refuses; the target is then as it was.
     """
     if not target.parent.is_dir():
-        raise NWBError(f"{target.parent}: no such folder, so {target.name} cannot be written there. Make it first.")
+        raise NWBError(
+            f"{target.parent}: no such folder, so {target.name} cannot be written there. Make it first."
+        )
     temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:
         write(temporary)
@@ -157,11 +164,14 @@ def _write_valid(nwbfile: Any, temporary: Path) -> None:
         io.write(nwbfile)
     problems = pynwb.validate(path=str(temporary))
     if problems:
-        raise NWBError(f"the file would not be valid NWB: {'; '.join(map(str, problems))}. Nothing was written.")
+        raise NWBError(
+            f"the file would not be valid NWB: {'; '.join(map(str, problems))}. Nothing was written."
+        )
 
 
 def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
-    """The NWBFile of a derived file; its identifier follows from the fit, so that the same fit has the same one."""
+    """The NWBFile of a derived file; its identifier follows from the fit, so that the same fit has the same
+    one."""
     import pynwb
 
     subject = fields.pop("subject")
@@ -184,31 +194,46 @@ def _digest(stored: Stored) -> bytes:
     """SHA-256 of all that is stored."""
     digest = hashlib.sha256()
     for path, values in sorted(stored.arrays.items()):
-        content = repr(values.tolist()).encode() if values.dtype.kind == "O" else np.ascontiguousarray(values)
+        content = repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
         digest.update(f"{path} {values.dtype.str} {values.shape} ".encode())
         digest.update(content)
-    settings = sorted((s.key, s.kind, s.variable or "", repr(np.asarray(s.data).tolist())) for s in stored.settings)
+    settings = sorted(
+        (s.key, s.kind, s.variable or "", repr(np.asarray(s.data).tolist())) for s in stored.settings
+    )
     digest.update(repr((sorted(stored.attributes.items()), settings)).encode())
     return digest.digest()
 
 
-def _sources(fit: xr.Dataset) -> list[Path]:
+def local_sources(fit: xr.Dataset) -> list[Path]:
     """The files that the fit names and that are on this machine."""
-    names = [str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel()]
-    return [Path(item) for item in dict.fromkeys(names) if item and "://" not in item and Path(item).is_file()]
+    names = [
+        str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel()
+    ]
+    return [
+        Path(item) for item in dict.fromkeys(names) if item and "://" not in item and Path(item).is_file()
+    ]
 
 
-def _check_target(target: Path, sources: Sequence[Path], overwrite: bool) -> None:
+def check_target(target: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    """Raise NWBError where the target is one of the sources, or is there already and may not be replaced."""
     for item in sources:
-        if target.resolve() == item.resolve() or (target.exists() and item.exists() and target.samefile(item)):
-            raise NWBError(f"{target} is a recording that the fit came from, and is never written to. Choose another.")
+        if target.resolve() == item.resolve() or (
+            target.exists() and item.exists() and target.samefile(item)
+        ):
+            raise NWBError(
+                f"{target} is a recording that the fit came from, and is never written to. Choose another."
+            )
     if target.exists() and not (overwrite and target.is_file()):
-        raise NWBError(f"{target} is there already; choose another path, or pass overwrite=True to replace a file.")
+        raise NWBError(
+            f"{target} is there already; choose another path, or pass overwrite=True to replace a file."
+        )
 
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", name):
-        raise ContractError(f"{name!r} is no name for a fit; use letters, digits, '_', '-' or '.', a letter first.")
+        raise ContractError(
+            f"{name!r} is no name for a fit; use letters, digits, '_', '-' or '.', a letter first."
+        )
 
 
 def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
@@ -231,12 +256,15 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
         return None
     absent = [str(unit) for unit in fit["unit_id"].values[here] if int(unit) not in row_of]
     if absent:
-        raise ContractError(f"units {', '.join(absent)} of the fit are not in the units table; pass the file they are in.")
+        raise ContractError(
+            f"units {', '.join(absent)} of the fit are not in the units table; pass the file they are in."
+        )
     return [row_of[int(unit)] if own else None for unit, own in zip(fit["unit_id"].values, here, strict=True)]
 
 
 def _files_of(fit: xr.Dataset, nwbfile: Any) -> list[str] | None:
-    """Those of the fit's files that are this NWBFile; None where the fit does not say, and comes from one file."""
+    """Those of the fit's files that are this NWBFile; None where the fit does not say, and comes from one
+    file."""
     known = False
     found = []
     for index in range(fit.sizes.get("file", 0)):
@@ -267,15 +295,20 @@ def _find_fits(file: h5py.File) -> list[str]:
 def _choose(fits: list[str], name: str | None, file: h5py.File, path: str | Path) -> str:
     """The path of the one fit that is meant."""
     if not fits:
-        held = [f"processing/{key}" for key in file.get("processing", {})] + [key for key in ("units",) if key in file]
+        held = [f"processing/{key}" for key in file.get("processing", {})] + [
+            key for key in ("units",) if key in file
+        ]
         raise NWBError(
-            f"{path} holds no fit ({schema.FIT_TYPE}); it holds {', '.join(held) or ', '.join(file) or 'nothing'}. "
-            "Pass a file that write_fit wrote."
+            f"{path} holds no fit ({schema.FIT_TYPE}); it holds "
+            f"{', '.join(held) or ', '.join(file) or 'nothing'}. Pass a file that write_fit wrote."
         )
     chosen = [fit for fit in fits if name is None or name in (fit, fit.rpartition("/")[2])]
     if len(chosen) == 1:
         return chosen[0]
-    listed = ", ".join(fit if len({f.rpartition("/")[2] for f in fits}) < len(fits) else fit.rpartition("/")[2] for fit in fits)
+    listed = ", ".join(
+        fit if len({f.rpartition("/")[2] for f in fits}) < len(fits) else fit.rpartition("/")[2]
+        for fit in fits
+    )
     wrong = f"no fit named {name!r}" if name is not None and not chosen else f"{len(chosen)} fits"
     raise NWBError(f"{path} holds {wrong}; it has {listed}. Pass one as name=.")
 
