@@ -153,7 +153,7 @@ def check_fit(fit: xr.Dataset) -> None:
     _check_positive(fit, ("dt_s", "tau_s"), "fit", _FIT)
     if full and fit.sizes["neuron_from"] != fit.sizes["neuron"]:
         raise ContractError(
-            f"J is {fit.sizes['neuron']} × {fit.sizes['neuron_from']}; it needs a row and a column per neuron."
+            f"J is {fit.sizes['neuron']} × {fit.sizes['neuron_from']}; it needs rows and columns for all."
         )
 
 

@@ -133,3 +133,25 @@ def _attrs(seed: int, hidden: bool) -> dict:
         "recipe": '[fit]\nrank = 2\nlabel = "séance"\n' * 5, "fold": [3], "flag": True,
         "share": np.float32(0.25),
     }  # fmt: skip
+
+
+def assert_same(left: xr.Dataset, right: xr.Dataset) -> None:
+    """Identical, and the same dtypes, order of coordinates, variables and dims, and types of attributes."""
+    xr.testing.assert_identical(left, right)
+    assert list(left.coords) == list(right.coords)
+    assert list(left.data_vars) == list(right.data_vars)
+    assert list(left.sizes) == list(right.sizes)
+    assert list(left.indexes) == list(right.indexes)
+    for name in left.variables:
+        assert left[name].dtype == right[name].dtype, name
+        assert_same_attrs(left[name].attrs, right[name].attrs)
+    assert_same_attrs(left.attrs, right.attrs)
+
+
+def assert_same_attrs(left: dict, right: dict) -> None:
+    """The same types, also of what lists hold; values are for `xr.identical`."""
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert type(value) is type(right[key]), key
+        if isinstance(value, list):
+            assert [type(item) for item in value] == [type(item) for item in right[key]], key

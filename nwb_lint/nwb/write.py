@@ -119,10 +119,13 @@ def read_fit(path: str | Path, name: str | None = None) -> xr.Dataset:
             _check_version(file, path)
             where = _choose(_find_fits(file), name, file, path)
             return decode(read_group(file[where]))
+    except NWBError:
+        raise
     except ContractError as error:
         raise NWBError(f"{path}: fit {where} is inconsistent: {error}") from error
-    except (OSError, KeyError, UnicodeDecodeError, RuntimeError) as error:
-        raise NWBError(f"{path} cannot be read as an NWB file ({error}); pass a whole NWB file.") from error
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # h5py on a broken file
+        told = " ".join(str(error).split())
+        raise NWBError(f"{path} cannot be read as an NWB file ({told}); pass a whole NWB file.") from error
 
 
 def write_atomically(target: Path, write: Callable[[Path], None]) -> None:

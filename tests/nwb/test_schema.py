@@ -1,0 +1,93 @@
+"""The YAML and the contract say the same, everything is documented, and the YAML travels with the package."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from nwb_lint.contract import COORDS, FIT
+from nwb_lint.nwb import schema
+
+ROOT = Path(__file__).parents[2]
+UNITS = {"s": "seconds", "Hz": "Hz", "1": "1"}
+KINDS = {"str": "text", "int64": "int"}
+
+
+def _alternatives(dims: tuple[str, ...]) -> set[tuple[str, ...]]:
+    return {tuple(d for d in dims if not d.endswith("?")), tuple(d.rstrip("?") for d in dims)}
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_every_variable_of_the_contract_is_in_the_yaml(name):
+    field, var = schema.fields()[name], FIT[name]
+    assert set(field.dims) == _alternatives(var.dims)
+    assert field.dtype == KINDS.get(var.dtype, var.dtype)
+    assert field.required == var.required
+    assert field.unit == UNITS[var.unit]
+
+
+@pytest.mark.parametrize("name", [name for name in COORDS if name not in FIT])
+def test_every_coordinate_of_the_contract_is_in_the_yaml(name):
+    field, var = schema.fields()[name], COORDS[name]
+    assert field.dims == (var.dims,)
+    assert field.dtype == KINDS.get(var.dtype, var.dtype)
+    assert field.unit == UNITS.get(var.unit, "")
+
+
+def test_the_yaml_has_no_variable_that_the_contract_lacks():
+    axes = {"rank", "neuron_from", "pc", "singular", "split", "stage", "rank_tried"}
+    inputs = {"input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s"}
+    assert set(schema.fields()) - set(FIT) - set(COORDS) == axes | inputs
+
+
+def test_everything_in_the_yaml_is_documented_and_has_named_dims():
+    page = YAML(typ="safe").load((ROOT / "schemas/ndx-lowrank.extensions.yaml").read_text("utf-8"))
+
+    def walk(spec, path):
+        assert len(spec.get("doc", "")) > 8, path
+        assert ("shape" in spec) == ("dims" in spec), path
+        for part in ("attributes", "datasets", "groups"):
+            for child in spec.get(part, []):
+                walk(child, f"{path}/{child.get('name', child.get('neurodata_type_inc'))}")
+
+    specs = page["groups"] + page["datasets"]
+    assert sorted(spec["neurodata_type_def"] for spec in specs) == sorted(schema.TYPES)
+    for spec in specs:
+        walk(spec, spec["neurodata_type_def"])
+
+
+def test_pynwb_makes_the_classes():
+    classes = schema.get_classes()
+    assert set(classes) == set(schema.TYPES)
+    assert schema.get_classes() is classes
+    assert schema.version() == "0.1.0"
+
+
+def test_the_wheel_holds_the_yaml(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    tree = tmp_path / "tree"
+    for name in ("nwb_lint", "schemas"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tree, capture_output=True, text=True, check=True)
+    unpacked = tmp_path / "site"
+    with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
+        wheel.extractall(unpacked)
+    read = (
+        f"import sys; sys.path.insert(0, {str(unpacked)!r}); from nwb_lint.nwb import schema; "
+        "print(schema.namespace_path(), len(schema.fields()))"
+    )
+    seen = subprocess.run(
+        [sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    path, count = seen.stdout.split()
+    assert path.startswith(str(unpacked))
+    assert int(count) == len(schema.fields())
