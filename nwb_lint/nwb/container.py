@@ -39,10 +39,10 @@ def to_container(stored: Stored, fit: xr.Dataset, name: str) -> Any:
 def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
     """Point each neuron at its row of a units table of the same file, ``None`` for a neuron that has none
     there."""
-    known = [row for row in rows if row is not None]
-    ends = np.cumsum([row is not None for row in rows])
+    data = [[] if row is None else [row] for row in rows]
     doc = next(c["description"] for c in container.neurons.__columns__ if c["name"] == "unit")
-    container.neurons.add_column(name="unit", description=doc, data=known, index=ends.tolist(), table=units)
+    container.neurons.add_column(name="unit", description=doc, data=data, index=True, table=True)
+    container.neurons["unit"].target.table = units
 
 
 def describe(fit: xr.Dataset) -> str:

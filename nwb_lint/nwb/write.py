@@ -123,7 +123,8 @@ def read_fit(path: str | Path, name: str | None = None) -> xr.Dataset:
         raise
     except ContractError as error:
         raise NWBError(f"{path}: fit {where} is inconsistent: {error}") from error
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # h5py on a broken file
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        # what h5py raises where a file is broken, and what follows where a group is not the group it should be
         told = " ".join(str(error).split())
         raise NWBError(f"{path} cannot be read as an NWB file ({told}); pass a whole NWB file.") from error
 
