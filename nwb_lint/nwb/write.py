@@ -26,7 +26,7 @@ from nwb_lint.nwb.source import NWBError
 
 MODULE = "ecephys"
 _MODULE_DOC = "Recurrent networks fitted to the recorded activity."
-_UUID = uuid.uuid5(uuid.NAMESPACE_URL, "https://nwb-lint.readthedocs.io/ndx-lowrank")
+_UUID = uuid.uuid5(uuid.NAMESPACE_OID, schema.NAMESPACE)
 
 
 def write_fit(
@@ -124,7 +124,7 @@ def read_fit(path: str | Path, name: str | None = None) -> xr.Dataset:
     except ContractError as error:
         raise NWBError(f"{path}: fit {where} is inconsistent: {error}") from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        # what h5py raises where a file is broken, and what follows where a group is not the group it should be
+        # what h5py raises where a file is broken, and what follows where a group is not what it should be
         told = " ".join(str(error).split())
         raise NWBError(f"{path} cannot be read as an NWB file ({told}); pass a whole NWB file.") from error
 

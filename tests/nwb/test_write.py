@@ -1,4 +1,5 @@
-"""Laws of the files: what is read is what was written, the file is valid and whole, the source stays untouched."""
+"""Laws of the files: what is read is what was written, the file is valid and whole, the source stays
+untouched."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nwb_lint.nwb.source import NWBError
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb import write
 from nwb_lint.nwb.metadata import merge_subjects
 from nwb_lint.nwb.netcdf import export_netcdf, import_netcdf
-from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.write import add_to_nwbfile, read_fit, write_fit
 from tests.factories import assert_same, random_fit
 
@@ -303,7 +304,7 @@ def test_a_source_that_is_no_nwb_file_is_named(tmp_path):
             write_fit(random_fit(1), tmp_path / "fit.nwb", source=tmp_path / name)
 
 
-# -- in memory -------------------------------------------------------------------------------------------------
+# -- in memory --
 
 
 def test_neurons_point_at_their_units_in_the_recording(tmp_path):
@@ -362,7 +363,7 @@ def test_units_of_another_recording_are_not_pointed_at(tmp_path):
         add_to_nwbfile(fit.assign_coords(unit_id=("neuron", [11, 99, 7])), io.read())
 
 
-# -- bad files -------------------------------------------------------------------------------------------------
+# -- bad files --
 
 
 def _refused(path, named, **options):
