@@ -34,6 +34,7 @@ SUBJECT = {
     "age": "P90D",
     "description": "A mouse.",
 }
+NOTED = random_fit(1).assign_attrs(seed_note="x")
 SHAPES = st.fixed_dictionaries(
     {"seed": st.integers(0, 99), "n_files": st.integers(0, 2), "n_inputs": st.integers(1, 2)}
     | dict.fromkeys(["hidden", "full_rank", "burn_in", "offset_over_time", "optional"], st.booleans())
@@ -84,12 +85,20 @@ def fit_of(paths, units=(11, 4, 7), **options) -> xr.Dataset:
     )
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The bytes of one file, written once: tests work on copies."""
+    return write_fit(NOTED, tmp_path_factory.mktemp("fit") / "fit.nwb", subject=SUBJECT).read_bytes()
+
+
 @pytest.fixture
-def fit_file(tmp_path):
-    return write_fit(random_fit(1), tmp_path / "fit.nwb", subject=SUBJECT)
+def fit_file(tmp_path, written):
+    path = tmp_path / "fit.nwb"
+    path.write_bytes(written)
+    return path
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SHAPES)
 def test_read_fit_undoes_write_fit(tmp_path, options):
     fit = random_fit(**options)
@@ -162,7 +171,7 @@ assert not any(name.startswith("nwb_lint") for name in sys.modules)
         text=True,
         check=True,
     )
-    fit = random_fit(1)
+    fit = NOTED
     total, tau, label, held_out, *rest = done.stdout.split()
     assert float(total) == pytest.approx(float((fit.m.values @ fit.n.values.T / 6).sum()), rel=1e-12)
     assert (tau, label, held_out) == ("0.05", "s0:0", str(bool(fit.held_out[0])))
@@ -172,7 +181,7 @@ assert not any(name.startswith("nwb_lint") for name in sys.modules)
 def test_a_file_without_the_extension_s_spec_cached_is_read_too(fit_file):
     with h5py.File(fit_file, "a") as file:
         del file["specifications"]
-    assert_same(random_fit(1), read_fit(fit_file))
+    assert_same(NOTED, read_fit(fit_file))
 
 
 def test_sources_give_their_metadata_and_stay_as_they_are(tmp_path):
@@ -408,11 +417,10 @@ def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
         (lambda group: group["attributes/seed_note"].attrs.pop("key"), "cannot be read"),
     ],
 )
-def test_an_inconsistent_fit_is_named_field_by_field(tmp_path, change, named):
-    path = write_fit(random_fit(1).assign_attrs(seed_note="x"), tmp_path / "fit.nwb", subject=SUBJECT)
-    with h5py.File(path, "a") as file:
+def test_an_inconsistent_fit_is_named_field_by_field(fit_file, change, named):
+    with h5py.File(fit_file, "a") as file:
         change(file["processing/ecephys/lowrank_fit"])
-    _refused(path, named)
+    _refused(fit_file, named)
 
 
 def _put(group: h5py.Group, name: str, values) -> None:
