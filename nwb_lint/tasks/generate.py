@@ -1,0 +1,202 @@
+"""Trials of the four tasks of Valente, Pillow & Ostojic (NeurIPS 2022): inputs, targets and what each trial
+was.
+
+Every generator takes a number of trials and a seed and returns a Dataset (steps of 20 ms, tau 100 ms):
+
+| name | dims | unit | dtype |
+|---|---|---|---|
+| input | trial, time, input | 1 | float32, with input noise |
+| target | trial, time, output | 1 | float32, the right answer inside the response window, else 0 |
+| mask | trial, time | 1 | bool, the response window |
+| answer | trial | 1 | int64, -1 or 1: the sign that the mean output in the response window must have |
+
+and the trial's own columns (coherence, f1, context, ...) as coordinates on ``trial``; ``input_name`` names
+the inputs. ``time`` is the start of each step, in s. Trials whose delay is short end early: inputs after
+the response window carry nothing but noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import ContractError
+
+Array = np.ndarray
+
+DT_S = 0.02
+TAU_S = 0.1
+
+
+def _steps(milliseconds: float) -> int:
+    """Whole steps in an epoch, rounded down."""
+    return int(milliseconds / (1000 * DT_S))
+
+
+def _during(n_steps: int, start: Array | int, length: Array | int) -> Array:
+    """Which steps lie in an epoch that starts at ``start`` and lasts ``length``: bool (trial or 1, time)."""
+    begin, t = np.atleast_1d(start)[:, None], np.arange(n_steps)
+    return (t >= begin) & (t < begin + np.atleast_1d(length)[:, None])
+
+
+def _random(n_trials: int, seed: int) -> np.random.Generator:
+    if n_trials < 1:
+        raise ContractError(f"n_trials is {n_trials}; a task needs at least 1 trial.")
+    return np.random.default_rng(seed)
+
+
+def _delays(rng: np.random.Generator, n_trials: int, low_ms: int, high_ms: int) -> Array:
+    """Whole steps of a delay uniform between two lengths, both included."""
+    return rng.integers(_steps(low_ms), _steps(high_ms) + 1, n_trials)
+
+
+def _dataset(
+    task: str, inputs: Array, names: list[str], answer: Array, target: Array, mask: Array, **columns: Array
+) -> xr.Dataset:
+    """Trials as a Dataset; ``target`` (trial,) is the value wanted inside ``mask`` (trial or 1, time)."""
+    n_trials, n_steps, _ = inputs.shape
+    mask = np.broadcast_to(mask, (n_trials, n_steps))
+    return xr.Dataset(
+        {
+            "input": (("trial", "time", "input"), inputs.astype("float32")),
+            "target": (("trial", "time", "output"), (mask * target[:, None])[..., None].astype("float32")),
+            "mask": (("trial", "time"), mask.copy()),
+        },
+        {
+            "trial": np.arange(n_trials),
+            "time": ("time", np.arange(n_steps) * DT_S, {"units": "s"}),
+            "input_name": ("input", names),
+            "answer": ("trial", answer.astype("int64")),
+            **{name: ("trial", values) for name, values in columns.items()},
+        },
+        {"task": task, "dt_s": DT_S, "tau_s": TAU_S},
+    )
+
+
+def decision_making(n_trials: int, seed: int = 0) -> xr.Dataset:
+    """Perceptual decision: report the sign of one noisy input. 75 steps.
+
+    Fixation 100 ms, stimulus 800, delay 300, decision 300. The coherence is one of ±{1, 2, 4, 8, 16} ×
+    0.032 with equal probability; input noise sd 0.03 at every step.
+
+    Raises: ContractError where ``n_trials`` is below 1.
+
+    Example:
+        >>> trials = decision_making(100, seed=1)
+        >>> trials["input"].shape
+        (100, 75, 1)
+    """
+    rng = _random(n_trials, seed)
+    n_steps = _steps(1500)
+    levels = np.array([1, 2, 4, 8, 16]) * 0.032
+    coherence = rng.choice(np.r_[-levels, levels], n_trials)
+    inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 1))
+    inputs[..., 0] += _during(n_steps, _steps(100), _steps(800)) * coherence[:, None]
+    response = _during(n_steps, _steps(1200), _steps(300))
+    answer = np.sign(coherence)
+    return _dataset("dm", inputs, ["stimulus"], answer, answer, response, coherence=coherence)
+
+
+def working_memory(n_trials: int, seed: int = 0) -> xr.Dataset:
+    """Parametric working memory: report the difference of two frequencies seen one after the other. 120
+    steps.
+
+    Fixation 100 ms, f1 100, delay 500 to 2000 (uniform), f2 100, decision 100. The input is (f - 22) / 24
+    with f in 10...34 Hz, f2 - f1 in ±{8, 16, 24} (all such pairs equally often); target (f1 - f2) / 24;
+    input noise sd 0.01.
+
+    Raises: ContractError where ``n_trials`` is below 1.
+
+    Example:
+        >>> sorted(set(np.abs(working_memory(200).f1 - working_memory(200).f2).values))
+        [8, 16, 24]
+    """
+    rng = _random(n_trials, seed)
+    n_steps = _steps(2400)
+    differences = [-24, -16, -8, 8, 16, 24]
+    pairs = np.array([(f1, f1 + d) for f1 in range(10, 35) for d in differences if 10 <= f1 + d <= 34])
+    f1, f2 = pairs[rng.integers(len(pairs), size=n_trials)].T
+    delay = _delays(rng, n_trials, 500, 2000)
+    pulse = _steps(100)
+    inputs = 0.01 * rng.standard_normal((n_trials, n_steps, 1))
+    inputs[..., 0] += _during(n_steps, pulse, pulse) * ((f1 - 22) / 24)[:, None]
+    inputs[..., 0] += _during(n_steps, 2 * pulse + delay, pulse) * ((f2 - 22) / 24)[:, None]
+    response = _during(n_steps, 3 * pulse + delay, pulse)
+    target = (f1 - f2) / 24
+    return _dataset(
+        "wm", inputs, ["frequency"], np.sign(target), target, response, f1=f1, f2=f2, delay_s=delay * DT_S
+    )
+
+
+def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:
+    """Context-dependent decision: report the sign of one of two noisy inputs, the one that the context names.
+    68 steps.
+
+    Fixation 100 ms, context alone 350, stimulus 800, delay 100, decision 20. Coherences of both sensory
+    inputs are one of ±{1, 2, 4} × 0.1; the context's cue has amplitude 1 from the end of fixation to the
+    response; input noise sd 0.1 on the two sensory inputs.
+
+    Raises: ContractError where ``n_trials`` is below 1.
+
+    Example:
+        >>> contextual_decision(10).input_name.values.tolist()
+        ['motion', 'color', 'context motion', 'context color']
+    """
+    rng = _random(n_trials, seed)
+    fixation, stimulus, delay, decision = _steps(100), _steps(800), _steps(100), _steps(20)
+    onset = fixation + _steps(350)
+    respond = onset + stimulus + delay
+    n_steps = respond + decision
+    levels = np.array([1, 2, 4]) * 0.1
+    coherence = rng.choice(np.r_[-levels, levels], (n_trials, 2))
+    context = rng.integers(0, 2, n_trials)
+    inputs = np.zeros((n_trials, n_steps, 4))
+    inputs[..., :2] = 0.1 * rng.standard_normal((n_trials, n_steps, 2))
+    inputs[..., :2] += _during(n_steps, onset, stimulus)[..., None] * coherence[:, None]
+    inputs[..., 2:] = _during(n_steps, fixation, respond - fixation)[..., None] * np.eye(2)[context][:, None]
+    answer = np.sign(coherence[np.arange(n_trials), context])
+    return _dataset(
+        "cdm", inputs, ["motion", "color", "context motion", "context color"], answer, answer,
+        _during(n_steps, respond, decision),
+        motion=coherence[:, 0], color=coherence[:, 1], context=np.array(["motion", "color"])[context],
+    )  # fmt: skip
+
+
+def delayed_match(n_trials: int, seed: int = 0) -> xr.Dataset:
+    """Delayed match to sample: were two stimuli, a delay apart, the same (+1) or not (-1)? 255 steps.
+
+    Fixation 100 ms, first stimulus 500, delay 500 to 3000 (uniform), second stimulus 500, decision 1000. Two
+    stimuli, A and B, each an input of its own (one-hot, amplitude 1); input noise sd 0.03.
+
+    Raises: ContractError where ``n_trials`` is below 1.
+
+    Example:
+        >>> trials = delayed_match(50)
+        >>> bool(((trials["first"] == trials["second"]) == (trials.answer == 1)).all())
+        True
+    """
+    rng = _random(n_trials, seed)
+    fixation, stimulus, decision = _steps(100), _steps(500), _steps(1000)
+    n_steps = fixation + 2 * stimulus + _steps(3000) + decision
+    first, second = rng.integers(0, 2, (2, n_trials))
+    delay = _delays(rng, n_trials, 500, 3000)
+    start_second = fixation + stimulus + delay
+    inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 2))
+    inputs += _during(n_steps, fixation, stimulus)[..., None] * np.eye(2)[first][:, None]
+    inputs += _during(n_steps, start_second, stimulus)[..., None] * np.eye(2)[second][:, None]
+    answer = np.where(first == second, 1, -1)
+    label = np.array(["A", "B"])
+    return _dataset(
+        "dms", inputs, ["A", "B"], answer, answer, _during(n_steps, start_second + stimulus, decision),
+        first=label[first], second=label[second], delay_s=delay * DT_S,
+    )  # fmt: skip
+
+
+TASKS: dict[str, Callable[..., xr.Dataset]] = {
+    "dm": decision_making,
+    "wm": working_memory,
+    "cdm": contextual_decision,
+    "dms": delayed_match,
+}
