@@ -110,7 +110,8 @@ def working_memory(n_trials: int, seed: int = 0) -> xr.Dataset:
     Raises: ContractError where ``n_trials`` is below 1.
 
     Example:
-        >>> sorted(set(np.abs(working_memory(200).f1 - working_memory(200).f2).values))
+        >>> trials = working_memory(200)
+        >>> np.unique(np.abs(trials.f1 - trials.f2)).tolist()
         [8, 16, 24]
     """
     rng = _random(n_trials, seed)
