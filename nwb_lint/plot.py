@@ -227,7 +227,7 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         median, name = np.median(values), split.replace("_", " ")
         label = f"{name} (median {median:.2f})"
         ax.hist(np.clip(values, low, 1), edges, histtype="step", color=colour, lw=1.4, label=label)
-    ax.margins(y=0.25)
+    ax.margins(y=0.4)
     ax.legend(fontsize=_SMALL, frameon=False, loc="upper left")
     label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
     return _finish(ax, label, "neurons", "Neurons")
