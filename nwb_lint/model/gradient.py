@@ -1,0 +1,94 @@
+"""Stage 3: L-BFGS on the free-running loss with the exact adjoint, stopped where held-out conditions stop improving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from nwb_lint.model.rnn import Array, Network
+
+PATIENCE = 5  # iterations without a better held-out loss before a descent is stopped; more after a long rise
+FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
+
+
+class Descent(NamedTuple):
+    """Where a descent ended: the best network by held-out loss, and at which iteration it stood there."""
+
+    network: Network
+    iterations: int
+    history: list[tuple[float, float]]
+
+
+def balanced(network: Network, latents: Array) -> Network:
+    """The same network with latents of unit variance: the scale on which L-BFGS and random hidden units are at home."""
+    assert network.n is not None
+    scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
+    scale = np.where(scale > 1e-8, scale, 1.0)
+    return network._replace(m=network.m * scale, n=network.n / scale)
+
+
+def with_hidden_units(network: Network, hidden: int, seed: int) -> Network:
+    """Append units that no data constrain: m, W ~ N(0, 1), n = 0, so that the dynamics are what they were.
+
+    A few recorded neurons cannot span the functions of the latent state that the circuit computes; hidden units do.
+    The rows of n are rescaled by the new N, since J = m n' / N.
+    """
+    assert network.n is not None
+    generator = np.random.default_rng(seed)
+    rank, drives = network.m.shape[1], network.w.shape[1]
+    n = network.n * (network.n_neurons + hidden) / network.n_neurons
+    return Network(
+        np.concatenate([network.m, generator.standard_normal((hidden, rank))]),
+        np.concatenate([n, np.zeros((hidden, rank))]),
+        np.concatenate([network.w, generator.standard_normal((hidden, drives))]),
+    )
+
+
+def descend(
+    start: Network,
+    loss_and_gradient: Callable[..., tuple[float, Array, Array, Array]],
+    held_out_loss: Callable[..., float] | None,
+    *,
+    max_iter: int,
+    report: Callable[[int, float, float], None],
+) -> Descent:
+    """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one.
+
+    A loss that is not finite (a diverging step of the line search) counts as very large, so the search backs off.
+    """
+    assert start.n is not None
+    shapes = [start.m.shape, start.n.shape, start.w.shape]
+    ends = np.cumsum([int(np.prod(s)) for s in shapes])[:-1]
+
+    def unpack(v: Array) -> list[Array]:
+        return [part.reshape(shape) for part, shape in zip(np.split(v, ends), shapes, strict=True)]
+
+    def objective(v: Array) -> tuple[float, Array]:
+        loss, *gradients = loss_and_gradient(*unpack(v))
+        if not np.isfinite(loss):
+            return 1e10, np.zeros_like(v)
+        return loss, np.concatenate([g.ravel() for g in gradients])
+
+    first = np.concatenate([start.m.ravel(), start.n.ravel(), start.w.ravel()])
+    best, best_at, best_held = first, 0, held_out_loss(*unpack(first)) if held_out_loss else np.inf
+    last_gain = 0
+    history: list[tuple[float, float]] = []
+
+    def watch(intermediate_result) -> None:
+        nonlocal best, best_at, best_held, last_gain
+        held = held_out_loss(*unpack(intermediate_result.x)) if held_out_loss else -np.inf
+        history.append((float(intermediate_result.fun), held))
+        report(len(history), *history[-1])
+        if held < best_held * (1 - FORESIGHT):
+            last_gain = len(history)
+        if held <= best_held:
+            best, best_at, best_held = intermediate_result.x.copy(), len(history), held
+        if held_out_loss and len(history) - last_gain >= max(PATIENCE, last_gain // 2):
+            raise StopIteration
+
+    options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}
+    minimize(objective, first, jac=True, method="L-BFGS-B", callback=watch, options=options)
+    return Descent(Network(*unpack(best)), best_at, history)

@@ -1,0 +1,111 @@
+"""The low-rank network in numpy: forward map, input filter and canonical gauge. The readable reference.
+
+With alpha = dt / tau, activation x (dimensionless) and rate r = phi(x), the network of Valente, Pillow & Ostojic
+(NeurIPS 2022, section 2) is
+
+    x[t+1] = (1 - alpha) x[t] + alpha (m n' phi(x[t]) / N + I u[t] + b).
+
+Everything that does not come through the recurrence is linear in known time courses, the *drives* q: the filtered
+inputs v, a constant switched on at the first step (for b) and a decay from it (for x[0]). So
+
+    x[t] = m kappa[t] + W q[t],      kappa[t+1] = (1 - alpha) kappa[t] + alpha n' phi(x[t]) / N,   kappa[0] = 0,
+
+exactly: one step costs O(N (R + Q)) per condition. An unconstrained J is the case m = J, n / N = identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.signal import lfilter
+
+Array = np.ndarray
+
+
+class Nonlinearity(NamedTuple):
+    """phi and its derivative, the latter as a function of (x, phi(x))."""
+
+    phi: Callable[[Array], Array]
+    slope: Callable[[Array, Array], Array]
+
+
+NONLINEARITIES = {
+    "tanh": Nonlinearity(np.tanh, lambda x, r: 1 - r * r),
+    "relu": Nonlinearity(lambda x: np.maximum(x, 0), lambda x, r: (x > 0).astype(x.dtype)),
+    "softplus": Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
+}
+
+
+class Network(NamedTuple):
+    """The numbers that simulate: ``m`` (N, R), ``n`` (N, R) or None for an identity (then m is J), ``w`` (N, Q)."""
+
+    m: Array
+    n: Array | None
+    w: Array
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons N, hidden ones included."""
+        return self.m.shape[0]
+
+    def j(self) -> Array:
+        """Connectivity J = m n' / N, (neuron, neuron_from)."""
+        return self.m if self.n is None else self.m @ self.n.T / self.n_neurons
+
+
+def filter_input(u: Array, alpha: float) -> Array:
+    """Low-pass filter over time (axis 1): v[0] = 0, v[t+1] = (1 - alpha) v[t] + alpha u[t].
+
+    ``u`` and the result are (condition, time, anything). The last sample of u drives nothing and is not used.
+    """
+    return lfilter([0.0, alpha], [1.0, alpha - 1.0], u, axis=1).astype(u.dtype)
+
+
+def drives(u: Array, alpha: float, *, bias: bool, initial: bool) -> Array:
+    """Time courses q (condition, time, K + bias + initial) on which the weights W act linearly.
+
+    Columns: filtered inputs v; then 1 - (1 - alpha)^t for a bias; then (1 - alpha)^t for an initial activation.
+    """
+    decay = np.broadcast_to((1 - alpha) ** np.arange(u.shape[1])[None, :, None], (*u.shape[:2], 1))
+    columns = [filter_input(u, alpha)] + [1 - decay] * bias + [decay] * initial
+    return np.concatenate(columns, axis=2).astype(u.dtype)
+
+
+def forward(
+    network: Network, q: Array, alpha: float, nonlinearity: str = "tanh", keep: Array | None = None
+) -> tuple[Array, Array]:
+    """Run the network freely: activation x (condition, time, neuron) and latents kappa (condition, time, rank).
+
+    ``keep`` (neuron) multiplies every neuron's output: 0 silences it, N stays what it was.
+    """
+    phi = NONLINEARITIES[nonlinearity].phi
+    n_conditions, n_times, _ = q.shape
+    n_neurons, rank = network.m.shape
+    x = q @ network.w.T.astype(q.dtype)
+    kappa = np.zeros((n_conditions, n_times, rank), q.dtype)
+    m = network.m.astype(q.dtype)
+    out = None if network.n is None else network.n.astype(q.dtype) / n_neurons
+    gate = None if keep is None else keep.astype(q.dtype)
+    for t in range(n_times):
+        x[:, t] += kappa[:, t] @ m.T
+        if t + 1 < n_times:
+            r = phi(x[:, t])
+            if gate is not None:
+                r = r * gate
+            kappa[:, t + 1] = (1 - alpha) * kappa[:, t] + alpha * (r if out is None else r @ out)
+    return x, kappa
+
+
+def canonical(m: Array, n: Array) -> tuple[Array, Array]:
+    """The same J = m n' / N with m = left singular vectors of m n' (orthonormal), n = right ones times singular values.
+
+    Each column's sign makes the largest-magnitude entry of m positive; columns come in falling singular value.
+    """
+    qm, rm = np.linalg.qr(m)
+    qn, rn = np.linalg.qr(n)
+    u, s, vt = np.linalg.svd(rm @ rn.T)
+    left, right = qm @ u, qn @ vt.T * s
+    sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
+    return left * sign, right * sign

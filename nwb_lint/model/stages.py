@@ -1,0 +1,248 @@
+"""The three stages in a row on arrays: closed form, latent pass, gradient; every choice by held-out conditions.
+
+Choices (ridge, whether another stage pays, when to stop) are made on splits *inside* the training conditions. Among
+candidates the most regularised that does as well as the best is taken, and a further stage is kept only when it does
+better than the one before; two fits do equally well when their held-out errors differ by less than one standard error
+(paired over conditions) or less than `TOLERANCE` of the variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nwb_lint.model.gradient import Descent, balanced, descend, with_hidden_units
+from nwb_lint.model.r2 import squared_errors
+from nwb_lint.model.regression import RIDGES, closed_form, latent_pass
+from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
+
+PASSES = 2
+MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
+FOLDS = 4
+TOLERANCE = 3e-5
+DESCENT_VALUES = 8_000_000  # condition × time × neuron values that one gradient looks at, at most
+
+Report = Callable[[str, int, float, float], None]
+Split = tuple[Array, Array]
+
+
+class Samples(NamedTuple):
+    """What a fit sees: x (condition, time, recorded), q (condition, burn-in + time, Q), and the model's constants."""
+
+    x: Array
+    q: Array
+    alpha: float
+    nonlinearity: str = "tanh"
+    loss: str = "activity"
+
+    def take(self, conditions: Array) -> Samples:
+        """The same for some conditions."""
+        return self._replace(x=self.x[conditions], q=self.q[conditions])
+
+    def predict(self, network: Network) -> Array:
+        """Free-running activation of the recorded neurons, (condition, time, recorded)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            x, _ = forward(network, self.q, self.alpha, self.nonlinearity)
+        return x[:, self.q.shape[1] - self.x.shape[1] :, : self.x.shape[2]]
+
+    def observed(self, x: Array) -> Array:
+        """x in the space of the loss: itself, or phi(x)."""
+        return NONLINEARITIES[self.nonlinearity].phi(x) if self.loss == "rate" else x
+
+    def errors(self, network: Network) -> Array:
+        """Squared error per condition of a free run; infinite where the run diverged."""
+        errors = squared_errors(self.observed(self.x), self.observed(self.predict(network)))
+        return np.where(np.isfinite(errors), errors, np.inf)
+
+
+class Stage(NamedTuple):
+    """One step of the fit that was kept: its name, its network, and the ridge chosen (NaN for none)."""
+
+    name: str
+    network: Network
+    ridge: float
+
+
+def splits_of(n_conditions: int, seed: int) -> list[Split]:
+    """Inner splits (fit, validation) of the training conditions: folds when they are few, one split when many."""
+    order = np.random.default_rng(seed).permutation(n_conditions)
+    if n_conditions >= MANY_CONDITIONS:
+        held = order[: min(100, n_conditions // 8)]
+        return [(np.setdiff1d(order, held), np.sort(held))]
+    folds = np.array_split(order, min(FOLDS, n_conditions))
+    return [(np.setdiff1d(order, fold), np.sort(fold)) for fold in folds]
+
+
+def _better(before: Array, after: Array, power: float) -> bool:
+    """Whether errors per condition fall from ``before`` to ``after`` by more than noise and more than `TOLERANCE`."""
+    if not np.isfinite(after).all():
+        return False
+    if not np.isfinite(before).all():
+        return True
+    fall = before - after
+    se = fall.std(ddof=1) / np.sqrt(len(fall)) if len(fall) > 1 else 0.0
+    return bool(fall.mean() > max(se, TOLERANCE * power))
+
+
+def _strongest_as_good(errors: list[Array], power: float) -> int:
+    """Index of the last candidate (they come in rising ridge) that the best one is not better than."""
+    best = int(np.argmin([np.mean(e) for e in errors]))
+    equals = [k for k in range(best + 1, len(errors)) if not _better(errors[k], errors[best], power)]
+    return max(equals, default=best)
+
+
+class _Search:
+    """The fit in progress: one network per inner split, the network on everything, and the errors they stand at."""
+
+    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float]) -> None:
+        self.samples, self.ridges = samples, tuple(sorted(ridges))
+        self.parts = [(samples.take(fit), samples.take(held)) for fit, held in splits]
+        self.networks: list[Network] = []
+        self.final: Network
+        self.errors = np.full(sum(len(held) for _, held in splits), np.inf)
+        self.power = float(np.nanmean(samples.observed(samples.x) ** 2) * samples.x[0].size)
+        self.stages: list[Stage] = []
+
+    def start_from(self, network: Network) -> None:
+        """Begin with a given network instead of a closed form."""
+        self.networks, self.final = [network] * len(self.parts), network
+
+    def try_ridges(self, name: str, propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]]) -> bool:
+        """Propose networks for every ridge in every split, choose, refit on everything; False if it did not pay."""
+        before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
+        proposals = [propose(fit, net, self.ridges) for (fit, _), net in zip(self.parts, before, strict=True)]
+        errors = [
+            np.concatenate([held.errors(nets[k]) for (_, held), nets in zip(self.parts, proposals, strict=True)])
+            for k in range(len(self.ridges))
+        ]
+        k = _strongest_as_good(errors, self.power)
+        if self.stages and not _better(self.errors, errors[k], self.power):
+            return False
+        self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
+        if len(self.parts) == 1:
+            self.final = self.networks[0]
+        else:
+            self.final = propose(self.samples, self.final if self.stages else None, [self.ridges[k]])[0]
+        self.stages.append(Stage(name, self.final, self.ridges[k]))
+        return True
+
+    def lift(self, hidden: int, seed: int) -> None:
+        """Add hidden units to every network; nothing that they predict changes."""
+        fits = [fit for fit, _ in self.parts]
+        self.networks = [_lifted(net, fit, hidden, seed) for net, fit in zip(self.networks, fits, strict=True)]
+        self.final = _lifted(self.final, self.samples, hidden, seed)
+
+    def descend(self, *, max_iter: int, device: str, seed: int, report: Report) -> None:
+        """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
+        fit, held = self.parts[0]
+        start = self.final
+        fit = _few_enough(fit, start.n_neurons, seed)
+        found = _descent(self.networks[0], fit, held, max_iter, device, report)
+        if not _better(self.errors[: len(held.x)], held.errors(found.network), self.power):
+            return
+        self.final = found.network
+        if len(self.parts) > 1:
+            everything = _few_enough(self.samples, start.n_neurons, seed)
+            self.final = _descent(start, everything, None, found.iterations, device, report).network
+        self.stages.append(Stage("gradient", self.final, np.nan))
+
+
+def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:
+    _, latents = forward(network, samples.q, samples.alpha, samples.nonlinearity)
+    return with_hidden_units(balanced(network, latents), hidden, seed)
+
+
+def _few_enough(samples: Samples, n_neurons: int, seed: int) -> Samples:
+    """At most `DESCENT_VALUES` values: a random part of the conditions, the same for the whole descent."""
+    most = max(1, DESCENT_VALUES // (samples.q.shape[1] * n_neurons))
+    if most >= len(samples.x):
+        return samples
+    return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
+
+
+def _problem(samples: Samples, device: str):
+    from nwb_lint.model._torch import Problem
+
+    observed = np.isfinite(samples.x)
+    weight = None if observed.all() else observed.astype(samples.x.dtype)
+    x = samples.x if weight is None else np.where(observed, samples.x, 0)
+    return Problem(
+        samples.q,
+        x,
+        weight,
+        alpha=samples.alpha,
+        nonlinearity=samples.nonlinearity,
+        loss=samples.loss,
+        device=device,
+    )
+
+
+def _descent(
+    start: Network, fit: Samples, held: Samples | None, max_iter: int, device: str, report: Report
+) -> Descent:
+    held_out_loss = None if held is None else _problem(_few_enough(held, start.n_neurons, 0), device).loss
+    return descend(
+        start,
+        _problem(fit, device).loss_and_gradient,
+        held_out_loss,
+        max_iter=max_iter,
+        report=lambda i, loss, out: report("gradient", i, loss, out),
+    )
+
+
+def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
+    """m, n, W ~ N(0, 1): the published loop's start."""
+    generator = np.random.default_rng(seed)
+    m, n, w = (generator.standard_normal((n_neurons, k)) for k in (rank, rank, n_drives))
+    return Network(m, n, w)
+
+
+def fit_stages(
+    samples: Samples,
+    *,
+    rank: int | None,
+    method: str = "auto",
+    hidden: int = 0,
+    ridges: Sequence[float] = RIDGES,
+    max_iter: int = 200,
+    epochs: int = 50,
+    seed: int = 0,
+    device: str = "cpu",
+    report: Report = lambda stage, step, loss, held: None,
+) -> tuple[list[Stage], Array]:
+    """Run the stages that ``method`` names; the last of the list is the fit. Also the closed form's singular values."""
+    neurons, n_drives = samples.x.shape[2] + hidden, samples.q.shape[2]
+    a, phi = samples.alpha, samples.nonlinearity
+    if method == "published":
+        start = random_network(neurons, rank or 1, n_drives, seed)
+        told = lambda epoch, loss: report("published", epoch + 1, loss, np.nan)  # noqa: E731
+        best = _problem(samples, device).published(start.m, start.n, start.w, epochs=epochs, seed=seed, report=told)
+        return [Stage("published", Network(*best), np.nan)], np.zeros(0)
+    search = _Search(samples, splits_of(len(samples.x), seed), ridges)
+    singular = np.zeros(0)
+    if method == "gradient":
+        search.start_from(random_network(neurons, rank or 1, n_drives, seed))
+    else:
+
+        def whole(s: Samples, _: Network | None, r: Sequence[float]) -> list[Network]:
+            nonlocal singular
+            networks, singular = closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r)
+            return networks
+
+        report("closed form", 0, np.nan, np.nan)
+        search.try_ridges("closed form", whole)
+        if rank is None:
+            return search.stages, singular
+        if hidden:
+            search.lift(hidden, seed)
+        for step in range(PASSES):
+            report("latent pass", step, np.nan, np.nan)
+            if not search.try_ridges(
+                "latent pass", lambda s, net, r: latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r)
+            ):
+                break
+    if method != "regression":
+        search.descend(max_iter=max_iter, device=device, seed=seed, report=report)
+    return search.stages, singular
