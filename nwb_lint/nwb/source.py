@@ -92,7 +92,7 @@ def reading(source: Source) -> Iterator[h5py.File]:
 
 
 def expand(sources: Source | Sequence[Source]) -> list[Path]:
-    """Paths of one source or several; a text with ``*``, ``?`` or ``[`` stands for the files it matches, sorted.
+    """Paths of one source or several; a text with ``*``, ``?`` or ``[`` stands for what it matches, sorted.
 
     Raises: NWBError where nothing matches, the list is empty, or a file is listed twice.
     """
@@ -148,7 +148,7 @@ def provenance(file: h5py.File, path: Source) -> Provenance:
 
 
 def session_labels(files: Sequence[Provenance]) -> list[str]:
-    """One label per file: its session id, else its identifier, else its stem; the stem where two share one."""
+    """One label per file: its session id, else identifier, else stem; the stem where two share one."""
     stems = [Path(item.path).stem for item in files]
     labels = [item.session_id or item.identifier or stem for item, stem in zip(files, stems, strict=True)]
     for fallback in (stems, [item.path for item in files]):
@@ -189,4 +189,4 @@ def _why_not_opened(path: Path, error: BaseException) -> str:
         return f"{path} is not HDF5; an NWB file (HDF5) is needed. Check the path."
     if "truncated" in str(error):
         return f"{path} is truncated (its end is missing at {path.stat().st_size} bytes). Get the file again."
-    return f"{path} cannot be opened as HDF5 ({one_line(error)}); a whole NWB file is needed. Get the file again."
+    return f"{path} cannot be opened as HDF5 ({one_line(error)}); get the whole file again."

@@ -1,0 +1,139 @@
+"""Arrays that were read → the Dataset of a recording: coordinates, attributes, units that are left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import COORDS, RECORDING, TRIALS
+from nwb_lint.nwb.conditions import Conditions
+from nwb_lint.nwb.counts import Bins
+from nwb_lint.nwb.source import NWBError
+
+Array = np.ndarray
+
+# Names that a column of a table may not have in a Dataset.
+RESERVED = frozenset(COORDS) | frozenset(RECORDING) | frozenset(TRIALS) | {"trial", "half", "input"}
+
+
+def free_name(name: str, prefix: str, taken: frozenset[str] = RESERVED) -> str:
+    """The name of a column's coordinate: its own, or ``prefix_name`` where that one is taken."""
+    return f"{prefix}_{name}" if name in taken else name
+
+
+def texts(values: Sequence[str]) -> Array:
+    return np.array(list(values), dtype=str)
+
+
+def attributes(
+    bins: Bins, smooth_s: float | None, align: str, where: str | None, table: str
+) -> dict[str, Any]:
+    """The attributes that both readers give."""
+    return {
+        "bin_s": bins.bin_s,
+        "smooth_s": float(smooth_s or 0.0),
+        "align": align,
+        "window_s": [bins.start, bins.start + bins.n * bins.bin_s],
+        "where": where or "",
+        "table": table,
+    }
+
+
+def neuron_coords(
+    sessions: Sequence[str], paths: Array, ids: Sequence[Array], columns: Sequence[dict[str, Array]]
+) -> dict[str, Any]:
+    """Coordinates along ``neuron``: labels ``session:id`` (``id`` alone for one file), and unit columns.
+
+    Raises: NWBError where sessions hold texts and numbers in the same unit column.
+    """
+    several = len(sessions) > 1
+    pairs = list(zip(sessions, ids, strict=True))
+    labels = [f"{session}:{unit}" if several else str(unit) for session, part in pairs for unit in part]
+    sizes = [len(part) for part in ids]
+    coords: dict[str, Any] = {
+        "neuron": texts(labels),
+        "unit_id": ("neuron", np.concatenate(ids).astype(np.int64)),
+        "session": ("neuron", np.repeat(texts(sessions), sizes)),
+        "source": ("neuron", np.repeat(paths, sizes)),
+    }
+    for name in columns[0]:
+        parts = [part[name] for part in columns]
+        if len({part.dtype.kind == "U" for part in parts}) > 1:
+            raise NWBError(
+                f"unit column {name} holds texts in one session and numbers in another; leave it out."
+            )
+        coords[free_name(name, "unit")] = ("neuron", np.concatenate(parts))
+    return coords
+
+
+def condition_dataset(
+    rate: Array,
+    n_trials: Array,
+    bins: Bins,
+    conditions: Conditions,
+    neurons: dict[str, Any],
+    files: dict[str, Array],
+) -> xr.Dataset:
+    """A recording from rate (1 or 3, condition, time, neuron) and n_trials (1 or 3, condition, neuron)."""
+    dims = ("condition", "time", "neuron")
+    values = rate.astype(np.float32)
+    data: dict[str, Any] = {
+        "rate": (dims, values[0], {"units": "Hz"}),
+        "n_trials": (("condition", "neuron"), n_trials[0], {"units": "1"}),
+    }
+    if len(rate) > 1:
+        data["rate_half"] = (("half", *dims), values[1:], {"units": "Hz"})
+        data["n_trials_half"] = (("half", "condition", "neuron"), n_trials[1:], {"units": "1"})
+    coords = {
+        "condition": texts(conditions.labels),
+        "time": ("time", bins.centres, {"units": "s"}),
+        **{free_name(name, "trial"): ("condition", v) for name, v in conditions.coords.items()},
+        **neurons,
+        **{name: ("file", values) for name, values in files.items()},
+    }
+    return xr.Dataset(data, coords)
+
+
+def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
+    """Without the units that have fewer than ``min_trials`` in some condition, and the files left with none.
+
+    Warns of how many, which, and why; and where bins that no trial observed stay NaN. Raises: NWBError where
+    no unit is left, naming the emptiest conditions.
+    """
+    short: Array = recording["n_trials"].values < min_trials
+    out: Array = np.any(short, axis=0)
+    n, needed = len(out), f"{min_trials} trial{'s' * (min_trials > 1)}"
+    labels, conditions = recording["neuron"].values, recording["condition"].values
+    if out.all():
+        worst = np.argsort(-short.sum(axis=1), kind="stable")[:3]
+        listed = "; ".join(
+            f"{conditions[c]} ({short[c].sum()} of {n} units)" for c in worst if short[c].any()
+        )
+        raise NWBError(
+            f"all {n} units have fewer than {needed} in some condition: {listed}. Use fewer columns in by, a "
+            'lower min_trials, or missing="keep".'
+        )
+    if out.any():
+        first = int(np.flatnonzero(out)[0])
+        lacking = conditions[short[:, first]]
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        told = f"{labels[first]} has fewer than {needed} in {lacking[0]}{more}"
+        others = f"; also {', '.join(labels[out][1:9])}" if out.sum() > 1 else ""
+        warnings.warn(
+            f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).", stacklevel=3
+        )
+    kept = recording.isel(neuron=np.flatnonzero(~out))
+    kept = kept.isel(file=np.flatnonzero(np.isin(kept["file"].values, kept["source"].values)))
+    kept.attrs |= {"n_units_dropped": int(out.sum()), "dropped_units": [str(label) for label in labels[out]]}
+    unseen = np.isnan(kept["rate"].values)
+    if unseen.any():
+        warnings.warn(
+            f"{unseen.mean():.2%} of the rates are NaN: no trial observed those bins of "
+            f"{int(unseen.any(axis=(0, 1)).sum())} units. A narrower window_s may avoid it.",
+            stacklevel=3,
+        )
+    return kept

@@ -1,0 +1,228 @@
+"""Spike times → counts per group of trials and time bin, observed bins, and smoothing: arrays in, arrays out.
+
+Edges: a spike on an edge belongs to the later bin, and one less than `EDGE_S` before an edge counts as on
+it, so that rounding of times (0.1 + 3 × 0.005 is not 0.115) moves no spike. A bin is observed where it lies
+within the union of the observed intervals; intervals may end `OBSERVED_S` early or late at each side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nwb_lint.contract import ContractError
+
+Array = np.ndarray
+
+EDGE_S = 1e-7  # far below the sampling interval of any recording (1/40 kHz = 2.5e-5 s)
+OBSERVED_S = 1e-6
+_SHORTEST_BIN_S = 1e-5
+_TRUNCATE = 4.0  # sd of the smoothing kernel
+_BLOCK = 512
+
+
+class Bins(NamedTuple):
+    """``n`` equal time bins of ``bin_s`` from ``start`` (s, 0 at alignment)."""
+
+    start: float
+    bin_s: float
+    n: int
+
+    @property
+    def centres(self) -> Array:
+        return self.start + (np.arange(self.n) + 0.5) * self.bin_s
+
+
+class Intervals(NamedTuple):
+    """Disjoint intervals in order, s."""
+
+    starts: Array
+    ends: Array
+
+
+class Counts(NamedTuple):
+    """Of one unit: spikes and trials that saw the bin (group, time), trials that saw any bin (group)."""
+
+    spikes: Array
+    seen: Array
+    trials: Array
+
+
+def make_bins(window_s: Sequence[float], bin_s: float) -> Bins:
+    """Bins of a window ``(start, stop)``; their number is (stop − start) / bin_s, which must be whole.
+
+    Raises: ContractError where the window is none, or the bins do not fill it to within 1e-6 of a bin.
+
+    Example:
+        >>> make_bins((0.1, 0.85), 0.005).n
+        150
+    """
+    try:
+        start, stop = (float(edge) for edge in window_s)
+        width = float(bin_s)
+    except (TypeError, ValueError):
+        raise ContractError(
+            f"window_s is {window_s!r} and bin_s {bin_s!r}; they need (start, stop) and a width in s."
+        ) from None
+    if not np.isfinite([start, stop]).all() or start >= stop:
+        raise ContractError(
+            f"window_s is ({start:g}, {stop:g}); start needs to be below stop, both finite, in s."
+        )
+    if not _SHORTEST_BIN_S <= width < np.inf:
+        raise ContractError(f"bin_s is {width:g}; it needs to be at least {_SHORTEST_BIN_S:g} s.")
+    ratio = (stop - start) / width
+    n = round(ratio)
+    if n < 1 or abs(ratio - n) > 1e-6:
+        nearest = [f"({start:g}, {start + k * width:.6g})" for k in {int(ratio), int(ratio) + 1} if k]
+        raise ContractError(
+            f"window_s ({start:g}, {stop:g}) is {ratio:.6g} bins of {width:g} s; a whole number is needed. "
+            f"Nearest: {' or '.join(nearest)}."
+        )
+    return Bins(start, width, n)
+
+
+def union(starts: Array, ends: Array) -> Intervals:
+    """The union of intervals in any order, gaps up to 2 × `OBSERVED_S` closed; empty and NaN ones out."""
+    keep = ends > starts
+    starts, ends = starts[keep], ends[keep]
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order]) if len(ends) else ends
+    new = np.ones(len(starts), bool)
+    new[1:] = starts[1:] > ends[:-1] + 2 * OBSERVED_S
+    last = np.append(np.flatnonzero(new)[1:] - 1, len(starts) - 1) if len(starts) else np.zeros(0, int)
+    return Intervals(starts[new], ends[last])
+
+
+def complement(intervals: Intervals) -> Intervals:
+    """The time outside intervals, from minus to plus infinity."""
+    starts = np.concatenate([[-np.inf], intervals.ends])
+    ends = np.concatenate([intervals.starts, [np.inf]])
+    keep = ends > starts
+    return Intervals(starts[keep], ends[keep])
+
+
+def without(intervals: Intervals, invalid: Intervals) -> Intervals:
+    """The part of intervals that is in no invalid one: not (not intervals or invalid)."""
+    gaps = complement(intervals)
+    return complement(
+        union(np.concatenate([gaps.starts, invalid.starts]), np.concatenate([gaps.ends, invalid.ends]))
+    )
+
+
+def count_unit(
+    spikes: Array, origins: Array, groups: Array, n_groups: int, bins: Bins, observed: Intervals | None = None
+) -> Counts:
+    """Spikes of one unit by group of trials and time bin, without an array of all trials.
+
+        spikes[g, k] = #{(trial, spike): groups[trial] = g, bin k observed,
+                         origin + start + k·bin_s <= spike < origin + start + (k+1)·bin_s}
+
+    | name | dims | unit |
+    |---|---|---|
+    | spikes | sorted | s |
+    | origins | trial: the alignment of each | s |
+    | groups | trial: 0 … n_groups − 1 | – |
+    | observed | None: all time is | s |
+    | result | spikes and seen (group, time) int64, trials (group) int64 | – |
+
+    Example:
+        >>> spikes, origins, groups = np.array([0.5, 1.5]), np.array([0.0, 1.0]), np.array([0, 0])
+        >>> count_unit(spikes, origins, groups, 1, Bins(0, 0.5, 2)).spikes
+        array([[0, 2]])
+    """
+    origins = origins + bins.start
+    trial, where = _spike_bins(spikes, origins, bins)
+    per_group = np.bincount(groups, minlength=n_groups)
+    if observed is None:
+        seen = np.broadcast_to(per_group[:, None], (n_groups, bins.n))
+        trials = per_group
+    else:
+        of, first, last = _observed_bins(origins, bins, observed)
+        inside = _in_ranges(trial * bins.n + where, of * bins.n + first, of * bins.n + last)
+        trial, where = trial[inside], where[inside]
+        size = n_groups * (bins.n + 1)
+        change = np.bincount(groups[of] * (bins.n + 1) + first, minlength=size)
+        change -= np.bincount(groups[of] * (bins.n + 1) + last, minlength=size)
+        seen = np.cumsum(change.reshape(n_groups, bins.n + 1), axis=1)[:, :-1]
+        trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
+    counts = np.bincount(groups[trial] * bins.n + where, minlength=n_groups * bins.n)
+    return Counts(counts.reshape(n_groups, bins.n), seen, trials)
+
+
+def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
+    """Gaussian smoothing along an axis that neither leaks NaN nor fades at the ends.
+
+        out[t] = sum_s g(t−s) values[s] / sum_s g(t−s),  s over the samples that are not NaN, |t−s| <= 4 sd
+
+    NaN stay NaN. A constant stays as it is; ``sd_bins`` 0 changes nothing.
+
+    Raises: ContractError where ``sd_bins`` is negative or not finite.
+
+    Example:
+        >>> smooth(np.array([1.0, 1.0, np.nan, 1.0]), 2.0)
+        array([ 1.,  1., nan,  1.])
+    """
+    if not 0 <= sd_bins < np.inf:
+        raise ContractError(f"sd_bins is {sd_bins}; it needs a number of bins of at least 0.")
+    values = np.asarray(values, float)
+    radius = int(_TRUNCATE * sd_bins + 0.5)
+    if radius == 0 or values.size == 0:
+        return values.copy()
+    known = ~np.isnan(values)
+    moved = np.moveaxis(np.where(known, values, 0.0), axis, -1)
+    weight = np.moveaxis(known, axis, -1).astype(float) if not known.all() else np.ones(moved.shape[-1])
+    with np.errstate(invalid="ignore"):
+        out = _convolve(moved, sd_bins, radius) / _convolve(weight, sd_bins, radius)
+    out = np.moveaxis(out, -1, axis)
+    out[~known] = np.nan
+    return out
+
+
+def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
+    """Sum over s of g(t−s) values[s] along the last axis: banded matrix products, block by block."""
+    n = values.shape[-1]
+    out = np.empty(values.shape)
+    for first in range(0, n, _BLOCK):
+        last = min(first + _BLOCK, n)
+        low, high = max(first - radius, 0), min(last + radius, n)
+        apart = np.arange(low, high)[:, None] - np.arange(first, last)
+        kernel = np.exp(-0.5 * (apart / sd_bins) ** 2) * (np.abs(apart) <= radius)
+        out[..., first:last] = values[..., low:high] @ kernel
+    return out
+
+
+def _spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
+    """Trial and bin of every spike within a trial's window; a spike in two windows comes twice."""
+    starts = starts - EDGE_S
+    low = np.searchsorted(spikes, starts)
+    high = np.searchsorted(spikes, starts + bins.n * bins.bin_s)
+    trial, index = _expand(low, high)
+    where = ((spikes[index] - starts[trial]) / bins.bin_s).astype(np.int64)
+    return trial, np.minimum(where, bins.n - 1, out=where)
+
+
+def _observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array, Array, Array]:
+    """Runs of observed bins, in order: trial, first bin, and the bin after the last."""
+    low = np.searchsorted(observed.ends, starts, side="right")
+    high = np.searchsorted(observed.starts, starts + bins.n * bins.bin_s)
+    trial, index = _expand(low, high)
+    first = np.ceil((observed.starts[index] - starts[trial] - OBSERVED_S) / bins.bin_s)
+    last = np.floor((observed.ends[index] - starts[trial] + OBSERVED_S) / bins.bin_s)
+    first, last = (np.clip(edge, 0, bins.n).astype(np.int64) for edge in (first, last))
+    keep = last > first
+    return trial[keep], first[keep], last[keep]
+
+
+def _expand(low: Array, high: Array) -> tuple[Array, Array]:
+    """All pairs (row, index) with low[row] <= index < high[row], in order."""
+    n = np.maximum(high - low, 0)
+    row = np.repeat(np.arange(len(low)), n)
+    return row, np.arange(len(row)) + np.repeat(low - (np.cumsum(n) - n), n)
+
+
+def _in_ranges(keys: Array, starts: Array, ends: Array) -> Array:
+    """Whether each key lies in one of the ordered disjoint ranges [start, end)."""
+    at = np.searchsorted(starts, keys, side="right") - 1
+    return (at >= 0) & (keys < ends[at]) if len(starts) else np.zeros(len(keys), bool)

@@ -1,0 +1,227 @@
+"""Columns of an NWB table (trials, other intervals, units) as numpy arrays, read with h5py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nwb_lint.nwb.query import MISSING_TEXT, as_numbers, select
+from nwb_lint.nwb.source import NWBError, as_text
+
+Array = np.ndarray
+
+# Columns that can be compared, grouped by and put on a dim of a Dataset: one value per row.
+SCALAR_KINDS = ("time", "number", "bool", "text")
+
+
+class Table:
+    """One DynamicTable: row ids, column names and kinds, and the values of scalar columns.
+
+    Kinds: ``time`` (floats named as times, or within the rows' start and stop), ``number``, ``bool``,
+    ``text``, ``ragged`` (many values per row), ``array`` (several), ``reference`` (into other objects).
+    Values are int64/uint64, float64, bool or ``U`` text, one per row: bytes decoded, enums spelled out,
+    (N, 1) squeezed. A float32 is read as the shortest decimal that stands for it, so 0.1 is 0.1.
+    """
+
+    def __init__(self, group: h5py.Group, where: str) -> None:
+        self.group, self.where = group, where
+        names = [as_text(name) for name in np.ravel(group.attrs.get("colnames", []))]
+        names += [name for name in group if name not in names]
+        items = {name: group.get(name) for name in names}
+        companions = {f"{name}_{end}" for name in names for end in ("index", "elements")} | {"id"}
+        companions |= {f"{name}_index" for name in companions}
+        self.names = [
+            name
+            for name, item in items.items()
+            if isinstance(item, h5py.Dataset) and item.ndim and name not in companions
+        ]
+        self.ids = self._ids()
+        self._values: dict[str, Array] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _ids(self) -> Array:
+        item = self.group.get("id")
+        if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.dtype.kind in "iu":
+            return item[()].astype(np.int64)
+        for name in ("start_time", *self.names):
+            if name in self.names and not self.is_ragged(name):
+                return np.arange(self.group[name].shape[0])
+        return np.arange(0)
+
+    def is_ragged(self, name: str) -> bool:
+        return isinstance(self.group.get(f"{name}_index"), h5py.Dataset)
+
+    def kind(self, name: str) -> str:
+        """The kind of a column, by its type and, for floats, its name and values."""
+        item = self.group[name]
+        if self.is_ragged(name):
+            return "ragged"
+        if h5py.check_string_dtype(item.dtype) is None and item.dtype.kind not in "biufSU":
+            return "reference"
+        if item.ndim > 1 and item.size != item.shape[0]:
+            return "array"
+        dtype = self.column(name).dtype
+        if dtype.kind == "f":
+            return "time" if "time" in name.lower() or self._within_rows(name) else "number"
+        return {"b": "bool", "U": "text"}.get(dtype.kind, "number")
+
+    def _within_rows(self, name: str) -> bool:
+        """Whether nine tenths of a column's numbers, two at least, lie between start and stop of their row."""
+        if not {"start_time", "stop_time"} <= set(self.names):
+            return False
+        start, stop, values = (self.times(key) for key in ("start_time", "stop_time", name))
+        inside = (values >= start) & (values <= stop)
+        finite = np.isfinite(values)
+        return bool(finite.sum() >= 2 and inside.sum() >= 0.9 * finite.sum() and np.ptp(values[finite]) > 0)
+
+    def column(self, name: str) -> Array:
+        """The values of a scalar column, one per row; ``id`` is the row ids.
+
+        Raises: NWBError, one line, where there is no such column (the message lists those there are), or it
+        holds more than one value per row.
+        """
+        if name == "id" and name not in self.names:
+            return self.ids
+        if name not in self.names:
+            raise NWBError(f"{self.where} has no column {name!r}; it has {', '.join(self.names) or 'none'}.")
+        if name not in self._values:
+            self._values[name] = self._read(name)
+        return self._values[name]
+
+    def _read(self, name: str) -> Array:
+        item = self.group[name]
+        if self.is_ragged(name):
+            raise NWBError(
+                f"{name} of {self.where} is ragged: rows hold many values; a column of one is needed."
+            )
+        if item.ndim > 1 and item.size != item.shape[0]:
+            raise NWBError(
+                f"{name} of {self.where} has shape {item.shape}; a column of one value per row is needed."
+            )
+        if item.shape[0] != len(self):
+            raise NWBError(
+                f"{name} of {self.where} has {item.shape[0]} values for {len(self)} rows: damaged."
+            )
+        if h5py.check_string_dtype(item.dtype) is None and item.dtype.kind not in "biufSU":
+            raise NWBError(f"{name} of {self.where} holds references; a column of values is needed.")
+        values = item[()].reshape(len(self))
+        enum = h5py.check_enum_dtype(item.dtype)
+        if enum is not None and values.dtype.kind in "iu":
+            spelled = {number: word for word, number in enum.items()}
+            return np.array([spelled.get(int(v), str(int(v))) for v in values], dtype=str)
+        elements = self._elements(name, item)
+        if elements is not None and values.dtype.kind in "iu":
+            if len(values) and int(values.max()) >= len(elements):
+                raise NWBError(f"{name} of {self.where} has code {values.max()} of {len(elements)} elements.")
+            return elements[values.astype(np.int64)]
+        return _plain(values)
+
+    def _elements(self, name: str, item: h5py.Dataset) -> Array | None:
+        """The words that the codes of an enum column stand for."""
+        found: Any = item.attrs.get("elements")
+        if isinstance(found, h5py.Reference):
+            found = self.group.file[found][()] if found else None
+        if found is None and isinstance(self.group.get(f"{name}_elements"), h5py.Dataset):
+            found = self.group[f"{name}_elements"][()]
+        if found is None:
+            found = item.attrs.get(f"{name}_elements")
+        return None if found is None else _plain(np.ravel(found))
+
+    def times(self, name: str) -> Array:
+        """A column as times, s: NaN where a text is no number ('N/A') or the entry is not finite."""
+        values = self.column(name)
+        if values.dtype.kind == "U":
+            values = np.array([_number(text) for text in values], dtype=float)
+        values = values.astype(float)
+        return np.where(np.isfinite(values), values, np.nan)
+
+    def time_columns(self) -> list[str]:
+        """Columns that trials could be aligned to, those with ``time`` in their name first."""
+        kinds = {name: self.kind(name) for name in self.names}
+        found = [name for name, kind in kinds.items() if kind == "time"]
+        found += [
+            name
+            for name, kind in kinds.items()
+            if kind == "text" and "time" in name.lower() and np.isfinite(self.times(name)).any()
+        ]
+        return sorted(found, key=lambda name: "time" not in name.lower())
+
+    def select(self, query: str | None, what: str = "where") -> Array:
+        """Rows that satisfy a query (`nwb_lint.nwb.query`), all where it is None: bool (row)."""
+        if query is None:
+            return np.ones(len(self), bool)
+        return select(query, self.column, len(self), what)
+
+
+def is_missing(values: Array) -> Array:
+    """Where a column holds nothing: NaN, '', 'N/A'."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    if values.dtype.kind == "U":
+        return np.isin(np.char.strip(values), MISSING_TEXT)
+    return np.zeros(len(values), bool)
+
+
+def numbers_of(table: Table, name: str) -> Array:
+    """A column as float64, numeric texts parsed; raises NWBError where its texts are none."""
+    values = table.column(name)
+    if values.dtype.kind == "U":
+        parsed = as_numbers(values)
+        if parsed is None:
+            shown = ", ".join(repr(str(text)) for text in np.unique(values)[:6])
+            raise NWBError(f"{name} of {table.where} holds texts ({shown}); numbers are needed.")
+        return parsed
+    return values.astype(float)
+
+
+def interval_tables(file: h5py.File) -> dict[str, int]:
+    """Names of the tables in /intervals with their numbers of rows."""
+    group = file.get("intervals")
+    if not isinstance(group, h5py.Group):
+        return {}
+    tables = {name: item for name, item in group.items() if isinstance(item, h5py.Group)}
+    return {name: len(Table(item, name)) for name, item in tables.items()}
+
+
+def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
+    """The interval table of a name.
+
+    Raises: NWBError where there is none (the message lists those there are), or it has no rows.
+    """
+    group = file.get(f"intervals/{name}") if name else None
+    if not isinstance(group, h5py.Group):
+        tables = [f"{other} ({n})" for other, n in interval_tables(file).items()]
+        listed = f"it has {', '.join(tables)}. Pass one as table=" if tables else "it has no interval tables"
+        raise NWBError(f"{path} has no interval table {name!r}; {listed}.")
+    table = Table(group, f"{name} of {path}")
+    if not len(table):
+        raise NWBError(f"{table.where} has no rows; at least one is needed.")
+    return table
+
+
+def _plain(values: Array) -> Array:
+    """Bytes and objects as ``U`` text, integers as int64, floats as float64."""
+    kind = values.dtype.kind
+    if kind in "OSU":
+        return np.array([as_text(value) for value in values], dtype=str) if len(values) else np.zeros(0, "U1")
+    if kind == "f":
+        exact = values.dtype.itemsize >= 8
+        return values.astype(float) if exact else values.astype(str).astype(float)
+    if kind in "iu":
+        return values.astype(np.uint64 if values.dtype == np.uint64 and _large(values) else np.int64)
+    return values
+
+
+def _large(values: Array) -> bool:
+    return bool(len(values)) and int(values.max()) >= 2**63
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

@@ -1,0 +1,81 @@
+"""Small random sessions for tests: yours and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+_PERIOD_S = 2.0
+_CUE_S = 0.5
+
+
+def mock_session(
+    path: str | Path,
+    *,
+    n_units: int = 5,
+    n_trials: int = 40,
+    seed: int = 0,
+    rate_hz: float = 20.0,
+    columns: Mapping[str, Any] | None = None,
+    unit_columns: Mapping[str, Any] | None = None,
+    unit_ids: Sequence[int] | None = None,
+    obs_intervals: bool | Sequence[Array] = False,
+    session_id: str = "mock",
+) -> Path:
+    """Write a random session of Poisson units through `write_session`, and return its path.
+
+    A trial starts every 2 s (jittered by up to 0.1 s) and lasts 1.5 s, with a cue 0.5 s after its start. The
+    table has start_time, stop_time, cue_time, side ("left", "right"), coherence (±0.1, ±0.5), correct (bool)
+    and block (whole numbers); ``columns`` adds to them or replaces them. From the cue on, units fire at 1.5
+    times ``rate_hz`` on trials of one side. With ``obs_intervals=True`` every unit is observed for the middle
+    part of the session only, in two pieces with a gap.
+
+    Example:
+        >>> mock_session("mock.nwb", n_units=3, columns={"reward": np.arange(40) % 2 == 0})
+        PosixPath('mock.nwb')
+    """
+    import pandas as pd
+
+    from nwb_lint.nwb.session import write_session
+
+    rng = np.random.default_rng(seed)
+    start = 1.0 + _PERIOD_S * np.arange(n_trials) + rng.uniform(0, 0.1, n_trials)
+    table: dict[str, Any] = {
+        "start_time": start,
+        "stop_time": start + 1.5,
+        "cue_time": start + _CUE_S,
+        "side": np.array(["left", "right"])[np.arange(n_trials) % 2],
+        "coherence": np.array([-0.5, -0.1, 0.1, 0.5])[(np.arange(n_trials) // 2) % 4],
+        "correct": rng.random(n_trials) < 0.8,
+        "block": np.arange(n_trials) // 10,
+    }
+    table |= dict(columns or {})
+    end = 1.0 + _PERIOD_S * n_trials
+    spikes = []
+    for unit in range(n_units):
+        times = rng.uniform(0, end, rng.poisson(rate_hz * end))
+        preferred = start[np.arange(n_trials) % 2 == unit % 2]
+        extra = [t + _CUE_S + rng.uniform(0, 1, rng.poisson(rate_hz / 2)) for t in preferred]
+        spikes.append(np.sort(np.concatenate([times, *extra])))
+    observed: Sequence[Array] | None
+    if isinstance(obs_intervals, bool):
+        cuts = [np.sort(rng.uniform(0, end, 2)) for _ in range(n_units)]
+        halves = [np.array([[0.1 * end, cut[0]], [cut[1], 0.95 * end]]) for cut in cuts]
+        observed = [part[part[:, 1] > part[:, 0]] for part in halves] if obs_intervals else None
+    else:
+        observed = obs_intervals
+    return write_session(
+        path,
+        spikes,
+        pd.DataFrame(table),
+        unit_columns=unit_columns,
+        unit_ids=unit_ids,
+        obs_intervals=observed,
+        session_id=session_id,
+        description="A random session for tests.",
+    )
