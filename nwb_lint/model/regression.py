@@ -118,7 +118,13 @@ def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity
 
 
 def closed_form(
-    x: Array, q: Array, *, rank: int | None, alpha: float, nonlinearity: str = "tanh", ridges: Sequence[float] = RIDGES
+    x: Array,
+    q: Array,
+    *,
+    rank: int | None,
+    alpha: float,
+    nonlinearity: str = "tanh",
+    ridges: Sequence[float] = RIDGES,
 ) -> tuple[list[Network], Array]:
     """Stage 1, one network per ridge, and the leading singular values of the fitted
     recurrent part at the smallest ridge.

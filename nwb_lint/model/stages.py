@@ -109,7 +109,9 @@ class _Search:
         """Begin with a given network instead of a closed form."""
         self.networks, self.final = [network] * len(self.parts), network
 
-    def try_ridges(self, name: str, propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]]) -> bool:
+    def try_ridges(
+        self, name: str, propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]]
+    ) -> bool:
         """Propose networks for every ridge in every split, choose, refit on everything; False if it did not pay."""
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
         proposals = [propose(fit, net, self.ridges) for (fit, _), net in zip(self.parts, before, strict=True)]
@@ -179,9 +181,7 @@ def _problem(samples: Samples, device: str):
     )
 
 
-def _descent(
-    start: Network, fit: Samples, held: Samples | None, max_iter: int, device: str, report: Report
-) -> Descent:
+def _descent(start: Network, fit: Samples, held: Samples | None, max_iter: int, device: str, report: Report) -> Descent:
     held_out_loss = None if held is None else _problem(_few_enough(held, start.n_neurons, 0), device).loss
     return descend(
         start,
@@ -240,7 +240,8 @@ def fit_stages(
         for step in range(PASSES):
             report("latent pass", step, np.nan, np.nan)
             if not search.try_ridges(
-                "latent pass", lambda s, net, r: latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r)
+                "latent pass",
+                lambda s, net, r: latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r),
             ):
                 break
     if method != "regression":

@@ -1,0 +1,69 @@
+"""How well a fit predicts an activity: R² by split and neuron, beside the ceiling that noise sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import ContractError, check_activity
+from nwb_lint.model.r2 import ceiling, r_squared, reference_of
+from nwb_lint.model.simulate import simulate
+from nwb_lint.prepare import conditions_mask
+
+
+def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -> xr.Dataset:
+    """R² of the free-running network against an activity prepared in the same way.
+
+    R² = 1 - sum (y - prediction)² / sum (y - ybar)², over observed samples, with ybar each neuron's mean over the
+    *training* conditions of ``activity`` (those that the fit has by label and did not hold out; all where none is).
+
+    Args:
+        fit: from `fit_lint`.
+        activity: activity (condition, time, neuron) with its input; neurons are matched by label.
+        conditions: labels, positions or a boolean array of the conditions to score; None = all.
+
+    Returns: r2 (scalar), r2_ceiling (scalar; NaN without trial halves), r2_neuron (neuron), r2_condition (condition).
+
+    Raises: ContractError when a neuron of the activity is not in the fit, or nothing was chosen.
+
+    Example:
+        >>> from nwb_lint.testing import mock_activity, mock_fit
+        >>> float(score(mock_fit(), mock_activity())["r2"]) <= 1
+        True
+    """
+    check_activity(activity)
+    labels = fit.indexes["neuron"]
+    missing = [str(n) for n in activity["neuron"].values if n not in labels]
+    if missing:
+        raise ContractError(
+            f"{len(missing)} neurons of the activity are not in the fit (first: {missing[0]}); score the recorded ones."
+        )
+    prediction = simulate(fit, activity)["activity"].values[..., labels.get_indexer(activity["neuron"].values)]
+    chosen = conditions_mask(activity, conditions)
+    y = activity["activity"].values
+    reference = reference_of(y, _trained_on(fit, activity))
+    total, each = r_squared(y[chosen], prediction[chosen], reference)
+    by_condition = [r_squared(y[[k]], prediction[[k]], reference)[0] for k in np.flatnonzero(chosen)]
+    top = float("nan")
+    if "activity_half" in activity:
+        halves, counts = (
+            activity["activity_half"].values[:, chosen],
+            activity["n_trials_half"].values[:, chosen],
+        )
+        top = ceiling(y[chosen], halves, counts, reference)
+    out = xr.Dataset({"r2": total, "r2_ceiling": top})
+    out["r2_neuron"] = ("neuron",), each
+    out["r2_condition"] = ("condition",), np.array(by_condition)
+    coords = {"neuron": activity["neuron"].values}
+    if "condition" in activity.coords:
+        coords["condition"] = activity["condition"].values[chosen]
+    return out.assign_coords(coords)
+
+
+def _trained_on(fit: xr.Dataset, activity: xr.Dataset) -> np.ndarray:
+    """Boolean (condition) of the activity's conditions that the fit was trained on."""
+    if "condition" not in activity.coords or "condition" not in fit.coords:
+        same = activity.sizes["condition"] == fit.sizes["condition"]
+        return ~fit["held_out"].values if same else np.zeros(activity.sizes["condition"], bool)
+    trained = fit["condition"].values[~fit["held_out"].values].astype(str)
+    return np.isin(activity["condition"].values.astype(str), trained)

@@ -1,0 +1,261 @@
+"""Activity → fit, fit → simulation: the Dataset side of the stages."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.model.r2 import ceiling, r_squared, reference_of
+from nwb_lint.model.regression import RIDGES
+from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, drives
+from nwb_lint.model.simulate import GAUGE, canonicalise, run, whole_input
+from nwb_lint.model.stages import Samples, Stage, fit_stages
+from nwb_lint.prepare import conditions_mask
+
+METHODS = ("auto", "regression", "gradient", "published")
+SPLITS = ("train", "held_out")
+
+
+def fit_lint(
+    activity: xr.Dataset,
+    *,
+    rank: int | None,
+    tau_s: float,
+    method: str = "auto",
+    nonlinearity: str = "tanh",
+    loss: str = "activity",
+    holdout: object = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = False,
+    hidden: int = 0,
+    bias: bool = False,
+    initial: str = "zero",
+    ridges: tuple[float, ...] = RIDGES,
+    max_iter: int = 200,
+    epochs: int = 50,
+) -> xr.Dataset:
+    """Fit a rank-R network whose free run reproduces the activity (LINT).
+
+    x[t+1] = (1 - alpha) x[t] + alpha (m n' phi(x[t]) / N + I u[t] + b), alpha = bin / tau. Three stages: closed form
+    (ridge regression on filtered rates), latent pass (again on the projected data), gradient (L-BFGS with the exact
+    adjoint, on a random part of the conditions where there are very many). Ridge, stages kept and stopping are chosen
+    on splits inside the training conditions; ``holdout`` conditions are only scored.
+
+    Args:
+        activity: from `prepare`: activity (condition, time, neuron), NaN = not observed; input (condition, time, input).
+        rank: R ≥ 1, or None for an unconstrained J (neuron, neuron_from), closed form only.
+        tau_s: time constant in s, at least the bin.
+        method: "auto" (all stages that pay), "regression" (the first two), "gradient" (the third, from a random start),
+            "published" (the paper's Adam loop).
+        nonlinearity: "tanh", "relu" or "softplus".
+        loss: squared error of the activation x ("activity") or of phi(x) ("rate").
+        holdout: labels, positions or a boolean array of conditions, or a fraction drawn at random with ``seed``. None =
+            those that `prepare` did not fit on.
+        seed: of splits, random starts and hidden units.
+        device: torch device of the gradient stage.
+        progress: show a progress bar.
+        hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
+        bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
+        ridges: candidates, relative to the mean feature variance. max_iter: L-BFGS iterations. epochs: of "published".
+
+    Returns: fit (see `nwb_lint.contract.FIT`): m, n (neuron, rank) in the canonical gauge, or J; input_weights (neuron,
+        input); activity_pred, latent, filtered_input over condition and time; r2 and r2_ceiling by split; stage_r2.
+
+    Raises: ContractError when there are fewer neurons than ranks, a single condition, nothing to train on, an unknown
+        option, or a Dataset that is not an activity.
+
+    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2; stages 1 and 2 are ours (docs: CHANGELOG).
+
+    Example:
+        >>> from nwb_lint.testing import mock_activity
+        >>> fit = fit_lint(mock_activity(), rank=1, tau_s=0.1)
+        >>> fit["m"].dims
+        ('neuron', 'rank')
+    """
+    check_activity(activity)
+    _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden)
+    held = _held_out(activity, holdout, seed)
+    alpha = float(activity.attrs["bin_s"]) / tau_s
+    u = whole_input(activity)
+    q = drives(u, alpha, bias=bias, initial=initial == "learned")
+    x = activity["activity"].values.astype(np.float32)
+    samples = Samples(x, q, alpha, nonlinearity, loss)
+    with tqdm(disable=not progress, desc="fit", unit="step") as bar:
+
+        def report(stage: str, step: int, fitted: float, out: float) -> None:
+            bar.set_description(stage)
+            if np.isfinite(fitted):
+                bar.set_postfix(R2=f"{1 - fitted:.3f}", held_out=f"{1 - out:.3f}")
+            bar.update()
+
+        stages, singular = fit_stages(
+            samples.take(np.flatnonzero(~held)),
+            rank=rank,
+            method=method,
+            hidden=hidden,
+            ridges=ridges,
+            max_iter=max_iter,
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            report=report,
+        )
+    fit = _dataset(activity, stages[-1].network, u, alpha, hidden, bias)
+    fit = fit.assign_coords(held_out=("condition", held))
+    options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
+    fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
+    fit.attrs["gauge"] = "none" if rank is None else GAUGE
+    if method == "gradient" or method == "published":
+        fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
+    if rank is not None:
+        fit = canonicalise(fit)
+    fit = _with_run(fit)
+    fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = _scores(activity, fit, held)
+    fit = fit.assign_coords(split=list(SPLITS))
+    fit = _with_stages(fit, stages, samples, held)
+    if singular.size:
+        fit["singular_value"] = ("singular",), singular
+    check_fit(fit)
+    return fit
+
+
+def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden) -> None:
+    def choice(name: str, value: object, known) -> None:
+        if value not in known:
+            raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
+
+    choice("method", method, METHODS)
+    choice("nonlinearity", nonlinearity, tuple(NONLINEARITIES))
+    choice("loss", loss, ("activity", "rate"))
+    choice("initial", initial, ("zero", "learned"))
+    neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
+    if rank is not None and (isinstance(rank, bool) or int(rank) != rank or rank < 1):
+        raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
+    if rank is not None and neurons < rank:
+        raise ContractError(f"rank {rank} was asked of {neurons} neurons; use at most rank {neurons}, or more units.")
+    if conditions < 2:
+        raise ContractError("there is a single condition; a fit needs at least 2. Group by more columns (by=…).")
+    if not tau_s >= float(activity.attrs["bin_s"]):
+        raise ContractError(f"tau_s is {tau_s}; it needs to be at least the bin, {activity.attrs['bin_s']:g} s.")
+    if rank is None and method not in ("auto", "regression"):
+        raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
+    if hidden < 0 or (hidden and (rank is None or method == "regression")):
+        raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
+
+
+def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
+    size = activity.sizes["condition"]
+    prepared = activity["held_out"].values if "held_out" in activity.coords else np.zeros(size, bool)
+    if holdout is None:
+        held = prepared.copy()
+    elif isinstance(holdout, float):
+        if not 0 < holdout < 1:
+            raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")
+        held = np.zeros(size, bool)
+        held[np.random.default_rng(seed).permutation(size)[: max(1, round(holdout * size))]] = True
+    else:
+        held = conditions_mask(activity, holdout)
+    if (~held).sum() < 2:
+        raise ContractError(
+            f"{int((~held).sum())} of {size} conditions are left to train on; hold out fewer, 2 must stay."
+        )
+    return held
+
+
+def _dataset(activity: xr.Dataset, network: Network, u: Array, alpha: float, hidden: int, bias: bool) -> xr.Dataset:
+    """The network and all of the activity that simulating and undoing needs, hidden neurons appended."""
+    keep = ["input", "input_burn_in", "offset", "scale", "component"]
+    coords = {k: v for k, v in activity.coords.items() if v.dims != ("neuron",) and k not in (*keep, "held_out")}
+    fit = xr.Dataset(coords=coords, attrs=dict(activity.attrs))
+    for name, value in activity.coords.items():
+        if value.dims == ("neuron",):
+            fit = fit.assign_coords({name: ("neuron", _with_hidden(str(name), value.values, hidden), value.attrs)})
+    recorded = np.arange(activity.sizes["neuron"] + hidden) < activity.sizes["neuron"]
+    fit = fit.assign_coords(recorded=("neuron", recorded))
+    for name in keep:
+        if name in activity.variables:
+            dims, values = activity[name].dims, activity[name].values
+            if "neuron" in dims and hidden:
+                pad = [(0, hidden if dim == "neuron" else 0) for dim in dims]
+                values = np.pad(values, pad, constant_values=1.0 if name == "scale" else 0.0)
+            fit[name] = dims, values, activity[name].attrs
+    inputs = u.shape[2]
+    network = Network(*(None if p is None else np.asarray(p, float) for p in network))
+    fit["input_weights"] = ("neuron", "input"), network.w[:, :inputs]
+    fit["bias"] = ("neuron",), network.w[:, inputs] if bias else np.zeros(len(recorded))
+    learned = network.w.shape[1] > inputs + bias
+    fit["initial_activation"] = ("neuron",), network.w[:, -1] if learned else np.zeros(len(recorded))
+    if network.n is None:
+        fit["J"] = ("neuron", "neuron_from"), network.m
+    else:
+        fit["m"], fit["n"] = (("neuron", "rank"), network.m), (("neuron", "rank"), network.n)
+    return fit
+
+
+def _with_hidden(name: str, values: Array, hidden: int) -> Array:
+    if not hidden:
+        return values
+    if name == "neuron":
+        return np.concatenate([values.astype(str), [f"hidden{k:04d}" for k in range(hidden)]])
+    kind = values.dtype.kind
+    if name == "unit_id":
+        blank: object = -1
+    else:
+        blank = {"f": np.nan, "i": -1, "u": 0, "b": False}.get(kind, "")
+    values = values.astype(str) if kind in "OUT" else values
+    return np.concatenate([values, np.full(hidden, blank, values.dtype if kind not in "OUT" else str)])
+
+
+def _with_run(fit: xr.Dataset) -> xr.Dataset:
+    """Add what the free run predicts."""
+    simulated = run(fit)
+    fit["activity_pred"] = simulated["activity"].dims, simulated["activity"].values, {"units": "1"}
+    if "latent" in simulated:
+        fit["latent"] = simulated["latent"].dims, simulated["latent"].values
+    fit["filtered_input"] = simulated["filtered_input"].dims, simulated["filtered_input"].values
+    return fit
+
+
+def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array):
+    """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
+    y, prediction = activity["activity"].values, fit["activity_pred"].values
+    recorded = y.shape[2]
+    reference = reference_of(y, ~held)
+    r2, top = np.full(2, np.nan), np.full(2, np.nan)
+    each = np.full((2, fit.sizes["neuron"]), np.nan)
+    for k, part in enumerate((~held, held)):
+        if part.any():
+            r2[k], each[k, :recorded] = r_squared(y[part], prediction[part][..., :recorded], reference)
+            if "activity_half" in activity:
+                halves, counts = (
+                    activity["activity_half"].values[:, part],
+                    activity["n_trials_half"].values[:, part],
+                )
+                top[k] = ceiling(y[part], halves, counts, reference)
+    return (("split",), r2), (("split",), top), (("split", "neuron"), each)
+
+
+def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: Array) -> xr.Dataset:
+    """R² after every stage that was kept, and the ridge it chose."""
+    reference, table = reference_of(samples.x, ~held), np.full((len(stages), 2), np.nan)
+    for row, stage in zip(table, stages, strict=True):
+        prediction = samples.predict(stage.network)
+        for k, part in enumerate((~held, held)):
+            if part.any():
+                row[k] = r_squared(samples.x[part], prediction[part], reference)[0]
+    fit["stage_r2"] = ("stage", "split"), table
+    fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
+    passes = [s.name for s in stages]
+    names = [n if passes.count(n) == 1 else f"{n} {passes[: i + 1].count(n)}" for i, n in enumerate(passes)]
+    return fit.assign_coords(stage=names)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("nwb_lint", "numpy", "scipy", "torch", "xarray")
+    return {"version_python": platform.python_version()} | {f"version_{p}": version(p) for p in packages}

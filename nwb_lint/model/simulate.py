@@ -1,0 +1,131 @@
+"""Fit → simulation: run a fitted network again with nothing but its Dataset, and its canonical gauge."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
+from nwb_lint.prepare import conditions_mask
+
+GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; largest |m| positive"
+
+
+def whole_input(dataset: xr.Dataset) -> Array:
+    """Input over burn-in and time, (condition, burn-in + time, input) float32."""
+    parts = [dataset["input_burn_in"].values] if "input_burn_in" in dataset.variables else []
+    return np.concatenate([*parts, dataset["input"].values], axis=1).astype(np.float32)
+
+
+def network_of(fit: xr.Dataset) -> Network:
+    """The numbers of a fit that simulate: m, n (or J) and the weights of [input, bias, initial activation]."""
+    w = np.column_stack([fit["input_weights"].values, fit["bias"].values, fit["initial_activation"].values])
+    if "J" in fit:
+        return Network(fit["J"].values, None, w)
+    return Network(fit["m"].values, fit["n"].values, w)
+
+
+def canonicalise(fit: xr.Dataset) -> xr.Dataset:
+    """The same network in the canonical gauge: J = m n' / N unchanged, m orthonormal, latents turned along.
+
+    m n' = U S V': m = U, n = V S, columns by falling singular value, the entry of largest magnitude in each column of m
+    positive. Latents follow: kappa_new = m' m_old kappa_old. A fit without m (rank=None) is returned as it is.
+
+    Raises: ContractError for a Dataset that is not a fit.
+
+    Example:
+        >>> from nwb_lint.testing import mock_fit
+        >>> m = canonicalise(mock_fit())["m"].values
+        >>> bool(abs(m.T @ m - 1).max() < 1e-9)
+        True
+    """
+    if "J" in fit:
+        return fit.copy()
+    m, n = canonical(fit["m"].values, fit["n"].values)
+    out = fit.copy()
+    out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
+    if "latent" in fit:
+        turned = fit["latent"].values @ (m.T @ fit["m"].values).T
+        out["latent"] = fit["latent"].dims, turned.astype(fit["latent"].dtype), fit["latent"].attrs
+    out.attrs["gauge"] = GAUGE
+    return out
+
+
+def simulate(
+    fit: xr.Dataset,
+    input: xr.Dataset | xr.DataArray | None = None,
+    *,
+    silence: object = None,
+    initial: Array | None = None,
+) -> xr.Dataset:
+    """Run the fitted network freely, with nothing but the fit at hand.
+
+    Args:
+        fit: from `fit_lint` or `read_fit`.
+        input: other inputs (condition, time, input): a DataArray, which starts at x[0] with no burn-in, or a Dataset with
+            ``input`` and, for a burn-in, ``input_burn_in``. None = the fit's own.
+        silence: neurons whose output is set to 0 (labels, positions or a boolean array); N stays what it was.
+        initial: other x[0] (neuron); None = the fit's.
+
+    Returns: activity (condition, time, neuron) dimensionless; rate in Hz where the fit can undo its preparation; latent
+        (condition, time, rank); filtered_input (condition, time, input).
+
+    Raises: ContractError for a Dataset that is not a fit, inputs of another number, or unknown neurons.
+
+    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
+
+    Example:
+        >>> from nwb_lint.testing import mock_fit
+        >>> simulate(mock_fit())["activity"].dims
+        ('condition', 'time', 'neuron')
+    """
+    check_fit(fit)
+    return run(fit, input, silence=silence, initial=initial)
+
+
+def run(
+    fit: xr.Dataset,
+    input: xr.Dataset | xr.DataArray | None = None,
+    *,
+    silence: object = None,
+    initial: Array | None = None,
+) -> xr.Dataset:
+    """`simulate` for a Dataset that need not be a whole fit yet."""
+    given = fit if input is None else (input.to_dataset(name="input") if isinstance(input, xr.DataArray) else input)
+    if given["input"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
+        raise ContractError(
+            f"the input has dims {given['input'].dims} and {given['input'].sizes.get('input', 0)} inputs; "
+            f"it needs (condition, time, input) with {fit.sizes['input']}."
+        )
+    network = network_of(fit)
+    if initial is not None:
+        network.w[:, -1] = initial
+    keep = None if silence is None else 1.0 - _neurons(fit, silence)
+    alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
+    u = whole_input(given)
+    q = drives(u, alpha, bias=True, initial=True)
+    x, kappa = forward(network, q, alpha, str(fit.attrs["nonlinearity"]), keep)
+    skip = u.shape[1] - given.sizes["time"]
+    out = xr.Dataset(coords={k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
+    out = out.assign_coords({k: v for k, v in given.coords.items() if v.dims in (("condition",), ("time",))})
+    out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
+    if network.n is not None:
+        out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
+    out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : u.shape[2]]
+    if "scale" in fit and ("time" not in fit["offset"].dims or given.sizes["time"] == fit.sizes["time"]):
+        rate = x[:, skip:] * fit["scale"].values + fit["offset"].values
+        out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
+    return out
+
+
+def _neurons(fit: xr.Dataset, which: object) -> Array:
+    """Boolean (neuron) of the neurons named by labels, positions or a boolean array; an empty list is nobody."""
+    size, wanted = fit.sizes["neuron"], np.atleast_1d(np.asarray(which))
+    if wanted.size == 0:
+        return np.zeros(size, bool)
+    labels = xr.Dataset(coords={"condition": ("condition", fit["neuron"].values.astype(str))})
+    try:
+        return conditions_mask(labels, wanted) if not (wanted.dtype.kind == "b" and not wanted.any()) else wanted
+    except ContractError as error:
+        raise ContractError(str(error).replace("condition", "neuron")) from None

@@ -1,0 +1,183 @@
+"""Recording → activity: centred, denoised, scaled rates beside the network's input; every step can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import ContractError, check_activity, check_recording
+from nwb_lint.inputs import Input, build_inputs
+
+Array = np.ndarray
+
+CARRIED = ("n_trials", "n_trials_half")
+
+
+class _Steps(NamedTuple):
+    """What the preparation estimated: offset (time?, neuron), components (pc, neuron) or None, scale (neuron)."""
+
+    mean: Array
+    component: Array | None
+    course: Array
+    scale: Array
+
+    def apply(self, rate: Array) -> Array:
+        """(… condition, time, neuron) Hz → dimensionless activity."""
+        centred = rate - self.mean
+        if self.component is not None:
+            missing = np.isnan(centred)
+            flat = np.where(missing, 0, centred) @ self.component.T @ self.component
+            centred = np.where(missing, np.nan, flat)
+        return ((centred - self.course) / self.scale).astype(np.float32)
+
+
+def prepare(
+    recording: xr.Dataset,
+    *,
+    inputs: Sequence[Input],
+    n_components: int | None = 12,
+    centre: bool = True,
+    time_course: bool = True,
+    scale: float | str = "auto",
+    burn_in_s: float = 0.0,
+    fit_on: object = None,
+) -> xr.Dataset:
+    """Turn rates into the activation that a network is fitted to, and trial columns into its input.
+
+    activity = (P (rate - mean) - course) / scale, with mean (neuron) over ``fit_on`` conditions and time, P the projector
+    on the leading principal components and course (time, neuron) the condition average of what is left. All of it is
+    estimated on the ``fit_on`` conditions alone and kept, so that rate = activity · scale + offset with
+    offset = mean + course (exact up to the denoising).
+
+    Args:
+        recording: from `read_conditions`: rate (condition, time, neuron), Hz; NaN = not observed.
+        inputs: the `Input` of the network, at least one.
+        n_components: principal components kept, None or ≥ the number of neurons for no denoising.
+        centre: subtract each neuron's mean over time and conditions.
+        time_course: subtract the condition-averaged time course (what all conditions share).
+        scale: Hz per unit of activity: a number, "auto" (one for all neurons: the root mean square of the prepared
+            rates, so that activity has unit variance) or "neuron" (each neuron's own). It sets where tanh operates.
+        burn_in_s: s that the network runs on its inputs before the first sample, unconstrained by data.
+        fit_on: conditions used for the estimates, as labels, positions or a boolean array; None = all. `fit_lint` holds
+            the others out.
+
+    Returns: activity (condition, time, neuron) float32, dimensionless; input, input_burn_in, offset, scale, component,
+        and ``held_out`` (condition) where ``fit_on`` leaves conditions out.
+
+    Raises: ContractError for a Dataset, column, level or condition that is not there, or rates that do not vary.
+
+    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3 (there centred and denoised on all conditions).
+
+    Example:
+        >>> from nwb_lint.testing import mock_recording
+        >>> activity = prepare(mock_recording(), inputs=[Input("cue")], n_components=None)
+        >>> activity["activity"].dims
+        ('condition', 'time', 'neuron')
+    """
+    check_recording(recording)
+    train = conditions_mask(recording, fit_on)
+    rate = recording["rate"].values.astype(float)
+    steps = _estimate(rate[train], n_components, centre, time_course, scale)
+    out = build_inputs(recording, inputs, burn_in_s)
+    out["activity"] = ("condition", "time", "neuron"), steps.apply(rate), {"units": "1"}
+    if "rate_half" in recording:
+        out["activity_half"] = (
+            ("half", "condition", "time", "neuron"),
+            steps.apply(recording["rate_half"].values),
+        )
+    if steps.course.ndim == 2:
+        out["offset"] = ("time", "neuron"), steps.mean + steps.course, {"units": "Hz"}
+    else:
+        out["offset"] = ("neuron",), steps.mean + np.zeros_like(steps.scale), {"units": "Hz"}
+    out["scale"] = ("neuron",), steps.scale, {"units": "Hz"}
+    if steps.component is not None:
+        out["component"] = ("pc", "neuron"), steps.component
+    for name in CARRIED:
+        if name in recording:
+            out[name] = recording[name]
+    out = out.assign_coords({k: v for k, v in recording.coords.items() if k not in out.variables})
+    if not train.all():
+        out = out.assign_coords(held_out=("condition", ~train))
+    out.attrs = dict(recording.attrs) | {
+        "centre": int(centre),
+        "time_course": int(time_course),
+        "scale": str(scale),
+    }
+    check_activity(out)
+    return out
+
+
+def conditions_mask(dataset: xr.Dataset, which: object) -> Array:
+    """Boolean (condition) of the conditions named by labels, positions or a boolean array; None = all of them."""
+    size = dataset.sizes["condition"]
+    if which is None:
+        return np.ones(size, bool)
+    wanted = np.atleast_1d(np.asarray(which))
+    mask = np.zeros(size, bool)
+    if wanted.dtype.kind == "b":
+        if wanted.shape != (size,):
+            raise ContractError(f"the boolean choice has {wanted.size} entries; there are {size} conditions.")
+        mask = wanted.copy()
+    elif wanted.dtype.kind in "iu":
+        if ((wanted < 0) | (wanted >= size)).any():
+            raise ContractError(f"positions {wanted.tolist()} were chosen; they need to be within 0…{size - 1}.")
+        mask[wanted] = True
+    else:
+        labels = (
+            dataset["condition"].values.astype(str) if "condition" in dataset.coords else np.arange(size).astype(str)
+        )
+        unknown = sorted(set(wanted.astype(str)) - set(labels))
+        if unknown:
+            raise ContractError(f"no condition is called {unknown[0]!r}; the first ones are {', '.join(labels[:4])}.")
+        mask = np.isin(labels, wanted.astype(str))
+    if not mask.any():
+        raise ContractError(f"none of the {size} conditions was chosen; choose at least one.")
+    return mask
+
+
+def _estimate(rate: Array, n_components: int | None, centre: bool, time_course: bool, scale: float | str) -> _Steps:
+    n_neurons = rate.shape[2]
+    unseen = np.isnan(rate).all(axis=(0, 1))
+    if unseen.any():
+        raise ContractError(
+            f"{int(unseen.sum())} of {n_neurons} neurons have no observed sample in the conditions used; read with "
+            'missing="drop" or widen fit_on.'
+        )
+    mean = np.nanmean(rate, axis=(0, 1)) if centre else np.zeros(n_neurons)
+    centred = rate - mean
+    component = None
+    if n_components is not None and n_components < n_neurons:
+        if n_components < 1:
+            raise ContractError(f"n_components is {n_components}; it needs to be at least 1, or None for no denoising.")
+        flat = np.nan_to_num(centred).reshape(-1, n_neurons)
+        _, vectors = np.linalg.eigh(flat.T @ flat)
+        component = vectors[:, ::-1][:, :n_components].T
+        centred = np.where(np.isnan(centred), np.nan, np.nan_to_num(centred) @ component.T @ component)
+    course = np.zeros(n_neurons)
+    if time_course:
+        seen = np.isfinite(centred)
+        course = np.where(seen, centred, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    left = centred - course
+    return _Steps(mean, component, course, _scale_of(left, scale))
+
+
+def _scale_of(left: Array, scale: float | str) -> Array:
+    n_neurons = left.shape[2]
+    if isinstance(scale, str):
+        if scale not in ("auto", "neuron"):
+            raise ContractError(f"scale is {scale!r}; it needs a number in Hz, 'auto' or 'neuron'.")
+        power = np.nanmean(left**2, axis=(0, 1))
+        if not power.max() > 1e-12:
+            raise ContractError(
+                "the prepared rates do not vary over time or conditions, so there is nothing to fit; "
+                "use more conditions, or time_course=False."
+            )
+        if scale == "auto":
+            return np.full(n_neurons, np.sqrt(power.mean()))
+        return np.sqrt(np.maximum(power, 1e-4 * power.mean()))
+    if not np.isfinite(scale) or scale <= 0:
+        raise ContractError(f"scale is {scale}; it needs a number above 0, in Hz per unit of activity.")
+    return np.full(n_neurons, float(scale))
