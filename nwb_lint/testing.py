@@ -33,7 +33,7 @@ def mock_session(
     table has start_time, stop_time, cue_time, side ("left", "right"), coherence (±0.1, ±0.5), correct (bool)
     and block (whole numbers); ``columns`` adds to them or replaces them. From the cue on, units fire at 1.5
     times ``rate_hz`` on trials of one side. With ``obs_intervals=True`` every unit is observed for the middle
-    part of the session only, in two pieces with a gap.
+    part of the session only, in two pieces with a gap. No unit has spikes where it was not observed.
 
     Example:
         >>> mock_session("mock.nwb", n_units=3, columns={"reward": np.arange(40) % 2 == 0})
@@ -69,6 +69,10 @@ def mock_session(
         observed = [part[part[:, 1] > part[:, 0]] for part in halves] if obs_intervals else None
     else:
         observed = obs_intervals
+    if observed is not None:
+        for unit, part in enumerate(observed):
+            inside = (spikes[unit][:, None] >= part[:, 0]) & (spikes[unit][:, None] <= part[:, 1])
+            spikes[unit] = spikes[unit][inside.any(axis=1)]
     return write_session(
         path,
         spikes,

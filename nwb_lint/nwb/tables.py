@@ -70,7 +70,7 @@ class Table:
         return {"b": "bool", "U": "text"}.get(dtype.kind, "number")
 
     def _within_rows(self, name: str) -> bool:
-        """Whether nine tenths of a column's numbers, two at least, lie between start and stop of their row."""
+        """Whether nine tenths of a column's numbers, two at least, lie in their row's start to stop."""
         if not {"start_time", "stop_time"} <= set(self.names):
             return False
         start, stop, values = (self.times(key) for key in ("start_time", "stop_time", name))
