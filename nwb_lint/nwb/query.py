@@ -97,8 +97,8 @@ def levels(values: Array, most: int = 12) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value as in a condition's label: %g for floats."""
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+    """A value as in a condition's label: %g for floats, 0 for −0."""
+    return f"{value + 0.0:g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def as_numbers(values: Array) -> Array | None:
