@@ -29,9 +29,7 @@ def texts(values: Sequence[str]) -> Array:
     return np.array(list(values), dtype=str)
 
 
-def attributes(
-    bins: Bins, smooth_s: float | None, align: str, where: str | None, table: str
-) -> dict[str, Any]:
+def attributes(bins: Bins, smooth_s: float | None, align: str, where: str | None, table: str) -> dict[str, Any]:
     """The attributes that both readers give."""
     return {
         "bin_s": bins.bin_s,
@@ -63,9 +61,7 @@ def neuron_coords(
     for name in columns[0]:
         parts = [part[name] for part in columns]
         if len({part.dtype.kind == "U" for part in parts}) > 1:
-            raise NWBError(
-                f"unit column {name} holds texts in one session and numbers in another; leave it out."
-            )
+            raise NWBError(f"unit column {name} holds texts in one session and numbers in another; leave it out.")
         coords[free_name(name, "unit")] = ("neuron", np.concatenate(parts))
     return coords
 
@@ -109,10 +105,9 @@ def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
     n, needed = len(out), f"{min_trials} trial{'s' * (min_trials > 1)}"
     labels, conditions = recording["neuron"].values, recording["condition"].values
     if out.all():
-        worst = np.argsort(-short.sum(axis=1), kind="stable")[:3]
-        listed = "; ".join(
-            f"{conditions[c]} ({short[c].sum()} of {n} units)" for c in worst if short[c].any()
-        )
+        trials = recording["n_trials"].values.sum(axis=1)
+        worst = np.lexsort((trials, -short.sum(axis=1)))[:3]
+        listed = "; ".join(f"{conditions[c]} ({short[c].sum()} of {n} units)" for c in worst if short[c].any())
         raise NWBError(
             f"all {n} units have fewer than {needed} in some condition: {listed}. Use fewer columns in by, a "
             'lower min_trials, or missing="keep".'
@@ -123,9 +118,7 @@ def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         told = f"{labels[first]} has fewer than {needed} in {lacking[0]}{more}"
         others = f"; also {', '.join(labels[out][1:9])}" if out.sum() > 1 else ""
-        warnings.warn(
-            f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).", stacklevel=3
-        )
+        warnings.warn(f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).", stacklevel=3)
     kept = recording.isel(neuron=np.flatnonzero(~out))
     kept = kept.isel(file=np.flatnonzero(np.isin(kept["file"].values, kept["source"].values)))
     kept.attrs |= {"n_units_dropped": int(out.sum()), "dropped_units": [str(label) for label in labels[out]]}

@@ -223,7 +223,7 @@ def _rate(times: Array, observed: Intervals | None, span: tuple[float, float]) -
 def _stopped(file: h5py.File, table: Table, spikes: list[Array], span: tuple[float, float]) -> list[str]:
     """Units that end long before the session does, while no obs_intervals say when they were observed."""
     end = span[1]
-    if "trials" in interval_tables(file):
+    if interval_tables(file).get("trials"):
         stops = open_intervals(file, "trials", "").times("stop_time")
         if np.isfinite(stops).any():
             end = float(np.nanmax(stops))

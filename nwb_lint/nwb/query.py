@@ -58,9 +58,7 @@ def select(query: str, get: Callable[[str], Array], n_rows: int, what: str = "wh
         array([False,  True, False])
     """
     if not isinstance(query, str) or not query.strip():
-        raise ContractError(
-            f"{what} is {query!r}; it needs a query such as \"response == 'correct'\", or None."
-        )
+        raise ContractError(f"{what} is {query!r}; it needs a query such as \"response == 'correct'\", or None.")
     if len(query) > _LONGEST:
         raise ContractError(f"{what} has {len(query)} characters; a query may have {_LONGEST}. Shorten it.")
     source, quoted = _unquote(query)

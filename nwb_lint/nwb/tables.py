@@ -27,8 +27,8 @@ class Table:
 
     def __init__(self, group: h5py.Group, where: str) -> None:
         self.group, self.where = group, where
-        names = [as_text(name) for name in np.ravel(group.attrs.get("colnames", []))]
-        names += [name for name in group if name not in names]
+        listed = [as_text(name) for name in np.ravel(group.attrs.get("colnames", []))]
+        names = listed + [name for name in group if name not in listed]
         items = {name: group.get(name) for name in names}
         companions = {f"{name}_{end}" for name in names for end in ("index", "elements")} | {"id"}
         companions |= {f"{name}_index" for name in companions}
@@ -38,7 +38,12 @@ class Table:
             if isinstance(item, h5py.Dataset) and item.ndim and name not in companions
         ]
         self.ids = self._ids()
+        # what colnames does not list may be a column that was added by hand, or the words of an enum
+        self.names = [name for name in self.names if name in listed or self._n_rows(name) == len(self.ids)]
         self._values: dict[str, Array] = {}
+
+    def _n_rows(self, name: str) -> int:
+        return self.group[f"{name}_index" if self.is_ragged(name) else name].shape[0]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,8 +53,8 @@ class Table:
         if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.dtype.kind in "iu":
             return item[()].astype(np.int64)
         for name in ("start_time", *self.names):
-            if name in self.names and not self.is_ragged(name):
-                return np.arange(self.group[name].shape[0])
+            if name in self.names:
+                return np.arange(self._n_rows(name))
         return np.arange(0)
 
     def is_ragged(self, name: str) -> bool:
@@ -95,17 +100,11 @@ class Table:
     def _read(self, name: str) -> Array:
         item = self.group[name]
         if self.is_ragged(name):
-            raise NWBError(
-                f"{name} of {self.where} is ragged: rows hold many values; a column of one is needed."
-            )
+            raise NWBError(f"{name} of {self.where} is ragged: rows hold many values; a column of one is needed.")
         if item.ndim > 1 and item.size != item.shape[0]:
-            raise NWBError(
-                f"{name} of {self.where} has shape {item.shape}; a column of one value per row is needed."
-            )
+            raise NWBError(f"{name} of {self.where} has shape {item.shape}; a column of one value per row is needed.")
         if item.shape[0] != len(self):
-            raise NWBError(
-                f"{name} of {self.where} has {item.shape[0]} values for {len(self)} rows: damaged."
-            )
+            raise NWBError(f"{name} of {self.where} has {item.shape[0]} values for {len(self)} rows: damaged.")
         if h5py.check_string_dtype(item.dtype) is None and item.dtype.kind not in "biufSU":
             raise NWBError(f"{name} of {self.where} holds references; a column of values is needed.")
         values = item[()].reshape(len(self))

@@ -1,0 +1,188 @@
+"""Bad files, each told in one line: what was found, what was needed; nothing else ever escapes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nwb_lint import open_nwb, read_conditions, read_trials
+from nwb_lint.contract import ContractError
+from nwb_lint.nwb.inspect import describe, format_description
+from nwb_lint.nwb.source import NWBError, digest
+from nwb_lint.testing import mock_session
+
+HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return mock_session(tmp_path_factory.mktemp("good") / "good.nwb", unit_columns={"region": list("abcab")})
+
+
+@pytest.fixture
+def path(good, tmp_path):
+    return Path(shutil.copy(good, tmp_path / "bad.nwb"))
+
+
+def refused(source, told, error=NWBError, **change):
+    with pytest.raises(error, match=told) as found:
+        read_conditions(source, **HOW | change)
+    assert "\n" not in str(found.value)
+    assert len(str(found.value)) < 600
+    if "by" not in change:
+        with pytest.raises(error):
+            read_trials(source, **{k: v for k, v in (HOW | change).items() if k != "by"})
+
+
+def edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def test_files_that_are_no_nwb_files(tmp_path, good):
+    refused(tmp_path / "none.nwb", r"none\.nwb: no such file")
+    refused(str(tmp_path / "*.nwb"), "no file matches")
+    refused(tmp_path, "is a folder")
+    text = tmp_path / "text.nwb"
+    text.write_text("spikes\n")
+    refused(text, "is not HDF5")
+    empty = tmp_path / "empty.nwb"
+    empty.touch()
+    refused(empty, "0 bytes")
+    short = tmp_path / "short.nwb"
+    short.write_bytes(good.read_bytes()[:-2000])
+    refused(short, "is truncated")
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["spikes"] = [1.0]
+    refused(other, "is HDF5 but not NWB: it has no nwb_version and holds spikes")
+    for address in ("https://x.org/a.nwb", "dandi://000128/a.nwb", "s3://b/a.nwb"):
+        refused(address, "reads local files only")
+    with pytest.raises(NWBError, match="no such file|cannot be read"):
+        digest(tmp_path / "none.nwb")
+    with open_nwb(good) as file, pytest.raises((ValueError, KeyError, OSError)):
+        file.create_group("x")
+
+
+def test_lists_of_files(tmp_path, good):
+    with pytest.raises(NWBError, match="sources is empty"):
+        read_conditions([], **HOW)
+    with pytest.raises(NWBError, match="listed twice"):
+        read_conditions([good, good], **HOW)
+
+
+def drop(*names):
+    def change(file):
+        for name in names:
+            del file[name]
+
+    return change
+
+
+def set_values(name, values):
+    def change(file):
+        del file[name]
+        file[name] = values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (drop("units"), "has no units table"),
+        (drop("units/spike_times"), "no spike_times column, which is needed; they have .*region"),
+        (drop("units/spike_times_index"), "no spike_times_index"),
+        (drop("intervals/trials"), "no interval table 'trials'; it has no interval tables"),
+        (drop("intervals"), "it has no interval tables"),
+        (lambda f: f.move("intervals/trials", "intervals/stimuli"), r"it has stimuli \(40\). Pass one as table="),
+        (set_values("units/id", np.zeros(5, int)), "id 0 occurs twice"),
+        (set_values("units/id", np.zeros(0, int)), "the table has no rows"),
+        (set_values("units/spike_times_index", [9, 3, 4, 5, 6]), "spike_times_index of units .* does not suit"),
+        (set_values("units/spike_times_index", [1, 2, 3, 4, 10**6]), "does not suit"),
+        (set_values("units/spike_times", np.array([b"a"] * 9000)), "numbers are needed"),
+        (set_values("intervals/trials/id", np.zeros(0, int)), "has no rows"),
+        (set_values("intervals/trials/cue_time", np.full(40, np.nan)),
+         r"none of 40 trials has a number in cue_time.*start_time \(40\), stop_time \(40\)"),
+        (set_values("intervals/trials/cue_time", np.full(40, b"N/A")), "none of 40 trials has a number"),
+        (set_values("intervals/trials/cue_time", np.arange(40.0) + 5000), "no window meets the recording"),
+        (set_values("intervals/trials/cue_time", np.arange(40.0) * 1e6 + 1e6), "in milliseconds or samples"),
+        (set_values("intervals/trials/cue_time", np.zeros((40, 2))), r"has shape \(40, 2\)"),
+        (set_values("intervals/trials/cue_time", np.zeros(7)), "has 7 values for 40 rows"),
+        (set_values("intervals/trials/side", np.full(40, b"N/A")), r"missing: side \(40\)"),
+        (lambda f: f.create_dataset("intervals/trials/side_index", data=np.arange(40)), "side .* is ragged"),
+    ],
+)  # fmt: skip
+def test_files_that_lack_what_is_needed(path, change, told):
+    edit(path, change)
+    with pytest.raises(NWBError, match=told) as found:
+        read_conditions(path, **HOW)
+    assert "\n" not in str(found.value)
+    assert format_description(describe(path))  # a bad file is described, not refused
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"align": "go_time"}, "no column 'go_time' for align; columns of times: start_time, stop_time, cue_time"),
+        ({"by": ["sides"]}, "no column 'sides'; it has start_time, .*side"),
+        ({"where": "sides == 'left'"}, "no column 'sides'; it has"),
+        ({"where": "side == 'up'"}, "0 of 40 trials satisfy where="),
+        ({"where": "side > 3"}, r"side holds texts \('left', 'right'\)"),
+        ({"by": {"side": "rank"}}, r"side of .* holds texts \('left', 'right'\); numbers are needed"),
+        ({"units": [0, 77]}, "ids that are not in .*: 77"),
+        ({"units": "region == 'z'"}, "selects none of the units"),
+        ({"units": "depth > 1"}, "no column 'depth'"),
+        ({"units": []}, "selects none"),
+        ({"window_s": (900, 901)}, r"no window meets the recording: .* span .*–.* s, the windows 90"),
+        ({"table": "epochs"}, r"no interval table 'epochs'; it has trials \(40\)"),
+        ({"min_trials": 99}, "all 5 units have fewer than 99 trials in some condition"),
+        ({"unit_columns": ["depth"]}, "no column 'depth'"),
+    ],
+)
+def test_requests_that_a_file_cannot_answer(path, change, told):
+    if {"min_trials", "unit_columns"} & set(change):
+        change = {"by": ["side"], **change}
+    refused(path, told, **change)
+
+
+def test_queries_never_run_code(path, tmp_path):
+    mark = tmp_path / "mark"
+    refused(path, "is refused", ContractError, where=f"open({str(mark)!r}, 'w') == 1")
+    assert not mark.exists()
+
+
+def test_milliseconds_are_told_where_windows_still_meet_the_recording(path):
+    with h5py.File(path, "r+") as file:
+        file["units/spike_times"][...] = file["units/spike_times"][()] * 1000
+    with pytest.warns(UserWarning, match="in milliseconds or samples"):
+        read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1)
+
+
+def test_one_condition_alone_can_be_read(path):
+    found = read_conditions(path, **HOW, where="side == 'left'")
+    assert list(found["condition"].values) == ["side=left"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=40))
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_damaged_bytes_are_read_or_told(good, tmp_path, damage):
+    content = bytearray(good.read_bytes())
+    for at, value in damage:
+        content[int(at * len(content))] = value
+    path = tmp_path / "damaged.nwb"
+    path.write_bytes(bytes(content))
+    told = ""
+    try:
+        read_conditions(path, **HOW)
+    except (NWBError, ContractError) as error:
+        told = str(error)
+    assert "\n" not in told
