@@ -143,9 +143,7 @@ def check_fit(fit: xr.Dataset) -> None:
     low = [name for name in ("m", "n") if name in fit.variables]
     full = "J" in fit.variables
     if full and low:
-        raise ContractError(
-            f"fit has J and {' and '.join(low)}; a fit needs either m and n or J. Drop one of the two."
-        )
+        raise ContractError(f"fit has J and {' and '.join(low)}; a fit needs either m and n or J. Drop one of the two.")
     if not full and len(low) < 2:
         found = f"only {low[0]}" if low else "none of m, n, J"
         raise ContractError(f"fit has {found}; a fit needs m and n, or J. {_FIT}.")
@@ -165,9 +163,7 @@ def _check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: st
     `COORDS`.
     """
     if not isinstance(dataset, xr.Dataset):
-        raise ContractError(
-            f"{what} is a {type(dataset).__name__}; it needs to be an xarray.Dataset. {hint}."
-        )
+        raise ContractError(f"{what} is a {type(dataset).__name__}; it needs to be an xarray.Dataset. {hint}.")
     rows = {name: var for name, var in COORDS.items() if name not in table} | table
     for name, var in rows.items():
         wanted = f"{name} ({', '.join(var.dims)})"
@@ -184,9 +180,7 @@ def _check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: st
             raise ContractError(f"{name} of the {what} is {found.dtype}; it needs {var.dtype}. Cast it.")
     empty = [str(dim) for dim, size in dataset.sizes.items() if size == 0]
     if empty:
-        raise ContractError(
-            f"{what} has nothing along {', '.join(empty)}; every dim needs at least one entry."
-        )
+        raise ContractError(f"{what} has nothing along {', '.join(empty)}; every dim needs at least one entry.")
     if "neuron" in dataset.indexes and not dataset.indexes["neuron"].is_unique:
         label = dataset.indexes["neuron"][dataset.indexes["neuron"].duplicated()][0]
         raise ContractError(f"neuron label {label!r} occurs twice in the {what}; labels need to be unique.")
@@ -203,9 +197,7 @@ def _check_finite(dataset: xr.Dataset, names: tuple[str, ...], what: str, hint: 
         if name in dataset.variables:
             bad = int((~np.isfinite(dataset.variables[name].values)).sum())
             if bad:
-                raise ContractError(
-                    f"{name} of the {what} has {bad} values that are not finite; all must be. {hint}."
-                )
+                raise ContractError(f"{name} of the {what} has {bad} values that are not finite; all must be. {hint}.")
 
 
 def _check_positive(dataset: xr.Dataset, names: tuple[str, ...], what: str, hint: str) -> None:

@@ -27,7 +27,7 @@ class Input:
     no column                     1 in every condition
     ============================  =============================================================
 
-    ``window_s`` = (start, stop) in s on the recording's time axis, None = always, burn-in included; start is in, stop out.
+    ``window_s`` = (start, stop) in s on the recording's time axis, None = always; start is in, stop out.
 
     Example:
         >>> Input("motion", column="motion", scale=1 / 3, window_s=(0.0, 0.75)).name

@@ -326,9 +326,7 @@ def _latent(fit: xr.Dataset, rank: int) -> Array:
     """One latent, (condition, time); ranks are counted from 1."""
     there = fit.sizes["rank"] if "latent" in fit else 0
     if not 1 <= rank <= there:
-        raise ContractError(
-            f"the fit has {there} latents; there is no latent {rank}. Fit with a higher rank."
-        )
+        raise ContractError(f"the fit has {there} latents; there is no latent {rank}. Fit with a higher rank.")
     return fit["latent"].transpose("condition", "time", "rank").values[..., rank - 1]
 
 

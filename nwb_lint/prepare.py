@@ -39,7 +39,7 @@ def prepare(
     *,
     inputs: Sequence[Input],
     n_components: int | None = 12,
-    centre: bool = True,
+    centre: bool | tuple[float, float] = True,
     time_course: bool = True,
     scale: float | str = "auto",
     burn_in_s: float = 0.0,
@@ -47,8 +47,8 @@ def prepare(
 ) -> xr.Dataset:
     """Turn rates into the activation that a network is fitted to, and trial columns into its input.
 
-    activity = (P (rate - mean) - course) / scale, with mean (neuron) over ``fit_on`` conditions and time, P the projector
-    on the leading principal components and course (time, neuron) the condition average of what is left. All of it is
+    activity = (P (rate - mean) - course) / scale, with mean (neuron) over ``fit_on`` conditions and time, P the
+    projector on the leading principal components and course (time, neuron) the condition average of what is left. All of it is
     estimated on the ``fit_on`` conditions alone and kept, so that rate = activity · scale + offset with
     offset = mean + course (exact up to the denoising).
 
@@ -56,12 +56,13 @@ def prepare(
         recording: from `read_conditions`: rate (condition, time, neuron), Hz; NaN = not observed.
         inputs: the `Input` of the network, at least one.
         n_components: principal components kept, None or ≥ the number of neurons for no denoising.
-        centre: subtract each neuron's mean over time and conditions.
+        centre: subtract each neuron's mean over time and conditions; (start, stop) in s: its mean in that window, a
+            baseline at which the network rests (x = 0 there, which is where tanh is steepest).
         time_course: subtract the condition-averaged time course (what all conditions share).
         scale: Hz per unit of activity: a number, "auto" (one for all neurons: the root mean square of the prepared
             rates, so that activity has unit variance) or "neuron" (each neuron's own). It sets where tanh operates.
         burn_in_s: s that the network runs on its inputs before the first sample, unconstrained by data.
-        fit_on: conditions used for the estimates, as labels, positions or a boolean array; None = all. `fit_lint` holds
+        fit_on: conditions used for the estimates: labels, positions or a boolean array; None = all. `fit_lint` holds
             the others out.
 
     Returns: activity (condition, time, neuron) float32, dimensionless; input, input_burn_in, offset, scale, component,
@@ -80,7 +81,8 @@ def prepare(
     check_recording(recording)
     train = conditions_mask(recording, fit_on)
     rate = recording["rate"].values.astype(float)
-    steps = _estimate(rate[train], n_components, centre, time_course, scale)
+    resting = _baseline(recording["time"].values, centre)
+    steps = _estimate(rate[train], n_components, resting, time_course, scale)
     out = build_inputs(recording, inputs, burn_in_s)
     out["activity"] = ("condition", "time", "neuron"), steps.apply(rate), {"units": "1"}
     if "rate_half" in recording:
@@ -102,7 +104,7 @@ def prepare(
     if not train.all():
         out = out.assign_coords(held_out=("condition", ~train))
     out.attrs = dict(recording.attrs) | {
-        "centre": int(centre),
+        "centre": int(centre) if isinstance(centre, bool) else [float(c) for c in centre],
         "time_course": int(time_course),
         "scale": str(scale),
     }
@@ -138,7 +140,20 @@ def conditions_mask(dataset: xr.Dataset, which: object) -> Array:
     return mask
 
 
-def _estimate(rate: Array, n_components: int | None, centre: bool, time_course: bool, scale: float | str) -> _Steps:
+def _baseline(time: Array, centre: bool | tuple[float, float]) -> Array:
+    """Boolean (time) of the samples that the mean is taken over; none for no centring."""
+    if isinstance(centre, bool):
+        return np.full(len(time), centre)
+    start, stop = centre
+    inside = (time >= start) & (time < stop)
+    if not inside.any():
+        raise ContractError(
+            f"centre is {start:g} to {stop:g} s and time runs from {time[0]:g} to {time[-1]:g} s; mend it."
+        )
+    return inside
+
+
+def _estimate(rate: Array, n_components: int | None, resting: Array, time_course: bool, scale: float | str) -> _Steps:
     n_neurons = rate.shape[2]
     unseen = np.isnan(rate).all(axis=(0, 1))
     if unseen.any():
@@ -146,7 +161,9 @@ def _estimate(rate: Array, n_components: int | None, centre: bool, time_course: 
             f"{int(unseen.sum())} of {n_neurons} neurons have no observed sample in the conditions used; read with "
             'missing="drop" or widen fit_on.'
         )
-    mean = np.nanmean(rate, axis=(0, 1)) if centre else np.zeros(n_neurons)
+    kept = rate[:, resting]
+    seen = np.isfinite(kept)
+    mean = np.where(seen, kept, 0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
     centred = rate - mean
     component = None
     if n_components is not None and n_components < n_neurons:

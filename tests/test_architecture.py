@@ -22,13 +22,16 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py"}
 # Which rooms of the package each room may import from; a room may always import from itself.
 ALLOWED = {
     "contract": set(),
-    "prepare": {"contract"},
+    "prepare": {"contract", "inputs"},
     "inputs": {"contract"},
     "nwb": {"contract", "schemas"},
     "model": {"contract", "prepare", "inputs"},
     "analysis": {"contract", "prepare", "inputs", "model"},
     "tasks": {"contract"},
     "plot": {"contract"},
+    "recipe": {"contract", "inputs", "nwb"},
+    "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
+    "demo": {"analysis", "contract", "nwb", "pipeline", "plot", "recipe", "tasks"},
     "schemas": set(),
 }
 # External packages that only these rooms may import.

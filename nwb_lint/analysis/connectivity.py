@@ -9,7 +9,7 @@ from nwb_lint.contract import check_fit
 
 
 def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
-    """Connectivity matrix J = m n' / N, or effective connectivity J_eff = m (P n)' / N, and the overlaps of the vectors.
+    """Connectivity matrix J = m n' / N, or effective connectivity J_eff = m (P n)' / N, and the overlaps.
 
     P projects on span(m, I). In the noise-free dynamics x stays in that span, so for tanh near its linear part only
     P n acts; many n give the same dynamics, so never read raw n. For rank=None, J_eff = J P with the span of I and of

@@ -35,7 +35,7 @@ def _slope(name: str, x: Tensor, r: Tensor) -> Tensor:
 class Problem:
     """Data of one fit on the device: drives q, targets y with weights, and the loss on them.
 
-    loss = sum weight (f(x) - f(y))^2 / norm + l2 ||n||^2 / N, with f the identity (``loss="activity"``) or phi ("rate"),
+    loss = sum weight (f(x) - f(y))^2 / norm + l2 ||n||^2 / N, with f the identity ("activity") or phi ("rate"),
     x the free-running activation after ``skip`` burn-in steps, on the first ``y.shape[2]`` neurons (the recorded
     ones); norm = sum weight f(y)^2, so the data term is near 1 - R^2 for centred data.
 
@@ -187,7 +187,7 @@ class Problem:
                 pick = torch.randperm(conditions, generator=generator)[:32].to(self.device)
                 weight = None if self.weight is None else self.weight[:, pick]
                 optimiser.zero_grad()
-                loss = self._taped_loss(*params, self.q[:, pick], self.y[:, pick], weight)
+                loss = self._taped_loss(params[0], params[1], params[2], self.q[:, pick], self.y[:, pick], weight)
                 loss = loss * (conditions / len(pick) / self.norm)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(params, 1.0)

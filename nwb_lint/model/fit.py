@@ -48,7 +48,7 @@ def fit_lint(
     on splits inside the training conditions; ``holdout`` conditions are only scored.
 
     Args:
-        activity: from `prepare`: activity (condition, time, neuron), NaN = not observed; input (condition, time, input).
+        activity: from `prepare`: activity (condition, time, neuron), NaN = not observed; and its input.
         rank: R ≥ 1, or None for an unconstrained J (neuron, neuron_from), closed form only.
         tau_s: time constant in s, at least the bin.
         method: "auto" (all stages that pay), "regression" (the first two), "gradient" (the third, from a random start),
@@ -186,8 +186,7 @@ def _dataset(activity: xr.Dataset, network: Network, u: Array, alpha: float, hid
                 values = np.pad(values, pad, constant_values=1.0 if name == "scale" else 0.0)
             fit[name] = dims, values, activity[name].attrs
     inputs = u.shape[2]
-    network = Network(*(None if p is None else np.asarray(p, float) for p in network))
-    fit["input_weights"] = ("neuron", "input"), network.w[:, :inputs]
+    fit["input_weights"] = ("neuron", "input"), network.w[:, :inputs].astype(float)
     fit["bias"] = ("neuron",), network.w[:, inputs] if bias else np.zeros(len(recorded))
     learned = network.w.shape[1] > inputs + bias
     fit["initial_activation"] = ("neuron",), network.w[:, -1] if learned else np.zeros(len(recorded))

@@ -10,7 +10,8 @@ from scipy.optimize import minimize
 
 from nwb_lint.model.rnn import Array, Network
 
-PATIENCE = 5  # iterations without a better held-out loss before a descent is stopped; more after a long rise
+PATIENCE = 5  # iterations without a better held-out loss before a descent stops: at least, where each is dear,
+LEISURE = 8  # and where each is cheap; half as long as the last rise took, when that is more
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
 
 
@@ -53,6 +54,7 @@ def descend(
     held_out_loss: Callable[..., float] | None,
     *,
     max_iter: int,
+    patience: int = PATIENCE,
     report: Callable[[int, float, float], None],
 ) -> Descent:
     """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one.
@@ -86,7 +88,7 @@ def descend(
             last_gain = len(history)
         if held <= best_held:
             best, best_at, best_held = intermediate_result.x.copy(), len(history), held
-        if held_out_loss and len(history) - last_gain >= max(PATIENCE, last_gain // 2):
+        if held_out_loss and len(history) - last_gain >= max(patience, last_gain // 2):
             raise StopIteration
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}

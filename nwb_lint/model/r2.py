@@ -16,7 +16,7 @@ def reference_of(y: Array, train: Array) -> Array:
 
 
 def squared_errors(y: Array, prediction: Array) -> Array:
-    """Sum of squared errors over the observed samples of each condition, (condition,); NaN where a prediction is NaN."""
+    """Sum of squared errors over the observed samples, (condition,); NaN where a prediction is NaN."""
     error = y - prediction
     missing = np.isnan(y)
     if missing.any():

@@ -18,7 +18,7 @@ from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
 CHUNK_VALUES = 16_000_000
 LEADING = 10  # singular values returned: the gap among them shows the rank
-RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 class Gram(NamedTuple):

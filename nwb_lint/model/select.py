@@ -12,7 +12,7 @@ from tqdm import tqdm
 from nwb_lint.contract import ContractError
 from nwb_lint.model.fit import fit_lint
 
-Prepare = Callable[[np.ndarray], xr.Dataset]
+Prepare = Callable[[np.ndarray | None], xr.Dataset]
 
 
 def select_rank(
@@ -30,7 +30,7 @@ def select_rank(
     """Cross-validated R² of every rank, and the smallest rank within one standard error of the best.
 
     Args:
-        activity: an activity, or a function that prepares one from a boolean array (condition) of *training* conditions,
+        activity: an activity, or a function that prepares one from a boolean array of *training* conditions,
             called with None once for the number of conditions: then preprocessing is refitted inside every fold.
         ranks: to try. tau_s and ``fit_options``: passed to `fit_lint`.
         folds: of the conditions, disjoint, drawn with ``seeds`` different shuffles.
@@ -51,7 +51,7 @@ def select_rank(
         True
     """
     ranks = list(ranks)
-    whole = activity if isinstance(activity, xr.Dataset) else activity(None)  # type: ignore[arg-type]
+    whole = activity if isinstance(activity, xr.Dataset) else activity(None)
     size = whole.sizes["condition"]
     if hold != "condition":
         raise ContractError(f"hold is {hold!r}; this version holds out 'condition'.")

@@ -63,7 +63,7 @@ def simulate(
 
     Args:
         fit: from `fit_lint` or `read_fit`.
-        input: other inputs (condition, time, input): a DataArray, which starts at x[0] with no burn-in, or a Dataset with
+        input: other inputs (condition, time, input): a DataArray, which starts at x[0], or a Dataset with
             ``input`` and, for a burn-in, ``input_burn_in``. None = the fit's own.
         silence: neurons whose output is set to 0 (labels, positions or a boolean array); N stays what it was.
         initial: other x[0] (neuron); None = the fit's.

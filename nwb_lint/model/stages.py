@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.model.gradient import Descent, balanced, descend, with_hidden_units
+from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, balanced, descend, with_hidden_units
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import RIDGES, closed_form, latent_pass
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
@@ -23,6 +23,7 @@ MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted 
 FOLDS = 4
 TOLERANCE = 3e-5
 DESCENT_VALUES = 8_000_000  # condition × time × neuron values that one gradient looks at, at most
+CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 
 Report = Callable[[str, int, float, float], None]
 Split = tuple[Array, Array]
@@ -188,6 +189,7 @@ def _descent(start: Network, fit: Samples, held: Samples | None, max_iter: int, 
         _problem(fit, device).loss_and_gradient,
         held_out_loss,
         max_iter=max_iter,
+        patience=LEISURE if fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES else PATIENCE,
         report=lambda i, loss, out: report("gradient", i, loss, out),
     )
 
@@ -237,12 +239,14 @@ def fit_stages(
             return search.stages, singular
         if hidden:
             search.lift(hidden, seed)
+
+        def again(s: Samples, net: Network | None, r: Sequence[float]) -> list[Network]:
+            assert net is not None
+            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r)
+
         for step in range(PASSES):
             report("latent pass", step, np.nan, np.nan)
-            if not search.try_ridges(
-                "latent pass",
-                lambda s, net, r: latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r),
-            ):
+            if not search.try_ridges("latent pass", again):
                 break
     if method != "regression":
         search.descend(max_iter=max_iter, device=device, seed=seed, report=report)

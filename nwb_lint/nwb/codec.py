@@ -129,11 +129,7 @@ def _free(path: str, taken: set[str]) -> str:
 
     group, _, name = path.partition("/")
     name = safe_name(name)
-    while (
-        f"{group}/{name}" in taken
-        or name in {"unit", "unit_index", "colnames"}
-        or hasattr(DynamicTable, name)
-    ):
+    while f"{group}/{name}" in taken or name in {"unit", "unit_index", "colnames"} or hasattr(DynamicTable, name):
         name += "_"
     return f"{group}/{name}"
 
@@ -187,9 +183,7 @@ def layout(stored: Stored) -> list[tuple[str, str, str, str]]:
         absent = [name for name in _LAYOUT if name not in stored.arrays]
         lengths = {stored.arrays[name].shape for name in _LAYOUT if name not in absent}
         if absent or len(lengths) != 1:
-            raise ContractError(
-                f"the layout is broken ({', '.join(absent) or 'lengths differ'}); write it again."
-            )
+            raise ContractError(f"the layout is broken ({', '.join(absent) or 'lengths differ'}); write it again.")
         columns = (stored.arrays[name].tolist() for name in _LAYOUT)
         return [(str(a), str(b), str(c), str(d)) for a, b, c, d in zip(*columns, strict=True)]
     found = []

@@ -64,9 +64,7 @@ def parse_by(by: By) -> list[Factor]:
         elif isinstance(entry, Mapping) and entry:
             factors += [_factor(column, how) for column, how in entry.items()]
         else:
-            raise ContractError(
-                f'by holds {entry!r}; entries are names, {{name: "rank"}} or {{name: [edges]}}.'
-            )
+            raise ContractError(f'by holds {entry!r}; entries are names, {{name: "rank"}} or {{name: [edges]}}.')
     names = [factor.column for factor in factors]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -147,9 +145,7 @@ def _check_alike(factor: Factor, parts: list[Levels], names: list[str]) -> None:
     kinds = ["texts" if part.values.dtype.kind == "U" else "numbers" for part in parts]
     if len(set(kinds)) > 1:
         first, other = names[kinds.index("texts")], names[kinds.index("numbers")]
-        raise NWBError(
-            f"{factor.column} holds texts in {first} and numbers in {other}; sessions need to agree."
-        )
+        raise NWBError(f"{factor.column} holds texts in {first} and numbers in {other}; sessions need to agree.")
     if factor.how == "rank" and len({len(part.ranked) for part in parts}) > 1:
         shown = {
             len(part.ranked): f"{len(part.ranked)} in {name} ({', '.join(f'{v:g}' for v in part.ranked)})"
@@ -165,10 +161,7 @@ def _texts(factor: Factor, values: Array) -> list[str]:
     """What labels say of each value: %g, all digits where two values would look alike."""
     if factor.edges:
         last = len(factor.edges) - 2
-        return [
-            f"[{factor.edges[k]:g}, {factor.edges[k + 1]:g}{']' if k == last else ')'}"
-            for k in values.tolist()
-        ]
+        return [f"[{factor.edges[k]:g}, {factor.edges[k + 1]:g}{']' if k == last else ')'}" for k in values.tolist()]
     shown = [format_value(value) for value in values.tolist()]
     distinct = len(set(shown)) == len(np.unique(values))
     return shown if distinct else [str(value) for value in values.tolist()]

@@ -48,9 +48,7 @@ def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
 def describe(fit: xr.Dataset) -> str:
     """One sentence on the fit, for people who open the file."""
     rank = f"rank {fit.sizes['rank']}" if "rank" in fit.sizes else "unconstrained connectivity"
-    sizes = (
-        f"{fit.sizes['neuron']} neurons, {fit.sizes['condition']} conditions, {fit.sizes['time']} time bins"
-    )
+    sizes = f"{fit.sizes['neuron']} neurons, {fit.sizes['condition']} conditions, {fit.sizes['time']} time bins"
     return f"Recurrent neural network of {rank}, fitted to recorded activity: {sizes}."
 
 
@@ -65,14 +63,10 @@ def read_group(group: h5py.Group) -> Stored:
             for column in map(_text, item.attrs.get("colnames", [])):
                 if column in item and column != "unit":
                     stored.arrays[f"{name}/{column}"] = _values(item[column])
-    stored.attributes = {
-        name: _scalar(group.attrs[name]) for name in schema.attributes() if name in group.attrs
-    }
+    stored.attributes = {name: _scalar(group.attrs[name]) for name in schema.attributes() if name in group.attrs}
     for item in group["attributes"].values() if "attributes" in group else ():
         variable = _text(item.attrs["variable"]) if "variable" in item.attrs else None
-        stored.settings.append(
-            Setting(_text(item.attrs["key"]), _text(item.attrs["kind"]), _values(item), variable)
-        )
+        stored.settings.append(Setting(_text(item.attrs["key"]), _text(item.attrs["kind"]), _values(item), variable))
     return stored
 
 

@@ -67,9 +67,7 @@ def make_bins(window_s: Sequence[float], bin_s: float) -> Bins:
             f"window_s is {window_s!r} and bin_s {bin_s!r}; they need (start, stop) and a width in s."
         ) from None
     if not np.isfinite([start, stop]).all() or start >= stop:
-        raise ContractError(
-            f"window_s is ({start:g}, {stop:g}); start needs to be below stop, both finite, in s."
-        )
+        raise ContractError(f"window_s is ({start:g}, {stop:g}); start needs to be below stop, both finite, in s.")
     if not _SHORTEST_BIN_S <= width < np.inf:
         raise ContractError(f"bin_s is {width:g}; it needs to be at least {_SHORTEST_BIN_S:g} s.")
     ratio = (stop - start) / width
@@ -106,9 +104,7 @@ def complement(intervals: Intervals) -> Intervals:
 def without(intervals: Intervals, invalid: Intervals) -> Intervals:
     """The part of intervals that is in no invalid one: not (not intervals or invalid)."""
     gaps = complement(intervals)
-    return complement(
-        union(np.concatenate([gaps.starts, invalid.starts]), np.concatenate([gaps.ends, invalid.ends]))
-    )
+    return complement(union(np.concatenate([gaps.starts, invalid.starts]), np.concatenate([gaps.ends, invalid.ends])))
 
 
 def count_unit(

@@ -36,9 +36,7 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises: NWBError where there is no such file, or it is not an NWB file.
     """
     if not Path(path).is_file():
-        raise NWBError(
-            f"{path}: no such file; write_fit needs the NWB file that the fit came from. Check source=."
-        )
+        raise NWBError(f"{path}: no such file; write_fit needs the NWB file that the fit came from. Check source=.")
     try:
         with h5py.File(path, "r") as file:
             if "session_start_time" not in file:
@@ -50,9 +48,7 @@ def read_metadata(path: str | Path) -> Metadata:
             description = "".join(_texts(file, "session_description")[:1])
             return Metadata(subject, general, start, description)
     except OSError as error:
-        raise NWBError(
-            f"{path} cannot be read as HDF5 ({error}); pass a whole NWB file as source=."
-        ) from error
+        raise NWBError(f"{path} cannot be read as HDF5 ({error}); pass a whole NWB file as source=.") from error
 
 
 def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, summary: str) -> dict[str, Any]:
@@ -66,9 +62,7 @@ def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, su
     about = f" Recording: {texts.pop()}" if len(texts) == 1 else ""
     fields: dict[str, Any] = {
         "session_description": f"Derived file, without the recording itself. {summary}{about}",
-        "session_start_time": min(
-            (s.start for s in sources if s.start), default=datetime(1970, 1, 1, tzinfo=UTC)
-        ),
+        "session_start_time": min((s.start for s in sources if s.start), default=datetime(1970, 1, 1, tzinfo=UTC)),
     }
     for name in _LISTS:
         values = list(dict.fromkeys(text for source in sources for text in source.general[name]))

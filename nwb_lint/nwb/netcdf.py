@@ -53,9 +53,7 @@ def import_netcdf(path: str | Path) -> xr.Dataset:
     ContractError where it holds no fit.
     """
     if not Path(path).is_file():
-        raise NWBError(
-            f"{path}: no such file; import_netcdf needs a file that export_netcdf wrote. Check the path."
-        )
+        raise NWBError(f"{path}: no such file; import_netcdf needs a file that export_netcdf wrote. Check the path.")
     try:
         plain = xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
@@ -102,9 +100,7 @@ def _rebuild(plain: xr.Dataset) -> xr.Dataset:
         variable = plain.variables[safe]
         values = variable.values.astype(object) if dtype[1:2] == "U" else variable.values
         stored = coords if role == "coordinate" else data
-        stored[name] = xr.Variable(
-            variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs)
-        )
+        stored[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
     return xr.Dataset(data, coords, _rebuilt_attrs(plain.attrs))
 
 

@@ -107,14 +107,10 @@ def read_conditions(
     bins, factors, paths = make_bins(window_s, bin_s), parse_by(by), expand(sources)
     _check_options(smooth_s, min_trials, missing)
     if isinstance(unit_columns, str):
-        raise ContractError(
-            f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets."
-        )
+        raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
     request = {"table": table, "where": where, "align": align, "factors": factors}
     with ThreadPoolExecutor(1) as pool:
-        sessions = [
-            _first_pass(path, units, unit_columns, request) for path in _bar(paths, progress, "trials")
-        ]
+        sessions = [_first_pass(path, units, unit_columns, request) for path in _bar(paths, progress, "trials")]
         sessions = _with_units(sessions, units)
         digests = [pool.submit(digest, session.path) for session in sessions]
         labels = session_labels([session.said for session in sessions])
@@ -130,9 +126,7 @@ def read_conditions(
         rate = smooth(rate, (smooth_s or 0.0) / bins.bin_s)
     if missing == "keep":
         rate[:, n_trials[0] < min_trials] = np.nan
-    neurons = neuron_coords(
-        labels, found["file"], [s.unit_ids for s in sessions], [s.columns for s in sessions]
-    )
+    neurons = neuron_coords(labels, found["file"], [s.unit_ids for s in sessions], [s.columns for s in sessions])
     recording = condition_dataset(rate.transpose(0, 1, 3, 2), n_trials, bins, conditions, neurons, found)
     recording.attrs = attributes(bins, smooth_s, align, where, table) | {
         "by": [factor.column for factor in factors],
@@ -235,9 +229,7 @@ def _check_options(smooth_s: float | None, min_trials: int, missing: str) -> Non
         raise ContractError(f'missing is {missing!r}; it needs to be "drop" or "keep".')
 
 
-def _first_pass(
-    path: Path, units: UnitChoice, unit_columns: Sequence[str], request: dict[str, Any]
-) -> _Session:
+def _first_pass(path: Path, units: UnitChoice, unit_columns: Sequence[str], request: dict[str, Any]) -> _Session:
     with reading(path) as file:
         table = open_units(file, path)
         rows, lacking = choose_rows(table, units)
@@ -252,9 +244,7 @@ def _with_units(sessions: list[_Session], units: UnitChoice) -> list[_Session]:
     if absent:
         listed = ", ".join(map(str, sorted(absent)))
         where = sessions[0].path if len(sessions) == 1 else f"any of {len(sessions)} files"
-        raise NWBError(
-            f"units names ids that are not in {where}: {listed}. nwb-lint inspect lists those there."
-        )
+        raise NWBError(f"units names ids that are not in {where}: {listed}. nwb-lint inspect lists those there.")
     kept = [session for session in sessions if len(session.unit_rows)]
     if not kept:
         raise NWBError(f"units={units!r} selects none of the units of {sessions[0].path}. Loosen it.")

@@ -125,9 +125,7 @@ def column(name: str, values: Any) -> Array:
     texts = ["N/A" if item is None or item != item else item for item in items]
     if not all(isinstance(text, str) for text in texts):
         odd = next(text for text in texts if not isinstance(text, str))
-        raise ContractError(
-            f"column {name} holds {odd!r} ({type(odd).__name__}); it needs numbers, bools or texts."
-        )
+        raise ContractError(f"column {name} holds {odd!r} ({type(odd).__name__}); it needs numbers, bools or texts.")
     return np.array(texts, dtype=str)
 
 
@@ -138,13 +136,9 @@ def _check_units(
         raise ContractError("spike_times is empty; a session needs at least one unit.")
     for unit, times in zip(ids, spikes, strict=False):
         if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) < 0).any():
-            raise ContractError(
-                f"spike times of unit {unit} are not finite and sorted in one dimension; sort them."
-            )
+            raise ContractError(f"spike times of unit {unit} are not finite and sorted in one dimension; sort them.")
     if len(ids) != len(spikes) or len(set(ids)) != len(ids):
-        raise ContractError(
-            f"unit_ids has {len(set(ids))} distinct ids for {len(spikes)} units; give each its own."
-        )
+        raise ContractError(f"unit_ids has {len(set(ids))} distinct ids for {len(spikes)} units; give each its own.")
     for name, values in columns.items():
         if len(values) != len(spikes):
             raise ContractError(f"unit column {name} has {len(values)} values for {len(spikes)} units.")
@@ -159,9 +153,7 @@ def _trial_columns(trials: pd.DataFrame) -> dict[str, Array]:
     lacking = [name for name in _TIMES if name not in trials.columns]
     if lacking or not len(trials):
         found = f"no {' and no '.join(lacking)}" if lacking else "no rows"
-        raise ContractError(
-            f"trials has {found}; it needs start_time and stop_time (s) of at least one trial."
-        )
+        raise ContractError(f"trials has {found}; it needs start_time and stop_time (s) of at least one trial.")
     return {str(name): column(str(name), trials[name].to_numpy()) for name in trials.columns}
 
 
@@ -216,9 +208,7 @@ def _add_units(
     from hdmf.common import DynamicTableRegion, ElementIdentifiers, VectorData, VectorIndex
     from pynwb.misc import Units
 
-    device = nwbfile.create_device(
-        name="array", description="The electrodes that the units were recorded with."
-    )
+    device = nwbfile.create_device(name="array", description="The electrodes that the units were recorded with.")
     group = nwbfile.create_electrode_group(
         name="electrodes", description="All electrodes of the session.", location=location, device=device
     )

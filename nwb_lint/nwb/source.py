@@ -63,20 +63,16 @@ def open_nwb(source: Source) -> h5py.File:
         file.close()
         raise NWBError(f"{path} is damaged: {one_line(error)}; pass a whole NWB file.") from error
     if not known:
-        held = ", ".join(list(file)[:6]) or "nothing"
+        held = ", ".join(str(name) for name in list(file)[:6]) or "nothing"
         file.close()
-        raise NWBError(
-            f"{path} is HDF5 but not NWB: it has no nwb_version and holds {held}. Pass an NWB file."
-        )
+        raise NWBError(f"{path} is HDF5 but not NWB: it has no nwb_version and holds {held}. Pass an NWB file.")
     return file
 
 
 def local_path(source: Source) -> Path:
     """The path of a local source; raises NWBError for an address, which this version does not read."""
     if _REMOTE.match(os.fspath(source)):
-        raise NWBError(
-            f"{source} is an address; this version reads local files only. Download the file first."
-        )
+        raise NWBError(f"{source} is an address; this version reads local files only. Download the file first.")
     return Path(source)
 
 
@@ -103,9 +99,7 @@ def expand(sources: Source | Sequence[Source]) -> list[Path]:
         if isinstance(item, str) and _GLOB.search(item) and not path.exists():
             found = sorted(glob.glob(item, recursive=True))
             if not found:
-                raise NWBError(
-                    f"{item}: no file matches; a pattern needs at least one NWB file. Check the path."
-                )
+                raise NWBError(f"{item}: no file matches; a pattern needs at least one NWB file. Check the path.")
             paths += [Path(name) for name in found]
         else:
             paths.append(path)
@@ -115,9 +109,7 @@ def expand(sources: Source | Sequence[Source]) -> list[Path]:
     for path in paths:
         key = os.path.realpath(path)
         if key in seen:
-            raise NWBError(
-                f"{path} is listed twice (first as {seen[key]}); each file may come once. Remove one."
-            )
+            raise NWBError(f"{path} is listed twice (first as {seen[key]}); each file may come once. Remove one.")
         seen[key] = path
     return paths
 
@@ -153,9 +145,7 @@ def session_labels(files: Sequence[Provenance]) -> list[str]:
     labels = [item.session_id or item.identifier or stem for item, stem in zip(files, stems, strict=True)]
     for fallback in (stems, [item.path for item in files]):
         counts = {label: labels.count(label) for label in labels}
-        labels = [
-            other if counts[label] > 1 else label for label, other in zip(labels, fallback, strict=True)
-        ]
+        labels = [other if counts[label] > 1 else label for label, other in zip(labels, fallback, strict=True)]
     return labels
 
 

@@ -28,7 +28,8 @@ class Table:
     def __init__(self, group: h5py.Group, where: str) -> None:
         self.group, self.where = group, where
         listed = [as_text(name) for name in np.ravel(group.attrs.get("colnames", []))]
-        names = listed + [name for name in group if name not in listed]
+        names = [name for name in (*listed, *members(group)) if name.isprintable()]
+        names = list(dict.fromkeys(names))
         items = {name: group.get(name) for name in names}
         companions = {f"{name}_{end}" for name in names for end in ("index", "elements")} | {"id"}
         companions |= {f"{name}_index" for name in companions}
@@ -177,12 +178,18 @@ def numbers_of(table: Table, name: str) -> Array:
     return values.astype(float)
 
 
+def members(group: h5py.Group) -> list[str]:
+    """Names in a group, those that are proper text: in a damaged file they may be bytes, or not UTF-8."""
+    return [name for name in group if isinstance(name, str) and name.isprintable()]
+
+
 def interval_tables(file: h5py.File) -> dict[str, int]:
     """Names of the tables in /intervals with their numbers of rows."""
     group = file.get("intervals")
     if not isinstance(group, h5py.Group):
         return {}
-    tables = {name: item for name, item in group.items() if isinstance(item, h5py.Group)}
+    items = {name: group.get(name) for name in members(group)}
+    tables = {name: item for name, item in items.items() if isinstance(item, h5py.Group)}
     return {name: len(Table(item, name)) for name, item in tables.items()}
 
 

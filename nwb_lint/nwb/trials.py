@@ -55,9 +55,7 @@ def choose_trials(
     times = rows_of.times(align)
     rows = np.flatnonzero(rows_of.select(where))
     if not len(rows):
-        raise NWBError(
-            f"{rows_of.where}: 0 of {len(rows_of)} trials satisfy where={where!r}. Loosen the query."
-        )
+        raise NWBError(f"{rows_of.where}: 0 of {len(rows_of)} trials satisfy where={where!r}. Loosen the query.")
     aligned = rows[np.isfinite(times[rows])]
     if not len(aligned):
         raise NWBError(_nothing_aligned(rows_of, align, rows))

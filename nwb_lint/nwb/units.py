@@ -27,14 +27,10 @@ def open_units(file: h5py.File, path: Any) -> Table:
     """
     group = file.get("units")
     if not isinstance(group, h5py.Group):
-        raise NWBError(
-            f"{path} has no units table; sorted units with spike times are needed. Pass another file."
-        )
+        raise NWBError(f"{path} has no units table; sorted units with spike times are needed. Pass another file.")
     table = Table(group, f"units of {path}")
     if not len(table):
-        raise NWBError(
-            f"{table.where}: the table has no rows; at least one unit is needed. Pass another file."
-        )
+        raise NWBError(f"{table.where}: the table has no rows; at least one unit is needed. Pass another file.")
     if "spike_times" not in table.names:
         listed = ", ".join(table.names) or "no columns"
         raise NWBError(f"{table.where} have no spike_times column, which is needed; they have {listed}.")
@@ -143,9 +139,7 @@ def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
     else:
         raise NWBError(f"{name} of {table.where} has no {name}_index, so its units cannot be told apart.")
     if len(bounds) != len(table) + 1 or bounds[-1] > n_values or (np.diff(bounds) < 0).any():
-        raise NWBError(
-            f"{name}_index of {table.where} does not suit {n_values} values of {len(table)} units."
-        )
+        raise NWBError(f"{name}_index of {table.where} does not suit {n_values} values of {len(table)} units.")
     return data, bounds
 
 

@@ -27,9 +27,7 @@ def pack(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, np.ndarray) and value.ndim:
         if value.dtype.kind not in "biufU":
             raise _refused(name, value)
-        return f"array of {value.dtype.str}", texts(name, value) if value.dtype.kind == "U" else _stored(
-            value
-        )
+        return f"array of {value.dtype.str}", texts(name, value) if value.dtype.kind == "U" else _stored(value)
     kind = _kind(name, value)
     if isinstance(value, str):
         return kind, texts(name, np.array([str(value)], object))[0]
@@ -60,9 +58,7 @@ def texts(name: str, values: np.ndarray) -> np.ndarray:
         if not isinstance(value, str):
             raise ContractError(f"{name} holds {value!r} where text is needed; make every entry a str.")
         if "\0" in value or not _is_unicode(value):
-            raise ContractError(
-                f"{name} holds {value!r}, a text that HDF5 cannot store; remove the characters."
-            )
+            raise ContractError(f"{name} holds {value!r}, a text that HDF5 cannot store; remove the characters.")
         out[where] = str(value)
     return out
 
@@ -74,16 +70,12 @@ def _pack_many(name: str, value: list | tuple) -> tuple[str, Any]:
         return prefix, np.zeros(0)
     is_text = [isinstance(item, str) for item in value]
     if any(is_text) and not all(is_text):
-        raise ContractError(
-            f"attribute {name} mixes texts and numbers: {value!r}; use texts alone or numbers alone."
-        )
+        raise ContractError(f"attribute {name} mixes texts and numbers: {value!r}; use texts alone or numbers alone.")
     kind = prefix + (kinds[0] if len(set(kinds)) == 1 else ", ".join(kinds))
     if all(is_text):
         return kind, texts(name, np.array([str(item) for item in value], object))
     data = np.array([_number(name, item) for item in value])
-    if data.dtype.kind == "f" and any(
-        int(d) != item for d, item in zip(data, value, strict=True) if _whole(item)
-    ):
+    if data.dtype.kind == "f" and any(int(d) != item for d, item in zip(data, value, strict=True) if _whole(item)):
         raise ContractError(f"attribute {name} mixes fractions with integers too large for them: {value!r}.")
     return kind, _stored(data)
 
@@ -117,9 +109,7 @@ def _number(name: str, value: Any) -> np.ndarray:
     """The number as an array of no dims; integers must fit 64 bits."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
-        raise ContractError(
-            f"attribute {name} is {value!r}, an integer of more than 64 bits; store it as text."
-        )
+        raise ContractError(f"attribute {name} is {value!r}, an integer of more than 64 bits; store it as text.")
     return array
 
 

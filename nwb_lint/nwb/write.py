@@ -66,9 +66,7 @@ def write_fit(
     nwbfile = _new_file(fields, _digest(stored))
     _add(nwbfile, to_container(stored, fit, name))
     if nwbfile.subject is None:
-        warnings.warn(
-            f"{target}: no subject is known, and DANDI needs one; pass source= or subject=.", stacklevel=2
-        )
+        warnings.warn(f"{target}: no subject is known, and DANDI needs one; pass source= or subject=.", stacklevel=2)
     write_atomically(target, lambda temporary: _write_valid(nwbfile, temporary))
     return target
 
@@ -136,9 +134,7 @@ def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
     Raises: NWBError where the folder is not there or the disk refuses; the target is then as it was.
     """
     if not target.parent.is_dir():
-        raise NWBError(
-            f"{target.parent}: no such folder, so {target.name} cannot be written there. Make it first."
-        )
+        raise NWBError(f"{target.parent}: no such folder, so {target.name} cannot be written there. Make it first.")
     temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:
         write(temporary)
@@ -168,9 +164,7 @@ def _write_valid(nwbfile: Any, temporary: Path) -> None:
         io.write(nwbfile)
     problems = pynwb.validate(path=str(temporary))
     if problems:
-        raise NWBError(
-            f"the file would not be valid NWB: {'; '.join(map(str, problems))}. Nothing was written."
-        )
+        raise NWBError(f"the file would not be valid NWB: {'; '.join(map(str, problems))}. Nothing was written.")
 
 
 def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
@@ -201,43 +195,29 @@ def _digest(stored: Stored) -> bytes:
         content = repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
         digest.update(f"{path} {values.dtype.str} {values.shape} ".encode())
         digest.update(content)
-    settings = sorted(
-        (s.key, s.kind, s.variable or "", repr(np.asarray(s.data).tolist())) for s in stored.settings
-    )
+    settings = sorted((s.key, s.kind, s.variable or "", repr(np.asarray(s.data).tolist())) for s in stored.settings)
     digest.update(repr((sorted(stored.attributes.items()), settings)).encode())
     return digest.digest()
 
 
 def local_sources(fit: xr.Dataset) -> list[Path]:
     """The files that the fit names and that are on this machine."""
-    names = [
-        str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel()
-    ]
-    return [
-        Path(item) for item in dict.fromkeys(names) if item and "://" not in item and Path(item).is_file()
-    ]
+    names = [str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel()]
+    return [Path(item) for item in dict.fromkeys(names) if item and "://" not in item and Path(item).is_file()]
 
 
 def check_target(target: Path, sources: Sequence[Path], overwrite: bool) -> None:
     """Raise NWBError where the target is one of the sources, or is there already and may not be replaced."""
     for item in sources:
-        if target.resolve() == item.resolve() or (
-            target.exists() and item.exists() and target.samefile(item)
-        ):
-            raise NWBError(
-                f"{target} is a recording that the fit came from, and is never written to. Choose another."
-            )
+        if target.resolve() == item.resolve() or (target.exists() and item.exists() and target.samefile(item)):
+            raise NWBError(f"{target} is a recording that the fit came from, and is never written to. Choose another.")
     if target.exists() and not (overwrite and target.is_file()):
-        raise NWBError(
-            f"{target} is there already; choose another path, or pass overwrite=True to replace a file."
-        )
+        raise NWBError(f"{target} is there already; choose another path, or pass overwrite=True to replace a file.")
 
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", name):
-        raise ContractError(
-            f"{name!r} is no name for a fit; use letters, digits, '_', '-' or '.', a letter first."
-        )
+        raise ContractError(f"{name!r} is no name for a fit; use letters, digits, '_', '-' or '.', a letter first.")
 
 
 def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
@@ -299,9 +279,7 @@ def _find_fits(file: h5py.File) -> list[str]:
 def _choose(fits: list[str], name: str | None, file: h5py.File, path: str | Path) -> str:
     """The path of the one fit that is meant."""
     if not fits:
-        held = [f"processing/{key}" for key in file.get("processing", {})] + [
-            key for key in ("units",) if key in file
-        ]
+        held = [f"processing/{key}" for key in file.get("processing", {})] + [key for key in ("units",) if key in file]
         raise NWBError(
             f"{path} holds no fit ({schema.FIT_TYPE}); it holds "
             f"{', '.join(held) or ', '.join(file) or 'nothing'}. Pass a file that write_fit wrote."
@@ -310,8 +288,7 @@ def _choose(fits: list[str], name: str | None, file: h5py.File, path: str | Path
     if len(chosen) == 1:
         return chosen[0]
     listed = ", ".join(
-        fit if len({f.rpartition("/")[2] for f in fits}) < len(fits) else fit.rpartition("/")[2]
-        for fit in fits
+        fit if len({f.rpartition("/")[2] for f in fits}) < len(fits) else fit.rpartition("/")[2] for fit in fits
     )
     wrong = f"no fit named {name!r}" if name is not None and not chosen else f"{len(chosen)} fits"
     raise NWBError(f"{path} holds {wrong}; it has {listed}. Pass one as name=.")

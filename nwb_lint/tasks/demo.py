@@ -83,18 +83,14 @@ def context_network(n_units: int = 200, seed: int = 0) -> tuple[Array, Array, Ar
         ((40, 1), (40, 4))
     """
     if n_units < 20 or n_units % 2:
-        raise ContractError(
-            f"n_units is {n_units}; the demo network needs an even number of at least 20 units."
-        )
+        raise ContractError(f"n_units is {n_units}; the demo network needs an even number of at least 20 units.")
     rng = np.random.default_rng(seed)
     half = n_units // 2
     m, n, weights = np.zeros((n_units, 1)), np.zeros((n_units, 1)), np.zeros((n_units, 4))
     for population in (0, 1):
         rows = slice(population * half, (population + 1) * half)
         cue = rng.choice([-1, 1], half) * rng.normal(2.0, 0.3, half)
-        basis, _ = np.linalg.qr(
-            np.column_stack([np.ones(half), np.tanh(cue), rng.standard_normal((half, 3))])
-        )
+        basis, _ = np.linalg.qr(np.column_stack([np.ones(half), np.tanh(cue), rng.standard_normal((half, 3))]))
         m_part, motion, color = np.sqrt(half) * basis[:, 2:].T
         m[rows, 0] = m_part
         n[rows, 0] = 2.6 * m_part + (motion, color)[population]
@@ -185,9 +181,7 @@ def _draw_trials(rng: np.random.Generator, n_trials: int) -> tuple[pd.DataFrame,
     return pd.concat([pd.DataFrame(times), table], axis=1), epochs
 
 
-def trial_inputs(
-    trials: pd.DataFrame, epochs: dict[str, Array], rng: np.random.Generator, *, noise: float
-) -> Array:
+def trial_inputs(trials: pd.DataFrame, epochs: dict[str, Array], rng: np.random.Generator, *, noise: float) -> Array:
     """Inputs (trial, step from start_time, input) with noise on the sensory ones while the stimulus is on."""
     ends = _FIXATION + _CUE + epochs["stimulus"] + epochs["delay"]
     step = np.arange(int((ends + epochs["between"]).max()) + 1)

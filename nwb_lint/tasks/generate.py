@@ -126,9 +126,7 @@ def working_memory(n_trials: int, seed: int = 0) -> xr.Dataset:
     inputs[..., 0] += _during(n_steps, 2 * pulse + delay, pulse) * ((f2 - 22) / 24)[:, None]
     response = _during(n_steps, 3 * pulse + delay, pulse)
     target = (f1 - f2) / 24
-    return _dataset(
-        "wm", inputs, ["frequency"], np.sign(target), target, response, f1=f1, f2=f2, delay_s=delay * DT_S
-    )
+    return _dataset("wm", inputs, ["frequency"], np.sign(target), target, response, f1=f1, f2=f2, delay_s=delay * DT_S)
 
 
 def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:

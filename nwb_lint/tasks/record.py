@@ -38,15 +38,10 @@ def poisson_spikes(rate_hz: Array, dt_s: float, starts_s: Array, seed: int) -> l
             "they need (trial, time, neuron) and (trial,)."
         )
     if not np.isfinite(rate_hz).all() or rate_hz.min(initial=0) < 0:
-        raise ContractError(
-            "rate_hz has negative values or values that are not finite; use 0 where no spike may be."
-        )
+        raise ContractError("rate_hz has negative values or values that are not finite; use 0 where no spike may be.")
     rng = np.random.default_rng(seed)
     bin_start = (starts_s[:, None] + np.arange(rate_hz.shape[1]) * dt_s).ravel()
-    return [
-        _spikes_of_one(rate.ravel(), bin_start, dt_s, rng)
-        for rate in np.moveaxis(rate_hz, 2, 0).astype(float)
-    ]
+    return [_spikes_of_one(rate.ravel(), bin_start, dt_s, rng) for rate in np.moveaxis(rate_hz, 2, 0).astype(float)]
 
 
 def _spikes_of_one(rate: Array, bin_start: Array, dt_s: float, rng: np.random.Generator) -> Array:

@@ -1,0 +1,223 @@
+"""The command line: parse, call a public name, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="nwb_lint")
+def app() -> None:
+    """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
+
+
+@contextmanager
+def _plainly():
+    """Failures of the work as one line and exit status 1, warnings as one line each."""
+    from nwb_lint.contract import ContractError
+    from nwb_lint.nwb.source import NWBError
+
+    def tell(message, category, filename, lineno, file=None, line=None) -> None:
+        click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.showwarning = tell
+        try:
+            yield
+        except (ContractError, NWBError, OSError) as error:
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            sys.exit(1)
+
+
+@app.command()
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("nwb_lint_demo"))
+@click.option("--seed", default=0, help="Seed of the simulated session and of the fit.")
+@click.option("--plot/--no-plot", default=True, help="Save the summary figure.")
+def demo(folder: Path, seed: int, plot: bool) -> None:
+    """Simulate a session with a known network inside, fit it from its NWB file, write it back, and compare."""
+    with _plainly():
+        from nwb_lint.demo import run_demo
+
+        found = run_demo(folder, seed=seed, figure=plot, progress=sys.stderr.isatty())
+        _print_scores(found.fit)
+        click.echo("\ntrue against recovered effective connectivity")
+        click.echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
+        _print_seconds(found.seconds)
+        _print_files(found.files)
+
+
+@app.command()
+@click.argument("source")
+def inspect(source: str) -> None:
+    """Units, interval tables, columns, rates and problems of an NWB file, and the call that would read it."""
+    with _plainly():
+        from nwb_lint.nwb.inspect import describe, format_description
+
+        click.echo(format_description(describe(source)))
+
+
+@app.command()
+@click.argument("source")
+def init(source: str) -> None:
+    """Print a recipe with the file's own columns filled in: nwb-lint init SOURCE > recipe.toml."""
+    with _plainly():
+        from nwb_lint.nwb.inspect import suggest
+        from nwb_lint.recipe import make_recipe
+
+        asked = suggest(source)
+        resolved = str(Path(source).resolve())
+        out = f"{Path(source).stem}_desc-lowrank.nwb"
+        click.echo(make_recipe({"sources": [resolved], "out": out, "read": asked}).text(), nl=False)
+
+
+@app.command()
+@click.argument("sources", nargs=-1, required=True, metavar="RECIPE.toml | SOURCE...")
+@click.option("--by", multiple=True, help="Trial column to group by; COLUMN:rank matches values by rank.")
+@click.option("--align", help="Time column that is 0 of the time axis.")
+@click.option("--window", nargs=2, type=float, metavar="START STOP", help="Window around it, s.")
+@click.option("--bin", "bin_s", type=float, help="Bin, s.")
+@click.option("--smooth", "smooth_s", type=float, help="Standard deviation of the Gaussian, s; 0 = none.")
+@click.option("--where", help="Query over the trial columns, e.g. \"correct and context == 'motion'\".")
+@click.option("--table", help="Interval table.")
+@click.option("--rank", type=int, help="Rank of the network.")
+@click.option("--ranks", metavar="A:B", help="Ranks to choose from by cross-validation, e.g. 1:5.")
+@click.option("--tau", "tau_s", type=float, help="Time constant, s.")
+@click.option("--hidden", type=int, help="Unobserved units beside the recorded ones.")
+@click.option("--holdout", type=float, help="Held-out conditions: a fraction or a number.")
+@click.option("--burn-in", "burn_in_s", type=float, help="Time on the inputs before the window, s.")
+@click.option("--seed", type=int, help="Seed of splits and starts.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes that the folds are spread over.")
+@click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
+@click.option("--force", is_flag=True, help="Replace the file of an earlier fit.")
+@click.option("--plot/--no-plot", default=True, help="Save the summary figure beside the fit.")
+def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, plot: bool, **flags: Any) -> None:
+    """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do (flags win)."""
+    with _plainly():
+        from nwb_lint.nwb.write import check_target, local_sources, write_fit
+        from nwb_lint.pipeline import run_recipe
+
+        recipe = _recipe(sources, flags)
+        target = out or (Path(recipe.out) if recipe.out else None)
+        if target is None:
+            raise click.UsageError("say where the fit goes: --out FIT.nwb, or out = … in the recipe.")
+        picture = target.with_suffix(".png")
+        check_target(target, [], force)
+        with _workers(workers) as executor:
+            outcome = run_recipe(recipe, executor=executor, progress=sys.stderr.isatty())
+        check_target(target, local_sources(outcome.fit), force)
+        write_fit(outcome.fit, target, overwrite=force)
+        files = [target]
+        if plot:
+            from nwb_lint.plot import summary
+
+            summary(outcome.fit, outcome.activity, picture)
+            files.append(picture)
+        _print_scores(outcome.fit)
+        _print_seconds(outcome.seconds)
+        _print_files(files)
+
+
+@app.command()
+@click.argument("fit_file", metavar="FIT.nwb")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The netCDF file.")
+@click.option("--name", help="Which fit, where the file holds several.")
+@click.option("--force", is_flag=True, help="Replace the file.")
+def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
+    """Write a fit as netCDF, for people without NWB."""
+    with _plainly():
+        from nwb_lint.nwb.netcdf import export_netcdf
+        from nwb_lint.nwb.write import read_fit
+
+        export_netcdf(read_fit(fit_file, name), out, overwrite=force)
+        _print_files([out])
+
+
+def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
+    """The recipe of the file, or of the flags alone, with every flag that was given put over it."""
+    from nwb_lint.recipe import load_recipe, make_recipe
+
+    data: dict[str, Any] = {"sources": list(sources), "read": {}, "prepare": {}, "fit": {}}
+    if sources[0].endswith(".toml"):
+        if len(sources) > 1:
+            raise click.UsageError("give one recipe, or NWB files, not both.")
+        data = load_recipe(sources[0]).model_dump(mode="json", exclude_none=True)
+    elif missing := [name for name in ("by", "align", "window") if not flags[name]]:
+        raise click.UsageError(f"without a recipe these are needed too: {', '.join('--' + name for name in missing)}.")
+    if flags["by"]:
+        data["read"]["by"] = [{by.removesuffix(":rank"): "rank"} if by.endswith(":rank") else by for by in flags["by"]]
+    if flags["window"]:
+        data["read"]["window_s"] = list(flags["window"])
+    parts = {
+        "read": ("align", "bin_s", "smooth_s", "where", "table"),
+        "prepare": ("burn_in_s",),
+        "fit": ("tau_s", "hidden", "holdout", "seed"),
+    }
+    for part, names in parts.items():
+        data[part] |= {name: flags[name] for name in names if flags[name] is not None}
+    if flags["rank"] is not None and flags["ranks"]:
+        raise click.UsageError("give --rank or --ranks, not both.")
+    if flags["rank"] is not None:
+        data["fit"]["ranks"] = [flags["rank"]]
+    if flags["ranks"]:
+        low, colon, high = flags["ranks"].partition(":")
+        if not (low.isdigit() and (high.isdigit() or not colon)):
+            raise click.UsageError(f"--ranks is {flags['ranks']!r}; it needs A:B, e.g. 1:5.")
+        data["fit"]["ranks"] = list(range(int(low), int(high or low) + 1))
+    return make_recipe(data)
+
+
+@contextmanager
+def _workers(number: int):
+    """A pool of processes, or none for a single worker."""
+    if number == 1:
+        yield None
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+def _print_scores(fit) -> None:
+    """R² per rank and of the fit, each with its split and its ceiling."""
+    click.echo(
+        f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
+        f"{int(fit['held_out'].sum())} of them held out"
+    )
+    if "rank_r2" in fit:
+        click.echo("\nrank   R² in training   R² held out ± s.e. (cross-validated, among the training conditions)")
+        for k, rank in enumerate(fit["rank_tried"].values):
+            mark = " <- chosen" if rank == fit.sizes["rank"] else ""
+            trained, held = fit["rank_r2"].values[k]
+            click.echo(f"{rank:4d}   {trained:14.3f}   {held:11.3f} ± {fit['rank_r2_sem'].values[k, 1]:.3f}{mark}")
+    click.echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
+    for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
+        click.echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
+
+
+def _print_seconds(seconds: dict[str, float]) -> None:
+    click.echo("\nseconds")
+    for stage, value in seconds.items():
+        click.echo(f"  {stage:<14s} {value:6.2f}")
+
+
+def _print_files(files: list[Path]) -> None:
+    click.echo("\nwritten: " + ", ".join(str(path) for path in files))
+
+
+def main(args: list[str] | None = None, **options: Any) -> Any:
+    """Entry point of ``nwb-lint``."""
+    return app.main(args=args, prog_name="nwb-lint", **options)
+
+
+if __name__ == "__main__":
+    main()
