@@ -65,7 +65,7 @@ def test_files_that_are_no_nwb_files(tmp_path, good):
     refused(other, "is HDF5 but not NWB: it has no nwb_version and holds spikes")
     for address in ("https://x.org/a.nwb", "dandi://000128/a.nwb", "s3://b/a.nwb"):
         refused(address, "reads local files only")
-    with pytest.raises(NWBError, match="no such file|cannot be read"):
+    with pytest.raises(NWBError, match=r"cannot be read"):
         digest(tmp_path / "none.nwb")
     with open_nwb(good) as file, pytest.raises((ValueError, KeyError, OSError)):
         file.create_group("x")
