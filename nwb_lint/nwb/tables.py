@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.nwb.query import MISSING_TEXT, as_numbers, select
-from nwb_lint.nwb.source import NWBError, as_text
+from nwb_lint.nwb.source import NWBError, as_text, load
 
 Array = np.ndarray
 
@@ -52,7 +52,7 @@ class Table:
     def _ids(self) -> Array:
         item = self.group.get("id")
         if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.dtype.kind in "iu":
-            return item[()].astype(np.int64)
+            return load(item).astype(np.int64)
         for name in ("start_time", *self.names):
             if name in self.names:
                 return np.arange(self._n_rows(name))
@@ -108,7 +108,7 @@ class Table:
             raise NWBError(f"{name} of {self.where} has {item.shape[0]} values for {len(self)} rows: damaged.")
         if h5py.check_string_dtype(item.dtype) is None and item.dtype.kind not in "biufSU":
             raise NWBError(f"{name} of {self.where} holds references; a column of values is needed.")
-        values = item[()].reshape(len(self))
+        values = load(item).reshape(len(self))
         enum = h5py.check_enum_dtype(item.dtype)
         if enum is not None and values.dtype.kind in "iu":
             spelled = {number: word for word, number in enum.items()}
@@ -124,9 +124,9 @@ class Table:
         """The words that the codes of an enum column stand for."""
         found: Any = item.attrs.get("elements")
         if isinstance(found, h5py.Reference):
-            found = self.group.file[found][()] if found else None
+            found = load(self.group.file[found]) if found else None
         if found is None and isinstance(self.group.get(f"{name}_elements"), h5py.Dataset):
-            found = self.group[f"{name}_elements"][()]
+            found = load(self.group[f"{name}_elements"])
         if found is None:
             found = item.attrs.get(f"{name}_elements")
         return None if found is None else _plain(np.ravel(found))

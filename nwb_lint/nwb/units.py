@@ -11,7 +11,7 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.counts import Intervals, complement, union, without
-from nwb_lint.nwb.source import NWBError
+from nwb_lint.nwb.source import NWBError, load
 from nwb_lint.nwb.tables import Table
 
 Array = np.ndarray
@@ -70,7 +70,7 @@ def read_spikes(table: Table, rows: Array) -> list[Array]:
     data, bounds = _ragged(table, "spike_times", 1)
     low, high = bounds[:-1][rows], bounds[1:][rows]
     if (high - low).sum() > _BULK * data.shape[0]:
-        values = data[()].reshape(-1).astype(float, copy=False)
+        values = load(data).reshape(-1).astype(float, copy=False)
         values.flags.writeable = False  # what follows are views
         spikes = [values[a:b] for a, b in zip(low, high, strict=True)]
     else:
@@ -95,7 +95,7 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
     if "obs_intervals" not in table.names or not table.group["obs_intervals"].shape[0]:
         return [None if invalid is None else complement(invalid)] * len(rows)
     data, bounds = _ragged(table, "obs_intervals", 2)
-    values = data[()].astype(float)
+    values = load(data).astype(float)
     found: list[Intervals | None] = []
     for row in rows:
         part = values[bounds[row] : bounds[row + 1]]
@@ -133,7 +133,7 @@ def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
         raise NWBError(f"{name} of {table.where} is {data.dtype} of shape {data.shape}; numbers are needed.")
     if isinstance(index, h5py.Dataset):
         # bounds are often uint8 or uint16, whose differences would wrap
-        bounds = np.concatenate([[0], index[()].astype(np.int64)])
+        bounds = np.concatenate([[0], load(index).astype(np.int64)])
     elif len(table) == 1:
         bounds = np.array([0, n_values])
     else:
