@@ -179,14 +179,15 @@ def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
 def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
     """Sum over s of g(t−s) values[s] along the last axis: banded matrix products, block by block."""
     n = values.shape[-1]
-    out = np.empty(values.shape)
+    rows = values.reshape(-1, n)  # one product of many rows: BLAS threads wait on each other in many small ones
+    out = np.empty(rows.shape)
     for first in range(0, n, _BLOCK):
         last = min(first + _BLOCK, n)
         low, high = max(first - radius, 0), min(last + radius, n)
         apart = np.arange(low, high)[:, None] - np.arange(first, last)
         kernel = np.exp(-0.5 * (apart / sd_bins) ** 2) * (np.abs(apart) <= radius)
-        out[..., first:last] = values[..., low:high] @ kernel
-    return out
+        np.matmul(rows[:, low:high], kernel, out=out[:, first:last])
+    return out.reshape(values.shape)
 
 
 def _spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
