@@ -44,7 +44,7 @@ def demo_recipe(session: Path, seed: int) -> Recipe:
                 "smooth_s": 0.04,
                 "where": "correct",
             },
-            "prepare": {"centre": [-0.5, -0.42], "time_course": False, "scale": "neuron"},
+            "prepare": {"centre": [-0.5, -0.42], "time_course": False},
             "inputs": [
                 {"name": "motion", "column": "motion", "window_s": stimulus},
                 {"name": "color", "column": "color", "window_s": stimulus},

@@ -48,8 +48,8 @@ def prepare(
     """Turn rates into the activation that a network is fitted to, and trial columns into its input.
 
     activity = (P (rate - mean) - course) / scale, with mean (neuron) over ``fit_on`` conditions and time, P the
-    projector on the leading principal components and course (time, neuron) the condition average of what is left. All of it is
-    estimated on the ``fit_on`` conditions alone and kept, so that rate = activity · scale + offset with
+    projector on the leading principal components and course (time, neuron) the condition average of what is left. All
+    of it is estimated on the ``fit_on`` conditions alone and kept, so that rate = activity · scale + offset with
     offset = mean + course (exact up to the denoising).
 
     Args:

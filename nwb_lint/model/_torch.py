@@ -12,6 +12,7 @@ so loss and gradient cost O(conditions x time x N x (R + Q)) and nothing is tape
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -30,6 +31,20 @@ def _slope(name: str, x: Tensor, r: Tensor) -> Tensor:
     if name == "tanh":
         return 1 - r * r
     return (x > 0).to(x.dtype) if name == "relu" else -torch.expm1(-r)
+
+
+SMALL_STEP = 100_000  # values per time step below which a second thread only costs
+
+
+@contextmanager
+def _threads(values: int) -> Iterator[None]:
+    """One thread for steps too small to share out; what was set before is set again."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if values < SMALL_STEP else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Problem:
@@ -104,6 +119,10 @@ class Problem:
     @torch.no_grad()
     def loss(self, m: Array, n: Array, w: Array) -> float:
         """The loss at (m, n, w), without its gradient."""
+        with _threads(self.q.shape[1] * m.shape[0]):
+            return self._loss(m, n, w)
+
+    def _loss(self, m: Array, n: Array, w: Array) -> float:
         mt, nt, wt = self.tensor(m), self.tensor(n), self.tensor(w)
         total = 0.0
         for part in self._chunks(m.shape[0]):
@@ -115,6 +134,10 @@ class Problem:
     @torch.no_grad()
     def loss_and_gradient(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
         """Loss and its exact gradient by m, n and w (numpy float64, the shapes of the parameters)."""
+        with _threads(self.q.shape[1] * m.shape[0]):
+            return self._loss_and_gradient(m, n, w)
+
+    def _loss_and_gradient(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
         mt, nt, wt = self.tensor(m), self.tensor(n), self.tensor(w)
         total, grads = 0.0, [torch.zeros_like(p, dtype=torch.float64) for p in (mt, nt, wt)]
         for part in self._chunks(m.shape[0]):

@@ -149,11 +149,19 @@ def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, h
         raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
 
 
+def _nobody(holdout: object) -> bool:
+    """Whether a choice is an empty list or a boolean array that is False throughout."""
+    chosen = np.asarray(holdout)
+    return chosen.ndim > 0 and (chosen.size == 0 or (chosen.dtype.kind == "b" and not chosen.any()))
+
+
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
     size = activity.sizes["condition"]
     prepared = activity["held_out"].values if "held_out" in activity.coords else np.zeros(size, bool)
     if holdout is None:
         held = prepared.copy()
+    elif _nobody(holdout):
+        held = np.zeros(size, bool)
     elif isinstance(holdout, float):
         if not 0 < holdout < 1:
             raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")

@@ -136,6 +136,7 @@ class _Search:
         fits = [fit for fit, _ in self.parts]
         self.networks = [_lifted(net, fit, hidden, seed) for net, fit in zip(self.networks, fits, strict=True)]
         self.final = _lifted(self.final, self.samples, hidden, seed)
+        self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     def descend(self, *, max_iter: int, device: str, seed: int, report: Report) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
