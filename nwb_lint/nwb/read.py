@@ -122,8 +122,7 @@ def read_conditions(
         rate, n_trials = (np.concatenate(arrays, axis=2) for arrays in zip(*parts, strict=True))
         found = _files([session.said for session in sessions], digests)
     # rate (1 or 3, condition, neuron, time), n_trials (1 or 3, condition, neuron): whole, then two halves
-    with np.errstate(invalid="ignore"):
-        rate = smooth(rate, (smooth_s or 0.0) / bins.bin_s)
+    rate = smooth(rate, (smooth_s or 0.0) / bins.bin_s)
     if missing == "keep":
         rate[:, n_trials[0] < min_trials] = np.nan
     neurons = neuron_coords(labels, found["file"], [s.unit_ids for s in sessions], [s.columns for s in sessions])
@@ -132,15 +131,13 @@ def read_conditions(
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
         "min_trials": int(min_trials),
+        "n_units_dropped": 0,
+        "dropped_units": [],
     }
     if missing == "drop":
         recording = drop_units(recording, min_trials)
-    else:
-        recording.attrs |= {"n_units_dropped": 0, "dropped_units": []}
     kept = np.isin(found["file"], recording["file"].values)
-    for name in ("used", "dropped_align", "dropped_by"):
-        numbers = [_trial_number(session.trials, name) for session in sessions]
-        recording.attrs[f"n_trials_{name}"] = int(np.array(numbers)[kept].sum())
+    recording.attrs |= _totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
     if halves:
         recording.attrs["halves_seed"] = int(seed)
     return recording
@@ -303,8 +300,12 @@ def _files(said: list[Provenance], digests: list[Future[str]]) -> dict[str, Arra
     return found | {"file_digest": texts(known)}
 
 
-def _trial_number(trials: Trials, name: str) -> int:
-    return len(trials.origins) if name == "used" else int(getattr(trials, name))
+def _totals(trials: list[Trials]) -> dict[str, int]:
+    return {
+        "n_trials_used": sum(len(part.origins) for part in trials),
+        "n_trials_dropped_align": sum(part.dropped_align for part in trials),
+        "n_trials_dropped_by": sum(part.dropped_by for part in trials),
+    }
 
 
 def _bar(items: list, progress: bool, what: str) -> Any:
