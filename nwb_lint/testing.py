@@ -1,4 +1,4 @@
-"""Small random sessions for tests: yours and ours."""
+"""Small random sessions, recordings and fits for tests: yours and ours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
+
+from nwb_lint.inputs import Input
+from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.prepare import prepare
 
 Array = np.ndarray
 
@@ -83,3 +89,60 @@ def mock_session(
         session_id=session_id,
         description="A random session for tests.",
     )
+
+
+def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr.Dataset:
+    """A recording of a rank-1 network driven by a stimulus of graded strength, with halves: rates in Hz, no spikes.
+
+    rate = 20 + 5 x + noise; x from `nwb_lint.model.rnn.forward`. Dims condition, time (20 ms bins), neuron.
+
+    Example:
+        >>> mock_recording()["rate"].dims
+        ('condition', 'time', 'neuron')
+    """
+    rng = np.random.default_rng(seed)
+    m, w = rng.standard_normal((2, n_neurons, 1))
+    n = 1.2 * m + w
+    strength = np.linspace(-1, 1, n_conditions)
+    u = np.zeros((n_conditions, 40, 1), np.float32)
+    u[:, 10:, 0] = strength[:, None]
+    x, _ = forward(Network(m, n, w), drives(u, 0.2, bias=False, initial=False), 0.2)
+    halves = (20 + 5 * x + rng.standard_normal((2, *x.shape))).astype(np.float32)
+    counts = np.full((2, n_conditions, n_neurons), 10)
+    dims = ("condition", "time", "neuron")
+    return xr.Dataset(
+        {
+            "rate": (dims, halves.mean(axis=0)),
+            "n_trials": (("condition", "neuron"), counts.sum(axis=0)),
+            "rate_half": (("half", *dims), halves),
+            "n_trials_half": (("half", "condition", "neuron"), counts),
+        },
+        coords={
+            "condition": [f"stimulus={s:g}" for s in strength],
+            "stimulus": ("condition", strength),
+            "time": 0.02 * np.arange(40) - 0.19,
+            "neuron": [str(k) for k in range(n_neurons)],
+        },
+        attrs={"bin_s": 0.02},
+    )
+
+
+def mock_activity(**options: int) -> xr.Dataset:
+    """`mock_recording`, prepared: activity and one input. Takes its options.
+
+    Example:
+        >>> mock_activity()["input"].dims
+        ('condition', 'time', 'input')
+    """
+    stimulus = Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
+    return prepare(mock_recording(**options), inputs=[stimulus], centre=(-0.2, 0.0), time_course=False)
+
+
+def mock_fit(**options: int) -> xr.Dataset:
+    """A rank-1 fit of `mock_activity`. Takes its options.
+
+    Example:
+        >>> mock_fit()["m"].dims
+        ('neuron', 'rank')
+    """
+    return fit_lint(mock_activity(**options), rank=1, tau_s=0.1, method="regression")

@@ -64,9 +64,7 @@ def random_fit(
             "rank_r2": draw("rank_tried", "split"),
             "rank_r2_sem": draw("rank_tried", "split"),
         }
-    fit = xr.Dataset(
-        data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
-    )
+    fit = xr.Dataset(data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden))
     fit["activity_pred"].attrs.update(units="1", long_name="activité prédite")
     if "offset" in fit:
         fit["offset"].attrs["units"] = "Hz"

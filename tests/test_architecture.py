@@ -29,6 +29,7 @@ ALLOWED = {
     "analysis": {"contract", "prepare", "inputs", "model"},
     "tasks": {"contract"},
     "plot": {"contract"},
+    "testing": {"contract", "inputs", "model", "nwb", "prepare"},
     "recipe": {"contract", "inputs", "nwb"},
     "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
     "demo": {"analysis", "contract", "nwb", "pipeline", "plot", "recipe", "tasks"},
@@ -91,9 +92,7 @@ def test_external_packages_stay_in_their_rooms(path):
 
 
 def test_torch_room_knows_neither_xarray_nor_the_contract():
-    known = {
-        i for i in imports_of(ROOT / "model" / "_torch.py") if i.startswith(("xarray", "nwb_lint.contract"))
-    }
+    known = {i for i in imports_of(ROOT / "model" / "_torch.py") if i.startswith(("xarray", "nwb_lint.contract"))}
     assert not known
 
 
@@ -128,9 +127,7 @@ def cheap(statement: str) -> tuple[float, set[str]]:
         f"print(time.perf_counter() - start, *({HEAVY!r} & sys.modules.keys()))"
     )
     runs = [
-        subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True
-        ).stdout.split()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
         for _ in range(3)
     ]
     return min(float(run[0]) for run in runs), {name for run in runs for name in run[1:]}

@@ -72,9 +72,7 @@ def test_attributes_keep_value_and_type(attrs, of_variable):
 def test_any_column_of_units_and_trials_comes_back(names, dtype):
     fit = random_fit(optional=False)
     for name, dim in names.items():
-        fit = fit.assign_coords(
-            {name: (dim, np.arange(fit.sizes[dim]).astype("U3" if dtype == "object" else dtype))}
-        )
+        fit = fit.assign_coords({name: (dim, np.arange(fit.sizes[dim]).astype("U3" if dtype == "object" else dtype))})
         if dtype == "object":
             fit[name] = fit[name].astype(object)
     assert_same(fit, decode(encode(fit)))

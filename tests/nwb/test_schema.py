@@ -85,9 +85,7 @@ def test_the_wheel_holds_the_yaml(tmp_path):
         f"import sys; sys.path.insert(0, {str(unpacked)!r}); from nwb_lint.nwb import schema; "
         "print(schema.namespace_path(), len(schema.fields()))"
     )
-    seen = subprocess.run(
-        [sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    seen = subprocess.run([sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True, check=True)
     path, count = seen.stdout.split()
     assert path.startswith(str(unpacked))
     assert int(count) == len(schema.fields())

@@ -18,12 +18,12 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nwb_lint.nwb.source import NWBError
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb import write
 from nwb_lint.nwb.metadata import merge_subjects
 from nwb_lint.nwb.netcdf import export_netcdf, import_netcdf
+from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.write import add_to_nwbfile, read_fit, write_fit
 from tests.factories import assert_same, random_fit
 
@@ -208,9 +208,7 @@ def test_sources_give_their_metadata_and_stay_as_they_are(tmp_path):
 
 def test_one_source_keeps_its_session_and_subject_overrides_it(tmp_path):
     recording = make_recording(tmp_path / "a.nwb")
-    target = write_fit(
-        random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None}
-    )
+    target = write_fit(random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None})
     with pynwb.NWBHDF5IO(str(target), "r") as io:
         nwbfile = io.read()
         assert nwbfile.session_id == "s1"
@@ -355,11 +353,7 @@ def test_fits_lie_side_by_side_in_a_recording_and_come_back(tmp_path):
         assert [rows[i].index.tolist() for i in range(6)] == [[15], [12], [9], [6], [], []]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        worse = [
-            m
-            for m in inspect_nwbfile(nwbfile_path=path)
-            if m.importance != Importance.BEST_PRACTICE_SUGGESTION
-        ]
+        worse = [m for m in inspect_nwbfile(nwbfile_path=path) if m.importance != Importance.BEST_PRACTICE_SUGGESTION]
     assert worse == []
 
 
@@ -452,9 +446,7 @@ def test_reading_and_the_codec_do_without_torch_and_reading_without_pynwb(fit_fi
     script = "import sys; from nwb_lint.nwb.write import read_fit; read_fit(sys.argv[1]); " + (
         "print([name for name in ('torch', 'pynwb', 'matplotlib', 'dandi') if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(fit_file)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(fit_file)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

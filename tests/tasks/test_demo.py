@@ -22,9 +22,7 @@ def test_the_noiseless_network_solves_the_task_in_both_contexts(seed):
     u = np.zeros((len(grid), 70, 4))
     u[:, 20:60, :2] = grid[:, None, 1:]
     u[np.arange(len(grid)), :, 2 + grid[:, 0].astype(int)] = 1
-    x, kappa = forward(
-        Network(m, n, weights), drives(u, DT_S / TAU_S, bias=False, initial=False), DT_S / TAU_S
-    )
+    x, kappa = forward(Network(m, n, weights), drives(u, DT_S / TAU_S, bias=False, initial=False), DT_S / TAU_S)
     wanted = np.sign(np.where(grid[:, 0] == 0, grid[:, 1], grid[:, 2]))
     right = np.sign(kappa[:, -1, 0]) == wanted
     assert right[grid[:, 0] == 0].mean() >= 0.95
@@ -85,9 +83,7 @@ def test_spikes_follow_the_latent(session):
     """Each unit's count over the last 0.3 s before the response correlates with kappa as m says."""
     ends = session.trials.stop_time.to_numpy()
     window = np.stack([ends - 0.3, ends], axis=1)
-    counts = np.array(
-        [np.diff(np.searchsorted(times, window), axis=1)[:, 0] for times in session.spike_times]
-    )
+    counts = np.array([np.diff(np.searchsorted(times, window), axis=1)[:, 0] for times in session.spike_times])
     kappa = np.array([row[np.isfinite(row)][-1] for row in session.kappa])
     slope = np.array([np.cov(c, kappa)[0, 1] for c in counts]) / session.truth.gain
     assert np.corrcoef(slope, session.truth.m[:, 0])[0, 1] > 0.9

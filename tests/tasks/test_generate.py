@@ -57,9 +57,7 @@ def test_wm_frequencies_delays_and_target():
     before = np.argmax(trials["mask"].values, axis=1)  # the pulse of f2 ends where the response begins
     second = np.array([u[k - 5 : k, 0].mean() for u, k in zip(trials["input"].values, before, strict=True)])
     np.testing.assert_allclose(second, (trials.f2 - 22) / 24, atol=0.03)
-    np.testing.assert_allclose(
-        trials["target"].sum(["time", "output"]) / 5, (trials.f1 - trials.f2) / 24, atol=1e-6
-    )
+    np.testing.assert_allclose(trials["target"].sum(["time", "output"]) / 5, (trials.f1 - trials.f2) / 24, atol=1e-6)
 
 
 def test_cdm_cues_run_from_fixation_to_response_and_name_the_stimulus():

@@ -1,0 +1,191 @@
+"""The commands as a user types them: what they print, what they write, and how they fail."""
+
+import subprocess
+import sys
+import tomllib
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import nwb_lint as nl
+from nwb_lint.cli import app
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
+
+
+def fails(*args):
+    """Run a command that must fail with one line on stderr; return the line."""
+    result = run(*args)
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
+    path = recipe()
+    result = run("fit", path)
+    assert result.exit_code == 0, result.output
+    assert "<- chosen" in result.stdout
+    assert (tmp_path / "fit.png").stat().st_size > 10_000
+    fit = nl.read_fit(tmp_path / "fit.nwb")
+    assert fit.sizes["condition"] == 8
+    assert int(fit["held_out"].sum()) == 2
+    assert list(fit["rank_tried"].values) == [1, 2]
+    again = nl.simulate(fit)["activity"].values
+    np.testing.assert_array_equal(again, fit["activity_pred"].values)
+    stored = tomllib.loads(fit.attrs["recipe"])
+    assert stored["read"]["where"] == "correct"
+    assert run("export", tmp_path / "fit.nwb", "-o", tmp_path / "fit.nc").exit_code == 0
+    with xr.open_dataset(tmp_path / "fit.nc", engine="h5netcdf") as plain:
+        np.testing.assert_array_equal(plain["m"].values, fit["m"].values)
+
+
+def test_flags_override_the_recipe_and_an_earlier_fit_is_not_replaced(recipe, tmp_path):
+    path = recipe()
+    assert run("fit", path, "--rank", 1, "--holdout", 3, "--no-plot").exit_code == 0
+    fit = nl.read_fit(tmp_path / "fit.nwb")
+    assert fit.sizes["rank"] == 1
+    assert int(fit["held_out"].sum()) == 3
+    assert not (tmp_path / "fit.png").exists()
+    before = (tmp_path / "fit.nwb").read_bytes()
+    assert "fit.nwb" in fails("fit", path, "--rank", 1)
+    assert (tmp_path / "fit.nwb").read_bytes() == before
+    assert run("fit", path, "--rank", 1, "--force", "--no-plot").exit_code == 0
+
+
+def test_flags_alone_and_two_runs_give_the_same_fit(session_file, tmp_path):
+    fits = []
+    for name in ("a.nwb", "b.nwb"):
+        flags = ["--by", "context", "--by", "motion:rank", "--align", "stimulus_time", "--window", "-0.5", "0.8"]
+        flags += ["--bin", "0.02", "--rank", "1", "--where", "correct", "--out", tmp_path / name, "--no-plot"]
+        result = run("fit", session_file, *flags)
+        assert result.exit_code == 0, result.output
+        fits.append(nl.read_fit(tmp_path / name))
+    xr.testing.assert_identical(*fits)
+
+
+def test_sources_are_never_touched(recipe, session_file, tmp_path):
+    before = session_file.read_bytes()
+    assert run("fit", recipe(), "--rank", 1, "--no-plot").exit_code == 0
+    assert "source" in fails("fit", recipe(), "--rank", 1, "--no-plot", "--force", "--out", tmp_path / "session.nwb")
+    assert session_file.read_bytes() == before
+
+
+def test_workers_give_the_same_table(recipe, tmp_path):
+    tables = []
+    for workers in (1, 2):
+        out = tmp_path / f"fit{workers}.nwb"
+        assert run("fit", recipe(), "--workers", workers, "--out", out, "--no-plot").exit_code == 0
+        tables.append(nl.read_fit(out)["rank_r2"])
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
+
+
+def test_inspect_and_init(session_file, tmp_path):
+    shown = run("inspect", session_file)
+    assert shown.exit_code == 0
+    assert "units: 20" in shown.stdout
+    assert "stimulus_time" in shown.stdout
+    made = run("init", session_file)
+    assert made.exit_code == 0, made.output
+    data = tomllib.loads(made.stdout)
+    assert data["sources"] == [str(session_file.resolve())]
+    assert data["read"]["align"].endswith("_time")
+
+
+def test_no_such_file(tmp_path):
+    assert "nowhere.nwb" in fails("inspect", tmp_path / "nowhere.nwb")
+    assert "nowhere.toml" in fails("fit", tmp_path / "nowhere.toml", "--out", tmp_path / "fit.nwb")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"where": "corect"}, "corect"),
+        ({"where": "correct ==="}, "where"),
+        ({"where": "__import__('os')"}, "where"),
+        ({"where": "context == 'motion' and motion > 0.4"}, "single condition"),
+        ({"stimulus_time": "stimulus"}, "stimulus"),
+        ({"stimulus_time": "never_time"}, "never_time"),
+        ({"[-0.5,__0.8]": "[9000.0, 9001.0]"}, "9000"),
+        ({'"context",': '"contexts",'}, "contexts"),
+        ({"ranks__=__[1,__2]": "ranks = [21]"}, "rank 21"),
+        ({"ranks__=__[1,__2]": "ranks = [0]"}, "rank"),
+        ({"holdout": "hold_out"}, "hold_out"),
+        ({"holdout__=__2": "holdout = 7"}, "holdout"),
+        ({"folds__=__3": "folds = three"}, "TOML"),
+    ],
+)
+def test_bad_recipes_fail_in_one_line_and_write_nothing(recipe, tmp_path, change, told):
+    line = fails("fit", recipe(**change))
+    assert told in line
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["recipe.toml", "session.nwb"]
+
+
+def damaged(kind, source, path):
+    """A copy of the session with one thing wrong."""
+    if kind == "text":
+        path.write_text("not a recording", encoding="utf-8")
+        return
+    data = source.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if kind == "truncated" else data)
+    if kind != "truncated":
+        with h5py.File(path, "a") as file:
+            del file[{"no units": "units", "no spikes": "units/spike_times", "no trials": "intervals/trials"}[kind]]
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "no units", "no spikes", "no trials"])
+def test_bad_files_fail_in_one_line_and_write_nothing(kind, session_file, tmp_path):
+    path = tmp_path / "bad.nwb"
+    damaged(kind, session_file, path)
+    flags = ["--by", "context", "--align", "stimulus_time", "--window", "0", "0.5", "--rank", "1"]
+    assert "bad.nwb" in fails("fit", path, *flags, "--out", tmp_path / "fit.nwb")
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.nwb"]
+
+
+def test_collinear_inputs_are_named_in_a_warning(recipe):
+    context = 'name = "context"\ncolumn = "context"\nwindow_s = [-0.4, 0.8]'
+    twice = 'name = "twice"\ncolumn = "motion"\nscale = 2.0\nwindow_s = [0.0, 0.8]'
+    result = run("fit", recipe(**{context: twice}), "--rank", 1, "--no-plot")
+    assert result.exit_code == 0, result.output
+    warned = [line for line in result.stderr.splitlines() if "collinear" in line]
+    assert warned
+    assert "motion, twice" in warned[0]
+
+
+def test_wrong_usage_is_status_2(session_file):
+    assert run("fit", session_file).exit_code == 2
+    assert run("fit", session_file, "--rank", "one").exit_code == 2
+
+
+def test_demo_recovers_its_network(tmp_path):
+    result = run("demo", tmp_path / "demo", "--no-plot")
+    assert result.exit_code == 0, result.output
+    pearson = next(float(line.split()[1]) for line in result.stdout.splitlines() if "Pearson" in line)
+    assert pearson > 0.95
+    fit = nl.read_fit(tmp_path / "demo" / "demo_fit.nwb")
+    assert fit.sizes["rank"] == 1
+    assert fit["r2"].values[1] > 0.9
+    assert "demo_session.nwb" in fails("demo", tmp_path / "demo")
+
+
+def test_readme_example_runs(tmp_path):
+    """The README's Python block, run as it stands in a folder with the demo's session."""
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = text.split("```python")[1].split("```")[0]
+    session = "from nwb_lint.demo import *\nfrom nwb_lint.tasks.demo import demo_session\n"
+    session += "import os; os.mkdir('nwb_lint_demo'); s = demo_session(seed=0, n_units=40)\n"
+    session += "write_session('nwb_lint_demo/demo_session.nwb', s.spike_times, s.trials, session_id='demo')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", session + code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "fit.nwb").exists()
