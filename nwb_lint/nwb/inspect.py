@@ -71,7 +71,7 @@ def describe(source: Source) -> Description:
 
     Example:
         >>> describe("session.nwb").units.ids
-        [0, 1, 2]
+        [0, 1, 2, 3, 4]
     """
     with reading(source) as file:
         said = provenance(file, source)

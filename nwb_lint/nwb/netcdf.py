@@ -31,6 +31,7 @@ def export_netcdf(fit: xr.Dataset, path: str | Path, *, overwrite: bool = False)
     fit's recordings, or cannot be written.
 
     Example:
+        >>> from nwb_lint import read_fit
         >>> export_netcdf(read_fit("fit.nwb"), "model.nc")
         PosixPath('model.nc')
     """

@@ -99,7 +99,7 @@ def read_conditions(
     do not hold what is asked for.
 
     Example:
-        >>> recording = read_conditions("session.nwb", by=["stimulus"], align="start_time",
+        >>> recording = read_conditions("session.nwb", by=["side"], align="cue_time",
         ...                             window_s=(0, 1), bin_s=0.01, smooth_s=0.05)
         >>> recording.rate.dims
         ('condition', 'time', 'neuron')
@@ -168,7 +168,7 @@ def read_trials(
     hold what is asked for.
 
     Example:
-        >>> read_trials("session.nwb", align="start_time", window_s=(0, 1), bin_s=0.01).count.dims
+        >>> read_trials("session.nwb", align="cue_time", window_s=(0, 1), bin_s=0.01)["count"].dims
         ('trial', 'time', 'neuron')
     """
     bins = make_bins(window_s, bin_s)

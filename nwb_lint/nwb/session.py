@@ -75,9 +75,10 @@ def write_session(
     (``overwrite=True`` replaces it) or cannot be written.
 
     Example:
+        >>> import pandas as pd
         >>> trials = pd.DataFrame({"start_time": [0.0, 2.0], "stop_time": [1.0, 3.0]})
-        >>> write_session("session.nwb", [np.array([0.1, 2.5])], trials)
-        PosixPath('session.nwb')
+        >>> write_session("new.nwb", [np.array([0.1, 2.5])], trials)
+        PosixPath('new.nwb')
     """
     import pynwb
 

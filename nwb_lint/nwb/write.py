@@ -53,8 +53,10 @@ def write_fit(
     or cannot be written. Warns where no subject is known: archives such as DANDI refuse such a file.
 
     Example:
-        >>> write_fit(fit, "fit.nwb", subject={"subject_id": "m1", "species": "Mus musculus", "sex": "F"})
-        PosixPath('fit.nwb')
+        >>> from nwb_lint.testing import mock_fit
+        >>> subject = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+        >>> write_fit(mock_fit(), "new.nwb", subject=subject)
+        PosixPath('new.nwb')
     """
     target = Path(path)
     named = [source] if isinstance(source, str | Path) else source
@@ -83,8 +85,12 @@ def add_to_nwbfile(fit: xr.Dataset, nwbfile: Any, *, name: str = "lowrank_fit") 
     table.
 
     Example:
-        >>> add_to_nwbfile(fit, nwbfile, name="rank_2").m.shape
-        (200, 2)
+        >>> from datetime import UTC, datetime
+        >>> from pynwb import NWBFile
+        >>> from nwb_lint.testing import mock_fit
+        >>> nwbfile = NWBFile("a session", "s1", datetime(2026, 1, 1, tzinfo=UTC))
+        >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
+        (12, 1)
     """
     _check_name(name)
     module = nwbfile.processing.get(MODULE)

@@ -113,7 +113,7 @@ def test_no_such_file(tmp_path):
         ({"where": "context == 'motion' and motion > 0.4"}, "single condition"),
         ({"stimulus_time": "stimulus"}, "stimulus"),
         ({"stimulus_time": "never_time"}, "never_time"),
-        ({"[-0.5,__0.8]": "[9000.0, 9001.0]"}, "9000"),
+        ({"[-0.5,__0.8]": "[9000.0, 9001.0]"}, "no window meets"),
         ({'"context",': '"contexts",'}, "contexts"),
         ({"ranks__=__[1,__2]": "ranks = [21]"}, "rank 21"),
         ({"ranks__=__[1,__2]": "ranks = [0]"}, "rank"),
