@@ -181,7 +181,7 @@ class Problem:
         loss = loss / self.norm + self.l2 * (nt**2).sum() / n.shape[0]
         loss.backward()
         grads = [p.grad.cpu().numpy().astype(float) for p in (mt, nt, wt) if p.grad is not None]
-        return float(loss), grads[0], grads[1], grads[2]
+        return float(loss.detach()), grads[0], grads[1], grads[2]
 
     def _taped_loss(self, m: Tensor, n: Tensor, w: Tensor, q: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         kappa, phi, total = q.new_zeros(q.shape[1], m.shape[1]), PHI[self.nonlinearity], q.new_zeros(())
@@ -215,7 +215,7 @@ class Problem:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(params, 1.0)
                 optimiser.step()
-                total += float(loss)
+                total += float(loss.detach())
             if total < best:
                 best, kept = total, [p.detach().clone() for p in params]
             report(epoch, total)

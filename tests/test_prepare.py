@@ -1,0 +1,102 @@
+"""Laws of the preparation and the inputs: undone, blind to held-out conditions, errors in one line."""
+
+import numpy as np
+import pytest
+
+import nwb_lint as nl
+from nwb_lint.contract import ContractError
+from nwb_lint.testing import mock_recording
+
+STIMULUS = nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
+
+
+@pytest.mark.parametrize("centre", [True, False, (-0.2, 0.0)])
+@pytest.mark.parametrize("time_course", [True, False])
+@pytest.mark.parametrize("scale", ["auto", "neuron", 3.0])
+def test_rates_come_back(centre, time_course, scale):
+    recording = mock_recording()
+    activity = nl.prepare(
+        recording, inputs=[STIMULUS], n_components=None, centre=centre, time_course=time_course, scale=scale
+    )
+    rate = activity["activity"] * activity["scale"] + activity["offset"]
+    np.testing.assert_allclose(rate.transpose(*recording["rate"].dims), recording["rate"], rtol=1e-4, atol=1e-4)
+
+
+def test_scales_do_what_they_say():
+    auto = nl.prepare(mock_recording(), inputs=[STIMULUS], n_components=None)["activity"].values
+    each = nl.prepare(mock_recording(), inputs=[STIMULUS], n_components=None, scale="neuron")["activity"].values
+    assert (auto**2).mean() == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose((each**2).mean(axis=(0, 1)), 1, rtol=1e-4)
+
+
+def test_held_out_conditions_change_nothing():
+    recording = mock_recording()
+    other = recording.copy(deep=True)
+    other["rate"][6:] = 1000 * np.random.default_rng(0).random(other["rate"][6:].shape)
+    options = {"inputs": [STIMULUS], "n_components": 5, "fit_on": range(6)}
+    a, b = nl.prepare(recording, **options), nl.prepare(other, **options)
+    for name in ("offset", "scale", "component"):
+        np.testing.assert_array_equal(a[name], b[name])
+    np.testing.assert_array_equal(a["activity"][:6], b["activity"][:6])
+    assert list(a["held_out"].values) == [False] * 6 + [True] * 2
+
+
+def test_unobserved_samples_stay_unobserved():
+    recording = mock_recording()
+    recording["rate"][2, 5:9, 3] = np.nan
+    activity = nl.prepare(recording, inputs=[STIMULUS], n_components=4)["activity"]
+    np.testing.assert_array_equal(np.isnan(activity), np.isnan(recording["rate"]))
+
+
+def test_denoising_leaves_as_many_components_as_asked():
+    activity = nl.prepare(mock_recording(), inputs=[STIMULUS], n_components=3, time_course=False)["activity"]
+    assert np.linalg.matrix_rank(activity.values.reshape(-1, 12), tol=1e-2) == 3
+
+
+def test_kinds_of_input():
+    recording = mock_recording().assign_coords(side=("condition", ["left", "right"] * 4))
+    inputs = [
+        STIMULUS,
+        nl.Input("left", column="side", equals="left", scale=2.0),
+        nl.Input("side", column="side", window_s=(0.1, 0.2)),
+        nl.Input("go", window_s=(0.3, 0.4)),
+    ]
+    activity = nl.prepare(recording, inputs=inputs, burn_in_s=0.1)
+    assert list(activity["input_name"].values) == ["stimulus", "left", "side=left", "side=right", "go"]
+    assert activity.sizes["burn_in"] == 5
+    u, time = activity["input"].values, activity["time"].values
+    np.testing.assert_allclose(u[:, time > 0, 0], np.repeat(recording["stimulus"].values[:, None], 30, 1), rtol=1e-6)
+    assert not u[:, time < 0, 0].any()
+    np.testing.assert_array_equal(u[:, 0, 1], [2, 0] * 4)
+    np.testing.assert_array_equal(activity["input_burn_in"].values[:, 0, 1], [2, 0] * 4)
+    np.testing.assert_array_equal(u[0, :, 4], (time >= 0.3) & (time < 0.4))
+
+
+def test_collinear_inputs_are_named():
+    inputs = [STIMULUS, nl.Input("again", column="stimulus", scale=-3.0, window_s=(0.0, 1.0)), nl.Input("on")]
+    with pytest.warns(UserWarning, match="stimulus, again are collinear"):
+        nl.prepare(mock_recording(), inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"inputs": []}, "no inputs"),
+        ({"inputs": [nl.Input("a", column="motion")]}, "motion"),
+        ({"inputs": [nl.Input("a", column="stimulus", equals=7)]}, "7"),
+        ({"inputs": [nl.Input("a", window_s=(5.0, 6.0))]}, "5 to 6"),
+        ({"inputs": [STIMULUS, STIMULUS]}, "same name"),
+        ({"n_components": 0}, "n_components"),
+        ({"scale": 0.0}, "scale"),
+        ({"scale": "big"}, "big"),
+        ({"burn_in_s": 0.03}, "burn_in_s"),
+        ({"centre": (3.0, 4.0)}, "centre"),
+        ({"fit_on": [99]}, "99"),
+        ({"fit_on": ["stimulus=7"]}, "stimulus=7"),
+    ],
+)
+def test_errors_are_one_line(options, told):
+    with pytest.raises(ContractError) as caught:
+        nl.prepare(mock_recording(), **({"inputs": [STIMULUS]} | options))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
