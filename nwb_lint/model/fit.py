@@ -238,7 +238,7 @@ def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array):
     each = np.full((2, fit.sizes["neuron"]), np.nan)
     for k, part in enumerate((~held, held)):
         if part.any():
-            r2[k], each[k, :recorded] = r_squared(y[part], prediction[part][..., :recorded], reference)
+            r2[k], each[k, :recorded] = r_squared(y, prediction, reference, np.flatnonzero(part))
             if "activity_half" in activity:
                 halves, counts = (
                     activity["activity_half"].values[:, part],
@@ -251,11 +251,12 @@ def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array):
 def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: Array) -> xr.Dataset:
     """R² after every stage that was kept, and the ridge it chose."""
     reference, table = reference_of(samples.x, ~held), np.full((len(stages), 2), np.nan)
-    for row, stage in zip(table, stages, strict=True):
-        prediction = samples.predict(stage.network)
+    table[-1] = fit["r2"].values
+    for row, stage in zip(table[:-1], stages[:-1], strict=True):
         for k, part in enumerate((~held, held)):
             if part.any():
-                row[k] = r_squared(samples.x[part], prediction[part], reference)[0]
+                some = samples.take(np.flatnonzero(part))
+                row[k] = r_squared(some.x, some.predict(stage.network), reference)[0]
     fit["stage_r2"] = ("stage", "split"), table
     fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
     passes = [s.name for s in stages]

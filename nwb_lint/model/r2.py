@@ -9,30 +9,42 @@ from nwb_lint.model.rnn import Array
 
 def reference_of(y: Array, train: Array) -> Array:
     """What R² is measured against: each neuron's mean over time and the training conditions (all, where none)."""
-    kept = y[train] if train.any() else y
-    observed = np.isfinite(kept)
-    total = np.where(observed, kept, 0).sum(axis=(0, 1), dtype=float)
-    return total / np.maximum(observed.sum(axis=(0, 1)), 1)
+    total, count = np.zeros(y.shape[2]), np.zeros(y.shape[2])
+    for k in np.flatnonzero(train) if train.any() else range(len(y)):
+        seen = np.isfinite(y[k])
+        total += np.where(seen, y[k], 0).sum(axis=0, dtype=float)
+        count += seen.sum(axis=0)
+    return total / np.maximum(count, 1)
 
 
 def squared_errors(y: Array, prediction: Array) -> Array:
     """Sum of squared errors over the observed samples, (condition,); NaN where a prediction is NaN."""
-    error = y - prediction
-    missing = np.isnan(y)
-    if missing.any():
-        error = np.where(missing, 0 * prediction, error)
-    return np.einsum("ctn,ctn->ct", error, error).sum(axis=1, dtype=float)
+    sums = np.empty(len(y))
+    for k, (one, guess) in enumerate(zip(y, prediction, strict=True)):
+        error = one - guess
+        sums[k] = np.einsum("tn,tn->n", error, error).sum(dtype=float)
+        if np.isnan(sums[k]):
+            error = np.where(np.isnan(one), 0 * guess, error)
+            sums[k] = np.einsum("tn,tn->n", error, error).sum(dtype=float)
+    return sums
 
 
-def r_squared(y: Array, prediction: Array, reference: Array) -> tuple[float, Array]:
+def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:
     """R² = 1 - sum (y - prediction)² / sum (y - reference)², over everything and per neuron.
 
-    y, prediction: (condition, time, neuron); reference: (neuron). NaN where nothing varies or nothing is given.
+    y, prediction: (condition, time, neuron), neurons beyond those of y passed over; reference: (neuron); conditions:
+    positions of those that count, None = all. NaN where nothing varies or nothing is given.
     """
-    y = y.astype(float)
-    prediction = prediction.astype(float)
-    error = np.nansum((y - prediction) ** 2, axis=(0, 1))
-    power = np.nansum((y - reference) ** 2, axis=(0, 1))
+    error, power = np.zeros(y.shape[2]), np.zeros(y.shape[2])
+    reference = reference.astype(y.dtype)
+    for k in range(len(y)) if conditions is None else conditions:  # one at a time: no second copy of a large array
+        one, guess = y[k], prediction[k][:, : y.shape[2]]
+        away, off = one - reference, one - guess
+        if not np.isfinite(away.sum(dtype=float)):
+            missing = np.isnan(one)
+            away, off = np.where(missing, 0, away), np.where(missing, 0, off)
+        error += np.einsum("tn,tn->n", off, off)
+        power += np.einsum("tn,tn->n", away, away)
     with np.errstate(divide="ignore", invalid="ignore"):
         each = np.where(power > 0, 1 - error / power, np.nan)
     total = power.sum()

@@ -8,7 +8,7 @@ feature variance. Shapes: x (condition, time, neuron), q (condition, burn-in + t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,13 @@ from scipy.linalg import eigh
 
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
-CHUNK_VALUES = 16_000_000
+CHUNK_VALUES = 4_000_000
+CHUNK_NEURONS = 512
 LEADING = 10  # singular values returned: the gap among them shows the rank
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+
+
+Sample = tuple[Array, list[Array]]
 
 
 class Gram(NamedTuple):
@@ -48,20 +52,20 @@ def _chunks(n_conditions: int, values_each: int) -> Iterator[slice]:
     return (slice(i, i + step) for i in range(0, n_conditions, step))
 
 
-def _gram(states: Array, y: Array, q: Array, alpha: float, nonlinearity: str) -> Gram:
-    """Moments over the samples after burn-in. ``states`` (condition, burn-in + time, N) make the features."""
-    n_states, n_y, n_q = states.shape[2], y.shape[2], q.shape[2]
-    skip = q.shape[1] - y.shape[1]
-    zz, zy = np.zeros((n_states, n_states)), np.zeros((n_states, n_y))
-    qz, qy, qq = np.zeros((n_q, n_states)), np.zeros((n_q, n_y)), np.zeros((n_q, n_q))
-    for part in _chunks(states.shape[0], states.shape[1] * n_states):
-        z = _features(states[part], alpha, nonlinearity)[:, skip:].reshape(-1, n_states)
-        t, d = y[part].reshape(-1, n_y), q[part, skip:].reshape(-1, n_q)
-        zz += z.T @ z
-        zy += z.T @ t
-        qz += d.T @ z
-        qy += d.T @ t
-        qq += d.T @ d
+def _gram(sample: Callable[[slice], Sample], q: Array, skip: int, alpha: float, nonlinearity: str) -> Gram:
+    """Moments over the samples after burn-in; ``sample`` gives a chunk's states, (condition, burn-in + time, N), and
+    its targets, each (condition, time, any), which are taken side by side.
+    """
+    sums: list[Array] | None = None
+    for part in _chunks(q.shape[0], q.shape[1] * CHUNK_NEURONS):
+        states, targets = sample(part)
+        z = _features(states, alpha, nonlinearity)[:, skip:].reshape(-1, states.shape[2])
+        d = q[part, skip:].reshape(-1, q.shape[2])
+        flat = [t.reshape(-1, t.shape[2]) for t in targets]
+        new = [z.T @ z, np.hstack([z.T @ t for t in flat]), d.T @ z, np.hstack([d.T @ t for t in flat]), d.T @ d]
+        sums = [a.astype(float) for a in new] if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
+    assert sums is not None
+    zz, zy, qz, qy, qq = sums
     inverse = np.linalg.pinv(qq, rcond=1e-10, hermitian=True)
     return Gram(zz - qz.T @ inverse @ qz, zy - qz.T @ inverse @ qy, inverse @ qz, inverse @ qy)
 
@@ -107,9 +111,9 @@ def _with_burn_in(states: Array, before: Array) -> Array:
 
 def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity: str) -> Array:
     """x with NaN replaced by the network's prediction, or by the neuron's mean where there is no network yet."""
-    missing = np.isnan(x)
-    if not missing.any():
+    if np.isfinite(x.sum(dtype=float)):
         return x
+    missing = np.isnan(x)
     if network is None:
         guess = np.broadcast_to(np.nan_to_num(np.nanmean(x, axis=(0, 1))), x.shape)
     else:
@@ -133,8 +137,12 @@ def closed_form(
     W = regression of what is left on q. ``rank=None`` keeps J = B' whole.
     """
     x = fill(x, None, q, alpha, nonlinearity)
-    states = _with_burn_in(x, _burn_in_states(x, q, None, alpha, nonlinearity))
-    gram = _gram(states, x, q, alpha, nonlinearity)
+    before = _burn_in_states(x, q, None, alpha, nonlinearity)
+
+    def sample(part: slice) -> Sample:
+        return _with_burn_in(x[part], before[part]), [x[part]]
+
+    gram = _gram(sample, q, before.shape[1], alpha, nonlinearity)
     path, n_neurons = RidgePath.of(gram), x.shape[2]
     networks, singular = [], np.zeros(0)
     for ridge in sorted(ridges, reverse=True):
@@ -169,14 +177,19 @@ def latent_pass(
     """
     n_neurons, recorded = network.n_neurons, x.shape[2]
     skip = q.shape[1] - x.shape[1]
-    x = fill(x, network, q, alpha, nonlinearity)
     m_seen, w_seen = network.m[:recorded], network.w[:recorded]
     back = np.linalg.pinv(m_seen).T.astype(x.dtype)
-    kappa = x @ back - q[:, skip:] @ (w_seen.T @ back).astype(x.dtype)
-    states = kappa @ network.m.T.astype(x.dtype) + q[:, skip:] @ network.w.T.astype(x.dtype)
-    states = _with_burn_in(states, _burn_in_states(x, q, network, alpha, nonlinearity))
-    gram = _gram(states, np.concatenate([kappa, x], axis=2), q, alpha, nonlinearity)
-    rank = kappa.shape[2]
+    rank = back.shape[1]
+    before = _burn_in_states(x, q, network, alpha, nonlinearity)
+
+    def sample(part: slice) -> Sample:
+        y, d = fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
+        kappa = y @ back - d @ (w_seen.T @ back).astype(x.dtype)
+        states = kappa @ network.m.T.astype(x.dtype)
+        states += d @ network.w.T.astype(x.dtype)
+        return _with_burn_in(states, before[part]), [kappa, y]
+
+    gram = _gram(sample, q, skip, alpha, nonlinearity)
     path = RidgePath.of(gram._replace(zy=gram.zy[:, :rank]))
     networks = []
     for ridge in ridges:

@@ -18,7 +18,6 @@ from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import RIDGES, closed_form, latent_pass
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
-PASSES = 2
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
 TOLERANCE = 3e-5
@@ -40,7 +39,10 @@ class Samples(NamedTuple):
 
     def take(self, conditions: Array) -> Samples:
         """The same for some conditions."""
-        return self._replace(x=self.x[conditions], q=self.q[conditions])
+        first, last = int(conditions[0]), int(conditions[-1])
+        contiguous = len(conditions) == last - first + 1 and bool((np.diff(conditions) == 1).all())
+        chosen = slice(first, last + 1) if contiguous else conditions
+        return self._replace(x=self.x[chosen], q=self.q[chosen])
 
     def predict(self, network: Network) -> Array:
         """Free-running activation of the recorded neurons, (condition, time, recorded)."""
@@ -103,7 +105,7 @@ class _Search:
         self.networks: list[Network] = []
         self.final: Network
         self.errors = np.full(sum(len(held) for _, held in splits), np.inf)
-        self.power = float(np.nanmean(samples.observed(samples.x) ** 2) * samples.x[0].size)
+        self.power = float(np.mean([np.nansum(samples.observed(one) ** 2) for one in samples.x]))
         self.stages: list[Stage] = []
 
     def start_from(self, network: Network) -> None:
@@ -245,10 +247,8 @@ def fit_stages(
             assert net is not None
             return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r)
 
-        for step in range(PASSES):
-            report("latent pass", step, np.nan, np.nan)
-            if not search.try_ridges("latent pass", again):
-                break
+        report("latent pass", 0, np.nan, np.nan)
+        search.try_ridges("latent pass", again)
     if method != "regression":
         search.descend(max_iter=max_iter, device=device, seed=seed, report=report)
     return search.stages, singular
