@@ -10,7 +10,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
-from nwb_lint.model.r2 import ceiling, r_squared, reference_of
+from nwb_lint.model.r2 import ceiling, r_squared, reference_of, squared_errors
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, drives
 from nwb_lint.model.simulate import GAUGE, canonicalise, run, whole_input
@@ -253,10 +253,9 @@ def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: A
     reference, table = reference_of(samples.x, ~held), np.full((len(stages), 2), np.nan)
     table[-1] = fit["r2"].values
     for row, stage in zip(table[:-1], stages[:-1], strict=True):
-        for k, part in enumerate((~held, held)):
-            if part.any():
-                some = samples.take(np.flatnonzero(part))
-                row[k] = r_squared(some.x, some.predict(stage.network), reference)[0]
+        error = samples._replace(loss="activity").errors(stage.network)
+        power = squared_errors(samples.x, np.broadcast_to(reference.astype(np.float32), samples.x.shape))
+        row[:] = [1 - error[part].sum() / power[part].sum() if part.any() else np.nan for part in (~held, held)]
     fit["stage_r2"] = ("stage", "split"), table
     fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
     passes = [s.name for s in stages]

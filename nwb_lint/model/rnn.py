@@ -23,6 +23,8 @@ from scipy.signal import lfilter
 
 Array = np.ndarray
 
+TOGETHER = 64
+
 
 class Nonlinearity(NamedTuple):
     """phi and its derivative, the latter as a function of (x, phi(x))."""
@@ -88,13 +90,15 @@ def forward(
     m = network.m.astype(q.dtype)
     out = None if network.n is None else network.n.astype(q.dtype) / n_neurons
     gate = None if keep is None else keep.astype(q.dtype)
-    for t in range(n_times):
-        x[:, t] += kappa[:, t] @ m.T
-        if t + 1 < n_times:
-            r = phi(x[:, t])
-            if gate is not None:
-                r = r * gate
-            kappa[:, t + 1] = (1 - alpha) * kappa[:, t] + alpha * (r if out is None else r @ out)
+    for first in range(0, n_conditions, TOGETHER):  # a few conditions at a time stay in fast memory
+        part = slice(first, first + TOGETHER)
+        for t in range(n_times):
+            x[part, t] += kappa[part, t] @ m.T
+            if t + 1 < n_times:
+                r = phi(x[part, t])
+                if gate is not None:
+                    r = r * gate
+                kappa[part, t + 1] = (1 - alpha) * kappa[part, t] + alpha * (r if out is None else r @ out)
     return x, kappa
 
 

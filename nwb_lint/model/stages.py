@@ -21,8 +21,9 @@ from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
 TOLERANCE = 3e-5
-DESCENT_VALUES = 8_000_000  # condition × time × neuron values that one gradient looks at, at most
+DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
+ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
 Report = Callable[[str, int, float, float], None]
 Split = tuple[Array, Array]
@@ -56,7 +57,11 @@ class Samples(NamedTuple):
 
     def errors(self, network: Network) -> Array:
         """Squared error per condition of a free run; infinite where the run diverged."""
-        errors = squared_errors(self.observed(self.x), self.observed(self.predict(network)))
+        step = max(1, ERROR_VALUES // (self.q.shape[1] * network.n_neurons))
+        parts = [self.take(np.arange(i, min(i + step, len(self.x)))) for i in range(0, len(self.x), step)]
+        errors = np.concatenate(
+            [squared_errors(part.observed(part.x), part.observed(part.predict(network))) for part in parts]
+        )
         return np.where(np.isfinite(errors), errors, np.inf)
 
 
