@@ -1,0 +1,106 @@
+"""The adjoint is the gradient: against autograd and finite differences; torch runs what numpy runs."""
+
+import numpy as np
+import pytest
+import torch
+
+from nwb_lint.model._torch import PHI, Problem
+from nwb_lint.model.rnn import Network, drives, forward
+
+ALPHA = 0.2
+CASES = {
+    "plain": {},
+    "weights": {"weighted": True},
+    "burn-in": {"skip": 5},
+    "hidden units": {"hidden": 6},
+    "everything": {"weighted": True, "skip": 5, "hidden": 6, "chunk": 800, "l2": 0.01},
+}
+
+
+def problem(dtype, nonlinearity="tanh", loss="activity", *, weighted=False, skip=0, hidden=0, chunk=10**6, l2=0.0):
+    """A random network: 10 recorded neurons, 9 conditions, 12 samples, 2 inputs, a bias and a start, rank 2."""
+    rng = np.random.default_rng(3)
+    q = drives(rng.standard_normal((9, skip + 12, 2)), ALPHA, bias=True, initial=True)
+    y = rng.standard_normal((9, 12, 10))
+    weight = rng.random(y.shape) * (rng.random(y.shape) < 0.8) if weighted else None  # graded, and some 0: not seen
+    options = {"alpha": ALPHA, "nonlinearity": nonlinearity, "loss": loss, "l2": l2}
+    parameters = [rng.standard_normal((10 + hidden, k)) for k in (2, 2, 4)]
+    return Problem(q, y, weight, dtype=dtype, chunk_values=chunk, **options), parameters, q, y, weight
+
+
+def away_from_kinks(p, parameters, dtype):
+    """For relu, whose slope jumps: no activation so near 0 that rounding decides on which side it is."""
+    x, _, _ = p._run(*(p.tensor(v) for v in parameters), slice(None))
+    return bool(x.abs().min() > (1e-6 if dtype == "float32" else 1e-13))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("loss", ["activity", "rate"])
+@pytest.mark.parametrize("nonlinearity", sorted(PHI))
+def test_adjoint_is_autograd(dtype, tolerance, case, loss, nonlinearity):
+    p, parameters, *_ = problem(dtype, nonlinearity, loss, **case)
+    assert nonlinearity != "relu" or away_from_kinks(p, parameters, dtype)
+    if "chunk" in case:
+        assert len(list(p._chunks(len(parameters[0])))) > 2
+    value, *ours = p.loss_and_gradient(*parameters)
+    reference, *theirs = p.autograd(*parameters)
+    assert value == pytest.approx(reference, rel=tolerance)
+    assert p.loss(*parameters) == pytest.approx(value, rel=1e-12)
+    for a, b, parameter in zip(ours, theirs, parameters, strict=True):
+        assert a.shape == parameter.shape
+        assert np.linalg.norm(b) > 1e-3
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("loss", ["activity", "rate"])
+@pytest.mark.parametrize("nonlinearity", sorted(PHI))
+def test_adjoint_is_the_central_difference(loss, nonlinearity):
+    p, parameters, *_ = problem("float64", nonlinearity, loss, **CASES["everything"])
+    _, *gradients = p.loss_and_gradient(*parameters)
+    rng = np.random.default_rng(4)
+    for k, gradient in enumerate(gradients):
+        for _ in range(3):
+            i = tuple(rng.integers(s) for s in gradient.shape)
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = [v.copy() for v in parameters]
+                moved[k][i] += step
+                ends.append(p.loss(*moved))
+            assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[i], rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize("nonlinearity", sorted(PHI))
+def test_torch_runs_what_numpy_runs(dtype, tolerance, nonlinearity):
+    p, (m, n, w), q, *_ = problem(dtype, nonlinearity, hidden=6, skip=5)
+    x, r, kappa = p._run(p.tensor(m), p.tensor(n), p.tensor(w), slice(None))
+    ours, latents = forward(Network(m, n, w), q.astype(dtype), ALPHA, nonlinearity)
+    assert x.numpy().dtype == ours.dtype == np.dtype(dtype)
+    for theirs, mine in ((x, ours), (kappa, latents), (r, PHI[nonlinearity](torch.as_tensor(ours)).numpy())):
+        assert np.abs(theirs.numpy().swapaxes(0, 1) - mine).max() <= tolerance * np.abs(mine).max()
+
+
+@pytest.mark.parametrize("loss", ["activity", "rate"])
+def test_loss_is_what_its_docstring_says(loss):
+    p, (m, n, w), q, y, weight = problem("float64", "tanh", loss, **CASES["everything"])
+    x, _ = forward(Network(m, n, w), q, ALPHA)
+    f = np.tanh if loss == "rate" else np.asarray
+    data = (weight * (f(x[:, 5:, :10]) - f(y)) ** 2).sum() / (weight * f(y) ** 2).sum()
+    assert p.loss(m, n, w) == pytest.approx(data + 0.01 * (n**2).sum() / len(m), rel=1e-12)
+
+
+def test_unseen_samples_have_no_say():
+    _, parameters, q, y, weight = problem("float64", weighted=True)
+    other = np.where(weight == 0, 1e3, y)
+    both = [Problem(q, v, weight, alpha=ALPHA, dtype="float64").loss_and_gradient(*parameters) for v in (y, other)]
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_threads_are_left_as_they_were():
+    before = torch.get_num_threads()
+    p, parameters, *_ = problem("float32")
+    p.loss(*parameters)
+    p.loss_and_gradient(*parameters)
+    assert torch.get_num_threads() == before
