@@ -1,0 +1,217 @@
+"""Laws of the fit: teachers come back, held-out data have no say, two runs are one, errors in one line."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.model.r2 import r_squared
+from nwb_lint.model.rnn import canonical
+from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, _better, _strongest_as_good, splits_of
+
+TAU_S = 0.1
+NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
+
+
+def fit_of(activity, rank=1, **options):
+    return nl.fit_lint(activity, rank=rank, **({"tau_s": TAU_S} | options))
+
+
+def r2_of(fit, known, part=slice(None)):
+    prediction = fit["activity_pred"].values[part]
+    return r_squared(known.x[part], prediction, known.x.mean(axis=(0, 1)))[0]
+
+
+def ecc_of(fit, known):
+    found = nl.connectivity(fit)["connectivity"].values
+    return np.corrcoef(found.ravel(), known.effective().ravel())[0, 1]
+
+
+@pytest.mark.parametrize(("observation", "r2", "ecc"), [(0.0, 0.998, 0.98), (0.5, 0.98, 0.95)])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_teacher_comes_back(truth, rank, observation, r2, ecc):
+    known = truth(rank=rank, conditions=100, neurons=50, observation=observation)
+    fit = fit_of(known.activity, rank, holdout=np.arange(80, 100))
+    check_fit(fit)
+    assert r2_of(fit, known, slice(80, 100)) > r2
+    assert ecc_of(fit, known) > ecc
+
+
+def test_later_stages_do_not_worsen_held_out_data(truth):
+    known = truth(observation=1.0, conditions=100)
+    fit = fit_of(known.activity, holdout=np.arange(80, 100))
+    assert list(fit["stage"].values)[:2] == ["closed form", "latent pass"]
+    r2 = fit["stage_r2"].sel(split="held_out").values
+    assert (np.diff(r2) > -1e-3).all()
+    assert r2[-1] > r2[0] + 0.005
+    assert r2[-1] == fit["r2"].sel(split="held_out")
+
+
+def test_burn_in_and_bias_come_back(truth):
+    known = truth(burn_in=10, bias=0.5, conditions=80)
+    fit = fit_of(known.activity, holdout=np.arange(60, 80), bias=True)
+    assert fit.sizes["burn_in"] == 10
+    assert fit.sizes["time"] == 30
+    assert r2_of(fit, known, slice(60, 80)) > 0.995
+    np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "softplus"])
+@pytest.mark.parametrize("loss", ["activity", "rate"])
+def test_options_run_from_end_to_end(truth, nonlinearity, loss):
+    known = truth(neurons=16, conditions=16)
+    fit = fit_of(known.activity, nonlinearity=nonlinearity, loss=loss, hidden=5, max_iter=15, holdout=[3, 4])
+    check_fit(fit)
+    assert list(fit["recorded"].values) == [True] * 16 + [False] * 5
+    assert fit["r2"].sel(split="held_out") > 0.5
+    np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
+
+
+def test_unconstrained_fit(truth):
+    known = truth(rank=2, conditions=100)
+    fit = fit_of(known.activity, None, holdout=np.arange(80, 100))
+    assert "m" not in fit
+    assert "latent" not in fit
+    assert r2_of(fit, known, slice(80, 100)) > 0.97
+    np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
+
+
+def test_unseen_samples(truth):
+    known = truth(conditions=60)
+    holed = known.activity.copy(deep=True)
+    rng = np.random.default_rng(1)
+    holed["activity"].values[rng.random(holed["activity"].shape) < 0.15] = np.nan
+    holed["activity"].values[5, :, 7] = np.nan  # a neuron not seen in one condition
+    fit = fit_of(holed, holdout=np.arange(50, 60))
+    assert np.isfinite(fit["activity_pred"]).all()
+    assert r2_of(fit, known, slice(50, 60)) > 0.99
+
+
+@pytest.mark.parametrize("rank", [1, None])
+def test_two_runs_are_one(truth, rank):
+    activity = truth(neurons=16, conditions=20, observation=0.5).activity
+    before = activity.copy(deep=True)
+    one, two = (fit_of(activity, rank, holdout=0.2, seed=3) for _ in range(2))
+    xr.testing.assert_identical(one, two)
+    xr.testing.assert_identical(activity, before)  # and nothing given was changed
+
+
+@pytest.mark.parametrize("method", ["auto", "regression", "gradient", "published"])
+def test_held_out_conditions_have_no_say(truth, method):
+    activity = truth(neurons=16, conditions=24, observation=0.5).activity
+    wild = activity.copy(deep=True)
+    held = np.arange(24) % 4 == 1
+    wild["activity"].values[held] = 1e4 * np.random.default_rng(2).standard_normal(wild["activity"][held].shape)
+    wild["activity"].values[1, 3] = np.nan
+    options = {"method": method, "max_iter": 25, "epochs": 3, "holdout": held}
+    one, two = (fit_of(d, **options) for d in (activity, wild))
+    for name in NETWORK:
+        np.testing.assert_array_equal(one[name], two[name])
+    assert one["r2"].values[0] == two["r2"].values[0]
+    assert one["r2"].values[1] != two["r2"].values[1]
+
+
+def test_held_out_inputs_have_no_say(truth):
+    activity = truth(neurons=16, conditions=24).activity
+    other = activity.copy(deep=True)
+    other["input"].values[20:] *= -7
+    one, two = (fit_of(d, holdout=np.arange(20, 24), max_iter=25) for d in (activity, other))
+    for name in NETWORK:
+        np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_ways_to_say_what_is_held_out(truth):
+    activity = truth(neurons=10, conditions=12).activity
+    mask = np.isin(np.arange(12), [2, 7])
+    fits = [fit_of(activity, method="regression", holdout=h) for h in (mask, [2, 7], ["c02", "c07"])]
+    for fit in fits:
+        np.testing.assert_array_equal(fit["held_out"], mask)
+        xr.testing.assert_identical(fit, fits[0])
+    prepared = activity.assign_coords(held_out=("condition", mask))
+    np.testing.assert_array_equal(fit_of(prepared, method="regression")["held_out"], mask)
+    nobody = fit_of(prepared, method="regression", holdout=[])
+    assert not nobody["held_out"].any()
+    assert np.isnan(nobody["r2"].sel(split="held_out"))
+    drawn = [fit_of(activity, method="regression", holdout=0.25, seed=s)["held_out"].values for s in range(4)]
+    assert [d.sum() for d in drawn] == [3] * 4
+    assert any((d != drawn[0]).any() for d in drawn[1:])
+
+
+def test_scores_and_gauge_of_a_fit(truth):
+    known = truth(rank=2, neurons=20, conditions=24)
+    fit = fit_of(known.activity, 2, holdout=np.arange(18, 24), max_iter=25)
+    y, prediction = known.activity["activity"].values.astype(float), fit["activity_pred"].values
+    mean = y[:18].mean(axis=(0, 1))
+    for split, part in (("train", slice(0, 18)), ("held_out", slice(18, 24))):
+        expected = 1 - ((y - prediction)[part] ** 2).sum() / ((y - mean)[part] ** 2).sum()
+        assert float(fit["r2"].sel(split=split)) == pytest.approx(expected, abs=1e-5)
+    m, n = canonical(fit["m"].values, fit["n"].values)
+    np.testing.assert_allclose(m, fit["m"], atol=1e-10)
+    np.testing.assert_allclose(n, fit["n"], atol=1e-8)
+    parts = fit["latent"].values @ m.T + fit["filtered_input"].values @ fit["input_weights"].values.T
+    np.testing.assert_allclose(parts, prediction, atol=1e-4)
+
+
+@pytest.mark.parametrize("conditions", [2, 7, MANY_CONDITIONS - 1, MANY_CONDITIONS, 1000])
+def test_inner_splits_part_the_conditions(conditions):
+    splits = splits_of(conditions, seed=0)
+    for fit, held in splits:
+        assert len(fit)
+        assert len(held)
+        np.testing.assert_array_equal(np.sort(np.concatenate([fit, held])), np.arange(conditions))
+    if conditions < MANY_CONDITIONS:
+        assert len(splits) == min(FOLDS, conditions)
+        np.testing.assert_array_equal(np.sort(np.concatenate([held for _, held in splits])), np.arange(conditions))
+    else:
+        assert len(splits) == 1
+
+
+def test_of_equals_the_most_regularised_is_taken():
+    rng = np.random.default_rng(3)
+    base = 1 + rng.random(30)
+    best, same, worse = base, base + 1e-3 * rng.standard_normal(30), base + 0.5
+    assert _strongest_as_good([worse, best, same, worse], power=10.0) == 2
+    assert _strongest_as_good([best, worse], power=10.0) == 0
+    assert _better(worse, best, 10.0)
+    assert not _better(best, worse, 10.0)
+    assert not _better(best, same, 10.0)
+    assert not _better(best, np.full(30, np.inf), 10.0)
+    assert _better(np.full(30, np.inf), best, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"rank": 11}, "rank 11 was asked of 10 neurons"),
+        ({"rank": 0}, "rank is 0"),
+        ({"rank": True}, "rank is True"),
+        ({"tau_s": float("nan")}, "tau_s is nan"),
+        ({"tau_s": 0.01}, "tau_s is 0.01"),
+        ({"hidden": -1}, "hidden=-1"),
+        ({"hidden": 2, "method": "regression"}, "hidden=2"),
+        ({"rank": None, "method": "published"}, "closed form"),
+        ({"holdout": ["nowhere"]}, "nowhere"),
+        ({"holdout": [12]}, "12"),
+        ({"holdout": np.ones(5, bool)}, "5 entries"),
+        ({"holdout": 0.99}, "left to train"),
+        ({"holdout": 1.0}, "between 0 and 1"),
+    ],
+)
+def test_errors_are_one_line(truth, options, told):
+    with pytest.raises(ContractError) as caught:
+        fit_of(truth(neurons=10, conditions=12).activity, **options)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_condition_is_refused(truth):
+    with pytest.raises(ContractError, match=r"^there is a single condition; [^\n]*$"):
+        fit_of(truth(neurons=10, conditions=12).activity.isel(condition=[0]))
+
+
+def test_what_is_no_activity_is_refused(truth):
+    activity = truth(neurons=10, conditions=12).activity
+    for broken in (activity.drop_vars("input"), activity.transpose("time", ...), activity.drop_attrs()):
+        with pytest.raises(ContractError, match=r"^[^\n]+$"):
+            fit_of(broken)
