@@ -1,0 +1,161 @@
+"""Inputs: every kind against its definition, windows half open, what defines each kept, errors in one line."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwb_lint.contract import ContractError
+from nwb_lint.inputs import Input, build_inputs
+
+TIME = 0.02 * np.arange(20) - 0.1
+DEFECT = pytest.mark.xfail(strict=True, reason="known defect of the package: take the mark away with its repair")
+
+
+def recording(**columns):
+    """Six conditions, twenty bins of 20 ms from -0.1 s on."""
+    columns = {
+        "motion": [-0.5, -0.1, 0.1, 0.5, 0.2, -0.2],
+        "side": ["left", "right"] * 3,
+        "correct": [True, False, False, True, True, True],
+        "block": [1, 2, 3, 1, 2, 3],
+    } | columns
+    coords = {name: ("condition", np.array(values)) for name, values in columns.items()}
+    return xr.Dataset(coords={"time": TIME, **coords}, attrs={"bin_s": 0.02})
+
+
+def built(*inputs, burn_in_s=0.0, **columns):
+    return build_inputs(recording(**columns), inputs, burn_in_s)
+
+
+def amplitudes(*inputs, **columns):
+    """(condition, input): the input, which is the same at all times."""
+    u = built(*inputs, **columns)["input"].values
+    assert (u == u[:, :1]).all()
+    return u[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (Input("a", column="motion"), [-0.5, -0.1, 0.1, 0.5, 0.2, -0.2]),
+        (Input("a", column="motion", scale=-2.0), [1.0, 0.2, -0.2, -1.0, -0.4, 0.4]),
+        (Input("a", column="block"), [1, 2, 3, 1, 2, 3]),
+        (Input("a", column="side", equals="right"), [0, 1, 0, 1, 0, 1]),
+        (Input("a", column="block", equals=2, scale=3.0), [0, 3, 0, 0, 3, 0]),
+        (Input("a", column="block", equals=2.0), [0, 1, 0, 0, 1, 0]),
+        (Input("a", column="block", equals="2"), [0, 1, 0, 0, 1, 0]),
+        (Input("a", column="correct", equals=True), [1, 0, 0, 1, 1, 1]),
+        (Input("a", column="correct", equals=False), [0, 1, 1, 0, 0, 0]),
+        (Input("a", column="correct", equals="False"), [0, 1, 1, 0, 0, 0]),
+        (Input("a", scale=0.5), [0.5] * 6),
+    ],
+)
+def test_amplitudes(one, expected):
+    np.testing.assert_allclose(amplitudes(one)[:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("column", "levels"), [("side", ["left", "right"]), ("correct", ["False", "True"])])
+def test_levels_part_the_conditions(column, levels):
+    out = built(Input("x", column=column, scale=2.0))
+    assert list(out["input_name"].values) == [f"x={level}" for level in levels]
+    assert list(out["input_equals"].values) == levels
+    np.testing.assert_array_equal(out["input"].values.sum(axis=2), 2)
+    for k, level in enumerate(levels):
+        one = built(Input("x", column=column, equals=level, scale=2.0))
+        np.testing.assert_array_equal(out["input"].values[..., k], one["input"].values[..., 0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(-5, 19), st.integers(1, 25), st.integers(0, 5))
+def test_window_is_half_open_on_the_whole_axis(first, length, before):
+    """Window edges on bin centres: the start is in, the stop is not, burn-in included."""
+    axis = np.concatenate([TIME[0] - 0.02 * np.arange(before, 0, -1), TIME])
+    start, stop = TIME[0] + 0.02 * first, TIME[0] + 0.02 * (first + length)
+    on = (np.arange(-before, 20) >= first) & (np.arange(-before, 20) < first + length)
+    one = Input("a", window_s=(start, stop))
+    if not on.any():
+        with pytest.raises(ContractError, match="window that meets it"):
+            built(one, burn_in_s=0.02 * before)
+        return
+    out = built(one, burn_in_s=0.02 * before)
+    parts = [out["input_burn_in"].values] if before else []
+    u = np.concatenate([*parts, out["input"].values], axis=1)
+    np.testing.assert_array_equal(u[..., 0], np.tile(on, (6, 1)))
+    assert out.sizes.get("burn_in", 0) == before
+    if before:
+        np.testing.assert_allclose(out["burn_in"], axis[:before], atol=1e-12)
+
+
+def test_what_defines_an_input_is_kept():
+    out = built(Input("m", column="motion", scale=2.0, window_s=(0.0, 0.1)), Input("go", column="block", equals=3))
+    assert list(out["input_name"].values) == ["m", "go"]
+    assert list(out["input_column"].values) == ["motion", "block"]
+    assert list(out["input_equals"].values) == ["", "3"]
+    np.testing.assert_array_equal(out["input_scale"], [2, 1])
+    np.testing.assert_array_equal(out["input_start_s"], [0, np.nan])
+    np.testing.assert_array_equal(out["input_stop_s"], [0.1, np.nan])
+    assert out["input"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named", "free"),
+    [
+        ([Input("a", column="motion"), Input("b", column="motion", scale=-3.0), Input("on")], ["a", "b"], ["on"]),
+        ([Input("side", column="side"), Input("on"), Input("m", column="motion")], ["side=left", "on"], ["m"]),
+        ([Input("one"), Input("two", scale=2.0)], ["one", "two"], []),
+    ],
+)
+def test_collinear_inputs_are_named(inputs, named, free):
+    with pytest.warns(UserWarning, match="are collinear") as caught:
+        built(*inputs)
+    (warning,) = caught
+    told = str(warning.message).split("inputs ")[1].split(" are")[0].split(", ")
+    assert set(named) <= set(told)
+    assert not set(free) & set(told)
+    assert "\n" not in str(warning.message)
+
+
+def test_inputs_of_different_windows_are_not_collinear():
+    built(Input("a", column="motion", window_s=(-0.1, 0.1)), Input("b", column="motion", window_s=(0.1, 0.3)))
+
+
+def told_in_one_line(told, make):
+    with pytest.raises(ContractError) as caught:
+        make()
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"equals": 1}, "no column"),
+        ({"window_s": (0.2, 0.2)}, "start < stop"),
+        ({"window_s": (float("nan"), 0.2)}, "start < stop"),
+        ({"scale": 0.0}, "scale=0"),
+        ({"scale": float("inf")}, "scale=inf"),
+    ],
+)
+def test_meaningless_inputs_are_refused(options, told):
+    told_in_one_line(told, lambda: Input("a", **options))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "columns", "burn_in_s", "told"),
+    [
+        ([], {}, 0.0, "no inputs"),
+        ([Input("a", column="colour")], {}, 0.0, "motion, side, correct, block"),
+        ([Input("a", column="side", equals="up")], {}, 0.0, "left, right"),
+        ([Input("a", window_s=(3.0, 4.0))], {}, 0.0, "3 to 4 s"),
+        ([Input("a"), Input("a", column="motion")], {}, 0.0, "same name"),
+        ([Input("a", column="motion")], {"motion": [0.0] * 6}, 0.0, "0 in every condition"),
+        ([Input("a")], {}, 0.03, "multiple of the bin"),
+        ([Input("a")], {}, -0.02, "from 0 on"),
+        pytest.param([Input("a")], {}, float("nan"), "burn_in_s", marks=DEFECT),
+        pytest.param([Input("a", column="motion")], {"motion": [np.nan, 1, 1, 1, 1, 1.0]}, 0.0, "a", marks=DEFECT),
+    ],
+)
+def test_errors_are_one_line(inputs, columns, burn_in_s, told):
+    told_in_one_line(told, lambda: built(*inputs, burn_in_s=burn_in_s, **columns))
