@@ -69,6 +69,11 @@ class Input:
                 )
             return [(self.name, str(self.equals), hits.astype(float))]
         if values.dtype.kind in "iuf":
+            if not np.isfinite(values).all():
+                raise ContractError(
+                    f"input {self.name!r} needs numbers, and {self.column} has {int((~np.isfinite(values)).sum())} "
+                    "conditions where it has none; leave them out with `where`, or use equals."
+                )
             return [(self.name, "", values.astype(float))]
         levels = sorted({str(v) for v in values})
         return [(f"{self.name}={level}", level, (values.astype(str) == level).astype(float)) for level in levels]
@@ -87,6 +92,8 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
     Raises ContractError for unknown columns or levels; warns of inputs that are collinear, naming them.
     """
     step = float(recording.attrs["bin_s"])
+    if not np.isfinite(burn_in_s):
+        raise ContractError(f"burn_in_s is {burn_in_s}; it needs a multiple of the bin, {step:g} s, from 0 on.")
     n_before = round(burn_in_s / step)
     if burn_in_s < 0 or abs(n_before * step - burn_in_s) > 1e-6:
         raise ContractError(f"burn_in_s is {burn_in_s}; it needs a multiple of the bin, {step:g} s, from 0 on.")

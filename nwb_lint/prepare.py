@@ -82,6 +82,8 @@ def prepare(
     train = conditions_mask(recording, fit_on)
     rate = recording["rate"].values.astype(float)
     resting = _baseline(recording["time"].values, centre)
+    if np.isinf(rate).any():
+        raise ContractError(f"rate has {int(np.isinf(rate).sum())} infinite values; it needs numbers in Hz, or NaN.")
     steps = _estimate(rate[train], n_components, resting, time_course, scale)
     out = build_inputs(recording, inputs, burn_in_s)
     out["activity"] = ("condition", "time", "neuron"), steps.apply(rate), {"units": "1"}
@@ -133,7 +135,7 @@ def conditions_mask(dataset: xr.Dataset, which: object) -> Array:
         )
         unknown = sorted(set(wanted.astype(str)) - set(labels))
         if unknown:
-            raise ContractError(f"no condition is called {unknown[0]!r}; the first ones are {', '.join(labels[:4])}.")
+            raise ContractError(f"no condition is called {str(unknown[0])!r}; they start with {', '.join(labels[:4])}.")
         mask = np.isin(labels, wanted.astype(str))
     if not mask.any():
         raise ContractError(f"none of the {size} conditions was chosen; choose at least one.")
@@ -167,8 +169,8 @@ def _estimate(rate: Array, n_components: int | None, resting: Array, time_course
     centred = rate - mean
     component = None
     if n_components is not None and n_components < n_neurons:
-        if n_components < 1:
-            raise ContractError(f"n_components is {n_components}; it needs to be at least 1, or None for no denoising.")
+        if n_components < 1 or int(n_components) != n_components:
+            raise ContractError(f"n_components is {n_components}; it needs to be a whole number from 1 on, or None.")
         flat = np.nan_to_num(centred).reshape(-1, n_neurons)
         _, vectors = np.linalg.eigh(flat.T @ flat)
         component = vectors[:, ::-1][:, :n_components].T

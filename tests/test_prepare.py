@@ -103,9 +103,6 @@ def test_errors_are_one_line(options, told):
     assert "\n" not in str(caught.value)
 
 
-DEFECT = pytest.mark.xfail(strict=True, reason="known defect of the package: take the mark away with its repair")
-
-
 @pytest.mark.parametrize("centre", [True, False, (-0.2, 0.0)])
 @pytest.mark.parametrize("time_course", [True, False])
 def test_activity_is_its_formula(centre, time_course):
@@ -175,8 +172,8 @@ def test_estimates_with_unobserved_samples_use_what_was_seen():
         ({"centre": (0.4, 0.1)}, "centre"),
         ({"scale": float("nan")}, "scale"),
         ({"scale": -1.0}, "scale"),
-        pytest.param({"n_components": 2.5}, "n_components", marks=DEFECT),
-        pytest.param({"fit_on": ["stimulus=7"]}, "called 'stimulus=7'", marks=DEFECT),
+        ({"n_components": 2.5}, "n_components"),
+        ({"fit_on": ["stimulus=7"]}, "called 'stimulus=7'"),
     ],
 )
 def test_more_errors_are_one_line(options, told):
@@ -190,7 +187,6 @@ def test_neuron_never_observed_is_told():
         nl.prepare(recording, inputs=[STIMULUS], fit_on=range(6))
 
 
-@DEFECT
 def test_infinite_rates_are_told_without_a_warning():
     recording = mock_recording()
     recording["rate"][3, :, 2] = np.inf

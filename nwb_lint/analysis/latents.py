@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, check_activity, check_fit
 from nwb_lint.model.simulate import network_of, simulate
 
 
@@ -30,6 +30,8 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
         >>> latents(mock_fit(), mock_activity())["latent_data"].dims
         ('condition', 'time', 'rank')
     """
+    check_fit(fit)
+    check_activity(activity)
     if "m" not in fit:
         raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
     index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity
+from nwb_lint.contract import ContractError, check_activity, check_fit
 from nwb_lint.model.r2 import ceiling, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
 from nwb_lint.prepare import conditions_mask
@@ -31,6 +31,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
         >>> float(score(mock_fit(), mock_activity())["r2"]) <= 1
         True
     """
+    check_fit(fit)
     check_activity(activity)
     labels = fit.indexes["neuron"]
     missing = [str(n) for n in activity["neuron"].values if n not in labels]

@@ -47,6 +47,15 @@ def _threads(values: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def device_is_there(device: str) -> bool:
+    """Whether torch can put an array on this device."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
 class Problem:
     """Data of one fit on the device: drives q, targets y with weights, and the loss on them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from numbers import Integral, Real
 
 import numpy as np
 import xarray as xr
@@ -80,11 +81,13 @@ def fit_lint(
     """
     check_activity(activity)
     _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden)
+    _check_numbers(ridges, max_iter, epochs)
     held = _held_out(activity, holdout, seed)
+    _check_training(activity["activity"].values, held)
     alpha = float(activity.attrs["bin_s"]) / tau_s
     u = whole_input(activity)
     q = drives(u, alpha, bias=bias, initial=initial == "learned")
-    x = activity["activity"].values.astype(np.float32)
+    x = activity["activity"].values.astype(np.float32, copy=False)
     samples = Samples(x, q, alpha, nonlinearity, loss)
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
@@ -135,18 +138,45 @@ def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, h
     choice("loss", loss, ("activity", "rate"))
     choice("initial", initial, ("zero", "learned"))
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
-    if rank is not None and (isinstance(rank, bool) or int(rank) != rank or rank < 1):
+    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
         raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
     if rank is not None and neurons < rank:
         raise ContractError(f"rank {rank} was asked of {neurons} neurons; use at most rank {neurons}, or more units.")
     if conditions < 2:
         raise ContractError("there is a single condition; a fit needs at least 2. Group by more columns (by=…).")
-    if not tau_s >= float(activity.attrs["bin_s"]):
-        raise ContractError(f"tau_s is {tau_s}; it needs to be at least the bin, {activity.attrs['bin_s']:g} s.")
+    if not isinstance(tau_s, Real) or not float(activity.attrs["bin_s"]) <= float(tau_s) < np.inf:
+        raise ContractError(f"tau_s is {tau_s}; it needs a number, at least the bin, {activity.attrs['bin_s']:g} s.")
     if rank is None and method not in ("auto", "regression"):
         raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
     if hidden < 0 or (hidden and (rank is None or method == "regression")):
         raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
+
+
+def _check_numbers(ridges, max_iter: int, epochs: int) -> None:
+    if len(ridges) == 0 or not all(isinstance(r, Real) and 0 <= float(r) < np.inf for r in ridges):
+        raise ContractError(f"ridges is {ridges!r}; it needs at least one number from 0 on.")
+    for name, value in (("max_iter", max_iter), ("epochs", epochs)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
+
+
+def _check_training(y: Array, held: Array) -> None:
+    """Something to fit: finite where observed, not all 0, and every neuron seen in training."""
+    seen, power = np.zeros(y.shape[2], bool), 0.0
+    for k, one in enumerate(y):
+        observed = np.isfinite(one)
+        if not observed.all() and np.isinf(one).any():
+            raise ContractError("activity has infinite values; it needs numbers, or NaN where nothing was observed.")
+        if not held[k]:
+            seen |= observed.any(axis=0)
+            power += float(np.nansum(one * one))
+    if not seen.all():
+        raise ContractError(
+            f"{int((~seen).sum())} of {len(seen)} neurons have no observed sample in the training conditions; "
+            "drop them, or hold out other conditions."
+        )
+    if not power > 0:
+        raise ContractError("activity is 0 in every training condition, so there is nothing to fit; check the scale.")
 
 
 def _nobody(holdout: object) -> bool:
@@ -162,11 +192,11 @@ def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
         held = prepared.copy()
     elif _nobody(holdout):
         held = np.zeros(size, bool)
-    elif isinstance(holdout, float):
-        if not 0 < holdout < 1:
+    elif isinstance(holdout, Real) and not isinstance(holdout, Integral):
+        if not 0 < float(holdout) < 1:
             raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")
         held = np.zeros(size, bool)
-        held[np.random.default_rng(seed).permutation(size)[: max(1, round(holdout * size))]] = True
+        held[np.random.default_rng(seed).permutation(size)[: max(1, round(float(holdout) * size))]] = True
     else:
         held = conditions_mask(activity, holdout)
     if (~held).sum() < 2:
@@ -255,7 +285,9 @@ def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: A
     for row, stage in zip(table[:-1], stages[:-1], strict=True):
         error = samples._replace(loss="activity").errors(stage.network)
         power = squared_errors(samples.x, np.broadcast_to(reference.astype(np.float32), samples.x.shape))
-        row[:] = [1 - error[part].sum() / power[part].sum() if part.any() else np.nan for part in (~held, held)]
+        row[:] = [
+            1 - error[part].sum() / power[part].sum() if power[part].sum() > 0 else np.nan for part in (~held, held)
+        ]
     fit["stage_r2"] = ("stage", "split"), table
     fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
     passes = [s.name for s in stages]

@@ -115,7 +115,8 @@ def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity
         return x
     missing = np.isnan(x)
     if network is None:
-        guess = np.broadcast_to(np.nan_to_num(np.nanmean(x, axis=(0, 1))), x.shape)
+        seen = np.maximum((~missing).sum(axis=(0, 1)), 1)
+        guess = np.broadcast_to(np.nansum(x, axis=(0, 1), dtype=float) / seen, x.shape)
     else:
         guess = forward(network, q, alpha, nonlinearity)[0][:, q.shape[1] - x.shape[1] :, : x.shape[2]]
     return np.where(missing, guess, x).astype(x.dtype)

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import lfilter
 
 Array = np.ndarray
 
@@ -62,7 +61,10 @@ def filter_input(u: Array, alpha: float) -> Array:
 
     ``u`` and the result are (condition, time, anything). The last sample of u drives nothing and is not used.
     """
-    return lfilter([0.0, alpha], [1.0, alpha - 1.0], u, axis=1).astype(u.dtype)
+    v = np.zeros_like(u)
+    for t in range(u.shape[1] - 1):
+        v[:, t + 1] = (1 - alpha) * v[:, t] + alpha * u[:, t]
+    return v
 
 
 def drives(u: Array, alpha: float, *, bias: bool, initial: bool) -> Array:

@@ -92,7 +92,7 @@ def run(
     initial: Array | None = None,
 ) -> xr.Dataset:
     """`simulate` for a Dataset that need not be a whole fit yet."""
-    given = fit if input is None else (input.to_dataset(name="input") if isinstance(input, xr.DataArray) else input)
+    given = _given_input(fit, input)
     if given["input"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
         raise ContractError(
             f"the input has dims {given['input'].dims} and {given['input'].sizes.get('input', 0)} inputs; "
@@ -100,7 +100,12 @@ def run(
         )
     network = network_of(fit)
     if initial is not None:
-        network.w[:, -1] = initial
+        start = np.asarray(initial, float)
+        if start.shape != (network.n_neurons,) or not np.isfinite(start).all():
+            raise ContractError(
+                f"initial has shape {start.shape}; it needs one finite number for each of {network.n_neurons} neurons."
+            )
+        network.w[:, -1] = start
     keep = None if silence is None else 1.0 - _neurons(fit, silence)
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     u = whole_input(given)
@@ -119,13 +124,29 @@ def run(
     return out
 
 
+def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr.Dataset:
+    """The Dataset whose ``input`` drives the run; a DataArray may bear the name of its own dim."""
+    if input is None:
+        return fit
+    if isinstance(input, xr.DataArray):
+        coords = {k: v for k, v in input.coords.items() if v.dims in (("condition",), ("time",))}
+        input = xr.Dataset({"input": (input.dims, input.values)}, coords)
+    if "input" not in input.variables:
+        raise ContractError("the Dataset given has no input; it needs input (condition, time, input).")
+    if not np.isfinite(input["input"].values).all():
+        raise ContractError("the input has values that are not finite; give a number for every condition and time.")
+    return input
+
+
 def _neurons(fit: xr.Dataset, which: object) -> Array:
     """Boolean (neuron) of the neurons named by labels, positions or a boolean array; an empty list is nobody."""
     size, wanted = fit.sizes["neuron"], np.atleast_1d(np.asarray(which))
     if wanted.size == 0:
         return np.zeros(size, bool)
+    if wanted.dtype.kind == "b" and wanted.shape == (size,):
+        return wanted
     labels = xr.Dataset(coords={"condition": ("condition", fit["neuron"].values.astype(str))})
     try:
-        return conditions_mask(labels, wanted) if not (wanted.dtype.kind == "b" and not wanted.any()) else wanted
+        return conditions_mask(labels, wanted)
     except ContractError as error:
         raise ContractError(str(error).replace("condition", "neuron")) from None

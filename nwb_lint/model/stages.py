@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nwb_lint.contract import ContractError
 from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, balanced, descend, with_hidden_units
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import RIDGES, closed_form, latent_pass
@@ -174,8 +175,10 @@ def _few_enough(samples: Samples, n_neurons: int, seed: int) -> Samples:
 
 
 def _problem(samples: Samples, device: str):
-    from nwb_lint.model._torch import Problem
+    from nwb_lint.model._torch import Problem, device_is_there
 
+    if device != "cpu" and not device_is_there(device):
+        raise ContractError(f"torch has no device {device!r} here; use 'cpu', or one that torch lists on this machine.")
     observed = np.isfinite(samples.x)
     weight = None if observed.all() else observed.astype(samples.x.dtype)
     x = samples.x if weight is None else np.where(observed, samples.x, 0)

@@ -9,7 +9,6 @@ import nwb_lint as nl
 from nwb_lint.contract import ContractError
 
 torch.set_num_threads(1)
-DEFECT = pytest.mark.xfail(strict=True, reason="known defect of the package: take the mark away with its repair")
 HELD = [1, 6, 9]
 
 
@@ -135,14 +134,12 @@ def test_latents_are_missing_where_a_sample_is(fit, activity):
     assert np.isfinite(found["latent"]).all()
 
 
-@DEFECT
 @pytest.mark.parametrize("analyse", [nl.score, nl.latents])
 def test_what_is_no_fit_is_told(activity, analyse):
     with pytest.raises(ContractError, match=r"^fit lacks [^\n]+$"):
         analyse(xr.Dataset(), activity)
 
 
-@DEFECT
 def test_latents_of_what_is_no_activity_are_refused(fit):
     with pytest.raises(ContractError, match=r"^activity lacks [^\n]+$"):
         nl.latents(fit, xr.Dataset())

@@ -11,7 +11,6 @@ from nwb_lint.model.rnn import canonical
 from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, _better, _strongest_as_good, splits_of
 
 TAU_S = 0.1
-DEFECT = pytest.mark.xfail(strict=True, reason="known defect of the package: take the mark away with its repair")
 NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
 
 
@@ -197,10 +196,10 @@ def test_of_equals_the_most_regularised_is_taken():
         ({"holdout": np.ones(5, bool)}, "5 entries"),
         ({"holdout": 0.99}, "left to train"),
         ({"holdout": 1.0}, "between 0 and 1"),
-        pytest.param({"rank": "two"}, "rank", marks=DEFECT),
-        pytest.param({"tau_s": np.inf}, "tau_s", marks=DEFECT),
-        pytest.param({"ridges": ()}, "ridges", marks=DEFECT),
-        pytest.param({"device": "abacus", "method": "gradient", "max_iter": 1}, "device", marks=DEFECT),
+        ({"rank": "two"}, "rank"),
+        ({"tau_s": np.inf}, "tau_s"),
+        ({"ridges": ()}, "ridges"),
+        ({"device": "abacus", "method": "gradient", "max_iter": 1}, "device"),
     ],
 )
 def test_errors_are_one_line(truth, options, told):
@@ -222,7 +221,6 @@ def test_what_is_no_activity_is_refused(truth):
             fit_of(broken)
 
 
-@DEFECT
 @pytest.mark.parametrize("value", [0.0, np.inf])
 def test_activity_that_cannot_be_fitted_is_told_in_one_line(truth, value):
     activity = truth(neurons=10, conditions=12).activity
@@ -231,7 +229,6 @@ def test_activity_that_cannot_be_fitted_is_told_in_one_line(truth, value):
         fit_of(activity)
 
 
-@DEFECT
 @pytest.mark.parametrize("unseen", [np.s_[1:9, :, 3], np.s_[9:]], ids=["a neuron in an inner fold", "all held out"])
 def test_what_is_unseen_in_a_part_is_no_trouble(truth, unseen):
     activity = truth(neurons=10, conditions=12).activity
@@ -240,7 +237,6 @@ def test_what_is_unseen_in_a_part_is_no_trouble(truth, unseen):
     assert np.isfinite(fit["activity_pred"]).all()
 
 
-@DEFECT
 def test_neuron_unseen_in_training_is_told_in_one_line(truth):
     activity = truth(neurons=10, conditions=12).activity
     activity["activity"].values[:9, :, 3] = np.nan

@@ -9,7 +9,6 @@ from nwb_lint.contract import ContractError
 from nwb_lint.model.rnn import filter_input
 
 TAU_S = 0.1
-DEFECT = pytest.mark.xfail(strict=True, reason="known defect of the package: take the mark away with its repair")
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +136,10 @@ def test_permuted_neurons_run_permuted(fitted):
         ({"silence": ["nobody"]}, "no neuron is called"),
         ({"silence": [18]}, "18"),
         ({"silence": np.ones(3, bool)}, "18 neurons"),
-        pytest.param({"silence": np.zeros(3, bool)}, "18 neurons", marks=DEFECT),
-        pytest.param({"silence": ["nobody"]}, "called 'nobody'", marks=DEFECT),
-        pytest.param({"initial": np.zeros(3)}, "initial", marks=DEFECT),
-        pytest.param({"input": xr.Dataset()}, "input", marks=DEFECT),
+        ({"silence": np.zeros(3, bool)}, "18 neurons"),
+        ({"silence": ["nobody"]}, "called 'nobody'"),
+        ({"initial": np.zeros(3)}, "initial"),
+        ({"input": xr.Dataset()}, "input"),
     ],
 )
 def test_errors_are_one_line(fitted, options, told):
@@ -160,7 +159,6 @@ def test_inputs_of_another_kind_are_refused(fitted):
         nl.simulate(fit.drop_vars("m"))
 
 
-@DEFECT
 def test_the_fits_own_input_may_be_changed_and_given_back(fitted):
     """fit["input"] bears the name of its own dim, which xarray does not turn into a Dataset."""
     fit, *_ = fitted
