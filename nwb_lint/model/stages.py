@@ -22,7 +22,7 @@ from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
 TOLERANCE = 3e-5
-DESCENT_VALUES = 2_000_000  # condition × time × neuron values that one gradient looks at, at most
+DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
@@ -78,7 +78,7 @@ def splits_of(n_conditions: int, seed: int) -> list[Split]:
     """Inner splits (fit, validation) of the training conditions: folds when they are few, one split when many."""
     order = np.random.default_rng(seed).permutation(n_conditions)
     if n_conditions >= MANY_CONDITIONS:
-        held = order[: min(64, n_conditions // 8)]
+        held = order[: min(100, n_conditions // 8)]
         return [(np.setdiff1d(order, held), np.sort(held))]
     folds = np.array_split(order, min(FOLDS, n_conditions))
     return [(np.setdiff1d(order, fold), np.sort(fold)) for fold in folds]
