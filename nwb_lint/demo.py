@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.connectivity import connectivity
+from nwb_lint.analysis.connectivity import connectivity, effective_n
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.session import write_session
 from nwb_lint.nwb.write import read_fit, write_fit
@@ -111,5 +111,4 @@ def true_connectivity(truth: Truth, fit: xr.Dataset) -> np.ndarray:
     """
     factor = (truth.gain / fit["scale"].values)[:, None]
     m, weights = truth.m * factor, truth.input_weights * factor
-    basis, _ = np.linalg.qr(np.column_stack([m, weights]))
-    return m @ (basis @ (basis.T @ truth.n)).T / len(m)
+    return m @ effective_n(m, truth.n, weights).T / len(m)

@@ -35,8 +35,7 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
         return xr.Dataset({"connectivity": j}).assign_coords(neuron_from=labels)
     m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
     size = len(m)
-    basis, _ = np.linalg.qr(np.column_stack([m, weights]))
-    projected = basis @ (basis.T @ n)
+    projected = effective_n(m, n, weights)
     right = projected if effective else n
     out = xr.Dataset(coords={"neuron": labels, "neuron_from": labels})
     out["connectivity"] = ("neuron", "neuron_from"), m @ right.T / size
@@ -47,3 +46,14 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
         out = out.assign_coords(input_name=("input", fit["input_name"].values))
     out.attrs["effective"] = int(effective)
     return out
+
+
+def effective_n(m: np.ndarray, n: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """P n, (neuron, rank), with P the orthogonal projector on span(m, weights).
+
+    Directions of singular value below 1e-10 of the largest are not in the span: collinear columns, as collinear inputs
+    give, add none.
+    """
+    left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
+    basis = left[:, s > 1e-10 * s.max(initial=0)]
+    return basis @ (basis.T @ n)

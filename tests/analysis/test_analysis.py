@@ -7,6 +7,7 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
+from nwb_lint.testing import mock_fit
 
 torch.set_num_threads(1)
 HELD = [1, 6, 9]
@@ -143,3 +144,16 @@ def test_what_is_no_fit_is_told(activity, analyse):
 def test_latents_of_what_is_no_activity_are_refused(fit):
     with pytest.raises(ContractError, match=r"^activity lacks [^\n]+$"):
         nl.latents(fit, xr.Dataset())
+
+
+def test_an_input_given_twice_adds_no_direction():
+    """Splitting an input into two equal halves is the same network, so the same effective connectivity."""
+    once = mock_fit()
+    twice = once.drop_vars([str(name) for name, value in once.variables.items() if "input" in value.dims])
+    for name, share in (("input", 2), ("filtered_input", 2), ("input_weights", 1)):
+        dims = once[name].dims
+        twice[name] = dims, np.repeat(once[name].values / share, 2, axis=dims.index("input"))
+    np.testing.assert_allclose(nl.simulate(twice)["activity"], nl.simulate(once)["activity"], atol=1e-5)
+    for name in ("connectivity", "n_effective"):
+        a, b = nl.connectivity(once)[name].values, nl.connectivity(twice)[name].values
+        np.testing.assert_allclose(a, b, atol=1e-10 * np.abs(a).max())
