@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nwb_lint import read_conditions, read_trials
@@ -37,6 +37,8 @@ def sessions(draw):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sessions())
+@example(([np.array([0.5])], np.zeros(2), ["left", "right"], [np.zeros((1, 2))], 0.005))
+@example(([np.array([])], np.zeros(2), ["left", "right"], [np.zeros((1, 2))], 0.005))
 @pytest.mark.filterwarnings("ignore:.*of the rates are NaN")
 def test_both_readers_agree_with_the_slow_loop(tmp_path, session):
     spikes, cues, sides, obs, width = session
@@ -45,8 +47,9 @@ def test_both_readers_agree_with_the_slow_loop(tmp_path, session):
     write_session(path, spikes, trials, obs_intervals=obs, overwrite=True)
     how = {"align": "cue", "window_s": (-0.5, 0.5), "bin_s": width}
     counts, seen = slow_counts(spikes, cues, (-0.5, 0.5), width, obs)
-    ends = [t for part in (*spikes, *(obs or ())) for t in np.ravel(part)]
-    if not ((cues + 0.5 > min(ends)) & (cues - 0.5 <= max(ends))).any():
+    lasting = [pair for part in obs or () for pair in part if pair[1] > pair[0]]  # no length: nothing is observed
+    ends = [t for part in (*spikes, *lasting) for t in part]
+    if ends and not ((cues + 0.5 > min(ends)) & (cues - 0.5 <= max(ends))).any():
         with pytest.raises(NWBError, match="no window meets the recording"):
             read_trials(path, **how)
         return
