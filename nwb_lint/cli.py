@@ -101,7 +101,8 @@ def init(source: str) -> None:
 def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, plot: bool, **flags: Any) -> None:
     """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do (flags win)."""
     with _plainly():
-        from nwb_lint.nwb.write import check_target, local_sources, write_fit
+        from nwb_lint.nwb.source import expand
+        from nwb_lint.nwb.write import check_target, write_fit
         from nwb_lint.pipeline import run_recipe
 
         recipe = _recipe(sources, flags)
@@ -109,10 +110,9 @@ def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, p
         if target is None:
             raise click.UsageError("say where the fit goes: --out FIT.nwb, or out = … in the recipe.")
         picture = target.with_suffix(".png")
-        check_target(target, [], force)
+        check_target(target, expand(recipe.sources), force)
         with _workers(workers) as executor:
             outcome = run_recipe(recipe, executor=executor, progress=sys.stderr.isatty())
-        check_target(target, local_sources(outcome.fit), force)
         write_fit(outcome.fit, target, overwrite=force)
         files = [target]
         if plot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from nwb_lint.analysis.connectivity import connectivity, effective_n
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.session import write_session
 from nwb_lint.nwb.write import read_fit, write_fit
-from nwb_lint.pipeline import run_recipe
+from nwb_lint.pipeline import Laps, run_recipe
 from nwb_lint.plot import summary
 from nwb_lint.recipe import Recipe, make_recipe
 from nwb_lint.tasks.demo import TAU_S, Truth, demo_session
@@ -67,14 +66,9 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     if taken:
         raise ContractError(f"{folder} already holds {', '.join(taken)}; name another folder: nwb-lint demo DIR.")
     folder.mkdir(parents=True, exist_ok=True)
-    seconds, clock = {}, perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        seconds[stage], clock = perf_counter() - clock, perf_counter()
-
+    before = Laps()
     simulated = demo_session(seed=seed)
-    lap("simulate")
+    before.end("simulate")
     write_session(
         session,
         simulated.spike_times,
@@ -82,24 +76,24 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
         description="Simulated context-dependent decisions by a rank-1 network of known connectivity.",
         session_id="demo",
     )
-    lap("write session")
+    before.end("write session")
     outcome = run_recipe(demo_recipe(session, seed), progress=progress)
-    seconds |= outcome.seconds
-    clock = perf_counter()
+    after = Laps()
     write_fit(outcome.fit, fitted)
-    lap("write fit")
+    after.end("write fit")
     fit = read_fit(fitted)
     if not fit.identical(outcome.fit):
         raise ContractError(f"{fitted} does not read back as what was written; please report this.")
-    lap("read fit back")
+    after.end("read fit back")
     files = [session, fitted]
     if figure:
         summary(fit, outcome.activity, picture)
         files.append(picture)
-        lap("figure")
+        after.end("figure")
     true, found = true_connectivity(simulated.truth, fit), connectivity(fit)["connectivity"].values
     pearson = float(np.corrcoef(true.ravel(), found.ravel())[0, 1])
     cosine = float((true * found).sum() / np.linalg.norm(true) / np.linalg.norm(found))
+    seconds = before.seconds | outcome.seconds | after.seconds
     return Demo(fit, pearson, cosine, seconds, files)
 
 

@@ -19,6 +19,19 @@ from nwb_lint.prepare import conditions_mask, prepare
 from nwb_lint.recipe import Recipe
 
 
+class Laps:
+    """Seconds per stage: each lap runs from the end of the one before."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = perf_counter()
+
+    def end(self, stage: str) -> None:
+        """End the lap of this stage."""
+        now = perf_counter()
+        self.seconds[stage], self._clock = now - self._clock, now
+
+
 class Outcome(NamedTuple):
     """What a recipe gave: the fit, the activity it was fitted to, and seconds per stage."""
 
@@ -52,12 +65,7 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
         >>> from nwb_lint.recipe import load_recipe
         >>> outcome = run_recipe(load_recipe("examples/mante2013.toml"))  # doctest: +SKIP
     """
-    seconds, clock = {}, perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        seconds[stage], clock = perf_counter() - clock, perf_counter()
-
+    laps = Laps()
     asked = recipe.read.model_dump()
     sources = recipe.sources[0] if len(recipe.sources) == 1 else recipe.sources
     recording = read_conditions(sources, halves=True, seed=recipe.fit.seed, progress=progress, **asked)
@@ -66,13 +74,13 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
             f"there is a single condition ({recording['condition'].values[0]}); a fit needs at least 2. "
             "Group by more columns (by), or loosen where."
         )
-    lap("read")
+    laps.end("read")
     held = _hold(recording, recipe)
     options = recipe.fit.model_dump(exclude={"ranks", "holdout", "folds", "tau_s"})
     tau_s, ranks = recipe.fit.tau_s, recipe.fit.ranks
     preparation = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
     activity = preparation(~held)
-    lap("prepare")
+    laps.end("prepare")
     table = None
     if len(ranks) > 1:
         train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
@@ -81,21 +89,21 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
         table = select_rank(
             train, ranks=ranks, tau_s=tau_s, folds=folds, executor=executor, progress=progress, **chosen
         )
-        lap("choose rank")
+        laps.end("choose rank")
     rank = ranks[0] if table is None else int(table.attrs["rank"])
     fit = fit_lint(activity, rank=rank, tau_s=tau_s, holdout=held, progress=progress, **options)
-    lap("fit")
+    laps.end("fit")
     if table is not None:
         fit = fit.assign(rank_r2=table["rank_r2"], rank_r2_sem=table["rank_r2_sem"])
     fit.attrs["recipe"] = recipe.text()
-    return Outcome(fit, activity, seconds)
+    return Outcome(fit, activity, laps.seconds)
 
 
 def _hold(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
     """Boolean (condition): a fraction or a number of conditions drawn with the seed, or those named."""
     size, wanted = recording.sizes["condition"], recipe.fit.holdout
     if isinstance(wanted, list):
-        return conditions_mask(recording, wanted) if wanted else np.zeros(size, bool)
+        return conditions_mask(recording, wanted, nobody=True)
     number = round(wanted * size) if 0 < wanted < 1 else int(wanted)
     if wanted < 0 or (wanted >= 1 and wanted != number) or number > size - 2:
         raise ContractError(

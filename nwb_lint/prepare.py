@@ -114,31 +114,39 @@ def prepare(
     return out
 
 
-def conditions_mask(dataset: xr.Dataset, which: object) -> Array:
+def conditions_mask(dataset: xr.Dataset, which: object, *, nobody: bool = False) -> Array:
     """Boolean (condition) of the conditions named by labels, positions or a boolean array; None = all of them."""
     size = dataset.sizes["condition"]
+    labels = dataset["condition"].values if "condition" in dataset.coords else np.arange(size)
+    return mask_of(labels.astype(str), which, "condition", nobody=nobody)
+
+
+def mask_of(labels: Array, which: object, what: str, *, nobody: bool = False) -> Array:
+    """Boolean mask over ``labels`` (text) of those named by labels, positions or a boolean array; None = all of them.
+
+    Raises: ContractError, speaking of ``what``, for one that is not there, and for none at all unless ``nobody`` may be
+        chosen.
+    """
+    size = len(labels)
     if which is None:
         return np.ones(size, bool)
     wanted = np.atleast_1d(np.asarray(which))
     mask = np.zeros(size, bool)
     if wanted.dtype.kind == "b":
         if wanted.shape != (size,):
-            raise ContractError(f"the boolean choice has {wanted.size} entries; there are {size} conditions.")
+            raise ContractError(f"the boolean choice has {wanted.size} entries; there are {size} {what}s.")
         mask = wanted.copy()
     elif wanted.dtype.kind in "iu":
         if ((wanted < 0) | (wanted >= size)).any():
             raise ContractError(f"positions {wanted.tolist()} were chosen; they need to be within 0…{size - 1}.")
         mask[wanted] = True
     else:
-        labels = (
-            dataset["condition"].values.astype(str) if "condition" in dataset.coords else np.arange(size).astype(str)
-        )
         unknown = sorted(set(wanted.astype(str)) - set(labels))
         if unknown:
-            raise ContractError(f"no condition is called {str(unknown[0])!r}; they start with {', '.join(labels[:4])}.")
+            raise ContractError(f"no {what} is called {str(unknown[0])!r}; they start with {', '.join(labels[:4])}.")
         mask = np.isin(labels, wanted.astype(str))
-    if not mask.any():
-        raise ContractError(f"none of the {size} conditions was chosen; choose at least one.")
+    if not (nobody or mask.any()):
+        raise ContractError(f"none of the {size} {what}s was chosen; choose at least one.")
     return mask
 
 

@@ -1,4 +1,4 @@
-"""Activity → fit, fit → simulation: the Dataset side of the stages."""
+"""Activity → fit: the Dataset side of the stages."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def fit_lint(
             device=device,
             report=report,
         )
-    fit = _dataset(activity, stages[-1].network, u, alpha, hidden, bias)
+    fit = _dataset(activity, stages[-1].network, u, hidden, bias)
     fit = fit.assign_coords(held_out=("condition", held))
     options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
     fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
@@ -179,26 +179,18 @@ def _check_training(y: Array, held: Array) -> None:
         raise ContractError("activity is 0 in every training condition, so there is nothing to fit; check the scale.")
 
 
-def _nobody(holdout: object) -> bool:
-    """Whether a choice is an empty list or a boolean array that is False throughout."""
-    chosen = np.asarray(holdout)
-    return chosen.ndim > 0 and (chosen.size == 0 or (chosen.dtype.kind == "b" and not chosen.any()))
-
-
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
     size = activity.sizes["condition"]
     prepared = activity["held_out"].values if "held_out" in activity.coords else np.zeros(size, bool)
     if holdout is None:
         held = prepared.copy()
-    elif _nobody(holdout):
-        held = np.zeros(size, bool)
     elif isinstance(holdout, Real) and not isinstance(holdout, Integral):
         if not 0 < float(holdout) < 1:
             raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")
         held = np.zeros(size, bool)
         held[np.random.default_rng(seed).permutation(size)[: max(1, round(float(holdout) * size))]] = True
     else:
-        held = conditions_mask(activity, holdout)
+        held = conditions_mask(activity, holdout, nobody=True)
     if (~held).sum() < 2:
         raise ContractError(
             f"{int((~held).sum())} of {size} conditions are left to train on; hold out fewer, 2 must stay."
@@ -206,7 +198,7 @@ def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
     return held
 
 
-def _dataset(activity: xr.Dataset, network: Network, u: Array, alpha: float, hidden: int, bias: bool) -> xr.Dataset:
+def _dataset(activity: xr.Dataset, network: Network, u: Array, hidden: int, bias: bool) -> xr.Dataset:
     """The network and all of the activity that simulating and undoing needs, hidden neurons appended."""
     keep = ["input", "input_burn_in", "offset", "scale", "component"]
     coords = {k: v for k, v in activity.coords.items() if v.dims != ("neuron",) and k not in (*keep, "held_out")}
@@ -280,19 +272,19 @@ def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array):
 
 def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: Array) -> xr.Dataset:
     """R² after every stage that was kept, and the ridge it chose."""
-    reference, table = reference_of(samples.x, ~held), np.full((len(stages), 2), np.nan)
+    table = np.full((len(stages), 2), np.nan)
     table[-1] = fit["r2"].values
+    if len(stages) > 1:
+        reference = reference_of(samples.x, ~held).astype(np.float32)
+        power = squared_errors(samples.x, np.broadcast_to(reference, samples.x.shape))
     for row, stage in zip(table[:-1], stages[:-1], strict=True):
         error = samples._replace(loss="activity").errors(stage.network)
-        power = squared_errors(samples.x, np.broadcast_to(reference.astype(np.float32), samples.x.shape))
         row[:] = [
             1 - error[part].sum() / power[part].sum() if power[part].sum() > 0 else np.nan for part in (~held, held)
         ]
     fit["stage_r2"] = ("stage", "split"), table
     fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
-    passes = [s.name for s in stages]
-    names = [n if passes.count(n) == 1 else f"{n} {passes[: i + 1].count(n)}" for i, n in enumerate(passes)]
-    return fit.assign_coords(stage=names)
+    return fit.assign_coords(stage=[stage.name for stage in stages])
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,6 @@ class Descent(NamedTuple):
 
     network: Network
     iterations: int
-    history: list[tuple[float, float]]
 
 
 def balanced(network: Network, latents: Array) -> Network:
@@ -76,21 +75,20 @@ def descend(
 
     first = np.concatenate([start.m.ravel(), start.n.ravel(), start.w.ravel()])
     best, best_at, best_held = first, 0, held_out_loss(*unpack(first)) if held_out_loss else np.inf
-    last_gain = 0
-    history: list[tuple[float, float]] = []
+    done = last_gain = 0
 
     def watch(intermediate_result) -> None:
-        nonlocal best, best_at, best_held, last_gain
+        nonlocal best, best_at, best_held, done, last_gain
+        done += 1
         held = held_out_loss(*unpack(intermediate_result.x)) if held_out_loss else -np.inf
-        history.append((float(intermediate_result.fun), held))
-        report(len(history), *history[-1])
+        report(done, float(intermediate_result.fun), held)
         if held < best_held * (1 - FORESIGHT):
-            last_gain = len(history)
+            last_gain = done
         if held <= best_held:
-            best, best_at, best_held = intermediate_result.x.copy(), len(history), held
-        if held_out_loss and len(history) - last_gain >= max(patience, last_gain // 2):
+            best, best_at, best_held = intermediate_result.x.copy(), done, held
+        if held_out_loss and done - last_gain >= max(patience, last_gain // 2):
             raise StopIteration
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}
     minimize(objective, first, jac=True, method="L-BFGS-B", callback=watch, options=options)
-    return Descent(Network(*unpack(best)), best_at, history)
+    return Descent(Network(*unpack(best)), best_at)

@@ -7,7 +7,7 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError, check_fit
 from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
-from nwb_lint.prepare import conditions_mask
+from nwb_lint.prepare import mask_of
 
 GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; largest |m| positive"
 
@@ -106,7 +106,7 @@ def run(
                 f"initial has shape {start.shape}; it needs one finite number for each of {network.n_neurons} neurons."
             )
         network.w[:, -1] = start
-    keep = None if silence is None else 1.0 - _neurons(fit, silence)
+    keep = None if silence is None else 1.0 - mask_of(fit["neuron"].values.astype(str), silence, "neuron", nobody=True)
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     u = whole_input(given)
     q = drives(u, alpha, bias=True, initial=True)
@@ -136,17 +136,3 @@ def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr
     if not np.isfinite(input["input"].values).all():
         raise ContractError("the input has values that are not finite; give a number for every condition and time.")
     return input
-
-
-def _neurons(fit: xr.Dataset, which: object) -> Array:
-    """Boolean (neuron) of the neurons named by labels, positions or a boolean array; an empty list is nobody."""
-    size, wanted = fit.sizes["neuron"], np.atleast_1d(np.asarray(which))
-    if wanted.size == 0:
-        return np.zeros(size, bool)
-    if wanted.dtype.kind == "b" and wanted.shape == (size,):
-        return wanted
-    labels = xr.Dataset(coords={"condition": ("condition", fit["neuron"].values.astype(str))})
-    try:
-        return conditions_mask(labels, wanted)
-    except ContractError as error:
-        raise ContractError(str(error).replace("condition", "neuron")) from None

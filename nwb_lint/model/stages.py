@@ -120,8 +120,8 @@ class _Search:
 
     def try_ridges(
         self, name: str, propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]]
-    ) -> bool:
-        """Propose networks for every ridge in every split, choose, refit on everything; False if it did not pay."""
+    ) -> None:
+        """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay."""
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
         proposals = [propose(fit, net, self.ridges) for (fit, _), net in zip(self.parts, before, strict=True)]
         errors = [
@@ -130,14 +130,13 @@ class _Search:
         ]
         k = _strongest_as_good(errors, self.power)
         if self.stages and not _better(self.errors, errors[k], self.power):
-            return False
+            return
         self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
         if len(self.parts) == 1:
             self.final = self.networks[0]
         else:
             self.final = propose(self.samples, self.final if self.stages else None, [self.ridges[k]])[0]
         self.stages.append(Stage(name, self.final, self.ridges[k]))
-        return True
 
     def lift(self, hidden: int, seed: int) -> None:
         """Add hidden units to every network; nothing that they predict changes."""
