@@ -119,9 +119,10 @@ def fit_lint(
     if rank is not None:
         fit = canonicalise(fit)
     fit = _with_run(fit)
-    fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = _scores(activity, fit, held)
+    reference = reference_of(x, ~held)
+    fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = _scores(activity, fit, held, reference)
     fit = fit.assign_coords(split=list(SPLITS))
-    fit = _with_stages(fit, stages, samples, held)
+    fit = _with_stages(fit, stages, samples, held, reference)
     if singular.size:
         fit["singular_value"] = ("singular",), singular
     check_fit(fit)
@@ -251,11 +252,10 @@ def _with_run(fit: xr.Dataset) -> xr.Dataset:
     return fit
 
 
-def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array):
+def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array):
     """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
     y, prediction = activity["activity"].values, fit["activity_pred"].values
     recorded = y.shape[2]
-    reference = reference_of(y, ~held)
     r2, top = np.full(2, np.nan), np.full(2, np.nan)
     each = np.full((2, fit.sizes["neuron"]), np.nan)
     for k, part in enumerate((~held, held)):
@@ -270,13 +270,12 @@ def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array):
     return (("split",), r2), (("split",), top), (("split", "neuron"), each)
 
 
-def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: Array) -> xr.Dataset:
+def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: Array, reference: Array) -> xr.Dataset:
     """R² after every stage that was kept, and the ridge it chose."""
     table = np.full((len(stages), 2), np.nan)
     table[-1] = fit["r2"].values
     if len(stages) > 1:
-        reference = reference_of(samples.x, ~held).astype(np.float32)
-        power = squared_errors(samples.x, np.broadcast_to(reference, samples.x.shape))
+        power = squared_errors(samples.x, np.broadcast_to(reference.astype(np.float32), samples.x.shape))
     for row, stage in zip(table[:-1], stages[:-1], strict=True):
         error = samples._replace(loss="activity").errors(stage.network)
         row[:] = [

@@ -18,6 +18,7 @@ from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
 CHUNK_VALUES = 4_000_000
 CHUNK_NEURONS = 512
+SAMPLES_EACH = 150  # per neuron: from twice as many on, samples are taken further apart (`_step`)
 LEADING = 10  # singular values returned: the gap among them shows the rank
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
@@ -52,6 +53,13 @@ def _chunks(n_conditions: int, values_each: int) -> Iterator[slice]:
     return (slice(i, i + step) for i in range(0, n_conditions, step))
 
 
+def _step(n_samples: int, n_neurons: int, alpha: float) -> int:
+    """Every how many-th time step enters the moments: features pass a filter of 1 / alpha steps, so that neighbours
+    within half of that say almost the same, and where samples abound leaving them out costs nothing.
+    """
+    return max(1, min(n_samples // (SAMPLES_EACH * n_neurons), round(0.5 / alpha)))
+
+
 def _gram(sample: Callable[[slice], Sample], q: Array, skip: int, alpha: float, nonlinearity: str) -> Gram:
     """Moments over the samples after burn-in; ``sample`` gives a chunk's states, (condition, burn-in + time, N), and
     its targets, each (condition, time, any), which are taken side by side.
@@ -59,9 +67,10 @@ def _gram(sample: Callable[[slice], Sample], q: Array, skip: int, alpha: float, 
     sums: list[Array] | None = None
     for part in _chunks(q.shape[0], q.shape[1] * CHUNK_NEURONS):
         states, targets = sample(part)
-        z = _features(states, alpha, nonlinearity)[:, skip:].reshape(-1, states.shape[2])
-        d = q[part, skip:].reshape(-1, q.shape[2])
-        flat = [t.reshape(-1, t.shape[2]) for t in targets]
+        step = _step(q.shape[0] * targets[0].shape[1], states.shape[2], alpha)
+        z = _features(states, alpha, nonlinearity)[:, skip::step].reshape(-1, states.shape[2])
+        d = q[part, skip::step].reshape(-1, q.shape[2])
+        flat = [t[:, ::step].reshape(-1, t.shape[2]) for t in targets]
         new = [z.T @ z, np.hstack([z.T @ t for t in flat]), d.T @ z, np.hstack([d.T @ t for t in flat]), d.T @ d]
         sums = [a.astype(float) for a in new] if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
     assert sums is not None

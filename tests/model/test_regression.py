@@ -82,6 +82,26 @@ def test_chunks_do_not_show(truth, monkeypatch):
     np.testing.assert_allclose(parts[0].j(), passed[0].j(), atol=1e-9)
 
 
+@pytest.mark.parametrize("samples", [1, 100 * 40, 299 * 40, 300 * 40, 10**7])
+def test_samples_are_taken_apart_only_where_they_abound(samples):
+    step = regression._step(samples, 40, ALPHA)
+    assert step == (2 if samples >= 300 * 40 else 1)  # never beyond half of the filter's 5 steps
+
+
+def test_taking_samples_apart_costs_nothing_where_they_abound(truth, monkeypatch):
+    known = truth(rank=1, conditions=400, neurons=20)  # 400 x 40 samples of 20 neurons
+    x, q = arrays(known)
+    found = []
+    for each in (regression.SAMPLES_EACH, x.size):
+        monkeypatch.setattr(regression, "SAMPLES_EACH", each)
+        networks, _ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,))
+        found.append(networks[0])
+    few, all_of_them = (r2_of(network, q, known, slice(300, 400)) for network in found)
+    assert not np.array_equal(found[0].n, found[1].n)
+    assert few > 0.999
+    assert few > all_of_them - 1e-4
+
+
 def test_regression_is_the_textbook_one():
     """rank=None against the normal equations, written out: ridge on features, none on drives."""
     rng = np.random.default_rng(2)
