@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import eigh
 
+from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
 CHUNK_VALUES = 4_000_000
@@ -168,6 +169,24 @@ def closed_form(
         n = n_neurons * path.solve(ridge) @ m
         networks.append(Network(m, n, (gram.q_to_y - gram.q_to_z @ n @ m.T / n_neurons).T))
     return networks[::-1], singular
+
+
+def regression_errors(
+    networks: Sequence[Network], x: Array, q: Array, *, alpha: float, nonlinearity: str = "tanh"
+) -> Array:
+    """What the regression leaves on given data: sum (x - J F[phi(x)] - W q)^2 over the observed samples, (network)."""
+    filled = fill(x, None, q, alpha, nonlinearity)
+    before = _burn_in_states(filled, q, None, alpha, nonlinearity)
+    skip, sums = before.shape[1], np.zeros(len(networks))
+    for part in _chunks(q.shape[0], q.shape[1] * CHUNK_NEURONS):
+        z = _features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
+        for k, network in enumerate(networks):
+            m, w = network.m.astype(x.dtype), network.w.T.astype(x.dtype)
+            latent = z if network.n is None else z @ (network.n.astype(x.dtype) / network.n_neurons)
+            left = latent @ m.T
+            left += q[part, skip:] @ w
+            sums[k] += squared_errors(x[part], left).sum()
+    return sums
 
 
 def latent_pass(

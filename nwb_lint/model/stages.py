@@ -1,9 +1,11 @@
 """The three stages in a row on arrays: closed form, latent pass, gradient; every choice by held-out conditions.
 
-Choices (ridge, whether another stage pays, when to stop) are made on splits *inside* the training conditions. Among
-candidates the most regularised that does as well as the best is taken, and a further stage is kept only when it does
-better than the one before; two fits do equally well when their held-out errors differ by less than one standard error
-(paired over conditions) or less than `TOLERANCE` of the variance.
+Choices (ridge, whether another stage pays, when to stop) are made on splits *inside* the training conditions, by the
+error of the free run. Among candidates that do as well as the best, the closed form takes the one that predicts held
+out data best from the recorded rates themselves (noise inside the network tells of n beyond the free run), the latent
+pass, whose features hold no such noise, the most regularised. A further stage is kept only when it does better than
+the one before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
+conditions) or less than `TOLERANCE` of the variance.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy as np
 from nwb_lint.contract import ContractError
 from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, balanced, descend, with_hidden_units
 from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.regression import RIDGES, closed_form, latent_pass
+from nwb_lint.model.regression import RIDGES, closed_form, latent_pass, regression_errors
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -65,6 +67,10 @@ class Samples(NamedTuple):
         )
         return np.where(np.isfinite(errors), errors, np.inf)
 
+    def forced_error(self, networks: Sequence[Network]) -> Array:
+        """Summed squared error of each network driven by the recorded rates, x - m n' F[phi(x)] / N - W q."""
+        return regression_errors(networks, self.x, self.q, alpha=self.alpha, nonlinearity=self.nonlinearity)
+
 
 class Stage(NamedTuple):
     """One step of the fit that was kept: its name, its network, and the ridge chosen (NaN for none)."""
@@ -95,11 +101,10 @@ def _better(before: Array, after: Array, power: float) -> bool:
     return bool(fall.mean() > max(se, TOLERANCE * power))
 
 
-def _strongest_as_good(errors: list[Array], power: float) -> int:
-    """Index of the last candidate (they come in rising ridge) that the best one is not better than."""
+def _as_good(errors: list[Array], power: float) -> list[int]:
+    """Candidates (they come in rising ridge) that the best one is not better than, in rising order."""
     best = int(np.argmin([np.mean(e) for e in errors]))
-    equals = [k for k in range(best + 1, len(errors)) if not _better(errors[k], errors[best], power)]
-    return max(equals, default=best)
+    return [k for k in range(len(errors)) if k == best or not _better(errors[k], errors[best], power)]
 
 
 class _Search:
@@ -119,16 +124,30 @@ class _Search:
         self.networks, self.final = [network] * len(self.parts), network
 
     def try_ridges(
-        self, name: str, propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]]
+        self,
+        name: str,
+        propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]],
+        *,
+        forced: bool = False,
     ) -> None:
-        """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay."""
+        """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay.
+
+        ``forced`` settles ties by the error from the recorded rates, else the most regularised is taken.
+        """
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
         proposals = [propose(fit, net, self.ridges) for (fit, _), net in zip(self.parts, before, strict=True)]
         errors = [
             np.concatenate([held.errors(nets[k]) for (_, held), nets in zip(self.parts, proposals, strict=True)])
             for k in range(len(self.ridges))
         ]
-        k = _strongest_as_good(errors, self.power)
+        equals = _as_good(errors, self.power)
+        k = equals[-1]
+        if forced and len(equals) > 1:
+            told = [
+                _few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in equals])
+                for (_, held), nets in zip(self.parts, proposals, strict=True)
+            ]
+            k = equals[int(np.argmin(np.sum(told, axis=0)))]
         if self.stages and not _better(self.errors, errors[k], self.power):
             return
         self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
@@ -244,7 +263,7 @@ def fit_stages(
             return networks
 
         report("closed form", 0, np.nan, np.nan)
-        search.try_ridges("closed form", whole)
+        search.try_ridges("closed form", whole, forced=True)
         if rank is None:
             return search.stages, singular
         if hidden:

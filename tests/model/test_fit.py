@@ -8,7 +8,7 @@ import nwb_lint as nl
 from nwb_lint.contract import ContractError, check_fit
 from nwb_lint.model.r2 import r_squared
 from nwb_lint.model.rnn import canonical
-from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, _better, _strongest_as_good, splits_of
+from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, _as_good, _better, splits_of
 
 TAU_S = 0.1
 NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
@@ -171,8 +171,8 @@ def test_of_equals_the_most_regularised_is_taken():
     rng = np.random.default_rng(3)
     base = 1 + rng.random(30)
     best, same, worse = base, base + 1e-3 * rng.standard_normal(30), base + 0.5
-    assert _strongest_as_good([worse, best, same, worse], power=10.0) == 2
-    assert _strongest_as_good([best, worse], power=10.0) == 0
+    assert _as_good([worse, best, same, worse], power=10.0) == [1, 2]
+    assert _as_good([best, worse], power=10.0) == [0]
     assert _better(worse, best, 10.0)
     assert not _better(best, worse, 10.0)
     assert not _better(best, same, 10.0)

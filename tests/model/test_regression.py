@@ -5,7 +5,7 @@ import pytest
 
 from nwb_lint.model import regression
 from nwb_lint.model.r2 import r_squared
-from nwb_lint.model.regression import closed_form, fill, latent_pass
+from nwb_lint.model.regression import closed_form, fill, latent_pass, regression_errors
 from nwb_lint.model.rnn import Network, drives, forward
 
 ALPHA = 0.2
@@ -118,6 +118,22 @@ def test_regression_is_the_textbook_one():
     b = np.linalg.solve(normal, design.T @ y)
     np.testing.assert_allclose(net.j(), b[:5].T, atol=1e-10)
     np.testing.assert_allclose(net.w, b[5:].T, atol=1e-10)
+
+
+@pytest.mark.parametrize("rank", [2, None])
+def test_regression_errors_are_those_of_the_plain_formula(truth, rank):
+    known = truth(rank=2, neurons=12, conditions=9, times=15)
+    x, q = arrays(known)
+    x = x.copy()
+    networks, _ = closed_form(x, q, rank=rank, alpha=ALPHA, ridges=(1e-3, 1.0))
+    z = np.zeros_like(x)
+    for t in range(14):
+        z[:, t + 1] = (1 - ALPHA) * z[:, t] + ALPHA * np.tanh(x[:, t])
+    plain = [((x - z @ one.j().T - q @ one.w.T) ** 2).sum() for one in networks]
+    np.testing.assert_allclose(regression_errors(networks, x, q, alpha=ALPHA), plain, rtol=1e-6)
+    x[3, -1, 5] = np.nan  # the last sample feeds no other: its square goes, nothing else
+    left = (known.activity["activity"].values - z @ networks[0].j().T - q @ networks[0].w.T)[3, -1, 5] ** 2
+    np.testing.assert_allclose(regression_errors(networks[:1], x, q, alpha=ALPHA), plain[0] - left, rtol=1e-6)
 
 
 def test_latent_pass_takes_the_noise_bias_away(truth):
