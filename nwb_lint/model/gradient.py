@@ -12,14 +12,16 @@ from nwb_lint.model.rnn import Array, Network
 
 PATIENCE = 5  # iterations without a better held-out loss before a descent stops: at least, where each is dear,
 LEISURE = 8  # and where each is cheap; half as long as the last rise took, when that is more
+PULLS = (0.003, 0.01, 0.03)  # strengths of the pull towards the prior that are tried where there are hidden units
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
 
 
 class Descent(NamedTuple):
-    """Where a descent ended: the best network by held-out loss, and at which iteration it stood there."""
+    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss."""
 
     network: Network
     iterations: int
+    held_out: float
 
 
 def balanced(network: Network, latents: Array) -> Network:
@@ -47,6 +49,23 @@ def with_hidden_units(network: Network, hidden: int, seed: int) -> Network:
     )
 
 
+def scattered(x: Array, q: Array, rank: int, hidden: int, seed: int) -> tuple[Network, Network]:
+    """A start for few recorded neurons and many hidden ones, and the prior that `descend` pulls towards.
+
+    Start: n, and the m and W of hidden units ~ N(0, 1); of recorded ones W is the regression of x on q, m ~ N(0, .01).
+    Prior: the hidden units' m and W as drawn (they are features that no data constrain), everything else 0.
+    x (condition, time, recorded) without NaN; q (condition, burn-in + time, Q).
+    """
+    generator = np.random.default_rng(seed)
+    recorded, drives = x.shape[2], q.shape[2]
+    m, n, w = (generator.standard_normal((recorded + hidden, k)) for k in (rank, rank, drives))
+    m[:recorded] *= 0.1
+    flat = q[:, q.shape[1] - x.shape[1] :].reshape(-1, drives)
+    w[:recorded] = np.linalg.lstsq(flat, x.reshape(-1, recorded), rcond=None)[0].T
+    free = np.arange(recorded + hidden)[:, None] >= recorded
+    return Network(m, n, w), Network(m * free, 0 * n, w * free)
+
+
 def descend(
     start: Network,
     loss_and_gradient: Callable[..., tuple[float, Array, Array, Array]],
@@ -54,11 +73,14 @@ def descend(
     *,
     max_iter: int,
     patience: int = PATIENCE,
+    pull: float = 0.0,
+    towards: Network | None = None,
     report: Callable[[int, float, float], None],
 ) -> Descent:
     """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one.
 
-    A loss that is not finite (a diverging step of the line search) counts as very large, so the search backs off.
+    ``pull`` adds pull / N · sum (parameter - its value in ``towards``)^2 to the loss. A loss that is not finite (a
+    diverging step of the line search) counts as very large, so the search backs off.
     """
     assert start.n is not None
     shapes = [start.m.shape, start.n.shape, start.w.shape]
@@ -71,9 +93,12 @@ def descend(
         loss, *gradients = loss_and_gradient(*unpack(v))
         if not np.isfinite(loss):
             return 1e10, np.zeros_like(v)
-        return loss, np.concatenate([g.ravel() for g in gradients])
+        away = v - home
+        return loss + strength * float(away @ away), _flat(*gradients) + 2 * strength * away
 
-    first = np.concatenate([start.m.ravel(), start.n.ravel(), start.w.ravel()])
+    first = _flat(start.m, start.n, start.w)
+    home = first if towards is None or towards.n is None else _flat(towards.m, towards.n, towards.w)
+    strength = pull / start.n_neurons
     best, best_at, best_held = first, 0, held_out_loss(*unpack(first)) if held_out_loss else np.inf
     done = last_gain = 0
 
@@ -91,4 +116,8 @@ def descend(
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}
     minimize(objective, first, jac=True, method="L-BFGS-B", callback=watch, options=options)
-    return Descent(Network(*unpack(best)), best_at)
+    return Descent(Network(*unpack(best)), best_at, best_held)
+
+
+def _flat(*arrays: Array) -> Array:
+    return np.concatenate([a.ravel() for a in arrays])

@@ -16,9 +16,18 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, balanced, descend, with_hidden_units
+from nwb_lint.model.gradient import (
+    LEISURE,
+    PATIENCE,
+    PULLS,
+    Descent,
+    balanced,
+    descend,
+    scattered,
+    with_hidden_units,
+)
 from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.regression import RIDGES, closed_form, latent_pass, regression_errors
+from nwb_lint.model.regression import RIDGES, closed_form, fill, latent_pass, regression_errors
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -26,6 +35,8 @@ FOLDS = 4
 TOLERANCE = 3e-5
 DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
+COARSE_ALPHA = 0.15  # long descents take steps of this many time constants where the bins are much shorter
+LONG_DESCENT, SHORT_DESCENT = 120, 15  # iterations in coarse steps, and in the given bins after them
 ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
 Report = Callable[[str, int, float, float], None]
@@ -47,6 +58,15 @@ class Samples(NamedTuple):
         contiguous = len(conditions) == last - first + 1 and bool((np.diff(conditions) == 1).all())
         chosen = slice(first, last + 1) if contiguous else conditions
         return self._replace(x=self.x[chosen], q=self.q[chosen])
+
+    def coarse(self, step: int) -> Samples:
+        """The same in time steps ``step`` times as long, with the same decay over each."""
+        lead = (self.q.shape[1] - self.x.shape[1]) % step
+        return self._replace(x=self.x[:, ::step], q=self.q[:, lead::step], alpha=1 - (1 - self.alpha) ** step)
+
+    def filled(self) -> Array:
+        """x with each neuron's mean where it was not observed."""
+        return fill(self.x, None, self.q, self.alpha, self.nonlinearity)
 
     def predict(self, network: Network) -> Array:
         """Free-running activation of the recorded neurons, (condition, time, recorded)."""
@@ -164,19 +184,50 @@ class _Search:
         self.final = _lifted(self.final, self.samples, hidden, seed)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
-    def descend(self, *, max_iter: int, device: str, seed: int, report: Report) -> None:
+    def descend(self, run: _Descend, seed: int) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
         fit, held = self.parts[0]
-        start = self.final
-        fit = _few_enough(fit, start.n_neurons, seed)
-        found = _descent(self.networks[0], fit, held, max_iter, device, report)
-        if not _better(self.errors[: len(held.x)], held.errors(found.network), self.power):
+        found = run(self.networks[0], _few_enough(fit, self.final.n_neurons, seed), held)
+
+        def again(everything: Samples) -> Network:
+            return run._replace(max_iter=found.iterations)(self.final, everything, None).network
+
+        self._end(found.network, again, seed)
+
+    def scatter(self, run: _Descend, hidden: int, seed: int) -> None:
+        """Gradient from a random start with a pull towards its prior, for hidden units: in coarse time steps, then
+        shortly in the given ones. The first split chooses the pull; nothing stops early, since the pull regularises.
+        """
+        fit, held = self.parts[0]
+        rank, step = self.final.m.shape[1], max(1, round(COARSE_ALPHA / self.samples.alpha))
+        long, short = min(run.max_iter, LONG_DESCENT), min(run.max_iter, SHORT_DESCENT)
+
+        def descent(samples: Samples, pull: float, iterations: int, start: Network | None = None) -> Network:
+            first, prior = scattered(samples.filled(), samples.q, rank, hidden, seed)
+            go = run._replace(max_iter=iterations, pull=pull, towards=prior)
+            return go(start or first, samples, None).network
+
+        fit = _few_enough(fit, self.final.n_neurons, seed)
+        tries = [descent(fit.coarse(step), pull, long) for pull in PULLS]
+        errors = [held.coarse(step).errors(network) for network in tries]
+        best = _as_good(errors, self.power / step)[-1]
+        found = descent(fit, PULLS[best], short, tries[best])
+
+        def again(everything: Samples) -> Network:
+            coarse = descent(everything.coarse(step), PULLS[best], long)
+            return descent(everything, PULLS[best], short, coarse)
+
+        self._end(found, again, seed)
+
+    def _end(self, network: Network, again: Callable[[Samples], Network], seed: int) -> None:
+        """Keep the first split's network where it pays, or, of several splits, what `again` finds on everything."""
+        _, held = self.parts[0]
+        if not _better(self.errors[: len(held.x)], held.errors(network), self.power):
             return
-        self.final = found.network
         if len(self.parts) > 1:
-            everything = _few_enough(self.samples, start.n_neurons, seed)
-            self.final = _descent(start, everything, None, found.iterations, device, report).network
-        self.stages.append(Stage("gradient", self.final, np.nan))
+            network = again(_few_enough(self.samples, network.n_neurons, seed))
+        self.final = network
+        self.stages.append(Stage("gradient", network, np.nan))
 
 
 def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:
@@ -211,16 +262,34 @@ def _problem(samples: Samples, device: str):
     )
 
 
-def _descent(start: Network, fit: Samples, held: Samples | None, max_iter: int, device: str, report: Report) -> Descent:
-    held_out_loss = None if held is None else _problem(_few_enough(held, start.n_neurons, 0), device).loss
-    return descend(
-        start,
-        _problem(fit, device).loss_and_gradient,
-        held_out_loss,
-        max_iter=max_iter,
-        patience=LEISURE if fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES else PATIENCE,
-        report=lambda i, loss, out: report("gradient", i, loss, out),
-    )
+class _Descend(NamedTuple):
+    """How descents are run: how long at most, where, telling whom; patience and pull as in `descend`."""
+
+    max_iter: int
+    device: str
+    report: Report
+    patience: int = 0
+    pull: float = 0.0
+    towards: Network | None = None
+
+    def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
+        """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start."""
+        if self.max_iter == 0:
+            return Descent(start, 0, np.inf)
+        cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
+        held_out_loss = None
+        if held is not None:
+            held_out_loss = _problem(_few_enough(held, start.n_neurons, 0), self.device).loss
+        return descend(
+            start,
+            _problem(fit, self.device).loss_and_gradient,
+            held_out_loss,
+            max_iter=self.max_iter,
+            patience=self.patience or (LEISURE if cheap else PATIENCE),
+            pull=self.pull,
+            towards=self.towards,
+            report=lambda i, loss, out: self.report("gradient", i, loss, out),
+        )
 
 
 def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
@@ -276,5 +345,9 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.descend(max_iter=max_iter, device=device, seed=seed, report=report)
+        run = _Descend(max_iter, device, report)
+        if hidden:
+            search.scatter(run, hidden, seed)
+        else:
+            search.descend(run, seed)
     return search.stages, singular

@@ -7,8 +7,8 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.contract import ContractError, check_fit
 from nwb_lint.model.r2 import r_squared
-from nwb_lint.model.rnn import canonical
-from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, _as_good, _better, splits_of
+from nwb_lint.model.rnn import canonical, drives
+from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, Samples, _as_good, _better, splits_of
 
 TAU_S = 0.1
 NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
@@ -242,3 +242,29 @@ def test_neuron_unseen_in_training_is_told_in_one_line(truth):
     activity["activity"].values[:9, :, 3] = np.nan
     with pytest.raises(ContractError, match=r"^[^\n]+$"):
         fit_of(activity, holdout=[9, 10, 11])
+
+
+def test_coarse_samples_decay_as_fine_ones(truth):
+    known = truth(times=41)
+    u = known.activity["input"].values.astype(float)
+    fine = Samples(known.x, drives(u, 0.05, bias=True, initial=True), 0.05)
+    coarse = fine.coarse(4)
+    assert coarse.x.shape[1] == 11
+    np.testing.assert_allclose(coarse.q[:, :, -1], (1 - coarse.alpha) ** np.arange(11) + 0 * coarse.q[:, :, -1])
+    np.testing.assert_array_equal(coarse.x[:, 3], fine.x[:, 12])
+    burn_in = fine._replace(x=fine.x[:, 10:]).coarse(4)  # the first sample stays a sample
+    np.testing.assert_array_equal(burn_in.q[:, -burn_in.x.shape[1] :], fine.q[:, 10::4])
+
+
+def test_hidden_units_carry_what_few_recorded_ones_cannot_span(truth):
+    known = truth(rank=2, neurons=60, conditions=64, observation=0.3)
+    few = known.activity.isel(neuron=slice(0, 6))
+    held = np.arange(48, 64)
+    alone, aided = (
+        fit_of(few, rank=2, hidden=hidden, holdout=held)["activity_pred"].values[held][:, :, :6] for hidden in (0, 60)
+    )
+    clean = known.x[held][:, :, :6]
+    reference = known.x[:48, :, :6].mean(axis=(0, 1))
+    scores = [r_squared(clean, prediction, reference)[0] for prediction in (alone, aided)]
+    assert scores[1] > scores[0] - 0.005
+    assert scores[1] > 0.9
