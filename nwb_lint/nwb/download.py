@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from nwb_lint.nwb.asset import Asset, NWBError, cache_folder
-from nwb_lint.nwb.web import Passing, Refused, Web, ask, not_reached, retried, strong
+from nwb_lint.nwb.web import Passing, Refused, Web, ask, not_reached, retried, strong, total_bytes
 
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**16
 
 
 def keep(asset: Asset) -> Asset:
@@ -41,8 +41,8 @@ def keep(asset: Asset) -> Asset:
 @retried
 def _version(web: Web, asset: Asset) -> tuple[str, int]:
     """What stands for the bytes at the server, and how many they are (0: it does not say)."""
-    with ask(web, asset.location, stream=True) as response:
-        size = int(response.headers.get("Content-Length", 0))
+    with ask(web, asset.location, headers={"Range": "bytes=0-0"}, stream=True) as response:
+        size = total_bytes(response)
         tag = strong(response.headers.get("ETag", ""))
     if asset.size and size and size != asset.size:
         raise NWBError(f"{asset} has {size} bytes at the server; {asset.size} were announced. Get it anew.")

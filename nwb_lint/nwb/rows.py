@@ -104,35 +104,37 @@ def _chunked(dataset: h5py.Dataset, runs: Ranges, stream: Streamed) -> Ranges:
     one request each. Reading a chunk goes straight to it. So where the index is long, the first and the last
     chunk of a run are read; chunks written one after the other lie between them.
     """
-    rows = dataset.chunks[0]
     if dataset.ndim > 1 and dataset.chunks[1:] != dataset.shape[1:]:
         return []
-    n_nodes = len(dataset) / rows / _NODE_CHUNKS
-    if n_nodes > 2 * len(runs):
-        return [span for run in runs if (span := _span(dataset, run, stream))]
+    n_nodes = len(dataset) / dataset.chunks[0] / _NODE_CHUNKS
     ranges: Ranges = []
-    rest = (0,) * (dataset.ndim - 1)
-    for a, b in runs:
-        for row in range(a // rows * rows, b, rows):
-            info = dataset.id.get_chunk_info_by_coord((row, *rest))
-            if info.byte_offset is not None and info.size:
-                ranges.append((info.byte_offset, info.byte_offset + info.size))
+    for run in runs:
+        span = _span(dataset, run, stream) if n_nodes > 2 * len(runs) else None
+        ranges += _indexed(dataset, run) if span is None else [span]
     return ranges
 
 
+def _indexed(dataset: h5py.Dataset, run: tuple[int, int]) -> Ranges:
+    """Where the index says that the chunks of a run lie."""
+    rows, rest = dataset.chunks[0], (0,) * (dataset.ndim - 1)
+    found = [dataset.id.get_chunk_info_by_coord((row, *rest)) for row in range(run[0] // rows * rows, run[1], rows)]
+    return [(info.byte_offset, info.byte_offset + info.size) for info in found if info.byte_offset is not None]
+
+
 def _span(dataset: h5py.Dataset, run: tuple[int, int], stream: Streamed) -> tuple[int, int] | None:
-    """From the first chunk of a run to its last, where they lie as chunks written in order do."""
+    """Between the first chunk of a run and its last, where they lie as chunks written in order do."""
     rows = dataset.chunks[0]
     first, last = run[0] // rows, (run[1] - 1) // rows
-    if last - first < 2:
-        return None
     ends: Ranges = []
     for row in (run[0], run[1] - 1):
         stream.asked.clear()
         dataset[row : row + 1]
         if not stream.asked:  # HDF5 had it already
-            return None
+            return (0, 0) if last - first < 2 else None
         ends.append(stream.asked[-1])
-    start, stop = ends[0][0], ends[1][1]
-    most = (last - first + 1) * (dataset.nbytes // len(dataset) * rows + 4096)
-    return (start, stop) if 0 < stop - start <= most else None
+    if last - first < 2:  # both are read
+        return 0, 0
+    start, stop = ends[0][1], ends[1][0]
+    between, chunk_bytes = last - first - 1, dataset.nbytes // len(dataset) * rows
+    least, most = between * (ends[0][1] - ends[0][0]) // 8, (between + 1) * (chunk_bytes + 4096)
+    return (start, stop) if least <= stop - start <= most else None

@@ -118,15 +118,22 @@ def get(web: requests.Session, url: str) -> bytes:
 def fetch(web: Web, url: str, start: int, stop: int) -> Part:
     """The bytes start to stop of a file, or to its end; asked again where fewer came."""
     with ask(web, url, headers={"Range": f"bytes={start}-{stop - 1}"}, stream=True) as response:
-        said = _RANGE.match(response.headers.get("Content-Range", ""))
-        if response.status_code != 206 or said is None:
+        total = total_bytes(response)
+        if response.status_code != 206 or not total:
             raise Refused(200, "the server does not serve ranges of bytes")
-        total = int(said[1])
         content = response.content
         web.version = web.version or strong(response.headers.get("ETag", ""))
     if len(content) != min(stop, total) - start:
         raise Passing(f"{len(content)} bytes came where {min(stop, total) - start} were asked for")
     return Part(content, total)
+
+
+def total_bytes(response: requests.Response) -> int:
+    """How many bytes the file has that an answer is of, or is a part of; 0 where it does not say."""
+    said = _RANGE.match(response.headers.get("Content-Range", ""))
+    if said is None:
+        return 0 if response.status_code == 206 else int(response.headers.get("Content-Length", 0))
+    return int(said[1])
 
 
 def strong(tag: str) -> str:
