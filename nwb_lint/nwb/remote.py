@@ -18,10 +18,10 @@ from nwb_lint.nwb.asset import Asset, NWBError, cache_folder
 from nwb_lint.nwb.rows import Ranges, register
 from nwb_lint.nwb.web import Web, fetch, not_reached, why
 
-_HEAD_BYTES = 100 * 1024  # of the first request, and of the least that remfile fetches
+_HEAD_BYTES = 3 * 100 * 1024  # of the first request: what NWB begins with, in remfile's least parts
 _BLOCK_BYTES = 2**20  # of fsspec's cache
 _GAP_BYTES = 16 * 1024  # between two ranges that are fetched as one
-_PIECE_BYTES = 16 * 2**20  # of one request
+_PIECE_BYTES = 32 * 2**20  # of one request
 _SIDE_BY_SIDE = 8
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -29,17 +29,26 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 class Stream(io.RawIOBase):
     """A remote file as h5py wants one: reads go to remfile (or fsspec), ranges fetched ahead lie in memory.
 
-    The first request tells the size, the version and the first bytes.
+    The first request tells the size, the version and the first bytes; where these are on disk, the first byte.
     """
 
     def __init__(self, asset: Asset, web: Web) -> None:
         self.asked: Ranges = []
         self.address, self._url, self._web, self._at = asset.address, asset.location, web, 0
-        head, self.size = fetch(web, self._url, 0, _HEAD_BYTES)
+        notes = _Cache(self._url)
+        known = notes.get("version")
+        head, self.size = fetch(web, self._url, 0, 1 if known else _HEAD_BYTES)
         if asset.size and asset.size != self.size:
             raise NWBError(f"{asset} has {self.size} bytes at the server; {asset.size} were announced. Get it anew.")
+        version = f"{web.version} {self.size}".encode()
+        self._cache = _Cache(f"{self._url} {version!r}") if web.version else None
+        if known:
+            whole = self._cache.get("head") if self._cache and known == version else None
+            head = whole or fetch(web, self._url, 0, _HEAD_BYTES).content
+        if self._cache:
+            self._cache.set("head", head)
+            notes.set("version", version)
         self._starts, self._held = [0], [head]
-        self._cache = _Cache(f"{self._url} {web.version} {self.size}") if web.version else None
         try:
             self._below = self._remfile()
         except (ImportError, TypeError, AttributeError):  # there is none, or another than we know

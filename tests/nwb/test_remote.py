@@ -168,7 +168,7 @@ def test_index_trials_and_twenty_units_are_ten_requests_and_a_megabyte(large_fil
         same(found, read_trials(large_file, **TRIALS, units=units))
         server.clear()
         same(read_trials(f"{server.url}/large.nwb", **TRIALS, units=units), found)
-        assert server.sent()[0] == 2  # what came once is on disk; each opening asks whether the file is the same
+        assert server.sent() == (2, 2)  # what came once is on disk; each opening asks whether the file is the same
 
 
 def test_scattered_units_are_a_request_each(large_file):
@@ -225,7 +225,7 @@ def test_a_file_left_open_does_not_crash_the_end_of_python(address):
 
 
 @pytest.mark.parametrize("fault", [503, 429, "drop", "short"])
-@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("at", range(2))
 def test_failures_that_pass_are_lived_through(path, server, address, fault, at):
     server.faults = [None] * at + [fault]
     same(read_conditions(address, **HOW), read_conditions(path, **HOW))
@@ -267,7 +267,7 @@ def test_a_server_without_ranges_is_told_and_can_be_downloaded_from(path, server
 
 
 def test_failures_in_the_middle_of_reading_are_told_in_one_line(server, large_file, hasty):
-    def read(fetched):
+    def read(fault, fetched):
         with reading(f"{server.url}/large.nwb") as file:
             data = file["units/spike_times"]
             server.faults = [fault] * 50
@@ -278,7 +278,7 @@ def test_failures_in_the_middle_of_reading_are_told_in_one_line(server, large_fi
     server.files["/large.nwb"] = large_file
     for fault, told in ((404, "404"), (503, "503"), ("drop", "the connection .*failed|bytes came")):
         for fetched in (False, True):
-            refused(f"could not be read on: .*({told})", read, fetched)
+            refused(f"could not be read on: .*({told})", read, fault, fetched)
             server.faults = []
 
 
@@ -370,5 +370,6 @@ def test_signed_addresses_are_not_shown():
     assert told == "the connection to bucket.org failed (ConnectionError)"
 
 
-def test_the_first_request_is_one_of_remfile_s(address):
-    assert __import__("remfile").RemFile.default_min_chunk_size == remote._HEAD_BYTES
+def test_the_first_request_is_whole_parts_of_remfile_s():
+    remfile = pytest.importorskip("remfile.RemFile")
+    assert remote._HEAD_BYTES % remfile.default_min_chunk_size == 0
