@@ -174,11 +174,13 @@ def _authenticate(client: Any) -> None:
     from dandi.keyring_utils import keyring_lookup
 
     name = client.dandi_instance.name
-    token = os.environ.get(client.api_key_env_var) or keyring_lookup(f"dandi-api-{name}", "key")[1]
+    token = (os.environ.get(client.api_key_env_var) or keyring_lookup(f"dandi-api-{name}", "key")[1] or "").strip()
     if not token:
         raise NWBError(
             f"the archive {name} needs a token for this; set {client.api_key_env_var}, or run `dandi download` once."
         )
+    if not re.fullmatch(r"[!-~]+", token):  # the client would show it in its log
+        raise NWBError(f"the token for the archive {name} is refused: it has blanks or other signs that none has.")
     try:
         client.authenticate(token)
     except requests.HTTPError as error:

@@ -44,9 +44,13 @@ def _version(web: Web, asset: Asset) -> tuple[str, int]:
     with ask(web, asset.location, headers={"Range": "bytes=0-0"}, stream=True) as response:
         size = total_bytes(response)
         tag = strong(response.headers.get("ETag", ""))
-    if asset.size and size and size != asset.size:
-        raise NWBError(f"{asset} has {size} bytes at the server; {asset.size} were announced. Get it anew.")
+    _check_size(asset, size)
     return f"{tag} {size}" if tag and size else "", size or asset.size
+
+
+def _check_size(asset: Asset, size: int) -> None:
+    if asset.size and size and size != asset.size:
+        raise NWBError(f"{asset} has {size} bytes at the server; {asset.size} were announced. Tell its archive.")
 
 
 def _place(asset: Asset, version: str) -> Path:
@@ -64,7 +68,7 @@ def _fetch(web: Web, asset: Asset, target: Path, size: int) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as stream:
-            _fetch_rest(web, asset.location, stream, size)
+            _fetch_rest(web, asset, stream, size)
         found = temporary.stat().st_size
         if size and found != size:
             raise NWBError(f"{asset}: {found} bytes came where {size} were announced. Try again.")
@@ -76,12 +80,13 @@ def _fetch(web: Web, asset: Asset, target: Path, size: int) -> None:
 
 
 @retried
-def _fetch_rest(web: Web, url: str, stream: Any, size: int) -> None:
+def _fetch_rest(web: Web, asset: Asset, stream: Any, size: int) -> None:
     """Append what is missing of a file; a retry goes on where the one before broke off."""
     have = stream.tell()
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
-        with ask(web, url, headers=headers, stream=True) as response:
+        with ask(web, asset.location, headers=headers, stream=True) as response:
+            _check_size(asset, total_bytes(response))
             if response.status_code != 206 and have:  # from the start again
                 stream.seek(0)
                 stream.truncate()

@@ -39,7 +39,9 @@ class Stream(io.RawIOBase):
         known = notes.get("version")
         head, self.size = fetch(web, self._url, 0, 1 if known else _HEAD_BYTES)
         if asset.size and asset.size != self.size:
-            raise NWBError(f"{asset} has {self.size} bytes at the server; {asset.size} were announced. Get it anew.")
+            raise NWBError(
+                f"{asset} has {self.size} bytes at the server; {asset.size} were announced. Tell its archive."
+            )
         version = f"{web.version} {self.size}".encode()
         self._cache = _Cache(f"{self._url} {version!r}") if web.version else None
         if known:
