@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.source import Source, reading
+from nwb_lint.nwb.source import Source, holds_text, reading
 
 SUBJECT_KEYS = (
     "subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "weight", "description",
@@ -123,7 +123,7 @@ def _age_range(ages: Iterable[str]) -> str:
 def _texts(file: h5py.File, path: str) -> list[str]:
     """The text or texts at a path, empty where there are none."""
     item = file.get(path)
-    if not isinstance(item, h5py.Dataset) or h5py.check_string_dtype(item.dtype) is None:
+    if not isinstance(item, h5py.Dataset) or not holds_text(item):
         return []
     value = item[()]
     values = [value] if isinstance(value, bytes | str) else value.ravel().tolist()

@@ -47,9 +47,11 @@ def streamed(item: h5py.Dataset | h5py.Group) -> Streamed | None:
 
 @atexit.register
 def _close_streams() -> None:
-    # HDF5 shuts down after Python's objects are gone: a file that still reads through one would crash there
+    # HDF5 shuts down after Python's objects are gone: a file that still reads through one (ours, lindi's) would
+    # crash there
     for file in h5py.h5f.get_obj_ids(types=h5py.h5f.OBJ_FILE):
-        if h5py.h5f.get_name(file).decode("utf-8", "replace") in _OPEN:
+        read_only = file.get_intent() == h5py.h5f.ACC_RDONLY
+        if read_only and file.get_access_plist().get_driver() == h5py.h5fd.fileobj_driver:
             h5py.File(file).close()
 
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -62,7 +63,7 @@ def open_nwb(source: Source, *, download: bool = False) -> h5py.File:
     try:
         version = root_text(file, "nwb_version")
         known = bool(version) or root_text(file, "neurodata_type") == "NWBFile"
-        held = ", ".join(str(name) for name in list(file)[:6]) or "nothing"
+        held = ", ".join(str(name) for name in islice(file, 6)) or "nothing"  # lindi's have no length
     except (OSError, RuntimeError, KeyError) as error:
         file.close()
         raise _broken(asset, error) from error
@@ -265,7 +266,12 @@ def load(dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _stored_as_is(dataset: h5py.Dataset) -> bool:
-    return dataset.compression is None and h5py.check_string_dtype(dataset.dtype) is None
+    return dataset.compression is None and not holds_text(dataset)
+
+
+def holds_text(dataset: h5py.Dataset) -> bool:
+    """Whether the values are texts, as HDF5, Zarr or lindi have them."""
+    return h5py.check_string_dtype(dataset.dtype) is not None or dataset.dtype.kind in "SU"
 
 
 def root_text(file: h5py.File, name: str) -> str:
@@ -275,7 +281,7 @@ def root_text(file: h5py.File, name: str) -> str:
 def dataset_text(file: h5py.File, name: str) -> str:
     """The scalar text at a path, empty where there is none."""
     item = file.get(name)
-    if not isinstance(item, h5py.Dataset) or item.size != 1 or h5py.check_string_dtype(item.dtype) is None:
+    if not isinstance(item, h5py.Dataset) or item.size != 1 or not holds_text(item):
         return ""
     return as_text(np.asarray(item[()], object).ravel()[0])
 

@@ -6,14 +6,17 @@ import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 
 import h5py
 import numpy as np
 import pytest
 import requests
 import xarray as xr
+from click.testing import CliRunner
 
 from nwb_lint import open_nwb, read_conditions, read_trials, write_fit
+from nwb_lint.cli import app
 from nwb_lint.nwb import remote, web
 from nwb_lint.nwb.asset import Asset
 from nwb_lint.nwb.inspect import describe
@@ -118,6 +121,20 @@ def test_s3_is_its_public_https_address(path, monkeypatch):
 
 def test_one_address_comes_once(address):
     refused("listed twice", expand, [address, address])
+
+
+def test_the_commands_take_addresses(server, address):
+    shown = CliRunner().invoke(app, ["inspect", address], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(f"{address}\nsession mock")
+    recipe = CliRunner().invoke(app, ["init", address], catch_exceptions=False)
+    assert tomllib.loads(recipe.stdout)["sources"] == [address]
+    assert tomllib.loads(recipe.stdout)["out"] == "session_desc-lowrank.nwb"
+    failed = CliRunner().invoke(app, ["inspect", f"{server.url}/none.nwb"], catch_exceptions=False)
+    assert failed.exit_code == 1
+    assert failed.stderr == f"error: {server.url}/none.nwb: no such file (the server says 404 Not Found). " + (
+        "Check the address.\n"
+    )
 
 
 # -- economy --
