@@ -186,7 +186,7 @@ def _assets(item: str | os.PathLike[str]) -> list[Asset]:
 
         return expand_dandi(text)
     location = _s3(text) if scheme[1] == "s3" else text
-    return [Asset(text, location.rstrip("/"), kind_of(text.partition("?")[0]))]
+    return [Asset(_shown(text), location.rstrip("/"), kind_of(text.partition("?")[0]))]
 
 
 def _local(path: str) -> Asset:
@@ -197,6 +197,12 @@ def _local(path: str) -> Asset:
     elif kind == "zarr" and not os.path.isdir(path):
         kind = "hdf5"
     return Asset(path, path, kind)
+
+
+def _shown(address: str) -> str:
+    """An address as it may be shown and written into files: without a password or a signature."""
+    address = re.sub(r"(?<=://)[^/@]*@", "", address)
+    return address.partition("?")[0] if "signature" in address.lower() else address
 
 
 def _s3(address: str) -> str:

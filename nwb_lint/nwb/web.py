@@ -66,12 +66,12 @@ class Web(requests.Session):
     def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
         """As `requests.Session.request`."""
         options.setdefault("timeout", _TIMEOUT_S)
-        if url in self._led:
-            response = super().request(method, self._led[url], *args, **options)
+        if led := self._led.get(url):
+            response = super().request(method, led, *args, **options)
             if response.status_code not in (401, 403, 404, 410):
                 return self._checked(response)
             response.close()
-            del self._led[url]
+            self._led.pop(url, None)
         response = self._first(method, url, *args, **options)
         if response.status_code in (401, 403) and not response.history and self._token and not self._header:
             response.close()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -385,6 +386,25 @@ def test_signed_addresses_are_not_shown():
     request = requests.Request("GET", "https://user:word@bucket.org/a.nwb?X-Amz-Signature=secret").prepare()
     told = web.why(requests.ConnectionError("https://bucket.org/a.nwb?X-Amz-Signature=secret", request=request))
     assert told == "the connection to bucket.org failed (ConnectionError)"
+
+
+def test_passwords_and_signatures_are_not_written_into_files(path, server):
+    for given, shown in (
+        (f"{server.url}/session.nwb?X-Amz-Signature=secret&a=1", f"{server.url}/session.nwb"),
+        (f"http://user:word@{server.host}/session.nwb", f"{server.url}/session.nwb"),
+        (f"{server.url}/session.nwb?id=3", f"{server.url}/session.nwb?id=3"),
+    ):
+        found = read_trials(given, **TRIALS)
+        assert found["file"].item() == shown
+        assert "secret" not in str(found)
+
+
+def test_files_are_read_side_by_side(path, tmp_path):
+    files = {f"/{k}.nwb": mock_session(tmp_path / f"{k}.nwb", seed=k) for k in range(6)}
+    with RangeServer(files) as server, ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda name: read_trials(f"{server.url}{name}", **TRIALS), files)
+        for one, name in zip(found, files, strict=True):
+            same(one, read_trials(files[name], **TRIALS))
 
 
 def test_the_first_request_is_whole_parts_of_remfile_s():
