@@ -73,7 +73,7 @@ def init(source: str) -> None:
         from nwb_lint.recipe import make_recipe
 
         asked = suggest(source)
-        resolved = str(Path(source).resolve())
+        resolved = source if "://" in source else str(Path(source).resolve())
         out = f"{Path(source).stem}_desc-lowrank.nwb"
         click.echo(make_recipe({"sources": [resolved], "out": out, "read": asked}).text(), nl=False)
 

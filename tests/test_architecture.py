@@ -38,6 +38,7 @@ ALLOWED = {
 # External packages that only these rooms may import.
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
+    "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.zarr"}, "lindi": {"nwb.lindi"},
     "torch": {"model._torch"}, "matplotlib": {"plot"},
 }  # fmt: skip
 

@@ -79,12 +79,12 @@ def describe(source: Source) -> Description:
         tables = []
         for name in interval_tables(file):
             try:
-                tables.append(_describe_table(open_intervals(file, name, Path(source).name), name, problems))
+                tables.append(_describe_table(open_intervals(file, name, Path(str(source)).name), name, problems))
             except NWBError as error:
                 problems.append(str(error))
         if not tables:
             problems.append("no interval table has rows, so there is nothing to align to")
-        units = _describe_units(file, Path(source).name, problems)
+        units = _describe_units(file, Path(str(source)).name, problems)
         return Description(
             path=str(source),
             session=session_labels([said])[0],

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.source import NWBError
+from nwb_lint.nwb.source import Source, holds_text, reading
 
 SUBJECT_KEYS = (
     "subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "weight", "description",
@@ -30,25 +29,18 @@ class Metadata(NamedTuple):
     description: str
 
 
-def read_metadata(path: str | Path) -> Metadata:
-    """The metadata of one NWB file, read with h5py and closed again.
+def read_metadata(source: Source) -> Metadata:
+    """The metadata of one NWB file, wherever it is (`source.open_nwb`), opened and closed again.
 
     Raises: NWBError where there is no such file, or it is not an NWB file.
     """
-    if not Path(path).is_file():
-        raise NWBError(f"{path}: no such file; write_fit needs the NWB file that the fit came from. Check source=.")
-    try:
-        with h5py.File(path, "r") as file:
-            if "session_start_time" not in file:
-                raise NWBError(f"{path} has no session_start_time, so it is not an NWB file. Check source=.")
-            general = {name: _texts(file, f"general/{name}") for name in (*_LISTS, *_SINGLE)}
-            found = {name: "".join(_texts(file, f"general/subject/{name}")[:1]) for name in SUBJECT_KEYS}
-            subject = {name: text for name, text in found.items() if text}
-            start = _time("".join(_texts(file, "session_start_time")[:1]))
-            description = "".join(_texts(file, "session_description")[:1])
-            return Metadata(subject, general, start, description)
-    except OSError as error:
-        raise NWBError(f"{path} cannot be read as HDF5 ({error}); pass a whole NWB file as source=.") from error
+    with reading(source) as file:
+        general = {name: _texts(file, f"general/{name}") for name in (*_LISTS, *_SINGLE)}
+        found = {name: "".join(_texts(file, f"general/subject/{name}")[:1]) for name in SUBJECT_KEYS}
+        subject = {name: text for name, text in found.items() if text}
+        start = _time("".join(_texts(file, "session_start_time")[:1]))
+        description = "".join(_texts(file, "session_description")[:1])
+        return Metadata(subject, general, start, description)
 
 
 def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, summary: str) -> dict[str, Any]:
@@ -131,7 +123,7 @@ def _age_range(ages: Iterable[str]) -> str:
 def _texts(file: h5py.File, path: str) -> list[str]:
     """The text or texts at a path, empty where there are none."""
     item = file.get(path)
-    if not isinstance(item, h5py.Dataset) or h5py.check_string_dtype(item.dtype) is None:
+    if not isinstance(item, h5py.Dataset) or not holds_text(item):
         return []
     value = item[()]
     values = [value] if isinstance(value, bytes | str) else value.ravel().tolist()

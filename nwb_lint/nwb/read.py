@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import h5py
@@ -23,6 +22,7 @@ from nwb_lint.nwb.assemble import (
 from nwb_lint.nwb.conditions import By, join, parse_by
 from nwb_lint.nwb.counts import Bins, count_unit, make_bins, smooth
 from nwb_lint.nwb.source import (
+    Asset,
     NWBError,
     Provenance,
     Source,
@@ -43,7 +43,7 @@ _MOST_COUNT = np.iinfo(np.uint16).max
 class _Session(NamedTuple):
     """What the first pass finds in a file: which units and trials; no spikes yet."""
 
-    path: Path
+    asset: Asset
     said: Provenance
     unit_rows: Array
     unit_ids: Array
@@ -68,6 +68,7 @@ def read_conditions(
     halves: bool = False,
     seed: int = 0,
     unit_columns: Sequence[str] = (),
+    download: bool = False,
     progress: bool = False,
 ) -> xr.Dataset:
     """Mean firing rate of every unit in every condition: a recording, one NWB file or several stacked.
@@ -77,7 +78,7 @@ def read_conditions(
 
     | argument | |
     |---|---|
-    | sources | local NWB file or files; a text with ``*`` stands for what it matches. Neurons are stacked |
+    | sources | files or addresses (`open_nwb`); a text with ``*`` stands for what it matches. Neurons are stacked |
     | by | columns that make a condition: names, ``{name: "rank"}``, ``{name: [edges]}``, or several |
     | align | column of times that are 0; trials without one drop out |
     | window_s, bin_s | (start, stop) around it and the width of a bin, s; nothing beyond is read |
@@ -86,6 +87,7 @@ def read_conditions(
     | units | unit ids, or a query over the units table's columns |
     | missing | "drop" units with fewer than ``min_trials`` in a condition, or "keep" them as NaN |
     | halves | also the rates of two random halves of each condition's trials (``seed``) |
+    | download | keep remote files whole in the cache folder; by default they are streamed |
 
     | result | dims | unit |
     |---|---|---|
@@ -104,15 +106,16 @@ def read_conditions(
         >>> recording.rate.dims
         ('condition', 'time', 'neuron')
     """
-    bins, factors, paths = make_bins(window_s, bin_s), parse_by(by), expand(sources)
+    bins, factors = make_bins(window_s, bin_s), parse_by(by)
     _check_options(smooth_s, min_trials, missing)
     if isinstance(unit_columns, str):
         raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
+    assets = expand(sources, download=download)
     request = {"table": table, "where": where, "align": align, "factors": factors}
     with ThreadPoolExecutor(1) as pool:
-        sessions = [_first_pass(path, units, unit_columns, request) for path in _bar(paths, progress, "trials")]
+        sessions = [_first_pass(asset, units, unit_columns, request) for asset in _bar(assets, progress, "trials")]
         sessions = _with_units(sessions, units)
-        digests = [pool.submit(digest, session.path) for session in sessions]
+        digests = [pool.submit(digest, session.asset) for session in sessions]
         labels = session_labels([session.said for session in sessions])
         conditions = join(factors, [session.trials.levels for session in sessions], labels)
         parts = []
@@ -120,7 +123,7 @@ def read_conditions(
             rng = np.random.default_rng([seed, k]) if halves else None
             parts.append(_second_pass(session, conditions.codes[k], len(conditions.labels), bins, rng))
         rate, n_trials = (np.concatenate(arrays, axis=2) for arrays in zip(*parts, strict=True))
-        found = _files([session.said for session in sessions], digests)
+        found = _files([session.said for session in sessions], [future.result() for future in digests])
     # rate (1 or 3, condition, neuron, time), n_trials (1 or 3, condition, neuron): whole, then two halves
     rate = smooth(rate, (smooth_s or 0.0) / bins.bin_s)
     if missing == "keep":
@@ -153,6 +156,7 @@ def read_trials(
     units: UnitChoice = None,
     table: str = "trials",
     columns: Sequence[str] | None = None,
+    download: bool = False,
 ) -> xr.Dataset:
     """Spike counts of every unit in every trial of one NWB file.
 
@@ -172,16 +176,16 @@ def read_trials(
         ('trial', 'time', 'neuron')
     """
     bins = make_bins(window_s, bin_s)
-    path = expand([source])
-    if len(path) > 1:
-        raise NWBError(f"{source} stands for {len(path)} files; read_trials reads one. Call it for each.")
+    assets = expand([source], download=download)
+    if len(assets) > 1:
+        raise NWBError(f"{source} stands for {len(assets)} files; read_trials reads one. Call it for each.")
     if isinstance(columns, str):
         raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
     request = {"table": table, "where": where, "align": align, "columns": columns}
-    session = _first_pass(path[0], units, (), request)
+    session = _first_pass(assets[0], units, (), request)
     _with_units([session], units)
     trials = session.trials
-    with reading(session.path) as file:
+    with reading(session.asset) as file:
         spikes, observed = _read_units(file, session, bins)
     n = len(trials.origins)
     count = np.zeros((n, bins.n, len(spikes)), np.uint16)
@@ -190,7 +194,7 @@ def read_trials(
         counts = count_unit(times, trials.origins, np.arange(n), n, bins, observed[k])
         if counts.spikes.max(initial=0) > _MOST_COUNT:
             raise NWBError(
-                f"{session.path}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
+                f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
                 f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
             )
         count[:, :, k] = counts.spikes
@@ -201,7 +205,7 @@ def read_trials(
     if seen is not None and not seen.all():
         data["observed"] = (dims, seen, {"units": "1"})
     label = session_labels([session.said])
-    found = _files([session.said], [])
+    found = _files([session.said], [digest(session.asset)])
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centres, {"units": "s"}),
@@ -226,7 +230,7 @@ def _check_options(smooth_s: float | None, min_trials: int, missing: str) -> Non
         raise ContractError(f'missing is {missing!r}; it needs to be "drop" or "keep".')
 
 
-def _first_pass(path: Path, units: UnitChoice, unit_columns: Sequence[str], request: dict[str, Any]) -> _Session:
+def _first_pass(path: Asset, units: UnitChoice, unit_columns: Sequence[str], request: dict[str, Any]) -> _Session:
     with reading(path) as file:
         table = open_units(file, path)
         rows, lacking = choose_rows(table, units)
@@ -240,11 +244,11 @@ def _with_units(sessions: list[_Session], units: UnitChoice) -> list[_Session]:
     absent = set.intersection(*(set(session.lacking) for session in sessions))
     if absent:
         listed = ", ".join(map(str, sorted(absent)))
-        where = sessions[0].path if len(sessions) == 1 else f"any of {len(sessions)} files"
+        where = sessions[0].asset if len(sessions) == 1 else f"any of {len(sessions)} files"
         raise NWBError(f"units names ids that are not in {where}: {listed}. nwb-lint inspect lists those there.")
     kept = [session for session in sessions if len(session.unit_rows)]
     if not kept:
-        raise NWBError(f"units={units!r} selects none of the units of {sessions[0].path}. Loosen it.")
+        raise NWBError(f"units={units!r} selects none of the units of {sessions[0].asset}. Loosen it.")
     return kept
 
 
@@ -252,7 +256,7 @@ def _second_pass(
     session: _Session, codes: Array, n_conditions: int, bins: Bins, rng: np.random.Generator | None
 ) -> tuple[Array, Array]:
     """Rates (1, or 3 with ``rng``: whole, halves; condition, neuron, time), trials (…, condition, neuron)."""
-    with reading(session.path) as file:
+    with reading(session.asset) as file:
         spikes, observed = _read_units(file, session, bins)
     parts = 1 if rng is None else 2
     groups = codes if rng is None else 2 * codes + _halve(codes, rng)
@@ -283,21 +287,20 @@ def _halve(codes: Array, rng: np.random.Generator) -> Array:
 
 
 def _read_units(file: h5py.File, session: _Session, bins: Bins) -> tuple[list[Array], list[Any]]:
-    table = open_units(file, session.path)
+    table = open_units(file, session.asset)
     spikes = read_spikes(table, session.unit_rows)
     observed = read_observed(file, table, session.unit_rows)
     check_overlap(session.trials, bins, spikes, observed)
     return spikes, observed
 
 
-def _files(said: list[Provenance], digests: list[Future[str]]) -> dict[str, Array]:
+def _files(said: list[Provenance], digests: list[str]) -> dict[str, Array]:
     """The coordinates along ``file``."""
     fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
     found = {"file": texts([item.path for item in said])}
     for name in fields:
         found[f"file_{name}"] = texts([getattr(item, name) for item in said])
-    known = [future.result() for future in digests] or [digest(item.path) for item in said]
-    return found | {"file_digest": texts(known)}
+    return found | {"file_digest": texts(digests)}
 
 
 def _totals(trials: list[Trials]) -> dict[str, int]:

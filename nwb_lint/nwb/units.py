@@ -11,6 +11,7 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.counts import Intervals, complement, union, without
+from nwb_lint.nwb.rows import fetch_rows
 from nwb_lint.nwb.source import NWBError, load
 from nwb_lint.nwb.tables import Table
 
@@ -74,6 +75,7 @@ def read_spikes(table: Table, rows: Array) -> list[Array]:
         values.flags.writeable = False  # what follows are views
         spikes = [values[a:b] for a, b in zip(low, high, strict=True)]
     else:
+        fetch_rows(data, low, high)
         spikes = [data[a:b].reshape(-1).astype(float) for a, b in zip(low, high, strict=True)]
     unfinite, unsorted = [], []
     for k, times in enumerate(spikes):

@@ -19,10 +19,11 @@ import xarray as xr
 import nwb_lint
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb import schema
+from nwb_lint.nwb.asset import Asset, kind_of
 from nwb_lint.nwb.codec import Stored, decode, encode
 from nwb_lint.nwb.container import add_unit_rows, describe, read_group, to_container
-from nwb_lint.nwb.metadata import file_fields, make_subject, read_metadata
-from nwb_lint.nwb.source import NWBError
+from nwb_lint.nwb.metadata import Metadata, file_fields, make_subject, read_metadata
+from nwb_lint.nwb.source import NWBError, Source, expand
 
 MODULE = "ecephys"
 _MODULE_DOC = "Recurrent networks fitted to the recorded activity."
@@ -33,7 +34,7 @@ def write_fit(
     fit: xr.Dataset,
     path: str | Path,
     *,
-    source: str | Path | Sequence[str | Path] | None = None,
+    source: Source | Sequence[Source] | None = None,
     subject: dict[str, Any] | None = None,
     name: str = "lowrank_fit",
     overwrite: bool = False,
@@ -44,7 +45,7 @@ def write_fit(
     | argument | |
     |---|---|
     | fit | Dataset of `contract.FIT` |
-    | source | NWB file or files that subject, session and people come from; default: those of ``fit.file`` |
+    | source | NWB files, wherever, that subject, session and people come from; default: those of ``fit.file`` |
     | subject | entries to add or to put in place of the source's: subject_id, species, sex, age, … |
     | name | name of the fit within the file |
     | overwrite | whether an existing file may be replaced; a source never is |
@@ -59,12 +60,12 @@ def write_fit(
         PosixPath('new.nwb')
     """
     target = Path(path)
-    named = [source] if isinstance(source, str | Path) else source
-    sources = local_sources(fit) if named is None else [Path(item) for item in named]
+    sources = _still_there(fit) if source is None else expand(source) if source else []
     _check_name(name)
     stored = encode(fit)
     check_target(target, [*sources, *local_sources(fit)], overwrite)
-    fields = file_fields([read_metadata(item) for item in sources], subject, describe(fit))
+    said = _metadata(sources, needed=source is not None)
+    fields = file_fields(said, subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
     _add(nwbfile, to_container(stored, fit, name))
     if nwbfile.subject is None:
@@ -206,16 +207,36 @@ def _digest(stored: Stored) -> bytes:
     return digest.digest()
 
 
-def local_sources(fit: xr.Dataset) -> list[Path]:
+def _metadata(sources: Sequence[Asset], needed: bool) -> list[Metadata]:
+    """What the sources say of themselves; a remote one that nobody asked for may be out of reach, with a warning."""
+    found = []
+    for asset in sources:
+        try:
+            found.append(read_metadata(asset.address if asset.remote else asset))
+        except NWBError as error:
+            if needed or not asset.remote:
+                raise
+            warnings.warn(f"subject and session of a source are not known: {error}", stacklevel=3)
+    return found
+
+
+def _still_there(fit: xr.Dataset) -> list[Asset]:
+    """The fit's sources: addresses, and the files that are on this machine."""
+    names = dict.fromkeys(str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values)
+    return [*local_sources(fit), *(Asset(name, name, kind_of(name)) for name in names if "://" in name)]
+
+
+def local_sources(fit: xr.Dataset) -> list[Asset]:
     """The files that the fit names and that are on this machine."""
     names = [str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel()]
-    return [Path(item) for item in dict.fromkeys(names) if item and "://" not in item and Path(item).is_file()]
+    return [asset for name in dict.fromkeys(names) if name and "://" not in name and Path(name).exists()
+            for asset in expand(Path(name))]  # fmt: skip
 
 
-def check_target(target: Path, sources: Sequence[Path], overwrite: bool) -> None:
+def check_target(target: Path, sources: Sequence[Asset], overwrite: bool) -> None:
     """Raise NWBError where the target is one of the sources, or is there already and may not be replaced."""
-    for item in sources:
-        if target.resolve() == item.resolve() or (target.exists() and item.exists() and target.samefile(item)):
+    for path in (asset.path for asset in sources if not asset.remote):
+        if target.resolve() == path.resolve() or (target.exists() and path.exists() and target.samefile(path)):
             raise NWBError(f"{target} is a recording that the fit came from, and is never written to. Choose another.")
     if target.exists() and not (overwrite and target.is_file()):
         raise NWBError(f"{target} is there already; choose another path, or pass overwrite=True to replace a file.")

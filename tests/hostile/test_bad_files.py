@@ -63,8 +63,11 @@ def test_files_that_are_no_nwb_files(tmp_path, good):
     with h5py.File(other, "w") as file:
         file["spikes"] = [1.0]
     refused(other, "is HDF5 but not NWB: it has no nwb_version and holds spikes")
-    for address in ("https://x.org/a.nwb", "dandi://000128/a.nwb", "s3://b/a.nwb"):
-        refused(address, "reads local files only")
+    for address in ("ftp://x.org/a.nwb", "gs://b/a.nwb", "https:/x.org/a.nwb"):
+        refused(address, "of a kind that is not read; pass a path, dandi, http, https, s3://")
+    refused("s3://bucket", "names no object")
+    for address in ("dandi://000128", "dandi://128/a.nwb", "dandi://000128/draft/", "dandi://"):
+        refused(address, "names no file of a dandiset")
     with pytest.raises(NWBError, match=r"cannot be read"):
         digest(tmp_path / "none.nwb")
     with open_nwb(good) as file, pytest.raises((ValueError, KeyError, OSError)):

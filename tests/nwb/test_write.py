@@ -306,7 +306,7 @@ def test_wrong_arguments_are_named_and_nothing_is_written(tmp_path, options, err
 def test_a_source_that_is_no_nwb_file_is_named(tmp_path):
     (tmp_path / "a.nwb").write_text("not HDF5")
     h5py.File(tmp_path / "b.nwb", "w").close()
-    for name, told in (("a.nwb", "cannot be read as HDF5"), ("b.nwb", "not an NWB file")):
+    for name, told in (("a.nwb", "is not HDF5"), ("b.nwb", "HDF5 but not NWB")):
         with pytest.raises(NWBError, match=told):
             write_fit(random_fit(1), tmp_path / "fit.nwb", source=tmp_path / name)
 

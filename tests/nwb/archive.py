@@ -1,0 +1,109 @@
+"""A DANDI archive on 127.0.0.1: the REST calls that the real client makes for reading, and a store of blobs beside."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import re
+import uuid
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from tests.nwb.server import RangeServer
+
+ID = "000009"
+PUBLISHED = "0.220126.1903"
+WHEN = "2022-01-26T19:03:11.609770+00:00"
+
+
+def record(path: str, content: bytes | Path, **change) -> dict:
+    """An asset as the archive records it: of a blob, or of a Zarr folder."""
+    zarr = isinstance(content, Path) and content.is_dir()
+    content = content.read_bytes() if isinstance(content, Path) and not zarr else content
+    asset_id, blob = str(uuid.uuid5(uuid.NAMESPACE_URL, path)), str(uuid.uuid5(uuid.NAMESPACE_OID, path))
+    size = 0 if zarr else len(content)
+    digest = {} if zarr else {"dandi:sha2-256": hashlib.sha256(content).hexdigest()}
+    return {
+        "asset_id": asset_id, "zarr" if zarr else "blob": blob, "path": path, "size": size, "created": WHEN,
+        "modified": WHEN, "metadata": {"contentSize": size, "path": path, "digest": digest},
+    } | change  # fmt: skip
+
+
+class Archive:
+    """``assets``: records; ``contents``: path of an asset → its bytes. With a token everything is embargoed."""
+
+    def __init__(self, assets: list[dict], contents: dict, *, page_size: int = 100, token: str = "", published=True):
+        self.assets, self.page_size, self.token, self.published = assets, page_size, token, published
+        self.api = RangeServer(route=self._route)
+        places = {a["path"]: f"/{'zarr' if a.get('zarr') else 'blobs'}/{a.get('blob') or a['zarr']}" for a in assets}
+        self.places = places
+        self.blobs = RangeServer({places[path]: content for path, content in contents.items()})
+
+    def __enter__(self) -> Archive:
+        self.api.__enter__()
+        self.blobs.__enter__()
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self.api.__exit__(*raised)
+        self.blobs.__exit__(*raised)
+
+    def _route(self, handler):
+        url = urlsplit(handler.path)
+        status, body = self._answer(url.path, parse_qs(url.query), handler.headers.get("Authorization", ""))
+        if status == 302:
+            return 302, {"Location": f"{self.blobs.url}{body}?signature=secret"}, b""
+        return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
+    def _answer(self, path: str, query: dict, authorization: str) -> tuple[int, object]:
+        allowed = not self.token or authorization == f"token {self.token}"
+        if path == "/api/info/":
+            services = {"api": {"url": f"{self.api.url}/api"}}
+            bad = {"cli-minimal-version": "0.14.2", "cli-bad-versions": []}
+            return 200, {"version": "0.3.0", "schema_version": "0.6.4", "services": services} | bad
+        if path == "/api/auth/token":
+            return (200, {"token": self.token}) if self.token and allowed else (401, {"detail": "Invalid token."})
+        if not path.startswith("/api/"):
+            return 404, "no such page"
+        if not allowed:
+            return 401, {"detail": "Authentication credentials were not provided."}
+        return self._content(path.removeprefix("/api/"), query)
+
+    def _content(self, path: str, query: dict) -> tuple[int, object]:
+        versions = [PUBLISHED, "draft"] if self.published else ["draft"]
+        if path == f"dandisets/{ID}/":
+            return 200, self._dandiset()
+        if found := re.fullmatch(rf"dandisets/{ID}/versions/([^/]+)/assets/", path):
+            return (200, self._page(path, query)) if found[1] in versions else (404, {"detail": "Not found."})
+        found = re.fullmatch(rf"(?:dandisets/{ID}/versions/[^/]+/)?assets/([^/]+)/(download/)?", path)
+        asset = next((a for a in self.assets if found and a["asset_id"] == found[1]), None)
+        if asset is None:
+            return 404, {"detail": "Not found."}
+        if found[2]:
+            return 302, self.places[asset["path"]]
+        urls = [f"{self.api.url}/api/assets/{asset['asset_id']}/download/", self.blobs.url + self.places[asset["path"]]]
+        return 200, asset["metadata"] | {"contentUrl": [urls[0], urls[1] + "/" * ("zarr" in asset)]}
+
+    def _dandiset(self) -> dict:
+        about = {"name": "x", "asset_count": 1, "size": 1, "created": WHEN, "modified": WHEN, "status": "Valid"}
+        return {
+            "identifier": ID, "created": WHEN, "modified": WHEN, "contact_person": "x", "embargo_status": "OPEN",
+            "most_recent_published_version": about | {"version": PUBLISHED} if self.published else None,
+            "draft_version": about | {"version": "draft"},
+        }  # fmt: skip
+
+    def _page(self, path: str, query: dict) -> dict:
+        start, pattern = query.get("path", [""])[0], query.get("glob", ["*"])[0]
+        found = [a for a in self.assets if a["path"].startswith(start) and fnmatch.fnmatch(a["path"], pattern)]
+        page, size = int(query.get("page", ["1"])[0]), self.page_size
+        more = {key: value[0] for key, value in query.items()} | {"page": str(page + 1)}
+        rest = len(found) > page * size
+        return {
+            "count": len(found),
+            "next": f"{self.api.url}/api/{path}?{urlencode(more)}" if rest else None,
+            "previous": None,
+            "results": [
+                {k: v for k, v in a.items() if k != "metadata"} for a in found[(page - 1) * size : page * size]
+            ],
+        }
