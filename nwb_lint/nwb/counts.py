@@ -166,14 +166,17 @@ def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
     radius = int(_TRUNCATE * sd_bins + 0.5)
     if radius == 0 or values.size == 0:
         return values.copy()
-    known = ~np.isnan(values)
-    moved = np.moveaxis(np.where(known, values, 0.0), axis, -1)
-    weight = np.moveaxis(known, axis, -1).astype(float) if not known.all() else np.ones(moved.shape[-1])
-    with np.errstate(invalid="ignore"):
-        out = _convolve(moved, sd_bins, radius) / _convolve(weight, sd_bins, radius)
-    out = np.moveaxis(out, -1, axis)
-    out[~known] = np.nan
-    return out
+    moved = np.moveaxis(values, axis, -1)
+    unknown = np.isnan(moved)
+    if not unknown.any():
+        out = _convolve(moved, sd_bins, radius)
+        out /= _convolve(np.ones(moved.shape[-1]), sd_bins, radius)
+    else:
+        out = _convolve(np.where(unknown, 0.0, moved), sd_bins, radius)
+        with np.errstate(invalid="ignore"):
+            out /= _convolve((~unknown).astype(float), sd_bins, radius)
+        out[unknown] = np.nan
+    return np.moveaxis(out, -1, axis)
 
 
 def _convolve(values: Array, sd_bins: float, radius: int) -> Array:

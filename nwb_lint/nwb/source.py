@@ -151,14 +151,23 @@ def session_labels(files: Sequence[Provenance]) -> list[str]:
 
 def load(dataset: h5py.Dataset) -> np.ndarray:
     """All values of a dataset; raises NWBError where its size cannot be true, as in a damaged file."""
-    stored_as_is = dataset.compression is None and h5py.check_string_dtype(dataset.dtype) is None
+    check_size(dataset)
     try:
-        if stored_as_is and dataset.nbytes > max(os.path.getsize(dataset.file.filename), dataset.id.get_storage_size()):
-            raise MemoryError
         return dataset[()]
     except (ValueError, MemoryError) as error:
-        told = f"{dataset.name} of {dataset.file.filename} claims {dataset.shape} values of {dataset.dtype}"
-        raise NWBError(f"{told}, more than the file holds: damaged. Get the file again.") from error
+        raise _too_large(dataset) from error
+
+
+def check_size(dataset: h5py.Dataset) -> None:
+    """Raise NWBError where a dataset that is stored as it is claims more than its file holds."""
+    stored_as_is = dataset.compression is None and h5py.check_string_dtype(dataset.dtype) is None
+    if stored_as_is and dataset.nbytes > max(os.path.getsize(dataset.file.filename), dataset.id.get_storage_size()):
+        raise _too_large(dataset)
+
+
+def _too_large(dataset: h5py.Dataset) -> NWBError:
+    told = f"{dataset.name} of {dataset.file.filename} claims {dataset.shape} values of {dataset.dtype}"
+    return NWBError(f"{told}, more than the file holds: damaged. Get the file again.")
 
 
 def root_text(file: h5py.File, name: str) -> str:
