@@ -33,6 +33,7 @@ class Read(_Part):
     min_trials: int = Field(default=1, ge=1)
     missing: Literal["drop", "keep"] = "drop"
     unit_columns: list[str] = []
+    errors: Literal["raise", "skip"] = "raise"
 
 
 class Prepare(_Part):

@@ -29,6 +29,7 @@ ALLOWED = {
     "analysis": {"contract", "prepare", "inputs", "model"},
     "tasks": {"contract"},
     "plot": {"contract"},
+    "plot_session": {"plot"},
     "testing": {"contract", "inputs", "model", "nwb", "prepare"},
     "recipe": {"contract", "inputs", "nwb"},
     "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
@@ -38,7 +39,7 @@ ALLOWED = {
 # External packages that only these rooms may import.
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
-    "torch": {"model._torch"}, "matplotlib": {"plot"},
+    "torch": {"model._torch"}, "matplotlib": {"plot", "plot_session"},
 }  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def load(dataset: h5py.Dataset) -> np.ndarray:
 def check_size(dataset: h5py.Dataset) -> None:
     """Raise NWBError where a dataset that is stored as it is claims more than its file holds."""
     stored_as_is = dataset.compression is None and h5py.check_string_dtype(dataset.dtype) is None
-    if stored_as_is and dataset.nbytes > max(os.path.getsize(dataset.file.filename), dataset.id.get_storage_size()):
+    if stored_as_is and dataset.nbytes > max(dataset.file.id.get_filesize(), dataset.id.get_storage_size()):
         raise _too_large(dataset)
 
 

@@ -141,10 +141,10 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
     if "obs_intervals" not in table.names or not table.group["obs_intervals"].shape[0]:
         return [None if invalid is None else complement(invalid)] * len(rows)
     data, bounds = _ragged(table, "obs_intervals", 2)
-    values = load(data).astype(float)
+    values = load(data) if len(rows) > _BULK * len(table) else data
     found: list[Intervals | None] = []
     for row in rows:
-        part = values[bounds[row] : bounds[row + 1]]
+        part = values[bounds[row] : bounds[row + 1]].astype(float)
         observed = union(part[:, 0], part[:, 1])
         found.append(observed if invalid is None else without(observed, invalid))
     return found
