@@ -17,7 +17,7 @@ def format_description(description: Description) -> str:
     Example:
         >>> from nwb_lint.nwb.inspect import describe
         >>> print(format_description(describe("session.nwb")).splitlines()[1])
-        session mock, subject simulated, 0.00144582 to 81.9911 s
+        session mock, subject simulated, ... to ... s
     """
     subject = f", subject {description.subject}" if description.subject else ""
     span = f", {description.span[0]:g} to {description.span[1]:g} s" if description.span else ""
@@ -45,9 +45,9 @@ def format_table(descriptions: Sequence[Description]) -> str:
     Example:
         >>> from nwb_lint.nwb.inspect import describe
         >>> print(format_table([describe("session.nwb")]))
-        units  spikes  median Hz  tables          problems  file
-            5    9000      21.26  trials (40)            0  session.nwb
-        1 file, 5 units, 9000 spikes
+        units  spikes  median Hz  tables       problems  file
+            5  ...  trials (40)         0  session.nwb
+        1 file, 5 units, ... spikes
     """
     rows = [("units", "spikes", "median Hz", "tables", "problems", "file")]
     for one in descriptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import h5py
@@ -71,11 +71,11 @@ def find_session(path: Source, request: Request) -> Session:
 
 
 def session_rates(path: Source, session: Session, how: Averaging) -> Rates:
-    """Mean rates of a session's units in every condition; the file's digest is taken meanwhile."""
-    with ThreadPoolExecutor(1) as beside:
+    """Mean rates of a session's units in every condition; smoothing and the file's digest go on beside counting."""
+    with ThreadPoolExecutor(2) as beside:
         found = beside.submit(digest, path)
         with reading(path) as file:
-            rate, n_trials = _averages(file, session, how)
+            rate, n_trials = _averages(file, session, how, beside)
         return Rates(rate, n_trials, found.result())
 
 
@@ -93,7 +93,7 @@ def unit_blocks(file: h5py.File, session: Session, bins: Bins, most_units: int |
     check_overlap(session.trials, bins, ends, observed)
 
 
-def _averages(file: h5py.File, session: Session, how: Averaging) -> tuple[Array, Array]:
+def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> tuple[Array, Array]:
     """rate = spikes / (trials that saw the bin × bin_s), smoothed; and the trials that saw any bin."""
     codes, n_conditions, bins, sd_bins, seed = how
     halves = 1 if seed is None else 2
@@ -102,6 +102,7 @@ def _averages(file: h5py.File, session: Session, how: Averaging) -> tuple[Array,
     rate = np.empty((*shape, len(session.unit_rows)), np.float32)
     n_trials = np.empty((*shape[:2], len(session.unit_rows)), np.int64)
     most = max(1, _BLOCK // int(np.prod(shape)))
+    smoothing: Future[None] | None = None
     for positions, spikes, observed in unit_blocks(file, session, bins, most):
         block = np.empty((len(positions), *shape))
         for k, times in enumerate(spikes):
@@ -110,10 +111,19 @@ def _averages(file: h5py.File, session: Session, how: Averaging) -> tuple[Array,
             trials = unit.trials.reshape(n_conditions, halves)
             n_trials[0, :, positions[k]] = trials.sum(axis=1)
             n_trials[1:, :, positions[k]] = trials.T[: len(n_trials) - 1]
-        in_order = (np.diff(positions) == 1).all()
-        at = slice(positions[0], positions[-1] + 1) if in_order else positions
-        rate[..., at] = np.moveaxis(smooth(block, sd_bins), 0, -1)
+        if smoothing is not None:
+            smoothing.result()
+        smoothing = beside.submit(_smooth_into, rate, positions, block, sd_bins)
+    if smoothing is not None:
+        smoothing.result()
     return rate, n_trials
+
+
+def _smooth_into(rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
+    """Smooth a block (unit, part, condition, time) and put it where it belongs in rate (…, time, neuron)."""
+    in_order = (np.diff(positions) == 1).all()
+    at = slice(positions[0], positions[-1] + 1) if in_order else positions
+    rate[..., at] = np.moveaxis(smooth(block, sd_bins), 0, -1)
 
 
 def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:

@@ -17,6 +17,7 @@ from nwb_lint.contract import ContractError
 from nwb_lint.inputs import Input
 from nwb_lint.nwb import units
 from nwb_lint.nwb.assemble import format_assets
+from nwb_lint.nwb.counts import smooth
 from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.testing import mock_session
@@ -231,3 +232,19 @@ def _no_network(path):
     if path == "a.nwb":
         raise ConnectionResetError("connection reset")
     return path
+
+
+@pytest.mark.parametrize("n_bins", [1, 33, 240])
+@pytest.mark.parametrize("sd_bins", [0.2, 10, 77])
+def test_smoothing_in_pieces_is_the_sum_over_all_bins(n_bins, sd_bins):
+    rng = np.random.default_rng(0)
+    apart = np.subtract.outer(np.arange(n_bins), np.arange(n_bins))
+    weight = np.exp(-0.5 * (apart / sd_bins) ** 2) * (abs(apart) <= int(4 * sd_bins + 0.5))
+    for shape in ((n_bins,), (1, n_bins), (7, n_bins), (3, 40, n_bins)):
+        values = rng.random(shape)
+        values[rng.random(shape) < 0.1] = np.nan
+        for given in (values, np.nan_to_num(values)):
+            known = ~np.isnan(given)
+            with np.errstate(invalid="ignore"):
+                expected = np.where(known, (np.nan_to_num(given) @ weight) / (known @ weight), np.nan)
+            np.testing.assert_allclose(smooth(given, sd_bins), expected, rtol=1e-12)
