@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -248,3 +249,21 @@ def test_smoothing_in_pieces_is_the_sum_over_all_bins(n_bins, sd_bins):
             with np.errstate(invalid="ignore"):
                 expected = np.where(known, (np.nan_to_num(given) @ weight) / (known @ weight), np.nan)
             np.testing.assert_allclose(smooth(given, sd_bins), expected, rtol=1e-12)
+
+
+def test_memory_follows_the_block_and_not_the_file(tmp_path, monkeypatch):
+    path = mock_session(tmp_path / "m.nwb", n_units=20)
+    n = 100_000  # spikes of each unit: 16 MB in all
+    restored(path, lambda times: np.tile(np.linspace(0, 81, n), 20))
+    with h5py.File(path, "r+") as file:
+        file["units/spike_times_index"][...] = n * np.arange(1, 21)
+    monkeypatch.setattr(units, "_BLOCK", n)
+    read_conditions(path, **READ)
+    tracemalloc.start()
+    try:
+        found = read_conditions(path, **READ)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found["n_trials"].sum() == 40 * 20
+    assert peak < 8 * n * 20 / 2 + 2 * found["rate"].nbytes
