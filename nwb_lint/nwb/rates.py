@@ -130,6 +130,7 @@ def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:
     """Rates of the whole, and of the halves where ``out`` has three parts, from sums by group (condition, half)."""
     with np.errstate(invalid="ignore"):
         if len(out) == 1:
+            seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
             np.divide(spikes, seen * bin_s, out=out[0])
             return
         spikes, seen = (a.reshape(out.shape[1], 2, out.shape[2]) for a in (spikes, seen))
