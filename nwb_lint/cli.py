@@ -55,13 +55,47 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 
 
 @app.command()
-@click.argument("source")
-def inspect(source: str) -> None:
-    """Units, interval tables, columns, rates and problems of an NWB file, and the call that would read it."""
-    with _plainly():
-        from nwb_lint.nwb.inspect import describe, format_description
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
+@click.option("--spikes/--no-spikes", default=None, help="Read the spikes.  [default: of local files only]")
+@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture of one file.")
+def inspect(sources: tuple[str, ...], as_json: bool, spikes: bool | None, picture: Path | None) -> None:
+    """Units, interval tables, columns, rates and problems of an NWB file, and the call that would read it.
 
-        click.echo(format_description(describe(source)))
+    Several files give a line each.
+    """
+    with _plainly():
+        from nwb_lint.nwb.inspect import describe_all
+        from nwb_lint.nwb.listing import format_description, format_table, to_json
+        from nwb_lint.nwb.source import NWBError
+
+        found = describe_all(list(sources), spikes=spikes, progress=sys.stderr.isatty())
+        failed = [one for one in found if one.error]
+        if as_json:
+            click.echo(to_json(found))
+        elif len(found) > 1:
+            click.echo(format_table(found))
+        elif not failed:
+            click.echo(format_description(found[0]))
+        if failed:
+            raise NWBError(failed[0].error if len(found) == 1 else _not_read(failed, len(found)))
+        if picture is not None:
+            _picture(found[0].path, len(found), picture)
+
+
+def _not_read(failed: list, n: int) -> str:
+    return f"{len(failed)} of {n} files cannot be read, first {failed[0].error}"
+
+
+def _picture(path: str, n: int, picture: Path) -> None:
+    """The session as a picture, which is of one file."""
+    if n > 1:
+        raise click.UsageError(f"--plot is of one file; these are {n}.")
+    from nwb_lint.nwb.presence import session_map
+    from nwb_lint.plot_session import session_summary
+
+    session_summary(session_map(path), picture)
+    click.echo(f"written: {picture}", err=True)
 
 
 @app.command()
@@ -87,6 +121,7 @@ def init(source: str) -> None:
 @click.option("--smooth", "smooth_s", type=float, help="Standard deviation of the Gaussian, s; 0 = none.")
 @click.option("--where", help="Query over the trial columns, e.g. \"correct and context == 'motion'\".")
 @click.option("--table", help="Interval table.")
+@click.option("--errors", type=click.Choice(["raise", "skip"]), help="Files that cannot be read: fail, or leave out.")
 @click.option("--rank", type=int, help="Rank of the network.")
 @click.option("--ranks", metavar="A:B", help="Ranks to choose from by cross-validation, e.g. 1:5.")
 @click.option("--tau", "tau_s", type=float, help="Time constant, s.")
@@ -94,7 +129,7 @@ def init(source: str) -> None:
 @click.option("--holdout", type=float, help="Held-out conditions: a fraction or a number.")
 @click.option("--burn-in", "burn_in_s", type=float, help="Time on the inputs before the window, s.")
 @click.option("--seed", type=int, help="Seed of splits and starts.")
-@click.option("--workers", type=click.IntRange(1), default=1, help="Processes that the folds are spread over.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes that files and folds are spread over.")
 @click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
 @click.option("--force", is_flag=True, help="Replace the file of an earlier fit.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure beside the fit.")
@@ -120,6 +155,7 @@ def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, p
 
             summary(outcome.fit, outcome.activity, picture)
             files.append(picture)
+        _print_assets(outcome.activity)
         _print_scores(outcome.fit)
         _print_seconds(outcome.seconds)
         _print_files(files)
@@ -156,7 +192,7 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     if flags["window"]:
         data["read"]["window_s"] = list(flags["window"])
     parts = {
-        "read": ("align", "bin_s", "smooth_s", "where", "table"),
+        "read": ("align", "bin_s", "smooth_s", "where", "table", "errors"),
         "prepare": ("burn_in_s",),
         "fit": ("tau_s", "hidden", "holdout", "seed"),
     }
@@ -202,6 +238,14 @@ def _print_scores(fit) -> None:
     click.echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
     for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
         click.echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
+
+
+def _print_assets(activity) -> None:
+    """What several files gave: one line, and a table of those that gave less than they have."""
+    from nwb_lint.nwb.assemble import format_assets
+
+    if len(activity.attrs["assets"]) > 1:
+        click.echo(format_assets(activity, all_files=False) + "\n")
 
 
 def _print_seconds(seconds: dict[str, float]) -> None:

@@ -57,7 +57,7 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
     """From the recipe's NWB files to one fit.
 
     Held-out conditions are put aside first; ranks are compared by cross-validation among the others, the chosen
-    rank is fitted to all of the others and scored on those put aside.
+    rank is fitted to all of the others and scored on those put aside. ``executor`` reads several files and fits folds.
 
     Raises: NWBError, ContractError: one line each.
 
@@ -68,7 +68,9 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
     laps = Laps()
     asked = recipe.read.model_dump()
     sources = recipe.sources[0] if len(recipe.sources) == 1 else recipe.sources
-    recording = read_conditions(sources, halves=True, seed=recipe.fit.seed, progress=progress, **asked)
+    recording = read_conditions(
+        sources, halves=True, seed=recipe.fit.seed, executor=executor, progress=progress, **asked
+    )
     if recording.sizes["condition"] < 2:
         raise ContractError(
             f"there is a single condition ({recording['condition'].values[0]}); a fit needs at least 2. "

@@ -50,7 +50,7 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Raises: ContractError where ``fit`` is not a fit.
     """
     check_fit(fit)
-    ax = _axes(ax)
+    ax = make_axes(ax)
     if "rank_r2" in fit:
         table, sem = fit["rank_r2"].transpose("split", "rank_tried"), fit.get("rank_r2_sem")
         x, ticks = fit["rank_tried"].values.astype(float), [str(r) for r in fit["rank_tried"].values]
@@ -81,7 +81,7 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.35 * (high - low), high)  # the legend's place
     ax.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="lower center", ncols=2)
-    return _finish(ax, "rank" if "rank_r2" in fit else "", "R²", "Variance explained")
+    return finish(ax, "rank" if "rank_r2" in fit else "", "R²", "Variance explained")
 
 
 def latents_over_time(
@@ -103,7 +103,7 @@ def latents_over_time(
     """
     check_fit(fit)
     kappa = _latent(fit, rank)
-    look, ax = _look(fit, color_by, style_by), _axes(ax)
+    look, ax = _look(fit, color_by, style_by), make_axes(ax)
     time = fit["time"].values
     if activity is not None:
         for y, colour in zip(data_latents(fit, activity)[..., rank - 1], look.colours, strict=True):
@@ -113,7 +113,7 @@ def latents_over_time(
     if time[0] < 0 < time[-1]:
         ax.axvline(0, color="#898989", lw=0.6, zorder=0)
     since = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
-    return _finish(ax, since, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+    return finish(ax, since, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
 
 
 def trajectories(
@@ -134,7 +134,7 @@ def trajectories(
     """
     check_fit(fit)
     first = _latent(fit, 1)
-    look, ax = _look(fit, color_by, style_by), _axes(ax)
+    look, ax = _look(fit, color_by, style_by), make_axes(ax)
     if input_name is None and fit.sizes["rank"] > 1:
         x, y, labels = first, _latent(fit, 2), (r"latent $\kappa_1$", r"latent $\kappa_2$")
     else:
@@ -147,7 +147,7 @@ def trajectories(
     for a, b, colour, style in zip(x, y, look.colours, look.styles, strict=True):
         ax.plot(a, b, color=colour, ls=style, lw=1.2)
         ax.plot(a[-1:], b[-1:], color=colour, marker="o", ms=3.5)
-    return _finish(ax, *labels, "Trajectories")
+    return finish(ax, *labels, "Trajectories")
 
 
 def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -161,14 +161,14 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """
     check_fit(fit)
     m, n = _m(fit), effective_n(fit)
-    ax = _axes(ax)
+    ax = make_axes(ax)
     for k in range(m.shape[1]):
         ax.scatter(m[:, k], n[:, k], s=9, color=_RANK_COLOURS[k % 6], alpha=0.75, lw=0, label=f"rank {k + 1}")
     if m.shape[1] > 1:
         ax.legend(fontsize=_SMALL, frameon=False, markerscale=1.5, handletextpad=0.2)
     ax.axhline(0, color="#898989", lw=0.6, zorder=0)
     ax.axvline(0, color="#898989", lw=0.6, zorder=0)
-    return _finish(ax, "m", "effective n", "Connectivity vectors")
+    return finish(ax, "m", "effective n", "Connectivity vectors")
 
 
 def effective_connectivity(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -180,13 +180,13 @@ def effective_connectivity(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     m, n = _m(fit), effective_n(fit)
     order = np.argsort(m[:, 0])
     j = (m @ n.T / len(m))[np.ix_(order, order)]
-    ax = _axes(ax)
+    ax = make_axes(ax)
     most = np.quantile(np.abs(j), 0.99)
     image = ax.imshow(j, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest", aspect="equal")
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="both")
     bar.ax.tick_params(labelsize=_SMALL)
     bar.set_label("effective J", fontsize=_NORMAL)
-    return _finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
+    return finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
 
 
 def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:
@@ -201,11 +201,11 @@ def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) 
         m = _m(fit)
         j = m @ fit["n"].transpose("neuron", "rank").values.T / len(m)
     s = np.linalg.svd(j, compute_uv=False)[:most]
-    ax = _axes(ax)
+    ax = make_axes(ax)
     ax.plot(np.arange(1, len(s) + 1), s, color=_RANK_COLOURS[0], marker="o", ms=3.5, lw=1.2)
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _finish(ax, "index", "singular value of J", "Connectivity")
+    return finish(ax, "index", "singular value of J", "Connectivity")
 
 
 def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -215,7 +215,7 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Raises: ContractError where ``fit`` is not a fit.
     """
     check_fit(fit)
-    ax = _axes(ax)
+    ax = make_axes(ax)
     table = fit["r2_neuron"].transpose("split", "neuron").values
     low = float(np.clip(np.floor(10 * np.nanmin(table, initial=0)) / 10, -1, 0))
     edges = np.arange(low, 1.01, 0.05).tolist()
@@ -230,7 +230,7 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ax.margins(y=0.4)
     ax.legend(fontsize=_SMALL, frameon=False, loc="upper left")
     label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
-    return _finish(ax, label, "neurons", "Neurons")
+    return finish(ax, label, "neurons", "Neurons")
 
 
 def summary(
@@ -379,7 +379,7 @@ def _look(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> _Look:
     return _Look(colours, styles, handles)
 
 
-def _axes(ax: Axes | None) -> Axes:
+def make_axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
     made = Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
@@ -387,7 +387,7 @@ def _axes(ax: Axes | None) -> Axes:
     return made
 
 
-def _finish(ax: Axes, x: str, y: str, title: str) -> Axes:
+def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
     ax.set_xlabel(x, fontsize=_NORMAL)
     ax.set_ylabel(y, fontsize=_NORMAL)
     ax.set_title(title, fontsize=_NORMAL)

@@ -34,6 +34,7 @@ class Read(_Part):
     missing: Literal["drop", "keep"] = "drop"
     unit_columns: list[str] = []
     download: bool = False
+    errors: Literal["raise", "skip"] = "raise"
 
 
 class Prepare(_Part):

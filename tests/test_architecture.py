@@ -29,6 +29,7 @@ ALLOWED = {
     "analysis": {"contract", "prepare", "inputs", "model"},
     "tasks": {"contract"},
     "plot": {"contract"},
+    "plot_session": {"plot"},
     "testing": {"contract", "inputs", "model", "nwb", "prepare"},
     "recipe": {"contract", "inputs", "nwb"},
     "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
@@ -39,7 +40,7 @@ ALLOWED = {
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
     "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.zarr"}, "lindi": {"nwb.lindi"},
-    "torch": {"model._torch"}, "matplotlib": {"plot"},
+    "torch": {"model._torch"}, "matplotlib": {"plot", "plot_session"},
 }  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import COORDS, RECORDING, TRIALS
+from nwb_lint.contract import COORDS, RECORDING, TRIALS, ContractError
 from nwb_lint.nwb.conditions import Conditions
 from nwb_lint.nwb.counts import Bins
-from nwb_lint.nwb.source import NWBError
+from nwb_lint.nwb.source import NWBError, Provenance
 
 Array = np.ndarray
 
@@ -39,6 +39,62 @@ def attributes(bins: Bins, smooth_s: float | None, align: str, where: str | None
         "where": where or "",
         "table": table,
     }
+
+
+def file_coords(said: Sequence[Provenance], digests: Sequence[str]) -> dict[str, Array]:
+    """The coordinates along ``file``: where each is and what it says of itself."""
+    fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
+    found = {"file": texts([item.path for item in said])}
+    for name in fields:
+        found[f"file_{name}"] = texts([getattr(item, name) for item in said])
+    return found | {"file_digest": texts(digests)}
+
+
+def asset_attributes(
+    paths: Sequence[str], gave: dict[str, tuple[int, int]], why: dict[str, str], recording: xr.Dataset
+) -> dict[str, list]:
+    """What every file gave to a recording, units and trials, and why where it is not all: attributes.
+
+    ``gave`` holds the units and trials chosen in each file that was read, ``why`` the reason of each that was not.
+    """
+    sources, counts = np.unique(recording["source"].values, return_counts=True)
+    units = dict(zip(sources.tolist(), counts.tolist(), strict=True))
+    told = []
+    for path in paths:
+        chosen, kept = gave.get(path, (0, 0))[0], units.get(path, 0)
+        lost = f"{chosen - kept} of {chosen} units miss a condition" if kept < chosen else ""
+        told.append(why.get(path, lost))
+    return {
+        "assets": list(paths),
+        "assets_units": [units.get(path, 0) for path in paths],
+        "assets_trials": [gave[path][1] if path in units else 0 for path in paths],
+        "assets_told": told,
+    }
+
+
+def format_assets(recording: xr.Dataset, *, all_files: bool = True) -> str:
+    """What each file gave to a recording, activity or fit, as a table; without ``all_files`` those that gave less.
+
+    Raises: ContractError where the Dataset does not say.
+
+    Example:
+        >>> print(format_assets(xr.Dataset(attrs={"assets": ["a.nwb", "b.nwb"], "assets_units": [3, 0],
+        ...     "assets_trials": [40, 0], "assets_told": ["", "left out: b.nwb: no such file"]})))
+        2 files: 1 gave 3 units
+        units  trials  file
+            3      40  a.nwb
+            0       0  b.nwb  left out: b.nwb: no such file
+    """
+    columns = [recording.attrs.get(name) for name in ("assets", "assets_units", "assets_trials", "assets_told")]
+    if any(column is None for column in columns):
+        raise ContractError("the Dataset has no attribute assets; pass what read_conditions gave, or made from it.")
+    rows = list(zip(*columns, strict=True))
+    lines = [f"{len(rows)} files: {sum(row[1] > 0 for row in rows)} gave {sum(row[1] for row in rows)} units"]
+    shown = [row for row in rows if all_files or row[3]]
+    if shown:
+        lines.append("units  trials  file")
+    lines += [f"{units:5d}  {trials:6d}  {path}  {told}".rstrip() for path, units, trials, told in shown]
+    return "\n".join(lines)
 
 
 def neuron_coords(
@@ -76,7 +132,7 @@ def condition_dataset(
 ) -> xr.Dataset:
     """A recording from rate (1 or 3, condition, time, neuron) and n_trials (1 or 3, condition, neuron)."""
     dims = ("condition", "time", "neuron")
-    values = rate.astype(np.float32)
+    values = rate.astype(np.float32, copy=False)
     data: dict[str, Any] = {
         "rate": (dims, values[0], {"units": "Hz"}),
         "n_trials": (("condition", "neuron"), n_trials[0], {"units": "1"}),
@@ -119,7 +175,7 @@ def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
         told = f"{labels[first]} has fewer than {needed} in {lacking[0]}{more}"
         others = f"; also {', '.join(labels[out][1:9])}" if out.sum() > 1 else ""
         warnings.warn(f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).", stacklevel=3)
-    kept = recording.isel(neuron=np.flatnonzero(~out))
+    kept = recording.isel(neuron=np.flatnonzero(~out) if out.any() else slice(None))  # a slice copies nothing
     kept = kept.isel(file=np.flatnonzero(np.isin(kept["file"].values, kept["source"].values)))
     kept.attrs |= {"n_units_dropped": int(out.sum()), "dropped_units": [str(label) for label in labels[out]]}
     unseen = np.isnan(kept["rate"].values)

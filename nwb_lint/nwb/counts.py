@@ -20,7 +20,9 @@ EDGE_S = 1e-7  # far below the sampling interval of any recording (1/40 kHz = 2.
 OBSERVED_S = 1e-6
 _SHORTEST_BIN_S = 1e-5
 _TRUNCATE = 4.0  # sd of the smoothing kernel
-_BLOCK = 512
+_BLOCK = 32, 512  # bins that one matrix product smooths, at least and at most
+_ONE_THREAD = 1 << 18  # multiplications up to which OpenBLAS stays in its thread
+_FEWEST_ROWS = 8
 
 
 class Bins(NamedTuple):
@@ -166,35 +168,46 @@ def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
     radius = int(_TRUNCATE * sd_bins + 0.5)
     if radius == 0 or values.size == 0:
         return values.copy()
-    known = ~np.isnan(values)
-    moved = np.moveaxis(np.where(known, values, 0.0), axis, -1)
-    weight = np.moveaxis(known, axis, -1).astype(float) if not known.all() else np.ones(moved.shape[-1])
-    with np.errstate(invalid="ignore"):
-        out = _convolve(moved, sd_bins, radius) / _convolve(weight, sd_bins, radius)
-    out = np.moveaxis(out, -1, axis)
-    out[~known] = np.nan
-    return out
+    moved = np.moveaxis(values, axis, -1)
+    unknown = np.isnan(moved)
+    if not unknown.any():
+        out = _convolve(moved, sd_bins, radius)
+        out /= _convolve(np.ones(moved.shape[-1]), sd_bins, radius)
+    else:
+        out = _convolve(np.where(unknown, 0.0, moved), sd_bins, radius)
+        with np.errstate(invalid="ignore"):
+            out /= _convolve((~unknown).astype(float), sd_bins, radius)
+        out[unknown] = np.nan
+    return np.moveaxis(out, -1, axis)
 
 
 def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
     """Sum over s of g(t−s) values[s] along the last axis: banded matrix products, block by block."""
     n = values.shape[-1]
-    rows = values.reshape(-1, n)  # one product of many rows: BLAS threads wait on each other in many small ones
+    rows = values.reshape(-1, n)
     out = np.empty(rows.shape)
-    for first in range(0, n, _BLOCK):
-        last = min(first + _BLOCK, n)
+    block = min(max(radius, _BLOCK[0]), _BLOCK[1])
+    # products too small for BLAS to spread: its threads wait on each other, long where other work is about
+    k = _ONE_THREAD // (block * (block + 2 * radius))
+    k = k if k >= _FEWEST_ROWS else len(rows)
+    whole = len(rows) // k * k
+    shape = (whole // k, k, n)
+    parts = [(rows[:whole].reshape(shape), out[:whole].reshape(shape)), (rows[whole:], out[whole:])]
+    for first in range(0, n, block):
+        last = min(first + block, n)
         low, high = max(first - radius, 0), min(last + radius, n)
         apart = np.arange(low, high)[:, None] - np.arange(first, last)
         kernel = np.exp(-0.5 * (apart / sd_bins) ** 2) * (np.abs(apart) <= radius)
-        np.matmul(rows[:, low:high], kernel, out=out[:, first:last])
+        for part, into in parts:
+            np.matmul(part[..., low:high], kernel, out=into[..., first:last])
     return out.reshape(values.shape)
 
 
 def _spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
     """Trial and bin of every spike within a trial's window; a spike in two windows comes twice."""
     starts = starts - EDGE_S
-    low = np.searchsorted(spikes, starts)
-    high = np.searchsorted(spikes, starts + bins.n * bins.bin_s)
+    edges = np.stack([starts, starts + bins.n * bins.bin_s], axis=1)  # near each other, near in the cache
+    low, high = np.searchsorted(spikes, edges.ravel()).reshape(-1, 2).T
     trial, index = _expand(low, high)
     where = ((spikes[index] - starts[trial]) / bins.bin_s).astype(np.int64)
     return trial, np.minimum(where, bins.n - 1, out=where)

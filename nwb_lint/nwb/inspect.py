@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,16 +11,19 @@ import h5py
 import numpy as np
 
 from nwb_lint.nwb.counts import Intervals
+from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.query import format_value
-from nwb_lint.nwb.source import NWBError, Source, provenance, reading, session_labels
+from nwb_lint.nwb.source import NWBError, Source, expand, provenance, reading, session_labels
 from nwb_lint.nwb.suggest import suggest_from
 from nwb_lint.nwb.tables import Table, interval_tables, is_missing, open_intervals
-from nwb_lint.nwb.units import open_units, read_observed, read_spikes, recorded_span
+from nwb_lint.nwb.told import telling
+from nwb_lint.nwb.units import n_spikes, open_units, read_observed, recorded_span, spike_blocks
 
 Array = np.ndarray
 
 _MOST_LEVELS = 12
 _EARLY = 0.9  # of the session: units whose last spike comes before are named
+_MOST_INTERVALS = 1 << 16  # observed intervals, 1 MB, that are read where spikes are not
 
 
 class ColumnInfo(NamedTuple):
@@ -32,40 +36,52 @@ class ColumnInfo(NamedTuple):
 
 
 class TableInfo(NamedTuple):
-    """An interval table: rows, columns, and the columns that trials can be aligned to."""
+    """An interval table: rows, shortest, median and longest duration (s; None where no row has one), columns, and
+    the columns that trials can be aligned to, each with the number of rows that have a time."""
 
     name: str
     n_rows: int
+    durations: tuple[float, float, float] | None
     columns: list[ColumnInfo]
-    times: list[str]
+    times: dict[str, int]
 
 
 class UnitsInfo(NamedTuple):
-    """Units: ids, spikes and mean rate (Hz, over the span) of each, the span (s), columns."""
+    """Units: ids, spikes and mean rate (Hz) of each over ``over`` (NaN where nothing says how long they were
+    recorded), columns; whether the spikes themselves were read, or their numbers alone."""
 
     ids: list[int]
     n_spikes: list[int]
     rates: list[float]
-    span: tuple[float, float]
+    over: str
+    spikes_read: bool
     has_obs_intervals: bool
     columns: list[ColumnInfo]
 
 
 class Description(NamedTuple):
-    """All that `describe` finds; ``suggestion`` are arguments of `read_conditions`, empty where none fit."""
+    """All that `describe` finds. ``span`` is from the first to the last spike, observed or trial time, s.
+
+    ``suggestion`` are arguments of `read_conditions`, empty where none fit; ``error`` says why a file could not be
+    described at all, and is empty otherwise.
+    """
 
     path: str
     session: str
+    subject: str
+    span: tuple[float, float] | None
     units: UnitsInfo | None
     tables: list[TableInfo]
     problems: list[str]
     suggestion: dict[str, Any]
+    error: str = ""
 
 
-def describe(source: Source) -> Description:
+def describe(source: Source, *, spikes: bool | None = None) -> Description:
     """Units, interval tables, problems found, and arguments of `read_conditions` that would fit, of one file.
 
-    A file without units or trials is described too: what is missing is among the problems.
+    A file without units or trials is described too: what is missing is among the problems. Spikes are read block
+    by block where the file is local; of a remote one, their numbers alone (``spikes`` says otherwise).
 
     Raises: NWBError where the file cannot be opened or read.
 
@@ -73,26 +89,62 @@ def describe(source: Source) -> Description:
         >>> describe("session.nwb").units.ids
         [0, 1, 2, 3, 4]
     """
+    read = Path(str(source)).exists() if spikes is None else spikes
     with reading(source) as file:
         said = provenance(file, source)
         problems: list[str] = []
-        tables = []
+        tables: list[TableInfo] = []
+        spans: list[tuple[float, float]] = []
         for name in interval_tables(file):
             try:
-                tables.append(_describe_table(open_intervals(file, name, Path(str(source)).name), name, problems))
+                table = open_intervals(file, name, Path(str(source)).name)
+                tables.append(_describe_table(table, name, problems))
+                spans += _span_of_rows(table) if name != "invalid_times" else []
             except NWBError as error:
                 problems.append(str(error))
         if not tables:
             problems.append("no interval table has rows, so there is nothing to align to")
-        units = _describe_units(file, Path(str(source)).name, problems)
+        units = _describe_units(file, Path(str(source)).name, read, spans, problems)
         return Description(
             path=str(source),
             session=session_labels([said])[0],
+            subject=said.subject_id,
+            span=_joined(spans),
             units=units,
             tables=tables,
             problems=problems,
             suggestion=suggest_from(file, source) if units and tables else {},
         )
+
+
+def describe_all(
+    sources: Source | Sequence[Source],
+    *,
+    spikes: bool | None = None,
+    executor: Executor | None = None,
+    progress: bool = False,
+) -> list[Description]:
+    """`describe` of every file that the sources stand for, on any executor; failures are descriptions with an
+    error.
+
+    Raises: NWBError where a pattern matches nothing or a file comes twice.
+
+    Example:
+        >>> [found.error for found in describe_all(["session.nwb", "none.nwb"])]
+        ['', 'none.nwb: no such file; an NWB file is needed. Check the path.']
+    """
+    paths = expand(sources)
+    found = [Description(str(path), "", "", None, None, [], [], {}) for path in paths]
+    tasks = [(path, spikes) for path in paths]
+    bar = "inspecting" if progress else ""
+    failed = spread(_describe, tasks, found.__setitem__, executor=executor, errors="skip", bar=bar)
+    for k, error in failed.items():
+        found[k] = found[k]._replace(error=str(error))
+    return found
+
+
+def _describe(source: Source, spikes: bool | None) -> Description:
+    return describe(source, spikes=spikes)
 
 
 def suggest(source: Source) -> dict[str, Any]:
@@ -111,28 +163,6 @@ def suggest(source: Source) -> dict[str, Any]:
         return suggest_from(file, source)
 
 
-def format_description(description: Description) -> str:
-    """The text that ``nwb-lint inspect`` prints."""
-    lines = [f"{description.path}", f"session {description.session}", ""]
-    if description.units:
-        lines += [*_unit_lines(description.units), ""]
-    for table in description.tables:
-        lines.append(f"{table.name}: {table.n_rows} rows")
-        lines += _column_lines(table.columns)
-        lines += [f"  align to: {', '.join(table.times) or 'no column of times'}", ""]
-    lines.append("problems:" if description.problems else "no problems found")
-    lines += [f"  - {problem}" for problem in description.problems]
-    if description.suggestion:
-        lines += ["", "a reading that would fit (a guess from the columns):", format_call(description)]
-    return "\n".join(lines) + "\n"
-
-
-def format_call(description: Description) -> str:
-    """The suggested `read_conditions` call as Python."""
-    given = "".join(f"    {name}={value!r},\n" for name, value in description.suggestion.items())
-    return f"read_conditions(\n    {description.path!r},\n{given})"
-
-
 def _describe_table(table: Table, name: str, problems: list[str]) -> TableInfo:
     columns = [_describe_column(table, column) for column in table.names]
     for column in columns:
@@ -142,11 +172,28 @@ def _describe_table(table: Table, name: str, problems: list[str]) -> TableInfo:
                 problems.append(f"{name}: {column.name} is NaN in {n} of {len(table)} rows")
             if n := int((values < 0).sum()):
                 problems.append(f"{name}: {column.name} is negative in {n} of {len(table)} rows")
+    times = {column: int(np.isfinite(table.times(column)).sum()) for column in table.time_columns()}
+    lasts = np.zeros(0)
     if {"start_time", "stop_time"} <= set(table.names):
-        length = table.times("stop_time") - table.times("start_time")
-        if n := int((length < 0).sum()):
+        lasts = table.times("stop_time") - table.times("start_time")
+        if n := int((lasts < 0).sum()):
             problems.append(f"{name}: {n} of {len(table)} rows stop before they start")
-    return TableInfo(name, len(table), columns, table.time_columns())
+        lasts = lasts[np.isfinite(lasts)]
+    low, middle, high = (float(value) for value in np.quantile(lasts, [0, 0.5, 1])) if len(lasts) else (0.0,) * 3
+    return TableInfo(name, len(table), (low, middle, high) if len(lasts) else None, columns, times)
+
+
+def _span_of_rows(table: Table) -> list[tuple[float, float]]:
+    """From the first start to the last stop of a table, s: one span, none where it has no times."""
+    if not {"start_time", "stop_time"} <= set(table.names):
+        return []
+    known = np.concatenate([table.times("start_time"), table.times("stop_time")])
+    known = known[np.isfinite(known)]
+    return [(float(known.min()), float(known.max()))] if len(known) else []
+
+
+def _joined(spans: list[tuple[float, float]]) -> tuple[float, float] | None:
+    return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
 
 
 def _describe_column(table: Table, name: str) -> ColumnInfo:
@@ -171,56 +218,84 @@ def _describe_column(table: Table, name: str) -> ColumnInfo:
     return ColumnInfo(name, kind, {}, f"{len(unique)} different, such as {str(unique[0])[:40]!r}")
 
 
-def _describe_units(file: h5py.File, name: str, problems: list[str]) -> UnitsInfo | None:
-    """The units; what is wrong with them goes to ``problems``, the readers' warnings too."""
+def _describe_units(
+    file: h5py.File, name: str, read: bool, spans: list[tuple[float, float]], problems: list[str]
+) -> UnitsInfo | None:
+    """The units, from their spikes or from the index alone; their span goes to ``spans``, what is wrong with them
+    to ``problems``, what the readers warn of too."""
     try:
         table = open_units(file, name)
-        rows = np.arange(len(table))
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            spikes = read_spikes(table, rows)
-        observed = read_observed(file, table, rows)
+        counts = n_spikes(table)
+        has_obs = "obs_intervals" in table.names
+        few = not has_obs or table.group["obs_intervals"].shape[0] <= _MOST_INTERVALS
+        observed: list[Intervals | None] = [None] * len(table)
+        if read or few:
+            observed = read_observed(file, table, np.arange(len(table)))
+        with telling() as told:
+            ends = _ends(table) if read else []
     except NWBError as error:
         problems.append(str(error))
         return None
-    problems += [str(warning.message) for warning in caught]
-    has_obs = "obs_intervals" in table.names
-    span = recorded_span(spikes, observed)
+    problems += told
+    ids = [int(unit) for unit in table.ids]
+    span = recorded_span([part for part in ends if len(part)], observed)
+    over = "the time that is observed" if span and has_obs else "first to last spike"
+    if read:
+        problems += _spike_problems(file, ids, ends, span, has_obs)
+    elif span is None:
+        span, over = _joined(spans), "first to last trial"
+    if span:
+        spans.append(span)
+    return UnitsInfo(
+        ids=ids,
+        n_spikes=counts.tolist(),
+        rates=[_rate(int(n), part, span) for n, part in zip(counts, observed, strict=True)],
+        over=over,
+        spikes_read=read,
+        has_obs_intervals=has_obs,
+        columns=[_describe_column(table, column) for column in table.names if column not in _TIME_COLUMNS],
+    )
+
+
+def _ends(table: Table) -> list[Array]:
+    """The first and the last spike time of each unit; nothing for a unit without spikes."""
+    ends: list[Array] = [np.zeros(0)] * len(table)
+    for positions, spikes in spike_blocks(table, np.arange(len(table))):
+        for k, times in zip(positions, spikes, strict=True):
+            ends[k] = times[[0, -1]] if len(times) else times
+    return ends
+
+
+def _spike_problems(
+    file: h5py.File, ids: list[int], ends: list[Array], span: tuple[float, float] | None, has_obs: bool
+) -> list[str]:
     if span is None:
-        problems.append("units: there are no spikes")
-        span = (0.0, 0.0)
-    negative = [int(unit) for unit, times in zip(table.ids, spikes, strict=True) if len(times) and times[0] < 0]
+        return ["units: there are no spikes"]
+    problems = []
+    negative = [unit for unit, part in zip(ids, ends, strict=True) if len(part) and part[0] < 0]
     if negative:
         problems.append(f"units: {_named(negative)} have negative spike times: relative to trials?")
-    silent = [int(unit) for unit, times in zip(table.ids, spikes, strict=True) if not len(times)]
+    silent = [unit for unit, part in zip(ids, ends, strict=True) if not len(part)]
     if silent:
         problems.append(f"units: {_named(silent)} have no spikes")
-    if not has_obs:
-        problems += _stopped(file, table, spikes, span)
-    columns = [_describe_column(table, column) for column in table.names if column not in _TIME_COLUMNS]
-    return UnitsInfo(
-        ids=[int(unit) for unit in table.ids],
-        n_spikes=[len(times) for times in spikes],
-        rates=[_rate(times, part, span) for times, part in zip(spikes, observed, strict=True)],
-        span=span,
-        has_obs_intervals=has_obs,
-        columns=columns,
-    )
+    return problems if has_obs else problems + _stopped(file, ids, ends, span)
 
 
 _TIME_COLUMNS = ("spike_times", "obs_intervals")
 
 
-def _rate(times: Array, observed: Intervals | None, span: tuple[float, float]) -> float:
-    """Spikes per second of observed time within the span."""
+def _rate(n: int, observed: Intervals | None, span: tuple[float, float] | None) -> float:
+    """Spikes per second of observed time within the span; NaN where there is no such time."""
+    if span is None:
+        return float("nan")
     seconds = span[1] - span[0]
     if observed is not None:
         low, high = np.maximum(observed.starts, span[0]), np.minimum(observed.ends, span[1])
         seconds = float(np.maximum(high - low, 0).sum())
-    return len(times) / seconds if seconds > 0 else 0.0
+    return n / seconds if seconds > 0 else float("nan")
 
 
-def _stopped(file: h5py.File, table: Table, spikes: list[Array], span: tuple[float, float]) -> list[str]:
+def _stopped(file: h5py.File, ids: list[int], ends: list[Array], span: tuple[float, float]) -> list[str]:
     """Units that end long before the session does, while no obs_intervals say when they were observed."""
     end = span[1]
     if interval_tables(file).get("trials"):
@@ -228,7 +303,7 @@ def _stopped(file: h5py.File, table: Table, spikes: list[Array], span: tuple[flo
         if np.isfinite(stops).any():
             end = float(np.nanmax(stops))
     limit = span[0] + _EARLY * (end - span[0])
-    last = [(int(unit), times[-1]) for unit, times in zip(table.ids, spikes, strict=True) if len(times)]
+    last = [(unit, part[-1]) for unit, part in zip(ids, ends, strict=True) if len(part)]
     early = [f"{unit} at {at:.0f} s" for unit, at in last if at < limit]
     if not early:
         return []
@@ -241,18 +316,3 @@ def _stopped(file: h5py.File, table: Table, spikes: list[Array], span: tuple[flo
 
 def _named(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:8])) + (f", … ({len(ids)} in all)" if len(ids) > 8 else "")
-
-
-def _unit_lines(units: UnitsInfo) -> list[str]:
-    low, middle, high = np.quantile(units.rates, [0, 0.5, 1])
-    observed = "obs_intervals are there" if units.has_obs_intervals else "no obs_intervals"
-    return [
-        f"units: {len(units.ids)}, {sum(units.n_spikes)} spikes in {units.span[0]:g} to {units.span[1]:g} s, "
-        f"{low:.2f} / {middle:.2f} / {high:.2f} Hz (min / median / max), {observed}",
-        *_column_lines(units.columns),
-    ]
-
-
-def _column_lines(columns: list[ColumnInfo]) -> list[str]:
-    width = max((len(column.name) for column in columns), default=0)
-    return [f"  {column.name:<{width}}  {column.kind:<9}  {column.told}" for column in columns]

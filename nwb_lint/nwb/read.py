@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from concurrent.futures import Executor
+from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.assemble import (
+    asset_attributes,
     attributes,
     condition_dataset,
     drop_units,
+    file_coords,
     free_name,
     neuron_coords,
-    texts,
 )
-from nwb_lint.nwb.conditions import By, join, parse_by
-from nwb_lint.nwb.counts import Bins, count_unit, make_bins, smooth
-from nwb_lint.nwb.source import (
-    Asset,
-    NWBError,
-    Provenance,
-    Source,
-    digest,
-    expand,
-    provenance,
-    reading,
-    session_labels,
-)
-from nwb_lint.nwb.trials import Trials, check_overlap, choose_trials
-from nwb_lint.nwb.units import UnitChoice, choose_rows, open_units, read_observed, read_spikes
+from nwb_lint.nwb.conditions import By, Conditions, Factor, join, parse_by
+from nwb_lint.nwb.counts import Bins, count_unit, make_bins
+from nwb_lint.nwb.many import spread
+from nwb_lint.nwb.rates import Averaging, Rates, Request, Session, find_session, session_rates, unit_blocks
+from nwb_lint.nwb.source import Asset, NWBError, Source, digest, expand, reading, session_labels
+from nwb_lint.nwb.told import tell
+from nwb_lint.nwb.trials import Trials
+from nwb_lint.nwb.units import UnitChoice
 
 Array = np.ndarray
 
 _MOST_COUNT = np.iinfo(np.uint16).max
-
-
-class _Session(NamedTuple):
-    """What the first pass finds in a file: which units and trials; no spikes yet."""
-
-    asset: Asset
-    said: Provenance
-    unit_rows: Array
-    unit_ids: Array
-    lacking: list[int]
-    columns: dict[str, Array]
-    trials: Trials
 
 
 def read_conditions(
@@ -69,9 +50,11 @@ def read_conditions(
     seed: int = 0,
     unit_columns: Sequence[str] = (),
     download: bool = False,
+    executor: Executor | None = None,
+    errors: str = "raise",
     progress: bool = False,
 ) -> xr.Dataset:
-    """Mean firing rate of every unit in every condition: a recording, one NWB file or several stacked.
+    """Mean firing rate of every unit in every condition: a recording, one NWB file or hundreds stacked.
 
         rate[c, t, i] = spikes of unit i in bin t over the trials of c that observed it
                         / (number of those trials × bin_s),        then smoothed along t
@@ -88,6 +71,8 @@ def read_conditions(
     | missing | "drop" units with fewer than ``min_trials`` in a condition, or "keep" them as NaN |
     | halves | also the rates of two random halves of each condition's trials (``seed``) |
     | download | keep remote files whole in the cache folder; by default they are streamed |
+    | executor | any `concurrent.futures.Executor` for several files: processes, a dask client's; None: threads |
+    | errors | "raise" the first failure, or "skip" files that cannot be read or have nothing to give, with a warning |
 
     | result | dims | unit |
     |---|---|---|
@@ -96,6 +81,8 @@ def read_conditions(
     | rate_half, n_trials_half | half, … | with ``halves`` |
 
     A coordinate whose name is taken (such as a column named ``condition``) is called ``trial_condition``.
+    Attributes ``assets``, ``assets_units``, ``assets_trials`` and ``assets_told`` say what every file gave, and
+    why where it is less than it has (`assemble.format_assets`). The result depends on no order of reading.
 
     Raises: ContractError for arguments that are wrong whatever the file; NWBError, one line, for files that
     do not hold what is asked for.
@@ -107,29 +94,25 @@ def read_conditions(
         ('condition', 'time', 'neuron')
     """
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
-    _check_options(smooth_s, min_trials, missing)
+    _check_options(smooth_s, min_trials, missing, errors, executor)
     if isinstance(unit_columns, str):
         raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand(sources, download=download)
-    request = {"table": table, "where": where, "align": align, "factors": factors}
-    with ThreadPoolExecutor(1) as pool:
-        sessions = [_first_pass(asset, units, unit_columns, request) for asset in _bar(assets, progress, "trials")]
-        sessions = _with_units(sessions, units)
-        digests = [pool.submit(digest, session.asset) for session in sessions]
-        labels = session_labels([session.said for session in sessions])
-        conditions = join(factors, [session.trials.levels for session in sessions], labels)
-        parts = []
-        for k, session in enumerate(_bar(sessions, progress, "spikes")):
-            rng = np.random.default_rng([seed, k]) if halves else None
-            parts.append(_second_pass(session, conditions.codes[k], len(conditions.labels), bins, rng))
-        rate, n_trials = (np.concatenate(arrays, axis=2) for arrays in zip(*parts, strict=True))
-        found = _files([session.said for session in sessions], [future.result() for future in digests])
-    # rate (1 or 3, condition, neuron, time), n_trials (1 or 3, condition, neuron): whole, then two halves
-    rate = smooth(rate, (smooth_s or 0.0) / bins.bin_s)
+    trials = {"table": table, "where": where, "align": align, "factors": factors}
+    options = {"executor": executor, "errors": errors}
+    sessions, why = _find(assets, Request(units, tuple(unit_columns), trials), options, progress)
+    how = (bins, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
+    sessions, rates, conditions, failed = _average(sessions, factors, how, options, progress)
+    why |= failed
+    rate, n_trials, digests = rates
+    # rate (1 or 3, condition, time, neuron), n_trials (1 or 3, condition, neuron): whole, then two halves
     if missing == "keep":
-        rate[:, n_trials[0] < min_trials] = np.nan
-    neurons = neuron_coords(labels, found["file"], [s.unit_ids for s in sessions], [s.columns for s in sessions])
-    recording = condition_dataset(rate.transpose(0, 1, 3, 2), n_trials, bins, conditions, neurons, found)
+        rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
+    said = [session.said for session in sessions]
+    found = file_coords(said, digests)
+    ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
+    neurons = neuron_coords(session_labels(said), found["file"], ids, columns)
+    recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found)
     recording.attrs = attributes(bins, smooth_s, align, where, table) | {
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
@@ -141,6 +124,8 @@ def read_conditions(
         recording = drop_units(recording, min_trials)
     kept = np.isin(found["file"], recording["file"].values)
     recording.attrs |= _totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
+    gave = {session.said.path: (len(session.unit_ids), len(session.trials.origins)) for session in sessions}
+    recording.attrs |= asset_attributes([str(asset) for asset in assets], gave, why, recording)
     if halves:
         recording.attrs["halves_seed"] = int(seed)
     return recording
@@ -182,30 +167,16 @@ def read_trials(
     if isinstance(columns, str):
         raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
     request = {"table": table, "where": where, "align": align, "columns": columns}
-    session = _first_pass(assets[0], units, (), request)
+    session = find_session(assets[0], Request(units, (), request))
     _with_units([session], units)
-    trials = session.trials
-    with reading(session.asset) as file:
-        spikes, observed = _read_units(file, session, bins)
-    n = len(trials.origins)
-    count = np.zeros((n, bins.n, len(spikes)), np.uint16)
-    seen = np.ones(count.shape, bool) if any(part is not None for part in observed) else None
-    for k, times in enumerate(spikes):
-        counts = count_unit(times, trials.origins, np.arange(n), n, bins, observed[k])
-        if counts.spikes.max(initial=0) > _MOST_COUNT:
-            raise NWBError(
-                f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
-                f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
-            )
-        count[:, :, k] = counts.spikes
-        if seen is not None:
-            seen[:, :, k] = counts.seen > 0
+    trials, n = session.trials, len(session.trials.origins)
+    count, seen = _count(session, bins)
     dims = ("trial", "time", "neuron")
     data = {"count": (dims, count, {"units": "1"})}
-    if seen is not None and not seen.all():
+    if not seen.all():
         data["observed"] = (dims, seen, {"units": "1"})
     label = session_labels([session.said])
-    found = _files([session.said], [digest(session.asset)])
+    found = file_coords([session.said], [digest(session.asset)])
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centres, {"units": "s"}),
@@ -221,25 +192,53 @@ def read_trials(
     return xr.Dataset(data, coords, attrs)
 
 
-def _check_options(smooth_s: float | None, min_trials: int, missing: str) -> None:
+def _check_options(
+    smooth_s: float | None, min_trials: int, missing: str, errors: str, executor: Executor | None
+) -> None:
     if smooth_s is not None and not (isinstance(smooth_s, int | float) and 0 <= smooth_s < np.inf):
         raise ContractError(f"smooth_s is {smooth_s!r}; it needs a number of seconds of at least 0, or None.")
     if not isinstance(min_trials, int | np.integer) or min_trials < 1:
         raise ContractError(f"min_trials is {min_trials!r}; it needs a whole number of at least 1.")
     if missing not in ("drop", "keep"):
         raise ContractError(f'missing is {missing!r}; it needs to be "drop" or "keep".')
+    if errors not in ("raise", "skip"):
+        raise ContractError(f'errors is {errors!r}; it needs to be "raise" or "skip".')
+    if executor is not None and not isinstance(executor, Executor):
+        raise ContractError(
+            f"executor is {executor!r}; it needs a concurrent.futures.Executor (of a dask client: get_executor())."
+        )
 
 
-def _first_pass(path: Asset, units: UnitChoice, unit_columns: Sequence[str], request: dict[str, Any]) -> _Session:
-    with reading(path) as file:
-        table = open_units(file, path)
-        rows, lacking = choose_rows(table, units)
-        columns = {name: table.column(name)[rows] for name in unit_columns}
-        trials = choose_trials(file, path, **request)
-        return _Session(path, provenance(file, path), rows, table.ids[rows], lacking, columns, trials)
+def _find(
+    assets: Sequence[Asset], request: Request, options: dict[str, Any], progress: bool
+) -> tuple[list[Session], dict[str, str]]:
+    """The sessions that have something to give, and why others have not."""
+    found: dict[int, Session] = {}
+    bar = "reading trials" if progress else ""
+    failed = spread(find_session, [(asset, request) for asset in assets], found.__setitem__, bar=bar, **options)
+    why = _left_out({str(assets[k]): error for k, error in failed.items()}, len(assets))
+    sessions = [found[k] for k in sorted(found)]
+    kept = _with_units(sessions, request.units)
+    for session in sessions:
+        if not len(session.unit_rows):
+            why[session.said.path] = f"left out: none of its units is among units={request.units!r}"
+            tell(f"{session.said.path} is {why[session.said.path]}.", stacklevel=4)
+    return kept, why
 
 
-def _with_units(sessions: list[_Session], units: UnitChoice) -> list[_Session]:
+def _left_out(failed: dict[str, NWBError], n_files: int) -> dict[str, str]:
+    """Warn of the files that are left out; raises NWBError with the reasons where it is all of them."""
+    if len(failed) == n_files:
+        if n_files == 1:
+            raise next(iter(failed.values()))
+        reasons = "; ".join(str(error).rstrip(".") for error in list(failed.values())[:3])
+        raise NWBError(f"none of {n_files} files gives anything: {reasons}{'; …' if n_files > 3 else '.'}")
+    for path, error in failed.items():
+        tell(f"left out {path}: {error}", stacklevel=5)
+    return {path: f"left out: {error}" for path, error in failed.items()}
+
+
+def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
     """The sessions that have any of the units asked for; raises NWBError where an id is in none of them."""
     absent = set.intersection(*(set(session.lacking) for session in sessions))
     if absent:
@@ -252,55 +251,69 @@ def _with_units(sessions: list[_Session], units: UnitChoice) -> list[_Session]:
     return kept
 
 
-def _second_pass(
-    session: _Session, codes: Array, n_conditions: int, bins: Bins, rng: np.random.Generator | None
-) -> tuple[Array, Array]:
-    """Rates (1, or 3 with ``rng``: whole, halves; condition, neuron, time), trials (…, condition, neuron)."""
+def _average(
+    sessions: list[Session],
+    factors: list[Factor],
+    how: tuple[Bins, float, int | None],
+    options: dict[str, Any],
+    progress: bool,
+) -> tuple[list[Session], tuple[Array, Array, list[str]], Conditions, dict[str, str]]:
+    """The sessions whose spikes can be read, their rates side by side, the conditions, and why others failed."""
+    bins, sd_bins, seed = how
+    conditions = _join(factors, sessions)
+    n, edges = len(conditions.labels), np.cumsum([0, *(len(session.unit_rows) for session in sessions)])
+    tasks = [
+        (session.asset, session, Averaging(conditions.codes[k], n, bins, sd_bins, None if seed is None else [seed, k]))
+        for k, session in enumerate(sessions)
+    ]
+    digests: dict[int, str] = {}
+    whole: list[Rates] = []  # filled as sessions come in, so that no two copies of all are held
+
+    def take(k: int, part: Rates) -> None:
+        digests[k] = part.digest
+        if len(sessions) == 1:
+            whole.append(part)
+            return
+        if not whole:
+            sizes = [(*array.shape[:-1], edges[-1]) for array in part[:2]]
+            whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64), ""))
+        whole[0].rate[..., edges[k] : edges[k + 1]] = part.rate
+        whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
+
+    failed = spread(session_rates, tasks, take, bar="reading spikes" if progress else "", **options)
+    why = _left_out({sessions[k].said.path: error for k, error in failed.items()}, len(sessions))
+    (rate, n_trials, _), there = whole[0], sorted(digests)
+    if failed:  # and the conditions that only they had
+        rows = np.unique(np.concatenate([conditions.codes[k] for k in there]))
+        units = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in there])
+        rate, n_trials = rate[:, rows][..., units], n_trials[:, rows][..., units]
+        sessions = [sessions[k] for k in there]
+        conditions = _join(factors, sessions)
+    return sessions, (rate, n_trials, [digests[k] for k in there]), conditions, why
+
+
+def _join(factors: list[Factor], sessions: list[Session]) -> Conditions:
+    return join(factors, [session.trials.levels for session in sessions], session_labels([s.said for s in sessions]))
+
+
+def _count(session: Session, bins: Bins) -> tuple[Array, Array]:
+    """Spikes (trial, time, neuron) and whether each bin was observed."""
+    origins, n = session.trials.origins, len(session.trials.origins)
+    count = np.zeros((n, bins.n, len(session.unit_rows)), np.uint16)
+    seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
-        spikes, observed = _read_units(file, session, bins)
-    parts = 1 if rng is None else 2
-    groups = codes if rng is None else 2 * codes + _halve(codes, rng)
-    sizes = (n_conditions, parts)
-    rate = np.empty((1 if rng is None else 3, n_conditions, len(spikes), bins.n))
-    n_trials = np.empty(rate.shape[:3], np.int64)
-    for i, times in enumerate(spikes):
-        unit = count_unit(times, session.trials.origins, groups, n_conditions * parts, bins, observed[i])
-        counts, seen = (a.reshape(*sizes, bins.n) for a in (unit.spikes, unit.seen))
-        trials = unit.trials.reshape(sizes)
-        with np.errstate(invalid="ignore"):
-            rate[0, :, i] = counts.sum(axis=1) / (seen.sum(axis=1) * bins.bin_s)
-            for half in range(len(rate) - 1):
-                rate[half + 1, :, i] = counts[:, half] / (seen[:, half] * bins.bin_s)
-        n_trials[0, :, i] = trials.sum(axis=1)
-        n_trials[1:, :, i] = trials.T[: len(rate) - 1]
-    return rate, n_trials
-
-
-def _halve(codes: Array, rng: np.random.Generator) -> Array:
-    """0 or 1 for each trial at random, as equal in number as can be within each condition."""
-    order = np.lexsort((rng.random(len(codes)), codes))
-    ordered = codes[order]
-    first = np.searchsorted(ordered, ordered)
-    half = np.empty(len(codes), np.int64)
-    half[order] = (np.arange(len(codes)) - first) % 2
-    return half
-
-
-def _read_units(file: h5py.File, session: _Session, bins: Bins) -> tuple[list[Array], list[Any]]:
-    table = open_units(file, session.asset)
-    spikes = read_spikes(table, session.unit_rows)
-    observed = read_observed(file, table, session.unit_rows)
-    check_overlap(session.trials, bins, spikes, observed)
-    return spikes, observed
-
-
-def _files(said: list[Provenance], digests: list[str]) -> dict[str, Array]:
-    """The coordinates along ``file``."""
-    fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
-    found = {"file": texts([item.path for item in said])}
-    for name in fields:
-        found[f"file_{name}"] = texts([getattr(item, name) for item in said])
-    return found | {"file_digest": texts(digests)}
+        for positions, spikes, observed in unit_blocks(file, session, bins):
+            for k, times, part in zip(positions, spikes, observed, strict=True):
+                counts = count_unit(times, origins, np.arange(n), n, bins, part)
+                if counts.spikes.max(initial=0) > _MOST_COUNT:
+                    raise NWBError(
+                        f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
+                        f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
+                    )
+                count[:, :, k] = counts.spikes
+                if part is not None:
+                    seen[:, :, k] = counts.seen > 0
+    return count, seen
 
 
 def _totals(trials: list[Trials]) -> dict[str, int]:
@@ -309,11 +322,3 @@ def _totals(trials: list[Trials]) -> dict[str, int]:
         "n_trials_dropped_align": sum(part.dropped_align for part in trials),
         "n_trials_dropped_by": sum(part.dropped_by for part in trials),
     }
-
-
-def _bar(items: list, progress: bool, what: str) -> Any:
-    if not progress:
-        return items
-    from tqdm.auto import tqdm
-
-    return tqdm(items, desc=f"reading {what}", unit="file")

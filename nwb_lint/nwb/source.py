@@ -258,21 +258,25 @@ def load(dataset: h5py.Dataset) -> np.ndarray:
     """All values of a dataset; raises NWBError where its size cannot be true, as in a damaged file."""
     if streamed(dataset) is not None:
         return load_streamed(dataset)
+    check_size(dataset)
     try:
-        if type(dataset) is h5py.Dataset and _stored_as_is(dataset):
-            stored = max(os.path.getsize(dataset.file.filename), dataset.id.get_storage_size())
-            if dataset.nbytes > stored:
-                raise MemoryError
         return dataset[()]
     except (ValueError, MemoryError) as error:
         if isinstance(error, NWBError):
             raise
-        told = f"{dataset.name} of {dataset.file.filename} claims {dataset.shape} values of {dataset.dtype}"
-        raise NWBError(f"{told}, more than the file holds: damaged. Get the file again.") from error
+        raise _too_large(dataset) from error
 
 
-def _stored_as_is(dataset: h5py.Dataset) -> bool:
-    return dataset.compression is None and not holds_text(dataset)
+def check_size(dataset: h5py.Dataset) -> None:
+    """Raise NWBError where a dataset that is stored as it is in HDF5 claims more than its file holds."""
+    stored_as_is = type(dataset) is h5py.Dataset and dataset.compression is None and not holds_text(dataset)
+    if stored_as_is and dataset.nbytes > max(dataset.file.id.get_filesize(), dataset.id.get_storage_size()):
+        raise _too_large(dataset)
+
+
+def _too_large(dataset: h5py.Dataset) -> NWBError:
+    told = f"{dataset.name} of {dataset.file.filename} claims {dataset.shape} values of {dataset.dtype}"
+    return NWBError(f"{told}, more than the file holds: damaged. Get the file again.")
 
 
 def holds_text(dataset: h5py.Dataset) -> bool:

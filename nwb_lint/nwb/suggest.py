@@ -28,7 +28,7 @@ _MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
 
 def suggest_from(file: h5py.File, path: Any) -> dict[str, Any]:
     """Arguments of `read_conditions` for an open file."""
-    name = _choose_table(file, path)
+    name = choose_table(file, path)
     table = open_intervals(file, name, path)
     align = _choose_align(table)
     times = table.times(align)
@@ -44,7 +44,7 @@ def suggest_from(file: h5py.File, path: Any) -> dict[str, Any]:
     }
 
 
-def _choose_table(file: h5py.File, path: Any) -> str:
+def choose_table(file: h5py.File, path: Any) -> str:
     tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
     if not tables:
         raise NWBError(f"{path} has no interval table with rows; trials are needed. Pass another file.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from nwb_lint.nwb.conditions import Factor, Levels, factor_levels
 from nwb_lint.nwb.counts import Bins, Intervals
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.tables import SCALAR_KINDS, Table, open_intervals
+from nwb_lint.nwb.told import tell
 from nwb_lint.nwb.units import recorded_span
 
 Array = np.ndarray
@@ -106,7 +106,7 @@ def check_overlap(trials: Trials, bins: Bins, spikes: list[Array], observed: lis
             f"{hint or ' Check align and window_s.'}"
         )
     if far:
-        warnings.warn(f"{trials.where}: {told}, the trials up to {reach:g} s.{hint}", stacklevel=4)
+        tell(f"{trials.where}: {told}, the trials up to {reach:g} s.{hint}", stacklevel=4)
 
 
 def _nothing_aligned(table: Table, align: str, rows: Array) -> str:

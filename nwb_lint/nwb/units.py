@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -11,14 +10,18 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.counts import Intervals, complement, union, without
-from nwb_lint.nwb.rows import fetch_rows
-from nwb_lint.nwb.source import NWBError, load
+from nwb_lint.nwb.rows import fetch_rows, streamed
+from nwb_lint.nwb.source import NWBError, check_size, load
 from nwb_lint.nwb.tables import Table
+from nwb_lint.nwb.told import tell
 
 Array = np.ndarray
 UnitChoice = Sequence[int] | Array | str | None
 
-_BULK = 0.25  # of all spikes: where more are wanted, one read of everything is faster
+_BULK = 0.25  # of all spikes: where more are wanted, reading what lies between is faster
+_BLOCK = 1 << 21  # spikes in memory at a time, 16 MB
+_STREAMED_BLOCK = 1 << 23  # fewer, larger requests: 64 MB
+_GAP = 1 << 13  # spikes between two units that one read may pass over
 
 
 def open_units(file: h5py.File, path: Any) -> Table:
@@ -61,34 +64,92 @@ def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[int]]:
     return np.array(rows, np.int64), [int(unit) for unit in wanted if int(unit) not in row_of]
 
 
-def read_spikes(table: Table, rows: Array) -> list[Array]:
-    """Spike times (s, sorted, float64) of each of the rows.
+def spike_blocks(table: Table, rows: Array, most_units: int | None = None) -> Iterator[tuple[Array, list[Array]]]:
+    """Spike times (s, sorted, float64) of the rows, block by block: positions in ``rows``, and the times of each.
 
-    Warns, naming units, where spike times are not sorted (they are sorted then) or not finite (left out).
+    A block is one read of at most `_BLOCK` spikes (or one unit), in the order of the file: memory is bounded
+    whatever the file holds. Tells, naming units, where spike times are not sorted (they are sorted then) or
+    not finite (left out).
 
     Raises: NWBError where the column or its index is damaged.
     """
     data, bounds = _ragged(table, "spike_times", 1)
+    check_size(data)
     low, high = bounds[:-1][rows], bounds[1:][rows]
-    if (high - low).sum() > _BULK * data.shape[0]:
-        values = load(data).reshape(-1).astype(float, copy=False)
-        values.flags.writeable = False  # what follows are views
-        spikes = [values[a:b] for a, b in zip(low, high, strict=True)]
-    else:
-        fetch_rows(data, low, high)
-        spikes = [data[a:b].reshape(-1).astype(float) for a, b in zip(low, high, strict=True)]
-    unfinite, unsorted = [], []
-    for k, times in enumerate(spikes):
-        finite = np.isfinite(times)
-        if not finite.all():
-            unfinite.append(int(table.ids[rows[k]]))
-            spikes[k] = times = times[finite]
-        if (times[1:] < times[:-1]).any():
-            unsorted.append(int(table.ids[rows[k]]))
-            spikes[k] = np.sort(times)
+    bulk = (high - low).sum() > _BULK * data.shape[0]
+    apart = streamed(data) is not None and not bulk  # a stream is not asked for what lies between
+    unfinite: list[int] = []
+    unsorted: list[int] = []
+    begin, end = _side_by_side(low, high) if apart else (low, high)
+    for positions in _runs(begin, end, data, bulk, most_units or len(rows)):
+        first, last = low[positions[0]], high[positions[-1]]
+        fetch_rows(data, low[positions] if apart else [first], high[positions] if apart else [last])
+        values = None if apart else data[first:last].reshape(-1).astype(float, copy=False)
+        spikes = []
+        for k in positions:
+            if values is None:
+                times = data[low[k] : high[k]].reshape(-1).astype(float, copy=False)
+            else:
+                times = values[low[k] - first : high[k] - first]
+            # one pass finds both: a comparison with NaN is false, and what is in order is infinite at its ends
+            if not (times[1:] >= times[:-1]).all() or not np.isfinite(times[[0, -1]] if len(times) else 0).all():
+                times = _mended(times, int(table.ids[rows[k]]), unfinite, unsorted)
+            spikes.append(times)
+        yield positions, spikes
     _warn(table, unfinite, "have spike times that are not numbers; these were left out")
     _warn(table, unsorted, "have spike times that are not in order; they were sorted")
+
+
+def read_spikes(table: Table, rows: Array) -> list[Array]:
+    """Spike times (s, sorted, float64) of each of the rows, all at once: see `spike_blocks`."""
+    spikes: list[Array] = [np.zeros(0)] * len(rows)
+    for positions, block in spike_blocks(table, rows):
+        for k, times in zip(positions, block, strict=True):
+            spikes[k] = times
     return spikes
+
+
+def n_spikes(table: Table) -> Array:
+    """Number of spikes of every row, from the index alone."""
+    return np.diff(_ragged(table, "spike_times", 1)[1])
+
+
+def _side_by_side(low: Array, high: Array) -> tuple[Array, Array]:
+    """Bounds of the same units as if nothing lay between them."""
+    order, sizes = np.lexsort((high, low)), high - low
+    ends = np.empty_like(sizes)
+    ends[order] = np.cumsum(sizes[order])
+    return ends - sizes, ends
+
+
+def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool, most_units: int) -> Iterator[Array]:
+    """Positions of units that are read at once: near each other in the file and not too many spikes."""
+    stored = data.chunks[0] if data.chunks else 0  # a chunk is read whole, so what is left of it costs nothing
+    gap = data.shape[0] if bulk else max(_GAP, stored)
+    most = max(_BLOCK if streamed(data) is None else _STREAMED_BLOCK, stored)
+    order = np.lexsort((high, low))
+    first = 0
+    for k in range(1, len(order) + 1):
+        if (
+            k == len(order)
+            or k - first >= most_units
+            or high[order[k]] - low[order[first]] > most
+            or low[order[k]] - high[order[k - 1]] > gap
+        ):
+            yield order[first:k]
+            first = k
+
+
+def _mended(times: Array, unit: int, unfinite: list[int], unsorted: list[int]) -> Array:
+    """The times that are numbers, sorted; the unit goes to the lists that it belongs on."""
+    finite = np.isfinite(times)
+    if not finite.all():
+        unfinite.append(unit)
+        times = times[finite]
+    if (times[1:] < times[:-1]).any():
+        unsorted.append(unit)
+        times = np.sort(times)
+    return times
 
 
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
@@ -97,10 +158,13 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
     if "obs_intervals" not in table.names or not table.group["obs_intervals"].shape[0]:
         return [None if invalid is None else complement(invalid)] * len(rows)
     data, bounds = _ragged(table, "obs_intervals", 2)
-    values = load(data).astype(float)
+    many = len(rows) > _BULK * len(table)
+    if not many:
+        fetch_rows(data, bounds[:-1][rows], bounds[1:][rows])
+    values = load(data) if many else data
     found: list[Intervals | None] = []
     for row in rows:
-        part = values[bounds[row] : bounds[row + 1]]
+        part = values[bounds[row] : bounds[row + 1]].astype(float)
         observed = union(part[:, 0], part[:, 1])
         found.append(observed if invalid is None else without(observed, invalid))
     return found
@@ -148,4 +212,4 @@ def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
 def _warn(table: Table, ids: list[int], told: str) -> None:
     if ids:
         named = ", ".join(map(str, ids[:8])) + (f", … ({len(ids)} in all)" if len(ids) > 8 else "")
-        warnings.warn(f"{table.where}: unit{'s' * (len(ids) > 1)} {named} {told}.", stacklevel=4)
+        tell(f"{table.where}: unit{'s' * (len(ids) > 1)} {named} {told}.", stacklevel=4)

@@ -1,5 +1,7 @@
 """The commands as a user types them: what they print, what they write, and how they fail."""
 
+import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -97,6 +99,45 @@ def test_inspect_and_init(session_file, tmp_path):
     data = tomllib.loads(made.stdout)
     assert data["sources"] == [str(session_file.resolve())]
     assert data["read"]["align"].endswith("_time")
+
+
+def test_inspect_of_several_files_for_people_and_machines(session_file, tmp_path):
+    for name in ("a.nwb", "b.nwb"):
+        (tmp_path / name).symlink_to(session_file)
+    (tmp_path / "b.nwb").unlink()
+    shutil.copy(session_file, tmp_path / "b.nwb")
+    table = run("inspect", tmp_path / "a.nwb", tmp_path / "b.nwb")
+    assert table.exit_code == 0
+    assert "2 files, 40 units" in table.stdout
+    assert "align to" not in table.stdout
+    found = json.loads(run("inspect", str(tmp_path / "*.nwb"), "--json").stdout)
+    assert [len(one["units"]["ids"]) for one in found["files"]] == [20, 20]
+    few = json.loads(run("inspect", session_file, "--json", "--no-spikes").stdout)["files"][0]
+    assert not few["units"]["spikes_read"]
+    assert few["units"]["n_spikes"] == found["files"][0]["units"]["n_spikes"]
+    (tmp_path / "text.nwb").write_text("no recording")
+    assert "1 of 3 files cannot be read" in fails("inspect", str(tmp_path / "*.nwb"))
+    result = run("inspect", tmp_path / "text.nwb", "--json")
+    assert result.exit_code == 1
+    assert "not HDF5" in json.loads(result.stdout)["files"][0]["error"]
+    picture = tmp_path / "session.png"
+    assert run("inspect", session_file, "--plot", picture).exit_code == 0
+    assert picture.stat().st_size > 10_000
+    assert run("inspect", tmp_path / "a.nwb", tmp_path / "b.nwb", "--plot", picture).exit_code == 2
+
+
+def test_files_left_out_of_a_fit_are_told(recipe, session_file, tmp_path):
+    shutil.copy(session_file, tmp_path / "other.nwb")
+    several = {'"session.nwb"': '"session.nwb", "gone.nwb", "other.nwb"'}
+    assert "gone.nwb: no such file" in fails("fit", recipe(**several), "--rank", 1, "--no-plot")
+    result = run("fit", recipe(**several), "--rank", 1, "--no-plot", "--errors", "skip")
+    assert result.exit_code == 0, result.output
+    assert "3 files: 2 gave 40 units" in result.stdout
+    assert [line for line in result.stdout.splitlines() if "left out" in line and "gone.nwb" in line]
+    assert "warning: left out" in result.stderr
+    fit = nl.read_fit(tmp_path / "fit.nwb")
+    assert fit.attrs["assets_units"] == [20, 0, 20]
+    assert tomllib.loads(fit.attrs["recipe"])["read"]["errors"] == "skip"
 
 
 def test_no_such_file(tmp_path):

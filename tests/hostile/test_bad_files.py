@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from nwb_lint import open_nwb, read_conditions, read_trials
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.inspect import describe, format_description
+from nwb_lint.nwb.inspect import describe
+from nwb_lint.nwb.listing import format_description
 from nwb_lint.nwb.source import NWBError, digest
 from nwb_lint.testing import mock_session
 

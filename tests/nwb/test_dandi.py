@@ -18,6 +18,7 @@ from nwb_lint.nwb.metadata import read_metadata
 from nwb_lint.nwb.source import NWBError, expand
 from nwb_lint.testing import mock_session
 from tests.nwb.archive import ID, PUBLISHED, Archive, record
+from tests.nwb.oracle import same_data as same
 
 HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
 TRIALS = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
@@ -62,11 +63,6 @@ def make(paths, monkeypatch):
 @pytest.fixture
 def archive(make):
     return make()
-
-
-def same(found, expected):
-    files = ["file", "source", "file_digest"]
-    xr.testing.assert_identical(found.drop_vars(files, errors="ignore"), expected.drop_vars(files, errors="ignore"))
 
 
 def refused(told, ask, *args, **options):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+from typing import ClassVar
 
 import h5py
 import numpy as np
 import pytest
 
 from nwb_lint import read_conditions
-from nwb_lint.nwb.inspect import describe, format_description, suggest
+from nwb_lint.nwb import inspect
+from nwb_lint.nwb.inspect import describe, describe_all, suggest
+from nwb_lint.nwb.listing import format_description, format_table, to_json
+from nwb_lint.nwb.presence import session_map
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.testing import mock_session
 
@@ -30,7 +36,7 @@ def test_a_session_is_described_and_its_suggestion_runs(tmp_path):
     }  # fmt: skip
     levels = {column.name: column.levels for column in trials.columns}
     assert levels["side"] == {"left": 20, "right": 20}
-    assert trials.times == ["start_time", "stop_time", "cue_time"]
+    assert trials.times == {"start_time": 40, "stop_time": 40, "cue_time": 40}
     assert found.problems == []
     assert found.suggestion == suggest(path)
     assert found.suggestion["by"] == ["side", {"coherence": "rank"}]
@@ -94,3 +100,114 @@ def test_mante2013_is_suggested_as_published(shared_data):
     assert found.suggestion["window_s"] == [0.1, 0.85]
     assert found.suggestion["align"] == "dots_on_time"
     assert read_conditions(found.path, **found.suggestion).sizes["condition"] == 72
+
+
+def no_spikes(*_):
+    raise AssertionError("spikes were read")
+
+
+@pytest.mark.parametrize("obs", [False, True])
+def test_without_spikes_all_but_their_times_is_known(tmp_path, monkeypatch, obs):
+    path = mock_session(tmp_path / "m.nwb", obs_intervals=obs, rate_hz=10)
+    full = describe(path)
+    monkeypatch.setattr(inspect, "spike_blocks", no_spikes)
+    with pytest.raises(AssertionError):
+        describe(path)
+    found = describe(path, spikes=False)
+    assert found.units.n_spikes == full.units.n_spikes
+    assert not found.units.spikes_read
+    assert found.tables == full.tables
+    assert found.suggestion == full.suggestion
+    np.testing.assert_allclose(found.units.rates, full.units.rates, rtol=0.05)
+    assert "only their numbers" in format_description(found)
+    assert json.loads(to_json([found]))["files"][0]["units"]["spikes_read"] is False
+
+
+def test_without_spikes_none_of_their_bytes_is_read(tmp_path):
+    """The spikes lie where a file object counts its reads: none goes there."""
+    path = mock_session(tmp_path / "m.nwb", n_units=3)
+    with h5py.File(path, "r+") as file:
+        group = file["units"]
+        attrs = dict(group["spike_times"].attrs)
+        times = np.tile(group["spike_times"][()], 50)
+        del group["spike_times"], group["spike_times_index"]
+        stored = group.create_dataset("spike_times", data=times)
+        stored.attrs.update(attrs)
+        n = len(times)
+        group["spike_times_index"] = np.array([n // 3, n // 2, n])
+        first, last = stored.id.get_offset(), stored.id.get_offset() + stored.nbytes
+
+    class Counting(io.FileIO):
+        asked: ClassVar[list] = []
+
+        def readinto(self, buffer):
+            self.asked.append((self.tell(), len(buffer)))
+            return super().readinto(buffer)
+
+    with Counting(path, "rb") as counting, h5py.File(counting, "r") as file:
+        problems = []
+        units = inspect._describe_units(file, "m.nwb", False, [(0.0, 10.0)], problems)
+    assert units.n_spikes == [n // 3, n // 2 - n // 3, n - n // 2]
+    np.testing.assert_allclose(units.rates, np.array(units.n_spikes) / 10)
+    assert problems == []
+    assert Counting.asked
+    assert not any(first < at + size and at < last for at, size in Counting.asked)
+
+
+def test_json_holds_every_key_for_every_file_and_no_nan(tmp_path):
+    nan = np.full(40, np.nan)
+    good = mock_session(tmp_path / "a.nwb", unit_columns={"depth": [np.nan, 1, 2, 3, 4]}, columns={"x_time": nan})
+    bare = mock_session(tmp_path / "b.nwb")
+    with h5py.File(bare, "r+") as file:
+        del file["intervals"]
+        file["units/spike_times"][...] = np.nan
+    (tmp_path / "c.nwb").write_text("no file")
+    found = describe_all(str(tmp_path / "*.nwb"))
+    text = to_json(found)
+    files = json.loads(text, parse_constant=no_spikes)["files"]
+    assert {tuple(one) for one in files} == {tuple(files[0])}
+    assert [bool(one["error"]) for one in files] == [False, False, True]
+    assert files[0]["suggestion"]["align"] == "cue_time"
+    assert files[0]["tables"][0]["align"] == {"start_time": 40, "stop_time": 40, "cue_time": 40, "x_time": 0}
+    assert files[0]["tables"][0]["duration_s"]["median"] == pytest.approx(1.5)
+    assert files[1]["units"]["rates_hz"] == [None] * 5
+    assert files[2]["units"] is None
+    table = format_table(found).splitlines()
+    assert len(table) == 5
+    assert [line.split()[0] for line in table[1:]] == ["5", "5", "–", "3"]
+    assert "is not HDF5" in table[3]
+    assert format_description(found[1])
+    assert describe(good).path == str(good)
+
+
+def test_the_map_of_a_session_agrees_with_a_slow_loop(tmp_path):
+    path = mock_session(tmp_path / "m.nwb", n_units=4, obs_intervals=True)
+    found = session_map(path, n_bins=7)
+    edges = found["edge"].values
+    with h5py.File(path) as file:
+        times, bounds = file["units/spike_times"][()], [0, *file["units/spike_times_index"][()]]
+        obs, rows = file["units/obs_intervals"][()], [0, *file["units/obs_intervals_index"][()]]
+    for k in range(4):
+        spikes, intervals = times[bounds[k] : bounds[k + 1]], obs[rows[k] : rows[k + 1]]
+        for j in range(7):
+            low, high = edges[j], edges[j + 1]
+            seconds = sum(max(min(stop, high) - max(start, low), 0) for start, stop in intervals)
+            n = sum(low <= t < high or (j == 6 and t == high) for t in spikes)
+            expected = n / seconds if seconds > 0 else np.nan
+            np.testing.assert_allclose(found["rate"].values[k, j], expected, rtol=1e-9)
+    np.testing.assert_allclose(found["mean_rate"], describe(path).units.rates, rtol=1e-9)
+    assert list(found["event"].values) == ["cue_time"]
+
+
+def test_a_session_without_trials_or_spikes_has_a_map_or_a_reason(tmp_path):
+    path = mock_session(tmp_path / "m.nwb")
+    with h5py.File(path, "r+") as file:
+        del file["intervals"]
+    assert "start_time" not in session_map(path)
+    with h5py.File(path, "r+") as file:
+        file["units/spike_times"][...] = np.nan
+    with (
+        pytest.warns(UserWarning, match="not numbers"),
+        pytest.raises(NWBError, match="neither spikes nor trials"),
+    ):
+        session_map(path)

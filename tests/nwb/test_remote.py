@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 import pytest
 import requests
-import xarray as xr
 from click.testing import CliRunner
 
 from nwb_lint import open_nwb, read_conditions, read_trials, write_fit
@@ -25,6 +24,7 @@ from nwb_lint.nwb.metadata import read_metadata
 from nwb_lint.nwb.rows import fetch_rows, load_streamed
 from nwb_lint.nwb.source import NWBError, expand, reading
 from nwb_lint.testing import mock_fit, mock_session
+from tests.nwb.oracle import same_data as same
 from tests.nwb.server import RangeServer
 
 HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
@@ -63,11 +63,6 @@ def hasty(monkeypatch):
         monkeypatch.setattr(function.retry, "wait", lambda state: 0)
 
 
-def same(found, expected):
-    files = ["file", "source", "file_digest"]
-    xr.testing.assert_identical(found.drop_vars(files, errors="ignore"), expected.drop_vars(files, errors="ignore"))
-
-
 def refused(told, ask, *args, **options):
     with pytest.raises(NWBError, match=told) as found:
         ask(*args, **options)
@@ -94,7 +89,8 @@ def test_disk_and_network_stack_into_one_recording(path, server, address, tmp_pa
 
 
 def test_a_remote_file_is_described_and_its_metadata_read(path, address):
-    assert describe(address)._replace(path="") == describe(path)._replace(path="")
+    assert describe(address)._replace(path="") == describe(path, spikes=False)._replace(path="")
+    assert describe(address, spikes=True)._replace(path="") == describe(path)._replace(path="")
     assert read_metadata(address) == read_metadata(path)
 
 

@@ -1,0 +1,148 @@
+"""One session's spikes → condition means, a block of units at a time: work that runs on any executor."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from nwb_lint.nwb.counts import Bins, count_unit, smooth
+from nwb_lint.nwb.source import Asset, Provenance, digest, provenance, reading
+from nwb_lint.nwb.trials import Trials, check_overlap, choose_trials
+from nwb_lint.nwb.units import UnitChoice, choose_rows, open_units, read_observed, spike_blocks
+
+Array = np.ndarray
+
+_BLOCK = 1 << 21  # rates in memory at a time, beside the result
+
+
+class Request(NamedTuple):
+    """What every session is asked: units, their columns, and what `choose_trials` is given."""
+
+    units: UnitChoice
+    unit_columns: tuple[str, ...]
+    trials: dict[str, Any]
+
+
+class Session(NamedTuple):
+    """What the first pass finds in a file: which units and trials; no spikes yet."""
+
+    asset: Asset
+    said: Provenance
+    unit_rows: Array
+    unit_ids: Array
+    lacking: list[int]
+    columns: dict[str, Array]
+    trials: Trials
+
+
+class Averaging(NamedTuple):
+    """How trials become rates: the condition of each, how many there are, bins, smoothing, the seed of halves."""
+
+    codes: Array
+    n_conditions: int
+    bins: Bins
+    sd_bins: float
+    seed: list[int] | None
+
+
+class Rates(NamedTuple):
+    """Of one session: rate (part, condition, time, neuron) float32 and n_trials (part, condition, neuron), where
+    part is the whole, then two halves; and the digest of the file."""
+
+    rate: Array
+    n_trials: Array
+    digest: str
+
+
+def find_session(asset: Asset, request: Request) -> Session:
+    """The units and trials of a file.
+
+    Raises: NWBError where there are none, or the file cannot be read.
+    """
+    with reading(asset) as file:
+        table = open_units(file, asset)
+        rows, lacking = choose_rows(table, request.units)
+        columns = {name: table.column(name)[rows] for name in request.unit_columns}
+        trials = choose_trials(file, asset, **request.trials)
+        return Session(asset, provenance(file, asset), rows, table.ids[rows], lacking, columns, trials)
+
+
+def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
+    """Mean rates of a session's units in every condition; smoothing and the file's digest go on beside counting."""
+    with ThreadPoolExecutor(2) as beside:
+        found = beside.submit(digest, asset)
+        with reading(asset) as file:
+            rate, n_trials = _averages(file, session, how, beside)
+        return Rates(rate, n_trials, found.result())
+
+
+def unit_blocks(file: h5py.File, session: Session, bins: Bins, most_units: int | None = None) -> Any:
+    """Positions, spike times and observed intervals (None = always) of the session's units, block by block.
+
+    Raises: NWBError, after the last block, where no trial's window meets the recording.
+    """
+    table = open_units(file, session.asset)
+    observed = read_observed(file, table, session.unit_rows)
+    ends: list[Array] = []
+    for positions, spikes in spike_blocks(table, session.unit_rows, most_units):
+        ends += [times[[0, -1]] for times in spikes if len(times)]
+        yield positions, spikes, [observed[k] for k in positions]
+    check_overlap(session.trials, bins, ends, observed)
+
+
+def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> tuple[Array, Array]:
+    """rate = spikes / (trials that saw the bin × bin_s), smoothed; and the trials that saw any bin."""
+    codes, n_conditions, bins, sd_bins, seed = how
+    halves = 1 if seed is None else 2
+    groups = codes if seed is None else 2 * codes + _halve(codes, np.random.default_rng(seed))
+    shape = (1 if seed is None else 3, n_conditions, bins.n)
+    rate = np.empty((*shape, len(session.unit_rows)), np.float32)
+    n_trials = np.empty((*shape[:2], len(session.unit_rows)), np.int64)
+    most = max(1, _BLOCK // int(np.prod(shape)))
+    smoothing: Future[None] | None = None
+    for positions, spikes, observed in unit_blocks(file, session, bins, most):
+        block = np.empty((len(positions), *shape))
+        for k, times in enumerate(spikes):
+            unit = count_unit(times, session.trials.origins, groups, n_conditions * halves, bins, observed[k])
+            _divide(unit.spikes, unit.seen, bins.bin_s, block[k])
+            trials = unit.trials.reshape(n_conditions, halves)
+            n_trials[0, :, positions[k]] = trials.sum(axis=1)
+            n_trials[1:, :, positions[k]] = trials.T[: len(n_trials) - 1]
+        if smoothing is not None:
+            smoothing.result()
+        smoothing = beside.submit(_smooth_into, rate, positions, block, sd_bins)
+    if smoothing is not None:
+        smoothing.result()
+    return rate, n_trials
+
+
+def _smooth_into(rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
+    """Smooth a block (unit, part, condition, time) and put it where it belongs in rate (…, time, neuron)."""
+    in_order = (np.diff(positions) == 1).all()
+    at = slice(positions[0], positions[-1] + 1) if in_order else positions
+    rate[..., at] = np.moveaxis(smooth(block, sd_bins), 0, -1)
+
+
+def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:
+    """Rates of the whole, and of the halves where ``out`` has three parts, from sums by group (condition, half)."""
+    with np.errstate(invalid="ignore"):
+        if len(out) == 1:
+            seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
+            np.divide(spikes, seen * bin_s, out=out[0])
+            return
+        spikes, seen = (a.reshape(out.shape[1], 2, out.shape[2]) for a in (spikes, seen))
+        np.divide(spikes.sum(axis=1), seen.sum(axis=1) * bin_s, out=out[0])
+        np.divide(spikes.transpose(1, 0, 2), seen.transpose(1, 0, 2) * bin_s, out=out[1:])
+
+
+def _halve(codes: Array, rng: np.random.Generator) -> Array:
+    """0 or 1 for each trial at random, as equal in number as can be within each condition."""
+    order = np.lexsort((rng.random(len(codes)), codes))
+    ordered = codes[order]
+    first = np.searchsorted(ordered, ordered)
+    half = np.empty(len(codes), np.int64)
+    half[order] = (np.arange(len(codes)) - first) % 2
+    return half

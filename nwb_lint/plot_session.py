@@ -1,0 +1,144 @@
+"""A session at a glance, before anything is fitted: who fired when, how fast, and what the trials look like."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from nwb_lint.plot import finish, make_axes
+
+Array = np.ndarray
+
+_COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#A2C8EC", "#898989")  # of tableau-colorblind10
+_MOST_NAMED = 24  # units whose labels are written
+_SMALL, _NORMAL = 7.5, 8.5  # points
+_FULL = 95  # percentile of a unit's rates at which its colour is full
+_SHOWN = 99  # percentile of the trials' lengths that is shown
+
+
+def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Rate of every unit over the session, each on its own scale: a unit that stops or drifts is seen.
+
+    White is no spike, the darkest blue the unit's 95th percentile, grey not observed; a bar marks the last spike
+    of a unit that ends early. ``session`` is what `nwb_lint.nwb.presence.session_map` gives.
+    """
+    ax = make_axes(ax)
+    rate, edges = session["rate"].values, session["edge"].values
+    n = len(rate)
+    known = np.where(np.isnan(rate), 0, rate)
+    top = np.percentile(known, _FULL, axis=1, keepdims=True)
+    top = np.where(top > 0, top, np.maximum(known.max(axis=1, keepdims=True), 1e-12))
+    shown = np.ma.masked_invalid(np.clip(rate / top, 0, 1))
+    ax.set_facecolor("#E4E4E4")
+    ax.pcolormesh(edges, np.arange(n + 1) - 0.5, shown, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+    last, end = session["last_spike"].values, edges[-1]
+    early = np.flatnonzero(last < edges[0] + 0.9 * (end - edges[0]))
+    ax.vlines(last[early], early - 0.45, early + 0.45, color="#C85200", lw=1.4)
+    ax.set_ylim(n - 0.5, -0.5)
+    if n <= _MOST_NAMED:
+        ax.set_yticks(range(n), session["neuron"].values)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    handles: list[Any] = []
+    if len(early):
+        handles.append(Line2D([], [], color="#C85200", lw=1.4, label="last spike"))
+    if np.isnan(rate).any():
+        handles.append(Patch(color="#E4E4E4", label="not observed"))
+    if handles:
+        ax.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
+    ax.set_title(f"Rate of {_units(n)}: white none, dark the unit's highest", fontsize=_NORMAL, loc="left")
+    return finish(ax, "", "unit id" if n <= _MOST_NAMED else "unit (row)", "")
+
+
+def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Every trial at its start in the session: its length as a bar, its events as dots, s from its start."""
+    ax = make_axes(ax)
+    if "start_time" not in session:
+        ax.text(0.5, 0.5, "no table of trials", transform=ax.transAxes, ha="center", fontsize=_SMALL)
+        return finish(ax, "time in the session (s)", "", "Trials")
+    start = session["start_time"].values
+    n = len(start)
+    title = f"{session.attrs.get('table') or 'trials'}: {n} rows"
+    reach: list[Array] = []
+    handles: list[Any] = []
+    if "stop_time" in session:
+        lasts = session["stop_time"].values - start
+        reach.append(lasts)
+        ax.vlines(start, 0, lasts, color="#D5D5D5", lw=0.8, zorder=1)
+        handles.append(Patch(color="#D5D5D5", label="start to stop"))
+    names = [str(name) for name in session["event"].values] if "event" in session.coords else []
+    for k, name in enumerate(names):
+        since = session["event_time"].values[k] - start
+        there = int(np.isfinite(since).sum())
+        colour = _COLOURS[k % len(_COLOURS)]
+        reach.append(since)
+        ax.plot(start, since, ls="", marker="o", ms=2, mew=0, color=colour, zorder=2)
+        count = "" if there == n else f" ({there} of {n})"
+        handles.append(Line2D([], [], ls="", marker="o", ms=3.5, color=colour, label=f"{name}{count}"))
+    known = np.concatenate([part[np.isfinite(part)] for part in reach]) if reach else np.zeros(0)
+    if len(known):
+        low, high = min(0.0, float(np.percentile(known, 100 - _SHOWN))), float(np.percentile(known, _SHOWN))
+        pad = 0.04 * max(high - low, 1e-3)
+        ax.set_ylim(low - pad, high + pad)
+        title += f", up to {known.max():.4g} s long" if known.max() > high + pad else ""
+    if handles:
+        ax.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.03))
+    return finish(ax, "time in the session (s)", "time from start (s)", title)
+
+
+def rates(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Histogram of the units' mean rates, on a logarithmic axis, the median marked."""
+    ax = make_axes(ax)
+    values = session["mean_rate"].values
+    firing, title = values[np.isfinite(values) & (values > 0)], "Rates"
+    if len(firing):
+        low, high = np.log10([max(firing.min(), 1e-3), firing.max()])
+        bins = 10 ** np.arange(np.floor(low * 8) / 8 - 0.25, high + 0.26, 0.125)  # eight to a decade
+        ax.hist(firing, bins=bins.tolist(), color="#5F9ED1", edgecolor="white", lw=0.5)
+        ax.set_xscale("log")
+        middle = float(np.median(firing))
+        ax.axvline(middle, color="#C85200", lw=1.4)
+        title += f", median {middle:.3g} Hz"
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high - low < 1.5 else (1,)))
+        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    if silent := len(values) - len(firing):
+        title += f", {silent} silent"
+    return finish(ax, "mean rate (Hz)", "units", title)
+
+
+def session_summary(session: xr.Dataset, path: str | PathLike[str] | None = None) -> Figure:
+    """The three on one page; with ``path`` the figure is saved there.
+
+    Example:
+        >>> from nwb_lint.nwb.presence import session_map
+        >>> len(session_summary(session_map("session.nwb"), "session.png").axes)
+        3
+    """
+    n = session.sizes["neuron"]
+    figure = Figure(figsize=(9.5, 5.4), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 1), height_ratios=(min(1.6, 0.7 + 0.04 * n), 1))
+    top = figure.add_subplot(grid[0, 0])
+    presence(session, ax=top)
+    rates(session, ax=figure.add_subplot(grid[0, 1]))
+    below = trials_over_time(session, ax=figure.add_subplot(grid[1, 0], sharex=top))
+    if (legend := below.get_legend()) is not None:
+        legend.set_in_layout(False)  # its place is the empty corner
+    lasts = float(session["edge"][-1] - session["edge"][0])
+    figure.suptitle(f"session {session.attrs.get('session', '')}, {lasts:.0f} s", fontsize=9.5)
+    if path is not None:
+        figure.savefig(path, dpi=160)
+    return figure
+
+
+def _units(n: int) -> str:
+    return f"{n} unit{'s' * (n != 1)}"
