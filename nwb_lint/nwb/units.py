@@ -11,6 +11,7 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.counts import Intervals, complement, union, without
+from nwb_lint.nwb.h5 import is_dataset, is_group
 from nwb_lint.nwb.source import NWBError, load
 from nwb_lint.nwb.tables import Table
 
@@ -26,7 +27,7 @@ def open_units(file: h5py.File, path: Any) -> Table:
     Raises: NWBError where there is none, it has no rows, no spike_times, or two units of the same id.
     """
     group = file.get("units")
-    if not isinstance(group, h5py.Group):
+    if not is_group(group):
         raise NWBError(f"{path} has no units table; sorted units with spike times are needed. Pass another file.")
     table = Table(group, f"units of {path}")
     if not len(table):
@@ -117,7 +118,7 @@ def recorded_span(spikes: list[Array], observed: list[Intervals | None]) -> tupl
 
 def _invalid_times(file: h5py.File) -> Intervals | None:
     group = file.get("intervals/invalid_times")
-    if not isinstance(group, h5py.Group):
+    if not is_group(group):
         return None
     table = Table(group, "invalid_times")
     found = union(table.times("start_time"), table.times("stop_time"))
@@ -131,7 +132,7 @@ def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
     n_values = data.shape[0]
     if data.dtype.kind not in "iuf" or data.size != n_values * width:
         raise NWBError(f"{name} of {table.where} is {data.dtype} of shape {data.shape}; numbers are needed.")
-    if isinstance(index, h5py.Dataset):
+    if is_dataset(index):
         # bounds are often uint8 or uint16, whose differences would wrap
         bounds = np.concatenate([[0], load(index).astype(np.int64)])
     elif len(table) == 1:
