@@ -179,7 +179,7 @@ def _describe_units(file: h5py.File, name: str, problems: list[str]) -> UnitsInf
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             spikes = read_spikes(table, rows)
-        observed = read_observed(file, table, rows)
+            observed = read_observed(file, table, rows)
     except NWBError as error:
         problems.append(str(error))
         return None

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.query import as_numbers, format_value
+from nwb_lint.nwb.query import as_numbers, as_texts
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.tables import SCALAR_KINDS, Table, open_intervals
 
@@ -87,13 +87,9 @@ class Joined(Table):
             if mixed and all(values is not None for values in numbers):
                 columns = [None if values is None else numbers.pop(0) for values in columns]
             else:
-                columns = [None if values is None else _as_text(values) for values in columns]
+                columns = [None if values is None else as_texts(values) for values in columns]
         of_text = any(values is not None and values.dtype.kind == "U" for values in columns)
         missing = "" if of_text else np.nan
         sizes = [len(part) for part in self.parts.values()]
         whole = [np.full(n, missing) if v is None else v for v, n in zip(columns, sizes, strict=True)]
         return np.concatenate(whole)[self._order]
-
-
-def _as_text(values: Array) -> Array:
-    return values if values.dtype.kind == "U" else np.array([format_value(v) for v in values.tolist()], dtype=str)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nwb_lint.nwb.h5 import is_dataset, is_reference, is_scalar_type, name_of
-from nwb_lint.nwb.query import format_value
+from nwb_lint.nwb.query import as_texts
 from nwb_lint.nwb.source import NWBError, load
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def row_texts(table: Table, name: str) -> Array:
     if is_reference(item):
         texts = [name_of(table.group.file, reference) for reference in load(item).ravel()]
     elif is_scalar_type(item):
-        texts = [format_value(value) for value in table.decoded(name, load(item).ravel()).tolist()]
+        texts = as_texts(table.decoded(name, load(item).ravel())).tolist()
     else:
         raise NWBError(f"{name} of {table.where} is {item.dtype}, of which no text can be made. Leave it out.")
     separators = list(_SEPARATORS)
@@ -55,4 +56,4 @@ def row_texts(table: Table, name: str) -> Array:
 
 def _joined(texts: list[str], bounds: Sequence[int] | Array, separators: list[str]) -> list[str]:
     separator = separators.pop(0) if len(separators) > 1 else separators[0]
-    return [separator.join(texts[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [separator.join(texts[a:b]) for a, b in pairwise(bounds)]

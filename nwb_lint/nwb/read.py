@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError
+from nwb_lint.nwb.align import Align
 from nwb_lint.nwb.assemble import (
     attributes,
     condition_dataset,
@@ -19,9 +20,14 @@ from nwb_lint.nwb.assemble import (
     free_name,
     neuron_coords,
     texts,
+    totals,
 )
 from nwb_lint.nwb.conditions import By, join, parse_by
-from nwb_lint.nwb.counts import Bins, count_unit, make_bins, smooth
+from nwb_lint.nwb.counts import make_bins, smooth
+from nwb_lint.nwb.electrodes import columns_of_units
+from nwb_lint.nwb.frame import Frame, check_frame, make_frame, typical_interval
+from nwb_lint.nwb.honest import Evidence
+from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.source import (
     NWBError,
     Provenance,
@@ -32,8 +38,8 @@ from nwb_lint.nwb.source import (
     reading,
     session_labels,
 )
-from nwb_lint.nwb.trials import Trials, check_overlap, choose_trials
-from nwb_lint.nwb.units import UnitChoice, choose_rows, open_units, read_observed, read_spikes
+from nwb_lint.nwb.trials import Trials, choose_trials
+from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, read_spikes
 
 Array = np.ndarray
 
@@ -56,13 +62,16 @@ def read_conditions(
     sources: Source | Sequence[Source],
     *,
     by: By,
-    align: str,
+    align: Align,
     window_s: Sequence[float],
     bin_s: float,
     smooth_s: float | None = None,
     where: str | None = None,
     units: UnitChoice = None,
-    table: str = "trials",
+    table: TableChoice = "trials",
+    within: Sequence[str] | None = None,
+    warp: Sequence[str] | None = None,
+    infer_obs: bool = False,
     min_trials: int = 1,
     missing: str = "drop",
     halves: bool = False,
@@ -79,11 +88,16 @@ def read_conditions(
     |---|---|
     | sources | local NWB file or files; a text with ``*`` stands for what it matches. Neurons are stacked |
     | by | columns that make a condition: names, ``{name: "rank"}``, ``{name: [edges]}``, or several |
-    | align | column of times that are 0; trials without one drop out |
+    | align | what is 0: a column of times, an event series, a function (`align.align_times`); trials without drop out |
     | window_s, bin_s | (start, stop) around it and the width of a bin, s; nothing beyond is read |
     | smooth_s | sd of the Gaussian (`counts.smooth`), s |
     | where | query over the table's columns (`query.select`) |
     | units | unit ids, or a query over the units table's columns |
+    | table | interval table, or several: their rows in the order of start, the column ``table`` says which |
+    | within | two columns of times: what lies outside those of its own trial is not observed |
+    | warp | two times, the first is align: the time between is stretched to the median (`frame.Warp`) |
+    | infer_obs | without obs_intervals: trials wholly after a unit's last spike or before its first are unobserved |
+    | unit_columns | columns of units, or of their electrodes (``location``, ``electrode_group``), on ``neuron`` |
     | missing | "drop" units with fewer than ``min_trials`` in a condition, or "keep" them as NaN |
     | halves | also the rates of two random halves of each condition's trials (``seed``) |
 
@@ -106,19 +120,22 @@ def read_conditions(
     """
     bins, factors, paths = make_bins(window_s, bin_s), parse_by(by), expand(sources)
     _check_options(smooth_s, min_trials, missing)
+    check_frame(align, within, warp)
     if isinstance(unit_columns, str):
         raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
-    request = {"table": table, "where": where, "align": align, "factors": factors}
+    request = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
     with ThreadPoolExecutor(1) as pool:
         sessions = [_first_pass(path, units, unit_columns, request) for path in _bar(paths, progress, "trials")]
         sessions = _with_units(sessions, units)
         digests = [pool.submit(digest, session.path) for session in sessions]
         labels = session_labels([session.said for session in sessions])
+        warp_s = typical_interval([session.trials for session in sessions])
         conditions = join(factors, [session.trials.levels for session in sessions], labels)
         parts = []
         for k, session in enumerate(_bar(sessions, progress, "spikes")):
             rng = np.random.default_rng([seed, k]) if halves else None
-            parts.append(_second_pass(session, conditions.codes[k], len(conditions.labels), bins, rng))
+            frame = make_frame(session.trials, bins, warp_s, infer_obs)
+            parts.append(_second_pass(session, conditions.codes[k], len(conditions.labels), frame, rng))
         rate, n_trials = (np.concatenate(arrays, axis=2) for arrays in zip(*parts, strict=True))
         found = _files([session.said for session in sessions], digests)
     # rate (1 or 3, condition, neuron, time), n_trials (1 or 3, condition, neuron): whole, then two halves
@@ -127,7 +144,7 @@ def read_conditions(
         rate[:, n_trials[0] < min_trials] = np.nan
     neurons = neuron_coords(labels, found["file"], [s.unit_ids for s in sessions], [s.columns for s in sessions])
     recording = condition_dataset(rate.transpose(0, 1, 3, 2), n_trials, bins, conditions, neurons, found)
-    recording.attrs = attributes(bins, smooth_s, align, where, table) | {
+    recording.attrs = attributes(bins, smooth_s, align, where, table, within, warp, warp_s, infer_obs) | {
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
         "min_trials": int(min_trials),
@@ -137,7 +154,7 @@ def read_conditions(
     if missing == "drop":
         recording = drop_units(recording, min_trials)
     kept = np.isin(found["file"], recording["file"].values)
-    recording.attrs |= _totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
+    recording.attrs |= totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
     if halves:
         recording.attrs["halves_seed"] = int(seed)
     return recording
@@ -146,23 +163,28 @@ def read_conditions(
 def read_trials(
     source: Source,
     *,
-    align: str,
+    align: Align,
     window_s: Sequence[float],
     bin_s: float,
     where: str | None = None,
     units: UnitChoice = None,
-    table: str = "trials",
+    table: TableChoice = "trials",
     columns: Sequence[str] | None = None,
+    within: Sequence[str] | None = None,
+    warp: Sequence[str] | None = None,
+    infer_obs: bool = False,
 ) -> xr.Dataset:
     """Spike counts of every unit in every trial of one NWB file.
 
     Arguments as for `read_conditions`; ``columns`` of the table become coordinates on ``trial`` (None: all
-    that hold one value per row), and the row ids are the coordinate ``trial``.
+    that hold one value per row; one that holds many becomes a text such as '1.5, 2'), and the row ids are the
+    coordinate ``trial``.
 
     | result | dims | unit |
     |---|---|---|
     | count | trial, time, neuron | spikes, uint16; 0 where not observed |
     | observed | trial, time, neuron | bool; absent where all is observed |
+    | exposure_s | trial, time | real duration of a bin, s, with ``warp``: the rate is count / exposure_s |
 
     Raises: ContractError for arguments that are wrong whatever the file; NWBError for a file that does not
     hold what is asked for.
@@ -172,22 +194,26 @@ def read_trials(
         ('trial', 'time', 'neuron')
     """
     bins = make_bins(window_s, bin_s)
+    check_frame(align, within, warp)
     path = expand([source])
     if len(path) > 1:
         raise NWBError(f"{source} stands for {len(path)} files; read_trials reads one. Call it for each.")
     if isinstance(columns, str):
         raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
-    request = {"table": table, "where": where, "align": align, "columns": columns}
+    request = {"table": table, "where": where, "align": align, "columns": columns, "within": within, "warp": warp}
     session = _first_pass(path[0], units, (), request)
     _with_units([session], units)
     trials = session.trials
+    warp_s = typical_interval([trials])
+    frame = make_frame(trials, bins, warp_s, infer_obs)
     with reading(session.path) as file:
-        spikes, observed = _read_units(file, session, bins)
+        spikes, observed, frame = _read_units(file, session, frame)
     n = len(trials.origins)
     count = np.zeros((n, bins.n, len(spikes)), np.uint16)
-    seen = np.ones(count.shape, bool) if any(part is not None for part in observed) else None
+    partly = within is not None or frame.infer or any(part is not None for part in observed)
+    seen = np.ones(count.shape, bool) if partly else None
     for k, times in enumerate(spikes):
-        counts = count_unit(times, trials.origins, np.arange(n), n, bins, observed[k])
+        counts = frame.tally(times, np.arange(n), n, observed[k])
         if counts.spikes.max(initial=0) > _MOST_COUNT:
             raise NWBError(
                 f"{session.path}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
@@ -197,9 +223,11 @@ def read_trials(
         if seen is not None:
             seen[:, :, k] = counts.seen > 0
     dims = ("trial", "time", "neuron")
-    data = {"count": (dims, count, {"units": "1"})}
+    data: dict[str, Any] = {"count": (dims, count, {"units": "1"})}
     if seen is not None and not seen.all():
         data["observed"] = (dims, seen, {"units": "1"})
+    if frame.exposure_s is not None:
+        data["exposure_s"] = (("trial", "time"), frame.exposure_s, {"units": "s"})
     label = session_labels([session.said])
     found = _files([session.said], [])
     coords = {
@@ -209,12 +237,8 @@ def read_trials(
         **neuron_coords(label, found["file"], [session.unit_ids], [{}]),
         **{name: ("file", values) for name, values in found.items()},
     }
-    attrs = attributes(bins, None, align, where, table) | {
-        "n_trials_used": n,
-        "n_trials_dropped_align": trials.dropped_align,
-        "n_units_dropped": 0,
-    }
-    return xr.Dataset(data, coords, attrs)
+    attrs = attributes(bins, None, align, where, table, within, warp, warp_s, infer_obs) | totals([trials])
+    return xr.Dataset(data, coords, attrs | {"n_units_dropped": 0})
 
 
 def _check_options(smooth_s: float | None, min_trials: int, missing: str) -> None:
@@ -230,7 +254,7 @@ def _first_pass(path: Path, units: UnitChoice, unit_columns: Sequence[str], requ
     with reading(path) as file:
         table = open_units(file, path)
         rows, lacking = choose_rows(table, units)
-        columns = {name: table.column(name)[rows] for name in unit_columns}
+        columns = columns_of_units(table, rows, unit_columns)
         trials = choose_trials(file, path, **request)
         return _Session(path, provenance(file, path), rows, table.ids[rows], lacking, columns, trials)
 
@@ -249,18 +273,19 @@ def _with_units(sessions: list[_Session], units: UnitChoice) -> list[_Session]:
 
 
 def _second_pass(
-    session: _Session, codes: Array, n_conditions: int, bins: Bins, rng: np.random.Generator | None
+    session: _Session, codes: Array, n_conditions: int, frame: Frame, rng: np.random.Generator | None
 ) -> tuple[Array, Array]:
     """Rates (1, or 3 with ``rng``: whole, halves; condition, neuron, time), trials (…, condition, neuron)."""
     with reading(session.path) as file:
-        spikes, observed = _read_units(file, session, bins)
+        spikes, observed, frame = _read_units(file, session, frame)
+    bins = frame.bins
     parts = 1 if rng is None else 2
     groups = codes if rng is None else 2 * codes + _halve(codes, rng)
     sizes = (n_conditions, parts)
     rate = np.empty((1 if rng is None else 3, n_conditions, len(spikes), bins.n))
     n_trials = np.empty(rate.shape[:3], np.int64)
     for i, times in enumerate(spikes):
-        unit = count_unit(times, session.trials.origins, groups, n_conditions * parts, bins, observed[i])
+        unit = frame.tally(times, groups, n_conditions * parts, observed[i])
         counts, seen = (a.reshape(*sizes, bins.n) for a in (unit.spikes, unit.seen))
         trials = unit.trials.reshape(sizes)
         with np.errstate(invalid="ignore"):
@@ -282,12 +307,17 @@ def _halve(codes: Array, rng: np.random.Generator) -> Array:
     return half
 
 
-def _read_units(file: h5py.File, session: _Session, bins: Bins) -> tuple[list[Array], list[Any]]:
+def _read_units(file: h5py.File, session: _Session, frame: Frame) -> tuple[list[Array], list[Any], Frame]:
+    """Spikes and observed times; the frame infers what was observed only where the file does not say it."""
     table = open_units(file, session.path)
-    spikes = read_spikes(table, session.unit_rows)
+    has_obs = has_observed(table)
+    frame = frame._replace(infer=frame.infer and not has_obs)
+    spikes = read_spikes(table, session.unit_rows, session.trials.reach_s)
     observed = read_observed(file, table, session.unit_rows)
-    check_overlap(session.trials, bins, spikes, observed)
-    return spikes, observed
+    evidence = Evidence(session.trials, frame, has_obs)
+    evidence.add(session.unit_ids, spikes, observed)
+    evidence.judge()
+    return spikes, observed, frame
 
 
 def _files(said: list[Provenance], digests: list[Future[str]]) -> dict[str, Array]:
@@ -298,14 +328,6 @@ def _files(said: list[Provenance], digests: list[Future[str]]) -> dict[str, Arra
         found[f"file_{name}"] = texts([getattr(item, name) for item in said])
     known = [future.result() for future in digests] or [digest(item.path) for item in said]
     return found | {"file_digest": texts(known)}
-
-
-def _totals(trials: list[Trials]) -> dict[str, int]:
-    return {
-        "n_trials_used": sum(len(part.origins) for part in trials),
-        "n_trials_dropped_align": sum(part.dropped_align for part in trials),
-        "n_trials_dropped_by": sum(part.dropped_by for part in trials),
-    }
 
 
 def _bar(items: list, progress: bool, what: str) -> Any:

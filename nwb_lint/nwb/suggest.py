@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import h5py
@@ -166,7 +167,9 @@ def _observed_edges(file: h5py.File, origins: Array, path: Any) -> tuple[Array, 
     units = open_units(file, path)
     if "obs_intervals" not in units.names:
         return None
-    observed = read_observed(file, units, np.array([0]))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a guess needs no warning: reading gives it
+        observed = read_observed(file, units, np.array([0]))[0]
     if observed is None or not len(observed.starts):
         return None
     at = np.minimum(np.searchsorted(observed.ends, origins, side="right"), len(observed.ends) - 1)

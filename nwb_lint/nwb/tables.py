@@ -42,11 +42,7 @@ class Table:
         items = {name: group.get(name) for name in names}
         companions = {f"{name}_{end}" for name in names for end in ("index", "elements")} | {"id"}
         companions |= {f"{name}_index" for name in companions}
-        self.names = [
-            name
-            for name, item in items.items()
-            if is_dataset(item) and item.ndim and name not in companions
-        ]
+        self.names = [name for name, item in items.items() if is_dataset(item) and item.ndim and name not in companions]
         self.ids = self._ids()
         # what colnames does not list may be a column that was added by hand, or the words of an enum
         self.names = [name for name in self.names if name in listed or self._n_rows(name) == len(self.ids)]
