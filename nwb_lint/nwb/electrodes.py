@@ -29,7 +29,7 @@ def columns_of_units(units: Table, rows: Array, names: Sequence[str]) -> dict[st
 
 
 def _column(units: Table, name: str) -> Array:
-    if name in units.names:
+    if name in units.names or name == "id":
         return units.along(name)
     group = units.group.file.get(ELECTRODES)
     if "electrodes" not in units.names or not is_group(group):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.nwb.align import align_text
 from nwb_lint.nwb.counts import (
     EDGE_S,
     OBSERVED_S,
@@ -175,7 +176,9 @@ def typical_interval(sessions: Sequence[Trials]) -> float | None:
 
 
 def check_frame(align: Any, within: Any, warp: Any) -> None:
-    """Raise ContractError unless ``within`` and ``warp`` are None or two names, and warp begins at ``align``."""
+    """Raise ContractError unless ``align`` is a name or a function, ``within`` and ``warp`` are None or two
+    names, and warp begins at ``align``."""
+    align_text(align)
     for name, pair in (("within", within), ("warp", warp)):
         names = pair is not None and not isinstance(pair, str) and isinstance(pair, Sequence)
         if pair is not None and not (names and len(pair) == 2 and all(isinstance(one, str) for one in pair)):

@@ -16,7 +16,8 @@ from nwb_lint.nwb.trials import Trials
 Array = np.ndarray
 
 _FAR = 100.0  # times this far beyond the other kind are in another unit, such as ms or samples
-_FEW = 0.1  # of the windows meet the spikes: where the spikes last no longer than trials, times are of trials
+# spikes that last no longer than this many trials, and meet so few of at least so many windows, look relative to trials
+_AS_LONG, _FEW, _FEWEST = 3.0, 0.1, 4
 _EXPECTED = 10.0  # spikes that a unit's own rate promises in a silence which is told; by chance e^-10
 _LONGER = 3.0  # than the longest silence between a unit's spikes
 
@@ -71,12 +72,11 @@ class Evidence:
                 f"{self.trials.where}: no window meets the recording: {told}, the windows "
                 f"{starts.min():g}–{ends.max():g} s.{far or ' Check align and window_s.'}"
             )
-        self._judge_relative(low, high, met, told)
-        if far:
-            warnings.warn(
-                f"{self.trials.where}: {told}, the trials up to {self.trials.reach_s:g} s.{far}", stacklevel=4
-            )
-        if not self.frame.infer:
+        relative = self._look_relative(low, high, met, told)
+        if relative or far:
+            message = relative or f"{told}, the trials up to {self.trials.reach_s:g} s.{far}"
+            warnings.warn(f"{self.trials.where}: {message}", stacklevel=4)
+        if not (self.frame.infer or relative):
             self._tell_silences()
 
     def _far(self, size: float) -> str:
@@ -94,19 +94,23 @@ class Evidence:
             f"trials.{named}"
         )
 
-    def _judge_relative(self, low: float, high: float, met: Array, told: str) -> None:
-        """Spikes that last no longer than a trial and meet few windows are timed from each trial's own start."""
-        longest = self.trials.longest_s
-        if self.has_obs or met.mean() >= _FEW or not (low < 0 or high - low < 2 * longest):
-            return
+    def _look_relative(self, low: float, high: float, met: Array, told: str) -> str:
+        """What to say of spikes that last no longer than a trial and meet few windows; empty of any others.
+
+        Raises: NWBError where some come before 0 as well.
+        """
+        longest = max(self.trials.longest_s, float((self.frame.ends - self.frame.starts).max()))
+        few = len(met) >= _FEWEST and met.sum() <= max(1, _FEW * len(met))
+        if self.has_obs or not few or high - low > _AS_LONG * longest:
+            return ""
         message = (
-            f"{self.trials.where}: {told}, trials last up to {longest:g} s and reach {self.trials.reach_s:g} s, so "
-            f"that {int(met.sum())} of {len(met)} windows meet them: spike times look relative to trials. Times since "
-            "the session's start are needed."
+            f"{told}, trials last up to {self.trials.longest_s:g} s and reach {self.trials.reach_s:g} s, so that "
+            f"{int(met.sum())} of {len(met)} windows meet them: spike times look relative to trials. Times since the "
+            "session's start are needed."
         )
         if low < 0:
-            raise NWBError(message)
-        warnings.warn(message, stacklevel=5)
+            raise NWBError(f"{self.trials.where}: {message}")
+        return message
 
     def _note_silence(self, unit: int, times: Array) -> None:
         n_after = len(self._starts) - int(np.searchsorted(self._starts, times[-1], side="right"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nwb_lint import read_conditions, read_trials
 from nwb_lint.contract import ContractError, check_recording
 from nwb_lint.nwb.counts import OBSERVED_S, Bins, complement, smooth, union, without
+from nwb_lint.nwb.tables import Table
 from nwb_lint.testing import mock_session
 
 READ = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.05}
@@ -55,6 +56,18 @@ def test_a_float32_is_the_decimal_it_stands_for(path):
     put(path, "intervals/trials/coherence", np.resize(np.float32([0.1, 0.3]), 40))
     found = read_conditions(path, **READ | {"by": "coherence", "where": "coherence in (0.1, 0.3)"})
     assert found["coherence"].values.tolist() == [0.1, 0.3]
+
+
+def test_texts_of_any_dtype_are_texts(path):
+    with h5py.File(path) as file:
+        table = Table(file["intervals/trials"], "trials")
+        for values in (
+            np.array(["a", "é"]),
+            np.array(["a", "é"], object),
+            np.array(["a", "é"], np.dtypes.StringDType()),
+        ):
+            assert table.decoded("side", values).tolist() == ["a", "é"]
+        assert table.decoded("side", np.array([b"a", "é".encode()])).tolist() == ["a", "é"]
 
 
 def test_small_indices_do_not_wrap(tmp_path):
