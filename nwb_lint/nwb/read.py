@@ -84,6 +84,8 @@ def read_conditions(
         rate[c, t, i] = spikes of unit i in bin t over the trials of c that observed it
                         / (number of those trials × bin_s),        then smoothed along t
 
+    With ``warp``, t is warped time and the denominator is the real time that the bin lasts in those trials.
+
     | argument | |
     |---|---|
     | sources | local NWB file or files; a text with ``*`` stands for what it matches. Neurons are stacked |

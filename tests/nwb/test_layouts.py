@@ -220,6 +220,18 @@ def test_a_steady_unit_is_steady_on_a_warped_axis(tmp_path):
     assert found.attrs["warp_s"] == pytest.approx(np.median(go - cue))
 
 
+@pytest.mark.parametrize("warped", [False, True])
+def test_limits_on_edges_of_bins_do_not_flip(tmp_path, warped):
+    origin = np.round(0.3 + 1234.1 * np.arange(30), 6)
+    low, high = (np.round(origin + 0.005 * edge, 6) for edge in (np.arange(30), np.arange(30) + 17))
+    columns = {"start_time": low, "stop_time": high, "origin": origin, "end": np.round(origin + 0.3, 6)}
+    path = write_plain(tmp_path / "s.nwb", [np.arange(0.0, 36000.0, 10.0)], **columns)
+    how = {"align": "origin", "window_s": (0, 0.3), "bin_s": 0.005, "within": ("start_time", "stop_time")}
+    found = read_trials(path, **how, **({"warp": ("origin", "end")} if warped else {}))
+    wanted = [[k <= t < k + 17 for t in range(60)] for k in range(30)]
+    np.testing.assert_array_equal(found["observed"][..., 0], wanted)
+
+
 def test_equal_intervals_are_not_warped(tmp_path):
     path = mock_session(tmp_path / "m.nwb")
     how = {"align": "start_time", "window_s": (-0.5, 1.0), "bin_s": 0.1}
