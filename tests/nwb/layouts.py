@@ -242,7 +242,9 @@ def of_000221_one_hot(path):
     s.put_table(SampleOnset=s.start + 0.1, DelayOnset=s.start + 0.3, CueTime=s.cue, HitL=hit, HitR=1 - hit)
     return s.case(
         s.cue[hit == 1], how={"align": "CueTime", "where": "HitL"}, by=["HitR"],
-        conditions=["HitR=0"] * int(hit.sum()), unit_coords={"depths": ["10, 20", "30"], "waveform_mean": ["0, 1, 2; 3, 4, 5", "6, 7, 8; 9, 10, 11"]},
+        conditions=["HitR=0"] * int(hit.sum()),
+        unit_coords={"depths": ["10, 20", "30"],
+                     "waveform_mean": ["0, 1, 2; 3, 4, 5", "6, 7, 8; 9, 10, 11"]},
     )  # fmt: skip
 
 
