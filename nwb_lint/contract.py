@@ -37,6 +37,7 @@ RECORDING = {
 TRIALS = {
     "count": Var(("trial", "time", "neuron"), "uint16", "1"),
     "observed": Var(("trial", "time", "neuron"), "bool", "1", False),
+    "exposure_s": Var(("trial", "time"), "float64", "s", False),
 }
 
 ACTIVITY = {

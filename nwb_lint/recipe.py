@@ -29,7 +29,10 @@ class Read(_Part):
     smooth_s: float | None = Field(default=0.05, ge=0)
     where: str | None = None
     units: str | list[int] | None = None
-    table: str = "trials"
+    table: str | list[str] = "trials"
+    within: tuple[str, str] | None = None
+    warp: tuple[str, str] | None = None
+    infer_obs: bool = False
     min_trials: int = Field(default=1, ge=1)
     missing: Literal["drop", "keep"] = "drop"
     unit_columns: list[str] = []

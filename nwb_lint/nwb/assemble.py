@@ -10,13 +10,17 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import COORDS, RECORDING, TRIALS, ContractError
+from nwb_lint.nwb.align import Align, align_text
 from nwb_lint.nwb.conditions import Conditions
 from nwb_lint.nwb.counts import Bins
+from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.source import NWBError, Provenance
+from nwb_lint.nwb.trials import Trials
 
 Array = np.ndarray
 
 # Names that a column of a table may not have in a Dataset.
+_WHY = ("align", "warp", "within", "by")  # in the order of `choose_trials`
 RESERVED = frozenset(COORDS) | frozenset(RECORDING) | frozenset(TRIALS) | {"trial", "half", "input"}
 
 
@@ -29,15 +33,40 @@ def texts(values: Sequence[str]) -> Array:
     return np.array(list(values), dtype=str)
 
 
-def attributes(bins: Bins, smooth_s: float | None, align: str, where: str | None, table: str) -> dict[str, Any]:
-    """The attributes that both readers give."""
-    return {
+def attributes(
+    bins: Bins,
+    smooth_s: float | None,
+    align: Align,
+    where: str | None,
+    table: TableChoice,
+    within: Sequence[str] | None,
+    warp: Sequence[str] | None,
+    warp_s: float | None,
+    infer_obs: bool,
+) -> dict[str, Any]:
+    """The attributes that both readers give; those of options that were not asked for are left out."""
+    attrs: dict[str, Any] = {
         "bin_s": bins.bin_s,
         "smooth_s": float(smooth_s or 0.0),
-        "align": align,
+        "align": align_text(align),
         "window_s": [bins.start, bins.start + bins.n * bins.bin_s],
         "where": where or "",
-        "table": table,
+        "table": table if isinstance(table, str) else list(table),
+    }
+    if within is not None:
+        attrs["within"] = list(within)
+    if warp is not None and warp_s is not None:
+        attrs |= {"warp": list(warp), "warp_s": warp_s}
+    if infer_obs:
+        attrs["infer_obs"] = 1
+    return attrs
+
+
+def totals(trials: Sequence[Trials]) -> dict[str, int]:
+    """How many trials were used, and dropped for want of what; for both readers."""
+    return {
+        "n_trials_used": sum(len(part.origins) for part in trials),
+        **{f"n_trials_dropped_{why}": sum(getattr(part, f"dropped_{why}") for part in trials) for why in _WHY},
     }
 
 

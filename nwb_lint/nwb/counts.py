@@ -45,7 +45,10 @@ class Intervals(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Of one unit: spikes and trials that saw the bin (group, time), trials that saw any bin (group)."""
+    """Of one unit: spikes and trials that saw the bin (group, time), trials that saw any bin (group).
+
+    Where time is warped, ``seen`` is the real time that saw the bin in bins, a fraction of trials.
+    """
 
     spikes: Array
     seen: Array
@@ -131,14 +134,14 @@ def count_unit(
         array([[0, 2]])
     """
     origins = origins + bins.start
-    trial, where = _spike_bins(spikes, origins, bins)
+    trial, where = spike_bins(spikes, origins, bins)
     per_group = np.bincount(groups, minlength=n_groups)
     if observed is None:
         seen = np.broadcast_to(per_group[:, None], (n_groups, bins.n))
         trials = per_group
     else:
-        of, first, last = _observed_bins(origins, bins, observed)
-        inside = _in_ranges(trial * bins.n + where, of * bins.n + first, of * bins.n + last)
+        of, first, last = observed_bins(origins, bins, observed)
+        inside = in_ranges(trial * bins.n + where, of * bins.n + first, of * bins.n + last)
         trial, where = trial[inside], where[inside]
         size = n_groups * (bins.n + 1)
         change = np.bincount(groups[of] * (bins.n + 1) + first, minlength=size)
@@ -203,21 +206,21 @@ def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
     return out.reshape(values.shape)
 
 
-def _spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
+def spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
     """Trial and bin of every spike within a trial's window; a spike in two windows comes twice."""
     starts = starts - EDGE_S
     edges = np.stack([starts, starts + bins.n * bins.bin_s], axis=1)  # near each other, near in the cache
     low, high = np.searchsorted(spikes, edges.ravel()).reshape(-1, 2).T
-    trial, index = _expand(low, high)
+    trial, index = expand_ranges(low, high)
     where = ((spikes[index] - starts[trial]) / bins.bin_s).astype(np.int64)
     return trial, np.minimum(where, bins.n - 1, out=where)
 
 
-def _observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array, Array, Array]:
+def observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array, Array, Array]:
     """Runs of observed bins, in order: trial, first bin, and the bin after the last."""
     low = np.searchsorted(observed.ends, starts, side="right")
     high = np.searchsorted(observed.starts, starts + bins.n * bins.bin_s)
-    trial, index = _expand(low, high)
+    trial, index = expand_ranges(low, high)
     first = np.ceil((observed.starts[index] - starts[trial] - OBSERVED_S) / bins.bin_s)
     last = np.floor((observed.ends[index] - starts[trial] + OBSERVED_S) / bins.bin_s)
     first, last = (np.clip(edge, 0, bins.n).astype(np.int64) for edge in (first, last))
@@ -225,14 +228,14 @@ def _observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Arra
     return trial[keep], first[keep], last[keep]
 
 
-def _expand(low: Array, high: Array) -> tuple[Array, Array]:
+def expand_ranges(low: Array, high: Array) -> tuple[Array, Array]:
     """All pairs (row, index) with low[row] <= index < high[row], in order."""
     n = np.maximum(high - low, 0)
     row = np.repeat(np.arange(len(low)), n)
     return row, np.arange(len(row)) + np.repeat(low - (np.cumsum(n) - n), n)
 
 
-def _in_ranges(keys: Array, starts: Array, ends: Array) -> Array:
+def in_ranges(keys: Array, starts: Array, ends: Array) -> Array:
     """Whether each key lies in one of the ordered disjoint ranges [start, end)."""
     at = np.searchsorted(starts, keys, side="right") - 1
     return (at >= 0) & (keys < ends[at]) if len(starts) else np.zeros(len(keys), bool)

@@ -17,7 +17,7 @@ from nwb_lint.nwb.source import NWBError, Source, expand, provenance, reading, s
 from nwb_lint.nwb.suggest import suggest_from
 from nwb_lint.nwb.tables import Table, interval_tables, is_missing, open_intervals
 from nwb_lint.nwb.told import telling
-from nwb_lint.nwb.units import n_spikes, open_units, read_observed, recorded_span, spike_blocks
+from nwb_lint.nwb.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
 
 Array = np.ndarray
 
@@ -226,12 +226,12 @@ def _describe_units(
     try:
         table = open_units(file, name)
         counts = n_spikes(table)
-        has_obs = "obs_intervals" in table.names
+        has_obs = has_observed(table)
         few = not has_obs or table.group["obs_intervals"].shape[0] <= _MOST_INTERVALS
         observed: list[Intervals | None] = [None] * len(table)
-        if read or few:
-            observed = read_observed(file, table, np.arange(len(table)))
         with telling() as told:
+            if read or few:
+                observed = read_observed(file, table, np.arange(len(table)))
             ends = _ends(table) if read else []
     except NWBError as error:
         problems.append(str(error))

@@ -115,6 +115,11 @@ def as_numbers(values: Array) -> Array | None:
     return out
 
 
+def as_texts(values: Array) -> Array:
+    """Values as labels say them (%g for floats)."""
+    return values if values.dtype.kind == "U" else np.array([format_value(v) for v in values.tolist()], dtype=str)
+
+
 def _unquote(query: str) -> tuple[str, dict[str, str]]:
     """The query with each `name` in backticks made a plain identifier, and what each of those stands for."""
     prefix = "quoted"

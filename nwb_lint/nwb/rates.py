@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from nwb_lint.nwb.counts import Bins, count_unit, smooth
+from nwb_lint.nwb.counts import Bins, Intervals, smooth
+from nwb_lint.nwb.electrodes import columns_of_units
+from nwb_lint.nwb.frame import Frame, make_frame
+from nwb_lint.nwb.honest import Evidence
 from nwb_lint.nwb.source import Asset, Provenance, digest, provenance, reading
-from nwb_lint.nwb.trials import Trials, check_overlap, choose_trials
-from nwb_lint.nwb.units import UnitChoice, choose_rows, open_units, read_observed, spike_blocks
+from nwb_lint.nwb.trials import Trials, choose_trials
+from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, spike_blocks
 
 Array = np.ndarray
 
@@ -38,12 +42,20 @@ class Session(NamedTuple):
     trials: Trials
 
 
+class Framing(NamedTuple):
+    """How the trials of every session are laid on one time axis: see `frame.make_frame`."""
+
+    bins: Bins
+    warp_s: float | None
+    infer: bool
+
+
 class Averaging(NamedTuple):
-    """How trials become rates: the condition of each, how many there are, bins, smoothing, the seed of halves."""
+    """How trials become rates: the condition of each, how many there are, frame, smoothing, the seed of halves."""
 
     codes: Array
     n_conditions: int
-    bins: Bins
+    framing: Framing
     sd_bins: float
     seed: list[int] | None
 
@@ -65,7 +77,7 @@ def find_session(asset: Asset, request: Request) -> Session:
     with reading(asset) as file:
         table = open_units(file, asset)
         rows, lacking = choose_rows(table, request.units)
-        columns = {name: table.column(name)[rows] for name in request.unit_columns}
+        columns = columns_of_units(table, rows, request.unit_columns)
         trials = choose_trials(file, asset, **request.trials)
         return Session(asset, provenance(file, asset), rows, table.ids[rows], lacking, columns, trials)
 
@@ -79,23 +91,37 @@ def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
         return Rates(rate, n_trials, found.result())
 
 
-def unit_blocks(file: h5py.File, session: Session, bins: Bins, most_units: int | None = None) -> Any:
-    """Positions, spike times and observed intervals (None = always) of the session's units, block by block.
+Block = tuple[Array, list[Array], list[Intervals | None]]
 
-    Raises: NWBError, after the last block, where no trial's window meets the recording.
+
+def open_session(
+    file: h5py.File, session: Session, framing: Framing, most_units: int | None = None
+) -> tuple[Frame, Iterator[Block]]:
+    """The frame of a session's trials, and its units block by block: positions, spike times, observed intervals.
+
+    What was observed is inferred only where the file does not say it. Raises: NWBError, after the last block,
+    where the times of spikes cannot be those of the session (`honest.Evidence`).
     """
     table = open_units(file, session.asset)
-    observed = read_observed(file, table, session.unit_rows)
-    ends: list[Array] = []
-    for positions, spikes in spike_blocks(table, session.unit_rows, most_units):
-        ends += [times[[0, -1]] for times in spikes if len(times)]
-        yield positions, spikes, [observed[k] for k in positions]
-    check_overlap(session.trials, bins, ends, observed)
+    has_obs = has_observed(table)
+    frame = make_frame(session.trials, framing.bins, framing.warp_s, framing.infer and not has_obs)
+
+    def blocks() -> Iterator[Block]:
+        evidence = Evidence(session.trials, frame, has_obs)
+        all_observed = read_observed(file, table, session.unit_rows)
+        for positions, spikes in spike_blocks(table, session.unit_rows, most_units, session.trials.reach_s):
+            observed = [all_observed[k] for k in positions]
+            evidence.add(session.unit_ids[positions], spikes, observed)
+            yield positions, spikes, observed
+        evidence.judge()
+
+    return frame, blocks()
 
 
 def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> tuple[Array, Array]:
     """rate = spikes / (trials that saw the bin × bin_s), smoothed; and the trials that saw any bin."""
-    codes, n_conditions, bins, sd_bins, seed = how
+    codes, n_conditions, framing, sd_bins, seed = how
+    bins = framing.bins
     halves = 1 if seed is None else 2
     groups = codes if seed is None else 2 * codes + _halve(codes, np.random.default_rng(seed))
     shape = (1 if seed is None else 3, n_conditions, bins.n)
@@ -103,10 +129,11 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     n_trials = np.empty((*shape[:2], len(session.unit_rows)), np.int64)
     most = max(1, _BLOCK // int(np.prod(shape)))
     smoothing: Future[None] | None = None
-    for positions, spikes, observed in unit_blocks(file, session, bins, most):
+    frame, blocks = open_session(file, session, framing, most)
+    for positions, spikes, observed in blocks:
         block = np.empty((len(positions), *shape))
         for k, times in enumerate(spikes):
-            unit = count_unit(times, session.trials.origins, groups, n_conditions * halves, bins, observed[k])
+            unit = frame.tally(times, groups, n_conditions * halves, observed[k])
             _divide(unit.spikes, unit.seen, bins.bin_s, block[k])
             trials = unit.trials.reshape(n_conditions, halves)
             n_trials[0, :, positions[k]] = trials.sum(axis=1)

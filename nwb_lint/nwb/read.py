@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError
+from nwb_lint.nwb.align import Align
 from nwb_lint.nwb.assemble import (
     asset_attributes,
     attributes,
@@ -18,14 +19,16 @@ from nwb_lint.nwb.assemble import (
     file_coords,
     free_name,
     neuron_coords,
+    totals,
 )
 from nwb_lint.nwb.conditions import By, Conditions, Factor, join, parse_by
-from nwb_lint.nwb.counts import Bins, count_unit, make_bins
+from nwb_lint.nwb.counts import make_bins
+from nwb_lint.nwb.frame import check_frame, typical_interval
+from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.many import spread
-from nwb_lint.nwb.rates import Averaging, Rates, Request, Session, find_session, session_rates, unit_blocks
+from nwb_lint.nwb.rates import Averaging, Framing, Rates, Request, Session, find_session, open_session, session_rates
 from nwb_lint.nwb.source import Asset, NWBError, Source, digest, expand, reading, session_labels
 from nwb_lint.nwb.told import tell
-from nwb_lint.nwb.trials import Trials
 from nwb_lint.nwb.units import UnitChoice
 
 Array = np.ndarray
@@ -37,13 +40,16 @@ def read_conditions(
     sources: Source | Sequence[Source],
     *,
     by: By,
-    align: str,
+    align: Align,
     window_s: Sequence[float],
     bin_s: float,
     smooth_s: float | None = None,
     where: str | None = None,
     units: UnitChoice = None,
-    table: str = "trials",
+    table: TableChoice = "trials",
+    within: Sequence[str] | None = None,
+    warp: Sequence[str] | None = None,
+    infer_obs: bool = False,
     min_trials: int = 1,
     missing: str = "drop",
     halves: bool = False,
@@ -59,15 +65,22 @@ def read_conditions(
         rate[c, t, i] = spikes of unit i in bin t over the trials of c that observed it
                         / (number of those trials × bin_s),        then smoothed along t
 
+    With ``warp``, t is warped time and the denominator is the real time that the bin lasts in those trials.
+
     | argument | |
     |---|---|
     | sources | files or addresses (`open_nwb`); a text with ``*`` stands for what it matches. Neurons are stacked |
     | by | columns that make a condition: names, ``{name: "rank"}``, ``{name: [edges]}``, or several |
-    | align | column of times that are 0; trials without one drop out |
+    | align | what is 0: a column of times, an event series, a function (`align.align_times`); trials without drop out |
     | window_s, bin_s | (start, stop) around it and the width of a bin, s; nothing beyond is read |
     | smooth_s | sd of the Gaussian (`counts.smooth`), s |
     | where | query over the table's columns (`query.select`) |
     | units | unit ids, or a query over the units table's columns |
+    | table | interval table, or several: their rows in the order of start, the column ``table`` says which |
+    | within | two columns of times: what lies outside those of its own trial is not observed |
+    | warp | two times, the first is align: the time between is stretched to the median (`frame.Warp`) |
+    | infer_obs | without obs_intervals: trials wholly after a unit's last spike or before its first are unobserved |
+    | unit_columns | columns of units, or of their electrodes (``location``, ``electrode_group``), on ``neuron`` |
     | missing | "drop" units with fewer than ``min_trials`` in a condition, or "keep" them as NaN |
     | halves | also the rates of two random halves of each condition's trials (``seed``) |
     | download | keep remote files whole in the cache folder; by default they are streamed |
@@ -95,13 +108,15 @@ def read_conditions(
     """
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
     _check_options(smooth_s, min_trials, missing, errors, executor)
+    check_frame(align, within, warp)
     if isinstance(unit_columns, str):
         raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand(sources, download=download)
-    trials = {"table": table, "where": where, "align": align, "factors": factors}
+    trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
     options = {"executor": executor, "errors": errors}
     sessions, why = _find(assets, Request(units, tuple(unit_columns), trials), options, progress)
-    how = (bins, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
+    framing = Framing(bins, typical_interval([session.trials for session in sessions]), infer_obs)
+    how = (framing, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
     sessions, rates, conditions, failed = _average(sessions, factors, how, options, progress)
     why |= failed
     rate, n_trials, digests = rates
@@ -113,7 +128,7 @@ def read_conditions(
     ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
     neurons = neuron_coords(session_labels(said), found["file"], ids, columns)
     recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found)
-    recording.attrs = attributes(bins, smooth_s, align, where, table) | {
+    recording.attrs = attributes(bins, smooth_s, align, where, table, within, warp, framing.warp_s, infer_obs) | {
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
         "min_trials": int(min_trials),
@@ -123,7 +138,7 @@ def read_conditions(
     if missing == "drop":
         recording = drop_units(recording, min_trials)
     kept = np.isin(found["file"], recording["file"].values)
-    recording.attrs |= _totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
+    recording.attrs |= totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
     gave = {session.said.path: (len(session.unit_ids), len(session.trials.origins)) for session in sessions}
     recording.attrs |= asset_attributes([str(asset) for asset in assets], gave, why, recording)
     if halves:
@@ -134,24 +149,29 @@ def read_conditions(
 def read_trials(
     source: Source,
     *,
-    align: str,
+    align: Align,
     window_s: Sequence[float],
     bin_s: float,
     where: str | None = None,
     units: UnitChoice = None,
-    table: str = "trials",
+    table: TableChoice = "trials",
     columns: Sequence[str] | None = None,
+    within: Sequence[str] | None = None,
+    warp: Sequence[str] | None = None,
+    infer_obs: bool = False,
     download: bool = False,
 ) -> xr.Dataset:
     """Spike counts of every unit in every trial of one NWB file.
 
     Arguments as for `read_conditions`; ``columns`` of the table become coordinates on ``trial`` (None: all
-    that hold one value per row), and the row ids are the coordinate ``trial``.
+    that hold one value per row; one that holds many becomes a text such as '1.5, 2'), and the row ids are the
+    coordinate ``trial``.
 
     | result | dims | unit |
     |---|---|---|
     | count | trial, time, neuron | spikes, uint16; 0 where not observed |
     | observed | trial, time, neuron | bool; absent where all is observed |
+    | exposure_s | trial, time | real duration of a bin, s, with ``warp``: the rate is count / exposure_s |
 
     Raises: ContractError for arguments that are wrong whatever the file; NWBError for a file that does not
     hold what is asked for.
@@ -161,20 +181,24 @@ def read_trials(
         ('trial', 'time', 'neuron')
     """
     bins = make_bins(window_s, bin_s)
+    check_frame(align, within, warp)
+    if isinstance(columns, str):
+        raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand([source], download=download)
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files; read_trials reads one. Call it for each.")
-    if isinstance(columns, str):
-        raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
-    request = {"table": table, "where": where, "align": align, "columns": columns}
+    request = {"table": table, "where": where, "align": align, "columns": columns, "within": within, "warp": warp}
     session = find_session(assets[0], Request(units, (), request))
     _with_units([session], units)
-    trials, n = session.trials, len(session.trials.origins)
-    count, seen = _count(session, bins)
+    trials = session.trials
+    framing = Framing(bins, typical_interval([trials]), infer_obs)
+    count, seen, exposure_s = _count(session, framing)
     dims = ("trial", "time", "neuron")
-    data = {"count": (dims, count, {"units": "1"})}
+    data: dict[str, Any] = {"count": (dims, count, {"units": "1"})}
     if not seen.all():
         data["observed"] = (dims, seen, {"units": "1"})
+    if exposure_s is not None:
+        data["exposure_s"] = (("trial", "time"), exposure_s, {"units": "s"})
     label = session_labels([session.said])
     found = file_coords([session.said], [digest(session.asset)])
     coords = {
@@ -184,12 +208,8 @@ def read_trials(
         **neuron_coords(label, found["file"], [session.unit_ids], [{}]),
         **{name: ("file", values) for name, values in found.items()},
     }
-    attrs = attributes(bins, None, align, where, table) | {
-        "n_trials_used": n,
-        "n_trials_dropped_align": trials.dropped_align,
-        "n_units_dropped": 0,
-    }
-    return xr.Dataset(data, coords, attrs)
+    attrs = attributes(bins, None, align, where, table, within, warp, framing.warp_s, infer_obs) | totals([trials])
+    return xr.Dataset(data, coords, attrs | {"n_units_dropped": 0})
 
 
 def _check_options(
@@ -254,16 +274,20 @@ def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
 def _average(
     sessions: list[Session],
     factors: list[Factor],
-    how: tuple[Bins, float, int | None],
+    how: tuple[Framing, float, int | None],
     options: dict[str, Any],
     progress: bool,
 ) -> tuple[list[Session], tuple[Array, Array, list[str]], Conditions, dict[str, str]]:
     """The sessions whose spikes can be read, their rates side by side, the conditions, and why others failed."""
-    bins, sd_bins, seed = how
+    framing, sd_bins, seed = how
     conditions = _join(factors, sessions)
     n, edges = len(conditions.labels), np.cumsum([0, *(len(session.unit_rows) for session in sessions)])
     tasks = [
-        (session.asset, session, Averaging(conditions.codes[k], n, bins, sd_bins, None if seed is None else [seed, k]))
+        (
+            session.asset,
+            session,
+            Averaging(conditions.codes[k], n, framing, sd_bins, None if seed is None else [seed, k]),
+        )
         for k, session in enumerate(sessions)
     ]
     digests: dict[int, str] = {}
@@ -296,29 +320,21 @@ def _join(factors: list[Factor], sessions: list[Session]) -> Conditions:
     return join(factors, [session.trials.levels for session in sessions], session_labels([s.said for s in sessions]))
 
 
-def _count(session: Session, bins: Bins) -> tuple[Array, Array]:
-    """Spikes (trial, time, neuron) and whether each bin was observed."""
-    origins, n = session.trials.origins, len(session.trials.origins)
-    count = np.zeros((n, bins.n, len(session.unit_rows)), np.uint16)
+def _count(session: Session, framing: Framing) -> tuple[Array, Array, Array | None]:
+    """Spikes (trial, time, neuron), whether each bin was observed, and how long bins last where they are warped."""
+    n = len(session.trials.origins)
+    count = np.zeros((n, framing.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
-        for positions, spikes, observed in unit_blocks(file, session, bins):
+        frame, blocks = open_session(file, session, framing)
+        for positions, spikes, observed in blocks:
             for k, times, part in zip(positions, spikes, observed, strict=True):
-                counts = count_unit(times, origins, np.arange(n), n, bins, part)
+                counts = frame.tally(times, np.arange(n), n, part)
                 if counts.spikes.max(initial=0) > _MOST_COUNT:
                     raise NWBError(
                         f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
                         f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
                     )
                 count[:, :, k] = counts.spikes
-                if part is not None:
-                    seen[:, :, k] = counts.seen > 0
-    return count, seen
-
-
-def _totals(trials: list[Trials]) -> dict[str, int]:
-    return {
-        "n_trials_used": sum(len(part.origins) for part in trials),
-        "n_trials_dropped_align": sum(part.dropped_align for part in trials),
-        "n_trials_dropped_by": sum(part.dropped_by for part in trials),
-    }
+                seen[:, :, k] = counts.seen > 0
+    return count, seen, frame.exposure_s

@@ -7,7 +7,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nwb_lint.nwb.h5 import (
+    enum_words,
+    is_dataset,
+    is_group,
+    is_scalar_type,
+    members,
+    pointed_at,
+)
 from nwb_lint.nwb.query import MISSING_TEXT, as_numbers, select
+from nwb_lint.nwb.ragged import row_texts
 from nwb_lint.nwb.source import NWBError, as_text, load
 
 Array = np.ndarray
@@ -33,11 +42,7 @@ class Table:
         items = {name: group.get(name) for name in names}
         companions = {f"{name}_{end}" for name in names for end in ("index", "elements")} | {"id"}
         companions |= {f"{name}_index" for name in companions}
-        self.names = [
-            name
-            for name, item in items.items()
-            if isinstance(item, h5py.Dataset) and item.ndim and name not in companions
-        ]
+        self.names = [name for name, item in items.items() if is_dataset(item) and item.ndim and name not in companions]
         self.ids = self._ids()
         # what colnames does not list may be a column that was added by hand, or the words of an enum
         self.names = [name for name in self.names if name in listed or self._n_rows(name) == len(self.ids)]
@@ -51,7 +56,7 @@ class Table:
 
     def _ids(self) -> Array:
         item = self.group.get("id")
-        if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.dtype.kind in "iu":
+        if is_dataset(item) and item.ndim == 1 and item.dtype.kind in "iu":
             return load(item).astype(np.int64)
         for name in ("start_time", *self.names):
             if name in self.names:
@@ -59,14 +64,14 @@ class Table:
         return np.arange(0)
 
     def is_ragged(self, name: str) -> bool:
-        return isinstance(self.group.get(f"{name}_index"), h5py.Dataset)
+        return is_dataset(self.group.get(f"{name}_index"))
 
     def kind(self, name: str) -> str:
         """The kind of a column, by its type and, for floats, its name and values."""
         item = self.group[name]
         if self.is_ragged(name):
             return "ragged"
-        if h5py.check_string_dtype(item.dtype) is None and item.dtype.kind not in "biufSU":
+        if not is_scalar_type(item):
             return "reference"
         if item.ndim > 1 and item.size != item.shape[0]:
             return "array"
@@ -100,36 +105,46 @@ class Table:
 
     def _read(self, name: str) -> Array:
         item = self.group[name]
+        ask = "Ask for it among the columns that are read along, as text"
         if self.is_ragged(name):
-            raise NWBError(f"{name} of {self.where} is ragged: rows hold many values; a column of one is needed.")
+            raise NWBError(f"{name} of {self.where} is ragged: rows hold many values; one is needed. {ask}.")
         if item.ndim > 1 and item.size != item.shape[0]:
-            raise NWBError(f"{name} of {self.where} has shape {item.shape}; a column of one value per row is needed.")
+            raise NWBError(f"{name} of {self.where} has shape {item.shape}; one value per row is needed. {ask}.")
         if item.shape[0] != len(self):
             raise NWBError(f"{name} of {self.where} has {item.shape[0]} values for {len(self)} rows: damaged.")
-        if h5py.check_string_dtype(item.dtype) is None and item.dtype.kind not in "biufSU":
+        if not is_scalar_type(item):
             raise NWBError(f"{name} of {self.where} holds references; a column of values is needed.")
-        values = load(item).reshape(len(self))
-        enum = h5py.check_enum_dtype(item.dtype)
-        if enum is not None and values.dtype.kind in "iu":
-            spelled = {number: word for word, number in enum.items()}
-            return np.array([spelled.get(int(v), str(int(v))) for v in values], dtype=str)
-        elements = self._elements(name, item)
-        if elements is not None and values.dtype.kind in "iu":
-            if len(values) and int(values.max()) >= len(elements):
-                raise NWBError(f"{name} of {self.where} has code {values.max()} of {len(elements)} elements.")
-            return elements[values.astype(np.int64)]
+        return self.decoded(name, load(item).reshape(len(self)))
+
+    def decoded(self, name: str, values: Array) -> Array:
+        """Values (flat) as they are meant: enums spelled out, bytes as text, wide numbers."""
+        item = self.group[name]
+        if values.dtype.kind in "iu":
+            spelled, elements = enum_words(item), self._elements(name, item)
+            if spelled is not None:
+                return np.array([spelled.get(int(v), str(int(v))) for v in values], dtype=str)
+            if elements is not None and len(values):
+                odd = values[(values < 0) | (values >= len(elements))]
+                if len(odd):
+                    raise NWBError(f"{name} of {self.where} has code {odd[0]} of {len(elements)} elements: damaged.")
+                return elements[values.astype(np.int64)]
         return _plain(values)
+
+    def along(self, name: str) -> Array:
+        """A column as it is read along: as `column`, or one text per row ('1.5, 2') where rows hold many values."""
+        if name not in self.names or self.kind(name) in SCALAR_KINDS:
+            return self.column(name)
+        return row_texts(self, name)
 
     def _elements(self, name: str, item: h5py.Dataset) -> Array | None:
         """The words that the codes of an enum column stand for."""
-        found: Any = item.attrs.get("elements")
-        if isinstance(found, h5py.Reference):
-            found = load(self.group.file[found]) if found else None
-        if found is None and isinstance(self.group.get(f"{name}_elements"), h5py.Dataset):
-            found = load(self.group[f"{name}_elements"])
-        if found is None:
-            found = item.attrs.get(f"{name}_elements")
-        return None if found is None else _plain(np.ravel(found))
+        words = pointed_at(self.group.file, item.attrs.get("elements"))
+        if words is None:
+            words = self.group.get(f"{name}_elements")
+        if is_dataset(words):
+            return _plain(np.ravel(load(words)))
+        listed = [item.attrs.get(key) for key in ("elements", f"{name}_elements")]
+        return next((_plain(np.ravel(found)) for found in listed if isinstance(found, np.ndarray)), None)
 
     def times(self, name: str) -> Array:
         """A column as times, s: NaN where a text is no number ('N/A') or the entry is not finite."""
@@ -178,28 +193,20 @@ def numbers_of(table: Table, name: str) -> Array:
     return values.astype(float)
 
 
-def members(group: h5py.Group) -> list[str]:
-    """Names in a group, those that are proper text: in a damaged file they may be bytes, or not UTF-8."""
-    return [name for name in group if isinstance(name, str) and name.isprintable()]
-
-
 def interval_tables(file: h5py.File) -> dict[str, int]:
-    """Names of the tables in /intervals with their numbers of rows."""
-    group = file.get("intervals")
-    if not isinstance(group, h5py.Group):
-        return {}
-    items = {name: group.get(name) for name in members(group)}
-    tables = {name: item for name, item in items.items() if isinstance(item, h5py.Group)}
-    return {name: len(Table(item, name)) for name, item in tables.items()}
+    """Names of the tables in /intervals, and of old files' /epochs, with their numbers of rows."""
+    return {name: len(Table(item, name)) for name, item in _interval_groups(file).items()}
 
 
 def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
-    """The interval table of a name.
+    """The interval table of a name, or at a path in the file.
 
     Raises: NWBError where there is none (the message lists those there are), or it has no rows.
     """
-    group = file.get(f"intervals/{name}") if name else None
-    if not isinstance(group, h5py.Group):
+    group = _interval_groups(file).get(name)
+    if group is None and "/" in name:
+        group = file.get(name)
+    if not is_group(group):
         tables = [f"{other} ({n})" for other, n in interval_tables(file).items()]
         listed = f"it has {', '.join(tables)}. Pass one as table=" if tables else "it has no interval tables"
         raise NWBError(f"{path} has no interval table {name!r}; {listed}.")
@@ -209,10 +216,19 @@ def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
     return table
 
 
+def _interval_groups(file: h5py.File) -> dict[str, Any]:
+    """Every interval table; epochs are at the root in old files."""
+    intervals, epochs = file.get("intervals"), file.get("epochs")
+    items = {name: intervals.get(name) for name in members(intervals)} if is_group(intervals) else {}
+    if is_group(epochs) and is_dataset(epochs.get("start_time")):
+        items.setdefault("epochs", epochs)
+    return {name: item for name, item in items.items() if is_group(item)}
+
+
 def _plain(values: Array) -> Array:
     """Bytes and objects as ``U`` text, integers as int64, floats as float64."""
     kind = values.dtype.kind
-    if kind in "OSU":
+    if kind in "OSUT":
         return np.array([as_text(value) for value in values], dtype=str) if len(values) else np.zeros(0, "U1")
     if kind == "f":
         exact = values.dtype.itemsize >= 8

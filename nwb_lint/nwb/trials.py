@@ -8,20 +8,22 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from nwb_lint.nwb.align import Align, align_text, align_times
 from nwb_lint.nwb.conditions import Factor, Levels, factor_levels
-from nwb_lint.nwb.counts import Bins, Intervals
+from nwb_lint.nwb.joined import TableChoice, open_table
 from nwb_lint.nwb.source import NWBError
-from nwb_lint.nwb.tables import SCALAR_KINDS, Table, open_intervals
+from nwb_lint.nwb.tables import SCALAR_KINDS, Table
 from nwb_lint.nwb.told import tell
-from nwb_lint.nwb.units import recorded_span
 
 Array = np.ndarray
 
-_FAR = 100.0  # times this far beyond the other kind are in another unit, such as ms or samples
-
 
 class Trials(NamedTuple):
-    """The trials of a session that are read; ``reach_s`` is the largest time in the whole table."""
+    """The trials of a session that are read.
+
+    ``reach_s`` is the largest time in the whole table, ``longest_s`` the longest of its rows. ``second`` is
+    the second event of warp (trial), ``within`` the limits of each trial (2, trial); None where not asked for.
+    """
 
     where: str
     ids: Array
@@ -29,7 +31,12 @@ class Trials(NamedTuple):
     columns: dict[str, Array]
     levels: list[Levels]
     reach_s: float
+    longest_s: float
+    second: Array | None
+    within: Array | None
     dropped_align: int
+    dropped_warp: int
+    dropped_within: int
     dropped_by: int
 
 
@@ -37,82 +44,94 @@ def choose_trials(
     file: h5py.File,
     path: Any,
     *,
-    table: str,
+    table: TableChoice,
     where: str | None,
-    align: str,
+    align: Align,
     factors: Sequence[Factor] = (),
     columns: Sequence[str] | None = (),
+    within: Sequence[str] | None = None,
+    warp: Sequence[str] | None = None,
 ) -> Trials:
-    """The rows that ``where`` selects, without those of no alignment, and then without those of no condition.
+    """The rows that ``where`` selects; without those of no alignment, of no interval of warp above 0, of no
+    limits, and of no condition, in that order.
 
     ``columns`` are read along (None: all that hold one value per row). Raises: NWBError, one line, where no
     trial is left, saying how many there were and what dropped the rest.
     """
-    rows_of = open_intervals(file, table, path)
-    if align not in rows_of.names:
-        candidates = ", ".join(rows_of.time_columns()) or "none"
-        raise NWBError(f"{rows_of.where} has no column {align!r} for align; columns of times: {candidates}.")
-    times = rows_of.times(align)
+    rows_of = open_table(file, table, path)
     rows = np.flatnonzero(rows_of.select(where))
     if not len(rows):
         raise NWBError(f"{rows_of.where}: 0 of {len(rows_of)} trials satisfy where={where!r}. Loosen the query.")
+    times = align_times(file, path, rows_of, align, rows)
     aligned = rows[np.isfinite(times[rows])]
     if not len(aligned):
         raise NWBError(_nothing_aligned(rows_of, align, rows))
+    second = None if warp is None else align_times(file, path, rows_of, warp[1], rows, "warp")
+    warped = aligned if second is None else aligned[second[aligned] > times[aligned]]
+    limits = None if within is None else np.stack([rows_of.times(name) for name in within])
+    limited = warped if limits is None else warped[np.isfinite(limits[:, warped]).all(axis=0)]
+    if not len(limited):
+        what = f"{warp[1]} after {warp[0]}" if warp is not None and not len(warped) else " and ".join(within or ())
+        raise NWBError(f"{rows_of.where}: none of {len(aligned)} aligned trials has {what}. Pass other columns.")
     levels = [factor_levels(rows_of, factor) for factor in factors]
-    kept = aligned
-    for part in levels:
-        kept = kept[~part.missing[kept]]
-    if not len(kept):
-        empty = ", ".join(
-            f"{f.column} ({part.missing[aligned].sum()})" for f, part in zip(factors, levels, strict=True)
-        )
-        raise NWBError(
-            f"{rows_of.where}: {len(rows)} of {len(rows_of)} trials satisfy the query, {len(aligned)} have "
-            f"{align}, and none has a value of every column of by; missing: {empty}. Change by."
-        )
-    chosen = [Levels(part.values[kept], part.missing[kept], part.ranked) for part in levels]
+    kept = _grouped(rows_of, factors, levels, limited, len(rows))
     if columns is None:
         columns = [name for name in rows_of.names if rows_of.kind(name) in SCALAR_KINDS]
-    edges = [rows_of.times(name) for name in ("start_time", "stop_time") if name in rows_of.names]
+    edges: dict[str, Array] = {
+        name: rows_of.times(name) for name in ("start_time", "stop_time") if name in rows_of.names
+    }
     return Trials(
         where=rows_of.where,
         ids=rows_of.ids[kept],
         origins=times[kept],
-        columns={name: rows_of.column(name)[kept] for name in columns},
-        levels=chosen,
-        reach_s=float(np.nanmax(np.abs([times, *edges]))),
+        columns={name: rows_of.along(name)[kept] for name in columns},
+        levels=[Levels(part.values[kept], part.missing[kept], part.ranked) for part in levels],
+        reach_s=float(np.nanmax(np.abs([times, *edges.values()]))),
+        longest_s=_longest(rows_of, edges, kept),
+        second=None if second is None else second[kept],
+        within=None if limits is None else limits[:, kept],
         dropped_align=len(rows) - len(aligned),
-        dropped_by=len(aligned) - len(kept),
+        dropped_warp=len(aligned) - len(warped),
+        dropped_within=len(warped) - len(limited),
+        dropped_by=len(limited) - len(kept),
     )
 
 
-def check_overlap(trials: Trials, bins: Bins, spikes: list[Array], observed: list[Intervals | None]) -> None:
-    """Raise NWBError where no trial's window meets the recording; warn where units of time seem to differ."""
-    span = recorded_span(spikes, observed)
-    if span is None:
-        return
-    starts = trials.origins + bins.start
-    ends = starts + bins.n * bins.bin_s
-    told = f"spikes and observed times span {span[0]:g}–{span[1]:g} s"
-    size = float(np.abs(span).max())
-    reach = trials.reach_s
-    far = max(size, reach) > _FAR * max(min(size, reach), 1.0)
-    hint = " One of the two may be in milliseconds or samples, or relative to trials." if far else ""
-    if not ((ends > span[0]) & (starts <= span[1])).any():
+def _grouped(table: Table, factors: Sequence[Factor], levels: list[Levels], rows: Array, n_selected: int) -> Array:
+    """The rows that have a value of every factor."""
+    kept = rows
+    for part in levels:
+        kept = kept[~part.missing[kept]]
+    if not len(kept):
+        empty = ", ".join(f"{f.column} ({part.missing[rows].sum()})" for f, part in zip(factors, levels, strict=True))
         raise NWBError(
-            f"{trials.where}: no window meets the recording: {told}, the windows "
-            f"{starts.min():g}–{ends.max():g} s."
-            f"{hint or ' Check align and window_s.'}"
+            f"{table.where}: {n_selected} of {len(table)} trials satisfy the query, {len(rows)} are aligned, and "
+            f"none has a value of every column of by; missing: {empty}. Change by."
         )
-    if far:
-        tell(f"{trials.where}: {told}, the trials up to {reach:g} s.{hint}", stacklevel=4)
+    return kept
 
 
-def _nothing_aligned(table: Table, align: str, rows: Array) -> str:
+def _longest(table: Table, edges: dict[str, Array], rows: Array) -> float:
+    """The longest of the rows, s (0 where they have no two edges); warns of those that end before they start."""
+    if len(edges) < 2:
+        return 0.0
+    start, stop = edges["start_time"], edges["stop_time"]
+    for odd, told in ((stop[rows] < start[rows], "stop before they start"), (stop[rows] == start[rows], "last 0 s")):
+        if odd.any():
+            row = rows[odd][0]
+            tell(
+                f"{table.where}: {odd.sum()} of {len(rows)} trials {told} (the first has id {table.ids[row]}: "
+                f"{start[row]:g} to {stop[row]:g} s).",
+                stacklevel=4,
+            )
+    lasts = stop - start
+    return float(np.nanmax(lasts)) if np.isfinite(lasts).any() else 0.0
+
+
+def _nothing_aligned(table: Table, align: Align, rows: Array) -> str:
     valid = {name: int(np.isfinite(table.times(name)[rows]).sum()) for name in table.time_columns()}
     listed = ", ".join(f"{name} ({n})" for name, n in valid.items() if n) or "none"
     return (
-        f"{table.where}: none of {len(rows)} trials has a number in {align}, to which they would be aligned; "
-        f"columns with times: {listed}. Pass one as align=."
+        f"{table.where}: none of {len(rows)} trials has a number in {align_text(align)}, to which they would be "
+        f"aligned; columns with times: {listed}. Pass one as align=."
     )

@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.counts import Intervals, complement, union, without
+from nwb_lint.nwb.counts import OBSERVED_S, Intervals, complement, union, without
+from nwb_lint.nwb.h5 import is_dataset, is_group
 from nwb_lint.nwb.rows import fetch_rows, streamed
 from nwb_lint.nwb.source import NWBError, check_size, load
 from nwb_lint.nwb.tables import Table
@@ -18,6 +19,7 @@ from nwb_lint.nwb.told import tell
 Array = np.ndarray
 UnitChoice = Sequence[int] | Array | str | None
 
+_RESTART, _EARLY = 0.3, 0.6  # of a unit's span, of the trials' reach: see `_refuse_restarts`
 _BULK = 0.25  # of all spikes: where more are wanted, reading what lies between is faster
 _BLOCK = 1 << 21  # spikes in memory at a time, 16 MB
 _STREAMED_BLOCK = 1 << 23  # fewer, larger requests: 64 MB
@@ -30,7 +32,7 @@ def open_units(file: h5py.File, path: Any) -> Table:
     Raises: NWBError where there is none, it has no rows, no spike_times, or two units of the same id.
     """
     group = file.get("units")
-    if not isinstance(group, h5py.Group):
+    if not is_group(group):
         raise NWBError(f"{path} has no units table; sorted units with spike times are needed. Pass another file.")
     table = Table(group, f"units of {path}")
     if not len(table):
@@ -64,22 +66,24 @@ def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[int]]:
     return np.array(rows, np.int64), [int(unit) for unit in wanted if int(unit) not in row_of]
 
 
-def spike_blocks(table: Table, rows: Array, most_units: int | None = None) -> Iterator[tuple[Array, list[Array]]]:
+def spike_blocks(
+    table: Table, rows: Array, most_units: int | None = None, reach_s: float | None = None
+) -> Iterator[tuple[Array, list[Array]]]:
     """Spike times (s, sorted, float64) of the rows, block by block: positions in ``rows``, and the times of each.
 
     A block is one read of at most `_BLOCK` spikes (or one unit), in the order of the file: memory is bounded
     whatever the file holds. Tells, naming units, where spike times are not sorted (they are sorted then) or
     not finite (left out).
 
-    Raises: NWBError where the column or its index is damaged.
+    Raises: NWBError where the column or its index is damaged; where spike times start over and over and end
+    long before ``reach_s``, the last time of the trials: then they are not times of the session.
     """
     data, bounds = _ragged(table, "spike_times", 1)
     check_size(data)
     low, high = bounds[:-1][rows], bounds[1:][rows]
     bulk = (high - low).sum() > _BULK * data.shape[0]
     apart = streamed(data) is not None and not bulk  # a stream is not asked for what lies between
-    unfinite: list[int] = []
-    unsorted: list[int] = []
+    odd = _Odd(table, reach_s)
     begin, end = _side_by_side(low, high) if apart else (low, high)
     for positions in _runs(begin, end, data, bulk, most_units or len(rows)):
         first, last = low[positions[0]], high[positions[-1]]
@@ -93,11 +97,10 @@ def spike_blocks(table: Table, rows: Array, most_units: int | None = None) -> It
                 times = values[low[k] - first : high[k] - first]
             # one pass finds both: a comparison with NaN is false, and what is in order is infinite at its ends
             if not (times[1:] >= times[:-1]).all() or not np.isfinite(times[[0, -1]] if len(times) else 0).all():
-                times = _mended(times, int(table.ids[rows[k]]), unfinite, unsorted)
+                times = odd.mended(times, int(table.ids[rows[k]]))
             spikes.append(times)
         yield positions, spikes
-    _warn(table, unfinite, "have spike times that are not numbers; these were left out")
-    _warn(table, unsorted, "have spike times that are not in order; they were sorted")
+    odd.tell()
 
 
 def read_spikes(table: Table, rows: Array) -> list[Array]:
@@ -140,22 +143,69 @@ def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool, most_units: i
             first = k
 
 
-def _mended(times: Array, unit: int, unfinite: list[int], unsorted: list[int]) -> Array:
-    """The times that are numbers, sorted; the unit goes to the lists that it belongs on."""
-    finite = np.isfinite(times)
-    if not finite.all():
-        unfinite.append(unit)
-        times = times[finite]
-    if (times[1:] < times[:-1]).any():
-        unsorted.append(unit)
-        times = np.sort(times)
-    return times
+class _Odd:
+    """Units whose spike times are not numbers or not in order: mended one by one, told together."""
+
+    def __init__(self, table: Table, reach_s: float | None) -> None:
+        self.table, self.reach_s = table, reach_s
+        self.unfinite: list[int] = []
+        self.unsorted: list[int] = []
+        self.steps = ""
+
+    def mended(self, times: Array, unit: int) -> Array:
+        """The times that are numbers, sorted; raises NWBError where they start over (`_refuse_restarts`)."""
+        finite = np.isfinite(times)
+        if not finite.all():
+            self.unfinite.append(unit)
+            times = times[finite]
+        if (times[1:] < times[:-1]).any():
+            _refuse_restarts(self.table, unit, times, self.reach_s)
+            self.unsorted.append(unit)
+            self.steps = self.steps or _steps_back(times)
+            times = np.sort(times)
+        return times
+
+    def tell(self) -> None:
+        """Warn of them, if there are any."""
+        _warn(self.table, self.unfinite, "have spike times that are not numbers; these were left out")
+        _warn(self.table, self.unsorted, f"have spike times that are not in order ({self.steps}); they were sorted")
+
+
+def _steps_back(times: Array) -> str:
+    back = np.flatnonzero(times[1:] < times[:-1])
+    return (
+        f"{len(back)} of {len(times) - 1} steps go back, the first from {times[back[0]]:g} to {times[back[0] + 1]:g} s"
+    )
+
+
+def _refuse_restarts(table: Table, unit: int, times: Array, reach_s: float | None) -> None:
+    """Raise where steps back are as long as the whole, and the whole ends before the trials do.
+
+    A unit merged of several, one after the other, steps back as far, but lasts as long as the trials.
+    """
+    steps = np.diff(times)
+    span = times.max() - times.min()
+    if reach_s is None or np.median(-steps[steps < 0]) < _RESTART * span or times.max() >= _EARLY * reach_s:
+        return
+    raise NWBError(
+        f"{table.where}: spike times of unit {unit} start over ({_steps_back(times)}) and end at {times.max():g} s, "
+        f"while trials reach {reach_s:g} s: they are relative to trials or blocks. Times since the session's start "
+        "are needed; leave such units out with units=."
+    )
+
+
+def has_observed(table: Table) -> bool:
+    """Whether the file says when its units were observed."""
+    return "obs_intervals" in table.names and bool(table.group["obs_intervals"].shape[0])
 
 
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
-    """When each row was observed: its obs_intervals without the file's invalid_times; None = always."""
+    """When each row was observed: its obs_intervals without the file's invalid_times; None = always.
+
+    Warns, naming units, where obs_intervals overlap (their union is taken) or end before they start (left out).
+    """
     invalid = _invalid_times(file)
-    if "obs_intervals" not in table.names or not table.group["obs_intervals"].shape[0]:
+    if not has_observed(table):
         return [None if invalid is None else complement(invalid)] * len(rows)
     data, bounds = _ragged(table, "obs_intervals", 2)
     many = len(rows) > _BULK * len(table)
@@ -163,10 +213,20 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
         fetch_rows(data, bounds[:-1][rows], bounds[1:][rows])
     values = load(data) if many else data
     found: list[Intervals | None] = []
+    overlapping, reversed_, told = [], [], ""
     for row in rows:
         part = values[bounds[row] : bounds[row + 1]].astype(float)
         observed = union(part[:, 0], part[:, 1])
+        lasts = part[:, 1] - part[:, 0]
+        twice = lasts[lasts > 0].sum() - (observed.ends - observed.starts).sum()
+        if twice > 2 * OBSERVED_S * (len(part) + 1):
+            overlapping.append(int(table.ids[row]))
+            told = told or f"{twice:g} of {lasts[lasts > 0].sum():g} s come twice"
+        if (lasts < 0).any():
+            reversed_.append(int(table.ids[row]))
         found.append(observed if invalid is None else without(observed, invalid))
+    _warn(table, overlapping, f"have obs_intervals that overlap ({told}); their union is taken")
+    _warn(table, reversed_, "have obs_intervals that end before they start; these were left out")
     return found
 
 
@@ -183,7 +243,7 @@ def recorded_span(spikes: list[Array], observed: list[Intervals | None]) -> tupl
 
 def _invalid_times(file: h5py.File) -> Intervals | None:
     group = file.get("intervals/invalid_times")
-    if not isinstance(group, h5py.Group):
+    if not is_group(group):
         return None
     table = Table(group, "invalid_times")
     found = union(table.times("start_time"), table.times("stop_time"))
@@ -193,11 +253,19 @@ def _invalid_times(file: h5py.File) -> Intervals | None:
 def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
     """The values of a ragged column of ``width`` numbers each, and its bounds (row + 1) as int64."""
     data = table.group[name]
-    index = table.group.get(f"{name}_index")
     n_values = data.shape[0]
     if data.dtype.kind not in "iuf" or data.size != n_values * width:
         raise NWBError(f"{name} of {table.where} is {data.dtype} of shape {data.shape}; numbers are needed.")
-    if isinstance(index, h5py.Dataset):
+    return data, read_bounds(table, name)
+
+
+def read_bounds(table: Table, name: str) -> Array:
+    """Where the values of each row of a ragged column begin and end: (row + 1), int64.
+
+    Raises: NWBError where there is no index, or it does not suit the values.
+    """
+    n_values, index = table.group[name].shape[0], table.group.get(f"{name}_index")
+    if is_dataset(index):
         # bounds are often uint8 or uint16, whose differences would wrap
         bounds = np.concatenate([[0], load(index).astype(np.int64)])
     elif len(table) == 1:
@@ -206,7 +274,7 @@ def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
         raise NWBError(f"{name} of {table.where} has no {name}_index, so its units cannot be told apart.")
     if len(bounds) != len(table) + 1 or bounds[-1] > n_values or (np.diff(bounds) < 0).any():
         raise NWBError(f"{name}_index of {table.where} does not suit {n_values} values of {len(table)} units.")
-    return data, bounds
+    return bounds
 
 
 def _warn(table: Table, ids: list[int], told: str) -> None:

@@ -290,6 +290,7 @@ def test_the_archive_s_own_records_are_understood(make, records):
     assert one == [asset for asset in found if str(asset).endswith(records[5]["path"])]
 
 
+@pytest.mark.filterwarnings("ignore:.*silent unit")
 def test_a_real_recording_is_read_through_its_own_record(make, records, paths, shared_data, monkeypatch):
     (path,) = sorted((shared_data / "alm000009").glob("*.nwb"))
     named = next(r for r in records if "anm00239123" in r["path"] and "20170627" in r["path"])

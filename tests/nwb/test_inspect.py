@@ -88,7 +88,8 @@ def test_alm000009_stops_are_found(shared_data):
     assert found.units.n_spikes == [12992, 3458, 2714, 14893]
     assert found.suggestion["align"] == "cue_start_time"
     assert found.suggestion["by"] == ["type"]
-    recording = read_conditions(found.path, **found.suggestion)
+    with pytest.warns(UserWarning, match="silent unit 1 after 2423 s"):
+        recording = read_conditions(found.path, **found.suggestion)
     assert list(recording["type"].values) == ["lick left", "lick right"]
 
 

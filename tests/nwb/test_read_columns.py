@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nwb_lint import read_conditions, read_trials
 from nwb_lint.contract import ContractError, check_recording
 from nwb_lint.nwb.counts import OBSERVED_S, Bins, complement, smooth, union, without
+from nwb_lint.nwb.tables import Table
 from nwb_lint.testing import mock_session
 
 READ = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.05}
@@ -57,6 +58,18 @@ def test_a_float32_is_the_decimal_it_stands_for(path):
     assert found["coherence"].values.tolist() == [0.1, 0.3]
 
 
+def test_texts_of_any_dtype_are_texts(path):
+    with h5py.File(path) as file:
+        table = Table(file["intervals/trials"], "trials")
+        for values in (
+            np.array(["a", "é"]),
+            np.array(["a", "é"], object),
+            np.array(["a", "é"], np.dtypes.StringDType()),
+        ):
+            assert table.decoded("side", values).tolist() == ["a", "é"]
+        assert table.decoded("side", np.array([b"a", "é".encode()])).tolist() == ["a", "é"]
+
+
 def test_small_indices_do_not_wrap(tmp_path):
     path = mock_session(tmp_path / "m.nwb", n_units=3, rate_hz=1.5)
     before = read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1)
@@ -68,6 +81,7 @@ def test_small_indices_do_not_wrap(tmp_path):
     np.testing.assert_array_equal(before["count"], after["count"])
 
 
+@pytest.mark.filterwarnings("ignore:.*silent unit 1")
 def test_unsorted_and_nan_spikes_are_mended_with_a_warning(path):
     how = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
     before = read_trials(path, **how)
@@ -133,17 +147,26 @@ def test_mante2013_reads_as_published(shared_data):
 
 
 def test_alm000009_reads_by_trial_type(shared_data):
-    found = read_conditions(
-        next((shared_data / "alm000009").glob("*.nwb")),
-        by=["type", "response"],
-        align="cue_start_time",
-        window_s=(-1, 0.5),
-        bin_s=0.05,
-        where="response in ('correct', 'incorrect') and photo_stim_power == 0",
-    )
+    path = next((shared_data / "alm000009").glob("*.nwb"))
+    how = {
+        "by": ["type", "response"],
+        "align": "cue_start_time",
+        "window_s": (-1, 0.5),
+        "bin_s": 0.05,
+        "where": "response in ('correct', 'incorrect') and photo_stim_power == 0",
+    }
+    told = r"silent unit 1 after 2423 s \(157 trials later\), unit 2 after 2405 s \(159 .*, unit 3 after 3983 s \(58 "
+    with pytest.warns(UserWarning, match=told):
+        found = read_conditions(path, **how)
     assert found.sizes == {"condition": 4, "time": 30, "neuron": 4, "file": 1}
     assert found.attrs["n_trials_dropped_align"] == 0
     assert found["condition"].values[0] == "type=lick left, response=correct"
+    inferred = read_conditions(path, **how, infer_obs=True)
+    assert inferred["n_trials"].sum("condition").values.tolist() == [202 - 157, 202 - 159, 202 - 58, 202]
+    np.testing.assert_array_equal(inferred["rate"][..., 3], found["rate"][..., 3])
+    assert (inferred["rate"][..., :3].mean("time") >= found["rate"][..., :3].mean("time")).all()
+    where = read_conditions(path, **how, infer_obs=True, unit_columns=["location", "cell_type"])["location"]
+    assert all(text.startswith("brain_region: Thalamus") for text in where.values)
 
 
 times = st.floats(-5, 5).map(lambda t: round(t, 3))
