@@ -14,10 +14,11 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "canonicalise", "connectivity", "fit_lint", "latents", "open_nwb", "prepare",
-    "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "write_fit",
+    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
+    "open_nwb", "prepare", "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "truncate",
+    "write_fit",
 }  # fmt: skip
-HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py"}
+HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 
 # Which rooms of the package each room may import from; a room may always import from itself.
 ALLOWED = {
@@ -38,7 +39,7 @@ ALLOWED = {
 # External packages that only these rooms may import.
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
-    "torch": {"model._torch"}, "matplotlib": {"plot"},
+    "torch": {"model._torch"}, "matplotlib": {"plot"}, "distributed": {"model.sweep"},
 }  # fmt: skip
 
 

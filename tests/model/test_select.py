@@ -48,7 +48,7 @@ def test_folds_hold_every_condition_out_once_a_seed(truth):
         ({"ranks": []}, "0 ranks"),
         ({"folds": 1}, "1 folds"),
         ({"folds": 13}, "13 folds"),
-        ({"hold": "neuron"}, "neuron"),
+        ({"hold": "trial"}, "trial"),
     ],
 )
 def test_errors_are_one_line(truth, options, told):
