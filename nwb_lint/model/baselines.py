@@ -87,9 +87,9 @@ def _with_run(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
     if activity is not None:
         check_activity(activity)
         y, recorded = activity["activity"].values, activity.sizes["neuron"]
-        if not np.array_equal(activity["neuron"].values.astype(str), fit["neuron"].values[:recorded].astype(str)) or (
-            activity.sizes["condition"] != fit.sizes["condition"]
-        ):
+        seen = fit["neuron"].values[fit["recorded"].values] if "recorded" in fit.coords else fit["neuron"].values
+        same = np.array_equal(activity["neuron"].values.astype(str), seen.astype(str))
+        if not same or activity.sizes["condition"] != fit.sizes["condition"]:
             raise ContractError(
                 "the activity has other neurons or conditions than the fit; give the one it was fitted to."
             )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from sklearn.linear_model import RidgeCV
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.fit import fit_lint
@@ -208,6 +207,8 @@ def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
 
 def _read_out(fit: xr.Dataset, y: Array, held: Array, options: dict) -> Array:
     """Activity of other neurons from the latents and drives of the fit: ridge regression on the training conditions."""
+    from sklearn.linear_model import RidgeCV
+
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     u = whole_input(fit)
     q = drives(u, alpha, bias=bool(options.get("bias")), initial=options.get("initial") == "learned")

@@ -14,7 +14,8 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
 from nwb_lint.model import select
-from nwb_lint.model.sweep import SweepError, open_executor, plain, sweep
+from nwb_lint.model import sweep as module
+from nwb_lint.model.sweep import SweepError, _scattered, open_executor, plain, sweep
 
 OPTIONS = {"tau_s": 0.1, "ranks": [1, 2], "folds": 3, "method": "regression"}
 
@@ -104,11 +105,13 @@ def test_a_process_pool_gives_the_same_table_and_one_that_dies_is_told_in_one_li
 
 
 @pytest.mark.parametrize("victims", [1, 2])
-def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path):
+def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkeypatch):
     """Two victims take the scattered data with them, so that they have to be sent again."""
-    activity = truth(neurons=60, conditions=72, times=80).activity
-    options = OPTIONS | {"ranks": [1, 2, 3], "seeds": 3}
+    activity = truth(neurons=40, conditions=48).activity
+    options = OPTIONS | {"ranks": [1, 2, 3], "seeds": 2}
     whole = nl.select_rank(activity, executor=cluster, **options)
+    sent = []
+    monkeypatch.setattr(module, "_scattered", lambda *given: sent.append(1) or _scattered(*given))
     cluster.wait_for_workers(2)
     pids, finished, over = sorted(cluster.run(os.getpid).values()), [], threading.Event()
 
@@ -124,7 +127,8 @@ def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path):
     table = nl.select_rank(activity, executor=cluster, cells=tmp_path, **options)
     over.set()
     thread.join()
-    assert 2 <= finished[0] < 27
+    assert 2 <= finished[0] < 18
+    assert len(sent) >= victims
     xr.testing.assert_identical(table, whole)
     cluster.wait_for_workers(2)
     assert not set(pids[:victims]) & set(cluster.run(os.getpid).values())
