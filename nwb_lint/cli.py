@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -197,19 +197,14 @@ def _print_scores(fit, tables: dict[str, Any]) -> None:
         f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
         f"{int(fit['held_out'].sum())} of them held out"
     )
-    among = "cross-validated, among the training conditions"
     if "ranks" in tables:
         table = tables["ranks"]
-        held_out = "held out" if table.attrs["hold"] == "condition" else "held-out neurons"
-        marks = [" <- chosen" if rank == table.attrs["rank"] else "" for rank in table["rank_tried"].values]
-        rows = zip(table["rank_tried"].values, table["rank_r2"].values, table["rank_r2_sem"].values, marks, strict=True)
-        _print_table(f"rank   R² in training   R² {held_out} ± s.e. ({among})", rows, table["rank_r2_ceiling"].values)
+        whose = " of held-out neurons" if table.attrs["hold"] == "neuron" else ""
+        names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
+        _print_table(f"R²{whose} by rank", names, table, "rank")
     if "baselines" in tables:
         table = tables["baselines"]
-        names = ("baseline", "baseline_r2", "baseline_r2_sem")
-        rows = zip(*(table[name].values for name in names), [""] * table.sizes["baseline"], strict=True)
-        heading = f"baseline (rank {table.attrs['rank']})   R² in training   R² held out ± s.e. ({among})"
-        _print_table(heading, rows, table["baseline_r2_ceiling"].values)
+        _print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
     if "ensemble" in tables:
         _print_ensemble(tables["ensemble"])
     click.echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
@@ -217,12 +212,15 @@ def _print_scores(fit, tables: dict[str, Any]) -> None:
         click.echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
 
 
-def _print_table(heading: str, rows: Iterable, top: Sequence[float]) -> None:
-    """One row per model: R² in training, held out ± standard error, mark; the ceiling of both below."""
-    click.echo(f"\n{heading}")
-    for name, (trained, held), (_, error), mark in rows:
-        click.echo(f"{name!s:>22s} {trained:10.3f}   {held:10.3f} ± {error:.3f}{mark}")
-    click.echo(f"{'ceiling':>22s} {top[0]:10.3f}   {top[1]:10.3f}")
+def _print_table(title: str, names: Sequence[str], table, of: str) -> None:
+    """One row per model, R² in training and held out ± standard error over folds; their ceiling below."""
+    click.echo(f"\n{title} (cross-validated, among the training conditions)")
+    click.echo(f"  {'':22s} {'in training':>12s} {'held out ± s.e.':>18s}")
+    values, errors = table[f"{of}_r2"].values, table[f"{of}_r2_sem"].values[:, 1]
+    for name, (trained, held), error in zip(names, values, errors, strict=True):
+        click.echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
+    trained, held = table[f"{of}_r2_ceiling"].values
+    click.echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
 
 
 def _print_ensemble(table) -> None:
