@@ -100,6 +100,10 @@ def run_recipe(
     laps.end("fit")
     if "ranks" in tables:
         fit = fit.assign(rank_r2=tables["ranks"]["rank_r2"], rank_r2_sem=tables["ranks"]["rank_r2_sem"])
+    if "ensemble" in tables:
+        told = tables["ensemble"].attrs
+        fit.attrs |= {f"ensemble_{name}": told[name] for name in ("over", "pearson", "cosine")}
+        fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
     return Outcome(fit, activity, laps.seconds, tables)
 

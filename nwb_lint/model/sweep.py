@@ -140,23 +140,22 @@ def _in_pool(
         tempfile.TemporaryDirectory(prefix=".data-", dir=cells) as folder,
         threadpool_limits(threads if here else None),
     ):
+        done: set[Future] = set()
         try:
             for number, (data, batch) in enumerate(batches):
                 shared = _Held(data) if here else _spool(data, Path(folder) / str(number))
                 for k, options in batch:
                     places[executor.submit(_cell, work, shared, options, None if here else threads)] = k
-            done: set[Future] = set()
-            try:
-                for future in as_completed(places):
-                    result = future.result()
+            for future in as_completed(places):
+                result = future.result()
+                done.add(future)
+                yield places[future], result
+        except BrokenExecutor:
+            for future in set(places) - done:
+                if future.done() and not future.cancelled() and future.exception() is None:
                     done.add(future)
-                    yield places[future], result
-            except BrokenExecutor:
-                for future in set(places) - done:
-                    if future.done() and not future.cancelled() and future.exception() is None:
-                        done.add(future)
-                        yield places[future], future.result()
-                raise _lost(len(done), len(places), "a worker process died (killed, or out of memory)") from None
+                    yield places[future], future.result()
+            raise _lost(len(done), "a worker process died (killed, or out of memory)") from None
         finally:
             for future in places:
                 future.cancel()
@@ -190,12 +189,12 @@ def _on_dask(executor: Any, work: Work, batches: Iterator[Batch]) -> Generator[t
                 del left[k]
                 yield k, result
         except KilledWorker as error:
-            raise _lost(total - len(left), total, f"one cell lost {error.allowed_failures + 1} workers") from None
+            raise _lost(total - len(left), f"one cell lost {error.allowed_failures + 1} workers") from None
         finally:
             client.cancel(list(places))
         if not left:
             return
-    raise _lost(total - len(left), total, f"workers that held the data died {ROUNDS} times")
+    raise _lost(total - len(left), f"workers that held the data died {ROUNDS} times")
 
 
 def _scattered(client: Any, pieces: list[Any], numbers: set[int]) -> dict[int, Any]:
@@ -238,9 +237,9 @@ def _unspool(path: str) -> Any:
         ) from None
 
 
-def _lost(done: int, total: int, why: str) -> SweepError:
+def _lost(done: int, why: str) -> SweepError:
     return SweepError(
-        f"{why} after {done} of {total} cells; run it again with a folder for finished cells (cells=, --cells): "
+        f"{why} after {done} finished cells; run it again with a folder for finished cells (cells=, --cells): "
         "those are then not run twice."
     )
 

@@ -116,6 +116,7 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
     assert len(begun) == total - 4
     printed = [one.stdout.split("\nseconds")[0] for one in (whole, again)]
     assert printed[0] == printed[1]
+    assert nl.read_fit(tmp_path / "fit.nwb").attrs["ensemble_members"] == 3
     for told in ("ceiling", "unconstrained", "regression", "3 of 3 members", "Pearson", "<- chosen"):
         assert told in printed[0]
 

@@ -87,6 +87,17 @@ def test_held_out_neurons_take_no_part_in_the_latents(truth):
     np.testing.assert_array_equal(rank_cell((inside, outside), **cell)["r2"], one["r2"])
 
 
+@pytest.mark.parametrize("hold", ["condition", "neuron"])
+def test_the_order_of_neurons_does_not_matter(truth, hold):
+    activity = truth(rank=2, neurons=16, conditions=20).activity
+    order = np.random.default_rng(0).permutation(16)
+    out = np.arange(16) < 4 if hold == "neuron" else None
+    cell = {"held": np.arange(20) < 5, "rank": 2, "options": {"tau_s": 0.1, "method": "regression"}}
+    one = rank_cell(activity, **cell, out=out)
+    other = rank_cell(activity.isel(neuron=order), **cell, out=None if out is None else out[order])
+    np.testing.assert_allclose(other["r2"], one["r2"], atol=1e-5)
+
+
 @pytest.mark.parametrize("options", [{}, {"bias": True, "initial": "learned"}])
 def test_neurons_are_predicted_through_holes_burn_in_and_bias(truth, options):
     activity = truth(neurons=24, conditions=36, private=0.01, burn_in=4, bias=0.3 if options else 0).activity
