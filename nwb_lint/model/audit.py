@@ -75,7 +75,8 @@ def audit(
     held = folds_of(whole.sizes["condition"], folds, 1, first=seed)
     given = whole if isinstance(activity, xr.Dataset) else activity
     jobs = _jobs(given, groups, held, tried, fit_options | {"tau_s": tau_s, "seed": seed})
-    found = iter(sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="audit"))
+    total = len(held) * sum(rank <= group.sum() for _, group in groups for rank in tried)
+    found = iter(sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="audit", total=total))
     shape = (len(groups), len(tried), 2)
     mean, sem, top = np.full(shape, np.nan), np.full(shape, np.nan), np.full((len(groups), 2), np.nan)
     chosen = np.zeros(len(groups), int)

@@ -158,7 +158,10 @@ def baselines(
     options = fit_options | {"tau_s": tau_s, "seed": seed}
     asked = {"rank": int(rank), "columns": tuple(columns), "options": options}
     jobs = _jobs(given, held, [asked | {"kind": kind} for kind in ROWS])
-    found = sweep(baseline_cell, jobs, executor=executor, cells=cells, progress=progress, label="baselines")
+    total = len(held) * len(ROWS)
+    found = sweep(
+        baseline_cell, jobs, executor=executor, cells=cells, progress=progress, label="baselines", total=total
+    )
     by_fold = [found[k : k + len(ROWS)] for k in range(0, len(found), len(ROWS))]
     r2 = np.stack([np.concatenate([one["r2"] for one in fold]) for fold in by_fold], axis=1)
     top = np.stack([fold[0]["r2_ceiling"] for fold in by_fold])

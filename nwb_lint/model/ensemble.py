@@ -81,10 +81,10 @@ def ensemble(
         True
     """
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
-    ridges = tuple(sorted(fit_options.pop("ridges", RIDGES)))
-    people = _members(whole, rank, over, members, seed, ridges)
-    jobs = _jobs(activity, people, rank, fit_options | {"tau_s": tau_s}, ridges)
-    found = sweep(member_cell, jobs, executor=executor, cells=cells, progress=progress, label="ensemble")
+    people = _members(whole, rank, over, members, seed, tuple(sorted(fit_options.get("ridges", RIDGES))))
+    jobs = _jobs(activity, people, rank, fit_options | {"tau_s": tau_s})
+    total = len(people)
+    found = sweep(member_cell, jobs, executor=executor, cells=cells, progress=progress, label="ensemble", total=total)
     m, p = np.stack([one["m"] for one in found]), np.stack([one["n_effective"] for one in found])
     n_neurons = int(found[0]["n_neurons"])
     good = np.ones(len(people), bool)
@@ -154,13 +154,11 @@ def _members(whole: xr.Dataset, rank: object, over: str, members: int, seed: int
     return [_Member(held, seed=seed + k) for k, held in enumerate(folds)]
 
 
-def _jobs(
-    activity: xr.Dataset | Prepare, people: list[_Member], rank: int, options: dict, ridges: tuple
-) -> Iterator[Job]:
+def _jobs(activity: xr.Dataset | Prepare, people: list[_Member], rank: int, options: dict) -> Iterator[Job]:
     """One job per member where each is prepared by itself, else one of all."""
     every = []
     for one in people:
-        own = options | {"seed": one.seed, "ridges": ridges if np.isnan(one.ridge) else (one.ridge,)}
+        own = options | {"seed": one.seed} | ({} if np.isnan(one.ridge) else {"ridges": (one.ridge,)})
         cell = {"held": one.held, "half": one.half, "rank": rank, "options": own}
         if isinstance(activity, xr.Dataset):
             every.append(cell)

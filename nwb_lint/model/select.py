@@ -90,7 +90,8 @@ def select_rank(
         out = folds_of(neurons, folds, seeds, stream=1)
     asked = [fit_options | {"tau_s": tau_s, "seed": k // folds} for k in range(len(held))]
     jobs = _jobs(given, held, out, tried, asked)
-    found = sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="ranks")
+    total = len(held) * len(tried)
+    found = sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="ranks", total=total)
     # cells come fold by fold, every rank in turn
     r2 = np.array([cell["r2"] for cell in found]).reshape(seeds, folds, len(tried), 2).transpose(2, 0, 1, 3)
     top = np.array([cell["r2_ceiling"] for cell in found]).reshape(seeds, folds, len(tried), 2)[:, :, 0]

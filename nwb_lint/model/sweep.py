@@ -70,6 +70,7 @@ def sweep(
     cells: str | Path | None = None,
     progress: bool = False,
     label: str = "cells",
+    total: int | None = None,
 ) -> list[Result]:
     """Run every cell of every job, and return the results in their order.
 
@@ -82,21 +83,20 @@ def sweep(
         cells: folder where finished cells are kept, one file each, under a hash of data, options, ``work`` and the
             version of this package: the same sweep started again reads them and runs what is missing. An executor
             whose workers are on other machines needs a folder that they see (Dask does not).
-        progress: show a progress bar.
+        progress: show a progress bar, under this label, of ``total`` cells (None = of those met so far).
 
     Raises: SweepError when workers are lost for good; whatever ``work`` raises.
     """
     store = _Store(Path(cells), work) if cells is not None else None
     results: dict[int, Result] = {}
-    with tqdm(disable=not progress, desc=label, unit="cell", total=0) as bar:
+    with tqdm(disable=not progress, desc=label, unit="cell", total=total or 0) as bar:
 
         def open_batches() -> Iterator[Batch]:
             place = 0
             for data, options in jobs:
-                bar.total += len(options)
-                bar.refresh()
                 batch = list(enumerate(options, start=place))
                 place += len(options)
+                bar.total = max(bar.total, place)
                 if store is not None:
                     for k, found in store.lookup(data, batch):
                         results[k] = found

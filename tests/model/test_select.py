@@ -147,7 +147,7 @@ def test_conditions_that_the_preparation_held_out_have_no_say(truth):
 
 
 def test_audit_of_a_known_network(truth):
-    activity = truth(rank=2, neurons=30, conditions=36).activity
+    activity = truth(rank=2, neurons=30, conditions=24).activity
     table = nl.audit(activity, ranks=[3, 1, 2], fractions=[0.5, 1, 0.05], draws=2, **OPTIONS)
     np.testing.assert_array_equal(table["fraction"], [1, 0.5, 0.5, 0.05, 0.05])
     np.testing.assert_array_equal(table["n_neurons"], [30, 15, 15, 2, 2])
@@ -161,8 +161,8 @@ def test_audit_of_a_known_network(truth):
     def prepared(train, neurons=None):
         return activity if neurons is None else activity.isel(neuron=neurons)
 
-    again = nl.audit(prepared, ranks=[3, 1, 2], fractions=[0.5, 1, 0.05], draws=2, **OPTIONS)
-    xr.testing.assert_identical(again, table)
+    fewer = {"ranks": [3, 1], "fractions": [0.5, 0.05], "draws": 1} | OPTIONS | {"folds": 2}
+    xr.testing.assert_identical(nl.audit(prepared, **fewer), nl.audit(activity, **fewer))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -210,3 +211,17 @@ def test_wrong_executors_are_told():
         pass
     with open_executor(1) as executor:
         assert executor is None
+
+
+def test_without_dask_workers_are_a_process_pool(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with open_executor(2) as executor:
+        assert isinstance(executor, ProcessPoolExecutor)
+
+
+def test_the_bar_counts_cells(activity, capsys):
+    nl.select_rank(lambda train: activity, progress=True, **OPTIONS)
+    assert "6/6" in capsys.readouterr().err
+    with ThreadPoolExecutor(2) as executor:
+        sweep(square, [(np.ones(1), [{"factor": 1}] * 4)], executor=executor, progress=True)
+    assert "4/4" in capsys.readouterr().err
