@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
+from logging import CRITICAL
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
@@ -292,6 +295,19 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes begun meanwhile do not hear Ctrl-C, which a terminal sends to all: the one that began them decides."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[Any]:
     """Who computes, for the command line: the cluster at ``dask``, or ``workers`` processes of this machine, or None.
 
@@ -315,14 +331,15 @@ def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[Any]:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        deaf = (signal.SIGINT, signal.SIG_IGN)
+        with ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, deaf) as pool:
             yield pool
         return
     if dask is None:
-        with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-            Client(cluster) as client,
-        ):
+        options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, "silence_logs": CRITICAL}
+        with _deaf_children():
+            cluster = LocalCluster(n_workers=workers, **options)
+        with cluster, Client(cluster) as client:
             yield client
         return
     try:

@@ -5,7 +5,7 @@ import pickle
 import signal
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -17,7 +17,7 @@ import nwb_lint as nl
 from nwb_lint.contract import ContractError
 from nwb_lint.model import select
 from nwb_lint.model import sweep as module
-from nwb_lint.model.sweep import SweepError, _scattered, open_executor, plain, sweep
+from nwb_lint.model.sweep import SweepError, _scattered, _spool, _unspool, open_executor, plain, sweep
 
 OPTIONS = {"tau_s": 0.1, "ranks": [1, 2], "folds": 3, "method": "regression"}
 
@@ -85,6 +85,33 @@ def test_results_come_in_the_order_of_the_cells_and_data_are_taken_one_at_a_time
         again = sweep(square, jobs(), executor=executor)
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a["y"], b["y"])
+
+
+class Bytes(Executor):
+    """An executor of another kind: what it is given travels as bytes, whose number is kept."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def submit(self, fn, /, *args, **options):
+        sent = pickle.dumps((fn, args, options))
+        self.sizes.append(len(sent))
+        fn, args, options = pickle.loads(sent)
+        future = Future()
+        future.set_result(fn(*args, **options))
+        return future
+
+
+@pytest.mark.parametrize("fold_by_fold", [False, True])
+def test_data_travel_once_and_not_with_every_cell(activity, monkeypatch, fold_by_fold):
+    executor, spooled, before = Bytes(), [], _unspool.cache_info().misses
+    monkeypatch.setattr(module, "_spool", lambda *given: spooled.append(1) or _spool(*given))
+    given = (lambda train: activity) if fold_by_fold else activity
+    table = nl.select_rank(given, executor=executor, **OPTIONS)
+    xr.testing.assert_identical(table, nl.select_rank(activity, **OPTIONS))
+    assert len(executor.sizes) == 6
+    assert max(executor.sizes) < activity.nbytes / 10
+    assert len(spooled) == _unspool.cache_info().misses - before == (3 if fold_by_fold else 1)
 
 
 @pytest.mark.parametrize("hold", ["condition", "neuron"])
