@@ -336,9 +336,18 @@ def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[Any]:
             yield pool
         return
     if dask is None:
-        options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None, "silence_logs": CRITICAL}
-        with _deaf_children():
-            cluster = LocalCluster(n_workers=workers, **options)
+        options = {
+            "threads_per_worker": 1,
+            "processes": True,
+            "dashboard_address": "127.0.0.1:0",
+            "silence_logs": CRITICAL,
+        }
+        try:
+            with _deaf_children():
+                cluster = LocalCluster(n_workers=workers, **options)
+        except (RuntimeError, OSError) as error:
+            told = " ".join(str(error).split())
+            raise SweepError(f"{workers} worker processes could not be started ({told}); ask for fewer.") from None
         with cluster, Client(cluster) as client:
             yield client
         return

@@ -131,7 +131,7 @@ def test_ranks_by_held_out_neurons(recipe):
 def test_a_cluster_at_an_address_computes(recipe, tmp_path):
     distributed = pytest.importorskip("distributed")
     assert run("fit", recipe(), "--out", tmp_path / "here.nwb", "--no-plot").exit_code == 0
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**options, protocol="tcp") as cluster:
         address = cluster.scheduler_address.removeprefix("tcp://")
         result = run("fit", recipe(), "--dask", address, "--out", tmp_path / "there.nwb", "--no-plot")
