@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def app() -> None:
 def _plainly():
     """Failures of the work as one line and exit status 1, warnings as one line each."""
     from nwb_lint.contract import ContractError
+    from nwb_lint.model.sweep import SweepError
     from nwb_lint.nwb.source import NWBError
 
     def tell(message, category, filename, lineno, file=None, line=None) -> None:
@@ -32,7 +34,7 @@ def _plainly():
         warnings.showwarning = tell
         try:
             yield
-        except (ContractError, NWBError, OSError) as error:
+        except (ContractError, NWBError, SweepError, OSError) as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             sys.exit(1)
 
@@ -47,7 +49,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
         from nwb_lint.demo import run_demo
 
         found = run_demo(folder, seed=seed, figure=plot, progress=sys.stderr.isatty())
-        _print_scores(found.fit)
+        _print_scores(found.fit, found.tables)
         click.echo("\ntrue against recovered effective connectivity")
         click.echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
         _print_seconds(found.seconds)
@@ -129,13 +131,28 @@ def init(source: str) -> None:
 @click.option("--holdout", type=float, help="Held-out conditions: a fraction or a number.")
 @click.option("--burn-in", "burn_in_s", type=float, help="Time on the inputs before the window, s.")
 @click.option("--seed", type=int, help="Seed of splits and starts.")
-@click.option("--workers", type=click.IntRange(1), default=1, help="Processes that files and folds are spread over.")
+@click.option("--hold", type=click.Choice(["condition", "neuron"]), help="What folds hold out when ranks are compared.")
+@click.option("--ensemble", type=int, help="Members of an ensemble that shows how well connectivity is determined.")
+@click.option("--baselines/--no-baselines", default=None, help="Cross-validate simpler and freer models too.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
+@click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
+@click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
 @click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
 @click.option("--force", is_flag=True, help="Replace the file of an earlier fit.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure beside the fit.")
-def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, plot: bool, **flags: Any) -> None:
+def fit(
+    sources: tuple[str, ...],
+    workers: int,
+    dask: str | None,
+    cells: Path | None,
+    out: Path | None,
+    force: bool,
+    plot: bool,
+    **flags: Any,
+) -> None:
     """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do (flags win)."""
     with _plainly():
+        from nwb_lint.model.sweep import open_executor
         from nwb_lint.nwb.source import expand
         from nwb_lint.nwb.write import check_target, write_fit
         from nwb_lint.pipeline import run_recipe
@@ -146,8 +163,8 @@ def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, p
             raise click.UsageError("say where the fit goes: --out FIT.nwb, or out = … in the recipe.")
         picture = target.with_suffix(".png")
         check_target(target, expand(recipe.sources), force)
-        with _workers(workers) as executor:
-            outcome = run_recipe(recipe, executor=executor, progress=sys.stderr.isatty())
+        with open_executor(workers, dask) as executor:
+            outcome = run_recipe(recipe, executor=executor, cells=cells, progress=sys.stderr.isatty())
         write_fit(outcome.fit, target, overwrite=force)
         files = [target]
         if plot:
@@ -156,7 +173,7 @@ def fit(sources: tuple[str, ...], workers: int, out: Path | None, force: bool, p
             summary(outcome.fit, outcome.activity, picture)
             files.append(picture)
         _print_assets(outcome.activity)
-        _print_scores(outcome.fit)
+        _print_scores(outcome.fit, outcome.tables)
         _print_seconds(outcome.seconds)
         _print_files(files)
 
@@ -194,7 +211,7 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     parts = {
         "read": ("align", "bin_s", "smooth_s", "where", "table", "errors"),
         "prepare": ("burn_in_s",),
-        "fit": ("tau_s", "hidden", "holdout", "seed"),
+        "fit": ("tau_s", "hidden", "holdout", "seed", "hold", "ensemble", "baselines"),
     }
     for part, names in parts.items():
         data[part] |= {name: flags[name] for name in names if flags[name] is not None}
@@ -210,31 +227,22 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     return make_recipe(data)
 
 
-@contextmanager
-def _workers(number: int):
-    """A pool of processes, or none for a single worker."""
-    if number == 1:
-        yield None
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as executor:
-        yield executor
-
-
-def _print_scores(fit) -> None:
-    """R² per rank and of the fit, each with its split and its ceiling."""
+def _print_scores(fit, tables: dict[str, Any]) -> None:
+    """R² per rank and of the fit, and the tables beside it, each with its split and its ceiling."""
     click.echo(
         f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
         f"{int(fit['held_out'].sum())} of them held out"
     )
-    if "rank_r2" in fit:
-        click.echo("\nrank   R² in training   R² held out ± s.e. (cross-validated, among the training conditions)")
-        for k, rank in enumerate(fit["rank_tried"].values):
-            mark = " <- chosen" if rank == fit.sizes["rank"] else ""
-            trained, held = fit["rank_r2"].values[k]
-            click.echo(f"{rank:4d}   {trained:14.3f}   {held:11.3f} ± {fit['rank_r2_sem'].values[k, 1]:.3f}{mark}")
+    if "ranks" in tables:
+        table = tables["ranks"]
+        whose = " of held-out neurons" if table.attrs["hold"] == "neuron" else ""
+        names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
+        _print_table(f"R²{whose} by rank", names, table, "rank")
+    if "baselines" in tables:
+        table = tables["baselines"]
+        _print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
+    if "ensemble" in tables:
+        _print_ensemble(tables["ensemble"])
     click.echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
     for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
         click.echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
@@ -246,6 +254,33 @@ def _print_assets(activity) -> None:
 
     if len(activity.attrs["assets"]) > 1:
         click.echo(format_assets(activity, all_files=False) + "\n")
+
+
+def _print_table(title: str, names: Sequence[str], table, of: str) -> None:
+    """One row per model, R² in training and held out ± standard error over folds; their ceiling below."""
+    click.echo(f"\n{title} (cross-validated, among the training conditions)")
+    click.echo(f"  {'':22s} {'in training':>12s} {'held out ± s.e.':>18s}")
+    values, errors = table[f"{of}_r2"].values, table[f"{of}_r2_sem"].values[:, 1]
+    for name, (trained, held), error in zip(names, values, errors, strict=True):
+        click.echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
+    trained, held = table[f"{of}_r2_ceiling"].values
+    click.echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
+
+
+def _print_ensemble(table) -> None:
+    """How far the members' effective connectivities agree, and how well each predicts."""
+    good = table["as_good"].values
+    r2, top = table["r2"].values[good, 1], table["r2_ceiling"].values[good, 1]
+    click.echo(f"\nensemble over {table.attrs['over']}: {int(good.sum())} of {len(good)} members equally good")
+    click.echo(
+        f"  R² held out            {r2.mean():.3f}, from {r2.min():.3f} to {r2.max():.3f}; ceiling {top.mean():.3f}"
+    )
+    agreement = f"Pearson {table.attrs['pearson']:.3f}, cosine {table.attrs['cosine']:.3f}"
+    click.echo(f"  effective connectivity {agreement} between members (mean over pairs)")
+    spread = sorted(table["spread_post"].values)
+    click.echo(
+        f"  spread per neuron      {spread[len(spread) // 2]:.2f} of its mean (median), {spread[-1]:.2f} at most"
+    )
 
 
 def _print_seconds(seconds: dict[str, float]) -> None:

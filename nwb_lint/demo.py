@@ -19,13 +19,15 @@ from nwb_lint.tasks.demo import TAU_S, Truth, demo_session
 
 
 class Demo(NamedTuple):
-    """What the demo found: the fit as read back, the comparison with the truth, seconds per stage, files written."""
+    """What the demo found: the fit as read back, the comparison with the truth, seconds per stage, files written,
+    and the tables beside the fit."""
 
     fit: xr.Dataset
     pearson: float
     cosine: float
     seconds: dict[str, float]
     files: list[Path]
+    tables: dict[str, xr.Dataset]
 
 
 def demo_recipe(session: Path, seed: int) -> Recipe:
@@ -94,7 +96,7 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     pearson = float(np.corrcoef(true.ravel(), found.ravel())[0, 1])
     cosine = float((true * found).sum() / np.linalg.norm(true) / np.linalg.norm(found))
     seconds = before.seconds | outcome.seconds | after.seconds
-    return Demo(fit, pearson, cosine, seconds, files)
+    return Demo(fit, pearson, cosine, seconds, files, outcome.tables)
 
 
 def true_connectivity(truth: Truth, fit: xr.Dataset) -> np.ndarray:

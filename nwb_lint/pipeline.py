@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.inputs import Input
+from nwb_lint.model.baselines import baselines
+from nwb_lint.model.ensemble import ensemble
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.select import select_rank
 from nwb_lint.nwb.read import read_conditions
 from nwb_lint.prepare import conditions_mask, prepare
 from nwb_lint.recipe import Recipe
+
+# Fields of a recipe's [fit] that are not arguments of `fit_lint`.
+NOT_OF_ONE_FIT = {"ranks", "holdout", "folds", "tau_s", "hold", "ensemble", "over", "baselines"}
 
 
 class Laps:
@@ -33,11 +39,15 @@ class Laps:
 
 
 class Outcome(NamedTuple):
-    """What a recipe gave: the fit, the activity it was fitted to, and seconds per stage."""
+    """What a recipe gave: the fit, the activity it was fitted to, seconds per stage, and tables beside the fit.
+
+    tables: "ranks" (`select_rank`), "baselines" and "ensemble", those that were asked for.
+    """
 
     fit: xr.Dataset
     activity: xr.Dataset
     seconds: dict[str, float]
+    tables: dict[str, xr.Dataset]
 
 
 @dataclass(frozen=True)
@@ -48,16 +58,21 @@ class Preparation:
     inputs: list[Input]
     options: dict
 
-    def __call__(self, train: np.ndarray | None) -> xr.Dataset:
-        """The activity prepared on the conditions ``train`` (boolean), None = all."""
-        return prepare(self.recording, inputs=self.inputs, fit_on=train, **self.options)
+    def __call__(self, train: np.ndarray | None, neurons: np.ndarray | None = None) -> xr.Dataset:
+        """The activity of ``neurons`` prepared on the conditions ``train`` (boolean both), None = all."""
+        recording = self.recording if neurons is None else self.recording.isel(neuron=neurons)
+        return prepare(recording, inputs=self.inputs, fit_on=train, **self.options)
 
 
-def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bool = False) -> Outcome:
+def run_recipe(
+    recipe: Recipe, *, executor: Any = None, cells: str | Path | None = None, progress: bool = False
+) -> Outcome:
     """From the recipe's NWB files to one fit.
 
-    Held-out conditions are put aside first; ranks are compared by cross-validation among the others, the chosen
-    rank is fitted to all of the others and scored on those put aside. ``executor`` reads several files and fits folds.
+    Held-out conditions are put aside first; ranks are compared by cross-validation among the others, and so are the
+    baselines and the members of the ensemble, where the recipe asks for them; the chosen rank is fitted to all of the
+    others and scored on those put aside. ``executor`` and ``cells`` as in `nwb_lint.model.sweep.sweep`; a
+    `concurrent.futures.Executor` reads the files too, a Dask client does not: its workers may not see them.
 
     Raises: NWBError, ContractError: one line each.
 
@@ -68,6 +83,7 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
     laps = Laps()
     asked = recipe.read.model_dump()
     sources = recipe.sources[0] if len(recipe.sources) == 1 else recipe.sources
+    reader = executor if isinstance(executor, Executor) else None
     recording = read_conditions(
         sources, halves=True, seed=recipe.fit.seed, executor=executor, progress=progress, **asked
     )
@@ -78,27 +94,47 @@ def run_recipe(recipe: Recipe, *, executor: Executor | None = None, progress: bo
         )
     laps.end("read")
     held = _hold(recording, recipe)
-    options = recipe.fit.model_dump(exclude={"ranks", "holdout", "folds", "tau_s"})
-    tau_s, ranks = recipe.fit.tau_s, recipe.fit.ranks
+    options = recipe.fit.model_dump(exclude=NOT_OF_ONE_FIT)
     preparation = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
     activity = preparation(~held)
     laps.end("prepare")
-    table = None
-    if len(ranks) > 1:
-        train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
-        folds = min(recipe.fit.folds, int((~held).sum()))
-        chosen = {k: v for k, v in options.items() if k != "seed"}
-        table = select_rank(
-            train, ranks=ranks, tau_s=tau_s, folds=folds, executor=executor, progress=progress, **chosen
-        )
-        laps.end("choose rank")
-    rank = ranks[0] if table is None else int(table.attrs["rank"])
-    fit = fit_lint(activity, rank=rank, tau_s=tau_s, holdout=held, progress=progress, **options)
+    train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
+    tables = _sweeps(recipe, train, options, laps, {"executor": executor, "cells": cells, "progress": progress})
+    rank = int(tables["ranks"].attrs["rank"]) if "ranks" in tables else recipe.fit.ranks[0]
+    fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, holdout=held, progress=progress, **options)
     laps.end("fit")
-    if table is not None:
-        fit = fit.assign(rank_r2=table["rank_r2"], rank_r2_sem=table["rank_r2_sem"])
+    if "ranks" in tables:
+        fit = fit.assign(rank_r2=tables["ranks"]["rank_r2"], rank_r2_sem=tables["ranks"]["rank_r2_sem"])
+    if "ensemble" in tables:
+        told = tables["ensemble"].attrs
+        fit.attrs |= {f"ensemble_{name}": told[name] for name in ("over", "pearson", "cosine")}
+        fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
-    return Outcome(fit, activity, laps.seconds)
+    return Outcome(fit, activity, laps.seconds, tables)
+
+
+def _sweeps(
+    recipe: Recipe, train: Preparation, options: dict, laps: Laps, running: dict[str, Any]
+) -> dict[str, xr.Dataset]:
+    """The tables by name: choice of rank, baselines and ensemble of the rank chosen."""
+    asked, tables = recipe.fit, {}
+    folds = min(asked.folds, train.recording.sizes["condition"])
+    rank, shared = asked.ranks[0], running | {"tau_s": asked.tau_s}
+    if len(asked.ranks) > 1:
+        own = {k: v for k, v in options.items() if k != "seed"}
+        if asked.hold == "neuron":
+            folds = min(folds, train.recording.sizes["neuron"])
+        tables["ranks"] = select_rank(train, ranks=asked.ranks, hold=asked.hold, folds=folds, **shared, **own)
+        rank = int(tables["ranks"].attrs["rank"])
+        laps.end("choose rank")
+    if asked.baselines:
+        tables["baselines"] = baselines(train, rank=rank, folds=folds, **shared, **options)
+        laps.end("baselines")
+    if asked.ensemble:
+        own = {"members": asked.ensemble, "over": asked.over}
+        tables["ensemble"] = ensemble(train, rank=rank, **own, **shared, **options)
+        laps.end("ensemble")
+    return tables
 
 
 def _hold(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:

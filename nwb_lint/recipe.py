@@ -61,15 +61,24 @@ class OneInput(_Part):
 
 
 class Fit(_Part):
-    """What `fit_lint` and `select_rank` are asked. ``holdout``: a fraction, a number, or labels of conditions."""
+    """What `fit_lint` and `select_rank` are asked, and what is told beside the fit.
+
+    ``holdout``: a fraction, a number, or labels of conditions. ``hold``: what folds hold out when the rank is chosen.
+    ``ensemble``: members fitted ``over`` folds, seeds, … of the training conditions (0 = none). ``baselines``: whether
+    simpler and freer models are cross-validated too.
+    """
 
     ranks: list[int] = Field(default=[1, 2], min_length=1)
     tau_s: float = Field(default=0.1, gt=0)
     method: Literal["auto", "regression", "gradient", "published"] = "auto"
-    nonlinearity: Literal["tanh", "relu", "softplus"] = "tanh"
+    nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     loss: Literal["activity", "rate"] = "activity"
     holdout: float | list[str] = 0.1
     folds: int = Field(default=9, ge=2)
+    hold: Literal["condition", "neuron"] = "condition"
+    ensemble: int = Field(default=0, ge=0)
+    over: Literal["fold", "subsample", "half", "seed", "ridge"] = "fold"
+    baselines: bool = False
     hidden: int = Field(default=0, ge=0)
     bias: bool = False
     initial: Literal["zero", "learned"] = "zero"

@@ -14,10 +14,11 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "canonicalise", "connectivity", "fit_lint", "latents", "open_nwb", "prepare",
-    "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "write_fit",
+    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
+    "open_nwb", "prepare", "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "truncate",
+    "write_fit",
 }  # fmt: skip
-HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py"}
+HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 
 # Which rooms of the package each room may import from; a room may always import from itself.
 ALLOWED = {
@@ -40,7 +41,7 @@ ALLOWED = {
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
     "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.zarr"}, "lindi": {"nwb.lindi"},
-    "torch": {"model._torch"}, "matplotlib": {"plot", "plot_session"},
+    "torch": {"model._torch"}, "matplotlib": {"plot", "plot_session"}, "distributed": {"model.sweep"},
 }  # fmt: skip
 
 

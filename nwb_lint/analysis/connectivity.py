@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_fit
+from nwb_lint.model.rnn import effective_n
 
 
 def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
@@ -46,14 +46,3 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
         out = out.assign_coords(input_name=("input", fit["input_name"].values))
     out.attrs["effective"] = int(effective)
     return out
-
-
-def effective_n(m: np.ndarray, n: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """P n, (neuron, rank), with P the orthogonal projector on span(m, weights).
-
-    Directions of singular value below 1e-10 of the largest are not in the span: collinear columns, as collinear inputs
-    give, add none.
-    """
-    left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
-    basis = left[:, s > 1e-10 * s.max(initial=0)]
-    return basis @ (basis.T @ n)

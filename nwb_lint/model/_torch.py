@@ -24,12 +24,15 @@ PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "softplus": torch.nn.functional.softplus,
+    "linear": torch.clone,
 }
 
 
 def _slope(name: str, x: Tensor, r: Tensor) -> Tensor:
     if name == "tanh":
         return 1 - r * r
+    if name == "linear":
+        return torch.ones_like(x)
     return (x > 0).to(x.dtype) if name == "relu" else -torch.expm1(-r)
 
 

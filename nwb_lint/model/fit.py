@@ -54,7 +54,7 @@ def fit_lint(
         tau_s: time constant in s, at least the bin.
         method: "auto" (all stages that pay), "regression" (the first two), "gradient" (the third, from a random start),
             "published" (the paper's Adam loop).
-        nonlinearity: "tanh", "relu" or "softplus".
+        nonlinearity: "tanh", "relu", "softplus", or "linear" (linear dynamics: a baseline).
         loss: squared error of the activation x ("activity") or of phi(x) ("rate").
         holdout: labels, positions or a boolean array of conditions, or a fraction drawn at random with ``seed``. None =
             those that `prepare` did not fit on.

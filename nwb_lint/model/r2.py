@@ -51,6 +51,24 @@ def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array |
     return (float(1 - error.sum() / total) if total > 0 else float("nan")), each
 
 
+def by_split(
+    y: Array, prediction: Array, held: Array, halves: Array | None = None, counts: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """R² (2), its ceiling (2; NaN without halves) and R² per neuron (2, neuron) of training and held-out conditions.
+
+    Measured against each neuron's mean over the training conditions. held: boolean (condition); halves, counts: as in
+    `ceiling`.
+    """
+    reference = reference_of(y, ~held)
+    r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, y.shape[2]), np.nan)
+    for k, part in enumerate((~held, held)):
+        if part.any():
+            r2[k], each[k] = r_squared(y, prediction, reference, np.flatnonzero(part))
+            if halves is not None and counts is not None:
+                top[k] = ceiling(y[part], halves[:, part], counts[:, part], reference)
+    return r2, top, each
+
+
 def ceiling(y: Array, halves: Array, n_half: Array, reference: Array) -> float:
     """R² that the true mean activity would have against these trial means, from independent halves of the trials.
 

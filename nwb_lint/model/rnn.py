@@ -36,6 +36,7 @@ NONLINEARITIES = {
     "tanh": Nonlinearity(np.tanh, lambda x, r: 1 - r * r),
     "relu": Nonlinearity(lambda x: np.maximum(x, 0), lambda x, r: (x > 0).astype(x.dtype)),
     "softplus": Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
+    "linear": Nonlinearity(np.copy, lambda x, r: np.ones_like(x)),
 }
 
 
@@ -115,3 +116,14 @@ def canonical(m: Array, n: Array) -> tuple[Array, Array]:
     left, right = qm @ u, qn @ vt.T * s
     sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
     return left * sign, right * sign
+
+
+def effective_n(m: Array, n: Array, weights: Array) -> Array:
+    """P n, (neuron, rank), with P the orthogonal projector on span(m, weights): J_eff = m (P n)' / N.
+
+    Directions of singular value below 1e-10 of the largest are not in the span: collinear columns, as collinear inputs
+    give, add none.
+    """
+    left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
+    basis = left[:, s > 1e-10 * s.max(initial=0)]
+    return basis @ (basis.T @ n)

@@ -1,18 +1,26 @@
-"""Choosing the rank: fits on folds of conditions, scored on what was held out."""
+"""Choosing the rank: fits on folds of conditions or neurons, scored on what was held out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.r2 import by_split
+from nwb_lint.model.regression import RIDGES
+from nwb_lint.model.rnn import Array, drives
+from nwb_lint.model.simulate import whole_input
+from nwb_lint.model.sweep import Job, Result, sweep
 
-Prepare = Callable[[np.ndarray | None], xr.Dataset]
+Prepare = Callable[..., xr.Dataset]
+HOLDS = ("condition", "neuron")
+SPLITS = ["train", "held_out"]
 
 
 def select_rank(
@@ -23,25 +31,40 @@ def select_rank(
     folds: int = 9,
     hold: str = "condition",
     seeds: int = 1,
-    executor: Executor | None = None,
+    executor: Any = None,
+    cells: str | Path | None = None,
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
     """Cross-validated R² of every rank, and the smallest rank within one standard error of the best.
 
+    ``hold="condition"``: a fold's conditions are held out of the fit, and their activity predicted from their inputs.
+
+    ``hold="neuron"`` (co-smoothing): fold k holds out the k-th part of the conditions *and* the k-th part of the
+    neurons. The network is fitted to the other neurons in the other conditions, run freely in all conditions, and its
+    latents kappa and drives q (filtered inputs, bias, initial activation) are taken as regressors: the rows of m and W
+    of a neuron that took no part in finding them solve a ridge regression, x_i[c, t] ~ m_i kappa[c, t] + W_i q[c, t],
+    over the *training* conditions, its ridge by generalised cross-validation. R² is that of the held-out neurons, in
+    the training conditions ("train") and in the held-out ones ("held_out"), each neuron's mean over the training
+    conditions being the reference, and so is its ceiling.
+
     Args:
-        activity: an activity, or a function that prepares one from a boolean array of *training* conditions,
-            called with None once for the number of conditions: then preprocessing is refitted inside every fold.
+        activity: an activity (its ``held_out`` conditions are left out), or a function that prepares one from a boolean
+            array of *training* conditions, called with None once for the sizes: then preprocessing is refitted inside
+            every fold. With hold="neuron" it is also given a boolean array of the neurons to prepare, and called for
+            either part by itself; a Dataset must then not be denoised (n_components=None), since components of all
+            neurons carry the held-out ones.
         ranks: to try. tau_s and ``fit_options``: passed to `fit_lint`.
-        folds: of the conditions, disjoint, drawn with ``seeds`` different shuffles.
-        hold: "condition".
-        executor: any `concurrent.futures.Executor`; None runs in this process.
-        progress: show a progress bar.
+        folds: disjoint, drawn with ``seeds`` different shuffles.
+        hold: "condition" or "neuron".
+        executor, cells, progress: see `nwb_lint.model.sweep.sweep`; any `concurrent.futures.Executor` or Dask client, a
+            folder for finished cells, a progress bar.
 
     Returns: rank_r2, rank_r2_sem (rank_tried, split), means and standard errors over folds; r2 (rank_tried, seed, fold,
-        split); r2_ceiling (seed, fold, split); attrs["rank"], the choice.
+        split); r2_ceiling (seed, fold, split) and rank_r2_ceiling (split), its mean; attrs["rank"], the choice, and
+        attrs["hold"].
 
-    Raises: ContractError for fewer than 2 folds, more folds than conditions, no ranks, or another ``hold``.
+    Raises: ContractError for fewer than 2 folds, more folds than conditions or neurons, no ranks, or another ``hold``.
 
     Source: one-standard-error rule, Hastie, Tibshirani & Friedman, section 7.10.
 
@@ -50,39 +73,154 @@ def select_rank(
         >>> select_rank(mock_activity(), ranks=[1, 2], tau_s=0.1, folds=2).attrs["rank"] in (1, 2)
         True
     """
-    ranks = list(ranks)
+    if hold not in HOLDS:
+        raise ContractError(f"hold is {hold!r}; it needs to be 'condition' or 'neuron'.")
+    whole = conditions_to_use(activity)
+    given = whole if isinstance(activity, xr.Dataset) else activity
+    size, neurons = whole.sizes["condition"], whole.sizes["neuron"]
+    tried = checked(ranks, folds, seeds, size)
+    held = folds_of(size, folds, seeds)
+    out = None
+    if hold == "neuron":
+        refuse_components(activity, "hold='neuron'")
+        if folds > neurons:
+            raise ContractError(
+                f"{folds} folds were asked of {neurons} neurons; it needs 2–{neurons} to hold them out."
+            )
+        out = folds_of(neurons, folds, seeds, stream=1)
+    asked = [fit_options | {"tau_s": tau_s, "seed": k // folds} for k in range(len(held))]
+    jobs = _jobs(given, held, out, tried, asked)
+    total = len(held) * len(tried)
+    found = sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="ranks", total=total)
+    # cells come fold by fold, every rank in turn
+    r2 = np.array([cell["r2"] for cell in found]).reshape(seeds, folds, len(tried), 2).transpose(2, 0, 1, 3)
+    top = np.array([cell["r2_ceiling"] for cell in found]).reshape(seeds, folds, len(tried), 2)[:, :, 0]
+    mean, sem, rank = choice(tried, r2.reshape(len(tried), -1, 2))
+    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS}, attrs={"rank": rank, "hold": hold})
+    table["rank_r2"], table["rank_r2_sem"] = (("rank_tried", "split"), mean), (("rank_tried", "split"), sem)
+    table["rank_r2_ceiling"] = ("split",), top.mean(axis=(0, 1))
+    table["r2"] = ("rank_tried", "seed", "fold", "split"), r2
+    table["r2_ceiling"] = ("seed", "fold", "split"), top
+    return table
+
+
+def conditions_to_use(activity: xr.Dataset | Prepare) -> xr.Dataset:
+    """The whole activity, without the conditions that its preparation held out: those are for the last score alone."""
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
-    size = whole.sizes["condition"]
-    if hold != "condition":
-        raise ContractError(f"hold is {hold!r}; this version holds out 'condition'.")
-    if not ranks or not 2 <= folds <= size:
+    if "held_out" in whole.coords and whole["held_out"].values.any():
+        whole = whole.isel(condition=~whole["held_out"].values).drop_vars("held_out")
+    return whole
+
+
+def checked(ranks: Iterable[int], folds: int, seeds: int, conditions: int) -> list[int]:
+    """The ranks as a list, or a ContractError for numbers that cannot be meant."""
+    tried = list(ranks)
+    if not tried or not isinstance(folds, Integral) or not 2 <= folds <= conditions:
         raise ContractError(
-            f"{len(ranks)} ranks and {folds} folds were asked of {size} conditions; it needs 1 and 2–{size}."
+            f"{len(tried)} ranks and {folds} folds were asked of {conditions} conditions; "
+            f"it needs 1 and 2–{conditions}."
         )
-    parts = [np.array_split(np.random.default_rng(s).permutation(size), folds) for s in range(seeds)]
-    masks = [np.isin(np.arange(size), part) for one in parts for part in one]
-    # prepared once per fold, used by every rank
-    prepared = [whole if isinstance(activity, xr.Dataset) else activity(~held) for held in masks]
-    cells = [(rank, k) for rank in ranks for k in range(len(masks))]
-    run = executor.map if executor is not None else map
-    given = ([prepared[k] for _, k in cells], [masks[k] for _, k in cells], [r for r, _ in cells])
-    options = [fit_options | {"tau_s": tau_s, "seed": k // folds} for _, k in cells]
-    scores = list(tqdm(run(_cell, *given, options), total=len(cells), disable=not progress, desc="ranks"))
-    shape = (len(ranks), seeds, folds, 2)
-    r2 = np.array([s[0] for s in scores]).reshape(shape)
-    top = np.array([s[1] for s in scores]).reshape(shape)[0]
-    mean = r2.mean(axis=(1, 2))
-    sem = r2.std(axis=(1, 2), ddof=1) / np.sqrt(seeds * folds)
+    if not isinstance(seeds, Integral) or seeds < 1:
+        raise ContractError(f"seeds is {seeds!r}; it needs a whole number from 1 on.")
+    return tried
+
+
+def folds_of(size: int, folds: int, seeds: int, *, first: int = 0, stream: int | None = None) -> list[Array]:
+    """Boolean masks of the parts held out: ``folds`` disjoint ones for each of ``seeds`` shuffles, ``first`` the first.
+
+    ``stream`` makes the shuffle of neurons another one than that of conditions.
+    """
+    masks = []
+    for seed in range(first, first + seeds):
+        order = np.random.default_rng(seed if stream is None else [seed, stream]).permutation(size)
+        masks += [np.isin(np.arange(size), part) for part in np.array_split(order, folds)]
+    return masks
+
+
+def refuse_components(activity: xr.Dataset | Prepare, what: str) -> None:
+    """Denoised activity is a mixture of all neurons, so no part of them can be taken as if it had been seen alone."""
+    if isinstance(activity, xr.Dataset) and "component" in activity:
+        raise ContractError(
+            f"the activity was denoised on components of all neurons, so {what} would not take them apart; prepare "
+            "with n_components=None, or give a function of (training conditions, neurons)."
+        )
+
+
+def choice(ranks: list[int], r2: Array) -> tuple[Array, Array, int]:
+    """Mean and standard error (rank, split) of R² (rank, fold, split), and the smallest rank as good as the best."""
+    mean = r2.mean(axis=1)
+    sem = r2.std(axis=1, ddof=1) / np.sqrt(r2.shape[1])
     best = int(np.argmax(mean[:, 1]))
     enough = [rank for rank, value in zip(ranks, mean[:, 1], strict=True) if value >= mean[best, 1] - sem[best, 1]]
-    out = xr.Dataset(coords={"rank_tried": ranks, "split": ["train", "held_out"]}, attrs={"rank": int(min(enough))})
-    out["rank_r2"], out["rank_r2_sem"] = (("rank_tried", "split"), mean), (("rank_tried", "split"), sem)
-    out["r2"] = ("rank_tried", "seed", "fold", "split"), r2
-    out["r2_ceiling"] = ("seed", "fold", "split"), top
-    return out
+    return mean, sem, int(min(enough))
 
 
-def _cell(activity: xr.Dataset, held: np.ndarray, rank: int, options: dict) -> tuple[np.ndarray, np.ndarray]:
-    """One rank on one fold: R² and its ceiling for both splits."""
-    fit = fit_lint(activity, rank=rank, holdout=held, **options)
-    return fit["r2"].values, fit["r2_ceiling"].values
+def _jobs(
+    given: xr.Dataset | Prepare, held: list[Array], out: list[Array] | None, ranks: list[int], options: list[dict]
+) -> Iterator[Job]:
+    """One job per fold where each is prepared by itself, else one of all folds; fold by fold, every rank in turn."""
+    every = []
+    for k, mask in enumerate(held):
+        one = {"held": mask, "out": None if out is None else out[k], "options": options[k]}
+        some = [one | {"rank": rank} for rank in ranks]
+        if isinstance(given, xr.Dataset):
+            every += some
+        elif out is None:
+            yield given(~mask), some
+        else:
+            yield (given(~mask, ~out[k]), given(~mask, out[k])), some
+    if isinstance(given, xr.Dataset):
+        yield given, every
+
+
+def rank_cell(
+    data: xr.Dataset | tuple[xr.Dataset, xr.Dataset],
+    *,
+    held: Array,
+    rank: int,
+    options: dict,
+    out: Array | None = None,
+    keep: Array | None = None,
+) -> Result:
+    """One rank on one fold: R² and its ceiling for both splits.
+
+    ``out``: the neurons held out, if any are. ``keep``: the neurons that there are at all.
+    """
+    if out is None:
+        assert isinstance(data, xr.Dataset)
+        data = data if keep is None else data.isel(neuron=keep)
+        fit = fit_lint(data, rank=rank, holdout=held, **options)
+        return {"r2": fit["r2"].values, "r2_ceiling": fit["r2_ceiling"].values}
+    inside, outside = (data.isel(neuron=~out), data.isel(neuron=out)) if isinstance(data, xr.Dataset) else data
+    fit = fit_lint(inside, rank=rank, holdout=held, **options)
+    y = outside["activity"].values
+    halves, counts = halves_of(outside)
+    r2, top, _ = by_split(y, _read_out(fit, y, held, options), held, halves, counts)
+    return {"r2": r2, "r2_ceiling": top}
+
+
+def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
+    """Activity of either half of the trials and their numbers, where there are halves."""
+    if "activity_half" not in activity:
+        return None, None
+    return activity["activity_half"].values, activity["n_trials_half"].values
+
+
+def _read_out(fit: xr.Dataset, y: Array, held: Array, options: dict) -> Array:
+    """Activity of other neurons from the latents and drives of the fit: ridge regression on the training conditions."""
+    from sklearn.linear_model import RidgeCV
+
+    alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
+    u = whole_input(fit)
+    q = drives(u, alpha, bias=bool(options.get("bias")), initial=options.get("initial") == "learned")
+    regressors = np.concatenate([fit["latent"].values, q[:, -y.shape[1] :]], axis=2).astype(float)
+    flat, target = regressors[~held].reshape(-1, regressors.shape[2]), y[~held].reshape(-1, y.shape[2]).astype(float)
+    power = max(float((flat**2).sum() / flat.shape[1]), np.finfo(float).tiny)
+    model = RidgeCV(alphas=power * np.array(RIDGES), fit_intercept=False, alpha_per_target=True)
+    seen = np.isfinite(target)
+    if seen.all():
+        weights = model.fit(flat, target).coef_.reshape(y.shape[2], -1)
+    else:
+        pairs = zip(target.T, seen.T, strict=True)
+        weights = np.array([model.fit(flat[some], one[some, None]).coef_.ravel() for one, some in pairs])
+    return regressors @ weights.T

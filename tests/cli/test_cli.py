@@ -89,6 +89,66 @@ def test_workers_give_the_same_table(recipe, tmp_path):
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
 
 
+def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeypatch):
+    """Interrupted at the fifth fit, then run again: four cells are read, and what is printed is that of one run."""
+    from nwb_lint.model import baselines, ensemble, select
+
+    begun = []
+
+    def fit(*args, **options):
+        begun.append(1)
+        if len(begun) == stop:
+            raise KeyboardInterrupt
+        return nl.fit_lint(*args, **options)
+
+    for module in (select, baselines, ensemble):
+        monkeypatch.setattr(module, "fit_lint", fit)
+    flags = [recipe(), "--ensemble", 3, "--baselines", "--no-plot", "--force"]
+    stop = 0
+    whole = run("fit", *flags)
+    assert whole.exit_code == 0, whole.output
+    total = len(begun)
+    begun.clear()
+    stop = 5
+    assert run("fit", *flags, "--cells", tmp_path / "cells").exit_code != 0
+    assert len(list((tmp_path / "cells").iterdir())) == 4
+    begun.clear()
+    stop = 0
+    again = run("fit", *flags, "--cells", tmp_path / "cells")
+    assert len(begun) == total - 4
+    printed = [one.stdout.split("\nseconds")[0] for one in (whole, again)]
+    assert printed[0] == printed[1]
+    assert nl.read_fit(tmp_path / "fit.nwb").attrs["ensemble_members"] == 3
+    for told in ("ceiling", "unconstrained", "regression", "3 of 3 members", "Pearson", "<- chosen"):
+        assert told in printed[0]
+
+
+def test_ranks_by_held_out_neurons(recipe):
+    result = run("fit", recipe(components=20), "--hold", "neuron", "--no-plot")
+    assert result.exit_code == 0, result.output
+    assert "R² of held-out neurons by rank" in result.stdout
+    assert "ceiling" in result.stdout
+
+
+def test_a_cluster_at_an_address_computes(recipe, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    assert run("fit", recipe(), "--out", tmp_path / "here.nwb", "--no-plot").exit_code == 0
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**options, protocol="tcp") as cluster:
+        address = cluster.scheduler_address.removeprefix("tcp://")
+        result = run("fit", recipe(), "--dask", address, "--out", tmp_path / "there.nwb", "--no-plot")
+        assert result.exit_code == 0, result.output
+    tables = [nl.read_fit(tmp_path / f"{name}.nwb")["rank_r2"] for name in ("here", "there")]
+    np.testing.assert_allclose(*tables, atol=1e-6)
+    assert "choose one" in fails("fit", recipe(), "--dask", address, "--workers", 2, "--force")
+
+
+def test_no_cluster_is_told_in_one_line(recipe, monkeypatch):
+    assert "no Dask scheduler answers at nowhere" in fails("fit", recipe(), "--dask", "nowhere")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert "pip install 'nwb_lint[dask]'" in fails("fit", recipe(), "--dask", "127.0.0.1:1")
+
+
 def test_inspect_and_init(session_file, tmp_path):
     shown = run("inspect", session_file)
     assert shown.exit_code == 0

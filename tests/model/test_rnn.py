@@ -8,7 +8,12 @@ from hypothesis.extra.numpy import arrays
 
 from nwb_lint.model.rnn import NONLINEARITIES, TOGETHER, Network, canonical, drives, filter_input, forward
 
-PHI = {"tanh": np.tanh, "relu": lambda x: np.where(x > 0, x, 0), "softplus": lambda x: np.log1p(np.exp(x))}
+PHI = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.where(x > 0, x, 0),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "linear": lambda x: 1.0 * x,
+}
 ALPHA = 0.3
 
 
