@@ -84,9 +84,7 @@ def run_recipe(
     asked = recipe.read.model_dump()
     sources = recipe.sources[0] if len(recipe.sources) == 1 else recipe.sources
     reader = executor if isinstance(executor, Executor) else None
-    recording = read_conditions(
-        sources, halves=True, seed=recipe.fit.seed, executor=executor, progress=progress, **asked
-    )
+    recording = read_conditions(sources, halves=True, seed=recipe.fit.seed, executor=reader, progress=progress, **asked)
     if recording.sizes["condition"] < 2:
         raise ContractError(
             f"there is a single condition ({recording['condition'].values[0]}); a fit needs at least 2. "
