@@ -290,9 +290,10 @@ def effective_n(fit: xr.Dataset) -> Array:
 
 
 def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
-    """Latents of the data, (condition, time, rank): least squares of activity on [m, input_weights].
+    """Latents of the data, (condition, time, rank): least squares on m of what the inputs leave of the activity.
 
-    What the fit's bias and initial activation add is taken off first. Neurons count where the fit has them
+    The filtered inputs are known, so what they add is taken off and not estimated (a few recorded neurons could not
+    tell them from m); so is what the fit's bias and initial activation add. Neurons count where the fit has them
     recorded and the activity has no NaN.
 
     Raises: ContractError where conditions, times or neurons of ``activity`` are not the fit's.
@@ -311,9 +312,10 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
     steps = np.arange(y.shape[1]) + fit.sizes.get("burn_in", 0)
     decay = ((1 - fit.attrs["dt_s"] / fit.attrs["tau_s"]) ** steps)[:, None]
     y = y - decay * part["initial_activation"].values - (1 - decay) * part["bias"].values
-    weights = np.column_stack([_m(part), part["input_weights"].transpose("neuron", "input").values])
+    filtered = fit["filtered_input"].transpose("condition", "time", "input").values
+    y = y - filtered @ part["input_weights"].transpose("input", "neuron").values
     whole = np.isfinite(y).all(axis=(0, 1))
-    return (y[..., whole] @ np.linalg.pinv(weights[whole]).T)[..., : fit.sizes["rank"]]
+    return y[..., whole] @ np.linalg.pinv(_m(part)[whole]).T
 
 
 def _m(fit: xr.Dataset) -> Array:

@@ -63,7 +63,8 @@ def fit_lint(
         progress: show a progress bar.
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
         bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
-        ridges: candidates, relative to the mean feature variance. max_iter: L-BFGS iterations. epochs: of "published".
+        ridges: candidates, relative to the mean feature variance. max_iter: L-BFGS iterations; with hidden units at
+            most 120 in coarse time steps, then 15. epochs: of "published".
 
     Returns: fit (see `nwb_lint.contract.FIT`): m, n (neuron, rank) in the canonical gauge, or J; input_weights (neuron,
         input); activity_pred, latent, filtered_input over condition and time; r2 and r2_ceiling by split; stage_r2.
