@@ -11,7 +11,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
-from nwb_lint.model.r2 import ceiling, r_squared, reference_of, squared_errors
+from nwb_lint.model.r2 import by_split, reference_of, squared_errors
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, drives
 from nwb_lint.model.simulate import GAUGE, canonicalise, run, whole_input
@@ -256,18 +256,12 @@ def _with_run(fit: xr.Dataset) -> xr.Dataset:
 def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array):
     """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
     y, prediction = activity["activity"].values, fit["activity_pred"].values
-    recorded = y.shape[2]
-    r2, top = np.full(2, np.nan), np.full(2, np.nan)
-    each = np.full((2, fit.sizes["neuron"]), np.nan)
-    for k, part in enumerate((~held, held)):
-        if part.any():
-            r2[k], each[k, :recorded] = r_squared(y, prediction, reference, np.flatnonzero(part))
-            if "activity_half" in activity:
-                halves, counts = (
-                    activity["activity_half"].values[:, part],
-                    activity["n_trials_half"].values[:, part],
-                )
-                top[k] = ceiling(y[part], halves, counts, reference)
+    halves, counts = (
+        activity[name].values if name in activity else None for name in ("activity_half", "n_trials_half")
+    )
+    r2, top, seen = by_split(y, prediction, held, halves, counts, reference)
+    each = np.full((2, fit.sizes["neuron"]), np.nan)  # of hidden neurons there is none
+    each[:, : y.shape[2]] = seen
     return (("split",), r2), (("split",), top), (("split", "neuron"), each)
 
 

@@ -52,14 +52,19 @@ def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array |
 
 
 def by_split(
-    y: Array, prediction: Array, held: Array, halves: Array | None = None, counts: Array | None = None
+    y: Array,
+    prediction: Array,
+    held: Array,
+    halves: Array | None = None,
+    counts: Array | None = None,
+    reference: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """R² (2), its ceiling (2; NaN without halves) and R² per neuron (2, neuron) of training and held-out conditions.
 
     Measured against each neuron's mean over the training conditions. held: boolean (condition); halves, counts: as in
-    `ceiling`.
+    `ceiling`; reference: that mean, where it is known already.
     """
-    reference = reference_of(y, ~held)
+    reference = reference_of(y, ~held) if reference is None else reference
     r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, y.shape[2]), np.nan)
     for k, part in enumerate((~held, held)):
         if part.any():

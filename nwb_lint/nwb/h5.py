@@ -6,7 +6,7 @@ from typing import Any
 
 import h5py
 
-from nwb_lint.nwb.source import as_text
+from nwb_lint.nwb.source import as_text, holds_text
 
 
 def is_group(item: Any) -> bool:
@@ -19,7 +19,7 @@ def is_dataset(item: Any) -> bool:
 
 def is_text(item: Any) -> bool:
     """Whether a dataset holds texts."""
-    return h5py.check_string_dtype(item.dtype) is not None or item.dtype.kind in "SU"
+    return holds_text(item)
 
 
 def is_scalar_type(item: Any) -> bool:
