@@ -103,15 +103,6 @@ def spike_blocks(
     odd.tell()
 
 
-def read_spikes(table: Table, rows: Array) -> list[Array]:
-    """Spike times (s, sorted, float64) of each of the rows, all at once: see `spike_blocks`."""
-    spikes: list[Array] = [np.zeros(0)] * len(rows)
-    for positions, block in spike_blocks(table, rows):
-        for k, times in zip(positions, block, strict=True):
-            spikes[k] = times
-    return spikes
-
-
 def n_spikes(table: Table) -> Array:
     """Number of spikes of every row, from the index alone."""
     return np.diff(_ragged(table, "spike_times", 1)[1])
