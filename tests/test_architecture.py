@@ -29,8 +29,7 @@ ALLOWED = {
     "model": {"contract", "prepare", "inputs"},
     "analysis": {"contract", "prepare", "inputs", "model"},
     "tasks": {"contract"},
-    "plot": {"contract"},
-    "plot_session": {"plot"},
+    "plot": {"analysis", "contract"},
     "testing": {"contract", "inputs", "model", "nwb", "prepare"},
     "recipe": {"contract", "inputs", "nwb"},
     "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
@@ -41,7 +40,7 @@ ALLOWED = {
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
     "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.zarr"}, "lindi": {"nwb.lindi"},
-    "torch": {"model._torch"}, "matplotlib": {"plot", "plot_session"}, "distributed": {"model.sweep"},
+    "torch": {"model._torch"}, "matplotlib": {"plot"}, "distributed": {"model.sweep"},
 }  # fmt: skip
 
 

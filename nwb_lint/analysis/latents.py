@@ -56,3 +56,32 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     out["latent_data"] = run["latent"].dims, coordinates[..., :rank].astype(np.float32)
     out["filtered_input_data"] = run["filtered_input"].dims, coordinates[..., rank:].astype(np.float32)
     return out
+
+
+def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> np.ndarray:
+    """Latents of the data, (condition, time, rank): least squares on m of what the inputs leave of the activity.
+
+    The filtered inputs are known, so what they add is taken off and not estimated (a few recorded neurons could not
+    tell them from m); so is what the fit's bias and initial activation add. Neurons count where the fit has them
+    recorded and the activity has no NaN.
+
+    Raises: ContractError where conditions, times or neurons of ``activity`` are not the fit's.
+    """
+    seen = [label for label in fit["neuron"].values if label in set(activity["neuron"].values.tolist())]
+    same = activity.sizes["time"] == fit.sizes["time"] and np.allclose(activity["time"], fit["time"])
+    if not seen or not same or activity.sizes["condition"] != fit.sizes["condition"]:
+        raise ContractError(
+            f"activity has {dict(activity.sizes)} and shares {len(seen)} neurons with the fit of "
+            f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
+        )
+    if "condition" in activity.indexes and "condition" in fit.indexes:
+        activity = activity.sel(condition=fit["condition"].values)
+    part = fit.sel(neuron=seen)
+    y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values.astype(float)
+    steps = np.arange(y.shape[1]) + fit.sizes.get("burn_in", 0)
+    decay = ((1 - fit.attrs["dt_s"] / fit.attrs["tau_s"]) ** steps)[:, None]
+    y = y - decay * part["initial_activation"].values - (1 - decay) * part["bias"].values
+    filtered = fit["filtered_input"].transpose("condition", "time", "input").values
+    y = y - filtered @ part["input_weights"].transpose("input", "neuron").values
+    whole = np.isfinite(y).all(axis=(0, 1))
+    return y[..., whole] @ np.linalg.pinv(part["m"].transpose("neuron", "rank").values[whole]).T

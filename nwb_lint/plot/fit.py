@@ -1,44 +1,28 @@
-"""Figures of a fit: every function takes Datasets and returns the Axes it drew on; `summary` draws them all.
-
-Colours are safe for colour-blind readers (viridis for numbers, tableau-colorblind10 for kinds). Nothing
-here touches pyplot or any other global state: without ``ax`` a new Figure is made, reached as
-``ax.figure``.
-"""
+"""Figures of a fit: every function takes Datasets and returns the Axes it drew on; `summary` draws them all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from nwb_lint.analysis.connectivity import connectivity
+from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.plot.style import COLOURS, GREY, NORMAL, PALE, SMALL, finish, look_of, make_axes
 
 Array = np.ndarray
 
-_SPLIT = {"train": ("#006BA4", "o"), "held_out": ("#C85200", "s")}  # of tableau-colorblind10
-_RANK_COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989")
-_STYLES = ("-", "--", ":", "-.")
-_SMALL, _NORMAL = 7.5, 8.5  # points
+_SPLIT = {"train": (COLOURS[0], "o"), "held_out": (COLOURS[1], "s")}
 _MOST_LATENTS = 3  # panels of latents in a summary
-_MOST_LEVELS = 8  # levels that a legend names one by one
-
-
-class _Look(NamedTuple):
-    """Colour and line style of every condition, and legend entries that say what they mean."""
-
-    colours: list[str]
-    styles: list[str]
-    handles: list[Line2D]
 
 
 def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -74,13 +58,13 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     if np.isfinite(fit["r2_ceiling"]).any():
         handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
     if "rank_r2" in fit and "rank" in fit.sizes:
-        ax.axvspan(fit.sizes["rank"] - 0.15, fit.sizes["rank"] + 0.15, color="#DDDDDD", lw=0, zorder=0)
-        handles.append(Line2D([], [], color="#DDDDDD", lw=6, label="chosen rank"))
+        ax.axvspan(fit.sizes["rank"] - 0.15, fit.sizes["rank"] + 0.15, color=PALE, lw=0, zorder=0)
+        handles.append(Line2D([], [], color=PALE, lw=6, label="chosen rank"))
     ax.set_xticks(x, ticks)
     ax.margins(x=0.12)
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.35 * (high - low), high)  # the legend's place
-    ax.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="lower center", ncols=2)
+    ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", ncols=2)
     return finish(ax, "rank" if "rank_r2" in fit else "", "R²", "Variance explained")
 
 
@@ -103,7 +87,7 @@ def latents_over_time(
     """
     check_fit(fit)
     kappa = _latent(fit, rank)
-    look, ax = _look(fit, color_by, style_by), make_axes(ax)
+    look, ax = look_of(fit, color_by, style_by), make_axes(ax)
     time = fit["time"].values
     if activity is not None:
         for y, colour in zip(data_latents(fit, activity)[..., rank - 1], look.colours, strict=True):
@@ -111,7 +95,7 @@ def latents_over_time(
     for y, colour, style in zip(kappa, look.colours, look.styles, strict=True):
         ax.plot(time, y, color=colour, ls=style, lw=1.2)
     if time[0] < 0 < time[-1]:
-        ax.axvline(0, color="#898989", lw=0.6, zorder=0)
+        ax.axvline(0, color=GREY, lw=0.6, zorder=0)
     since = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
     return finish(ax, since, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
 
@@ -134,7 +118,7 @@ def trajectories(
     """
     check_fit(fit)
     first = _latent(fit, 1)
-    look, ax = _look(fit, color_by, style_by), make_axes(ax)
+    look, ax = look_of(fit, color_by, style_by), make_axes(ax)
     if input_name is None and fit.sizes["rank"] > 1:
         x, y, labels = first, _latent(fit, 2), (r"latent $\kappa_1$", r"latent $\kappa_2$")
     else:
@@ -160,14 +144,14 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Raises: ContractError where the fit has J in place of m and n.
     """
     check_fit(fit)
-    m, n = _m(fit), effective_n(fit)
+    m, n = _m(fit), _effective_n(fit)
     ax = make_axes(ax)
     for k in range(m.shape[1]):
-        ax.scatter(m[:, k], n[:, k], s=9, color=_RANK_COLOURS[k % 6], alpha=0.75, lw=0, label=f"rank {k + 1}")
+        ax.scatter(m[:, k], n[:, k], s=9, color=COLOURS[k % 6], alpha=0.75, lw=0, label=f"rank {k + 1}")
     if m.shape[1] > 1:
-        ax.legend(fontsize=_SMALL, frameon=False, markerscale=1.5, handletextpad=0.2)
-    ax.axhline(0, color="#898989", lw=0.6, zorder=0)
-    ax.axvline(0, color="#898989", lw=0.6, zorder=0)
+        ax.legend(fontsize=SMALL, frameon=False, markerscale=1.5, handletextpad=0.2)
+    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+    ax.axvline(0, color=GREY, lw=0.6, zorder=0)
     return finish(ax, "m", "effective n", "Connectivity vectors")
 
 
@@ -177,15 +161,15 @@ def effective_connectivity(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Raises: ContractError where the fit has J in place of m and n.
     """
     check_fit(fit)
-    m, n = _m(fit), effective_n(fit)
+    m, n = _m(fit), _effective_n(fit)
     order = np.argsort(m[:, 0])
     j = (m @ n.T / len(m))[np.ix_(order, order)]
     ax = make_axes(ax)
     most = np.quantile(np.abs(j), 0.99)
     image = ax.imshow(j, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest", aspect="equal")
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="both")
-    bar.ax.tick_params(labelsize=_SMALL)
-    bar.set_label("effective J", fontsize=_NORMAL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label("effective J", fontsize=NORMAL)
     return finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
 
 
@@ -202,7 +186,7 @@ def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) 
         j = m @ fit["n"].transpose("neuron", "rank").values.T / len(m)
     s = np.linalg.svd(j, compute_uv=False)[:most]
     ax = make_axes(ax)
-    ax.plot(np.arange(1, len(s) + 1), s, color=_RANK_COLOURS[0], marker="o", ms=3.5, lw=1.2)
+    ax.plot(np.arange(1, len(s) + 1), s, color=COLOURS[0], marker="o", ms=3.5, lw=1.2)
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(ax, "index", "singular value of J", "Connectivity")
@@ -228,7 +212,7 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         label = f"{name} (median {median:.2f})"
         ax.hist(np.clip(values, low, 1), edges, histtype="step", color=colour, lw=1.4, label=label)
     ax.margins(y=0.4)
-    ax.legend(fontsize=_SMALL, frameon=False, loc="upper left")
+    ax.legend(fontsize=SMALL, frameon=False, loc="upper left")
     label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
     return finish(ax, label, "neurons", "Neurons")
 
@@ -265,57 +249,23 @@ def summary(
     figure = Figure(figsize=(7.8, 2.35 * rows + 0.5), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, 3, squeeze=False).ravel())
     for panel, ax, letter in zip(draw, panels, "abcdefgh", strict=False):
-        panel(ax=ax).set_title(letter, loc="left", fontsize=_NORMAL + 2, fontweight="bold")
+        panel(ax=ax).set_title(letter, loc="left", fontsize=NORMAL + 2, fontweight="bold")
     for ax in panels[len(draw) :]:
         ax.remove()
-    handles = _look(fit, color_by, style_by).handles if "m" in fit else []
+    handles = look_of(fit, color_by, style_by).handles if "m" in fit else []
     if handles and activity is not None:
         handles.append(Line2D([], [], color="#595959", lw=0.8, alpha=0.45, label="data (pale)"))
     if handles:
         columns = -(-len(handles) // -(-len(handles) // 6))
-        style: dict[str, Any] = {"fontsize": _SMALL, "frameon": False}
+        style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
     if path is not None:
         figure.savefig(path, dpi=200)
     return figure
 
 
-def effective_n(fit: xr.Dataset) -> Array:
-    """P n, (neuron, rank): P = orthogonal projector on span(m, input_weights)."""
-    m = _m(fit)
-    basis = np.column_stack([m, fit["input_weights"].transpose("neuron", "input").values])
-    left, s, _ = np.linalg.svd(basis, full_matrices=False)
-    left = left[:, s > s.max(initial=0) * 1e-10]
-    return left @ (left.T @ fit["n"].transpose("neuron", "rank").values)
-
-
-def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
-    """Latents of the data, (condition, time, rank): least squares on m of what the inputs leave of the activity.
-
-    The filtered inputs are known, so what they add is taken off and not estimated (a few recorded neurons could not
-    tell them from m); so is what the fit's bias and initial activation add. Neurons count where the fit has them
-    recorded and the activity has no NaN.
-
-    Raises: ContractError where conditions, times or neurons of ``activity`` are not the fit's.
-    """
-    seen = [label for label in fit["neuron"].values if label in set(activity["neuron"].values.tolist())]
-    same = activity.sizes["time"] == fit.sizes["time"] and np.allclose(activity["time"], fit["time"])
-    if not seen or not same or activity.sizes["condition"] != fit.sizes["condition"]:
-        raise ContractError(
-            f"activity has {dict(activity.sizes)} and shares {len(seen)} neurons with the fit of "
-            f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
-        )
-    if "condition" in activity.indexes and "condition" in fit.indexes:
-        activity = activity.sel(condition=fit["condition"].values)
-    part = fit.sel(neuron=seen)
-    y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values.astype(float)
-    steps = np.arange(y.shape[1]) + fit.sizes.get("burn_in", 0)
-    decay = ((1 - fit.attrs["dt_s"] / fit.attrs["tau_s"]) ** steps)[:, None]
-    y = y - decay * part["initial_activation"].values - (1 - decay) * part["bias"].values
-    filtered = fit["filtered_input"].transpose("condition", "time", "input").values
-    y = y - filtered @ part["input_weights"].transpose("input", "neuron").values
-    whole = np.isfinite(y).all(axis=(0, 1))
-    return y[..., whole] @ np.linalg.pinv(_m(part)[whole]).T
+def _effective_n(fit: xr.Dataset) -> Array:
+    return connectivity(fit)["n_effective"].values
 
 
 def _m(fit: xr.Dataset) -> Array:
@@ -339,60 +289,3 @@ def _input_names(fit: xr.Dataset) -> list[str]:
 
 def _splits(fit: xr.Dataset) -> list[str]:
     return [str(s) for s in fit["split"].values] if "split" in fit.coords else ["train", "held_out"]
-
-
-def _columns(fit: xr.Dataset) -> list[str]:
-    """Columns of the conditions: those grouped by first, then the others in their order."""
-    skip = {"condition", "held_out"}
-    there = [str(c) for c in fit.coords if fit[c].dims == ("condition",) and c not in skip]
-    by: Any = fit.attrs.get("by", [])
-    first = [name for name in ([by] if isinstance(by, str) else by) if name in there]
-    return [*first, *(name for name in there if name not in first)]
-
-
-def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
-    columns = _columns(fit)
-    if name is not None and name not in columns:
-        raise ContractError(f"conditions have no column {name!r}; they have {', '.join(columns) or 'none'}.")
-    return name or next((c for c in columns if fit[c].dtype.kind in kinds), None)
-
-
-def _look(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> _Look:
-    """Viridis over the levels of one column, line styles over those of another."""
-    n = fit.sizes["condition"]
-    colours, styles = ["#006BA4"] * n, ["-"] * n
-    handles: list[Line2D] = []
-    if (colour_column := _pick(fit, color_by, "fiu")) is not None:
-        levels, index = np.unique(fit[colour_column].values, return_inverse=True)
-        # short of the lightest yellow, which paper does not show
-        palette = [to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(levels)))]
-        colours = [palette[k] for k in index]
-        named = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_LEVELS)).astype(int))
-        for k in named:
-            label = f"{colour_column} {levels[k]}".replace("-", "−")
-            handles.append(Line2D([], [], color=palette[k], lw=2.5, label=label))
-    style_column = _pick(fit, style_by, "UOT")
-    if style_column is not None and style_column != colour_column:
-        levels, index = np.unique(fit[style_column].values.astype(str), return_inverse=True)
-        styles = [_STYLES[k % len(_STYLES)] for k in index]
-        for k, level in enumerate(levels[:_MOST_LEVELS]):
-            style = _STYLES[k % len(_STYLES)]
-            handles.append(Line2D([], [], color="#595959", ls=style, label=f"{style_column} {level}"))
-    return _Look(colours, styles, handles)
-
-
-def make_axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    made = Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
-    assert isinstance(made, Axes)
-    return made
-
-
-def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
-    ax.set_xlabel(x, fontsize=_NORMAL)
-    ax.set_ylabel(y, fontsize=_NORMAL)
-    ax.set_title(title, fontsize=_NORMAL)
-    ax.tick_params(labelsize=_SMALL)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax

@@ -11,7 +11,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from nwb_lint import plot
+from nwb_lint import connectivity, plot
+from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import ContractError
 
 N, T, INPUTS = 12, 15, ["motion", "color", "cue"]
@@ -121,7 +122,7 @@ def test_latents_are_drawn_as_they_are_coloured_and_styled_by_condition(rank):
 def test_latents_of_the_data_are_the_fits_own_where_the_data_are_its_prediction():
     fit = make_fit()
     shuffled = activity_of(fit).isel(condition=slice(None, None, -1), neuron=slice(None, None, -1))
-    np.testing.assert_allclose(plot.data_latents(fit, shuffled), fit.latent, atol=1e-5)
+    np.testing.assert_allclose(data_latents(fit, shuffled), fit.latent, atol=1e-5)
     ax = plot.latents_over_time(fit, activity_of(fit))
     assert sum(len(part.get_xdata()) == T for part in ax.lines) == 16
 
@@ -130,7 +131,7 @@ def test_latents_of_the_data_pass_over_unseen_and_unrecorded_neurons():
     fit = make_fit()
     activity = activity_of(fit).isel(neuron=slice(0, 9))
     activity["activity"][0, 3, 2] = np.nan
-    np.testing.assert_allclose(plot.data_latents(fit, activity), fit.latent, atol=1e-4)
+    np.testing.assert_allclose(data_latents(fit, activity), fit.latent, atol=1e-4)
 
 
 def test_trajectories_on_two_latents_or_a_named_input():
@@ -157,7 +158,7 @@ def test_connectivity_vectors_are_m_and_the_part_of_n_that_acts():
 def test_effective_connectivity_is_sorted_by_m():
     fit = make_fit(1)
     shown = plot.effective_connectivity(fit).images[0].get_array()
-    j = fit.m.values @ plot.effective_n(fit).T / N
+    j = fit.m.values @ connectivity(fit)["n_effective"].values.T / N
     order = np.argsort(fit.m.values[:, 0])
     np.testing.assert_allclose(shown, j[order][:, order])
 
@@ -227,7 +228,7 @@ def test_axes_given_are_drawn_on_and_returned():
         (lambda: plot.latents_over_time(make_fit(), color_by="coherence"), "context, motion"),
         (lambda: plot.connectivity_vectors(make_fit(None)), "J in place"),
         (
-            lambda: plot.data_latents(make_fit(), activity_of(make_fit()).isel(time=slice(3))),
+            lambda: data_latents(make_fit(), activity_of(make_fit()).isel(time=slice(3))),
             "same conditions",
         ),
     ],
@@ -239,5 +240,5 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(call, found):
 
 
 def test_no_global_state_is_touched():
-    code = "import sys, nwb_lint.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, nwb_lint.plot.fit; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,13 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from nwb_lint.plot import finish, make_axes
+from nwb_lint.plot.style import NORMAL, SMALL, finish, make_axes
 
 Array = np.ndarray
 
 _COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#A2C8EC", "#898989")  # of tableau-colorblind10
 _MOST_NAMED = 24  # units whose labels are written
-_SMALL, _NORMAL = 7.5, 8.5  # points
 _FULL = 95  # percentile of a unit's rates at which its colour is full
 _SHOWN = 99  # percentile of the trials' lengths that is shown
 
@@ -53,8 +52,8 @@ def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     if np.isnan(rate).any():
         handles.append(Patch(color="#E4E4E4", label="not observed"))
     if handles:
-        ax.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
-    ax.set_title(f"Rate of {_units(n)}: white none, dark the unit's highest", fontsize=_NORMAL, loc="left")
+        ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
+    ax.set_title(f"Rate of {_units(n)}: white none, dark the unit's highest", fontsize=NORMAL, loc="left")
     return finish(ax, "", "unit id" if n <= _MOST_NAMED else "unit (row)", "")
 
 
@@ -62,7 +61,7 @@ def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Every trial at its start in the session: its length as a bar, its events as dots, s from its start."""
     ax = make_axes(ax)
     if "start_time" not in session:
-        ax.text(0.5, 0.5, "no table of trials", transform=ax.transAxes, ha="center", fontsize=_SMALL)
+        ax.text(0.5, 0.5, "no table of trials", transform=ax.transAxes, ha="center", fontsize=SMALL)
         return finish(ax, "time in the session (s)", "", "Trials")
     start = session["start_time"].values
     n = len(start)
@@ -90,7 +89,7 @@ def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         ax.set_ylim(low - pad, high + pad)
         title += f", up to {known.max():.4g} s long" if known.max() > high + pad else ""
     if handles:
-        ax.legend(handles=handles, fontsize=_SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.03))
+        ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.03))
     return finish(ax, "time in the session (s)", "time from start (s)", title)
 
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lint import plot_session
+from nwb_lint import plot
 from nwb_lint.nwb.presence import session_map
 from nwb_lint.testing import mock_session
 
@@ -29,7 +29,7 @@ def texts(ax):
 
 
 def test_a_unit_that_stops_is_marked_at_its_last_spike(session):
-    ax = plot_session.presence(session)
+    ax = plot.presence(session)
     (marks,) = [lines for lines in ax.collections if hasattr(lines, "get_segments")]
     (segment,) = marks.get_segments()
     np.testing.assert_allclose(segment[:, 0], 20)
@@ -43,7 +43,7 @@ def test_a_unit_that_stops_is_marked_at_its_last_spike(session):
 def test_trials_show_their_events_and_how_many_have_them(session):
     times = session["event_time"].values.copy()
     times[0, :10] = np.nan
-    ax = plot_session.trials_over_time(session.assign(event_time=(("event", "trial"), times)))
+    ax = plot.trials_over_time(session.assign(event_time=(("event", "trial"), times)))
     assert texts(ax) == ["start to stop", "cue_time (30 of 40)"]
     (dots,) = ax.lines
     np.testing.assert_allclose(dots.get_ydata()[10:], 0.5)
@@ -51,9 +51,9 @@ def test_trials_show_their_events_and_how_many_have_them(session):
 
 
 def test_every_unit_is_in_the_histogram_or_counted_as_silent(session):
-    ax = plot_session.rates(session)
+    ax = plot.rates(session)
     assert sum(bar.get_height() for bar in ax.patches) == 6
-    silent = plot_session.rates(session.assign(mean_rate=session["mean_rate"] * [0, 1, 1, 1, 1, 1]))
+    silent = plot.rates(session.assign(mean_rate=session["mean_rate"] * [0, 1, 1, 1, 1, 1]))
     assert sum(bar.get_height() for bar in silent.patches) == 5
     assert silent.get_title().endswith(", 1 silent")
 
@@ -63,11 +63,11 @@ def test_a_page_is_saved_whatever_is_missing(session, tmp_path, lacks):
     less = session.drop_dims("event") if "event" in lacks else session
     less = less.drop_vars([name for name in lacks if name != "event"])
     less["mean_rate"][:] = 0 if len(lacks) == 3 else less["mean_rate"]
-    figure = plot_session.session_summary(less, tmp_path / "s.png")
+    figure = plot.session_summary(less, tmp_path / "s.png")
     assert len(figure.axes) == 3
     assert (tmp_path / "s.png").stat().st_size > 10_000
 
 
 def test_no_global_state_is_touched():
-    code = "import sys, nwb_lint.plot_session; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, nwb_lint.plot.session; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

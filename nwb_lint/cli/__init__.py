@@ -1,0 +1,25 @@
+"""The command line: parse, call a public name, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nwb_lint.cli.fit import demo, export, fit
+from nwb_lint.cli.session import init, inspect
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="nwb_lint")
+def app() -> None:
+    """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
+
+
+for _command in (demo, inspect, init, fit, export):
+    app.add_command(_command)
+
+
+def main(args: list[str] | None = None, **options: Any) -> Any:
+    """Entry point of ``nwb-lint``."""
+    return app.main(args=args, prog_name="nwb-lint", **options)

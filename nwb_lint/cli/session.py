@@ -1,0 +1,68 @@
+"""Before a fit: what a session holds, and a recipe for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from nwb_lint.cli.shell import plainly
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
+@click.option("--spikes/--no-spikes", default=None, help="Read the spikes.  [default: of local files only]")
+@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture of one file.")
+def inspect(sources: tuple[str, ...], as_json: bool, spikes: bool | None, picture: Path | None) -> None:
+    """Units, interval tables, columns, rates and problems of an NWB file, and the call that would read it.
+
+    Several files give a line each.
+    """
+    with plainly():
+        from nwb_lint.nwb.inspect import describe_all
+        from nwb_lint.nwb.listing import format_description, format_table, to_json
+        from nwb_lint.nwb.source import NWBError
+
+        found = describe_all(list(sources), spikes=spikes, progress=sys.stderr.isatty())
+        failed = [one for one in found if one.error]
+        if as_json:
+            click.echo(to_json(found))
+        elif len(found) > 1:
+            click.echo(format_table(found))
+        elif not failed:
+            click.echo(format_description(found[0]))
+        if failed:
+            raise NWBError(failed[0].error if len(found) == 1 else _not_read(failed, len(found)))
+        if picture is not None:
+            _picture(found[0].path, len(found), picture)
+
+
+def _not_read(failed: list, n: int) -> str:
+    return f"{len(failed)} of {n} files cannot be read, first {failed[0].error}"
+
+
+def _picture(path: str, n: int, picture: Path) -> None:
+    """The session as a picture, which is of one file."""
+    if n > 1:
+        raise click.UsageError(f"--plot is of one file; these are {n}.")
+    from nwb_lint.nwb.presence import session_map
+    from nwb_lint.plot import session_summary
+
+    session_summary(session_map(path), picture)
+    click.echo(f"written: {picture}", err=True)
+
+
+@click.command()
+@click.argument("source")
+def init(source: str) -> None:
+    """Print a recipe with the file's own columns filled in: nwb-lint init SOURCE > recipe.toml."""
+    with plainly():
+        from nwb_lint.nwb.inspect import suggest
+        from nwb_lint.recipe import make_recipe
+
+        asked = suggest(source)
+        resolved = source if "://" in source else str(Path(source).resolve())
+        out = f"{Path(source).stem}_desc-lowrank.nwb"
+        click.echo(make_recipe({"sources": [resolved], "out": out, "read": asked}).text(), nl=False)

@@ -1,0 +1,99 @@
+"""What every command shares: failures as one line, and how scores, tables and files are printed."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@contextmanager
+def plainly():
+    """Failures of the work as one line and exit status 1, warnings as one line each."""
+    from nwb_lint.contract import ContractError
+    from nwb_lint.model.sweep import SweepError
+    from nwb_lint.nwb.source import NWBError
+
+    def tell(message, category, filename, lineno, file=None, line=None) -> None:
+        click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = tell
+        try:
+            yield
+        except (ContractError, NWBError, SweepError, OSError) as error:
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            sys.exit(1)
+
+
+def print_scores(fit, tables: dict[str, Any]) -> None:
+    """R² per rank and of the fit, and the tables beside it, each with its split and its ceiling."""
+    click.echo(
+        f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
+        f"{int(fit['held_out'].sum())} of them held out"
+    )
+    if "ranks" in tables:
+        table = tables["ranks"]
+        whose = " of held-out neurons" if table.attrs["hold"] == "neuron" else ""
+        names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
+        print_table(f"R²{whose} by rank", names, table, "rank")
+    if "baselines" in tables:
+        table = tables["baselines"]
+        print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
+    if "ensemble" in tables:
+        print_ensemble(tables["ensemble"])
+    click.echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
+    for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
+        click.echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
+
+
+def print_assets(activity) -> None:
+    """What several files gave: one line, and a table of those that gave less than they have."""
+    from nwb_lint.nwb.assemble import format_assets
+
+    if len(activity.attrs["assets"]) > 1:
+        click.echo(format_assets(activity, all_files=False) + "\n")
+
+
+def print_table(title: str, names: Sequence[str], table, of: str) -> None:
+    """One row per model, R² in training and held out ± standard error over folds; their ceiling below."""
+    click.echo(f"\n{title} (cross-validated, among the training conditions)")
+    click.echo(f"  {'':22s} {'in training':>12s} {'held out ± s.e.':>18s}")
+    values, errors = table[f"{of}_r2"].values, table[f"{of}_r2_sem"].values[:, 1]
+    for name, (trained, held), error in zip(names, values, errors, strict=True):
+        click.echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
+    trained, held = table[f"{of}_r2_ceiling"].values
+    click.echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
+
+
+def print_ensemble(table) -> None:
+    """How far the members' effective connectivities agree, and how well each predicts."""
+    good = table["as_good"].values
+    r2, top = table["r2"].values[good, 1], table["r2_ceiling"].values[good, 1]
+    click.echo(f"\nensemble over {table.attrs['over']}: {int(good.sum())} of {len(good)} members equally good")
+    click.echo(
+        f"  R² held out            {r2.mean():.3f}, from {r2.min():.3f} to {r2.max():.3f}; ceiling {top.mean():.3f}"
+    )
+    agreement = f"Pearson {table.attrs['pearson']:.3f}, cosine {table.attrs['cosine']:.3f}"
+    click.echo(f"  effective connectivity {agreement} between members (mean over pairs)")
+    spread = sorted(table["spread_post"].values)
+    click.echo(
+        f"  spread per neuron      {spread[len(spread) // 2]:.2f} of its mean (median), {spread[-1]:.2f} at most"
+    )
+
+
+def print_seconds(seconds: dict[str, float]) -> None:
+    click.echo("\nseconds")
+    for stage, value in seconds.items():
+        click.echo(f"  {stage:<14s} {value:6.2f}")
+
+
+def print_files(files: list[Path]) -> None:
+    click.echo("\nwritten: " + ", ".join(str(path) for path in files))

@@ -1,0 +1,14 @@
+"""Figures: every function takes Datasets and Axes (or makes its own) and returns the Axes it drew on."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "fit": [
+            "connectivity_vectors", "effective_connectivity", "latents_over_time", "neuron_scores", "scores",
+            "singular_values", "summary", "trajectories",
+        ],
+        "session": ["presence", "rates", "session_summary", "trials_over_time"],
+    },
+)  # fmt: skip

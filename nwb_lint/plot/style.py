@@ -1,0 +1,90 @@
+"""What every figure shares: sizes, colours that colour-blind readers can tell apart, how conditions look.
+
+Nothing here or in any other module of this folder touches pyplot: without ``ax`` a new Figure is made, reached as
+``ax.figure``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nwb_lint.contract import ContractError
+
+COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
+GREY, PALE = "#898989", "#DDDDDD"
+SMALL, NORMAL = 7.5, 8.5  # points
+_STYLES = ("-", "--", ":", "-.")
+_MOST_LEVELS = 8  # levels that a legend names one by one
+
+
+class Look(NamedTuple):
+    """Colour and line style of every condition, and legend entries that say what they mean."""
+
+    colours: list[str]
+    styles: list[str]
+    handles: list[Line2D]
+
+
+def make_axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    made = Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
+    assert isinstance(made, Axes)
+    return made
+
+
+def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
+    ax.set_xlabel(x, fontsize=NORMAL)
+    ax.set_ylabel(y, fontsize=NORMAL)
+    ax.set_title(title, fontsize=NORMAL)
+    ax.tick_params(labelsize=SMALL)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _columns(fit: xr.Dataset) -> list[str]:
+    """Columns of the conditions: those grouped by first, then the others in their order."""
+    skip = {"condition", "held_out"}
+    there = [str(c) for c in fit.coords if fit[c].dims == ("condition",) and c not in skip]
+    by: Any = fit.attrs.get("by", [])
+    first = [name for name in ([by] if isinstance(by, str) else by) if name in there]
+    return [*first, *(name for name in there if name not in first)]
+
+
+def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
+    columns = _columns(fit)
+    if name is not None and name not in columns:
+        raise ContractError(f"conditions have no column {name!r}; they have {', '.join(columns) or 'none'}.")
+    return name or next((c for c in columns if fit[c].dtype.kind in kinds), None)
+
+
+def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look:
+    """Viridis over the levels of one column, line styles over those of another."""
+    n = fit.sizes["condition"]
+    colours, styles = ["#006BA4"] * n, ["-"] * n
+    handles: list[Line2D] = []
+    if (colour_column := _pick(fit, color_by, "fiu")) is not None:
+        levels, index = np.unique(fit[colour_column].values, return_inverse=True)
+        # short of the lightest yellow, which paper does not show
+        palette = [to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(levels)))]
+        colours = [palette[k] for k in index]
+        named = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_LEVELS)).astype(int))
+        for k in named:
+            label = f"{colour_column} {levels[k]}".replace("-", "−")
+            handles.append(Line2D([], [], color=palette[k], lw=2.5, label=label))
+    style_column = _pick(fit, style_by, "UOT")
+    if style_column is not None and style_column != colour_column:
+        levels, index = np.unique(fit[style_column].values.astype(str), return_inverse=True)
+        styles = [_STYLES[k % len(_STYLES)] for k in index]
+        for k, level in enumerate(levels[:_MOST_LEVELS]):
+            style = _STYLES[k % len(_STYLES)]
+            handles.append(Line2D([], [], color="#595959", ls=style, label=f"{style_column} {level}"))
+    return Look(colours, styles, handles)
