@@ -114,7 +114,7 @@ def check_recording(recording: xr.Dataset) -> None:
 
     Raises: ContractError, one line, naming the variable, what was found and what was needed.
     """
-    _check_table(recording, RECORDING, "recording", _READ)
+    check_table(recording, RECORDING, "recording", _READ)
     _check_positive(recording, ("bin_s",), "recording", _READ)
 
 
@@ -123,7 +123,7 @@ def check_activity(activity: xr.Dataset) -> None:
 
     Raises: ContractError, one line, naming the variable, what was found and what was needed.
     """
-    _check_table(activity, ACTIVITY, "activity", _PREPARE)
+    check_table(activity, ACTIVITY, "activity", _PREPARE)
     _check_finite(activity, ("input", "input_burn_in", "offset", "scale"), "activity", _PREPARE)
     _check_positive(activity, ("bin_s",), "activity", _PREPARE)
 
@@ -140,7 +140,7 @@ def check_fit(fit: xr.Dataset) -> None:
         nwb_lint.contract.ContractError: fit lacks input_weights (neuron, input); it has no variables. Call
         fit_lint(...
     """
-    _check_table(fit, FIT, "fit", _FIT)
+    check_table(fit, FIT, "fit", _FIT)
     low = [name for name in ("m", "n") if name in fit.variables]
     full = "J" in fit.variables
     if full and low:
@@ -156,7 +156,7 @@ def check_fit(fit: xr.Dataset) -> None:
         )
 
 
-def _check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:
+def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:
     """Presence, dims and dtype kinds of every variable and known coordinate.
 
     xarray keeps ``input (condition, time, input)`` among the coordinates, since it bears the name of a dim:

@@ -1,0 +1,81 @@
+"""What analyses of a fit give: one table per kind of result, in the form of `nwb_lint.contract`.
+
+A result is a Dataset whose attribute ``kind`` names its table here. Whatever it says of neurons, conditions or inputs
+bears the coordinates of the fit that it came from, so that it can be written beside that fit.
+"""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from nwb_lint.contract import ContractError, Var, check_table
+
+FLOW_FIELD = {
+    "kappa": Var(("point", "rank"), "float64", "1"),
+    "velocity": Var(("point", "rank"), "float64", "1/s"),
+    "speed": Var(("point",), "float64", "1/s"),
+    "input_value": Var(("input",), "float64", "1"),
+}
+
+FIXED_POINTS = {
+    "kappa": Var(("fixed_point", "rank"), "float64", "1"),
+    "residual": Var(("fixed_point",), "float64", "1/s"),
+    "stability": Var(("fixed_point",), "str", ""),
+    "eigenvalue_real": Var(("fixed_point", "eigenvalue"), "float64", "1/s"),
+    "eigenvalue_imag": Var(("fixed_point", "eigenvalue"), "float64", "1/s"),
+    "n_starts": Var(("fixed_point",), "int64", "1"),
+    "input_value": Var(("input",), "float64", "1"),
+}
+
+AXES = {
+    "axis": Var(("axis_name", "neuron"), "float64", "1"),
+    "overlap": Var(("axis_name", "axis_other"), "float64", "1"),
+    "angle_deg": Var(("axis_name", "axis_other"), "float64", "degrees"),
+    "variance_explained": Var(("axis_name",), "float64", "1"),
+}
+
+POPULATIONS = {
+    "population": Var(("neuron",), "int64", "1"),
+    "loading": Var(("neuron", "vector"), "float64", "1"),
+    "probability": Var(("neuron", "group"), "float64", "1", False),
+    "mean": Var(("group", "vector"), "float64", "1", False),
+    "covariance": Var(("group", "vector", "vector_other"), "float64", "1", False),
+    "weight": Var(("group",), "float64", "1", False),
+    "gain": Var(("condition", "group"), "float64", "1", False),
+    "stability": Var(("n_groups",), "float64", "1", False),
+    "stability_chance": Var(("n_groups",), "float64", "1", False),
+    "criterion": Var(("n_groups",), "float64", "1", False),
+}
+
+INACTIVATION = {
+    "factor": Var(("group", "neuron"), "float64", "1"),
+    "rate_change": Var(("group", "condition", "neuron"), "float64", "Hz", False),
+    "activity_change": Var(("group", "condition", "neuron"), "float64", "1"),
+    "latent": Var(("group", "condition", "time", "rank"), "float64", "1", False),
+    "output": Var(("group", "condition", "time"), "float64", "1", False),
+    "accuracy": Var(("group", "context"), "float64", "1", False),
+    "accuracy_intact": Var(("context",), "float64", "1", False),
+    "accuracy_control": Var(("group", "quantile", "context"), "float64", "1", False),
+    "effect": Var(("group",), "float64", "1"),
+    "effect_control": Var(("group", "quantile"), "float64", "1", False),
+}
+
+RESULTS = {
+    "flow_field": FLOW_FIELD,
+    "fixed_points": FIXED_POINTS,
+    "axes": AXES,
+    "populations": POPULATIONS,
+    "inactivation": INACTIVATION,
+}
+
+
+def check_result(result: xr.Dataset, kind: str | None = None) -> str:
+    """The kind of a result, when it is what its table says.
+
+    Raises: ContractError, one line, for another kind, an unknown one, or a variable that is not as its table has it.
+    """
+    found = str(getattr(result, "attrs", {}).get("kind", "none"))
+    if found not in RESULTS or kind not in (None, found):
+        raise ContractError(f"the result is of kind {found!r}; it needs to be {kind or ' or '.join(RESULTS)}.")
+    check_table(result, RESULTS[found], found.replace("_", " "), "See nwb_lint.results")
+    return found
