@@ -15,7 +15,7 @@ from nwb_lint.nwb.write import read_fit, write_fit
 from nwb_lint.pipeline import Laps, run_recipe
 from nwb_lint.plot import summary
 from nwb_lint.recipe import Recipe, make_recipe
-from nwb_lint.tasks.demo import TAU_S, Truth, demo_session
+from nwb_lint.tasks.demo import TAU_S, DemoSession, Truth, demo_session
 
 
 class Demo(NamedTuple):
@@ -71,13 +71,7 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     before = Laps()
     simulated = demo_session(seed=seed)
     before.end("simulate")
-    write_session(
-        session,
-        simulated.spike_times,
-        simulated.trials,
-        description="Simulated context-dependent decisions by a rank-1 network of known connectivity.",
-        session_id="demo",
-    )
+    write_demo_session(simulated, session)
     before.end("write session")
     outcome = run_recipe(demo_recipe(session, seed), progress=progress)
     after = Laps()
@@ -97,6 +91,17 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     cosine = float((true * found).sum() / np.linalg.norm(true) / np.linalg.norm(found))
     seconds = before.seconds | outcome.seconds | after.seconds
     return Demo(fit, pearson, cosine, seconds, files, outcome.tables)
+
+
+def write_demo_session(simulated: DemoSession, path: str | Path) -> Path:
+    """The simulated session as the NWB file that a lab would have of it: spikes and trials, nothing of the network."""
+    return write_session(
+        path,
+        simulated.spike_times,
+        simulated.trials,
+        description="Simulated context-dependent decisions by a rank-1 network of known connectivity.",
+        session_id="demo",
+    )
 
 
 def true_connectivity(truth: Truth, fit: xr.Dataset) -> np.ndarray:
