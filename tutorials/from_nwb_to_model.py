@@ -67,8 +67,8 @@ activity = nl.prepare(recording, inputs=inputs, centre=(-0.5, -0.42), time_cours
 # %% [markdown]
 # ## The fit
 #
-# R² is that of a free run on the inputs; read it beside its ceiling. `nl.select_rank` compares ranks by cross-validation
-# and takes the smallest within one standard error of the best.
+# R² is that of a free run on the inputs; read it beside its ceiling. `nl.select_rank` compares ranks by
+# cross-validation and takes the smallest within one standard error of the best.
 
 # %%
 fit = nl.fit_lint(activity, rank=1, tau_s=0.1)
