@@ -150,9 +150,9 @@ def _asset(client: Any, asked: Address, found: Any) -> Asset:
         places = [url for url in said.get("contentUrl", []) if not url.startswith(client.api_url)]
         if not places:
             raise NWBError(f"{address} is a Zarr asset and the archive tells no place of its parts. Download it first.")
-        return Asset(address, places[0].rstrip("/"), "zarr")
+        return Asset(address, places[0].rstrip("/"), "zarr", asset_id=str(found.identifier))
     kind = "lindi" if found.path.endswith(".lindi.json") else "hdf5"
-    return Asset(address, found.base_download_url, kind, digest, int(found.size))
+    return Asset(address, found.base_download_url, kind, digest, int(found.size), str(found.identifier))
 
 
 def _with_leave(client: Any, ask: Callable[[], Any]) -> Any:

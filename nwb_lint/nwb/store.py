@@ -1,0 +1,110 @@
+"""NWB files as they are written: a new one, or a full copy of another with more in it; HDF5 or Zarr, always valid.
+
+Nothing here is atomic: the paths are those that `atomic.write_atomically` gives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from nwb_lint.nwb.asset import NWBError, kind_of, one_line
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is, or is to be, of a Zarr folder."""
+    return kind_of(path.name) == "zarr"
+
+
+def write_new(nwbfile: Any, path: Path) -> None:
+    """Write an NWBFile to a new file, HDF5 or Zarr by the ending of its path.
+
+    Raises: NWBError where it would not be valid.
+    """
+    with _quiet(), _io(path, "w") as io:
+        io.write(nwbfile)
+    check_valid(path)
+
+
+def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
+    """Copy a file, byte by byte, and add to the copy what ``add`` puts into its NWBFile.
+
+    Raises: NWBError where the copy would not be valid, or where the file links to others, which the copy would too.
+    """
+    if is_zarr(source):
+        shutil.copytree(source, path, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, path)
+        if link := external_link(path):
+            raise NWBError(f"{source} has an external link ({link}), which a copy may not have. Copy its data first.")
+    with _quiet(), _io(path, "r+" if is_zarr(path) else "a") as io:
+        nwbfile = io.read()
+        add(nwbfile)
+        io.write(nwbfile)
+    check_valid(path)
+
+
+def check_valid(path: Path) -> None:
+    """Raise NWBError where pynwb finds a file at odds with the schemas that it carries."""
+    import pynwb
+
+    with _quiet():
+        if is_zarr(path):
+            with _io(path, "r") as io:
+                problems = pynwb.validate(io=io)
+        else:
+            problems = pynwb.validate(path=str(path))
+    if problems:
+        raise NWBError(f"the file would not be valid NWB: {'; '.join(map(one_line, problems))}. Nothing was written.")
+
+
+def external_link(path: Path) -> str:
+    """The name of a link to another file in an HDF5 file, empty where there is none."""
+    with h5py.File(path, "r") as file:
+        waiting = [file["/"]]
+        while waiting:
+            group = waiting.pop()
+            for name in group:
+                link = group.get(name, getlink=True)
+                if isinstance(link, h5py.ExternalLink):
+                    return f"{group.name.rstrip('/')}/{name} to {link.filename}"
+                if isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
+                    waiting.append(group[name])
+    return ""
+
+
+@contextmanager
+def _io(path: Path, mode: str) -> Iterator[Any]:
+    import pynwb
+
+    if not is_zarr(path):
+        with pynwb.NWBHDF5IO(str(path), mode) as io:
+            yield io
+        return
+    try:
+        from hdmf_zarr.nwb import NWBZarrIO
+        from numcodecs import JSON
+    except ImportError as error:
+        raise NWBError(f"{path.name} is Zarr, which needs the extra: pip install 'nwb_lint[zarr]'.") from error
+    if mode == "w":
+        os.makedirs(path)
+    with NWBZarrIO(str(path), mode=mode, object_codec_class=JSON) as io:  # its default are Python pickles
+        yield io
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what hdmf tells of extensions cached in other versions, and of its own future."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Ignoring cached namespace|.*[Ii]gnoring the following cached namespace"
+        )
+        warnings.filterwarnings("ignore", module="hdmf|pynwb|zarr|numcodecs")
+        yield
