@@ -23,7 +23,7 @@ from nwb_lint.results import RESULTS, check_result
 
 _LAYOUT = ("layout_name", "layout_path", "layout_dtype", "layout_role")
 _FLOATS = {"float32": np.float32, "float64": np.float64}
-_CASTS = {"text": str, "float64": float, "int64": int}
+_CASTS = {"text": str, "float64": float, "int": int}
 
 
 class Setting(NamedTuple):

@@ -37,7 +37,7 @@ def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any
     parts |= {path: _packed(values, packed) for path, values in stored.arrays.items() if "/" not in path}
     known = schema.attributes(stored.type)
     for key, value in stored.attributes.items():
-        parts[key] = np.int64(value) if known[key].dtype == "int64" else value
+        parts[key] = np.int64(value) if known[key].dtype == "int" else value
     if network is not None:
         parts["network"] = network
     return classes[stored.type](name=name, description=describe(dataset), **parts)

@@ -122,6 +122,17 @@ def get_classes() -> dict[str, Any]:
     return {name: pynwb.get_class(name, NAMESPACE) for name in types()}
 
 
+def teach(io: Any) -> None:
+    """Let an open pynwb IO know the extension: one that was opened before would write our types as core ones."""
+    import pynwb
+
+    get_classes()
+    known, ours = io.manager.type_map, pynwb.get_type_map()
+    if NAMESPACE not in known.namespace_catalog.namespaces:
+        known.namespace_catalog.add_namespace(NAMESPACE, ours.namespace_catalog.get_namespace(NAMESPACE))
+        known.merge(ours)
+
+
 def type_spec(name: str) -> Any:
     """The definition of one neurodata type, as the YAML has it."""
     return _specs()[name]

@@ -57,7 +57,11 @@ def check_valid(path: Path) -> None:
 
     with _quiet():
         if is_zarr(path):
+            from pynwb.validation import get_cached_namespaces_to_validate
+
             with _io(path, "r") as io:
+                manager = get_cached_namespaces_to_validate(io=io)[1]
+            with _io(path, "r", manager=manager) as io:
                 problems = pynwb.validate(io=io)
         else:
             problems = pynwb.validate(path=str(path))
@@ -81,11 +85,11 @@ def external_link(path: Path) -> str:
 
 
 @contextmanager
-def _io(path: Path, mode: str) -> Iterator[Any]:
+def _io(path: Path, mode: str, **options: Any) -> Iterator[Any]:
     import pynwb
 
     if not is_zarr(path):
-        with pynwb.NWBHDF5IO(str(path), mode) as io:
+        with pynwb.NWBHDF5IO(str(path), mode, **options) as io:
             yield io
         return
     try:
@@ -95,7 +99,7 @@ def _io(path: Path, mode: str) -> Iterator[Any]:
         raise NWBError(f"{path.name} is Zarr, which needs the extra: pip install 'nwb_lint[zarr]'.") from error
     if mode == "w":
         os.makedirs(path)
-    with NWBZarrIO(str(path), mode=mode, object_codec_class=JSON) as io:  # its default are Python pickles
+    with NWBZarrIO(str(path), mode=mode, object_codec_class=JSON, **options) as io:  # its default are Python pickles
         yield io
 
 

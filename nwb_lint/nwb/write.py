@@ -168,6 +168,8 @@ def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None
         raise ContractError(f"the file has {MODULE}/{name} already; choose another name=.")
     network = None if kind == schema.FIT_TYPE else _network(module, fit)
     rows = _unit_rows(dataset, nwbfile)
+    if nwbfile.read_io is not None:
+        schema.teach(nwbfile.read_io)
     zarr = str(nwbfile.container_source or "").endswith(".zarr")
     container = to_container(encode(dataset), dataset, name, network=network, packed=not zarr)
     _module(nwbfile).add(container)
