@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nwb_lint.nwb.asset import NWBError
+from nwb_lint.nwb.asset import NWBError, one_line
 
 
 def write_atomically(target: Path, write: Callable[[Path], None], *, wait: bool = False) -> None:
@@ -42,8 +42,8 @@ def write_atomically(target: Path, write: Callable[[Path], None], *, wait: bool 
             finally:
                 with suppress(OSError):  # what stays is removed by the next writer
                     _remove(temporary)
-    except OSError as error:
-        raise NWBError(f"{target} cannot be written: {error}") from error
+    except (OSError, RuntimeError) as error:  # what HDF5 raises where the disk refuses depends on when it does
+        raise NWBError(f"{target} cannot be written: {one_line(error)}") from error
 
 
 @contextmanager

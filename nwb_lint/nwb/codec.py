@@ -56,7 +56,7 @@ def encode(dataset: xr.Dataset) -> Stored:
     rows: list[tuple[str, str, str, str]] = []
     for name, path in _paths(dataset, stored.type).items():
         variable = dataset.variables[name]
-        stored.arrays[path] = _encode_array(name, variable.values, schema.fields(stored.type).get(name))
+        stored.arrays[path] = _encode_array(name, variable.values, _known(stored.type, name, path))
         role = "coordinate" if name in dataset.coords else "data"
         rows.append((name, path, _dtype_name(variable.dtype), role))
         stored.settings += [Setting(str(k), *pack(f"{name}.{k}", v), name) for k, v in variable.attrs.items()]
@@ -119,7 +119,7 @@ def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:
         table = schema.tables(kind).get(dims[0]) if len(dims) == 1 else None
         if known is not None and dims in known.dims and isinstance(key, str):
             paths[name] = known.path
-        elif known is None and table is not None and name in dataset.coords and isinstance(key, str):
+        elif table is not None and name in dataset.coords and isinstance(key, str):
             paths[name] = f"{table.name}/{name}"
         else:
             homeless.append(f"{name} ({', '.join(dims)})")
@@ -129,11 +129,17 @@ def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:
             f"{_word(kind)} holds {'; '.join(homeless)}, for which ndx-lowrank has no place; it needs variables of the "
             f"contract{rows}. Drop them with drop_vars(...)."
         )
-    taken = {path for name, path in paths.items() if name in fields}
-    for name in [name for name in paths if name not in fields]:
+    taken = {field.path for field in fields.values()}
+    for name in [name for name, path in paths.items() if _known(kind, name, path) is None]:
         paths[name] = _free(paths[name], taken)
         taken.add(paths[name])
     return paths
+
+
+def _known(kind: str, name: str, path: str) -> schema.Field | None:
+    """What the YAML says of the variable at a path; None for a further column, whatever its name."""
+    field = schema.fields(kind).get(name)
+    return field if field is not None and field.path == path else None
 
 
 def _word(kind: str) -> str:
@@ -225,7 +231,7 @@ def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variab
     if path not in stored.arrays:
         raise ValueError(f"{name} is missing ({path})")
     values = stored.arrays[path]
-    known = schema.fields(stored.type).get(name)
+    known = _known(stored.type, name, path)
     group = path.partition("/")[0]
     table_dims = [((dim,),) for dim, table in schema.tables(stored.type).items() if table.name == group]
     if known is None and not table_dims:

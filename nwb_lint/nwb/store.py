@@ -28,9 +28,24 @@ def write_new(nwbfile: Any, path: Path) -> None:
 
     Raises: NWBError where it would not be valid.
     """
-    with _quiet(), _io(path, "w") as io:
-        io.write(nwbfile)
+    with _quiet():
+        if is_zarr(path):
+            with _io(path, "w") as io:
+                io.write(nwbfile)
+        else:
+            path.write_bytes(_in_memory(nwbfile))
     check_valid(path)
+
+
+def _in_memory(nwbfile: Any) -> bytes:
+    """The bytes of the HDF5 file: made in memory, since HDF5 itself does not get over a full disk."""
+    import pynwb
+
+    memory = h5py.File("new.nwb", "w", driver="core", backing_store=False)
+    with memory as file, pynwb.NWBHDF5IO(file=file, mode="w") as io:
+        io.write(nwbfile)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
