@@ -43,7 +43,7 @@ def dandi_path(path: str | Path, *, description: str = "lowrank") -> str:
 
     Example:
         >>> dandi_path("fit.nwb")
-        'sub-simulated/sub-simulated_ses-demo_desc-lowrank_ecephys.nwb'
+        'sub-mock/sub-mock_desc-lowrank_ecephys.nwb'
     """
     said = read_metadata(Path(path))
     subject, session = said.subject.get("subject_id", ""), "".join(said.general["session_id"][:1])

@@ -120,6 +120,14 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None
     Raises: ContractError where the Dataset is no result, its name is taken, or it tells of neurons or conditions
     that the fit has not; NWBError where the file holds no fit, is a recording that the fit came from, or cannot be
     written.
+
+    Example:
+        >>> fit, square = read_fit("fit.nwb"), ("axis_name", "axis_other")
+        >>> data = {"axis": (("axis_name", "neuron"), fit["m"].values.T), "overlap": (square, [[1.0]]),
+        ...     "angle_deg": (square, [[0.0]]), "variance_explained": ("axis_name", [0.4])}
+        >>> axes = xr.Dataset(data, {"axis_name": ["m"], "neuron": fit["neuron"]}, {"kind": "axes"})
+        >>> write_result(axes, "fit.nwb")
+        PosixPath('fit.nwb')
     """
     target, kind = Path(path), check_result(result)
     name = kind if name is None else name

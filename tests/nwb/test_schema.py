@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -106,3 +107,18 @@ def test_the_wheel_holds_the_yaml(tmp_path):
     path, count = seen.stdout.split()
     assert path.startswith(str(unpacked))
     assert int(count) == len(schema.fields())
+
+
+def test_the_page_of_the_extension_is_current():
+    made = subprocess.run([sys.executable, "docs/ndx_lowrank.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (ROOT / "docs/ndx-lowrank.md").read_text("utf-8") == made.stdout, (
+        "python docs/ndx_lowrank.py > docs/ndx-lowrank.md"
+    )
+
+
+def test_the_catalog_s_record_says_what_the_project_says():
+    record = YAML(typ="safe").load((ROOT / "ndx-meta.yaml").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {"name", "version", "src", "pip", "license", "maintainers"} <= set(record)
+    assert (record["name"], record["version"]) == (schema.NAMESPACE, schema.version())
+    assert (record["license"], record["pip"]) == (project["license"], project["name"])
