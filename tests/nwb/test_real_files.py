@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pynwb
 import pytest
+import xarray as xr
 
 from nwb_lint.nwb import publish
 from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.write import write_fit
 from nwb_lint.pipeline import run_recipe
 from nwb_lint.recipe import load_recipe
-from tests.factories import assert_same
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,7 +37,7 @@ def written(name, folder):
 def test_files_of_real_recordings_pass_every_validator(name, shared_data, tmp_path, capsys):
     fit, files = written(name, tmp_path)
     for path in files:
-        assert_same(fit, read_fit(path))
+        xr.testing.assert_identical(fit, read_fit(path))
         assert pynwb.validate(path=str(path)) == []
         told = publish.publish(path, "000000", dry_run=True)
         with capsys.disabled():
