@@ -98,6 +98,10 @@ COORDS = {
     "file_session_id": Var(("file",), "str", "", False),
     "file_subject_id": Var(("file",), "str", "", False),
     "file_digest": Var(("file",), "str", "", False),
+    "file_dandiset": Var(("file",), "str", "", False),
+    "file_version": Var(("file",), "str", "", False),
+    "file_asset_id": Var(("file",), "str", "", False),
+    "file_asset_path": Var(("file",), "str", "", False),
 }
 
 # Which dtype kinds (numpy's one-letter codes) stand for each dtype of the tables.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+import nwb_lint
 from nwb_lint.contract import ContractError
 from nwb_lint.inputs import Input
 from nwb_lint.model.baselines import baselines
 from nwb_lint.model.ensemble import ensemble
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.select import select_rank
+from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.read import read_conditions
+from nwb_lint.nwb.source import NWBError, digest, expand
 from nwb_lint.prepare import conditions_mask, prepare
 from nwb_lint.recipe import Recipe
 
@@ -108,7 +112,34 @@ def run_recipe(
         fit.attrs |= {f"ensemble_{name}": told[name] for name in ("over", "pearson", "cosine")}
         fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
+    if mark := fingerprint(recipe):
+        fit.attrs["fingerprint"] = mark
     return Outcome(fit, activity, laps.seconds, tables)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """SHA-256 of all that a fit follows from: the recipe (but where the fit goes), this package's version, the bytes of
+    every source; empty where the digest of one is not known (addresses without one, Zarr folders).
+
+    Raises: NWBError where a source cannot be read.
+    """
+    lines = [nwb_lint.__version__, recipe.model_copy(update={"out": None}).text()]
+    for asset in expand(recipe.sources):
+        if not (known := digest(asset)):
+            return ""
+        lines.append(f"{known} {asset}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def up_to_date(recipe: Recipe, path: Path) -> bool:
+    """Whether a file holds the fit that this recipe would give: its ``fingerprint`` is the same."""
+    if not path.exists():
+        return False
+    try:
+        found = str(read_fit(path).attrs.get("fingerprint", ""))
+    except NWBError:  # something else, which the caller may or may not replace
+        return False
+    return found != "" and found == fingerprint(recipe)
 
 
 def _sweeps(

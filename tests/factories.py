@@ -6,6 +6,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from nwb_lint.nwb import schema
+from nwb_lint.results import RESULTS
+
 
 def random_fit(
     seed: int = 0,
@@ -131,6 +134,29 @@ def _attrs(seed: int, hidden: bool) -> dict:
         "recipe": '[fit]\nrank = 2\nlabel = "séance"\n' * 5, "fold": [3], "flag": True,
         "share": np.float32(0.25),
     }  # fmt: skip
+
+
+def random_result(kind: str, fit: xr.Dataset, seed: int = 0) -> xr.Dataset:
+    """A result of random numbers, with all that its table has, of the neurons and conditions of a fit."""
+    rng = np.random.default_rng(seed)
+    table = RESULTS[kind]
+    dims = list(dict.fromkeys(dim for var in table.values() for dim in var.dims))
+    sizes = {dim: fit.sizes[dim] if dim in fit.sizes else 3 + k for k, dim in enumerate(dims)}
+    sizes |= {other: sizes[dim] for dim, other in (("axis_name", "axis_other"), ("vector", "vector_other"))
+              if other in sizes}  # fmt: skip
+    data = {}
+    for name, var in table.items():
+        shape = [sizes[dim] for dim in var.dims]
+        values = rng.normal(size=shape)
+        data[name] = (var.dims, np.full(shape, "stabil é") if var.dtype == "str" else (9 * values).astype(var.dtype))
+    shared = {"neuron", "condition", "time"} & set(dims)
+    coords = {name: coord for name, coord in fit.coords.items() if len(coord.dims) == 1 and coord.dims[0] in shared}
+    for dim, field in schema.fields(schema.type_of(kind)).items():
+        if field.dims == ((dim,),) and dim in sizes and dim not in fit.coords:
+            names = np.array([f"{dim} {k}" for k in range(sizes[dim])])
+            coords[dim] = names if field.dtype == "text" else np.arange(sizes[dim]).astype(field.dtype)
+    attrs = {"kind": kind, "seed": seed, "tau_s": 0.1, "note": "é", "range": [0.0, 1.0]}
+    return xr.Dataset(data, coords, attrs)
 
 
 def assert_same(left: xr.Dataset, right: xr.Dataset) -> None:

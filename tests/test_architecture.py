@@ -15,8 +15,8 @@ ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
-    "open_nwb", "prepare", "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "truncate",
-    "write_fit",
+    "open_nwb", "prepare", "read_conditions", "read_fit", "read_result", "read_trials", "score", "select_rank",
+    "simulate", "truncate", "write_fit", "write_result",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 

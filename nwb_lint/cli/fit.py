@@ -52,7 +52,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
 @click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
-@click.option("--force", is_flag=True, help="Replace the file of an earlier fit.")
+@click.option("--force", is_flag=True, help="Fit again and replace the file, whatever it holds.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure beside the fit.")
 def fit(
     sources: tuple[str, ...],
@@ -69,12 +69,17 @@ def fit(
         from nwb_lint.model.sweep import open_executor
         from nwb_lint.nwb.source import expand
         from nwb_lint.nwb.write import check_target, write_fit
-        from nwb_lint.pipeline import run_recipe
+        from nwb_lint.pipeline import run_recipe, up_to_date
 
         recipe = _recipe(sources, flags)
         target = out or (Path(recipe.out) if recipe.out else None)
         if target is None:
             raise click.UsageError("say where the fit goes: --out FIT.nwb, or out = … in the recipe.")
+        if not force and up_to_date(recipe, target):
+            click.echo(
+                f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again)."
+            )
+            return
         picture = target.with_suffix(".png")
         check_target(target, expand(recipe.sources), force)
         with open_executor(workers, dask) as executor:

@@ -11,8 +11,10 @@ import xarray as xr
 
 from nwb_lint.contract import COORDS, RECORDING, TRIALS, ContractError
 from nwb_lint.nwb.align import Align, align_text
+from nwb_lint.nwb.asset import Asset
 from nwb_lint.nwb.conditions import Conditions
 from nwb_lint.nwb.counts import Bins
+from nwb_lint.nwb.dandi import Address, parse
 from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.source import NWBError, Provenance
 from nwb_lint.nwb.trials import Trials
@@ -70,13 +72,20 @@ def totals(trials: Sequence[Trials]) -> dict[str, int]:
     }
 
 
-def file_coords(said: Sequence[Provenance], digests: Sequence[str]) -> dict[str, Array]:
-    """The coordinates along ``file``: where each is and what it says of itself."""
+def file_coords(said: Sequence[Provenance], digests: Sequence[str], assets: Sequence[Asset]) -> dict[str, Array]:
+    """The coordinates along ``file``: where each is, what it says of itself, and what its archive says of it."""
     fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
     found = {"file": texts([item.path for item in said])}
     for name in fields:
         found[f"file_{name}"] = texts([getattr(item, name) for item in said])
-    return found | {"file_digest": texts(digests)}
+    found["file_digest"] = texts(digests)
+    if any(asset.asset_id for asset in assets):
+        places = [parse(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
+        found["file_dandiset"] = texts([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
+        found["file_version"] = texts([place.version for place in places])
+        found["file_asset_id"] = texts([asset.asset_id for asset in assets])
+        found["file_asset_path"] = texts([place.path for place in places])
+    return found
 
 
 def asset_attributes(

@@ -24,6 +24,7 @@ class Asset(NamedTuple):
     | kind | ``hdf5``, ``zarr`` or ``lindi`` |
     | digest | SHA-256 where an archive knows it, as hexadecimal text; else empty |
     | size | bytes where an archive knows them; else 0 |
+    | asset_id | what an archive knows it by; else empty |
     """
 
     address: str
@@ -31,6 +32,7 @@ class Asset(NamedTuple):
     kind: str = "hdf5"
     digest: str = ""
     size: int = 0
+    asset_id: str = ""
 
     def __str__(self) -> str:
         return self.address

@@ -1,4 +1,4 @@
-"""Fit Dataset ⇄ `Stored`, the plain arrays of one LowRankRNN group, both in memory; no file is touched here.
+"""Dataset ⇄ `Stored`, the plain arrays of one group (a fit or a result), both in memory; no file is touched here.
 
 The YAML says which variable goes where (`schema.fields`), so a variable added there is encoded with no change
 here. Further coordinates on a dim that has a table become columns of it, further attributes become settings.
@@ -19,10 +19,11 @@ import xarray as xr
 from nwb_lint.contract import FIT, ContractError, check_fit
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.values import pack, texts, unpack
+from nwb_lint.results import RESULTS, check_result
 
 _LAYOUT = ("layout_name", "layout_path", "layout_dtype", "layout_role")
 _FLOATS = {"float32": np.float32, "float64": np.float64}
-_CASTS = {"text": str, "float64": float, "int64": int}
+_CASTS = {"text": str, "float64": float, "int": int}
 
 
 class Setting(NamedTuple):
@@ -36,37 +37,45 @@ class Setting(NamedTuple):
 
 @dataclass
 class Stored:
-    """What one LowRankRNN group holds: arrays by path (``"m"``, ``"neurons/unit_id"``), attributes,
+    """What one group of a type holds: arrays by path (``"m"``, ``"neurons/unit_id"``), attributes,
     settings."""
 
+    type: str = schema.FIT_TYPE
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     settings: list[Setting] = field(default_factory=list)
 
 
-def encode(fit: xr.Dataset) -> Stored:
-    """The fit as plain arrays.
+def encode(dataset: xr.Dataset) -> Stored:
+    """A fit, or a result (`nwb_lint.results`; told by its attribute ``kind``), as plain arrays.
 
-    Raises: ContractError where the Dataset is no fit (`check_fit`), or holds a variable, coordinate or
-    attribute that neither the schema nor a table has a place for; the message names it.
+    Raises: ContractError where the Dataset is neither (`check_fit`, `check_result`), or holds a variable,
+    coordinate or attribute that neither the schema nor a table has a place for; the message names it.
     """
-    check_fit(fit)
-    stored = Stored()
+    stored = Stored(check(dataset))
     rows: list[tuple[str, str, str, str]] = []
-    for name, path in _paths(fit).items():
-        variable = fit.variables[name]
-        stored.arrays[path] = _encode_array(name, variable.values, schema.fields().get(name))
-        role = "coordinate" if name in fit.coords else "data"
+    for name, path in _paths(dataset, stored.type).items():
+        variable = dataset.variables[name]
+        stored.arrays[path] = _encode_array(name, variable.values, _known(stored.type, name, path))
+        role = "coordinate" if name in dataset.coords else "data"
         rows.append((name, path, _dtype_name(variable.dtype), role))
         stored.settings += [Setting(str(k), *pack(f"{name}.{k}", v), name) for k, v in variable.attrs.items()]
     for column, part in zip(_LAYOUT, zip(*rows, strict=True), strict=True):
         stored.arrays[column] = np.array(part, object)
-    _encode_attrs(fit.attrs, stored)
+    _encode_attrs(dataset.attrs, stored)
     return stored
 
 
+def check(dataset: xr.Dataset) -> str:
+    """The neurodata type of a fit or a result that is what its contract says; raises ContractError where not."""
+    if getattr(dataset, "attrs", {}).get("kind") in RESULTS:
+        return schema.type_of(check_result(dataset))
+    check_fit(dataset)
+    return schema.FIT_TYPE
+
+
 def decode(stored: Stored) -> xr.Dataset:
-    """The fit that was encoded, identical; or, where there is no layout, the fit that the YAML reads in the
+    """The Dataset that was encoded, identical; or, where there is no layout, the one that the YAML reads in the
     arrays.
 
     Raises: ContractError, one line that names every field that does not suit the others or the schema.
@@ -91,36 +100,50 @@ def decode(stored: Stored) -> xr.Dataset:
         _decode_setting(setting, attrs, data | coords, problems)
     if problems:
         raise ContractError("; ".join(problems) + ". Write the fit again from the Dataset that it came from.")
-    fit = xr.Dataset(data, coords, attrs)
-    check_fit(fit)
-    return fit
+    if stored.type != schema.FIT_TYPE:
+        attrs.setdefault("kind", next(kind for kind in RESULTS if schema.type_of(kind) == stored.type))
+    dataset = xr.Dataset(data, coords, attrs)
+    if (found := check(dataset)) != stored.type:
+        raise ContractError(f"kind is {attrs.get('kind')!r} in a group of type {stored.type}; {found} has that kind.")
+    return dataset
 
 
-def _paths(fit: xr.Dataset) -> dict[str, str]:
+def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:
     """Where each variable goes: its place in the YAML, else a column of the table of its dim."""
     paths: dict[str, str] = {}
     homeless = []
-    for key, variable in fit.variables.items():
+    fields = schema.fields(kind)
+    for key, variable in dataset.variables.items():
         name, dims = str(key), tuple(map(str, variable.dims))
-        known = schema.fields().get(name)
-        table = schema.tables().get(dims[0]) if len(dims) == 1 else None
+        known = fields.get(name)
+        table = schema.tables(kind).get(dims[0]) if len(dims) == 1 else None
         if known is not None and dims in known.dims and isinstance(key, str):
             paths[name] = known.path
-        elif known is None and table is not None and name in fit.coords and isinstance(key, str):
+        elif table is not None and name in dataset.coords and isinstance(key, str):
             paths[name] = f"{table.name}/{name}"
         else:
             homeless.append(f"{name} ({', '.join(dims)})")
     if homeless:
-        rows = " and ".join(schema.tables())
+        rows = f" and coordinates on {' and '.join(schema.tables(kind))}" if schema.tables(kind) else ""
         raise ContractError(
-            f"fit holds {'; '.join(homeless)}, for which ndx-lowrank has no place; it needs variables of the "
-            f"contract and coordinates on {rows}. Drop them with fit.drop_vars(...)."
+            f"{_word(kind)} holds {'; '.join(homeless)}, for which ndx-lowrank has no place; it needs variables of the "
+            f"contract{rows}. Drop them with drop_vars(...)."
         )
-    taken = {path for name, path in paths.items() if name in schema.fields()}
-    for name in [name for name in paths if name not in schema.fields()]:
+    taken = {field.path for field in fields.values()}
+    for name in [name for name, path in paths.items() if _known(kind, name, path) is None]:
         paths[name] = _free(paths[name], taken)
         taken.add(paths[name])
     return paths
+
+
+def _known(kind: str, name: str, path: str) -> schema.Field | None:
+    """What the YAML says of the variable at a path; None for a further column, whatever its name."""
+    field = schema.fields(kind).get(name)
+    return field if field is not None and field.path == path else None
+
+
+def _word(kind: str) -> str:
+    return "fit" if kind == schema.FIT_TYPE else "result"
 
 
 def _free(path: str, taken: set[str]) -> str:
@@ -145,7 +168,7 @@ def _encode_array(name: str, values: np.ndarray, known: schema.Field | None) -> 
     wanted = {"text": "UOT", "bool": "b", "int": "iu"}.get(known.dtype, "f") if known else "UOTbiuf"
     if kind not in wanted or (kind == "f" and values.dtype.itemsize > 8):
         need = known.dtype if known else "text, bool, integer or float"
-        raise ContractError(f"{name} of the fit is {values.dtype}; ndx-lowrank needs {need}. Cast it.")
+        raise ContractError(f"{name} is {values.dtype}; ndx-lowrank needs {need}. Cast it.")
     if kind in "UOT":
         return texts(name, values)
     if kind == "f":
@@ -154,7 +177,7 @@ def _encode_array(name: str, values: np.ndarray, known: schema.Field | None) -> 
     if kind in "iu" and known:
         whole = values.astype(np.int64)
         if (whole < 0).any() and kind == "u":
-            raise ContractError(f"{name} of the fit holds integers of more than 63 bits; renumber them.")
+            raise ContractError(f"{name} holds integers of more than 63 bits; renumber them.")
         return whole
     return values.astype(values.dtype.newbyteorder("="))
 
@@ -162,7 +185,7 @@ def _encode_array(name: str, values: np.ndarray, known: schema.Field | None) -> 
 def _encode_attrs(attrs: dict, stored: Stored) -> None:
     """Attributes of the YAML to the group, with a setting beside them where the type is not the YAML's
     own."""
-    known = schema.attributes()
+    known = schema.attributes(stored.type)
     for key, value in attrs.items():
         name = str(key)
         kind, data = pack(name, value)
@@ -187,13 +210,19 @@ def layout(stored: Stored) -> list[tuple[str, str, str, str]]:
         columns = (stored.arrays[name].tolist() for name in _LAYOUT)
         return [(str(a), str(b), str(c), str(d)) for a, b, c, d in zip(*columns, strict=True)]
     found = []
-    for name, known in schema.fields().items():
+    contract = FIT if stored.type == schema.FIT_TYPE else _table_of(stored.type)
+    for name, known in schema.fields(stored.type).items():
         if known.path in stored.arrays:
-            data = name in FIT and name not in {dim for dims in known.dims for dim in dims}
+            data = name in contract and name not in {dim for dims in known.dims for dim in dims}
             found.append((name, known.path, "", "data" if data else "coordinate"))
     paths = {path for _, path, _, _ in found}
     extra = [path for path in stored.arrays if "/" in path and path not in paths]
     return found + [(path.partition("/")[2], path, "", "coordinate") for path in extra]
+
+
+def _table_of(kind: str) -> dict:
+    """The table of variables of the kind of result that a neurodata type is for."""
+    return next(table for name, table in RESULTS.items() if schema.type_of(name) == kind)
 
 
 def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variable:
@@ -202,9 +231,9 @@ def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variab
     if path not in stored.arrays:
         raise ValueError(f"{name} is missing ({path})")
     values = stored.arrays[path]
-    known = schema.fields().get(name)
+    known = _known(stored.type, name, path)
     group = path.partition("/")[0]
-    table_dims = [((dim,),) for dim, table in schema.tables().items() if table.name == group]
+    table_dims = [((dim,),) for dim, table in schema.tables(stored.type).items() if table.name == group]
     if known is None and not table_dims:
         raise ValueError(f"{name} ({path}) is not in this version of ndx-lowrank")
     alternatives = known.dims if known else table_dims[0]

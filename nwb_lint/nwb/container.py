@@ -1,4 +1,4 @@
-"""`Stored` arrays ⇄ one LowRankRNN group: a pynwb container to write, an h5py group to read.
+"""`Stored` arrays ⇄ one group: a pynwb container to write, an h5py group (or one of Zarr) to read.
 
 Reading goes through h5py alone: it needs neither pynwb nor the extension, only what lies in the file.
 """
@@ -13,27 +13,34 @@ import xarray as xr
 
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.codec import Setting, Stored, safe_name
+from nwb_lint.nwb.h5 import is_dataset
+from nwb_lint.nwb.source import holds_text, load
 
 _COMPRESS_BYTES = 32_768
 
 
-def to_container(stored: Stored, fit: xr.Dataset, name: str) -> Any:
-    """A new LowRankRNN container of the stored arrays, not yet part of any file. Large arrays are gzipped."""
+def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any = None, packed: bool = True) -> Any:
+    """A new container of the stored arrays, not yet part of any file; a result's points at its ``network``.
+
+    ``packed``: large arrays are gzipped, as HDF5 has it; Zarr compresses by itself.
+    """
     classes = schema.get_classes()
     parts: dict[str, Any] = {
-        table.name: _table(stored, classes[table.type], dim, table)
-        for dim, table in schema.tables().items()
+        table.name: _table(stored, classes[table.type], dim, table, packed)
+        for dim, table in schema.tables(stored.type).items()
         if any(path.startswith(f"{table.name}/") for path in stored.arrays)
     }
     if stored.settings:
         used: set[str] = set()
         settings = [_setting(setting, classes["FitAttribute"], used) for setting in stored.settings]
         parts["attributes"] = classes["FitAttributes"](name="attributes", fit_attributes=settings)
-    parts |= {path: _packed(values) for path, values in stored.arrays.items() if "/" not in path}
-    known = schema.attributes()
+    parts |= {path: _packed(values, packed) for path, values in stored.arrays.items() if "/" not in path}
+    known = schema.attributes(stored.type)
     for key, value in stored.attributes.items():
-        parts[key] = np.int64(value) if known[key].dtype == "int64" else value
-    return classes[schema.FIT_TYPE](name=name, description=describe(fit), **parts)
+        parts[key] = np.int64(value) if known[key].dtype == "int" else value
+    if network is not None:
+        parts["network"] = network
+    return classes[stored.type](name=name, description=describe(dataset), **parts)
 
 
 def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
@@ -45,42 +52,54 @@ def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
     container.neurons["unit"].target.table = units
 
 
-def describe(fit: xr.Dataset) -> str:
-    """One sentence on the fit, for people who open the file."""
-    rank = f"rank {fit.sizes['rank']}" if "rank" in fit.sizes else "unconstrained connectivity"
-    sizes = f"{fit.sizes['neuron']} neurons, {fit.sizes['condition']} conditions, {fit.sizes['time']} time bins"
+def describe(dataset: xr.Dataset) -> str:
+    """One sentence on the fit or result, for people who open the file."""
+    if "kind" in dataset.attrs:
+        sizes = ", ".join(f"{size} along {dim}" for dim, size in dataset.sizes.items())
+        return f"{dataset.attrs['kind'].replace('_', ' ').capitalize()} of a fitted recurrent network: {sizes}."
+    rank = f"rank {dataset.sizes['rank']}" if "rank" in dataset.sizes else "unconstrained connectivity"
+    sizes = ", ".join(
+        f"{dataset.sizes[dim]} {what}"
+        for dim, what in (("neuron", "neurons"), ("condition", "conditions"), ("time", "time bins"))
+    )
     return f"Recurrent neural network of {rank}, fitted to recorded activity: {sizes}."
 
 
 def read_group(group: h5py.Group) -> Stored:
-    """The stored arrays of a LowRankRNN group of an open file; columns of its tables by ``table/column``."""
-    stored = Stored()
-    known = {table.name for table in schema.tables().values()}
-    for name, item in group.items():
-        if isinstance(item, h5py.Dataset):
+    """The stored arrays of a group of an open file; columns of its tables by ``table/column``."""
+    stored = Stored(_text(group.attrs["neurodata_type"]))
+    known = {table.name for table in schema.tables(stored.type).values()}
+    for name in group:
+        if name == "network":
+            continue
+        item = group[name]
+        if is_dataset(item):
             stored.arrays[name] = _values(item)
         elif name in known:
             for column in map(_text, item.attrs.get("colnames", [])):
                 if column in item and column != "unit":
                     stored.arrays[f"{name}/{column}"] = _values(item[column])
-    stored.attributes = {name: _scalar(group.attrs[name]) for name in schema.attributes() if name in group.attrs}
-    for item in group["attributes"].values() if "attributes" in group else ():
+    own = schema.attributes(stored.type)
+    stored.attributes = {name: _scalar(group.attrs[name]) for name in own if name in group.attrs}
+    held = group.get("attributes", {})
+    for item in (held[name] for name in held):
         variable = _text(item.attrs["variable"]) if "variable" in item.attrs else None
-        stored.settings.append(Setting(_text(item.attrs["key"]), _text(item.attrs["kind"]), _values(item), variable))
+        setting = Setting(_text(item.attrs["key"]), _text(item.attrs["kind"]), _values(item), variable)
+        stored.settings.append(setting)
     return stored
 
 
-def _table(stored: Stored, cls: Any, dim: str, table: schema.Table) -> Any:
+def _table(stored: Stored, cls: Any, dim: str, table: schema.Table, packed: bool) -> Any:
     """The DynamicTable of one dim, a column for each of its arrays."""
     from hdmf.common import VectorData
 
-    docs = {field.path: field.doc for field in schema.fields().values()}
+    docs = {field.path: field.doc for field in schema.fields(stored.type).values()}
     columns = []
     for path, values in stored.arrays.items():
         group, _, name = path.partition("/")
         if group == table.name and name:
             doc = docs.get(path, f"{name} of each {dim}, as the recording gave it.")
-            columns.append(VectorData(name=name, description=doc, data=_packed(values)))
+            columns.append(VectorData(name=name, description=doc, data=_packed(values, packed)))
     names = [column.name for column in columns]
     return cls(name=table.name, description=table.doc, columns=columns, colnames=names)
 
@@ -97,13 +116,13 @@ def _setting(setting: Setting, cls: Any, used: set[str]) -> Any:
     return cls(name=name, key=setting.key, kind=setting.kind, data=data, **extra)
 
 
-def _packed(values: np.ndarray) -> Any:
+def _packed(values: np.ndarray, packed: bool) -> Any:
     """The array as hdmf takes it: text as a list, large numeric arrays compressed."""
     from hdmf.backends.hdf5 import H5DataIO
 
     if values.dtype.kind == "O":
         return values.tolist()
-    if values.nbytes < _COMPRESS_BYTES:
+    if values.nbytes < _COMPRESS_BYTES or not packed:
         return values
     return H5DataIO(values, compression="gzip", compression_opts=4, shuffle=True, chunks=_chunks(values))
 
@@ -116,9 +135,11 @@ def _chunks(values: np.ndarray) -> tuple[int, ...]:
 
 def _values(item: h5py.Dataset) -> np.ndarray:
     """All the values of a dataset; text as an object array of str."""
-    if h5py.check_string_dtype(item.dtype) is not None:
-        return np.array(item.asstr()[()], object)
-    return np.asarray(item[()])
+    values = load(item)
+    if not holds_text(item):
+        return np.asarray(values)
+    found = np.array(values, object)
+    return np.array([_text(value) for value in found.ravel()], object).reshape(found.shape)
 
 
 def _scalar(value: Any) -> Any:

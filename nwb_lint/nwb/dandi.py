@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from nwb_lint.nwb.asset import Asset, NWBError, one_line
 
-_DANDISET = re.compile(r"\d{6}")
+DANDISET = re.compile(r"\d{6}")
 _VERSION = re.compile(r"draft|\d+\.\d+\.\d+")
 _FORM = "dandi://000128/0.220113.0400/sub-x/sub-x.nwb, or a glob such as dandi://000128/*.nwb"
 _SIDE_BY_SIDE = 8
@@ -46,12 +46,12 @@ def parse(address: str) -> Address:
     """
     first, _, rest = address.partition("://")[2].partition("/")
     instance = ""
-    if not _DANDISET.fullmatch(first.partition("@")[0]):
+    if not DANDISET.fullmatch(first.partition("@")[0]):
         instance, (first, _, rest) = first, rest.partition("/")
     dandiset, _, version = first.partition("@")
     if not version and _VERSION.fullmatch(rest.partition("/")[0]):
         version, _, rest = rest.partition("/")
-    if not _DANDISET.fullmatch(dandiset) or not rest or (version and not _VERSION.fullmatch(version)):
+    if not DANDISET.fullmatch(dandiset) or not rest or (version and not _VERSION.fullmatch(version)):
         raise NWBError(f"{address} names no file of a dandiset; it needs to be like {_FORM}.")
     return Address(instance, dandiset, version, rest)
 
@@ -63,7 +63,7 @@ def expand_dandi(address: str) -> list[Asset]:
     answer.
     """
     asked = parse(address)
-    with _client(asked.instance, address) as client, _told(address):
+    with asked_client(asked.instance, address) as client, telling_of(address):
         found = _with_leave(client, lambda: _find(client, asked))
         if not found:
             raise NWBError(f"{address}: no asset matches; a pattern needs at least one. Check it against the archive.")
@@ -80,15 +80,15 @@ def token_of(asset: Asset) -> Callable[[], str] | None:
         return None
 
     def header() -> str:
-        with _client(parse(asset.address).instance, asset.address) as client, _told(asset.address):
-            _authenticate(client)
+        with asked_client(parse(asset.address).instance, asset.address) as client, telling_of(asset.address):
+            authenticate(client)
             return str(client.session.headers["Authorization"])
 
     return header
 
 
 @contextmanager
-def _client(instance: str, address: str) -> Iterator[Any]:
+def asked_client(instance: str, address: str) -> Iterator[Any]:
     """The archive's client, without a token."""
     # the client tells of every failure in its log, with a traceback; here the NWBError tells
     logging.getLogger("dandi").addHandler(logging.NullHandler())
@@ -99,7 +99,7 @@ def _client(instance: str, address: str) -> Iterator[Any]:
     try:
         if not instance:
             client = DandiAPIClient()
-        elif instance in known_instances:
+        elif "://" in instance or instance in known_instances:
             client = DandiAPIClient(dandi_instance=get_instance(instance))
         else:
             client = _other(instance)
@@ -150,9 +150,9 @@ def _asset(client: Any, asked: Address, found: Any) -> Asset:
         places = [url for url in said.get("contentUrl", []) if not url.startswith(client.api_url)]
         if not places:
             raise NWBError(f"{address} is a Zarr asset and the archive tells no place of its parts. Download it first.")
-        return Asset(address, places[0].rstrip("/"), "zarr")
+        return Asset(address, places[0].rstrip("/"), "zarr", asset_id=str(found.identifier))
     kind = "lindi" if found.path.endswith(".lindi.json") else "hdf5"
-    return Asset(address, found.base_download_url, kind, digest, int(found.size))
+    return Asset(address, found.base_download_url, kind, digest, int(found.size), str(found.identifier))
 
 
 def _with_leave(client: Any, ask: Callable[[], Any]) -> Any:
@@ -164,11 +164,11 @@ def _with_leave(client: Any, ask: Callable[[], Any]) -> Any:
     except requests.HTTPError as error:
         if error.response is None or error.response.status_code not in (401, 403):
             raise
-        _authenticate(client)
+        authenticate(client)
         return ask()
 
 
-def _authenticate(client: Any) -> None:
+def authenticate(client: Any) -> None:
     """Give the client the token that dandi would use, without asking for one at the keyboard."""
     import requests
     from dandi.keyring_utils import keyring_lookup
@@ -192,7 +192,7 @@ def _authenticate(client: Any) -> None:
 
 
 @contextmanager
-def _told(address: str) -> Iterator[None]:
+def telling_of(address: str) -> Iterator[None]:
     """Failures of the client as an NWBError of one line."""
     import requests
     from dandi.exceptions import NotFoundError

@@ -62,7 +62,7 @@ def _place(asset: Asset, version: str) -> Path:
 
 def _fetch(web: Web, asset: Asset, target: Path, size: int) -> None:
     """Fetch to a file beside, check, rename."""
-    from nwb_lint.nwb.write import write_atomically
+    from nwb_lint.nwb.atomic import write_atomically
 
     target.parent.mkdir(parents=True, exist_ok=True)
 
@@ -76,7 +76,7 @@ def _fetch(web: Web, asset: Asset, target: Path, size: int) -> None:
             if asset.digest and hashlib.file_digest(stream, "sha256").hexdigest() != asset.digest:
                 raise NWBError(f"{asset}: its SHA-256 is not the archive's {asset.digest[:12]}…. Try again.")
 
-    write_atomically(target, write)
+    write_atomically(target, write, wait=True)
 
 
 @retried

@@ -124,7 +124,7 @@ def read_conditions(
     if missing == "keep":
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
     said = [session.said for session in sessions]
-    found = file_coords(said, digests)
+    found = file_coords(said, digests, [session.asset for session in sessions])
     ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
     neurons = neuron_coords(session_labels(said), found["file"], ids, columns)
     recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found)
@@ -200,7 +200,7 @@ def read_trials(
     if exposure_s is not None:
         data["exposure_s"] = (("trial", "time"), exposure_s, {"units": "s"})
     label = session_labels([session.said])
-    found = file_coords([session.said], [digest(session.asset)])
+    found = file_coords([session.said], [digest(session.asset)], [session.asset])
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centres, {"units": "s"}),

@@ -1,6 +1,7 @@
 """The NWB extension ndx-lowrank: where its YAML lies, what it says, and the pynwb classes made of it.
 
-The YAML is the one truth about the file: `fields`, `tables` and `attributes` are what the codec walks.
+The YAML is the one truth about the file: `fields`, `tables` and `attributes` of a type are what the codec walks.
+A fit is a LowRankRNN; every kind of result (`nwb_lint.results`) has a type of its own, `type_of`.
 Reading them needs no pynwb; only `get_classes` does, and it loads the namespace once.
 """
 
@@ -14,12 +15,12 @@ from ruamel.yaml import YAML
 
 NAMESPACE = "ndx-lowrank"
 FIT_TYPE = "LowRankRNN"
-TYPES = ("LowRankRNN", "LowRankNeurons", "LowRankConditions", "FitAttributes", "FitAttribute")
 LAYOUT_DIM = "variable"
+_PAGES = ("ndx-lowrank.extensions.yaml", "ndx-lowrank.results.yaml")
 
 
 class Field(NamedTuple):
-    """One array of the fit: its dims (alternatives, longest last), dtype, whether it must be there, and
+    """One array of a type: its dims (alternatives, longest last), dtype, whether it must be there, and
     where."""
 
     dims: tuple[tuple[str, ...], ...]
@@ -40,7 +41,7 @@ class Table(NamedTuple):
 
 
 class Attribute(NamedTuple):
-    """One attribute of the fit's group: dtype, and whether it must be there."""
+    """One attribute of a type's group: dtype, and whether it must be there."""
 
     dtype: str
     required: bool
@@ -59,39 +60,54 @@ def version() -> str:
 
 
 @lru_cache(maxsize=1)
-def fields() -> dict[str, Field]:
-    """Every array of a fit, by the name of its variable, in the order of the YAML (layout and links left
+def types() -> tuple[str, ...]:
+    """Every neurodata type of the extension, in the order of the YAML."""
+    return tuple(_specs())
+
+
+def type_of(kind: str) -> str:
+    """The neurodata type of a kind of result.
+
+    Example:
+        >>> type_of("flow_field")
+        'LowRankFlowField'
+    """
+    return "LowRank" + kind.title().replace("_", "")
+
+
+@lru_cache(maxsize=16)
+def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
+    """Every array of a type, by the name of its variable, in the order of the YAML (layout and links left
     out)."""
     found: dict[str, Field] = {}
-    for spec in _type(FIT_TYPE)["datasets"]:
+    for spec in type_spec(kind)["datasets"]:
         found[spec["name"]] = _field(spec, spec["name"])
-    for table in tables().values():
-        for spec in _type(table.type)["datasets"]:
+    for table in tables(kind).values():
+        for spec in type_spec(table.type)["datasets"]:
             if spec["neurodata_type_inc"] == "VectorData":
                 found[spec["name"]] = _field(spec, f"{table.name}/{spec['name']}")
     return {name: field for name, field in found.items() if field.dims != ((LAYOUT_DIM,),)}
 
 
-@lru_cache(maxsize=1)
-def tables() -> dict[str, Table]:
-    """The tables of a fit, by the dim whose rows they hold: ``{"neuron": …, "condition": …}``."""
+@lru_cache(maxsize=16)
+def tables(kind: str = FIT_TYPE) -> dict[str, Table]:
+    """The tables of a type, by the dim whose rows they hold: ``{"neuron": …, "condition": …}``."""
     found: dict[str, Table] = {}
-    for group in _type(FIT_TYPE)["groups"]:
-        kind = group["neurodata_type_inc"]
-        if _type(kind)["neurodata_type_inc"] == "DynamicTable":
-            dim = str(_type(kind)["datasets"][0]["dims"][0])
-            found[dim] = Table(group["name"], kind, group["doc"], group.get("quantity", 1) == 1)
+    for group in type_spec(kind)["groups"]:
+        held = group["neurodata_type_inc"]
+        if type_spec(held)["neurodata_type_inc"] == "DynamicTable":
+            dim = str(type_spec(held)["datasets"][0]["dims"][0])
+            found[dim] = Table(group["name"], held, group["doc"], group.get("quantity", 1) == 1)
     return found
 
 
-@lru_cache(maxsize=1)
-def attributes() -> dict[str, Attribute]:
-    """The attributes of a fit's group that are also attributes of the Dataset (``description`` is the
+@lru_cache(maxsize=16)
+def attributes(kind: str = FIT_TYPE) -> dict[str, Attribute]:
+    """The attributes of a type's group that are also attributes of the Dataset (``description`` is the
     file's)."""
-    specs = _type(FIT_TYPE)["attributes"]
     return {
         spec["name"]: Attribute(spec["dtype"], spec.get("required", True), spec["doc"])
-        for spec in specs
+        for spec in type_spec(kind)["attributes"]
         if spec["name"] != "description"
     }
 
@@ -103,19 +119,35 @@ def get_classes() -> dict[str, Any]:
     import pynwb
 
     pynwb.load_namespaces(namespace_path())
-    return {name: pynwb.get_class(name, NAMESPACE) for name in TYPES}
+    return {name: pynwb.get_class(name, NAMESPACE) for name in types()}
 
 
-@lru_cache(maxsize=2)
+def teach(io: Any) -> None:
+    """Let an open pynwb IO know the extension: one that was opened before would write our types as core ones."""
+    import pynwb
+
+    get_classes()
+    known, ours = io.manager.type_map, pynwb.get_type_map()
+    if NAMESPACE not in known.namespace_catalog.namespaces:
+        known.namespace_catalog.add_namespace(NAMESPACE, ours.namespace_catalog.get_namespace(NAMESPACE))
+        known.merge(ours)
+
+
+def type_spec(name: str) -> Any:
+    """The definition of one neurodata type, as the YAML has it."""
+    return _specs()[name]
+
+
+@lru_cache(maxsize=1)
+def _specs() -> dict[str, Any]:
+    """The definition of every neurodata type."""
+    specs = [spec for page in map(_load, _PAGES) for spec in page.get("datasets", []) + page["groups"]]
+    return {spec["neurodata_type_def"]: spec for spec in specs}
+
+
+@lru_cache(maxsize=4)
 def _load(name: str) -> Any:
     return YAML(typ="safe", pure=True).load((files("nwb_lint.schemas") / name).read_text("utf-8"))
-
-
-@lru_cache(maxsize=8)
-def _type(name: str) -> Any:
-    """The definition of one neurodata type."""
-    page = _load("ndx-lowrank.extensions.yaml")
-    return next(spec for spec in page["groups"] + page["datasets"] if spec["neurodata_type_def"] == name)
 
 
 def _field(spec: dict, path: str) -> Field:

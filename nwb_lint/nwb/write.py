@@ -1,18 +1,16 @@
-"""A fit into NWB and back: `write_fit` to a new file, `add_to_nwbfile` in memory, `read_fit` from any
-file."""
+"""Fits and results into NWB: `write_fit` to a new file or into a copy of a recording, `write_result` beside a fit,
+`add_to_nwbfile` in memory."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
@@ -20,14 +18,29 @@ import nwb_lint
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.asset import Asset, kind_of
-from nwb_lint.nwb.codec import Stored, decode, encode
-from nwb_lint.nwb.container import add_unit_rows, describe, read_group, to_container
+from nwb_lint.nwb.atomic import write_atomically
+from nwb_lint.nwb.codec import Stored, check, encode
+from nwb_lint.nwb.container import add_unit_rows, describe, to_container
+from nwb_lint.nwb.fitfile import check_version, choose, find_held, read_fit, telling
 from nwb_lint.nwb.metadata import Metadata, file_fields, make_subject, read_metadata
-from nwb_lint.nwb.source import NWBError, Source, expand
+from nwb_lint.nwb.source import NWBError, Source, expand, one_asset, open_nwb
+from nwb_lint.nwb.store import is_zarr, write_copy, write_new
+from nwb_lint.results import check_result
+
+__all__ = [
+    "add_to_nwbfile",
+    "check_target",
+    "local_sources",
+    "read_fit",
+    "write_atomically",
+    "write_fit",
+    "write_result",
+]
 
 MODULE = "ecephys"
 _MODULE_DOC = "Recurrent networks fitted to the recorded activity."
 _UUID = uuid.uuid5(uuid.NAMESPACE_OID, schema.NAMESPACE)
+_BY = ["nwb_lint", nwb_lint.__version__]
 
 
 def write_fit(
@@ -36,6 +49,7 @@ def write_fit(
     *,
     source: Source | Sequence[Source] | None = None,
     subject: dict[str, Any] | None = None,
+    into: Source | None = None,
     name: str = "lowrank_fit",
     overwrite: bool = False,
 ) -> Path:
@@ -45,13 +59,17 @@ def write_fit(
     | argument | |
     |---|---|
     | fit | Dataset of `contract.FIT` |
+    | path | the file; a Zarr folder where it ends in ``.zarr`` (extra ``zarr``) |
     | source | NWB files, wherever, that subject, session and people come from; default: those of ``fit.file`` |
     | subject | entries to add or to put in place of the source's: subject_id, species, sex, age, … |
+    | into | a recording: the file becomes a full copy of it with the fit in its processing module ``ecephys``; \
+        or ``path`` itself, a file that holds a fit already: another one is added to it |
     | name | name of the fit within the file |
     | overwrite | whether an existing file may be replaced; a source never is |
 
-    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source,
-    or cannot be written. Warns where no subject is known: archives such as DANDI refuse such a file.
+    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source, is
+    being written by another process, or cannot be written. Warns where no subject is known: archives such as DANDI
+    refuse such a file.
 
     Example:
         >>> from nwb_lint.testing import mock_fit
@@ -60,30 +78,87 @@ def write_fit(
         PosixPath('new.nwb')
     """
     target = Path(path)
-    sources = _still_there(fit) if source is None else expand(source) if source else []
     _check_name(name)
     stored = encode(fit)
-    check_target(target, [*sources, *local_sources(fit)], overwrite)
+    if stored.type != schema.FIT_TYPE:
+        raise ContractError(f"the Dataset is of kind {fit.attrs['kind']!r}; write_fit needs a fit. Call write_result.")
+    if into is not None:
+        if source is not None or subject is not None:
+            raise ContractError("into= keeps what the recording says of itself; drop source= and subject=.")
+        return _write_into(fit, target, into, name, overwrite)
+    sources = _still_there(fit) if source is None else expand(source) if source else []
+    guarded = [*sources, *local_sources(fit)]
+    check_target(target, guarded, overwrite)
     said = _metadata(sources, needed=source is not None)
     fields = file_fields(said, subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
-    _add(nwbfile, to_container(stored, fit, name))
+    _module(nwbfile).add(to_container(stored, fit, name, packed=not is_zarr(target)))
     if nwbfile.subject is None:
         warnings.warn(f"{target}: no subject is known, and DANDI needs one; pass source= or subject=.", stacklevel=2)
-    write_atomically(target, lambda temporary: _write_valid(nwbfile, temporary))
+
+    def write(temporary: Path) -> None:
+        check_target(target, guarded, overwrite)  # again, now that nobody else is writing it
+        write_new(nwbfile, temporary)
+
+    write_atomically(target, write)
     return target
 
 
-def add_to_nwbfile(fit: xr.Dataset, nwbfile: Any, *, name: str = "lowrank_fit") -> Any:
-    """Add a fit to a pynwb NWBFile in memory and return its container; nothing is written.
+def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None, name: str | None = None) -> Path:
+    """Add a result (`nwb_lint.results`) to the file of the fit that it was computed from.
 
-    It goes to the processing module ``ecephys``, made where there is none; fits of other names may lie there.
-    Where the NWBFile is the recording, or one of those, each neuron points at its row of the units table: it
-    is known by its object_id or identifier, or, where the fit names no file, by having all the fit's unit
+    The file is replaced by a copy that has the result too, valid and on disk, or stays as it is. The result points
+    at the network, and its neurons at their own file, session and unit id.
+
+    | argument | |
+    |---|---|
+    | result | Dataset with the attribute ``kind`` |
+    | path | a file of `write_fit`, HDF5 or Zarr |
+    | fit | name of the fit, where the file holds several |
+    | name | name of the result within the file; default: its kind |
+
+    Raises: ContractError where the Dataset is no result, its name is taken, or it tells of neurons or conditions
+    that the fit has not; NWBError where the file holds no fit, is a recording that the fit came from, or cannot be
+    written.
+
+    Example:
+        >>> fit, square = read_fit("fit.nwb"), ("axis_name", "axis_other")
+        >>> data = {"axis": (("axis_name", "neuron"), fit["m"].values.T), "overlap": (square, [[1.0]]),
+        ...     "angle_deg": (square, [[0.0]]), "variance_explained": ("axis_name", [0.4])}
+        >>> axes = xr.Dataset(data, {"axis_name": ["m"], "neuron": fit["neuron"]}, {"kind": "axes"})
+        >>> write_result(axes, "fit.nwb")
+        PosixPath('fit.nwb')
+    """
+    target, kind = Path(path), check_result(result)
+    name = kind if name is None else name
+    _check_name(name)
+    encode(result)
+
+    def write(temporary: Path) -> None:
+        asset = one_asset(target)
+        with telling(target, "fit"), open_nwb(asset) as file:
+            check_version(file, target)
+            network = choose(file, fit, (schema.FIT_TYPE,), "fit", target).name
+        held = read_fit(asset, network)
+        _check_of(result, held, network)
+        guard(target, local_sources(held))
+        write_copy(target, temporary, lambda nwbfile: add_to_nwbfile(result, nwbfile, name=name, fit=network))
+
+    write_atomically(target, write)
+    return target
+
+
+def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None, fit: str | None = None) -> Any:
+    """Add a fit or a result to a pynwb NWBFile in memory and return its container; nothing is written.
+
+    It goes to the processing module ``ecephys``, made where there is none, under ``name`` (``lowrank_fit``, or the
+    kind of the result); others of other names may lie there. A result points at the network of the name ``fit``, or
+    at the only one. Where the NWBFile is the recording, or one of those, each neuron points at its row of the units
+    table: it is known by its object_id or identifier, or, where the fit names no file, by having all the fit's unit
     ids.
 
-    Raises: ContractError where the Dataset is no fit, the name is taken, or a unit id is not in the units
-    table.
+    Raises: ContractError where the Dataset is no fit and no result, the name is taken, a unit id is not in the units
+    table, or a result finds no network.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -93,85 +168,47 @@ def add_to_nwbfile(fit: xr.Dataset, nwbfile: Any, *, name: str = "lowrank_fit") 
         >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
         (12, 1)
     """
+    kind = check(dataset)
+    name = str(dataset.attrs["kind"] if kind != schema.FIT_TYPE else "lowrank_fit") if name is None else name
     _check_name(name)
     module = nwbfile.processing.get(MODULE)
     if module is not None and name in module.data_interfaces:
         raise ContractError(f"the file has {MODULE}/{name} already; choose another name=.")
-    rows = _unit_rows(fit, nwbfile)
-    container = to_container(encode(fit), fit, name)
-    _add(nwbfile, container)
+    network = None if kind == schema.FIT_TYPE else _network(module, fit)
+    rows = _unit_rows(dataset, nwbfile)
+    if nwbfile.read_io is not None:
+        schema.teach(nwbfile.read_io)
+    zarr = str(nwbfile.container_source or "").endswith(".zarr")
+    container = to_container(encode(dataset), dataset, name, network=network, packed=not zarr)
+    _module(nwbfile).add(container)
     if rows is not None:
         add_unit_rows(container, rows, nwbfile.units)
     return container
 
 
-def read_fit(path: str | Path, name: str | None = None) -> xr.Dataset:
-    """The fit that an NWB file holds, identical to the Dataset that was written.
+def _write_into(fit: xr.Dataset, target: Path, into: Source, name: str, overwrite: bool) -> Path:
+    """The target becomes a full copy of a recording, or of itself, with the fit in it."""
+    asset = one_asset(into, download=True)
+    if asset.kind != ("zarr" if is_zarr(target) else "hdf5"):
+        raise NWBError(f"{asset} is {asset.kind} and {target.name} is not; a copy has the form of its recording.")
+    with telling(asset, "fit"), open_nwb(asset) as file:
+        check_version(file, asset)
+        ours = any(held.type == schema.FIT_TYPE for held in find_held(file))
+        itself = ours and target.exists() and target.samefile(asset.path)
+    guarded = local_sources(fit) if itself else [*local_sources(fit), asset]
 
-    ``name`` is needed where there are several: ``"lowrank_fit"`` or ``"processing/ecephys/lowrank_fit"``.
+    def add(nwbfile: Any) -> None:
+        if nwbfile.was_generated_by is None:
+            nwbfile.was_generated_by = [_BY]
+        add_to_nwbfile(fit, nwbfile, name=name)
 
-    Raises: NWBError, one line: no such file, not HDF5, no fit (and what is there), several fits (and their
-    names), written by a newer version, or arrays that do not suit each other, field by field.
+    def write(temporary: Path) -> None:
+        check_target(target, guarded, overwrite)
+        write_copy(asset.path, temporary, add)
 
-    Example:
-        >>> read_fit("fit.nwb").m.dims
-        ('neuron', 'rank')
-    """
-    if not Path(path).is_file():
-        raise NWBError(f"{path}: no such file; read_fit needs an NWB file with a fit. Check the path.")
-    try:
-        with h5py.File(path, "r") as file:
-            _check_version(file, path)
-            where = _choose(_find_fits(file), name, file, path)
-            return decode(read_group(file[where]))
-    except NWBError:
-        raise
-    except ContractError as error:
-        raise NWBError(f"{path}: fit {where} is inconsistent: {error}") from error
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        # what h5py raises where a file is broken, and what follows where a group is not what it should be
-        told = " ".join(str(error).split())
-        raise NWBError(f"{path} cannot be read as an NWB file ({told}); pass a whole NWB file.") from error
-
-
-def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path beside the target, then put that file on disk and in the target's
-    place.
-
-    Raises: NWBError where the folder is not there or the disk refuses; the target is then as it was.
-    """
-    if not target.parent.is_dir():
-        raise NWBError(f"{target.parent}: no such folder, so {target.name} cannot be written there. Make it first.")
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
-    try:
-        write(temporary)
-        _to_disk(temporary)
-        os.replace(temporary, target)
-        if os.name == "posix":  # a folder cannot be opened elsewhere
-            _to_disk(target.parent)
-    except OSError as error:
-        raise NWBError(f"{target} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_valid(nwbfile: Any, temporary: Path) -> None:
-    """Write the NWBFile and hold it to the schema before anyone sees it."""
-    import pynwb
-
-    with pynwb.NWBHDF5IO(str(temporary), "w") as io:
-        io.write(nwbfile)
-    problems = pynwb.validate(path=str(temporary))
-    if problems:
-        raise NWBError(f"the file would not be valid NWB: {'; '.join(map(str, problems))}. Nothing was written.")
+    check_target(target, guarded, overwrite)
+    write_atomically(target, write)
+    return target
 
 
 def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
@@ -184,15 +221,37 @@ def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
         **fields,
         identifier=str(uuid.uuid5(_UUID, digest.hex())),
         subject=make_subject(subject) if subject else None,
-        was_generated_by=[["nwb_lint", nwb_lint.__version__]],
+        was_generated_by=[_BY],
     )
 
 
-def _add(nwbfile: Any, container: Any) -> None:
-    module = nwbfile.processing.get(MODULE)
-    if module is None:
-        module = nwbfile.create_processing_module(MODULE, _MODULE_DOC)
-    module.add(container)
+def _module(nwbfile: Any) -> Any:
+    """The processing module of our containers, made where there is none."""
+    found = nwbfile.processing.get(MODULE)
+    return nwbfile.create_processing_module(MODULE, _MODULE_DOC) if found is None else found
+
+
+def _network(module: Any, name: str | None) -> Any:
+    """The container of the network that a result is of."""
+    held = {} if module is None else module.data_interfaces
+    fits = {key: held[key] for key in held if held[key].neurodata_type == schema.FIT_TYPE}
+    if name is None and len(fits) == 1:
+        return next(iter(fits.values()))
+    if name not in fits:
+        asked = f"no fit {name!r}" if name is not None else f"{len(fits)} fits"
+        raise ContractError(f"the file has {asked} in {MODULE}; it has {', '.join(fits) or 'none'}. Pass one as fit=.")
+    return fits[name]
+
+
+def _check_of(result: xr.Dataset, fit: xr.Dataset, name: str) -> None:
+    """Raise unless neurons and conditions of a result are those of the fit, or some of them."""
+    for dim in ("neuron", "condition"):
+        if dim in result.variables and dim in fit.variables:
+            strange = sorted(set(result[dim].values.tolist()) - set(fit[dim].values.tolist()))
+            if strange:
+                raise ContractError(
+                    f"{dim} {strange[0]!r} of the result is not one of the fit {name}; pass its own fit."
+                )
 
 
 def _digest(stored: Stored) -> bytes:
@@ -235,11 +294,16 @@ def local_sources(fit: xr.Dataset) -> list[Asset]:
 
 def check_target(target: Path, sources: Sequence[Asset], overwrite: bool) -> None:
     """Raise NWBError where the target is one of the sources, or is there already and may not be replaced."""
+    guard(target, sources)
+    if target.exists() and not (overwrite and target.is_dir() == is_zarr(target)):
+        raise NWBError(f"{target} is there already; choose another path, or pass overwrite=True to replace a file.")
+
+
+def guard(target: Path, sources: Sequence[Asset]) -> None:
+    """Raise NWBError where the target is one of the sources."""
     for path in (asset.path for asset in sources if not asset.remote):
         if target.resolve() == path.resolve() or (target.exists() and path.exists() and target.samefile(path)):
             raise NWBError(f"{target} is a recording that the fit came from, and is never written to. Choose another.")
-    if target.exists() and not (overwrite and target.is_file()):
-        raise NWBError(f"{target} is there already; choose another path, or pass overwrite=True to replace a file.")
 
 
 def _check_name(name: str) -> None:
@@ -289,50 +353,3 @@ def _files_of(fit: xr.Dataset, nwbfile: Any) -> list[str] | None:
     if known:
         return found
     return None if fit.sizes.get("file", 1) == 1 else []
-
-
-def _find_fits(file: h5py.File) -> list[str]:
-    """Paths of the fits in the file, wherever a processing module or the analysis group keeps them."""
-    groups = [*(file["processing"].values() if "processing" in file else ()), file.get("analysis")]
-    found = []
-    for group in groups:
-        for name, item in group.items() if isinstance(group, h5py.Group) else ():
-            kind = item.attrs.get("neurodata_type", "") if isinstance(item, h5py.Group) else ""
-            if kind == schema.FIT_TYPE:
-                found.append(f"{group.name.strip('/')}/{name}")
-    return found
-
-
-def _choose(fits: list[str], name: str | None, file: h5py.File, path: str | Path) -> str:
-    """The path of the one fit that is meant."""
-    if not fits:
-        held = [f"processing/{key}" for key in file.get("processing", {})] + [key for key in ("units",) if key in file]
-        raise NWBError(
-            f"{path} holds no fit ({schema.FIT_TYPE}); it holds "
-            f"{', '.join(held) or ', '.join(file) or 'nothing'}. Pass a file that write_fit wrote."
-        )
-    chosen = [fit for fit in fits if name is None or name in (fit, fit.rpartition("/")[2])]
-    if len(chosen) == 1:
-        return chosen[0]
-    listed = ", ".join(
-        fit if len({f.rpartition("/")[2] for f in fits}) < len(fits) else fit.rpartition("/")[2] for fit in fits
-    )
-    wrong = f"no fit named {name!r}" if name is not None and not chosen else f"{len(chosen)} fits"
-    raise NWBError(f"{path} holds {wrong}; it has {listed}. Pass one as name=.")
-
-
-def _check_version(file: h5py.File, path: str | Path) -> None:
-    """Refuse a fit of a newer major version of the extension."""
-    cached = file.get(f"specifications/{schema.NAMESPACE}")
-    if not isinstance(cached, h5py.Group):
-        return
-    newest = max(cached, key=_version)
-    if _version(newest)[:1] > _version(schema.version())[:1]:
-        raise NWBError(
-            f"{path} was written with {schema.NAMESPACE} {newest}; this nwb_lint reads up to "
-            f"{schema.version()}. Upgrade nwb_lint."
-        )
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

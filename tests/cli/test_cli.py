@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import nwb_lint as nl
 from nwb_lint.cli import app
+from tests.factories import assert_same
 
 
 def run(*args):
@@ -290,3 +291,20 @@ def test_readme_example_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "fit.nwb").exists()
+
+
+def test_the_same_recipe_and_files_have_nothing_to_do_and_force_gives_the_same_again(recipe, session_file, tmp_path):
+    path, fit_file = recipe(), tmp_path / "fit.nwb"
+    flags = ("--rank", 1, "--no-plot")
+    assert run("fit", path, *flags).exit_code == 0
+    whole, found = fit_file.stat().st_mtime_ns, nl.read_fit(fit_file)
+    again = run("fit", path, *flags)
+    assert (again.exit_code, fit_file.stat().st_mtime_ns) == (0, whole)
+    assert "nothing to do" in again.stdout
+    assert "is there already" in fails("fit", path, *flags, "--seed", 5)
+    assert run("fit", path, *flags, "--force").exit_code == 0
+    assert fit_file.stat().st_mtime_ns > whole
+    assert_same(found, nl.read_fit(fit_file))
+    (tmp_path / "session.nwb").unlink()
+    (tmp_path / "session.nwb").write_bytes(session_file.read_bytes() + b"\0")  # other bytes at the same path
+    assert "is there already" in fails("fit", path, *flags)

@@ -1,4 +1,5 @@
-"""A DANDI archive on 127.0.0.1: the REST calls that the real client makes for reading, and a store of blobs beside."""
+"""A DANDI archive on 127.0.0.1: the REST calls that the real client makes, to read and to upload, and a store of blobs
+beside."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Archive:
         self.api = RangeServer(route=self._route)
         places = {a["path"]: f"/{'zarr' if a.get('zarr') else 'blobs'}/{a.get('blob') or a['zarr']}" for a in assets}
         self.places = places
-        self.blobs = RangeServer({places[path]: content for path, content in contents.items()})
+        self.blobs = RangeServer({places[path]: content for path, content in contents.items()}, route=self._store)
+        self.uploads: dict[str, dict] = {}
 
     def __enter__(self) -> Archive:
         self.api.__enter__()
@@ -51,6 +53,11 @@ class Archive:
 
     def _route(self, handler):
         url = urlsplit(handler.path)
+        if handler.command in ("POST", "PUT"):
+            allowed = handler.headers.get("Authorization", "") == f"token {self.token}"
+            said = json.loads(handler.body or b"{}")
+            status, body = self._change(handler.command, url.path, said) if allowed else (401, {"detail": "No."})
+            return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
         status, body = self._answer(url.path, parse_qs(url.query), handler.headers.get("Authorization", ""))
         if status == 302:
             return 302, {"Location": f"{self.blobs.url}{body}?signature=secret"}, b""
@@ -69,6 +76,41 @@ class Archive:
         if not allowed:
             return 401, {"detail": "Authentication credentials were not provided."}
         return self._content(path.removeprefix("/api/"), query)
+
+    def _change(self, method: str, path: str, said: dict) -> tuple[int, object]:
+        """Uploads in one part, and assets of what was uploaded."""
+        if path == "/api/uploads/initialize/":
+            name = str(uuid.uuid4())
+            self.uploads[name] = {"size": said["contentSize"], "etag": said["digest"]["value"]}
+            part = {"part_number": 1, "size": said["contentSize"], "upload_url": f"{self.blobs.url}/uploads/{name}"}
+            return 200, {"upload_id": name, "parts": [part]}
+        if found := re.fullmatch(r"/api/uploads/([^/]+)/(complete|validate)/", path):
+            name = found[1]
+            done = {"complete_url": f"{self.blobs.url}/complete/{name}", "body": "<all/>"}
+            return 200, done if found[2] == "complete" else {"blob_id": name}
+        found = re.fullmatch(rf"/api/dandisets/{ID}/versions/draft/assets/(?:([^/]+)/)?", path)
+        if not found or (method == "PUT") != bool(found[1]):
+            return 404, {"detail": "Not found."}
+        self.assets = [asset for asset in self.assets if asset["asset_id"] != found[1]]
+        content = self.blobs.files[f"/blobs/{said['blob_id']}"]
+        asset = record(said["metadata"]["path"], content, metadata=said["metadata"], blob=said["blob_id"])
+        asset["metadata"]["digest"]["dandi:sha2-256"] = hashlib.sha256(content).hexdigest()
+        asset["asset_id"] = str(uuid.uuid4())
+        self.assets.append(asset)
+        self.places[asset["path"]] = f"/blobs/{said['blob_id']}"
+        return 200, asset
+
+    def _store(self, handler):
+        """The store's side of an upload: the part, and the end of it with the checksum of all parts."""
+        found = re.fullmatch(r"/(uploads|complete)/([^/]+)", handler.path)
+        if not found or handler.command not in ("POST", "PUT"):
+            return None
+        place = f"/blobs/{found[2]}"
+        if found[1] == "uploads":
+            self.blobs.files[place] = handler.body
+            return 200, {"ETag": f'"{hashlib.md5(handler.body).hexdigest()}"'}, b""
+        tag = hashlib.md5(hashlib.md5(self.blobs.files[place]).digest()).hexdigest() + "-1"
+        return 200, {}, f"<r><ETag>{tag}</ETag></r>".encode()
 
     def _content(self, path: str, query: dict) -> tuple[int, object]:
         versions = [PUBLISHED, "draft"] if self.published else ["draft"]

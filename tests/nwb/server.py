@@ -47,6 +47,12 @@ class RangeServer:
 
             do_HEAD = do_GET
 
+            def do_POST(self):
+                self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                server.answer(self)
+
+            do_PUT = do_POST
+
             def log_message(self, *args):
                 pass
 

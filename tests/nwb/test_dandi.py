@@ -89,6 +89,8 @@ def test_an_asset_is_read_as_its_file_and_named_by_its_version(archive, paths):
     same(found, read_conditions(path, **HOW))
     assert found["file"].item() == f"dandi://{archive.api.host}/{ID}/{PUBLISHED}/{name}"
     assert found["file_digest"].item() == archive.assets[0]["metadata"]["digest"]["dandi:sha2-256"]
+    told = [found[f"file_{key}"].item() for key in ("dandiset", "version", "asset_id", "asset_path")]
+    assert told == [f"{archive.api.host}/{ID}", PUBLISHED, archive.assets[0]["asset_id"], name]
     again = read_conditions(found["file"].item(), **HOW)
     xr.testing.assert_identical(again, found)
     assert read_metadata(f"dandi://{ID}/draft/{name}") == read_metadata(path)

@@ -378,21 +378,21 @@ def _refused(path, named, **options):
 
 def test_files_without_a_fit_are_refused_with_what_they_hold(tmp_path):
     _refused(tmp_path / "none.nwb", "no such file")
-    _refused(tmp_path, "no such file")
+    _refused(tmp_path, "is a folder")
     (tmp_path / "text.nwb").write_text("hello")
-    _refused(tmp_path / "text.nwb", "cannot be read")
+    _refused(tmp_path / "text.nwb", "is not HDF5")
     (tmp_path / "empty.nwb").touch()
-    _refused(tmp_path / "empty.nwb", "cannot be read")
+    _refused(tmp_path / "empty.nwb", "is empty")
     _refused(make_recording(tmp_path / "a.nwb"), "holds no fit (LowRankRNN); it holds units")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["table"] = [1]
-    _refused(tmp_path / "other.h5", "it holds table")
+    _refused(tmp_path / "other.h5", "not NWB: it has no nwb_version and holds table")
 
 
 def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
     with h5py.File(fit_file, "a") as file:
-        file.copy("specifications/ndx-lowrank/0.1.0", "specifications/ndx-lowrank/1.10.0")
-    _refused(fit_file, "ndx-lowrank 1.10.0; this nwb_lint reads up to 0.1.0")
+        file.copy("specifications/ndx-lowrank/0.2.0", "specifications/ndx-lowrank/1.10.0")
+    _refused(fit_file, "ndx-lowrank 1.10.0; this nwb_lint reads up to 0.2.0")
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_a_truncated_file_is_refused(tmp_path, fit_file):
     for part in (0.1, 0.5, 0.9, 0.999):
         cut = tmp_path / "cut.nwb"
         cut.write_bytes(whole[: int(len(whole) * part)])
-        _refused(cut, "cannot be read")
+        _refused(cut, "is truncated")
 
 
 def test_files_that_are_no_exported_netcdf_are_refused(tmp_path):

@@ -1,0 +1,58 @@
+"""docs/ndx-lowrank.md out of the extension's YAML: ``python docs/ndx_lowrank.py > docs/ndx-lowrank.md``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nwb_lint.nwb import schema
+
+HEAD = f"""# {schema.NAMESPACE} {schema.version()}
+
+An NWB extension for low-rank recurrent networks, whatever method fitted them, and for what analyses of them give.
+`schemas/` holds the YAML, which this page is made from (`python docs/ndx_lowrank.py`). nwb_lint writes and reads it
+(`write_fit`, `read_fit`, `write_result`, `read_result`); plain pynwb reads the files without it, since they carry the
+specification.
+
+A fit is one `LowRankRNN` in the processing module `ecephys`, or several under their own names; results lie beside it
+and link to it. Dims with the same name have the same size throughout a group. Units are attributes of the datasets.
+Texts are UTF-8. Optional entries have a `?`.
+
+Versions follow Semantic Versioning: below 1.0 a reader reads its own and every earlier minor version and refuses a
+newer one, with both versions in the message; from 1.0 on the major version counts. `tests/golden/` has a file of every
+version.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    return HEAD + "".join(section(name) for name in schema.types())
+
+
+def section(name: str) -> str:
+    """One neurodata type: what it is, then a table of its attributes, links, groups and datasets."""
+    spec = schema.type_spec(name)
+    lines = ["", f"## {name}", "", f"Extends {spec['neurodata_type_inc']}. {plain(spec['doc'])}", ""]
+    rows = [row(part, what) for what in ("attributes", "links", "groups", "datasets") for part in spec.get(what, [])]
+    if rows:
+        lines += ["| name | what | dims | unit | |", "|---|---|---|---|---|", *rows]
+    return "\n".join([*lines, ""])
+
+
+def row(spec: dict[str, Any], what: str) -> str:
+    """One line of the table."""
+    kind = spec.get("dtype") or spec.get("target_type") or spec.get("neurodata_type_inc", "")
+    optional = spec.get("quantity") in ("?", "*") or spec.get("required") is False
+    dims = spec.get("dims") or []
+    texts = [f"({', '.join(one)})" for one in (dims if dims and isinstance(dims[0], list) else [dims] if dims else [])]
+    unit = next((part["value"] for part in spec.get("attributes", []) if part["name"] == "unit"), "")
+    label = f"`{spec.get('name', kind)}`{'?' if optional else ''}"
+    return f"| {label} | {what.removesuffix('s')}, {kind} | {' or '.join(texts)} | {unit} | {plain(spec['doc'])} |"
+
+
+def plain(doc: str) -> str:
+    """The doc on one line, without what a table would take for its own."""
+    return " ".join(doc.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,27 @@
+"""A fit into a DANDI archive."""
+
+from __future__ import annotations
+
+import click
+
+from nwb_lint.cli.shell import plainly
+
+
+@click.command()
+@click.argument("fit_file", metavar="FIT.nwb")
+@click.option("--dandiset", required=True, metavar="000000", help="Dandiset whose draft the file goes into.")
+@click.option("--instance", default="", help="Archive: a name that dandi knows, or its address.  [default: dandi]")
+@click.option("--dry-run", is_flag=True, help="Say where it would go and what the validators tell; send nothing.")
+def publish(fit_file: str, dandiset: str, instance: str, dry_run: bool) -> None:
+    """Validate a fit's file and upload it to a dandiset, under a path that DANDI takes.
+
+    The key is the one that dandi itself uses: DANDI_API_KEY, or the keyring.
+    """
+    with plainly():
+        from nwb_lint.nwb.publish import publish as send
+
+        found = send(fit_file, dandiset, instance=instance, dry_run=dry_run)
+        for line in found.told:
+            click.echo(f"told: {line}", err=True)
+        done = "would go to" if dry_run else "uploaded:" if found.sent else "there already:"
+        click.echo(f"{done} {found.address}")

@@ -1,0 +1,35 @@
+"""Golden files of the version of ndx-lowrank that is here: ``python -m tests.golden.make`` from the root.
+
+A file is gzipped, since the schemas that every NWB file carries are text; what it holds lies beside it as netCDF, and
+as the seeds below for the results.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from pathlib import Path
+
+from nwb_lint.nwb import schema
+from nwb_lint.nwb.netcdf import export_netcdf
+from nwb_lint.nwb.write import write_fit, write_result
+from nwb_lint.results import RESULTS
+from tests.factories import random_fit, random_result
+
+SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+
+
+def main() -> None:
+    """Write the files of this version; those of earlier ones stay for ever."""
+    fit = random_fit(1, hidden=True)
+    name = f"ndx-lowrank-{schema.version()}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_fit(fit, Path(folder, "fit.nwb"), subject=SUBJECT)
+        for kind in RESULTS:
+            write_result(random_result(kind, fit), path)
+        Path(__file__).with_name(f"{name}.nwb.gz").write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+    export_netcdf(fit, Path(__file__).with_name(f"{name}.nc"), overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
