@@ -121,11 +121,17 @@ def fingerprint(recipe: Recipe) -> str:
     """SHA-256 of all that a fit follows from: the recipe (but where the fit goes), this package's version, the bytes of
     every source; empty where the digest of one is not known (addresses without one, Zarr folders).
 
-    Raises: NWBError where a source cannot be read.
+    Raises: NWBError where a source cannot be read and is not to be skipped.
     """
     lines = [nwb_lint.__version__, recipe.model_copy(update={"out": None}).text()]
     for asset in expand(recipe.sources):
-        if not (known := digest(asset)):
+        try:
+            known = digest(asset)
+        except NWBError:
+            if recipe.read.errors != "skip":
+                raise
+            known = "left out"
+        if not known:
             return ""
         lines.append(f"{known} {asset}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
