@@ -134,22 +134,39 @@ def count_unit(
         array([[0, 2]])
     """
     origins = origins + bins.start
-    trial, where = spike_bins(spikes, origins, bins)
     per_group = np.bincount(groups, minlength=n_groups)
     if observed is None:
-        seen = np.broadcast_to(per_group[:, None], (n_groups, bins.n))
-        trials = per_group
-    else:
-        of, first, last = observed_bins(origins, bins, observed)
-        inside = in_ranges(trial * bins.n + where, of * bins.n + first, of * bins.n + last)
-        trial, where = trial[inside], where[inside]
-        size = n_groups * (bins.n + 1)
-        change = np.bincount(groups[of] * (bins.n + 1) + first, minlength=size)
-        change -= np.bincount(groups[of] * (bins.n + 1) + last, minlength=size)
-        seen = np.cumsum(change.reshape(n_groups, bins.n + 1), axis=1)[:, :-1]
-        trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
+        counts = _sum_spikes(spikes, origins, groups, n_groups, bins)
+        return Counts(counts, np.broadcast_to(per_group[:, None], counts.shape), per_group)
+    trial, where = spike_bins(spikes, origins, bins)
+    of, first, last = observed_bins(origins, bins, observed)
+    inside = in_ranges(trial * bins.n + where, of * bins.n + first, of * bins.n + last)
+    trial, where = trial[inside], where[inside]
+    size = n_groups * (bins.n + 1)
+    change = np.bincount(groups[of] * (bins.n + 1) + first, minlength=size)
+    change -= np.bincount(groups[of] * (bins.n + 1) + last, minlength=size)
+    seen = np.cumsum(change.reshape(n_groups, bins.n + 1), axis=1)[:, :-1]
+    trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
     counts = np.bincount(groups[trial] * bins.n + where, minlength=n_groups * bins.n)
     return Counts(counts.reshape(n_groups, bins.n), seen, trials)
+
+
+def _sum_spikes(spikes: Array, starts: Array, groups: Array, n_groups: int, bins: Bins) -> Array:
+    """Spikes (group, time) where all is observed: place in the sum = spike / bin_s + what its trial adds.
+
+    The time axis is one bin longer at each end: rounding may put a spike there that is at an edge of its window.
+    """
+    starts = starts - EDGE_S
+    low, high = _windows(spikes, starts, bins)
+    adds = groups * (bins.n + 2.0) + 1 - starts / bins.bin_s
+    n, index = _indices(low, high)
+    place = spikes.take(index)
+    place *= 1 / bins.bin_s
+    place += np.repeat(adds, n)
+    counts = np.bincount(place.astype(np.int64), minlength=n_groups * (bins.n + 2)).reshape(n_groups, bins.n + 2)
+    counts[:, 1] += counts[:, 0]
+    counts[:, -2] += counts[:, -1]
+    return counts[:, 1:-1]
 
 
 def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
@@ -209,11 +226,17 @@ def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
 def spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
     """Trial and bin of every spike within a trial's window; a spike in two windows comes twice."""
     starts = starts - EDGE_S
-    edges = np.stack([starts, starts + bins.n * bins.bin_s], axis=1)  # near each other, near in the cache
-    low, high = np.searchsorted(spikes, edges.ravel()).reshape(-1, 2).T
-    trial, index = expand_ranges(low, high)
+    trial, index = expand_ranges(*_windows(spikes, starts, bins))
     where = ((spikes[index] - starts[trial]) / bins.bin_s).astype(np.int64)
     return trial, np.minimum(where, bins.n - 1, out=where)
+
+
+def _windows(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
+    """The first spike of each window, and the one after its last."""
+    edges = np.empty((len(starts), 2))  # near each other, near in the cache
+    edges[:, 0], edges[:, 1] = starts, starts + bins.n * bins.bin_s
+    low, high = spikes.searchsorted(edges.ravel()).reshape(-1, 2).T
+    return low, high
 
 
 def observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array, Array, Array]:
@@ -230,9 +253,17 @@ def observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array
 
 def expand_ranges(low: Array, high: Array) -> tuple[Array, Array]:
     """All pairs (row, index) with low[row] <= index < high[row], in order."""
+    n, index = _indices(low, high)
+    return np.repeat(np.arange(len(low)), n), index
+
+
+def _indices(low: Array, high: Array) -> tuple[Array, Array]:
+    """How many indices each row has, and all of them in order."""
     n = np.maximum(high - low, 0)
-    row = np.repeat(np.arange(len(low)), n)
-    return row, np.arange(len(row)) + np.repeat(low - (np.cumsum(n) - n), n)
+    ends = n.cumsum()
+    index = np.repeat(low - (ends - n), n)
+    index += np.arange(len(index))
+    return n, index
 
 
 def in_ranges(keys: Array, starts: Array, ends: Array) -> Array:
