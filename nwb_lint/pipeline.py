@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.select import select_rank
 from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.read import read_conditions
-from nwb_lint.nwb.source import NWBError, digest, expand
+from nwb_lint.nwb.source import Asset, NWBError, digest, expand
 from nwb_lint.prepare import conditions_mask, prepare
 from nwb_lint.recipe import Recipe
 
@@ -69,14 +70,20 @@ class Preparation:
 
 
 def run_recipe(
-    recipe: Recipe, *, executor: Any = None, cells: str | Path | None = None, progress: bool = False
+    recipe: Recipe,
+    *,
+    assets: Sequence[Asset] | None = None,
+    executor: Any = None,
+    cells: str | Path | None = None,
+    progress: bool = False,
 ) -> Outcome:
     """From the recipe's NWB files to one fit.
 
     Held-out conditions are put aside first; ranks are compared by cross-validation among the others, and so are the
-    baselines and the members of the ensemble, where the recipe asks for them; the chosen rank is fitted to all of the
-    others and scored on those put aside. ``executor`` and ``cells`` as in `nwb_lint.model.sweep.sweep`; a
-    `concurrent.futures.Executor` reads the files too, a Dask client does not: its workers may not see them.
+    baselines and the members of the ensemble, where the recipe asks for them; the chosen rank is fitted to all of
+    the others and scored on those put aside. ``assets``: what the sources stand for, where that is known.
+    ``executor`` and ``cells`` as in `nwb_lint.model.sweep.sweep`; a `concurrent.futures.Executor` reads the files
+    too, a Dask client does not: its workers may not see them.
 
     Raises: NWBError, ContractError: one line each.
 
@@ -86,7 +93,7 @@ def run_recipe(
     """
     laps = Laps()
     asked = recipe.read.model_dump()
-    sources = recipe.sources[0] if len(recipe.sources) == 1 else recipe.sources
+    sources = expand(recipe.sources) if assets is None else list(assets)
     reader = executor if isinstance(executor, Executor) else None
     recording = read_conditions(sources, halves=True, seed=recipe.fit.seed, executor=reader, progress=progress, **asked)
     if recording.sizes["condition"] < 2:
@@ -112,19 +119,19 @@ def run_recipe(
         fit.attrs |= {f"ensemble_{name}": told[name] for name in ("over", "pearson", "cosine")}
         fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
-    if mark := fingerprint(recipe):
+    if mark := fingerprint(recipe, sources):
         fit.attrs["fingerprint"] = mark
     return Outcome(fit, activity, laps.seconds, tables)
 
 
-def fingerprint(recipe: Recipe) -> str:
+def fingerprint(recipe: Recipe, assets: Sequence[Asset]) -> str:
     """SHA-256 of all that a fit follows from: the recipe (but where the fit goes), this package's version, the bytes of
     every source; empty where the digest of one is not known (addresses without one, Zarr folders).
 
     Raises: NWBError where a source cannot be read and is not to be skipped.
     """
     lines = [nwb_lint.__version__, recipe.model_copy(update={"out": None}).text()]
-    for asset in expand(recipe.sources):
+    for asset in assets:
         try:
             known = digest(asset)
         except NWBError:
@@ -137,7 +144,7 @@ def fingerprint(recipe: Recipe) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def up_to_date(recipe: Recipe, path: Path) -> bool:
+def up_to_date(recipe: Recipe, assets: Sequence[Asset], path: Path) -> bool:
     """Whether a file holds the fit that this recipe would give: its ``fingerprint`` is the same."""
     if not path.exists():
         return False
@@ -145,7 +152,7 @@ def up_to_date(recipe: Recipe, path: Path) -> bool:
         found = str(read_fit(path).attrs.get("fingerprint", ""))
     except NWBError:  # something else, which the caller may or may not replace
         return False
-    return found != "" and found == fingerprint(recipe)
+    return found != "" and found == fingerprint(recipe, assets)
 
 
 def _sweeps(

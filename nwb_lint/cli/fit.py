@@ -37,6 +37,10 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--smooth", "smooth_s", type=float, help="Standard deviation of the Gaussian, s; 0 = none.")
 @click.option("--where", help="Query over the trial columns, e.g. \"correct and context == 'motion'\".")
 @click.option("--table", help="Interval table.")
+@click.option("--within", nargs=2, metavar="FROM TO", help="Columns of times: outside of them nothing is observed.")
+@click.option("--warp", nargs=2, metavar="FROM TO", help="Events between which time is stretched to the median.")
+@click.option("--infer-obs", is_flag=True, default=None, help="Trials after a unit's last spike are not observed.")
+@click.option("--download", is_flag=True, default=None, help="Keep remote files whole on this machine.")
 @click.option("--errors", type=click.Choice(["raise", "skip"]), help="Files that cannot be read: fail, or leave out.")
 @click.option("--rank", type=int, help="Rank of the network.")
 @click.option("--ranks", metavar="A:B", help="Ranks to choose from by cross-validation, e.g. 1:5.")
@@ -75,15 +79,16 @@ def fit(
         target = out or (Path(recipe.out) if recipe.out else None)
         if target is None:
             raise click.UsageError("say where the fit goes: --out FIT.nwb, or out = … in the recipe.")
-        if not force and up_to_date(recipe, target):
+        assets = expand(recipe.sources)
+        if not force and up_to_date(recipe, assets, target):
             click.echo(
                 f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again)."
             )
             return
         picture = target.with_suffix(".png")
-        check_target(target, expand(recipe.sources), force)
+        check_target(target, assets, force)
         with open_executor(workers, dask) as executor:
-            outcome = run_recipe(recipe, executor=executor, cells=cells, progress=sys.stderr.isatty())
+            outcome = run_recipe(recipe, assets=assets, executor=executor, cells=cells, progress=sys.stderr.isatty())
         write_fit(outcome.fit, target, overwrite=force)
         files = [target]
         if plot:
@@ -127,8 +132,9 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
         data["read"]["by"] = [{by.removesuffix(":rank"): "rank"} if by.endswith(":rank") else by for by in flags["by"]]
     if flags["window"]:
         data["read"]["window_s"] = list(flags["window"])
+    data["read"] |= {name: list(flags[name]) for name in ("within", "warp") if flags[name]}
     parts = {
-        "read": ("align", "bin_s", "smooth_s", "where", "table", "errors"),
+        "read": ("align", "bin_s", "smooth_s", "where", "table", "errors", "infer_obs", "download"),
         "prepare": ("burn_in_s",),
         "fit": ("tau_s", "hidden", "holdout", "seed", "hold", "ensemble", "baselines"),
     }

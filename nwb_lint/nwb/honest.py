@@ -31,12 +31,34 @@ class Silence(NamedTuple):
     after: bool
 
 
+class Ends(NamedTuple):
+    """What a unit's spike times say of its end: how many, the first, the last, the longest time between two (s)."""
+
+    n: int
+    first_s: float
+    last_s: float
+    longest_s: float
+
+    def silent_for(self, gap_s: float) -> bool:
+        """Whether a silence of ``gap_s`` beyond the spikes is none of the unit's own.
+
+        At least 10 spikes would be expected in it at the mean rate, and it is more than three times the longest
+        between two spikes.
+        """
+        lasts = self.last_s - self.first_s
+        return lasts > 0 and self.n * gap_s >= _EXPECTED * lasts and gap_s > _LONGER * self.longest_s
+
+
+def ends_of(times: Array) -> Ends:
+    """The `Ends` of sorted spike times (s), at least one."""
+    return Ends(len(times), float(times[0]), float(times[-1]), float(np.diff(times).max(initial=0.0)))
+
+
 class Evidence:
     """Collects what the units of a session say, all at once or part by part, and judges it once.
 
     ``silences`` are of units without observed times of their own: trials lie after the unit's last spike (or
-    before its first), at least 10 spikes would be expected there at its mean rate, and the silence is more
-    than three times the longest between its spikes.
+    before its first), and the unit is not silent for so long by itself (`Ends.silent_for`).
     """
 
     def __init__(self, trials: Trials, frame: Frame, has_obs: bool) -> None:
@@ -115,18 +137,15 @@ class Evidence:
     def _note_silence(self, unit: int, times: Array) -> None:
         n_after = len(self._starts) - int(np.searchsorted(self._starts, times[-1], side="right"))
         n_before = int(np.searchsorted(self._ends, times[0], side="right"))
-        lasts = times[-1] - times[0]
-        for n_trials, gap, after in (
-            (n_after, self._ends[-1] - times[-1], True),
-            (n_before, times[0] - self._starts[0], False),
+        if not n_after and not n_before:
+            return
+        ends = ends_of(times)
+        for n_trials, at_s, gap_s, after in (
+            (n_after, ends.last_s, self._ends[-1] - ends.last_s, True),
+            (n_before, ends.first_s, ends.first_s - self._starts[0], False),
         ):
-            if (
-                n_trials
-                and lasts > 0
-                and len(times) * gap >= _EXPECTED * lasts
-                and gap > _LONGER * np.diff(times).max()
-            ):
-                self.silences.append(Silence(unit, float(times[-1] if after else times[0]), n_trials, after))
+            if n_trials and ends.silent_for(gap_s):
+                self.silences.append(Silence(unit, at_s, n_trials, after))
 
     def _tell_silences(self) -> None:
         for after, when, later in ((True, "after", "later"), (False, "before", "earlier")):

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.nwb.counts import Intervals
+from nwb_lint.nwb.honest import Ends, ends_of
 from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.query import format_value
 from nwb_lint.nwb.source import NWBError, Source, expand, provenance, reading, session_labels
@@ -22,7 +23,6 @@ from nwb_lint.nwb.units import has_observed, n_spikes, open_units, read_observed
 Array = np.ndarray
 
 _MOST_LEVELS = 12
-_EARLY = 0.9  # of the session: units whose last spike comes before are named
 _MOST_INTERVALS = 1 << 16  # observed intervals, 1 MB, that are read where spikes are not
 
 
@@ -56,6 +56,7 @@ class UnitsInfo(NamedTuple):
     over: str
     spikes_read: bool
     has_obs_intervals: bool
+    stopped: bool
     columns: list[ColumnInfo]
 
 
@@ -113,7 +114,7 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
             units=units,
             tables=tables,
             problems=problems,
-            suggestion=suggest_from(file, source) if units and tables else {},
+            suggestion=suggest_from(file, source, infer_obs=units.stopped) if units and tables else {},
         )
 
 
@@ -150,7 +151,9 @@ def _describe(source: Source, spikes: bool | None) -> Description:
 def suggest(source: Source) -> dict[str, Any]:
     """Arguments of `read_conditions` that would fit a file: table, align, by, where, window_s, bin_s, smooth_s.
 
-    A guess from names, levels and times of the columns; ``where`` is None where nothing speaks for a query.
+    A guess from names, levels and times of the columns; ``where`` is None where nothing speaks for a query. With
+    ``infer_obs`` where units of a local file stop firing before its trials end and nothing says when they were
+    observed.
 
     Raises: NWBError where the file has no units or no interval table with rows.
 
@@ -159,8 +162,12 @@ def suggest(source: Source) -> dict[str, Any]:
         'cue_time'
     """
     with reading(source) as file:
-        open_units(file, source)
-        return suggest_from(file, source)
+        table = open_units(file, source)
+        stopped = False
+        if Path(str(source)).exists() and not has_observed(table):
+            with telling():  # a guess needs no warning: reading gives it
+                stopped = bool(_stopped(file, _ends(table)))
+        return suggest_from(file, source, infer_obs=stopped)
 
 
 def _describe_table(table: Table, name: str, problems: list[str]) -> TableInfo:
@@ -238,10 +245,11 @@ def _describe_units(
         return None
     problems += told
     ids = [int(unit) for unit in table.ids]
-    span = recorded_span([part for part in ends if len(part)], observed)
+    span = recorded_span([np.array([part.first_s, part.last_s]) for part in ends if part], observed)
     over = "the time that is observed" if span and has_obs else "first to last spike"
+    stopped = [] if has_obs else _stopped(file, ends)
     if read:
-        problems += _spike_problems(file, ids, ends, span, has_obs)
+        problems += _spike_problems(ids, ends, [] if span is None else stopped)
     elif span is None:
         span, over = _joined(spans), "first to last trial"
     if span:
@@ -253,32 +261,49 @@ def _describe_units(
         over=over,
         spikes_read=read,
         has_obs_intervals=has_obs,
+        stopped=bool(stopped),
         columns=[_describe_column(table, column) for column in table.names if column not in _TIME_COLUMNS],
     )
 
 
-def _ends(table: Table) -> list[Array]:
-    """The first and the last spike time of each unit; nothing for a unit without spikes."""
-    ends: list[Array] = [np.zeros(0)] * len(table)
+def _ends(table: Table) -> list[Ends | None]:
+    """The ends of each unit's spike times; None for a unit without spikes."""
+    ends: list[Ends | None] = [None] * len(table)
     for positions, spikes in spike_blocks(table, np.arange(len(table))):
         for k, times in zip(positions, spikes, strict=True):
-            ends[k] = times[[0, -1]] if len(times) else times
+            ends[k] = ends_of(times) if len(times) else None
     return ends
 
 
-def _spike_problems(
-    file: h5py.File, ids: list[int], ends: list[Array], span: tuple[float, float] | None, has_obs: bool
-) -> list[str]:
-    if span is None:
+def _spike_problems(ids: list[int], ends: list[Ends | None], stopped: list[int]) -> list[str]:
+    if not any(ends):
         return ["units: there are no spikes"]
     problems = []
-    negative = [unit for unit, part in zip(ids, ends, strict=True) if len(part) and part[0] < 0]
+    negative = [unit for unit, part in zip(ids, ends, strict=True) if part and part.first_s < 0]
     if negative:
         problems.append(f"units: {_named(negative)} have negative spike times: relative to trials?")
-    silent = [unit for unit, part in zip(ids, ends, strict=True) if not len(part)]
+    silent = [unit for unit, part in zip(ids, ends, strict=True) if not part]
     if silent:
         problems.append(f"units: {_named(silent)} have no spikes")
-    return problems if has_obs else problems + _stopped(file, ids, ends, span)
+    if stopped:
+        parts = [f"{ids[k]} at {part.last_s:.0f} s" for k in stopped if (part := ends[k])]
+        more = f", … ({len(parts)} in all)" if len(parts) > 8 else ""
+        problems.append(
+            f"units: {', '.join(parts[:8])}{more} stop firing before the trials end and there are no obs_intervals: "
+            "silence after that may not be observation (infer_obs=True)"
+        )
+    return problems
+
+
+def _stopped(file: h5py.File, ends: list[Ends | None]) -> list[int]:
+    """Rows of the units that fall silent before the last trial ends (`Ends.silent_for`)."""
+    stops = (
+        open_intervals(file, "trials", "").times("stop_time") if interval_tables(file).get("trials") else np.zeros(0)
+    )
+    stops = stops[np.isfinite(stops)]
+    if not len(stops):
+        return []
+    return [row for row, part in enumerate(ends) if part and part.silent_for(float(stops.max()) - part.last_s)]
 
 
 _TIME_COLUMNS = ("spike_times", "obs_intervals")
@@ -293,25 +318,6 @@ def _rate(n: int, observed: Intervals | None, span: tuple[float, float] | None) 
         low, high = np.maximum(observed.starts, span[0]), np.minimum(observed.ends, span[1])
         seconds = float(np.maximum(high - low, 0).sum())
     return n / seconds if seconds > 0 else float("nan")
-
-
-def _stopped(file: h5py.File, ids: list[int], ends: list[Array], span: tuple[float, float]) -> list[str]:
-    """Units that end long before the session does, while no obs_intervals say when they were observed."""
-    end = span[1]
-    if interval_tables(file).get("trials"):
-        stops = open_intervals(file, "trials", "").times("stop_time")
-        if np.isfinite(stops).any():
-            end = float(np.nanmax(stops))
-    limit = span[0] + _EARLY * (end - span[0])
-    last = [(unit, part[-1]) for unit, part in zip(ids, ends, strict=True) if len(part)]
-    early = [f"{unit} at {at:.0f} s" for unit, at in last if at < limit]
-    if not early:
-        return []
-    more = f", … ({len(early)} in all)" if len(early) > 8 else ""
-    return [
-        f"units: {', '.join(early[:8])}{more} stop firing long before the session ends ({end:.0f} s) and there are "
-        "no obs_intervals: silence after that may not be observation"
-    ]
 
 
 def _named(ids: list[int]) -> str:

@@ -27,7 +27,7 @@ _WIDEST_S = (-0.5, 2.0)
 _MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
 
 
-def suggest_from(file: h5py.File, path: Any) -> dict[str, Any]:
+def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict[str, Any]:
     """Arguments of `read_conditions` for an open file."""
     name = choose_table(file, path)
     table = open_intervals(file, name, path)
@@ -42,7 +42,7 @@ def suggest_from(file: h5py.File, path: Any) -> dict[str, Any]:
         "smooth_s": _SMOOTH_S,
         "where": " and ".join(clauses) or None,
         "table": name,
-    }
+    } | ({"infer_obs": True} if infer_obs else {})
 
 
 def choose_table(file: h5py.File, path: Any) -> str:

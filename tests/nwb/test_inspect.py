@@ -83,11 +83,13 @@ def test_a_file_without_units_or_trials_is_described(tmp_path):
 def test_alm000009_stops_are_found(shared_data):
     found = describe(next((shared_data / "alm000009").glob("*.nwb")))
     text = format_description(found)
-    assert "1 at 2423 s, 2 at 2405 s, 3 at 3983 s stop firing long before" in text
+    assert "1 at 2423 s, 2 at 2405 s, 3 at 3983 s stop firing before" in text
     assert "cue_start_time is NaN in 70 of 412 rows" in text
     assert found.units.n_spikes == [12992, 3458, 2714, 14893]
     assert found.suggestion["align"] == "cue_start_time"
     assert found.suggestion["by"] == ["type"]
+    assert found.suggestion.pop("infer_obs") is True
+    assert suggest(found.path)["infer_obs"] is True
     with pytest.warns(UserWarning, match="silent unit 1 after 2423 s"):
         recording = read_conditions(found.path, **found.suggestion)
     assert list(recording["type"].values) == ["lick left", "lick right"]
