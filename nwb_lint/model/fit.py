@@ -16,6 +16,7 @@ from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, drives
 from nwb_lint.model.simulate import GAUGE, canonicalise, run, whole_input
 from nwb_lint.model.stages import Samples, Stage, fit_stages
+from nwb_lint.model.weights import halves_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
 METHODS = ("auto", "regression", "gradient", "published")
@@ -38,6 +39,8 @@ def fit_lint(
     bias: bool = False,
     initial: str = "zero",
     ridges: tuple[float, ...] = RIDGES,
+    ridge_by: str = "held_out",
+    weights: Array | str | None = None,
     max_iter: int = 200,
     epochs: int = 50,
 ) -> xr.Dataset:
@@ -49,7 +52,9 @@ def fit_lint(
     on splits inside the training conditions; ``holdout`` conditions are only scored.
 
     Args:
-        activity: from `prepare`: activity (condition, time, neuron), NaN = not observed; and its input.
+        activity: from `prepare`: activity (condition, time, neuron), NaN = not observed (a shorter trial ends in NaN),
+            and its input. A condition may be a single trial. Where there is ``mask``, what is False there does not
+            count; where there is activity_half, its halves are also tried as instruments in the closed form.
         rank: R ≥ 1, or None for an unconstrained J (neuron, neuron_from), closed form only.
         tau_s: time constant in s, at least the bin.
         method: "auto" (all stages that pay), "regression" (the first two), "gradient" (the third, from a random start),
@@ -63,8 +68,12 @@ def fit_lint(
         progress: show a progress bar.
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
         bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
-        ridges: candidates, relative to the mean feature variance. max_iter: L-BFGS iterations; with hidden units at
-            most 120 in coarse time steps, then 15. epochs: of "published".
+        ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
+            conditions), or "gcv" (generalised cross-validation of the regression itself, all training conditions).
+        weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
+            variance of the means, from activity_half, else as the number of trials (n_trials). r2 is not weighted.
+        max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
+        epochs: of "published".
 
     Returns: fit (see `nwb_lint.contract.FIT`): m, n (neuron, rank) in the canonical gauge, or J; input_weights (neuron,
         input); activity_pred, latent, filtered_input over condition and time; r2 and r2_ceiling by split; stage_r2.
@@ -81,15 +90,15 @@ def fit_lint(
         ('neuron', 'rank')
     """
     check_activity(activity)
-    _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden)
+    _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden, ridge_by)
     _check_numbers(ridges, max_iter, epochs)
-    held = _held_out(activity, holdout, seed)
+    activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
     alpha = float(activity.attrs["bin_s"]) / tau_s
     u = whole_input(activity)
     q = drives(u, alpha, bias=bias, initial=initial == "learned")
     x = activity["activity"].values.astype(np.float32, copy=False)
-    samples = Samples(x, q, alpha, nonlinearity, loss)
+    samples = Samples(x, q, alpha, nonlinearity, loss, weights_of(activity, weights, ~held), halves_of(activity))
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
         def report(stage: str, step: int, fitted: float, out: float) -> None:
@@ -104,6 +113,7 @@ def fit_lint(
             method=method,
             hidden=hidden,
             ridges=ridges,
+            ridge_by=ridge_by,
             max_iter=max_iter,
             epochs=epochs,
             seed=seed,
@@ -130,7 +140,7 @@ def fit_lint(
     return fit
 
 
-def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden) -> None:
+def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden, ridge_by) -> None:
     def choice(name: str, value: object, known) -> None:
         if value not in known:
             raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
@@ -139,6 +149,7 @@ def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, h
     choice("nonlinearity", nonlinearity, tuple(NONLINEARITIES))
     choice("loss", loss, ("activity", "rate"))
     choice("initial", initial, ("zero", "learned"))
+    choice("ridge_by", ridge_by, ("held_out", "gcv"))
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
         raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
@@ -272,7 +283,7 @@ def _with_stages(fit: xr.Dataset, stages: list[Stage], samples: Samples, held: A
     if len(stages) > 1:
         power = squared_errors(samples.x, np.broadcast_to(reference.astype(np.float32), samples.x.shape))
     for row, stage in zip(table[:-1], stages[:-1], strict=True):
-        error = samples._replace(loss="activity").errors(stage.network)
+        error = samples._replace(loss="activity", weights=None).errors(stage.network)
         row[:] = [
             1 - error[part].sum() / power[part].sum() if power[part].sum() > 0 else np.nan for part in (~held, held)
         ]

@@ -1,117 +1,56 @@
 """Closed-form fits: reduced-rank regression on filtered rates, and the latent pass that removes its noise bias.
 
 With F the low-pass filter of the network, x = W q + F[phi(x)] n m' / N is linear in W and J = m n' / N. Everything
-here works from sufficient statistics (Gram matrices of the features F[phi(x)]) accumulated over chunks of
-conditions, so the (condition, time, neuron) features never exist all at once. Ridge penalties are relative to the mean
-feature variance. Shapes: x (condition, time, neuron), q (condition, burn-in + time, Q); NaN in x is filled by `fill`.
+here works from the moments of `moments.Stream`, accumulated over chunks of conditions. Shapes: x (condition, time,
+neuron), q (condition, burn-in + time, Q). NaN = not observed: samples at which nobody was observed (the rest of a
+shorter trial, a missing condition) do not count, and the filter's past stays what it was; other gaps are filled by
+`fill`. ``weights`` (neuron) are those of the loss, sum_i w_i (x_i - its prediction)^2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh
 
+from nwb_lint.model.moments import Chunk, RidgePath, Stream, chunks_of, features, sketch_size
 from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
+from nwb_lint.model.rnn import Array, Network, forward
 
-CHUNK_VALUES = 4_000_000
-CHUNK_NEURONS = 512
-SAMPLES_EACH = 150  # per neuron: from twice as many on, samples are taken further apart (`_step`)
 LEADING = 10  # singular values returned: the gap among them shows the rank
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
-Sample = tuple[Array, list[Array]]
-
-
-class Gram(NamedTuple):
-    """Second moments of features z, drives q and targets y, with z and y rid of their regression on q."""
-
-    zz: Array
-    zy: Array
-    q_to_z: Array
-    q_to_y: Array
-
-
-def _features(x: Array, alpha: float, nonlinearity: str) -> Array:
-    """F[phi(x)]: z[0] = 0, z[t+1] = (1 - alpha) z[t] + alpha phi(x[t])."""
-    z = NONLINEARITIES[nonlinearity].phi(x)
-    z *= alpha
-    previous = np.zeros_like(z[:, 0])
-    for t in range(z.shape[1]):
-        driven = z[:, t].copy()
-        z[:, t] = previous
-        previous *= 1 - alpha
-        previous += driven
-    return z
-
-
-def _chunks(n_conditions: int, values_each: int) -> Iterator[slice]:
-    step = max(1, CHUNK_VALUES // values_each)
-    return (slice(i, i + step) for i in range(0, n_conditions, step))
-
-
-def _step(n_samples: int, n_neurons: int, alpha: float) -> int:
-    """Every how many-th time step enters the moments: features pass a filter of 1 / alpha steps, so that neighbours
-    within half of that say almost the same, and where samples abound leaving them out costs nothing.
+class Solutions(NamedTuple):
+    """One network per ridge asked, in that order; the leading singular values of the recurrent part fitted with the
+    smallest ridge (empty for an unconstrained J and a latent pass); generalised cross-validation by ridge.
     """
-    return max(1, min(n_samples // (SAMPLES_EACH * n_neurons), round(0.5 / alpha)))
+
+    networks: list[Network]
+    singular: Array
+    gcv: Array
 
 
-def _gram(sample: Callable[[slice], Sample], q: Array, skip: int, alpha: float, nonlinearity: str) -> Gram:
-    """Moments over the samples after burn-in; ``sample`` gives a chunk's states, (condition, burn-in + time, N), and
-    its targets, each (condition, time, any), which are taken side by side.
-    """
-    sums: list[Array] | None = None
-    for part in _chunks(q.shape[0], q.shape[1] * CHUNK_NEURONS):
-        states, targets = sample(part)
-        step = _step(q.shape[0] * targets[0].shape[1], states.shape[2], alpha)
-        z = _features(states, alpha, nonlinearity)[:, skip::step].reshape(-1, states.shape[2])
-        d = q[part, skip::step].reshape(-1, q.shape[2])
-        flat = [t[:, ::step].reshape(-1, t.shape[2]) for t in targets]
-        new = [z.T @ z, np.hstack([z.T @ t for t in flat]), d.T @ z, np.hstack([d.T @ t for t in flat]), d.T @ d]
-        sums = [a.astype(float) for a in new] if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
-    assert sums is not None
-    zz, zy, qz, qy, qq = sums
-    inverse = np.linalg.pinv(qq, rcond=1e-10, hermitian=True)
-    return Gram(zz - qz.T @ inverse @ qz, zy - qz.T @ inverse @ qy, inverse @ qz, inverse @ qy)
+def there_of(*views: Array) -> Array | None:
+    """Samples (condition, time) at which somebody was observed in every view; None where nothing is missing."""
+    if all(np.isfinite(x.sum(dtype=float)) for x in views):
+        return None
+    return np.logical_and.reduce([~np.isnan(x).all(axis=2) for x in views])
 
 
-class RidgePath(NamedTuple):
-    """Ridge solutions B = (Z'Z + ridge I)^-1 Z'Y for every ridge from one eigendecomposition of Z'Z."""
-
-    s: Array
-    v: Array
-    a: Array
-
-    @classmethod
-    def of(cls, gram: Gram) -> RidgePath:
-        """Diagonalise the feature Gram matrix once."""
-        s, v = np.linalg.eigh(gram.zz)
-        s = np.maximum(s, 0)
-        return cls(s, v, v.T @ gram.zy)
-
-    def shrink(self, ridge: float) -> Array:
-        """1 / (s + penalty), with the penalty relative to the mean feature variance and never quite 0."""
-        return 1 / (self.s + max(ridge, 1e-12) * max(self.s.mean(), np.finfo(float).tiny))
-
-    def solve(self, ridge: float) -> Array:
-        """B (feature, target) at one relative ridge."""
-        return self.v @ (self.shrink(ridge)[:, None] * self.a)
-
-
-def _burn_in_states(x: Array, q: Array, network: Network | None, alpha: float, nonlinearity: str) -> Array:
+def _burn_in_states(
+    x: Array, q: Array, network: Network | None, there: Array | None, alpha: float, nonlinearity: str
+) -> Array:
     """States before the first sample: the current network's own, or those that the inputs alone give."""
     skip = q.shape[1] - x.shape[1]
     if skip == 0:
         return x[:, :0]
     if network is not None:
         return forward(network, q[:, :skip], alpha, nonlinearity)[0]
-    flat = q[:, skip:].reshape(-1, q.shape[2])
-    weights, *_ = np.linalg.lstsq(flat, x.reshape(-1, x.shape[2]), rcond=None)
+    there = np.ones(x.shape[:2], bool) if there is None else there
+    weights, *_ = np.linalg.lstsq(q[:, skip:][there], x[there], rcond=None)
     return q[:, :skip] @ weights.astype(q.dtype)
 
 
@@ -132,6 +71,10 @@ def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity
     return np.where(missing, guess, x).astype(x.dtype)
 
 
+def _count(x: Array, there: Array | None) -> int:
+    return x.shape[0] * x.shape[1] if there is None else int(there.sum())
+
+
 def closed_form(
     x: Array,
     q: Array,
@@ -140,52 +83,99 @@ def closed_form(
     alpha: float,
     nonlinearity: str = "tanh",
     ridges: Sequence[float] = RIDGES,
-) -> tuple[list[Network], Array]:
-    """Stage 1, one network per ridge, and the leading singular values of the fitted
-    recurrent part at the smallest ridge.
+    weights: Array | None = None,
+    halves: Array | None = None,
+    sketch: int | None = None,
+) -> Solutions:
+    """Stage 1: reduced-rank regression of the activity on its own filtered rates.
 
-    B = (Z'Z + ridge)^-1 Z'X after both are rid of q; m = the leading right singular vectors of Z B, n = N B m;
-    W = regression of what is left on q. ``rank=None`` keeps J = B' whole.
+    B = (Z'Z + ridge)^-1 Z'X with Z = F[phi(x)], after both are rid of q; with w the neurons' weights, U the leading
+    right singular vectors of Z B w^(1/2): n = N B w^(1/2) U, m = regression of Z B on Z n / N (U itself where all
+    weights are equal), W = regression of what is left on q. ``rank=None`` keeps J = B' whole.
+
+    Args:
+        x: (condition, time, neuron), NaN = not observed. q: (condition, burn-in + time, drive).
+        rank: R, or None. alpha: bin / tau. ridges: relative to the mean feature variance.
+        weights: (neuron), ≥ 0; a neuron of weight 0 drives the others and is predicted, but has no say.
+        halves: (2, condition, time, neuron), x from two halves of the trials: each half's features are instruments for
+            the other's, which takes the bias of noise in Z away that no ridge can, where phi is near linear over the
+            noise; tanh flattens the noisier halves more than their mean. Its GCV means nothing.
+        sketch: directions that stand for the N features (see `moments`); None = 256 where there are more than 2048
+            neurons, or fewer samples than neurons (and more than 256 of them), else all. Not for ``rank=None``.
+
+    Source: reduced-rank regression, Izenman, J. Multivariate Analysis 1975; with ridge, Mukherjee & Zhu 2011.
+
+    Example:
+        >>> from nwb_lint.model.rnn import drives
+        >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
+        >>> q = drives(u, 0.2, bias=False, initial=False)
+        >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
+        (5, 2)
     """
-    x = fill(x, None, q, alpha, nonlinearity)
-    before = _burn_in_states(x, q, None, alpha, nonlinearity)
+    views = [x] if halves is None else list(halves)
+    there = there_of(*views)
+    views = [fill(one, None, q, alpha, nonlinearity) for one in views]
+    mean = views[0] if halves is None else (views[0] + views[1]) / 2
+    before = _burn_in_states(mean, q, None, there, alpha, nonlinearity)
 
-    def sample(part: slice) -> Sample:
-        return _with_burn_in(x[part], before[part]), [x[part]]
+    def chunk(part: slice) -> Chunk:
+        states = [_with_burn_in(one[part], before[part]) for one in views]
+        return Chunk(states, [[one[part]] for one in views], None if there is None else there[part])
 
-    gram = _gram(sample, q, before.shape[1], alpha, nonlinearity)
-    path, n_neurons = RidgePath.of(gram), x.shape[2]
-    networks, singular = [], np.zeros(0)
-    for ridge in sorted(ridges, reverse=True):
-        if rank is None:
-            j = path.solve(ridge).T
-            networks.append(Network(j, None, (gram.q_to_y - gram.q_to_z @ j.T).T))
-            continue
-        fitted = (np.sqrt(path.s) * path.shrink(ridge))[:, None] * path.a
-        leading = (max(0, n_neurons - max(rank, LEADING)), n_neurons - 1)
-        power, vectors = eigh(fitted.T @ fitted, subset_by_index=leading)
-        singular = np.sqrt(np.maximum(power[::-1], 0))
-        m = vectors[:, ::-1][:, :rank]
-        n = n_neurons * path.solve(ridge) @ m
-        networks.append(Network(m, n, (gram.q_to_y - gram.q_to_z @ n @ m.T / n_neurons).T))
-    return networks[::-1], singular
+    stream = Stream(chunk, q, x.shape[2], _count(x, there), alpha, nonlinearity)
+    sketch = sketch if sketch or rank is None else sketch_size(stream.n_neurons, stream.n_samples)
+    path = RidgePath.of(stream.gram(None if rank is None else sketch))
+    gcv = np.array([path.gcv(ridge, weights) for ridge in ridges])
+    if rank is None:
+        return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
+    found = [_reduced(path, rank, ridge, weights) for ridge in ridges]
+    return Solutions([network for network, _ in found], found[int(np.argmin(ridges))][1], gcv)
+
+
+def _whole(path: RidgePath, ridge: float) -> Network:
+    b = path.solve(ridge)
+    return Network(b.T, None, (path.gram.q_to_y - path.gram.q_to_z @ b).T)
+
+
+def _reduced(path: RidgePath, rank: int, ridge: float, weights: Array | None) -> tuple[Network, Array]:
+    """The rank-R network of one ridge, and the singular values of what is fitted."""
+    gram, n_neurons = path.gram, path.a.shape[1]
+    root = np.ones(n_neurons) if weights is None else np.sqrt(weights)
+    fitted = (np.sqrt(path.s) * path.shrink(ridge))[:, None] * path.a
+    weighted = fitted * root
+    last = len(fitted) - 1
+    power, left = eigh(weighted @ weighted.T, subset_by_index=(max(0, last + 1 - max(rank, LEADING)), last))
+    singular, left = np.sqrt(np.maximum(power[::-1], 0)), left[:, ::-1][:, :rank]
+    each = singular[:rank]
+    inverse = np.divide(1, each, out=np.zeros_like(each), where=each > 1e-10 * each[0])
+    m = fitted.T @ (left * inverse)
+    b = n_neurons * path.solve(ridge, root[:, None] * (weighted.T @ (left * inverse)))
+    w = (gram.q_to_y - gram.q_to_z @ b @ m.T / n_neurons).T
+    return Network(m, gram.expand(b), w), singular
 
 
 def regression_errors(
-    networks: Sequence[Network], x: Array, q: Array, *, alpha: float, nonlinearity: str = "tanh"
+    networks: Sequence[Network],
+    x: Array,
+    q: Array,
+    *,
+    alpha: float,
+    nonlinearity: str = "tanh",
+    weights: Array | None = None,
 ) -> Array:
-    """What the regression leaves on given data: sum (x - J F[phi(x)] - W q)^2 over the observed samples, (network)."""
-    filled = fill(x, None, q, alpha, nonlinearity)
-    before = _burn_in_states(filled, q, None, alpha, nonlinearity)
+    """What the regression leaves on given data: sum w (x - J F[phi(x)] - W q)^2 over observed samples, (network)."""
+    filled, there = fill(x, None, q, alpha, nonlinearity), there_of(x)
+    before = _burn_in_states(filled, q, None, there, alpha, nonlinearity)
+    root = np.ones(x.shape[2], x.dtype) if weights is None else np.sqrt(weights).astype(x.dtype)
     skip, sums = before.shape[1], np.zeros(len(networks))
-    for part in _chunks(q.shape[0], q.shape[1] * CHUNK_NEURONS):
-        z = _features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
+    for part in chunks_of(len(q), q.shape[1], x.shape[2]):
+        z = features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
         for k, network in enumerate(networks):
             m, w = network.m.astype(x.dtype), network.w.T.astype(x.dtype)
             latent = z if network.n is None else z @ (network.n.astype(x.dtype) / network.n_neurons)
             left = latent @ m.T
             left += q[part, skip:] @ w
-            sums[k] += squared_errors(x[part], left).sum()
+            sums[k] += squared_errors(x[part] * root, left * root).sum()
     return sums
 
 
@@ -197,29 +187,42 @@ def latent_pass(
     alpha: float,
     nonlinearity: str = "tanh",
     ridges: Sequence[float] = RIDGES,
-) -> list[Network]:
-    """Stage 2, one network per ridge: regress again on features of the *projected* data.
+    weights: Array | None = None,
+    sketch: int | None = None,
+) -> Solutions:
+    """Stage 2: regress again on features of the *projected* data.
 
-    kappa_hat = (x - W q) m (m'm)^-1 averages the noise of N neurons away; features Z = F[phi(m kappa_hat + W q)];
-    ridge-regress kappa_hat on Z (and q, unpenalised) for n, then x on [Z n / N, q] for m and W. Rows of the network
-    beyond x's neurons (hidden units) lend their features and keep their m and W.
+    kappa_hat = (x - W q) w m (m' w m)^-1, w the neurons' weights, averages the noise of N neurons away; features
+    Z = F[phi(m kappa_hat + W q)]; ridge-regress kappa_hat on Z (and q, unpenalised) for n, then x on [Z n / N, q] for m
+    and W. Rows of the network beyond x's neurons (hidden units) lend their features and keep their m and W.
+
+    Args: network: of rank R, from `closed_form`. The others as there. Source: ours (docs: CHANGELOG).
+
+    Example:
+        >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
+        >>> first = closed_form(x, u, rank=1, alpha=0.2, ridges=(1.0,)).networks[0]
+        >>> latent_pass(first, x, u, alpha=0.2, ridges=(0.1, 1.0)).networks[1].n.shape
+        (5, 1)
     """
     n_neurons, recorded = network.n_neurons, x.shape[2]
-    skip = q.shape[1] - x.shape[1]
+    skip, there = q.shape[1] - x.shape[1], there_of(x)
     m_seen, w_seen = network.m[:recorded], network.w[:recorded]
-    back = np.linalg.pinv(m_seen).T.astype(x.dtype)
+    root = np.ones(recorded) if weights is None else np.sqrt(weights)
+    back = (np.linalg.pinv(root[:, None] * m_seen) * root).T.astype(x.dtype)
     rank = back.shape[1]
-    before = _burn_in_states(x, q, network, alpha, nonlinearity)
+    before = _burn_in_states(x, q, network, there, alpha, nonlinearity)
+    known = -(w_seen.T @ back).astype(x.dtype)
+    receive = np.hstack([network.m, network.w]).T.astype(x.dtype)
 
-    def sample(part: slice) -> Sample:
+    def chunk(part: slice) -> Chunk:
         y, d = fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
-        kappa = y @ back - d @ (w_seen.T @ back).astype(x.dtype)
-        states = kappa @ network.m.T.astype(x.dtype)
-        states += d @ network.w.T.astype(x.dtype)
-        return _with_burn_in(states, before[part]), [kappa, y]
+        kappa = y @ back + d @ known
+        states = np.concatenate([kappa, d], axis=2).astype(x.dtype) @ receive
+        return Chunk([_with_burn_in(states, before[part])], [[kappa, y]], None if there is None else there[part])
 
-    gram = _gram(sample, q, skip, alpha, nonlinearity)
-    path = RidgePath.of(gram._replace(zy=gram.zy[:, :rank]))
+    stream = Stream(chunk, q, n_neurons, _count(x, there), alpha, nonlinearity)
+    gram = stream.gram(sketch or sketch_size(n_neurons, stream.n_samples))
+    path = RidgePath.of(gram._replace(zy=gram.zy[:, :rank], yy=gram.yy[:rank]))
     networks = []
     for ridge in ridges:
         b = path.solve(ridge)
@@ -229,5 +232,5 @@ def latent_pass(
         m, w = network.m.copy(), network.w + network.m @ shift.T
         m[:recorded] = m_new
         w[:recorded] = (gram.q_to_y[:, rank:] - gram.q_to_z @ b @ m_new.T).T
-        networks.append(Network(m, n_neurons * b, w))
-    return networks
+        networks.append(Network(m, n_neurons * gram.expand(b), w))
+    return Solutions(networks, np.zeros(0), np.array([path.gcv(ridge) for ridge in ridges]))

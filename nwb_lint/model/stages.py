@@ -3,9 +3,10 @@
 Choices (ridge, whether another stage pays, when to stop) are made on splits *inside* the training conditions, by the
 error of the free run. Among candidates that do as well as the best, the closed form takes the one that predicts held
 out data best from the recorded rates themselves (noise inside the network tells of n beyond the free run), the latent
-pass, whose features hold no such noise, the most regularised. A further stage is kept only when it does better than
-the one before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
-conditions) or less than `TOLERANCE` of the variance.
+pass, whose features hold no such noise, the most regularised; or each takes its ridge by generalised cross-validation
+on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments. A further
+stage is kept only when it does better than the one before; two fits do equally well when their held-out errors differ
+by less than one standard error (paired over conditions) or less than `TOLERANCE` of the variance.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from nwb_lint.model.gradient import (
     with_hidden_units,
 )
 from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.regression import RIDGES, closed_form, fill, latent_pass, regression_errors
+from nwb_lint.model.regression import RIDGES, Solutions, closed_form, fill, latent_pass, regression_errors
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -44,25 +45,32 @@ Split = tuple[Array, Array]
 
 
 class Samples(NamedTuple):
-    """What a fit sees: x (condition, time, recorded), q (condition, burn-in + time, Q), and the model's constants."""
+    """What a fit sees: x (condition, time, recorded), q (condition, burn-in + time, Q), and the model's constants;
+    weights (recorded) of the loss, None = equal; halves (2, condition, time, recorded) of the trials, if any.
+    """
 
     x: Array
     q: Array
     alpha: float
     nonlinearity: str = "tanh"
     loss: str = "activity"
+    weights: Array | None = None
+    halves: Array | None = None
 
     def take(self, conditions: Array) -> Samples:
         """The same for some conditions."""
         first, last = int(conditions[0]), int(conditions[-1])
         contiguous = len(conditions) == last - first + 1 and bool((np.diff(conditions) == 1).all())
         chosen = slice(first, last + 1) if contiguous else conditions
-        return self._replace(x=self.x[chosen], q=self.q[chosen])
+        halves = None if self.halves is None else self.halves[:, chosen]
+        return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves)
 
     def coarse(self, step: int) -> Samples:
         """The same in time steps ``step`` times as long, with the same decay over each."""
         lead = (self.q.shape[1] - self.x.shape[1]) % step
-        return self._replace(x=self.x[:, ::step], q=self.q[:, lead::step], alpha=1 - (1 - self.alpha) ** step)
+        return self._replace(
+            x=self.x[:, ::step], q=self.q[:, lead::step], alpha=1 - (1 - self.alpha) ** step, halves=None
+        )
 
     def filled(self) -> Array:
         """x with each neuron's mean where it was not observed."""
@@ -75,8 +83,9 @@ class Samples(NamedTuple):
         return x[:, self.q.shape[1] - self.x.shape[1] :, : self.x.shape[2]]
 
     def observed(self, x: Array) -> Array:
-        """x in the space of the loss: itself, or phi(x)."""
-        return NONLINEARITIES[self.nonlinearity].phi(x) if self.loss == "rate" else x
+        """x in the space of the loss: itself, or phi(x), each neuron times the root of its weight."""
+        seen = NONLINEARITIES[self.nonlinearity].phi(x) if self.loss == "rate" else x
+        return seen if self.weights is None else seen * np.sqrt(self.weights)
 
     def errors(self, network: Network) -> Array:
         """Squared error per condition of a free run; infinite where the run diverged."""
@@ -89,7 +98,8 @@ class Samples(NamedTuple):
 
     def forced_error(self, networks: Sequence[Network]) -> Array:
         """Summed squared error of each network driven by the recorded rates, x - m n' F[phi(x)] / N - W q."""
-        return regression_errors(networks, self.x, self.q, alpha=self.alpha, nonlinearity=self.nonlinearity)
+        a, phi = self.alpha, self.nonlinearity
+        return regression_errors(networks, self.x, self.q, alpha=a, nonlinearity=phi, weights=self.weights)
 
 
 class Stage(NamedTuple):
@@ -130,8 +140,8 @@ def _as_good(errors: list[Array], power: float) -> list[int]:
 class _Search:
     """The fit in progress: one network per inner split, the network on everything, and the errors they stand at."""
 
-    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float]) -> None:
-        self.samples, self.ridges = samples, tuple(sorted(ridges))
+    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float], by_gcv: bool = False) -> None:
+        self.samples, self.ridges, self.by_gcv = samples, tuple(sorted(ridges)), by_gcv
         self.parts = [(samples.take(fit), samples.take(held)) for fit, held in splits]
         self.networks: list[Network] = []
         self.final: Network
@@ -146,19 +156,26 @@ class _Search:
     def try_ridges(
         self,
         name: str,
-        propose: Callable[[Samples, Network | None, Sequence[float]], list[Network]],
+        propose: Callable[[Samples, Network | None, Sequence[float]], Solutions],
         *,
         forced: bool = False,
+        gcv: bool = True,
     ) -> None:
         """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay.
 
-        ``forced`` settles ties by the error from the recorded rates, else the most regularised is taken.
+        ``forced`` settles ties by the error from the recorded rates, else the most regularised is taken. With ``gcv``
+        generalised cross-validation on everything chooses instead, if that was asked for.
         """
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
-        proposals = [propose(fit, net, self.ridges) for (fit, _), net in zip(self.parts, before, strict=True)]
+        current, ridges, whole = self.final if self.stages else None, self.ridges, None
+        if gcv and self.by_gcv:
+            found = propose(self.samples, current, ridges)
+            best = int(np.argmin(found.gcv))
+            ridges, whole = (ridges[best],), found.networks[best]
+        proposals = [propose(fit, net, ridges).networks for (fit, _), net in zip(self.parts, before, strict=True)]
         errors = [
             np.concatenate([held.errors(nets[k]) for (_, held), nets in zip(self.parts, proposals, strict=True)])
-            for k in range(len(self.ridges))
+            for k in range(len(ridges))
         ]
         equals = _as_good(errors, self.power)
         k = equals[-1]
@@ -171,11 +188,10 @@ class _Search:
         if self.stages and not _better(self.errors, errors[k], self.power):
             return
         self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
-        if len(self.parts) == 1:
-            self.final = self.networks[0]
-        else:
-            self.final = propose(self.samples, self.final if self.stages else None, [self.ridges[k]])[0]
-        self.stages.append(Stage(name, self.final, self.ridges[k]))
+        if whole is None and len(self.parts) == 1:
+            whole = self.networks[0]
+        self.final = whole or propose(self.samples, current, [ridges[k]]).networks[0]
+        self.stages.append(Stage(name, self.final, ridges[k]))
 
     def lift(self, hidden: int, seed: int) -> None:
         """Add hidden units to every network; nothing that they predict changes."""
@@ -248,9 +264,11 @@ def _problem(samples: Samples, device: str):
 
     if device != "cpu" and not device_is_there(device):
         raise ContractError(f"torch has no device {device!r} here; use 'cpu', or one that torch lists on this machine.")
-    observed = np.isfinite(samples.x)
-    weight = None if observed.all() else observed.astype(samples.x.dtype)
+    observed, kind = np.isfinite(samples.x), samples.x.dtype
+    weight = None if observed.all() else observed.astype(kind)
     x = samples.x if weight is None else np.where(observed, samples.x, 0)
+    if samples.weights is not None:
+        weight = (observed * samples.weights).astype(kind)
     return Problem(
         samples.q,
         x,
@@ -306,6 +324,7 @@ def fit_stages(
     method: str = "auto",
     hidden: int = 0,
     ridges: Sequence[float] = RIDGES,
+    ridge_by: str = "held_out",
     max_iter: int = 200,
     epochs: int = 50,
     seed: int = 0,
@@ -320,27 +339,36 @@ def fit_stages(
         told = lambda epoch, loss: report("published", epoch + 1, loss, np.nan)  # noqa: E731
         best = _problem(samples, device).published(start.m, start.n, start.w, epochs=epochs, seed=seed, report=told)
         return [Stage("published", Network(*best), np.nan)], np.zeros(0)
-    search = _Search(samples, splits_of(len(samples.x), seed), ridges)
+    search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by == "gcv")
     singular = np.zeros(0)
     if method == "gradient":
         search.start_from(random_network(neurons, rank or 1, n_drives, seed))
     else:
 
-        def whole(s: Samples, _: Network | None, r: Sequence[float]) -> list[Network]:
+        def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
-            networks, singular = closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r)
-            return networks
+            found = closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights)
+            singular = found.singular
+            return found
 
         report("closed form", 0, np.nan, np.nan)
         search.try_ridges("closed form", whole, forced=True)
+        if samples.halves is not None:
+
+            def instruments(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
+                h, w = s.halves, s.weights
+                return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=w, halves=h)
+
+            report("instruments", 0, np.nan, np.nan)
+            search.try_ridges("instruments", instruments, gcv=False)
         if rank is None:
             return search.stages, singular
         if hidden:
             search.lift(hidden, seed)
 
-        def again(s: Samples, net: Network | None, r: Sequence[float]) -> list[Network]:
+        def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
-            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r)
+            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights)
 
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lint.model import regression
+from nwb_lint.model import moments
 from nwb_lint.model.r2 import r_squared
 from nwb_lint.model.regression import closed_form, fill, latent_pass, regression_errors
 from nwb_lint.model.rnn import Network, drives, forward
@@ -26,7 +26,7 @@ def r2_of(network, q, truth, held=slice(None)):
 def test_closed_form_finds_the_network(truth, rank):
     known = truth(rank=rank, conditions=80)
     x, q = arrays(known)
-    networks, singular = closed_form(x[:60], q[:60], rank=rank, alpha=ALPHA, ridges=(1e-5, 1e-3))
+    networks, singular, _ = closed_form(x[:60], q[:60], rank=rank, alpha=ALPHA, ridges=(1e-5, 1e-3))
     assert r2_of(networks[0], q, known, slice(60, 80)) > 0.999
     found = known._replace(m=networks[0].m, n=networks[0].n, w=networks[0].w).effective()  # raw n is not determined
     assert np.corrcoef(found.ravel(), known.effective().ravel())[0, 1] > 0.99
@@ -36,20 +36,20 @@ def test_closed_form_finds_the_network(truth, rank):
 def test_without_noise_the_fit_is_exact_on_states_visited(truth):
     known = truth(private=0.0)
     _, q = arrays(known)
-    networks, _ = closed_form(known.x, q, rank=1, alpha=ALPHA, ridges=(1e-9,))
+    networks, *_ = closed_form(known.x, q, rank=1, alpha=ALPHA, ridges=(1e-9,))
     assert r2_of(networks[0], q, known) > 1 - 1e-6
 
 
 def test_every_ridge_answers_in_the_order_asked(truth):
     x, q = arrays(truth(conditions=12, neurons=12))
     ridges = (1e-3, 1e-1, 10.0)
-    together, _ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=ridges)
+    together, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=ridges)
     size = [np.linalg.norm(net.j()) for net in together]
     assert size == sorted(size, reverse=True)
     for net, ridge in zip(together, ridges, strict=True):
-        alone, _ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(ridge,))
+        alone, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(ridge,))
         np.testing.assert_allclose(alone[0].j(), net.j(), atol=1e-10)
-    after = latent_pass(together[0], x, q, alpha=ALPHA, ridges=ridges)
+    after = latent_pass(together[0], x, q, alpha=ALPHA, ridges=ridges).networks
     sends = [np.linalg.norm(net.n) for net in after]
     assert sends == sorted(sends, reverse=True)
 
@@ -59,32 +59,34 @@ def test_order_of_neurons_and_conditions(truth, rank):
     x, q = arrays(truth(neurons=20, conditions=20))
     rng = np.random.default_rng(1)
     neurons, conditions = rng.permutation(20), rng.permutation(20)
-    (straight,), _ = closed_form(x, q, rank=rank, alpha=ALPHA, ridges=(1e-3,))
-    (other,), _ = closed_form(x[conditions][..., neurons], q[conditions], rank=rank, alpha=ALPHA, ridges=(1e-3,))
+    (straight,), *_ = closed_form(x, q, rank=rank, alpha=ALPHA, ridges=(1e-3,))
+    (other,), *_ = closed_form(x[conditions][..., neurons], q[conditions], rank=rank, alpha=ALPHA, ridges=(1e-3,))
     np.testing.assert_allclose(other.j(), straight.j()[np.ix_(neurons, neurons)], atol=1e-9)
     np.testing.assert_allclose(other.w, straight.w[neurons], atol=1e-9)
     if rank:
-        (again,) = latent_pass(straight, x, q, alpha=ALPHA, ridges=(1e-2,))
+        (again,) = latent_pass(straight, x, q, alpha=ALPHA, ridges=(1e-2,)).networks
         turned = Network(*(part[neurons] for part in straight))
-        (permuted,) = latent_pass(turned, x[conditions][..., neurons], q[conditions], alpha=ALPHA, ridges=(1e-2,))
+        (permuted,) = latent_pass(
+            turned, x[conditions][..., neurons], q[conditions], alpha=ALPHA, ridges=(1e-2,)
+        ).networks
         np.testing.assert_allclose(permuted.j(), again.j()[np.ix_(neurons, neurons)], atol=1e-9)
 
 
 def test_chunks_do_not_show(truth, monkeypatch):
     x, q = arrays(truth(neurons=15, conditions=20))
     x, q = x[:, 10:], q  # ten steps of burn-in
-    whole, _ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
-    passed = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,))
-    monkeypatch.setattr(regression, "CHUNK_VALUES", 3 * q.shape[1] * regression.CHUNK_NEURONS)
-    parts, _ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
+    whole, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
+    passed = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,)).networks
+    monkeypatch.setattr(moments, "CHUNK_VALUES", 3 * q.shape[1] * moments.CHUNK_NEURONS)
+    parts, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
     np.testing.assert_allclose(parts[0].j(), whole[0].j(), atol=1e-9)
-    parts = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,))
+    parts = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,)).networks
     np.testing.assert_allclose(parts[0].j(), passed[0].j(), atol=1e-9)
 
 
 @pytest.mark.parametrize("samples", [1, 100 * 40, 299 * 40, 300 * 40, 10**7])
 def test_samples_are_taken_apart_only_where_they_abound(samples):
-    step = regression._step(samples, 40, ALPHA)
+    step = moments._step(samples, 40, ALPHA)
     assert step == (2 if samples >= 300 * 40 else 1)  # never beyond half of the filter's 5 steps
 
 
@@ -92,9 +94,9 @@ def test_taking_samples_apart_costs_nothing_where_they_abound(truth, monkeypatch
     known = truth(rank=1, conditions=400, neurons=20)  # 400 x 40 samples of 20 neurons
     x, q = arrays(known)
     found = []
-    for each in (regression.SAMPLES_EACH, x.size):
-        monkeypatch.setattr(regression, "SAMPLES_EACH", each)
-        networks, _ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,))
+    for each in (moments.SAMPLES_EACH, x.size):
+        monkeypatch.setattr(moments, "SAMPLES_EACH", each)
+        networks, *_ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,))
         found.append(networks[0])
     few, all_of_them = (r2_of(network, q, known, slice(300, 400)) for network in found)
     assert not np.array_equal(found[0].n, found[1].n)
@@ -106,7 +108,7 @@ def test_regression_is_the_textbook_one():
     """rank=None against the normal equations, written out: ridge on features, none on drives."""
     rng = np.random.default_rng(2)
     x, q = rng.standard_normal((6, 9, 5)), rng.standard_normal((6, 9, 2))
-    (net,), _ = closed_form(x, q, rank=None, alpha=ALPHA, ridges=(0.1,))
+    (net,), *_ = closed_form(x, q, rank=None, alpha=ALPHA, ridges=(0.1,))
     z = np.zeros_like(x)
     for t in range(8):
         z[:, t + 1] = (1 - ALPHA) * z[:, t] + ALPHA * np.tanh(x[:, t])
@@ -125,7 +127,7 @@ def test_regression_errors_are_those_of_the_plain_formula(truth, rank):
     known = truth(rank=2, neurons=12, conditions=9, times=15)
     x, q = arrays(known)
     x = x.copy()
-    networks, _ = closed_form(x, q, rank=rank, alpha=ALPHA, ridges=(1e-3, 1.0))
+    networks, *_ = closed_form(x, q, rank=rank, alpha=ALPHA, ridges=(1e-3, 1.0))
     z = np.zeros_like(x)
     for t in range(14):
         z[:, t + 1] = (1 - ALPHA) * z[:, t] + ALPHA * np.tanh(x[:, t])
@@ -139,8 +141,8 @@ def test_regression_errors_are_those_of_the_plain_formula(truth, rank):
 def test_latent_pass_takes_the_noise_bias_away(truth):
     known = truth(observation=1.0, conditions=120)
     x, q = arrays(known)
-    (first,), _ = closed_form(x[:100], q[:100], rank=1, alpha=ALPHA, ridges=(1e-3,))
-    (second,) = latent_pass(first, x[:100], q[:100], alpha=ALPHA, ridges=(1e-2,))
+    (first,), *_ = closed_form(x[:100], q[:100], rank=1, alpha=ALPHA, ridges=(1e-3,))
+    (second,) = latent_pass(first, x[:100], q[:100], alpha=ALPHA, ridges=(1e-2,)).networks
     before, after = (r2_of(net, q, known, slice(100, 120)) for net in (first, second))
     assert after > before
     assert after > 0.97
@@ -150,7 +152,7 @@ def test_latent_pass_keeps_what_hidden_units_receive(truth):
     known = truth(neurons=20)
     x, q = arrays(known)
     start = Network(known.m, known.n, known.w)
-    (net,) = latent_pass(start, x[..., :15], q, alpha=ALPHA, ridges=(1e-3,))
+    (net,) = latent_pass(start, x[..., :15], q, alpha=ALPHA, ridges=(1e-3,)).networks
     np.testing.assert_array_equal(net.m[15:], known.m[15:])
     assert r2_of(net, q, known) > 0.99
 
