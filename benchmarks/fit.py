@@ -147,7 +147,7 @@ def cost(options: argparse.Namespace) -> None:
     print(f"loss and gradient of {COST_SHAPE}: {ours:.3f} s, tanh {bare:.3f} s, ratio {ours / bare:.2f}")
     for name, sizes in _growth():
         spent = [seconds_of(*size)[0] for size in sizes]
-        axis = "condition time neuron".split().index(name)
+        axis = ["condition", "time", "neuron"].index(name)
         steps = [size[axis] for size in sizes]
         exponent = np.polyfit(np.log(steps), np.log(spent), 1)[0]
         told = ", ".join(f"{step}: {s:.3f} s" for step, s in zip(steps, spent, strict=True))
