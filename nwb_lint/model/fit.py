@@ -65,7 +65,8 @@ def fit_lint(
             those that `prepare` did not fit on.
         seed: of splits, random starts and hidden units.
         device: torch device of the gradient stage.
-        progress: show a progress bar.
+        progress: show a progress bar. Somebody watches: Ctrl-C in the gradient then gives a warning and the best fit so
+            far; without a bar, as in sweeps, it stops everything.
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
         bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
         ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
@@ -118,6 +119,7 @@ def fit_lint(
             epochs=epochs,
             seed=seed,
             device=device,
+            keep_interrupted=progress,
             report=report,
         )
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)

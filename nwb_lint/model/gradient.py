@@ -16,6 +16,14 @@ PULLS = (0.003, 0.01, 0.03)  # strengths of the pull towards the prior that are 
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a descent, with the best network until then."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)  # pickled by its arguments, as pools of processes do
+        self.network = network
+
+
 class Descent(NamedTuple):
     """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss."""
 
@@ -80,7 +88,7 @@ def descend(
     """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one.
 
     ``pull`` adds pull / N · sum (parameter - its value in ``towards``)^2 to the loss. A loss that is not finite (a
-    diverging step of the line search) counts as very large, so the search backs off.
+    diverging step of the line search) counts as very large, so the search backs off. Raises `Interrupted` on Ctrl-C.
     """
     assert start.n is not None
     shapes = [start.m.shape, start.n.shape, start.w.shape]
@@ -106,16 +114,19 @@ def descend(
         nonlocal best, best_at, best_held, done, last_gain
         done += 1
         held = held_out_loss(*unpack(intermediate_result.x)) if held_out_loss else -np.inf
-        report(done, float(intermediate_result.fun), held)
         if held < best_held * (1 - FORESIGHT):
             last_gain = done
         if held <= best_held:
             best, best_at, best_held = intermediate_result.x.copy(), done, held
+        report(done, float(intermediate_result.fun), held)
         if held_out_loss and done - last_gain >= max(patience, last_gain // 2):
             raise StopIteration
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}
-    minimize(objective, first, jac=True, method="L-BFGS-B", callback=watch, options=options)
+    try:
+        minimize(objective, first, jac=True, method="L-BFGS-B", callback=watch, options=options)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(Network(*unpack(best))) from stop
     return Descent(Network(*unpack(best)), best_at, best_held)
 
 

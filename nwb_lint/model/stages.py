@@ -11,6 +11,7 @@ by less than one standard error (paired over conditions) or less than `TOLERANCE
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from nwb_lint.model.gradient import (
     PATIENCE,
     PULLS,
     Descent,
+    Interrupted,
     balanced,
     descend,
     scattered,
@@ -200,6 +202,18 @@ class _Search:
         self.final = _lifted(self.final, self.samples, hidden, seed)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
+    def refine(self, run: _Descend, hidden: int, seed: int, keep_interrupted: bool) -> None:
+        """The gradient stage, with hidden units or without."""
+        try:
+            if hidden:
+                self.scatter(run, hidden, seed)
+            else:
+                self.descend(run, seed)
+        except KeyboardInterrupt as stop:
+            if not keep_interrupted:
+                raise
+            self.interrupt(stop)
+
     def descend(self, run: _Descend, seed: int) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
         fit, held = self.parts[0]
@@ -235,10 +249,30 @@ class _Search:
 
         self._end(found, again, seed)
 
+    def interrupt(self, stop: KeyboardInterrupt) -> None:
+        """After Ctrl-C: the network that the descent had reached where it pays, else the last stage; with a warning."""
+        reached = False
+        if isinstance(stop, Interrupted):
+            held = self.parts[0][1]
+            errors = held.errors(stop.network)
+            reached = _better(self.errors[: len(held.x)], errors, self.power)
+            if reached:
+                self.final = stop.network
+                self.stages.append(Stage("gradient", stop.network, np.nan))
+        if not self.stages:
+            raise stop
+        where = "the gradient had reached" if reached else f"the {self.stages[-1].name} gave"
+        warnings.warn(f"interrupted: the fit is the best so far, what {where}.", UserWarning, stacklevel=2)
+
     def _end(self, network: Network, again: Callable[[Samples], Network], seed: int) -> None:
         """Keep the first split's network where it pays, or, of several splits, what `again` finds on everything."""
         _, held = self.parts[0]
         if not _better(self.errors[: len(held.x)], held.errors(network), self.power):
+            if not self.stages:
+                raise ContractError(
+                    "the gradient diverged from its random start; use method='auto', which starts from the closed "
+                    "form, another seed, or a smaller scale of the activity."
+                )
             return
         if len(self.parts) > 1:
             network = again(_few_enough(self.samples, network.n_neurons, seed))
@@ -329,9 +363,13 @@ def fit_stages(
     epochs: int = 50,
     seed: int = 0,
     device: str = "cpu",
+    keep_interrupted: bool = False,
     report: Report = lambda stage, step, loss, held: None,
 ) -> tuple[list[Stage], Array]:
-    """Run the stages that ``method`` names; the last of the list is the fit. Also the closed form's singular values."""
+    """Run the stages that ``method`` names; the last of the list is the fit. Also the closed form's singular values.
+
+    ``keep_interrupted``: Ctrl-C in the gradient ends it with a warning and the best so far, else it is raised.
+    """
     neurons, n_drives = samples.x.shape[2] + hidden, samples.q.shape[2]
     a, phi = samples.alpha, samples.nonlinearity
     if method == "published":
@@ -373,9 +411,5 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        run = _Descend(max_iter, device, report)
-        if hidden:
-            search.scatter(run, hidden, seed)
-        else:
-            search.descend(run, seed)
+        search.refine(_Descend(max_iter, device, report), hidden, seed, keep_interrupted)
     return search.stages, singular

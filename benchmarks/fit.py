@@ -1,0 +1,195 @@
+"""`fit_lint` beside the published loop (`method="published"`) in one run: `python benchmarks/fit.py [PART ...]`.
+
+teachers  the four published networks, observation noise of 0, .5, 1 and 2 sd: R² of rates on test trials against the
+          noise-free truth, ECC and CC (Pearson correlation of effective and of raw connectivity), seconds
+units     few noisy units of the CDM and DMS teachers: 51 of 512 at .5 sd, 10 at .1 sd
+cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh over that array, and how the cost grows
+          with conditions, time and neurons
+
+Every line is one fit of each; ratio = seconds of the published loop / ours. FOLDER (``--folder``) holds dm.npz,
+wm.npz, cdm.npz and dms.npz.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint.model.r2 import r_squared
+from nwb_lint.tasks.teachers import PRIVATE_NOISE, Teacher, simulate_teacher
+
+FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
+FEW_UNITS = ((51, 0.5), (10, 0.1))  # units seen, observation noise in sd
+COST_SHAPE = (800, 68, 512)  # condition, time, neuron
+REPEATS = 5
+
+
+class Score(NamedTuple):
+    """One fit against the known network."""
+
+    r2: float
+    ecc: float
+    cc: float
+    seconds: float
+
+
+def timed(activity: xr.Dataset, **options: object) -> tuple[xr.Dataset, float]:
+    """A fit and the seconds it took."""
+    start = perf_counter()
+    fit = nl.fit_lint(activity, **options)  # type: ignore[arg-type]
+    return fit, perf_counter() - start
+
+
+def r2_of(fit: xr.Dataset, truth: np.ndarray, held: np.ndarray) -> float:
+    """R² of rates tanh(x) of held-out trials, against the noise-free truth of the recorded neurons."""
+    rates = np.tanh(fit["activity_pred"].values[held][:, :, : truth.shape[2]])
+    return r_squared(np.tanh(truth), rates, np.tanh(truth).mean(axis=(0, 1)))[0]
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson correlation of all entries."""
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[Teacher, xr.Dataset, np.ndarray]:
+    """A teacher, its activity, and which trials are for testing."""
+    total = options.train + options.test
+    path = options.folder / f"{task}.npz"
+    teacher, activity = simulate_teacher(path, total, PRIVATE_NOISE[task], noise, options.seed)
+    return teacher, activity, np.arange(options.train, total)
+
+
+def both(options: argparse.Namespace, score: Callable[[str], Score], label: str) -> None:
+    """Print a line: ours, the published loop's, and the ratio of their seconds."""
+    ours = score("auto")
+    print(f"| {label} | {_cells(ours)} |", end="", flush=True)
+    if options.epochs:
+        theirs = score("published")
+        print(f" {_cells(theirs)} | {theirs.seconds / ours.seconds:.1f} |", flush=True)
+    else:
+        print(" | | | | |", flush=True)
+
+
+def _cells(score: Score) -> str:
+    return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.seconds:.1f}"
+
+
+def _head(first: str) -> None:
+    columns = [first, *(f"{who} {what}" for who in ("ours", "published") for what in ("R²", "ECC", "CC", "s")), "ratio"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+
+
+def teachers(options: argparse.Namespace) -> None:
+    """The four teachers at every observation noise."""
+    _head("task, noise in sd")
+    for noise in options.noise:
+        for task in options.tasks:
+            teacher, activity, held = data_of(task, noise, options)
+            truth = teacher.run(activity["input"].values[held])
+
+            def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
+                rank, tau_s = teacher.m.shape[1], activity.attrs["bin_s"] / teacher.alpha
+                how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
+                fit, seconds = timed(activity, method=method, **how)
+                effective = nl.connectivity(fit)["connectivity"].values
+                raw = nl.connectivity(fit, effective=False)["connectivity"].values
+                ecc = pearson(teacher.effective_connectivity(), effective)
+                return Score(r2_of(fit, truth, held), ecc, pearson(teacher.m @ teacher.n.T, raw), seconds)
+
+            both(options, score, f"{task} {noise:g}")
+
+
+def units(options: argparse.Namespace) -> None:
+    """Few noisy units: a rank-R network of the seen ones and of hidden ones beside them."""
+    _head("task, units, noise in sd")
+    for task in options.tasks:
+        for seen, noise in FEW_UNITS:
+            teacher, whole, held = data_of(task, noise, options)
+            picked = np.sort(np.random.default_rng(options.seed).permutation(whole.sizes["neuron"])[:seen])
+            activity = whole.isel(neuron=picked)
+            truth = teacher.run(activity["input"].values[held])[:, :, picked]
+
+            def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
+                rank, tau_s = teacher.m.shape[1], activity.attrs["bin_s"] / teacher.alpha
+                how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
+                fit, seconds = timed(activity, method=method, **how)
+                return Score(r2_of(fit, truth, held), np.nan, np.nan, seconds)
+
+            both(options, score, f"{task}, {seen}, {noise:g}")
+
+
+def cost(options: argparse.Namespace) -> None:
+    """One loss and gradient beside one tanh, and the exponents of its growth."""
+    import torch
+
+    from nwb_lint.model._torch import Problem
+
+    def seconds_of(*shape: int) -> tuple[float, float]:
+        """Seconds of a loss and gradient, and of tanh: the best of some."""
+        rng = np.random.default_rng(0)
+        n_conditions, n_times, n_neurons = shape
+        y = rng.standard_normal(shape, dtype=np.float32)
+        q = rng.standard_normal((n_conditions, n_times, 4), dtype=np.float32)
+        problem = Problem(q, y, None, alpha=0.2)
+        network = [rng.standard_normal((n_neurons, k)) for k in (1, 1, 4)]
+        array, out = problem.y, torch.empty_like(problem.y)
+        ours = min(_seconds(lambda: problem.loss_and_gradient(*network)) for _ in range(REPEATS))
+        return ours, min(_seconds(lambda: torch.tanh(array, out=out)) for _ in range(REPEATS))
+
+    ours, bare = seconds_of(*COST_SHAPE)
+    print(f"loss and gradient of {COST_SHAPE}: {ours:.3f} s, tanh {bare:.3f} s, ratio {ours / bare:.2f}")
+    for name, sizes in _growth():
+        spent = [seconds_of(*size)[0] for size in sizes]
+        axis = ["condition", "time", "neuron"].index(name)
+        steps = [size[axis] for size in sizes]
+        exponent = np.polyfit(np.log(steps), np.log(spent), 1)[0]
+        told = ", ".join(f"{step}: {s:.3f} s" for step, s in zip(steps, spent, strict=True))
+        print(f"{name}: {told}; exponent {exponent:.2f}", flush=True)
+
+
+def _growth() -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
+    yield "condition", [(k, 68, 512) for k in (100, 200, 400, 800, 1600)]
+    yield "time", [(400, k, 512) for k in (34, 68, 136, 272)]
+    yield "neuron", [(100, 68, k) for k in (256, 512, 1024, 2048, 4096, 8192)]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = perf_counter()
+    work()
+    return perf_counter() - start
+
+
+PARTS = {"teachers": teachers, "units": units, "cost": cost}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; none = all")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--tasks", nargs="+", default=list(PRIVATE_NOISE), choices=list(PRIVATE_NOISE))
+    parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0], help="sd, for teachers")
+    parser.add_argument("--train", type=int, default=800, help="training trials")
+    parser.add_argument("--test", type=int, default=200, help="test trials")
+    parser.add_argument("--epochs", type=int, default=50, help="of the published loop; 0 leaves it out")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"unknown part {unknown[0]}; choose from {', '.join(PARTS)}")
+    if not options.folder.is_dir():
+        parser.error(f"no folder {options.folder}; name the one with dm.npz, wm.npz, cdm.npz and dms.npz")
+    for part in options.parts or PARTS:
+        print(f"\n## {part}")
+        PARTS[part](options)
+
+
+if __name__ == "__main__":
+    main()

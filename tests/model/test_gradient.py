@@ -1,0 +1,90 @@
+"""Ctrl-C leaves the best so far, and a diverged gradient is told, never returned."""
+
+import pickle
+
+import numpy as np
+import pytest
+import tqdm
+
+import nwb_lint as nl
+from nwb_lint.contract import ContractError
+from nwb_lint.model.gradient import Interrupted
+from nwb_lint.model.rnn import Network, drives
+from nwb_lint.model.stages import Samples, _Search, fit_stages, random_network, splits_of
+
+ALPHA = 0.2
+
+
+def samples_of(known):
+    q = drives(known.activity["input"].values, ALPHA, bias=False, initial=False)
+    return Samples(known.activity["activity"].values, q, ALPHA)
+
+
+def stop_at(step):
+    def report(stage, done, loss, held):
+        if stage == "gradient" and done == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("step", [1, 12])
+def test_an_interrupted_descent_gives_the_best_so_far(truth, step):
+    samples = samples_of(truth(neurons=12, conditions=24))
+    start = samples.errors(random_network(12, 1, 2, 0)).sum()
+    with pytest.warns(UserWarning, match="interrupted"):
+        stages, _ = fit_stages(samples, rank=1, method="gradient", keep_interrupted=True, report=stop_at(step))
+    assert [stage.name for stage in stages] == ["gradient"]
+    assert samples.errors(stages[-1].network).sum() < (start if step == 1 else 0.3 * start)
+
+
+def test_an_interrupted_fit_with_hidden_units_is_no_worse_than_its_closed_form(truth):
+    samples = samples_of(truth(neurons=12, conditions=24, observation=0.5))
+    options = {"rank": 1, "max_iter": 20}
+    before, _ = fit_stages(samples, method="regression", **options)
+    with pytest.warns(UserWarning, match="interrupted"):
+        stages, _ = fit_stages(samples, hidden=5, keep_interrupted=True, report=stop_at(3), **options)
+    assert samples.errors(stages[-1].network).sum() <= 1.05 * samples.errors(before[-1].network).sum()
+
+
+def test_without_a_bar_an_interrupt_is_raised(truth):
+    with pytest.raises(KeyboardInterrupt):
+        fit_stages(samples_of(truth(neurons=12, conditions=24)), rank=1, method="gradient", report=stop_at(3))
+
+
+def test_an_interrupt_crosses_processes(truth):
+    network = random_network(3, 1, 2, 0)
+    back = pickle.loads(pickle.dumps(Interrupted(network)))
+    np.testing.assert_array_equal(back.network.m, network.m)
+
+
+def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
+    class Impatient(tqdm.tqdm):
+        """A bar at which somebody presses Ctrl-C at its 12th step."""
+
+        count = 0
+
+        def update(self, n=1):
+            self.count += 1
+            if self.count == 12:
+                raise KeyboardInterrupt
+            return super().update(n)
+
+    monkeypatch.setattr("nwb_lint.model.fit.tqdm", Impatient)
+    options = {"rank": 1, "tau_s": 0.1, "method": "gradient", "holdout": 0.2}
+    activity = truth(neurons=12, conditions=24).activity
+    with pytest.warns(UserWarning, match="interrupted"):
+        fit = nl.fit_lint(activity, progress=True, **options)
+    np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
+    assert fit["r2"].values[1] > 0.5
+    with pytest.raises(KeyboardInterrupt):
+        nl.fit_lint(activity, **options)
+
+
+def test_a_gradient_that_diverged_is_told(truth):
+    samples = samples_of(truth(neurons=12, conditions=24))._replace(nonlinearity="linear")
+    wild = Network(np.full((12, 1), 1e9), np.full((12, 1), 1e9), np.ones((12, 2)))
+    search = _Search(samples, splits_of(24, 0), (1e-3,))
+    search.start_from(wild)
+    with pytest.raises(ContractError, match=r"^the gradient diverged [^\n]*$"):
+        search._end(wild, lambda everything: wild, 0)
