@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "model.audit": ["audit"],
         "model.baselines": ["baselines", "truncate"],
         "analysis.connectivity": ["connectivity"],
+        "analysis.dynamics": ["flow_field", "fixed_points"],
         "analysis.latents": ["latents"],
         "analysis.score": ["score"],
     },

@@ -14,7 +14,8 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
+    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint",
+    "fixed_points", "flow_field", "latents",
     "open_nwb", "prepare", "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "truncate",
     "write_fit",
 }  # fmt: skip
