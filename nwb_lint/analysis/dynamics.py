@@ -117,10 +117,10 @@ def fixed_points(
             size, and its fixed points counted: attractors that vanish or appear then are not a finding. Needs
             ``activity``, what was fitted. A partly observed network can gain attractors that the circuit has not.
 
-    Returns: kappa (fixed_point, rank), the least stable first; residual |F| in 1/s, stability, n_starts that came there,
-        line_attractor (fixed_point); eigenvalue_real, eigenvalue_imag (fixed_point, eigenvalue), 1/s; input_value
-        (input). With an audit: n_found (draw, stability_kind), and the coordinates fraction, n_neurons (draw); compare
-        them with attrs["n_found"], the same counts of the fit itself.
+    Returns: kappa (fixed_point, rank), the least stable first; residual |F| in 1/s, stability, n_starts that came
+        there, line_attractor (fixed_point); eigenvalue_real, eigenvalue_imag (fixed_point, eigenvalue), 1/s;
+        input_value (input). With an audit: n_found (draw, stability_kind), and the coordinates fraction, n_neurons
+        (draw); compare them with attrs["n_found"], the same counts of the fit itself.
 
     Raises: ContractError for what `flow_field` refuses, where nothing rests (unbounded phi), or an audit without
         activity.
