@@ -20,7 +20,7 @@ from matplotlib.image import imread, imsave
 BASELINE = Path(__file__).parent / "baseline"
 DPI = 50
 BLOCK = 4  # pixels: text that another font shifts by one stays in its block
-MOST = 0.15  # ink that is elsewhere or another, as a share of all of it
+MOST = 0.06  # ink that is elsewhere or another, as a share of all of it
 
 
 def picture(drawn: Axes | Figure) -> np.ndarray:
