@@ -19,8 +19,10 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "model.ensemble": ["ensemble"],
         "model.audit": ["audit"],
         "model.baselines": ["baselines", "truncate"],
-        "analysis.connectivity": ["connectivity"],
-        "analysis.latents": ["latents"],
+        "analysis.axes": ["compare_axes"],
+        "analysis.connectivity": ["connectivity", "weight_statistics"],
+        "analysis.dynamics": ["flow_field", "fixed_points"],
+        "analysis.latents": ["latents", "project"],
         "analysis.score": ["score"],
     },
 )

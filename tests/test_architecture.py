@@ -14,9 +14,10 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
-    "open_nwb", "prepare", "read_conditions", "read_fit", "read_result", "read_trials", "score", "select_rank",
-    "simulate", "truncate", "write_fit", "write_result",
+    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "compare_axes", "connectivity", "ensemble",
+    "fit_lint", "fixed_points", "flow_field", "latents", "open_nwb", "prepare", "project", "read_conditions",
+    "read_fit", "read_result", "read_trials", "score", "select_rank", "simulate", "truncate", "weight_statistics",
+    "write_fit", "write_result",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 
