@@ -107,8 +107,8 @@ def working_memory(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float
     steps.
 
     Fixation 100 ms, f1 100, delay 500 to 2000 (uniform, or as ``delay_ms`` has it), f2 100, decision 100. The
-    input is (f - 22) / 24 with f in 10...34 Hz, f2 - f1 in ±{8, 16, 24} (all such pairs equally often); target (f1 - f2) / 24;
-    input noise sd 0.01.
+    input is (f - 22) / 24 with f in 10...34 Hz, f2 - f1 in ±{8, 16, 24} (all such pairs equally often);
+    target (f1 - f2) / 24; input noise sd 0.01.
 
     Raises: ContractError where ``n_trials`` is below 1.
 

@@ -1,0 +1,32 @@
+"""Figures of the experiments: a panel for each quantity or network, a line for each model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from nwb_lint.plot.style import COLOURS, SMALL, finish
+
+
+def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
+    """One panel for each ``panel``, one line for each ``line`` of a long table with the columns panel, line, x, y."""
+    names = list(dict.fromkeys(table["panel"]))
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    lines = list(dict.fromkeys(table["line"]))
+    for ax, name in zip(axes, names, strict=False):
+        for number, line in enumerate(lines):
+            some = table[(table["panel"] == name) & (table["line"] == line)]
+            if len(some):
+                ax.plot(
+                    some["x"].to_numpy(), some["y"].to_numpy(float), "o-", ms=4, color=COLOURS[number % len(COLOURS)]
+                )
+        finish(ax, x, y, name)
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    made = [axes[0].plot(np.nan, np.nan, "o-", color=COLOURS[k % len(COLOURS)])[0] for k in range(len(lines))]
+    figure.legend(made, lines, loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
+    return figure
