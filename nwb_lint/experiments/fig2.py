@@ -43,12 +43,14 @@ def cell(
 
 
 def jobs(setting: Setting) -> list[Job]:
-    """Quick: one small CDM network; full: both tasks, four g, two seeds."""
+    """Quick: one small CDM network; full: both tasks and two seeds, g from 0.1 (CDM) or 0.8 (DMS) to 1.2: DMS networks
+    do not reach their criterion from g = 0.1."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
         return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
     some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "trials": 300, "test": 150, "fits": str(setting.fits)}
-    grid = [(task, g, seed) for seed in (0, 1) for task in SUFFICIENT for g in (0.8, 1.0, 1.2, 0.1)]
+    spread = {"cdm": (0.8, 1.0, 1.2, 0.1), "dms": (0.8, 1.0, 1.2)}
+    grid = [(task, g, seed) for seed in (0, 1) for task, several in spread.items() for g in several]
     return [(None, [{"task": task, "g": g, "seed": seed} | some for task, g, seed in grid])]
 
 

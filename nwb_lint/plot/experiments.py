@@ -24,6 +24,8 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
                 ax.plot(
                     some["x"].to_numpy(), some["y"].to_numpy(float), "o-", ms=4, color=COLOURS[number % len(COLOURS)]
                 )
+        low, high = np.nanmin(ys := table.loc[table["panel"] == name, "y"].to_numpy(float)), np.nanmax(ys)
+        ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
