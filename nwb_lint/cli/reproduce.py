@@ -15,6 +15,7 @@ from nwb_lint.cli.shell import plainly, print_files
 @click.option("--quick", is_flag=True, help="Small networks and few trials: seconds to minutes.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="Folder of the results.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the paper's trained networks.")
+@click.option("--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2.")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
@@ -24,6 +25,7 @@ def reproduce(
     quick: bool,
     out: Path,
     data: Path | None,
+    seeds: int,
     workers: int,
     dask: str | None,
     cells: Path | None,
@@ -37,7 +39,14 @@ def reproduce(
         made = frame.experiment(name)
         with open_executor(workers, dask) as executor:
             table = frame.reproduce(
-                name, out, quick=quick, data=data, executor=executor, cells=cells, progress=sys.stderr.isatty()
+                name,
+                out,
+                quick=quick,
+                data=data,
+                seeds=seeds,
+                executor=executor,
+                cells=cells,
+                progress=sys.stderr.isatty(),
             )
         for what, old, new in made.compare(table):
             click.echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")

@@ -13,20 +13,22 @@ from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.sweep import Job, Result
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import train_network
+from nwb_lint.tasks.train import accuracy_of, train_network
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
+CRITERION = 0.998  # a network that stops at .99 on some trials has less on half of all others
 
 
 def cell(
     data: None, *, task: str, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, test: int, fits: str
 ) -> Result:
     """One network, its fits and truncations of every rank."""
-    network = train_network(task, n_neurons=size, g=g, seed=seed)
+    network = train_network(task, n_neurons=size, g=g, seed=seed, accuracy=CRITERION)
     activity = record_activity(network, trials + test, seed=seed)
     held = np.arange(trials, trials + test)
     out, fresh = activity.isel(condition=held), TASKS[task](trials + test, seed).isel(trial=held)
     truth = truth_of(network, out)
+    own = accuracy_of(network, fresh)
     rows = []
     for rank in ranks:
         fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], loss="rate", holdout=held)
@@ -36,21 +38,21 @@ def cell(
         for kind, one in (("low rank", few), ("truncated", cut)):
             x = one["activity_pred"].values
             score = (rates_r2(truth, x), fitted_accuracy(x, network, out, fresh))
-            rows.append((task, g, seed, size, kind, rank, *score, network.attrs["accuracy"]))
+            rows.append((task, g, seed, size, kind, rank, *score, own))
         keep_fit(fit, fits, f"fig2_{task}_g{g:g}_seed{seed}_rank{rank}")
     names = ("task", "g", "seed", "neurons", "model", "rank", "r2", "accuracy", "accuracy_network")
     return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 def jobs(setting: Setting) -> list[Job]:
-    """Quick: one small CDM network; full: both tasks and two seeds, g from 0.1 (CDM) or 0.8 (DMS) to 1.2: DMS networks
-    do not reach their criterion from g = 0.1."""
+    """Quick: one small CDM network; full: both tasks, g from 0.1 (CDM) or 0.8 (DMS) to 1.2, as many seeds as asked. DMS
+    networks do not reach their criterion from g = 0.1."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
         return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
-    some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "trials": 300, "test": 150, "fits": str(setting.fits)}
+    some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "trials": 200, "test": 100, "fits": str(setting.fits)}
     spread = {"cdm": (0.8, 1.0, 1.2, 0.1), "dms": (0.8, 1.0, 1.2)}
-    grid = [(task, g, seed) for seed in (0, 1) for task, several in spread.items() for g in several]
+    grid = [(task, g, seed) for seed in range(setting.seeds) for task, several in spread.items() for g in several]
     return [(None, [{"task": task, "g": g, "seed": seed} | some for task, g, seed in grid])]
 
 

@@ -21,11 +21,13 @@ NAMES = ("table1", "fig2", "kback")
 
 
 class Setting(NamedTuple):
-    """What a run was asked for: whether it is the quick one, a folder of trained networks or data, one for the fits."""
+    """What a run was asked for: whether it is the quick one, a folder of trained networks, one for the fits, and how
+    many seeds a full run has where it trains several networks."""
 
     quick: bool
     data: Path | None
     fits: Path
+    seeds: int
 
 
 class Experiment(NamedTuple):
@@ -57,6 +59,7 @@ def reproduce(
     *,
     quick: bool = False,
     data: str | Path | None = None,
+    seeds: int = 2,
     executor: Any = None,
     cells: str | Path | None = None,
     progress: bool = False,
@@ -67,6 +70,7 @@ def reproduce(
     Args:
         quick: small networks, few trials, one seed.
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one.
+        seeds: networks of each kind that a full run of fig2 trains.
         executor, cells, progress: as in `nwb_lint.model.sweep.sweep`.
 
     Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost.
@@ -75,13 +79,13 @@ def reproduce(
     folder = Path(out)
     if data is not None and not Path(data).is_dir():
         raise ContractError(f"no folder {data}; name the one that holds the trained networks, or leave it out.")
-    setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve())
+    setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
     setting.fits.mkdir(parents=True, exist_ok=True)
     start = perf_counter()
     found = sweep(made.work, made.jobs(setting), executor=executor, cells=cells, progress=progress, label=name)
     table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
+    facts = {"quick": quick, "seeds": seeds, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
@@ -116,6 +120,8 @@ def _section(name: str, folder: Path, base: Path) -> str:
     made, table = experiment(name), pd.read_csv(folder / f"{name}.csv")
     facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     kind = "quick run: small networks, not comparable in size" if facts["quick"] else "full run"
+    if name == "fig2" and not facts["quick"]:
+        kind += f", seeds: {facts['seeds']}"
     at = Path(relpath(folder, base)).as_posix()
     lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s. ![{name}]({at}/{name}.png)\n"]
     rows = made.compare(table)

@@ -27,7 +27,9 @@ FAULTS = {
         "The published ECC of DMS comes from a second column of n that is a copy of the first; the row "
         "`published fit` scores the same weights as they are.",
         "CC and ECC of the paper are cosines, not centred: both these and Pearson's correlation are given here.",
-        "R² against noisy trials has a ceiling below 1, given beside it; `R² (truth)` is against the noise-free rates.",
+        "R² against noisy trials has a ceiling below 1, which depends on how far a network's rates range beyond the "
+        "noise: `r2_ceiling` is what the true network reaches. Where that is below the published, no fit gets there. "
+        "`r2_truth` is against the noise-free rates.",
         "The supplied CDM network solves its task with context cues of amplitude 1, which are used here.",
     ],
     "fig2": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nwb_lint.plot.style import COLOURS, SMALL, finish
 
@@ -21,14 +22,14 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
         for number, line in enumerate(lines):
             some = table[(table["panel"] == name) & (table["line"] == line)]
             if len(some):
-                ax.plot(
-                    some["x"].to_numpy(), some["y"].to_numpy(float), "o-", ms=4, color=COLOURS[number % len(COLOURS)]
-                )
-        low, high = np.nanmin(ys := table.loc[table["panel"] == name, "y"].to_numpy(float)), np.nanmax(ys)
+                joined = "o-" if some["x"].dtype.kind in ("i", "f") else "o"  # names have no order to join along
+                colour, values = COLOURS[number % len(COLOURS)], some["y"].to_numpy(float)
+                ax.plot(some["x"].to_numpy(), values, joined, ms=4, color=colour)
+        low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
-    made = [axes[0].plot(np.nan, np.nan, "o-", color=COLOURS[k % len(COLOURS)])[0] for k in range(len(lines))]
+    made = [Line2D([], [], marker="o", color=COLOURS[k % len(COLOURS)]) for k in range(len(lines))]
     figure.legend(made, lines, loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
     return figure
