@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.simulate import network_of
+from nwb_lint.nwb.session import write_session
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.train import as_conditions
 
 Array = np.ndarray
+
+_LOWEST_HZ = 0.5
+_REST_S = 0.5
 
 
 def poisson_spikes(rate_hz: Array, dt_s: float, starts_s: Array, seed: int) -> list[Array]:
@@ -105,6 +112,37 @@ def record_activity(
     out = out.assign_coords(neuron=network["neuron"].values)
     out.attrs = {"bin_s": float(network.attrs["dt_s"]), "task": task, "private_noise": noise}
     return out
+
+
+def record_session(
+    network: xr.Dataset, path: str | Path, n_trials: int, *, base_hz: float = 20.0, gain_hz: float = 8.0, seed: int = 0
+) -> Path:
+    """A network's noisy activity on fresh trials as an NWB session of Poisson units, read back by `read_conditions`.
+
+    rate = base_hz + gain_hz phi(x), never below 0.5 Hz. The trials' table has start_time, stop_time (s) and the columns
+    of the task, ``answer`` included; between trials, 0.5 s each, no unit fires.
+
+    Raises: ContractError as `record_activity`, or for a rate that is not above 0; NWBError where the file is there.
+
+    Example:
+        >>> from nwb_lint.tasks.train import train_network
+        >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
+        >>> record_session(network, "dm.nwb", 10)
+        PosixPath('dm.nwb')
+    """
+    if not 0 < base_hz < np.inf or not 0 < gain_hz < np.inf:
+        raise ContractError(f"base_hz is {base_hz} and gain_hz {gain_hz}; they need numbers above 0.")
+    activity = record_activity(network, n_trials, seed=seed)
+    rate = np.maximum(base_hz + gain_hz * np.tanh(activity["activity"].values), _LOWEST_HZ)
+    dt_s = activity.attrs["bin_s"]
+    duration = rate.shape[1] * dt_s
+    start = 1.0 + (duration + _REST_S) * np.arange(n_trials)
+    columns = {str(k): v.values for k, v in activity.coords.items() if v.dims == ("condition",) and k != "condition"}
+    trials = pd.DataFrame({"start_time": start, "stop_time": start + duration} | columns)
+    return write_session(
+        path, poisson_spikes(rate, dt_s, start, seed), trials, session_id=f"{activity.attrs['task']}-network",
+        description=f"A simulated network on the task {activity.attrs['task']}: rates as Poisson spikes.",
+    )  # fmt: skip
 
 
 def _noisy_run(network: xr.Dataset, u: Array, noise: float, seed: int) -> Array:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import nwb_lint as nl
 from nwb_lint.contract import ContractError
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.generate import TASKS
-from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.record import record_activity, record_session
 from nwb_lint.tasks.train import accuracy_of, as_conditions, train_network
 
 
@@ -50,6 +51,21 @@ def test_full_rank_training_changes_j_alone():
     activity = record_activity(network, 8, private_noise=0.0, seed=4)
     np.testing.assert_allclose(activity["activity"], run(network, activity)["activity"], atol=1e-4)
     assert list(activity["context"].values) == list(as_conditions(TASKS["cdm"](8, 4))["context"].values)
+
+
+def test_a_recorded_network_is_read_back_by_the_users_route(network, tmp_path):
+    path = record_session(network, tmp_path / "dm.nwb", 400, seed=5)
+    recording = nl.read_conditions(path, by="coherence", align="start_time", window_s=(0.0, 1.5), bin_s=0.02)
+    activity = record_activity(network, 400, seed=5)
+    rate = 20 + 8 * np.tanh(activity["activity"])
+    truth = rate.groupby(activity["coherence"]).mean("condition")
+    assert recording.sizes["condition"] == 10
+    read = recording.sortby("coherence")["rate"].values
+    assert recording["n_trials"].sum("condition").values.tolist() == [400] * 64
+    assert read.mean() == pytest.approx(float(truth.mean()), rel=0.02)
+    assert np.corrcoef(read.mean(axis=1).ravel(), truth.mean("time").values.ravel())[0, 1] > 0.9
+    with pytest.raises(ContractError, match="base_hz"):
+        record_session(network, tmp_path / "other.nwb", 4, base_hz=0)
 
 
 @pytest.mark.parametrize(
