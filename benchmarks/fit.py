@@ -23,7 +23,10 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.model.r2 import r_squared
-from nwb_lint.tasks.teachers import PRIVATE_NOISE, Teacher, simulate_teacher
+from nwb_lint.model.simulate import run
+from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.teachers import load_teacher
+from nwb_lint.tasks.train import effective
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 FEW_UNITS = ((51, 0.5), (10, 0.1))  # units seen, observation noise in sd
@@ -58,12 +61,17 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[Teacher, xr.Dataset, np.ndarray]:
+def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
     """A teacher, its activity, and which trials are for testing."""
     total = options.train + options.test
-    path = options.folder / f"{task}.npz"
-    teacher, activity = simulate_teacher(path, total, PRIVATE_NOISE[task], noise, options.seed)
-    return teacher, activity, np.arange(options.train, total)
+    network = load_teacher(options.folder / f"{task}.npz")
+    activity = record_activity(network, total, observation_noise=noise, seed=options.seed)
+    return network, activity, np.arange(options.train, total)
+
+
+def truth_of(network: xr.Dataset, activity: xr.Dataset, held: np.ndarray) -> np.ndarray:
+    """Noise-free activation of the test trials."""
+    return run(network, activity.isel(condition=held))["activity"].values
 
 
 def both(options: argparse.Namespace, score: Callable[[str], Score], label: str) -> None:
@@ -92,16 +100,18 @@ def teachers(options: argparse.Namespace) -> None:
     for noise in options.noise:
         for task in options.tasks:
             teacher, activity, held = data_of(task, noise, options)
-            truth = teacher.run(activity["input"].values[held])
+            truth = truth_of(teacher, activity, held)
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
-                rank, tau_s = teacher.m.shape[1], activity.attrs["bin_s"] / teacher.alpha
+                rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
                 how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
                 fit, seconds = timed(activity, method=method, **how)
-                effective = nl.connectivity(fit)["connectivity"].values
+                found = nl.connectivity(fit)["connectivity"].values
                 raw = nl.connectivity(fit, effective=False)["connectivity"].values
-                ecc = pearson(teacher.effective_connectivity(), effective)
-                return Score(r2_of(fit, truth, held), ecc, pearson(teacher.m @ teacher.n.T, raw), seconds)
+                ecc = pearson(effective(teacher), found)
+                return Score(
+                    r2_of(fit, truth, held), ecc, pearson(teacher["m"].values @ teacher["n"].values.T, raw), seconds
+                )
 
             both(options, score, f"{task} {noise:g}")
 
@@ -114,10 +124,10 @@ def units(options: argparse.Namespace) -> None:
             teacher, whole, held = data_of(task, noise, options)
             picked = np.sort(np.random.default_rng(options.seed).permutation(whole.sizes["neuron"])[:seen])
             activity = whole.isel(neuron=picked)
-            truth = teacher.run(activity["input"].values[held])[:, :, picked]
+            truth = truth_of(teacher, activity, held)[:, :, picked]
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
-                rank, tau_s = teacher.m.shape[1], activity.attrs["bin_s"] / teacher.alpha
+                rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
                 how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
                 fit, seconds = timed(activity, method=method, **how)
                 return Score(r2_of(fit, truth, held), np.nan, np.nan, seconds)

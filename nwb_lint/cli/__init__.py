@@ -8,6 +8,7 @@ import click
 
 from nwb_lint.cli.fit import demo, export, fit
 from nwb_lint.cli.publish import publish
+from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
 
 
@@ -17,7 +18,7 @@ def app() -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 
 
-for _command in (demo, inspect, init, fit, export, publish):
+for _command in (demo, inspect, init, fit, export, publish, reproduce):
     app.add_command(_command)
 
 
