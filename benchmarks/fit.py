@@ -29,6 +29,7 @@ from nwb_lint.tasks.teachers import load_teacher
 from nwb_lint.tasks.train import effective
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
+TASKS = ["dm", "wm", "cdm", "dms"]
 FEW_UNITS = ((51, 0.5), (10, 0.1))  # units seen, observation noise in sd
 COST_SHAPE = (800, 68, 512)  # condition, time, neuron
 REPEATS = 5
@@ -184,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; none = all")
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--tasks", nargs="+", default=list(PRIVATE_NOISE), choices=list(PRIVATE_NOISE))
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0], help="sd, for teachers")
     parser.add_argument("--train", type=int, default=800, help="training trials")
     parser.add_argument("--test", type=int, default=200, help="test trials")
