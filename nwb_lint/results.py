@@ -36,6 +36,8 @@ AXES = {
     "overlap": Var(("axis_name", "axis_other"), "float64", "1"),
     "angle_deg": Var(("axis_name", "axis_other"), "float64", "degrees"),
     "variance_explained": Var(("axis_name",), "float64", "1"),
+    "axis_time_s": Var(("axis_name",), "float64", "s", False),
+    "projection": Var(("condition", "time", "axis_name"), "float64", "1", False),
 }
 
 POPULATIONS = {
