@@ -26,9 +26,10 @@ ALLOWED = {
     "prepare": {"contract", "inputs"},
     "inputs": {"contract"},
     "results": {"contract"},
-    "nwb": {"contract", "results", "schemas"},
+    "query": {"contract"},  # beside nwb, since analysis chooses neurons by the same queries
+    "nwb": {"contract", "query", "results", "schemas"},
     "model": {"contract", "prepare", "inputs"},
-    "analysis": {"contract", "prepare", "inputs", "model", "results"},
+    "analysis": {"contract", "prepare", "inputs", "model", "query", "results"},
     "tasks": {"contract", "model", "nwb"},
     "experiments": {"analysis", "contract", "inputs", "model", "nwb", "plot", "prepare", "results", "tasks"},
     "plot": {"analysis", "contract", "results"},
