@@ -21,5 +21,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "analysis.connectivity": ["connectivity"],
         "analysis.latents": ["latents"],
         "analysis.score": ["score"],
+        "analysis.populations": ["find_populations", "resample_network"],
+        "analysis.readout": ["fit_readout"],
+        "analysis.inactivation": ["predict_inactivation"],
     },
 )

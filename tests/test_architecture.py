@@ -16,7 +16,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
     "open_nwb", "prepare", "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "truncate",
-    "write_fit",
+    "write_fit", "find_populations", "fit_readout", "predict_inactivation", "resample_network",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 
