@@ -17,7 +17,10 @@ import numpy as np
 
 import nwb_lint as nl
 from nwb_lint.model.r2 import r_squared
-from nwb_lint.tasks.teachers import PRIVATE_NOISE, simulate_teacher
+from nwb_lint.model.simulate import run
+from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.teachers import load_teacher
+from nwb_lint.tasks.train import PRIVATE_NOISE, effective
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 
@@ -36,21 +39,20 @@ class Row(NamedTuple):
 
 def measure(path: Path, observation_noise: float, *, train: int, test: int, seed: int) -> Row:
     """Simulate a teacher, fit its rank to the first ``train`` trials, compare with the truth."""
-    private = PRIVATE_NOISE[path.stem]
-    teacher, activity = simulate_teacher(path, train + test, private, observation_noise, seed)
+    network = load_teacher(path)
+    activity = record_activity(network, train + test, observation_noise=observation_noise, seed=seed)
     held = np.arange(train, train + test)
-    tau_s = activity.attrs["bin_s"] / teacher.alpha
     start = perf_counter()
-    fit = nl.fit_lint(activity, rank=teacher.m.shape[1], tau_s=tau_s, holdout=held)
+    fit = nl.fit_lint(activity, rank=network.sizes["rank"], tau_s=network.attrs["tau_s"], holdout=held)
     seconds = perf_counter() - start
-    truth = np.tanh(teacher.run(activity["input"].values[held]))
+    truth = np.tanh(run(network, activity.isel(condition=held))["activity"].values)
     rates = np.tanh(fit["activity_pred"].values[held])
     r2, _ = r_squared(truth, rates, truth.mean(axis=(0, 1)))
-    effective = nl.connectivity(fit)["connectivity"].values
+    found = nl.connectivity(fit)["connectivity"].values
     raw = nl.connectivity(fit, effective=False)["connectivity"].values
-    ecc = np.corrcoef(teacher.effective_connectivity().ravel(), effective.ravel())[0, 1]
-    cc = np.corrcoef((teacher.m @ teacher.n.T).ravel(), raw.ravel())[0, 1]
-    return Row(teacher.task, observation_noise, r2, float(ecc), float(cc), seconds, ", ".join(fit["stage"].values))
+    ecc = np.corrcoef(effective(network).ravel(), found.ravel())[0, 1]
+    cc = np.corrcoef((network["m"].values @ network["n"].values.T).ravel(), raw.ravel())[0, 1]
+    return Row(path.stem, observation_noise, r2, float(ecc), float(cc), seconds, ", ".join(fit["stage"].values))
 
 
 def main() -> None:

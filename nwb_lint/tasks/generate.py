@@ -1,4 +1,4 @@
-"""Trials of the four tasks of Valente, Pillow & Ostojic (NeurIPS 2022): inputs, targets and what each trial
+"""Trials of the five tasks of Valente, Pillow & Ostojic (NeurIPS 2022): inputs, targets and what each trial
 was.
 
 Every generator takes a number of trials and a seed and returns a Dataset (steps of 20 ms, tau 100 ms):
@@ -47,9 +47,12 @@ def _random(n_trials: int, seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _delays(rng: np.random.Generator, n_trials: int, low_ms: int, high_ms: int) -> Array:
+def _delays(rng: np.random.Generator, n_trials: int, delay_ms: tuple[float, float]) -> Array:
     """Whole steps of a delay uniform between two lengths, both included."""
-    return rng.integers(_steps(low_ms), _steps(high_ms) + 1, n_trials)
+    low, high = delay_ms
+    if not 0 <= low <= high:
+        raise ContractError(f"delay_ms is {delay_ms!r}; it needs a shortest and a longest delay, 0 or more.")
+    return rng.integers(_steps(low), _steps(high) + 1, n_trials)
 
 
 def _dataset(
@@ -99,13 +102,13 @@ def decision_making(n_trials: int, seed: int = 0) -> xr.Dataset:
     return _dataset("dm", inputs, ["stimulus"], answer, answer, response, coherence=coherence)
 
 
-def working_memory(n_trials: int, seed: int = 0) -> xr.Dataset:
+def working_memory(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float] = (500, 2000)) -> xr.Dataset:
     """Parametric working memory: report the difference of two frequencies seen one after the other. 120
     steps.
 
-    Fixation 100 ms, f1 100, delay 500 to 2000 (uniform), f2 100, decision 100. The input is (f - 22) / 24
-    with f in 10...34 Hz, f2 - f1 in ±{8, 16, 24} (all such pairs equally often); target (f1 - f2) / 24;
-    input noise sd 0.01.
+    Fixation 100 ms, f1 100, delay 500 to 2000 (uniform, or as ``delay_ms`` has it), f2 100, decision 100. The
+    input is (f - 22) / 24 with f in 10...34 Hz, f2 - f1 in ±{8, 16, 24} (all such pairs equally often);
+    target (f1 - f2) / 24; input noise sd 0.01.
 
     Raises: ContractError where ``n_trials`` is below 1.
 
@@ -115,11 +118,11 @@ def working_memory(n_trials: int, seed: int = 0) -> xr.Dataset:
         [8, 16, 24]
     """
     rng = _random(n_trials, seed)
-    n_steps = _steps(2400)
+    n_steps = _steps(400) + _steps(delay_ms[1])
     differences = [-24, -16, -8, 8, 16, 24]
     pairs = np.array([(f1, f1 + d) for f1 in range(10, 35) for d in differences if 10 <= f1 + d <= 34])
     f1, f2 = pairs[rng.integers(len(pairs), size=n_trials)].T
-    delay = _delays(rng, n_trials, 500, 2000)
+    delay = _delays(rng, n_trials, delay_ms)
     pulse = _steps(100)
     inputs = 0.01 * rng.standard_normal((n_trials, n_steps, 1))
     inputs[..., 0] += _during(n_steps, pulse, pulse) * ((f1 - 22) / 24)[:, None]
@@ -163,11 +166,11 @@ def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:
     )  # fmt: skip
 
 
-def delayed_match(n_trials: int, seed: int = 0) -> xr.Dataset:
+def delayed_match(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float] = (500, 3000)) -> xr.Dataset:
     """Delayed match to sample: were two stimuli, a delay apart, the same (+1) or not (-1)? 255 steps.
 
-    Fixation 100 ms, first stimulus 500, delay 500 to 3000 (uniform), second stimulus 500, decision 1000. Two
-    stimuli, A and B, each an input of its own (one-hot, amplitude 1); input noise sd 0.03.
+    Fixation 100 ms, first stimulus 500, delay 500 to 3000 (uniform, or as ``delay_ms`` has it), second stimulus
+    500, decision 1000. Two stimuli, A and B, each an input of its own (one-hot, amplitude 1); input noise sd 0.03.
 
     Raises: ContractError where ``n_trials`` is below 1.
 
@@ -178,9 +181,9 @@ def delayed_match(n_trials: int, seed: int = 0) -> xr.Dataset:
     """
     rng = _random(n_trials, seed)
     fixation, stimulus, decision = _steps(100), _steps(500), _steps(1000)
-    n_steps = fixation + 2 * stimulus + _steps(3000) + decision
+    n_steps = fixation + 2 * stimulus + _steps(delay_ms[1]) + decision
     first, second = rng.integers(0, 2, (2, n_trials))
-    delay = _delays(rng, n_trials, 500, 3000)
+    delay = _delays(rng, n_trials, delay_ms)
     start_second = fixation + stimulus + delay
     inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 2))
     inputs += _during(n_steps, fixation, stimulus)[..., None] * np.eye(2)[first][:, None]
@@ -193,9 +196,48 @@ def delayed_match(n_trials: int, seed: int = 0) -> xr.Dataset:
     )  # fmt: skip
 
 
+def _k_back(k: int) -> Callable[..., xr.Dataset]:
+    """The generator of `k_back` for one K: `train_network` and `record_activity` know tasks by name."""
+
+    def generate(n_trials: int, seed: int = 0) -> xr.Dataset:
+        return k_back(n_trials, seed, k=k)
+
+    return generate
+
+
+def k_back(n_trials: int, seed: int = 0, *, k: int = 1) -> xr.Dataset:
+    """K-back: report the sign of the K-th last of a row of pulses. 15 + 15 (K + 1) steps.
+
+    Timings are ours (the paper leaves them free): fixation 100 ms, then P pulses of +1 or -1, P = K or K + 1 with
+    equal probability, each on for 100 ms and followed by 200 ms without; then decision 200 ms; input noise sd 0.03.
+    As the number of pulses is not known beforehand, the last K must all be held.
+
+    Raises: ContractError where ``n_trials`` or ``k`` is below 1.
+
+    Example:
+        >>> trials = k_back(50, k=2)
+        >>> sorted(set(trials.n_pulses.values.tolist()))
+        [2, 3]
+    """
+    rng = _random(n_trials, seed)
+    if k < 1:
+        raise ContractError(f"k is {k}; K-back needs 1 or more.")
+    fixation, pulse, slot, decision = _steps(100), _steps(100), _steps(300), _steps(200)
+    n_steps = fixation + (k + 1) * slot + decision
+    n_pulses = rng.integers(k, k + 2, n_trials)
+    signs = rng.choice([-1.0, 1.0], (n_trials, k + 1)) * (np.arange(k + 1) < n_pulses[:, None])
+    inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 1))
+    for number in range(k + 1):
+        inputs[..., 0] += _during(n_steps, fixation + number * slot, pulse) * signs[:, [number]]
+    answer = signs[np.arange(n_trials), n_pulses - k]
+    response = _during(n_steps, fixation + n_pulses * slot, decision)
+    return _dataset(f"{k}-back", inputs, ["pulse"], answer, answer, response, n_pulses=n_pulses)
+
+
 TASKS: dict[str, Callable[..., xr.Dataset]] = {
     "dm": decision_making,
     "wm": working_memory,
     "cdm": contextual_decision,
     "dms": delayed_match,
+    **{f"{k}-back": _k_back(k) for k in (1, 2, 3, 4)},
 }

@@ -1,12 +1,23 @@
-"""Rates of a simulated network → spike times, as a recording would hold them."""
+"""A network → its noisy activity on its task, and rates → spike times, as a recording would hold them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
+import xarray as xr
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.simulate import network_of
+from nwb_lint.nwb.session import write_session
+from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.train import as_conditions
 
 Array = np.ndarray
+
+_LOWEST_HZ = 0.5
+_REST_S = 0.5
 
 
 def poisson_spikes(rate_hz: Array, dt_s: float, starts_s: Array, seed: int) -> list[Array]:
@@ -52,3 +63,101 @@ def _spikes_of_one(rate: Array, bin_start: Array, dt_s: float, rng: np.random.Ge
     at = np.searchsorted(integral, draws, side="right")
     within = 1 - (integral[at] - draws) / expected[at]
     return np.sort(bin_start[at] + np.clip(within, 0, 1) * dt_s)
+
+
+def record_activity(
+    network: xr.Dataset,
+    n_trials: int,
+    *,
+    private_noise: float | None = None,
+    observation_noise: float = 0.0,
+    seed: int = 0,
+) -> xr.Dataset:
+    """A network's noisy activity on fresh trials of its own task, every trial a condition.
+
+    x[t+1] = (1 - alpha) x[t] + alpha (J phi(x[t]) + I u[t]) + private_noise xi[t], xi ~ N(0, 1), from x[0] = 0, and
+    activity = x + observation_noise · sd(x) · N(0, 1). The noise-free truth is `nwb_lint.model.simulate.run` of the
+    network on what this returns.
+
+    | name | dims | unit | dtype |
+    |---|---|---|---|
+    | activity | condition, time, neuron | 1 | float32 |
+    | input | condition, time, input | 1 | float32, with the task's input noise |
+    | answer, … | condition | – | the trial's columns |
+
+    Args:
+        network: from `train_network` or `load_teacher`.
+        private_noise: sd per step; None = what the network was trained with.
+
+    Raises: ContractError where ``n_trials`` is below 1 or the network names no task.
+
+    Example:
+        >>> from nwb_lint.tasks.train import train_network
+        >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
+        >>> record_activity(network, 10)["activity"].sizes["condition"]
+        10
+    """
+    task = network.attrs.get("task")
+    if task not in TASKS:
+        raise ContractError(f"the network's task is {task!r}; it needs to be one of {', '.join(TASKS)}.")
+    noise = float(network.attrs["private_noise"] if private_noise is None else private_noise)
+    trials = TASKS[task](n_trials, seed)
+    out = as_conditions(trials)
+    x = _noisy_run(network, out["input"].values, noise, seed)
+    if observation_noise:
+        rng, sd = np.random.default_rng([seed, 3]), observation_noise * float(x.std())
+        for one in x:  # trial by trial: no second copy of a large array
+            one += np.float32(sd) * rng.standard_normal(one.shape, dtype=np.float32)
+    out["activity"] = ("condition", "time", "neuron"), x, {"units": "1"}
+    out = out.assign_coords(neuron=network["neuron"].values)
+    out.attrs = {"bin_s": float(network.attrs["dt_s"]), "task": task, "private_noise": noise}
+    return out
+
+
+def record_session(
+    network: xr.Dataset, path: str | Path, n_trials: int, *, base_hz: float = 20.0, gain_hz: float = 8.0, seed: int = 0
+) -> Path:
+    """A network's noisy activity on fresh trials as an NWB session of Poisson units, read back by `read_conditions`.
+
+    rate = base_hz + gain_hz phi(x), never below 0.5 Hz. The trials' table has start_time, stop_time (s) and the columns
+    of the task, ``answer`` included; between trials, 0.5 s each, no unit fires.
+
+    Raises: ContractError as `record_activity`, or for a rate that is not above 0; NWBError where the file is there.
+
+    Example:
+        >>> from nwb_lint.tasks.train import train_network
+        >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
+        >>> record_session(network, "dm.nwb", 10)
+        PosixPath('dm.nwb')
+    """
+    if not 0 < base_hz < np.inf or not 0 < gain_hz < np.inf:
+        raise ContractError(f"base_hz is {base_hz} and gain_hz {gain_hz}; they need numbers above 0.")
+    activity = record_activity(network, n_trials, seed=seed)
+    rate = np.maximum(base_hz + gain_hz * np.tanh(activity["activity"].values), _LOWEST_HZ)
+    dt_s = activity.attrs["bin_s"]
+    duration = rate.shape[1] * dt_s
+    start = 1.0 + (duration + _REST_S) * np.arange(n_trials)
+    columns = {str(k): v.values for k, v in activity.coords.items() if v.dims == ("condition",) and k != "condition"}
+    trials = pd.DataFrame({"start_time": start, "stop_time": start + duration} | columns)
+    return write_session(
+        path, poisson_spikes(rate, dt_s, start, seed), trials, session_id=f"{activity.attrs['task']}-network",
+        description=f"A simulated network on the task {activity.attrs['task']}: rates as Poisson spikes.",
+    )  # fmt: skip
+
+
+def _noisy_run(network: xr.Dataset, u: Array, noise: float, seed: int) -> Array:
+    """Activation (trial, time, neuron) float32 by the plain recurrence, noise added per step."""
+    alpha = np.float32(network.attrs["dt_s"] / network.attrs["tau_s"])
+    net = network_of(network)
+    m, n = net.m.astype(np.float32), None if net.n is None else net.n.astype(np.float32) / np.float32(net.n_neurons)
+    w = network["input_weights"].values.astype(np.float32)
+    rng = np.random.default_rng([seed, 2])
+    x = np.zeros((*u.shape[:2], len(m)), np.float32)
+    for t in range(u.shape[1] - 1):
+        r = np.tanh(x[:, t])
+        x[:, t + 1] = (r if n is None else r @ n) @ m.T + u[:, t] @ w.T
+        x[:, t + 1] *= alpha
+        x[:, t + 1] += (1 - alpha) * x[:, t]
+        if noise:
+            x[:, t + 1] += np.float32(noise) * rng.standard_normal(x[:, t].shape, dtype=np.float32)
+    return x

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_lint.contract import ContractError
-from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.generate import TASKS, k_back
 
 SHAPES = {"dm": (75, 1, 0.03), "wm": (120, 1, 0.01), "cdm": (68, 4, 0.1), "dms": (255, 2, 0.03)}
+SHAPES |= {f"{k}-back": (30 + 15 * k, 1, 0.03) for k in (1, 2, 3, 4)}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -83,6 +84,27 @@ def test_dms_stimuli_are_one_hot_and_the_match_is_the_answer():
     np.testing.assert_allclose(u.sum(axis=(1, 2)), 50, atol=4)  # two stimuli of 25 steps each, and noise
     assert trials["mask"].sum("time").values.tolist() == [50] * 500
     assert trials.delay_s.values.max() - trials.delay_s.values.min() > 2.3
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_k_back_answers_with_the_kth_last_pulse(k):
+    trials = k_back(300, 1, k=k)
+    u = trials["input"].values[..., 0]
+    for row in range(300):
+        last = int(trials.n_pulses[row]) - k
+        assert np.sign(u[row, 5 + 15 * last : 10 + 15 * last].mean()) == trials.answer[row]
+        assert np.abs(u[row, 5 + 15 * (last + k) :].mean()) < 0.05  # nothing after the last pulse
+    with pytest.raises(ContractError, match="k is 0"):
+        k_back(3, k=0)
+
+
+@pytest.mark.parametrize("name", ["wm", "dms"])
+def test_delays_are_as_long_as_asked(name):
+    delay = TASKS[name](200, 1, delay_ms=(100, 300)).delay_s.values
+    assert delay.min() == pytest.approx(0.1)
+    assert delay.max() == pytest.approx(0.3)
+    with pytest.raises(ContractError, match="delay_ms"):
+        TASKS[name](2, 1, delay_ms=(300, 100))
 
 
 @pytest.mark.parametrize("name", TASKS)

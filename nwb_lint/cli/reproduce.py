@@ -1,0 +1,58 @@
+"""The paper's results, computed again by one command each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from nwb_lint.cli.shell import plainly, print_files
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+@click.option("--quick", is_flag=True, help="Small networks and few trials: seconds to minutes.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="Folder of the results.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the paper's trained networks.")
+@click.option("--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
+@click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
+@click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the page of all results in the folder here.")
+def reproduce(
+    name: str,
+    quick: bool,
+    out: Path,
+    data: Path | None,
+    seeds: int,
+    workers: int,
+    dask: str | None,
+    cells: Path | None,
+    page: Path | None,
+) -> None:
+    """Compute a result of the paper again: table1, fig2 or kback. Table, figure and fits go to a folder."""
+    with plainly():
+        from nwb_lint.experiments import frame
+        from nwb_lint.model.sweep import open_executor
+
+        made = frame.experiment(name)
+        with open_executor(workers, dask) as executor:
+            table = frame.reproduce(
+                name,
+                out,
+                quick=quick,
+                data=data,
+                seeds=seeds,
+                executor=executor,
+                cells=cells,
+                progress=sys.stderr.isatty(),
+            )
+        for what, old, new in made.compare(table):
+            click.echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")
+        for claim, good in made.hold(table):
+            click.echo(f"{'holds' if good else 'DOES NOT HOLD'}: {claim}")
+        files = [out / f"{name}.{kind}" for kind in ("csv", "json", "png", "pdf")]
+        if page is not None:
+            files.append(frame.write_page(out, page))
+        print_files(files)

@@ -1,0 +1,143 @@
+"""What an experiment is: cells → table → figure → rows of a page. An experiment module gives one `Experiment`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from importlib import import_module
+from os.path import relpath
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from nwb_lint.contract import ContractError
+from nwb_lint.experiments.published import FAULTS
+from nwb_lint.model.sweep import Job, Work, sweep
+
+NAMES = ("table1", "fig2", "kback")
+
+
+class Setting(NamedTuple):
+    """What a run was asked for: whether it is the quick one, a folder of trained networks, one for the fits, and how
+    many seeds a full run has where it trains several networks."""
+
+    quick: bool
+    data: Path | None
+    fits: Path
+    seeds: int
+
+
+class Experiment(NamedTuple):
+    """jobs(setting) → cells on `work`, each result a row of the table, or several of equal length; ``long``: the table
+    as the figure has it (columns panel, line, x, y); ``compare``: rows (what, published, ours); ``hold``: claims that
+    must hold, and whether they do."""
+
+    title: str
+    labels: tuple[str, str]
+    work: Work
+    jobs: Callable[[Setting], list[Job]]
+    long: Callable[[pd.DataFrame], pd.DataFrame]
+    compare: Callable[[pd.DataFrame], list[tuple[str, float, float]]]
+    hold: Callable[[pd.DataFrame], list[tuple[str, bool]]]
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of this name. Raises: ContractError for an unknown one."""
+    if name not in NAMES:
+        raise ContractError(f"no experiment {name!r}; there are {', '.join(NAMES)}.")
+    found = import_module(f"nwb_lint.experiments.{name}").EXPERIMENT
+    assert isinstance(found, Experiment)
+    return found
+
+
+def reproduce(
+    name: str,
+    out: str | Path,
+    *,
+    quick: bool = False,
+    data: str | Path | None = None,
+    seeds: int = 2,
+    executor: Any = None,
+    cells: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Run an experiment, and write ``name.csv``, ``name.json``, ``name.png`` and ``name.pdf`` to ``out``, and its fits
+    to ``out/fits``.
+
+    Args:
+        quick: small networks, few trials, one seed.
+        data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one.
+        seeds: networks of each kind that a full run of fig2 trains.
+        executor, cells, progress: as in `nwb_lint.model.sweep.sweep`.
+
+    Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost.
+    """
+    made = experiment(name)
+    folder = Path(out)
+    if data is not None and not Path(data).is_dir():
+        raise ContractError(f"no folder {data}; name the one that holds the trained networks, or leave it out.")
+    setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
+    setting.fits.mkdir(parents=True, exist_ok=True)
+    start = perf_counter()
+    found = sweep(made.work, made.jobs(setting), executor=executor, cells=cells, progress=progress, label=name)
+    table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
+    table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    facts = {"quick": quick, "seeds": seeds, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    from nwb_lint.plot.experiments import panels
+
+    figure = panels(made.long(table), *made.labels)
+    for kind in ("png", "pdf"):
+        figure.savefig(folder / f"{name}.{kind}", dpi=110)
+    return table
+
+
+def write_page(results: str | Path, page: str | Path) -> Path:
+    """The page of every experiment with stored results in a folder: published, ours, difference, claims, known faults.
+
+    Raises: ContractError where the folder holds no results.
+    """
+    folder, target = Path(results), Path(page)
+    there = [name for name in NAMES if (folder / f"{name}.csv").exists() and (folder / f"{name}.json").exists()]
+    if not there:
+        raise ContractError(f"{folder} holds no results; run nwb-lint reproduce NAME --out {folder} first.")
+    parts = [
+        "# The paper's results, computed again\n\nWritten by `nwb_lint.experiments.frame.write_page` from the tables "
+        "beside the figures; no number is typed by hand.\nValente, Pillow & Ostojic, NeurIPS 2022."
+    ]
+    parts += [_section(name, folder, target.parent) for name in there]
+    missing = [name for name in NAMES if name not in there]
+    if missing:
+        parts.append(f"Without stored results: {', '.join(missing)}.")
+    target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return target
+
+
+def _section(name: str, folder: Path, base: Path) -> str:
+    made, table = experiment(name), pd.read_csv(folder / f"{name}.csv")
+    facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    kind = "quick run: small networks, not comparable in size" if facts["quick"] else "full run"
+    if name == "fig2" and not facts["quick"]:
+        kind += f", seeds: {facts['seeds']}"
+    at = Path(relpath(folder, base)).as_posix()
+    lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s. ![{name}]({at}/{name}.png)\n"]
+    rows = made.compare(table)
+    if rows:
+        lines += ["| | published | ours | difference |", "|---|---|---|---|"]
+        lines += [f"| {what} | {old:.3f} | {new:.3f} | {new - old:+.3f} |" for what, old, new in rows]
+        lines.append("")
+    lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in made.hold(table)]
+    lines += ["", "Known faults and differences:", ""] + [f"- {fault}" for fault in FAULTS[name]]
+    lines += ["", _markdown(table)]
+    return "\n".join(lines)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    def text(value: Any) -> str:
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    head = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
+    return "\n".join(head + ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)])

@@ -1,0 +1,57 @@
+"""What the experiments measure on a fit of a known network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.analysis.connectivity import connectivity
+from nwb_lint.model.r2 import r_squared, reference_of
+from nwb_lint.model.simulate import run
+from nwb_lint.nwb.write import write_fit
+from nwb_lint.tasks.train import effective, share_right
+
+Array = np.ndarray
+
+_KEPT = 8  # held-out trials that a written fit keeps: all of them would be 100 MB
+
+
+def truth_of(network: xr.Dataset, activity: xr.Dataset) -> Array:
+    """Noise-free rates (condition, time, neuron) of a network on the inputs of an activity."""
+    return np.tanh(run(network, activity)["activity"].values)
+
+
+def rates_r2(truth: Array, x: Array) -> float:
+    """R² of the rates phi(x) against noise-free ones, measured from each neuron's mean."""
+    return r_squared(truth, np.tanh(x), reference_of(truth, np.ones(len(truth), bool)))[0]
+
+
+def fitted_accuracy(x: Array, network: xr.Dataset, activity: xr.Dataset, task_trials: xr.Dataset) -> float:
+    """Accuracy of fitted rates (trial, time, neuron) through the network's own readout."""
+    w = network["readout"].values
+    return share_right(np.tanh(x) @ w / len(w), task_trials)
+
+
+def likeness(true: Array, found: Array) -> tuple[float, float]:
+    """Pearson correlation and cosine of two connectivities."""
+    a, b = true.ravel(), found.ravel()
+    return float(np.corrcoef(a, b)[0, 1]), float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def connectivity_scores(network: xr.Dataset, fit: xr.Dataset) -> dict[str, float]:
+    """CC and ECC, Pearson and cosine, of a fit to a low-rank network."""
+    raw = network["m"].values @ network["n"].values.T / network.sizes["neuron"]
+    cc = likeness(raw, connectivity(fit, effective=False)["connectivity"].values)
+    ecc = likeness(effective(network), connectivity(fit)["connectivity"].values)
+    return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
+
+
+def keep_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
+    """Write a fit as NWB with a few of its held-out trials; one of an earlier run is replaced."""
+    few = fit.isel(condition=np.flatnonzero(fit["held_out"].values)[:_KEPT])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no subject is known")  # there is none: the network is simulated
+        return write_fit(few, Path(folder) / f"{name}.nwb", overwrite=True)

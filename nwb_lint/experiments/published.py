@@ -1,0 +1,41 @@
+"""Numbers as published, and the known faults behind them.
+
+Source: A. Valente, J. W. Pillow & S. Ostojic, "Extracting computational mechanisms from neural data using low-rank
+RNNs", NeurIPS 2022: table 1, figure 2; and what its public code computes.
+"""
+
+from __future__ import annotations
+
+TABLE1 = {  # task: R², CC and ECC (cosines, uncentred)
+    "dm": {"r2_trials": 0.97, "cc_cosine": 0.50, "ecc_cosine": 0.99},
+    "wm": {"r2_trials": 0.96, "cc_cosine": 0.43, "ecc_cosine": 0.93},
+    "cdm": {"r2_trials": 0.91, "cc_cosine": 0.57, "ecc_cosine": 0.99},
+    "dms": {"r2_trials": 0.98, "cc_cosine": 0.39, "ecc_cosine": 0.63},
+}
+# (task, g): held-out R² for ranks 1 to 5, median over networks of 1024 neurons; g of the DMS networks is not told
+FIG2_LOW_RANK = {
+    ("cdm", 0.1): (0.923, 0.947, 0.962, 0.967, 0.969),
+    ("cdm", 1.0): (0.852, 0.884, 0.909, 0.924, 0.934),
+    ("dms", None): (0.622, 0.982, 0.987, 0.989, 0.990),
+}
+FIG2_TRUNCATED = {
+    ("cdm", 0.1): (0.078, 0.506, 0.821, 0.929, 0.985),
+    ("cdm", 1.0): (-0.12, -0.02, 0.0, 0.005, 0.042),
+}
+FAULTS = {
+    "table1": [
+        "The published ECC of DMS comes from a second column of n that is a copy of the first; the row "
+        "`published fit` scores the same weights as they are.",
+        "CC and ECC of the paper are cosines, not centred: both these and Pearson's correlation are given here.",
+        "R² against noisy trials has a ceiling below 1, which depends on how far a network's rates range beyond the "
+        "noise: `r2_ceiling` is what the true network reaches. Where that is below the published, no fit gets there. "
+        "`r2_truth` is against the noise-free rates.",
+        "The supplied CDM network solves its task with context cues of amplitude 1, which are used here.",
+    ],
+    "fig2": [
+        "In the paper, fits were scored on rates with noise and truncations on activations without; here both are "
+        "scored on noise-free rates of the same held-out trials.",
+        "The paper's networks have 1024 neurons, these as many as the table says.",
+    ],
+    "kback": ["The timings of K-back are ours: the paper leaves them free."],
+}

@@ -1,0 +1,101 @@
+"""Experiments: quick runs write what they say, and the page says what the tables hold."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from nwb_lint.cli import app
+from nwb_lint.contract import ContractError
+from nwb_lint.experiments.frame import NAMES, experiment, reproduce, write_page
+from nwb_lint.experiments.kback import hold, sufficient
+from nwb_lint.experiments.measures import likeness, rates_r2
+from nwb_lint.experiments.published import FAULTS, TABLE1
+from nwb_lint.experiments.table1 import compare
+from nwb_lint.nwb.write import read_fit
+
+
+def test_table1_finds_networks_again_and_writes_everything(tmp_path):
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app, ["reproduce", "table1", "--quick", "--out", str(out), "--page", str(tmp_path / "page.md")]
+    )
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out / "table1.csv")
+    assert (table["ecc"] >= 0.99).all()
+    assert (table["r2_truth"] >= 0.999).all()
+    assert (table["r2_trials"] <= table["r2_ceiling"] + 0.01).all()
+    assert read_fit(out / "fits" / "table1_cdm_ours.nwb").sizes["rank"] == 1
+    assert (out / "table1.pdf").stat().st_size > 1000
+    page = (tmp_path / "page.md").read_text()
+    assert f"{table.loc[1, 'ecc_cosine']:.3f}" in page
+    assert all(fault in page for fault in FAULTS["table1"])
+    assert "quick run" in page
+
+
+def test_the_page_follows_the_tables(tmp_path):
+    row = {
+        name: [0.5] for name in ("r2_truth", "r2_trials", "r2_ceiling", "accuracy", "ecc", "ecc_cosine", "cc_cosine")
+    }
+    table = pd.DataFrame({"task": ["dms"], "source": ["paper"], "ecc_published_fit": [0.25], **row})
+    table.to_csv(tmp_path / "table1.csv", index=False)
+    (tmp_path / "table1.json").write_text(json.dumps({"quick": False, "seconds": 1}))
+    page = write_page(tmp_path, tmp_path / "page.md").read_text()
+    assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 |" in page
+    assert "**Does not hold**: ECC at least .99" in page
+    assert "Without stored results: fig2, kback." in page
+    with pytest.raises(ContractError, match="holds no results"):
+        write_page(tmp_path / "nothing", tmp_path / "page.md")
+    assert len(compare(table)) == 4
+
+
+@pytest.mark.parametrize(("ranks", "linear"), [((1, 2, 3, 4), True), ((2, 2, 2, 2), False), ((1, 2, 5, 7), False)])
+def test_linear_growth_of_rank_is_told_from_other_growth(ranks, linear):
+    rows = [
+        {
+            "task": f"{k}-back",
+            "model": "low rank",
+            "rank": r,
+            "accuracy": 0.99 if r >= need else 0.6,
+            "accuracy_network": 1,
+        }
+        for k, need in enumerate(ranks, start=1)
+        for r in range(1, 8)
+    ]
+    table = pd.DataFrame(rows)
+    assert sufficient(table).to_dict() == dict(enumerate(ranks, start=1))
+    assert hold(table)[0][1] is linear
+    assert hold(table[table["task"] == "1-back"]) == []
+
+
+def test_measures():
+    a = np.arange(12.0).reshape(3, 4)
+    assert likeness(a, 2 * a + 3)[0] == pytest.approx(1)
+    assert likeness(a, 2 * a + 3)[1] < 1
+    truth = np.tanh(np.random.default_rng(0).standard_normal((3, 5, 4)))
+    assert rates_r2(truth, np.arctanh(truth)) == pytest.approx(1)
+
+
+def test_wrong_names_and_folders_are_told(tmp_path):
+    assert set(NAMES) == set(FAULTS)
+    assert set(TABLE1) == {"dm", "wm", "cdm", "dms"}
+    with pytest.raises(ContractError, match="no experiment 'fig9'"):
+        experiment("fig9")
+    with pytest.raises(ContractError, match="no folder"):
+        reproduce("table1", tmp_path, data=tmp_path / "nothing")
+    done = CliRunner().invoke(app, ["reproduce", "fig9"])
+    assert done.exit_code == 1
+    assert "error: no experiment" in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fig2", "kback"])
+def test_quick_runs_of_the_others(name, tmp_path):
+    table = reproduce(name, tmp_path, quick=True)
+    low = table[table["model"] == "low rank"]
+    assert low["accuracy"].max() >= 0.9
+    assert all(good for _, good in experiment(name).hold(table))
