@@ -24,6 +24,10 @@ FIXED_POINTS = {
     "eigenvalue_real": Var(("fixed_point", "eigenvalue"), "float64", "1/s"),
     "eigenvalue_imag": Var(("fixed_point", "eigenvalue"), "float64", "1/s"),
     "n_starts": Var(("fixed_point",), "int64", "1"),
+    "line_attractor": Var(("fixed_point",), "float64", "1", False),
+    "n_found": Var(("draw", "stability_kind"), "int64", "1", False),
+    "fraction": Var(("draw",), "float64", "1", False),
+    "n_neurons": Var(("draw",), "int64", "1", False),
     "input_value": Var(("input",), "float64", "1"),
 }
 

@@ -14,9 +14,10 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "connectivity", "ensemble", "fit_lint", "latents",
-    "open_nwb", "prepare", "read_conditions", "read_fit", "read_trials", "score", "select_rank", "simulate", "truncate",
-    "write_fit", "find_populations", "fit_readout", "predict_inactivation", "resample_network",
+    "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "compare_axes", "connectivity", "ensemble",
+    "find_populations", "fit_lint", "fit_readout", "fixed_points", "flow_field", "latents", "open_nwb",
+    "predict_inactivation", "prepare", "project", "read_conditions", "read_fit", "read_trials", "resample_network",
+    "score", "select_rank", "simulate", "truncate", "weight_statistics", "write_fit",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 

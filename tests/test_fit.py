@@ -151,7 +151,7 @@ def test_score_and_latents_agree_with_the_fit():
     seen["activity"] = fit["activity_pred"].dims, fit["activity_pred"].values
     found = nl.latents(fit, seen)
     np.testing.assert_allclose(found["latent_data"], fit["latent"], atol=1e-4)
-    np.testing.assert_allclose(found["filtered_input_data"], fit["filtered_input"], atol=1e-4)
+    np.testing.assert_allclose(found["filtered_input"], fit["filtered_input"], atol=1e-4)
 
 
 def test_ceiling_is_the_score_of_the_true_mean():

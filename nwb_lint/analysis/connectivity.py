@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_fit
 from nwb_lint.model.rnn import effective_n
+
+FEWEST = 20  # below which the kurtosis test's normal approximation does not hold
 
 
 def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
@@ -45,4 +48,57 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
     if "input_name" in fit.coords:
         out = out.assign_coords(input_name=("input", fit["input_name"].values))
     out.attrs["effective"] = int(effective)
+    return out
+
+
+def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
+    """How the weights of every connectivity vector are distributed, and whether their tails are heavier than normal.
+
+    heavy_tail_p: D'Agostino's kurtosis test (Anscombe & Glynn's transform), one-sided. Its alternative is the question;
+    a test against the normal as a whole, such as Anderson and Darling's, also rejects for skewed or bimodal weights.
+    NaN below 20 weights. Entries of one vector are taken as independent.
+
+    Returns: mean, sd, skewness, kurtosis (excess: 0 where normal), heavy_tail_p (vector), over recorded neurons;
+        weight (vector, neuron). Vectors are "m k", "n k" (the effective part, see `connectivity`), "I input"; or, with
+        rank=None, "J" (all entries; its weight is NaN) and "I input".
+
+    Raises: ContractError for a Dataset that is not a fit.
+
+    Source: Anscombe & Glynn, Biometrika 1983.
+
+    Example:
+        >>> from nwb_lint.testing import mock_fit
+        >>> weight_statistics(mock_fit())["vector"].values.tolist()
+        ['m 1', 'n 1', 'I stimulus']
+    """
+    from scipy import stats
+
+    check_fit(fit)
+    recorded = fit["recorded"].values if "recorded" in fit.coords else np.ones(fit.sizes["neuron"], bool)
+    rows: dict[str, np.ndarray] = {}
+    if "J" in fit:
+        rows["J"] = fit["J"].values[np.ix_(recorded, recorded)].ravel()
+    else:
+        effective = effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
+        for name, columns in (("m", fit["m"].values), ("n", effective)):
+            rows |= {f"{name} {k + 1}": column[recorded] for k, column in enumerate(columns.T)}
+    names = fit["input_name"].values if "input_name" in fit.coords else range(1, fit.sizes["input"] + 1)
+    rows |= {f"I {name}": column[recorded] for name, column in zip(names, fit["input_weights"].values.T, strict=True)}
+    weight = [np.full(recorded.sum(), np.nan) if name == "J" else row for name, row in rows.items()]
+    out = xr.Dataset(coords={"vector": list(rows), "neuron": fit["neuron"].values[recorded]})
+    out["weight"] = ("vector", "neuron"), np.array(weight)
+    varied = {name: np.ptp(row) > 0 for name, row in rows.items()}
+    for name, statistic in (("mean", np.mean), ("sd", np.std)):
+        out[name] = ("vector",), np.array([statistic(row) for row in rows.values()])
+    for name, moment in (("skewness", stats.skew), ("kurtosis", stats.kurtosis)):
+        out[name] = ("vector",), np.array([moment(row) if varied[k] else np.nan for k, row in rows.items()])
+    out["heavy_tail_p"] = (
+        ("vector",),
+        np.array(
+            [
+                stats.kurtosistest(row, alternative="greater").pvalue if len(row) >= FEWEST and varied[k] else np.nan
+                for k, row in rows.items()
+            ]
+        ),
+    )
     return out

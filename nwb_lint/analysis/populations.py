@@ -41,13 +41,14 @@ def find_populations(
     *,
     n_groups: int | None = None,
     method: str = "em",
+    effective: bool = True,
     zero_mean: bool = True,
     max_groups: int = 5,
     resamples: int = 10,
     window_s: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Groups of neurons by their loadings (m, effective n, I), and the gain of each group in every condition.
+    """Groups of neurons by their loadings (m, n, I), and the gain of each group in every condition.
 
     Loadings are set to unit mean square and modelled as a mixture of Gaussians, p(z) = sum_p weight_p N(z; mean_p,
     covariance_p). Stability of k groups is the adjusted Rand index, over all neurons, between mixtures fitted to two
@@ -61,6 +62,8 @@ def find_populations(
         method: "em" or "bayesian" mixtures (the latter leaves groups empty that it does not need, and is slower);
             "small_weights", two mixture groups around 0 of which the first has the smaller weights; "strongest_input",
             the input with the largest weight relative to that input's mean square.
+        effective: n projected on span(m, I), the part of it that a fit determines; False = n itself. The projection
+            mixes populations whose n differ, so where n is known, as in a task network, False tells more.
         zero_mean: hold the groups' means at 0 (loadings are centred), so that they differ by covariance alone.
         max_groups: the most that are tried. resamples: pairs of subsamples, and of chance draws, per number.
         window_s: over which gains are averaged; None = all times.
@@ -85,7 +88,7 @@ def find_populations(
         (['stimulus'], ('condition', 'group'))
     """
     _check_asked(fit, n_groups, method, max_groups, resamples)
-    loading = loadings_of(fit)
+    loading = loadings_of(fit, effective)
     z = _scaled(loading.values)
     out = xr.Dataset({"loading": loading}).assign_coords(_neuron_coords(fit))
     if method == "strongest_input":
@@ -108,6 +111,7 @@ def find_populations(
         out["gain"] = _gains(fit, label, len(names), window_s)
         out = out.assign_coords({k: v for k, v in fit.coords.items() if v.dims == ("condition",)})
     out.attrs = {"kind": "populations", "method": method, "zero_mean": int(zero_mean), "seed": seed}
+    out.attrs["effective"] = int(effective)
     check_result(out, "populations")
     return out
 
@@ -128,12 +132,12 @@ def _check_asked(fit: xr.Dataset, n_groups: int | None, method: str, max_groups:
         raise ContractError(f"{n_groups} groups were asked of {fit.sizes['neuron']} neurons; use at most {largest}.")
 
 
-def loadings_of(fit: xr.Dataset) -> xr.DataArray:
-    """What connects a neuron, (neuron, vector): m, the effective n and the input weights, in the units of the fit."""
+def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
+    """What connects a neuron, (neuron, vector): m, n (or its projection on span(m, I)) and I, in units of the fit."""
     names, columns = [], []
     if "m" in fit:
-        m, weights = fit["m"].values, fit["input_weights"].values
-        for name, block in (("m", m), ("n", effective_n(m, fit["n"].values, weights))):
+        m, n = fit["m"].values, fit["n"].values
+        for name, block in (("m", m), ("n", effective_n(m, n, fit["input_weights"].values) if effective else n)):
             names += [f"{name}{k + 1}" for k in range(block.shape[1])]
             columns.append(block)
     names += [f"I {name}" for name in _input_names(fit)]
@@ -286,7 +290,8 @@ def resample_network(
 ) -> xr.Dataset:
     """The reduced network: the loadings of every neuron drawn anew from the Gaussian of its population.
 
-    z_i ~ N(mean_p, covariance_p) jointly for m, effective n, I, bias, initial activation and readout. What the network
+    z_i ~ N(mean_p, covariance_p) jointly for m, n, I, bias, initial activation and readout: n itself, since its
+    projection on span(m, I) carries each population's overlaps over to the others. What the network
     still does after that, `simulate` and its latents tell, rests on the populations' means and covariances alone. The
     latents of J = m n' / N do not depend on N but for the luck of the draw, which falls as 1 / sqrt(N).
 
@@ -319,7 +324,7 @@ def resample_network(
         raise ContractError(f"n_neurons is {n_neurons}; it needs a whole number from 1 on.")
     rng = np.random.default_rng(seed)
     names = [name for name in ("bias", "initial_activation", "readout") if name in fit]
-    loading = loadings_of(fit).values
+    loading = loadings_of(fit, False).values
     whole = np.column_stack([loading, *(fit[name].values for name in names)])
     label = populations["population"].values
     share = (

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.select import (
     SPLITS,
@@ -95,6 +96,27 @@ def audit(
     table["r2"], table["r2_sem"] = (("draw", "rank_tried", "split"), mean), (("draw", "rank_tried", "split"), sem)
     table["r2_ceiling"] = ("draw", "split"), top
     return table
+
+
+def refits(
+    fit: xr.Dataset, activity: xr.Dataset, *, fractions: Sequence[float], draws: int = 3, seed: int = 0
+) -> Iterator[tuple[float, xr.Dataset]]:
+    """The fit again, with its own options, on random groups of the neurons: pairs of a fraction and a fit.
+
+    Ridges and the number of steps are chosen anew, as the fit's own were. Groups are those of `audit`.
+
+    Raises: ContractError as `audit` does, and for groups smaller than the rank.
+    """
+    refuse_components(activity, "the audit")
+    options = {name: fit.attrs[name] for name in ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")}
+    options |= {"rank": fit.sizes["rank"] if "m" in fit else None, "bias": bool(fit["bias"].values.any())}
+    options["initial"] = "learned" if fit["initial_activation"].values.any() else "zero"
+    if "max_steps" in fit.attrs:
+        options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
+    if activity.sizes["condition"] == fit.sizes["condition"]:
+        options["holdout"] = fit["held_out"].values
+    for fraction, group in _groups(activity.sizes["neuron"], fractions, draws, seed):
+        yield fraction, fit_lint(activity.isel(neuron=group), **options)
 
 
 def _groups(neurons: int, fractions: Sequence[float], draws: int, seed: int) -> list[Group]:

@@ -28,6 +28,8 @@ _MOST_LATENTS = 3  # panels of latents in a summary
 def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """R² against rank (rank_r2 ± rank_r2_sem) per split, the chosen rank marked, ceilings dashed.
 
+    A dotted line marks one standard error below the best held-out R²: the smallest rank that reaches it is as good.
+
     Where the fit tried no ranks, R² after each stage (stage_r2) stands instead; where it has neither, the
     final R². Splits without a score are left out.
 
@@ -57,6 +59,10 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     handles, _ = ax.get_legend_handles_labels()
     if np.isfinite(fit["r2_ceiling"]).any():
         handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
+    if (enough := _one_se(fit)) is not None:
+        mark: dict[str, Any] = {"color": COLOURS[1], "lw": 1, "ls": ":"}
+        ax.axhline(enough, **mark)
+        handles.append(Line2D([], [], label="best − 1 SE", **mark))
     if "rank_r2" in fit and "rank" in fit.sizes:
         ax.axvspan(fit.sizes["rank"] - 0.15, fit.sizes["rank"] + 0.15, color=PALE, lw=0, zorder=0)
         handles.append(Line2D([], [], color=PALE, lw=6, label="chosen rank"))
@@ -155,14 +161,18 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     return finish(ax, "m", "effective n", "Connectivity vectors")
 
 
-def effective_connectivity(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes | None = None) -> Axes:
     """Effective connectivity m (P n)' / N as an image, neurons in rising order of the first column of m.
 
-    Raises: ContractError where the fit has J in place of m and n.
+    ``by`` names a coordinate of the neurons (their population, area, cell type): they are then sorted by it first, and
+    lines part the groups.
+
+    Raises: ContractError where the fit has J in place of m and n, or no such coordinate.
     """
     check_fit(fit)
     m, n = _m(fit), _effective_n(fit)
-    order = np.argsort(m[:, 0])
+    groups, starts = _groups(fit, by)
+    order = np.lexsort((m[:, 0], groups))
     j = (m @ n.T / len(m))[np.ix_(order, order)]
     ax = make_axes(ax)
     most = np.quantile(np.abs(j), 0.99)
@@ -170,7 +180,16 @@ def effective_connectivity(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="both")
     bar.ax.tick_params(labelsize=SMALL)
     bar.set_label("effective J", fontsize=NORMAL)
-    return finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
+    for start in list(starts.values())[1:]:
+        ax.axhline(start - 0.5, color="black", lw=0.6)
+        ax.axvline(start - 0.5, color="black", lw=0.6)
+    if by is None:
+        return finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
+    ends = [*list(starts.values())[1:], len(m)]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts.values(), ends, strict=True)]
+    ax.set_xticks(middles, list(starts))
+    ax.set_yticks(middles, list(starts))
+    return finish(ax, f"from neuron, by {by}", f"to neuron, by {by}", "Effective connectivity")
 
 
 def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:
@@ -215,6 +234,27 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ax.legend(fontsize=SMALL, frameon=False, loc="upper left")
     label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
     return finish(ax, label, "neurons", "Neurons")
+
+
+def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """R² of every recorded neuron against its mean predicted rate, a dot per neuron and split; R² below -1 at -1.
+
+    Raises: ContractError where the fit cannot undo its preparation, so that there are no rates in Hz.
+    """
+    check_fit(fit)
+    if "scale" not in fit or "offset" not in fit:
+        raise ContractError("the fit has no scale and offset, so its rates are not in Hz; fit what prepare gives.")
+    ax = make_axes(ax)
+    offset = fit["offset"].mean("time") if "time" in fit["offset"].dims else fit["offset"]
+    rate = (fit["activity_pred"].mean(("condition", "time")) * fit["scale"] + offset).values
+    for split, values in zip(_splits(fit), fit["r2_neuron"].transpose("split", "neuron").values, strict=True):
+        colour, marker = _SPLIT.get(split, ("#595959", "^"))
+        seen = np.isfinite(values)
+        name = split.replace("_", " ")
+        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=colour, label=name)
+    ax.margins(y=0.2)  # the legend's place
+    ax.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
+    return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "Neurons")
 
 
 def summary(
@@ -264,6 +304,18 @@ def summary(
     return figure
 
 
+def _groups(fit: xr.Dataset, by: str | None) -> tuple[Array, dict[str, int]]:
+    """Group of every neuron, and where each begins once they are sorted by it."""
+    if by is None:
+        return np.zeros(fit.sizes["neuron"], int), {}
+    there = [str(k) for k, v in fit.coords.items() if v.dims == ("neuron",) and k != "neuron"]
+    if by not in there:
+        raise ContractError(f"neurons have no column {by!r}; they have {', '.join(there) or 'none'}.")
+    levels, groups, counts = np.unique(fit[by].values, return_inverse=True, return_counts=True)
+    starts = np.cumsum(counts) - counts
+    return groups, {str(level): int(start) for level, start in zip(levels, starts, strict=True)}
+
+
 def _effective_n(fit: xr.Dataset) -> Array:
     return connectivity(fit)["n_effective"].values
 
@@ -272,6 +324,18 @@ def _m(fit: xr.Dataset) -> Array:
     if "m" not in fit:
         raise ContractError("the fit has J in place of m and n; connectivity vectors need rank=1 or more.")
     return fit["m"].transpose("neuron", "rank").values
+
+
+def _one_se(fit: xr.Dataset) -> float | None:
+    """The best held-out R² over ranks less its standard error."""
+    if "rank_r2" not in fit or "rank_r2_sem" not in fit or "held_out" not in _splits(fit):
+        return None
+    k = _splits(fit).index("held_out")
+    mean, sem = (fit[name].isel(split=k).values for name in ("rank_r2", "rank_r2_sem"))
+    if not np.isfinite(mean).any():
+        return None
+    best = int(np.nanargmax(mean))
+    return float(mean[best] - sem[best]) if np.isfinite(sem[best]) else None
 
 
 def _latent(fit: xr.Dataset, rank: int) -> Array:

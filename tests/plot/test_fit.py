@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from nwb_lint import connectivity, plot
 from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import ContractError
+from tests.plot.pictures import assert_looks_like
 
 N, T, INPUTS = 12, 15, ["motion", "color", "cue"]
 
@@ -242,3 +243,10 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(call, found):
 def test_no_global_state_is_touched():
     code = "import sys, nwb_lint.plot.fit; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["latents_over_time", "trajectories", "connectivity_vectors", "singular_values", "neuron_scores"]
+)
+def test_looks_as_it_did(name):
+    assert_looks_like(getattr(plot, name)(make_fit()), name)

@@ -1,0 +1,108 @@
+"""Figures of the latents' dynamics: the flow with its fixed points and trajectories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from nwb_lint.contract import ContractError
+from nwb_lint.plot.style import GREY, SMALL, finish, look_of, make_axes
+from nwb_lint.results import check_result
+
+# face and edge of each kind of fixed point; shapes too, for those who tell no colours apart
+_MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GREY)}
+
+
+def flow(
+    field: xr.Dataset,
+    points: xr.Dataset | None = None,
+    fit: xr.Dataset | None = None,
+    *,
+    color_by: str | None = None,
+    style_by: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A flow field of rank 1 (velocity against κ) or 2 (streamlines, darker where faster), from `flow_field`.
+
+    ``points`` from `fixed_points` under the same input: stable ones filled, unstable ones open, saddles diamonds,
+    marginal ones grey squares; how many lie outside of the field is told. ``fit`` adds the latents of its conditions:
+    for rank 1 against their differences per second, for rank 2 as trajectories with a dot at the last sample.
+
+    Raises: ContractError for a field of rank 3, points of another rank or input, or another kind of Dataset.
+    """
+    check_result(field, "flow_field")
+    rank = field.sizes["rank"]
+    if rank > 2:
+        raise ContractError(
+            f"the flow field has rank {rank}; a plane shows rank 1 or 2. Take the field of a rank-2 fit."
+        )
+    if fit is not None and ("latent" not in fit or fit.sizes["rank"] != rank):
+        raise ContractError(f"the fit has no latents of rank {rank}; give the fit that the field is of.")
+    ax = make_axes(ax)
+    draw = _flow_of_one if rank == 1 else _flow_of_two
+    labels = draw(field, ax)
+    if fit is not None:
+        _runs(fit, rank, color_by, style_by, ax)
+    if points is not None:
+        _mark(field, points, ax)
+    low_high = np.reshape(field.attrs["extent"], (rank, 2))
+    ax.set_xlim(*low_high[0])
+    if rank == 2:
+        ax.set_ylim(*low_high[1])
+    held = field.attrs.get("condition", "")
+    return finish(ax, *labels, f"Flow, input of {held}" if held else "Flow")
+
+
+def _flow_of_one(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
+    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+    ax.plot(field["kappa"].values[:, 0], field["velocity"].values[:, 0], color="#595959", lw=1.6)
+    return r"latent $\kappa_1$", r"d$\kappa_1$/d$t$ (1/s)"
+
+
+def _flow_of_two(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
+    size = int(field.attrs["n_points"])
+    x, y = (field["kappa"].values[:, k].reshape(size, size).T for k in (0, 1))
+    u, v = (field["velocity"].values[:, k].reshape(size, size).T for k in (0, 1))
+    speed = field["speed"].values.reshape(size, size).T
+    shade = 0.25 + 0.6 * speed / max(float(speed.max()), 1e-12)  # the slowest flow stays visible on paper
+    lines = ax.streamplot(
+        x[0], y[:, 0], u, v, density=0.9, color=shade, cmap="Greys", linewidth=0.7, arrowsize=0.7, zorder=1
+    )
+    lines.lines.set_clim(0, 1)
+    return r"latent $\kappa_1$", r"latent $\kappa_2$"
+
+
+def _runs(fit: xr.Dataset, rank: int, color_by: str | None, style_by: str | None, ax: Axes) -> None:
+    look = look_of(fit, color_by, style_by)
+    kappa = fit["latent"].transpose("condition", "time", "rank").values
+    for one, colour, style in zip(kappa, look.colours, look.styles, strict=True):
+        if rank == 1:
+            across, up = one[:-1, 0], np.diff(one[:, 0]) / fit.attrs["dt_s"]
+        else:
+            across, up = one[:, 0], one[:, 1]
+        ax.plot(across, up, color=colour, ls=style, lw=1, zorder=2)
+        ax.plot(across[-1:], up[-1:], color=colour, marker="o", ms=3, zorder=2)
+
+
+def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
+    check_result(points, "fixed_points")
+    rank = field.sizes["rank"]
+    if points.sizes["rank"] != rank:
+        raise ContractError(f"the fixed points have rank {points.sizes['rank']} and the field {rank}; give one fit's.")
+    if not np.allclose(points["input_value"].values, field["input_value"].values):
+        raise ContractError("fixed points and flow field are of different inputs; compute both under the same one.")
+    low, high = np.reshape(field.attrs["extent"], (rank, 2)).T
+    kappa = points["kappa"].values
+    inside = ((kappa >= low) & (kappa <= high)).all(axis=1)
+    for kind, (marker, face) in _MARKS.items():
+        some = kappa[inside & (points["stability"].values == kind)]
+        if len(some):
+            up = some[:, 1] if rank == 2 else np.zeros(len(some))
+            style: dict[str, Any] = {"mfc": face, "mec": "black", "mew": 1.1, "ms": 5.5, "zorder": 3}
+            ax.plot(some[:, 0], up, ls="", marker=marker, label=kind, **style)
+    if outside := int((~inside).sum()):
+        ax.plot([], [], ls="", label=f"{outside} outside")
+    ax.legend(fontsize=SMALL, frameon=True, framealpha=0.8, edgecolor="none", loc="best", handletextpad=0.2)

@@ -1,0 +1,156 @@
+"""Figures of dynamics, axes and weights show the numbers of their Datasets, and look as the kept pictures do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint import plot
+from nwb_lint.contract import ContractError
+from tests.factories import random_fit
+from tests.plot.pictures import assert_looks_like
+
+
+def made(rank, gain=2.0):
+    """A network of 60 neurons with several fixed points, its own run inside."""
+    rng = np.random.default_rng(rank)
+    fit = random_fit(1, n_neurons=60, rank=rank, n_bins=40, burn_in=False, offset_over_time=False)
+    m = rng.standard_normal((60, rank))
+    fit["m"], fit["n"] = (("neuron", "rank"), m), (("neuron", "rank"), gain * m + 0.5 * rng.standard_normal(m.shape))
+    fit["bias"][:], fit["initial_activation"][:] = 0, 0
+    fit["input"][:] = 0.6 * np.sign(np.arange(4) - 1.5)[:, None, None].astype("float32")
+    for name, value in nl.simulate(fit).variables.items():
+        if name in ("latent", "filtered_input"):
+            fit[name] = value
+    fit["activity_pred"] = nl.simulate(fit)["activity"]
+    fit["scale"][:], fit["offset"][:] = 5.0, np.linspace(2, 40, 60)
+    fit["r2_neuron"] = ("split", "neuron"), np.random.default_rng(0).uniform(-0.2, 1, (2, 60))
+    fit["rank_r2"] = ("rank_tried", "split"), np.array([[0.5, 0.4], [0.8, 0.7], [0.9, 0.72]])
+    fit["rank_r2_sem"] = ("rank_tried", "split"), np.full((3, 2), 0.03)
+    return fit.assign_coords(population=("neuron", np.arange(60) % 3))
+
+
+@pytest.fixture(scope="module")
+def one():
+    return made(1)
+
+
+@pytest.fixture(scope="module")
+def two():
+    return made(2)
+
+
+def test_flow_of_one_latent(one):
+    field, points = nl.flow_field(one, extent=1.5), nl.fixed_points(one)
+    ax = plot.flow(field, points, one)
+    drawn = next(part for part in ax.lines if len(part.get_xdata()) == field.sizes["point"])
+    np.testing.assert_array_equal(drawn.get_xydata(), np.c_[field["kappa"], field["velocity"]])
+    marked = {part.get_label(): part.get_xdata() for part in ax.lines}
+    np.testing.assert_array_equal(marked["stable"], points["kappa"].values[points["stability"] == "stable", 0])
+    assert ax.get_ylabel() == "d$\\kappa_1$/d$t$ (1/s)"
+    assert_looks_like(ax, "flow1")
+
+
+def test_flow_of_two_latents(two):
+    field, points = nl.flow_field(two, extent=1.5), nl.fixed_points(two)
+    ax = plot.flow(field, points, two)
+    for kind in np.unique(points["stability"]):
+        (marks,) = [part for part in ax.lines if part.get_label() == kind]
+        np.testing.assert_array_equal(marks.get_xydata(), points["kappa"].values[points["stability"] == kind])
+    assert_looks_like(ax, "flow2")
+
+
+def test_points_outside_of_the_field_are_counted(one):
+    ax = plot.flow(nl.flow_field(one, extent=0.1), nl.fixed_points(one))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unstable", "2 outside"]
+
+
+def test_flow_streams_where_the_latents_go():
+    """A field that points right everywhere is drawn from left to right: the grid is not transposed."""
+    kappa = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    field = xr.Dataset(
+        {
+            "kappa": (("point", "rank"), kappa),
+            "velocity": (("point", "rank"), np.c_[np.ones(81), 0 * kappa[:, 0]]),
+            "speed": ("point", np.where(kappa[:, 1] > 0, 1.0, 0.5)),
+            "input_value": ("input", [0.0]),
+        },
+        attrs={"kind": "flow_field", "n_points": 9, "extent": [-1.0, 1.0, -1.0, 1.0]},
+    )
+    (lines,) = [part for part in plot.flow(field).collections if hasattr(part, "get_segments")]
+    segments = np.array(lines.get_segments())
+    assert np.ptp(segments[:, :, 1], axis=1).max() < 1e-6
+    fast = lines.get_array()[segments[:, 0, 1] > 0.3]
+    slow = lines.get_array()[segments[:, 0, 1] < -0.3]
+    assert fast.min() > slow.max()
+
+
+def test_projections_and_angles(two):
+    activity = xr.Dataset({"activity": two["activity_pred"]}, two.coords)
+    projected = nl.project(two, activity)
+    ax = plot.projections(projected, ("m 1", "I in0"))
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), projected["projection"].values[0][:, [0, 2]])
+    assert ax.get_xlabel() == f"m 1 ({100 * float(projected['variance_explained'][0]):.0f} % of variance)"
+    assert_looks_like(ax, "projections")
+    compared = nl.compare_axes(two, activity, variables=["motion"])
+    ax = plot.angles(compared)
+    np.testing.assert_array_equal(ax.images[0].get_array(), compared["angle_deg"])
+    assert_looks_like(ax, "angles")
+
+
+def test_weight_histograms_count_everybody(two):
+    statistics = nl.weight_statistics(two)
+    ax = plot.weight_histograms(statistics)
+    assert len(ax.patches) == statistics.sizes["vector"]
+    shown = ax.get_legend().get_texts()[0].get_text()
+    assert shown.startswith(f"m 1 ({float(statistics['kurtosis'][0]):.1f}".replace("-", "−"))
+    assert_looks_like(ax, "weights")
+
+
+def test_connectivity_is_sorted_by_a_column(two):
+    two = two.assign_coords(recorded=("neuron", np.ones(60, bool)))
+    ax = plot.effective_connectivity(two, by="population")
+    order = np.lexsort((two["m"].values[:, 0], two["population"].values))
+    j = two["m"].values @ nl.connectivity(two)["n_effective"].values.T / 60
+    np.testing.assert_allclose(ax.images[0].get_array(), j[order][:, order])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "1", "2"]
+    assert sorted({float(part.get_ydata()[0]) for part in ax.lines if part.get_ydata()[0] > 1}) == [19.5, 39.5]
+    assert_looks_like(ax, "connectivity")
+
+
+def test_scores_by_rate_and_by_rank(two):
+    ax = plot.rate_scores(two)
+    wanted = two["offset"].values + 5 * two["activity_pred"].values.mean(axis=(0, 1))
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), wanted, rtol=1e-5)
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), two["r2_neuron"][1])
+    assert_looks_like(ax, "rate_scores")
+    ax = plot.scores(two)
+    (mark,) = [part for part in ax.lines if part.get_linestyle() == ":"]
+    assert mark.get_ydata()[0] == pytest.approx(0.72 - 0.03)
+    assert_looks_like(ax, "scores")
+
+
+def test_what_cannot_be_drawn_is_refused(one, two):
+    field = nl.flow_field(two)
+    calls = [
+        (lambda: plot.flow(nl.fixed_points(two)), "flow_field"),
+        (lambda: plot.flow(field, nl.fixed_points(one)), "rank 1"),
+        (lambda: plot.flow(field, nl.fixed_points(two, input=[1.0, 0.0])), "different inputs"),
+        (lambda: plot.flow(field, fit=one), "rank 2"),
+        (lambda: plot.flow(nl.flow_field(made(3), n_points=3)), "rank 3"),
+        (lambda: plot.effective_connectivity(two, by="layer"), "layer"),
+        (lambda: plot.rate_scores(two.drop_vars("scale")), "not in Hz"),
+        (lambda: plot.weight_histograms(two), "weight_statistics"),
+    ]
+    projected = nl.project(two, xr.Dataset({"activity": two["activity_pred"]}, two.coords))
+    calls += [
+        (lambda: plot.projections(projected, ("m 1", "m 9")), "m 9"),
+        (lambda: plot.projections(projected, ("m 1",)), "needs two"),
+        (lambda: plot.projections(projected.drop_vars("projection"), ("m 1", "m 2")), "no projection"),
+    ]
+    for call, told in calls:
+        with pytest.raises(ContractError, match=told) as raised:
+            call()
+        assert "\n" not in str(raised.value)
