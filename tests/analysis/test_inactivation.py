@@ -112,7 +112,7 @@ def test_rates_are_in_hz_and_controls_have_the_groups_size(fit):
     found = nl.predict_inactivation(fit, "area", readout="stimulus", controls=8)
     change = nl.simulate(fit, silence=fit["area"].values == "V1")["rate"] - nl.simulate(fit)["rate"]
     np.testing.assert_allclose(found["rate_change"].sel(group="area=V1"), change.mean("time"), atol=1e-4)
-    assert found["n_silenced"].values.tolist() == [4, 8]
+    assert found.attrs["group_size"] == [4, 8]
     assert effect_table(found).columns.tolist()[:5] == [
         "group", "neurons", "effect", "effect control low", "effect control median",
     ]  # fmt: skip
