@@ -24,5 +24,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "analysis.dynamics": ["flow_field", "fixed_points"],
         "analysis.latents": ["latents", "project"],
         "analysis.score": ["score"],
+        "analysis.populations": ["find_populations", "resample_network"],
+        "analysis.readout": ["fit_readout"],
+        "analysis.inactivation": ["predict_inactivation"],
     },
 )

@@ -27,6 +27,10 @@ class ContractError(ValueError):
     """A Dataset is not what a function needs; the message says what was found, needed, and what to do."""
 
 
+class NWBError(ValueError):
+    """A file does not hold what is needed; the message says what was found, needed, and what to do."""
+
+
 RECORDING = {
     "rate": Var(("condition", "time", "neuron"), "float32", "Hz"),
     "n_trials": Var(("condition", "neuron"), "int64", "1"),

@@ -15,9 +15,10 @@ ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "add_to_nwbfile", "audit", "baselines", "canonicalise", "compare_axes", "connectivity", "ensemble",
-    "fit_lint", "fixed_points", "flow_field", "latents", "open_nwb", "prepare", "project", "read_conditions",
-    "read_fit", "read_result", "read_trials", "score", "select_rank", "simulate", "truncate", "weight_statistics",
-    "write_fit", "write_result",
+    "find_populations", "fit_lint", "fit_readout", "fixed_points", "flow_field", "latents", "open_nwb",
+    "predict_inactivation", "prepare", "project", "read_conditions", "read_fit", "read_result", "read_trials",
+    "resample_network", "score", "select_rank", "simulate", "truncate", "weight_statistics", "write_fit",
+    "write_result",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 
@@ -27,9 +28,10 @@ ALLOWED = {
     "prepare": {"contract", "inputs"},
     "inputs": {"contract"},
     "results": {"contract"},
-    "nwb": {"contract", "results", "schemas"},
+    "query": {"contract"},  # beside nwb, since analysis chooses neurons by the same queries
+    "nwb": {"contract", "query", "results", "schemas"},
     "model": {"contract", "prepare", "inputs"},
-    "analysis": {"contract", "prepare", "inputs", "model", "results"},
+    "analysis": {"contract", "prepare", "inputs", "model", "query", "results"},
     "tasks": {"contract", "model", "nwb"},
     "experiments": {"analysis", "contract", "inputs", "model", "nwb", "plot", "prepare", "results", "tasks"},
     "plot": {"analysis", "contract", "results"},

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nwb_lint.cli.fit import demo, export, fit
+from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
@@ -18,7 +19,7 @@ def app() -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 
 
-for _command in (demo, inspect, init, fit, export, publish, reproduce):
+for _command in (demo, inspect, init, fit, export, publish, reproduce, inactivate):
     app.add_command(_command)
 
 

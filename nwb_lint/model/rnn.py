@@ -79,20 +79,28 @@ def drives(u: Array, alpha: float, *, bias: bool, initial: bool) -> Array:
 
 
 def forward(
-    network: Network, q: Array, alpha: float, nonlinearity: str = "tanh", keep: Array | None = None
+    network: Network,
+    q: Array,
+    alpha: float,
+    nonlinearity: str = "tanh",
+    keep: Array | None = None,
+    drive: Array | None = None,
 ) -> tuple[Array, Array]:
     """Run the network freely: activation x (condition, time, neuron) and latents kappa (condition, time, rank).
 
-    ``keep`` (neuron) multiplies every neuron's output: 0 silences it, N stays what it was.
+    ``keep`` (neuron) or (time, neuron) multiplies every neuron's output: 0 silences it, N stays what it was. ``drive``
+    (time, neuron) is one more input, the same in all conditions: x gains its filtered time course.
     """
     phi = NONLINEARITIES[nonlinearity].phi
     n_conditions, n_times, _ = q.shape
     n_neurons, rank = network.m.shape
     x = q @ network.w.T.astype(q.dtype)
+    if drive is not None:
+        x += filter_input(drive[None], alpha).astype(q.dtype)
     kappa = np.zeros((n_conditions, n_times, rank), q.dtype)
     m = network.m.astype(q.dtype)
     out = None if network.n is None else network.n.astype(q.dtype) / n_neurons
-    gate = None if keep is None else keep.astype(q.dtype)
+    gate = None if keep is None else np.broadcast_to(keep, (n_times, n_neurons)).astype(q.dtype)
     for first in range(0, n_conditions, TOGETHER):  # a few conditions at a time stay in fast memory
         part = slice(first, first + TOGETHER)
         for t in range(n_times):
@@ -100,7 +108,7 @@ def forward(
             if t + 1 < n_times:
                 r = phi(x[part, t])
                 if gate is not None:
-                    r = r * gate
+                    r = r * gate[t]
                 kappa[part, t + 1] = (1 - alpha) * kappa[part, t] + alpha * (r if out is None else r @ out)
     return x, kappa
 

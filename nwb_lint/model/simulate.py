@@ -58,6 +58,8 @@ def simulate(
     *,
     silence: object = None,
     initial: Array | None = None,
+    factor: Array | xr.DataArray | None = None,
+    drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
     """Run the fitted network freely, with nothing but the fit at hand.
 
@@ -67,11 +69,16 @@ def simulate(
             ``input`` and, for a burn-in, ``input_burn_in``. None = the fit's own.
         silence: neurons whose output is set to 0 (labels, positions or a boolean array); N stays what it was.
         initial: other x[0] (neuron); None = the fit's.
+        factor: by which every neuron's output is multiplied, (neuron) or (time, neuron): 0 silences, 1 changes nothing,
+            above 1 excites. Over time, as a pulse, it is 1 before the first time; without time it holds in the burn-in.
+        drive: added to every neuron's input, in units of the activity, (neuron) or (time, neuron):
+            x[t+1] = ... + alpha drive[t]; over time, it is 0 before the first one.
 
     Returns: activity (condition, time, neuron) dimensionless; rate in Hz where the fit can undo its preparation; latent
         (condition, time, rank); filtered_input (condition, time, input).
 
-    Raises: ContractError for a Dataset that is not a fit, inputs of another number, or unknown neurons.
+    Raises: ContractError for a Dataset that is not a fit, inputs of another number, unknown neurons, or a factor or
+        drive of another shape.
 
     Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
 
@@ -81,7 +88,7 @@ def simulate(
         ('condition', 'time', 'neuron')
     """
     check_fit(fit)
-    return run(fit, input, silence=silence, initial=initial)
+    return run(fit, input, silence=silence, initial=initial, factor=factor, drive=drive)
 
 
 def run(
@@ -90,8 +97,10 @@ def run(
     *,
     silence: object = None,
     initial: Array | None = None,
+    factor: Array | xr.DataArray | None = None,
+    drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """`simulate` for a Dataset that need not be a whole fit yet."""
+    """`simulate` for a Dataset that need not be a whole fit: a network with an ``input`` at hand."""
     given = _given_input(fit, input)
     if given["input"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
         raise ContractError(
@@ -106,12 +115,16 @@ def run(
                 f"initial has shape {start.shape}; it needs one finite number for each of {network.n_neurons} neurons."
             )
         network.w[:, -1] = start
-    keep = None if silence is None else 1.0 - mask_of(fit["neuron"].values.astype(str), silence, "neuron", nobody=True)
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     u = whole_input(given)
-    q = drives(u, alpha, bias=True, initial=True)
-    x, kappa = forward(network, q, alpha, str(fit.attrs["nonlinearity"]), keep)
     skip = u.shape[1] - given.sizes["time"]
+    keep = _over_time(given, network, factor, "factor", skip, before=1.0)
+    if silence is not None:
+        quiet = mask_of(fit["neuron"].values.astype(str), silence, "neuron", nobody=True)
+        keep = np.where(quiet, 0.0, 1.0 if keep is None else keep)
+    added = _over_time(given, network, drive, "drive", skip, before=0.0)
+    q = drives(u, alpha, bias=True, initial=True)
+    x, kappa = forward(network, q, alpha, str(fit.attrs["nonlinearity"]), keep, added)
     out = xr.Dataset(coords={k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
     out = out.assign_coords({k: v for k, v in given.coords.items() if v.dims in (("condition",), ("time",))})
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
@@ -122,6 +135,21 @@ def run(
         rate = x[:, skip:] * fit["scale"].values + fit["offset"].values
         out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
     return out
+
+
+def _over_time(given: xr.Dataset, network: Network, values, name: str, skip: int, *, before: float) -> Array | None:
+    """What multiplies or is added at every step, (burn-in + time, neuron); what has no time holds at every step."""
+    if values is None:
+        return None
+    array = np.asarray(values, float)
+    shape = (given.sizes["time"], network.n_neurons)
+    if array.shape not in (shape, shape[1:]) or not np.isfinite(array).all():
+        raise ContractError(
+            f"{name} has shape {array.shape}; it needs finite numbers, (neuron) or (time, neuron), here {shape}."
+        )
+    if array.ndim == 1:
+        return np.broadcast_to(array, (skip + shape[0], shape[1]))
+    return np.concatenate([np.full((skip, shape[1]), before), array])
 
 
 def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr.Dataset:

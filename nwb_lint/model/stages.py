@@ -29,9 +29,9 @@ from nwb_lint.model.gradient import (
     scattered,
     with_hidden_units,
 )
-from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.regression import RIDGES, Solutions, closed_form, fill, latent_pass, regression_errors
-from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
+from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
+from nwb_lint.model.rnn import Array, Network, forward
+from nwb_lint.model.samples import Samples
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
@@ -40,68 +40,9 @@ DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradie
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 COARSE_ALPHA = 0.15  # long descents take steps of this many time constants where the bins are much shorter
 LONG_DESCENT, SHORT_DESCENT = 120, 15  # iterations in coarse steps, and in the given bins after them
-ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
 Report = Callable[[str, int, float, float], None]
 Split = tuple[Array, Array]
-
-
-class Samples(NamedTuple):
-    """What a fit sees: x (condition, time, recorded), q (condition, burn-in + time, Q), and the model's constants;
-    weights (recorded) of the loss, None = equal; halves (2, condition, time, recorded) of the trials, if any.
-    """
-
-    x: Array
-    q: Array
-    alpha: float
-    nonlinearity: str = "tanh"
-    loss: str = "activity"
-    weights: Array | None = None
-    halves: Array | None = None
-
-    def take(self, conditions: Array) -> Samples:
-        """The same for some conditions."""
-        first, last = int(conditions[0]), int(conditions[-1])
-        contiguous = len(conditions) == last - first + 1 and bool((np.diff(conditions) == 1).all())
-        chosen = slice(first, last + 1) if contiguous else conditions
-        halves = None if self.halves is None else self.halves[:, chosen]
-        return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves)
-
-    def coarse(self, step: int) -> Samples:
-        """The same in time steps ``step`` times as long, with the same decay over each."""
-        lead = (self.q.shape[1] - self.x.shape[1]) % step
-        return self._replace(
-            x=self.x[:, ::step], q=self.q[:, lead::step], alpha=1 - (1 - self.alpha) ** step, halves=None
-        )
-
-    def filled(self) -> Array:
-        """x with each neuron's mean where it was not observed."""
-        return fill(self.x, None, self.q, self.alpha, self.nonlinearity)
-
-    def predict(self, network: Network) -> Array:
-        """Free-running activation of the recorded neurons, (condition, time, recorded)."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            x, _ = forward(network, self.q, self.alpha, self.nonlinearity)
-        return x[:, self.q.shape[1] - self.x.shape[1] :, : self.x.shape[2]]
-
-    def observed(self, x: Array) -> Array:
-        """x in the space of the loss: itself, or phi(x), each neuron times the root of its weight."""
-        seen = NONLINEARITIES[self.nonlinearity].phi(x) if self.loss == "rate" else x
-        return seen if self.weights is None else seen * np.sqrt(self.weights)
-
-    def errors(self, network: Network) -> Array:
-        """Squared error per condition of a free run; infinite where the run diverged."""
-        step = max(1, ERROR_VALUES // (self.q.shape[1] * network.n_neurons))
-        parts = [self.take(np.arange(i, min(i + step, len(self.x)))) for i in range(0, len(self.x), step)]
-        errors = np.concatenate(
-            [squared_errors(part.observed(part.x), part.observed(part.predict(network))) for part in parts]
-        )
-        return np.where(np.isfinite(errors), errors, np.inf)
-
-    def forced_error(self, networks: Sequence[Network]) -> Array:
-        """Summed squared error of each network driven by the recorded rates, x - m n' F[phi(x)] / N - W q."""
-        a, phi = self.alpha, self.nonlinearity
-        return regression_errors(networks, self.x, self.q, alpha=a, nonlinearity=phi, weights=self.weights)
 
 
 class Stage(NamedTuple):

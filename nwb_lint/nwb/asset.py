@@ -7,11 +7,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from nwb_lint.contract import NWBError
+
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-
-
-class NWBError(ValueError):
-    """A file does not hold what is needed; the message says what was found, needed, and what to do."""
 
 
 class Asset(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.query import format_value
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.tables import Table, is_missing, numbers_of
+from nwb_lint.query import format_value
 
 Array = np.ndarray
 By = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from nwb_lint.nwb.h5 import is_group
-from nwb_lint.nwb.query import as_texts
 from nwb_lint.nwb.source import NWBError, load
 from nwb_lint.nwb.tables import Table
 from nwb_lint.nwb.units import read_bounds
+from nwb_lint.query import as_texts
 
 Array = np.ndarray
 

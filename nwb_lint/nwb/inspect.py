@@ -13,12 +13,12 @@ import numpy as np
 from nwb_lint.nwb.counts import Intervals
 from nwb_lint.nwb.honest import Ends, ends_of
 from nwb_lint.nwb.many import spread
-from nwb_lint.nwb.query import format_value
 from nwb_lint.nwb.source import NWBError, Source, expand, provenance, reading, session_labels
 from nwb_lint.nwb.suggest import suggest_from
 from nwb_lint.nwb.tables import Table, interval_tables, is_missing, open_intervals
 from nwb_lint.nwb.told import telling
 from nwb_lint.nwb.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
+from nwb_lint.query import format_value
 
 Array = np.ndarray
 

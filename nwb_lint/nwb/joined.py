@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.query import as_numbers, as_texts
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.tables import SCALAR_KINDS, Table, open_intervals
+from nwb_lint.query import as_numbers, as_texts
 
 Array = np.ndarray
 TableChoice = str | Sequence[str]

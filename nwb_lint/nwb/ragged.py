@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nwb_lint.nwb.h5 import is_dataset, is_reference, is_scalar_type, name_of
-from nwb_lint.nwb.query import as_texts
 from nwb_lint.nwb.source import NWBError, load
+from nwb_lint.query import as_texts
 
 if TYPE_CHECKING:
     from nwb_lint.nwb.tables import Table

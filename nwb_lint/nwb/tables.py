@@ -15,9 +15,9 @@ from nwb_lint.nwb.h5 import (
     members,
     pointed_at,
 )
-from nwb_lint.nwb.query import MISSING_TEXT, as_numbers, select
 from nwb_lint.nwb.ragged import row_texts
 from nwb_lint.nwb.source import NWBError, as_text, load
+from nwb_lint.query import MISSING_TEXT, as_numbers, select
 
 Array = np.ndarray
 
@@ -166,7 +166,7 @@ class Table:
         return sorted(found, key=lambda name: "time" not in name.lower())
 
     def select(self, query: str | None, what: str = "where") -> Array:
-        """Rows that satisfy a query (`nwb_lint.nwb.query`), all where it is None: bool (row)."""
+        """Rows that satisfy a query (`nwb_lint.query`), all where it is None: bool (row)."""
         if query is None:
             return np.ones(len(self), bool)
         return select(query, self.column, len(self), what)

@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
             "connectivity_vectors", "effective_connectivity", "latents_over_time", "neuron_scores", "rate_scores",
             "scores", "singular_values", "summary", "trajectories",
         ],
+        "inactivation": ["inactivation_bars", "psychometric"],
+        "populations": ["loadings", "population_gains", "population_number"],
         "session": ["presence", "rates", "session_summary", "trials_over_time"],
     },
 )  # fmt: skip

@@ -85,6 +85,43 @@ def test_silence(fitted):
     assert np.abs(some[0] - full).max() > 1e-3
 
 
+def by_hand(fit, *, factor=1.0, drive=0.0, first=0):
+    """The recurrence with outputs multiplied and inputs added from step ``first`` on, one step after the other."""
+    u = np.concatenate([fit["input_burn_in"].values, fit["input"].values], axis=1)
+    j = fit["m"].values @ fit["n"].values.T / fit.sizes["neuron"]
+    x = np.tile(fit["initial_activation"].values, (u.shape[0], u.shape[1], 1))
+    for t in range(u.shape[1] - 1):
+        on = t >= first
+        r = np.tanh(x[:, t]) * (np.broadcast_to(factor, (u.shape[1], 18))[t] if on else 1)
+        given = u[:, t] @ fit["input_weights"].values.T + fit["bias"].values
+        given = given + (np.broadcast_to(drive, (u.shape[1], 18))[t] if on else 0)
+        x[:, t + 1] = 0.8 * x[:, t] + 0.2 * (r @ j.T + given)
+    return x[:, 5:]
+
+
+def test_factors_and_drives(fitted):
+    """Partial suppression, excitation and pulses are the recurrence with these numbers in it; silence is factor 0."""
+    fit, *_ = fitted
+    rng = np.random.default_rng(0)
+    f, d = rng.uniform(0, 2, 18), rng.standard_normal(18)
+    np.testing.assert_allclose(
+        nl.simulate(fit, factor=f, drive=d)["activity"], by_hand(fit, factor=f, drive=d), atol=1e-4
+    )
+    pulse, push = np.ones((30, 18)), np.zeros((30, 18))
+    pulse[10:14, [2, 5]], push[12:20, 3] = 0, 0.7
+    padded = [np.pad(a, ((5, 0), (0, 0))) for a in (pulse, push)]
+    run = nl.simulate(fit, factor=pulse, drive=push)["activity"]
+    np.testing.assert_allclose(run, by_hand(fit, factor=padded[0], drive=padded[1], first=5), atol=1e-4)
+    np.testing.assert_array_equal(run[:, :11], fit["activity_pred"][:, :11])  # a pulse does nothing before it begins
+    some = np.isin(np.arange(18), [1, 4])
+    silent = nl.simulate(fit, silence=some)["activity"]
+    np.testing.assert_array_equal(nl.simulate(fit, factor=1.0 - some)["activity"], silent)
+    both = nl.simulate(fit, silence=some, factor=f)["activity"]
+    np.testing.assert_array_equal(nl.simulate(fit, factor=np.where(some, 0, f))["activity"], both)
+    nothing = nl.simulate(fit, factor=np.ones((30, 18)), drive=np.zeros(18))["activity"]
+    np.testing.assert_array_equal(nothing, fit["activity_pred"])
+
+
 def test_other_inputs_and_starts(fitted):
     fit, _, activity = fitted
     pick = activity.isel(condition=[7, 0, 3])
@@ -139,6 +176,8 @@ def test_permuted_neurons_run_permuted(fitted):
         ({"silence": np.zeros(3, bool)}, "18 neurons"),
         ({"silence": ["nobody"]}, "called 'nobody'"),
         ({"initial": np.zeros(3)}, "initial"),
+        ({"factor": np.ones((18, 30))}, "factor has shape (18, 30)"),
+        ({"drive": np.full(18, np.nan)}, "drive has shape (18,)"),
         ({"input": xr.Dataset()}, "input"),
     ],
 )

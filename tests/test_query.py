@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_lint.contract import ContractError
-from nwb_lint.nwb.query import column_names, select
 from nwb_lint.nwb.source import NWBError
+from nwb_lint.query import column_names, select
 
 COLUMNS = {
     "a": np.array([1, 2, 3, 4]),

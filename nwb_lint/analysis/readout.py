@@ -1,0 +1,109 @@
+"""A behavioural readout of activity: fitted to a column of the conditions, cross-validated."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from nwb_lint.analysis.populations import times_in
+from nwb_lint.contract import ContractError
+from nwb_lint.model.rnn import NONLINEARITIES, Array
+
+_STRENGTHS = np.logspace(-4, 4, 9)
+
+
+def fit_readout(
+    activity: xr.Dataset,
+    column: str,
+    *,
+    window_s: tuple[float, float] | None = None,
+    nonlinearity: str | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Weights that read a column of the conditions, such as the choice, from the rates in a window.
+
+    z = readout . phi(x) / N + intercept, phi(x) averaged over the window. Two values: logistic regression, z > 0 for
+    the larger one; more numbers: ridge regression, z the number itself. Penalties are chosen inside each fold.
+
+    Args:
+        activity: activity or activity_pred (condition, time, neuron) and the column, as `prepare` and `fit_lint` give.
+        window_s: None = all times. nonlinearity: None = the fit's own, else tanh.
+
+    Returns: readout (neuron), intercept, score (accuracy, or R², of what the other folds say of each); attrs
+        column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the two values), window_s.
+
+    Raises: ContractError for an unknown column, one of a single value, more than two texts, or too few conditions.
+
+    Example:
+        >>> from nwb_lint.testing import mock_activity
+        >>> fit_readout(mock_activity(), "stimulus", folds=4).attrs["metric"]
+        'R2'
+    """
+    name = next((n for n in ("activity", "activity_pred") if n in activity), None)
+    if name is None:
+        raise ContractError("the Dataset has neither activity nor activity_pred; give an activity or a fit.")
+    values = column_of(activity, column)
+    levels = np.unique(values)
+    two = len(levels) == 2
+    if len(levels) < 2 or (not two and values.dtype.kind not in "fiu"):
+        raise ContractError(f"{column} has {len(levels)} values; a readout needs two of them, or numbers.")
+    x = activity[name].transpose("condition", "time", "neuron").values
+    x = x[:, times_in(activity["time"].values, window_s)]
+    phi = NONLINEARITIES[nonlinearity or str(activity.attrs.get("nonlinearity", "tanh"))].phi
+    rates = np.nanmean(phi(x), axis=1).astype(float)
+    if not np.isfinite(rates).all():
+        raise ContractError("some neuron is not observed in some condition of the window; a readout needs all of them.")
+    y = (values == levels[1]).astype(int) if two else values.astype(float)
+    fewest = int(np.bincount(y).min()) if two else len(y)
+    if folds < 2 or fewest < folds:
+        raise ContractError(f"{folds} folds were asked of {fewest} conditions (of the rarer value); use 2 to {fewest}.")
+    model, splits = _model(two, folds, fewest, seed)
+    predicted = cross_val_predict(model, rates, y, cv=splits)
+    score = accuracy_score(y, predicted) if two else r2_score(y, predicted)
+    weights, intercept = _weights(model.fit(rates, y))
+    out = xr.Dataset(coords={"neuron": activity["neuron"].values})
+    out["readout"] = ("neuron",), weights * rates.shape[1]
+    out["intercept"], out["score"] = intercept, float(score)
+    out.attrs = {"column": column, "kind_of_readout": "logistic" if two else "ridge"}
+    out.attrs |= {"metric": "accuracy" if two else "R2", "folds": folds, "seed": seed}
+    if two:
+        out.attrs |= {"negative": str(levels[0]), "positive": str(levels[1])}
+    if window_s is not None:
+        out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
+    return out
+
+
+def column_of(dataset: xr.Dataset, column: str) -> Array:
+    """Values of a column of the conditions, texts as texts.
+
+    Raises: ContractError for one that is not there.
+    """
+    there = [str(c) for c in dataset.coords if dataset[c].dims == ("condition",) and c != "condition"]
+    if column not in there:
+        raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
+    values = dataset[column].values
+    return values.astype(str) if values.dtype.kind in "OUT" else values
+
+
+def _model(two: bool, folds: int, fewest: int, seed: int):
+    """The regression with its penalty chosen inside, and the outer folds."""
+    if not two:
+        return make_pipeline(StandardScaler(), RidgeCV(_STRENGTHS)), KFold(folds, shuffle=True, random_state=seed)
+    # inside an outer fold this many of the rarer value are left
+    inner = StratifiedKFold(max(2, min(3, fewest - -(-fewest // folds))), shuffle=True, random_state=seed)
+    strengths = {"C": 1 / _STRENGTHS}
+    chosen = GridSearchCV(LogisticRegression(max_iter=2000), strengths, scoring="neg_log_loss", cv=inner)
+    return make_pipeline(StandardScaler(), chosen), StratifiedKFold(folds, shuffle=True, random_state=seed)
+
+
+def _weights(model) -> tuple[Array, float]:
+    """Weights and intercept on the rates themselves, the scaling undone."""
+    scaler, regression = model[0], getattr(model[-1], "best_estimator_", model[-1])
+    weights = np.ravel(regression.coef_) / scaler.scale_
+    return weights, float(np.ravel(regression.intercept_)[0] - weights @ scaler.mean_)

@@ -1,0 +1,82 @@
+"""What a stored fit predicts when groups of its neurons are silenced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nwb_lint.cli.shell import plainly
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.option("--groups", multiple=True, metavar="COLUMN|QUERY", help="A group per value of a column, or one by query.")
+@click.option(
+    "--populations",
+    type=click.Choice(["em", "bayesian", "small_weights", "strongest_input"]),
+    help="Groups found in the fit's loadings.",
+)
+@click.option("--factor", default=0.0, help="What the neurons' output is multiplied by: 0 silences, 2 excites.")
+@click.option("--drive", default=0.0, help="What is added to the neurons' input.")
+@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the pulse, s; else always.")
+@click.option("--readout", metavar="COLUMN", help="Column of the conditions that is read from the activity.")
+@click.option("--response", "response_s", nargs=2, type=float, metavar="START STOP", help="When it is read, s.")
+@click.option("--context", metavar="COLUMN", help="Column of the conditions by which accuracy is split.")
+@click.option("--controls", type=click.IntRange(0), default=20, help="Random groups of the same size.")
+@click.option("--seed", default=0, help="Seed of the random groups and of the populations.")
+@click.option("--name", help="Name of the fit, where the file holds several.")
+@click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Save the table.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture.")
+def inactivate(
+    path: str,
+    groups: tuple[str, ...],
+    populations: str | None,
+    name: str | None,
+    table_path: Path | None,
+    picture: Path | None,
+    seed: int,
+    **options: Any,
+) -> None:
+    """Predict what silencing, suppressing or exciting groups of neurons does, beside random groups of the same size."""
+    if not groups and populations is None:
+        raise click.UsageError("say who is silenced: --groups COLUMN|QUERY, or --populations METHOD.")
+    with plainly():
+        from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
+        from nwb_lint.analysis.populations import find_populations
+        from nwb_lint.nwb.write import read_fit
+
+        fit = read_fit(path, name)
+        masks: dict[str, Any] = {}
+        for asked in groups:
+            masks |= groups_of(fit, asked)
+        if populations is not None:
+            masks |= groups_of(fit, find_populations(fit, method=populations, seed=seed))
+        result = predict_inactivation(fit, masks, seed=seed, **options)
+        table = effect_table(result)
+        _print(result, table)
+        if table_path is not None:
+            table.to_csv(table_path, index=False)
+            click.echo(f"written: {table_path}", err=True)
+        if picture is not None:
+            _draw(result, picture)
+            click.echo(f"written: {picture}", err=True)
+
+
+def _print(result, table) -> None:
+    """The table, what was read and how well, and the caution."""
+    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    if "readout_score" in result.attrs:
+        click.echo(
+            f"\nreadout of {result.attrs['readout_column']}: held-out {result.attrs['readout_metric']} "
+            f"{result.attrs['readout_score']:.3f}"
+        )
+    click.echo(f"\ncaution: {result.attrs['caution']}")
+
+
+def _draw(result, picture: Path) -> None:
+    from nwb_lint.plot import inactivation_bars
+
+    ax = inactivation_bars(result, quantity="accuracy" if "accuracy" in result else "effect")
+    ax.figure.savefig(picture, dpi=150)

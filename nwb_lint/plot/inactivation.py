@@ -1,0 +1,122 @@
+"""Figures of predicted inactivations: bars beside their controls, and psychometric curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nwb_lint.contract import ContractError
+from nwb_lint.plot.style import COLOURS, GREY, SMALL, finish, make_axes
+from nwb_lint.results import check_result
+
+_STYLES = ("-", "--", ":", "-.")
+
+
+def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axes | None = None) -> Axes:
+    """Accuracy per context, or the effect on the other neurons, of every group; random groups as grey intervals.
+
+    A grey bar runs from the lowest to the highest quantile of the controls, with a tick at the median; dashed lines are
+    the accuracy of the intact network.
+
+    Raises: ContractError for another quantity, or an accuracy that was not asked for.
+    """
+    check_result(result, "inactivation")
+    if quantity not in ("accuracy", "effect"):
+        raise ContractError(f"quantity is {quantity!r}; it needs to be 'accuracy' or 'effect'.")
+    if quantity not in result:
+        raise ContractError("the result has no accuracy; predict it with a readout and answers.")
+    ax = make_axes(ax)
+    values = result[quantity] if quantity == "accuracy" else result["effect"].expand_dims("context", axis=1)
+    control = result.get(f"{quantity}_control")
+    names = [str(c) for c in result["context"].values] if quantity == "accuracy" else ["effect"]
+    at, width = np.arange(result.sizes["group"]), 0.8 / len(names)
+    for k, name in enumerate(names):
+        x, colour = at + (k - (len(names) - 1) / 2) * width, COLOURS[k % len(COLOURS)]
+        ax.bar(x, values.values[:, k], 0.85 * width, color=colour, alpha=0.8, label=name)
+        if control is not None:
+            some = control.values[..., k] if quantity == "accuracy" else control.values
+            ax.vlines(x, some[:, 0], some[:, -1], color=GREY, lw=3)
+            ax.plot(x, some[:, some.shape[1] // 2], "_", ms=6, mew=1.2, color="#333333")
+        if quantity == "accuracy":
+            ax.axhline(float(result["accuracy_intact"][k]), color=colour, lw=1, ls=(0, (5, 3)))
+    handles, _ = ax.get_legend_handles_labels() if quantity == "accuracy" else ([], [])
+    if control is not None:
+        handles.append(Line2D([], [], color=GREY, lw=3, label="random groups, 5–95 %"))
+    if quantity == "accuracy":
+        handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="intact"))
+    low, high = ax.get_ylim()
+    ax.set_ylim(0, high + 0.35 * (high - min(low, 0)))  # the legend's place
+    ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="upper center", ncols=2)
+    ax.set_xticks(at, [str(g) for g in result["group"].values], rotation=30, ha="right")
+    label = "share of right answers" if quantity == "accuracy" else "change of the others / intact"
+    return finish(ax, "", label, "Predicted inactivation")
+
+
+def psychometric(
+    result: xr.Dataset,
+    column: str,
+    *,
+    groups: list[str] | None = None,
+    kind: str = "choice",
+    window_s: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Share of positive outputs, or the mean output, against a column of the conditions: a colour per context, a line
+    style per group.
+
+    ``kind``: "choice" (with the binomial standard error) or "output". ``window_s``: when the output is averaged; None =
+    the last time. A group of nobody, such as {"intact": []}, shows the intact network beside the others.
+
+    Raises: ContractError where the result has no output, or no such column or group.
+    """
+    check_result(result, "inactivation")
+    if kind not in ("choice", "output"):
+        raise ContractError(f"kind is {kind!r}; it needs to be 'choice' or 'output'.")
+    if "output" not in result:
+        raise ContractError("the result has no output; predict it with a readout.")
+    columns = [str(c) for c in result.coords if result[c].dims == ("condition",) and c != "condition"]
+    if column not in columns or result[column].dtype.kind not in "fiu":
+        raise ContractError(
+            f"conditions have no column {column!r} of numbers; they have {', '.join(columns) or 'none'}."
+        )
+    there = [str(g) for g in result["group"].values]
+    shown = there if groups is None else groups
+    missing = [g for g in shown if g not in there]
+    if missing:
+        raise ContractError(f"the result has no group {missing[0]!r}; it has {', '.join(there)}.")
+    ax = make_axes(ax)
+    time = result["time"].values
+    inside = time == time[-1] if window_s is None else (time >= window_s[0]) & (time < window_s[1])
+    if not inside.any():
+        raise ContractError(f"no time lies in the window {window_s}; time runs from {time[0]:g} to {time[-1]:g} s.")
+    z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
+    context, x = _contexts(result), result[column].values.astype(float)
+    for k, level in enumerate(np.unique(context)):
+        for style, group in enumerate(shown):
+            _curve(ax, x, z[there.index(group)], context == level, kind, COLOURS[k % len(COLOURS)], _STYLES[style % 4])
+    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(np.unique(context))]
+    handles += [Line2D([], [], color="#595959", ls=_STYLES[k % 4], label=g) for k, g in enumerate(shown)]
+    if kind == "choice":
+        ax.set_ylim(-0.05, 1.05)
+    ax.legend(handles=handles, fontsize=SMALL, frameon=False)
+    return finish(ax, column, "share of positive choices" if kind == "choice" else "output z", "Psychometric curves")
+
+
+def _contexts(result: xr.Dataset) -> np.ndarray:
+    """The context of every condition, under the name that the result keeps it by."""
+    name = str(result.attrs.get("context", ""))
+    kept = f"condition_{name}" if f"condition_{name}" in result.coords else name
+    return result[kept].values.astype(str) if name else np.full(result.sizes["condition"], "all")
+
+
+def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, colour: str, style: str) -> None:
+    levels = np.unique(x[some])
+    parts = [z[some & (x == level)] for level in levels]
+    if kind == "output":
+        y, spread = [part.mean() for part in parts], None
+    else:
+        y = [float((part > 0).mean()) for part in parts]
+        spread = [np.sqrt(p * (1 - p) / len(part)) for p, part in zip(y, parts, strict=True)]
+    ax.errorbar(levels, y, yerr=spread, color=colour, ls=style, marker="o", ms=3, lw=1.3, capsize=1.5)

@@ -1,0 +1,63 @@
+"""The test bed: a network agrees with itself, a fit of it nearly, and the page says what the table does."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nwb_lint.analysis.inactivation import CAUTION, predict_inactivation
+from nwb_lint.contract import ContractError
+from nwb_lint.experiments.inactivation_test import compare, inactivation_test, summary, write_page
+from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.train import network_dataset
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A random full-rank network on the inputs of the context-dependent decision."""
+    rng = np.random.default_rng(0)
+    weights = {"J": 0.8 * rng.standard_normal((40, 40)) / np.sqrt(40), "input_weights": rng.standard_normal((40, 4))}
+    return network_dataset(weights | {"readout": rng.standard_normal(40)}, "cdm", g=0.8)
+
+
+def test_a_network_agrees_with_itself(network):
+    trials = record_activity(network, 20, private_noise=0.0)
+    groups = {"random 0": np.arange(4), "else": np.arange(30)}
+    found = predict_inactivation(network, groups, input=trials, context="context", controls=0)
+    rows = compare(found, found)
+    assert [row["kind"] for row in rows] == ["random", "population"]
+    assert [row["neurons"] for row in rows] == [4, 30]
+    for row in rows:
+        assert row["correlation"] == pytest.approx(1)
+        assert row["accuracy_true_motion"] == row["accuracy_predicted_motion"]
+
+
+def test_an_unconstrained_fit_predicts_what_rank_1_does_not(network, tmp_path):
+    table = inactivation_test(network, n_trials=150, n_random=6, ranks=(1, None))
+    assert len(table) == 2 * 2 * (6 + 4 + 2 + 3)
+    short = summary(table).set_index(["rank", "ridges", "kind"])["median"]
+    assert short[0, "0.03 and more", "random"] > 0.85
+    assert short[0, "0.03 and more", "random"] > short[1, "0.03 and more", "random"] + 0.1
+    files = write_page(table, tmp_path, "Small.")
+    text = files[1].read_text()
+    for value in short:
+        assert f"{value:.3f}" in text
+    assert len(pd.read_csv(files[0])) == len(table)
+
+
+def test_other_tasks_are_refused(network):
+    with pytest.raises(ContractError, match="cdm"):
+        inactivation_test(network.assign_attrs(task="dm"))
+
+
+def test_the_caution_says_what_was_measured():
+    """The numbers of the caution are those of the table in docs."""
+    keys = ["g", "trials", "rank", "ridges", "kind"]
+    short = summary(pd.read_csv(DOCS / "inactivation.csv")).set_index(keys)["median"]
+    told = [float(number) for number in re.findall(r"0\.\d\d\b", CAUTION.split("ridges")[0])]
+    expected = [short[1.0, 800, rank, "0.03 and more", "random"] for rank in (1, 2, 5, 0)]
+    np.testing.assert_allclose(told, expected, atol=0.0051)
