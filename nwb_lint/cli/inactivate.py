@@ -27,6 +27,7 @@ from nwb_lint.cli.shell import plainly
 @click.option("--controls", type=click.IntRange(0), default=20, help="Random groups of the same size.")
 @click.option("--seed", default=0, help="Seed of the random groups and of the populations.")
 @click.option("--name", help="Name of the fit, where the file holds several.")
+@click.option("--save", metavar="NAME", help="Keep the prediction in the file, beside the fit, under this name.")
 @click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Save the table.")
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture.")
 def inactivate(
@@ -34,6 +35,7 @@ def inactivate(
     groups: tuple[str, ...],
     populations: str | None,
     name: str | None,
+    save: str | None,
     table_path: Path | None,
     picture: Path | None,
     seed: int,
@@ -45,7 +47,7 @@ def inactivate(
     with plainly():
         from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
         from nwb_lint.analysis.populations import find_populations
-        from nwb_lint.nwb.write import read_fit
+        from nwb_lint.nwb.write import read_fit, write_result
 
         fit = read_fit(path, name)
         masks: dict[str, Any] = {}
@@ -56,6 +58,9 @@ def inactivate(
         result = predict_inactivation(fit, masks, seed=seed, **options)
         table = effect_table(result)
         _print(result, table)
+        if save is not None:
+            write_result(result, path, fit=name, name=save)
+            click.echo(f"written: {save} in {path}", err=True)
         if table_path is not None:
             table.to_csv(table_path, index=False)
             click.echo(f"written: {table_path}", err=True)

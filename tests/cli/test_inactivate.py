@@ -66,3 +66,12 @@ def test_failures_are_one_line(path, flags, told):
 
 def test_nobody_asked_for_is_wrong_usage(path):
     assert run(path).exit_code == 2
+
+
+def test_the_prediction_is_kept_beside_the_fit(path, tmp_path):
+    own = tmp_path / "own.nwb"
+    own.write_bytes(path.read_bytes())
+    result = run(own, "--groups", "area", "--controls", 3, "--save", "by_area")
+    assert result.exit_code == 0, result.output
+    assert nl.read_result(own, "by_area").identical(nl.predict_inactivation(nl.read_fit(own), "area", controls=3))
+    assert nl.read_fit(own).identical(nl.read_fit(path))
