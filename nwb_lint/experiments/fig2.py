@@ -17,13 +17,24 @@ from nwb_lint.tasks.train import accuracy_of, train_network
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
 CRITERION = 0.998  # a network that stops at .99 on some trials has less on half of all others
+QUICK_CRITERION = 0.97  # a network of 128 neurons for cdm ended at .992, and how far it gets depends on the machine
 
 
 def cell(
-    data: None, *, task: str, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, test: int, fits: str
+    data: None,
+    *,
+    task: str,
+    g: float,
+    seed: int,
+    size: int,
+    ranks: tuple[int, ...],
+    trials: int,
+    test: int,
+    fits: str,
+    criterion: float = CRITERION,
 ) -> Result:
     """One network, its fits and truncations of every rank."""
-    network = train_network(task, n_neurons=size, g=g, seed=seed, accuracy=CRITERION)
+    network = train_network(task, n_neurons=size, g=g, seed=seed, accuracy=criterion)
     activity = record_activity(network, trials + test, seed=seed)
     held = np.arange(trials, trials + test)
     out, fresh = activity.isel(condition=held), TASKS[task](trials + test, seed).isel(trial=held)
@@ -49,6 +60,7 @@ def jobs(setting: Setting) -> list[Job]:
     networks do not reach their criterion from g = 0.1."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
+        some["criterion"] = QUICK_CRITERION
         return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
     some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "trials": 200, "test": 100, "fits": str(setting.fits)}
     spread = {"cdm": (0.8, 1.0, 1.2, 0.1), "dms": (0.8, 1.0, 1.2)}
