@@ -164,6 +164,25 @@ def check_fit(fit: xr.Dataset) -> None:
         )
 
 
+def input_names(dataset: xr.Dataset) -> list[str]:
+    """Names of the inputs; their numbers, from 1 on, where they have none."""
+    if "input_name" in dataset.coords:
+        return [str(name) for name in dataset["input_name"].values]
+    return [str(k + 1) for k in range(dataset.sizes["input"])]
+
+
+def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
+    """Values of a column of the conditions, texts as texts.
+
+    Raises: ContractError for one that is not there.
+    """
+    there = [str(c) for c in dataset.coords if dataset[c].dims == ("condition",) and c != "condition"]
+    if column not in there:
+        raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
+    values = dataset[column].values
+    return values.astype(str) if values.dtype.kind in "OUT" else values
+
+
 def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:
     """Presence, dims and dtype kinds of every variable and known coordinate.
 

@@ -150,17 +150,25 @@ def mask_of(labels: Array, which: object, what: str, *, nobody: bool = False) ->
     return mask
 
 
-def _baseline(time: Array, centre: bool | tuple[float, float]) -> Array:
-    """Boolean (time) of the samples that the mean is taken over; none for no centring."""
-    if isinstance(centre, bool):
-        return np.full(len(time), centre)
-    start, stop = centre
+def times_in(time: Array, window_s: Sequence[float] | None, what: str = "the window") -> Array:
+    """Boolean (time): start <= time < stop, all for None.
+
+    Raises: ContractError, speaking of ``what``, for a window that holds no time.
+    """
+    if window_s is None:
+        return np.ones(len(time), bool)
+    start, stop = window_s
     inside = (time >= start) & (time < stop)
     if not inside.any():
         raise ContractError(
-            f"centre is {start:g} to {stop:g} s and time runs from {time[0]:g} to {time[-1]:g} s; mend it."
+            f"{what} is {start:g} to {stop:g} s and time runs from {time[0]:g} to {time[-1]:g} s; mend it."
         )
     return inside
+
+
+def _baseline(time: Array, centre: bool | tuple[float, float]) -> Array:
+    """Boolean (time) of the samples that the mean is taken over; none for no centring."""
+    return np.full(len(time), centre) if isinstance(centre, bool) else times_in(time, centre, "centre")
 
 
 def _estimate(rate: Array, n_components: int | None, resting: Array, time_course: bool, scale: float | str) -> _Steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from nwb_lint.analysis.latents import vectors_of
 from nwb_lint.contract import check_fit
 from nwb_lint.model.rnn import effective_n
 
@@ -76,14 +77,14 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     check_fit(fit)
     recorded = fit["recorded"].values if "recorded" in fit.coords else np.ones(fit.sizes["neuron"], bool)
     rows: dict[str, np.ndarray] = {}
+    order = ["input_weights"]
     if "J" in fit:
         rows["J"] = fit["J"].values[np.ix_(recorded, recorded)].ravel()
     else:
         effective = effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
-        for name, columns in (("m", fit["m"].values), ("n", effective)):
-            rows |= {f"{name} {k + 1}": column[recorded] for k, column in enumerate(columns.T)}
-    names = fit["input_name"].values if "input_name" in fit.coords else range(1, fit.sizes["input"] + 1)
-    rows |= {f"I {name}": column[recorded] for name, column in zip(names, fit["input_weights"].values.T, strict=True)}
+        fit, order = fit.assign(n=(("neuron", "rank"), effective)), ["m", "n", *order]
+    names, columns = vectors_of(fit, order)
+    rows |= dict(zip(names, columns[recorded].T, strict=True))
     weight = [np.full(recorded.sum(), np.nan) if name == "J" else row for name, row in rows.items()]
     out = xr.Dataset(coords={"vector": list(rows), "neuron": fit["neuron"].values[recorded]})
     out["weight"] = ("vector", "neuron"), np.array(weight)

@@ -8,7 +8,8 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.analysis.latents import check_low_rank
+from nwb_lint.contract import ContractError, check_activity, input_names
 from nwb_lint.model.audit import refits
 from nwb_lint.model.rnn import NONLINEARITIES, Array
 from nwb_lint.prepare import conditions_mask
@@ -67,7 +68,7 @@ def flow_field(
         >>> flow_field(mock_fit(), n_points=5)["velocity"].shape
         (5, 1)
     """
-    _check_low_rank(fit)
+    check_low_rank(fit)
     rank = fit.sizes["rank"]
     if rank > 3:
         raise ContractError(f"the fit has rank {rank}; a grid is for rank 1, 2 or 3. Use fixed_points.")
@@ -132,7 +133,7 @@ def fixed_points(
         >>> bool((fixed_points(mock_fit())["residual"] < 1e-6).all())
         True
     """
-    _check_low_rank(fit)
+    check_low_rank(fit)
     if not isinstance(n_starts, int | np.integer) or n_starts < 1:
         raise ContractError(f"n_starts is {n_starts!r}; it needs a whole number from 1 on.")
     if audit is not None and activity is None:
@@ -178,16 +179,10 @@ def _audited(
     )
 
 
-def _check_low_rank(fit: xr.Dataset) -> None:
-    check_fit(fit)
-    if "m" not in fit:
-        raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
-
-
 def _held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | None) -> Array:
     """The input that is held constant, (input)."""
     size = fit.sizes["input"]
-    names = [str(k) for k in fit["input_name"].values] if "input_name" in fit.coords else [str(k) for k in range(size)]
+    names = input_names(fit)
     if condition is not None and input is not None:
         raise ContractError("a condition and an input were given; the input is that of one or the other.")
     if condition is None:

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lint.analysis.populations import times_in
-from nwb_lint.analysis.readout import column_of, fit_readout
-from nwb_lint.contract import ContractError
+from nwb_lint.analysis.readout import fit_readout
+from nwb_lint.contract import ContractError, column_of
 from nwb_lint.model.rnn import NONLINEARITIES, Array
 from nwb_lint.model.simulate import run
-from nwb_lint.prepare import mask_of
+from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
 from nwb_lint.results import check_result
 
@@ -223,10 +222,8 @@ def _reader(fit, given, intact, readout, answer: str | None, response_s) -> Read
     attrs = table.attrs if readout is not None else {}
     window = response_s or attrs.get("window_s")
     time = given["time"].values
-    whole = "column" in attrs  # a fitted readout without a window was fitted to all times
-    times = (
-        times_in(time, tuple(window)) if window is not None else np.ones(len(time), bool) if whole else time == time[-1]
-    )
+    # a fitted readout without a window was fitted to all times
+    times = times_in(time, window) if window is not None or "column" in attrs else time == time[-1]
     there = answer or attrs.get("column") or ("answer" if "answer" in given.coords else None)
     signs = None if there is None else _signs(column_of(given, there), there, attrs)
     told: dict[str, object] = {f"readout_{name}": attrs[name] for name in ("column", "metric") if name in attrs}

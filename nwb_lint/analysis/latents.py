@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.contract import ContractError, check_activity, check_fit, input_names
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.simulate import simulate
 from nwb_lint.results import check_result
@@ -36,15 +36,9 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
         >>> latents(mock_fit(), mock_activity())["latent_data"].dims
         ('condition', 'time', 'rank')
     """
-    check_fit(fit)
+    check_low_rank(fit)
     check_activity(activity)
-    if "m" not in fit:
-        raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
-    index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)
-    if (index < 0).any():
-        raise ContractError(
-            f"{int((index < 0).sum())} neurons of the activity are not in the fit; give the fitted ones."
-        )
+    index = _positions(fit, activity)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
@@ -55,6 +49,23 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
         out[name] = run[name].dims, run[name].values
     out["latent_data"] = run["latent"].dims, found.astype(np.float32)
     return out
+
+
+def check_low_rank(fit: xr.Dataset) -> None:
+    """Raise ContractError unless the Dataset is a fit that has latents."""
+    check_fit(fit)
+    if "m" not in fit:
+        raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
+
+
+def _positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
+    """Where the neurons of an activity are among those of the fit."""
+    index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)
+    if (index < 0).any():
+        raise ContractError(
+            f"{int((index < 0).sum())} neurons of the activity are not in the fit; give the fitted ones."
+        )
+    return index
 
 
 def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
@@ -142,11 +153,7 @@ def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
         raise ContractError(
             "there is no activity (condition, time, neuron) in the Dataset. Call prepare(recording, ...)."
         )
-    index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)
-    if (index < 0).any():
-        raise ContractError(
-            f"{int((index < 0).sum())} neurons of the activity are not in the fit; give the fitted ones."
-        )
+    index = _positions(fit, activity)
     y = activity["activity"].transpose("condition", "time", "neuron").values.astype(float)
     whole = np.isfinite(y).all(axis=(0, 1))
     if not whole.any():
@@ -159,11 +166,10 @@ def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]
     there = [name for name in VECTORS if name in fit]
     if not order or isinstance(order, str) or not set(order) <= set(there):
         raise ContractError(f"order is {order!r}; it needs some of {', '.join(there)}, which the fit has.")
-    inputs = fit["input_name"].values if "input_name" in fit.coords else range(1, fit.sizes["input"] + 1)
     names, columns = [], []
     for name in order:
         columns.append(fit[name].values)
-        ends = [str(k) for k in inputs] if name == "input_weights" else [str(k + 1) for k in range(fit.sizes["rank"])]
+        ends = input_names(fit) if name == "input_weights" else [str(k + 1) for k in range(fit.sizes["rank"])]
         names += [f"{'I' if name == 'input_weights' else name} {end}" for end in ends]
     return names, np.column_stack(columns)
 

@@ -12,9 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, input_names
 from nwb_lint.model.rnn import NONLINEARITIES, Array, effective_n
 from nwb_lint.model.simulate import run
+from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
 
 METHODS = ("bayesian", "em", "small_weights", "strongest_input")
@@ -92,7 +93,7 @@ def find_populations(
     z = _scaled(loading.values)
     out = xr.Dataset({"loading": loading}).assign_coords(_neuron_coords(fit))
     if method == "strongest_input":
-        names = _input_names(fit)
+        names = input_names(fit)
         strength = np.abs(_scaled(fit["input_weights"].values))
         label, probability = strength.argmax(axis=1), None
     else:
@@ -140,15 +141,9 @@ def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
         for name, block in (("m", m), ("n", effective_n(m, n, fit["input_weights"].values) if effective else n)):
             names += [f"{name}{k + 1}" for k in range(block.shape[1])]
             columns.append(block)
-    names += [f"I {name}" for name in _input_names(fit)]
+    names += [f"I {name}" for name in input_names(fit)]
     columns.append(fit["input_weights"].values)
     return xr.DataArray(np.column_stack(columns), dims=("neuron", "vector"), coords={"vector": names})
-
-
-def _input_names(fit: xr.Dataset) -> list[str]:
-    if "input_name" in fit.coords:
-        return [str(name) for name in fit["input_name"].values]
-    return [str(k) for k in range(fit.sizes["input"])]
 
 
 def _neuron_coords(fit: xr.Dataset) -> dict:
@@ -268,21 +263,6 @@ def _gains(fit: xr.Dataset, label: Array, n_groups: int, window_s: tuple[float, 
         slope[:, label == k].mean(axis=1) if (label == k).any() else np.full(len(x), np.nan) for k in range(n_groups)
     ]
     return xr.DataArray(np.array(gains).T.astype(float), dims=("condition", "group"))
-
-
-def times_in(time: Array, window_s: tuple[float, float] | None) -> Array:
-    """Boolean (time): start <= time < stop, all for None.
-
-    Raises: ContractError for a window that holds no time.
-    """
-    if window_s is None:
-        return np.ones(len(time), bool)
-    inside = (time >= window_s[0]) & (time < window_s[1])
-    if not inside.any():
-        raise ContractError(
-            f"the window is {window_s[0]:g} to {window_s[1]:g} s, times are {time[0]:g} to {time[-1]:g} s; mend it."
-        )
-    return inside
 
 
 def resample_network(

@@ -10,9 +10,9 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nwb_lint.analysis.populations import times_in
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, column_of
 from nwb_lint.model.rnn import NONLINEARITIES, Array
+from nwb_lint.prepare import times_in
 
 _STRENGTHS = np.logspace(-4, 4, 9)
 
@@ -77,18 +77,6 @@ def fit_readout(
     if window_s is not None:
         out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
     return out
-
-
-def column_of(dataset: xr.Dataset, column: str) -> Array:
-    """Values of a column of the conditions, texts as texts.
-
-    Raises: ContractError for one that is not there.
-    """
-    there = [str(c) for c in dataset.coords if dataset[c].dims == ("condition",) and c != "condition"]
-    if column not in there:
-        raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
-    values = dataset[column].values
-    return values.astype(str) if values.dtype.kind in "OUT" else values
 
 
 def _model(two: bool, folds: int, fewest: int, seed: int):

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.contract import ContractError, check_fit, input_names
 from nwb_lint.plot.style import COLOURS, GREY, NORMAL, PALE, SMALL, finish, look_of, make_axes
 
 Array = np.ndarray
@@ -128,7 +128,7 @@ def trajectories(
     if input_name is None and fit.sizes["rank"] > 1:
         x, y, labels = first, _latent(fit, 2), (r"latent $\kappa_1$", r"latent $\kappa_2$")
     else:
-        names = _input_names(fit)
+        names = input_names(fit)
         name = names[0] if input_name is None else input_name
         if name not in names:
             raise ContractError(f"the fit has no input {name!r}; its inputs are {', '.join(names)}.")
@@ -278,7 +278,7 @@ def summary(
     draw: list[Callable[..., Axes]] = [partial(scores, fit)]
     if "m" in fit:
         shown = range(1, 1 + min(fit.sizes["rank"], _MOST_LATENTS))
-        inputs = _input_names(fit)[:2] if len(shown) == 1 else [None]
+        inputs = input_names(fit)[:2] if len(shown) == 1 else [None]
         draw += [partial(latents_over_time, fit, activity, rank=rank, **by) for rank in shown]
         draw += [partial(trajectories, fit, input_name=name, **by) for name in inputs]
         draw += [partial(connectivity_vectors, fit)]
@@ -344,11 +344,6 @@ def _latent(fit: xr.Dataset, rank: int) -> Array:
     if not 1 <= rank <= there:
         raise ContractError(f"the fit has {there} latents; there is no latent {rank}. Fit with a higher rank.")
     return fit["latent"].transpose("condition", "time", "rank").values[..., rank - 1]
-
-
-def _input_names(fit: xr.Dataset) -> list[str]:
-    names = fit["input_name"].values if "input_name" in fit.coords else range(1, fit.sizes["input"] + 1)
-    return [str(name) for name in names]
 
 
 def _splits(fit: xr.Dataset) -> list[str]:

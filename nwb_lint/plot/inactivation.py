@@ -8,10 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nwb_lint.contract import ContractError
-from nwb_lint.plot.style import COLOURS, GREY, SMALL, finish, make_axes
+from nwb_lint.plot.style import COLOURS, GREY, SMALL, STYLES, finish, make_axes
 from nwb_lint.results import check_result
-
-_STYLES = ("-", "--", ":", "-.")
 
 
 def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axes | None = None) -> Axes:
@@ -95,9 +93,9 @@ def psychometric(
     context, x = _contexts(result), result[column].values.astype(float)
     for k, level in enumerate(np.unique(context)):
         for style, group in enumerate(shown):
-            _curve(ax, x, z[there.index(group)], context == level, kind, COLOURS[k % len(COLOURS)], _STYLES[style % 4])
+            _curve(ax, x, z[there.index(group)], context == level, kind, COLOURS[k % len(COLOURS)], STYLES[style % 4])
     handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(np.unique(context))]
-    handles += [Line2D([], [], color="#595959", ls=_STYLES[k % 4], label=g) for k, g in enumerate(shown)]
+    handles += [Line2D([], [], color="#595959", ls=STYLES[k % 4], label=g) for k, g in enumerate(shown)]
     if kind == "choice":
         ax.set_ylim(-0.05, 1.05)
     ax.legend(handles=handles, fontsize=SMALL, frameon=False)

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, column_of
 from nwb_lint.plot.style import COLOURS, SMALL, finish, make_axes
 from nwb_lint.results import check_result
 
@@ -49,12 +49,9 @@ def population_gains(populations: xr.Dataset, *, by: str | None = None, ax: Axes
     check_result(populations, "populations")
     if "gain" not in populations:
         raise ContractError("the populations have no gains; find them in a fit that has an input.")
-    columns = [str(c) for c in populations.coords if populations[c].dims == ("condition",) and c != "condition"]
-    if by is not None and by not in columns:
-        raise ContractError(f"conditions have no column {by!r}; they have {', '.join(columns) or 'none'}.")
-    ax = make_axes(ax)
     gain = populations["gain"].transpose("condition", "group").values
-    column = np.full(len(gain), "all") if by is None else populations[by].values.astype(str)
+    column = np.full(len(gain), "all") if by is None else column_of(populations, by).astype(str)
+    ax = make_axes(ax)
     levels = np.unique(column)
     at, width = np.arange(gain.shape[1]), 0.8 / len(levels)
     for k, level in enumerate(levels):

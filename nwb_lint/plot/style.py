@@ -21,7 +21,7 @@ from nwb_lint.contract import ContractError
 COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
 GREY, PALE = "#898989", "#DDDDDD"
 SMALL, NORMAL = 7.5, 8.5  # points
-_STYLES = ("-", "--", ":", "-.")
+STYLES = ("-", "--", ":", "-.")
 _MOST_LEVELS = 8  # levels that a legend names one by one
 
 
@@ -83,8 +83,8 @@ def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look
     style_column = _pick(fit, style_by, "UOT")
     if style_column is not None and style_column != colour_column:
         levels, index = np.unique(fit[style_column].values.astype(str), return_inverse=True)
-        styles = [_STYLES[k % len(_STYLES)] for k in index]
+        styles = [STYLES[k % len(STYLES)] for k in index]
         for k, level in enumerate(levels[:_MOST_LEVELS]):
-            style = _STYLES[k % len(_STYLES)]
+            style = STYLES[k % len(STYLES)]
             handles.append(Line2D([], [], color="#595959", ls=style, label=f"{style_column} {level}"))
     return Look(colours, styles, handles)
