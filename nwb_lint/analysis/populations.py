@@ -14,7 +14,7 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from nwb_lint.contract import ContractError, input_names
 from nwb_lint.model.rnn import NONLINEARITIES, Array, effective_n
-from nwb_lint.model.simulate import run
+from nwb_lint.model.simulate import run, with_run
 from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
 
@@ -337,11 +337,7 @@ def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> x
     for name in ("input", "input_burn_in"):
         if name in fit.variables:
             out[name] = fit[name].dims, fit[name].values
-    found, before = run(out), run(fit)["latent"].values
-    out["activity_pred"] = found["activity"].dims, found["activity"].values
-    out["latent"], out["filtered_input"] = (
-        (found[name].dims, found[name].values) for name in ("latent", "filtered_input")
-    )
+    out, before = with_run(out), run(fit)["latent"].values
     for name in ("r2", "r2_ceiling"):
         out[name] = ("split",), np.full(2, np.nan)
     out["r2_neuron"] = ("split", "neuron"), np.full((2, size), np.nan)

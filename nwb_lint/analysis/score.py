@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
-from nwb_lint.model.r2 import ceiling, r_squared, reference_of
+from nwb_lint.model.r2 import ceiling, halves_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
 from nwb_lint.prepare import conditions_mask
 
@@ -45,13 +45,9 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     reference = reference_of(y, _trained_on(fit, activity))
     total, each = r_squared(y[chosen], prediction[chosen], reference)
     by_condition = [r_squared(y[[k]], prediction[[k]], reference)[0] for k in np.flatnonzero(chosen)]
-    top = float("nan")
-    if "activity_half" in activity:
-        halves, counts = (
-            activity["activity_half"].values[:, chosen],
-            activity["n_trials_half"].values[:, chosen],
-        )
-        top = ceiling(y[chosen], halves, counts, reference)
+    top, (halves, counts) = float("nan"), halves_of(activity)
+    if halves is not None and counts is not None:
+        top = ceiling(y[chosen], halves[:, chosen], counts[:, chosen], reference)
     out = xr.Dataset({"r2": total, "r2_ceiling": top})
     out["r2_neuron"] = ("neuron",), each
     out["r2_condition"] = ("condition",), np.array(by_condition)

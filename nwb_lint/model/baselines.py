@@ -11,10 +11,10 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.r2 import by_split, reference_of
+from nwb_lint.model.r2 import by_split, halves_of, reference_of
 from nwb_lint.model.rnn import Array, canonical
-from nwb_lint.model.select import SPLITS, Prepare, checked, conditions_to_use, folds_of, halves_of
-from nwb_lint.model.simulate import GAUGE, run, whole_input
+from nwb_lint.model.select import SPLITS, Prepare, checked, conditions_to_use, folds_of
+from nwb_lint.model.simulate import GAUGE, whole_input, with_run
 from nwb_lint.model.sweep import Job, Result, sweep
 
 # Which rows of the table each kind of cell fills.
@@ -74,15 +74,11 @@ def truncate(
     out = fit.drop_vars(gone, errors="ignore")
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
     out.attrs |= {"method": "truncated", "gauge": GAUGE}
-    return _with_run(out, activity)
+    return _scored(with_run(out), activity)
 
 
-def _with_run(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
-    """Add the free run and, where there is an activity, its scores; the recorded neurons come first."""
-    simulated = run(fit)
-    fit["activity_pred"] = simulated["activity"].dims, simulated["activity"].values, {"units": "1"}
-    for name in ("latent", "filtered_input"):
-        fit[name] = simulated[name].dims, simulated[name].values
+def _scored(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
+    """Add scores, NaN where there is no activity; the recorded neurons come first."""
     r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, fit.sizes["neuron"]), np.nan)
     if activity is not None:
         check_activity(activity)

@@ -12,10 +12,10 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.r2 import by_split, squared_errors
+from nwb_lint.model.r2 import by_split, halves_of, squared_errors
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, effective_n
-from nwb_lint.model.select import SPLITS, Prepare, folds_of, halves_of
+from nwb_lint.model.select import SPLITS, Prepare, folds_of
 from nwb_lint.model.sweep import Job, Result, sweep
 
 OVER = ("fold", "subsample", "half", "seed", "ridge")

@@ -11,12 +11,12 @@ import xarray as xr
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
-from nwb_lint.model.r2 import by_split, reference_of, squared_errors
+from nwb_lint.model.r2 import by_split, halves_of, reference_of, squared_errors
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, drives
-from nwb_lint.model.simulate import GAUGE, canonicalise, run, whole_input
+from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
-from nwb_lint.model.weights import halves_of, unmasked, weights_of
+from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
 METHODS = ("auto", "regression", "gradient", "published")
@@ -99,7 +99,7 @@ def fit_lint(
     u = whole_input(activity)
     q = drives(u, alpha, bias=bias, initial=initial == "learned")
     x = activity["activity"].values.astype(np.float32, copy=False)
-    samples = Samples(x, q, alpha, nonlinearity, loss, weights_of(activity, weights, ~held), halves_of(activity))
+    samples = Samples(x, q, alpha, nonlinearity, loss, weights_of(activity, weights, ~held), instruments_of(activity))
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
         def report(stage: str, step: int, fitted: float, out: float) -> None:
@@ -131,7 +131,7 @@ def fit_lint(
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
     if rank is not None:
         fit = canonicalise(fit)
-    fit = _with_run(fit)
+    fit = with_run(fit)
     reference = reference_of(x, ~held)
     fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = _scores(activity, fit, held, reference)
     fit = fit.assign_coords(split=list(SPLITS))
@@ -256,23 +256,10 @@ def _with_hidden(name: str, values: Array, hidden: int) -> Array:
     return np.concatenate([values, np.full(hidden, blank, values.dtype if kind not in "OUT" else str)])
 
 
-def _with_run(fit: xr.Dataset) -> xr.Dataset:
-    """Add what the free run predicts."""
-    simulated = run(fit)
-    fit["activity_pred"] = simulated["activity"].dims, simulated["activity"].values, {"units": "1"}
-    if "latent" in simulated:
-        fit["latent"] = simulated["latent"].dims, simulated["latent"].values
-    fit["filtered_input"] = simulated["filtered_input"].dims, simulated["filtered_input"].values
-    return fit
-
-
 def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array):
     """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
     y, prediction = activity["activity"].values, fit["activity_pred"].values
-    halves, counts = (
-        activity[name].values if name in activity else None for name in ("activity_half", "n_trials_half")
-    )
-    r2, top, seen = by_split(y, prediction, held, halves, counts, reference)
+    r2, top, seen = by_split(y, prediction, held, *halves_of(activity), reference)
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # of hidden neurons there is none
     each[:, : y.shape[2]] = seen
     return (("split",), r2), (("split",), top), (("split", "neuron"), each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from nwb_lint.model.rnn import Array
 
@@ -74,18 +75,32 @@ def by_split(
     return r2, top, each
 
 
+def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
+    """Activity of either half of the trials and their numbers, where there are halves."""
+    if "activity_half" not in activity:
+        return None, None
+    return activity["activity_half"].values, activity["n_trials_half"].values
+
+
+def noise_power(halves: Array, n_half: Array) -> Array:
+    """Noise power of the whole mean (condition, time, neuron) from independent halves of the trials; NaN without both.
+
+    A mean over n trials has noise variance s²/n; the difference of halves has s² (1/n1 + 1/n2): so it is
+    (y1 - y2)² n1 n2 / (n1 + n2)². halves: (2, condition, time, neuron); n_half: (2, condition, neuron).
+    """
+    n1, n2 = n_half[0][:, None, :].astype(float), n_half[1][:, None, :].astype(float)
+    share = n1 * n2 / np.maximum(n1 + n2, 1) ** 2
+    return np.where(share > 0, (halves[0].astype(float) - halves[1]) ** 2 * share, np.nan)
+
+
 def ceiling(y: Array, halves: Array, n_half: Array, reference: Array) -> float:
     """R² that the true mean activity would have against these trial means, from independent halves of the trials.
 
-    A mean over n trials has noise variance s²/n; the difference of halves has s² (1/n1 + 1/n2): so the noise power of
-    the whole mean is (y1 - y2)² n1 n2 / (n1 + n2)², and the ceiling 1 - noise / sum (y - reference)². Samples that
-    lack a half are left out of both sums. halves: (2, condition, time, neuron); n_half: (2, condition, neuron).
+    1 - noise / sum (y - reference)², noise by `noise_power`. Samples that lack a half are left out of both sums.
     """
     if y.size == 0:
         return float("nan")
-    n1, n2 = n_half[0][:, None, :].astype(float), n_half[1][:, None, :].astype(float)
-    share = n1 * n2 / np.maximum(n1 + n2, 1) ** 2
-    noise = (halves[0].astype(float) - halves[1]) ** 2 * share
-    usable = np.isfinite(noise) & np.isfinite(y) & (share > 0)
+    noise = noise_power(halves, n_half)
+    usable = np.isfinite(noise) & np.isfinite(y)
     power = np.where(usable, (y.astype(float) - reference) ** 2, 0).sum()
     return float(1 - np.where(usable, noise, 0).sum() / power) if power > 0 else float("nan")

@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.r2 import by_split
+from nwb_lint.model.r2 import by_split, halves_of
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, drives
 from nwb_lint.model.simulate import whole_input
@@ -197,13 +197,6 @@ def rank_cell(
     halves, counts = halves_of(outside)
     r2, top, _ = by_split(y, _read_out(fit, y, held, options), held, halves, counts)
     return {"r2": r2, "r2_ceiling": top}
-
-
-def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
-    """Activity of either half of the trials and their numbers, where there are halves."""
-    if "activity_half" not in activity:
-        return None, None
-    return activity["activity_half"].values, activity["n_trials_half"].values
 
 
 def _read_out(fit: xr.Dataset, y: Array, held: Array, options: dict) -> Array:

@@ -137,6 +137,16 @@ def run(
     return out
 
 
+def with_run(fit: xr.Dataset) -> xr.Dataset:
+    """The network with what it predicts on its own input: activity_pred, filtered_input, and latent if it has any."""
+    found = run(fit)
+    out = fit.assign(activity_pred=(found["activity"].dims, found["activity"].values, {"units": "1"}))
+    for name in ("latent", "filtered_input"):
+        if name in found:
+            out[name] = found[name].dims, found[name].values
+    return out
+
+
 def _over_time(given: xr.Dataset, network: Network, values, name: str, skip: int, *, before: float) -> Array | None:
     """What multiplies or is added at every step, (burn-in + time, neuron); what has no time holds at every step."""
     if values is None:

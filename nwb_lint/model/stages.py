@@ -324,22 +324,21 @@ def fit_stages(
         search.start_from(random_network(neurons, rank or 1, n_drives, seed))
     else:
 
+        def regressed(s: Samples, r: Sequence[float], halves: Array | None) -> Solutions:
+            w = s.weights
+            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=w, halves=halves)
+
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
-            found = closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights)
+            found = regressed(s, r, None)
             singular = found.singular
             return found
 
         report("closed form", 0, np.nan, np.nan)
         search.try_ridges("closed form", whole, forced=True)
         if samples.halves is not None:
-
-            def instruments(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
-                h, w = s.halves, s.weights
-                return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=w, halves=h)
-
             report("instruments", 0, np.nan, np.nan)
-            search.try_ridges("instruments", instruments, gcv=False)
+            search.try_ridges("instruments", lambda s, _, r: regressed(s, r, s.halves), gcv=False)
         if rank is None:
             return search.stages, singular
         if hidden:

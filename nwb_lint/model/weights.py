@@ -7,6 +7,7 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.moments import MANY_NEURONS
+from nwb_lint.model.r2 import noise_power
 from nwb_lint.model.rnn import Array
 
 FLOOR = 0.01  # a neuron's noise variance is taken as at least this share of the median one
@@ -21,7 +22,7 @@ def unmasked(activity: xr.Dataset) -> xr.Dataset:
     return activity.assign({name: activity[name].where(counts) for name in names})
 
 
-def halves_of(activity: xr.Dataset) -> Array | None:
+def instruments_of(activity: xr.Dataset) -> Array | None:
     """activity_half as float32; None where there is none, no sample has both, or neurons are too many for copies."""
     if "activity_half" not in activity or activity.sizes["neuron"] > MANY_NEURONS:
         return None
@@ -33,7 +34,7 @@ def weights_of(activity: xr.Dataset, weights: object, train: Array) -> Array | N
     """Weights w (neuron) of mean 1 for the loss sum_i w_i (x_i - prediction)^2; None = equal.
 
     "precision": 1 / noise variance of the neuron's means in the training conditions (boolean ``train``). Halves with n1
-    and n2 trials give it as mean (y1 - y2)^2 n1 n2 / (n1 + n2)^2 (see `r2.ceiling`); else it is taken as
+    and n2 trials give it (`r2.noise_power`); else it is taken as
     1 / n_trials, the noise of single trials being alike.
 
     Raises: ContractError for another text, numbers below 0 or not finite, all 0, not one for each neuron, or
@@ -64,9 +65,8 @@ def _mean_one(weights: Array) -> Array:
 def _precision(activity: xr.Dataset, train: Array) -> Array:
     if "activity_half" in activity and "n_trials_half" in activity:
         halves, counts = activity["activity_half"].values[:, train], activity["n_trials_half"].values[:, train]
-        n1, n2 = counts[:, :, None, :].astype(float)
-        noise = (halves[0].astype(float) - halves[1]) ** 2 * n1 * n2 / np.maximum(n1 + n2, 1) ** 2
-        known = np.isfinite(noise) & (n1 * n2 > 0)
+        noise = noise_power(halves, counts)
+        known = np.isfinite(noise)
         number = known.sum(axis=(0, 1))
         variance = np.where(known, noise, 0).sum(axis=(0, 1)) / np.maximum(number, 1)
     elif "n_trials" in activity:

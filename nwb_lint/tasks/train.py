@@ -22,7 +22,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError
-from nwb_lint.model.rnn import canonical
+from nwb_lint.model.rnn import effective_n
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.generate import DT_S, TASKS, TAU_S
 
@@ -239,7 +239,5 @@ def as_conditions(trials: xr.Dataset) -> xr.Dataset:
 
 def effective(network: xr.Dataset) -> Array:
     """m (P n)' / N, P the projector on span(m, I): (neuron, neuron_from), of a low-rank network."""
-    from nwb_lint.model.rnn import effective_n
-
-    m, n = canonical(network["m"].values, network["n"].values)
+    m, n = network["m"].values, network["n"].values
     return m @ effective_n(m, n, network["input_weights"].values).T / len(m)
