@@ -10,8 +10,9 @@ import xarray as xr
 
 from nwb_lint.analysis.connectivity import connectivity, effective_n
 from nwb_lint.contract import ContractError
+from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.session import write_session
-from nwb_lint.nwb.write import read_fit, write_fit
+from nwb_lint.nwb.write import write_fit
 from nwb_lint.pipeline import Laps, run_recipe
 from nwb_lint.plot import summary
 from nwb_lint.recipe import Recipe, make_recipe

@@ -110,8 +110,8 @@ def fit(
 def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
     """Write a fit as netCDF, for people without NWB."""
     with plainly():
+        from nwb_lint.nwb.fitfile import read_fit
         from nwb_lint.nwb.netcdf import export_netcdf
-        from nwb_lint.nwb.write import read_fit
 
         export_netcdf(read_fit(fit_file, name), out, overwrite=force)
         print_files([out])

@@ -70,6 +70,6 @@ def as_text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an exception on one line."""
-    return " ".join(str(error).split()).strip("'\"")
+def one_line(message: object) -> str:
+    """A message, or that of an exception, on one line."""
+    return " ".join(str(message).split()).strip("'\"")

@@ -43,6 +43,11 @@ def read_fit(path: Source, name: str | None = None) -> xr.Dataset:
         >>> read_fit("fit.nwb").m.dims
         ('neuron', 'rank')
     """
+    return read_held_fit(path, name)[1]
+
+
+def read_held_fit(path: Source, name: str | None = None) -> tuple[Held, xr.Dataset]:
+    """Where a fit lies in its file, and the fit: see `read_fit`."""
     return _read(path, name, (schema.FIT_TYPE,), "fit")
 
 
@@ -57,7 +62,7 @@ def read_result(path: Source, name: str | None = None) -> xr.Dataset:
         >>> read_result("fit.nwb", "populations").population.dims  # doctest: +SKIP
         ('neuron',)
     """
-    return _read(path, name, tuple(map(schema.type_of, RESULTS)), "result")
+    return _read(path, name, tuple(map(schema.type_of, RESULTS)), "result")[1]
 
 
 def find_held(file: h5py.File) -> list[Held]:
@@ -114,13 +119,13 @@ def check_version(file: h5py.File, path: object) -> None:
         )
 
 
-def _read(path: Source, name: str | None, types: tuple[str, ...], what: str) -> xr.Dataset:
+def _read(path: Source, name: str | None, types: tuple[str, ...], what: str) -> tuple[Held, xr.Dataset]:
     asset = one_asset(path)
     with telling(asset, what), open_nwb(asset) as file:
         check_version(file, asset)
         held = choose(file, name, types, what, asset)
         try:
-            return decode(read_group(file[held.path]))
+            return held, decode(read_group(file[held.path]))
         except ContractError as error:
             raise NWBError(f"{asset}: {what} {held.path} is inconsistent: {error}") from error
 

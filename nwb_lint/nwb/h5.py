@@ -17,14 +17,9 @@ def is_dataset(item: Any) -> bool:
     return isinstance(item, h5py.Dataset)
 
 
-def is_text(item: Any) -> bool:
-    """Whether a dataset holds texts."""
-    return holds_text(item)
-
-
 def is_scalar_type(item: Any) -> bool:
     """Whether the entries of a dataset are texts, numbers or bools."""
-    return is_text(item) or item.dtype.kind in "biuf"
+    return holds_text(item) or item.dtype.kind in "biuf"
 
 
 def is_reference(item: Any) -> bool:

@@ -249,7 +249,7 @@ def _describe_units(
     over = "the time that is observed" if span and has_obs else "first to last spike"
     stopped = [] if has_obs else _stopped(file, ends)
     if read:
-        problems += _spike_problems(ids, ends, [] if span is None else stopped)
+        problems += _spike_problems(ids, ends, stopped)
     elif span is None:
         span, over = _joined(spans), "first to last trial"
     if span:

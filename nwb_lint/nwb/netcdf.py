@@ -14,10 +14,11 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_fit
+from nwb_lint.nwb.atomic import write_atomically
 from nwb_lint.nwb.codec import encode, layout, restore
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.values import pack, unpack
-from nwb_lint.nwb.write import check_target, local_sources, write_atomically
+from nwb_lint.nwb.write import check_target, local_sources
 
 _LAYOUT = "nwb_lint_layout"
 _KINDS = "nwb_lint_kinds"

@@ -110,7 +110,7 @@ def _validated(staged: Path, root: Path, source: Path) -> tuple[Any, list[str]]:
         warnings.simplefilter("ignore")  # the validators' own
         asset: Any = dandi_file(staged, root)
         found = [*asset.get_validation_errors(), *asset.get_validation_errors(schema_version=DANDI_SCHEMA_VERSION)]
-    lines = list(dict.fromkeys((one.severity, f"{one.id}: {one_line(Exception(one.message))}") for one in found))
+    lines = list(dict.fromkeys((one.severity, f"{one.id}: {one_line(one.message)}") for one in found))
     refused = [line for severity, line in lines if severity is not None and severity >= Severity.ERROR]
     if refused:
         more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.nwb.atomic import write_atomically
 from nwb_lint.nwb.metadata import make_subject
 from nwb_lint.nwb.source import NWBError
-from nwb_lint.nwb.write import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

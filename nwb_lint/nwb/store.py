@@ -34,7 +34,7 @@ def write_new(nwbfile: Any, path: Path) -> None:
                 io.write(nwbfile)
         else:
             path.write_bytes(_in_memory(nwbfile))
-    check_valid(path)
+    _refuse(_problems(path))
 
 
 def _in_memory(nwbfile: Any) -> bytes:
@@ -64,12 +64,14 @@ def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
         add(nwbfile)
         io.write(nwbfile)
     # old recordings are at odds with today's schemas as they are: of those only what was added has to be valid
-    check_valid(path, within="" if not _problems(source) else "processing/")
+    problems = _problems(path)
+    if problems and _problems(source):
+        problems = [line for line in problems if "processing/" in line]
+    _refuse(problems)
 
 
-def check_valid(path: Path, *, within: str = "") -> None:
-    """Raise NWBError where pynwb finds a file, or what lies at ``within``, at odds with the schemas it carries."""
-    problems = [line for line in _problems(path) if within in line]
+def _refuse(problems: list[str]) -> None:
+    """Raise NWBError where pynwb finds a file at odds with the schemas it carries."""
     if problems:
         raise NWBError(f"the file would not be valid NWB: {'; '.join(problems)}. Nothing was written.")
 

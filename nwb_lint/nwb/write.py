@@ -19,23 +19,13 @@ from nwb_lint.contract import ContractError
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.asset import Asset, kind_of
 from nwb_lint.nwb.atomic import write_atomically
-from nwb_lint.nwb.codec import Stored, check, encode
+from nwb_lint.nwb.codec import Stored, encode
 from nwb_lint.nwb.container import add_unit_rows, describe, to_container
-from nwb_lint.nwb.fitfile import check_version, choose, find_held, read_fit, telling
+from nwb_lint.nwb.fitfile import check_version, find_held, read_held_fit, telling
 from nwb_lint.nwb.metadata import Metadata, file_fields, make_subject, read_metadata
 from nwb_lint.nwb.source import NWBError, Source, expand, one_asset, open_nwb
 from nwb_lint.nwb.store import is_zarr, write_copy, write_new
 from nwb_lint.results import check_result
-
-__all__ = [
-    "add_to_nwbfile",
-    "check_target",
-    "local_sources",
-    "read_fit",
-    "write_atomically",
-    "write_fit",
-    "write_result",
-]
 
 MODULE = "ecephys"
 _MODULE_DOC = "Recurrent networks fitted to the recorded activity."
@@ -122,6 +112,7 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None
     written.
 
     Example:
+        >>> from nwb_lint import read_fit
         >>> fit, square = read_fit("fit.nwb"), ("axis_name", "axis_other")
         >>> data = {"axis": (("axis_name", "neuron"), fit["m"].values.T), "overlap": (square, [[1.0]]),
         ...     "angle_deg": (square, [[0.0]]), "variance_explained": ("axis_name", [0.4])}
@@ -135,14 +126,10 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None
     encode(result)
 
     def write(temporary: Path) -> None:
-        asset = one_asset(target)
-        with telling(target, "fit"), open_nwb(asset) as file:
-            check_version(file, target)
-            network = choose(file, fit, (schema.FIT_TYPE,), "fit", target).name
-        held = read_fit(asset, network)
-        _check_of(result, held, network)
-        guard(target, local_sources(held))
-        write_copy(target, temporary, lambda nwbfile: add_to_nwbfile(result, nwbfile, name=name, fit=network))
+        network, of = read_held_fit(target, fit)
+        _check_of(result, of, network.name)
+        guard(target, local_sources(of))
+        write_copy(target, temporary, lambda nwbfile: add_to_nwbfile(result, nwbfile, name=name, fit=network.name))
 
     write_atomically(target, write)
     return target
@@ -168,18 +155,19 @@ def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None
         >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
         (12, 1)
     """
-    kind = check(dataset)
-    name = str(dataset.attrs["kind"] if kind != schema.FIT_TYPE else "lowrank_fit") if name is None else name
+    stored = encode(dataset)
+    is_fit = stored.type == schema.FIT_TYPE
+    name = ("lowrank_fit" if is_fit else str(dataset.attrs["kind"])) if name is None else name
     _check_name(name)
     module = nwbfile.processing.get(MODULE)
     if module is not None and name in module.data_interfaces:
         raise ContractError(f"the file has {MODULE}/{name} already; choose another name=.")
-    network = None if kind == schema.FIT_TYPE else _network(module, fit)
+    network = None if is_fit else _network(module, fit)
     rows = _unit_rows(dataset, nwbfile)
     if nwbfile.read_io is not None:
         schema.teach(nwbfile.read_io)
     zarr = str(nwbfile.container_source or "").endswith(".zarr")
-    container = to_container(encode(dataset), dataset, name, network=network, packed=not zarr)
+    container = to_container(stored, dataset, name, network=network, packed=not zarr)
     _module(nwbfile).add(container)
     if rows is not None:
         add_unit_rows(container, rows, nwbfile.units)

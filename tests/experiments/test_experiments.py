@@ -16,7 +16,7 @@ from nwb_lint.experiments.kback import hold, sufficient
 from nwb_lint.experiments.measures import likeness, rates_r2
 from nwb_lint.experiments.published import FAULTS, TABLE1
 from nwb_lint.experiments.table1 import compare
-from nwb_lint.nwb.write import read_fit
+from nwb_lint.nwb.fitfile import read_fit
 
 
 def test_table1_finds_networks_again_and_writes_everything(tmp_path):

@@ -17,8 +17,9 @@ import pytest
 
 from nwb_lint.nwb import atomic
 from nwb_lint.nwb.atomic import write_atomically
+from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.source import NWBError
-from nwb_lint.nwb.write import read_fit, write_fit
+from nwb_lint.nwb.write import write_fit
 from tests.factories import assert_same
 from tests.nwb.test_write import fit_of, make_recording
 

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb import write
+from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.metadata import merge_subjects
 from nwb_lint.nwb.netcdf import export_netcdf, import_netcdf
 from nwb_lint.nwb.source import NWBError
-from nwb_lint.nwb.write import add_to_nwbfile, read_fit, write_fit
+from nwb_lint.nwb.write import add_to_nwbfile, write_fit
 from tests.factories import assert_same, random_fit
 
 SUBJECT = {
@@ -443,7 +444,7 @@ def test_files_that_are_no_exported_netcdf_are_refused(tmp_path):
 
 
 def test_reading_and_the_codec_do_without_torch_and_reading_without_pynwb(fit_file):
-    script = "import sys; from nwb_lint.nwb.write import read_fit; read_fit(sys.argv[1]); " + (
+    script = "import sys; from nwb_lint.nwb.fitfile import read_fit; read_fit(sys.argv[1]); " + (
         "print([name for name in ('torch', 'pynwb', 'matplotlib', 'dandi') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script, str(fit_file)], capture_output=True, text=True, check=True)
