@@ -22,11 +22,9 @@ import numpy as np
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.model.r2 import r_squared
-from nwb_lint.model.simulate import run
+from nwb_lint.experiments.measures import connectivity_scores, rates_r2, truth_of
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
-from nwb_lint.tasks.train import effective
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 TASKS = ["dm", "wm", "cdm", "dms"]
@@ -51,28 +49,12 @@ def timed(activity: xr.Dataset, **options: object) -> tuple[xr.Dataset, float]:
     return fit, perf_counter() - start
 
 
-def r2_of(fit: xr.Dataset, truth: np.ndarray, held: np.ndarray) -> float:
-    """R² of rates tanh(x) of held-out trials, against the noise-free truth of the recorded neurons."""
-    rates = np.tanh(fit["activity_pred"].values[held][:, :, : truth.shape[2]])
-    return r_squared(np.tanh(truth), rates, np.tanh(truth).mean(axis=(0, 1)))[0]
-
-
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson correlation of all entries."""
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-
-
 def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
     """A teacher, its activity, and which trials are for testing."""
     total = options.train + options.test
     network = load_teacher(options.folder / f"{task}.npz")
     activity = record_activity(network, total, observation_noise=noise, seed=options.seed)
     return network, activity, np.arange(options.train, total)
-
-
-def truth_of(network: xr.Dataset, activity: xr.Dataset, held: np.ndarray) -> np.ndarray:
-    """Noise-free activation of the test trials."""
-    return run(network, activity.isel(condition=held))["activity"].values
 
 
 def both(options: argparse.Namespace, score: Callable[[str], Score], label: str) -> None:
@@ -101,18 +83,14 @@ def teachers(options: argparse.Namespace) -> None:
     for noise in options.noise:
         for task in options.tasks:
             teacher, activity, held = data_of(task, noise, options)
-            truth = truth_of(teacher, activity, held)
+            truth = truth_of(teacher, activity.isel(condition=held))
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
                 rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
                 how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
                 fit, seconds = timed(activity, method=method, **how)
-                found = nl.connectivity(fit)["connectivity"].values
-                raw = nl.connectivity(fit, effective=False)["connectivity"].values
-                ecc = pearson(effective(teacher), found)
-                return Score(
-                    r2_of(fit, truth, held), ecc, pearson(teacher["m"].values @ teacher["n"].values.T, raw), seconds
-                )
+                like = connectivity_scores(teacher, fit)
+                return Score(rates_r2(truth, fit["activity_pred"].values[held]), like["ecc"], like["cc"], seconds)
 
             both(options, score, f"{task} {noise:g}")
 
@@ -125,13 +103,13 @@ def units(options: argparse.Namespace) -> None:
             teacher, whole, held = data_of(task, noise, options)
             picked = np.sort(np.random.default_rng(options.seed).permutation(whole.sizes["neuron"])[:seen])
             activity = whole.isel(neuron=picked)
-            truth = truth_of(teacher, activity, held)[:, :, picked]
+            truth = truth_of(teacher, activity.isel(condition=held))[:, :, picked]
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
                 rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
                 how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
                 fit, seconds = timed(activity, method=method, **how)
-                return Score(r2_of(fit, truth, held), np.nan, np.nan, seconds)
+                return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, seconds)
 
             both(options, score, f"{task}, {seen}, {noise:g}")
 

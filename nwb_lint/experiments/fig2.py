@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import fitted_accuracy, keep_fit, rates_r2, truth_of
+from nwb_lint.experiments.measures import fitted_accuracy, keep_fit, rates_r2, record
 from nwb_lint.experiments.published import FIG2_LOW_RANK, FIG2_TRUNCATED
 from nwb_lint.model.baselines import truncate
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.sweep import Job, Result
-from nwb_lint.tasks.generate import TASKS
-from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import accuracy_of, train_network
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
@@ -35,10 +33,7 @@ def cell(
 ) -> Result:
     """One network, its fits and truncations of every rank."""
     network = train_network(task, n_neurons=size, g=g, seed=seed, accuracy=criterion)
-    activity = record_activity(network, trials + test, seed=seed)
-    held = np.arange(trials, trials + test)
-    out, fresh = activity.isel(condition=held), TASKS[task](trials + test, seed).isel(trial=held)
-    truth = truth_of(network, out)
+    activity, held, _, fresh, truth = record(network, trials, test, seed)
     own = accuracy_of(network, fresh)
     rows = []
     for rank in ranks:
@@ -48,7 +43,7 @@ def cell(
         cut = truncate(few.assign(input_weights=network["input_weights"]), rank=rank, connectivity=network["J"].values)
         for kind, one in (("low rank", few), ("truncated", cut)):
             x = one["activity_pred"].values
-            score = (rates_r2(truth, x), fitted_accuracy(x, network, out, fresh))
+            score = (rates_r2(truth, x), fitted_accuracy(x, network, fresh))
             rows.append((task, g, seed, size, kind, rank, *score, own))
         keep_fit(fit, fits, f"fig2_{task}_g{g:g}_seed{seed}_rank{rank}")
     names = ("task", "g", "seed", "neurons", "model", "rank", "r2", "accuracy", "accuracy_network")

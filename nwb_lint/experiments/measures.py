@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,11 +13,31 @@ from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.model.r2 import r_squared, reference_of
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.write import write_fit
+from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import effective, share_right
 
 Array = np.ndarray
 
 _KEPT = 8  # held-out trials that a written fit keeps: all of them would be 100 MB
+
+
+class Recorded(NamedTuple):
+    """A network's noisy activity, its last trials to be held out: their positions, activity, task trials and truth."""
+
+    activity: xr.Dataset
+    held: Array
+    out: xr.Dataset
+    fresh: xr.Dataset
+    truth: Array
+
+
+def record(network: xr.Dataset, trials: int, test: int, seed: int) -> Recorded:
+    """``trials`` to fit and ``test`` more to score on, of the network's own task."""
+    activity, held = record_activity(network, trials + test, seed=seed), np.arange(trials, trials + test)
+    out = activity.isel(condition=held)
+    fresh = TASKS[network.attrs["task"]](trials + test, seed).isel(trial=held)
+    return Recorded(activity, held, out, fresh, truth_of(network, out))
 
 
 def truth_of(network: xr.Dataset, activity: xr.Dataset) -> Array:
@@ -29,8 +50,8 @@ def rates_r2(truth: Array, x: Array) -> float:
     return r_squared(truth, np.tanh(x), reference_of(truth, np.ones(len(truth), bool)))[0]
 
 
-def fitted_accuracy(x: Array, network: xr.Dataset, activity: xr.Dataset, task_trials: xr.Dataset) -> float:
-    """Accuracy of fitted rates (trial, time, neuron) through the network's own readout."""
+def fitted_accuracy(x: Array, network: xr.Dataset, task_trials: xr.Dataset) -> float:
+    """Accuracy of fitted activation (trial, time, neuron) through the network's own readout."""
     w = network["readout"].values
     return share_right(np.tanh(x) @ w / len(w), task_trials)
 

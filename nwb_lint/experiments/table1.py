@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import connectivity_scores, fitted_accuracy, keep_fit, likeness, rates_r2, truth_of
+from nwb_lint.experiments.measures import connectivity_scores, fitted_accuracy, keep_fit, likeness, rates_r2, record
 from nwb_lint.experiments.published import TABLE1
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.r2 import r_squared, reference_of
 from nwb_lint.model.rnn import effective_n
 from nwb_lint.model.sweep import Job, Result
-from nwb_lint.tasks.generate import TASKS
-from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
 from nwb_lint.tasks.train import accuracy_of, effective, train_network
 
@@ -26,20 +24,18 @@ SEED = 1
 def cell(data: None, *, task: str, source: str, file: str, size: int, trials: int, test: int, fits: str) -> Result:
     """A network, trained here or from ``file``, fitted to ``trials`` and scored on ``test`` more."""
     network = load_teacher(file) if file else train_network(task, n_neurons=size, rank=OURS[task], seed=SEED)
-    activity = record_activity(network, trials + test, seed=SEED)
-    held = np.arange(trials, trials + test)
+    activity, held, out, fresh, truth = record(network, trials, test, SEED)
     rank = network.sizes["rank"]
     fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held)
     keep_fit(fit, fits, f"table1_{task}_{source}")
-    out, fresh = activity.isel(condition=held), TASKS[task](trials + test, SEED).isel(trial=held)
-    x, truth = fit["activity_pred"].values[held], truth_of(network, out)
+    x = fit["activity_pred"].values[held]
     noisy = np.tanh(out["activity"].values)
     reference = reference_of(noisy, np.ones(test, bool))
     scores = {
         "r2_truth": rates_r2(truth, x),
         "r2_trials": r_squared(noisy, np.tanh(x), reference)[0],
         "r2_ceiling": r_squared(noisy, truth, reference)[0],
-        "accuracy": fitted_accuracy(x, network, out, fresh),
+        "accuracy": fitted_accuracy(x, network, fresh),
         "accuracy_network": accuracy_of(network, fresh),
     }
     scores |= connectivity_scores(network, fit) | {"ecc_published_fit": _published_fit(network, file)}
