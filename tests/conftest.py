@@ -10,6 +10,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture
+def offline_dandi(tmp_path, monkeypatch):
+    """dandi's client without telemetry, keyring or key, and a cache folder of the test's own."""
+    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DANDI_NO_ET", "1")
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    monkeypatch.delenv("DANDI_API_KEY", raising=False)
+
+
+@pytest.fixture
 def shared_data() -> Path:
     """The folder of real recordings and published networks; the test is skipped where it is absent."""
     if not SHARED.is_dir():

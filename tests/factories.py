@@ -3,6 +3,10 @@ kind."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
@@ -179,3 +183,24 @@ def assert_same_attrs(left: dict, right: dict) -> None:
         assert type(value) is type(right[key]), key
         if isinstance(value, list):
             assert [type(item) for item in value] == [type(item) for item in right[key]], key
+
+
+_WITHOUT_US = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "nwb_lint":
+            raise ImportError("nwb_lint is not installed here")
+sys.meta_path.insert(0, Refuse())
+import pynwb
+{}
+assert not any(name.startswith("nwb_lint") for name in sys.modules)
+"""
+
+
+def run_without_us(script: str, path: Path, folder: Path) -> list[str]:
+    """Words that a script prints where nwb_lint is not installed; ``sys.argv[1]`` is the path, pynwb is imported."""
+    command = [sys.executable, "-c", _WITHOUT_US.format(script), str(path)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()

@@ -25,12 +25,7 @@ TRIALS = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
 TOKEN = "a-secret-of-40-letters"
 
 
-@pytest.fixture(autouse=True)
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("DANDI_NO_ET", "1")
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
-    monkeypatch.delenv("DANDI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("offline_dandi")
 
 
 @pytest.fixture(scope="module")

@@ -21,15 +21,11 @@ FIT = random_fit(1)
 PLACE = "sub-m1/sub-m1_desc-lowrank_ecephys.nwb"
 
 
-@pytest.fixture(autouse=True)
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("DANDI_NO_ET", "1")
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+pytestmark = pytest.mark.usefixtures("offline_dandi")
 
 
 @pytest.fixture
-def archive(monkeypatch):
+def archive(offline_dandi, monkeypatch):
     with Archive([], {}, token=TOKEN, published=False) as found:
         monkeypatch.setenv("DANDI_INSTANCE", f"{found.api.url}/api")
         monkeypatch.setenv(f"{found.api.host.upper()}_API_KEY", TOKEN)
