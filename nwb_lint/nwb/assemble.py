@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import COORDS, RECORDING, TRIALS, ContractError
+from nwb_lint.contract import ACTIVITY, COORDS, FIT, RECORDING, TRIALS, ContractError
 from nwb_lint.nwb.align import Align, align_text
 from nwb_lint.nwb.asset import Asset
 from nwb_lint.nwb.conditions import Conditions
@@ -21,9 +21,9 @@ from nwb_lint.nwb.trials import Trials
 
 Array = np.ndarray
 
-# Names that a column of a table may not have in a Dataset.
+# Names that a column of a table may not have in a Dataset, nor in those that are made of it.
 _WHY = ("align", "warp", "within", "by")  # in the order of `choose_trials`
-RESERVED = frozenset(COORDS) | frozenset(RECORDING) | frozenset(TRIALS) | {"trial", "half", "input"}
+RESERVED = frozenset().union(COORDS, RECORDING, TRIALS, ACTIVITY, FIT, {"trial", "half", "input"})
 
 
 def free_name(name: str, prefix: str, taken: frozenset[str] = RESERVED) -> str:

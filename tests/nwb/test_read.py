@@ -9,7 +9,7 @@ import xarray as xr
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from nwb_lint import read_conditions, read_trials
+from nwb_lint import Input, fit_lint, prepare, read_conditions, read_trials
 from nwb_lint.contract import ContractError, check_recording
 from nwb_lint.nwb.session import write_session
 from nwb_lint.nwb.source import NWBError, digest
@@ -205,6 +205,18 @@ def test_a_column_of_a_reserved_name_gets_another_coordinate(tmp_path):
     found = read_conditions(path, **READ | {"by": "condition"})
     assert list(found["trial_condition"].values) == ["a", "b"]
     assert "trial_condition" in read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1).coords
+
+
+@pytest.mark.parametrize("name", ["J", "m", "bias", "scale", "latent", "activity"])
+def test_a_unit_column_of_a_name_that_fits_use_does_not_touch_the_fit(tmp_path, name):
+    path = mock_session(tmp_path / "m.nwb", n_units=6, unit_columns={name: np.arange(6.0)})
+    read = {"by": ["side", "coherence"], "align": "cue_time", "window_s": (-0.4, 0.8), "bin_s": 0.05}
+    fits = []
+    for columns in ([], [name]):
+        activity = prepare(read_conditions(path, **read, unit_columns=columns), inputs=[Input("c", column="coherence")])
+        fits.append(fit_lint(activity, rank=1, tau_s=0.1, method="regression"))
+    assert fits[1][f"unit_{name}"].values.tolist() == list(range(6))
+    xr.testing.assert_identical(fits[1].drop_vars(f"unit_{name}").drop_attrs(), fits[0].drop_attrs())
 
 
 def test_progress_changes_nothing(tmp_path, capfd):
