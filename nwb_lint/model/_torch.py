@@ -1,18 +1,24 @@
 """The only room that imports torch: forward map, exact adjoint, and the published training loop. Arrays in, arrays out.
 
-Adjoint in the latent form. With e[t] the derivative of the loss by x[t] alone and lambda[t] that by kappa[t],
+Adjoint in the latent form. With z = [kappa q], e[t] the derivative of the loss by x[t] alone, d[t] = phi'(x[t]) and
+lambda[t] the derivative by kappa[t],
 
-    g[t]      = e[t] + phi'(x[t]) * (alpha / N) n lambda[t+1]
-    lambda[t] = (1 - alpha) lambda[t+1] + m' g[t]
-    dm = sum g kappa',   dW = sum g q',   dn = (alpha / N) sum phi(x[t]) lambda[t+1]'
+    S[t]      = (1 - alpha) 1 + (alpha / N) m' diag(d[t]) n
+    lambda[t] = m' e[t] + S[t] lambda[t+1]
+    d[m W]    = sum e z' + (alpha / N) sum_b n_b * sum d lambda[t+1]_b z',   dn = (alpha / N) sum phi(x[t]) lambda[t+1]'
 
-so loss and gradient cost O(conditions x time x N x (R + Q)) and nothing is taped.
+so the neurons are summed out before the recursion, which runs in R dimensions; every pass over the neurons is a product
+with a matrix of few columns. Loss and gradient cost O(conditions x time x N x R (R + Q)) and nothing is taped. Products
+are written with the long axis last (A @ B'.contiguous()' and B' @ A): the BLAS is up to 7 times slower on the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial, reduce
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,22 +36,25 @@ PHI: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _slope(name: str, x: Tensor, r: Tensor) -> Tensor:
     if name == "tanh":
-        return 1 - r * r
+        return torch.addcmul(r.new_ones(()), r, r, value=-1)
     if name == "linear":
         return torch.ones_like(x)
     return (x > 0).to(x.dtype) if name == "relu" else -torch.expm1(-r)
 
 
-SMALL_STEP = 100_000  # values per time step below which a second thread only costs
+STEP_VALUES = 32_000  # condition × neuron values of one time step: enough to be worth a call, few enough for the cache
+CHUNK_VALUES = 8_000_000  # condition × time × neuron values looked at together, at most
+FEWEST = 8  # conditions looked at together, at least: products with fewer rows are slow
+ON_GPU = 8  # times as many values there
 
 
 @contextmanager
-def _threads(values: int) -> Iterator[None]:
-    """One thread for steps too small to share out; what was set before is set again."""
+def _one_thread() -> Iterator[int]:
+    """torch uses a single thread and what was set before is given: chunks are shared out among threads, not steps."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if values < SMALL_STEP else before)
+    torch.set_num_threads(1)
     try:
-        yield
+        yield before
     finally:
         torch.set_num_threads(before)
 
@@ -57,6 +66,35 @@ def device_is_there(device: str) -> bool:
     except (RuntimeError, AssertionError):
         return False
     return True
+
+
+Sums = tuple[Tensor, ...]
+
+
+class _Parameters(NamedTuple):
+    """A network, transposed: m, (alpha / N) n (rank, neuron), [m W] (rank + drive, neuron), n_b m_a (rank², neuron)."""
+
+    m: Tensor
+    n: Tensor
+    mw: Tensor
+    nm: Tensor
+
+
+def _added(parts: Iterable[Sums]) -> Sums:
+    return reduce(lambda one, other: tuple(a + b for a, b in zip(one, other, strict=True)), parts)
+
+
+def _backward(e: Tensor, s: Tensor) -> Tensor:
+    """lambda[t+1] (time · condition, rank) from m' e (time after burn-in, condition, 1, rank) and S (…, rank, rank)."""
+    lam = s.new_zeros(len(s) + 1, *e.shape[1:])
+    lam[len(s) - len(e) : -1] = e
+    steps, ss = lam.unbind(), s.unbind()
+    for t in range(len(ss) - 1, -1, -1):
+        if e.shape[-1] == 1:
+            steps[t].addcmul_(steps[t + 1], ss[t])
+        else:
+            steps[t].baddbmm_(steps[t + 1], ss[t])
+    return lam[1:].flatten(0, 2)
 
 
 class Problem:
@@ -81,7 +119,7 @@ class Problem:
         l2: float = 0.0,
         device: str = "cpu",
         dtype: str = "float32",
-        chunk_values: int = 4_000_000,
+        chunk: int | None = None,
     ) -> None:
         self.dtype, self.device = getattr(torch, dtype), device
         self.alpha, self.nonlinearity, self.rate_loss, self.l2 = alpha, nonlinearity, loss == "rate", l2
@@ -92,7 +130,7 @@ class Problem:
         self.skip = self.q.shape[0] - self.y.shape[0]
         power = self.y**2 if self.weight is None else self.weight * self.y**2
         self.norm = float(power.sum(dtype=torch.float64)) or 1.0
-        self.chunk_values = chunk_values
+        self.chunk = chunk
 
     def _time_first(self, a: Array) -> Tensor:
         tensor = torch.as_tensor(np.ascontiguousarray(np.swapaxes(a, 0, 1)))
@@ -102,89 +140,95 @@ class Problem:
         """A parameter array as a tensor of the problem's dtype, on its device."""
         return torch.as_tensor(np.asarray(a)).to(self.device, self.dtype)
 
-    def _chunks(self, n_neurons: int) -> Iterator[slice]:
+    def packed(self, *network: Array) -> _Parameters:
+        """The parameters m, n, W as the passes over the chunks take them."""
+        m, n, w = map(self.tensor, network)
+        mt, nt = m.T.contiguous(), n.T.contiguous() * (self.alpha / len(n))
+        return _Parameters(mt, nt, torch.cat([m, w], dim=1).T.contiguous(), (nt[:, None] * mt[None]).flatten(0, 1))
+
+    def _chunks(self, n_neurons: int) -> list[slice]:
         times, conditions = self.q.shape[:2]
-        step = max(1, self.chunk_values // (times * n_neurons))
-        return (slice(i, i + step) for i in range(0, conditions, step))
+        more = 1 if self.device == "cpu" else ON_GPU
+        step = min(STEP_VALUES // n_neurons, CHUNK_VALUES // (times * n_neurons))
+        step = self.chunk or max(FEWEST, step * more)
+        return [slice(i, i + step) for i in range(0, conditions, step)]
 
-    def _run(self, m: Tensor, n: Tensor, w: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
-        q = self.q[:, part]
-        x = torch.matmul(q, w.T)
+    def _by_chunk(self, work: Callable[[_Parameters, slice], Sums], *network: Array) -> Sums:
+        """The sum of what ``work`` gives for chunks of conditions: side by side on a CPU, added in their order."""
+        parameters = self.packed(*network)
+        parts = self._chunks(len(network[0]))
+        with _one_thread() as threads:
+            if len(parts) == 1 or threads == 1 or self.device != "cpu":
+                return _added(work(parameters, part) for part in parts)
+            with ThreadPoolExecutor(threads) as pool:
+                return _added(pool.map(partial(work, parameters), parts))
+
+    def _run(self, p: _Parameters, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """x and phi(x) (time, condition, neuron), and z = [kappa q] (time, condition, rank + drive)."""
+        q, rank = self.q[:, part], len(p.m)
+        times, conditions = q.shape[:2]
+        z = torch.cat([q.new_zeros(times, conditions, rank), q], dim=2)
+        x = q.new_empty(times, conditions, p.m.shape[1])
         r = torch.empty_like(x)
-        kappa = x.new_zeros(x.shape[0], x.shape[1], m.shape[1])
-        phi, out, mt = PHI[self.nonlinearity], n * (self.alpha / n.shape[0]), m.T.contiguous()
-        for t in range(x.shape[0]):
-            x[t].addmm_(kappa[t], mt)
+        phi, out = PHI[self.nonlinearity], p.n.T
+        steps = list(zip(x.unbind(), r.unbind(), z.unbind(), z[:, :, :rank].unbind(), strict=True))
+        for t, (xt, rt, zt, kappa) in enumerate(steps):
+            torch.mm(zt, p.mw, out=xt)
             if self.nonlinearity == "tanh":
-                torch.tanh(x[t], out=r[t])
+                torch.tanh(xt, out=rt)
             else:
-                r[t] = phi(x[t])
-            if t + 1 < x.shape[0]:
-                torch.addmm(kappa[t], r[t], out, beta=1 - self.alpha, out=kappa[t + 1])
-        return x, r, kappa
+                rt.copy_(phi(xt))
+            if t + 1 < times:
+                torch.addmm(kappa, rt, out, beta=1 - self.alpha, out=steps[t + 1][3])
+        return x, r, z
 
-    def _residual(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+    def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """weight * (f(x) - f(y)) of the recorded neurons after burn-in, and the chunk's loss; x is written over."""
         recorded = self.y.shape[2]
-        error = (r if self.rate_loss else x)[self.skip :, :, :recorded] - self.y[:, part]
-        return error, error if self.weight is None else error * self.weight[:, part]
+        kept = x[self.skip :, :, :recorded]
+        error = torch.sub((r if self.rate_loss else x)[self.skip :, :, :recorded], self.y[:, part], out=kept)
+        if self.weight is None:
+            return error, torch.linalg.vecdot(error, error).sum(dtype=torch.float64)
+        weighted = error * self.weight[:, part]
+        return weighted, torch.linalg.vecdot(error, weighted).sum(dtype=torch.float64)
 
     @torch.no_grad()
+    def _loss(self, p: _Parameters, part: slice) -> Sums:
+        x, r, _ = self._run(p, part)
+        return (self._error(x, r, part)[1],)
+
     def loss(self, m: Array, n: Array, w: Array) -> float:
         """The loss at (m, n, w), without its gradient."""
-        with _threads(self.q.shape[1] * m.shape[0]):
-            return self._loss(m, n, w)
+        (total,) = self._by_chunk(self._loss, m, n, w)
+        return float(total) / self.norm + self.l2 * float((np.asarray(n, float) ** 2).sum()) / n.shape[0]
 
-    def _loss(self, m: Array, n: Array, w: Array) -> float:
-        mt, nt, wt = self.tensor(m), self.tensor(n), self.tensor(w)
-        total = 0.0
-        for part in self._chunks(m.shape[0]):
-            x, r, _ = self._run(mt, nt, wt, part)
-            error, weighted = self._residual(x, r, part)
-            total += float((error * weighted).sum(dtype=torch.float64))
-        return total / self.norm + self.l2 * float((np.asarray(n, float) ** 2).sum()) / n.shape[0]
-
-    @torch.no_grad()
     def loss_and_gradient(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
         """Loss and its exact gradient by m, n and w (numpy float64, the shapes of the parameters)."""
-        with _threads(self.q.shape[1] * m.shape[0]):
-            return self._loss_and_gradient(m, n, w)
+        sums = self._by_chunk(self._loss_and_gradient, m, n, w)
+        total, mw, gn = (part.cpu().numpy() / self.norm for part in sums)
+        rank, penalty = m.shape[1], self.l2 / n.shape[0]
+        return float(total) + penalty * float((n**2).sum()), mw[:rank].T, gn.T + 2 * penalty * n, mw[rank:].T
 
-    def _loss_and_gradient(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
-        mt, nt, wt = self.tensor(m), self.tensor(n), self.tensor(w)
-        total, grads = 0.0, [torch.zeros_like(p, dtype=torch.float64) for p in (mt, nt, wt)]
-        for part in self._chunks(m.shape[0]):
-            x, r, kappa = self._run(mt, nt, wt, part)
-            error, weighted = self._residual(x, r, part)
-            total += float((error * weighted).sum(dtype=torch.float64))
-            slope = _slope(self.nonlinearity, x, r)
-            weighted = weighted * (2 / self.norm)
-            g, lam = self._backward(mt, nt, slope, weighted)
-            flat, back = g.flatten(0, 1), self.alpha / n.shape[0]
-            grads[0] += flat.T @ kappa.flatten(0, 1)
-            grads[1] += back * (r[:-1].flatten(0, 1).T @ lam[1:].flatten(0, 1))
-            grads[2] += flat.T @ self.q[:, part].flatten(0, 1)
-        gm, gn, gw = (g.cpu().numpy() for g in grads)
-        penalty = self.l2 / n.shape[0]
-        return total / self.norm + penalty * float((n**2).sum()), gm, gn + 2 * penalty * n, gw
-
-    def _backward(self, m: Tensor, n: Tensor, slope: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-        """g (time, condition, neuron), written over ``slope``, and lambda (time, condition, rank)."""
-        times, recorded = slope.shape[0], e.shape[2]
-        lam = slope.new_zeros(times + 1, slope.shape[1], m.shape[1])
-        back = (n * (self.alpha / n.shape[0])).T.contiguous()
-        for t in range(times - 1, -1, -1):
-            explicit = e[t - self.skip] if t >= self.skip else None
-            g = slope[t]
-            if explicit is not None and self.rate_loss:
-                through = lam[t + 1] @ back
-                through[:, :recorded] += explicit
-                g *= through
-            else:
-                g *= lam[t + 1] @ back
-                if explicit is not None:
-                    g[:, :recorded] += explicit
-            torch.addmm(lam[t + 1], g, m, beta=1 - self.alpha, out=lam[t])
-        return slope, lam[:-1]
+    @torch.no_grad()
+    def _loss_and_gradient(self, p: _Parameters, part: slice) -> Sums:
+        """The chunk's part of the loss's data term and of its gradient by [m W]' and n', all times norm."""
+        x, r, z = self._run(p, part)
+        slope = _slope(self.nonlinearity, x, r)
+        error, total = self._error(x, r, part)
+        recorded, before = error.shape[2], self.skip * error.shape[1]
+        if self.rate_loss:
+            error = error * slope[self.skip :, :, :recorded]
+        rank, (times, conditions, width) = len(p.m), z.shape
+        d, rates, flat = slope.flatten(0, 1), r.flatten(0, 1), z.flatten(0, 1)
+        explicit = 2 * (error.flatten(0, 1) @ p.m[:, :recorded].T)
+        s = (d @ p.nm.T).view(times, conditions, rank, rank)
+        s.diagonal(dim1=2, dim2=3).add_(1 - self.alpha)
+        after = _backward(explicit.view(-1, conditions, 1, rank), s)
+        products = (after[:, :, None] * flat[:, None, :]).flatten(1)
+        mw = (p.n[:, None, :] * (products.T @ d).view(rank, width, -1)).sum(0)
+        mw[:, :recorded] += 2 * (flat[before:].T @ error.flatten(0, 1))
+        gn = after.T @ rates * (self.alpha / p.m.shape[1])
+        return total, mw.double(), gn.double()
 
     def autograd(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
         """The same loss and gradient by torch's autograd through the plain recurrence: the adjoint's second opinion."""
