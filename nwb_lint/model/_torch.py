@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import reduce
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -34,16 +35,20 @@ PHI: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _slope(name: str, x: Tensor, r: Tensor) -> Tensor:
+def _slope(name: str, x: Tensor, r: Tensor, *, out: Tensor) -> None:
+    """phi'(x) into ``out``, from x or from r = phi(x)."""
     if name == "tanh":
-        return torch.addcmul(r.new_ones(()), r, r, value=-1)
-    if name == "linear":
-        return torch.ones_like(x)
-    return (x > 0).to(x.dtype) if name == "relu" else -torch.expm1(-r)
+        torch.addcmul(r.new_ones(()), r, r, value=-1, out=out)
+    elif name == "linear":
+        out.fill_(1)
+    elif name == "relu":
+        out.copy_(x > 0)
+    else:
+        torch.expm1(-r, out=out).neg_()
 
 
-STEP_VALUES = 32_000  # condition × neuron values of one time step: enough to be worth a call, few enough for the cache
-CHUNK_VALUES = 8_000_000  # condition × time × neuron values looked at together, at most
+STEP_VALUES = 16_000  # condition × neuron values of one time step: enough to be worth a call, few enough for the cache
+CHUNK_VALUES = 4_000_000  # condition × time × neuron values looked at together, at most: larger arrays cost page faults
 FEWEST = 8  # conditions looked at together, at least: products with fewer rows are slow
 ON_GPU = 8  # times as many values there
 
@@ -131,6 +136,7 @@ class Problem:
         power = self.y**2 if self.weight is None else self.weight * self.y**2
         self.norm = float(power.sum(dtype=torch.float64)) or 1.0
         self.chunk = chunk
+        self.rooms: list[Tensor] = []  # arrays of a chunk, used again: fresh pages cost as much as the arithmetic
 
     def _time_first(self, a: Array) -> Tensor:
         tensor = torch.as_tensor(np.ascontiguousarray(np.swapaxes(a, 0, 1)))
@@ -153,23 +159,32 @@ class Problem:
         step = self.chunk or max(FEWEST, step * more)
         return [slice(i, i + step) for i in range(0, conditions, step)]
 
-    def _by_chunk(self, work: Callable[[_Parameters, slice], Sums], *network: Array) -> Sums:
+    def _by_chunk(self, work: Callable[[_Parameters, slice, Tensor], Sums], *network: Array) -> Sums:
         """The sum of what ``work`` gives for chunks of conditions: side by side on a CPU, added in their order."""
-        parameters = self.packed(*network)
-        parts = self._chunks(len(network[0]))
+        parameters, parts = self.packed(*network), self._chunks(len(network[0]))
+        values = len(self.q) * min(parts[0].stop, self.q.shape[1]) * len(network[0])
+
+        def in_room(part: slice) -> Sums:
+            try:
+                room = self.rooms.pop()
+            except IndexError:
+                room = self.q.new_empty(3, values)
+            sums = work(parameters, part, room)
+            self.rooms.append(room)
+            return sums
+
         with _one_thread() as threads:
             if len(parts) == 1 or threads == 1 or self.device != "cpu":
-                return _added(work(parameters, part) for part in parts)
+                return _added(map(in_room, parts))
             with ThreadPoolExecutor(threads) as pool:
-                return _added(pool.map(partial(work, parameters), parts))
+                return _added(pool.map(in_room, parts))
 
-    def _run(self, p: _Parameters, part: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """x and phi(x) (time, condition, neuron), and z = [kappa q] (time, condition, rank + drive)."""
+    def _run(self, p: _Parameters, part: slice, room: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x and phi(x), and a place for its slope (time, condition, neuron); z = [kappa q] (time, condition, …)."""
         q, rank = self.q[:, part], len(p.m)
-        times, conditions = q.shape[:2]
-        z = torch.cat([q.new_zeros(times, conditions, rank), q], dim=2)
-        x = q.new_empty(times, conditions, p.m.shape[1])
-        r = torch.empty_like(x)
+        shape = *q.shape[:2], p.m.shape[1]
+        x, r, slope = (one[: prod(shape)].view(shape) for one in room)
+        z = torch.cat([q.new_zeros(*shape[:2], rank), q], dim=2)
         phi, out = PHI[self.nonlinearity], p.n.T
         steps = list(zip(x.unbind(), r.unbind(), z.unbind(), z[:, :, :rank].unbind(), strict=True))
         for t, (xt, rt, zt, kappa) in enumerate(steps):
@@ -178,9 +193,9 @@ class Problem:
                 torch.tanh(xt, out=rt)
             else:
                 rt.copy_(phi(xt))
-            if t + 1 < times:
+            if t + 1 < len(steps):
                 torch.addmm(kappa, rt, out, beta=1 - self.alpha, out=steps[t + 1][3])
-        return x, r, z
+        return x, r, slope, z
 
     def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """weight * (f(x) - f(y)) of the recorded neurons after burn-in, and the chunk's loss; x is written over."""
@@ -193,8 +208,8 @@ class Problem:
         return weighted, torch.linalg.vecdot(error, weighted).sum(dtype=torch.float64)
 
     @torch.no_grad()
-    def _loss(self, p: _Parameters, part: slice) -> Sums:
-        x, r, _ = self._run(p, part)
+    def _loss(self, p: _Parameters, part: slice, room: Tensor) -> Sums:
+        x, r, _, _ = self._run(p, part, room)
         return (self._error(x, r, part)[1],)
 
     def loss(self, m: Array, n: Array, w: Array) -> float:
@@ -210,10 +225,10 @@ class Problem:
         return float(total) + penalty * float((n**2).sum()), mw[:rank].T, gn.T + 2 * penalty * n, mw[rank:].T
 
     @torch.no_grad()
-    def _loss_and_gradient(self, p: _Parameters, part: slice) -> Sums:
+    def _loss_and_gradient(self, p: _Parameters, part: slice, room: Tensor) -> Sums:
         """The chunk's part of the loss's data term and of its gradient by [m W]' and n', all times norm."""
-        x, r, z = self._run(p, part)
-        slope = _slope(self.nonlinearity, x, r)
+        x, r, slope, z = self._run(p, part, room)
+        _slope(self.nonlinearity, x, r, out=slope)
         error, total = self._error(x, r, part)
         recorded, before = error.shape[2], self.skip * error.shape[1]
         if self.rate_loss:
