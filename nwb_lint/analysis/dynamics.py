@@ -11,7 +11,7 @@ import xarray as xr
 from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.contract import ContractError, check_activity, input_names
 from nwb_lint.model.audit import refits
-from nwb_lint.model.rnn import NONLINEARITIES, Array
+from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.prepare import conditions_mask
 from nwb_lint.results import check_result
 
@@ -31,7 +31,7 @@ def flow(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     The drive is all of x that is not m κ: I v + what bias and initial activation add. Along a run of the network,
     F(κ[t]) = (κ[t+1] - κ[t]) / dt exactly.
     """
-    phi = NONLINEARITIES[str(fit.attrs["nonlinearity"])].phi
+    phi = nonlinearity_of(fit.attrs["nonlinearity"]).phi
     m, n = fit["m"].values, fit["n"].values
     return (phi(kappa @ m.T + drive) @ n / len(m) - kappa) / fit.attrs["tau_s"]
 
@@ -256,7 +256,7 @@ def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int)
 
 def _jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     """dF/dκ (point, rank, rank), 1/s."""
-    kind = NONLINEARITIES[str(fit.attrs["nonlinearity"])]
+    kind = nonlinearity_of(fit.attrs["nonlinearity"])
     m, n = fit["m"].values, fit["n"].values
     x = kappa @ m.T + drive
     slope = kind.slope(x, kind.phi(x))

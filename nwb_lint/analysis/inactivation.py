@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
 from nwb_lint.contract import ContractError, column_of
-from nwb_lint.model.rnn import NONLINEARITIES, Array
+from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
 from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
@@ -292,7 +292,7 @@ class _Experiment(NamedTuple):
     def output(self, x: Array, gain: Array) -> Array:
         """z (condition, time)."""
         assert self.reader is not None
-        r = NONLINEARITIES[str(self.fit.attrs["nonlinearity"])].phi(x)
+        r = nonlinearity_of(self.fit.attrs["nonlinearity"]).phi(x)
         return np.einsum("ctn,tn->ct", r, gain * self.reader.weights) / x.shape[2] + self.reader.intercept
 
     def accuracy(self, z: Array) -> Array:

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from nwb_lint.contract import ContractError, input_names
-from nwb_lint.model.rnn import NONLINEARITIES, Array, effective_n
+from nwb_lint.model.rnn import Array, effective_n, nonlinearity_of
 from nwb_lint.model.simulate import run, with_run
 from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
@@ -257,7 +257,7 @@ def _gains(fit: xr.Dataset, label: Array, n_groups: int, window_s: tuple[float, 
     """Mean of phi'(x) over times and the neurons of a group, (condition, group); NaN for a group of nobody."""
     found = run(fit)
     x = found["activity"].values[:, times_in(found["time"].values, window_s)]
-    nonlinearity = NONLINEARITIES[str(fit.attrs["nonlinearity"])]
+    nonlinearity = nonlinearity_of(fit.attrs["nonlinearity"])
     slope = nonlinearity.slope(x, nonlinearity.phi(x)).mean(axis=1)
     gains = [
         slope[:, label == k].mean(axis=1) if (label == k).any() else np.full(len(x), np.nan) for k in range(n_groups)

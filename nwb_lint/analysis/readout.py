@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nwb_lint.contract import ContractError, column_of
-from nwb_lint.model.rnn import NONLINEARITIES, Array
+from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.prepare import times_in
 
 _STRENGTHS = np.logspace(-4, 4, 9)
@@ -55,7 +55,7 @@ def fit_readout(
         raise ContractError(f"{column} has {len(levels)} values; a readout needs two of them, or numbers.")
     x = activity[name].transpose("condition", "time", "neuron").values
     x = x[:, times_in(activity["time"].values, window_s)]
-    phi = NONLINEARITIES[nonlinearity or str(activity.attrs.get("nonlinearity", "tanh"))].phi
+    phi = nonlinearity_of(nonlinearity or activity.attrs.get("nonlinearity", "tanh")).phi
     rates = np.nanmean(phi(x), axis=1).astype(float)
     if not np.isfinite(rates).all():
         raise ContractError("some neuron is not observed in some condition of the window; a readout needs all of them.")

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import reduce
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,17 +27,50 @@ from torch import Tensor
 
 Array = np.ndarray
 
-PHI: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "softplus": torch.nn.functional.softplus,
-    "linear": torch.clone,
-}
+Pair = Any  # a pair of numpy functions, phi(x) and slope(x, phi(x)): `nwb_lint.model.rnn.Nonlinearity`
 
 
-def _slope(name: str, x: Tensor, r: Tensor, *, out: Tensor) -> None:
+class _Given(torch.autograd.Function):
+    """phi of a pair, with its slope as gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pair: Pair) -> Tensor:
+        r = _through_numpy(pair.phi, x)
+        ctx.save_for_backward(x, r)
+        ctx.pair = pair
+        return r
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * _through_numpy(ctx.pair.slope, *ctx.saved_tensors), None
+
+
+def _through_numpy(f: Callable[..., Array], *arrays: Tensor) -> Tensor:
+    return torch.as_tensor(f(*(a.detach().cpu().numpy() for a in arrays))).to(arrays[0])
+
+
+def through_torch(f: Callable[[Tensor], Tensor], x: Array) -> Array:
+    """A function of tensors applied to an array."""
+    return f(torch.as_tensor(np.ascontiguousarray(x))).detach().cpu().numpy()
+
+
+class _Functions(dict[str | Pair, Callable[[Tensor], Tensor]]):
+    """phi by name; a pair of functions gives its own."""
+
+    def __missing__(self, pair: Pair) -> Callable[[Tensor], Tensor]:
+        return lambda x: _Given.apply(x, pair)
+
+
+PHI = _Functions(
+    {"tanh": torch.tanh, "relu": torch.relu, "softplus": torch.nn.functional.softplus, "linear": torch.clone}
+)
+
+
+def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
     """phi'(x) into ``out``, from x or from r = phi(x)."""
-    if name == "tanh":
+    if not isinstance(name, str):
+        out.copy_(_through_numpy(name.slope, x, r))
+    elif name == "tanh":
         torch.addcmul(r.new_ones(()), r, r, value=-1, out=out)
     elif name == "linear":
         out.fill_(1)
@@ -119,7 +152,7 @@ class Problem:
         weight: Array | None,
         *,
         alpha: float,
-        nonlinearity: str = "tanh",
+        nonlinearity: str | Pair = "tanh",
         loss: str = "activity",
         l2: float = 0.0,
         device: str = "cpu",

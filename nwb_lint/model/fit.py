@@ -11,9 +11,10 @@ import xarray as xr
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.model.nonlinear import as_nonlinearity
 from nwb_lint.model.r2 import by_split, halves_of, reference_of, squared_errors
 from nwb_lint.model.regression import RIDGES
-from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, drives
+from nwb_lint.model.rnn import Array, Network, drives
 from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
@@ -29,7 +30,7 @@ def fit_lint(
     rank: int | None,
     tau_s: float,
     method: str = "auto",
-    nonlinearity: str = "tanh",
+    nonlinearity: str | tuple = "tanh",
     loss: str = "activity",
     holdout: object = None,
     seed: int = 0,
@@ -59,7 +60,8 @@ def fit_lint(
         tau_s: time constant in s, at least the bin.
         method: "auto" (all stages that pay), "regression" (the first two), "gradient" (the third, from a random start),
             "published" (the paper's Adam loop).
-        nonlinearity: "tanh", "relu", "softplus", or "linear" (linear dynamics: a baseline).
+        nonlinearity: "tanh", "relu", "softplus", "linear" (linear dynamics: a baseline), or a pair of functions of one
+            array or tensor, (phi, its derivative); such a fit cannot be written to a file, which holds names only.
         loss: squared error of the activation x ("activity") or of phi(x) ("rate").
         holdout: labels, positions or a boolean array of conditions, or a fraction drawn at random with ``seed``. None =
             those that `prepare` did not fit on.
@@ -91,7 +93,8 @@ def fit_lint(
         ('neuron', 'rank')
     """
     check_activity(activity)
-    _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden, ridge_by)
+    _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_by)
+    nonlinearity = as_nonlinearity(nonlinearity)
     _check_numbers(ridges, max_iter, epochs)
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
@@ -142,13 +145,12 @@ def fit_lint(
     return fit
 
 
-def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, hidden, ridge_by) -> None:
+def _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_by) -> None:
     def choice(name: str, value: object, known) -> None:
         if value not in known:
             raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
 
     choice("method", method, METHODS)
-    choice("nonlinearity", nonlinearity, tuple(NONLINEARITIES))
     choice("loss", loss, ("activity", "rate"))
     choice("initial", initial, ("zero", "learned"))
     choice("ridge_by", ridge_by, ("held_out", "gcv"))

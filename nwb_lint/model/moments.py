@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.model.rnn import NONLINEARITIES, Array
+from nwb_lint.model.rnn import Array, Nonlinearity, nonlinearity_of
 
 CHUNK_VALUES = 4_000_000
 CHUNK_NEURONS = 512
@@ -61,9 +61,9 @@ class Gram(NamedTuple):
         return b if self.basis is None else self.basis @ b
 
 
-def features(x: Array, alpha: float, nonlinearity: str) -> Array:
+def features(x: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
     """F[phi(x)]: z[0] = 0, z[t+1] = (1 - alpha) z[t] + alpha phi(x[t]); x (condition, time, neuron)."""
-    z = NONLINEARITIES[nonlinearity].phi(x)
+    z = nonlinearity_of(nonlinearity).phi(x)
     z *= alpha
     previous = np.zeros_like(z[:, 0])
     for t in range(z.shape[1]):
@@ -101,7 +101,7 @@ class Stream(NamedTuple):
     n_neurons: int
     n_samples: int
     alpha: float
-    nonlinearity: str
+    nonlinearity: str | Nonlinearity
 
     def gram(self, sketch: int | None) -> Gram:
         """Moments of all samples, with the features sketched to so many directions; None = not at all."""

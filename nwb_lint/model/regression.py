@@ -17,7 +17,7 @@ from scipy.linalg import eigh
 
 from nwb_lint.model.moments import Chunk, RidgePath, Stream, chunks_of, features, sketch_size
 from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.rnn import Array, Network, forward
+from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward
 
 LEADING = 10  # singular values returned: the gap among them shows the rank
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -41,7 +41,7 @@ def there_of(*views: Array) -> Array | None:
 
 
 def _burn_in_states(
-    x: Array, q: Array, network: Network | None, there: Array | None, alpha: float, nonlinearity: str
+    x: Array, q: Array, network: Network | None, there: Array | None, alpha: float, nonlinearity: str | Nonlinearity
 ) -> Array:
     """States before the first sample: the current network's own, or those that the inputs alone give."""
     skip = q.shape[1] - x.shape[1]
@@ -58,7 +58,7 @@ def _with_burn_in(states: Array, before: Array) -> Array:
     return states if before.shape[1] == 0 else np.concatenate([before, states], axis=1)
 
 
-def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity: str) -> Array:
+def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
     """x with NaN replaced by the network's prediction, or by the neuron's mean where there is no network yet."""
     if np.isfinite(x.sum(dtype=float)):
         return x
@@ -81,7 +81,7 @@ def closed_form(
     *,
     rank: int | None,
     alpha: float,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | Nonlinearity = "tanh",
     ridges: Sequence[float] = RIDGES,
     weights: Array | None = None,
     halves: Array | None = None,
@@ -160,7 +160,7 @@ def regression_errors(
     q: Array,
     *,
     alpha: float,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | Nonlinearity = "tanh",
     weights: Array | None = None,
 ) -> Array:
     """What the regression leaves on given data: sum w (x - J F[phi(x)] - W q)^2 over observed samples, (network)."""
@@ -185,7 +185,7 @@ def latent_pass(
     q: Array,
     *,
     alpha: float,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | Nonlinearity = "tanh",
     ridges: Sequence[float] = RIDGES,
     weights: Array | None = None,
     sketch: int | None = None,

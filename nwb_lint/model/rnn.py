@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nwb_lint.contract import ContractError
+
 Array = np.ndarray
 
 TOGETHER = 64
@@ -31,6 +33,9 @@ class Nonlinearity(NamedTuple):
     phi: Callable[[Array], Array]
     slope: Callable[[Array, Array], Array]
 
+    def __str__(self) -> str:
+        return "a given pair of functions"
+
 
 NONLINEARITIES = {
     "tanh": Nonlinearity(np.tanh, lambda x, r: 1 - r * r),
@@ -38,6 +43,18 @@ NONLINEARITIES = {
     "softplus": Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
     "linear": Nonlinearity(np.copy, lambda x, r: np.ones_like(x)),
 }
+
+
+def nonlinearity_of(given: object) -> Nonlinearity:
+    """The pair that a name stands for, as it is in a fit's attributes; a pair is itself.
+
+    Raises: ContractError for a name that is not known.
+    """
+    if isinstance(given, Nonlinearity):
+        return given
+    if str(given) not in NONLINEARITIES:
+        raise ContractError(f"nonlinearity is {given!r}; it needs to be one of {', '.join(map(repr, NONLINEARITIES))}.")
+    return NONLINEARITIES[str(given)]
 
 
 class Network(NamedTuple):
@@ -82,7 +99,7 @@ def forward(
     network: Network,
     q: Array,
     alpha: float,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | Nonlinearity = "tanh",
     keep: Array | None = None,
     drive: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -91,7 +108,7 @@ def forward(
     ``keep`` (neuron) or (time, neuron) multiplies every neuron's output: 0 silences it, N stays what it was. ``drive``
     (time, neuron) is one more input, the same in all conditions: x gains its filtered time course.
     """
-    phi = NONLINEARITIES[nonlinearity].phi
+    phi = nonlinearity_of(nonlinearity).phi
     n_conditions, n_times, _ = q.shape
     n_neurons, rank = network.m.shape
     x = q @ network.w.T.astype(q.dtype)

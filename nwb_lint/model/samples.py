@@ -9,7 +9,7 @@ import numpy as np
 
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import fill, regression_errors
-from nwb_lint.model.rnn import NONLINEARITIES, Array, Network, forward
+from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward, nonlinearity_of
 
 ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
@@ -22,7 +22,7 @@ class Samples(NamedTuple):
     x: Array
     q: Array
     alpha: float
-    nonlinearity: str = "tanh"
+    nonlinearity: str | Nonlinearity = "tanh"
     loss: str = "activity"
     weights: Array | None = None
     halves: Array | None = None
@@ -54,7 +54,7 @@ class Samples(NamedTuple):
 
     def observed(self, x: Array) -> Array:
         """x in the space of the loss: itself, or phi(x), each neuron times the root of its weight."""
-        seen = NONLINEARITIES[self.nonlinearity].phi(x) if self.loss == "rate" else x
+        seen = nonlinearity_of(self.nonlinearity).phi(x) if self.loss == "rate" else x
         return seen if self.weights is None else seen * np.sqrt(self.weights)
 
     def errors(self, network: Network) -> Array:

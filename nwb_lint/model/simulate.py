@@ -124,7 +124,7 @@ def run(
         keep = np.where(quiet, 0.0, 1.0 if keep is None else keep)
     added = _over_time(given, network, drive, "drive", skip, before=0.0)
     q = drives(u, alpha, bias=True, initial=True)
-    x, kappa = forward(network, q, alpha, str(fit.attrs["nonlinearity"]), keep, added)
+    x, kappa = forward(network, q, alpha, fit.attrs["nonlinearity"], keep, added)
     out = xr.Dataset(coords={k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
     out = out.assign_coords({k: v for k, v in given.coords.items() if v.dims in (("condition",), ("time",))})
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]

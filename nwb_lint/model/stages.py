@@ -18,17 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.model.gradient import (
-    LEISURE,
-    PATIENCE,
-    PULLS,
-    Descent,
-    Interrupted,
-    balanced,
-    descend,
-    scattered,
-    with_hidden_units,
-)
+from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, random_network
+from nwb_lint.model.gradient import PULLS, Interrupted, balanced, scattered, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
 from nwb_lint.model.rnn import Array, Network, forward
 from nwb_lint.model.samples import Samples
@@ -36,12 +27,9 @@ from nwb_lint.model.samples import Samples
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
 TOLERANCE = 3e-5
-DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
-CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 COARSE_ALPHA = 0.15  # long descents take steps of this many time constants where the bins are much shorter
 LONG_DESCENT, SHORT_DESCENT = 120, 15  # iterations in coarse steps, and in the given bins after them
 
-Report = Callable[[str, int, float, float], None]
 Split = tuple[Array, Array]
 
 
@@ -124,7 +112,7 @@ class _Search:
         k = equals[-1]
         if forced and len(equals) > 1:
             told = [
-                _few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in equals])
+                few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in equals])
                 for (_, held), nets in zip(self.parts, proposals, strict=True)
             ]
             k = equals[int(np.argmin(np.sum(told, axis=0)))]
@@ -143,7 +131,7 @@ class _Search:
         self.final = _lifted(self.final, self.samples, hidden, seed)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
-    def refine(self, run: _Descend, hidden: int, seed: int, keep_interrupted: bool) -> None:
+    def refine(self, run: Descending, hidden: int, seed: int, keep_interrupted: bool) -> None:
         """The gradient stage, with hidden units or without."""
         try:
             if hidden:
@@ -155,17 +143,17 @@ class _Search:
                 raise
             self.interrupt(stop)
 
-    def descend(self, run: _Descend, seed: int) -> None:
+    def descend(self, run: Descending, seed: int) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
         fit, held = self.parts[0]
-        found = run(self.networks[0], _few_enough(fit, self.final.n_neurons, seed), held)
+        found = run(self.networks[0], few_enough(fit, self.final.n_neurons, seed), held)
 
         def again(everything: Samples) -> Network:
             return run._replace(max_iter=found.iterations)(self.final, everything, None).network
 
         self._end(found.network, again, seed)
 
-    def scatter(self, run: _Descend, hidden: int, seed: int) -> None:
+    def scatter(self, run: Descending, hidden: int, seed: int) -> None:
         """Gradient from a random start with a pull towards its prior, for hidden units: in coarse time steps, then
         shortly in the given ones. The first split chooses the pull; nothing stops early, since the pull regularises.
         """
@@ -178,7 +166,7 @@ class _Search:
             go = run._replace(max_iter=iterations, pull=pull, towards=prior)
             return go(start or first, samples, None).network
 
-        fit = _few_enough(fit, self.final.n_neurons, seed)
+        fit = few_enough(fit, self.final.n_neurons, seed)
         tries = [descent(fit.coarse(step), pull, long) for pull in PULLS]
         errors = [held.coarse(step).errors(network) for network in tries]
         best = _as_good(errors, self.power / step)[-1]
@@ -216,7 +204,7 @@ class _Search:
                 )
             return
         if len(self.parts) > 1:
-            network = again(_few_enough(self.samples, network.n_neurons, seed))
+            network = again(few_enough(self.samples, network.n_neurons, seed))
         self.final = network
         self.stages.append(Stage("gradient", network, np.nan))
 
@@ -224,72 +212,6 @@ class _Search:
 def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:
     _, latents = forward(network, samples.q, samples.alpha, samples.nonlinearity)
     return with_hidden_units(balanced(network, latents), hidden, seed)
-
-
-def _few_enough(samples: Samples, n_neurons: int, seed: int) -> Samples:
-    """At most `DESCENT_VALUES` values: a random part of the conditions, the same for the whole descent."""
-    most = max(1, DESCENT_VALUES // (samples.q.shape[1] * n_neurons))
-    if most >= len(samples.x):
-        return samples
-    return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
-
-
-def _problem(samples: Samples, device: str):
-    from nwb_lint.model._torch import Problem, device_is_there
-
-    if device != "cpu" and not device_is_there(device):
-        raise ContractError(f"torch has no device {device!r} here; use 'cpu', or one that torch lists on this machine.")
-    observed, kind = np.isfinite(samples.x), samples.x.dtype
-    weight = None if observed.all() else observed.astype(kind)
-    x = samples.x if weight is None else np.where(observed, samples.x, 0)
-    if samples.weights is not None:
-        weight = (observed * samples.weights).astype(kind)
-    return Problem(
-        samples.q,
-        x,
-        weight,
-        alpha=samples.alpha,
-        nonlinearity=samples.nonlinearity,
-        loss=samples.loss,
-        device=device,
-    )
-
-
-class _Descend(NamedTuple):
-    """How descents are run: how long at most, where, telling whom; patience and pull as in `descend`."""
-
-    max_iter: int
-    device: str
-    report: Report
-    patience: int = 0
-    pull: float = 0.0
-    towards: Network | None = None
-
-    def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
-        """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start."""
-        if self.max_iter == 0:
-            return Descent(start, 0, np.inf)
-        cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
-        held_out_loss = None
-        if held is not None:
-            held_out_loss = _problem(_few_enough(held, start.n_neurons, 0), self.device).loss
-        return descend(
-            start,
-            _problem(fit, self.device).loss_and_gradient,
-            held_out_loss,
-            max_iter=self.max_iter,
-            patience=self.patience or (LEISURE if cheap else PATIENCE),
-            pull=self.pull,
-            towards=self.towards,
-            report=lambda i, loss, out: self.report("gradient", i, loss, out),
-        )
-
-
-def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
-    """m, n, W ~ N(0, 1): the published loop's start."""
-    generator = np.random.default_rng(seed)
-    m, n, w = (generator.standard_normal((n_neurons, k)) for k in (rank, rank, n_drives))
-    return Network(m, n, w)
 
 
 def fit_stages(
@@ -316,7 +238,7 @@ def fit_stages(
     if method == "published":
         start = random_network(neurons, rank or 1, n_drives, seed)
         told = lambda epoch, loss: report("published", epoch + 1, loss, np.nan)  # noqa: E731
-        best = _problem(samples, device).published(start.m, start.n, start.w, epochs=epochs, seed=seed, report=told)
+        best = problem_of(samples, device).published(start.m, start.n, start.w, epochs=epochs, seed=seed, report=told)
         return [Stage("published", Network(*best), np.nan)], np.zeros(0)
     search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by == "gcv")
     singular = np.zeros(0)
@@ -351,5 +273,5 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.refine(_Descend(max_iter, device, report), hidden, seed, keep_interrupted)
+        search.refine(Descending(max_iter, device, report), hidden, seed, keep_interrupted)
     return search.stages, singular

@@ -53,6 +53,11 @@ def encode(dataset: xr.Dataset) -> Stored:
     coordinate or attribute that neither the schema nor a table has a place for; the message names it.
     """
     stored = Stored(check(dataset))
+    if not isinstance(dataset.attrs.get("nonlinearity", ""), str):
+        raise ContractError(
+            "the nonlinearity is a pair of functions, and a file holds names only; fit with one of those that have a "
+            "name (nonlinearity='tanh', …), or keep the fit in memory."
+        )
     rows: list[tuple[str, str, str, str]] = []
     for name, path in _paths(dataset, stored.type).items():
         variable = dataset.variables[name]

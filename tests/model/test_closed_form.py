@@ -6,10 +6,11 @@ import pytest
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
 from nwb_lint.model import moments
+from nwb_lint.model.descents import problem_of
 from nwb_lint.model.r2 import r_squared
 from nwb_lint.model.regression import closed_form, latent_pass, regression_errors
 from nwb_lint.model.rnn import Network, drives, forward
-from nwb_lint.model.stages import Samples, _problem
+from nwb_lint.model.samples import Samples
 from nwb_lint.model.weights import weights_of
 
 ALPHA, TAU_S = 0.2, 0.1
@@ -107,7 +108,7 @@ def test_weight_0_in_every_loss_is_leaving_neurons_out(truth, loss):
     few = Samples(x[..., :12], q, ALPHA, loss=loss)
     weighted = Samples(x, q, ALPHA, loss=loss, weights=weights)
     np.testing.assert_allclose(weighted.errors(network), few.errors(network), rtol=1e-5)
-    one, other = (_problem(s, "cpu").loss_and_gradient(*network) for s in (few, weighted))
+    one, other = (problem_of(s, "cpu").loss_and_gradient(*network) for s in (few, weighted))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 

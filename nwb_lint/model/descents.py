@@ -1,0 +1,84 @@
+"""How the descents of the stages are run: on how much of the data, with which loss, stopped by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from nwb_lint.contract import ContractError
+from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend
+from nwb_lint.model.rnn import Network
+from nwb_lint.model.samples import Samples
+
+DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
+CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
+
+Report = Callable[[str, int, float, float], None]
+
+
+def few_enough(samples: Samples, n_neurons: int, seed: int) -> Samples:
+    """At most `DESCENT_VALUES` values: a random part of the conditions, the same for the whole descent."""
+    most = max(1, DESCENT_VALUES // (samples.q.shape[1] * n_neurons))
+    if most >= len(samples.x):
+        return samples
+    return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
+
+
+def problem_of(samples: Samples, device: str):
+    from nwb_lint.model._torch import Problem, device_is_there
+
+    if device != "cpu" and not device_is_there(device):
+        raise ContractError(f"torch has no device {device!r} here; use 'cpu', or one that torch lists on this machine.")
+    observed, kind = np.isfinite(samples.x), samples.x.dtype
+    weight = None if observed.all() else observed.astype(kind)
+    x = samples.x if weight is None else np.where(observed, samples.x, 0)
+    if samples.weights is not None:
+        weight = (observed * samples.weights).astype(kind)
+    return Problem(
+        samples.q,
+        x,
+        weight,
+        alpha=samples.alpha,
+        nonlinearity=samples.nonlinearity,
+        loss=samples.loss,
+        device=device,
+    )
+
+
+class Descending(NamedTuple):
+    """How descents are run: how long at most, where, telling whom; patience and pull as in `descend`."""
+
+    max_iter: int
+    device: str
+    report: Report
+    patience: int = 0
+    pull: float = 0.0
+    towards: Network | None = None
+
+    def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
+        """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start."""
+        if self.max_iter == 0:
+            return Descent(start, 0, np.inf)
+        cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
+        held_out_loss = None
+        if held is not None:
+            held_out_loss = problem_of(few_enough(held, start.n_neurons, 0), self.device).loss
+        return descend(
+            start,
+            problem_of(fit, self.device).loss_and_gradient,
+            held_out_loss,
+            max_iter=self.max_iter,
+            patience=self.patience or (LEISURE if cheap else PATIENCE),
+            pull=self.pull,
+            towards=self.towards,
+            report=lambda i, loss, out: self.report("gradient", i, loss, out),
+        )
+
+
+def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
+    """m, n, W ~ N(0, 1): the published loop's start."""
+    generator = np.random.default_rng(seed)
+    m, n, w = (generator.standard_normal((n_neurons, k)) for k in (rank, rank, n_drives))
+    return Network(m, n, w)
