@@ -17,6 +17,7 @@ from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, Network, drives
 from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
+from nwb_lint.model.starts import COMMON, with_starts
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
@@ -70,7 +71,9 @@ def fit_lint(
         progress: show a progress bar. Somebody watches: Ctrl-C in the gradient then gives a warning and the best fit so
             far; without a bar, as in sweeps, it stops everything.
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
-        bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
+        bias: fit b. initial: x[0] is "zero", "learned" (common to all conditions), or learned for every "condition" or
+            every value of a column of the conditions. Such starts are impulses in a step of burn-in, one input each
+            ("start …"); conditions of no group in training start from the mean of those learned, with a warning.
         ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
             conditions), or "gcv" (generalised cross-validation of the regression itself, all training conditions).
         weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
@@ -93,16 +96,26 @@ def fit_lint(
         ('neuron', 'rank')
     """
     check_activity(activity)
-    _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_by)
+    _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
     nonlinearity = as_nonlinearity(nonlinearity)
     _check_numbers(ridges, max_iter, epochs)
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
     alpha = float(activity.attrs["bin_s"]) / tau_s
+    activity, groups = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
     q = drives(u, alpha, bias=bias, initial=initial == "learned")
     x = activity["activity"].values.astype(np.float32, copy=False)
-    samples = Samples(x, q, alpha, nonlinearity, loss, weights_of(activity, weights, ~held), instruments_of(activity))
+    samples = Samples(
+        x,
+        q,
+        alpha,
+        nonlinearity,
+        loss,
+        weights_of(activity, weights, ~held),
+        instruments_of(activity),
+        starts=(u.shape[2] - groups, u.shape[2]),
+    )
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
         def report(stage: str, step: int, fitted: float, out: float) -> None:
@@ -129,6 +142,8 @@ def fit_lint(
     fit = fit.assign_coords(held_out=("condition", held))
     options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
     fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
+    if initial not in COMMON:
+        fit.attrs["initial"] = initial
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
@@ -145,14 +160,13 @@ def fit_lint(
     return fit
 
 
-def _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_by) -> None:
+def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> None:
     def choice(name: str, value: object, known) -> None:
         if value not in known:
             raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
 
     choice("method", method, METHODS)
     choice("loss", loss, ("activity", "rate"))
-    choice("initial", initial, ("zero", "learned"))
     choice("ridge_by", ridge_by, ("held_out", "gcv"))
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
