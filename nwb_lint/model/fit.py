@@ -43,6 +43,7 @@ def fit_lint(
     ridges: tuple[float, ...] = RIDGES,
     ridge_by: str = "held_out",
     weights: Array | str | None = None,
+    l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
 ) -> xr.Dataset:
@@ -78,6 +79,8 @@ def fit_lint(
             conditions), or "gcv" (generalised cross-validation of the regression itself, all training conditions).
         weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
             variance of the means, from activity_half, else as the number of trials (n_trials). r2 is not weighted.
+        l2_n: adds l2_n |J|², J = m n' / N, to what gradients make small, the error's share of the activity's power:
+            towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
 
@@ -98,7 +101,7 @@ def fit_lint(
     check_activity(activity)
     _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
     nonlinearity = as_nonlinearity(nonlinearity)
-    _check_numbers(ridges, max_iter, epochs)
+    _check_numbers(ridges, max_iter, epochs, l2_n, method)
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
     alpha = float(activity.attrs["bin_s"]) / tau_s
@@ -131,6 +134,7 @@ def fit_lint(
             hidden=hidden,
             ridges=ridges,
             ridge_by=ridge_by,
+            l2_n=l2_n,
             max_iter=max_iter,
             epochs=epochs,
             seed=seed,
@@ -144,6 +148,8 @@ def fit_lint(
     fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
     if initial not in COMMON:
         fit.attrs["initial"] = initial
+    if l2_n:
+        fit.attrs["l2_n"] = float(l2_n)
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
@@ -183,12 +189,16 @@ def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> Non
         raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
 
 
-def _check_numbers(ridges, max_iter: int, epochs: int) -> None:
+def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str) -> None:
     if len(ridges) == 0 or not all(isinstance(r, Real) and 0 <= float(r) < np.inf for r in ridges):
         raise ContractError(f"ridges is {ridges!r}; it needs at least one number from 0 on.")
     for name, value in (("max_iter", max_iter), ("epochs", epochs)):
         if not isinstance(value, Integral) or value < 1:
             raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
+    if not isinstance(l2_n, Real) or not 0 <= float(l2_n) < np.inf:
+        raise ContractError(f"l2_n is {l2_n!r}; it needs a number from 0 on.")
+    if l2_n and method == "published":
+        raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
 
 
 def _check_training(y: Array, held: Array) -> None:

@@ -38,6 +38,11 @@ class Samples(NamedTuple):
         halves = None if self.halves is None else self.halves[:, chosen]
         return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves)
 
+    def power(self) -> float:
+        """Squared activity of all neurons together, a sample."""
+        seen = np.isfinite(self.x)
+        return float(np.sum(self.x**2, where=seen, dtype=float) / max(int(seen.any(axis=2).sum()), 1))
+
     def held_from(self, fitted: Samples) -> Samples:
         """These conditions as a fit to others has to predict them: starts that it did not learn are the mean's."""
         return self._replace(q=for_new_conditions(self.q, fitted.q, self.starts))

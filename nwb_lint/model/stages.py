@@ -225,6 +225,7 @@ def fit_stages(
     hidden: int = 0,
     ridges: Sequence[float] = RIDGES,
     ridge_by: str = "held_out",
+    l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
     seed: int = 0,
@@ -252,8 +253,18 @@ def fit_stages(
     else:
 
         def regressed(s: Samples, r: Sequence[float], halves: Array | None) -> Solutions:
-            w = s.weights
-            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=w, halves=halves)
+            small = l2_n * s.power()
+            return closed_form(
+                s.x,
+                s.q,
+                rank=rank,
+                alpha=a,
+                nonlinearity=phi,
+                ridges=r,
+                weights=s.weights,
+                halves=halves,
+                penalty=small,
+            )
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
@@ -273,10 +284,11 @@ def fit_stages(
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
-            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights)
+            small = l2_n * s.power()
+            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, penalty=small)
 
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.refine(Descending(max_iter, device, report), hidden, seed, keep_interrupted)
+        search.refine(Descending(max_iter, device, report, l2_n), hidden, seed, keep_interrupted)
     return search.stages, singular
