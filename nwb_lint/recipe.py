@@ -81,7 +81,8 @@ class Fit(_Part):
     baselines: bool = False
     hidden: int = Field(default=0, ge=0)
     bias: bool = False
-    initial: Literal["zero", "learned"] = "zero"
+    initial: str = "zero"
+    l2_n: float = Field(default=0.0, ge=0)
     max_iter: int = Field(default=200, ge=1)
     seed: int = 0
     device: str = "cpu"

@@ -10,6 +10,7 @@ import xarray as xr
 from nwb_lint.contract import ContractError, check_activity, check_fit, input_names
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.simulate import simulate
+from nwb_lint.model.starts import matched
 from nwb_lint.results import check_result
 
 VECTORS = ("m", "input_weights", "n")
@@ -38,6 +39,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     """
     check_low_rank(fit)
     check_activity(activity)
+    activity = matched(fit, activity)
     index = _positions(fit, activity)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)

@@ -110,7 +110,9 @@ def refits(
     refuse_components(activity, "the audit")
     options = {name: fit.attrs[name] for name in ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")}
     options |= {"rank": fit.sizes["rank"] if "m" in fit else None, "bias": bool(fit["bias"].values.any())}
-    options["initial"] = "learned" if fit["initial_activation"].values.any() else "zero"
+    common = "learned" if fit["initial_activation"].values.any() else "zero"
+    options["initial"] = fit.attrs.get("initial", common)
+    options |= {name: fit.attrs[name] for name in ("l2_n",) if name in fit.attrs}
     if "max_steps" in fit.attrs:
         options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
     if activity.sizes["condition"] == fit.sizes["condition"]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
-from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend
+from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend, small
 from nwb_lint.model.rnn import Network
 from nwb_lint.model.samples import Samples
 
@@ -48,11 +48,12 @@ def problem_of(samples: Samples, device: str):
 
 
 class Descending(NamedTuple):
-    """How descents are run: how long at most, where, telling whom; patience and pull as in `descend`."""
+    """How descents are run: how long at most, where, telling whom; l2_n as in `small`, the rest as in `descend`."""
 
     max_iter: int
     device: str
     report: Report
+    l2_n: float = 0.0
     patience: int = 0
     pull: float = 0.0
     towards: Network | None = None
@@ -67,7 +68,7 @@ class Descending(NamedTuple):
             held_out_loss = problem_of(few_enough(held, start.n_neurons, 0), self.device).loss
         return descend(
             start,
-            problem_of(fit, self.device).loss_and_gradient,
+            small(problem_of(fit, self.device).loss_and_gradient, self.l2_n),
             held_out_loss,
             max_iter=self.max_iter,
             patience=self.patience or (LEISURE if cheap else PATIENCE),

@@ -17,6 +17,7 @@ from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, Network, drives
 from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
+from nwb_lint.model.starts import COMMON, with_starts
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
@@ -42,6 +43,7 @@ def fit_lint(
     ridges: tuple[float, ...] = RIDGES,
     ridge_by: str = "held_out",
     weights: Array | str | None = None,
+    l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
 ) -> xr.Dataset:
@@ -70,11 +72,15 @@ def fit_lint(
         progress: show a progress bar. Somebody watches: Ctrl-C in the gradient then gives a warning and the best fit so
             far; without a bar, as in sweeps, it stops everything.
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
-        bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
+        bias: fit b. initial: x[0] is "zero", "learned" (common to all conditions), or learned for every "condition" or
+            every value of a column of the conditions. Such starts are impulses in a step of burn-in, one input each
+            ("start …"); conditions of no group in training start from the mean of those learned, with a warning.
         ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
             conditions), or "gcv" (generalised cross-validation of the regression itself, all training conditions).
         weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
             variance of the means, from activity_half, else as the number of trials (n_trials). r2 is not weighted.
+        l2_n: adds l2_n |J|², J = m n' / N, to what gradients make small, the error's share of the activity's power:
+            towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
 
@@ -93,16 +99,26 @@ def fit_lint(
         ('neuron', 'rank')
     """
     check_activity(activity)
-    _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_by)
+    _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
     nonlinearity = as_nonlinearity(nonlinearity)
-    _check_numbers(ridges, max_iter, epochs)
+    _check_numbers(ridges, max_iter, epochs, l2_n, method)
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
     alpha = float(activity.attrs["bin_s"]) / tau_s
+    activity, groups = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
     q = drives(u, alpha, bias=bias, initial=initial == "learned")
     x = activity["activity"].values.astype(np.float32, copy=False)
-    samples = Samples(x, q, alpha, nonlinearity, loss, weights_of(activity, weights, ~held), instruments_of(activity))
+    samples = Samples(
+        x,
+        q,
+        alpha,
+        nonlinearity,
+        loss,
+        weights_of(activity, weights, ~held),
+        instruments_of(activity),
+        starts=(u.shape[2] - groups, u.shape[2]),
+    )
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
         def report(stage: str, step: int, fitted: float, out: float) -> None:
@@ -118,6 +134,7 @@ def fit_lint(
             hidden=hidden,
             ridges=ridges,
             ridge_by=ridge_by,
+            l2_n=l2_n,
             max_iter=max_iter,
             epochs=epochs,
             seed=seed,
@@ -129,6 +146,10 @@ def fit_lint(
     fit = fit.assign_coords(held_out=("condition", held))
     options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
     fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
+    if initial not in COMMON:
+        fit.attrs["initial"] = initial
+    if l2_n:
+        fit.attrs["l2_n"] = float(l2_n)
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
@@ -145,14 +166,13 @@ def fit_lint(
     return fit
 
 
-def _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_by) -> None:
+def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> None:
     def choice(name: str, value: object, known) -> None:
         if value not in known:
             raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
 
     choice("method", method, METHODS)
     choice("loss", loss, ("activity", "rate"))
-    choice("initial", initial, ("zero", "learned"))
     choice("ridge_by", ridge_by, ("held_out", "gcv"))
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
@@ -169,12 +189,16 @@ def _check_options(activity, rank, tau_s, method, loss, initial, hidden, ridge_b
         raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
 
 
-def _check_numbers(ridges, max_iter: int, epochs: int) -> None:
+def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str) -> None:
     if len(ridges) == 0 or not all(isinstance(r, Real) and 0 <= float(r) < np.inf for r in ridges):
         raise ContractError(f"ridges is {ridges!r}; it needs at least one number from 0 on.")
     for name, value in (("max_iter", max_iter), ("epochs", epochs)):
         if not isinstance(value, Integral) or value < 1:
             raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
+    if not isinstance(l2_n, Real) or not 0 <= float(l2_n) < np.inf:
+        raise ContractError(f"l2_n is {l2_n!r}; it needs a number from 0 on.")
+    if l2_n and method == "published":
+        raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
 
 
 def _check_training(y: Array, held: Array) -> None:

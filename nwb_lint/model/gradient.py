@@ -15,6 +15,8 @@ LEISURE = 8  # and where each is cheap; half as long as the last rise took, when
 PULLS = (0.003, 0.01, 0.03)  # strengths of the pull towards the prior that are tried where there are hidden units
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
 
+LossAndGradient = Callable[[Array, Array, Array], tuple[float, Array, Array, Array]]
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C in the middle of a descent, with the best network until then."""
@@ -74,9 +76,24 @@ def scattered(x: Array, q: Array, rank: int, hidden: int, seed: int) -> tuple[Ne
     return Network(m, n, w), Network(m * free, 0 * n, w * free)
 
 
+def small(loss_and_gradient: LossAndGradient, l2_n: float) -> LossAndGradient:
+    """The loss plus l2_n ||J||^2, J = m n' / N, which no rescaling of m and n evades: l2_n ||n||^2 / N^2 with m
+    orthonormal, as the canonical gauge has it.
+    """
+    if not l2_n:
+        return loss_and_gradient
+
+    def penalised(m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
+        loss, gm, gn, gw = loss_and_gradient(m, n, w)
+        mm, nn, strength = m.T @ m, n.T @ n, l2_n / len(m) ** 2
+        return loss + strength * float((mm * nn).sum()), gm + 2 * strength * m @ nn, gn + 2 * strength * n @ mm, gw
+
+    return penalised
+
+
 def descend(
     start: Network,
-    loss_and_gradient: Callable[..., tuple[float, Array, Array, Array]],
+    loss_and_gradient: LossAndGradient,
     held_out_loss: Callable[..., float] | None,
     *,
     max_iter: int,

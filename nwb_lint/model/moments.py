@@ -179,23 +179,25 @@ def _dots(a: Array, b: Array) -> Array:
 class RidgePath(NamedTuple):
     """Ridge solutions B = (Z'Z + penalty I)^-1 Z'Y for every ridge from one eigendecomposition Z'Z = v diag(s) v'.
 
-    ``a`` = v' Z'Y. Directions in which instruments leave no power (s <= 0) take no part.
+    ``a`` = v' Z'Y. Directions in which instruments leave no power (s <= 0) take no part. No penalty is below ``floor``.
     """
 
     s: Array
     v: Array
     a: Array
     gram: Gram
+    floor: float
 
     @classmethod
-    def of(cls, gram: Gram) -> RidgePath:
-        """Diagonalise the feature Gram matrix once."""
+    def of(cls, gram: Gram, penalty: float = 0.0) -> RidgePath:
+        """Diagonalise the feature Gram matrix once; ``penalty`` is the least, per sample."""
         s, v = np.linalg.eigh(gram.zz)
-        return cls(np.maximum(s, 0), v, v.T @ gram.zy, gram)
+        return cls(np.maximum(s, 0), v, v.T @ gram.zy, gram, penalty * gram.samples)
 
     def shrink(self, ridge: float) -> Array:
         """1 / (s + penalty), with the penalty relative to the mean feature variance and never quite 0."""
-        return np.where(self.s > 0, 1 / (self.s + max(ridge, 1e-12) * self.gram.variance), 0)
+        penalty = max(max(ridge, 1e-12) * self.gram.variance, self.floor)
+        return np.where(self.s > 0, 1 / (self.s + penalty), 0)
 
     def solve(self, ridge: float, mix: Array | None = None) -> Array:
         """B (feature, target) at one relative ridge; B times ``mix`` (target, any) where it is given."""

@@ -85,6 +85,7 @@ def closed_form(
     ridges: Sequence[float] = RIDGES,
     weights: Array | None = None,
     halves: Array | None = None,
+    penalty: float = 0.0,
     sketch: int | None = None,
 ) -> Solutions:
     """Stage 1: reduced-rank regression of the activity on its own filtered rates.
@@ -100,6 +101,7 @@ def closed_form(
         halves: (2, condition, time, neuron), x from two halves of the trials: each half's features are instruments for
             the other's, which takes the bias of noise in Z away that no ridge can, where phi is near linear over the
             noise; tanh flattens the noisier halves more than their mean. Its GCV means nothing.
+        penalty: on ||J||^2 per sample; ridges that come to less count as this.
         sketch: directions that stand for the N features (see `moments`); None = 256 where there are more than 2048
             neurons, or fewer samples than neurons (and more than 256 of them), else all. Not for ``rank=None``.
 
@@ -124,7 +126,7 @@ def closed_form(
 
     stream = Stream(chunk, q, x.shape[2], _count(x, there), alpha, nonlinearity)
     sketch = sketch if sketch or rank is None else sketch_size(stream.n_neurons, stream.n_samples)
-    path = RidgePath.of(stream.gram(None if rank is None else sketch))
+    path = RidgePath.of(stream.gram(None if rank is None else sketch), penalty)
     gcv = np.array([path.gcv(ridge, weights) for ridge in ridges])
     if rank is None:
         return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
@@ -188,6 +190,7 @@ def latent_pass(
     nonlinearity: str | Nonlinearity = "tanh",
     ridges: Sequence[float] = RIDGES,
     weights: Array | None = None,
+    penalty: float = 0.0,
     sketch: int | None = None,
 ) -> Solutions:
     """Stage 2: regress again on features of the *projected* data.
@@ -222,11 +225,11 @@ def latent_pass(
 
     stream = Stream(chunk, q, n_neurons, _count(x, there), alpha, nonlinearity)
     gram = stream.gram(sketch or sketch_size(n_neurons, stream.n_samples))
-    path = RidgePath.of(gram._replace(zy=gram.zy[:, :rank], yy=gram.yy[:rank]))
+    path = RidgePath.of(gram._replace(zy=gram.zy[:, :rank], yy=gram.yy[:rank]), penalty)
     networks = []
     for ridge in ridges:
         b = path.solve(ridge)
-        kk, kx = b.T @ gram.zz @ b, b.T @ gram.zy[:, rank:]
+        kk, kx = b.T @ gram.zz @ b + path.floor * b.T @ b, b.T @ gram.zy[:, rank:]
         m_new = np.linalg.lstsq(kk, kx, rcond=None)[0].T
         shift = gram.q_to_y[:, :rank] - gram.q_to_z @ b
         m, w = network.m.copy(), network.w + network.m @ shift.T

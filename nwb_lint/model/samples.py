@@ -10,13 +10,15 @@ import numpy as np
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import fill, regression_errors
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward, nonlinearity_of
+from nwb_lint.model.starts import for_new_conditions
 
 ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
 
 class Samples(NamedTuple):
     """What a fit sees: x (condition, time, recorded), q (condition, burn-in + time, Q), and the model's constants;
-    weights (recorded) of the loss, None = equal; halves (2, condition, time, recorded) of the trials, if any.
+    weights (recorded) of the loss, None = equal; halves (2, condition, time, recorded) of the trials, if any; first and
+    last + 1 of the drives that are the starts of groups (`nwb_lint.model.starts`).
     """
 
     x: Array
@@ -26,6 +28,7 @@ class Samples(NamedTuple):
     loss: str = "activity"
     weights: Array | None = None
     halves: Array | None = None
+    starts: tuple[int, int] = (0, 0)
 
     def take(self, conditions: Array) -> Samples:
         """The same for some conditions."""
@@ -34,6 +37,15 @@ class Samples(NamedTuple):
         chosen = slice(first, last + 1) if contiguous else conditions
         halves = None if self.halves is None else self.halves[:, chosen]
         return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves)
+
+    def power(self) -> float:
+        """Squared activity of all neurons together, a sample."""
+        seen = np.isfinite(self.x)
+        return float(np.sum(self.x**2, where=seen, dtype=float) / max(int(seen.any(axis=2).sum()), 1))
+
+    def held_from(self, fitted: Samples) -> Samples:
+        """These conditions as a fit to others has to predict them: starts that it did not learn are the mean's."""
+        return self._replace(q=for_new_conditions(self.q, fitted.q, self.starts))
 
     def coarse(self, step: int) -> Samples:
         """The same in time steps ``step`` times as long, with the same decay over each."""

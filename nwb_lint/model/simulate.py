@@ -7,6 +7,7 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError, check_fit
 from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
+from nwb_lint.model.starts import matched
 from nwb_lint.prepare import mask_of
 
 GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; largest |m| positive"
@@ -101,7 +102,7 @@ def run(
     drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
     """`simulate` for a Dataset that need not be a whole fit: a network with an ``input`` at hand."""
-    given = _given_input(fit, input)
+    given = matched(fit, _given_input(fit, input))
     if given["input"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
         raise ContractError(
             f"the input has dims {given['input'].dims} and {given['input'].sizes.get('input', 0)} inputs; "

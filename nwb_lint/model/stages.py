@@ -73,7 +73,10 @@ class _Search:
 
     def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float], by_gcv: bool = False) -> None:
         self.samples, self.ridges, self.by_gcv = samples, tuple(sorted(ridges)), by_gcv
-        self.parts = [(samples.take(fit), samples.take(held)) for fit, held in splits]
+        pairs = [(samples.take(fit), samples.take(held)) for fit, held in splits]
+        self.parts = [(fit, held.held_from(fit)) for fit, held in pairs]
+        lacking = any(one.q is not held.q for (_, one), (_, held) in zip(self.parts, pairs, strict=True))
+        self.refit = len(splits) > 1 or lacking
         self.networks: list[Network] = []
         self.final: Network
         self.errors = np.full(sum(len(held) for _, held in splits), np.inf)
@@ -119,7 +122,7 @@ class _Search:
         if self.stages and not _better(self.errors, errors[k], self.power):
             return
         self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
-        if whole is None and len(self.parts) == 1:
+        if whole is None and not self.refit:
             whole = self.networks[0]
         self.final = whole or propose(self.samples, current, [ridges[k]]).networks[0]
         self.stages.append(Stage(name, self.final, ridges[k]))
@@ -194,7 +197,7 @@ class _Search:
         warnings.warn(f"interrupted: the fit is the best so far, what {where}.", UserWarning, stacklevel=2)
 
     def _end(self, network: Network, again: Callable[[Samples], Network], seed: int) -> None:
-        """Keep the first split's network where it pays, or, of several splits, what `again` finds on everything."""
+        """Keep the first split's network where it pays, or, unless that holds all, what `again` finds on everything."""
         _, held = self.parts[0]
         if not _better(self.errors[: len(held.x)], held.errors(network), self.power):
             if not self.stages:
@@ -203,7 +206,7 @@ class _Search:
                     "form, another seed, or a smaller scale of the activity."
                 )
             return
-        if len(self.parts) > 1:
+        if self.refit:
             network = again(few_enough(self.samples, network.n_neurons, seed))
         self.final = network
         self.stages.append(Stage("gradient", network, np.nan))
@@ -222,6 +225,7 @@ def fit_stages(
     hidden: int = 0,
     ridges: Sequence[float] = RIDGES,
     ridge_by: str = "held_out",
+    l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
     seed: int = 0,
@@ -243,12 +247,24 @@ def fit_stages(
     search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by == "gcv")
     singular = np.zeros(0)
     if method == "gradient":
-        search.start_from(random_network(neurons, rank or 1, n_drives, seed))
+        start = random_network(neurons, rank or 1, n_drives, seed)
+        start.w[:, slice(*samples.starts)] = 0
+        search.start_from(start)
     else:
 
         def regressed(s: Samples, r: Sequence[float], halves: Array | None) -> Solutions:
-            w = s.weights
-            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=w, halves=halves)
+            small = l2_n * s.power()
+            return closed_form(
+                s.x,
+                s.q,
+                rank=rank,
+                alpha=a,
+                nonlinearity=phi,
+                ridges=r,
+                weights=s.weights,
+                halves=halves,
+                penalty=small,
+            )
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
@@ -268,10 +284,11 @@ def fit_stages(
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
-            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights)
+            small = l2_n * s.power()
+            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, penalty=small)
 
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.refine(Descending(max_iter, device, report), hidden, seed, keep_interrupted)
+        search.refine(Descending(max_iter, device, report, l2_n), hidden, seed, keep_interrupted)
     return search.stages, singular

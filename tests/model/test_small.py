@@ -1,0 +1,73 @@
+"""l2_n: its gradient, its gauge, and the closed form that minimises the same thing."""
+
+import numpy as np
+import pytest
+
+import nwb_lint as nl
+from nwb_lint.contract import ContractError
+from nwb_lint.model.gradient import small
+from nwb_lint.model.regression import closed_form
+from nwb_lint.model.rnn import drives
+from nwb_lint.model.samples import Samples
+
+OPTIONS = {"rank": 1, "tau_s": 0.1, "holdout": 0.2, "max_iter": 30}
+
+
+def nothing(m, n, w):
+    return 0.0, 0 * m, 0 * n, 0 * w
+
+
+def test_its_gradient_is_the_difference_and_no_gauge_evades_it():
+    rng = np.random.default_rng(0)
+    m, n, w = (rng.standard_normal((9, k)) for k in (2, 2, 3))
+    loss, *gradients = small(nothing, 0.7)(m, n, w)
+    assert loss == pytest.approx(0.7 * np.linalg.norm(m @ n.T / 9) ** 2)
+    turn = rng.standard_normal((2, 2))
+    assert small(nothing, 0.7)(m @ turn, n @ np.linalg.inv(turn).T, w)[0] == pytest.approx(loss)
+    for k, gradient in enumerate(gradients):
+        step = [np.zeros_like(p) for p in (m, n, w)]
+        step[k][2, 1] = 1e-5
+        ends = [small(nothing, 0.7)(*(p + s * d for p, d in zip((m, n, w), step, strict=True)))[0] for s in (1, -1)]
+        assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[2, 1], abs=1e-8)
+
+
+def test_the_closed_form_minimises_the_same(truth):
+    """Error of the regression / power of the activity + l2_n |J|²: no step away from J makes it smaller."""
+    known, l2_n = truth(neurons=8, conditions=20), 0.05
+    x = known.activity["activity"].values.astype(float)
+    q = drives(known.activity["input"].values.astype(float), 0.2, bias=False, initial=False)
+    samples = Samples(x, q, 0.2)
+    penalty = l2_n * samples.power()
+    j = closed_form(x, q, rank=None, alpha=0.2, ridges=(1e-9,), penalty=penalty).networks[0].m
+    z = np.zeros_like(x)
+    for t in range(x.shape[1] - 1):
+        z[:, t + 1] = 0.8 * z[:, t] + 0.2 * np.tanh(x[:, t])
+    flat, zs, qs = x.reshape(-1, 8), z.reshape(-1, 8), q.reshape(-1, 2)
+
+    def objective(j):
+        left = flat - zs @ j.T
+        left = left - qs @ np.linalg.lstsq(qs, left, rcond=None)[0]
+        return (left**2).sum() / (samples.power() * (len(flat) - 2)) + l2_n * (j**2).sum()
+
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        step = 1e-3 * rng.standard_normal(j.shape)
+        assert objective(j + step) > objective(j)
+        assert objective(j + step) - objective(j) == pytest.approx(objective(j - step) - objective(j), rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["regression", "gradient", "auto"])
+def test_more_of_it_is_a_smaller_j(truth, method):
+    activity = truth(neurons=12, conditions=24).activity
+    fits = [nl.fit_lint(activity, method=method, l2_n=l2_n, **OPTIONS) for l2_n in (0, 0.03, 1)]
+    size = [float((fit["n"] ** 2).sum()) for fit in fits]
+    assert size[0] > 1.02 * size[1] > 1.2 * size[2] > 0
+    assert fits[1]["r2"].values[1] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [({"l2_n": -1}, "l2_n is -1"), ({"l2_n": 1, "method": "published"}, "no")]
+)
+def test_what_cannot_be_is_refused(truth, options, told):
+    with pytest.raises(ContractError, match=told):
+        nl.fit_lint(truth().activity, **OPTIONS | options)
