@@ -12,15 +12,17 @@ from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend, small
 from nwb_lint.model.rnn import Network
 from nwb_lint.model.samples import Samples
 
-DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
+DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
+VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 
 Report = Callable[[str, int, float, float], None]
 
 
 def few_enough(samples: Samples, n_neurons: int, seed: int) -> Samples:
-    """At most `DESCENT_VALUES` values: a random part of the conditions, the same for the whole descent."""
-    most = max(1, DESCENT_VALUES // (samples.q.shape[1] * n_neurons))
+    """A random part of the conditions, the same for the whole descent, where they hold more than `DESCENT_VALUES`."""
+    values = np.clip(VALUES_EACH * n_neurons, *DESCENT_VALUES)
+    most = max(1, int(values) // (samples.q.shape[1] * n_neurons))
     if most >= len(samples.x):
         return samples
     return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))

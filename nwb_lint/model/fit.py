@@ -71,7 +71,9 @@ def fit_lint(
         device: torch device of the gradient stage.
         progress: show a progress bar. Somebody watches: Ctrl-C in the gradient then gives a warning and the best fit so
             far; without a bar, as in sweeps, it stops everything.
-        hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
+        hidden: unobserved neurons added beside the recorded ones, which cannot span the dynamics where they are few:
+            in closed form as random features of the latents (method="regression" ends there: a second or so, all that
+            recordings with little noise need), then by gradient from a random start.
         bias: fit b. initial: x[0] is "zero", "learned" (common to all conditions), or learned for every "condition" or
             every value of a column of the conditions. Such starts are impulses in a step of burn-in, one input each
             ("start …"); conditions of no group in training start from the mean of those learned, with a warning.
@@ -185,8 +187,8 @@ def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> Non
         raise ContractError(f"tau_s is {tau_s}; it needs a number, at least the bin, {activity.attrs['bin_s']:g} s.")
     if rank is None and method not in ("auto", "regression"):
         raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
-    if hidden < 0 or (hidden and (rank is None or method == "regression")):
-        raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
+    if hidden < 0 or (hidden and rank is None):
+        raise ContractError(f"hidden={hidden} needs to be 0 or more, and a rank of 1 or more where it is not 0.")
 
 
 def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str) -> None:

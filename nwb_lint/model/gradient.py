@@ -12,7 +12,6 @@ from nwb_lint.model.rnn import Array, Network
 
 PATIENCE = 5  # iterations without a better held-out loss before a descent stops: at least, where each is dear,
 LEISURE = 8  # and where each is cheap; half as long as the last rise took, when that is more
-PULLS = (0.003, 0.01, 0.03)  # strengths of the pull towards the prior that are tried where there are hidden units
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
 
 LossAndGradient = Callable[[Array, Array, Array], tuple[float, Array, Array, Array]]
@@ -32,48 +31,6 @@ class Descent(NamedTuple):
     network: Network
     iterations: int
     held_out: float
-
-
-def balanced(network: Network, latents: Array) -> Network:
-    """The same network with latents of unit variance: the scale on which L-BFGS and random hidden units are at home."""
-    assert network.n is not None
-    scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
-    scale = np.where(scale > 1e-8, scale, 1.0)
-    return network._replace(m=network.m * scale, n=network.n / scale)
-
-
-def with_hidden_units(network: Network, hidden: int, seed: int) -> Network:
-    """Append units that no data constrain: m, W ~ N(0, 1), n = 0, so that the dynamics are what they were.
-
-    A few recorded neurons cannot span the functions of the latent state that the circuit computes; hidden units do.
-    The rows of n are rescaled by the new N, since J = m n' / N.
-    """
-    assert network.n is not None
-    generator = np.random.default_rng(seed)
-    rank, drives = network.m.shape[1], network.w.shape[1]
-    n = network.n * (network.n_neurons + hidden) / network.n_neurons
-    return Network(
-        np.concatenate([network.m, generator.standard_normal((hidden, rank))]),
-        np.concatenate([n, np.zeros((hidden, rank))]),
-        np.concatenate([network.w, generator.standard_normal((hidden, drives))]),
-    )
-
-
-def scattered(x: Array, q: Array, rank: int, hidden: int, seed: int) -> tuple[Network, Network]:
-    """A start for few recorded neurons and many hidden ones, and the prior that `descend` pulls towards.
-
-    Start: n, and the m and W of hidden units ~ N(0, 1); of recorded ones W is the regression of x on q, m ~ N(0, .01).
-    Prior: the hidden units' m and W as drawn (they are features that no data constrain), everything else 0.
-    x (condition, time, recorded) without NaN; q (condition, burn-in + time, Q).
-    """
-    generator = np.random.default_rng(seed)
-    recorded, drives = x.shape[2], q.shape[2]
-    m, n, w = (generator.standard_normal((recorded + hidden, k)) for k in (rank, rank, drives))
-    m[:recorded] *= 0.1
-    flat = q[:, q.shape[1] - x.shape[1] :].reshape(-1, drives)
-    w[:recorded] = np.linalg.lstsq(flat, x.reshape(-1, recorded), rcond=None)[0].T
-    free = np.arange(recorded + hidden)[:, None] >= recorded
-    return Network(m, n, w), Network(m * free, 0 * n, w * free)
 
 
 def small(loss_and_gradient: LossAndGradient, l2_n: float) -> LossAndGradient:

@@ -19,7 +19,8 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, random_network
-from nwb_lint.model.gradient import PULLS, Interrupted, balanced, scattered, with_hidden_units
+from nwb_lint.model.gradient import Interrupted
+from nwb_lint.model.hidden import PULLS, balanced, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
 from nwb_lint.model.rnn import Array, Network, forward
 from nwb_lint.model.samples import Samples
@@ -279,14 +280,20 @@ def fit_stages(
             search.try_ridges("instruments", lambda s, _, r: regressed(s, r, s.halves), gcv=False)
         if rank is None:
             return search.stages, singular
-        if hidden:
-            search.lift(hidden, seed)
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
             small = l2_n * s.power()
             return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, penalty=small)
 
+        if hidden:
+            search.lift(hidden, seed)
+
+            def features(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
+                return again(s, spanned(s.filled(), s.q, rank, hidden, seed, s.weights), r)
+
+            report("hidden units", 0, np.nan, np.nan)
+            search.try_ridges("hidden units", features)
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
