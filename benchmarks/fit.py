@@ -2,6 +2,8 @@
 
 teachers  the four published networks, observation noise of 0, .5, 1 and 2 sd: R² of rates on test trials against the
           noise-free truth, ECC and CC (Pearson correlation of effective and of raw connectivity), seconds
+networks  full-rank networks trained here on CDM and DMS: R² of rates on test trials against the noise-free truth, ours
+          and the published loop's after ``--epochs`` (give 100); rank "all" = rank=None
 units     few noisy units: 51 of 512 at .5 sd, 10 at .1 sd, these by the closed form with 100 hidden units
 cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh over that array, and how the cost grows
           with conditions, time and neurons
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -25,6 +28,7 @@ import nwb_lint as nl
 from nwb_lint.experiments.measures import connectivity_scores, rates_r2, truth_of
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
+from nwb_lint.tasks.train import train_network
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 TASKS = ["dm", "wm", "cdm", "dms"]
@@ -57,11 +61,11 @@ def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Da
     return network, activity, np.arange(options.train, total)
 
 
-def both(options: argparse.Namespace, score: Callable[[str], Score], label: str) -> None:
-    """Print a line: ours, the published loop's, and the ratio of their seconds."""
+def both(options: argparse.Namespace, score: Callable[[str], Score], label: str, *, loop: bool = True) -> None:
+    """Print a line: ours, the published loop's unless it has none, and the ratio of their seconds."""
     ours = score("auto")
     print(f"| {label} | {_cells(ours)} |", end="", flush=True)
-    if options.epochs:
+    if options.epochs and loop:
         theirs = score("published")
         print(f" {_cells(theirs)} | {theirs.seconds / ours.seconds:.1f} |", flush=True)
     else:
@@ -115,6 +119,24 @@ def units(options: argparse.Namespace) -> None:
             both(options, score, f"{task}, {seen}, {noise:g}")
 
 
+def networks(options: argparse.Namespace) -> None:
+    """Networks of full rank, which no fit of low rank can match wholly."""
+    _head("task, neurons, g, seed, rank")
+    for task, neurons, g, seed in product(("cdm", "dms"), options.neurons, options.g, options.seeds):
+        network = train_network(task, n_neurons=neurons, g=g, seed=seed)
+        activity = record_activity(network, options.train + options.test, seed=options.seed)
+        held = np.arange(options.train, options.train + options.test)
+        truth = truth_of(network, activity.isel(condition=held))
+        for rank in options.ranks:
+
+            def score(method: str, rank=rank, network=network, activity=activity, held=held, truth=truth) -> Score:
+                how = {"rank": rank or None, "tau_s": network.attrs["tau_s"], "holdout": held}
+                fit, seconds = timed(activity, method=method, epochs=options.epochs or 1, **how)
+                return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, seconds)
+
+            both(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", loop=rank > 0)
+
+
 def cost(options: argparse.Namespace) -> None:
     """One loss and gradient beside one tanh, and the exponents of its growth."""
     import torch
@@ -157,7 +179,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-PARTS = {"teachers": teachers, "units": units, "cost": cost}
+PARTS = {"teachers": teachers, "networks": networks, "units": units, "cost": cost}
 
 
 def main() -> None:
@@ -170,7 +192,11 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=800, help="training trials")
     parser.add_argument("--test", type=int, default=200, help="test trials")
     parser.add_argument("--epochs", type=int, default=50, help="of the published loop; 0 leaves it out")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of trials and fits")
+    parser.add_argument("--neurons", nargs="+", type=int, default=[512, 1024], help="for networks")
+    parser.add_argument("--g", nargs="+", type=float, default=[0.1, 1.0], help="for networks")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="for networks: of the networks")
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 3, 4, 5, 0], help="for networks; 0 = rank=None")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:

@@ -23,7 +23,7 @@ from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.hidden import PULLS, balanced, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
 from nwb_lint.model.rnn import Array, Network, forward
-from nwb_lint.model.samples import Samples
+from nwb_lint.model.samples import ERROR_VALUES, Samples
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
@@ -148,12 +148,19 @@ class _Search:
             self.interrupt(stop)
 
     def descend(self, run: Descending, seed: int) -> None:
-        """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
+        """Gradient on the first split, stopped by its held-out part; then as many iterations on everything. What comes
+        from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n.
+        """
         fit, held = self.parts[0]
-        found = run(self.networks[0], few_enough(fit, self.final.n_neurons, seed), held)
+
+        def start(network: Network, samples: Samples) -> Network:
+            return _balanced(network, samples) if self.stages else network
+
+        found = run(start(self.networks[0], fit), few_enough(fit, self.final.n_neurons, seed), held)
 
         def again(everything: Samples) -> Network:
-            return run._replace(max_iter=found.iterations)(self.final, everything, None).network
+            first = start(self.final, everything)
+            return run._replace(max_iter=found.iterations)(first, everything, None).network
 
         self._end(found.network, again, seed)
 
@@ -214,8 +221,12 @@ class _Search:
 
 
 def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:
-    _, latents = forward(network, samples.q, samples.alpha, samples.nonlinearity)
-    return with_hidden_units(balanced(network, latents), hidden, seed)
+    return with_hidden_units(_balanced(network, samples), hidden, seed)
+
+
+def _balanced(network: Network, samples: Samples) -> Network:
+    every = -(-samples.q.shape[0] * samples.q.shape[1] * network.n_neurons // ERROR_VALUES)  # some conditions will do
+    return balanced(network, forward(network, samples.q[::every], samples.alpha, samples.nonlinearity)[1])
 
 
 def fit_stages(

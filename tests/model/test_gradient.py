@@ -8,6 +8,7 @@ import tqdm
 
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
+from nwb_lint.model.descents import Descending
 from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.rnn import Network, drives
 from nwb_lint.model.stages import Samples, _Search, fit_stages, random_network, splits_of
@@ -88,3 +89,19 @@ def test_a_gradient_that_diverged_is_told(truth):
     search.start_from(wild)
     with pytest.raises(ContractError, match=r"^the gradient diverged [^\n]*$"):
         search._end(wild, lambda everything: wild, 0)
+
+
+def test_a_descent_from_a_closed_form_starts_alike_in_every_gauge(truth):
+    """m and n of very different length, as the canonical gauge has them, would let L-BFGS crawl along one of them."""
+    samples = samples_of(truth(neurons=12, conditions=24))
+    stages, _ = fit_stages(samples, rank=1, method="regression")
+    found = []
+    for scale in (1.0, 1e3):
+        net = stages[-1].network
+        search = _Search(samples, splits_of(24, 0), (1e-3,))
+        search.start_from(net._replace(m=scale * net.m, n=net.n / scale))
+        search.stages = list(stages)
+        search.descend(Descending(6, "cpu", lambda *told: None), 0)
+        found.append(search.final.m @ search.final.n.T)
+    assert [stage.name for stage in search.stages] != [stage.name for stage in stages]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5 * abs(found[0]).max())
