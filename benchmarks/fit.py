@@ -122,7 +122,8 @@ def units(options: argparse.Namespace) -> None:
 def networks(options: argparse.Namespace) -> None:
     """Networks of full rank, which no fit of low rank can match wholly."""
     _head("task, neurons, g, seed, rank")
-    for task, neurons, g, seed in product(sorted({"cdm", "dms"} & set(options.tasks)), options.neurons, options.g, options.seeds):
+    tasks = [task for task in ("cdm", "dms") if task in options.tasks]
+    for task, neurons, g, seed in product(tasks, options.neurons, options.g, options.seeds):
         network = train_network(task, n_neurons=neurons, g=g, seed=seed)
         activity = record_activity(network, options.train + options.test, seed=options.seed)
         held = np.arange(options.train, options.train + options.test)
