@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from importlib.metadata import version
 from numbers import Integral, Real
 
@@ -23,6 +24,7 @@ from nwb_lint.prepare import conditions_mask
 
 METHODS = ("auto", "regression", "gradient", "published")
 SPLITS = ("train", "held_out")
+LARGEST = 1e12  # of activity and inputs: squares of more overflow in single precision
 
 
 def fit_lint(
@@ -104,6 +106,7 @@ def fit_lint(
     _check_numbers(ridges, max_iter, epochs, l2_n, method)
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
+    _check_inputs(activity)
     alpha = float(activity.attrs["bin_s"]) / tau_s
     activity, groups = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
@@ -210,7 +213,11 @@ def _check_training(y: Array, held: Array) -> None:
             raise ContractError("activity has infinite values; it needs numbers, or NaN where nothing was observed.")
         if not held[k]:
             seen |= observed.any(axis=0)
-            power += float(np.nansum(one * one))
+            power += float(np.nansum(one.astype(float) ** 2))
+        if max(-np.nanmin(one, initial=0), np.nanmax(one, initial=0)) > LARGEST:
+            raise ContractError(
+                f"activity reaches beyond {LARGEST:g}, too far for single precision; give prepare a scale."
+            )
     if not seen.all():
         raise ContractError(
             f"{int((~seen).sum())} of {len(seen)} neurons have no observed sample in the training conditions; "
@@ -218,6 +225,13 @@ def _check_training(y: Array, held: Array) -> None:
         )
     if not power > 0:
         raise ContractError("activity is 0 in every training condition, so there is nothing to fit; check the scale.")
+
+
+def _check_inputs(activity: xr.Dataset) -> None:
+    if np.abs(whole_input(activity)).max(initial=0) > LARGEST:
+        raise ContractError(
+            f"input reaches beyond {LARGEST:g}, too far for single precision; give Input(..., scale=…)."
+        )
 
 
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
@@ -285,6 +299,14 @@ def _with_hidden(name: str, values: Array, hidden: int) -> Array:
 def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array):
     """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
     y, prediction = activity["activity"].values, fit["activity_pred"].values
+    wild = ~np.isfinite(prediction).all(axis=(1, 2))
+    if wild.any():
+        prediction = np.where(wild[:, None, None], np.inf, prediction)
+        warnings.warn(
+            f"the fitted network diverges in {int(wild.sum())} of {len(wild)} conditions, whose R² is minus infinity; "
+            "use nonlinearity='tanh', larger ridges, l2_n, or a lower rank.",
+            stacklevel=3,
+        )
     r2, top, seen = by_split(y, prediction, held, *halves_of(activity), reference)
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # of hidden neurons there is none
     each[:, : y.shape[2]] = seen
