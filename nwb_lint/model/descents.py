@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend, small
 from nwb_lint.model.rnn import Network
 from nwb_lint.model.samples import Samples
@@ -57,6 +58,7 @@ class Descending(NamedTuple):
     patience: int = 0
     pull: float = 0.0
     towards: Network | None = None
+    journal: Journal | None = None
 
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start."""
@@ -65,10 +67,10 @@ class Descending(NamedTuple):
         cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
         held_out_loss = None
         if held is not None:
-            held_out_loss = problem_of(few_enough(held, start.n_neurons, 0), self.device).loss
+            held_out_loss = self._kept(problem_of(few_enough(held, start.n_neurons, 0), self.device).loss)
         return descend(
             start,
-            small(problem_of(fit, self.device).loss_and_gradient, self.l2_n),
+            small(self._kept(problem_of(fit, self.device).loss_and_gradient), self.l2_n),
             held_out_loss,
             max_iter=self.max_iter,
             patience=self.patience or (LEISURE if cheap else PATIENCE),
@@ -76,6 +78,9 @@ class Descending(NamedTuple):
             towards=self.towards,
             report=lambda i, loss, out: self.report("gradient", i, loss, out),
         )
+
+    def _kept(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return f if self.journal is None else self.journal.keeping(f)
 
 
 def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from joblib import hash as digest
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
-from nwb_lint.model.nonlinear import as_nonlinearity
+from nwb_lint.model.checkpoint import Journal
+from nwb_lint.model.descents import Report
+from nwb_lint.model.nonlinear import PROBES, as_nonlinearity
 from nwb_lint.model.r2 import by_split, halves_of, reference_of, squared_errors
 from nwb_lint.model.regression import RIDGES
-from nwb_lint.model.rnn import Array, Network, drives
+from nwb_lint.model.rnn import Array, Network, drives, nonlinearity_of
 from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
 from nwb_lint.model.starts import COMMON, with_starts
+from nwb_lint.model.sweep import alone, plain
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
@@ -48,6 +56,7 @@ def fit_lint(
     l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
+    checkpoint: str | Path | None = None,
 ) -> xr.Dataset:
     """Fit a rank-R network whose free run reproduces the activity (LINT).
 
@@ -71,8 +80,7 @@ def fit_lint(
             those that `prepare` did not fit on.
         seed: of splits, random starts and hidden units.
         device: torch device of the gradient stage.
-        progress: show a progress bar. Somebody watches: Ctrl-C in the gradient then gives a warning and the best fit so
-            far; without a bar, as in sweeps, it stops everything.
+        progress: show a progress bar with loss and held-out R².
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
         bias: fit b. initial: x[0] is "zero", "learned" (common to all conditions), or learned for every "condition" or
             every value of a column of the conditions. Such starts are impulses in a step of burn-in, one input each
@@ -85,6 +93,11 @@ def fit_lint(
             towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
+        checkpoint: a file for the gradient's evaluations, written every 10 s: the same fit given the same file goes on
+            where it was stopped, to the same result. That of another fit is refused.
+
+    Ctrl-C in the gradient gives a warning and the best fit so far, in the main thread of a process that no other began;
+    in sweeps, their workers and other threads it stops everything.
 
     Returns: fit (see `nwb_lint.contract.FIT`): m, n (neuron, rank) in the canonical gauge, or J; input_weights (neuron,
         input); activity_pred, latent, filtered_input over condition and time; r2 and r2_ceiling by split; stage_r2.
@@ -104,17 +117,20 @@ def fit_lint(
     _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
     nonlinearity = as_nonlinearity(nonlinearity)
     _check_numbers(ridges, max_iter, epochs, l2_n, method)
+    if checkpoint is not None and (rank is None or method not in ("auto", "gradient")):
+        raise ContractError(
+            "checkpoint keeps the gradient's evaluations, and this fit has none; drop it, or use 'auto' or 'gradient'."
+        )
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
     _check_inputs(activity)
     alpha = float(activity.attrs["bin_s"]) / tau_s
     activity, groups = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
-    q = drives(u, alpha, bias=bias, initial=initial == "learned")
     x = activity["activity"].values.astype(np.float32, copy=False)
     samples = Samples(
         x,
-        q,
+        drives(u, alpha, bias=bias, initial=initial == "learned"),
         alpha,
         nonlinearity,
         loss,
@@ -122,29 +138,12 @@ def fit_lint(
         instruments_of(activity),
         starts=(u.shape[2] - groups, u.shape[2]),
     )
-    with tqdm(disable=not progress, desc="fit", unit="step") as bar:
-
-        def report(stage: str, step: int, fitted: float, out: float) -> None:
-            bar.set_description(stage)
-            if np.isfinite(fitted):
-                bar.set_postfix(R2=f"{1 - fitted:.3f}", held_out=f"{1 - out:.3f}")
-            bar.update()
-
-        stages, singular = fit_stages(
-            samples.take(np.flatnonzero(~held)),
-            rank=rank,
-            method=method,
-            hidden=hidden,
-            ridges=ridges,
-            ridge_by=ridge_by,
-            l2_n=l2_n,
-            max_iter=max_iter,
-            epochs=epochs,
-            seed=seed,
-            device=device,
-            keep_interrupted=progress,
-            report=report,
-        )
+    search: dict[str, Any] = {"rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by}
+    search |= {"l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed}
+    train = samples.take(np.flatnonzero(~held))
+    with _told(progress) as report, _journal(checkpoint, train, search) as journal:
+        run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
+        stages, singular = fit_stages(train, **search, **run)
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)
     fit = fit.assign_coords(held_out=("condition", held))
     options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
@@ -167,6 +166,33 @@ def fit_lint(
         fit["singular_value"] = ("singular",), singular
     check_fit(fit)
     return fit
+
+
+@contextmanager
+def _told(progress: bool) -> Iterator[Report]:
+    """A progress bar with loss and held-out R²."""
+    with tqdm(disable=not progress, desc="fit", unit="step") as bar:
+
+        def report(stage: str, step: int, fitted: float, out: float) -> None:
+            bar.set_description(stage)
+            if np.isfinite(fitted):
+                held = {"held_out_R2": f"{1 - out:.3f}"} if np.isfinite(out) else {}
+                bar.set_postfix(loss=f"{fitted:.4g}", **held)
+            bar.update()
+
+        yield report
+
+
+@contextmanager
+def _journal(path: str | Path | None, samples: Samples, search: dict) -> Iterator[Journal | None]:
+    """The checkpoint of this fit: one of the same data and options, whatever the device."""
+    if path is None:
+        yield None
+        return
+    phi = nonlinearity_of(samples.nonlinearity).phi(PROBES)
+    told = samples._replace(nonlinearity=""), phi, search, version("nwb_lint")
+    with Journal(path, digest(plain(told), hash_name="sha1")) as journal:
+        yield journal
 
 
 def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, random_network
 from nwb_lint.model.gradient import PULLS, Interrupted, balanced, scattered, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
@@ -231,6 +232,7 @@ def fit_stages(
     seed: int = 0,
     device: str = "cpu",
     keep_interrupted: bool = False,
+    journal: Journal | None = None,
     report: Report = lambda stage, step, loss, held: None,
 ) -> tuple[list[Stage], Array]:
     """Run the stages that ``method`` names; the last of the list is the fit. Also the closed form's singular values.
@@ -290,5 +292,5 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.refine(Descending(max_iter, device, report, l2_n), hidden, seed, keep_interrupted)
+        search.refine(Descending(max_iter, device, report, l2_n, journal=journal), hidden, seed, keep_interrupted)
     return search.stages, singular

@@ -1,6 +1,7 @@
 """Ctrl-C leaves the best so far, and a diverged gradient is told, never returned."""
 
 import pickle
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_an_interrupted_fit_with_hidden_units_is_no_worse_than_its_closed_form(t
     assert samples.errors(stages[-1].network).sum() <= 1.05 * samples.errors(before[-1].network).sum()
 
 
-def test_without_a_bar_an_interrupt_is_raised(truth):
+def test_an_interrupt_is_raised_where_it_is_not_to_be_kept(truth):
     with pytest.raises(KeyboardInterrupt):
         fit_stages(samples_of(truth(neurons=12, conditions=24)), rank=1, method="gradient", report=stop_at(3))
 
@@ -78,8 +79,22 @@ def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
         fit = nl.fit_lint(activity, progress=True, **options)
     np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
     assert fit["r2"].values[1] > 0.5
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.warns(UserWarning, match="interrupted"):
         nl.fit_lint(activity, **options)
+    told = []
+
+    def elsewhere():
+        try:
+            nl.fit_lint(activity, **options)
+        except KeyboardInterrupt as stop:
+            told.append(stop)
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert told
+    with pytest.raises(KeyboardInterrupt):
+        nl.select_rank(activity, ranks=[1], folds=2, tau_s=0.1, method="gradient")
 
 
 def test_a_gradient_that_diverged_is_told(truth):
