@@ -56,6 +56,7 @@ def fit_lint(
     l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
+    segment_s: float | None = None,
     checkpoint: str | Path | None = None,
 ) -> xr.Dataset:
     """Fit a rank-R network whose free run reproduces the activity (LINT).
@@ -93,6 +94,9 @@ def fit_lint(
             towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
+        segment_s: s; the gradient sees trials in segments of this length first, which start where the data are, twice
+            as long from round to round, then whole (multiple shooting): for long trials of networks that oscillate or
+            are chaotic, in which errors of phase pile up.
         checkpoint: a file for the gradient's evaluations, written every 10 s: the same fit given the same file goes on
             where it was stopped, to the same result. That of another fit is refused.
 
@@ -139,7 +143,8 @@ def fit_lint(
         starts=(u.shape[2] - groups, u.shape[2]),
     )
     search: dict[str, Any] = {"rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by}
-    search |= {"l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed}
+    segment = _segment(activity, segment_s, hidden, rank is not None and method in ("auto", "gradient"))
+    search |= {"segment": segment, "l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed}
     train = samples.take(np.flatnonzero(~held))
     with _told(progress) as report, _journal(checkpoint, train, search) as journal:
         run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
@@ -228,6 +233,24 @@ def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str)
         raise ContractError(f"l2_n is {l2_n!r}; it needs a number from 0 on.")
     if l2_n and method == "published":
         raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
+
+
+def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, descends: bool) -> int:
+    """Steps of the first segments; 0 = none."""
+    if segment_s is None:
+        return 0
+    if hidden or not descends:
+        raise ContractError(
+            "segment_s is for gradients without hidden units; drop it, or hidden, or use method='auto'."
+        )
+    bin_s, times = float(activity.attrs["bin_s"]), activity.sizes["time"]
+    steps = round(segment_s / bin_s) if isinstance(segment_s, Real) and np.isfinite(segment_s) else 0
+    if not 2 <= steps < times:
+        raise ContractError(
+            f"segment_s is {segment_s!r}; it needs {2 * bin_s:g} s (two bins) or more, and less than a trial, "
+            f"{times * bin_s:g} s."
+        )
+    return steps
 
 
 def _check_training(y: Array, held: Array) -> None:

@@ -30,11 +30,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Descent(NamedTuple):
-    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss."""
+    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; and
+    the iterations of the rounds on segments before it.
+    """
 
     network: Network
     iterations: int
     held_out: float
+    rounds: tuple[int, ...] = ()
 
 
 def balanced(network: Network, latents: Array) -> Network:

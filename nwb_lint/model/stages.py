@@ -153,7 +153,8 @@ class _Search:
         found = run(self.networks[0], few_enough(fit, self.final.n_neurons, seed), held)
 
         def again(everything: Samples) -> Network:
-            return run._replace(max_iter=found.iterations)(self.final, everything, None).network
+            go = run._replace(max_iter=found.iterations, rounds=found.rounds)
+            return go(self.final, everything, None).network
 
         self._end(found.network, again, seed)
 
@@ -230,6 +231,7 @@ def fit_stages(
     max_iter: int = 200,
     epochs: int = 50,
     seed: int = 0,
+    segment: int = 0,
     device: str = "cpu",
     keep_interrupted: bool = False,
     journal: Journal | None = None,
@@ -292,5 +294,6 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.refine(Descending(max_iter, device, report, l2_n, journal=journal), hidden, seed, keep_interrupted)
+        run = Descending(max_iter, device, report, l2_n, journal=journal, segment=segment)
+        search.refine(run, hidden, seed, keep_interrupted)
     return search.stages, singular
