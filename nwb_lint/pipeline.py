@@ -27,7 +27,7 @@ from nwb_lint.prepare import conditions_mask, prepare
 from nwb_lint.recipe import Recipe
 
 # Fields of a recipe's [fit] that are not arguments of `fit_lint`.
-NOT_OF_ONE_FIT = {"ranks", "holdout", "folds", "tau_s", "hold", "ensemble", "over", "baselines"}
+NOT_OF_ONE_FIT = {"ranks", "holdout", "folds", "tau_s", "hold", "ensemble", "over", "baselines", "checkpoint"}
 
 
 class Laps:
@@ -110,7 +110,8 @@ def run_recipe(
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
     tables = _sweeps(recipe, train, options, laps, {"executor": executor, "cells": cells, "progress": progress})
     rank = int(tables["ranks"].attrs["rank"]) if "ranks" in tables else recipe.fit.ranks[0]
-    fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, holdout=held, progress=progress, **options)
+    told: dict[str, Any] = {"progress": progress, "checkpoint": recipe.fit.checkpoint}
+    fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, holdout=held, **told, **options)
     laps.end("fit")
     if "ranks" in tables:
         fit = fit.assign(rank_r2=tables["ranks"]["rank_r2"], rank_r2_sem=tables["ranks"]["rank_r2_sem"])

@@ -65,7 +65,7 @@ class Fit(_Part):
 
     ``holdout``: a fraction, a number, or labels of conditions. ``hold``: what folds hold out when the rank is chosen.
     ``ensemble``: members fitted ``over`` folds, seeds, … of the training conditions (0 = none). ``baselines``: whether
-    simpler and freer models are cross-validated too.
+    simpler and freer models are cross-validated too. ``checkpoint``: of the last fit, the one of the chosen rank.
     """
 
     ranks: list[int] = Field(default=[1, 2], min_length=1)
@@ -84,7 +84,9 @@ class Fit(_Part):
     initial: str = "zero"
     l2_n: float = Field(default=0.0, ge=0)
     max_iter: int = Field(default=200, ge=1)
+    segment_s: float | None = Field(default=None, gt=0)
     seed: int = 0
+    checkpoint: str | None = None
     device: str = "cpu"
 
     @model_validator(mode="before")
@@ -140,7 +142,9 @@ def load_recipe(path: str | Path) -> Recipe:
     folder = path.parent
     sources = [source if "://" in source else str(folder / source) for source in recipe.sources]
     out = None if recipe.out is None else str(folder / recipe.out)
-    return recipe.model_copy(update={"sources": sources, "out": out})
+    kept = None if recipe.fit.checkpoint is None else str(folder / recipe.fit.checkpoint)
+    fit = recipe.fit.model_copy(update={"checkpoint": kept})
+    return recipe.model_copy(update={"sources": sources, "out": out, "fit": fit})
 
 
 def make_recipe(data: dict[str, Any]) -> Recipe:

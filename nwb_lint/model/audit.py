@@ -23,7 +23,7 @@ from nwb_lint.model.select import (
     rank_cell,
     refuse_components,
 )
-from nwb_lint.model.sweep import Job, sweep
+from nwb_lint.model.sweep import Job, sweep, sweeping
 
 Group = tuple[float, Array]  # a fraction, and the boolean mask of the neurons drawn
 
@@ -118,7 +118,9 @@ def refits(
     if activity.sizes["condition"] == fit.sizes["condition"]:
         options["holdout"] = fit["held_out"].values
     for fraction, group in _groups(activity.sizes["neuron"], fractions, draws, seed):
-        yield fraction, fit_lint(activity.isel(neuron=group), **options)
+        with sweeping():
+            refitted = fit_lint(activity.isel(neuron=group), **options)
+        yield fraction, refitted
 
 
 def _groups(neurons: int, fractions: Sequence[float], draws: int, seed: int) -> list[Group]:

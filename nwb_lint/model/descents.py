@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend, small
 from nwb_lint.model.rnn import Network
 from nwb_lint.model.samples import Samples
+from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
@@ -59,25 +61,72 @@ class Descending(NamedTuple):
     patience: int = 0
     pull: float = 0.0
     towards: Network | None = None
+    journal: Journal | None = None
+    segment: int = 0
+    rounds: tuple[int, ...] = ()
 
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
-        """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start."""
-        if self.max_iter == 0:
+        """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
+
+        With a ``segment``, on segments first, the best of the rounds going on, unless whole trials alone lead further;
+        without ``held`` as many rounds and iterations as ``rounds`` says.
+        """
+        if not self.segment:
+            return self._descend(start, fit, held, self.max_iter)
+        network = best = start
+        done: list[int] = []
+        kept, least = 0, self._loss(start, held)
+        for k, length in enumerate(lengths(self.segment, fit.x.shape[1])):
+            if held is None and k == len(self.rounds):
+                break
+            cut = None if held is None else segments(held, network, length)
+            most = self.max_iter if held is not None else self.rounds[k]
+            found = self._descend(network, segments(fit, network, length), cut, most)
+            network, done = found.network, [*done, found.iterations]
+            reached = self._loss(network, held)
+            if reached < least or held is None:
+                best, least, kept = network, reached, k + 1
+        last = self._descend(best, fit, held, self.max_iter)._replace(rounds=tuple(done[:kept]))
+        if held is None or best is start:
+            return last
+        return min(last, self._descend(start, fit, held, self.max_iter), key=lambda one: one.held_out)
+
+    def _loss(self, network: Network, held: Samples | None) -> float:
+        """On whole trials; 0 without any."""
+        if held is None:
+            return 0.0
+        loss = self._kept(problem_of(few_enough(held, network.n_neurons, 0), self.device).loss)(*network)
+        return loss if np.isfinite(loss) else np.inf
+
+    def _descend(
+        self,
+        start: Network,
+        fit: Samples,
+        held: Samples | None,
+        max_iter: int,
+    ) -> Descent:
+        if max_iter == 0:
             return Descent(start, 0, np.inf)
+        led = fit.q.shape[2] > start.w.shape[1]
         cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
         held_out_loss = None
         if held is not None:
-            held_out_loss = problem_of(few_enough(held, start.n_neurons, 0), self.device).loss
+            held_out_loss = tied_loss(
+                self._kept(problem_of(few_enough(held, start.n_neurons, 0), self.device).loss), led
+            )
         return descend(
             start,
-            small(problem_of(fit, self.device).loss_and_gradient, self.l2_n),
+            small(tied(self._kept(problem_of(fit, self.device).loss_and_gradient), led), self.l2_n),
             held_out_loss,
-            max_iter=self.max_iter,
+            max_iter=max_iter,
             patience=self.patience or (LEISURE if cheap else PATIENCE),
             pull=self.pull,
             towards=self.towards,
             report=lambda i, loss, out: self.report("gradient", i, loss, out),
         )
+
+    def _kept(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return f if self.journal is None else self.journal.keeping(f)
 
 
 def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from joblib import hash as digest
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
-from nwb_lint.model.nonlinear import as_nonlinearity
+from nwb_lint.model.checkpoint import Journal
+from nwb_lint.model.descents import Report
+from nwb_lint.model.nonlinear import PROBES, as_nonlinearity
 from nwb_lint.model.r2 import by_split, halves_of, reference_of, squared_errors
 from nwb_lint.model.regression import RIDGES
-from nwb_lint.model.rnn import Array, Network, drives
+from nwb_lint.model.rnn import Array, Network, drives, nonlinearity_of
 from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
 from nwb_lint.model.starts import COMMON, with_starts
+from nwb_lint.model.sweep import alone, plain
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
 METHODS = ("auto", "regression", "gradient", "published")
 SPLITS = ("train", "held_out")
+LARGEST = 1e12  # of activity and inputs: squares of more overflow in single precision
 
 
 def fit_lint(
@@ -46,6 +56,8 @@ def fit_lint(
     l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
+    segment_s: float | None = None,
+    checkpoint: str | Path | None = None,
 ) -> xr.Dataset:
     """Fit a rank-R network whose free run reproduces the activity (LINT).
 
@@ -69,8 +81,7 @@ def fit_lint(
             those that `prepare` did not fit on.
         seed: of splits, random starts and hidden units.
         device: torch device of the gradient stage.
-        progress: show a progress bar. Somebody watches: Ctrl-C in the gradient then gives a warning and the best fit so
-            far; without a bar, as in sweeps, it stops everything.
+        progress: show a progress bar with loss and held-out R².
         hidden: unobserved neurons added beside the recorded ones, which cannot span the dynamics where they are few:
             in closed form as random features of the latents (method="regression" ends there: a second or so, all that
             recordings with little noise need), then by gradient from a random start.
@@ -85,6 +96,14 @@ def fit_lint(
             towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
+        segment_s: s; the gradient sees trials in segments of this length first, which start where the data are, twice
+            as long from round to round, then whole (multiple shooting): for long trials of networks that oscillate or
+            are chaotic, in which errors of phase pile up.
+        checkpoint: a file for the gradient's evaluations, written every 10 s: the same fit given the same file goes on
+            where it was stopped, to the same result. That of another fit is refused.
+
+    Ctrl-C in the gradient gives a warning and the best fit so far, in the main thread of a process that no other began;
+    in sweeps, their workers and other threads it stops everything.
 
     Returns: fit (see `nwb_lint.contract.FIT`): m, n (neuron, rank) in the canonical gauge, or J; input_weights (neuron,
         input); activity_pred, latent, filtered_input over condition and time; r2 and r2_ceiling by split; stage_r2.
@@ -104,16 +123,20 @@ def fit_lint(
     _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
     nonlinearity = as_nonlinearity(nonlinearity)
     _check_numbers(ridges, max_iter, epochs, l2_n, method)
+    if checkpoint is not None and (rank is None or method not in ("auto", "gradient")):
+        raise ContractError(
+            "checkpoint keeps the gradient's evaluations, and this fit has none; drop it, or use 'auto' or 'gradient'."
+        )
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
     _check_training(activity["activity"].values, held)
+    _check_inputs(activity)
     alpha = float(activity.attrs["bin_s"]) / tau_s
     activity, groups = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
-    q = drives(u, alpha, bias=bias, initial=initial == "learned")
     x = activity["activity"].values.astype(np.float32, copy=False)
     samples = Samples(
         x,
-        q,
+        drives(u, alpha, bias=bias, initial=initial == "learned"),
         alpha,
         nonlinearity,
         loss,
@@ -121,29 +144,13 @@ def fit_lint(
         instruments_of(activity),
         starts=(u.shape[2] - groups, u.shape[2]),
     )
-    with tqdm(disable=not progress, desc="fit", unit="step") as bar:
-
-        def report(stage: str, step: int, fitted: float, out: float) -> None:
-            bar.set_description(stage)
-            if np.isfinite(fitted):
-                bar.set_postfix(R2=f"{1 - fitted:.3f}", held_out=f"{1 - out:.3f}")
-            bar.update()
-
-        stages, singular = fit_stages(
-            samples.take(np.flatnonzero(~held)),
-            rank=rank,
-            method=method,
-            hidden=hidden,
-            ridges=ridges,
-            ridge_by=ridge_by,
-            l2_n=l2_n,
-            max_iter=max_iter,
-            epochs=epochs,
-            seed=seed,
-            device=device,
-            keep_interrupted=progress,
-            report=report,
-        )
+    search: dict[str, Any] = {"rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by}
+    segment = _segment(activity, segment_s, hidden, rank is not None and method in ("auto", "gradient"))
+    search |= {"segment": segment, "l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed}
+    train = samples.take(np.flatnonzero(~held))
+    with _told(progress) as report, _journal(checkpoint, train, search) as journal:
+        run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
+        stages, singular = fit_stages(train, **search, **run)
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)
     fit = fit.assign_coords(held_out=("condition", held))
     options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
@@ -166,6 +173,33 @@ def fit_lint(
         fit["singular_value"] = ("singular",), singular
     check_fit(fit)
     return fit
+
+
+@contextmanager
+def _told(progress: bool) -> Iterator[Report]:
+    """A progress bar with loss and held-out R²."""
+    with tqdm(disable=not progress, desc="fit", unit="step") as bar:
+
+        def report(stage: str, step: int, fitted: float, out: float) -> None:
+            bar.set_description(stage)
+            if np.isfinite(fitted):
+                held = {"held_out_R2": f"{1 - out:.3f}"} if np.isfinite(out) else {}
+                bar.set_postfix(loss=f"{fitted:.4g}", **held)
+            bar.update()
+
+        yield report
+
+
+@contextmanager
+def _journal(path: str | Path | None, samples: Samples, search: dict) -> Iterator[Journal | None]:
+    """The checkpoint of this fit: one of the same data and options, whatever the device."""
+    if path is None:
+        yield None
+        return
+    phi = nonlinearity_of(samples.nonlinearity).phi(PROBES)
+    told = samples._replace(nonlinearity=""), phi, search, version("nwb_lint")
+    with Journal(path, digest(plain(told), hash_name="sha1")) as journal:
+        yield journal
 
 
 def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> None:
@@ -203,6 +237,24 @@ def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str)
         raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
 
 
+def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, descends: bool) -> int:
+    """Steps of the first segments; 0 = none."""
+    if segment_s is None:
+        return 0
+    if hidden or not descends:
+        raise ContractError(
+            "segment_s is for gradients without hidden units; drop it, or hidden, or use method='auto'."
+        )
+    bin_s, times = float(activity.attrs["bin_s"]), activity.sizes["time"]
+    steps = round(segment_s / bin_s) if isinstance(segment_s, Real) and np.isfinite(segment_s) else 0
+    if not 2 <= steps < times:
+        raise ContractError(
+            f"segment_s is {segment_s!r}; it needs {2 * bin_s:g} s (two bins) or more, and less than a trial, "
+            f"{times * bin_s:g} s."
+        )
+    return steps
+
+
 def _check_training(y: Array, held: Array) -> None:
     """Something to fit: finite where observed, not all 0, and every neuron seen in training."""
     seen, power = np.zeros(y.shape[2], bool), 0.0
@@ -212,7 +264,11 @@ def _check_training(y: Array, held: Array) -> None:
             raise ContractError("activity has infinite values; it needs numbers, or NaN where nothing was observed.")
         if not held[k]:
             seen |= observed.any(axis=0)
-            power += float(np.nansum(one * one))
+            power += float(np.nansum(one.astype(float) ** 2))
+        if max(-np.nanmin(one, initial=0), np.nanmax(one, initial=0)) > LARGEST:
+            raise ContractError(
+                f"activity reaches beyond {LARGEST:g}, too far for single precision; give prepare a scale."
+            )
     if not seen.all():
         raise ContractError(
             f"{int((~seen).sum())} of {len(seen)} neurons have no observed sample in the training conditions; "
@@ -220,6 +276,13 @@ def _check_training(y: Array, held: Array) -> None:
         )
     if not power > 0:
         raise ContractError("activity is 0 in every training condition, so there is nothing to fit; check the scale.")
+
+
+def _check_inputs(activity: xr.Dataset) -> None:
+    if np.abs(whole_input(activity)).max(initial=0) > LARGEST:
+        raise ContractError(
+            f"input reaches beyond {LARGEST:g}, too far for single precision; give Input(..., scale=…)."
+        )
 
 
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
@@ -287,6 +350,14 @@ def _with_hidden(name: str, values: Array, hidden: int) -> Array:
 def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array):
     """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
     y, prediction = activity["activity"].values, fit["activity_pred"].values
+    wild = ~np.isfinite(prediction).all(axis=(1, 2))
+    if wild.any():
+        prediction = np.where(wild[:, None, None], np.inf, prediction)
+        warnings.warn(
+            f"the fitted network diverges in {int(wild.sum())} of {len(wild)} conditions, whose R² is minus infinity; "
+            "use nonlinearity='tanh', larger ridges, l2_n, or a lower rank.",
+            stacklevel=3,
+        )
     r2, top, seen = by_split(y, prediction, held, *halves_of(activity), reference)
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # of hidden neurons there is none
     each[:, : y.shape[2]] = seen

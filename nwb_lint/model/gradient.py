@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from nwb_lint.model.rnn import Array, Network
 
 PATIENCE = 5  # iterations without a better held-out loss before a descent stops: at least, where each is dear,
 LEISURE = 8  # and where each is cheap; half as long as the last rise took, when that is more
+STEPS = (1.0, 0.1, 0.01, 0.001)  # lengths of first steps, each tried where the one before met nothing but divergence
+SHRUNK = 8  # tenths of n that a start which diverges is tried with
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none
 
 LossAndGradient = Callable[[Array, Array, Array], tuple[float, Array, Array, Array]]
@@ -26,11 +29,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Descent(NamedTuple):
-    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss."""
+    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; and
+    the iterations of the rounds on segments before it.
+    """
 
     network: Network
     iterations: int
     held_out: float
+    rounds: tuple[int, ...] = ()
 
 
 def small(loss_and_gradient: LossAndGradient, l2_n: float) -> LossAndGradient:
@@ -61,47 +67,120 @@ def descend(
 ) -> Descent:
     """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one.
 
-    ``pull`` adds pull / N · sum (parameter - its value in ``towards``)^2 to the loss. A loss that is not finite (a
-    diverging step of the line search) counts as very large, so the search backs off. Raises `Interrupted` on Ctrl-C.
+    ``pull`` adds pull / N · sum (parameter - its value in ``towards``)^2 to the loss. A loss that is not finite counts
+    as large, so that the line search backs off; where it finds no way back, another search goes on from the best until
+    then in steps a tenth as long, with a warning. A start that diverges gets a weaker recurrence. Raises
+    `Interrupted` on Ctrl-C.
     """
-    assert start.n is not None
-    shapes = [start.m.shape, start.n.shape, start.w.shape]
-    ends = np.cumsum([int(np.prod(s)) for s in shapes])[:-1]
-
-    def unpack(v: Array) -> list[Array]:
-        return [part.reshape(shape) for part, shape in zip(np.split(v, ends), shapes, strict=True)]
+    watch = _Watch(start, held_out_loss, patience, report)
+    target = start if towards is None or towards.n is None else towards
+    home, strength = _flat(*_parts(target)), pull / start.n_neurons
 
     def objective(v: Array) -> tuple[float, Array]:
-        loss, *gradients = loss_and_gradient(*unpack(v))
-        if not np.isfinite(loss):
-            return 1e10, np.zeros_like(v)
+        loss, *gradients = loss_and_gradient(*watch.unpack(v))
+        flat = _flat(*gradients)
+        if not (np.isfinite(loss) and np.isfinite(flat).all()):
+            watch.wild += 1
+            return watch.high or 1e10, np.zeros_like(v)
         away = v - home
-        return loss + strength * float(away @ away), _flat(*gradients) + 2 * strength * away
+        loss += strength * float(away @ away)
+        watch.high = watch.high or 10 * (1 + loss)
+        return loss, flat + 2 * strength * away
 
-    first = _flat(start.m, start.n, start.w)
-    home = first if towards is None or towards.n is None else _flat(towards.m, towards.n, towards.w)
-    strength = pull / start.n_neurons
-    best, best_at, best_held = first, 0, held_out_loss(*unpack(first)) if held_out_loss else np.inf
-    done = last_gain = 0
+    started = True
+    for scale in STEPS:
+        if watch.minimise(objective, scale, max_iter - watch.done):
+            break
+        if watch.done == 0 and scale == 1:
+            weaker = steady(start, loss_and_gradient)
+            started, watch.last = weaker is start, _flat(*_parts(weaker))
+    if started and watch.done and scale < 1:
+        warnings.warn(
+            "the gradient met networks that diverge; it went on from its best in smaller steps.", stacklevel=2
+        )
+    return Descent(watch.network(), watch.best_at, watch.best_held)
 
-    def watch(intermediate_result) -> None:
-        nonlocal best, best_at, best_held, done, last_gain
-        done += 1
-        held = held_out_loss(*unpack(intermediate_result.x)) if held_out_loss else -np.inf
-        if held < best_held * (1 - FORESIGHT):
-            last_gain = done
-        if held <= best_held:
-            best, best_at, best_held = intermediate_result.x.copy(), done, held
-        report(done, float(intermediate_result.fun), held)
-        if held_out_loss and done - last_gain >= max(patience, last_gain // 2):
+
+def steady(network: Network, loss_and_gradient: LossAndGradient) -> Network:
+    """The network, or the same with n so many tenths as large that its loss and gradient are finite, with a warning."""
+    m, n, w = _parts(network)
+    for power in range(SHRUNK):
+        tried = Network(m, n * 0.1**power, w)
+        loss, *gradients = loss_and_gradient(m, n * 0.1**power, w)
+        if np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients):
+            if power == 0:
+                break
+            warnings.warn(f"the start of the gradient diverges; it starts from n / 1e{power}.", stacklevel=3)
+            return tried
+    return network
+
+
+class _Watch:
+    """One descent, perhaps in several searches: the best so far, and when to stop."""
+
+    def __init__(
+        self,
+        start: Network,
+        held_out_loss: Callable[..., float] | None,
+        patience: int,
+        report: Callable[[int, float, float], None],
+    ) -> None:
+        self.shapes = [part.shape for part in _parts(start)]
+        self.held_out_loss, self.patience, self.report = held_out_loss, patience, report
+        self.best = self.last = _flat(*_parts(start))
+        self.best_at = self.done = self.gain = self.wild = 0
+        self.best_held, self.high = self._held(self.best) if held_out_loss else np.inf, 0.0
+
+    def unpack(self, v: Array) -> list[Array]:
+        """m, n, W."""
+        ends = np.cumsum([int(np.prod(s)) for s in self.shapes])[:-1]
+        return [part.reshape(shape) for part, shape in zip(np.split(v, ends), self.shapes, strict=True)]
+
+    def network(self) -> Network:
+        """The best so far."""
+        return Network(*self.unpack(self.best))
+
+    def minimise(self, objective: Callable[[Array], tuple[float, Array]], scale: float, max_iter: int) -> bool:
+        """One search in units of ``scale`` from where the last one stands; whether it ended as it should."""
+        self.wild = 0
+        options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}
+
+        def scaled(v: Array) -> tuple[float, Array]:
+            value, gradient = objective(scale * v)
+            return value, scale * gradient
+
+        def step(intermediate_result) -> None:
+            self._step(scale * intermediate_result.x, float(intermediate_result.fun))
+
+        try:
+            minimize(scaled, self.last / scale, jac=True, method="L-BFGS-B", callback=step, options=options)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(self.network()) from stop
+        return self.wild == 0 or self._patient_no_more() or self.done >= max_iter
+
+    def _held(self, v: Array) -> float:
+        assert self.held_out_loss is not None
+        loss = self.held_out_loss(*self.unpack(v))
+        return loss if np.isfinite(loss) else np.inf
+
+    def _patient_no_more(self) -> bool:
+        return self.held_out_loss is not None and self.done - self.gain >= max(self.patience, self.gain // 2)
+
+    def _step(self, v: Array, loss: float) -> None:
+        self.done, self.last, self.wild = self.done + 1, v.copy(), 0
+        held = self._held(v) if self.held_out_loss else -np.inf
+        if held < self.best_held * (1 - FORESIGHT):
+            self.gain = self.done
+        if held <= self.best_held:
+            self.best, self.best_at, self.best_held = self.last, self.done, held
+        self.report(self.done, loss, held)
+        if self._patient_no_more():
             raise StopIteration
 
-    options = {"maxiter": max_iter, "maxfun": 2 * max_iter + 10, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-9}
-    try:
-        minimize(objective, first, jac=True, method="L-BFGS-B", callback=watch, options=options)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(Network(*unpack(best))) from stop
-    return Descent(Network(*unpack(best)), best_at, best_held)
+
+def _parts(network: Network) -> tuple[Array, Array, Array]:
+    assert network.n is not None
+    return network.m, network.n, network.w
 
 
 def _flat(*arrays: Array) -> Array:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, random_network
 from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.hidden import PULLS, balanced, scattered, spanned, with_hidden_units
@@ -159,8 +160,8 @@ class _Search:
         found = run(start(self.networks[0], fit), few_enough(fit, self.final.n_neurons, seed), held)
 
         def again(everything: Samples) -> Network:
-            first = start(self.final, everything)
-            return run._replace(max_iter=found.iterations)(first, everything, None).network
+            go = run._replace(max_iter=found.iterations, rounds=found.rounds)
+            return go(start(self.final, everything), everything, None).network
 
         self._end(found.network, again, seed)
 
@@ -241,8 +242,10 @@ def fit_stages(
     max_iter: int = 200,
     epochs: int = 50,
     seed: int = 0,
+    segment: int = 0,
     device: str = "cpu",
     keep_interrupted: bool = False,
+    journal: Journal | None = None,
     report: Report = lambda stage, step, loss, held: None,
 ) -> tuple[list[Stage], Array]:
     """Run the stages that ``method`` names; the last of the list is the fit. Also the closed form's singular values.
@@ -308,5 +311,6 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        search.refine(Descending(max_iter, device, report, l2_n), hidden, seed, keep_interrupted)
+        run = Descending(max_iter, device, report, l2_n, journal=journal, segment=segment)
+        search.refine(run, hidden, seed, keep_interrupted)
     return search.stages, singular

@@ -23,9 +23,11 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib.metadata import version
 from logging import CRITICAL
+from multiprocessing import parent_process
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, NamedTuple
@@ -44,6 +46,7 @@ Work = Callable[..., Result]
 Job = tuple[Any, list[dict[str, Any]]]  # shared data, and the options of every cell on it
 Batch = tuple[Any, list[tuple[int, dict[str, Any]]]]  # the same, each cell with its place in the sweep
 
+_SWEEPING: ContextVar[bool] = ContextVar("sweeping", default=False)
 ROUNDS = 10  # times that data lost with a worker are sent again
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -90,6 +93,36 @@ def sweep(
 
     Raises: SweepError when workers are lost for good; whatever ``work`` raises.
     """
+    with sweeping():
+        return _swept(work, jobs, executor, cells, progress, label, total)
+
+
+@contextmanager
+def sweeping() -> Iterator[None]:
+    """Fits made meanwhile are parts of something larger, which Ctrl-C is to end."""
+    token = _SWEEPING.set(True)
+    try:
+        yield
+    finally:
+        _SWEEPING.reset(token)
+
+
+def alone() -> bool:
+    """Whether a fit is all that runs, so that Ctrl-C may end it with its best: in the main thread of a process that no
+    other began, and outside of sweeps.
+    """
+    return not _SWEEPING.get() and current_thread() is main_thread() and parent_process() is None
+
+
+def _swept(
+    work: Work,
+    jobs: Iterable[Job],
+    executor: Any,
+    cells: str | Path | None,
+    progress: bool,
+    label: str,
+    total: int | None,
+) -> list[Result]:
     store = _Store(Path(cells), work) if cells is not None else None
     results: dict[int, Result] = {}
     with tqdm(disable=not progress, desc=label, unit="cell", total=total or 0) as bar:

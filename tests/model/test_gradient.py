@@ -1,6 +1,7 @@
 """Ctrl-C leaves the best so far, and a diverged gradient is told, never returned."""
 
 import pickle
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import tqdm
 
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
-from nwb_lint.model.descents import Descending
-from nwb_lint.model.gradient import Interrupted
+from nwb_lint.model.descents import Descending, problem_of
+from nwb_lint.model.gradient import Interrupted, descend
 from nwb_lint.model.rnn import Network, drives
 from nwb_lint.model.stages import Samples, _Search, fit_stages, random_network, splits_of
 
@@ -48,7 +49,7 @@ def test_an_interrupted_fit_with_hidden_units_is_no_worse_than_its_closed_form(t
     assert samples.errors(stages[-1].network).sum() <= 1.05 * samples.errors(before[-1].network).sum()
 
 
-def test_without_a_bar_an_interrupt_is_raised(truth):
+def test_an_interrupt_is_raised_where_it_is_not_to_be_kept(truth):
     with pytest.raises(KeyboardInterrupt):
         fit_stages(samples_of(truth(neurons=12, conditions=24)), rank=1, method="gradient", report=stop_at(3))
 
@@ -78,8 +79,22 @@ def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
         fit = nl.fit_lint(activity, progress=True, **options)
     np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
     assert fit["r2"].values[1] > 0.5
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.warns(UserWarning, match="interrupted"):
         nl.fit_lint(activity, **options)
+    told = []
+
+    def elsewhere():
+        try:
+            nl.fit_lint(activity, **options)
+        except KeyboardInterrupt as stop:
+            told.append(stop)
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert told
+    with pytest.raises(KeyboardInterrupt):
+        nl.select_rank(activity, ranks=[1], folds=2, tau_s=0.1, method="gradient")
 
 
 def test_a_gradient_that_diverged_is_told(truth):
@@ -105,3 +120,64 @@ def test_a_descent_from_a_closed_form_starts_alike_in_every_gauge(truth):
         found.append(search.final.m @ search.final.n.T)
     assert [stage.name for stage in search.stages] != [stage.name for stage in stages]
     np.testing.assert_allclose(found[0], found[1], atol=1e-5 * abs(found[0]).max())
+
+
+def silent(done, loss, held):
+    """Nobody is told."""
+
+
+def test_a_start_that_diverges_is_given_a_weaker_recurrence(truth):
+    samples = samples_of(truth(neurons=6, conditions=12, times=150))._replace(nonlinearity="relu")
+    rng = np.random.default_rng(0)
+    wild = Network(np.full((6, 1), 90.0), np.full((6, 1), 90.0), rng.standard_normal((6, 2)))
+    problem = problem_of(samples, "cpu")
+    assert not np.isfinite(problem.loss(*wild))
+    with pytest.warns(UserWarning, match=r"start of the gradient diverges; it starts from n / 1e\d"):
+        found = descend(wild, problem.loss_and_gradient, None, max_iter=30, report=silent)
+    assert problem.loss(*found.network) < 0.2
+
+
+def test_a_search_between_walls_goes_on_in_smaller_steps():
+    """A steep loss that is NaN a hundred-millionth away from where it falls."""
+
+    def steep(m, n, w):
+        loss = 1e6 * float(m[0, 0])
+        return (loss if 1 - 1e-8 < m[0, 0] <= 1 else np.nan), np.full((1, 1), 1e6), 0 * n, 0 * w
+
+    start = Network(np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)))
+    with pytest.warns(UserWarning, match="went on from its best in smaller steps"):
+        found = descend(start, steep, None, max_iter=50, report=silent)
+    assert 1 - 1e-8 < found.network.m[0, 0] < 1
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "linear"])
+@pytest.mark.parametrize("scale", [1e3, 1e11])
+def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
+    activity = truth(neurons=3, conditions=12, times=250, seed=4).activity
+    activity["activity"] = activity["activity"] * np.float32(scale)
+    for method in ("gradient", "auto"):
+        options = {"method": method, "nonlinearity": nonlinearity, "max_iter": 10, "holdout": 0.2}
+        fit = nl.fit_lint(activity, rank=1, tau_s=0.1, **options)
+        assert all(np.isfinite(fit[name]).all() for name in ("r2", "m", "n", "input_weights", "activity_pred"))
+
+
+@pytest.mark.parametrize("name", ["activity", "input"])
+def test_what_single_precision_cannot_hold_is_told(truth, name):
+    activity = truth(neurons=6, conditions=12).activity
+    values = activity[name].values * np.float32(1e20)
+    activity = activity.assign({name: (activity[name].dims, values)})
+    with pytest.raises(ContractError, match=rf"^{name} reaches beyond 1e\+12[^\n]*scale"):
+        nl.fit_lint(activity, rank=1, tau_s=0.1)
+
+
+def test_a_network_that_diverges_on_held_out_conditions_scores_minus_infinity(truth):
+    """Small inputs are fitted; a million times larger ones drive the cubic network beyond all numbers."""
+    activity = truth(neurons=6, conditions=12, times=60).activity
+    held = np.arange(12) == 3
+    u = np.where(held[:, None, None], 1e9, 1).astype(np.float32) * activity["input"].values
+    cubic = (lambda x: x + 0.01 * x**3, lambda x: 1 + 0.03 * x**2)
+    options = {"method": "regression", "holdout": held, "nonlinearity": cubic}
+    with pytest.warns(UserWarning, match=r"diverges in 1 of 12 conditions"), np.errstate(all="ignore"):
+        fit = nl.fit_lint(activity.assign(input=(activity["input"].dims, u)), rank=1, tau_s=0.1, **options)
+    assert fit["r2"].values[0] > 0.5
+    assert fit["r2"].values[1] == -np.inf
