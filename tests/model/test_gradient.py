@@ -150,6 +150,7 @@ def test_a_search_between_walls_goes_on_in_smaller_steps():
     assert 1 - 1e-8 < found.network.m[0, 0] < 1
 
 
+@pytest.mark.filterwarnings("ignore:the gradient met networks that diverge")
 @pytest.mark.parametrize("nonlinearity", ["relu", "linear"])
 @pytest.mark.parametrize("scale", [1e3, 1e11])
 def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
