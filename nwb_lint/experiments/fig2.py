@@ -87,7 +87,7 @@ def jobs(setting: Setting) -> list[Job]:
     """Quick: one small CDM network; full: both tasks, g from 0.1 to 1.2, as many seeds as asked."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
-        some |= {"criterion": QUICK_CRITERION, "fractions": (0.1,)}
+        some |= {"criterion": QUICK_CRITERION, "fractions": (0.05,)}
         return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
     # trials of cdm are short, and its rank-1 fits, near their own limit, want more of them
     trials = {"cdm": 400, "dms": 200}
@@ -138,7 +138,7 @@ def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
                 for rank in median.index
             ]
     for column, model in enumerate(FEW):
-        some = table[table["model"] == model]
+        some = table[(table["model"] == model) & (table["task"] == SAMPLED[0]) & np.isclose(table["g"], SAMPLED[1])]
         for fraction, told_r2 in FIG2_SUBSAMPLED.items() if len(some) else ():
             same = some[np.isclose(some["fraction"], fraction)]["r2"]
             if len(same):
