@@ -46,11 +46,12 @@ def test_the_page_follows_the_tables(tmp_path):
     }
     table = pd.DataFrame({"task": ["dms"], "source": ["paper"], "ecc_published_fit": [0.25], **row})
     table.to_csv(tmp_path / "table1.csv", index=False)
-    (tmp_path / "table1.json").write_text(json.dumps({"quick": False, "seconds": 1}))
+    (tmp_path / "table1.json").write_text(json.dumps({"quick": False, "seconds": 90}))
     page = write_page(tmp_path, tmp_path / "page.md").read_text()
     assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 |" in page
     assert "**Does not hold**: ECC at least .99" in page
     assert "Without stored results: fig2, kback." in page
+    assert "full runs together: 1.5 minutes" in page
     with pytest.raises(ContractError, match="holds no results"):
         write_page(tmp_path / "nothing", tmp_path / "page.md")
     assert len(compare(table)) == 4
