@@ -20,6 +20,9 @@ from nwb_lint.tasks.train import accuracy_of, train_network
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
 CRITERION = 0.998  # a network that stops at .99 on some trials has less on half of all others
+# cdm networks go on until answers are distinct as well: rank 1 answers .98 of trials as a network that stops at the
+# first good look (g = 1.2, error .26), .994 as the same network at .1; looks bear noise, and .998 may not come then
+DISTINCT = {"criterion": 0.99, "error": 0.12}
 QUICK_CRITERION = 0.97  # a network of 128 neurons for cdm ended at .992, and how far it gets depends on the machine
 SAMPLED = ("cdm", 0.1)  # the networks whose neurons are subsampled: as well fitted by rank 1 as the paper's
 FEW = ("few neurons, low rank", "few neurons, unconstrained")
@@ -41,10 +44,11 @@ def cell(
     test: int,
     fits: str,
     criterion: float = CRITERION,
+    error: float = np.inf,
     fractions: tuple[float, ...] = (),
 ) -> Result:
     """One network, its fits and truncations of every rank, and fits to ``fractions`` of its neurons."""
-    network = train_network(task, n_neurons=size, g=g, seed=seed, accuracy=criterion)
+    network = train_network(task, n_neurons=size, g=g, seed=seed, accuracy=criterion, error=error)
     recorded = record(network, trials, test, seed)
     fresh = TASKS[task](_ANSWERED, seed + 1000)
     own = accuracy_of(network, fresh)
@@ -87,13 +91,14 @@ def jobs(setting: Setting) -> list[Job]:
     """Quick: one small CDM network; full: both tasks, g from 0.1 to 1.2, as many seeds as asked."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
-        some |= {"criterion": QUICK_CRITERION, "fractions": (0.1,)}
+        some |= {"criterion": QUICK_CRITERION, "fractions": (0.05,)}
         return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
     # trials of cdm are short, and its rank-1 fits, near their own limit, want more of them
     trials = {"cdm": 400, "dms": 200}
     some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "test": 100, "fits": str(setting.fits)}
     asked = [
         {"task": task, "g": g, "seed": seed, "trials": trials[task]}
+        | (DISTINCT if task == "cdm" else {})
         | ({"fractions": tuple(FIG2_SUBSAMPLED)} if (task, g) == SAMPLED else {})
         for seed in range(setting.seeds)
         for g in (0.8, 1.0, 1.2, 0.1)
@@ -138,7 +143,7 @@ def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
                 for rank in median.index
             ]
     for column, model in enumerate(FEW):
-        some = table[table["model"] == model]
+        some = table[(table["model"] == model) & (table["task"] == SAMPLED[0]) & np.isclose(table["g"], SAMPLED[1])]
         for fraction, told_r2 in FIG2_SUBSAMPLED.items() if len(some) else ():
             same = some[np.isclose(some["fraction"], fraction)]["r2"]
             if len(same):

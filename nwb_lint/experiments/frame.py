@@ -109,6 +109,12 @@ def write_page(results: str | Path, page: str | Path) -> Path:
         "beside the figures; no number is typed by hand.\nValente, Pillow & Ostojic, NeurIPS 2022."
     ]
     parts += [_section(name, folder, target.parent) for name in there]
+    full = [facts["seconds"] for facts in (_facts(name, folder) for name in there) if not facts["quick"]]
+    if full:
+        parts.append(
+            f"Wall time of the full runs together: {sum(full) / 60:.1f} minutes (a run that went on from "
+            "finished cells counts from there)."
+        )
     missing = [name for name in NAMES if name not in there]
     if missing:
         parts.append(f"Without stored results: {', '.join(missing)}.")
@@ -118,7 +124,7 @@ def write_page(results: str | Path, page: str | Path) -> Path:
 
 def _section(name: str, folder: Path, base: Path) -> str:
     made, table = experiment(name), pd.read_csv(folder / f"{name}.csv")
-    facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    facts = _facts(name, folder)
     kind = "quick run: small networks, not comparable in size" if facts["quick"] else "full run"
     if name == "fig2" and not facts["quick"]:
         kind += f", seeds: {facts['seeds']}"
@@ -133,6 +139,12 @@ def _section(name: str, folder: Path, base: Path) -> str:
     lines += ["", "Known faults and differences:", ""] + [f"- {fault}" for fault in FAULTS[name]]
     lines += ["", _markdown(table)]
     return "\n".join(lines)
+
+
+def _facts(name: str, folder: Path) -> dict[str, Any]:
+    facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    assert isinstance(facts, dict)
+    return facts
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -32,19 +32,21 @@ def train(
     batch: int,
     updates: int,
     accuracy: float,
+    error: float,
     seed: int,
     report: Callable[[int, float, float], None],
 ) -> tuple[dict[str, Array], float]:
     """Weights after training, and the share of right answers on fresh trials of the last look.
 
     weights: J, or m and n; input_weights (N, K); readout (N). ``trained`` names those that change. It ends at the first
-    look with at least ``accuracy``, or after ``updates``. Every trial, in training and in looks, is drawn anew.
+    look with at least ``accuracy`` while the loss, smoothed over updates, is at most ``error``, or after ``updates``.
+    Every trial, in training and in looks, is drawn anew.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items()}
     chosen = [tensors[name].requires_grad_() for name in trained]
     optimiser = torch.optim.Adam(chosen, lr=rate)
-    share, smooth = 0.0, 0.5
+    share, smooth, left = 0.0, 0.5, 1.0
     for update in range(1, updates + 1):
         u, target, mask, answer = (torch.from_numpy(part) for part in draw(batch))
         z = _outputs(tensors, u, alpha, noise, generator)
@@ -54,10 +56,12 @@ def train(
         torch.nn.utils.clip_grad_norm_(chosen, _CLIP)
         optimiser.step()
         smooth += 0.2 * (_right(z.detach(), mask, answer) - smooth)
+        left += 0.2 * (float(loss.detach()) - left)
         report(update, float(loss.detach()), smooth)
-        if update % _ROUTINE == 0 and (smooth >= accuracy - 0.02 or update == updates):
+        ready = smooth >= accuracy - 0.02 and left <= error
+        if update % _ROUTINE == 0 and (ready or update == updates):
             share = look(tensors, draw, alpha, noise, generator)
-            if share >= accuracy:
+            if share >= accuracy and left <= error:
                 break
     return {name: value.detach().numpy().astype(float) for name, value in tensors.items()}, share
 

@@ -70,6 +70,7 @@ def train_network(
     rank: int | None = None,
     seed: int = 0,
     accuracy: float = 0.99,
+    error: float = np.inf,
     progress: bool = False,
 ) -> xr.Dataset:
     """A network that answers a task's fresh trials right with at least the share ``accuracy``.
@@ -84,6 +85,8 @@ def train_network(
         task: a name of `nwb_lint.tasks.generate.TASKS`.
         g: sd of sqrt(N) J at the start. rank: None = full.
         accuracy: share of right answers on 1000 fresh trials at which training ends.
+        error: largest mean squared error of the output over the response windows, smoothed over updates, at which it
+            may end: right answers come before distinct ones.
 
     Returns: the network (see the head of this module), its accuracy among the attributes.
 
@@ -96,7 +99,7 @@ def train_network(
         >>> network.attrs["accuracy"] >= 0.9
         True
     """
-    _check(task, n_neurons, g, rank, accuracy)
+    _check(task, n_neurons, g, rank, accuracy, error)
     rng = np.random.default_rng([seed, 7])
     inputs = TASKS[task](1, 0).sizes["input"]
     weights = {"input_weights": rng.standard_normal((n_neurons, inputs)), "readout": rng.standard_normal(n_neurons)}
@@ -104,7 +107,7 @@ def train_network(
         if rank is None or task in LOW:
             start = g * rng.standard_normal((n_neurons, n_neurons)) / np.sqrt(n_neurons)
             stages = FULL.get(task, [Stage({}, _FULL_RATE, 64, 400)])
-            weights, share = _train(task, weights | {"J": start}, ("J",), stages, seed, accuracy, bar)
+            weights, share = _train(task, weights | {"J": start}, ("J",), stages, seed, (accuracy, error), bar)
         if rank is not None:
             if task in LOW:
                 weights = _fitted(weights, task, rank, seed)
@@ -112,7 +115,7 @@ def train_network(
                 m, n = rng.standard_normal((2, n_neurons, rank))
                 weights |= {"m": m, "n": n, "readout": 4 * weights["readout"]}
             stages = LOW.get(task, [Stage({}, _LOW_RATE, 64, 600)])
-            weights, share = _train(task, weights, ("m", "n", "input_weights"), stages, seed, accuracy, bar)
+            weights, share = _train(task, weights, ("m", "n", "input_weights"), stages, seed, (accuracy, error), bar)
     if share < accuracy:
         raise ContractError(
             f"a network of {n_neurons} neurons for {task} reached an accuracy of {share:.3f}; {accuracy:g} was asked "
@@ -121,13 +124,15 @@ def train_network(
     return network_dataset(weights, task, seed=seed, g=g if rank is None else np.nan, accuracy=share)
 
 
-def _check(task: str, n_neurons: int, g: float, rank: int | None, accuracy: float) -> None:
+def _check(task: str, n_neurons: int, g: float, rank: int | None, accuracy: float, error: float) -> None:
     if task not in TASKS:
         raise ContractError(f"no task {task!r}; there are {', '.join(TASKS)}.")
     if n_neurons < 2 or (rank is not None and not 1 <= rank <= n_neurons):
         raise ContractError(f"rank {rank} of {n_neurons} neurons; it needs 2 neurons or more and a rank from 1 on.")
     if not 0 <= g < np.inf or not 0.5 < accuracy <= 1:
         raise ContractError(f"g is {g} and accuracy {accuracy}; they need 0 or more, and above 0.5 up to 1.")
+    if not error > 0:
+        raise ContractError(f"error is {error}; it needs a number above 0.")
 
 
 def _train(
@@ -136,9 +141,10 @@ def _train(
     trained: tuple[str, ...],
     stages: list[Stage],
     seed: int,
-    accuracy: float,
+    goal: tuple[float, float],
     bar: tqdm,
 ) -> tuple[dict[str, Array], float]:
+    """The stages in a row, the last until ``goal``: an accuracy at least, and an error at most."""
     from nwb_lint.tasks._torch import train
 
     rng = np.random.default_rng([seed, 8])
@@ -159,8 +165,8 @@ def _train(
         last = number == len(stages) - 1
         weights, share = train(
             weights, trained, draw, alpha=DT_S / TAU_S, noise=PRIVATE_NOISE[task], rate=stage.rate, batch=stage.batch,
-            updates=stage.updates, accuracy=accuracy if last else min(accuracy, stage.accuracy), seed=seed + number,
-            report=report,
+            updates=stage.updates, accuracy=goal[0] if last else min(goal[0], stage.accuracy),
+            error=goal[1] if last else np.inf, seed=seed + number, report=report,
         )  # fmt: skip
     return weights, share
 

@@ -43,6 +43,18 @@ def test_training_is_the_same_for_the_same_seed(network):
     assert network.identical(train_network("dm", n_neurons=64, rank=1, seed=0))
 
 
+def error_of(network, trials):
+    """Mean squared error of the noise-free output over the response windows."""
+    z = np.tanh(run(network, as_conditions(trials))["activity"].values) @ network["readout"].values / 32
+    return float(((z - trials["target"].values[..., 0]) ** 2)[trials["mask"].values].mean())
+
+
+def test_training_goes_on_until_answers_are_distinct():
+    trials, asked = TASKS["dm"](300, 9), {"n_neurons": 32, "rank": 1, "seed": 1, "accuracy": 0.9}
+    first, further = train_network("dm", **asked), train_network("dm", **asked, error=0.08)
+    assert error_of(further, trials) < 0.1 < error_of(first, trials)
+
+
 def test_full_rank_training_changes_j_alone():
     network = train_network("cdm", n_neurons=64, seed=2, accuracy=0.9)
     assert network["J"].dims == ("neuron", "neuron_from")
@@ -70,11 +82,25 @@ def test_a_recorded_network_is_read_back_by_the_users_route(network, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"task": "dmm"}, "no task"), ({"rank": 99}, "rank 99"), ({"g": -1.0}, "g is"), ({"accuracy": 0.4}, "accuracy")],
+    [
+        ({"task": "dmm"}, "no task"),
+        ({"rank": 99}, "rank 99"),
+        ({"g": -1.0}, "g is"),
+        ({"accuracy": 0.4}, "accuracy"),
+        ({"error": 0.0}, "error"),
+    ],
 )
 def test_wrong_arguments_are_told(options, told):
     with pytest.raises(ContractError, match=told):
         train_network(**({"task": "dm", "n_neurons": 8} | options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["wm", "dms"])
+def test_memory_networks_of_rank_2_reach_the_criterion(task):
+    network = train_network(task, n_neurons=512, rank=2, seed=1)
+    assert network["m"].sizes["rank"] == 2
+    assert accuracy_of(network, TASKS[task](500, 99)) >= 0.985
 
 
 @pytest.mark.slow
