@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +42,12 @@ def record(network: xr.Dataset, trials: int, test: int, seed: int) -> Recorded:
     return Recorded(activity, held, out, fresh, truth_of(network, out))
 
 
+def beside(noisy: xr.Dataset, clean: xr.Dataset) -> tuple[xr.Dataset, Array]:
+    """Noisy trials to fit with noise-free conditions after them, and the positions of those, to be held out."""
+    both = xr.concat([noisy, clean], dim="condition", combine_attrs="override", join="override")
+    return both, np.arange(noisy.sizes["condition"], both.sizes["condition"])
+
+
 def truth_of(network: xr.Dataset, activity: xr.Dataset) -> Array:
     """Noise-free rates (condition, time, neuron) of a network on the inputs of an activity."""
     return np.tanh(run(network, activity)["activity"].values)
@@ -70,9 +78,16 @@ def connectivity_scores(network: xr.Dataset, fit: xr.Dataset) -> dict[str, float
     return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
 
 
+@contextmanager
+def no_subject() -> Iterator[None]:
+    """Where a simulated network is written: no warning that its subject is not known, since there is none."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no subject is known")
+        yield
+
+
 def keep_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
     """Write a fit as NWB with a few of its held-out trials; one of an earlier run is replaced."""
     few = fit.isel(condition=np.flatnonzero(fit["held_out"].values)[:_KEPT])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*no subject is known")  # there is none: the network is simulated
+    with no_subject():
         return write_fit(few, Path(folder) / f"{name}.nwb", overwrite=True)

@@ -21,6 +21,7 @@ from nwb_lint.prepare import conditions_mask
 
 METHODS = ("auto", "regression", "gradient", "published")
 SPLITS = ("train", "held_out")
+RIDGE_BY = ("held_out", "gcv", "innovations")
 
 
 def fit_lint(
@@ -70,7 +71,10 @@ def fit_lint(
         hidden: unobserved neurons added beside the recorded ones (few recorded neurons cannot span the dynamics).
         bias: fit b. initial: "zero", or "learned" for an x[0] common to all conditions.
         ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
-            conditions), or "gcv" (generalised cross-validation of the regression itself, all training conditions).
+            conditions), "gcv" (generalised cross-validation of the regression itself, all training conditions), or
+            "innovations" (of the ridges whose free run explains nearly as much as the best, the one that predicts held
+            out x[t] - (1 - alpha) x[t-1] best from the recorded rates): for fits that are to predict inactivations, from
+            activity with noise of its own, that is trials.
         weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
             variance of the means, from activity_half, else as the number of trials (n_trials). r2 is not weighted.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
@@ -151,7 +155,7 @@ def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, h
     choice("nonlinearity", nonlinearity, tuple(NONLINEARITIES))
     choice("loss", loss, ("activity", "rate"))
     choice("initial", initial, ("zero", "learned"))
-    choice("ridge_by", ridge_by, ("held_out", "gcv"))
+    choice("ridge_by", ridge_by, RIDGE_BY)
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
         raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
@@ -163,6 +167,10 @@ def _check_options(activity, rank, tau_s, method, nonlinearity, loss, initial, h
         raise ContractError(f"tau_s is {tau_s}; it needs a number, at least the bin, {activity.attrs['bin_s']:g} s.")
     if rank is None and method not in ("auto", "regression"):
         raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
+    if hidden and ridge_by == "innovations":
+        raise ContractError(
+            f"hidden={hidden} units have no recorded rates to predict innovations from; use ridge_by='held_out'."
+        )
     if hidden < 0 or (hidden and (rank is None or method == "regression")):
         raise ContractError(f"hidden={hidden} needs a rank and a gradient stage; use method='auto' and rank ≥ 1.")
 

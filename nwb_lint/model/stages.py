@@ -4,7 +4,10 @@ Choices (ridge, whether another stage pays, when to stop) are made on splits *in
 error of the free run. Among candidates that do as well as the best, the closed form takes the one that predicts held
 out data best from the recorded rates themselves (noise inside the network tells of n beyond the free run), the latent
 pass, whose features hold no such noise, the most regularised; or each takes its ridge by generalised cross-validation
-on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments. A further
+on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments, and an
+unconstrained J is estimated again from innovations. ``ridge_by="innovations"``: of the candidates whose free run explains
+nearly as much as the best, every stage takes the one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1]
+from the recorded rates at t-1. These follow fluctuations that the free run never makes, as an inactivation does. A further
 stage is kept only when it does better than the one before; two fits do equally well when their held-out errors differ
 by less than one standard error (paired over conditions) or less than `TOLERANCE` of the variance.
 """
@@ -36,6 +39,7 @@ from nwb_lint.model.samples import Samples
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
 TOLERANCE = 3e-5
+NEARLY = 0.01  # of the variance: what a free run may lose to the best one where innovations choose
 DESCENT_VALUES = 4_000_000  # condition × time × neuron values that one gradient looks at, at most
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 COARSE_ALPHA = 0.15  # long descents take steps of this many time constants where the bins are much shorter
@@ -83,8 +87,8 @@ def _as_good(errors: list[Array], power: float) -> list[int]:
 class _Search:
     """The fit in progress: one network per inner split, the network on everything, and the errors they stand at."""
 
-    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float], by_gcv: bool = False) -> None:
-        self.samples, self.ridges, self.by_gcv = samples, tuple(sorted(ridges)), by_gcv
+    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float], ridge_by: str = "held_out") -> None:
+        self.samples, self.ridges, self.ridge_by = samples, tuple(sorted(ridges)), ridge_by
         self.parts = [(samples.take(fit), samples.take(held)) for fit, held in splits]
         self.networks: list[Network] = []
         self.final: Network
@@ -102,16 +106,18 @@ class _Search:
         propose: Callable[[Samples, Network | None, Sequence[float]], Solutions],
         *,
         forced: bool = False,
+        whiten: bool = False,
         gcv: bool = True,
     ) -> None:
         """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay.
 
-        ``forced`` settles ties by the error from the recorded rates, else the most regularised is taken. With ``gcv``
-        generalised cross-validation on everything chooses instead, if that was asked for.
+        ``forced`` settles ties by the error from the recorded rates (of innovations with ``whiten``), else the most
+        regularised is taken. With ``gcv`` generalised cross-validation on everything chooses instead, if that was asked
+        for.
         """
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
         current, ridges, whole = self.final if self.stages else None, self.ridges, None
-        if gcv and self.by_gcv:
+        if gcv and self.ridge_by == "gcv":
             found = propose(self.samples, current, ridges)
             best = int(np.argmin(found.gcv))
             ridges, whole = (ridges[best],), found.networks[best]
@@ -120,14 +126,7 @@ class _Search:
             np.concatenate([held.errors(nets[k]) for (_, held), nets in zip(self.parts, proposals, strict=True)])
             for k in range(len(ridges))
         ]
-        equals = _as_good(errors, self.power)
-        k = equals[-1]
-        if forced and len(equals) > 1:
-            told = [
-                _few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in equals])
-                for (_, held), nets in zip(self.parts, proposals, strict=True)
-            ]
-            k = equals[int(np.argmin(np.sum(told, axis=0)))]
+        k = self._choose(proposals, errors, forced, whiten)
         if self.stages and not _better(self.errors, errors[k], self.power):
             return
         self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
@@ -135,6 +134,22 @@ class _Search:
             whole = self.networks[0]
         self.final = whole or propose(self.samples, current, [ridges[k]]).networks[0]
         self.stages.append(Stage(name, self.final, ridges[k]))
+
+    def _choose(self, proposals: list[list[Network]], errors: list[Array], forced: bool, whiten: bool) -> int:
+        """The position of the ridge to take, from the networks of every split and their free runs' errors."""
+        if self.ridge_by == "innovations":
+            forced = whiten = True
+            mean = np.array([one.mean() for one in errors])
+            among = np.flatnonzero(mean <= mean.min() + NEARLY * self.power).tolist()
+        else:
+            among = _as_good(errors, self.power)
+        if not forced or len(among) < 2:
+            return int(among[-1])
+        told = [
+            _few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in among], whiten)
+            for (_, held), nets in zip(self.parts, proposals, strict=True)
+        ]
+        return int(among[int(np.argmin(np.sum(told, axis=0)))])
 
     def lift(self, hidden: int, seed: int) -> None:
         """Add hidden units to every network; nothing that they predict changes."""
@@ -318,15 +333,16 @@ def fit_stages(
         told = lambda epoch, loss: report("published", epoch + 1, loss, np.nan)  # noqa: E731
         best = _problem(samples, device).published(start.m, start.n, start.w, epochs=epochs, seed=seed, report=told)
         return [Stage("published", Network(*best), np.nan)], np.zeros(0)
-    search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by == "gcv")
+    search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by)
     singular = np.zeros(0)
     if method == "gradient":
         search.start_from(random_network(neurons, rank or 1, n_drives, seed))
     else:
 
-        def regressed(s: Samples, r: Sequence[float], halves: Array | None) -> Solutions:
-            w = s.weights
-            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=w, halves=halves)
+        def regressed(s: Samples, r: Sequence[float], halves: Array | None, whiten: bool = False) -> Solutions:
+            return closed_form(
+                s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, halves=halves, whiten=whiten
+            )
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
@@ -340,6 +356,10 @@ def fit_stages(
             report("instruments", 0, np.nan, np.nan)
             search.try_ridges("instruments", lambda s, _, r: regressed(s, r, s.halves), gcv=False)
         if rank is None:
+            report("innovations", 0, np.nan, np.nan)
+            search.try_ridges(
+                "innovations", lambda s, _, r: regressed(s, r, None, True), forced=True, whiten=True, gcv=False
+            )
             return search.stages, singular
         if hidden:
             search.lift(hidden, seed)
