@@ -10,9 +10,9 @@ import xarray as xr
 
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
-from nwb_lint.experiments.fig2 import CRITERION, QUICK_CRITERION
+from nwb_lint.experiments.fig2 import CRITERION
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import beside, no_subject
+from nwb_lint.experiments.measures import EASY, beside, no_subject
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.model.sweep import Job, Result
@@ -80,14 +80,16 @@ def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list
     fits_axes = [name for name in compared["axis_name"].values.astype(str) if name.startswith(("m ", "I "))]
     for regression in compared.attrs["variables"]:
         angles = compared["angle_deg"].sel(axis_name=f"tdr {regression}")
-        rows += [("angle, degrees", f"tdr {regression}", name, float(angles.sel(axis_other=name))) for name in fits_axes]
+        rows += [
+            ("angle, degrees", f"tdr {regression}", name, float(angles.sel(axis_other=name))) for name in fits_axes
+        ]
     return rows
 
 
 def jobs(setting: Setting) -> list[Job]:
     """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 150, "criterion": QUICK_CRITERION, "fits": str(setting.fits)}
+        some = {"size": 128, "ranks": (1,), "trials": 150, "criterion": EASY, "fits": str(setting.fits)}
         return [(None, [{"g": 0.8, "seed": 0} | some])]
     some = {"size": 512, "ranks": (1, 2), "trials": 400, "criterion": CRITERION, "fits": str(setting.fits)}
     return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
@@ -149,7 +151,9 @@ def _means(projected: xr.Dataset) -> dict[str, xr.Dataset]:
         rest = projected.drop_dims("condition").assign_attrs(projected.attrs)
         made = rest.assign(projection=(("condition", "time", "axis_name"), value))
         columns = zip(*which, strict=True)
-        out[name] = made.assign_coords({k: ("condition", list(v)) for k, v in zip(("context", name), columns, strict=True)})
+        out[name] = made.assign_coords(
+            {k: ("condition", list(v)) for k, v in zip(("context", name), columns, strict=True)}
+        )
     return out
 
 

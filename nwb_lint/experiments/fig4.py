@@ -12,9 +12,9 @@ import xarray as xr
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.experiments.fig2 import CRITERION, QUICK_CRITERION
+from nwb_lint.experiments.fig2 import CRITERION
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import beside, no_subject, rates_r2
+from nwb_lint.experiments.measures import EASY, beside, no_subject, rates_r2
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.sweep import Job, Result
@@ -25,7 +25,7 @@ from nwb_lint.tasks.train import train_network
 
 CONTEXTS = ("color", "motion")
 METHODS = {"em": 3, "strongest_input": None}  # three: one for each context, and the rest
-_TESTED = 200
+_TESTED = 100
 QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
 
 
@@ -110,9 +110,9 @@ def jobs(setting: Setting) -> list[Job]:
     """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 300, "controls": 5, "criterion": QUICK_CRITERION, "fits": fits}
+        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "criterion": EASY, "fits": fits}
         return [(None, [{"g": 0.8, "seed": 0} | some])]
-    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 20, "criterion": CRITERION, "fits": fits}
+    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "criterion": CRITERION, "fits": fits}
     return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
 
 

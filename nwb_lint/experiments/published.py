@@ -58,7 +58,7 @@ FAULTS = {
         "The published code takes silenced neurons out of the network and so multiplies everybody else's connections by "
         "N / (N - silenced); here N stays what it was.",
         "The paper does not tell of random groups of the same size; here they are beside every figure.",
-        "Ridges are chosen by innovations (`ridge_by=\"innovations\"`), since the free run of intact activity does not tell "
+        'Ridges are chosen by innovations (`ridge_by="innovations"`), since the free run of intact activity does not tell '
         "good predictions of inactivations from bad ones (inactivation, below).",
     ],
     "fig5": [

@@ -87,7 +87,9 @@ def _as_good(errors: list[Array], power: float) -> list[int]:
 class _Search:
     """The fit in progress: one network per inner split, the network on everything, and the errors they stand at."""
 
-    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float], ridge_by: str = "held_out") -> None:
+    def __init__(
+        self, samples: Samples, splits: list[Split], ridges: Sequence[float], ridge_by: str = "held_out"
+    ) -> None:
         self.samples, self.ridges, self.ridge_by = samples, tuple(sorted(ridges)), ridge_by
         self.parts = [(samples.take(fit), samples.take(held)) for fit, held in splits]
         self.networks: list[Network] = []
@@ -127,9 +129,10 @@ class _Search:
             for k in range(len(ridges))
         ]
         k = self._choose(proposals, errors, forced, whiten)
-        if self.stages and not _better(self.errors, errors[k], self.power):
+        chosen = [nets[k] for nets in proposals]
+        if self.stages and not self._pays(chosen, errors[k], whiten):
             return
-        self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
+        self.networks, self.errors = chosen, errors[k]
         if whole is None and len(self.parts) == 1:
             whole = self.networks[0]
         self.final = whole or propose(self.samples, current, [ridges[k]]).networks[0]
@@ -145,11 +148,25 @@ class _Search:
             among = _as_good(errors, self.power)
         if not forced or len(among) < 2:
             return int(among[-1])
-        told = [
-            _few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in among], whiten)
-            for (_, held), nets in zip(self.parts, proposals, strict=True)
-        ]
-        return int(among[int(np.argmin(np.sum(told, axis=0)))])
+        tried = [[nets[i] for i in among] for nets in proposals]
+        return int(among[int(np.argmin(self._forced(tried, whiten)))])
+
+    def _forced(self, networks: list[list[Network]], whiten: bool) -> Array:
+        """Held-out errors from the recorded rates, of several networks for every split."""
+        pairs = zip(self.parts, networks, strict=True)
+        parts = [_few_enough(held, nets[0].n_neurons, 0).forced_error(nets, whiten) for (_, held), nets in pairs]
+        return np.sum(parts, axis=0)
+
+    def _pays(self, found: list[Network], errors: Array, whiten: bool) -> bool:
+        """Whether a stage is kept: its free run is better, or, of innovations, as good and they are predicted better."""
+        if _better(self.errors, errors, self.power) or not whiten:
+            return _better(self.errors, errors, self.power)
+        if self.ridge_by == "innovations":
+            worse = bool(errors.mean() > self.errors.mean() + NEARLY * self.power)
+        else:
+            worse = _better(errors, self.errors, self.power)
+        before, after = self._forced([list(pair) for pair in zip(self.networks, found, strict=True)], whiten=True)
+        return bool(not worse and after < before)
 
     def lift(self, hidden: int, seed: int) -> None:
         """Add hidden units to every network; nothing that they predict changes."""
@@ -341,7 +358,15 @@ def fit_stages(
 
         def regressed(s: Samples, r: Sequence[float], halves: Array | None, whiten: bool = False) -> Solutions:
             return closed_form(
-                s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, halves=halves, whiten=whiten
+                s.x,
+                s.q,
+                rank=rank,
+                alpha=a,
+                nonlinearity=phi,
+                ridges=r,
+                weights=s.weights,
+                halves=halves,
+                whiten=whiten,
             )
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:

@@ -44,7 +44,7 @@ def trajectories(
     """A row of panels for each name of ``rows`` (column of the conditions → projections), a column for each pair of
     axes, its conditions coloured by that column, in style by context; then the angles between axes."""
     figure = Figure(figsize=(4.2 * len(pairs) + 4.6, 3.1 * len(rows)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(4.2 * len(pairs), 4.6))
+    left, right = figure.subfigures(1, 2, width_ratios=(4.2 * len(pairs), 4.6), squeeze=False)[0]
     axes = left.subplots(len(rows), len(pairs), squeeze=False)
     for line, (name, projected) in zip(axes, rows.items(), strict=True):
         for ax, (column, pair) in zip(line, pairs.items(), strict=True):
