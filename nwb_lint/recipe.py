@@ -82,6 +82,7 @@ class Fit(_Part):
     hidden: int = Field(default=0, ge=0)
     bias: bool = False
     initial: Literal["zero", "learned"] = "zero"
+    ridge_by: Literal["held_out", "gcv", "innovations"] = "held_out"
     max_iter: int = Field(default=200, ge=1)
     seed: int = 0
     device: str = "cpu"

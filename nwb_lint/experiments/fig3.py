@@ -1,4 +1,4 @@
-"""Figure 3: trajectories of a full-rank network and of its fits on the fitted axes, and regression axes beside those."""
+"""Figure 3: trajectories of a full-rank network and its fits on the fitted axes, and regression axes beside those."""
 
 from __future__ import annotations
 

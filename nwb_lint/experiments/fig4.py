@@ -1,4 +1,4 @@
-"""Figure 4: populations of fits to a full-rank network, their gains by context, and what silencing each of them does."""
+"""Figure 4: populations of fits to a full-rank network, their gains by context, and what silencing each does."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cell(
     criterion: float,
     fits: str,
 ) -> Result:
-    """One network; the populations of its fits of every rank, silenced in that fit, the unconstrained one and itself."""
+    """One network; populations of its fits of every rank, silenced in that fit, the unconstrained one and itself."""
     network = train_network("cdm", n_neurons=size, g=g, seed=seed, accuracy=criterion)
     clean = record_activity(network, _TESTED, private_noise=0.0, seed=seed + 2)
     activity, held = beside(record_activity(network, trials, seed=seed + 1), clean)
@@ -159,7 +159,7 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
                            f"inactivation harms its own context more ({told})", bool(more.all())))  # fmt: skip
     for method, some in harm(table).groupby("method", sort=False):
         below = some["accuracy_own"] < some["random_own_low"]
-        claims.append((f"{method}: accuracy in the own context is below 95 % of random groups of the same size, in every "
+        claims.append((f"{method}: accuracy in the own context is below 95 % of random groups of the same size in each "
                        f"model and network ({int(below.sum())} of {len(below)})", bool(below.all())))  # fmt: skip
     return claims
 
@@ -171,9 +171,9 @@ def _kind(model: str) -> str:
 def told(table: pd.DataFrame) -> str:
     """A row per network, fit and context population, contexts as own / other."""
     lines = [
-        "Context population: the one whose gain φ'(x) differs most between the contexts; its own context is that of the "
-        "larger gain. Accuracy is told as own / other context; random: 5 % to 95 % of groups of the same size, own "
-        "context. N stays what it was.",
+        "Context population: one for each context, whose gain φ'(x) there is most above that in the other; its own "
+        "context is that of the larger gain. Accuracy: own / other context; random: 5 % to 95 % of groups as large, in "
+        "the own context. N stays what it was.",
         "",
         "| g | seed | found in | method | population (neurons) | gain | silenced in | R² intact | accuracy | random |",
         "|---" * 10 + "|",

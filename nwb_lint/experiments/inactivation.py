@@ -45,11 +45,11 @@ def inactivation_test(
 
     The network's recording (``n_trials`` noisy trials, with observation noise of so many sd) is fitted at every rank,
     the ridge chosen in every way of `CHOICES`; random groups of 10 % of the neurons and the populations of the rank-2
-    fit (of the first rank, where 2 is not asked for) are silenced in the fits and in the network, both without noise, on
-    fresh trials. ``fits``: a folder to keep the fits in.
+    fit (of the first rank, where 2 is not asked for) are silenced in the fits and in the network, both without noise,
+    on fresh trials. ``fits``: a folder to keep the fits in.
 
-    Returns: a row per rank, choice and group: g, trials, noise, rank (0 = unconstrained), chosen_by, stages (those kept,
-        with their ridges), r2_intact (rates on fresh trials), kind ("random" or "population"), group, neurons,
+    Returns: a row per rank, choice and group: g, trials, noise, rank (0 = unconstrained), chosen_by, stages (those
+        kept, with their ridges), r2_intact (rates on fresh trials), kind ("random" or "population"), group, neurons,
         correlation (Pearson, over the other neurons and trials, of the predicted with the true change of activity, mean
         over the trial), effect_true, effect_predicted, and accuracy_{true,predicted,intact}_{context}.
 
@@ -213,11 +213,11 @@ def told(table: pd.DataFrame) -> str:
         "The same neurons are silenced in full-rank networks trained on the context-dependent decision and in fits of "
         "their recordings, without noise, on fresh trials. Correlation: predicted with true change of activity, over "
         "trials and the neurons left alone. Accuracy error: mean over groups and contexts of the difference between "
-        "predicted and true accuracy. Noise: of observation, in sd of the activity. The ridge is chosen by the free run "
+        "predicted and true accuracy. Noise: of observation, in sd of activity. The ridge is chosen by the free run "
         "on held-out trials (`held_out`), or by held-out innovations (`innovations`).",
         "",
-        "| g | trials | noise | rank | ridge by | stages and ridges | R² intact | groups | correlation, median (5–95 %) "
-        "| accuracy error |",
+        "| g | trials | noise | rank | ridge by | stages and ridges | R² intact | groups "
+        "| correlation, median (5–95 %) | accuracy error |",
         "|---" * 10 + "|",
     ]
     for row in short.itertuples():
@@ -235,7 +235,8 @@ def findings(short: pd.DataFrame) -> list[str]:
     lines = []
     for (g, noise), some in short[short["kind"] == "random"].groupby(["g", "noise"]):
         pairs = some.pivot_table(index="rank", columns="chosen_by", values="median", sort=False)
-        told = ", ".join(f"{_name(k)} {row['held_out']:.2f} → {row['innovations']:.2f}" for k, row in pairs.iterrows())
+        both = zip(pairs.index, pairs["held_out"], pairs["innovations"], strict=True)
+        told = ", ".join(f"{_name(rank)} {before:.2f} → {after:.2f}" for rank, before, after in both)
         lines.append(f"Random groups, g = {g:g}, noise {noise:g}, held_out → innovations: {told}.")
     keys = ["g", "noise", "rank", "kind"]
     pairs = short.pivot_table(index=keys, columns="chosen_by", values=["median", "r2_intact"])

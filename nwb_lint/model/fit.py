@@ -73,8 +73,8 @@ def fit_lint(
         ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
             conditions), "gcv" (generalised cross-validation of the regression itself, all training conditions), or
             "innovations" (of the ridges whose free run explains nearly as much as the best, the one that predicts held
-            out x[t] - (1 - alpha) x[t-1] best from the recorded rates): for fits that are to predict inactivations, from
-            activity with noise of its own, that is trials.
+            out x[t] - (1 - alpha) x[t-1] best from the recorded rates): for fits that are to predict inactivations,
+            from single trials, whose fluctuations one neuron hands on to another.
         weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
             variance of the means, from activity_half, else as the number of trials (n_trials). r2 is not weighted.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.

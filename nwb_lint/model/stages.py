@@ -4,12 +4,14 @@ Choices (ridge, whether another stage pays, when to stop) are made on splits *in
 error of the free run. Among candidates that do as well as the best, the closed form takes the one that predicts held
 out data best from the recorded rates themselves (noise inside the network tells of n beyond the free run), the latent
 pass, whose features hold no such noise, the most regularised; or each takes its ridge by generalised cross-validation
-on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments, and an
-unconstrained J is estimated again from innovations. ``ridge_by="innovations"``: of the candidates whose free run explains
-nearly as much as the best, every stage takes the one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1]
-from the recorded rates at t-1. These follow fluctuations that the free run never makes, as an inactivation does. A further
-stage is kept only when it does better than the one before; two fits do equally well when their held-out errors differ
-by less than one standard error (paired over conditions) or less than `TOLERANCE` of the variance.
+on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments; an
+unconstrained J is estimated again from innovations. A further stage is kept only when it does better than the one
+before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
+conditions) or less than `TOLERANCE` of the variance.
+
+``ridge_by="innovations"``: of the candidates whose free run explains nearly as much as the best, every stage takes the
+one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1] from the rates before: fluctuations that the
+free run never makes, as an inactivation does.
 """
 
 from __future__ import annotations
@@ -158,13 +160,12 @@ class _Search:
         return np.sum(parts, axis=0)
 
     def _pays(self, found: list[Network], errors: Array, whiten: bool) -> bool:
-        """Whether a stage is kept: its free run is better, or, of innovations, as good and they are predicted better."""
+        """Whether to keep a stage: its free run is better, or (innovations) as good and predicts those better."""
         if _better(self.errors, errors, self.power) or not whiten:
             return _better(self.errors, errors, self.power)
+        worse = _better(errors, self.errors, self.power)
         if self.ridge_by == "innovations":
             worse = bool(errors.mean() > self.errors.mean() + NEARLY * self.power)
-        else:
-            worse = _better(errors, self.errors, self.power)
         before, after = self._forced([list(pair) for pair in zip(self.networks, found, strict=True)], whiten=True)
         return bool(not worse and after < before)
 
@@ -382,9 +383,8 @@ def fit_stages(
             search.try_ridges("instruments", lambda s, _, r: regressed(s, r, s.halves), gcv=False)
         if rank is None:
             report("innovations", 0, np.nan, np.nan)
-            search.try_ridges(
-                "innovations", lambda s, _, r: regressed(s, r, None, True), forced=True, whiten=True, gcv=False
-            )
+            anew = lambda s, _, r: regressed(s, r, None, True)  # noqa: E731
+            search.try_ridges("innovations", anew, forced=True, whiten=True, gcv=False)
             return search.stages, singular
         if hidden:
             search.lift(hidden, seed)

@@ -31,6 +31,8 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
         low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
+        if table.loc[table["panel"] == name, "x"].map(type).eq(str).all():
+            ax.tick_params("x", rotation=45)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     made = [Line2D([], [], marker="o", color=COLOURS[k % len(COLOURS)]) for k in range(len(lines))]
