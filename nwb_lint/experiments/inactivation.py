@@ -168,7 +168,7 @@ def cell(
     table = inactivation_test(
         network, n_trials=trials, observation_noise=noise, n_random=n_random, ranks=ranks, fits=Path(fits)
     )
-    return {str(name): table[name].to_numpy(str if table[name].dtype == object else None) for name in table}
+    return {str(name): np.array(table[name].tolist()) for name in table}  # texts as texts: no cell holds pickles
 
 
 def jobs(setting: Setting) -> list[Job]:
