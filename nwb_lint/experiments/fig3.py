@@ -11,7 +11,7 @@ import xarray as xr
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
 from nwb_lint.experiments.fig2 import CRITERION
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.frame import Experiment, Setting, markdown
 from nwb_lint.experiments.measures import EASY, beside, no_subject
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
@@ -131,6 +131,17 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
     return claims
 
 
+def told(table: pd.DataFrame) -> str:
+    """Agreement and shares of variance by axis, and the fitted axis nearest to each regression axis."""
+    keys = ["g", "seed", "rank", "axis"]
+    by_axis = table[table["quantity"] != "angle, degrees"].pivot_table(
+        index=keys, columns="quantity", values="value", sort=False
+    )
+    close = nearest(table).rename(columns={"other": "nearest fitted axis", "value": "angle, degrees"})
+    parts = [markdown(by_axis.reset_index()), markdown(close[[*keys, "nearest fitted axis", "angle, degrees"]])]
+    return "\n\n".join(parts)
+
+
 def draw(table: pd.DataFrame, fits: Path):
     """Network and fit on m and either sensory input, means over the other coherence, and the angles between axes."""
     from nwb_lint.plot.experiments import trajectories
@@ -158,5 +169,5 @@ def _means(projected: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 EXPERIMENT = Experiment(
-    "Figure 3: trajectories on the fitted axes", ("axis", "R²"), cell, jobs, long, lambda table: [], hold, draw
+    "Figure 3: trajectories on the fitted axes", ("axis", "R²"), cell, jobs, long, lambda table: [], hold, draw, told
 )

@@ -16,7 +16,7 @@ from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.analysis.readout import fit_readout
 from nwb_lint.contract import ContractError
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.frame import Experiment, Setting, markdown
 from nwb_lint.experiments.measures import no_subject
 from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
 from nwb_lint.model.baselines import baselines
@@ -261,4 +261,15 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
     return claims
 
 
-EXPERIMENT = Experiment("Figure 5: recorded neurons", ("", ""), cell, jobs, long, compare, hold)
+def told(table: pd.DataFrame) -> str:
+    """The table but for single neurons, and how many of those are predicted at all."""
+    each = _of(table, "R² by neuron, held_out")
+    lines = [
+        f"Rank {rank}: R² above 0 on held-out conditions in {int((some['value'] > 0).sum())} of {len(some)} neurons, "
+        f"median {some['value'].median():.3f}, most {some['value'].max():.3f}."
+        for rank, some in each.groupby("rank")
+    ]
+    return "\n\n".join([*lines, markdown(table[~table["quantity"].str.startswith("R² by neuron")])])
+
+
+EXPERIMENT = Experiment("Figure 5: recorded neurons", ("", ""), cell, jobs, long, compare, hold, None, told)

@@ -96,7 +96,11 @@ def test_a_context_population_is_known_by_its_gain_not_by_its_harm():
             "accuracy_intact": ("context", [1.0, 0.95]),
             "accuracy_control": (("group", "quantile", "context"), np.full((3, 3, 2), 0.85)),
         },
-        {"group": [f"population {k}" for k in (1, 2, 3)], "context": ["color", "motion"], "quantile": [0.05, 0.5, 0.95]},
+        {
+            "group": [f"population {k}" for k in (1, 2, 3)],
+            "context": ["color", "motion"],
+            "quantile": [0.05, 0.5, 0.95],
+        },
     )
     rows = fig4._rows(found, result)
     assert [row["role"] for row in rows] == ["other", "context", "context"]
