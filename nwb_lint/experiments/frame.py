@@ -85,11 +85,12 @@ def reproduce(
         raise ContractError(f"no folder {data}; name the one that holds the data, or leave it out.")
     setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
     setting.fits.mkdir(parents=True, exist_ok=True)
-    start = perf_counter()
+    start, resumed = perf_counter(), cells is not None and any(Path(cells).glob("*.npz"))
     found = sweep(made.work, made.jobs(setting), executor=executor, cells=cells, progress=progress, label=name)
     table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     facts = {"quick": quick, "seeds": seeds, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
+    facts["resumed"] = resumed
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
@@ -127,7 +128,8 @@ def _section(name: str, folder: Path, base: Path) -> str:
     if name in ("fig2", "fig3", "fig4") and not facts["quick"]:
         kind += f", seeds: {facts['seeds']}"
     at = Path(relpath(folder, base)).as_posix()
-    lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s. ![{name}]({at}/{name}.png)\n"]
+    earlier = ", and what an earlier run kept" if facts.get("resumed") else ""
+    lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
     rows = made.compare(table)
     if rows:
         lines += ["| | published | ours | difference |", "|---|---|---|---|"]
