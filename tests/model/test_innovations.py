@@ -95,7 +95,7 @@ def test_the_ridge_of_innovations_is_near_in_r2_and_nearer_in_connectivity(truth
         j = fit["m"].values @ fit["n"].values.T / 60
         found[by] = float(fit["r2"].sel(split="held_out")), np.linalg.norm(j - known.m @ known.n.T / 60)
     assert found["innovations"][0] > found["held_out"][0] - 0.02
-    assert found["innovations"][1] <= found["held_out"][1] + 1e-9
+    assert found["innovations"][1] < 0.8 * found["held_out"][1]
 
 
 def test_hidden_units_have_no_innovations(truth):
