@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -357,22 +357,12 @@ def fit_stages(
         search.start_from(random_network(neurons, rank or 1, n_drives, seed))
     else:
 
-        def regressed(s: Samples, r: Sequence[float], halves: Array | None, whiten: bool = False) -> Solutions:
-            return closed_form(
-                s.x,
-                s.q,
-                rank=rank,
-                alpha=a,
-                nonlinearity=phi,
-                ridges=r,
-                weights=s.weights,
-                halves=halves,
-                whiten=whiten,
-            )
+        def regressed(s: Samples, r: Sequence[float], **how: Any) -> Solutions:
+            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, **how)
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
-            found = regressed(s, r, None)
+            found = regressed(s, r)
             singular = found.singular
             return found
 
@@ -380,10 +370,10 @@ def fit_stages(
         search.try_ridges("closed form", whole, forced=True)
         if samples.halves is not None:
             report("instruments", 0, np.nan, np.nan)
-            search.try_ridges("instruments", lambda s, _, r: regressed(s, r, s.halves), gcv=False)
+            search.try_ridges("instruments", lambda s, _, r: regressed(s, r, halves=s.halves), gcv=False)
         if rank is None:
             report("innovations", 0, np.nan, np.nan)
-            anew = lambda s, _, r: regressed(s, r, None, True)  # noqa: E731
+            anew = lambda s, _, r: regressed(s, r, whiten=True)  # noqa: E731
             search.try_ridges("innovations", anew, forced=True, whiten=True, gcv=False)
             return search.stages, singular
         if hidden:
