@@ -14,8 +14,8 @@ from nwb_lint.cli.shell import plainly, print_files
 @click.argument("name", metavar="NAME")
 @click.option("--quick", is_flag=True, help="Small networks and few trials: seconds to minutes.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="Folder of the results.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with the paper's trained networks.")
-@click.option("--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of trained networks, or of recordings.")
+@click.option("--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4.")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
@@ -31,7 +31,11 @@ def reproduce(
     cells: Path | None,
     page: Path | None,
 ) -> None:
-    """Compute a result of the paper again: table1, fig2 or kback. Table, figure and fits go to a folder."""
+    """Compute a result of the paper again: table1, fig2, kback, fig3, fig4, fig5 or inactivation.
+
+    Table, figure and fits go to a folder. table1 looks for the paper's trained networks in --data (dm.npz, …), fig5 for
+    the recordings (*.nwb), in ../shared/data/mante2013 where no folder is named.
+    """
     with plainly():
         from nwb_lint.experiments import frame
         from nwb_lint.model.sweep import open_executor

@@ -17,12 +17,12 @@ from nwb_lint.contract import ContractError
 from nwb_lint.experiments.published import FAULTS
 from nwb_lint.model.sweep import Job, Work, sweep
 
-NAMES = ("table1", "fig2", "kback")
+NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 
 
 class Setting(NamedTuple):
-    """What a run was asked for: whether it is the quick one, a folder of trained networks, one for the fits, and how
-    many seeds a full run has where it trains several networks."""
+    """What a run was asked for: whether it is the quick one, a folder of trained networks or recordings, one for the
+    fits, and how many seeds a full run has where it trains several networks."""
 
     quick: bool
     data: Path | None
@@ -33,7 +33,8 @@ class Setting(NamedTuple):
 class Experiment(NamedTuple):
     """jobs(setting) → cells on `work`, each result a row of the table, or several of equal length; ``long``: the table
     as the figure has it (columns panel, line, x, y); ``compare``: rows (what, published, ours); ``hold``: claims that
-    must hold, and whether they do."""
+    must hold, and whether they do; ``draw``: the figure, where it is no plot of lines, from the table and the folder of
+    the fits; ``told``: Markdown from the table, in place of the whole of it."""
 
     title: str
     labels: tuple[str, str]
@@ -42,6 +43,8 @@ class Experiment(NamedTuple):
     long: Callable[[pd.DataFrame], pd.DataFrame]
     compare: Callable[[pd.DataFrame], list[tuple[str, float, float]]]
     hold: Callable[[pd.DataFrame], list[tuple[str, bool]]]
+    draw: Callable[[pd.DataFrame, Path], Any] | None = None
+    told: Callable[[pd.DataFrame], str] | None = None
 
 
 def experiment(name: str) -> Experiment:
@@ -69,8 +72,9 @@ def reproduce(
 
     Args:
         quick: small networks, few trials, one seed.
-        data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one.
-        seeds: networks of each kind that a full run of fig2 trains.
+        data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
+            of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
+        seeds: networks of each kind that a full run of fig2, fig3 or fig4 trains.
         executor, cells, progress: as in `nwb_lint.model.sweep.sweep`.
 
     Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost.
@@ -78,18 +82,19 @@ def reproduce(
     made = experiment(name)
     folder = Path(out)
     if data is not None and not Path(data).is_dir():
-        raise ContractError(f"no folder {data}; name the one that holds the trained networks, or leave it out.")
+        raise ContractError(f"no folder {data}; name the one that holds the data, or leave it out.")
     setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
     setting.fits.mkdir(parents=True, exist_ok=True)
-    start = perf_counter()
+    start, resumed = perf_counter(), cells is not None and any(Path(cells).glob("*.npz"))
     found = sweep(made.work, made.jobs(setting), executor=executor, cells=cells, progress=progress, label=name)
     table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     facts = {"quick": quick, "seeds": seeds, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
+    facts["resumed"] = resumed
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
-    figure = panels(made.long(table), *made.labels)
+    figure = made.draw(table, setting.fits) if made.draw else panels(made.long(table), *made.labels)
     for kind in ("png", "pdf"):
         figure.savefig(folder / f"{name}.{kind}", dpi=110)
     return table
@@ -126,10 +131,11 @@ def _section(name: str, folder: Path, base: Path) -> str:
     made, table = experiment(name), pd.read_csv(folder / f"{name}.csv")
     facts = _facts(name, folder)
     kind = "quick run: small networks, not comparable in size" if facts["quick"] else "full run"
-    if name == "fig2" and not facts["quick"]:
+    if name in ("fig2", "fig3", "fig4") and not facts["quick"]:
         kind += f", seeds: {facts['seeds']}"
     at = Path(relpath(folder, base)).as_posix()
-    lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s. ![{name}]({at}/{name}.png)\n"]
+    earlier = ", and what an earlier run kept" if facts.get("resumed") else ""
+    lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
     rows = made.compare(table)
     if rows:
         lines += ["| | published | ours | difference |", "|---|---|---|---|"]
@@ -137,7 +143,7 @@ def _section(name: str, folder: Path, base: Path) -> str:
         lines.append("")
     lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in made.hold(table)]
     lines += ["", "Known faults and differences:", ""] + [f"- {fault}" for fault in FAULTS[name]]
-    lines += ["", _markdown(table)]
+    lines += ["", made.told(table) if made.told else markdown(table)]
     return "\n".join(lines)
 
 
@@ -147,7 +153,9 @@ def _facts(name: str, folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """A table of a page, numbers with three decimals."""
+
     def text(value: Any) -> str:
         return f"{value:.3f}" if isinstance(value, float) else str(value)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from nwb_lint.tasks.train import effective, share_right
 
 Array = np.ndarray
 
+EASY = 0.9  # accuracy that small networks of quick runs are trained to: the last hundredths take most of the time
 _KEPT = 8  # held-out trials that a written fit keeps: all of them would be 100 MB
 
 
@@ -38,6 +41,12 @@ def record(network: xr.Dataset, trials: int, test: int, seed: int) -> Recorded:
     out = activity.isel(condition=held)
     fresh = TASKS[network.attrs["task"]](trials + test, seed).isel(trial=held)
     return Recorded(activity, held, out, fresh, truth_of(network, out))
+
+
+def beside(noisy: xr.Dataset, clean: xr.Dataset) -> tuple[xr.Dataset, Array]:
+    """Noisy trials to fit with noise-free conditions after them, and the positions of those, to be held out."""
+    both = xr.concat([noisy, clean], dim="condition", combine_attrs="override", join="override")
+    return both, np.arange(noisy.sizes["condition"], both.sizes["condition"])
 
 
 def truth_of(network: xr.Dataset, activity: xr.Dataset) -> Array:
@@ -70,9 +79,16 @@ def connectivity_scores(network: xr.Dataset, fit: xr.Dataset) -> dict[str, float
     return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
 
 
+@contextmanager
+def no_subject() -> Iterator[None]:
+    """Where a simulated network is written: no warning that its subject is not known, since there is none."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no subject is known")
+        yield
+
+
 def keep_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
     """Write a fit as NWB with a few of its held-out trials; one of an earlier run is replaced."""
     few = fit.isel(condition=np.flatnonzero(fit["held_out"].values)[:_KEPT])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*no subject is known")  # there is none: the network is simulated
+    with no_subject():
         return write_fit(few, Path(folder) / f"{name}.nwb", overwrite=True)

@@ -33,6 +33,7 @@ from nwb_lint.prepare import conditions_mask
 METHODS = ("auto", "regression", "gradient", "published")
 SPLITS = ("train", "held_out")
 LARGEST = 1e12  # of activity and inputs: squares of more overflow in single precision
+RIDGE_BY = ("held_out", "gcv", "innovations")
 
 
 def fit_lint(
@@ -89,7 +90,10 @@ def fit_lint(
             every value of a column of the conditions. Such starts are impulses in a step of burn-in, one input each
             ("start …"); conditions of no group in training start from the mean of those learned, with a warning.
         ridges: candidates, relative to the mean feature variance. ridge_by: "held_out" (free run on held-out
-            conditions), or "gcv" (generalised cross-validation of the regression itself, all training conditions).
+            conditions), "gcv" (generalised cross-validation of the regression itself, all training conditions), or
+            "innovations" (of the ridges whose free run explains nearly as much as the best, the one that predicts held
+            out x[t] - (1 - alpha) x[t-1] best from the recorded rates): for fits that are to predict inactivations,
+            from single trials, whose fluctuations one neuron hands on to another.
         weights: of the neurons in the loss: an array ≥ 0 over ``neuron``, None = equal, "precision" = 1 / noise
             variance of the means, from activity_half, else as the number of trials (n_trials). r2 is not weighted.
         l2_n: adds l2_n |J|², J = m n' / N, to what gradients make small, the error's share of the activity's power:
@@ -209,7 +213,7 @@ def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> Non
 
     choice("method", method, METHODS)
     choice("loss", loss, ("activity", "rate"))
-    choice("ridge_by", ridge_by, ("held_out", "gcv"))
+    choice("ridge_by", ridge_by, RIDGE_BY)
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
         raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
@@ -221,6 +225,10 @@ def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> Non
         raise ContractError(f"tau_s is {tau_s}; it needs a number, at least the bin, {activity.attrs['bin_s']:g} s.")
     if rank is None and method not in ("auto", "regression"):
         raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
+    if hidden and ridge_by == "innovations":
+        raise ContractError(
+            f"hidden={hidden} units have no recorded rates to predict innovations from; use ridge_by='held_out'."
+        )
     if hidden < 0 or (hidden and rank is None):
         raise ContractError(f"hidden={hidden} needs to be 0 or more, and a rank of 1 or more where it is not 0.")
 

@@ -11,6 +11,10 @@ memory are then linear in N; with as many directions as neurons V is a mere rota
 Two views of the same conditions (trial halves): each half's features are instruments for the other's, so that
 Z'Z becomes (Z1'Z2 + Z2'Z1) / 2 and Z'Y becomes (Z1'Y2 + Z2'Y1) / 2. Noise that the halves do not share drops out of
 both (errors in variables: Fuller, Measurement Error Models, 1987).
+
+Whitened: noise inside the network passes the same filter, so that what regression leaves is correlated from step to
+step, by rho = 1 - alpha. Moments of a[t] - rho a[t-1] (and of (1 - rho²)^(1/2) a[t] where no sample comes before) have
+independent residuals: generalised least squares (Prais & Winsten 1954).
 """
 
 from __future__ import annotations
@@ -74,6 +78,15 @@ def features(x: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
     return z
 
 
+def whitened(a: Array, alpha: float, there: Array | None = None) -> Array:
+    """a[t] - rho a[t-1], rho = 1 - alpha; (1 - rho²)^(1/2) a[t] at the first time and wherever none was ``there``."""
+    rho = 1 - alpha
+    out = np.sqrt(1 - rho**2) * a
+    follows = a[:, 1:] - rho * a[:, :-1]
+    out[:, 1:] = follows if there is None else np.where(there[:, :-1, None], follows, out[:, 1:])
+    return out.astype(a.dtype, copy=False)
+
+
 def chunks_of(n_conditions: int, n_times: int, n_neurons: int) -> Iterator[slice]:
     """Slices of conditions that hold about `CHUNK_VALUES` values each."""
     step = max(1, CHUNK_VALUES // (n_times * max(n_neurons, CHUNK_NEURONS)))
@@ -102,6 +115,7 @@ class Stream(NamedTuple):
     n_samples: int
     alpha: float
     nonlinearity: str | Nonlinearity
+    whiten: bool = False
 
     def gram(self, sketch: int | None) -> Gram:
         """Moments of all samples, with the features sketched to so many directions; None = not at all."""
@@ -113,7 +127,9 @@ class Stream(NamedTuple):
 
     def _gram(self, basis: Array | None, probe: Array | None) -> Gram:
         """Moments on V (``basis``); with a ``probe`` Omega, Z Omega takes the place of the targets, and zz is left."""
-        step = _step(self.n_samples, self.n_neurons if basis is None else basis.shape[1], self.alpha)
+        step = 1  # whitened samples are independent: none can be left out for nothing
+        if not self.whiten:
+            step = _step(self.n_samples, self.n_neurons if basis is None else basis.shape[1], self.alpha)
         if probe is not None:
             step = max(1, self.n_samples // (PROBED * probe.shape[1]))
         total: list[Array] = []
@@ -148,7 +164,7 @@ class Stream(NamedTuple):
         there = None if chunk.there is None else chunk.there[:, ::step]
 
         def rows(a: Array) -> Array:
-            apart = a[:, ::step]
+            apart = (whitened(a, self.alpha, chunk.there) if self.whiten else a)[:, ::step]
             return apart.reshape(-1, a.shape[2]) if there is None else apart[there]
 
         whole = [rows(features(x, self.alpha, self.nonlinearity)[:, skip:]) for x in chunk.states]

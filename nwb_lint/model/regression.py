@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import eigh
 
-from nwb_lint.model.moments import Chunk, RidgePath, Stream, chunks_of, features, sketch_size
+from nwb_lint.model.moments import Chunk, RidgePath, Stream, chunks_of, features, sketch_size, whitened
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward
 
@@ -86,6 +86,7 @@ def closed_form(
     weights: Array | None = None,
     halves: Array | None = None,
     penalty: float = 0.0,
+    whiten: bool = False,
     sketch: int | None = None,
 ) -> Solutions:
     """Stage 1: reduced-rank regression of the activity on its own filtered rates.
@@ -102,6 +103,8 @@ def closed_form(
             the other's, which takes the bias of noise in Z away that no ridge can, where phi is near linear over the
             noise; tanh flattens the noisier halves more than their mean. Its GCV means nothing.
         penalty: on ||J||^2 per sample; ridges that come to less count as this.
+        whiten: regress the innovations, x[t] - (1 - alpha) x[t-1] (see `moments`): the efficient estimate where noise
+            enters inside the network at every step, a poor one where it is added by observation.
         sketch: directions that stand for the N features (see `moments`); None = 256 where there are more than 2048
             neurons, or fewer samples than neurons (and more than 256 of them), else all. Not for ``rank=None``.
 
@@ -124,7 +127,7 @@ def closed_form(
         states = [_with_burn_in(one[part], before[part]) for one in views]
         return Chunk(states, [[one[part]] for one in views], None if there is None else there[part])
 
-    stream = Stream(chunk, q, x.shape[2], _count(x, there), alpha, nonlinearity)
+    stream = Stream(chunk, q, x.shape[2], _count(x, there), alpha, nonlinearity, whiten)
     sketch = sketch if sketch or rank is None else sketch_size(stream.n_neurons, stream.n_samples)
     path = RidgePath.of(stream.gram(None if rank is None else sketch), penalty)
     gcv = np.array([path.gcv(ridge, weights) for ridge in ridges])
@@ -164,8 +167,10 @@ def regression_errors(
     alpha: float,
     nonlinearity: str | Nonlinearity = "tanh",
     weights: Array | None = None,
+    whiten: bool = False,
 ) -> Array:
-    """What the regression leaves on given data: sum w (x - J F[phi(x)] - W q)^2 over observed samples, (network)."""
+    """What the regression leaves on given data: sum w (x - J F[phi(x)] - W q)^2 over observed samples, (network); or,
+    with ``whiten``, the same of innovations."""
     filled, there = fill(x, None, q, alpha, nonlinearity), there_of(x)
     before = _burn_in_states(filled, q, None, there, alpha, nonlinearity)
     root = np.ones(x.shape[2], x.dtype) if weights is None else np.sqrt(weights).astype(x.dtype)
@@ -177,7 +182,11 @@ def regression_errors(
             latent = z if network.n is None else z @ (network.n.astype(x.dtype) / network.n_neurons)
             left = latent @ m.T
             left += q[part, skip:] @ w
-            sums[k] += squared_errors(x[part] * root, left * root).sum()
+            seen = x[part] * root
+            left *= root
+            if whiten:
+                seen, left = whitened(seen, alpha), whitened(left, alpha)
+            sums[k] += squared_errors(seen, left).sum()
     return sums
 
 

@@ -78,7 +78,8 @@ class Samples(NamedTuple):
         )
         return np.where(np.isfinite(errors), errors, np.inf)
 
-    def forced_error(self, networks: Sequence[Network]) -> Array:
-        """Summed squared error of each network driven by the recorded rates, x - m n' F[phi(x)] / N - W q."""
-        a, phi = self.alpha, self.nonlinearity
-        return regression_errors(networks, self.x, self.q, alpha=a, nonlinearity=phi, weights=self.weights)
+    def forced_error(self, networks: Sequence[Network], whiten: bool = False) -> Array:
+        """Summed squared error of each network driven by the recorded rates, x - m n' F[phi(x)] / N - W q; or, with
+        ``whiten``, of its innovations."""
+        a, phi, w = self.alpha, self.nonlinearity, self.weights
+        return regression_errors(networks, self.x, self.q, alpha=a, nonlinearity=phi, weights=w, whiten=whiten)

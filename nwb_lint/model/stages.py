@@ -4,16 +4,21 @@ Choices (ridge, whether another stage pays, when to stop) are made on splits *in
 error of the free run. Among candidates that do as well as the best, the closed form takes the one that predicts held
 out data best from the recorded rates themselves (noise inside the network tells of n beyond the free run), the latent
 pass, whose features hold no such noise, the most regularised; or each takes its ridge by generalised cross-validation
-on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments. A further
-stage is kept only when it does better than the one before; two fits do equally well when their held-out errors differ
-by less than one standard error (paired over conditions) or less than `TOLERANCE` of the variance.
+on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments; an
+unconstrained J is estimated again from innovations. A further stage is kept only when it does better than the one
+before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
+conditions) or less than `TOLERANCE` of the variance.
+
+``ridge_by="innovations"``: of the candidates whose free run explains nearly as much as the best, every stage takes the
+one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1] from the rates before: fluctuations that the
+free run never makes, as an inactivation does.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +34,7 @@ from nwb_lint.model.samples import ERROR_VALUES, Samples
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
 TOLERANCE = 3e-5
+NEARLY = 0.01  # of the variance: what a free run may lose to the best one where innovations choose
 COARSE_ALPHA = 0.15  # long descents take steps of this many time constants where the bins are much shorter
 LONG_DESCENT, SHORT_DESCENT = 120, 15  # iterations in coarse steps, and in the given bins after them
 
@@ -73,8 +79,10 @@ def _as_good(errors: list[Array], power: float) -> list[int]:
 class _Search:
     """The fit in progress: one network per inner split, the network on everything, and the errors they stand at."""
 
-    def __init__(self, samples: Samples, splits: list[Split], ridges: Sequence[float], by_gcv: bool = False) -> None:
-        self.samples, self.ridges, self.by_gcv = samples, tuple(sorted(ridges)), by_gcv
+    def __init__(
+        self, samples: Samples, splits: list[Split], ridges: Sequence[float], ridge_by: str = "held_out"
+    ) -> None:
+        self.samples, self.ridges, self.ridge_by = samples, tuple(sorted(ridges)), ridge_by
         pairs = [(samples.take(fit), samples.take(held)) for fit, held in splits]
         self.parts = [(fit, held.held_from(fit)) for fit, held in pairs]
         lacking = any(one.q is not held.q for (_, one), (_, held) in zip(self.parts, pairs, strict=True))
@@ -95,16 +103,18 @@ class _Search:
         propose: Callable[[Samples, Network | None, Sequence[float]], Solutions],
         *,
         forced: bool = False,
+        whiten: bool = False,
         gcv: bool = True,
     ) -> None:
         """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay.
 
-        ``forced`` settles ties by the error from the recorded rates, else the most regularised is taken. With ``gcv``
-        generalised cross-validation on everything chooses instead, if that was asked for.
+        ``forced`` settles ties by the error from the recorded rates (of innovations with ``whiten``), else the most
+        regularised is taken. With ``gcv`` generalised cross-validation on everything chooses instead, if that was asked
+        for.
         """
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
         current, ridges, whole = self.final if self.stages else None, self.ridges, None
-        if gcv and self.by_gcv:
+        if gcv and self.ridge_by == "gcv":
             found = propose(self.samples, current, ridges)
             best = int(np.argmin(found.gcv))
             ridges, whole = (ridges[best],), found.networks[best]
@@ -113,21 +123,44 @@ class _Search:
             np.concatenate([held.errors(nets[k]) for (_, held), nets in zip(self.parts, proposals, strict=True)])
             for k in range(len(ridges))
         ]
-        equals = _as_good(errors, self.power)
-        k = equals[-1]
-        if forced and len(equals) > 1:
-            told = [
-                few_enough(held, nets[0].n_neurons, 0).forced_error([nets[i] for i in equals])
-                for (_, held), nets in zip(self.parts, proposals, strict=True)
-            ]
-            k = equals[int(np.argmin(np.sum(told, axis=0)))]
-        if self.stages and not _better(self.errors, errors[k], self.power):
+        k = self._choose(proposals, errors, forced, whiten)
+        chosen = [nets[k] for nets in proposals]
+        if self.stages and not self._pays(chosen, errors[k], whiten):
             return
-        self.networks, self.errors = [nets[k] for nets in proposals], errors[k]
+        self.networks, self.errors = chosen, errors[k]
         if whole is None and not self.refit:
             whole = self.networks[0]
         self.final = whole or propose(self.samples, current, [ridges[k]]).networks[0]
         self.stages.append(Stage(name, self.final, ridges[k]))
+
+    def _choose(self, proposals: list[list[Network]], errors: list[Array], forced: bool, whiten: bool) -> int:
+        """The position of the ridge to take, from the networks of every split and their free runs' errors."""
+        if self.ridge_by == "innovations":
+            forced = whiten = True
+            mean = np.array([one.mean() for one in errors])
+            among = np.flatnonzero(mean <= mean.min() + NEARLY * self.power).tolist()
+        else:
+            among = _as_good(errors, self.power)
+        if not forced or len(among) < 2:
+            return int(among[-1])
+        tried = [[nets[i] for i in among] for nets in proposals]
+        return int(among[int(np.argmin(self._forced(tried, whiten)))])
+
+    def _forced(self, networks: list[list[Network]], whiten: bool) -> Array:
+        """Held-out errors from the recorded rates, of several networks for every split."""
+        pairs = zip(self.parts, networks, strict=True)
+        parts = [few_enough(held, nets[0].n_neurons, 0).forced_error(nets, whiten) for (_, held), nets in pairs]
+        return np.sum(parts, axis=0)
+
+    def _pays(self, found: list[Network], errors: Array, whiten: bool) -> bool:
+        """Whether to keep a stage: its free run is better, or (innovations) as good and predicts those better."""
+        if _better(self.errors, errors, self.power) or not whiten:
+            return _better(self.errors, errors, self.power)
+        worse = _better(errors, self.errors, self.power)
+        if self.ridge_by == "innovations":
+            worse = bool(errors.mean() > self.errors.mean() + NEARLY * self.power)
+        before, after = self._forced([list(pair) for pair in zip(self.networks, found, strict=True)], whiten=True)
+        return bool(not worse and after < before)
 
     def lift(self, hidden: int, seed: int) -> None:
         """Add hidden units to every network; nothing that they predict changes."""
@@ -259,7 +292,7 @@ def fit_stages(
         told = lambda epoch, loss: report("published", epoch + 1, loss, np.nan)  # noqa: E731
         best = problem_of(samples, device).published(start.m, start.n, start.w, epochs=epochs, seed=seed, report=told)
         return [Stage("published", Network(*best), np.nan)], np.zeros(0)
-    search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by == "gcv")
+    search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by)
     singular = np.zeros(0)
     if method == "gradient":
         start = random_network(neurons, rank or 1, n_drives, seed)
@@ -267,23 +300,13 @@ def fit_stages(
         search.start_from(start)
     else:
 
-        def regressed(s: Samples, r: Sequence[float], halves: Array | None) -> Solutions:
-            small = l2_n * s.power()
-            return closed_form(
-                s.x,
-                s.q,
-                rank=rank,
-                alpha=a,
-                nonlinearity=phi,
-                ridges=r,
-                weights=s.weights,
-                halves=halves,
-                penalty=small,
-            )
+        def regressed(s: Samples, r: Sequence[float], **how: Any) -> Solutions:
+            how |= {"penalty": l2_n * s.power(), "weights": s.weights}
+            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, **how)
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
-            found = regressed(s, r, None)
+            found = regressed(s, r)
             singular = found.singular
             return found
 
@@ -291,8 +314,11 @@ def fit_stages(
         search.try_ridges("closed form", whole, forced=True)
         if samples.halves is not None:
             report("instruments", 0, np.nan, np.nan)
-            search.try_ridges("instruments", lambda s, _, r: regressed(s, r, s.halves), gcv=False)
+            search.try_ridges("instruments", lambda s, _, r: regressed(s, r, halves=s.halves), gcv=False)
         if rank is None:
+            report("innovations", 0, np.nan, np.nan)
+            anew = lambda s, _, r: regressed(s, r, whiten=True)  # noqa: E731
+            search.try_ridges("innovations", anew, forced=True, whiten=True, gcv=False)
             return search.stages, singular
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:

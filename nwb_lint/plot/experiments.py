@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nwb_lint.plot.style import COLOURS, SMALL, finish
+from nwb_lint.plot.axes import angles, projections
+from nwb_lint.plot.inactivation import inactivation_bars
+from nwb_lint.plot.populations import population_gains
+from nwb_lint.plot.style import COLOURS, NORMAL, SMALL, finish, look_of
 
 
 def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
@@ -27,8 +31,40 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
         low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
+        if table.loc[table["panel"] == name, "x"].map(type).eq(str).all():
+            ax.tick_params("x", rotation=45)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     made = [Line2D([], [], marker="o", color=COLOURS[k % len(COLOURS)]) for k in range(len(lines))]
     figure.legend(made, lines, loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
+    return figure
+
+
+def trajectories(
+    rows: dict[str, dict[str, xr.Dataset]], pairs: dict[str, tuple[str, str]], compared: xr.Dataset
+) -> Figure:
+    """A row of panels for each name of ``rows`` (column of the conditions → projections), a column for each pair of
+    axes, its conditions coloured by that column, in style by context; then the angles between axes."""
+    figure = Figure(figsize=(4.2 * len(pairs) + 4.6, 3.1 * len(rows)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(4.2 * len(pairs), 4.6), squeeze=False)[0]
+    axes = left.subplots(len(rows), len(pairs), squeeze=False)
+    for line, (name, projected) in zip(axes, rows.items(), strict=True):
+        for ax, (column, pair) in zip(line, pairs.items(), strict=True):
+            projections(projected[column], pair, color_by=column, style_by="context", ax=ax)
+            ax.set_title(f"{name}, by {column}", fontsize=NORMAL)
+    for ax, column in zip(axes[0], pairs, strict=True):
+        look = look_of(next(iter(rows.values()))[column], column, "context")
+        ax.legend(handles=look.handles, fontsize=SMALL, frameon=False)
+    angles(compared, ax=right.subplots())
+    return figure
+
+
+def silencing(populations: xr.Dataset, results: dict[str, xr.Dataset]) -> Figure:
+    """Gains of populations by context, then accuracy with each of them silenced, a panel for each of ``results``."""
+    figure = Figure(figsize=(3.3 * (1 + len(results)), 3.2), layout="constrained")
+    axes = figure.subplots(1, 1 + len(results))
+    population_gains(populations, by="context", ax=axes[0])
+    for ax, (name, result) in zip(axes[1:], results.items(), strict=True):
+        inactivation_bars(result, ax=ax)
+        ax.set_title(f"Silenced in the {'network' if name == 'network' else 'fit, ' + name}", fontsize=NORMAL)
     return figure

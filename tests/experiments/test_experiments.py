@@ -50,7 +50,7 @@ def test_the_page_follows_the_tables(tmp_path):
     page = write_page(tmp_path, tmp_path / "page.md").read_text()
     assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 |" in page
     assert "**Does not hold**: ECC at least .99" in page
-    assert "Without stored results: fig2, kback." in page
+    assert "Without stored results: fig2, kback, fig3, fig4, fig5, inactivation." in page
     assert "full runs together: 1.5 minutes" in page
     with pytest.raises(ContractError, match="holds no results"):
         write_page(tmp_path / "nothing", tmp_path / "page.md")

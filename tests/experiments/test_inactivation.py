@@ -9,11 +9,11 @@ import pytest
 
 from nwb_lint.analysis.inactivation import CAUTION, predict_inactivation
 from nwb_lint.contract import ContractError
-from nwb_lint.experiments.inactivation_test import compare, inactivation_test, summary, write_page
+from nwb_lint.experiments.inactivation import compare, hold, inactivation_test, long, summary, told
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import network_dataset
 
-DOCS = Path(__file__).parents[2] / "docs"
+STORED = Path(__file__).parents[2] / "docs" / "reproduction" / "inactivation.csv"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def network():
     """A random full-rank network on the inputs of the context-dependent decision."""
     rng = np.random.default_rng(0)
     weights = {"J": 0.8 * rng.standard_normal((40, 40)) / np.sqrt(40), "input_weights": rng.standard_normal((40, 4))}
-    return network_dataset(weights | {"readout": rng.standard_normal(40)}, "cdm", g=0.8)
+    return network_dataset(weights | {"readout": rng.standard_normal(40)}, "cdm", g=1.0)
 
 
 def test_a_network_agrees_with_itself(network):
@@ -37,16 +37,20 @@ def test_a_network_agrees_with_itself(network):
 
 
 def test_an_unconstrained_fit_predicts_what_rank_1_does_not(network, tmp_path):
-    table = inactivation_test(network, n_trials=150, n_random=6, ranks=(1, None))
+    table = inactivation_test(network, n_trials=150, n_random=6, ranks=(1, None), fits=tmp_path)
     assert len(table) == 2 * 2 * (6 + 4 + 2 + 3)
-    short = summary(table).set_index(["rank", "ridges", "kind"])["median"]
-    assert short[0, "0.03 and more", "random"] > 0.85
-    assert short[0, "0.03 and more", "random"] > short[1, "0.03 and more", "random"] + 0.1
-    files = write_page(table, tmp_path, "Small.")
-    text = files[1].read_text()
-    for value in short:
-        assert f"{value:.3f}" in text
-    assert len(pd.read_csv(files[0])) == len(table)
+    short = summary(table).set_index(["rank", "chosen_by", "kind"])["median"]
+    assert short[0, "innovations", "random"] > 0.9
+    assert short[0, "innovations", "random"] > short[1, "innovations", "random"] + 0.1
+    text = told(table)
+    assert all(f"| {value:.3f} (" in text for value in short)
+    assert hold(table)[0] == (
+        f"unconstrained at g = 1, random groups, ridge by held_out: median correlation of 0.9 or more "
+        f"({short[0, 'held_out', 'random']:.3f})",
+        bool(short[0, "held_out", "random"] >= 0.9),
+    )
+    assert set(long(table)["line"]) == {"held_out", "innovations"}
+    assert len(list(tmp_path.glob("*.nwb"))) == 4
 
 
 def test_other_tasks_are_refused(network):
@@ -56,8 +60,7 @@ def test_other_tasks_are_refused(network):
 
 def test_the_caution_says_what_was_measured():
     """The numbers of the caution are those of the table in docs."""
-    keys = ["g", "trials", "rank", "ridges", "kind"]
-    short = summary(pd.read_csv(DOCS / "inactivation.csv")).set_index(keys)["median"]
-    told = [float(number) for number in re.findall(r"0\.\d\d\b", CAUTION.split("ridges")[0])]
-    expected = [short[1.0, 800, rank, "0.03 and more", "random"] for rank in (1, 2, 5, 0)]
-    np.testing.assert_allclose(told, expected, atol=0.0051)
+    short = summary(pd.read_csv(STORED)).set_index(["g", "noise", "rank", "chosen_by", "kind"])["median"]
+    stated = [float(number) for number in re.findall(r"0\.\d\d\b", CAUTION)]
+    expected = [short[1.0, 0.0, rank, "innovations", "random"] for rank in (1, 2, 5, 0)]
+    np.testing.assert_allclose(stated, expected, atol=0.0051)

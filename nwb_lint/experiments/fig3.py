@@ -1,0 +1,173 @@
+"""Figure 3: trajectories of a full-rank network and its fits on the fitted axes, and regression axes beside those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_lint.analysis.axes import compare_axes
+from nwb_lint.analysis.latents import project
+from nwb_lint.experiments.fig2 import CRITERION
+from nwb_lint.experiments.frame import Experiment, Setting, markdown
+from nwb_lint.experiments.measures import EASY, beside, no_subject
+from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.simulate import run
+from nwb_lint.model.sweep import Job, Result
+from nwb_lint.nwb.fitfile import read_result
+from nwb_lint.nwb.write import write_fit, write_result
+from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.train import as_conditions, train_network
+
+Array = np.ndarray
+
+COLUMNS = ("context", "motion", "color")
+_AVERAGED = 2000  # trials whose inputs are averaged by condition
+PAIRS = {"motion": ("m 1", "I motion"), "color": ("m 1", "I color")}
+
+
+def conditions_of(network: xr.Dataset, seed: int) -> xr.Dataset:
+    """Noise-free activity of a network in the 72 conditions, driven by the mean inputs of each."""
+    trials = as_conditions(TASKS["cdm"](_AVERAGED, seed))
+    which = pd.DataFrame({name: trials[name].values for name in COLUMNS}).groupby(list(COLUMNS)).indices
+    first = [positions[0] for positions in which.values()]
+    mean = np.stack([trials["input"].values[positions].mean(axis=0) for positions in which.values()])
+    out = trials.isel(condition=first).assign(input=(("condition", "time", "input"), mean))
+    out = out.assign_coords(condition=[f"{c}, motion {m:g}, color {k:g}" for c, m, k in which])
+    out["activity"] = run(network, out)["activity"]
+    return out
+
+
+def cell(
+    data: None, *, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, criterion: float, fits: str
+) -> Result:
+    """One network and its fits: how far trajectories agree on every axis, angles of regression axes with those."""
+    network = train_network("cdm", n_neurons=size, g=g, seed=seed, accuracy=criterion)
+    noisy, clean = record_activity(network, trials, seed=seed + 1), conditions_of(network, seed + 2)
+    activity, held = beside(noisy, clean)
+    rows = []
+    for rank in ranks:
+        fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held).isel(condition=held)
+        found = clean.assign(activity=(clean["activity"].dims, fit["activity_pred"].values))
+        own, fitted = project(fit, clean, orthogonal=False), project(fit, found, orthogonal=False)
+        compared = compare_axes(fit, clean, variables=["motion", "color", "context", "answer"])
+        rows += [(g, seed, size, rank, *row) for row in _measured(own, fitted, compared)]
+        path = file_of(fits, g, seed, rank)
+        with no_subject():
+            write_fit(fit, path, overwrite=True)
+            for name, result in (("network", own), ("fitted", fitted), ("axes", compared)):
+                write_result(result, path, name=name)
+    names = ("g", "seed", "neurons", "rank", "quantity", "axis", "other", "value")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def file_of(fits: str | Path, g: float, seed: int, rank: int) -> Path:
+    """Where a fit and its axes lie."""
+    return Path(fits) / f"fig3_g{g:g}_seed{seed}_rank{rank}.nwb"
+
+
+def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list[tuple[str, str, str, float]]:
+    """R² of trajectories and shares of variance by axis; angles between regression axes and m, I."""
+    rows: list[tuple[str, str, str, float]] = []
+    for name in own["axis_name"].values.astype(str):
+        a, b = (one["projection"].sel(axis_name=name).values for one in (own, fitted))
+        rows.append(("trajectory R²", name, "", float(1 - np.square(a - b).sum() / np.square(a - a.mean()).sum())))
+        rows.append(("share of variance, network", name, "", float(own["variance_explained"].sel(axis_name=name))))
+        rows.append(("share of variance, fit", name, "", float(fitted["variance_explained"].sel(axis_name=name))))
+    fits_axes = [name for name in compared["axis_name"].values.astype(str) if name.startswith(("m ", "I "))]
+    for regression in compared.attrs["variables"]:
+        angles = compared["angle_deg"].sel(axis_name=f"tdr {regression}")
+        rows += [
+            ("angle, degrees", f"tdr {regression}", name, float(angles.sel(axis_other=name))) for name in fits_axes
+        ]
+    return rows
+
+
+def jobs(setting: Setting) -> list[Job]:
+    """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
+    if setting.quick:
+        some = {"size": 128, "ranks": (1,), "trials": 150, "criterion": EASY, "fits": str(setting.fits)}
+        return [(None, [{"g": 0.8, "seed": 0} | some])]
+    some = {"size": 512, "ranks": (1, 2), "trials": 400, "criterion": CRITERION, "fits": str(setting.fits)}
+    return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
+
+
+def long(table: pd.DataFrame) -> pd.DataFrame:
+    """R² of trajectories by axis, a panel for each g and rank."""
+    some = table[table["quantity"] == "trajectory R²"]
+    panel = "g = " + some["g"].map("{:g}".format) + ", rank " + some["rank"].astype(str)
+    seed = "seed " + some["seed"].astype(str)
+    return pd.DataFrame({"panel": panel, "line": seed, "x": some["axis"], "y": some["value"]})
+
+
+def nearest(table: pd.DataFrame) -> pd.DataFrame:
+    """The fitted axis nearest to each regression axis: axis, other, value in degrees."""
+    some = table[table["quantity"] == "angle, degrees"]
+    return some.loc[some.groupby(["g", "seed", "rank", "axis"])["value"].idxmin()]
+
+
+def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
+    """Trajectories agree on the fitted axes, and regression on a stimulus finds the axis of its input."""
+    of = table[table["quantity"] == "trajectory R²"]
+    claims = []
+    for rank, some in of.groupby("rank"):
+        worst = some.loc[some["value"].idxmin()]
+        told = f"least: {worst['value']:.3f}, {worst['axis']}, g = {worst['g']:g}"
+        claims.append((f"rank {rank}: trajectories on every fitted axis agree with R² of .9 or more ({told})",
+                       bool(worst["value"] >= 0.9)))  # fmt: skip
+    close = nearest(table)
+    for name in ("motion", "color"):
+        some = close[close["axis"] == f"tdr {name}"]
+        told = ", ".join(f"{row.other} {row.value:.0f}°" for row in some.itertuples())
+        claims.append((f"the fitted axis nearest to regression on {name} is its input's ({told})",
+                       bool((some["other"] == f"I {name}").all())))  # fmt: skip
+    some = close[close["axis"] == "tdr answer"]
+    told = ", ".join(f"{row.other} {row.value:.0f}°" for row in some.itertuples())
+    claims.append((f"the fitted axis nearest to regression on the choice is m ({told})",
+                   bool(some["other"].str.startswith("m ").all())))  # fmt: skip
+    return claims
+
+
+def told(table: pd.DataFrame) -> str:
+    """Agreement and shares of variance by axis, and the fitted axis nearest to each regression axis."""
+    keys = ["g", "seed", "rank", "axis"]
+    by_axis = table[table["quantity"] != "angle, degrees"].pivot_table(
+        index=keys, columns="quantity", values="value", sort=False
+    )
+    close = nearest(table).rename(columns={"other": "nearest fitted axis", "value": "angle, degrees"})
+    parts = [markdown(by_axis.reset_index()), markdown(close[[*keys, "nearest fitted axis", "angle, degrees"]])]
+    return "\n\n".join(parts)
+
+
+def draw(table: pd.DataFrame, fits: Path):
+    """Network and fit on m and either sensory input, means over the other coherence, and the angles between axes."""
+    from nwb_lint.plot.experiments import trajectories
+
+    first = table.iloc[0]
+    path = file_of(fits, first["g"], first["seed"], first["rank"])
+    rows = {name: _means(read_result(path, name)) for name in ("network", "fitted")}
+    return trajectories(rows, PAIRS, read_result(path, "axes"))
+
+
+def _means(projected: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Per stimulus, the projections averaged over the other stimulus: the conditions are contexts and coherences."""
+    out = {}
+    for name in PAIRS:
+        keys = pd.DataFrame({"context": projected["context"].values, name: projected[name].values})
+        which = keys.groupby(["context", name]).indices
+        value = np.stack([projected["projection"].values[positions].mean(axis=0) for positions in which.values()])
+        rest = projected.drop_dims("condition").assign_attrs(projected.attrs)
+        made = rest.assign(projection=(("condition", "time", "axis_name"), value))
+        columns = zip(*which, strict=True)
+        out[name] = made.assign_coords(
+            {k: ("condition", list(v)) for k, v in zip(("context", name), columns, strict=True)}
+        )
+    return out
+
+
+EXPERIMENT = Experiment(
+    "Figure 3: trajectories on the fitted axes", ("axis", "R²"), cell, jobs, long, lambda table: [], hold, draw, told
+)

@@ -1,0 +1,204 @@
+"""Figure 4: populations of fits to a full-rank network, their gains by context, and what silencing each does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_lint.analysis.inactivation import predict_inactivation
+from nwb_lint.analysis.populations import find_populations
+from nwb_lint.experiments.fig2 import CRITERION
+from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.measures import EASY, beside, no_subject, rates_r2
+from nwb_lint.experiments.published import FIG4
+from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.sweep import Job, Result
+from nwb_lint.nwb.fitfile import read_result
+from nwb_lint.nwb.write import write_fit, write_result
+from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.train import train_network
+
+CONTEXTS = ("color", "motion")
+METHODS = {"em": 3, "strongest_input": None}  # three: one for each context, and the rest
+_TESTED = 100
+QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
+
+
+def cell(
+    data: None,
+    *,
+    g: float,
+    seed: int,
+    size: int,
+    ranks: tuple[int, ...],
+    trials: int,
+    controls: int,
+    criterion: float,
+    fits: str,
+) -> Result:
+    """One network; populations of its fits of every rank, silenced in that fit, the unconstrained one and itself."""
+    network = train_network("cdm", n_neurons=size, g=g, seed=seed, accuracy=criterion)
+    clean = record_activity(network, _TESTED, private_noise=0.0, seed=seed + 2)
+    activity, held = beside(record_activity(network, trials, seed=seed + 1), clean)
+    made = {
+        rank: fit_lint(
+            activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held, ridge_by="innovations", seed=seed
+        ).isel(condition=held)
+        for rank in (*ranks, None)
+    }
+    r2 = {rank: rates_r2(np.tanh(clean["activity"].values), fit["activity_pred"].values) for rank, fit in made.items()}
+    silence = partial(
+        predict_inactivation, input=clean, readout=network["readout"], answer="answer", context="context",
+        controls=controls, seed=seed,
+    )  # fmt: skip
+    rows: list[dict[str, object]] = []
+    for rank in ranks:
+        path = Path(fits) / f"fig4_g{g:g}_seed{seed}_rank{rank}.nwb"
+        with no_subject():
+            write_fit(made[rank], path, overwrite=True)
+        for method, n_groups in METHODS.items():
+            found = find_populations(made[rank], method=method, n_groups=n_groups, seed=seed)
+            told = {"network": silence(network, found)}
+            told |= {name_of(k): silence(made[k], found) for k in (rank, None)}
+            facts = {"g": g, "seed": seed, "neurons": size, "rank": rank, "method": method}
+            for model, result in told.items():
+                score = {"network": 1.0, name_of(rank): r2[rank]}.get(model, r2[None])
+                rows += [facts | {"model": model, "r2_intact": score} | row for row in _rows(found, result)]
+            _keep(path, method, found, told)
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def name_of(rank: int | None) -> str:
+    """What a fit of this rank is called in the table."""
+    return "unconstrained" if rank is None else f"rank {rank}"
+
+
+def _keep(path: Path, method: str, found: xr.Dataset, told: dict[str, xr.Dataset]) -> None:
+    with no_subject():
+        write_result(found, path, name=f"{method}_populations")
+        for model, result in told.items():
+            write_result(result, path, name=f"{method}_{model.replace(' ', '')}")
+
+
+def _rows(found: xr.Dataset, result: xr.Dataset) -> list[dict[str, object]]:
+    """A row per population: role, own context (that of the larger gain), gains, accuracy beside intact and random."""
+    context = found["context"].values.astype(str)
+    gain = np.array([found["gain"].values[context == name].mean(axis=0) for name in CONTEXTS])
+    rows = []
+    for k, group in enumerate(result["group"].values.astype(str)):
+        p = found["group"].values.astype(str).tolist().index(group.removeprefix("population "))
+        own = int(gain[1, p] > gain[0, p])
+        role = "context" if p == int(np.nanargmax(gain[own] - gain[1 - own])) else "other"
+        row: dict[str, object] = {"population": group.removeprefix("population "), "role": role, "own": CONTEXTS[own]}
+        row["size"] = int((found["population"].values == p).sum())
+        for where, name in (("own", CONTEXTS[own]), ("other", CONTEXTS[1 - own])):
+            at = result.sel(context=name)
+            row[f"gain_{where}"] = gain[CONTEXTS.index(name), p]
+            row[f"intact_{where}"], row[f"accuracy_{where}"] = float(at["accuracy_intact"]), float(at["accuracy"][k])
+            for tag, q in QUANTILES.items():
+                row[f"random_{where}_{tag}"] = float(at["accuracy_control"].sel(quantile=q)[k])
+        rows.append(row)
+    return rows
+
+
+def jobs(setting: Setting) -> list[Job]:
+    """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
+    fits = str(setting.fits)
+    if setting.quick:
+        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "criterion": EASY, "fits": fits}
+        return [(None, [{"g": 0.8, "seed": 0} | some])]
+    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "criterion": CRITERION, "fits": fits}
+    return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
+
+
+def harm(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of context populations, with the fall of accuracy in their own and in the other context."""
+    some = table[table["role"] == "context"].copy()
+    for where in ("own", "other"):
+        some[f"harm_{where}"] = some[f"intact_{where}"] - some[f"accuracy_{where}"]
+    return some
+
+
+def long(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in the own and the other context by model, a panel for each network and population."""
+    some = table[table["method"] == "em"]
+    panel = "g = " + some["g"].map("{:g}".format) + ", " + some["population"].astype(str)
+    parts = [
+        pd.DataFrame({"panel": panel, "line": f"{where} context", "x": some["model"], "y": some[f"accuracy_{where}"]})
+        for where in ("own", "other")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Accuracy with the context populations of rank-1 fits silenced, means over both and all networks."""
+    some = table[(table["role"] == "context") & (table["method"] == "em") & (table["rank"] == 1)]
+    rows = []
+    for model, told in FIG4.items():
+        ours = some[some["model"] == model]
+        for where, values in told.items():
+            what = f"{model}, context population silenced, {where} context: accuracy"
+            rows.append((what, float(np.mean(values)), float(ours[f"accuracy_{where}"].mean())))
+    return rows
+
+
+def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
+    """Each context population's inactivation harms its own context more than the other, in model and network alike."""
+    claims = []
+    for (method, rank), some in harm(table).groupby(["method", "rank"], sort=False):
+        for model, rows in some.groupby("model", sort=False):
+            more = rows["harm_own"] > rows["harm_other"]
+            told = f"{int(more.sum())} of {len(rows)}; accuracy falls by {rows['harm_own'].mean():.2f} and "
+            told += f"{rows['harm_other'].mean():.2f} on average"
+            claims.append((f"populations of rank {rank} ({method}), in the {_kind(model)}: each context population's "
+                           f"inactivation harms its own context more ({told})", bool(more.all())))  # fmt: skip
+    for method, some in harm(table).groupby("method", sort=False):
+        below = some["accuracy_own"] < some["random_own_low"]
+        claims.append((f"{method}: accuracy in the own context is below 95 % of random groups of the same size in each "
+                       f"model and network ({int(below.sum())} of {len(below)})", bool(below.all())))  # fmt: skip
+    return claims
+
+
+def _kind(model: str) -> str:
+    return model if model == "network" else f"fit, {model}"
+
+
+def told(table: pd.DataFrame) -> str:
+    """A row per network, fit and context population, contexts as own / other."""
+    lines = [
+        "Context population: one for each context, whose gain φ'(x) there is most above that in the other; its own "
+        "context is that of the larger gain. Accuracy: own / other context; random: 5 % to 95 % of groups as large, in "
+        "the own context. N stays what it was.",
+        "",
+        "| g | seed | found in | method | population (neurons) | gain | silenced in | R² intact | accuracy | random |",
+        "|---" * 10 + "|",
+    ]
+    for row in table[table["role"] == "context"].itertuples():
+        lines.append(
+            f"| {row.g:g} | {row.seed} | rank {row.rank} | {row.method} | {row.population}, own {row.own} ({row.size}) "
+            f"| {row.gain_own:.2f} / {row.gain_other:.2f} | {row.model} | {row.r2_intact:.3f} "
+            f"| {row.accuracy_own:.2f} / {row.accuracy_other:.2f} "
+            f"| {row.random_own_low:.2f} to {row.random_own_high:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(table: pd.DataFrame, fits: Path):
+    """Of the first network and rank: gains by context, and silencing in the network and its fits."""
+    from nwb_lint.plot.experiments import silencing
+
+    first = table.iloc[0]
+    path = fits / f"fig4_g{first['g']:g}_seed{first['seed']}_rank{first['rank']}.nwb"
+    read: Callable[[str], xr.Dataset] = lambda name: read_result(path, f"em_{name}")  # noqa: E731
+    models = ("network", name_of(int(first["rank"])), name_of(None))
+    return silencing(read("populations"), {name: read(name.replace(" ", "")) for name in models})
+
+
+EXPERIMENT = Experiment(
+    "Figure 4: populations, gains and inactivations", ("", ""), cell, jobs, long, compare, hold, draw, told
+)

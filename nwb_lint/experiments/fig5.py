@@ -1,0 +1,275 @@
+"""Figure 5: recordings of prefrontal neurons in the context-dependent decision, as NWB files: held-out R² by rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nwb_lint.analysis.axes import compare_axes
+from nwb_lint.analysis.connectivity import weight_statistics
+from nwb_lint.analysis.inactivation import predict_inactivation
+from nwb_lint.analysis.populations import find_populations
+from nwb_lint.analysis.readout import fit_readout
+from nwb_lint.contract import ContractError
+from nwb_lint.experiments.frame import Experiment, Setting, markdown
+from nwb_lint.experiments.measures import no_subject
+from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
+from nwb_lint.model.baselines import baselines
+from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.select import select_rank
+from nwb_lint.model.sweep import Job, Result
+from nwb_lint.nwb.read import read_conditions
+from nwb_lint.nwb.write import write_fit, write_result
+from nwb_lint.pipeline import NOT_OF_ONE_FIT, Preparation
+from nwb_lint.recipe import Recipe, make_recipe
+
+FOLDER = Path("../shared/data/mante2013")
+RANDOM = 20  # groups of recorded neurons, beside the small and the large weights
+_STIMULUS_S = (0.1, 0.85)
+_SHORT = {" weights": "", "as many as (.*) at random": r"random (\1)"}
+COLUMNS = ("quantity", "model", "rank", "item", "value", "error")
+Row = tuple[str, str, int, str, float, float]
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The analysis of the paper's section 3.3 as examples/mante2013.toml has it, of the NWB files in a folder.
+
+    Raises: ContractError where there are none.
+    """
+    if not any(folder.glob("*.nwb")):
+        raise ContractError(
+            f"no NWB files in {folder}; name the folder of the recordings with --data (units of Mante et al. 2013, a "
+            "trials table with dots_on_time, correct, context, motion and color)."
+        )
+    stimulus = {"scale": 1 / 3, "window_s": _STIMULUS_S}  # ranks ±1, ±2, ±3: coherences differ between sessions
+    return make_recipe({
+        "sources": [str(folder / "*.nwb")],
+        "read": {
+            "by": ["context", {"motion": "rank"}, {"color": "rank"}], "align": "dots_on_time",
+            "window_s": _STIMULUS_S, "bin_s": 0.005, "smooth_s": 0.05, "where": "correct",
+        },
+        "prepare": {"n_components": 12, "burn_in_s": 0.35},
+        "inputs": [
+            *({"name": name, "column": name} | stimulus for name in ("motion", "color")),
+            *({"name": f"context {name}", "column": "context", "equals": name} for name in ("motion", "color")),
+        ],
+        "fit": {"ranks": [1, 2, 3], "tau_s": 0.1, "hidden": 100, "holdout": 8, "folds": 8},
+    })  # fmt: skip
+
+
+def with_choice(recording: xr.Dataset) -> xr.Dataset:
+    """The choice on correct trials: the sign of the coherence that the context names."""
+    relevant = np.where(recording["context"] == "motion", recording["motion"], recording["color"])
+    return recording.assign_coords(choice=("condition", np.sign(relevant.astype(float))))
+
+
+def cell(
+    data: Preparation, *, kind: str, rank: int, folds: int, epochs: int, options: dict[str, Any], fits: str
+) -> Result:
+    """One part of the figure: cross-validation of a rank (``ours`` or the published ``loop``), or of ``regression``; or
+    ``fit``, one fit looked into."""
+    if kind == "fit":
+        rows = looked_into(data, rank, options, fits)
+    elif kind == "regression":
+        rows = _regressions(data, folds, options)
+    else:
+        asked = options if kind == "ours" else {"tau_s": options["tau_s"], "method": "published", "epochs": epochs}
+        rows = _validated(data, kind, rank, folds, asked)
+    return {name: np.array(column) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
+
+
+def _validated(data: Preparation, model: str, rank: int, folds: int, options: dict[str, Any]) -> list[Row]:
+    """Mean held-out R² over folds with its standard error, its ceiling, and seconds of a fit with its preparation."""
+    start = perf_counter()
+    asked = {name: value for name, value in options.items() if name != "seed"}
+    table = select_rank(data, ranks=[rank], folds=folds, **asked).sel(split="held_out")
+    seconds = (perf_counter() - start) / folds
+    r2, top = table["r2"].values.ravel(), float(table["r2_ceiling"].mean())
+    error = float(r2.std(ddof=1) / np.sqrt(len(r2)))
+    return [
+        ("R², held out", model, rank, "all neurons", float(r2.mean()), error),
+        ("ceiling", model, rank, "all neurons", top, np.nan),
+        ("seconds a fit", model, rank, "", seconds, np.nan),
+    ]
+
+
+def _regressions(data: Preparation, folds: int, options: dict[str, Any]) -> list[Row]:
+    """The same of linear regression at every time on the inputs, without and with the choice."""
+    rows: list[Row] = []
+    for columns in ((), ("choice",)):
+        asked = {"seed": options["seed"], "tau_s": options["tau_s"], "folds": folds, "method": "regression"}
+        table = baselines(data, rank=1, columns=columns, **asked)
+        r2 = float(table["baseline_r2"].sel(baseline="regression", split="held_out"))
+        rows.append(("R², held out", "regression" + " with choice" * bool(columns), 0, "all neurons", r2, np.nan))
+    return rows
+
+
+def looked_into(data: Preparation, rank: int, options: dict[str, Any], fits: str) -> list[Row]:
+    """R² by neuron, axes, weights, and silencing of small and large weights, of one fit with 8 conditions held out."""
+    size = data.recording.sizes["condition"]
+    held = np.zeros(size, bool)
+    held[np.random.default_rng(options["seed"]).permutation(size)[:8]] = True
+    activity = data(~held)
+    fit = fit_lint(activity, rank=rank, holdout=held, **options)
+    seen = fit.isel(neuron=np.flatnonzero(fit["recorded"].values))
+    rows: list[Row] = []
+    for split in ("train", "held_out"):
+        score = seen["r2_neuron"].sel(split=split)
+        rows += [(f"R² by neuron, {split}", "ours", rank, str(n), float(v), np.nan)
+                 for n, v in zip(seen["neuron"].values, score.values, strict=True)]  # fmt: skip
+    axes = compare_axes(fit, activity, variables=["motion", "color", "context", "choice"])
+    fitted = [name for name in axes["axis_name"].values.astype(str) if name.startswith(("m ", "I "))]
+    for name in axes.attrs["variables"]:
+        angle = axes["angle_deg"].sel(axis_name=f"tdr {name}")
+        rows += [("angle, degrees", "ours", rank, f"tdr {name}, {one}", float(angle.sel(axis_other=one)), np.nan)
+                 for one in fitted]  # fmt: skip
+    told = weight_statistics(fit)
+    for one in told["vector"].values.astype(str):
+        at = told.sel(vector=one)
+        rows.append(("excess kurtosis (error: p of heavier tails)", "ours", rank, one,
+                     float(at["kurtosis"]), float(at["heavy_tail_p"])))  # fmt: skip
+    more, silenced = silencing(fit, seen)
+    rows += [(quantity, "ours", rank, item, value, error) for quantity, item, value, error in more]
+    path = Path(fits) / f"fig5_rank{rank}.nwb"
+    with no_subject():
+        write_fit(fit, path, overwrite=True)
+        write_result(axes, path)
+        write_result(silenced, path)
+    return rows
+
+
+def silencing(fit: xr.Dataset, seen: xr.Dataset) -> tuple[list[tuple[str, str, float, float]], xr.Dataset]:
+    """Share of right choices per context with recorded neurons of small, or of large, weights silenced; the choice is
+    read from recorded neurons. Beside them random groups of recorded neurons (mean, and sd in place of the error)."""
+    found = find_populations(seen, method="small_weights", resamples=2)
+    small = found["population"].values == found["group"].values.tolist().index("small")
+    labels, rng = seen["neuron"].values.astype(str), np.random.default_rng(0)
+    groups: dict[str, Any] = {"nobody": labels[:0]}
+    for name, some in (("small", small), ("large", ~small)):
+        if some.any():
+            groups |= {f"{name} weights": labels[some]}
+            groups |= {f"{name} random {k}": rng.choice(labels, some.sum(), replace=False) for k in range(RANDOM)}
+    readout = fit_readout(seen, "choice", folds=5)
+    result = predict_inactivation(fit, groups, readout=readout, context="context", controls=0)
+    rows = [("neurons", name, float(len(groups[name])), np.nan) for name in groups if "random" not in name]
+    for context in result["context"].values.astype(str):
+        right = result["accuracy"].sel(context=context)
+        for name in ("nobody", "small weights", "large weights"):
+            if name in groups:
+                rows.append(("accuracy", f"{name}, context {context}", float(right.sel(group=name)), np.nan))
+        for name in ("small", "large"):
+            values = [float(right.sel(group=one)) for one in groups if one.startswith(f"{name} random")]
+            if values:
+                rows.append(("accuracy", f"as many as {name} at random, context {context}",
+                             float(np.mean(values)), float(np.std(values))))  # fmt: skip
+    return rows, result
+
+
+def jobs(setting: Setting) -> list[Job]:
+    """Quick: rank 1, two folds, few hidden units; full: ranks 1 to 5, and the published loop at rank 1."""
+    recipe = recipe_of(setting.data or FOLDER)
+    read = recipe.read.model_dump()
+    recording = with_choice(read_conditions(recipe.sources, halves=True, seed=recipe.fit.seed, **read))
+    data = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
+    options = recipe.fit.model_dump(exclude=NOT_OF_ONE_FIT) | {"tau_s": recipe.fit.tau_s}
+    some: dict[str, Any] = {"folds": 9, "epochs": 50, "fits": str(setting.fits)}
+    ranks: tuple[int, ...] = (1, 2, 3, 4, 5)
+    if setting.quick:
+        some |= {"folds": 2, "epochs": 2}
+        ranks, options = (1,), options | {"hidden": 8, "max_iter": 20}
+    some["options"] = options
+    parts = [("ours", rank) for rank in ranks] + [("loop", 1), ("regression", 0), *(("fit", r) for r in ranks[:2])]
+    return [(data, [some | {"kind": kind, "rank": rank} for kind, rank in parts])]
+
+
+def _of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    return table[table["quantity"] == quantity]
+
+
+def long(table: pd.DataFrame) -> pd.DataFrame:
+    """Panels: R² by rank with its ceiling, R² by neuron, kurtosis of weights, accuracy with neurons silenced."""
+    by_rank = _of(table, "R², held out")
+    top = _of(table, "ceiling")
+    each = table[table["quantity"].str.startswith("R² by neuron") & (table["rank"] == 1)].copy()
+    each["x"] = each.groupby("quantity")["value"].rank(method="first").astype(int)
+    tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]
+    right = _of(table, "accuracy")
+    right = right[right["rank"] == 1]
+    made = [
+        ("R², held out, by rank (0: no network)", by_rank["model"], by_rank["rank"], by_rank["value"]),
+        ("R², held out, by rank (0: no network)", top["model"].map("ceiling, {}".format), top["rank"], top["value"]),
+        ("R² by neuron, rank 1", each["quantity"].str.split(", ").str[1], each["x"], each["value"]),
+        ("excess kurtosis of weights, rank 1", tails["model"], tails["item"], tails["value"]),
+        ("accuracy, silenced, rank 1", right["item"].str.split(", context ").str[1],
+         right["item"].str.split(",").str[0].replace(_SHORT, regex=True), right["value"]),
+    ]  # fmt: skip
+    out = pd.concat([pd.DataFrame({"panel": a, "line": b, "x": c, "y": d}) for a, b, c, d in made], ignore_index=True)
+    out["y"] = out["y"].clip(lower=-0.5)
+    return out
+
+
+def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Held-out R² beside the published R² of all conditions; kurtosis, and the share of small weights."""
+    rows = []
+    ours = _of(table, "R², held out")
+    for rank, value in ours[ours["model"] == "ours"].set_index("rank")["value"].items():
+        old = FIG5_ALL_CONDITIONS["A"][int(str(rank)) - 1]
+        rows.append((f"rank {rank}: R² (published: monkey A, all conditions)", old, float(value)))
+    tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]["value"]
+    rows += [("kurtosis of weights, least", FIG5_KURTOSIS[0], float(tails.min()))]
+    rows += [("kurtosis of weights, most", FIG5_KURTOSIS[1], float(tails.max()))]
+    number = _of(table, "neurons")
+    number = number[number["rank"] == 1].set_index("item")["value"]
+    if {"small weights", "large weights"} <= set(number.index):
+        share = number["small weights"] / (number["small weights"] + number["large weights"])
+        rows.append(("share of neurons with small weights (monkey A)", FIG5_SMALL, float(share)))
+    return rows
+
+
+def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
+    """What these recordings say: against the published loop, regression and the paper's weights."""
+    scores = _of(table, "R², held out").set_index(["model", "rank"])["value"]
+    top = float(_of(table, "ceiling")["value"].mean())
+    ours = scores["ours"]
+    claims = [
+        (f"rank 1 is above the published training on the same folds ({ours[1]:.3f}, {scores['loop', 1]:.3f}; "
+         f"ceiling {top:.3f})", bool(ours[1] > scores["loop", 1])),
+        (f"rank 1 is above regression on the inputs ({scores['regression', 0]:.3f})",
+         bool(ours[1] > scores["regression", 0])),
+        (f"rank 1 is above regression on the inputs and the choice ({scores['regression with choice', 0]:.3f})",
+         bool(ours[1] > scores["regression with choice", 0])),
+    ]  # fmt: skip
+    if len(ours) > 1:
+        told = ", ".join(f"{rank}: {value:.3f}" for rank, value in ours.items())
+        claims.append((f"rank 1 does as well as any rank, within .02 ({told})", bool(ours.max() - ours[1] < 0.02)))
+    tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]
+    heavy = tails[tails["error"] < 0.05]["item"].tolist()
+    told = f"rank 1; p < .05: {', '.join(heavy) or 'none'}; too few neurons to test: {int(tails['error'].isna().sum())}"
+    claims.append((f"weights have heavier tails than a normal distribution ({told})", len(heavy) == len(tails)))
+    right = _of(table, "accuracy")
+    right = right[right["rank"] == 1].set_index("item")["value"]
+    if any(item.startswith("small weights") for item in right.index):
+        mean = {name: float(right[right.index.str.startswith(name)].mean()) for name in ("nobody", "small", "large")}
+        told = ", ".join(f"{name} {value:.2f}" for name, value in mean.items())
+        claims.append((f"silencing small weights keeps more right choices than silencing large ones ({told})",
+                       mean["small"] > mean["large"]))  # fmt: skip
+    return claims
+
+
+def told(table: pd.DataFrame) -> str:
+    """The table but for single neurons, and how many of those are predicted at all."""
+    each = _of(table, "R² by neuron, held_out")
+    lines = [
+        f"Rank {rank}: R² above 0 on held-out conditions in {int((some['value'] > 0).sum())} of {len(some)} neurons, "
+        f"median {some['value'].median():.3f}, most {some['value'].max():.3f}."
+        for rank, some in each.groupby("rank")
+    ]
+    return "\n\n".join([*lines, markdown(table[~table["quantity"].str.startswith("R² by neuron")])])
+
+
+EXPERIMENT = Experiment("Figure 5: recorded neurons", ("", ""), cell, jobs, long, compare, hold, None, told)
