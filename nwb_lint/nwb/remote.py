@@ -31,6 +31,7 @@ class Stream(io.RawIOBase):
 
     def __init__(self, asset: Asset, web: Web) -> None:
         self.asked: Ranges = []
+        self.nodes: dict[int, bytes] = {}
         self.address, self._url, self._web, self._at = asset.address, asset.location, web, 0
         self._cache: Parts | None = None
         self._most = limit_bytes()
@@ -76,8 +77,11 @@ class Stream(io.RawIOBase):
         places = [0, *(512 * 2**k for k in range(8))]
         return any(self._held[0][at : at + len(_SIGNATURE)] == _SIGNATURE for at in places)
 
-    def prefetch(self, ranges: Ranges) -> None:
-        """Hold these bytes (start, stop) in memory, in place of those held before; near ones as one request."""
+    def prefetch(self, ranges: Ranges, known: dict[int, bytes] | None = None) -> None:
+        """Hold these bytes (start, stop) in memory, in place of those held before; near ones as one request.
+
+        ``known`` bytes are held too, by where they begin.
+        """
         merged: Ranges = []
         for start, stop in sorted(ranges):
             if merged and start - merged[-1][1] <= _GAP_BYTES:
@@ -91,9 +95,14 @@ class Stream(io.RawIOBase):
         ]
         self._starts, self._held = self._starts[:1], self._held[:1]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            found = list(pool.map(self._piece, pieces))
-        self._starts += [start for start, _ in pieces]
-        self._held += found
+            found = dict(zip((start for start, _ in pieces), pool.map(self._piece, pieces), strict=True))
+        edges = [edge for piece in [(0, len(self._held[0])), *pieces] for edge in piece]
+        for start, content in (known or {}).items():
+            k = bisect_right(edges, start)
+            if k % 2 == 0 and (k == len(edges) or start + len(content) <= edges[k]):  # else it is there
+                found[start] = content
+        self._starts += sorted(found)
+        self._held += [found[start] for start in sorted(found)]
 
     def _piece(self, piece: tuple[int, int]) -> bytes:
         key = f"{piece[0]}-{piece[1]}"
