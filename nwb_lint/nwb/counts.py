@@ -219,8 +219,8 @@ def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
         return
     unit, row = np.nonzero(np.isnan(values.sum(axis=-1)))
     known = values if not len(unit) else np.nan_to_num(values, nan=0.0)
-    n, size = values.shape[-1], _band_size(radius)
-    k = max(_ONE_THREAD // (size * (size + 2 * radius)) // _TILE, 1) * _TILE
+    n = values.shape[-1]
+    k = units_at_once(sd_bins)
     bands = []
     for band, kernel in _bands(n, sd_bins, radius):  # BLAS takes the transposed ones in half the time
         bands.append((band, np.asarray((kernel / kernel.sum(axis=0)).T, np.float32, order="F")))
@@ -235,6 +235,13 @@ def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
             out[..., first:] = into[..., : len(values) - first]
     if len(unit):
         out[row, :, unit] = smooth(values[unit, row], sd_bins)
+
+
+def units_at_once(sd_bins: float) -> int:
+    """How many units one product of `smooth_units` takes."""
+    radius = int(_TRUNCATE * sd_bins + 0.5)
+    size = _band_size(radius)
+    return max(_ONE_THREAD // (size * (size + 2 * radius)) // _TILE, 1) * _TILE
 
 
 class _Band(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.nwb.counts import Bins, Intervals, smooth_units
+from nwb_lint.nwb.counts import Bins, Intervals, smooth_units, units_at_once
 from nwb_lint.nwb.electrodes import columns_of_units
 from nwb_lint.nwb.frame import Frame, make_frame
 from nwb_lint.nwb.honest import Evidence
@@ -143,7 +143,8 @@ class _Smoothing:
 
     def __init__(self, rate: Array, sd_bins: float, beside: Executor) -> None:
         self._rate, self._sd_bins, self._beside = rate, sd_bins, beside
-        n = min(max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), rate.shape[-1])
+        n, k = max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
+        n = min(n if n < k else n // k * k, rate.shape[-1])
         self._filled, self._other = (np.empty((n, *rate.shape[:-1]), np.float32) for _ in range(2))
         self._positions: list[int] = []
         self._running: Future[None] | None = None
