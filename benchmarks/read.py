@@ -1,18 +1,19 @@
 """Table of what reading costs: seconds, memory and requests, beside other readers in the same run.
 
 `python benchmarks/read.py [tensor] [http] [sessions] [scale] [--quick] [--folder FOLDER]`; all four by default. The
-files are made in a temporary folder (2.6 GB at full size). The peer is pynapple, which is no dependency:
-`pip install pynapple` in the same environment; without it its rows say so. A loop over pynwb is always run.
+files are made in a temporary folder (2.6 GB at full size). The peers pynapple and elephant (which takes minutes) are no
+dependencies: `pip install pynapple elephant` in the same environment; without them their rows say so. A loop over pynwb
+is always run.
 
 tensor    500 units, 2e7 spikes, 1000 trials → 72 conditions × 240 bins of 5 ms, smoothed by 50 ms
 http      units and trials, and the spikes of 20 of 500 units, of a 1 GB file from a server on this machine
 sessions  100 files of one unit each in one pseudo-population
 scale     1e8 spikes in 2000 units
 
-Seconds are the median of three runs (pynwb: one) in a process of its own, after a small file was read there, so that
-neither imports nor just-in-time compilers are counted; CPU seconds say more where other work is about. Memory is what
-the peak of that process (VmHWM of Linux) grows by in the first of those runs. Agreement is the largest difference in
-rate over the largest rate. Exit status 1 where a bound is missed.
+Seconds are the median of three runs (elephant, pynwb: one) in a process of its own, after a small file was read there,
+so that neither imports nor just-in-time compilers are counted; CPU seconds say more where other work is about. Memory
+is what the peak of that process (VmHWM of Linux) grows by in the first of those runs. Agreement is the largest
+difference in rate over the largest rate. Exit status 1 where a bound is missed.
 """
 
 from __future__ import annotations
@@ -135,6 +136,30 @@ def pynwb(path: str) -> np.ndarray:
     return smoothed(sums / (np.bincount(codes)[:, None, None] * BIN_S))
 
 
+def elephant(path: str) -> np.ndarray:
+    """The same by elephant: neo spike trains cut to each trial's window, binned, summed per condition."""
+    import neo
+    import quantities as pq
+    from elephant.conversion import BinnedSpikeTrain
+    from pynwb import NWBHDF5IO
+
+    with NWBHDF5IO(path, "r") as io:
+        file = io.read()
+        trials = file.trials.to_dataframe()
+        end = (trials["stop_time"].max() + WINDOW_S[1] + 1) * pq.s
+        spikes = [file.units["spike_times"][unit] for unit in range(len(file.units))]
+    trains = [neo.SpikeTrain(times, units="s", t_stop=end) for times in spikes]
+    codes = trials.groupby(BY).ngroup().to_numpy()
+    n_bins = round((WINDOW_S[1] - WINDOW_S[0]) / BIN_S)
+    sums = np.zeros((codes.max() + 1, n_bins, len(trains)))
+    for code, cue in zip(codes, trials["cue_time"], strict=True):
+        start, stop = (cue + WINDOW_S[0]) * pq.s, (cue + WINDOW_S[1]) * pq.s
+        cut = [train.time_slice(start, stop) for train in trains]
+        binned = BinnedSpikeTrain(cut, bin_size=BIN_S * pq.s, t_start=start, n_bins=n_bins)
+        sums[code] += binned.to_array().T
+    return smoothed(sums / (np.bincount(codes)[:, None, None] * BIN_S))
+
+
 def smoothed(rate: np.ndarray) -> np.ndarray:
     """Gaussian smoothing along time that does not fade at the ends."""
     from scipy.ndimage import gaussian_filter1d
@@ -144,7 +169,9 @@ def smoothed(rate: np.ndarray) -> np.ndarray:
     return gaussian_filter1d(rate, sd, axis=1, mode="constant") / ends[:, None]
 
 
-READERS: dict[str, Callable[[str], np.ndarray]] = {"ours": ours, "pynapple": pynapple, "pynwb": pynwb}
+READERS: dict[str, Callable[[str], np.ndarray]] = {
+    "ours": ours, "pynapple": pynapple, "elephant": elephant, "pynwb": pynwb,
+}  # fmt: skip
 
 
 def measure(reader: str, path: str, small: str, repeats: int, out: str) -> dict[str, float]:
@@ -191,6 +218,11 @@ def row(*cells: str) -> None:
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def cells(found: dict[str, float], ratio: str = "", agreement: str = "") -> list[str]:
+    """What was measured, as cells of the table."""
+    return [f"{found['seconds']:.3f}", f"{found['cpu']:.3f}", ratio, agreement, f"{found['peak'] / MB:.0f}"]
+
+
 MISSED: list[str] = []
 
 
@@ -203,7 +235,7 @@ def verdict(holds: bool, told: str, *, judged: bool = True) -> str:
 
 
 def tensor(folder: Path, quick: bool) -> None:
-    """Ours against pynapple and a loop over pynwb."""
+    """Ours against pynapple, elephant and a loop over pynwb."""
     size = SIZES["tensor"][quick]
     path, small = make_file(folder / "tensor.nwb", size), make_file(folder / "small.nwb", Size(3, 3000, 72))
     mine = in_process("ours", path, small, 3, folder / "ours.npy")
@@ -213,18 +245,8 @@ def tensor(folder: Path, quick: bool) -> None:
     rate = np.load(folder / "ours.npy")
     bound = (8 * size.n_spikes + 2 * rate.nbytes) / MB
     held = verdict(mine["peak"] / MB < bound, "memory of tensor", judged=not quick)
-    row(
-        "tensor",
-        "ours",
-        f"{mine['seconds']:.3f}",
-        f"{mine['cpu']:.3f}",
-        "",
-        "",
-        f"{mine['peak'] / MB:.0f}",
-        f"{bound:.0f} MB",
-        held,
-    )
-    for peer, least in (("pynapple", 30), ("pynwb", 1)):
+    row("tensor", "ours", *cells(mine), f"{bound:.0f} MB", held)
+    for peer, least in (("pynapple", 30), ("elephant", 1), ("pynwb", 1)):
         theirs = in_process(peer, path, small, 3 if peer == "pynapple" else 1, folder / "peer.npy")
         if isinstance(theirs, str):
             row("tensor", peer, theirs, "", "", "", "", "", "not run")
@@ -232,14 +254,7 @@ def tensor(folder: Path, quick: bool) -> None:
         apart = float(np.abs(np.load(folder / "peer.npy") - rate).max() / rate.max())
         ratio = theirs["seconds"] / mine["seconds"]
         held = verdict(apart < 1e-5 and (quick or ratio >= least), f"tensor against {peer}")
-        cells = [
-            f"{theirs['seconds']:.2f}",
-            f"{theirs['cpu']:.2f}",
-            f"{ratio:.0f}",
-            f"{apart:.1e}",
-            f"{theirs['peak'] / MB:.0f}",
-        ]
-        row("tensor", peer, *cells, f"ratio {least}, 1e-5", held)
+        row("tensor", peer, *cells(theirs, f"{ratio:.0f}", f"{apart:.1e}"), f"ratio {least}, 1e-5", held)
 
 
 def scale(folder: Path, quick: bool) -> None:
@@ -250,17 +265,7 @@ def scale(folder: Path, quick: bool) -> None:
         row("scale", "ours", mine, "", "", "", "", "", verdict(False, "scale"))
     else:
         held = verdict(mine["peak"] < 2e9, "memory of scale")
-        row(
-            "scale",
-            "ours",
-            f"{mine['seconds']:.2f}",
-            f"{mine['cpu']:.2f}",
-            "",
-            "",
-            f"{mine['peak'] / MB:.0f}",
-            "2000 MB",
-            held,
-        )
+        row("scale", "ours", *cells(mine), "2000 MB", held)
     path.unlink()
 
 

@@ -7,7 +7,7 @@ within the union of the observed intervals; intervals may end `OBSERVED_S` early
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ _TRUNCATE = 4.0  # sd of the smoothing kernel
 _BLOCK = 32, 512  # bins that one matrix product smooths, at least and at most
 _ONE_THREAD = 1 << 18  # multiplications up to which OpenBLAS stays in its thread
 _FEWEST_ROWS = 8
+_TILE = 16  # units that kernels of BLAS take at once
 
 
 class Bins(NamedTuple):
@@ -201,25 +202,85 @@ def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
     return np.moveaxis(out, -1, axis)
 
 
+def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
+    """`smooth` of (row, time) values of many units, laid out with units last, in the precision of the result.
+
+    Every product has the same shape, padded where units are fewer, so that none of a unit's values depends on which
+    others come with it; rows with NaN are smoothed by `smooth`.
+
+    | name | dims | |
+    |---|---|---|
+    | values | unit, row, time | float32 |
+    | out | row, time, unit | float32 |
+    """
+    radius = int(_TRUNCATE * sd_bins + 0.5)
+    if radius == 0:
+        out[...] = np.moveaxis(values, 0, -1)
+        return
+    unit, row = np.nonzero(np.isnan(values.sum(axis=-1)))
+    known = values if not len(unit) else np.nan_to_num(values, nan=0.0)
+    n = values.shape[-1]
+    k = units_at_once(sd_bins)
+    bands = []
+    for band, kernel in _bands(n, sd_bins, radius):  # BLAS takes the transposed ones in half the time
+        bands.append((band, np.asarray((kernel / kernel.sum(axis=0)).T, np.float32, order="F")))
+    for first in range(0, len(values), k):
+        part, into = known[first : first + k], out[..., first : first + k]
+        if len(part) < k:
+            part = np.concatenate([part, np.zeros((k - len(part), *part.shape[1:]), np.float32)])
+            into = np.empty((*into.shape[:-1], k), np.float32)
+        for band, weights in bands:
+            np.matmul(weights, part[..., band.low : band.high].transpose(1, 2, 0), out=into[:, band.first : band.last])
+        if len(values) < first + k:
+            out[..., first:] = into[..., : len(values) - first]
+    if len(unit):
+        out[row, :, unit] = smooth(values[unit, row], sd_bins)
+
+
+def units_at_once(sd_bins: float) -> int:
+    """How many units one product of `smooth_units` takes."""
+    radius = int(_TRUNCATE * sd_bins + 0.5)
+    size = _band_size(radius)
+    return max(_ONE_THREAD // (size * (size + 2 * radius)) // _TILE, 1) * _TILE
+
+
+class _Band(NamedTuple):
+    """Columns first to last of a banded matrix, and the rows low to high that are not 0 in them."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+
+
+def _band_size(radius: int) -> int:
+    return min(max(radius, _BLOCK[0]), _BLOCK[1])
+
+
+def _bands(n: int, sd_bins: float, radius: int) -> Iterator[tuple[_Band, Array]]:
+    """The Gaussian's matrix (n, n) band by band."""
+    size = _band_size(radius)
+    for first in range(0, n, size):
+        last = min(first + size, n)
+        low, high = max(first - radius, 0), min(last + radius, n)
+        apart = np.arange(low, high)[:, None] - np.arange(first, last)
+        yield _Band(first, last, low, high), np.exp(-0.5 * (apart / sd_bins) ** 2) * (np.abs(apart) <= radius)
+
+
 def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
     """Sum over s of g(t−s) values[s] along the last axis: banded matrix products, block by block."""
-    n = values.shape[-1]
+    n, size = values.shape[-1], _band_size(radius)
     rows = values.reshape(-1, n)
     out = np.empty(rows.shape)
-    block = min(max(radius, _BLOCK[0]), _BLOCK[1])
     # products too small for BLAS to spread: its threads wait on each other, long where other work is about
-    k = _ONE_THREAD // (block * (block + 2 * radius))
+    k = _ONE_THREAD // (size * (size + 2 * radius))
     k = k if k >= _FEWEST_ROWS else len(rows)
     whole = len(rows) // k * k
     shape = (whole // k, k, n)
     parts = [(rows[:whole].reshape(shape), out[:whole].reshape(shape)), (rows[whole:], out[whole:])]
-    for first in range(0, n, block):
-        last = min(first + block, n)
-        low, high = max(first - radius, 0), min(last + radius, n)
-        apart = np.arange(low, high)[:, None] - np.arange(first, last)
-        kernel = np.exp(-0.5 * (apart / sd_bins) ** 2) * (np.abs(apart) <= radius)
+    for band, kernel in _bands(n, sd_bins, radius):
         for part, into in parts:
-            np.matmul(part[..., low:high], kernel, out=into[..., first:last])
+            np.matmul(part[..., band.low : band.high], kernel, out=into[..., band.first : band.last])
     return out.reshape(values.shape)
 
 

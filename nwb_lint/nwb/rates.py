@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.nwb.counts import Bins, Intervals, smooth
+from nwb_lint.nwb.counts import Bins, Intervals, smooth_units, units_at_once
 from nwb_lint.nwb.electrodes import columns_of_units
 from nwb_lint.nwb.frame import Frame, make_frame
 from nwb_lint.nwb.honest import Evidence
@@ -19,7 +19,7 @@ from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units
 
 Array = np.ndarray
 
-_BLOCK = 1 << 21  # rates in memory at a time, beside the result
+_BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
 
 
 class Request(NamedTuple):
@@ -94,9 +94,7 @@ def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
 Block = tuple[Array, list[Array], list[Intervals | None]]
 
 
-def open_session(
-    file: h5py.File, session: Session, framing: Framing, most_units: int | None = None
-) -> tuple[Frame, Iterator[Block]]:
+def open_session(file: h5py.File, session: Session, framing: Framing) -> tuple[Frame, Iterator[Block]]:
     """The frame of a session's trials, and its units block by block: positions, spike times, observed intervals.
 
     What was observed is inferred only where the file does not say it. Raises: NWBError, after the last block,
@@ -109,7 +107,7 @@ def open_session(
     def blocks() -> Iterator[Block]:
         evidence = Evidence(session.trials, frame, has_obs)
         all_observed = read_observed(file, table, session.unit_rows)
-        for positions, spikes in spike_blocks(table, session.unit_rows, most_units, session.trials.reach_s):
+        for positions, spikes in spike_blocks(table, session.unit_rows, session.trials.reach_s):
             observed = [all_observed[k] for k in positions]
             evidence.add(session.unit_ids[positions], spikes, observed)
             yield positions, spikes, observed
@@ -124,33 +122,66 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     bins = framing.bins
     halves = 1 if seed is None else 2
     groups = codes if seed is None else 2 * codes + _halve(codes, np.random.default_rng(seed))
-    shape = (1 if seed is None else 3, n_conditions, bins.n)
-    rate = np.empty((*shape, len(session.unit_rows)), np.float32)
-    n_trials = np.empty((*shape[:2], len(session.unit_rows)), np.int64)
-    most = max(1, _BLOCK // int(np.prod(shape)))
-    smoothing: Future[None] | None = None
-    frame, blocks = open_session(file, session, framing, most)
+    n_units = len(session.unit_rows)
+    rate = np.empty((1 if seed is None else 3, n_conditions, bins.n, n_units), np.float32)
+    n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
+    smoothing = _Smoothing(rate, sd_bins, beside)
+    frame, blocks = open_session(file, session, framing)
     for positions, spikes, observed in blocks:
-        block = np.empty((len(positions), *shape))
-        for k, times in enumerate(spikes):
-            unit = frame.tally(times, groups, n_conditions * halves, observed[k])
-            _divide(unit.spikes, unit.seen, bins.bin_s, block[k])
+        for position, times, part in zip(positions, spikes, observed, strict=True):
+            unit = frame.tally(times, groups, n_conditions * halves, part)
+            _divide(unit.spikes, unit.seen, bins.bin_s, smoothing.place(position))
             trials = unit.trials.reshape(n_conditions, halves)
-            n_trials[0, :, positions[k]] = trials.sum(axis=1)
-            n_trials[1:, :, positions[k]] = trials.T[: len(n_trials) - 1]
-        if smoothing is not None:
-            smoothing.result()
-        smoothing = beside.submit(_smooth_into, rate, positions, block, sd_bins)
-    if smoothing is not None:
-        smoothing.result()
+            n_trials[0, :, position] = trials.sum(axis=1)
+            n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
+    smoothing.finish()
     return rate, n_trials
+
+
+class _Smoothing:
+    """Units smoothed into rate (part, condition, time, neuron): of two buffers one is filled, the other smoothed."""
+
+    def __init__(self, rate: Array, sd_bins: float, beside: Executor) -> None:
+        self._rate, self._sd_bins, self._beside = rate, sd_bins, beside
+        n, k = max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
+        n = min(n if n < k else n // k * k, rate.shape[-1])
+        self._filled, self._other = (np.empty((n, *rate.shape[:-1]), np.float32) for _ in range(2))
+        self._positions: list[int] = []
+        self._running: Future[None] | None = None
+
+    def place(self, position: int) -> Array:
+        """Where the rates (part, condition, time) of a neuron are to be put, before the next is asked for."""
+        if len(self._positions) == len(self._filled):
+            self._smooth()
+        self._positions.append(int(position))
+        return self._filled[len(self._positions) - 1]
+
+    def finish(self) -> None:
+        """Smooth what is left, and wait."""
+        self._smooth()
+        self._wait()
+
+    def _smooth(self) -> None:
+        self._wait()
+        block, positions = self._filled[: len(self._positions)], np.array(self._positions, np.int64)
+        self._running = self._beside.submit(_smooth_into, self._rate, positions, block, self._sd_bins)
+        self._filled, self._other, self._positions = self._other, self._filled, []
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
 
 
 def _smooth_into(rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
     """Smooth a block (unit, part, condition, time) and put it where it belongs in rate (…, time, neuron)."""
-    in_order = (np.diff(positions) == 1).all()
-    at = slice(positions[0], positions[-1] + 1) if in_order else positions
-    rate[..., at] = np.moveaxis(smooth(block, sd_bins), 0, -1)
+    rows = rate.reshape(-1, *rate.shape[-2:])
+    values = block.reshape(len(block), -1, block.shape[-1])
+    if len(positions) and (np.diff(positions) == 1).all():
+        smooth_units(values, sd_bins, rows[..., positions[0] : positions[-1] + 1])
+        return
+    part = np.empty((*rows.shape[:-1], len(positions)), np.float32)
+    smooth_units(values, sd_bins, part)
+    rows[..., positions] = part
 
 
 def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:
@@ -158,11 +189,11 @@ def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:
     with np.errstate(invalid="ignore"):
         if len(out) == 1:
             seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
-            np.divide(spikes, seen * bin_s, out=out[0])
+            np.divide(spikes, seen * bin_s, out=out[0], casting="same_kind")
             return
         spikes, seen = (a.reshape(out.shape[1], 2, out.shape[2]) for a in (spikes, seen))
-        np.divide(spikes.sum(axis=1), seen.sum(axis=1) * bin_s, out=out[0])
-        np.divide(spikes.transpose(1, 0, 2), seen.transpose(1, 0, 2) * bin_s, out=out[1:])
+        np.divide(spikes.sum(axis=1), seen.sum(axis=1) * bin_s, out=out[0], casting="same_kind")
+        np.divide(spikes.transpose(1, 0, 2), seen.transpose(1, 0, 2) * bin_s, out=out[1:], casting="same_kind")
 
 
 def _halve(codes: Array, rng: np.random.Generator) -> Array:

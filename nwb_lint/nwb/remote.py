@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import uuid
 from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
-from zlib import crc32
 
 import h5py
 
-from nwb_lint.nwb.asset import Asset, NWBError, cache_folder
+from nwb_lint.nwb.asset import Asset, NWBError
+from nwb_lint.nwb.parts import Parts, limit_bytes, tidy
 from nwb_lint.nwb.rows import Ranges, register
 from nwb_lint.nwb.web import Web, fetch, not_reached, why
 
@@ -34,8 +31,11 @@ class Stream(io.RawIOBase):
 
     def __init__(self, asset: Asset, web: Web) -> None:
         self.asked: Ranges = []
+        self.nodes: dict[int, bytes] = {}
         self.address, self._url, self._web, self._at = asset.address, asset.location, web, 0
-        notes = _Cache(self._url)
+        self._cache: Parts | None = None
+        self._most = limit_bytes()
+        notes = Parts(self._url)
         known = notes.get("version")
         head, self.size = fetch(web, self._url, 0, 1 if known else _HEAD_BYTES)
         if asset.size and asset.size != self.size:
@@ -43,13 +43,15 @@ class Stream(io.RawIOBase):
                 f"{asset} has {self.size} bytes at the server; {asset.size} were announced. Tell its archive."
             )
         version = f"{web.version} {self.size}".encode()
-        self._cache = _Cache(f"{self._url} {version!r}") if web.version else None
+        self._cache = Parts(f"{self._url} {version!r}") if web.version else None
         if known:
             whole = self._cache.get("head") if self._cache and known == version else None
             head = whole or fetch(web, self._url, 0, _HEAD_BYTES).content
         if self._cache:
+            self._cache.hold()
             self._cache.set("head", head)
             notes.set("version", version)
+        tidy(self._most)
         self._starts, self._held = [0], [head]
         try:
             self._below = self._remfile()
@@ -75,8 +77,11 @@ class Stream(io.RawIOBase):
         places = [0, *(512 * 2**k for k in range(8))]
         return any(self._held[0][at : at + len(_SIGNATURE)] == _SIGNATURE for at in places)
 
-    def prefetch(self, ranges: Ranges) -> None:
-        """Hold these bytes (start, stop) in memory, in place of those held before; near ones as one request."""
+    def prefetch(self, ranges: Ranges, known: dict[int, bytes] | None = None) -> None:
+        """Hold these bytes (start, stop) in memory, in place of those held before; near ones as one request.
+
+        ``known`` bytes are held too, by where they begin.
+        """
         merged: Ranges = []
         for start, stop in sorted(ranges):
             if merged and start - merged[-1][1] <= _GAP_BYTES:
@@ -90,9 +95,14 @@ class Stream(io.RawIOBase):
         ]
         self._starts, self._held = self._starts[:1], self._held[:1]
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            found = list(pool.map(self._piece, pieces))
-        self._starts += [start for start, _ in pieces]
-        self._held += found
+            found = dict(zip((start for start, _ in pieces), pool.map(self._piece, pieces), strict=True))
+        edges = [edge for piece in [(0, len(self._held[0])), *pieces] for edge in piece]
+        for start, content in (known or {}).items():
+            k = bisect_right(edges, start)
+            if k % 2 == 0 and (k == len(edges) or start + len(content) <= edges[k]):  # else it is there
+                found[start] = content
+        self._starts += sorted(found)
+        self._held += [found[start] for start in sorted(found)]
 
     def _piece(self, piece: tuple[int, int]) -> bytes:
         key = f"{piece[0]}-{piece[1]}"
@@ -164,6 +174,9 @@ class Stream(io.RawIOBase):
             self._web.close()
             with suppress(AttributeError):
                 self._below.close()
+            if self._cache:
+                self._cache.let_go()
+                tidy(self._most)
         super().close()
 
 
@@ -215,39 +228,3 @@ def _open(stream: Stream) -> h5py.File:
     file = _StreamedFile(h5py.h5f.open(name.encode(), h5py.h5f.ACC_RDONLY, fapl=access))
     file.stream = stream
     return file
-
-
-class _Cache:
-    """Parts of one version of a file on disk, as remfile's `DiskCache`, but whole or not there at all.
-
-    Several processes may stream one file, and one may be stopped in the middle: parts are written beside and
-    renamed, and each begins with its CRC-32.
-    """
-
-    def __init__(self, version: str) -> None:
-        self._folder = cache_folder() / "streamed" / _name(version)
-
-    def get(self, key: str) -> bytes | None:
-        """What was set, or None."""
-        try:
-            stored = (self._folder / _name(key)).read_bytes()
-        except OSError:
-            return None
-        content = stored[4:]
-        return content if content and stored[:4] == crc32(content).to_bytes(4, "big") else None
-
-    def set(self, key: str, value: bytes) -> None:
-        """Keep a part; where the disk has no room, reading is slower, not impossible."""
-        path = self._folder / _name(key)
-        beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-        with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                beside.write_bytes(crc32(value).to_bytes(4, "big") + value)
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
-
-
-def _name(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

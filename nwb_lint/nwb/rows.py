@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Sequence
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import h5py
 import numpy as np
 
+from nwb_lint.nwb.chunks import Plan, Ranges, Streamed, plan
+
 Array = np.ndarray
-Ranges = list[tuple[int, int]]
 
 _SLAB_BYTES = 64 * 2**20  # of a large dataset, fetched and read at a time
 _SMALL_BYTES = 2**18  # of a dataset that needs no plan
+_LONG_NODES = 3
 _NODE_CHUNKS = 48  # chunks that one node of HDF5's chunk index names on average: 64 at most, 32 at least
-
-
-class Streamed(Protocol):
-    """An open remote file that can fetch ranges of bytes ahead, and that tells which it was asked for."""
-
-    asked: Ranges
-
-    def prefetch(self, ranges: Ranges) -> None:
-        """Hold these bytes (start, stop) in memory, in place of those held before."""
 
 
 _OPEN: WeakValueDictionary[str, Streamed] = WeakValueDictionary()
@@ -61,8 +53,12 @@ def fetch_rows(dataset: h5py.Dataset, low: Sequence[int] | Array, high: Sequence
     if stream is None or not dataset.size:
         return
     runs = _runs(low, high)
-    if runs:
-        stream.prefetch(_contiguous(dataset, runs) if dataset.chunks is None else _chunked(dataset, runs, stream))
+    if not runs:
+        return
+    if dataset.chunks is None:
+        stream.prefetch(_contiguous(dataset, runs))
+    elif dataset.ndim == 1 or dataset.chunks[1:] == dataset.shape[1:]:
+        stream.prefetch(*_chunked(dataset, runs, stream))
 
 
 def load_streamed(dataset: h5py.Dataset) -> Array:
@@ -99,21 +95,31 @@ def _contiguous(dataset: h5py.Dataset, runs: Ranges) -> Ranges:
     return [(offset + a * row_bytes, offset + b * row_bytes) for a, b in runs]
 
 
-def _chunked(dataset: h5py.Dataset, runs: Ranges, stream: Streamed) -> Ranges:
-    """Where the chunks of the runs lie: asked of the index, or, where that would cost more, found at their ends.
+def _chunked(dataset: h5py.Dataset, runs: Ranges, stream: Streamed) -> Plan:
+    """Where the chunks of the runs lie: of long runs by their ends, of others by the index.
 
-    HDF5 tells the place of a chunk by going through its whole index, whose nodes lie scattered over the file:
-    one request each. Reading a chunk goes straight to it. So where the index is long, the first and the last
-    chunk of a run are read; chunks written one after the other lie between them.
+    A long run spans many nodes of the index, which lie between its chunks. Its first and last chunk are read, to
+    which HDF5 goes straight; chunks written one after the other lie between them. Where the index is of a kind that
+    `plan` does not read, HDF5 tells the place of a chunk by going through all of it, a request a node: there all
+    runs are found by their ends where the index is long.
     """
-    if dataset.ndim > 1 and dataset.chunks[1:] != dataset.shape[1:]:
-        return []
-    n_nodes = len(dataset) / dataset.chunks[0] / _NODE_CHUNKS
-    ranges: Ranges = []
+    rows = dataset.chunks[0]
+    spans: Ranges = []
+    others: Ranges = []
     for run in runs:
-        span = _span(dataset, run, stream) if n_nodes > 2 * len(runs) else None
-        ranges += _indexed(dataset, run) if span is None else [span]
-    return ranges
+        span = _span(dataset, run, stream) if run[1] - run[0] > _LONG_NODES * _NODE_CHUNKS * rows else None
+        if span is None:
+            others.append(run)
+        else:
+            spans.append(span)
+    planned = plan(dataset, others, stream) if others else Plan([], {})
+    if planned is not None:
+        return Plan(spans + planned.chunks, planned.nodes)
+    many = len(dataset) / rows / _NODE_CHUNKS > 2 * len(others)
+    for run in others:
+        span = _span(dataset, run, stream) if many else None
+        spans += _indexed(dataset, run) if span is None else [span]
+    return Plan(spans, {})
 
 
 def _indexed(dataset: h5py.Dataset, run: tuple[int, int]) -> Ranges:

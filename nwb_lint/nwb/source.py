@@ -48,8 +48,9 @@ def open_nwb(source: Source, *, download: bool = False) -> h5py.File:
     | ``https://…``, ``s3://bucket/key`` | HDF5 streamed by ranges of bytes; ``*.zarr``; ``*.lindi.json`` |
     | ``dandi://<id>[/<version>]/<path>`` | an asset of DANDI, published or draft (`nwb_lint.nwb.dandi`) |
 
-    Remote files are streamed, what came once is kept on disk; ``download=True`` keeps the whole file. Both are in
-    the user's cache folder, or in ``NWB_LINT_CACHE``. Zarr and LINDI give objects with h5py's members.
+    Remote files are streamed, and what came once is kept on disk: of the files used last, up to
+    ``NWB_LINT_CACHE_GB`` (10). ``download=True`` keeps the whole file. Both are in the user's cache folder, or in
+    ``NWB_LINT_CACHE``. Zarr and LINDI give objects with h5py's members.
 
     Raises: NWBError, one line: no such file, a folder, not HDF5, truncated, HDF5 but not NWB, not reached.
 

@@ -21,7 +21,7 @@ UnitChoice = Sequence[int] | Array | str | None
 
 _RESTART, _EARLY = 0.3, 0.6  # of a unit's span, of the trials' reach: see `_refuse_restarts`
 _BULK = 0.25  # of all spikes: where more are wanted, reading what lies between is faster
-_BLOCK = 1 << 21  # spikes in memory at a time, 16 MB
+_BLOCK = 1 << 18  # spikes in memory at a time: 2 MB, which stay in the cache of a processor
 _STREAMED_BLOCK = 1 << 23  # fewer, larger requests: 64 MB
 _GAP = 1 << 13  # spikes between two units that one read may pass over
 
@@ -66,9 +66,7 @@ def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[int]]:
     return np.array(rows, np.int64), [int(unit) for unit in wanted if int(unit) not in row_of]
 
 
-def spike_blocks(
-    table: Table, rows: Array, most_units: int | None = None, reach_s: float | None = None
-) -> Iterator[tuple[Array, list[Array]]]:
+def spike_blocks(table: Table, rows: Array, reach_s: float | None = None) -> Iterator[tuple[Array, list[Array]]]:
     """Spike times (s, sorted, float64) of the rows, block by block: positions in ``rows``, and the times of each.
 
     A block is one read of at most `_BLOCK` spikes (or one unit), in the order of the file: memory is bounded
@@ -85,7 +83,7 @@ def spike_blocks(
     apart = streamed(data) is not None and not bulk  # a stream is not asked for what lies between
     odd = _Odd(table, reach_s)
     begin, end = _side_by_side(low, high) if apart else (low, high)
-    for positions in _runs(begin, end, data, bulk, most_units or len(rows)):
+    for positions in _runs(begin, end, data, bulk):
         first, last = low[positions[0]], high[positions[-1]]
         fetch_rows(data, low[positions] if apart else [first], high[positions] if apart else [last])
         values = None if apart else data[first:last].reshape(-1).astype(float, copy=False)
@@ -116,7 +114,7 @@ def _side_by_side(low: Array, high: Array) -> tuple[Array, Array]:
     return ends - sizes, ends
 
 
-def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool, most_units: int) -> Iterator[Array]:
+def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool) -> Iterator[Array]:
     """Positions of units that are read at once: near each other in the file and not too many spikes."""
     stored = data.chunks[0] if data.chunks else 0  # a chunk is read whole, so what is left of it costs nothing
     gap = data.shape[0] if bulk else max(_GAP, stored)
@@ -124,12 +122,7 @@ def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool, most_units: i
     order = np.lexsort((high, low))
     first = 0
     for k in range(1, len(order) + 1):
-        if (
-            k == len(order)
-            or k - first >= most_units
-            or high[order[k]] - low[order[first]] > most
-            or low[order[k]] - high[order[k - 1]] > gap
-        ):
+        if k == len(order) or high[order[k]] - low[order[first]] > most or low[order[k]] - high[order[k - 1]] > gap:
             yield order[first:k]
             first = k
 

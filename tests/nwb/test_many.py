@@ -18,7 +18,7 @@ from nwb_lint.contract import ContractError
 from nwb_lint.inputs import Input
 from nwb_lint.nwb import units
 from nwb_lint.nwb.assemble import format_assets
-from nwb_lint.nwb.counts import smooth
+from nwb_lint.nwb.counts import smooth, smooth_units
 from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.testing import mock_session
@@ -249,6 +249,23 @@ def test_smoothing_in_pieces_is_the_sum_over_all_bins(n_bins, sd_bins):
             with np.errstate(invalid="ignore"):
                 expected = np.where(known, (np.nan_to_num(given) @ weight) / (known @ weight), np.nan)
             np.testing.assert_allclose(smooth(given, sd_bins), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_bins", [1, 33, 240])
+@pytest.mark.parametrize("sd_bins", [0, 0.2, 10, 300])
+def test_units_smoothed_together_are_those_smoothed_alone(n_bins, sd_bins):
+    rng = np.random.default_rng(0)
+    values = rng.random((83, 3, n_bins)).astype(np.float32)
+    values[5, 1], values[80, 2, n_bins // 2] = np.nan, np.nan
+    out = np.full((3, n_bins, 90), -1, np.float32)
+    smooth_units(values, sd_bins, out[..., 4:87])
+    assert (out[..., [0, 3, 87, 89]] == -1).all()
+    together = out[..., 4:87]
+    np.testing.assert_allclose(together, np.moveaxis(smooth(values, sd_bins), 0, -1), rtol=2e-6)
+    for chosen in ([0], [82], [5, 80, 3], list(range(7, 60))):
+        some = np.empty((3, n_bins, len(chosen)), np.float32)
+        smooth_units(values[chosen], sd_bins, some)
+        np.testing.assert_array_equal(some, together[..., chosen])
 
 
 def test_memory_follows_the_block_and_not_the_file(tmp_path, monkeypatch):

@@ -208,7 +208,68 @@ def test_zarr_over_http_is_read_by_its_consolidated_metadata(path, zarr_path):
         assert not [r for r in server.log if r.path.rpartition("/")[2] in (".zarray", ".zattrs", ".zgroup")]
         server.faults = [503, None, "drop", 503]
         same(read_trials(address, **TRIALS), read_trials(path, **TRIALS))
-        refused("not one file; download=True keeps HDF5 files", read_trials, address, **TRIALS, download=True)
+
+
+def test_a_zarr_store_is_kept_whole(path, zarr_path, tmp_path):
+    store = shutil.copytree(zarr_path, tmp_path / "s.nwb.zarr")
+    with RangeServer({"/s.nwb.zarr": store}) as server:
+        address = f"{server.url}/s.nwb.zarr/"
+        found = read_conditions(address, **HOW, **COLUMNS, download=True)
+        same(found, read_conditions(path, **HOW, **COLUMNS))
+        assert found["file"].item() == address
+        (kept,) = (tmp_path / "cache" / "files").glob("*/s.nwb.zarr")
+        parts = {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+        copied = {p.relative_to(kept): p.read_bytes() for p in kept.rglob("*") if p.is_file()}
+        assert {p: b for p, b in copied.items() if p.name[0] != "."} == {
+            p: b for p, b in parts.items() if p.name[0] != "."
+        }
+        assert {p: json.loads(b) for p, b in copied.items() if p.name[0] == "."} == {
+            p: json.loads(b) for p, b in parts.items() if p.name[0] == "."
+        }
+        server.clear()
+        same(read_conditions(address, **HOW, **COLUMNS, download=True), found)
+        assert [request.path for request in server.log] == ["/s.nwb.zarr/.zmetadata"]
+        (store / ".zmetadata").write_text((store / ".zmetadata").read_text() + " ")
+        shutil.rmtree(store / "units" / "spike_times")
+        refused("part .*spike_times/0 is missing", read_trials, address, **TRIALS, download=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "zmetadata are damaged"),
+        ("[]", "zmetadata are damaged"),
+        (json.dumps({"metadata": {"../x/.zattrs": {}}}), "name a file '../x/.zattrs' outside"),
+        (json.dumps({"metadata": {"a/.zarray": {"shape": [3], "chunks": [0]}}}), r"a/\.zarray is damaged"),
+        (None, "no consolidated metadata"),
+    ],
+)
+def test_zarr_stores_that_cannot_be_kept_are_told(content, told, tmp_path):
+    store = tmp_path / "s.zarr"
+    store.mkdir()
+    (store / ".zgroup").write_text('{"zarr_format": 2}')
+    if content is not None:
+        (store / ".zmetadata").write_text(content)
+    with RangeServer({"/s.zarr": store}) as server:
+        refused(told, read_trials, f"{server.url}/s.zarr", **TRIALS, download=True)
+        assert not list((tmp_path / "cache").rglob("*zattrs"))
+
+
+def test_lindi_is_kept_where_all_it_names_is_in_it(path, tmp_path):
+    lindi = pytest.importorskip("lindi", reason="lindi, of the extra lindi, is not there")
+    with RangeServer({"/session.nwb": path}) as server:
+        with lindi.LindiH5pyFile.from_hdf5_file(f"{server.url}/session.nwb") as file:
+            said = file.to_reference_file_system()
+        server.files["/a.lindi.json"] = json.dumps(said).encode()
+        told = f"is an index of parts that lie in 1 other file, .* or pass {server.url}/session.nwb itself"
+        refused(told, read_trials, f"{server.url}/a.lindi.json", **TRIALS, download=True)
+        said["refs"] = {name: value for name, value in said["refs"].items() if not isinstance(value, list)}
+        server.files["/b.lindi.json"] = json.dumps(said).encode()
+        with open_nwb(f"{server.url}/b.lindi.json", download=True) as file:
+            assert "units" in file
+        assert list((tmp_path / "cache" / "files").glob("*/b.lindi.json"))
+        server.files["/c.lindi.json"] = b"spikes"
+        refused("is not LINDI JSON", read_trials, f"{server.url}/c.lindi.json", **TRIALS, download=True)
 
 
 def test_failures_of_zarr_over_http_are_told(zarr_path, tmp_path):
