@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 import nwb_lint as nl
 from nwb_lint.cli import app
+from nwb_lint.nwb.metadata import read_metadata
+from tests.cli.conftest import SUBJECT
 from tests.factories import assert_same
 
 
@@ -33,8 +35,9 @@ def fails(*args):
 
 def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
     path = recipe()
-    result = run("fit", path)
+    result = run("fit", path, "--subject", "age=P91D")
     assert result.exit_code == 0, result.output
+    assert read_metadata(tmp_path / "fit.nwb").subject == SUBJECT | {"age": "P91D"}
     assert "<- chosen" in result.stdout
     assert (tmp_path / "fit.png").stat().st_size > 10_000
     fit = nl.read_fit(tmp_path / "fit.nwb")

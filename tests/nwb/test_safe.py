@@ -173,7 +173,7 @@ def kill_all_along(work: Work, n: int) -> set[str]:
 
 
 KILLED = [(Work, 6), (Copy, 2), (Beside, 2)]
-KILLED += [pytest.param(*one, marks=pytest.mark.slow) for one in ((Work, 200), (Copy, 60), (Beside, 60))]
+KILLED += [pytest.param(*one, marks=pytest.mark.slow) for one in ((Work, 200), (Copy, 30), (Beside, 30))]
 
 
 @pytest.mark.parametrize(("made", "n"), KILLED, indirect=["made"])

@@ -194,7 +194,8 @@ def test_sources_give_their_metadata_and_stay_as_they_are(tmp_path):
 
 def test_one_source_keeps_its_session_and_subject_overrides_it(tmp_path):
     recording = make_recording(tmp_path / "a.nwb")
-    target = write_fit(random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None})
+    with pytest.warns(UserWarning, match="the subject has no age"):
+        target = write_fit(random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None})
     with pynwb.NWBHDF5IO(str(target), "r") as io:
         nwbfile = io.read()
         assert nwbfile.session_id == "s1"
