@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.fit import demo, export, fit
+from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
 from nwb_lint.cli.reproduce import reproduce
@@ -19,7 +19,7 @@ def app() -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 
 
-for _command in (demo, inspect, init, fit, export, publish, reproduce, inactivate):
+for _command in (demo, inspect, init, fit, export, import_, publish, reproduce, inactivate):
     app.add_command(_command)
 
 

@@ -119,6 +119,21 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
         print_files([out])
 
 
+@click.command("import")
+@click.argument("exported", metavar="MODEL.nc")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The fit's NWB file.")
+@click.option("--subject", multiple=True, metavar="KEY=VALUE", help="Of the animal, e.g. age=P90D; the sources' else.")
+@click.option("--force", is_flag=True, help="Replace the file.")
+def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> None:
+    """Write a fit that `export` made a netCDF file of to an NWB file again, identical."""
+    with plainly():
+        from nwb_lint.nwb.netcdf import import_netcdf
+        from nwb_lint.nwb.write import write_fit
+
+        said = parse_pairs(subject, "--subject")
+        print_files([write_fit(import_netcdf(exported), out, subject=said or None, overwrite=force)])
+
+
 def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     """The recipe of the file, or of the flags alone, with every flag that was given put over it."""
     from nwb_lint.recipe import load_recipe, make_recipe
