@@ -40,7 +40,7 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
         sizes = found["population"].to_series().value_counts().reindex(range(found.sizes["group"]), fill_value=0)
         click.echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
         for k, group in enumerate(found["group"].values):
-            gain = found["gain"].values[:, k] if "gain" in found else []
+            gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found else []
             span = f"{min(gain):.3f} to {max(gain):.3f}" if len(gain) else "no input"
             click.echo(f"{group:20s} {sizes[k]:8d} {span:>22s}")
         if "stability" in found:
