@@ -82,6 +82,17 @@ def test_failures_are_one_line(path, command, flags, told):
     assert told in line
 
 
+def test_a_network_of_another_nonlinearity_is_read_and_not_run(tmp_path):
+    fit = made(2).assign_attrs(nonlinearity="sine")
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
+    assert nl.read_fit(path).identical(fit)
+    for command in (["populations", path, "--method", "strongest_input"], ["fixed-points", path]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: the nonlinearity is 'sine'; what runs here needs to be one of tanh, ")
+        assert result.stderr.count("\n") == 1
+
+
 def test_wrong_usage(path):
     assert run("fixed-points", path, "--input", "in1").exit_code == 2
     assert run("fixed-points", path, "--input", "in1=much").exit_code == 2
