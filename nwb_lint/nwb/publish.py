@@ -68,7 +68,7 @@ def publish(
 
     | argument | |
     |---|---|
-    | path | an HDF5 file of `write_fit` |
+    | path | an HDF5 file of `write_fit`; Zarr is refused: dandi's client tells the archive nothing of its content |
     | dandiset | six digits |
     | instance | name or address of the archive; default: ``DANDI_INSTANCE``, else DANDI itself |
     | dry_run | say where it would go and what the validators tell; nothing is sent or asked of the archive |
@@ -101,6 +101,11 @@ def publish(
 
 def _check_file(path: Path) -> None:
     """Raise NWBError unless it is a whole HDF5 file with a fit, and with no link to another file."""
+    if kind_of(path.name) == "zarr":
+        raise NWBError(
+            f"{path} is Zarr, which dandi's client sends without asking whether it is valid NWB and without "
+            "its subject, which the archive needs. Write it to a file that ends in .nwb: write_fit(read_fit(…), …)."
+        )
     if kind_of(path.name) != "hdf5":
         raise NWBError(f"{path} is not HDF5, which is what is published. Write the fit to a file that ends in .nwb.")
     with telling(path, "fit"), open_nwb(path) as file:

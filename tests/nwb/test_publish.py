@@ -135,6 +135,22 @@ def test_what_the_recording_does_not_say_of_its_subject_is_asked_for_and_added_t
     assert thin.read_bytes() == before
 
 
+def test_zarr_is_refused_while_the_client_says_nothing_of_it(archive, fit_file, tmp_path):
+    from dandi.files import dandi_file
+
+    pytest.importorskip("hdmf_zarr")
+    folder = tmp_path / PLACE
+    folder.parent.mkdir()
+    path = write_fit(FIT, folder.with_suffix(".nwb.zarr"), subject=SUBJECT)
+    with pytest.raises(NWBError, match=r"is Zarr, which dandi's client sends without .* its subject") as error:
+        publish(path, ID)
+    assert "\n" not in str(error.value)
+    assert archive.api.log == []
+    assert dandi_file(path, tmp_path).get_metadata().wasAttributedTo is None  # the reason: of HDF5 it says the subject
+    (folder.parent / folder.name).write_bytes(fit_file.read_bytes())
+    assert dandi_file(folder, tmp_path).get_metadata().wasAttributedTo[0].identifier == "m1"
+
+
 def test_what_is_not_fit_to_be_published_is_told_and_nothing_is_sent(archive, fit_file, tmp_path):
     def refused(path, told, **options):
         with pytest.raises(NWBError, match=told) as error:
@@ -143,7 +159,7 @@ def test_what_is_not_fit_to_be_published_is_told_and_nothing_is_sent(archive, fi
         assert archive.api.log == []
 
     refused(make_recording(tmp_path / "a.nwb"), "holds no fit")
-    refused(tmp_path / "fit.nwb.zarr", "is not HDF5")
+    refused(tmp_path / "fit.lindi.json", "is not HDF5")
     linked = tmp_path / "linked.nwb"
     linked.write_bytes(fit_file.read_bytes())
     with h5py.File(linked, "a") as file:
