@@ -387,6 +387,7 @@ def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
     [
         (lambda group: _put(group, "m", group["m"][:-1]), "neuron"),
         (lambda group: _put(group, "m", np.full((6, 2), np.nan)), "m of the fit has 12 values"),
+        (lambda group: _put(group, "latent", np.inf * group["latent"][()]), "latent of the fit has 40 values"),
         (lambda group: _put(group, "n", group["n"][0]), "n has 1 dims where (neuron, rank) is needed"),
         (lambda group: group.pop("neurons/unit_id"), "unit_id is missing"),
         (lambda group: group.pop("neurons"), "neuron is missing"),
