@@ -20,6 +20,7 @@ from nwb_lint.model.baselines import baselines
 from nwb_lint.model.ensemble import ensemble
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.select import select_rank
+from nwb_lint.nwb.download import served_version
 from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.read import read_conditions
 from nwb_lint.nwb.source import Asset, NWBError, digest, expand
@@ -128,15 +129,16 @@ def run_recipe(
 
 def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, str] | None = None) -> str:
     """SHA-256 of all that a fit follows from: the recipe (but where the fit goes), this package's version, the bytes of
-    every source; empty where the digest of one is not known (addresses without one, Zarr folders). ``digests``: those
-    that reading gave already, by the source.
+    every source, by their digest or, at an address that tells none, their ETag; empty where one has neither (servers
+    without ETags, Zarr folders outside archives). ``digests``: those that reading gave already, by the source.
 
     Raises: NWBError where a source cannot be read and is not to be skipped.
     """
+    given = digests or {}
     lines = [nwb_lint.__version__, recipe.model_copy(update={"out": None}).text()]
     for asset in assets:
         try:
-            known = digests[str(asset)] if digests and str(asset) in digests else digest(asset)
+            known = asset.digest or served_version(asset) if asset.remote else given.get(str(asset)) or digest(asset)
         except NWBError:
             if recipe.read.errors != "skip":
                 raise

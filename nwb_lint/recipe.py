@@ -100,6 +100,20 @@ class Fit(_Part):
         return data
 
 
+class Subject(_Part):
+    """What the fit's file says of the animal beside what its sources say, or in place of that."""
+
+    subject_id: str | None = None
+    species: str | None = None
+    sex: str | None = None
+    age: str | None = None
+    date_of_birth: str | None = None
+    strain: str | None = None
+    genotype: str | None = None
+    weight: str | None = None
+    description: str | None = None
+
+
 class Recipe(_Part):
     """From NWB files to a fit: sources and where the fit goes, then one part per step."""
 
@@ -109,6 +123,7 @@ class Recipe(_Part):
     prepare: Prepare = Prepare()
     inputs: list[OneInput] = []
     fit: Fit = Fit()
+    subject: Subject | None = None
 
     def given_inputs(self) -> list[Input]:
         """The inputs, or one for each column of ``by`` where the recipe names none."""

@@ -46,7 +46,7 @@ ALLOWED = {
         "results",
         "tasks",
     },  # recordings (fig5) go the way of a user's recipe
-    "plot": {"analysis", "contract", "results"},
+    "plot": {"analysis", "contract", "prepare", "results"},  # prepare: windows of time are checked in one place
     "testing": {"contract", "inputs", "model", "nwb", "prepare"},
     "recipe": {"contract", "inputs", "nwb"},
     "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
@@ -58,6 +58,7 @@ ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
     "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.zarr"}, "lindi": {"nwb.lindi"},
     "torch": {"model._torch", "tasks._torch"}, "matplotlib": {"plot"}, "distributed": {"model.sweep"},
+    "mpl_toolkits": {"plot"},
 }  # fmt: skip
 
 

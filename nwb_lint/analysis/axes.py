@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalised, unit, vectors_of
+from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
 from nwb_lint.contract import ContractError, check_fit
 from nwb_lint.model.rnn import Array
 from nwb_lint.results import check_result
@@ -20,13 +21,17 @@ def compare_axes(
     variables: Sequence[str] | None = None,
     n_components: int = 12,
     orthogonal: bool = True,
+    mtdr_dims: int | str = "aic",
 ) -> xr.Dataset:
-    """Angles between the fitted m, n, I and axes that need no network: targeted dimensionality reduction and PCA.
+    """Angles between the fitted m, n, I and axes that need no network: targeted dimensionality reduction by regression
+    and by a model (mTDR), and PCA.
 
     Regression axes: activity[c, t, i] = Σ_v β_v[t, i] z_v[c] + β_0[t, i], least squares over conditions at every time,
     z_v the variable with mean 0 and variance 1; β_v[t] projected on the leading ``n_components`` principal components
     (over conditions and times, mean by neuron removed); of its times the one of the largest norm; axes orthogonalised
-    by QR in the order of ``variables``. Names: "tdr variable", "pc k", "m k", "n k", "I input".
+    by QR in the order of ``variables``. Model-based axes: β_v[t, i] = Σ_k W_v[i, k] s_v[t, k] of low rank, W and a
+    noise variance per neuron by maximum likelihood with s ~ N(0, 1) integrated out; the directions of W_v, those of
+    largest β_v first. Names: "tdr variable", "mtdr variable k", "pc k", "m k", "n k", "I input".
 
     Args:
         activity: what was fitted, or other activity of its neurons, with the columns on ``condition``. Neurons with NaN
@@ -35,6 +40,8 @@ def compare_axes(
             columns that vary.
         n_components: that de-noise; as many as there are ranks and inputs are compared.
         orthogonal: regression axes orthogonalised, as published, or as found.
+        mtdr_dims: dims of each variable in the model; "aic" = added one at a time while Akaike's criterion falls, which
+            takes bins for independent, so that smoothed activity gets more; 0 = no model.
 
     Returns: axis (axis_name, neuron), of length 1; overlap (cosines) and angle_deg in 0–90° (axis_name, axis_other);
         variance_explained (axis_name), of the activity; coordinate axis_time_s (axis_name), of the regression axes.
@@ -42,7 +49,8 @@ def compare_axes(
 
     Raises: ContractError for a column that is not there, constant, of more than two texts, or collinear with others.
 
-    Source: Mante, Sussillo, Shenoy & Newsome, Nature 2013, supplement 6.
+    Source: Mante, Sussillo, Shenoy & Newsome, Nature 2013, supplement 6; Aoi, Mante & Pillow, Nature Neuroscience 2020
+    (model-based; here a mean over conditions of any course stands for its unconditioned part).
 
     Example:
         >>> from nwb_lint.testing import mock_activity, mock_fit
@@ -60,9 +68,12 @@ def compare_axes(
     tdr, when = _regression_axes(x, z, pcs)
     if orthogonal:
         tdr = orthogonalised(tdr)
+    labelled = [(f"tdr {name}", axis) for name, axis in zip(chosen, tdr.T, strict=True)]
+    labelled += _model_axes(x, z, chosen, mtdr_dims)
     shown = pcs[:, : fit.sizes.get("rank", 0) + fit.sizes["input"]]
-    labels = [*names, *(f"tdr {name}" for name in chosen), *(f"pc {k + 1}" for k in range(shown.shape[1]))]
-    out = axes_dataset(labels, np.column_stack([unit(columns[kept]), tdr, shown]), x)
+    labelled += [(f"pc {k + 1}", axis) for k, axis in enumerate(shown.T)]
+    labels = [*names, *(label for label, _ in labelled)]
+    out = axes_dataset(labels, np.column_stack([unit(columns[kept]), *(axis for _, axis in labelled)]), x)
     times = np.full(len(labels), np.nan)
     times[len(names) : len(names) + len(chosen)] = activity["time"].values[when]
     out = out.assign_coords(
@@ -70,8 +81,25 @@ def compare_axes(
         axis_time_s=("axis_name", times, {"units": "s"}),
     )
     out.attrs |= {"variables": chosen, "n_components": int(n_components), "orthogonal": int(orthogonal)}
+    out.attrs["mtdr_dims"] = [sum(one.startswith(f"mtdr {name} ") for one in labels) for name in chosen]
     check_result(out, "axes")
     return out
+
+
+def _model_axes(x: Array, z: Array, names: list[str], dims: int | str) -> list[tuple[str, Array]]:
+    """Names and axes of model-based targeted dimensionality reduction, in the order of the variables."""
+    most = min(x.shape[1:])
+    if dims != "aic" and (isinstance(dims, bool | str) or dims != int(dims) or not 0 <= dims <= most):
+        raise ContractError(f"mtdr_dims is {dims!r}; it needs 'aic' or a whole number from 0 to {most}.")
+    if dims == 0:
+        return []
+    moments = moments_of(x, z)
+    model = choose_dims(moments) if dims == "aic" else fit_mtdr(moments, np.full(len(names), int(dims)))
+    return [
+        (f"mtdr {name} {k + 1}", axis)
+        for name, axes in zip(names, axes_of(model), strict=True)
+        for k, axis in enumerate(axes.T)
+    ]
 
 
 def _components(x: Array) -> Array:

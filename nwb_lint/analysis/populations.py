@@ -139,7 +139,7 @@ def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
     if "m" in fit:
         m, n = fit["m"].values, fit["n"].values
         for name, block in (("m", m), ("n", effective_n(m, n, fit["input_weights"].values) if effective else n)):
-            names += [f"{name}{k + 1}" for k in range(block.shape[1])]
+            names += [f"{name} {k + 1}" for k in range(block.shape[1])]
             columns.append(block)
     names += [f"I {name}" for name in input_names(fit)]
     columns.append(fit["input_weights"].values)

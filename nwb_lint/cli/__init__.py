@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.fit import demo, export, fit
+from nwb_lint.cli.analyse import fixed_points, populations
+from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
 from nwb_lint.cli.reproduce import reproduce
@@ -19,7 +20,7 @@ def app() -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 
 
-for _command in (demo, inspect, init, fit, export, publish, reproduce, inactivate):
+for _command in (demo, inspect, init, fit, export, import_, publish, reproduce, populations, fixed_points, inactivate):
     app.add_command(_command)
 
 

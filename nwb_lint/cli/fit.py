@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import plainly, print_assets, print_files, print_scores, print_seconds
+from nwb_lint.cli.shell import parse_pairs, plainly, print_assets, print_files, print_scores, print_seconds
 
 
 @click.command()
@@ -55,6 +55,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
+@click.option("--subject", multiple=True, metavar="KEY=VALUE", help="Of the animal, e.g. age=P90D; the sources' else.")
 @click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
 @click.option("--force", is_flag=True, help="Fit again and replace the file, whatever it holds.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure beside the fit.")
@@ -89,7 +90,8 @@ def fit(
         check_target(target, assets, force)
         with open_executor(workers, dask) as executor:
             outcome = run_recipe(recipe, assets=assets, executor=executor, cells=cells, progress=sys.stderr.isatty())
-        write_fit(outcome.fit, target, overwrite=force)
+        said = recipe.subject.model_dump(exclude_none=True) if recipe.subject else None
+        write_fit(outcome.fit, target, overwrite=force, subject=said)
         files = [target]
         if plot:
             from nwb_lint.plot import summary
@@ -117,6 +119,21 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
         print_files([out])
 
 
+@click.command("import")
+@click.argument("exported", metavar="MODEL.nc")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The fit's NWB file.")
+@click.option("--subject", multiple=True, metavar="KEY=VALUE", help="Of the animal, e.g. age=P90D; the sources' else.")
+@click.option("--force", is_flag=True, help="Replace the file.")
+def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> None:
+    """Write a fit that `export` made a netCDF file of to an NWB file again, identical."""
+    with plainly():
+        from nwb_lint.nwb.netcdf import import_netcdf
+        from nwb_lint.nwb.write import write_fit
+
+        said = parse_pairs(subject, "--subject")
+        print_files([write_fit(import_netcdf(exported), out, subject=said or None, overwrite=force)])
+
+
 def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     """The recipe of the file, or of the flags alone, with every flag that was given put over it."""
     from nwb_lint.recipe import load_recipe, make_recipe
@@ -140,6 +157,8 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     }
     for part, names in parts.items():
         data[part] |= {name: flags[name] for name in names if flags[name] is not None}
+    if flags["subject"]:
+        data["subject"] = data.get("subject", {}) | parse_pairs(flags["subject"], "--subject")
     if flags["rank"] is not None and flags["ranks"]:
         raise click.UsageError("give --rank or --ranks, not both.")
     if flags["rank"] is not None:

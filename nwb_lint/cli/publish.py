@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import click
 
-from nwb_lint.cli.shell import plainly
+from nwb_lint.cli.shell import parse_pairs, plainly
 
 
 @click.command()
 @click.argument("fit_file", metavar="FIT.nwb")
 @click.option("--dandiset", required=True, metavar="000000", help="Dandiset whose draft the file goes into.")
 @click.option("--instance", default="", help="Archive: a name that dandi knows, or its address.  [default: dandi]")
+@click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the file does not say, e.g. age=P90D.")
 @click.option("--dry-run", is_flag=True, help="Say where it would go and what the validators tell; send nothing.")
-def publish(fit_file: str, dandiset: str, instance: str, dry_run: bool) -> None:
+def publish(fit_file: str, dandiset: str, instance: str, subject: tuple[str, ...], dry_run: bool) -> None:
     """Validate a fit's file and upload it to a dandiset, under a path that DANDI takes.
 
     The key is the one that dandi itself uses: DANDI_API_KEY, or the keyring.
@@ -20,7 +21,7 @@ def publish(fit_file: str, dandiset: str, instance: str, dry_run: bool) -> None:
     with plainly():
         from nwb_lint.nwb.publish import publish as send
 
-        found = send(fit_file, dandiset, instance=instance, dry_run=dry_run)
+        found = send(fit_file, dandiset, instance=instance, dry_run=dry_run, subject=parse_pairs(subject, "--subject"))
         for line in found.told:
             click.echo(f"told: {line}", err=True)
         done = "would go to" if dry_run else "uploaded:" if found.sent else "there already:"

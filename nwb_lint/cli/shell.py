@@ -33,6 +33,14 @@ def plainly():
             sys.exit(1)
 
 
+def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE texts as a dict."""
+    for text in given:
+        if "=" not in text:
+            raise click.UsageError(f"{option} is {text!r}; it needs KEY=VALUE, e.g. age=P90D.")
+    return dict(text.split("=", 1) for text in given)
+
+
 def print_scores(fit, tables: dict[str, Any]) -> None:
     """R² per rank and of the fit, and the tables beside it, each with its split and its ceiling."""
     click.echo(

@@ -21,9 +21,11 @@ from nwb_lint.nwb.trials import Trials
 
 Array = np.ndarray
 
-# Names that a column of a table may not have in a Dataset, nor in those that are made of it.
+# Names that a column of a table may not have in a Dataset, nor in those that are made of it: of variables and of dims.
 _WHY = ("align", "warp", "within", "by")  # in the order of `choose_trials`
-RESERVED = frozenset().union(COORDS, RECORDING, TRIALS, ACTIVITY, FIT, {"trial", "half", "input"})
+_TABLES = (COORDS, RECORDING, TRIALS, ACTIVITY, FIT)
+_DIMS = (dim.rstrip("?") for table in _TABLES for var in table.values() for dim in var.dims)
+RESERVED = frozenset(_DIMS).union(*_TABLES)
 
 
 def free_name(name: str, prefix: str, taken: frozenset[str] = RESERVED) -> str:

@@ -20,7 +20,7 @@ class Asset(NamedTuple):
     | address | what names it for people and in provenance: a path, a URL, ``dandi://000128/0.220113.0400/…`` |
     | location | where its bytes are: the path, or an http(s) URL |
     | kind | ``hdf5``, ``zarr`` or ``lindi`` |
-    | digest | SHA-256 where an archive knows it, as hexadecimal text; else empty |
+    | digest | SHA-256 where an archive knows it, as hexadecimal text, or its checksum of a Zarr folder; else empty |
     | size | bytes where an archive knows them; else 0 |
     | asset_id | what an archive knows it by; else empty |
     """

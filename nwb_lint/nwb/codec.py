@@ -21,6 +21,8 @@ from nwb_lint.nwb import schema
 from nwb_lint.nwb.values import pack, texts, unpack
 from nwb_lint.results import RESULTS, check_result
 
+# What a network does when it runs; one that diverged is none to keep.
+_RUN = ("activity_pred", "latent", "filtered_input")
 _LAYOUT = ("layout_name", "layout_path", "layout_dtype", "layout_role")
 _FLOATS = {"float32": np.float32, "float64": np.float64}
 _CASTS = {"text": str, "float64": float, "int": int}
@@ -76,6 +78,12 @@ def check(dataset: xr.Dataset) -> str:
     if getattr(dataset, "attrs", {}).get("kind") in RESULTS:
         return schema.type_of(check_result(dataset))
     check_fit(dataset)
+    for name in _RUN:
+        bad = np.count_nonzero(~np.isfinite(dataset[name].values)) if name in dataset.variables else 0
+        if bad:
+            raise ContractError(
+                f"{name} of the fit has {bad} values that are not finite; a network of a file has none. Fit again."
+            )
     return schema.FIT_TYPE
 
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from nwb_lint.contract import ContractError
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.codec import Setting, Stored, safe_name
 from nwb_lint.nwb.h5 import is_dataset
@@ -39,8 +40,19 @@ def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any
     for key, value in stored.attributes.items():
         parts[key] = np.int64(value) if known[key].dtype == "int" else value
     if network is not None:
+        _check_class(network, classes[stored.type])
         parts["network"] = network
     return classes[stored.type](name=name, description=describe(dataset), **parts)
+
+
+def _check_class(network: Any, cls: Any) -> None:
+    """Raise ContractError unless the container of a result takes this one of a network."""
+    from hdmf.utils import get_docval
+
+    if not isinstance(network, next(arg["type"] for arg in get_docval(cls.__init__) if arg["name"] == "network")):
+        raise ContractError(
+            f"{network.name} was read before ndx-lowrank was loaded, with classes that pynwb made; read the file again."
+        )
 
 
 def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:

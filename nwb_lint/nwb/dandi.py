@@ -142,7 +142,8 @@ def _asset(client: Any, asked: Address, found: Any) -> Asset:
     from dandi.dandiapi import AssetType
 
     said = found.get_raw_metadata()
-    digest = str((said.get("digest") or {}).get("dandi:sha2-256", ""))
+    known = said.get("digest") or {}
+    digest = str(known.get("dandi:sha2-256") or known.get("dandi:dandi-zarr-checksum") or "")
     name = client.dandi_instance.name
     archive = "" if name == _MAIN else f"{name}/"
     address = f"dandi://{archive}{asked.dandiset}/{found.version_id}/{found.path}"
@@ -150,7 +151,7 @@ def _asset(client: Any, asked: Address, found: Any) -> Asset:
         places = [url for url in said.get("contentUrl", []) if not url.startswith(client.api_url)]
         if not places:
             raise NWBError(f"{address} is a Zarr asset and the archive tells no place of its parts. Download it first.")
-        return Asset(address, places[0].rstrip("/"), "zarr", asset_id=str(found.identifier))
+        return Asset(address, places[0].rstrip("/"), "zarr", digest, asset_id=str(found.identifier))
     kind = "lindi" if found.path.endswith(".lindi.json") else "hdf5"
     return Asset(address, found.base_download_url, kind, digest, int(found.size), str(found.identifier))
 

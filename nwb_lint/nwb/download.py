@@ -46,6 +46,23 @@ def keep(asset: Asset) -> Asset:
     return asset._replace(location=str(target))
 
 
+def served_version(asset: Asset) -> str:
+    """What stands for the bytes of a remote file at its server (strong ETag and size); empty where nothing does, as
+    for Zarr folders.
+
+    Raises: NWBError where the server does not answer.
+    """
+    from nwb_lint.nwb.dandi import token_of
+
+    if asset.kind == "zarr":
+        return ""
+    with Web(token_of(asset)) as web:
+        try:
+            return _version(web, asset)[0]
+        except OSError as error:
+            raise not_reached(asset.address, error) from error
+
+
 @retried
 def _version(web: Web, asset: Asset) -> tuple[str, int]:
     """What stands for the bytes at the server, and how many they are (0: it does not say)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from nwb_lint.nwb.source import Source, holds_text, reading
 SUBJECT_KEYS = (
     "subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "weight", "description",
 )  # fmt: skip
+# What DANDI asks of a subject: one of each.
+NEEDED = (("subject_id",), ("species",), ("sex",), ("age", "date_of_birth"))
 _LISTS = ("experimenter", "keywords", "related_publications")
 _SINGLE = ("institution", "lab", "session_id", "experiment_description")
 _AGE = re.compile(r"P(\d+(?:\.\d+)?)([YMWD])")
@@ -65,11 +67,15 @@ def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, su
         if len(single) == 1 and (value := single.pop()):
             fields[name] = value[0]
     subject = merge_subjects([source.subject for source in sources]) | (override or {})
-    unknown = [key for key in subject if key not in SUBJECT_KEYS]
-    if unknown:
-        raise ContractError(f"subject has {', '.join(unknown)}; it may have {', '.join(SUBJECT_KEYS)}.")
+    check_subject(subject)
     fields["subject"] = {key: value for key, value in subject.items() if value not in (None, "")}
     return fields
+
+
+def check_subject(subject: Mapping[str, Any]) -> None:
+    """Raise ContractError where a subject has entries that NWB does not know."""
+    if unknown := [key for key in subject if key not in SUBJECT_KEYS]:
+        raise ContractError(f"subject has {', '.join(unknown)}; it may have {', '.join(SUBJECT_KEYS)}.")
 
 
 def merge_subjects(subjects: Sequence[dict[str, str]]) -> dict[str, str]:
@@ -95,6 +101,11 @@ def merge_subjects(subjects: Sequence[dict[str, str]]) -> dict[str, str]:
         merged["description"] = f"Neurons of {len(ids)} subjects: {', '.join(ids)}."
         merged.setdefault("sex", "U")
     return merged
+
+
+def lacking(subject: Mapping[str, Any]) -> list[str]:
+    """The entries that DANDI needs of a subject and that it has not."""
+    return [needed[0] for needed in NEEDED if not any(subject.get(key) for key in needed)]
 
 
 def make_subject(fields: dict[str, Any]) -> Any:

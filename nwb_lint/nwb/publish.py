@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import h5py
+
 from nwb_lint.nwb.asset import NWBError, kind_of, one_line
 from nwb_lint.nwb.dandi import DANDISET, asked_client, authenticate, telling_of
 from nwb_lint.nwb.fitfile import check_version, choose, find_held, telling
-from nwb_lint.nwb.metadata import read_metadata
+from nwb_lint.nwb.metadata import check_subject, lacking, read_metadata
 from nwb_lint.nwb.schema import FIT_TYPE
 from nwb_lint.nwb.source import open_nwb
 from nwb_lint.nwb.store import external_link
@@ -54,15 +56,23 @@ def dandi_path(path: str | Path, *, description: str = "lowrank") -> str:
     return f"{name}/{name}{middle}_desc-{_label(description)}_ecephys.nwb"
 
 
-def publish(path: str | Path, dandiset: str, *, instance: str = "", dry_run: bool = False) -> Published:
+def publish(
+    path: str | Path,
+    dandiset: str,
+    *,
+    instance: str = "",
+    dry_run: bool = False,
+    subject: dict[str, str] | None = None,
+) -> Published:
     """Put a fit's file into the draft of a dandiset, at `dandi_path`, once the archive's validators pass it.
 
     | argument | |
     |---|---|
-    | path | an HDF5 file of `write_fit` |
+    | path | an HDF5 file of `write_fit`; Zarr is refused: dandi's client tells the archive nothing of its content |
     | dandiset | six digits |
     | instance | name or address of the archive; default: ``DANDI_INSTANCE``, else DANDI itself |
     | dry_run | say where it would go and what the validators tell; nothing is sent or asked of the archive |
+    | subject | entries that the file's subject lacks, such as age; they go into the copy that is sent |
 
     A file of the same bytes that is there already is left, another one at the path is replaced.
 
@@ -78,6 +88,7 @@ def publish(path: str | Path, dandiset: str, *, instance: str = "", dry_run: boo
         staged = Path(folder, place)
         staged.parent.mkdir()
         shutil.copyfile(source, staged)
+        _complete(staged, subject or {}, source)
         asset, told = _validated(staged, Path(folder), source)
         address = f"dandi://{dandiset}/draft/{place}"
         if dry_run:
@@ -90,6 +101,11 @@ def publish(path: str | Path, dandiset: str, *, instance: str = "", dry_run: boo
 
 def _check_file(path: Path) -> None:
     """Raise NWBError unless it is a whole HDF5 file with a fit, and with no link to another file."""
+    if kind_of(path.name) == "zarr":
+        raise NWBError(
+            f"{path} is Zarr, which dandi's client sends without asking whether it is valid NWB and without "
+            "its subject, which the archive needs. Write it to a file that ends in .nwb: write_fit(read_fit(…), …)."
+        )
     if kind_of(path.name) != "hdf5":
         raise NWBError(f"{path} is not HDF5, which is what is published. Write the fit to a file that ends in .nwb.")
     with telling(path, "fit"), open_nwb(path) as file:
@@ -98,6 +114,25 @@ def _check_file(path: Path) -> None:
             choose(file, None, (FIT_TYPE,), "fit", path)  # which tells what is there instead
     if link := external_link(path):
         raise NWBError(f"{path} has an external link ({link}), which an archive cannot follow. Copy its data first.")
+
+
+def _complete(staged: Path, subject: dict[str, str], source: Path) -> None:
+    """Add entries to the subject of the staged file, which says nothing of them yet.
+
+    Raises: NWBError where it does; ContractError where NWB knows no such entry.
+    """
+    check_subject(subject)
+    with h5py.File(staged, "r+" if subject else "r") as file:
+        told = file["general/subject"]
+        for key, text in subject.items():
+            if key in told:
+                raise NWBError(f"{source} says {key} of its subject already; subject= adds what is missing. Drop it.")
+            told.create_dataset(key, data=text, dtype=h5py.string_dtype())
+        if lack := lacking({key: True for key in told}):
+            raise NWBError(
+                f"{source}: the subject has no {', '.join(lack)}, which the archive needs. State what the animal's "
+                f"records say: subject={{{lack[0]!r}: …}}, or --subject {lack[0]}=…; nothing was sent."
+            )
 
 
 def _validated(staged: Path, root: Path, source: Path) -> tuple[Any, list[str]]:

@@ -220,12 +220,19 @@ def _s3(address: str) -> str:
 def digest(source: Source) -> str:
     """SHA-256 of a file, as hexadecimal text: a local file's own, else the archive's, empty where none is known.
 
+    Of a local Zarr folder: SHA-256 of the names and digests of its files, in the order of the names; of one in an
+    archive: the archive's own checksum of Zarr.
+
     Raises: NWBError where the file cannot be read.
     """
     asset = one_asset(source)
-    if asset.digest or asset.remote or os.path.isdir(asset.location):
+    if asset.digest or asset.remote:
         return asset.digest
     try:
+        if os.path.isdir(asset.location):
+            files = sorted(path for path in asset.path.rglob("*") if path.is_file())
+            lines = [f"{digest(str(path))} {path.relative_to(asset.path).as_posix()}" for path in files]
+            return hashlib.sha256("\n".join(lines).encode()).hexdigest()
         with open(asset.path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

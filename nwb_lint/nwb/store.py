@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 
 from nwb_lint.nwb.asset import NWBError, kind_of
+from nwb_lint.nwb.schema import get_classes
 
 
 def is_zarr(path: Path) -> bool:
@@ -59,6 +60,7 @@ def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
         shutil.copyfile(source, path)
         if link := external_link(path):
             raise NWBError(f"{source} has an external link ({link}), which a copy may not have. Copy its data first.")
+    get_classes()  # before the file is read: pynwb would make classes of its own from the spec that lies there
     with _quiet(), _io(path, "r+" if is_zarr(path) else "a") as io:
         nwbfile = io.read()
         add(nwbfile)

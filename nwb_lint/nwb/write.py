@@ -22,7 +22,7 @@ from nwb_lint.nwb.atomic import write_atomically
 from nwb_lint.nwb.codec import Stored, encode
 from nwb_lint.nwb.container import add_unit_rows, describe, to_container
 from nwb_lint.nwb.fitfile import check_version, find_held, read_held_fit, telling
-from nwb_lint.nwb.metadata import Metadata, file_fields, make_subject, read_metadata
+from nwb_lint.nwb.metadata import Metadata, file_fields, lacking, make_subject, read_metadata
 from nwb_lint.nwb.source import NWBError, Source, expand, one_asset, open_nwb
 from nwb_lint.nwb.store import is_zarr, write_copy, write_new
 from nwb_lint.results import check_result
@@ -30,6 +30,7 @@ from nwb_lint.results import check_result
 MODULE = "ecephys"
 _MODULE_DOC = "Recurrent networks fitted to the recorded activity."
 _UUID = uuid.uuid5(uuid.NAMESPACE_OID, schema.NAMESPACE)
+_NO_SUBJECT = "no subject is known, and DANDI needs one"
 _BY = ["nwb_lint", nwb_lint.__version__]
 
 
@@ -58,8 +59,8 @@ def write_fit(
     | overwrite | whether an existing file may be replaced; a source never is |
 
     Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source, is
-    being written by another process, or cannot be written. Warns where no subject is known: archives such as DANDI
-    refuse such a file.
+    being written by another process, or cannot be written. Warns where no subject is known, or not its id, species,
+    sex and age: archives such as DANDI refuse such a file.
 
     Example:
         >>> from nwb_lint.testing import mock_fit
@@ -83,8 +84,9 @@ def write_fit(
     fields = file_fields(said, subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
     _module(nwbfile).add(to_container(stored, fit, name, packed=not is_zarr(target)))
-    if nwbfile.subject is None:
-        warnings.warn(f"{target}: no subject is known, and DANDI needs one; pass source= or subject=.", stacklevel=2)
+    if lack := lacking(fields["subject"]):
+        what = f"the subject has no {', '.join(lack)}, which DANDI needs" if fields["subject"] else _NO_SUBJECT
+        warnings.warn(f"{target}: {what}; pass source= or subject=.", stacklevel=2)
 
     def write(temporary: Path) -> None:
         check_target(target, guarded, overwrite)  # again, now that nobody else is writing it
@@ -204,9 +206,9 @@ def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
     one."""
     import pynwb
 
-    subject = fields.pop("subject")
+    subject = fields["subject"]
     return pynwb.NWBFile(
-        **fields,
+        **{key: value for key, value in fields.items() if key != "subject"},
         identifier=str(uuid.uuid5(_UUID, digest.hex())),
         subject=make_subject(subject) if subject else None,
         was_generated_by=[_BY],

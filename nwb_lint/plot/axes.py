@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nwb_lint.contract import ContractError
 from nwb_lint.plot.style import COLOURS, SMALL, finish, look_of, make_axes
@@ -47,8 +50,10 @@ def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Raises: ContractError for another kind of Dataset.
     """
     check_result(compared, "axes")
-    ax = make_axes(ax)
     table, names = compared["angle_deg"].values, compared["axis_name"].values.astype(str)
+    if ax is None:
+        ax, side = make_axes(None), 0.36 * len(names) + 1.2
+        cast(Figure, ax.figure).set_size_inches(max(3.2, side + 0.6), max(2.6, side))
     image = ax.imshow(table, cmap="cividis", vmin=0, vmax=90, interpolation="nearest")
     for (row, column), value in np.ndenumerate(table):
         if row != column and np.isfinite(value):

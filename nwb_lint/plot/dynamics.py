@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.contract import ContractError
-from nwb_lint.plot.style import GREY, SMALL, finish, look_of, make_axes
+from nwb_lint.plot.style import GREY, NORMAL, SMALL, finish, look_of, make_axes
 from nwb_lint.results import check_result
 
 # face and edge of each kind of fixed point; shapes too, for those who tell no colours apart
 _MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GREY)}
+_MOST_ARROWS = 6  # along a latent of three
 
 
 def flow(
@@ -25,24 +29,22 @@ def flow(
     style_by: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A flow field of rank 1 (velocity against κ) or 2 (streamlines, darker where faster), from `flow_field`.
+    """A flow field of rank 1 (velocity against κ), 2 (streamlines, darker where faster) or 3 (arrows, likewise), from
+    `flow_field`.
 
     ``points`` from `fixed_points` under the same input: stable ones filled, unstable ones open, saddles diamonds,
     marginal ones grey squares; how many lie outside of the field is told. ``fit`` adds the latents of its conditions:
-    for rank 1 against their differences per second, for rank 2 as trajectories with a dot at the last sample.
+    for rank 1 against their differences per second, else as trajectories with a dot at the last sample. ``ax`` of a
+    field of rank 3 has three dimensions (``projection="3d"``).
 
-    Raises: ContractError for a field of rank 3, points of another rank or input, or another kind of Dataset.
+    Raises: ContractError for axes of other dimensions, points of another rank or input, or another kind of Dataset.
     """
     check_result(field, "flow_field")
     rank = field.sizes["rank"]
-    if rank > 2:
-        raise ContractError(
-            f"the flow field has rank {rank}; a plane shows rank 1 or 2. Take the field of a rank-2 fit."
-        )
     if fit is not None and ("latent" not in fit or fit.sizes["rank"] != rank):
         raise ContractError(f"the fit has no latents of rank {rank}; give the fit that the field is of.")
-    ax = make_axes(ax)
-    draw = _flow_of_one if rank == 1 else _flow_of_two
+    ax = _axes_of(rank, ax)
+    draw = (_flow_of_one, _flow_of_two, _flow_of_three)[rank - 1]
     labels = draw(field, ax)
     if fit is not None:
         _runs(fit, rank, color_by, style_by, ax)
@@ -50,10 +52,25 @@ def flow(
         _mark(field, points, ax)
     low_high = np.reshape(field.attrs["extent"], (rank, 2))
     ax.set_xlim(*low_high[0])
-    if rank == 2:
+    if rank > 1:
         ax.set_ylim(*low_high[1])
+    if rank == 3:
+        cast(Axes3D, ax).set_zlim(*low_high[2])
     held = field.attrs.get("condition", "")
     return finish(ax, *labels, f"Flow, input of {held}" if held else "Flow")
+
+
+def _axes_of(rank: int, ax: Axes | None) -> Axes:
+    """Axes of as many dimensions as the field needs."""
+    if ax is None and rank == 3:
+        return cast(Axes, Figure(figsize=(3.6, 3.2)).add_subplot(projection="3d"))
+    ax = make_axes(ax)
+    dims = 3 if isinstance(ax, Axes3D) else 2
+    if dims != max(rank, 2):
+        raise ContractError(
+            f"the flow field has rank {rank} and ax {dims} dimensions; leave ax out, or see projection=."
+        )
+    return ax
 
 
 def _flow_of_one(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
@@ -75,16 +92,34 @@ def _flow_of_two(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     return r"latent $\kappa_1$", r"latent $\kappa_2$"
 
 
+def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
+    size = int(field.attrs["n_points"])
+    step = -(-size // _MOST_ARROWS)
+    keep = np.zeros((size,) * 3, bool)
+    keep[(slice((size - 1) % step // 2, None, step),) * 3] = True
+    kappa, velocity = (field[name].values[keep.ravel()] for name in ("kappa", "velocity"))
+    speed = field["speed"].values[keep.ravel()]
+    length = 0.7 * step * np.ptp(np.reshape(field.attrs["extent"], (3, 2)), axis=1).min() / (size - 1)
+    shade = 0.15 + 0.55 * speed / max(float(speed.max()), 1e-12)
+    deep = cast(Axes3D, ax)
+    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=_arrow_colours(shade), lw=0.6)
+    deep.set_zlabel(r"latent $\kappa_3$", fontsize=NORMAL)
+    return r"latent $\kappa_1$", r"latent $\kappa_2$"
+
+
+def _arrow_colours(shade: np.ndarray) -> np.ndarray:
+    """Greys of the arrows; three lines make one of them: all shafts come first, then the heads."""
+    colours = colormaps["Greys"](shade)
+    return np.concatenate([colours, np.repeat(colours, 2, axis=0)])
+
+
 def _runs(fit: xr.Dataset, rank: int, color_by: str | None, style_by: str | None, ax: Axes) -> None:
     look = look_of(fit, color_by, style_by)
     kappa = fit["latent"].transpose("condition", "time", "rank").values
     for one, colour, style in zip(kappa, look.colours, look.styles, strict=True):
-        if rank == 1:
-            across, up = one[:-1, 0], np.diff(one[:, 0]) / fit.attrs["dt_s"]
-        else:
-            across, up = one[:, 0], one[:, 1]
-        ax.plot(across, up, color=colour, ls=style, lw=1, zorder=2)
-        ax.plot(across[-1:], up[-1:], color=colour, marker="o", ms=3, zorder=2)
+        run = (one[:-1, 0], np.diff(one[:, 0]) / fit.attrs["dt_s"]) if rank == 1 else tuple(one.T)
+        ax.plot(*run, color=colour, ls=style, lw=1, zorder=2)
+        ax.plot(*(part[-1:] for part in run), color=colour, marker="o", ms=3, zorder=2)
 
 
 def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
@@ -100,9 +135,9 @@ def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
     for kind, (marker, face) in _MARKS.items():
         some = kappa[inside & (points["stability"].values == kind)]
         if len(some):
-            up = some[:, 1] if rank == 2 else np.zeros(len(some))
+            place = (some[:, 0], np.zeros(len(some))) if rank == 1 else tuple(some.T)
             style: dict[str, Any] = {"mfc": face, "mec": "black", "mew": 1.1, "ms": 5.5, "zorder": 3}
-            ax.plot(some[:, 0], up, ls="", marker=marker, label=kind, **style)
+            ax.plot(*place, ls="", marker=marker, label=kind, **style)
     if outside := int((~inside).sum()):
-        ax.plot([], [], ls="", label=f"{outside} outside")
+        ax.plot(*([[]] * max(rank, 2)), ls="", label=f"{outside} outside")
     ax.legend(fontsize=SMALL, frameon=True, framealpha=0.8, edgecolor="none", loc="best", handletextpad=0.2)

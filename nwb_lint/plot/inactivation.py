@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from nwb_lint.contract import ContractError
 from nwb_lint.plot.style import COLOURS, GREY, SMALL, STYLES, finish, make_axes
+from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
 
 
@@ -86,9 +87,7 @@ def psychometric(
         raise ContractError(f"the result has no group {missing[0]!r}; it has {', '.join(there)}.")
     ax = make_axes(ax)
     time = result["time"].values
-    inside = time == time[-1] if window_s is None else (time >= window_s[0]) & (time < window_s[1])
-    if not inside.any():
-        raise ContractError(f"no time lies in the window {window_s}; time runs from {time[0]:g} to {time[-1]:g} s.")
+    inside = time == time[-1] if window_s is None else times_in(time, window_s)
     z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
     context, x = _contexts(result), result[column].values.astype(float)
     for k, level in enumerate(np.unique(context)):

@@ -52,8 +52,8 @@ def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     if np.isnan(rate).any():
         handles.append(Patch(color="#E4E4E4", label="not observed"))
     if handles:
-        ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
-    ax.set_title(f"Rate of {_units(n)}: white none, dark the unit's highest", fontsize=NORMAL, loc="left")
+        ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower right", bbox_to_anchor=(1, 1.05), ncols=2)
+    ax.set_title(f"Rate of {_units(n)}:\nwhite none, dark the unit's highest", fontsize=NORMAL, loc="left")
     return finish(ax, "", "unit id" if n <= _MOST_NAMED else "unit (row)", "")
 
 

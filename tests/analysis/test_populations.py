@@ -46,7 +46,7 @@ def test_two_populations_are_found_and_their_number_too():
     two = found.sel(n_groups=2)
     assert two["stability"] > 0.9 > two["stability_chance"]
     names = found["vector"].values.tolist()
-    assert names == ["m1", "n1", "I motion", "I color", "I context motion", "I context color"]
+    assert names == ["m 1", "n 1", "I motion", "I color", "I context motion", "I context color"]
 
 
 def test_one_population_stays_one():

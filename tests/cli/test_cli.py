@@ -14,7 +14,11 @@ from click.testing import CliRunner
 
 import nwb_lint as nl
 from nwb_lint.cli import app
+from nwb_lint.nwb.metadata import read_metadata
+from tests.cli.conftest import SUBJECT
 from tests.factories import assert_same
+from tests.nwb.server import RangeServer
+from tests.nwb.test_zarr import to_zarr
 
 
 def run(*args):
@@ -33,8 +37,9 @@ def fails(*args):
 
 def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
     path = recipe()
-    result = run("fit", path)
+    result = run("fit", path, "--subject", "age=P91D")
     assert result.exit_code == 0, result.output
+    assert read_metadata(tmp_path / "fit.nwb").subject == SUBJECT | {"age": "P91D"}
     assert "<- chosen" in result.stdout
     assert (tmp_path / "fit.png").stat().st_size > 10_000
     fit = nl.read_fit(tmp_path / "fit.nwb")
@@ -48,6 +53,11 @@ def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
     assert run("export", tmp_path / "fit.nwb", "-o", tmp_path / "fit.nc").exit_code == 0
     with xr.open_dataset(tmp_path / "fit.nc", engine="h5netcdf") as plain:
         np.testing.assert_array_equal(plain["m"].values, fit["m"].values)
+    back = run("import", tmp_path / "fit.nc", "-o", tmp_path / "back.nwb")
+    assert back.exit_code == 0, back.output
+    assert_same(nl.read_fit(tmp_path / "back.nwb"), fit)
+    assert "cannot be read as netCDF" in fails("import", path, "-o", tmp_path / "other.nwb")
+    assert "is there already" in fails("import", tmp_path / "fit.nc", "-o", tmp_path / "back.nwb")
 
 
 def test_flags_override_the_recipe_and_an_earlier_fit_is_not_replaced(recipe, tmp_path):
@@ -308,3 +318,26 @@ def test_the_same_recipe_and_files_have_nothing_to_do_and_force_gives_the_same_a
     (tmp_path / "session.nwb").unlink()
     (tmp_path / "session.nwb").write_bytes(session_file.read_bytes() + b"\0")  # other bytes at the same path
     assert "is there already" in fails("fit", path, *flags)
+
+
+def test_fits_of_addresses_and_zarr_folders_have_nothing_to_do_either(session_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "session.nwb.zarr"
+    how = ("--by", "context", "--by", "motion:rank", "--align", "stimulus_time", "--window", 0, 0.4, "--holdout", 2)
+    how += ("--rank", 1, "--bin", 0.05, "--no-plot")
+    content = {"/session.nwb": session_file}
+    with RangeServer(content) as server:
+        address = f"{server.url}/session.nwb"
+        for k, source in enumerate((address, to_zarr(session_file, folder))):
+            flags = (source, *how, "--out", tmp_path / f"fit{k}.nwb")
+            assert run("fit", *flags).exit_code == 0
+            assert "nothing to do" in run("fit", *flags).stdout
+        part = next((folder / "units" / "spike_times").glob("0*"))
+        part.write_bytes(part.read_bytes() + b"\0")
+        assert "is there already" in fails("fit", *flags)
+        content["/session.nwb"] = session_file.read_bytes() + b"\0"  # another ETag
+        assert "is there already" in fails("fit", address, *how, "--out", tmp_path / "fit0.nwb")
+        server.tags = False
+        out = (address, *how, "--out", tmp_path / "fit2.nwb")
+        assert run("fit", *out).exit_code == 0
+        assert "is there already" in fails("fit", *out)  # nobody knows whether the bytes are the same

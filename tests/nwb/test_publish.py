@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from nwb_lint.cli import app
 from nwb_lint.nwb.asset import NWBError
 from nwb_lint.nwb.fitfile import read_fit
+from nwb_lint.nwb.metadata import read_metadata
 from nwb_lint.nwb.publish import dandi_path, publish
 from nwb_lint.nwb.source import expand
 from nwb_lint.nwb.write import write_fit
@@ -113,22 +114,58 @@ def test_paths_follow_from_subject_and_session(tmp_path):
         dandi_path(bare)
 
 
+def test_what_the_recording_does_not_say_of_its_subject_is_asked_for_and_added_to_what_is_sent(archive, tmp_path):
+    def run(*args):
+        return CliRunner().invoke(app, ["publish", str(thin), "--dandiset", ID, *args], catch_exceptions=False)
+
+    known = {"subject_id": "m1", "species": "Mus musculus", "sex": "F"}
+    with pytest.warns(UserWarning, match=r"the subject has no age, which DANDI needs; pass source= or subject="):
+        thin = write_fit(FIT, tmp_path / "thin.nwb", subject=known)
+    before = thin.read_bytes()
+    assert "the subject has no age, which the archive needs" in run().stderr
+    assert "is not valid for the archive: NWBI.check_subject_age" in run("--subject", "age=old").stderr
+    assert "subject has ages; it may have" in run("--subject", "ages=P90D").stderr
+    assert run("--subject", "age").exit_code == 2
+    assert archive.api.log == []
+    assert run("--subject", "age=P90D").stdout.startswith("uploaded: ")
+    assert run("--subject", "age=P90D").stdout.startswith("there already: ")
+    address = expand(f"dandi://{ID}/draft/*.nwb")[0].address
+    assert read_metadata(address).subject == known | {"age": "P90D"}
+    assert_same(FIT, read_fit(address))
+    assert thin.read_bytes() == before
+
+
+def test_zarr_is_refused_while_the_client_says_nothing_of_it(archive, fit_file, tmp_path):
+    from dandi.files import dandi_file
+
+    pytest.importorskip("hdmf_zarr")
+    folder = tmp_path / PLACE
+    folder.parent.mkdir()
+    path = write_fit(FIT, folder.with_suffix(".nwb.zarr"), subject=SUBJECT)
+    with pytest.raises(NWBError, match=r"is Zarr, which dandi's client sends without .* its subject") as error:
+        publish(path, ID)
+    assert "\n" not in str(error.value)
+    assert archive.api.log == []
+    assert dandi_file(path, tmp_path).get_metadata().wasAttributedTo is None  # the reason: of HDF5 it says the subject
+    (folder.parent / folder.name).write_bytes(fit_file.read_bytes())
+    assert dandi_file(folder, tmp_path).get_metadata().wasAttributedTo[0].identifier == "m1"
+
+
 def test_what_is_not_fit_to_be_published_is_told_and_nothing_is_sent(archive, fit_file, tmp_path):
-    def refused(path, told):
+    def refused(path, told, **options):
         with pytest.raises(NWBError, match=told) as error:
-            publish(path, ID)
+            publish(path, ID, **options)
         assert "\n" not in str(error.value)
         assert archive.api.log == []
 
     refused(make_recording(tmp_path / "a.nwb"), "holds no fit")
-    refused(tmp_path / "fit.nwb.zarr", "is not HDF5")
+    refused(tmp_path / "fit.lindi.json", "is not HDF5")
     linked = tmp_path / "linked.nwb"
     linked.write_bytes(fit_file.read_bytes())
     with h5py.File(linked, "a") as file:
         file["scratch/raw"] = h5py.ExternalLink("raw.nwb", "/x")
     refused(linked, r"external link \(/scratch/raw to raw\.nwb\)")
-    thin = write_fit(FIT, tmp_path / "thin.nwb", subject={"subject_id": "m1"})
-    refused(thin, "is not valid for the archive: .*(species|sex)")
+    refused(fit_file, "says sex of its subject already", subject={"sex": "M"})
     with h5py.File(linked, "a") as file:
         del file["scratch"]
         del file["processing/ecephys/lowrank_fit/time"]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from nwb_lint import Input, fit_lint, prepare, read_conditions, read_trials
 from nwb_lint.contract import ContractError, check_recording
+from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.session import write_session
 from nwb_lint.nwb.source import NWBError, digest
+from nwb_lint.nwb.write import write_fit
 from nwb_lint.testing import mock_session
 from tests.nwb.oracle import slow_counts, slow_rates
 
@@ -217,6 +219,18 @@ def test_a_unit_column_of_a_name_that_fits_use_does_not_touch_the_fit(tmp_path, 
         fits.append(fit_lint(activity, rank=1, tau_s=0.1, method="regression"))
     assert fits[1][f"unit_{name}"].values.tolist() == list(range(6))
     xr.testing.assert_identical(fits[1].drop_vars(f"unit_{name}").drop_attrs(), fits[0].drop_attrs())
+
+
+@pytest.mark.parametrize("name", ["split", "stage", "rank"])
+def test_a_trial_column_of_the_name_of_a_dim_stays_in_the_fit(tmp_path, name):
+    sides = np.resize(["train", "val"], 40)  # as in 000128, whose trials have a column called split
+    path = mock_session(tmp_path / "m.nwb", n_units=6, columns={name: sides})
+    read = {"align": "cue_time", "window_s": (-0.4, 0.8), "bin_s": 0.05}
+    activity = prepare(read_conditions(path, by=[name, "coherence"], **read), inputs=[Input("c", column="coherence")])
+    fit = fit_lint(activity, rank=1, tau_s=0.1, method="regression")
+    assert set(fit[f"trial_{name}"].values) == {"train", "val"}
+    write_fit(fit, tmp_path / "fit.nwb", subject={"age": "P90D"})
+    xr.testing.assert_identical(read_fit(tmp_path / "fit.nwb"), fit)
 
 
 def test_progress_changes_nothing(tmp_path, capfd):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import warnings
 
 import h5py
@@ -217,3 +219,31 @@ def test_a_fit_streams_from_an_address(copy, tmp_path, monkeypatch):
     with RangeServer({"/copy.nwb": copy[0]}) as server:
         assert_same(copy[1], read_fit(f"{server.url}/copy.nwb"))
         assert_same(copy[2]["axes"], read_result(f"{server.url}/copy.nwb", "axes"))
+
+
+def test_a_fresh_process_adds_to_a_file_that_carries_the_specification(tmp_path):
+    """pynwb makes classes from the file's own specification unless ours are loaded before."""
+    path = write_fit(random_fit(1), tmp_path / "fit.nwb", subject=SUBJECT)
+    flags = ["inactivate", str(path), "--populations", "strongest_input", "--controls", "0", "--save", "silent"]
+    code = f"from nwb_lint.cli import main; main({flags!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_result(path, "silent").attrs["kind"] == "inactivation"
+    code = """if True:
+        import sys, pynwb, nwb_lint as nl
+        from nwb_lint.contract import ContractError
+        with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
+            nwbfile = io.read()
+            try:
+                nl.add_to_nwbfile(nl.read_result(sys.argv[1]), nwbfile, name="again")
+            except ContractError as error:
+                print(error)
+        with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
+            print(nl.add_to_nwbfile(nl.read_result(sys.argv[1]), io.read(), name="again").name)
+    """
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, path], capture_output=True, text=True, check=True
+    )
+    first, second = told.stdout.splitlines()
+    assert "was read before ndx-lowrank was loaded" in first
+    assert second == "again"

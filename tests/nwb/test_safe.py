@@ -13,13 +13,15 @@ import time
 import warnings
 from pathlib import Path
 
+import h5py
 import pytest
+import xarray as xr
 
 from nwb_lint.nwb import atomic
 from nwb_lint.nwb.atomic import write_atomically
-from nwb_lint.nwb.fitfile import read_fit
+from nwb_lint.nwb.fitfile import find_held, read_fit, read_result
 from nwb_lint.nwb.source import NWBError
-from nwb_lint.nwb.write import write_fit
+from nwb_lint.nwb.write import write_fit, write_result
 from tests.factories import assert_same
 from tests.nwb.test_write import fit_of, make_recording
 
@@ -36,8 +38,11 @@ class Work:
         self.target = folder / "fit.nwb"
         self.old = fit_of([self.recording])
         self.new = self.old.assign_attrs(seed=77)
-        write_fit(self.old, self.target)
+        self.begin()
         self.source, self.bytes = self._hash(self.recording), self.target.read_bytes()
+
+    def begin(self) -> None:
+        write_fit(self.old, self.target)
 
     def reset(self) -> None:
         self.folder.chmod(0o777)
@@ -63,13 +68,17 @@ class Work:
         finally:
             os._exit(status)
 
-    def check(self) -> str:
-        """Which of the two fits the target is; raises where it is none, or the source changed."""
-        assert self._hash(self.recording) == self.source
+    def which(self) -> str:
+        """Which of the two fits the target is; raises where it is none."""
         found = read_fit(self.target)
         which = "new" if found.attrs["seed"] == 77 else "old"
         assert_same(found, self.new if which == "new" else self.old)
         return which
+
+    def check(self) -> str:
+        """Which of the two files the target is; raises where it is none, or the source changed."""
+        assert self._hash(self.recording) == self.source
+        return self.which()
 
     def finish(self) -> None:
         """The next run: the target is whole and new, and nothing else lies there."""
@@ -82,10 +91,53 @@ class Work:
         return hashlib.sha256(path.read_bytes()).digest()
 
 
+class Copy(Work):
+    """The target is a copy of the recording, and another with the new fit is written over it."""
+
+    def begin(self) -> None:
+        write_fit(self.old, self.target, into=self.recording)
+
+    def write(self) -> None:
+        write_fit(self.new, self.target, into=self.recording, overwrite=True)
+
+    def which(self) -> str:
+        with h5py.File(self.target) as copy, h5py.File(self.recording) as recording:
+            assert list(copy["units/spike_times"]) == list(recording["units/spike_times"])
+        return super().which()
+
+
+class Beside(Work):
+    """The target is a fit, and a result is written beside it."""
+
+    def begin(self) -> None:
+        write_fit(self.old, self.target)
+        square, m = ("axis_name", "axis_other"), self.old["m"].values.T[:1]
+        data = {
+            "axis": (("axis_name", "neuron"), m), "overlap": (square, [[1.0]]), "angle_deg": (square, [[0.0]]),
+            "variance_explained": ("axis_name", [0.4]),
+        }  # fmt: skip
+        self.result = xr.Dataset(data, {"axis_name": ["m 1"], "neuron": self.old["neuron"]}, {"kind": "axes"})
+
+    def write(self) -> None:
+        if self.target.read_bytes() != self.bytes:  # a result of that name would be refused
+            self.reset()
+        write_result(self.result, self.target)
+
+    def which(self) -> str:
+        assert_same(read_fit(self.target), self.old)
+        with h5py.File(self.target) as file:
+            names = sorted(held.name for held in find_held(file))
+        if names == ["lowrank_fit"]:
+            return "old"
+        assert names == ["axes", "lowrank_fit"]
+        assert_same(read_result(self.target), self.result)
+        return "new"
+
+
 @pytest.fixture(scope="module")
-def made():
+def made(request):
     folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to nobody
-    yield Work(folder)
+    yield getattr(request, "param", Work)(folder)
     shutil.rmtree(folder)
 
 
@@ -120,7 +172,11 @@ def kill_all_along(work: Work, n: int) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("n", [8, pytest.param(200, marks=pytest.mark.slow)])
+KILLED = [(Work, 6), (Copy, 2), (Beside, 2)]
+KILLED += [pytest.param(*one, marks=pytest.mark.slow) for one in ((Work, 200), (Copy, 30), (Beside, 30))]
+
+
+@pytest.mark.parametrize(("made", "n"), KILLED, indirect=["made"])
 def test_a_process_killed_anywhere_leaves_the_old_or_the_new_file(work, n):
     assert "old" in kill_all_along(work, n)
     work.finish()
@@ -147,8 +203,14 @@ def limited(size: int):
     return before
 
 
-@pytest.mark.parametrize("size", [0, 60_000])
-def test_a_full_disk_is_told_and_leaves_the_old_file(work, size):
+FULL = [(Work, 0.0), (Work, 0.5), (Copy, 0.99), (Beside, 0.99)]
+
+
+@pytest.mark.parametrize(("made", "part"), FULL, indirect=["made"])
+def test_a_full_disk_is_told_and_leaves_the_old_file(work, part):
+    work.write()
+    size = int(part * work.target.stat().st_size)
+    work.reset()
     assert status(work.start(limited(size))) == 3
     assert work.check() == "old"
     assert sorted(os.listdir(work.folder)) == ["fit.nwb", "recording.nwb"]

@@ -121,4 +121,5 @@ def test_the_catalog_s_record_says_what_the_project_says():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert {"name", "version", "src", "pip", "license", "maintainers"} <= set(record)
     assert (record["name"], record["version"]) == (schema.NAMESPACE, schema.version())
-    assert (record["license"], record["pip"]) == (project["license"], project["name"])
+    assert record["license"] == project["license"]
+    assert record["pip"] == f"https://pypi.org/project/{project['name'].replace('_', '-')}/"

@@ -194,7 +194,8 @@ def test_sources_give_their_metadata_and_stay_as_they_are(tmp_path):
 
 def test_one_source_keeps_its_session_and_subject_overrides_it(tmp_path):
     recording = make_recording(tmp_path / "a.nwb")
-    target = write_fit(random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None})
+    with pytest.warns(UserWarning, match="the subject has no age"):
+        target = write_fit(random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None})
     with pynwb.NWBHDF5IO(str(target), "r") as io:
         nwbfile = io.read()
         assert nwbfile.session_id == "s1"
@@ -386,6 +387,7 @@ def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
     [
         (lambda group: _put(group, "m", group["m"][:-1]), "neuron"),
         (lambda group: _put(group, "m", np.full((6, 2), np.nan)), "m of the fit has 12 values"),
+        (lambda group: _put(group, "latent", np.inf * group["latent"][()]), "latent of the fit has 40 values"),
         (lambda group: _put(group, "n", group["n"][0]), "n has 1 dims where (neuron, rank) is needed"),
         (lambda group: group.pop("neurons/unit_id"), "unit_id is missing"),
         (lambda group: group.pop("neurons"), "neuron is missing"),

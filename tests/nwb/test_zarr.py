@@ -15,7 +15,7 @@ import pytest
 from nwb_lint import open_nwb, read_conditions, read_trials
 from nwb_lint.nwb.inspect import describe, suggest
 from nwb_lint.nwb.metadata import read_metadata
-from nwb_lint.nwb.source import NWBError, expand, reading
+from nwb_lint.nwb.source import NWBError, digest, expand, reading
 from nwb_lint.nwb.tables import open_intervals
 from nwb_lint.testing import mock_session
 from tests.nwb.archive import ID, Archive, record
@@ -39,12 +39,12 @@ def path(tmp_path_factory):
     return mock_session(tmp_path_factory.mktemp("zarr") / "session.nwb", unit_columns=unit_columns, obs_intervals=True)
 
 
-def to_zarr(path):
+def to_zarr(path, target=None):
     """The file as hdmf-zarr exports it."""
     backend = pytest.importorskip("hdmf_zarr.nwb", reason="hdmf-zarr, of the extra zarr, is not there")
     import pynwb
 
-    target = path.with_name(f"{path.name}.zarr")
+    target = target or path.with_name(f"{path.name}.zarr")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pynwb.NWBHDF5IO(str(path), "r") as source, backend.NWBZarrIO(str(target), mode="w") as io:
@@ -68,7 +68,7 @@ def test_a_zarr_folder_gives_what_the_file_gives(path, zarr_path):
     found = read_conditions(zarr_path, **HOW, **COLUMNS)
     same(found, read_conditions(path, **HOW, **COLUMNS))
     assert found["file"].item() == str(zarr_path)
-    assert found["file_digest"].item() == ""
+    assert found["file_digest"].item() == digest(zarr_path)
     same(read_trials(str(zarr_path), **TRIALS, units=[3, 1]), read_trials(path, **TRIALS, units=[3, 1]))
     same(read_conditions([zarr_path], **HOW, where="correct"), read_conditions(path, **HOW, where="correct"))
 
@@ -77,6 +77,17 @@ def test_a_zarr_folder_is_described_and_its_metadata_read(path, zarr_path):
     assert describe(zarr_path)._replace(path="") == describe(path)._replace(path="")
     assert suggest(zarr_path) == suggest(path)
     assert read_metadata(zarr_path) == read_metadata(path)
+
+
+def test_the_digest_of_a_zarr_folder_follows_from_every_byte_and_name(zarr_path, tmp_path):
+    other = shutil.copytree(zarr_path, tmp_path / "other.nwb.zarr")
+    assert digest(other) == digest(zarr_path)
+    part = other / "units" / "id" / "0"
+    content = part.read_bytes()
+    part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    changed = digest(other)
+    part.rename(part.with_name("1"))
+    assert len({digest(zarr_path), changed, digest(other)}) == 3
 
 
 def test_a_glob_finds_files_and_folders(path, zarr_path):
@@ -291,11 +302,14 @@ def test_failures_of_zarr_over_http_are_told(zarr_path, tmp_path):
 
 def test_a_zarr_asset_of_dandi(path, zarr_path, monkeypatch):
     name = "sub-a/sub-a_ecephys.nwb.zarr"
-    with Archive([record(name, zarr_path)], {name: zarr_path}) as archive:
+    held = record(name, zarr_path)
+    held["metadata"]["digest"] = {"dandi:dandi-zarr-checksum": "0123-9--77"}
+    with Archive([held], {name: zarr_path}) as archive:
         monkeypatch.setenv("DANDI_INSTANCE", f"{archive.api.url}/api")
         found = read_trials(f"dandi://{ID}/{name}", **TRIALS)
     same(found, read_trials(path, **TRIALS))
     assert found["file"].item().endswith(name)
+    assert found["file_digest"].item() == "0123-9--77"
 
 
 # -- LINDI --

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 import nwb_lint as nl
 from nwb_lint import plot
@@ -60,6 +61,24 @@ def test_flow_of_two_latents(two):
         (marks,) = [part for part in ax.lines if part.get_label() == kind]
         np.testing.assert_array_equal(marks.get_xydata(), points["kappa"].values[points["stability"] == kind])
     assert_looks_like(ax, "flow2")
+
+
+def test_flow_of_three_latents():
+    three = made(3)
+    field, points = nl.flow_field(three, extent=1.5, n_points=5), nl.fixed_points(three)
+    ax = plot.flow(field, points, three)
+    (arrows,) = ax.collections
+    ends = np.array(arrows._segments3d)[: field.sizes["point"]]  # the shafts
+    np.testing.assert_allclose(ends[:, 1], field["kappa"], atol=1e-9)
+    along = ends[:, 0] - ends[:, 1]  # drawn from tip to tail
+    agreed = (along * field["velocity"].values).sum(axis=1)
+    np.testing.assert_allclose(agreed, np.linalg.norm(along, axis=1) * field["speed"], atol=1e-9)
+    for kind in np.unique(points["stability"]):
+        (marks,) = [part for part in ax.lines if part.get_label() == kind]
+        inside = (np.abs(points["kappa"]) <= 1.5).all("rank") & (points["stability"] == kind)
+        np.testing.assert_array_equal(np.transpose(marks.get_data_3d()), points["kappa"].values[inside])
+    np.testing.assert_array_equal(np.transpose(ax.lines[0].get_data_3d()), three["latent"].values[0])
+    assert_looks_like(ax, "flow3")
 
 
 def test_points_outside_of_the_field_are_counted(one):
@@ -139,7 +158,7 @@ def test_what_cannot_be_drawn_is_refused(one, two):
         (lambda: plot.flow(field, nl.fixed_points(one)), "rank 1"),
         (lambda: plot.flow(field, nl.fixed_points(two, input=[1.0, 0.0])), "different inputs"),
         (lambda: plot.flow(field, fit=one), "rank 2"),
-        (lambda: plot.flow(nl.flow_field(made(3), n_points=3)), "rank 3"),
+        (lambda: plot.flow(nl.flow_field(made(3), n_points=3), ax=Figure().subplots()), "rank 3 and ax 2 dimensions"),
         (lambda: plot.effective_connectivity(two, by="layer"), "layer"),
         (lambda: plot.rate_scores(two.drop_vars("scale")), "not in Hz"),
         (lambda: plot.weight_histograms(two), "weight_statistics"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from matplotlib.colors import to_hex
 from nwb_lint import connectivity, plot
 from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import ContractError
+from nwb_lint.plot.experiments import panels
 from tests.plot.pictures import assert_looks_like
 
 N, T, INPUTS = 12, 15, ["motion", "color", "cue"]
@@ -250,3 +252,9 @@ def test_no_global_state_is_touched():
 )
 def test_looks_as_it_did(name):
     assert_looks_like(getattr(plot, name)(make_fit()), name)
+
+
+def test_the_summary_and_an_experiment_look_as_they_did():
+    assert_looks_like(plot.summary(make_fit(), activity_of(make_fit())), "summary")
+    rows = [(panel, line, x, x / 4 + k / 10) for panel in ("DM", "CDM") for k, line in enumerate("ab") for x in (1, 2)]
+    assert_looks_like(panels(pd.DataFrame(rows, columns=["panel", "line", "x", "y"]), "rank", "R²"), "experiment")

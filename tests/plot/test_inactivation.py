@@ -29,7 +29,7 @@ def populations():
         },
         {
             "neuron": [str(k) for k in range(100)],
-            "vector": ["m1", "n1"],
+            "vector": ["m 1", "n 1"],
             "group": ["1", "2"],
             "n_groups": [1, 2, 3],
             "condition": list("abcd"),
@@ -126,7 +126,7 @@ def test_psychometric_curves(result):
         (lambda p, r: plot.inactivation_bars(r, quantity="speed"), "'accuracy' or 'effect'"),
         (lambda p, r: plot.psychometric(r, "condition_context"), "of numbers"),
         (lambda p, r: plot.psychometric(r, "motion", groups=["nobody"]), "no group 'nobody'"),
-        (lambda p, r: plot.psychometric(r, "motion", window_s=(5.0, 6.0)), "no time lies"),
+        (lambda p, r: plot.psychometric(r, "motion", window_s=(5.0, 6.0)), "the window is 5 to 6 s"),
     ],
 )
 def test_what_cannot_be_drawn_is_told_in_one_line(populations, result, call, told):

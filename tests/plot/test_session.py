@@ -12,6 +12,7 @@ import pytest
 from nwb_lint import plot
 from nwb_lint.nwb.presence import session_map
 from nwb_lint.testing import mock_session
+from tests.plot.pictures import assert_looks_like
 
 
 @pytest.fixture
@@ -66,6 +67,11 @@ def test_a_page_is_saved_whatever_is_missing(session, tmp_path, lacks):
     figure = plot.session_summary(less, tmp_path / "s.png")
     assert len(figure.axes) == 3
     assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["presence", "trials_over_time", "rates", "session_summary"])
+def test_looks_as_it_did(session, name):
+    assert_looks_like(getattr(plot, name)(session.assign_attrs(path="m.nwb")), name)
 
 
 def test_no_global_state_is_touched():

@@ -1,0 +1,98 @@
+"""nwb-lint populations and fixed-points: what they print, keep and draw is what the functions give."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nwb_lint as nl
+from nwb_lint.cli import app
+from tests.cli.conftest import SUBJECT
+from tests.plot.test_dynamics import made
+
+
+def run(*args):
+    return CliRunner().invoke(app, [*map(str, args)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return nl.write_fit(made(2), tmp_path_factory.mktemp("analyse") / "fit.nwb", subject=SUBJECT)
+
+
+@pytest.fixture
+def own(path, tmp_path):
+    """A copy of the file that a test may change."""
+    (tmp_path / "own.nwb").write_bytes(path.read_bytes())
+    return tmp_path / "own.nwb"
+
+
+def test_populations_are_printed_kept_and_drawn(own, tmp_path):
+    flags = ["--max-groups", 2, "--resamples", 2, "--save", "groups", "--plot", tmp_path / "a.png"]
+    result = run("populations", own, *flags)
+    assert result.exit_code == 0, result.output
+    expected = nl.find_populations(nl.read_fit(own), max_groups=2, resamples=2)
+    assert nl.read_result(own, "groups").identical(expected)
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith(str(expected["group"].values[0]))
+    assert int(lines[1][20:].split()[0]) == int((expected["population"] == 0).sum())
+    assert f"{float(expected['stability'][1]):.3f}" in lines[-1]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_groups_by_inputs_have_no_table_of_stability(path):
+    before = path.read_bytes()
+    result = run("populations", path, "--method", "strongest_input", "--window", 0, 0.1)
+    assert result.exit_code == 0, result.output
+    assert "stability" not in result.stdout
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("held", [{}, {"condition": "c2"}, {"input": {"in1": 0.3}}])
+def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
+    fit = nl.read_fit(own)
+    flags = ["--condition", fit["condition"].values[2]] if "condition" in held else []
+    flags += ["--input", "in1=0.3"] if "input" in held else []
+    asked = held | ({"condition": fit["condition"].values[2]} if "condition" in held else {})
+    result = run("fixed-points", own, *flags, "--save", "rest", "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    expected = nl.fixed_points(fit, **asked)
+    assert nl.read_result(own, "rest").identical(expected)
+    shown = [line.split() for line in result.stdout.splitlines()[1:]]
+    np.testing.assert_allclose([[float(part) for part in line[:2]] for line in shown], expected["kappa"], atol=6e-4)
+    assert [line[2] for line in shown] == expected["stability"].values.tolist()
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "told"),
+    [
+        ("populations", ["--groups", 99], "99 groups were asked of 60 neurons"),
+        ("populations", ["--method", "strongest_input", "--groups", 2], "leave n_groups out"),
+        ("populations", ["--method", "strongest_input", "--window", 7, 8], "the window is 7 to 8"),
+        ("fixed-points", ["--condition", "none"], "none"),
+        ("fixed-points", ["--input", "tone=1"], "tone"),
+        ("fixed-points", ["--name", "other"], "no fit named 'other'"),
+    ],
+)
+def test_failures_are_one_line(path, command, flags, told):
+    result = run(command, path, *flags)
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+def test_a_network_of_another_nonlinearity_is_read_and_not_run(tmp_path):
+    fit = made(2).assign_attrs(nonlinearity="sine")
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
+    assert nl.read_fit(path).identical(fit)
+    for command in (["populations", path, "--method", "strongest_input"], ["fixed-points", path]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: the nonlinearity is 'sine'; what runs here needs to be one of tanh, ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage(path):
+    assert run("fixed-points", path, "--input", "in1").exit_code == 2
+    assert run("fixed-points", path, "--input", "in1=much").exit_code == 2
