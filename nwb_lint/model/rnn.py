@@ -37,19 +37,12 @@ class Nonlinearity(NamedTuple):
         return "a given pair of functions"
 
 
-class _Nonlinearities(dict[str, Nonlinearity]):
-    def __missing__(
-        self, name: str
-    ) -> Nonlinearity:  # files hold networks of whatever method, and are read all the same
-        raise ContractError(f"the nonlinearity is {name!r}; what runs here needs to be one of {', '.join(self)}.")
-
-
-NONLINEARITIES = _Nonlinearities(
-    tanh=Nonlinearity(np.tanh, lambda x, r: 1 - r * r),
-    relu=Nonlinearity(lambda x: np.maximum(x, 0), lambda x, r: (x > 0).astype(x.dtype)),
-    softplus=Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
-    linear=Nonlinearity(np.copy, lambda x, r: np.ones_like(x)),
-)
+NONLINEARITIES = {
+    "tanh": Nonlinearity(np.tanh, lambda x, r: 1 - r * r),
+    "relu": Nonlinearity(lambda x: np.maximum(x, 0), lambda x, r: (x > 0).astype(x.dtype)),
+    "softplus": Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
+    "linear": Nonlinearity(np.copy, lambda x, r: np.ones_like(x)),
+}
 
 
 def nonlinearity_of(given: object) -> Nonlinearity:
