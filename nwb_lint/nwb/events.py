@@ -63,9 +63,9 @@ def find_events(file: h5py.File, name: str, path: Any) -> Events | None:
     return _events(found[0][1], found[0][0], path) if found else None
 
 
-def event_paths(file: h5py.File) -> list[str]:
-    """The paths of every event series and table of events."""
-    return [at for at, _ in _series(file)]
+def event_paths(file: h5py.File, *, listed: bool = False) -> list[str]:
+    """The paths of every event series and table of events; ``listed``: of those whose times are no regular samples."""
+    return [at for at, item in _series(file) if not listed or any(is_dataset(item.get(name)) for name in _TIMES)]
 
 
 def _series(file: h5py.File) -> Iterator[tuple[str, Any]]:

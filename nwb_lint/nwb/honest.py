@@ -54,6 +54,12 @@ def ends_of(times: Array) -> Ends:
     return Ends(len(times), float(times[0]), float(times[-1]), float(np.diff(times).max(initial=0.0)))
 
 
+def times_apart(size_s: float, reach_s: float) -> float:
+    """How many times one of two ranges of time is the other; 0 where both may be in seconds."""
+    factor = max(size_s, reach_s) / max(min(size_s, reach_s), 1.0)
+    return factor if factor > _FAR else 0.0
+
+
 class Evidence:
     """Collects what the units of a session say, all at once or part by part, and judges it once.
 
@@ -104,8 +110,8 @@ class Evidence:
     def _far(self, size: float) -> str:
         """What to think of spikes and trials that reach to times of different size; empty where they do not."""
         reach = self.trials.reach_s
-        factor = max(size, reach) / max(min(size, reach), 1.0)
-        if factor <= _FAR:
+        factor = times_apart(size, reach)
+        if not factor:
             return ""
         odd = [unit for unit, low, high in self.spans if max(-low, high) > _FAR * max(reach, 1.0)]
         named = (

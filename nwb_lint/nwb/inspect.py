@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 
 from nwb_lint.nwb.counts import Intervals
-from nwb_lint.nwb.honest import Ends, ends_of
+from nwb_lint.nwb.events import event_paths
+from nwb_lint.nwb.honest import Ends, ends_of, times_apart
 from nwb_lint.nwb.many import spread
-from nwb_lint.nwb.source import NWBError, Source, expand, provenance, reading, session_labels
+from nwb_lint.nwb.source import NWBError, Source, expand, one_line, provenance, reading, session_labels
 from nwb_lint.nwb.suggest import suggest_from
 from nwb_lint.nwb.tables import Table, interval_tables, is_missing, open_intervals
 from nwb_lint.nwb.told import telling
@@ -64,7 +65,7 @@ class Description(NamedTuple):
     """All that `describe` finds. ``span`` is from the first to the last spike, observed or trial time, s.
 
     ``suggestion`` are arguments of `read_conditions`, empty where none fit; ``error`` says why a file could not be
-    described at all, and is empty otherwise.
+    described at all, and is empty otherwise. ``events`` are paths of event series and tables that ``align`` takes.
     """
 
     path: str
@@ -76,6 +77,7 @@ class Description(NamedTuple):
     problems: list[str]
     suggestion: dict[str, Any]
     error: str = ""
+    events: tuple[str, ...] = ()
 
 
 def describe(source: Source, *, spikes: bool | None = None) -> Description:
@@ -115,7 +117,16 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
             tables=tables,
             problems=problems,
             suggestion=suggest_from(file, source, infer_obs=units.stopped) if units and tables else {},
+            events=_events(file, problems),
         )
+
+
+def _events(file: h5py.File, problems: list[str]) -> tuple[str, ...]:
+    try:
+        return tuple(event_paths(file, listed=True))
+    except (OSError, RuntimeError, KeyError) as error:
+        problems.append(f"event series cannot be looked for: {one_line(error)}")
+        return ()
 
 
 def describe_all(
@@ -244,6 +255,8 @@ def _describe_units(
         problems.append(str(error))
         return None
     problems += told
+    if trials := _joined(spans):
+        problems += _far_problems(ends, trials[1])
     ids = [int(unit) for unit in table.ids]
     span = recorded_span([np.array([part.first_s, part.last_s]) for part in ends if part], observed)
     over = "the time that is observed" if span and has_obs else "first to last spike"
@@ -293,6 +306,17 @@ def _spike_problems(ids: list[int], ends: list[Ends | None], stopped: list[int])
             "silence after that may not be observation (infer_obs=True)"
         )
     return problems
+
+
+def _far_problems(ends: list[Ends | None], reach_s: float) -> list[str]:
+    size_s = max((max(-part.first_s, part.last_s) for part in ends if part), default=0.0)
+    factor = times_apart(size_s, reach_s) if size_s else 0.0
+    if not factor:
+        return []
+    return [
+        f"units: spike times reach to {size_s:g} s, the trials to {reach_s:g} s, one {factor:.3g} times the other: in "
+        "milliseconds or samples, or relative to trials?"
+    ]
 
 
 def _stopped(file: h5py.File, ends: list[Ends | None]) -> list[int]:

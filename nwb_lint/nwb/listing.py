@@ -10,6 +10,8 @@ import numpy as np
 
 from nwb_lint.nwb.inspect import ColumnInfo, Description, TableInfo, UnitsInfo
 
+_MOST_EVENTS = 12
+
 
 def format_description(description: Description) -> str:
     """All that is known of one file: the text that ``nwb-lint inspect`` prints.
@@ -26,6 +28,9 @@ def format_description(description: Description) -> str:
         lines += [*_unit_lines(description.units), ""]
     for table in description.tables:
         lines += [*_table_lines(table), ""]
+    if description.events:
+        more = f", … ({len(description.events)} in all)" if len(description.events) > _MOST_EVENTS else ""
+        lines += [f"align to events of each trial: {', '.join(description.events[:_MOST_EVENTS])}{more}", ""]
     lines.append("problems:" if description.problems else "no problems found")
     lines += [f"  - {problem}" for problem in description.problems]
     if description.suggestion:
@@ -92,6 +97,7 @@ def to_json(descriptions: Sequence[Description]) -> str:
     | units | ids, n_spikes, rates_hz, rates_over, spikes_read, has_obs_intervals, columns |
     | tables | name, n_rows, duration_s (min, median, max), columns, align: column → rows that have a time |
     | columns of both | name, kind, levels: value → rows, told |
+    | events | paths of event series and tables, for ``align`` |
     | problems, suggestion | texts; arguments of `read_conditions` |
     """
     return json.dumps({"files": [_plain(one) for one in descriptions]}, indent=2, allow_nan=False)
@@ -117,6 +123,7 @@ def _plain(one: Description) -> dict[str, Any]:
             "columns": [column._asdict() for column in units.columns],
         },
         "tables": [_plain_table(table) for table in one.tables],
+        "events": list(one.events),
         "problems": one.problems,
         "suggestion": one.suggestion,
     }

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lint import read_conditions
+from nwb_lint import read_conditions, read_trials
 from nwb_lint.nwb import inspect
 from nwb_lint.nwb.inspect import describe, describe_all, suggest
 from nwb_lint.nwb.listing import format_description, format_table, to_json
@@ -214,3 +214,28 @@ def test_a_session_without_trials_or_spikes_has_a_map_or_a_reason(tmp_path):
         pytest.raises(NWBError, match="neither spikes nor trials"),
     ):
         session_map(path)
+
+
+def test_event_series_are_candidates_to_align_to(tmp_path):
+    path = mock_session(tmp_path / "events.nwb")
+    with h5py.File(path, "r+") as file:
+        cues = file["intervals/trials/cue_time"][:]
+        file["acquisition/cues/timestamps"] = cues
+        file["processing/behavior/licks/timestamp"] = cues
+        file["acquisition/raw/data"] = np.zeros((10, 2))
+        file["acquisition/raw/starting_time"] = 0.0
+    assert describe(path).events == ("acquisition/cues", "processing/behavior/licks")
+    shown = format_description(describe(path))
+    assert "align to events of each trial: acquisition/cues, processing/behavior/licks\n" in shown
+    assert json.loads(to_json([describe(path)]))["files"][0]["events"] == list(describe(path).events)
+    for name in describe(path).events:
+        assert read_trials(path, align=name, window_s=(0, 1), bin_s=0.1).attrs["n_trials_dropped_align"] == 0
+
+
+def test_times_in_milliseconds_are_a_problem(tmp_path):
+    path = mock_session(tmp_path / "ms.nwb")
+    assert not describe(path).problems
+    with h5py.File(path, "r+") as file:
+        file["units/spike_times"][...] = file["units/spike_times"][...] * 1000
+    (problem,) = describe(path).problems
+    assert "e+03 times the other: in milliseconds or samples" in problem
