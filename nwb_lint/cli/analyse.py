@@ -40,8 +40,8 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
         sizes = found["population"].to_series().value_counts().reindex(range(found.sizes["group"]), fill_value=0)
         click.echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
         for k, group in enumerate(found["group"].values):
-            gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found else []
-            span = f"{min(gain):.3f} to {max(gain):.3f}" if len(gain) else "no input"
+            gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found and sizes[k] else []
+            span = f"{min(gain):.3f} to {max(gain):.3f}" if gain else "none"
             click.echo(f"{group:20s} {sizes[k]:8d} {span:>22s}")
         if "stability" in found:
             click.echo(f"\n{'groups':>6s} {'stability':>10s} {'by chance':>10s} {'BIC':>12s}")
