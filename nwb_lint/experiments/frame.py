@@ -75,7 +75,7 @@ def reproduce(
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
             of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
         seeds: networks of each kind that a full run of fig2, fig3 or fig4 trains.
-        executor, cells, progress: as in `nwb_lint.model.sweep.sweep`.
+        executor, cells, progress: as in `nwb_lint.model.sweep.sweep`; ``cells`` has a folder for each experiment.
 
     Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost.
     """
@@ -85,8 +85,9 @@ def reproduce(
         raise ContractError(f"no folder {data}; name the one that holds the data, or leave it out.")
     setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
     setting.fits.mkdir(parents=True, exist_ok=True)
-    start, resumed = perf_counter(), cells is not None and any(Path(cells).glob("*.npz"))
-    found = sweep(made.work, made.jobs(setting), executor=executor, cells=cells, progress=progress, label=name)
+    kept = None if cells is None else Path(cells) / name
+    start, resumed = perf_counter(), kept is not None and any(kept.glob("*.npz"))
+    found = sweep(made.work, made.jobs(setting), executor=executor, cells=kept, progress=progress, label=name)
     table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     facts = {"quick": quick, "seeds": seeds, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
@@ -135,7 +136,7 @@ def _section(name: str, folder: Path, base: Path) -> str:
     if name in ("fig2", "fig3", "fig4") and not facts["quick"]:
         kind += f", seeds: {facts['seeds']}"
     at = Path(relpath(folder, base)).as_posix()
-    earlier = ", and what an earlier run kept" if facts.get("resumed") else ""
+    earlier = ", with cells of an earlier run at hand" if facts.get("resumed") else ""
     lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
     rows = made.compare(table)
     if rows:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from nwb_lint.cli import app
 from nwb_lint.contract import ContractError
 from nwb_lint.experiments import fig2
-from nwb_lint.experiments.frame import NAMES, experiment, reproduce, write_page
+from nwb_lint.experiments.frame import NAMES, Experiment, experiment, reproduce, write_page
 from nwb_lint.experiments.kback import hold, sufficient
 from nwb_lint.experiments.measures import likeness, rates_r2, record
 from nwb_lint.experiments.published import FAULTS, TABLE1
@@ -157,3 +157,23 @@ def test_two_workers_find_what_one_does(tmp_path):
     with open_executor(2) as executor:
         shared = reproduce("table1", tmp_path / "shared", quick=True, executor=executor)
     pd.testing.assert_frame_equal(alone, shared, rtol=1e-3)
+
+
+def test_a_run_says_what_an_earlier_one_left_it(tmp_path, monkeypatch):
+    made = Experiment("Mock", ("", ""), _mock, lambda setting: [(None, [{"x": 1}, {"x": 2}])], _mock_long, None, None)
+    monkeypatch.setattr("nwb_lint.experiments.frame.experiment", lambda name: made)
+    for earlier in (False, True):
+        table = reproduce("table1", tmp_path, cells=tmp_path / "cells")
+        assert table["y"].tolist() == [1, 4]
+        assert json.loads((tmp_path / "table1.json").read_text())["resumed"] is earlier
+    assert len(list((tmp_path / "cells" / "table1").glob("*.npz"))) == 2
+    reproduce("fig2", tmp_path, cells=tmp_path / "cells")
+    assert json.loads((tmp_path / "fig2.json").read_text())["resumed"] is False
+
+
+def _mock(data, *, x):
+    return {"y": np.array([x**2])}
+
+
+def _mock_long(table):
+    return pd.DataFrame({"panel": "a", "line": "b", "x": table["y"], "y": table["y"]})
