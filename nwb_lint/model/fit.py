@@ -56,6 +56,7 @@ def fit_lint(
     l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
+    optimizer: str = "auto",
     segment_s: float | None = None,
     checkpoint: str | Path | None = None,
 ) -> xr.Dataset:
@@ -94,6 +95,9 @@ def fit_lint(
             towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
+        optimizer: "lbfgs" (on a random part of the conditions where they hold more than 4e6 values), "adam" (batches of
+            all conditions, ``max_iter`` epochs at most), or "auto": L-BFGS, and where it saw a part only, a few epochs
+            of Adam on all.
         segment_s: s; the gradient sees trials in segments of this length first, which start where the data are, twice
             as long from round to round, then whole (multiple shooting): for long trials of networks that oscillate or
             are chaotic, in which errors of phase pile up.
@@ -118,7 +122,7 @@ def fit_lint(
         ('neuron', 'rank')
     """
     check_activity(activity)
-    _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
+    _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by, optimizer)
     nonlinearity = as_nonlinearity(nonlinearity)
     _check_numbers(ridges, max_iter, epochs, l2_n, method)
     if checkpoint is not None and (rank is None or method not in ("auto", "gradient")):
@@ -143,8 +147,15 @@ def fit_lint(
         starts=(u.shape[2] - groups, u.shape[2]),
     )
     search: dict[str, Any] = {"rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by}
-    segment = _segment(activity, segment_s, hidden, rank is not None and method in ("auto", "gradient"))
-    search |= {"segment": segment, "l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed}
+    segment = _segment(activity, segment_s, hidden, optimizer, rank is not None and method in ("auto", "gradient"))
+    search |= {
+        "optimizer": optimizer,
+        "segment": segment,
+        "l2_n": l2_n,
+        "max_iter": max_iter,
+        "epochs": epochs,
+        "seed": seed,
+    }
     train = samples.take(np.flatnonzero(~held))
     with _told(progress) as report, _journal(checkpoint, train, search) as journal:
         run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
@@ -200,13 +211,14 @@ def _journal(path: str | Path | None, samples: Samples, search: dict) -> Iterato
         yield journal
 
 
-def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> None:
+def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by, optimizer) -> None:
     def choice(name: str, value: object, known) -> None:
         if value not in known:
             raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
 
     choice("method", method, METHODS)
     choice("loss", loss, ("activity", "rate"))
+    choice("optimizer", optimizer, ("auto", "lbfgs", "adam"))
     choice("ridge_by", ridge_by, ("held_out", "gcv"))
     neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
@@ -235,8 +247,12 @@ def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str)
         raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
 
 
-def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, descends: bool) -> int:
+def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, optimizer: str, descends: bool) -> int:
     """Steps of the first segments; 0 = none."""
+    if optimizer == "adam" and (hidden or segment_s is not None or not descends):
+        raise ContractError(
+            "optimizer='adam' is for gradients without hidden units or segments; use 'auto', or drop it."
+        )
     if segment_s is None:
         return 0
     if hidden or not descends:

@@ -141,22 +141,22 @@ class _Search:
             if hidden:
                 self.scatter(run, hidden, seed)
             else:
-                self.descend(run, seed)
+                self.descend(run)
         except KeyboardInterrupt as stop:
             if not keep_interrupted:
                 raise
             self.interrupt(stop)
 
-    def descend(self, run: Descending, seed: int) -> None:
+    def descend(self, run: Descending) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything."""
         fit, held = self.parts[0]
-        found = run(self.networks[0], few_enough(fit, self.final.n_neurons, seed), held)
+        found = run(self.networks[0], fit, held)
 
         def again(everything: Samples) -> Network:
-            go = run._replace(max_iter=found.iterations, rounds=found.rounds)
+            go = run._replace(max_iter=found.iterations, rounds=found.rounds, epochs=found.epochs)
             return go(self.final, everything, None).network
 
-        self._end(found.network, again, seed)
+        self._end(found.network, again)
 
     def scatter(self, run: Descending, hidden: int, seed: int) -> None:
         """Gradient from a random start with a pull towards its prior, for hidden units: in coarse time steps, then
@@ -168,7 +168,7 @@ class _Search:
 
         def descent(samples: Samples, pull: float, iterations: int, start: Network | None = None) -> Network:
             first, prior = scattered(samples.filled(), samples.q, rank, hidden, seed)
-            go = run._replace(max_iter=iterations, pull=pull, towards=prior)
+            go = run._replace(optimizer="lbfgs", max_iter=iterations, pull=pull, towards=prior)
             return go(start or first, samples, None).network
 
         fit = few_enough(fit, self.final.n_neurons, seed)
@@ -178,10 +178,11 @@ class _Search:
         found = descent(fit, PULLS[best], short, tries[best])
 
         def again(everything: Samples) -> Network:
+            everything = few_enough(everything, self.final.n_neurons, seed)
             coarse = descent(everything.coarse(step), PULLS[best], long)
             return descent(everything, PULLS[best], short, coarse)
 
-        self._end(found, again, seed)
+        self._end(found, again)
 
     def interrupt(self, stop: KeyboardInterrupt) -> None:
         """After Ctrl-C: the network that the descent had reached where it pays, else the last stage; with a warning."""
@@ -198,7 +199,7 @@ class _Search:
         where = "the gradient had reached" if reached else f"the {self.stages[-1].name} gave"
         warnings.warn(f"interrupted: the fit is the best so far, what {where}.", UserWarning, stacklevel=2)
 
-    def _end(self, network: Network, again: Callable[[Samples], Network], seed: int) -> None:
+    def _end(self, network: Network, again: Callable[[Samples], Network]) -> None:
         """Keep the first split's network where it pays, or, unless that holds all, what `again` finds on everything."""
         _, held = self.parts[0]
         if not _better(self.errors[: len(held.x)], held.errors(network), self.power):
@@ -209,7 +210,7 @@ class _Search:
                 )
             return
         if self.refit:
-            network = again(few_enough(self.samples, network.n_neurons, seed))
+            network = again(self.samples)
         self.final = network
         self.stages.append(Stage("gradient", network, np.nan))
 
@@ -232,6 +233,7 @@ def fit_stages(
     epochs: int = 50,
     seed: int = 0,
     segment: int = 0,
+    optimizer: str = "auto",
     device: str = "cpu",
     keep_interrupted: bool = False,
     journal: Journal | None = None,
@@ -294,6 +296,8 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        run = Descending(max_iter, device, report, l2_n, journal=journal, segment=segment)
+        run = Descending(
+            max_iter, device, report, l2_n, journal=journal, segment=segment, optimizer=optimizer, seed=seed
+        )
         search.refine(run, hidden, seed, keep_interrupted)
     return search.stages, singular

@@ -103,7 +103,7 @@ def test_a_gradient_that_diverged_is_told(truth):
     search = _Search(samples, splits_of(24, 0), (1e-3,))
     search.start_from(wild)
     with pytest.raises(ContractError, match=r"^the gradient diverged [^\n]*$"):
-        search._end(wild, lambda everything: wild, 0)
+        search._end(wild, lambda everything: wild)
 
 
 def silent(done, loss, held):
