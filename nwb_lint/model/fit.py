@@ -190,7 +190,7 @@ def _told(progress: bool) -> Iterator[Report]:
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
         def report(stage: str, step: int, fitted: float, out: float) -> None:
-            bar.set_description(stage)
+            bar.set_description_str(stage)
             if np.isfinite(fitted):
                 held = {"held_out_R2": f"{1 - out:.3f}"} if np.isfinite(out) else {}
                 bar.set_postfix(loss=f"{fitted:.4g}", **held)

@@ -1,6 +1,7 @@
 """Ctrl-C leaves the best so far, and a diverged gradient is told, never returned."""
 
 import pickle
+import re
 from threading import Thread
 
 import numpy as np
@@ -165,3 +166,11 @@ def test_a_network_that_diverges_on_held_out_conditions_scores_minus_infinity(tr
         fit = nl.fit_lint(activity.assign(input=(activity["input"].dims, u)), rank=1, tau_s=0.1, **options)
     assert fit["r2"].values[0] > 0.5
     assert fit["r2"].values[1] == -np.inf
+
+
+def test_the_bar_names_loss_and_held_out_r2(truth, capsys):
+    nl.fit_lint(
+        truth(neurons=8, conditions=16).activity, rank=1, tau_s=0.1, method="gradient", max_iter=5, progress=True
+    )
+    told = capsys.readouterr().err
+    assert re.search(r"gradient: \d+step .*held_out_R2=-?\d\.\d{3}, loss=0\.\d+", told), told
