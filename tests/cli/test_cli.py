@@ -308,3 +308,17 @@ def test_the_same_recipe_and_files_have_nothing_to_do_and_force_gives_the_same_a
     (tmp_path / "session.nwb").unlink()
     (tmp_path / "session.nwb").write_bytes(session_file.read_bytes() + b"\0")  # other bytes at the same path
     assert "is there already" in fails("fit", path, *flags)
+
+
+def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):
+    more = 'max_iter = 6\ninitial = "context"\nl2_n = 0.01\nsegment_s = 0.3\ncheckpoint = "kept"\noptimizer = "lbfgs"'
+    path = recipe(**{"max_iter = 20": more})
+    assert run("fit", path, "--rank", 1, "--no-plot").exit_code == 0
+    fit = nl.read_fit(tmp_path / "fit.nwb")
+    assert (fit.attrs["initial"], fit.attrs["l2_n"]) == ("context", 0.01)
+    assert sum(name.startswith("start ") for name in fit["input_name"].values.tolist()) == 2
+    assert (tmp_path / "kept").stat().st_size > 1000
+    path.write_text(path.read_text().replace("segment_s = 0.3", "segment_s = 3.0"))
+    assert "segment_s is 3.0" in fails("fit", path, "--rank", 1, "--no-plot", "--force")
+    path.write_text(path.read_text().replace("segment_s = 3.0", "").replace("l2_n = 0.01", "l2_n = 0.02"))
+    assert "is the checkpoint of another fit" in fails("fit", path, "--rank", 1, "--no-plot", "--force")
