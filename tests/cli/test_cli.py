@@ -318,7 +318,5 @@ def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):
     assert (fit.attrs["initial"], fit.attrs["l2_n"]) == ("context", 0.01)
     assert sum(name.startswith("start ") for name in fit["input_name"].values.tolist()) == 2
     assert (tmp_path / "kept").stat().st_size > 1000
-    path.write_text(path.read_text().replace("segment_s = 0.3", "segment_s = 3.0"))
-    assert "segment_s is 3.0" in fails("fit", path, "--rank", 1, "--no-plot", "--force")
-    path.write_text(path.read_text().replace("segment_s = 3.0", "").replace("l2_n = 0.01", "l2_n = 0.02"))
+    path.write_text(path.read_text().replace("l2_n = 0.01", "l2_n = 0.02"))
     assert "is the checkpoint of another fit" in fails("fit", path, "--rank", 1, "--no-plot", "--force")

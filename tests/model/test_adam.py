@@ -88,14 +88,14 @@ def test_auto_is_lbfgs_where_that_sees_all(truth):
 
 def test_adam_fits_and_goes_on_from_a_checkpoint(truth, tmp_path, monkeypatch):
     activity = truth(neurons=10, conditions=40).activity
-    options = {"optimizer": "adam", "method": "gradient", "max_iter": 60, **OPTIONS}
+    options = {"optimizer": "adam", "method": "gradient", "max_iter": 25, **OPTIONS}
     whole = nl.fit_lint(activity, **options)
-    assert whole["r2"].values[1] > 0.8
+    assert whole["r2"].values[1] > 0.3
     plain, done = Problem.loss_and_gradient, []
 
     def counted(self, *network):
         done.append(1)
-        if len(done) == 101:
+        if len(done) == 41:
             raise KeyboardInterrupt
         return plain(self, *network)
 

@@ -135,10 +135,9 @@ def test_a_search_between_walls_goes_on_in_smaller_steps():
     assert 1 - 1e-8 < found.network.m[0, 0] < 1
 
 
-@pytest.mark.parametrize("nonlinearity", ["relu", "linear"])
-@pytest.mark.parametrize("scale", [1e3, 1e11])
+@pytest.mark.parametrize(("nonlinearity", "scale"), [("relu", 1e3), ("linear", 1e11)])
 def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
-    activity = truth(neurons=3, conditions=12, times=250, seed=4).activity
+    activity = truth(neurons=3, conditions=12, times=150, seed=4).activity
     activity["activity"] = activity["activity"] * np.float32(scale)
     for method in ("gradient", "auto"):
         options = {"method": method, "nonlinearity": nonlinearity, "max_iter": 10, "holdout": 0.2}
