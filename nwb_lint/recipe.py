@@ -85,6 +85,7 @@ class Fit(_Part):
     l2_n: float = Field(default=0.0, ge=0)
     ridge_by: Literal["held_out", "gcv", "innovations"] = "held_out"
     max_iter: int = Field(default=200, ge=1)
+    optimizer: Literal["auto", "lbfgs", "adam"] = "auto"
     segment_s: float | None = Field(default=None, gt=0)
     seed: int = 0
     checkpoint: str | None = None

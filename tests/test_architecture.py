@@ -57,7 +57,7 @@ ALLOWED = {
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
     "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.zarr"}, "lindi": {"nwb.lindi"},
-    "torch": {"model._torch", "tasks._torch"}, "matplotlib": {"plot"}, "distributed": {"model.sweep"},
+    "torch": {"model._torch", "model._adam", "tasks._torch"}, "matplotlib": {"plot"}, "distributed": {"model.sweep"},
     "mpl_toolkits": {"plot"},
 }  # fmt: skip
 

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.checkpoint import Journal
-from nwb_lint.model.gradient import LEISURE, PATIENCE, Descent, descend, small
-from nwb_lint.model.rnn import Network
+from nwb_lint.model.gradient import (
+    FORESIGHT,
+    LEISURE,
+    PATIENCE,
+    Descent,
+    Interrupted,
+    descend,
+    parts,
+    small,
+    steady,
+)
+from nwb_lint.model.rnn import Network, balanced, forward
 from nwb_lint.model.samples import Samples
 from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
+MOST_EPOCHS = 10  # of Adam after L-BFGS
+RATE = 0.03  # steps of Adam in units of the parameters, a third as long in the end
+BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
 CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 
 Report = Callable[[str, int, float, float], None]
@@ -64,9 +79,65 @@ class Descending(NamedTuple):
     journal: Journal | None = None
     segment: int = 0
     rounds: tuple[int, ...] = ()
+    optimizer: str = "auto"
+    epochs: int = 0
+    seed: int = 0
 
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
+
+        L-BFGS on at most `DESCENT_VALUES`; where that is a part of the conditions ("auto"), Adam goes on with all of
+        them, for about as many gradients. Without ``held`` as many iterations and epochs as are given.
+        """
+        if self.optimizer == "adam":
+            return self._adam(start, fit, held, self.max_iter if held is not None else self.epochs)
+        few = few_enough(fit, start.n_neurons, self.seed)
+        found = self._lbfgs(start, few, held)
+        if self.optimizer == "lbfgs" or len(few.x) == len(fit.x):
+            return found
+        most = min(MOST_EPOCHS, max(1, round(found.iterations * len(few.x) / len(fit.x))))
+        last = self._adam(found.network, fit, held, most if held is not None else self.epochs)
+        return last._replace(iterations=found.iterations, rounds=found.rounds)
+
+    def _adam(self, start: Network, fit: Samples, held: Samples | None, epochs: int) -> Descent:
+        """Adam on batches of all conditions, in steps that shrink; the best by ``held``, else the last.
+
+        An epoch that diverges is run again from the best in steps a tenth as long, with a warning.
+        """
+        from nwb_lint.model._adam import begin, epoch
+
+        problem, factor, alone = problem_of(fit, self.device), 1.0, self.optimizer == "adam"
+        first = fit.take(np.arange(min(BALANCED_BY, len(fit.x))))
+        if not np.isfinite(self._loss(start, first)):
+            start = steady(start, problem.loss_and_gradient)
+        with np.errstate(all="ignore"):
+            _, latents = forward(start, first.q, fit.alpha, fit.nonlinearity)
+        state = begin(*parts(balanced(start, latents) if np.isfinite(latents).all() else start))
+        best, best_at, least, gain = state, 0, self._loss(start, held), 0
+        for k in range(epochs):
+            order = np.random.default_rng([self.seed, k]).permutation(len(fit.x))
+            rate = factor * RATE / (1 + 2 * k / (self.max_iter if alone else MOST_EPOCHS))
+            run = self._kept(partial(epoch, problem, rate=rate, order=order, l2_n=self.l2_n))
+            try:
+                loss, *after = run(*state)
+                state = tuple(after)
+                reached = self._loss(Network(*state[:3]), held)
+            except KeyboardInterrupt as stop:
+                raise Interrupted(Network(*best[:3])) from stop
+            if not np.isfinite(loss) or not np.isfinite(reached):
+                warnings.warn("an epoch of Adam diverged; it goes on from its best in smaller steps.", stacklevel=2)
+                factor, state = factor / 10, begin(*best[:3])
+                continue
+            gain = k + 1 if reached < least * (1 - FORESIGHT) else gain
+            if reached <= least:
+                best, best_at, least = state, k + 1, reached
+            self.report("gradient", k + 1, loss, reached if held is not None else np.nan)
+            if held is not None and k + 1 - gain >= (LEISURE if alone else PATIENCE):
+                break
+        return Descent(Network(*best[:3]), self.max_iter, least, epochs=best_at)
+
+    def _lbfgs(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
+        """L-BFGS.
 
         With a ``segment``, on segments first, the best of the rounds going on, unless whole trials alone lead further;
         without ``held`` as many rounds and iterations as ``rounds`` says.

@@ -17,6 +17,7 @@ from joblib import hash as digest
 from tqdm import tqdm
 
 from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.model.asked import check_inputs, check_numbers, check_options, check_training
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.descents import Report
 from nwb_lint.model.nonlinear import PROBES, as_nonlinearity
@@ -30,10 +31,7 @@ from nwb_lint.model.sweep import alone, plain
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
-METHODS = ("auto", "regression", "gradient", "published")
 SPLITS = ("train", "held_out")
-LARGEST = 1e12  # of activity and inputs: squares of more overflow in single precision
-RIDGE_BY = ("held_out", "gcv", "innovations")
 
 
 def fit_lint(
@@ -57,6 +55,7 @@ def fit_lint(
     l2_n: float = 0.0,
     max_iter: int = 200,
     epochs: int = 50,
+    optimizer: str = "auto",
     segment_s: float | None = None,
     checkpoint: str | Path | None = None,
 ) -> xr.Dataset:
@@ -100,6 +99,9 @@ def fit_lint(
             towards the n of least norm, m being orthonormal. Ridges that come to less count as this.
         max_iter: L-BFGS iterations; with hidden units at most 120 in coarse time steps, then 15.
         epochs: of "published".
+        optimizer: "lbfgs" (on a random part of the conditions where they hold more than 4e6 values), "adam" (batches of
+            all conditions, ``max_iter`` epochs at most), or "auto": L-BFGS, and where it saw a part only, a few epochs
+            of Adam on all.
         segment_s: s; the gradient sees trials in segments of this length first, which start where the data are, twice
             as long from round to round, then whole (multiple shooting): for long trials of networks that oscillate or
             are chaotic, in which errors of phase pile up.
@@ -124,16 +126,16 @@ def fit_lint(
         ('neuron', 'rank')
     """
     check_activity(activity)
-    _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by)
+    check_options(activity, rank, tau_s, method, loss, hidden, ridge_by, optimizer)
     nonlinearity = as_nonlinearity(nonlinearity)
-    _check_numbers(ridges, max_iter, epochs, l2_n, method)
+    check_numbers(ridges, max_iter, epochs, l2_n, method)
     if checkpoint is not None and (rank is None or method not in ("auto", "gradient")):
         raise ContractError(
             "checkpoint keeps the gradient's evaluations, and this fit has none; drop it, or use 'auto' or 'gradient'."
         )
     activity, held = unmasked(activity), _held_out(activity, holdout, seed)
-    _check_training(activity["activity"].values, held)
-    _check_inputs(activity)
+    check_training(activity["activity"].values, held)
+    check_inputs(activity)
     alpha = float(activity.attrs["bin_s"]) / tau_s
     activity, groups = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
@@ -149,8 +151,15 @@ def fit_lint(
         starts=(u.shape[2] - groups, u.shape[2]),
     )
     search: dict[str, Any] = {"rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by}
-    segment = _segment(activity, segment_s, hidden, rank is not None and method in ("auto", "gradient"))
-    search |= {"segment": segment, "l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed}
+    segment = _segment(activity, segment_s, hidden, optimizer, rank is not None and method in ("auto", "gradient"))
+    search |= {
+        "optimizer": optimizer,
+        "segment": segment,
+        "l2_n": l2_n,
+        "max_iter": max_iter,
+        "epochs": epochs,
+        "seed": seed,
+    }
     train = samples.take(np.flatnonzero(~held))
     with _told(progress) as report, _journal(checkpoint, train, search) as journal:
         run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
@@ -185,7 +194,7 @@ def _told(progress: bool) -> Iterator[Report]:
     with tqdm(disable=not progress, desc="fit", unit="step") as bar:
 
         def report(stage: str, step: int, fitted: float, out: float) -> None:
-            bar.set_description(stage)
+            bar.set_description_str(stage)
             if np.isfinite(fitted):
                 held = {"held_out_R2": f"{1 - out:.3f}"} if np.isfinite(out) else {}
                 bar.set_postfix(loss=f"{fitted:.4g}", **held)
@@ -206,47 +215,12 @@ def _journal(path: str | Path | None, samples: Samples, search: dict) -> Iterato
         yield journal
 
 
-def _check_options(activity, rank, tau_s, method, loss, hidden, ridge_by) -> None:
-    def choice(name: str, value: object, known) -> None:
-        if value not in known:
-            raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
-
-    choice("method", method, METHODS)
-    choice("loss", loss, ("activity", "rate"))
-    choice("ridge_by", ridge_by, RIDGE_BY)
-    neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
-        raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
-    if rank is not None and neurons < rank:
-        raise ContractError(f"rank {rank} was asked of {neurons} neurons; use at most rank {neurons}, or more units.")
-    if conditions < 2:
-        raise ContractError("there is a single condition; a fit needs at least 2. Group by more columns (by=…).")
-    if not isinstance(tau_s, Real) or not float(activity.attrs["bin_s"]) <= float(tau_s) < np.inf:
-        raise ContractError(f"tau_s is {tau_s}; it needs a number, at least the bin, {activity.attrs['bin_s']:g} s.")
-    if rank is None and method not in ("auto", "regression"):
-        raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
-    if hidden and ridge_by == "innovations":
-        raise ContractError(
-            f"hidden={hidden} units have no recorded rates to predict innovations from; use ridge_by='held_out'."
-        )
-    if hidden < 0 or (hidden and rank is None):
-        raise ContractError(f"hidden={hidden} needs to be 0 or more, and a rank of 1 or more where it is not 0.")
-
-
-def _check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str) -> None:
-    if len(ridges) == 0 or not all(isinstance(r, Real) and 0 <= float(r) < np.inf for r in ridges):
-        raise ContractError(f"ridges is {ridges!r}; it needs at least one number from 0 on.")
-    for name, value in (("max_iter", max_iter), ("epochs", epochs)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
-    if not isinstance(l2_n, Real) or not 0 <= float(l2_n) < np.inf:
-        raise ContractError(f"l2_n is {l2_n!r}; it needs a number from 0 on.")
-    if l2_n and method == "published":
-        raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
-
-
-def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, descends: bool) -> int:
+def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, optimizer: str, descends: bool) -> int:
     """Steps of the first segments; 0 = none."""
+    if optimizer == "adam" and (hidden or segment_s is not None or not descends):
+        raise ContractError(
+            "optimizer='adam' is for gradients without hidden units or segments; use 'auto', or drop it."
+        )
     if segment_s is None:
         return 0
     if hidden or not descends:
@@ -261,36 +235,6 @@ def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, descend
             f"{times * bin_s:g} s."
         )
     return steps
-
-
-def _check_training(y: Array, held: Array) -> None:
-    """Something to fit: finite where observed, not all 0, and every neuron seen in training."""
-    seen, power = np.zeros(y.shape[2], bool), 0.0
-    for k, one in enumerate(y):
-        observed = np.isfinite(one)
-        if not observed.all() and np.isinf(one).any():
-            raise ContractError("activity has infinite values; it needs numbers, or NaN where nothing was observed.")
-        if not held[k]:
-            seen |= observed.any(axis=0)
-            power += float(np.nansum(one.astype(float) ** 2))
-        if max(-np.nanmin(one, initial=0), np.nanmax(one, initial=0)) > LARGEST:
-            raise ContractError(
-                f"activity reaches beyond {LARGEST:g}, too far for single precision; give prepare a scale."
-            )
-    if not seen.all():
-        raise ContractError(
-            f"{int((~seen).sum())} of {len(seen)} neurons have no observed sample in the training conditions; "
-            "drop them, or hold out other conditions."
-        )
-    if not power > 0:
-        raise ContractError("activity is 0 in every training condition, so there is nothing to fit; check the scale.")
-
-
-def _check_inputs(activity: xr.Dataset) -> None:
-    if np.abs(whole_input(activity)).max(initial=0) > LARGEST:
-        raise ContractError(
-            f"input reaches beyond {LARGEST:g}, too far for single precision; give Input(..., scale=…)."
-        )
 
 
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:

@@ -30,13 +30,14 @@ class Interrupted(KeyboardInterrupt):
 
 class Descent(NamedTuple):
     """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; and
-    the iterations of the rounds on segments before it.
+    the iterations of the rounds on segments before it, and the epochs of Adam after it.
     """
 
     network: Network
     iterations: int
     held_out: float
     rounds: tuple[int, ...] = ()
+    epochs: int = 0
 
 
 def small(loss_and_gradient: LossAndGradient, l2_n: float) -> LossAndGradient:
@@ -74,7 +75,7 @@ def descend(
     """
     watch = _Watch(start, held_out_loss, patience, report)
     target = start if towards is None or towards.n is None else towards
-    home, strength = _flat(*_parts(target)), pull / start.n_neurons
+    home, strength = _flat(*parts(target)), pull / start.n_neurons
 
     def objective(v: Array) -> tuple[float, Array]:
         loss, *gradients = loss_and_gradient(*watch.unpack(v))
@@ -93,7 +94,7 @@ def descend(
             break
         if watch.done == 0 and scale == 1:
             weaker = steady(start, loss_and_gradient)
-            started, watch.last = weaker is start, _flat(*_parts(weaker))
+            started, watch.last = weaker is start, _flat(*parts(weaker))
     if started and watch.done and scale < 1:
         warnings.warn(
             "the gradient met networks that diverge; it went on from its best in smaller steps.", stacklevel=2
@@ -103,7 +104,7 @@ def descend(
 
 def steady(network: Network, loss_and_gradient: LossAndGradient) -> Network:
     """The network, or the same with n so many tenths as large that its loss and gradient are finite, with a warning."""
-    m, n, w = _parts(network)
+    m, n, w = parts(network)
     for power in range(SHRUNK):
         tried = Network(m, n * 0.1**power, w)
         loss, *gradients = loss_and_gradient(m, n * 0.1**power, w)
@@ -125,9 +126,9 @@ class _Watch:
         patience: int,
         report: Callable[[int, float, float], None],
     ) -> None:
-        self.shapes = [part.shape for part in _parts(start)]
+        self.shapes = [part.shape for part in parts(start)]
         self.held_out_loss, self.patience, self.report = held_out_loss, patience, report
-        self.best = self.last = _flat(*_parts(start))
+        self.best = self.last = _flat(*parts(start))
         self.best_at = self.done = self.gain = self.wild = 0
         self.best_held, self.high = self._held(self.best) if held_out_loss else np.inf, 0.0
 
@@ -178,7 +179,8 @@ class _Watch:
             raise StopIteration
 
 
-def _parts(network: Network) -> tuple[Array, Array, Array]:
+def parts(network: Network) -> tuple[Array, Array, Array]:
+    """m, n, W, of a network that has all three."""
     assert network.n is not None
     return network.m, network.n, network.w
 

@@ -9,14 +9,6 @@ from nwb_lint.model.rnn import Array, Network
 PULLS = (0.003, 0.01, 0.03)  # strengths of the pull towards the prior that `scattered` descents try
 
 
-def balanced(network: Network, latents: Array) -> Network:
-    """The same network with latents of unit variance: the scale on which L-BFGS and random hidden units are at home."""
-    assert network.n is not None
-    scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
-    scale = np.where(scale > 1e-8, scale, 1.0)
-    return network._replace(m=network.m * scale, n=network.n / scale)
-
-
 def with_hidden_units(network: Network, hidden: int, seed: int) -> Network:
     """Append units that no data constrain: m, W ~ N(0, 1), n = 0, so that the dynamics are what they were.
 

@@ -152,3 +152,11 @@ def effective_n(m: Array, n: Array, weights: Array) -> Array:
     left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
     basis = left[:, s > 1e-10 * s.max(initial=0)]
     return basis @ (basis.T @ n)
+
+
+def balanced(network: Network, latents: Array) -> Network:
+    """The same network with latents of unit variance: the scale on which L-BFGS and random hidden units are at home."""
+    assert network.n is not None
+    scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
+    scale = np.where(scale > 1e-8, scale, 1.0)
+    return network._replace(m=network.m * scale, n=network.n / scale)

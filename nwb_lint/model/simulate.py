@@ -69,7 +69,7 @@ def simulate(
         input: other inputs (condition, time, input): a DataArray, which starts at x[0], or a Dataset with
             ``input`` and, for a burn-in, ``input_burn_in``. None = the fit's own.
         silence: neurons whose output is set to 0 (labels, positions or a boolean array); N stays what it was.
-        initial: other x[0] (neuron); None = the fit's.
+        initial: other x[0] (neuron); None = the fit's. Not where the fit has one for each group (`fit_lint`).
         factor: by which every neuron's output is multiplied, (neuron) or (time, neuron): 0 silences, 1 changes nothing,
             above 1 excites. Over time, as a pulse, it is 1 before the first time; without time it holds in the burn-in.
         drive: added to every neuron's input, in units of the activity, (neuron) or (time, neuron):
@@ -110,6 +110,10 @@ def run(
         )
     network = network_of(fit)
     if initial is not None:
+        if "initial" in fit.attrs:
+            raise ContractError(
+                f"the fit has an x[0] for each {fit.attrs['initial']}, as inputs; give other inputs (input=)."
+            )
         start = np.asarray(initial, float)
         if start.shape != (network.n_neurons,) or not np.isfinite(start).all():
             raise ContractError(

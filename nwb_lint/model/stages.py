@@ -26,9 +26,9 @@ from nwb_lint.contract import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, random_network
 from nwb_lint.model.gradient import Interrupted
-from nwb_lint.model.hidden import PULLS, balanced, scattered, spanned, with_hidden_units
+from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
-from nwb_lint.model.rnn import Array, Network, forward
+from nwb_lint.model.rnn import Array, Network, balanced, forward
 from nwb_lint.model.samples import ERROR_VALUES, Samples
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -175,13 +175,13 @@ class _Search:
             if hidden:
                 self.scatter(run, hidden, seed)
             else:
-                self.descend(run, seed)
+                self.descend(run)
         except KeyboardInterrupt as stop:
             if not keep_interrupted:
                 raise
             self.interrupt(stop)
 
-    def descend(self, run: Descending, seed: int) -> None:
+    def descend(self, run: Descending) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything. What comes
         from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n.
         """
@@ -190,13 +190,13 @@ class _Search:
         def start(network: Network, samples: Samples) -> Network:
             return _balanced(network, samples) if self.stages else network
 
-        found = run(start(self.networks[0], fit), few_enough(fit, self.final.n_neurons, seed), held)
+        found = run(start(self.networks[0], fit), fit, held)
 
         def again(everything: Samples) -> Network:
-            go = run._replace(max_iter=found.iterations, rounds=found.rounds)
+            go = run._replace(max_iter=found.iterations, rounds=found.rounds, epochs=found.epochs)
             return go(start(self.final, everything), everything, None).network
 
-        self._end(found.network, again, seed)
+        self._end(found.network, again)
 
     def scatter(self, run: Descending, hidden: int, seed: int) -> None:
         """Gradient from a random start with a pull towards its prior, for hidden units: in coarse time steps, then
@@ -208,7 +208,7 @@ class _Search:
 
         def descent(samples: Samples, pull: float, iterations: int, start: Network | None = None) -> Network:
             first, prior = scattered(samples.filled(), samples.q, rank, hidden, seed)
-            go = run._replace(max_iter=iterations, pull=pull, towards=prior)
+            go = run._replace(optimizer="lbfgs", max_iter=iterations, pull=pull, towards=prior)
             return go(start or first, samples, None).network
 
         fit = few_enough(fit, self.final.n_neurons, seed)
@@ -218,10 +218,11 @@ class _Search:
         found = descent(fit, PULLS[best], short, tries[best])
 
         def again(everything: Samples) -> Network:
+            everything = few_enough(everything, self.final.n_neurons, seed)
             coarse = descent(everything.coarse(step), PULLS[best], long)
             return descent(everything, PULLS[best], short, coarse)
 
-        self._end(found, again, seed)
+        self._end(found, again)
 
     def interrupt(self, stop: KeyboardInterrupt) -> None:
         """After Ctrl-C: the network that the descent had reached where it pays, else the last stage; with a warning."""
@@ -238,7 +239,7 @@ class _Search:
         where = "the gradient had reached" if reached else f"the {self.stages[-1].name} gave"
         warnings.warn(f"interrupted: the fit is the best so far, what {where}.", UserWarning, stacklevel=2)
 
-    def _end(self, network: Network, again: Callable[[Samples], Network], seed: int) -> None:
+    def _end(self, network: Network, again: Callable[[Samples], Network]) -> None:
         """Keep the first split's network where it pays, or, unless that holds all, what `again` finds on everything."""
         _, held = self.parts[0]
         if not _better(self.errors[: len(held.x)], held.errors(network), self.power):
@@ -249,7 +250,7 @@ class _Search:
                 )
             return
         if self.refit:
-            network = again(few_enough(self.samples, network.n_neurons, seed))
+            network = again(self.samples)
         self.final = network
         self.stages.append(Stage("gradient", network, np.nan))
 
@@ -276,6 +277,7 @@ def fit_stages(
     epochs: int = 50,
     seed: int = 0,
     segment: int = 0,
+    optimizer: str = "auto",
     device: str = "cpu",
     keep_interrupted: bool = False,
     journal: Journal | None = None,
@@ -337,6 +339,8 @@ def fit_stages(
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
     if method != "regression":
-        run = Descending(max_iter, device, report, l2_n, journal=journal, segment=segment)
+        run = Descending(
+            max_iter, device, report, l2_n, journal=journal, segment=segment, optimizer=optimizer, seed=seed
+        )
         search.refine(run, hidden, seed, keep_interrupted)
     return search.stages, singular

@@ -341,3 +341,15 @@ def test_fits_of_addresses_and_zarr_folders_have_nothing_to_do_either(session_fi
         out = (address, *how, "--out", tmp_path / "fit2.nwb")
         assert run("fit", *out).exit_code == 0
         assert "is there already" in fails("fit", *out)  # nobody knows whether the bytes are the same
+
+
+def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):
+    more = 'max_iter = 6\ninitial = "context"\nl2_n = 0.01\nsegment_s = 0.3\ncheckpoint = "kept"\noptimizer = "lbfgs"'
+    path = recipe(**{"max_iter = 20": more})
+    assert run("fit", path, "--rank", 1, "--no-plot").exit_code == 0
+    fit = nl.read_fit(tmp_path / "fit.nwb")
+    assert (fit.attrs["initial"], fit.attrs["l2_n"]) == ("context", 0.01)
+    assert sum(name.startswith("start ") for name in fit["input_name"].values.tolist()) == 2
+    assert (tmp_path / "kept").stat().st_size > 1000
+    path.write_text(path.read_text().replace("l2_n = 0.01", "l2_n = 0.02"))
+    assert "is the checkpoint of another fit" in fails("fit", path, "--rank", 1, "--no-plot", "--force")

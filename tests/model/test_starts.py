@@ -75,6 +75,8 @@ def test_the_fit_runs_scores_and_comes_back_from_a_file_alone(started, tmp_path,
     assert np.isfinite(nl.latents(fit, activity)["latent"]).all()
     with pytest.raises(ContractError, match="no column 'side'"):
         nl.simulate(fit, activity.drop_vars("side"))
+    with pytest.raises(ContractError, match="for each side"):
+        nl.simulate(fit, initial=np.zeros(20))
 
 
 def test_held_out_conditions_start_from_the_mean_and_it_is_said(started):
