@@ -40,6 +40,15 @@ AXES = {
     "projection": Var(("condition", "time", "axis_name"), "float64", "1", False),
 }
 
+WEIGHT_STATISTICS = {
+    "weight": Var(("vector", "neuron"), "float64", "1"),
+    "mean": Var(("vector",), "float64", "1"),
+    "sd": Var(("vector",), "float64", "1"),
+    "skewness": Var(("vector",), "float64", "1"),
+    "kurtosis": Var(("vector",), "float64", "1"),
+    "heavy_tail_p": Var(("vector",), "float64", "1"),
+}
+
 POPULATIONS = {
     "population": Var(("neuron",), "int64", "1"),
     "loading": Var(("neuron", "vector"), "float64", "1"),
@@ -70,6 +79,7 @@ RESULTS = {
     "flow_field": FLOW_FIELD,
     "fixed_points": FIXED_POINTS,
     "axes": AXES,
+    "weight_statistics": WEIGHT_STATISTICS,
     "populations": POPULATIONS,
     "inactivation": INACTIVATION,
 }

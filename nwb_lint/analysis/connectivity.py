@@ -8,6 +8,7 @@ import xarray as xr
 from nwb_lint.analysis.latents import vectors_of
 from nwb_lint.contract import check_fit
 from nwb_lint.model.rnn import effective_n
+from nwb_lint.results import check_result
 
 FEWEST = 20  # below which the kurtosis test's normal approximation does not hold
 
@@ -59,9 +60,9 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     a test against the normal as a whole, such as Anderson and Darling's, also rejects for skewed or bimodal weights.
     NaN below 20 weights. Entries of one vector are taken as independent.
 
-    Returns: mean, sd, skewness, kurtosis (excess: 0 where normal), heavy_tail_p (vector), over recorded neurons;
-        weight (vector, neuron). Vectors are "m k", "n k" (the effective part, see `connectivity`), "I input"; or, with
-        rank=None, "J" (all entries; its weight is NaN) and "I input".
+    Returns: a result of kind "weight_statistics", over recorded neurons: mean, sd, skewness, kurtosis (excess: 0 where
+        normal), heavy_tail_p (vector); weight (vector, neuron). Vectors are "m k", "n k" (the effective part, see
+        `connectivity`), "I input"; or, with rank=None, "J" (all entries; its weight is NaN) and "I input".
 
     Raises: ContractError for a Dataset that is not a fit.
 
@@ -86,7 +87,9 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     names, columns = vectors_of(fit, order)
     rows |= dict(zip(names, columns[recorded].T, strict=True))
     weight = [np.full(recorded.sum(), np.nan) if name == "J" else row for name, row in rows.items()]
-    out = xr.Dataset(coords={"vector": list(rows), "neuron": fit["neuron"].values[recorded]})
+    mine = {name: coord for name, coord in fit.coords.items() if coord.dims == ("neuron",)}
+    out = xr.Dataset(coords=mine).isel(neuron=recorded).assign_coords(vector=list(rows))
+    out.attrs = {"kind": "weight_statistics"}
     out["weight"] = ("vector", "neuron"), np.array(weight)
     varied = {name: np.ptp(row) > 0 for name, row in rows.items()}
     for name, statistic in (("mean", np.mean), ("sd", np.std)):
@@ -102,4 +105,5 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
             ]
         ),
     )
+    check_result(out, "weight_statistics")
     return out

@@ -28,6 +28,7 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
+ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
 MOST_EPOCHS = 10  # of Adam after L-BFGS
 RATE = 0.03  # steps of Adam in units of the parameters, a third as long in the end
 BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
@@ -86,14 +87,14 @@ class Descending(NamedTuple):
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
 
-        L-BFGS on at most `DESCENT_VALUES`; where that is a part of the conditions ("auto"), Adam goes on with all of
-        them, for about as many gradients. Without ``held`` as many iterations and epochs as are given.
+        L-BFGS on at most `DESCENT_VALUES`; where these are too few conditions to stand for all ("auto"), Adam goes on
+        with all of them, for about as many gradients. Without ``held`` as many iterations and epochs as are given.
         """
         if self.optimizer == "adam":
             return self._adam(start, fit, held, self.max_iter if held is not None else self.epochs)
         few = few_enough(fit, start.n_neurons, self.seed)
         found = self._lbfgs(start, few, held)
-        if self.optimizer == "lbfgs" or len(few.x) == len(fit.x):
+        if self.optimizer == "lbfgs" or len(few.x) == len(fit.x) or len(few.x) >= ENOUGH:
             return found
         most = min(MOST_EPOCHS, max(1, round(found.iterations * len(few.x) / len(fit.x))))
         last = self._adam(found.network, fit, held, most if held is not None else self.epochs)

@@ -12,6 +12,7 @@ import h5py
 import pynwb
 import pytest
 
+from nwb_lint.analysis.connectivity import weight_statistics
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.codec import decode, encode
 from nwb_lint.nwb.fitfile import read_fit, read_result
@@ -247,3 +248,12 @@ def test_a_fresh_process_adds_to_a_file_that_carries_the_specification(tmp_path)
     first, second = told.stdout.splitlines()
     assert "was read before ndx-lowrank was loaded" in first
     assert second == "again"
+
+
+def test_weight_statistics_lie_beside_their_fit(tmp_path):
+    """Of the recorded neurons alone, and with the row of NaN that a whole J has."""
+    for k, fit in enumerate((random_fit(1, hidden=True), random_fit(full_rank=True))):
+        path = write_fit(fit, tmp_path / f"fit{k}.nwb", subject=SUBJECT)
+        found = weight_statistics(fit)
+        write_result(found, path)
+        assert_same(read_result(path), found)
