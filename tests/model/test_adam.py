@@ -72,7 +72,8 @@ def test_it_pays_where_lbfgs_sees_a_part(truth, monkeypatch):
     fit, held, fresh = (
         s.take(np.arange(*ends)) for s, ends in ((noisy, (0, 160)), (noisy, (160, 200)), (clean, (200, 240)))
     )
-    monkeypatch.setattr(descents, "DESCENT_VALUES", 40 * 40 * 20)
+    monkeypatch.setattr(descents, "DESCENT_VALUES", (0, 40 * 40 * 20))
+    monkeypatch.setattr(descents, "ENOUGH", 160)
     start = random_network(40, 2, 2, 0)
     loss = problem_of(fresh, "cpu").loss
     run = Descending(60, "cpu", silent)

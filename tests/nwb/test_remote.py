@@ -104,7 +104,10 @@ def test_a_fit_of_a_remote_file_takes_its_subject_or_warns(path, server, address
     with pynwb.NWBHDF5IO(str(write_fit(fit, tmp_path / "fit.nwb")), "r") as io:
         assert io.read().subject.subject_id == "simulated"
     gone = mock_fit().assign_coords(file=np.array([f"{server.url}/gone.nwb"]), **files)
-    with pytest.warns(UserWarning, match=r"subject and session of a source are not known: .*no such file"):
+    with (
+        pytest.warns(UserWarning, match=r"the subject has no species, sex, age"),
+        pytest.warns(UserWarning, match=r"subject and session of a source are not known: .*no such file"),
+    ):
         write_fit(gone, tmp_path / "other.nwb", subject={"subject_id": "a"})
     refused("no such file", write_fit, mock_fit(), tmp_path / "third.nwb", source=f"{server.url}/gone.nwb")
 
