@@ -60,7 +60,11 @@ FAULTS = {
         "The paper subsamples networks of an untold g; here those of g = 0.1. A low-rank fit to fewer than 100 neurons "
         "has unobserved ones beside them, 100 in all; the unconstrained fit is the closed form.",
     ],
-    "kback": ["The timings of K-back are ours: the paper leaves them free."],
+    "kback": [
+        "The timings of K-back are ours: the paper leaves them free. Trials have K, …, 2 K - 1 pulses, so that after K of "
+        "them all K signs must be held; with K or K + 1 pulses two signs are all there is to hold, and rank 2 sufficed "
+        "for K = 2, 3 and 4.",
+    ],
     "fig3": [
         "Rank 1 admits only modulation of the inputs: nothing is said of a mechanism from it alone, and rank 2 is "
         "beside it.",

@@ -206,11 +206,11 @@ def _k_back(k: int) -> Callable[..., xr.Dataset]:
 
 
 def k_back(n_trials: int, seed: int = 0, *, k: int = 1) -> xr.Dataset:
-    """K-back: report the sign of the K-th last of a row of pulses. 15 + 15 (K + 1) steps.
+    """K-back: report the sign of the K-th last of a row of pulses. 15 + 15 (2 K - 1) steps.
 
-    Timings are ours (the paper leaves them free): fixation 100 ms, then P pulses of +1 or -1, P = K or K + 1 with
+    Timings are ours (the paper leaves them free): fixation 100 ms, then P pulses of +1 or -1, P = K, …, 2 K - 1 with
     equal probability, each on for 100 ms and followed by 200 ms without; then decision 200 ms; input noise sd 0.03.
-    As the number of pulses is not known beforehand, the last K must all be held.
+    The K-th last may be any of the first K pulses: after K of them all K signs must be held.
 
     Raises: ContractError where ``n_trials`` or ``k`` is below 1.
 
@@ -223,11 +223,12 @@ def k_back(n_trials: int, seed: int = 0, *, k: int = 1) -> xr.Dataset:
     if k < 1:
         raise ContractError(f"k is {k}; K-back needs 1 or more.")
     fixation, pulse, slot, decision = _steps(100), _steps(100), _steps(300), _steps(200)
-    n_steps = fixation + (k + 1) * slot + decision
-    n_pulses = rng.integers(k, k + 2, n_trials)
-    signs = rng.choice([-1.0, 1.0], (n_trials, k + 1)) * (np.arange(k + 1) < n_pulses[:, None])
+    most = 2 * k - 1
+    n_steps = fixation + most * slot + decision
+    n_pulses = rng.integers(k, most + 1, n_trials)
+    signs = rng.choice([-1.0, 1.0], (n_trials, most)) * (np.arange(most) < n_pulses[:, None])
     inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 1))
-    for number in range(k + 1):
+    for number in range(most):
         inputs[..., 0] += _during(n_steps, fixation + number * slot, pulse) * signs[:, [number]]
     answer = signs[np.arange(n_trials), n_pulses - k]
     response = _during(n_steps, fixation + n_pulses * slot, decision)

@@ -52,6 +52,7 @@ FULL = {
         Stage({"delay_ms": (500, 1000)}, 1e-4, 32, 200),
         Stage({}, 1e-4, 32, 200),
     ],
+    **{f"{k}-back": [Stage({}, 2e-4, 64, 1600)] for k in (3, 4)},
 }
 # tasks with a memory: a low-rank network from a random start, or from the truncated J, stays at chance with DMS; what
 # LINT finds in the activity of a trained full-rank one answers right from the start, and training goes on from there
