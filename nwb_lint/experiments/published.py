@@ -61,9 +61,9 @@ FAULTS = {
         "has unobserved ones beside them, 100 in all; the unconstrained fit is the closed form.",
     ],
     "kback": [
-        "The timings of K-back are ours: the paper leaves them free. Trials have K, …, 2 K - 1 pulses, so that after K of "
-        "them all K signs must be held; with K or K + 1 pulses two signs are all there is to hold, and rank 2 sufficed "
-        "for K = 2, 3 and 4.",
+        "The timings of K-back are ours: the paper leaves them free. Trials have K, …, 2 K - 1 pulses, so that after K "
+        "of them all K signs must be held; with K or K + 1 pulses two signs are all there is to hold, and rank 2 "
+        "sufficed for K = 2, 3 and 4.",
     ],
     "fig3": [
         "Rank 1 admits only modulation of the inputs: nothing is said of a mechanism from it alone, and rank 2 is "
@@ -84,6 +84,7 @@ FAULTS = {
         "The published recordings have 727 and 574 units of two monkeys; the folder given here has as many as the "
         "table has neurons. A handful of recorded units cannot span the dynamics, so that unobserved ones are fitted "
         "beside them; what silencing recorded units does to such a fit says little of the animal.",
+        "Kurtosis is told here as excess over a normal distribution; which the paper tells is not known.",
         "The strengths of the pull on unobserved units that are tried were chosen on recordings of this kind, folds in "
         "view: the figures are somewhat optimistic.",
     ],

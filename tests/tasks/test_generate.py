@@ -11,7 +11,7 @@ from nwb_lint.contract import ContractError
 from nwb_lint.tasks.generate import TASKS, k_back
 
 SHAPES = {"dm": (75, 1, 0.03), "wm": (120, 1, 0.01), "cdm": (68, 4, 0.1), "dms": (255, 2, 0.03)}
-SHAPES |= {f"{k}-back": (30 + 15 * k, 1, 0.03) for k in (1, 2, 3, 4)}
+SHAPES |= {f"{k}-back": (30 * k, 1, 0.03) for k in (1, 2, 3, 4)}
 
 
 @pytest.mark.parametrize("name", TASKS)
