@@ -69,6 +69,7 @@ FAULTS = {
         "The published recordings have 727 and 574 units of two monkeys; the folder given here has as many as the "
         "table has neurons. A handful of recorded units cannot span the dynamics, so that unobserved ones are fitted "
         "beside them; what silencing recorded units does to such a fit says little of the animal.",
+        "Kurtosis is told here as excess over a normal distribution; which the paper tells is not known.",
         "The strengths of the pull on unobserved units that are tried were chosen on recordings of this kind, folds in "
         "view: the figures are somewhat optimistic.",
     ],
