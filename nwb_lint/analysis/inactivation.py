@@ -63,7 +63,8 @@ def predict_inactivation(
             ("area == 'ALM' and rate > 5"), neurons (labels, positions, booleans), a populations Dataset, or a dict of
             name → query or neurons.
         readout: weights (neuron), a Dataset from `fit_readout`, or a column of the conditions that one is fitted to,
-            from the intact run. None = the network's own ``readout``, if any. z = readout . phi(x) / N + intercept.
+            from the intact run. None = the network's own ``readout``, if any. z = readout . phi(x) / N + intercept,
+            N = the neurons that the readout has weights of.
         context: column of the conditions by which accuracy is split.
         answer: column of right answers, whose sign (or the readout's positive value) z must have; None = the readout's
             column, or "answer" where there is one.
@@ -213,7 +214,9 @@ def _reader(fit, given, intact, readout, answer: str | None, response_s) -> Read
         unknown = sorted(set(weights["neuron"].values.astype(str)) - set(fit["neuron"].values.astype(str)))
         if unknown:
             raise ContractError(f"readout has neuron {unknown[0]!r}, which the fit does not; fit the readout to it.")
-        weights = weights.reindex(neuron=fit["neuron"].values, fill_value=0.0)  # hidden units are not read
+        # hidden units are not read; the N that a readout divides by is that of its own neurons
+        share = fit.sizes["neuron"] / weights.sizes["neuron"]
+        weights = weights.reindex(neuron=fit["neuron"].values, fill_value=0.0) * share
     elif weights.sizes["neuron"] != fit.sizes["neuron"]:
         raise ContractError(
             f"readout has {weights.sizes['neuron']} weights; the fit has {fit.sizes['neuron']} neurons."

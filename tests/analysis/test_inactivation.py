@@ -177,3 +177,15 @@ def test_readout_finds_known_weights_and_is_cross_validated():
     assert nl.fit_readout(activity, "coin", window_s=window)["score"] < 0.2  # held out, nothing is there to be read
     with pytest.raises(ContractError, match="no column 'side'"):
         nl.fit_readout(activity, "side")
+
+
+def test_a_readout_of_some_neurons_says_the_same_with_others_beside_them():
+    """z = readout . phi(x) / N + intercept with the readout's own N, as `fit_readout` fits it."""
+    network, trials = network_and_trials()
+    x = run(network, trials)["activity"]
+    seen = xr.Dataset({"activity": x.isel(neuron=slice(0, 20))}).assign_coords(answer=trials["answer"])
+    readout = nl.fit_readout(seen, "answer", folds=3)
+    readout["intercept"] = readout["intercept"] + 0.7  # an intercept that matters
+    found = nl.predict_inactivation(network, {"nobody": []}, input=trials, readout=readout, controls=0)
+    z = np.tanh(x.values[..., :20]) @ readout["readout"].values / 20 + float(readout["intercept"])
+    np.testing.assert_allclose(found["output"].values[0], z, atol=1e-5)
