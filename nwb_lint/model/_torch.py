@@ -201,6 +201,8 @@ class Problem:
             try:
                 room = self.rooms.pop()
             except IndexError:
+                room = self.q.new_empty(3, 0)
+            if room.shape[1] < values:  # none was left, or it is of a smaller part of the conditions
                 room = self.q.new_empty(3, values)
             sums = work(parameters, part, room)
             self.rooms.append(room)

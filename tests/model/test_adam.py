@@ -61,6 +61,14 @@ def test_an_epoch_is_adam_as_it_is_written_down(problem):
     assert state[9][0] == 8
 
 
+def test_parts_of_any_size_share_the_arrays_of_the_whole(truth):
+    """A small part first, then a larger one and all: what the small one left is not used for those."""
+    problem = problem_of(samples_of(truth(neurons=6, conditions=30).activity), "cpu")
+    network = random_network(6, 1, problem.q.shape[2], 0)
+    losses = [_adam.part_of(problem, np.arange(size)).loss(*network) for size in (3, 20, 30)]
+    assert losses[-1] == pytest.approx(problem.loss(*network))
+
+
 def silent(*_):
     """Nobody is told."""
 
