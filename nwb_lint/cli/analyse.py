@@ -7,11 +7,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import parse_pairs, plainly
-
-_NAME = click.option("--name", help="Name of the fit, where the file holds several.")
-_SAVE = click.option("--save", metavar="NAME", help="Keep the result in the file, beside the fit, under this name.")
-_PLOT = click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture.")
+from nwb_lint.cli.shell import keep_result, of_fit, parse_pairs, plainly, save_picture, saved_as, with_picture
 
 
 @click.command()
@@ -27,9 +23,9 @@ _PLOT = click.option("--plot", "picture", type=click.Path(path_type=Path, dir_ok
 @click.option("--resamples", type=click.IntRange(1), default=10, help="Pairs of subsamples, and of chance draws.")
 @click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the gains, s; else always.")
 @click.option("--seed", default=0, help="Seed of the mixtures and subsamples.")
-@_NAME
-@_SAVE
-@_PLOT
+@of_fit
+@saved_as
+@with_picture
 def populations(path: str, name: str | None, save: str | None, picture: Path | None, **options: Any) -> None:
     """Find groups of neurons in the loadings of a fit, and their gain in every condition."""
     with plainly():
@@ -48,11 +44,11 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
             columns = [found[key].values for key in ("n_groups", "stability", "stability_chance", "criterion")]
             for count, *values in zip(*columns, strict=True):
                 click.echo("{:6d} {:10.3f} {:10.3f} {:12.1f}".format(count, *values))
-        _keep(found, path, name, save)
+        keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import loadings
 
-            _draw(loadings(found), picture)
+            save_picture(loadings(found), picture)
 
 
 @click.command("fixed-points")
@@ -62,9 +58,9 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
 @click.option("--at", "at_s", type=float, help="When the condition's input is taken, s.  [default: its last sample]")
 @click.option("--starts", "n_starts", type=click.IntRange(1), default=200, help="Of the search.")
 @click.option("--seed", default=0, help="Which starts.")
-@_NAME
-@_SAVE
-@_PLOT
+@of_fit
+@saved_as
+@with_picture
 def fixed_points(
     path: str,
     name: str | None,
@@ -92,12 +88,12 @@ def fixed_points(
             click.echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {int(one['n_starts']):7d}")
         if not found.sizes["fixed_point"]:
             click.echo("none found")
-        _keep(found, path, name, save)
+        keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import flow
 
             field = dynamics.flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
-            _draw(flow(field, found, fit if "latent" in fit else None), picture)
+            save_picture(flow(field, found, fit if "latent" in fit else None), picture)
 
 
 def _numbers(inputs: tuple[str, ...]) -> dict[str, float] | None:
@@ -105,16 +101,3 @@ def _numbers(inputs: tuple[str, ...]) -> dict[str, float] | None:
         return {key: float(text) for key, text in parse_pairs(inputs, "--input").items()} or None
     except ValueError as error:
         raise click.UsageError(f"--input needs NAME=NUMBER: {error}.") from None
-
-
-def _keep(result, path: str, fit: str | None, save: str | None) -> None:
-    if save is not None:
-        from nwb_lint.nwb.write import write_result
-
-        write_result(result, path, fit=fit, name=save)
-        click.echo(f"written: {save} in {path}", err=True)
-
-
-def _draw(ax, picture: Path) -> None:
-    ax.figure.savefig(picture, dpi=150)
-    click.echo(f"written: {picture}", err=True)

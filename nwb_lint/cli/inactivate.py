@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import plainly
+from nwb_lint.cli.shell import keep_result, of_fit, plainly, save_picture, saved_as, with_picture
 
 
 @click.command()
@@ -26,10 +26,10 @@ from nwb_lint.cli.shell import plainly
 @click.option("--context", metavar="COLUMN", help="Column of the conditions by which accuracy is split.")
 @click.option("--controls", type=click.IntRange(0), default=20, help="Random groups of the same size.")
 @click.option("--seed", default=0, help="Seed of the random groups and of the populations.")
-@click.option("--name", help="Name of the fit, where the file holds several.")
-@click.option("--save", metavar="NAME", help="Keep the prediction in the file, beside the fit, under this name.")
+@of_fit
+@saved_as
 @click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Save the table.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture.")
+@with_picture
 def inactivate(
     path: str,
     groups: tuple[str, ...],
@@ -48,7 +48,6 @@ def inactivate(
         from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
         from nwb_lint.analysis.populations import find_populations
         from nwb_lint.nwb.fitfile import read_fit
-        from nwb_lint.nwb.write import write_result
 
         fit = read_fit(path, name)
         masks: dict[str, Any] = {}
@@ -59,15 +58,15 @@ def inactivate(
         result = predict_inactivation(fit, masks, seed=seed, **options)
         table = effect_table(result)
         _print(result, table)
-        if save is not None:
-            write_result(result, path, fit=name, name=save)
-            click.echo(f"written: {save} in {path}", err=True)
+        keep_result(result, path, name, save)
         if table_path is not None:
             table.to_csv(table_path, index=False)
             click.echo(f"written: {table_path}", err=True)
         if picture is not None:
-            _draw(result, picture)
-            click.echo(f"written: {picture}", err=True)
+            from nwb_lint.plot import inactivation_bars
+
+            quantity = "accuracy" if "accuracy" in result else "effect"
+            save_picture(inactivation_bars(result, quantity=quantity), picture)
 
 
 def _print(result, table) -> None:
@@ -79,10 +78,3 @@ def _print(result, table) -> None:
             f"{result.attrs['readout_score']:.3f}"
         )
     click.echo(f"\ncaution: {result.attrs['caution']}")
-
-
-def _draw(result, picture: Path) -> None:
-    from nwb_lint.plot import inactivation_bars
-
-    ax = inactivation_bars(result, quantity="accuracy" if "accuracy" in result else "effect")
-    ax.figure.savefig(picture, dpi=150)

@@ -11,6 +11,12 @@ from typing import Any
 
 import click
 
+of_fit = click.option("--name", help="Name of the fit, where the file holds several.")
+saved_as = click.option("--save", metavar="NAME", help="Keep the result in the file, beside the fit, under this name.")
+with_picture = click.option(
+    "--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture."
+)
+
 
 @contextmanager
 def plainly():
@@ -105,3 +111,18 @@ def print_seconds(seconds: dict[str, float]) -> None:
 
 def print_files(files: list[Path]) -> None:
     click.echo("\nwritten: " + ", ".join(str(path) for path in files))
+
+
+def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
+    """Write a result beside its fit, where a name was given."""
+    if save is not None:
+        from nwb_lint.nwb.write import write_result
+
+        write_result(result, path, fit=fit, name=save)
+        click.echo(f"written: {save} in {path}", err=True)
+
+
+def save_picture(ax, picture: Path) -> None:
+    """Save the figure of some axes."""
+    ax.figure.savefig(picture, dpi=150)
+    click.echo(f"written: {picture}", err=True)

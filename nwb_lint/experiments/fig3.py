@@ -12,12 +12,11 @@ from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
 from nwb_lint.experiments.fig2 import CRITERION
 from nwb_lint.experiments.frame import Experiment, Setting, markdown
-from nwb_lint.experiments.measures import EASY, beside, no_subject
+from nwb_lint.experiments.measures import EASY, angles_of, beside, keep_with_results
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.model.sweep import Job, Result
 from nwb_lint.nwb.fitfile import read_result
-from nwb_lint.nwb.write import write_fit, write_result
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import as_conditions, train_network
@@ -55,11 +54,8 @@ def cell(
         own, fitted = project(fit, clean, orthogonal=False), project(fit, found, orthogonal=False)
         compared = compare_axes(fit, clean, variables=["motion", "color", "context", "answer"])
         rows += [(g, seed, size, rank, *row) for row in _measured(own, fitted, compared)]
-        path = file_of(fits, g, seed, rank)
-        with no_subject():
-            write_fit(fit, path, overwrite=True)
-            for name, result in (("network", own), ("fitted", fitted), ("axes", compared)):
-                write_result(result, path, name=name)
+        results = {"network": own, "fitted": fitted, "axes": compared}
+        keep_with_results(fit, file_of(fits, g, seed, rank), results)
     names = ("g", "seed", "neurons", "rank", "quantity", "axis", "other", "value")
     return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
@@ -77,13 +73,7 @@ def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list
         rows.append(("trajectory R²", name, "", float(1 - np.square(a - b).sum() / np.square(a - a.mean()).sum())))
         rows.append(("share of variance, network", name, "", float(own["variance_explained"].sel(axis_name=name))))
         rows.append(("share of variance, fit", name, "", float(fitted["variance_explained"].sel(axis_name=name))))
-    fits_axes = [name for name in compared["axis_name"].values.astype(str) if name.startswith(("m ", "I "))]
-    for regression in compared.attrs["variables"]:
-        angles = compared["angle_deg"].sel(axis_name=f"tdr {regression}")
-        rows += [
-            ("angle, degrees", f"tdr {regression}", name, float(angles.sel(axis_other=name))) for name in fits_axes
-        ]
-    return rows
+    return rows + [("angle, degrees", *row) for row in angles_of(compared)]
 
 
 def jobs(setting: Setting) -> list[Job]:

@@ -14,12 +14,11 @@ from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.experiments.fig2 import CRITERION
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import EASY, beside, no_subject, rates_r2
+from nwb_lint.experiments.measures import EASY, beside, keep_with_results, rates_r2
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.sweep import Job, Result
 from nwb_lint.nwb.fitfile import read_result
-from nwb_lint.nwb.write import write_fit, write_result
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 
@@ -58,9 +57,7 @@ def cell(
     )  # fmt: skip
     rows: list[dict[str, object]] = []
     for rank in ranks:
-        path = Path(fits) / f"fig4_g{g:g}_seed{seed}_rank{rank}.nwb"
-        with no_subject():
-            write_fit(made[rank], path, overwrite=True)
+        results: dict[str, xr.Dataset] = {}
         for method, n_groups in METHODS.items():
             found = find_populations(made[rank], method=method, n_groups=n_groups, seed=seed)
             told = {"network": silence(network, found)}
@@ -69,20 +66,15 @@ def cell(
             for model, result in told.items():
                 score = {"network": 1.0, name_of(rank): r2[rank]}.get(model, r2[None])
                 rows += [facts | {"model": model, "r2_intact": score} | row for row in _rows(found, result)]
-            _keep(path, method, found, told)
+            results[f"{method}_populations"] = found
+            results |= {f"{method}_{model.replace(' ', '')}": result for model, result in told.items()}
+        keep_with_results(made[rank], Path(fits) / f"fig4_g{g:g}_seed{seed}_rank{rank}.nwb", results)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def name_of(rank: int | None) -> str:
     """What a fit of this rank is called in the table."""
     return "unconstrained" if rank is None else f"rank {rank}"
-
-
-def _keep(path: Path, method: str, found: xr.Dataset, told: dict[str, xr.Dataset]) -> None:
-    with no_subject():
-        write_result(found, path, name=f"{method}_populations")
-        for model, result in told.items():
-            write_result(result, path, name=f"{method}_{model.replace(' ', '')}")
 
 
 def _rows(found: xr.Dataset, result: xr.Dataset) -> list[dict[str, object]]:

@@ -17,14 +17,13 @@ from nwb_lint.analysis.populations import find_populations
 from nwb_lint.analysis.readout import fit_readout
 from nwb_lint.contract import ContractError
 from nwb_lint.experiments.frame import Experiment, Setting, markdown
-from nwb_lint.experiments.measures import no_subject
+from nwb_lint.experiments.measures import angles_of, keep_with_results
 from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
 from nwb_lint.model.baselines import baselines
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.select import select_rank
 from nwb_lint.model.sweep import Job, Result
 from nwb_lint.nwb.read import read_conditions
-from nwb_lint.nwb.write import write_fit, write_result
 from nwb_lint.pipeline import NOT_OF_ONE_FIT, Preparation
 from nwb_lint.recipe import Recipe, make_recipe
 
@@ -123,11 +122,7 @@ def looked_into(data: Preparation, rank: int, options: dict[str, Any], fits: str
         rows += [(f"R² by neuron, {split}", "ours", rank, str(n), float(v), np.nan)
                  for n, v in zip(seen["neuron"].values, score.values, strict=True)]  # fmt: skip
     axes = compare_axes(fit, activity, variables=["motion", "color", "context", "choice"])
-    fitted = [name for name in axes["axis_name"].values.astype(str) if name.startswith(("m ", "I "))]
-    for name in axes.attrs["variables"]:
-        angle = axes["angle_deg"].sel(axis_name=f"tdr {name}")
-        rows += [("angle, degrees", "ours", rank, f"tdr {name}, {one}", float(angle.sel(axis_other=one)), np.nan)
-                 for one in fitted]  # fmt: skip
+    rows += [("angle, degrees", "ours", rank, f"{a}, {b}", value, np.nan) for a, b, value in angles_of(axes)]
     told = weight_statistics(fit)
     for one in told["vector"].values.astype(str):
         at = told.sel(vector=one)
@@ -135,11 +130,7 @@ def looked_into(data: Preparation, rank: int, options: dict[str, Any], fits: str
                      float(at["kurtosis"]), float(at["heavy_tail_p"])))  # fmt: skip
     more, silenced = silencing(fit, seen)
     rows += [(quantity, "ours", rank, item, value, error) for quantity, item, value, error in more]
-    path = Path(fits) / f"fig5_rank{rank}.nwb"
-    with no_subject():
-        write_fit(fit, path, overwrite=True)
-        write_result(axes, path)
-        write_result(silenced, path)
+    keep_with_results(fit, Path(fits) / f"fig5_rank{rank}.nwb", {"axes": axes, "inactivation": silenced})
     return rows
 
 

@@ -22,7 +22,7 @@ from nwb_lint.model.gradient import (
     small,
     steady,
 )
-from nwb_lint.model.rnn import Network, balanced, forward
+from nwb_lint.model.rnn import Array, Network, balanced
 from nwb_lint.model.samples import Samples
 from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
@@ -74,7 +74,6 @@ class Descending(NamedTuple):
     device: str
     report: Report
     l2_n: float = 0.0
-    patience: int = 0
     pull: float = 0.0
     towards: Network | None = None
     journal: Journal | None = None
@@ -109,12 +108,11 @@ class Descending(NamedTuple):
 
         problem, factor, alone = problem_of(fit, self.device), 1.0, self.optimizer == "adam"
         first = fit.take(np.arange(min(BALANCED_BY, len(fit.x))))
-        if not np.isfinite(self._loss(start, first)):
+        if not np.isfinite(self._loss_on(first, start)(*start)):
             start = steady(start, problem.loss_and_gradient)
-        with np.errstate(all="ignore"):
-            _, latents = forward(start, first.q, fit.alpha, fit.nonlinearity)
-        state = begin(*parts(balanced(start, latents) if np.isfinite(latents).all() else start))
-        best, best_at, least, gain = state, 0, self._loss(start, held), 0
+        state = begin(*parts(balanced(start, first.q, fit.alpha, fit.nonlinearity)))
+        loss_on_held = self._loss_on(held, start)
+        best, best_at, least, gain = state, 0, loss_on_held(*start), 0
         for k in range(epochs):
             order = np.random.default_rng([self.seed, k]).permutation(len(fit.x))
             rate = factor * RATE / (1 + 2 * k / (self.max_iter if alone else MOST_EPOCHS))
@@ -122,7 +120,7 @@ class Descending(NamedTuple):
             try:
                 loss, *after = run(*state)
                 state = tuple(after)
-                reached = self._loss(Network(*state[:3]), held)
+                reached = loss_on_held(*state[:3])
             except KeyboardInterrupt as stop:
                 raise Interrupted(Network(*best[:3])) from stop
             if not np.isfinite(loss) or not np.isfinite(reached):
@@ -147,7 +145,8 @@ class Descending(NamedTuple):
             return self._descend(start, fit, held, self.max_iter)
         network = best = start
         done: list[int] = []
-        kept, least = 0, self._loss(start, held)
+        loss_on_held = self._loss_on(held, start)
+        kept, least = 0, loss_on_held(*start)
         for k, length in enumerate(lengths(self.segment, fit.x.shape[1])):
             if held is None and k == len(self.rounds):
                 break
@@ -155,7 +154,7 @@ class Descending(NamedTuple):
             most = self.max_iter if held is not None else self.rounds[k]
             found = self._descend(network, segments(fit, network, length), cut, most)
             network, done = found.network, [*done, found.iterations]
-            reached = self._loss(network, held)
+            reached = loss_on_held(*network)
             if reached < least or held is None:
                 best, least, kept = network, reached, k + 1
         last = self._descend(best, fit, held, self.max_iter)._replace(rounds=tuple(done[:kept]))
@@ -163,35 +162,35 @@ class Descending(NamedTuple):
             return last
         return min(last, self._descend(start, fit, held, self.max_iter), key=lambda one: one.held_out)
 
-    def _loss(self, network: Network, held: Samples | None) -> float:
-        """On whole trials; 0 without any."""
+    def _loss_on(self, held: Samples | None, network: Network) -> Callable[..., float]:
+        """The loss of networks of this size on whole trials, infinite where it is not finite; 0 without any."""
         if held is None:
-            return 0.0
-        loss = self._kept(problem_of(few_enough(held, network.n_neurons, 0), self.device).loss)(*network)
-        return loss if np.isfinite(loss) else np.inf
+            return lambda *_: 0.0
+        loss = self._loss_of(held, network)
 
-    def _descend(
-        self,
-        start: Network,
-        fit: Samples,
-        held: Samples | None,
-        max_iter: int,
-    ) -> Descent:
+        def finite(*parameters: Array) -> float:
+            found = loss(*parameters)
+            return found if np.isfinite(found) else np.inf
+
+        return finite
+
+    def _loss_of(self, held: Samples, network: Network) -> Callable[..., float]:
+        """On as many conditions as a network of this size is held against."""
+        loss: Callable[..., float] = self._kept(problem_of(few_enough(held, network.n_neurons, 0), self.device).loss)
+        return loss
+
+    def _descend(self, start: Network, fit: Samples, held: Samples | None, max_iter: int) -> Descent:
         if max_iter == 0:
             return Descent(start, 0, np.inf)
         led = fit.q.shape[2] > start.w.shape[1]
         cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
-        held_out_loss = None
-        if held is not None:
-            held_out_loss = tied_loss(
-                self._kept(problem_of(few_enough(held, start.n_neurons, 0), self.device).loss), led
-            )
+        held_out_loss = None if held is None else tied_loss(self._loss_of(held, start), led)
         return descend(
             start,
             small(tied(self._kept(problem_of(fit, self.device).loss_and_gradient), led), self.l2_n),
             held_out_loss,
             max_iter=max_iter,
-            patience=self.patience or (LEISURE if cheap else PATIENCE),
+            patience=LEISURE if cheap else PATIENCE,
             pull=self.pull,
             towards=self.towards,
             report=lambda i, loss, out: self.report("gradient", i, loss, out),

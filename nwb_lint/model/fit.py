@@ -150,16 +150,11 @@ def fit_lint(
         instruments_of(activity),
         starts=(u.shape[2] - groups, u.shape[2]),
     )
-    search: dict[str, Any] = {"rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by}
     segment = _segment(activity, segment_s, hidden, optimizer, rank is not None and method in ("auto", "gradient"))
-    search |= {
-        "optimizer": optimizer,
-        "segment": segment,
-        "l2_n": l2_n,
-        "max_iter": max_iter,
-        "epochs": epochs,
-        "seed": seed,
-    }
+    search: dict[str, Any] = {
+        "rank": rank, "method": method, "hidden": hidden, "ridges": ridges, "ridge_by": ridge_by,
+        "optimizer": optimizer, "segment": segment, "l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed,
+    }  # fmt: skip
     train = samples.take(np.flatnonzero(~held))
     with _told(progress) as report, _journal(checkpoint, train, search) as journal:
         run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}

@@ -37,8 +37,7 @@ def scattered(x: Array, q: Array, rank: int, hidden: int, seed: int) -> tuple[Ne
     recorded, drives = x.shape[2], q.shape[2]
     m, n, w = (generator.standard_normal((recorded + hidden, k)) for k in (rank, rank, drives))
     m[:recorded] *= 0.1
-    flat = q[:, q.shape[1] - x.shape[1] :].reshape(-1, drives)
-    w[:recorded] = np.linalg.lstsq(flat, x.reshape(-1, recorded), rcond=None)[0].T
+    w[:recorded] = _on_drives(x, q)[0]
     free = np.arange(recorded + hidden)[:, None] >= recorded
     return Network(m, n, w), Network(m * free, 0 * n, w * free)
 
@@ -51,10 +50,9 @@ def spanned(x: Array, q: Array, rank: int, hidden: int, seed: int, weights: Arra
     it is not 0): they span any function of both (Rahimi & Recht, NIPS 2008), which the recorded neurons need not.
     x (condition, time, recorded) without NaN; q (condition, burn-in + time, Q); weights (recorded) of the loss.
     """
-    flat, y = q[:, q.shape[1] - x.shape[1] :].reshape(-1, q.shape[2]), x.reshape(-1, x.shape[2])
-    w = np.linalg.lstsq(flat, y, rcond=None)[0].T
+    w, flat, left = _on_drives(x, q)
     root = np.ones(len(w)) if weights is None else np.sqrt(weights)
-    left = (y - flat @ w.T) * root
+    left = left * root
     power, axes = np.linalg.eigh((left.T @ left).astype(float) / len(left))
     power, axes = np.maximum(power[::-1][:rank], 0), axes[:, ::-1][:, :rank]
     m = np.divide(axes * np.sqrt(power), root[:, None], out=np.zeros_like(axes), where=root[:, None] > 0)
@@ -63,3 +61,10 @@ def spanned(x: Array, q: Array, rank: int, hidden: int, seed: int, weights: Arra
     drive = np.divide(draw((hidden, len(level))), level, out=np.zeros((hidden, len(level))), where=level > 0)
     m, w = np.concatenate([m, draw((hidden, rank))]), np.concatenate([w, drive])
     return Network(m, np.zeros_like(m), w)
+
+
+def _on_drives(x: Array, q: Array) -> tuple[Array, Array, Array]:
+    """W (recorded, Q) of the regression of x on q, q after burn-in (sample, Q), and what is left (sample, recorded)."""
+    flat, y = q[:, q.shape[1] - x.shape[1] :].reshape(-1, q.shape[2]), x.reshape(-1, x.shape[2])
+    w = np.linalg.lstsq(flat, y, rcond=None)[0].T
+    return w, flat, y - flat @ w.T

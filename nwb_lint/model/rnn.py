@@ -154,9 +154,15 @@ def effective_n(m: Array, n: Array, weights: Array) -> Array:
     return basis @ (basis.T @ n)
 
 
-def balanced(network: Network, latents: Array) -> Network:
-    """The same network with latents of unit variance: the scale on which L-BFGS and random hidden units are at home."""
+def balanced(network: Network, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:
+    """The same network with latents of unit variance on these drives: the scale on which L-BFGS and random hidden units
+    are at home. One whose latents are not finite stays as it is.
+    """
     assert network.n is not None
+    with np.errstate(all="ignore"):
+        latents = forward(network, q, alpha, nonlinearity)[1]
+    if not np.isfinite(latents).all():
+        return network
     scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
     scale = np.where(scale > 1e-8, scale, 1.0)
     return network._replace(m=network.m * scale, n=network.n / scale)

@@ -28,7 +28,7 @@ from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, 
 from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
-from nwb_lint.model.rnn import Array, Network, balanced, forward
+from nwb_lint.model.rnn import Array, Network, balanced
 from nwb_lint.model.samples import ERROR_VALUES, Samples
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -261,7 +261,7 @@ def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Netwo
 
 def _balanced(network: Network, samples: Samples) -> Network:
     every = -(-samples.q.shape[0] * samples.q.shape[1] * network.n_neurons // ERROR_VALUES)  # some conditions will do
-    return balanced(network, forward(network, samples.q[::every], samples.alpha, samples.nonlinearity)[1])
+    return balanced(network, samples.q[::every], samples.alpha, samples.nonlinearity)
 
 
 def fit_stages(
