@@ -15,6 +15,7 @@ import xarray as xr
 
 import nwb_lint
 from nwb_lint.contract import ContractError
+from nwb_lint.digests import with_digests
 from nwb_lint.inputs import Input
 from nwb_lint.model.baselines import baselines
 from nwb_lint.model.ensemble import ensemble
@@ -97,6 +98,7 @@ def run_recipe(
     sources = expand(recipe.sources) if assets is None else list(assets)
     reader = executor if isinstance(executor, Executor) else None
     recording = read_conditions(sources, halves=True, seed=recipe.fit.seed, executor=reader, progress=progress, **asked)
+    recording = with_digests(recording)
     if recording.sizes["condition"] < 2:
         raise ContractError(
             f"there is a single condition ({recording['condition'].values[0]}); a fit needs at least 2. "

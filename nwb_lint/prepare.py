@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError, check_activity, check_recording
+from nwb_lint.digests import with_digests
 from nwb_lint.inputs import Input, build_inputs
 
 Array = np.ndarray
@@ -102,7 +103,8 @@ def prepare(
     for name in CARRIED:
         if name in recording:
             out[name] = recording[name]
-    out = out.assign_coords({k: v for k, v in recording.coords.items() if k not in out.variables})
+    known = with_digests(recording).coords
+    out = out.assign_coords({k: v for k, v in known.items() if k not in out.variables})
     if not train.all():
         out = out.assign_coords(held_out=("condition", ~train))
     out.attrs = dict(recording.attrs) | {

@@ -25,11 +25,12 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 # Which rooms of the package each room may import from; a room may always import from itself.
 ALLOWED = {
     "contract": set(),
-    "prepare": {"contract", "inputs"},
+    "digests": set(),
+    "prepare": {"contract", "digests", "inputs"},
     "inputs": {"contract"},
     "results": {"contract"},
     "query": {"contract"},  # beside nwb, since analysis chooses neurons by the same queries
-    "nwb": {"contract", "query", "results", "schemas"},
+    "nwb": {"contract", "digests", "query", "results", "schemas"},
     "model": {"contract", "prepare", "inputs"},
     "analysis": {"contract", "prepare", "inputs", "model", "query", "results"},
     "tasks": {"contract", "model", "nwb"},
@@ -49,7 +50,7 @@ ALLOWED = {
     "plot": {"analysis", "contract", "prepare", "results"},  # prepare: windows of time are checked in one place
     "testing": {"contract", "inputs", "model", "nwb", "prepare"},
     "recipe": {"contract", "inputs", "nwb"},
-    "pipeline": {"contract", "inputs", "model", "nwb", "prepare", "recipe"},
+    "pipeline": {"contract", "digests", "inputs", "model", "nwb", "prepare", "recipe"},
     "demo": {"analysis", "contract", "nwb", "pipeline", "plot", "recipe", "tasks"},
     "schemas": set(),
 }

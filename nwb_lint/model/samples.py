@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.model.r2 import squared_errors
-from nwb_lint.model.regression import fill, regression_errors
+from nwb_lint.model.regression import fill, regression_errors, there_of
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward, nonlinearity_of
 from nwb_lint.model.starts import for_new_conditions
 
@@ -40,8 +40,14 @@ class Samples(NamedTuple):
 
     def power(self) -> float:
         """Squared activity of all neurons together, a sample."""
-        seen = np.isfinite(self.x)
-        return float(np.sum(self.x**2, where=seen, dtype=float) / max(int(seen.any(axis=2).sum()), 1))
+        there = there_of(self.x)
+        samples = self.x.shape[0] * self.x.shape[1] if there is None else max(int(there.sum()), 1)
+        return float(self._replace(loss="activity", weights=None).energies().sum() / samples)
+
+    def energies(self) -> Array:
+        """Squared activity per condition in the space of the loss: the error of predicting 0."""
+        nothing = np.zeros((1, 1, 1), self.x.dtype)
+        return np.concatenate([squared_errors(self.observed(one[None]), nothing) for one in self.x])
 
     def held_from(self, fitted: Samples) -> Samples:
         """These conditions as a fit to others has to predict them: starts that it did not learn are the mean's."""

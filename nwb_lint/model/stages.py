@@ -90,7 +90,7 @@ class _Search:
         self.networks: list[Network] = []
         self.final: Network
         self.errors = np.full(sum(len(held) for _, held in splits), np.inf)
-        self.power = float(np.mean([np.nansum(samples.observed(one) ** 2) for one in samples.x]))
+        self.power = float(samples.energies().mean())
         self.stages: list[Stage] = []
 
     def start_from(self, network: Network) -> None:

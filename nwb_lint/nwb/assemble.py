@@ -218,8 +218,8 @@ def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
     kept = recording.isel(neuron=np.flatnonzero(~out) if out.any() else slice(None))  # a slice copies nothing
     kept = kept.isel(file=np.flatnonzero(np.isin(kept["file"].values, kept["source"].values)))
     kept.attrs |= {"n_units_dropped": int(out.sum()), "dropped_units": [str(label) for label in labels[out]]}
-    unseen = np.isnan(kept["rate"].values)
-    if unseen.any():
+    if np.isnan(kept["rate"].values.sum()):  # in one pass; most recordings have none
+        unseen = np.isnan(kept["rate"].values)
         warnings.warn(
             f"{unseen.mean():.2%} of the rates are NaN: no trial observed those bins of "
             f"{int(unseen.any(axis=(0, 1)).sum())} units. A narrower window_s may avoid it.",

@@ -17,6 +17,7 @@ from nwb_lint.nwb.counts import (
     Counts,
     Intervals,
     count_unit,
+    count_units,
     expand_ranges,
     in_ranges,
     observed_bins,
@@ -85,11 +86,19 @@ class Frame(NamedTuple):
         """Real duration of each warped bin (trial, time), s; None without warp."""
         return None if self.exposure is None else self.exposure * self.bins.bin_s
 
-    def tally(self, spikes: Array, groups: Array, n_groups: int, observed: Intervals | None = None) -> Counts:
-        """`counts.count_unit` in this frame. With ``infer``, a trial whose window begins after the unit's last
+    def tally(
+        self, units: Sequence[Array], groups: Array, n_groups: int, observed: Sequence[Intervals | None]
+    ) -> list[Counts]:
+        """`counts.count_unit` of units in this frame. With ``infer``, a trial whose window begins after a unit's last
         spike, or ends before its first, is not observed; nor is any by a unit without spikes."""
-        if self.warp is None and self.first is None and not self.infer:
-            return count_unit(spikes, self.origins, groups, n_groups, self.bins, observed)
+        if self.warp is not None or self.first is not None or self.infer:
+            return [self._tally(*one, groups, n_groups) for one in zip(units, observed, strict=True)]
+        how = self.origins, groups, n_groups, self.bins
+        if all(one is None for one in observed):
+            return count_units(units, *how)
+        return [count_unit(spikes, *how, one) for spikes, one in zip(units, observed, strict=True)]
+
+    def _tally(self, spikes: Array, observed: Intervals | None, groups: Array, n_groups: int) -> Counts:
         n = self.bins.n
         trial, where = self._spike_bins(spikes)
         of, first, last = self._runs(spikes, observed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -13,12 +13,13 @@ from nwb_lint.nwb.counts import Bins, Intervals, smooth_units, units_at_once
 from nwb_lint.nwb.electrodes import columns_of_units
 from nwb_lint.nwb.frame import Frame, make_frame
 from nwb_lint.nwb.honest import Evidence
-from nwb_lint.nwb.source import Asset, Provenance, digest, provenance, reading
+from nwb_lint.nwb.source import Asset, Provenance, noted, provenance, reading
 from nwb_lint.nwb.trials import Trials, choose_trials
 from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, spike_blocks
 
 Array = np.ndarray
 
+_AHEAD = 2  # blocks of spikes that wait to be counted while another is
 _BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
 
 
@@ -31,9 +32,10 @@ class Request(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What the first pass finds in a file: which units and trials; no spikes yet."""
+    """What the first pass finds in a file: which units and trials; no spikes yet. ``noted``: see `digests`."""
 
     asset: Asset
+    noted: str
     said: Provenance
     unit_rows: Array
     unit_ids: Array
@@ -62,11 +64,10 @@ class Averaging(NamedTuple):
 
 class Rates(NamedTuple):
     """Of one session: rate (part, condition, time, neuron) float32 and n_trials (part, condition, neuron), where
-    part is the whole, then two halves; and the digest of the file."""
+    part is the whole, then two halves."""
 
     rate: Array
     n_trials: Array
-    digest: str
 
 
 def find_session(asset: Asset, request: Request) -> Session:
@@ -75,20 +76,18 @@ def find_session(asset: Asset, request: Request) -> Session:
     Raises: NWBError where there are none, or the file cannot be read.
     """
     with reading(asset) as file:
+        before = noted(asset)
         table = open_units(file, asset)
         rows, lacking = choose_rows(table, request.units)
         columns = columns_of_units(table, rows, request.unit_columns)
         trials = choose_trials(file, asset, **request.trials)
-        return Session(asset, provenance(file, asset), rows, table.ids[rows], lacking, columns, trials)
+        return Session(asset, before, provenance(file, asset), rows, table.ids[rows], lacking, columns, trials)
 
 
 def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
-    """Mean rates of a session's units in every condition; smoothing and the file's digest go on beside counting."""
-    with ThreadPoolExecutor(2) as beside:
-        found = beside.submit(digest, asset)
-        with reading(asset) as file:
-            rate, n_trials = _averages(file, session, how, beside)
-        return Rates(rate, n_trials, found.result())
+    """Mean rates of a session's units in every condition; counting and smoothing go on beside reading."""
+    with ThreadPoolExecutor(2) as beside, reading(asset) as file:
+        return _averages(file, session, how, beside)
 
 
 Block = tuple[Array, list[Array], list[Intervals | None]]
@@ -116,7 +115,7 @@ def open_session(file: h5py.File, session: Session, framing: Framing) -> tuple[F
     return frame, blocks()
 
 
-def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> tuple[Array, Array]:
+def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> Rates:
     """rate = spikes / (trials that saw the bin × bin_s), smoothed; and the trials that saw any bin."""
     codes, n_conditions, framing, sd_bins, seed = how
     bins = framing.bins
@@ -125,21 +124,26 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     n_units = len(session.unit_rows)
     rate = np.empty((1 if seed is None else 3, n_conditions, bins.n, n_units), np.float32)
     n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
-    smoothing = _Smoothing(rate, sd_bins, beside)
     frame, blocks = open_session(file, session, framing)
-    for positions, spikes, observed in blocks:
-        for position, times, part in zip(positions, spikes, observed, strict=True):
-            unit = frame.tally(times, groups, n_conditions * halves, part)
-            _divide(unit.spikes, unit.seen, bins.bin_s, smoothing.place(position))
+
+    def count(positions: Array, spikes: list[Array], observed: list[Intervals | None], out: Array) -> None:
+        units = frame.tally(spikes, groups, n_conditions * halves, observed)
+        for position, unit, place in zip(positions, units, out, strict=True):
+            _divide(unit.spikes, unit.seen, bins.bin_s, place)
             trials = unit.trials.reshape(n_conditions, halves)
             n_trials[0, :, position] = trials.sum(axis=1)
             n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
+
+    smoothing = _Smoothing(rate, sd_bins, beside)
+    for block in blocks:
+        smoothing.add(count, *block)
     smoothing.finish()
-    return rate, n_trials
+    return Rates(rate, n_trials)
 
 
 class _Smoothing:
-    """Units smoothed into rate (part, condition, time, neuron): of two buffers one is filled, the other smoothed."""
+    """Units counted and smoothed into rate (part, condition, time, neuron): of two buffers one is filled, the other
+    smoothed, all beside the reading of the next units."""
 
     def __init__(self, rate: Array, sd_bins: float, beside: Executor) -> None:
         self._rate, self._sd_bins, self._beside = rate, sd_bins, beside
@@ -147,36 +151,48 @@ class _Smoothing:
         n = min(n if n < k else n // k * k, rate.shape[-1])
         self._filled, self._other = (np.empty((n, *rate.shape[:-1]), np.float32) for _ in range(2))
         self._positions: list[int] = []
+        self._counting: list[Future[None]] = []
         self._running: Future[None] | None = None
 
-    def place(self, position: int) -> Array:
-        """Where the rates (part, condition, time) of a neuron are to be put, before the next is asked for."""
-        if len(self._positions) == len(self._filled):
-            self._smooth()
-        self._positions.append(int(position))
-        return self._filled[len(self._positions) - 1]
+    def add(self, count: Callable[..., None], positions: Array, *parts: list) -> None:
+        """Have units counted, by a function of positions, parts and places (unit, part, condition, time) to fill."""
+        while len(positions):
+            first = len(self._positions)
+            n = min(len(positions), len(self._filled) - first)
+            some = [part[:n] for part in parts]
+            self._counting.append(self._beside.submit(count, positions[:n], *some, self._filled[first : first + n]))
+            if len(self._counting) > _AHEAD:  # no more is read than can be counted soon
+                self._counting[-1 - _AHEAD].result()
+            self._positions += positions[:n].tolist()
+            positions, parts = positions[n:], tuple(part[n:] for part in parts)
+            if len(self._positions) == len(self._filled):
+                self._smooth()
 
     def finish(self) -> None:
         """Smooth what is left, and wait."""
-        self._smooth()
-        self._wait()
-
-    def _smooth(self) -> None:
-        self._wait()
-        block, positions = self._filled[: len(self._positions)], np.array(self._positions, np.int64)
-        self._running = self._beside.submit(_smooth_into, self._rate, positions, block, self._sd_bins)
-        self._filled, self._other, self._positions = self._other, self._filled, []
-
-    def _wait(self) -> None:
+        if self._positions:
+            self._smooth()
         if self._running is not None:
             self._running.result()
 
+    def _smooth(self) -> None:
+        """Hand over what is filled, and go on with the other buffer as soon as it is free."""
+        positions = np.array(self._positions, np.int64)
+        work = self._counting, self._rate, positions, self._filled[: len(positions)], self._sd_bins
+        before, self._running = self._running, self._beside.submit(_smooth_into, *work)
+        self._filled, self._other, self._positions, self._counting = self._other, self._filled, [], []
+        if before is not None:
+            before.result()
 
-def _smooth_into(rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
-    """Smooth a block (unit, part, condition, time) and put it where it belongs in rate (…, time, neuron)."""
+
+def _smooth_into(counting: list[Future[None]], rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
+    """Smooth a block (unit, part, condition, time) once it is counted, and put it where it belongs in rate (…, time,
+    neuron). Counting began before, on the same workers, so waiting for it never ends in a deadlock."""
+    for counted in counting:
+        counted.result()
     rows = rate.reshape(-1, *rate.shape[-2:])
     values = block.reshape(len(block), -1, block.shape[-1])
-    if len(positions) and (np.diff(positions) == 1).all():
+    if (np.diff(positions) == 1).all():
         smooth_units(values, sd_bins, rows[..., positions[0] : positions[-1] + 1])
         return
     part = np.empty((*rows.shape[:-1], len(positions)), np.float32)

@@ -27,7 +27,7 @@ from nwb_lint.nwb.frame import check_frame, typical_interval
 from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.rates import Averaging, Framing, Rates, Request, Session, find_session, open_session, session_rates
-from nwb_lint.nwb.source import Asset, NWBError, Source, digest, expand, reading, session_labels
+from nwb_lint.nwb.source import Asset, NWBError, Source, expand, reading, session_labels
 from nwb_lint.nwb.told import tell
 from nwb_lint.nwb.units import UnitChoice
 
@@ -119,12 +119,12 @@ def read_conditions(
     how = (framing, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
     sessions, rates, conditions, failed = _average(sessions, factors, how, options, progress)
     why |= failed
-    rate, n_trials, digests = rates
+    rate, n_trials = rates
     # rate (1 or 3, condition, time, neuron), n_trials (1 or 3, condition, neuron): whole, then two halves
     if missing == "keep":
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
     said = [session.said for session in sessions]
-    found = file_coords(said, digests, [session.asset for session in sessions])
+    found = file_coords(said, [s.noted for s in sessions], [s.asset for s in sessions])
     ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
     neurons = neuron_coords(session_labels(said), found["file"], ids, columns)
     recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found)
@@ -200,7 +200,7 @@ def read_trials(
     if exposure_s is not None:
         data["exposure_s"] = (("trial", "time"), exposure_s, {"units": "s"})
     label = session_labels([session.said])
-    found = file_coords([session.said], [digest(session.asset)], [session.asset])
+    found = file_coords([session.said], [session.noted], [session.asset])
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centres, {"units": "s"}),
@@ -277,7 +277,7 @@ def _average(
     how: tuple[Framing, float, int | None],
     options: dict[str, Any],
     progress: bool,
-) -> tuple[list[Session], tuple[Array, Array, list[str]], Conditions, dict[str, str]]:
+) -> tuple[list[Session], Rates, Conditions, dict[str, str]]:
     """The sessions whose spikes can be read, their rates side by side, the conditions, and why others failed."""
     framing, sd_bins, seed = how
     conditions = _join(factors, sessions)
@@ -290,30 +290,28 @@ def _average(
         )
         for k, session in enumerate(sessions)
     ]
-    digests: dict[int, str] = {}
     whole: list[Rates] = []  # filled as sessions come in, so that no two copies of all are held
 
     def take(k: int, part: Rates) -> None:
-        digests[k] = part.digest
         if len(sessions) == 1:
             whole.append(part)
             return
         if not whole:
-            sizes = [(*array.shape[:-1], edges[-1]) for array in part[:2]]
-            whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64), ""))
+            sizes = [(*array.shape[:-1], edges[-1]) for array in part]
+            whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64)))
         whole[0].rate[..., edges[k] : edges[k + 1]] = part.rate
         whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
 
     failed = spread(session_rates, tasks, take, bar="reading spikes" if progress else "", **options)
     why = _left_out({sessions[k].said.path: error for k, error in failed.items()}, len(sessions))
-    (rate, n_trials, _), there = whole[0], sorted(digests)
+    (rate, n_trials), there = whole[0], [k for k in range(len(sessions)) if k not in failed]
     if failed:  # and the conditions that only they had
         rows = np.unique(np.concatenate([conditions.codes[k] for k in there]))
         units = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in there])
         rate, n_trials = rate[:, rows][..., units], n_trials[:, rows][..., units]
         sessions = [sessions[k] for k in there]
         conditions = _join(factors, sessions)
-    return sessions, (rate, n_trials, [digests[k] for k in there]), conditions, why
+    return sessions, Rates(rate, n_trials), conditions, why
 
 
 def _join(factors: list[Factor], sessions: list[Session]) -> Conditions:
@@ -328,8 +326,7 @@ def _count(session: Session, framing: Framing) -> tuple[Array, Array, Array | No
     with reading(session.asset) as file:
         frame, blocks = open_session(file, session, framing)
         for positions, spikes, observed in blocks:
-            for k, times, part in zip(positions, spikes, observed, strict=True):
-                counts = frame.tally(times, np.arange(n), n, part)
+            for k, counts in zip(positions, frame.tally(spikes, np.arange(n), n, observed), strict=True):
                 if counts.spikes.max(initial=0) > _MOST_COUNT:
                     raise NWBError(
                         f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "

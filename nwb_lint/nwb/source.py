@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.digests import sha256, stamp
 from nwb_lint.nwb.asset import SCHEME, Asset, NWBError, as_text, kind_of, one_line
 from nwb_lint.nwb.rows import load_streamed, streamed
 
@@ -218,10 +218,8 @@ def _s3(address: str) -> str:
 
 
 def digest(source: Source) -> str:
-    """SHA-256 of a file, as hexadecimal text: a local file's own, else the archive's, empty where none is known.
-
-    Of a local Zarr folder: SHA-256 of the names and digests of its files, in the order of the names; of one in an
-    archive: the archive's own checksum of Zarr.
+    """SHA-256 of a local file (`nwb_lint.digests`), else the archive's, or its checksum of a Zarr folder; empty where
+    none is known.
 
     Raises: NWBError where the file cannot be read.
     """
@@ -229,14 +227,17 @@ def digest(source: Source) -> str:
     if asset.digest or asset.remote:
         return asset.digest
     try:
-        if os.path.isdir(asset.location):
-            files = sorted(path for path in asset.path.rglob("*") if path.is_file())
-            lines = [f"{digest(str(path))} {path.relative_to(asset.path).as_posix()}" for path in files]
-            return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-        with open(asset.path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(asset.path)
     except OSError as error:
         raise NWBError(f"{asset} cannot be read: {error}. Check the path.") from error
+
+
+def noted(asset: Asset) -> str:
+    """What a recording notes of a file: the archive's digest, or size and time of modification of a local one; of a
+    copy that was downloaded, which the recording does not name, its digest."""
+    if asset.digest or asset.remote or asset.address != asset.location:
+        return digest(asset)
+    return stamp(asset.path)
 
 
 def provenance(file: h5py.File, path: object) -> Provenance:

@@ -265,7 +265,8 @@ def test_units_smoothed_together_are_those_smoothed_alone(n_bins, sd_bins):
     for chosen in ([0], [82], [5, 80, 3], list(range(7, 60))):
         some = np.empty((3, n_bins, len(chosen)), np.float32)
         smooth_units(values[chosen], sd_bins, some)
-        np.testing.assert_array_equal(some, together[..., chosen])
+        # some kernels of BLAS add in another order at other positions
+        np.testing.assert_allclose(some, together[..., chosen], rtol=1e-6)
 
 
 def test_memory_follows_the_block_and_not_the_file(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from nwb_lint import Input, fit_lint, prepare, read_conditions, read_trials
 from nwb_lint.contract import ContractError, check_recording
+from nwb_lint.digests import with_digests
 from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.nwb.session import write_session
 from nwb_lint.nwb.source import NWBError, digest
@@ -90,7 +93,7 @@ def test_a_recording_keeps_the_contract(tmp_path):
     assert list(found["region"].values) == list("abcab")
     np.testing.assert_array_equal(found["coherence"], [-2, -1, 1, 2] * 2)
     assert found["condition"].values[0] == "side=left, coherence=-2"
-    assert found["file_digest"].item() == digest(path)
+    assert with_digests(found)["file_digest"].item() == digest(path)
     np.testing.assert_allclose(found["time"][[0, -1]], [-0.175, 0.775])
     assert found.attrs["by"] == ["side", "coherence"]
     assert found.attrs["n_trials_used"] == 40
@@ -263,3 +266,16 @@ def test_wrong_arguments_are_told(tmp_path, change, told):
     with pytest.raises(ContractError, match=told) as error:
         read_conditions(path, **READ | change)
     assert "\n" not in str(error.value)
+
+
+def test_a_note_of_a_file_becomes_its_digest_unless_the_file_has_changed(tmp_path):
+    path = mock_session(tmp_path / "m.nwb")
+    found = read_conditions(path, **READ)
+    note = found["file_digest"].item()
+    assert f"{path.stat().st_size} bytes" in note
+    assert with_digests(found)["file_digest"].item() == hashlib.sha256(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    path.write_bytes(content + b"\0")
+    assert with_digests(found)["file_digest"].item() == note
+    path.unlink()
+    assert with_digests(found)["file_digest"].item() == note
