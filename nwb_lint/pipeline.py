@@ -124,7 +124,7 @@ def run_recipe(
         fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
     read = dict(zip(recording["file"].values.tolist(), recording["file_digest"].values.tolist(), strict=True))
-    if mark := fingerprint(recipe, sources, read):
+    if "interrupted" not in fit.attrs and (mark := fingerprint(recipe, sources, read)):  # else it is to be done again
         fit.attrs["fingerprint"] = mark
     return Outcome(fit, activity, laps.seconds, tables)
 

@@ -170,6 +170,8 @@ def fit_lint(
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
+    if stages[-1].interrupted:
+        fit.attrs["interrupted"] = 1
     if rank is not None:
         fit = canonicalise(fit)
     fit = with_run(fit)

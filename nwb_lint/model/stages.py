@@ -42,11 +42,13 @@ Split = tuple[Array, Array]
 
 
 class Stage(NamedTuple):
-    """One step of the fit that was kept: its name, its network, and the ridge chosen (NaN for none)."""
+    """One step of the fit that was kept: its name, its network, the ridge chosen (NaN for none), and whether Ctrl-C
+    ended the fit there."""
 
     name: str
     network: Network
     ridge: float
+    interrupted: bool = False
 
 
 def splits_of(n_conditions: int, seed: int) -> list[Split]:
@@ -236,6 +238,7 @@ class _Search:
                 self.stages.append(Stage("gradient", stop.network, np.nan))
         if not self.stages:
             raise stop
+        self.stages[-1] = self.stages[-1]._replace(interrupted=True)
         where = "the gradient had reached" if reached else f"the {self.stages[-1].name} gave"
         warnings.warn(f"interrupted: the fit is the best so far, what {where}.", UserWarning, stacklevel=2)
 

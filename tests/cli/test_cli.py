@@ -320,6 +320,22 @@ def test_the_same_recipe_and_files_have_nothing_to_do_and_force_gives_the_same_a
     assert "is there already" in fails("fit", path, *flags)
 
 
+def test_a_fit_that_was_interrupted_is_not_taken_for_done(recipe, tmp_path, monkeypatch):
+    def impatient(*args, **options):
+        raise KeyboardInterrupt
+
+    flags = ("--rank", 1, "--no-plot")
+    monkeypatch.setattr("nwb_lint.model.stages.Descending.__call__", impatient)
+    stopped = run("fit", path := recipe(), *flags)
+    assert stopped.exit_code == 0
+    assert "interrupted" in stopped.output
+    assert nl.read_fit(tmp_path / "fit.nwb").attrs["interrupted"] == 1
+    monkeypatch.undo()
+    assert "is there already" in fails("fit", path, *flags)
+    assert run("fit", path, *flags, "--force").exit_code == 0
+    assert "nothing to do" in run("fit", path, *flags).stdout
+
+
 def test_fits_of_addresses_and_zarr_folders_have_nothing_to_do_either(session_file, tmp_path, monkeypatch):
     monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "session.nwb.zarr"

@@ -80,6 +80,7 @@ def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
         fit = nl.fit_lint(activity, progress=True, **options)
     np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
     assert fit["r2"].values[1] > 0.5
+    assert fit.attrs["interrupted"] == 1
     with pytest.warns(UserWarning, match="interrupted"):
         nl.fit_lint(activity, **options)
     told = []
