@@ -8,8 +8,9 @@ units     few noisy units: 51 of 512 at .5 sd, 10 at .1 sd, these by the closed 
 cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh over that array, and how the cost grows
           with conditions, time and neurons
 
-Every line is one fit of each, after a small one so that no import counts; ratio = seconds of the published loop / ours.
-FOLDER (``--folder``) holds dm.npz, wm.npz, cdm.npz and dms.npz.
+Every line is one fit of each, after a small one so that no import counts; ratios = seconds, and CPU seconds, of the
+published loop / ours: the latter say more where other work is about. FOLDER (``--folder``) holds dm.npz, wm.npz,
+cdm.npz and dms.npz.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import NamedTuple
 
 import numpy as np
@@ -38,20 +39,27 @@ COST_SHAPE = (800, 68, 512)  # condition, time, neuron
 REPEATS = 15  # of the cost: turn about, the best of each counts
 
 
+class Spent(NamedTuple):
+    """Seconds that a fit took, of the clock and of all processors together."""
+
+    seconds: float
+    cpu_s: float
+
+
 class Score(NamedTuple):
     """One fit against the known network."""
 
     r2: float
     ecc: float
     cc: float
-    seconds: float
+    spent: Spent
 
 
-def timed(activity: xr.Dataset, **options: object) -> tuple[xr.Dataset, float]:
-    """A fit and the seconds it took."""
-    start = perf_counter()
+def timed(activity: xr.Dataset, **options: object) -> tuple[xr.Dataset, Spent]:
+    """A fit and what it took."""
+    start, cpu = perf_counter(), process_time()
     fit = nl.fit_lint(activity, **options)  # type: ignore[arg-type]
-    return fit, perf_counter() - start
+    return fit, Spent(perf_counter() - start, process_time() - cpu)
 
 
 def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
@@ -68,17 +76,23 @@ def both(options: argparse.Namespace, score: Callable[[str], Score], label: str,
     print(f"| {label} | {_cells(ours)} |", end="", flush=True)
     if options.epochs and loop:
         theirs = score("published")
-        print(f" {_cells(theirs)} | {theirs.seconds / ours.seconds:.1f} |", flush=True)
+        ratios = [theirs.spent[k] / ours.spent[k] for k in range(2)]
+        print(f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
     else:
-        print(" | | | | |", flush=True)
+        print(" |" * 7, flush=True)
 
 
 def _cells(score: Score) -> str:
-    return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.seconds:.1f}"
+    return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.spent.seconds:.1f} | {score.spent.cpu_s:.1f}"
 
 
 def _head(first: str) -> None:
-    columns = [first, *(f"{who} {what}" for who in ("ours", "published") for what in ("R²", "ECC", "CC", "s")), "ratio"]
+    columns = [
+        first,
+        *(f"{who} {what}" for who in ("ours", "published") for what in ("R²", "ECC", "CC", "s", "CPU s")),
+        "ratio",
+        "of CPU",
+    ]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
 
 
@@ -93,9 +107,9 @@ def teachers(options: argparse.Namespace) -> None:
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
                 rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
                 how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
-                fit, seconds = timed(activity, method=method, **how)
+                fit, spent = timed(activity, method=method, **how)
                 like = connectivity_scores(teacher, fit)
-                return Score(rates_r2(truth, fit["activity_pred"].values[held]), like["ecc"], like["cc"], seconds)
+                return Score(rates_r2(truth, fit["activity_pred"].values[held]), like["ecc"], like["cc"], spent)
 
             both(options, score, f"{task} {noise:g}")
 
@@ -113,9 +127,9 @@ def units(options: argparse.Namespace) -> None:
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth, ours=ours) -> Score:
                 rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
                 how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1, "method": method}
-                fit, seconds = timed(activity, **(how if method == "published" else how | ours))
+                fit, spent = timed(activity, **(how if method == "published" else how | ours))
                 predicted = fit["activity_pred"].values[held][:, :, : truth.shape[2]]
-                return Score(rates_r2(truth, predicted), np.nan, np.nan, seconds)
+                return Score(rates_r2(truth, predicted), np.nan, np.nan, spent)
 
             both(options, score, f"{task}, {seen}, {noise:g}")
 
@@ -133,8 +147,8 @@ def networks(options: argparse.Namespace) -> None:
 
             def score(method: str, rank=rank, network=network, activity=activity, held=held, truth=truth) -> Score:
                 how = {"rank": rank or None, "tau_s": network.attrs["tau_s"], "holdout": held}
-                fit, seconds = timed(activity, method=method, epochs=options.epochs or 1, **how)
-                return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, seconds)
+                fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)
+                return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, spent)
 
             both(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", loop=rank > 0)
 

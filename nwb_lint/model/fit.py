@@ -28,6 +28,7 @@ from nwb_lint.model.simulate import GAUGE, canonicalise, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
 from nwb_lint.model.starts import COMMON, with_starts
 from nwb_lint.model.sweep import alone, plain
+from nwb_lint.model.threads import one_blas_thread
 from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
@@ -156,7 +157,7 @@ def fit_lint(
         "optimizer": optimizer, "segment": segment, "l2_n": l2_n, "max_iter": max_iter, "epochs": epochs, "seed": seed,
     }  # fmt: skip
     train = samples.take(np.flatnonzero(~held))
-    with _told(progress) as report, _journal(checkpoint, train, search) as journal:
+    with _told(progress) as report, _journal(checkpoint, train, search) as journal, one_blas_thread():
         run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
         stages, singular = fit_stages(train, **search, **run)
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)

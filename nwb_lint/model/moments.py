@@ -25,8 +25,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.model.rnn import Array, Nonlinearity, nonlinearity_of
+from nwb_lint.model.threads import side_by_side
 
-CHUNK_VALUES = 4_000_000
+CHUNK_VALUES = 2_000_000
 CHUNK_NEURONS = 512
 SAMPLES_EACH = 150  # per feature: from twice as many on, samples are taken further apart (`_step`)
 MANY_NEURONS = 2048  # from here on features are sketched, and from SKETCH on where there are fewer samples than neurons
@@ -133,8 +134,8 @@ class Stream(NamedTuple):
         if probe is not None:
             step = max(1, self.n_samples // (PROBED * probe.shape[1]))
         total: list[Array] = []
-        for part in chunks_of(len(self.q), self.q.shape[1], self.n_neurons):
-            new = self._sums(self.chunk(part), self.q[part], step, basis, probe)
+        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons)
+        for new in side_by_side(lambda part: self._sums(self.chunk(part), self.q[part], step, basis, probe), parts):
             total = new if not total else [a + b for a, b in zip(total, new, strict=True)]
         zz, zy, yy, energy, count, qq, *crossed = total
         inverse = np.linalg.pinv(qq, rcond=1e-10, hermitian=True)

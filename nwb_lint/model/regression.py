@@ -18,6 +18,7 @@ from scipy.linalg import eigh
 from nwb_lint.model.moments import Chunk, RidgePath, Stream, chunks_of, features, sketch_size, whitened
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward
+from nwb_lint.model.threads import side_by_side
 
 LEADING = 10  # singular values returned: the gap among them shows the rank
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -35,7 +36,7 @@ class Solutions(NamedTuple):
 
 def there_of(*views: Array) -> Array | None:
     """Samples (condition, time) at which somebody was observed in every view; None where nothing is missing."""
-    if all(np.isfinite(x.sum(dtype=float)) for x in views):
+    if all(np.isfinite(x.sum()) for x in views):
         return None
     return np.logical_and.reduce([~np.isnan(x).all(axis=2) for x in views])
 
@@ -60,7 +61,7 @@ def _with_burn_in(states: Array, before: Array) -> Array:
 
 def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
     """x with NaN replaced by the network's prediction, or by the neuron's mean where there is no network yet."""
-    if np.isfinite(x.sum(dtype=float)):
+    if np.isfinite(x.sum()):  # a sum that overflows is not finite either, and costs no more than the look below
         return x
     missing = np.isnan(x)
     if network is None:
@@ -133,7 +134,7 @@ def closed_form(
     gcv = np.array([path.gcv(ridge, weights) for ridge in ridges])
     if rank is None:
         return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
-    found = [_reduced(path, rank, ridge, weights) for ridge in ridges]
+    found = list(side_by_side(lambda ridge: _reduced(path, rank, ridge, weights), ridges))
     return Solutions([network for network, _ in found], found[int(np.argmin(ridges))][1], gcv)
 
 
@@ -174,8 +175,10 @@ def regression_errors(
     filled, there = fill(x, None, q, alpha, nonlinearity), there_of(x)
     before = _burn_in_states(filled, q, None, there, alpha, nonlinearity)
     root = np.ones(x.shape[2], x.dtype) if weights is None else np.sqrt(weights).astype(x.dtype)
-    skip, sums = before.shape[1], np.zeros(len(networks))
-    for part in chunks_of(len(q), q.shape[1], x.shape[2]):
+    skip = before.shape[1]
+
+    def left_over(part: slice) -> Array:
+        sums = np.zeros(len(networks))
         z = features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
         for k, network in enumerate(networks):
             m, w = network.m.astype(x.dtype), network.w.T.astype(x.dtype)
@@ -186,8 +189,10 @@ def regression_errors(
             left *= root
             if whiten:
                 seen, left = whitened(seen, alpha), whitened(left, alpha)
-            sums[k] += squared_errors(seen, left).sum()
-    return sums
+            sums[k] = squared_errors(seen, left).sum()
+        return sums
+
+    return np.sum(list(side_by_side(left_over, chunks_of(len(q), q.shape[1], x.shape[2]))), axis=0)
 
 
 def latent_pass(

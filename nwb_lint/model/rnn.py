@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.contract import ContractError
+from nwb_lint.model.threads import side_by_side
 
 Array = np.ndarray
 
@@ -111,15 +112,18 @@ def forward(
     phi = nonlinearity_of(nonlinearity).phi
     n_conditions, n_times, _ = q.shape
     n_neurons, rank = network.m.shape
-    x = q @ network.w.T.astype(q.dtype)
-    if drive is not None:
-        x += filter_input(drive[None], alpha).astype(q.dtype)
+    x = np.empty((n_conditions, n_times, n_neurons), q.dtype)
+    w, added = network.w.T.astype(q.dtype), None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)
     kappa = np.zeros((n_conditions, n_times, rank), q.dtype)
     m = network.m.astype(q.dtype)
     out = None if network.n is None else network.n.astype(q.dtype) / n_neurons
     gate = None if keep is None else np.broadcast_to(keep, (n_times, n_neurons)).astype(q.dtype)
-    for first in range(0, n_conditions, TOGETHER):  # a few conditions at a time stay in fast memory
+
+    def run(first: int) -> None:
         part = slice(first, first + TOGETHER)
+        np.matmul(q[part], w, out=x[part])
+        if added is not None:
+            x[part] += added
         for t in range(n_times):
             x[part, t] += kappa[part, t] @ m.T
             if t + 1 < n_times:
@@ -127,6 +131,9 @@ def forward(
                 if gate is not None:
                     r = r * gate[t]
                 kappa[part, t + 1] = (1 - alpha) * kappa[part, t] + alpha * (r if out is None else r @ out)
+
+    for _ in side_by_side(run, range(0, n_conditions, TOGETHER)):  # a few conditions at a time stay in fast memory
+        pass
     return x, kappa
 
 

@@ -11,6 +11,7 @@ from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import fill, regression_errors, there_of
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward, nonlinearity_of
 from nwb_lint.model.starts import for_new_conditions
+from nwb_lint.model.threads import side_by_side
 
 ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
@@ -78,10 +79,12 @@ class Samples(NamedTuple):
     def errors(self, network: Network) -> Array:
         """Squared error per condition of a free run; infinite where the run diverged."""
         step = max(1, ERROR_VALUES // (self.q.shape[1] * network.n_neurons))
-        parts = [self.take(np.arange(i, min(i + step, len(self.x)))) for i in range(0, len(self.x), step)]
-        errors = np.concatenate(
-            [squared_errors(part.observed(part.x), part.observed(part.predict(network))) for part in parts]
-        )
+
+        def errors_from(first: int) -> Array:
+            part = self.take(np.arange(first, min(first + step, len(self.x))))
+            return squared_errors(part.observed(part.x), part.observed(part.predict(network)))
+
+        errors = np.concatenate(list(side_by_side(errors_from, range(0, len(self.x), step))))
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def forced_error(self, networks: Sequence[Network], whiten: bool = False) -> Array:
