@@ -1,4 +1,4 @@
-"""One session's spikes → condition means, a block of units at a time: work that runs on any executor."""
+"""One session's spikes, or samples → condition means, unit by unit: work that runs on any executor."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.nwb.counts import Bins, Intervals, smooth_units, units_at_once
+from nwb_lint.nwb.counts import Bins, Counts, smooth_units, units_at_once
 from nwb_lint.nwb.electrodes import columns_of_units
 from nwb_lint.nwb.frame import Frame, make_frame
 from nwb_lint.nwb.honest import Evidence
+from nwb_lint.nwb.series import Series, open_series, tallies
 from nwb_lint.nwb.source import Asset, Provenance, digest, provenance, reading
 from nwb_lint.nwb.trials import Trials, choose_trials
 from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, spike_blocks
@@ -23,15 +24,16 @@ _BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
 
 
 class Request(NamedTuple):
-    """What every session is asked: units, their columns, and what `choose_trials` is given."""
+    """What every session is asked: units, their columns, what `choose_trials` is given, a series in place of spikes."""
 
     units: UnitChoice
     unit_columns: tuple[str, ...]
     trials: dict[str, Any]
+    series: str | None = None
 
 
 class Session(NamedTuple):
-    """What the first pass finds in a file: which units and trials; no spikes yet."""
+    """What the first pass finds in a file: which units and trials, and the unit of their rates; no spikes yet."""
 
     asset: Asset
     said: Provenance
@@ -40,6 +42,8 @@ class Session(NamedTuple):
     lacking: list[int]
     columns: dict[str, Array]
     trials: Trials
+    series: str | None
+    unit: str
 
 
 class Framing(NamedTuple):
@@ -75,11 +79,13 @@ def find_session(asset: Asset, request: Request) -> Session:
     Raises: NWBError where there are none, or the file cannot be read.
     """
     with reading(asset) as file:
-        table = open_units(file, asset)
+        table = open_units(file, asset) if request.series is None else open_series(file, request.series, asset)
         rows, lacking = choose_rows(table, request.units)
         columns = columns_of_units(table, rows, request.unit_columns)
         trials = choose_trials(file, asset, **request.trials)
-        return Session(asset, provenance(file, asset), rows, table.ids[rows], lacking, columns, trials)
+        unit = table.unit if isinstance(table, Series) else "Hz"
+        said = provenance(file, asset)
+        return Session(asset, said, rows, table.ids[rows], lacking, columns, trials, request.series, unit)
 
 
 def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
@@ -91,33 +97,36 @@ def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
         return Rates(rate, n_trials, found.result())
 
 
-Block = tuple[Array, list[Array], list[Intervals | None]]
+def open_session(
+    file: h5py.File, session: Session, framing: Framing, groups: Array, n_groups: int
+) -> tuple[Frame, Iterator[tuple[int, Counts]]]:
+    """The frame of a session's trials, and of its units, one by one, position and counts by group of trials and bin.
 
-
-def open_session(file: h5py.File, session: Session, framing: Framing) -> tuple[Frame, Iterator[Block]]:
-    """The frame of a session's trials, and its units block by block: positions, spike times, observed intervals.
-
-    What was observed is inferred only where the file does not say it. Raises: NWBError, after the last block,
+    What was observed is inferred only where the file does not say it. Raises: NWBError, after the last unit,
     where the times of spikes cannot be those of the session (`honest.Evidence`).
     """
+    if session.series is not None:
+        series, frame = open_series(file, session.series, session.asset), make_frame(session.trials, *framing)
+        return frame, tallies(file, series, session.unit_rows, frame, groups, n_groups)
     table = open_units(file, session.asset)
     has_obs = has_observed(table)
     frame = make_frame(session.trials, framing.bins, framing.warp_s, framing.infer and not has_obs)
 
-    def blocks() -> Iterator[Block]:
+    def counted() -> Iterator[tuple[int, Counts]]:
         evidence = Evidence(session.trials, frame, has_obs)
         all_observed = read_observed(file, table, session.unit_rows)
         for positions, spikes in spike_blocks(table, session.unit_rows, session.trials.reach_s):
             observed = [all_observed[k] for k in positions]
             evidence.add(session.unit_ids[positions], spikes, observed)
-            yield positions, spikes, observed
+            for position, times, part in zip(positions, spikes, observed, strict=True):
+                yield int(position), frame.tally(times, groups, n_groups, part)
         evidence.judge()
 
-    return frame, blocks()
+    return frame, counted()
 
 
 def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> tuple[Array, Array]:
-    """rate = spikes / (trials that saw the bin × bin_s), smoothed; and the trials that saw any bin."""
+    """rate = spikes / (trials that saw the bin × bin_s), or the mean sample, smoothed; trials that saw any bin."""
     codes, n_conditions, framing, sd_bins, seed = how
     bins = framing.bins
     halves = 1 if seed is None else 2
@@ -126,14 +135,12 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     rate = np.empty((1 if seed is None else 3, n_conditions, bins.n, n_units), np.float32)
     n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
     smoothing = _Smoothing(rate, sd_bins, beside)
-    frame, blocks = open_session(file, session, framing)
-    for positions, spikes, observed in blocks:
-        for position, times, part in zip(positions, spikes, observed, strict=True):
-            unit = frame.tally(times, groups, n_conditions * halves, part)
-            _divide(unit.spikes, unit.seen, bins.bin_s, smoothing.place(position))
-            trials = unit.trials.reshape(n_conditions, halves)
-            n_trials[0, :, position] = trials.sum(axis=1)
-            n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
+    lasts = bins.bin_s if session.series is None else 1.0
+    for position, unit in open_session(file, session, framing, groups, n_conditions * halves)[1]:
+        _divide(unit.spikes, unit.seen, lasts, smoothing.place(position))
+        trials = unit.trials.reshape(n_conditions, halves)
+        n_trials[0, :, position] = trials.sum(axis=1)
+        n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
     smoothing.finish()
     return rate, n_trials
 
@@ -153,7 +160,7 @@ class _Smoothing:
         """Where the rates (part, condition, time) of a neuron are to be put, before the next is asked for."""
         if len(self._positions) == len(self._filled):
             self._smooth()
-        self._positions.append(int(position))
+        self._positions.append(position)
         return self._filled[len(self._positions) - 1]
 
     def finish(self) -> None:
