@@ -23,6 +23,8 @@ from nwb_lint.nwb.source import NWBError
 from nwb_lint.tasks.generate import DT_S
 from nwb_lint.tasks.record import SERIES, record_activity, record_session
 from nwb_lint.tasks.train import train_network
+from tests.nwb.server import RangeServer
+from tests.nwb.test_zarr import to_zarr
 
 STARTS = np.array([1.0, 4.0, 7.0, 10.0, 13.0, 16.0])
 TRIALS = pd.DataFrame(
@@ -271,3 +273,15 @@ def test_series_that_cannot_be_written_are_told(tmp_path):
     ):
         with pytest.raises(ContractError, match=told):
             write_session(tmp_path / "s.nwb", [], TRIALS, series={"a": samples})
+
+
+def test_a_zarr_folder_and_an_address_give_what_the_file_gives(imaged, tmp_path, monkeypatch):
+    pytest.importorskip("hdmf_zarr", reason="hdmf-zarr, of the extra zarr, is not there")
+    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
+    how = HOW | {"series": "dff", "units": "depth < 250"}
+    local = read_trials(imaged[0], **how)
+    with RangeServer({"/imaged.nwb": imaged[0]}) as server:
+        for source in (to_zarr(imaged[0], tmp_path / "imaged.nwb.zarr"), f"{server.url}/imaged.nwb"):
+            found = read_trials(source, **how)
+            np.testing.assert_array_equal(found["rate"].values, local["rate"].values)
+            assert found["unit_id"].values.tolist() == [10, 12, 11]
