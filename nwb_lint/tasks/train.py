@@ -90,7 +90,7 @@ def train_network(
         g: sd of sqrt(N) J at the start. rank: None = full.
         accuracy: share of right answers on 1000 fresh trials at which training ends.
         error: largest mean squared error of the output over the response windows, smoothed over updates, at which it
-            may end: right answers come before distinct ones.
+            may end: right answers come before distinct ones. It ends above it where the updates are used up.
 
     Returns: the network (see the head of this module), its accuracy among the attributes.
 
