@@ -85,6 +85,7 @@ def prepare(
     resting = _baseline(recording["time"].values, centre)
     if np.isinf(rate).any():
         raise ContractError(f"rate has {int(np.isinf(rate).sum())} infinite values; it needs numbers in Hz, or NaN.")
+    units = {"units": recording["rate"].attrs.get("units", "Hz")}
     steps = _estimate(rate[train], n_components, resting, time_course, scale)
     out = build_inputs(recording, inputs, burn_in_s)
     out["activity"] = ("condition", "time", "neuron"), steps.apply(rate), {"units": "1"}
@@ -94,10 +95,10 @@ def prepare(
             steps.apply(recording["rate_half"].values),
         )
     if steps.course.ndim == 2:
-        out["offset"] = ("time", "neuron"), steps.mean + steps.course, {"units": "Hz"}
+        out["offset"] = ("time", "neuron"), steps.mean + steps.course, units
     else:
-        out["offset"] = ("neuron",), steps.mean + np.zeros_like(steps.scale), {"units": "Hz"}
-    out["scale"] = ("neuron",), steps.scale, {"units": "Hz"}
+        out["offset"] = ("neuron",), steps.mean + np.zeros_like(steps.scale), units
+    out["scale"] = ("neuron",), steps.scale, units
     if steps.component is not None:
         out["component"] = ("pc", "neuron"), steps.component
     for name in CARRIED:

@@ -29,6 +29,7 @@ class Read(_Part):
     smooth_s: float | None = Field(default=0.05, ge=0)
     where: str | None = None
     units: str | list[int] | None = None
+    series: str | None = None
     table: str | list[str] = "trials"
     within: tuple[str, str] | None = None
     warp: tuple[str, str] | None = None

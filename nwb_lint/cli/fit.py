@@ -36,6 +36,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--bin", "bin_s", type=float, help="Bin, s.")
 @click.option("--smooth", "smooth_s", type=float, help="Standard deviation of the Gaussian, s; 0 = none.")
 @click.option("--where", help="Query over the trial columns, e.g. \"correct and context == 'motion'\".")
+@click.option("--series", metavar="NAME", help="Time series of the activity, in place of spikes: its path or name.")
 @click.option("--table", help="Interval table.")
 @click.option("--within", nargs=2, metavar="FROM TO", help="Columns of times: outside of them nothing is observed.")
 @click.option("--warp", nargs=2, metavar="FROM TO", help="Events between which time is stretched to the median.")
@@ -151,7 +152,7 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
         data["read"]["window_s"] = list(flags["window"])
     data["read"] |= {name: list(flags[name]) for name in ("within", "warp") if flags[name]}
     parts = {
-        "read": ("align", "bin_s", "smooth_s", "where", "table", "errors", "infer_obs", "download"),
+        "read": ("align", "bin_s", "smooth_s", "where", "series", "table", "errors", "infer_obs", "download"),
         "prepare": ("burn_in_s",),
         "fit": ("tau_s", "hidden", "holdout", "seed", "hold", "ensemble", "baselines"),
     }

@@ -20,13 +20,13 @@ from nwb_lint.tasks.train import accuracy_of, train_network
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
 CRITERION = 0.998  # a network that stops at .99 on some trials has less on half of all others
-# cdm networks go on until answers are distinct as well: rank 1 answers .98 of trials as a network that stops at the
-# first good look (g = 1.2, error .26), .994 as the same network at .1; looks bear noise, and .998 may not come then
-DISTINCT = {"criterion": 0.99, "error": 0.12}
+# cdm networks go on until answers are distinct as well: of 2000 trials that no run counts, rank 1 answers .978 right at
+# an error of .12 (g = .8 and 1), .994 at .06 (g = .8), .999 at .05 (both); .05 does not come in 1000 updates of g = .8,
+# whose looks swing about .99 at this rate
+DISTINCT = {"criterion": 0.99, "error": 0.06}
 QUICK_CRITERION = 0.97  # a network of 128 neurons for cdm ended at .992, and how far it gets depends on the machine
 SAMPLED = ("cdm", 0.1)  # the networks whose neurons are subsampled: as well fitted by rank 1 as the paper's
 FEW = ("few neurons, low rank", "few neurons, unconstrained")
-AT_CHANCE = ("dms", 0.1)  # stays there after 400 updates, and 175 without a delay at rates of 3e-4 and 1e-3
 UNSEEN = 100  # a fit to fewer neurons than these is given unobserved ones, up to this many in all
 
 _ANSWERED = 500  # fresh trials that accuracy is counted on
@@ -89,7 +89,7 @@ def subsampled(recorded: Recorded, fraction: float, rank: int, tau_s: float, see
 
 
 def jobs(setting: Setting) -> list[Job]:
-    """Quick: one small CDM network; full: both tasks, g from 0.1 (CDM) or 0.8 (DMS) to 1.2, as many seeds as asked."""
+    """Quick: one small CDM network; full: both tasks, g from 0.1 to 1.2, as many seeds as asked."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
         some |= {"criterion": QUICK_CRITERION, "fractions": (0.05,)}
@@ -104,7 +104,6 @@ def jobs(setting: Setting) -> list[Job]:
         for seed in range(setting.seeds)
         for g in (0.8, 1.0, 1.2, 0.1)
         for task in SUFFICIENT
-        if (task, g) != AT_CHANCE
     ]
     return [(None, [one | some for one in asked])]
 

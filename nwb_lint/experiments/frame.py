@@ -90,7 +90,7 @@ def reproduce(
     found = sweep(made.work, made.jobs(setting), executor=executor, cells=kept, progress=progress, label=name)
     table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    facts = {"quick": quick, "seeds": seeds, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
+    facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
     facts["resumed"] = resumed
     facts["notes"] = FAULTS[name]  # of how this run was made: a page of stored results may be written much later
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -133,8 +133,8 @@ def _section(name: str, folder: Path, base: Path) -> str:
     made, table = experiment(name), pd.read_csv(folder / f"{name}.csv")
     facts = _facts(name, folder)
     kind = "quick run: small networks, not comparable in size" if facts["quick"] else "full run"
-    if name in ("fig2", "fig3", "fig4") and not facts["quick"]:
-        kind += f", seeds: {facts['seeds']}"
+    if "seed" in table and not facts["quick"]:
+        kind += f", seeds: {table['seed'].nunique()}"
     at = Path(relpath(folder, base)).as_posix()
     earlier = ", with cells of an earlier run at hand" if facts.get("resumed") else ""
     lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]

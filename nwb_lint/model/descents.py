@@ -13,8 +13,6 @@ from nwb_lint.contract import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.gradient import (
     FORESIGHT,
-    LEISURE,
-    PATIENCE,
     Descent,
     Interrupted,
     descend,
@@ -30,9 +28,9 @@ DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
 ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
 MOST_EPOCHS = 10  # of Adam after L-BFGS
+EPOCHS = 8  # of Adam without a better held-out loss before it stops
 RATE = 0.03  # steps of Adam in units of the parameters, a third as long in the end
 BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
-CHEAP_VALUES = 2_000_000  # below this many, an iteration takes some hundredths of a second
 
 Report = Callable[[str, int, float, float], None]
 
@@ -131,7 +129,7 @@ class Descending(NamedTuple):
             if reached <= least:
                 best, best_at, least = state, k + 1, reached
             self.report("gradient", k + 1, loss, reached if held is not None else np.nan)
-            if held is not None and k + 1 - gain >= (LEISURE if alone else PATIENCE):
+            if held is not None and k + 1 - gain >= EPOCHS:
                 break
         return Descent(Network(*best[:3]), self.max_iter, least, epochs=best_at)
 
@@ -183,14 +181,12 @@ class Descending(NamedTuple):
         if max_iter == 0:
             return Descent(start, 0, np.inf)
         led = fit.q.shape[2] > start.w.shape[1]
-        cheap = fit.q.shape[0] * fit.q.shape[1] * start.n_neurons < CHEAP_VALUES
         held_out_loss = None if held is None else tied_loss(self._loss_of(held, start), led)
         return descend(
             start,
             small(tied(self._kept(problem_of(fit, self.device).loss_and_gradient), led), self.l2_n),
             held_out_loss,
             max_iter=max_iter,
-            patience=LEISURE if cheap else PATIENCE,
             pull=self.pull,
             towards=self.towards,
             report=lambda i, loss, out: self.report("gradient", i, loss, out),

@@ -11,8 +11,9 @@ from scipy.optimize import minimize
 
 from nwb_lint.model.rnn import Array, Network
 
-PATIENCE = 5  # iterations without a better held-out loss before a descent stops: at least, where each is dear,
-LEISURE = 8  # and where each is cheap; half as long as the last rise took, when that is more
+# iterations without a better held-out loss before a descent stops: at least, and half as long as the last rise took,
+# when that is more. A few trials near a boundary of decision make that loss jagged: rises of 10 iterations go over
+PATIENCE = 12
 STEPS = (1.0, 0.1, 0.01, 0.001)  # lengths of first steps, each tried where the one before met nothing but divergence
 SHRUNK = 8  # tenths of n that a start which diverges is tried with
 FORESIGHT = 1e-4  # an improvement smaller than this share of the held-out loss is none

@@ -169,16 +169,17 @@ def condition_dataset(
     conditions: Conditions,
     neurons: dict[str, Any],
     files: dict[str, Array],
+    unit: str = "Hz",
 ) -> xr.Dataset:
     """A recording from rate (1 or 3, condition, time, neuron) and n_trials (1 or 3, condition, neuron)."""
     dims = ("condition", "time", "neuron")
     values = rate.astype(np.float32, copy=False)
     data: dict[str, Any] = {
-        "rate": (dims, values[0], {"units": "Hz"}),
+        "rate": (dims, values[0], {"units": unit}),
         "n_trials": (("condition", "neuron"), n_trials[0], {"units": "1"}),
     }
     if len(rate) > 1:
-        data["rate_half"] = (("half", *dims), values[1:], {"units": "Hz"})
+        data["rate_half"] = (("half", *dims), values[1:], {"units": unit})
         data["n_trials_half"] = (("half", "condition", "neuron"), n_trials[1:], {"units": "1"})
     coords = {
         "condition": texts(conditions.labels),

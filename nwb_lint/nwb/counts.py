@@ -137,7 +137,7 @@ def count_unit(
     if observed is None:
         return count_units([spikes], origins, groups, n_groups, bins)[0]
     origins = origins + bins.start
-    trial, where = spike_bins(spikes, origins, bins)
+    trial, _, where = spike_bins(spikes, origins, bins)
     of, first, last = observed_bins(origins, bins, observed)
     inside = in_ranges(trial * bins.n + where, of * bins.n + first, of * bins.n + last)
     trial, where = trial[inside], where[inside]
@@ -291,12 +291,12 @@ def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
     return out.reshape(values.shape)
 
 
-def spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:
-    """Trial and bin of every spike within a trial's window; a spike in two windows comes twice."""
+def spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array, Array]:
+    """Trial, index and bin of every spike within a trial's window; a spike in two windows comes twice."""
     starts = starts - EDGE_S
     trial, index = expand_ranges(*_windows(spikes, starts, bins))
     where = ((spikes[index] - starts[trial]) / bins.bin_s).astype(np.int64)
-    return trial, np.minimum(where, bins.n - 1, out=where)
+    return trial, index, np.minimum(where, bins.n - 1, out=where)
 
 
 def _windows(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.nwb.h5 import is_dataset, is_group, members
-from nwb_lint.nwb.source import NWBError, load
+from nwb_lint.nwb.source import NWBError, as_text, load
 
 Array = np.ndarray
 
@@ -47,25 +47,57 @@ def find_events(file: h5py.File, name: str, path: Any) -> Events | None:
 
     Raises: NWBError where the name occurs several times (the message lists the paths), or the times are damaged.
     """
+    found = find_series(file, name, path, "event series", "align")
+    return found and _events(found[1], found[0], path)
+
+
+def find_series(file: h5py.File, name: str, path: Any, kind: str, argument: str) -> tuple[str, Any] | None:
+    """Path and group of the series at a path, or of a name that occurs once; None where there is none.
+
+    Raises: NWBError where the name occurs several times; the message lists the paths.
+    """
     wanted = name.strip("/")
     try:
         direct = file.get(wanted) if wanted else None
     except (ValueError, KeyError):  # h5py refuses some texts as names
         return None
     if _has_times(direct):
-        return _events(direct, wanted, path)
+        return wanted, direct
     found = [(at, item) for at, item in _series(file) if at.endswith(f"/{wanted}")]
     if len(found) > 1:
         listed = ", ".join(at for at, _ in found[:8])
-        raise NWBError(
-            f"{path} has {len(found)} event series named {name!r}: {listed}. Pass the path of one as align=."
-        )
-    return _events(found[0][1], found[0][0], path) if found else None
+        raise NWBError(f"{path} has {len(found)} {kind} named {name!r}: {listed}. Pass the path of one as {argument}=.")
+    return found[0] if found else None
 
 
 def event_paths(file: h5py.File, *, listed: bool = False) -> list[str]:
     """The paths of every event series and table of events; ``listed``: of those whose times are no regular samples."""
     return [at for at, item in _series(file) if not listed or any(is_dataset(item.get(name)) for name in _TIMES)]
+
+
+def activity_paths(file: h5py.File) -> list[str]:
+    """The paths of series that may be activity: of regions of interest, or plain ones of several columns."""
+    return [at for at, item in _series(file) if _is_activity(item)]
+
+
+def _is_activity(item: Any) -> bool:
+    data, kind = item.get("data"), as_text(item.attrs.get("neurodata_type", ""))
+    if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim != 2:
+        return False
+    return is_dataset(item.get("rois")) or (kind == "TimeSeries" and data.shape[1] > 1)
+
+
+def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
+    """Start (s) and rate (Hz) of a series of regular samples.
+
+    Raises: NWBError where they are no numbers.
+    """
+    start, rate = item["starting_time"], item["starting_time"].attrs.get("rate")
+    numbers = start.size == 1 and start.dtype.kind in "iuf" and np.size(rate) == 1 and item["data"].ndim
+    rate_hz = float(np.ravel(rate)[0]) if numbers else 0.0
+    if not 0 < rate_hz < np.inf:
+        raise NWBError(f"{at} of {path} has starting_time with rate {rate!r}; a number above 0 is needed.")
+    return float(np.ravel(start[()])[0]), rate_hz
 
 
 def _series(file: h5py.File) -> Iterator[tuple[str, Any]]:
@@ -91,13 +123,7 @@ def _has_times(item: Any) -> bool:
 def _events(item: Any, at: str, path: Any) -> Events:
     listed = next((item.get(name) for name in _TIMES if is_dataset(item.get(name))), None)
     if listed is None:
-        start, data = item["starting_time"], item["data"]
-        rate = start.attrs.get("rate")
-        numbers = start.size == 1 and start.dtype.kind in "iuf" and np.size(rate) == 1 and data.ndim
-        rate_hz = float(np.ravel(rate)[0]) if numbers else 0.0
-        if not 0 < rate_hz < np.inf:
-            raise NWBError(f"{at} of {path} has starting_time with rate {rate!r}; a number above 0 is needed.")
-        return Events(at, None, float(np.ravel(start[()])[0]), rate_hz, int(data.shape[0]))
+        return Events(at, None, *regular_times(item, at, path), int(item["data"].shape[0]))
     if listed.dtype.kind not in "iuf":
         raise NWBError(f"{at} of {path} has times of type {listed.dtype}; numbers are needed.")
     times = load(listed).astype(float).ravel()

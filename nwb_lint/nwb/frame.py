@@ -100,10 +100,8 @@ class Frame(NamedTuple):
 
     def _tally(self, spikes: Array, observed: Intervals | None, groups: Array, n_groups: int) -> Counts:
         n = self.bins.n
-        trial, where = self._spike_bins(spikes)
-        of, first, last = self._runs(spikes, observed)
-        inside = in_ranges(trial * n + where, of * n + first, of * n + last)
-        trial, where = trial[inside], where[inside]
+        of, first, last = runs = self._runs(spikes, observed)
+        trial, _, where = self._within(spikes, runs)
         counts = np.bincount(groups[trial] * n + where, minlength=n_groups * n).reshape(n_groups, n)
         trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
         if self.exposure is None:
@@ -113,14 +111,25 @@ class Frame(NamedTuple):
         seen = np.bincount(cell.ravel(), weights=weights.ravel(), minlength=n_groups * n)
         return Counts(counts, seen.reshape(n_groups, n), trials)
 
-    def _spike_bins(self, spikes: Array) -> tuple[Array, Array]:
-        """Trial and bin of every spike in a window; a spike up to `EDGE_S` (real) before an edge is on it."""
+    def samples(self, times: Array, observed: Intervals | None = None) -> tuple[Array, Array, Array]:
+        """Trial, index and bin of every time (s, sorted) that counts, as `tally` counts spikes."""
+        return self._within(times, self._runs(times, observed))
+
+    def _within(self, times: Array, runs: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """Trial, index and bin of the times in runs of bins."""
+        trial, index, where = self._spike_bins(times)
+        of, first, last = runs
+        inside = in_ranges(trial * self.bins.n + where, of * self.bins.n + first, of * self.bins.n + last)
+        return trial[inside], index[inside], where[inside]
+
+    def _spike_bins(self, spikes: Array) -> tuple[Array, Array, Array]:
+        """Trial, index and bin of every spike in a window; a spike up to `EDGE_S` (real) before an edge is on it."""
         if self.warp is None:
             return spike_bins(spikes, self.starts, self.bins)
         low, high = (np.searchsorted(spikes, edge - EDGE_S) for edge in (self.starts, self.ends))
         trial, index = expand_ranges(low, high)
         where = np.floor(self._place(trial, spikes[index] + EDGE_S)).astype(np.int64)
-        return trial, np.clip(where, 0, self.bins.n - 1)
+        return trial, index, np.clip(where, 0, self.bins.n - 1)
 
     def _runs(self, spikes: Array, observed: Intervals | None) -> tuple[Array, Array, Array]:
         """Runs of bins that count, in order: trial, first bin, and the bin after the last."""

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.nwb.counts import Intervals
-from nwb_lint.nwb.events import event_paths
+from nwb_lint.nwb.events import activity_paths, event_paths
 from nwb_lint.nwb.honest import Ends, ends_of, times_apart
 from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.source import NWBError, Source, expand, one_line, provenance, reading, session_labels
@@ -65,7 +65,8 @@ class Description(NamedTuple):
     """All that `describe` finds. ``span`` is from the first to the last spike, observed or trial time, s.
 
     ``suggestion`` are arguments of `read_conditions`, empty where none fit; ``error`` says why a file could not be
-    described at all, and is empty otherwise. ``events`` are paths of event series and tables that ``align`` takes.
+    described at all, and is empty otherwise. ``events`` are paths of event series and tables that ``align`` takes,
+    ``series`` those of time series that may be activity.
     """
 
     path: str
@@ -78,6 +79,7 @@ class Description(NamedTuple):
     suggestion: dict[str, Any]
     error: str = ""
     events: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
 
 
 def describe(source: Source, *, spikes: bool | None = None) -> Description:
@@ -108,6 +110,7 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
         if not tables:
             problems.append("no interval table has rows, so there is nothing to align to")
         units = _describe_units(file, Path(str(source)).name, read, spans, problems)
+        events, series = _series(file, problems)
         return Description(
             path=str(source),
             session=session_labels([said])[0],
@@ -117,16 +120,19 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
             tables=tables,
             problems=problems,
             suggestion=suggest_from(file, source, infer_obs=units.stopped) if units and tables else {},
-            events=_events(file, problems),
+            events=events,
+            series=series,
         )
 
 
-def _events(file: h5py.File, problems: list[str]) -> tuple[str, ...]:
+def _series(file: h5py.File, problems: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of event series and tables, and of series of activity."""
     try:
-        return tuple(event_paths(file, listed=True))
+        series = tuple(activity_paths(file))
+        return tuple(path for path in event_paths(file, listed=True) if path not in series), series
     except (OSError, RuntimeError, KeyError) as error:
-        problems.append(f"event series cannot be looked for: {one_line(error)}")
-        return ()
+        problems.append(f"series of events and activity cannot be looked for: {one_line(error)}")
+        return (), ()
 
 
 def describe_all(

@@ -28,9 +28,11 @@ def format_description(description: Description) -> str:
         lines += [*_unit_lines(description.units), ""]
     for table in description.tables:
         lines += [*_table_lines(table), ""]
-    if description.events:
-        more = f", … ({len(description.events)} in all)" if len(description.events) > _MOST_EVENTS else ""
-        lines += [f"align to events of each trial: {', '.join(description.events[:_MOST_EVENTS])}{more}", ""]
+    told = {"align to events of each trial": description.events, "activity as a time series": description.series}
+    for what, paths in told.items():
+        if paths:
+            more = f", … ({len(paths)} in all)" if len(paths) > _MOST_EVENTS else ""
+            lines += [f"{what}: {', '.join(paths[:_MOST_EVENTS])}{more}", ""]
     lines.append("problems:" if description.problems else "no problems found")
     lines += [f"  - {problem}" for problem in description.problems]
     if description.suggestion:
@@ -97,7 +99,7 @@ def to_json(descriptions: Sequence[Description]) -> str:
     | units | ids, n_spikes, rates_hz, rates_over, spikes_read, has_obs_intervals, columns |
     | tables | name, n_rows, duration_s (min, median, max), columns, align: column → rows that have a time |
     | columns of both | name, kind, levels: value → rows, told |
-    | events | paths of event series and tables, for ``align`` |
+    | events, series | paths of event series and tables, for ``align``, and of time series, for ``series`` |
     | problems, suggestion | texts; arguments of `read_conditions` |
     """
     return json.dumps({"files": [_plain(one) for one in descriptions]}, indent=2, allow_nan=False)
@@ -124,6 +126,7 @@ def _plain(one: Description) -> dict[str, Any]:
         },
         "tables": [_plain_table(table) for table in one.tables],
         "events": list(one.events),
+        "series": list(one.series),
         "problems": one.problems,
         "suggestion": one.suggestion,
     }

@@ -1,38 +1,43 @@
-"""One session's spikes → condition means, a block of units at a time: work that runs on any executor."""
+"""One session's spikes, or samples → condition means, unit by unit: work that runs on any executor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from nwb_lint.nwb.counts import Bins, Intervals, smooth_units, units_at_once
+from nwb_lint.nwb.counts import Bins, Counts, smooth_units, units_at_once
 from nwb_lint.nwb.electrodes import columns_of_units
 from nwb_lint.nwb.frame import Frame, make_frame
 from nwb_lint.nwb.honest import Evidence
+from nwb_lint.nwb.series import Series, open_series, sampled
 from nwb_lint.nwb.source import Asset, Provenance, noted, provenance, reading
 from nwb_lint.nwb.trials import Trials, choose_trials
 from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, spike_blocks
 
 Array = np.ndarray
+Tally = Callable[..., list[Counts]]  # of some units of a block, given as a slice; of all by default
 
 _AHEAD = 2  # blocks of spikes that wait to be counted while another is
 _BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
 
 
 class Request(NamedTuple):
-    """What every session is asked: units, their columns, and what `choose_trials` is given."""
+    """What every session is asked: units, their columns, what `choose_trials` is given, a series in place of spikes."""
 
     units: UnitChoice
     unit_columns: tuple[str, ...]
     trials: dict[str, Any]
+    series: str | None = None
 
 
 class Session(NamedTuple):
-    """What the first pass finds in a file: which units and trials; no spikes yet. ``noted``: see `digests`."""
+    """What the first pass finds in a file: which units and trials, and the unit of their rates; no spikes yet.
+    ``noted``: see `digests`."""
 
     asset: Asset
     noted: str
@@ -42,6 +47,8 @@ class Session(NamedTuple):
     lacking: list[int]
     columns: dict[str, Array]
     trials: Trials
+    series: str | None
+    unit: str
 
 
 class Framing(NamedTuple):
@@ -77,11 +84,13 @@ def find_session(asset: Asset, request: Request) -> Session:
     """
     with reading(asset) as file:
         before = noted(asset)
-        table = open_units(file, asset)
+        table = open_units(file, asset) if request.series is None else open_series(file, request.series, asset)
         rows, lacking = choose_rows(table, request.units)
         columns = columns_of_units(table, rows, request.unit_columns)
         trials = choose_trials(file, asset, **request.trials)
-        return Session(asset, before, provenance(file, asset), rows, table.ids[rows], lacking, columns, trials)
+        unit = table.unit if isinstance(table, Series) else "Hz"
+        said = provenance(file, asset)
+        return Session(asset, before, said, rows, table.ids[rows], lacking, columns, trials, request.series, unit)
 
 
 def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
@@ -90,33 +99,41 @@ def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
         return _averages(file, session, how, beside)
 
 
-Block = tuple[Array, list[Array], list[Intervals | None]]
-
-
-def open_session(file: h5py.File, session: Session, framing: Framing) -> tuple[Frame, Iterator[Block]]:
-    """The frame of a session's trials, and its units block by block: positions, spike times, observed intervals.
+def open_session(
+    file: h5py.File, session: Session, framing: Framing, groups: Array, n_groups: int
+) -> tuple[Frame, Iterator[tuple[Array, Tally]]]:
+    """The frame of a session's trials; and its units block by block: positions, and what counts some of them by group
+    of trials and bin, in any thread.
 
     What was observed is inferred only where the file does not say it. Raises: NWBError, after the last block,
     where the times of spikes cannot be those of the session (`honest.Evidence`).
     """
+    if session.series is not None:
+        series, frame = open_series(file, session.series, session.asset), make_frame(session.trials, *framing)
+        tally = sampled(file, series, session.unit_rows, frame, groups, n_groups)
+        return frame, iter([(np.arange(len(session.unit_rows)), tally)])
     table = open_units(file, session.asset)
     has_obs = has_observed(table)
     frame = make_frame(session.trials, framing.bins, framing.warp_s, framing.infer and not has_obs)
 
-    def blocks() -> Iterator[Block]:
+    def blocks() -> Iterator[tuple[Array, Tally]]:
         evidence = Evidence(session.trials, frame, has_obs)
         all_observed = read_observed(file, table, session.unit_rows)
         for positions, spikes in spike_blocks(table, session.unit_rows, session.trials.reach_s):
             observed = [all_observed[k] for k in positions]
             evidence.add(session.unit_ids[positions], spikes, observed)
-            yield positions, spikes, observed
+
+            def tally(some: slice = slice(None), spikes=spikes, observed=observed) -> list[Counts]:
+                return frame.tally(spikes[some], groups, n_groups, observed[some])
+
+            yield positions, tally
         evidence.judge()
 
     return frame, blocks()
 
 
 def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> Rates:
-    """rate = spikes / (trials that saw the bin × bin_s), smoothed; and the trials that saw any bin."""
+    """rate = spikes / (trials that saw the bin × bin_s), or the mean sample, smoothed; trials that saw any bin."""
     codes, n_conditions, framing, sd_bins, seed = how
     bins = framing.bins
     halves = 1 if seed is None else 2
@@ -124,19 +141,18 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     n_units = len(session.unit_rows)
     rate = np.empty((1 if seed is None else 3, n_conditions, bins.n, n_units), np.float32)
     n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
-    frame, blocks = open_session(file, session, framing)
+    lasts = bins.bin_s if session.series is None else 1.0
 
-    def count(positions: Array, spikes: list[Array], observed: list[Intervals | None], out: Array) -> None:
-        units = frame.tally(spikes, groups, n_conditions * halves, observed)
-        for position, unit, place in zip(positions, units, out, strict=True):
-            _divide(unit.spikes, unit.seen, bins.bin_s, place)
+    def count(positions: Array, tally: Tally, out: Array) -> None:
+        for position, unit, place in zip(positions, tally(), out, strict=True):
+            _divide(unit.spikes, unit.seen, lasts, place)
             trials = unit.trials.reshape(n_conditions, halves)
             n_trials[0, :, position] = trials.sum(axis=1)
             n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
 
     smoothing = _Smoothing(rate, sd_bins, beside)
-    for block in blocks:
-        smoothing.add(count, *block)
+    for positions, tally in open_session(file, session, framing, groups, n_conditions * halves)[1]:
+        smoothing.add(count, positions, tally)
     smoothing.finish()
     return Rates(rate, n_trials)
 
@@ -154,17 +170,18 @@ class _Smoothing:
         self._counting: list[Future[None]] = []
         self._running: Future[None] | None = None
 
-    def add(self, count: Callable[..., None], positions: Array, *parts: list) -> None:
-        """Have units counted, by a function of positions, parts and places (unit, part, condition, time) to fill."""
-        while len(positions):
+    def add(self, count: Callable[[Array, Tally, Array], None], positions: Array, tally: Tally) -> None:
+        """Have units counted, by a function of positions, their tally and places (unit, part, condition, time)."""
+        done = 0
+        while done < len(positions):
             first = len(self._positions)
-            n = min(len(positions), len(self._filled) - first)
-            some = [part[:n] for part in parts]
-            self._counting.append(self._beside.submit(count, positions[:n], *some, self._filled[first : first + n]))
+            some = slice(done, done + len(self._filled) - first)
+            part, done = positions[some], some.stop
+            place = self._filled[first : first + len(part)]
+            self._counting.append(self._beside.submit(count, part, partial(tally, some), place))
             if len(self._counting) > _AHEAD:  # no more is read than can be counted soon
                 self._counting[-1 - _AHEAD].result()
-            self._positions += positions[:n].tolist()
-            positions, parts = positions[n:], tuple(part[n:] for part in parts)
+            self._positions += part.tolist()
             if len(self._positions) == len(self._filled):
                 self._smooth()
 

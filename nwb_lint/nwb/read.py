@@ -1,4 +1,4 @@
-"""NWB files → recording: `read_conditions`, mean rates per condition, and `read_trials`, counts per trial."""
+"""NWB files → recording: `read_conditions`, mean activity per condition, and `read_trials`, activity per trial."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from nwb_lint.nwb.units import UnitChoice
 Array = np.ndarray
 
 _MOST_COUNT = np.iinfo(np.uint16).max
+_DIMS = ("trial", "time", "neuron")
 
 
 def read_conditions(
@@ -46,6 +47,7 @@ def read_conditions(
     smooth_s: float | None = None,
     where: str | None = None,
     units: UnitChoice = None,
+    series: str | None = None,
     table: TableChoice = "trials",
     within: Sequence[str] | None = None,
     warp: Sequence[str] | None = None,
@@ -65,7 +67,9 @@ def read_conditions(
         rate[c, t, i] = spikes of unit i in bin t over the trials of c that observed it
                         / (number of those trials × bin_s),        then smoothed along t
 
-    With ``warp``, t is warped time and the denominator is the real time that the bin lasts in those trials.
+    With ``warp``, t is warped time and the denominator is the real time that the bin lasts in those trials. With
+    ``series``, activity is read from a time series (dF/F, a simulated network) in place of spikes: ``rate`` is the mean
+    of its samples in the bin over the trials of c, in the unit of the series; a sample at an edge is in the later bin.
 
     | argument | |
     |---|---|
@@ -76,6 +80,7 @@ def read_conditions(
     | smooth_s | sd of the Gaussian (`counts.smooth`), s |
     | where | query over the table's columns (`query.select`) |
     | units | unit ids, or a query over the units table's columns |
+    | series | path, or name, of a TimeSeries of data (time, neuron); ``units`` are then its regions of interest |
     | table | interval table, or several: their rows in the order of start, the column ``table`` says which |
     | within | two columns of times: what lies outside those of its own trial is not observed |
     | warp | two times, the first is align: the time between is stretched to the median (`frame.Warp`) |
@@ -89,7 +94,7 @@ def read_conditions(
 
     | result | dims | unit |
     |---|---|---|
-    | rate | condition, time, neuron | Hz, float32; NaN where no trial observed the bin |
+    | rate | condition, time, neuron | Hz, or that of the series; float32; NaN where no trial observed the bin |
     | n_trials | condition, neuron | trials with an observed bin |
     | rate_half, n_trials_half | half, … | with ``halves`` |
 
@@ -108,13 +113,15 @@ def read_conditions(
     """
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
     _check_options(smooth_s, min_trials, missing, errors, executor)
+    _check_series(series, infer_obs)
     check_frame(align, within, warp)
     if isinstance(unit_columns, str):
         raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand(sources, download=download)
     trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
     options = {"executor": executor, "errors": errors}
-    sessions, why = _find(assets, Request(units, tuple(unit_columns), trials), options, progress)
+    sessions, why = _find(assets, Request(units, tuple(unit_columns), trials, series), options, progress)
+    unit = _unit_of(sessions)
     framing = Framing(bins, typical_interval([session.trials for session in sessions]), infer_obs)
     how = (framing, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
     sessions, rates, conditions, failed = _average(sessions, factors, how, options, progress)
@@ -127,7 +134,7 @@ def read_conditions(
     found = file_coords(said, [s.noted for s in sessions], [s.asset for s in sessions])
     ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
     neurons = neuron_coords(session_labels(said), found["file"], ids, columns)
-    recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found)
+    recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found, unit)
     recording.attrs = attributes(bins, smooth_s, align, where, table, within, warp, framing.warp_s, infer_obs) | {
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
@@ -135,6 +142,8 @@ def read_conditions(
         "n_units_dropped": 0,
         "dropped_units": [],
     }
+    if series is not None:
+        recording.attrs["series"] = series
     if missing == "drop":
         recording = drop_units(recording, min_trials)
     kept = np.isin(found["file"], recording["file"].values)
@@ -154,6 +163,7 @@ def read_trials(
     bin_s: float,
     where: str | None = None,
     units: UnitChoice = None,
+    series: str | None = None,
     table: TableChoice = "trials",
     columns: Sequence[str] | None = None,
     within: Sequence[str] | None = None,
@@ -161,7 +171,7 @@ def read_trials(
     infer_obs: bool = False,
     download: bool = False,
 ) -> xr.Dataset:
-    """Spike counts of every unit in every trial of one NWB file.
+    """Spike counts, or the samples of a series, of every unit in every trial of one NWB file.
 
     Arguments as for `read_conditions`; ``columns`` of the table become coordinates on ``trial`` (None: all
     that hold one value per row; one that holds many becomes a text such as '1.5, 2'), and the row ids are the
@@ -172,6 +182,7 @@ def read_trials(
     | count | trial, time, neuron | spikes, uint16; 0 where not observed |
     | observed | trial, time, neuron | bool; absent where all is observed |
     | exposure_s | trial, time | real duration of a bin, s, with ``warp``: the rate is count / exposure_s |
+    | rate | trial, time, neuron | with ``series``, alone: mean sample in the bin, float32; NaN where there is none |
 
     Raises: ContractError for arguments that are wrong whatever the file; NWBError for a file that does not
     hold what is asked for.
@@ -187,18 +198,13 @@ def read_trials(
     assets = expand([source], download=download)
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files; read_trials reads one. Call it for each.")
+    _check_series(series, infer_obs)
     request = {"table": table, "where": where, "align": align, "columns": columns, "within": within, "warp": warp}
-    session = find_session(assets[0], Request(units, (), request))
+    session = find_session(assets[0], Request(units, (), request, series))
     _with_units([session], units)
     trials = session.trials
     framing = Framing(bins, typical_interval([trials]), infer_obs)
-    count, seen, exposure_s = _count(session, framing)
-    dims = ("trial", "time", "neuron")
-    data: dict[str, Any] = {"count": (dims, count, {"units": "1"})}
-    if not seen.all():
-        data["observed"] = (dims, seen, {"units": "1"})
-    if exposure_s is not None:
-        data["exposure_s"] = (("trial", "time"), exposure_s, {"units": "s"})
+    data = _count(session, framing) if series is None else _sampled(session, framing)
     label = session_labels([session.said])
     found = file_coords([session.said], [session.noted], [session.asset])
     coords = {
@@ -209,7 +215,8 @@ def read_trials(
         **{name: ("file", values) for name, values in found.items()},
     }
     attrs = attributes(bins, None, align, where, table, within, warp, framing.warp_s, infer_obs) | totals([trials])
-    return xr.Dataset(data, coords, attrs | {"n_units_dropped": 0})
+    attrs |= {"n_units_dropped": 0} | ({} if series is None else {"series": series})
+    return xr.Dataset(data, coords, attrs)
 
 
 def _check_options(
@@ -227,6 +234,22 @@ def _check_options(
         raise ContractError(
             f"executor is {executor!r}; it needs a concurrent.futures.Executor (of a dask client: get_executor())."
         )
+
+
+def _check_series(series: str | None, infer_obs: bool) -> None:
+    if series is not None and not isinstance(series, str):
+        raise ContractError(f"series is {series!r}; it needs the path or name of a time series, or None.")
+    if series is not None and infer_obs:
+        raise ContractError("infer_obs is for spikes: of a series, what was not observed is NaN. Drop it.")
+
+
+def _unit_of(sessions: list[Session]) -> str:
+    """The unit of the rates of all sessions."""
+    units = {session.unit: session.said.path for session in sessions}
+    if len(units) > 1:
+        told = ", ".join(f"{unit!r} in {path}" for unit, path in units.items())
+        raise NWBError(f"the series has different units: {told}. Read those files apart.")
+    return next(iter(units))
 
 
 def _find(
@@ -302,7 +325,7 @@ def _average(
         whole[0].rate[..., edges[k] : edges[k + 1]] = part.rate
         whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
 
-    failed = spread(session_rates, tasks, take, bar="reading spikes" if progress else "", **options)
+    failed = spread(session_rates, tasks, take, bar="reading activity" if progress else "", **options)
     why = _left_out({sessions[k].said.path: error for k, error in failed.items()}, len(sessions))
     (rate, n_trials), there = whole[0], [k for k in range(len(sessions)) if k not in failed]
     if failed:  # and the conditions that only they had
@@ -318,15 +341,15 @@ def _join(factors: list[Factor], sessions: list[Session]) -> Conditions:
     return join(factors, [session.trials.levels for session in sessions], session_labels([s.said for s in sessions]))
 
 
-def _count(session: Session, framing: Framing) -> tuple[Array, Array, Array | None]:
+def _count(session: Session, framing: Framing) -> dict[str, Any]:
     """Spikes (trial, time, neuron), whether each bin was observed, and how long bins last where they are warped."""
     n = len(session.trials.origins)
     count = np.zeros((n, framing.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
-        frame, blocks = open_session(file, session, framing)
-        for positions, spikes, observed in blocks:
-            for k, counts in zip(positions, frame.tally(spikes, np.arange(n), n, observed), strict=True):
+        frame, blocks = open_session(file, session, framing, np.arange(n), n)
+        for positions, tally in blocks:
+            for k, counts in zip(positions, tally(), strict=True):
                 if counts.spikes.max(initial=0) > _MOST_COUNT:
                     raise NWBError(
                         f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
@@ -334,4 +357,20 @@ def _count(session: Session, framing: Framing) -> tuple[Array, Array, Array | No
                     )
                 count[:, :, k] = counts.spikes
                 seen[:, :, k] = counts.seen > 0
-    return count, seen, frame.exposure_s
+    data: dict[str, Any] = {"count": (_DIMS, count, {"units": "1"})}
+    if not seen.all():
+        data["observed"] = (_DIMS, seen, {"units": "1"})
+    if frame.exposure_s is not None:
+        data["exposure_s"] = (("trial", "time"), frame.exposure_s, {"units": "s"})
+    return data
+
+
+def _sampled(session: Session, framing: Framing) -> dict[str, Any]:
+    """The mean sample (trial, time, neuron) of a series."""
+    n = len(session.trials.origins)
+    rate = np.empty((n, framing.bins.n, len(session.unit_rows)), np.float32)
+    with reading(session.asset) as file, np.errstate(invalid="ignore"):
+        for positions, tally in open_session(file, session, framing, np.arange(n), n)[1]:
+            for k, counts in zip(positions, tally(), strict=True):
+                rate[:, :, k] = counts.spikes / counts.seen
+    return {"rate": (_DIMS, rate, {"units": session.unit})}

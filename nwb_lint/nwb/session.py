@@ -1,4 +1,4 @@
-"""Spike times and a table of trials → an NWB file: simulated sessions, and recordings from elsewhere."""
+"""Spike times or sampled activity, and a table of trials → an NWB file: simulated sessions, and recordings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,21 @@ _TIMES = {
 }
 
 
+class Samples(NamedTuple):
+    """Activity of neurons as a time series.
+
+    | name | dims | |
+    |---|---|---|
+    | times | time | s, ascending |
+    | values | time, neuron | NaN = not observed |
+    | unit | | of the values; NWB has "a.u." where there is none |
+    """
+
+    times: Array
+    values: Array
+    unit: str = "a.u."
+
+
 def write_session(
     path: str | Path,
     spike_times: Sequence[Array],
@@ -55,13 +70,14 @@ def write_session(
     keywords: Sequence[str] = ("extracellular electrophysiology", "sorted units"),
     location: str = "root",
     resolution_s: float = 1e-9,
+    series: Mapping[str, Samples] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write one session to a new NWB file; the path appears when the file is whole and on disk.
 
     | argument | |
     |---|---|
-    | spike_times | one sorted array per unit, s |
+    | spike_times | one sorted array per unit, s; none where there are ``series`` |
     | trials | DataFrame with start_time, stop_time (s) and any columns of numbers, bools or texts |
     | unit_columns | name → one value per unit |
     | obs_intervals | one array (interval, 2) of observed times per unit, s |
@@ -70,6 +86,7 @@ def write_session(
     | subject | subject_id, species, sex, age, …; `SUBJECT` by default |
     | location | brain region of the electrodes, one per unit; "root" is all of the brain in the Allen atlas |
     | resolution_s | least difference between two spike times, s |
+    | series | name → `Samples`: TimeSeries in the module ``ecephys``, for ``series=`` of `read_conditions` |
 
     Raises: ContractError where the arrays do not suit each other; NWBError where the file is there already
     (``overwrite=True`` replaces it) or cannot be written.
@@ -88,19 +105,25 @@ def write_session(
     spikes = [np.asarray(times, float) for times in spike_times]
     ids = list(range(len(spikes))) if unit_ids is None else [int(unit) for unit in unit_ids]
     columns = {name: column(name, values) for name, values in (unit_columns or {}).items()}
-    _check_units(spikes, ids, columns, obs_intervals)
+    sampled = dict(series or {})
+    if spikes or not sampled:
+        _check_units(spikes, ids, columns, obs_intervals)
+    for name, samples in sampled.items():
+        _check_samples(name, samples)
     table = _trial_columns(trials)
     told = dict(descriptions or {})
     nwbfile = pynwb.NWBFile(
         session_description=description,
-        identifier=_identifier(session_id, spikes, table),
+        identifier=_identifier(session_id, [*spikes, *(part for one in sampled.values() for part in one[:2])], table),
         session_start_time=session_start_time,
         session_id=session_id,
         subject=make_subject(dict(SUBJECT if subject is None else subject)),
         keywords=list(keywords),
     )
     _add_trials(nwbfile, table, told)
-    _add_units(nwbfile, spikes, ids, columns, obs_intervals, told, location, resolution_s)
+    if spikes:
+        _add_units(nwbfile, spikes, ids, columns, obs_intervals, told, location, resolution_s)
+    _add_series(nwbfile, sampled, told)
 
     def write(temporary: Path) -> None:
         with pynwb.NWBHDF5IO(str(temporary), "w") as io:
@@ -150,6 +173,16 @@ def _check_units(
         raise ContractError("obs_intervals needs one array of shape (interval, 2) per unit.")
 
 
+def _check_samples(name: str, samples: Samples) -> None:
+    times, values = np.asarray(samples.times), np.asarray(samples.values)
+    if values.ndim != 2 or times.shape != values.shape[:1] or not values.size:
+        raise ContractError(
+            f"series {name} has times {times.shape} and values {values.shape}; (time,) and (time, neuron) are needed."
+        )
+    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise ContractError(f"times of series {name} are not finite and ascending; sort them.")
+
+
 def _trial_columns(trials: pd.DataFrame) -> dict[str, Array]:
     lacking = [name for name in _TIMES if name not in trials.columns]
     if lacking or not len(trials):
@@ -158,10 +191,10 @@ def _trial_columns(trials: pd.DataFrame) -> dict[str, Array]:
     return {str(name): column(str(name), trials[name].to_numpy()) for name in trials.columns}
 
 
-def _identifier(session_id: str, spikes: list[Array], table: dict[str, Array]) -> str:
+def _identifier(session_id: str, arrays: Sequence[Array], table: dict[str, Array]) -> str:
     """An identifier that follows from what is written, so that the same session has the same one."""
     content = hashlib.sha256(session_id.encode())
-    for array in (*spikes, *table.values()):
+    for array in (*arrays, *table.values()):
         content.update(np.ascontiguousarray(array).tobytes())
     return str(uuid.uuid5(uuid.NAMESPACE_OID, content.hexdigest()))
 
@@ -238,3 +271,15 @@ def _add_units(
         colnames=[part.name for part in parts if not isinstance(part, VectorIndex)],
         resolution=resolution_s,
     )
+
+
+def _add_series(nwbfile: Any, sampled: Mapping[str, Samples], told: Mapping[str, str]) -> None:
+    from pynwb import TimeSeries
+
+    if not sampled:
+        return
+    module = nwbfile.create_processing_module(name="ecephys", description="Activity of neurons, sampled.")
+    for name, samples in sampled.items():
+        description = told.get(name, "Activity of one neuron per column.")
+        values, times = np.asarray(samples.values), np.asarray(samples.times, float)
+        module.add(TimeSeries(name=name, description=description, data=values, timestamps=times, unit=samples.unit))

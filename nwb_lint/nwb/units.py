@@ -10,6 +10,7 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.nwb.counts import OBSERVED_S, Intervals, complement, union, without
+from nwb_lint.nwb.events import activity_paths
 from nwb_lint.nwb.h5 import is_dataset, is_group
 from nwb_lint.nwb.rows import fetch_rows, streamed
 from nwb_lint.nwb.source import NWBError, check_size, load
@@ -33,7 +34,11 @@ def open_units(file: h5py.File, path: Any) -> Table:
     """
     group = file.get("units")
     if not is_group(group):
-        raise NWBError(f"{path} has no units table; sorted units with spike times are needed. Pass another file.")
+        series = activity_paths(file)
+        other = f", or one of its series as series=: {', '.join(series[:12])}" if series else ""
+        raise NWBError(
+            f"{path} has no units table; sorted units with spike times are needed. Pass another file{other}."
+        )
     table = Table(group, f"units of {path}")
     if not len(table):
         raise NWBError(f"{table.where}: the table has no rows; at least one unit is needed. Pass another file.")
@@ -183,14 +188,20 @@ def has_observed(table: Table) -> bool:
     return "obs_intervals" in table.names and bool(table.group["obs_intervals"].shape[0])
 
 
+def valid_times(file: h5py.File) -> Intervals | None:
+    """The time outside the file's invalid_times; None = always."""
+    invalid = _invalid_times(file)
+    return None if invalid is None else complement(invalid)
+
+
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
     """When each row was observed: its obs_intervals without the file's invalid_times; None = always.
 
     Warns, naming units, where obs_intervals overlap (their union is taken) or end before they start (left out).
     """
-    invalid = _invalid_times(file)
     if not has_observed(table):
-        return [None if invalid is None else complement(invalid)] * len(rows)
+        return [valid_times(file)] * len(rows)
+    invalid = _invalid_times(file)
     data, bounds = _ragged(table, "obs_intervals", 2)
     many = len(rows) > _BULK * len(table)
     if not many:

@@ -10,12 +10,13 @@ import xarray as xr
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.simulate import network_of
-from nwb_lint.nwb.session import write_session
+from nwb_lint.nwb.session import Samples, write_session
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.train import as_conditions
 
 Array = np.ndarray
 
+SERIES = "activation"
 _LOWEST_HZ = 0.5
 _REST_S = 0.5
 
@@ -115,12 +116,21 @@ def record_activity(
 
 
 def record_session(
-    network: xr.Dataset, path: str | Path, n_trials: int, *, base_hz: float = 20.0, gain_hz: float = 8.0, seed: int = 0
+    network: xr.Dataset,
+    path: str | Path,
+    n_trials: int,
+    *,
+    base_hz: float = 20.0,
+    gain_hz: float = 8.0,
+    spikes: bool = True,
+    seed: int = 0,
 ) -> Path:
-    """A network's noisy activity on fresh trials as an NWB session of Poisson units, read back by `read_conditions`.
+    """A network's noisy activity on fresh trials as an NWB session, read back by `read_conditions`.
 
-    rate = base_hz + gain_hz phi(x), never below 0.5 Hz. The trials' table has start_time, stop_time (s) and the columns
-    of the task, ``answer`` included; between trials, 0.5 s each, no unit fires.
+    Poisson units of rate = base_hz + gain_hz phi(x), never below 0.5 Hz; or, with ``spikes=False``, the activation x
+    itself as the time series `SERIES` (``series=`` of the readers), one sample at the start of every step. The trials'
+    table has start_time, stop_time (s) and the columns of the task, ``answer`` included; between trials, 0.5 s each, no
+    unit fires and there is no sample.
 
     Raises: ContractError as `record_activity`, or for a rate that is not above 0; NWBError where the file is there.
 
@@ -133,15 +143,20 @@ def record_session(
     if not 0 < base_hz < np.inf or not 0 < gain_hz < np.inf:
         raise ContractError(f"base_hz is {base_hz} and gain_hz {gain_hz}; they need numbers above 0.")
     activity = record_activity(network, n_trials, seed=seed)
-    rate = np.maximum(base_hz + gain_hz * np.tanh(activity["activity"].values), _LOWEST_HZ)
-    dt_s = activity.attrs["bin_s"]
-    duration = rate.shape[1] * dt_s
+    x, dt_s, task = activity["activity"].values, activity.attrs["bin_s"], activity.attrs["task"]
+    duration = x.shape[1] * dt_s
     start = 1.0 + (duration + _REST_S) * np.arange(n_trials)
     columns = {str(k): v.values for k, v in activity.coords.items() if v.dims == ("condition",) and k != "condition"}
     trials = pd.DataFrame({"start_time": start, "stop_time": start + duration} | columns)
+    if spikes:
+        rate = np.maximum(base_hz + gain_hz * np.tanh(x), _LOWEST_HZ)
+        units, series, what = poisson_spikes(rate, dt_s, start, seed), None, "rates as Poisson spikes"
+    else:
+        times = (start[:, None] + dt_s * np.arange(x.shape[1])).ravel()
+        units, series, what = [], {SERIES: Samples(times, x.reshape(-1, x.shape[2]))}, "its activation, sampled"
     return write_session(
-        path, poisson_spikes(rate, dt_s, start, seed), trials, session_id=f"{activity.attrs['task']}-network",
-        description=f"A simulated network on the task {activity.attrs['task']}: rates as Poisson spikes.",
+        path, units, trials, series=series, session_id=f"{task}-network",
+        description=f"A simulated network on the task {task}: {what}.",
     )  # fmt: skip
 
 

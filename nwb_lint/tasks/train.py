@@ -44,10 +44,13 @@ class Stage(NamedTuple):
 
 
 _FULL_RATE, _LOW_RATE = 1e-4, 1e-2
-# delays are lengthened in steps; a network that has them long from the start stays at chance
+# delays are lengthened in steps; a network that has them long from the start stays at chance, and one of g = .1 is
+# there for some 350 updates even with hardly any
 FULL = {
+    "cdm": [Stage({}, _FULL_RATE, 64, 1000)],
     "wm": [Stage({"delay_ms": (500, 1000)}, 1e-4, 64, 200, 0.98), Stage({}, 1e-4, 64, 400)],
     "dms": [
+        Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000),
         Stage({"delay_ms": (100, 300)}, 1e-4, 32, 400),
         Stage({"delay_ms": (500, 1000)}, 1e-4, 32, 200),
         Stage({}, 1e-4, 32, 200),
@@ -87,7 +90,7 @@ def train_network(
         g: sd of sqrt(N) J at the start. rank: None = full.
         accuracy: share of right answers on 1000 fresh trials at which training ends.
         error: largest mean squared error of the output over the response windows, smoothed over updates, at which it
-            may end: right answers come before distinct ones.
+            may end: right answers come before distinct ones. It ends above it where the updates are used up.
 
     Returns: the network (see the head of this module), its accuracy among the attributes.
 

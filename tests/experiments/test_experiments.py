@@ -104,6 +104,13 @@ def test_fig2_tells_fits_to_few_neurons_from_those_to_all():
     assert sorted(drawn.loc[drawn["panel"].str.contains("fraction"), "x"].unique()) == [-2, -1, 0]
 
 
+def test_the_page_tells_the_seeds_that_were_made(tmp_path):
+    rows = pd.concat([fig2_rows(0.8, 0.9, 0.3).assign(seed=seed) for seed in (0, 4, 5)])
+    rows.to_csv(tmp_path / "fig2.csv", index=False)
+    (tmp_path / "fig2.json").write_text(json.dumps({"quick": False, "seconds": 1, "seeds": 2}))
+    assert "full run, seeds: 3, 1 s" in write_page(tmp_path, tmp_path / "page.md").read_text()
+
+
 def test_few_neurons_are_fitted_with_unseen_ones(monkeypatch):
     network = train_network("dm", n_neurons=40, rank=1, seed=0, accuracy=0.9)
     recorded = record(network, 40, 10, 0)

@@ -11,7 +11,7 @@ import tqdm
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
 from nwb_lint.model.descents import Descending, problem_of
-from nwb_lint.model.gradient import Interrupted, descend
+from nwb_lint.model.gradient import PATIENCE, Interrupted, descend
 from nwb_lint.model.rnn import Network, drives
 from nwb_lint.model.stages import Samples, _Search, fit_stages, random_network, splits_of
 
@@ -126,6 +126,22 @@ def test_a_descent_from_a_closed_form_starts_alike_in_every_gauge(truth):
 
 def silent(done, loss, held):
     """Nobody is told."""
+
+
+def test_a_descent_goes_over_a_rise_of_the_held_out_loss(truth):
+    """A few trials that go either way make it jagged: five worse iterations ended descents far above their minimum."""
+    samples = samples_of(truth(neurons=12, conditions=24))
+    problem, start = problem_of(samples, "cpu"), random_network(12, 1, 2, 0)
+
+    def ended(*losses):
+        told = iter([1.0, 0.9, *losses])
+        return descend(start, problem.loss_and_gradient, lambda *net: next(told), max_iter=40, report=silent)
+
+    over = ended(*[1.5] * (PATIENCE - 1), 0.5, *[0.6] * PATIENCE, 0.1)
+    assert (over.iterations, over.held_out) == (1 + PATIENCE, 0.5)
+    short = ended(*[1.5] * PATIENCE, 0.5)
+    assert (short.iterations, short.held_out) == (1, 0.9)
+    assert problem.loss(*over.network) < problem.loss(*short.network)
 
 
 def test_a_start_that_diverges_is_given_a_weaker_recurrence(truth):
