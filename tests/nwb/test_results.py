@@ -62,7 +62,7 @@ def test_every_result_comes_back_from_the_copy_and_the_fit_too(copy):
         assert_same(result, read_result(path, kind))
     assert os.listdir(path.parent) == ["copy.nwb"]
     assert pynwb.validate(path=str(path)) == []
-    told = "6 results; it has axes, fixed_points, flow_field, inactivation, populations, weight_statistics"
+    told = f"{len(RESULTS)} results; it has {', '.join(sorted(RESULTS))}"
     with pytest.raises(NWBError, match=told):
         read_result(path)
     with pytest.raises(ContractError, match="axes already"):
