@@ -164,6 +164,11 @@ def check_fit(fit: xr.Dataset) -> None:
         )
 
 
+def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.DataArray]:
+    """The coordinates of each of these dims: labels and columns, by name."""
+    return {str(name): value for name, value in dataset.coords.items() if value.dims in [(dim,) for dim in dims]}
+
+
 def input_names(dataset: xr.Dataset) -> list[str]:
     """Names of the inputs; their numbers, from 1 on, where they have none."""
     if "input_name" in dataset.coords:
@@ -176,7 +181,7 @@ def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
 
     Raises: ContractError for one that is not there.
     """
-    there = [str(c) for c in dataset.coords if dataset[c].dims == ("condition",) and c != "condition"]
+    there = [name for name in coords_along(dataset, "condition") if name != "condition"]
     if column not in there:
         raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
     values = dataset[column].values

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import ContractError, column_of
+from nwb_lint.contract import ContractError, column_of, coords_along
 from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
 from nwb_lint.prepare import mask_of, times_in
@@ -101,12 +101,11 @@ def predict_inactivation(
     out = _result(experiment, masks, measured)
     if controls:
         out = out.merge(_controls(experiment, masks, controls, seed))
-    out = out.assign_coords({k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
-    for name, value in given.coords.items():
-        if value.dims in (("condition",), ("time",)):
-            # a column called like a dim of the result, "context" above all, would take that dim's place
-            taken = name in out.dims and name not in value.dims
-            out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
+    out = out.assign_coords(coords_along(fit, "neuron"))
+    for name, value in coords_along(given, "condition", "time").items():
+        # a column called like a dim of the result, "context" above all, would take that dim's place
+        taken = name in out.dims and name not in value.dims
+        out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
     out.attrs = {
         "kind": "inactivation",
         "factor": float(factor),
@@ -172,7 +171,7 @@ def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
 
 def _columns(fit: xr.Dataset) -> dict[str, Array]:
     """Columns of the neurons by name, texts as texts."""
-    found = {str(k): v.values for k, v in fit.coords.items() if v.dims == ("neuron",)}
+    found = {name: column.values for name, column in coords_along(fit, "neuron").items()}
     return {k: v.astype(str) if v.dtype.kind in "OT" else v for k, v in found.items()}
 
 

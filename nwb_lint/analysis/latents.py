@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit, input_names
-from nwb_lint.model.rnn import Array
+from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, input_names
+from nwb_lint.model.rnn import Array, effective_n
 from nwb_lint.model.simulate import simulate
 from nwb_lint.model.starts import matched
+from nwb_lint.model.weights import unmasked
 from nwb_lint.results import check_result
 
 VECTORS = ("m", "input_weights", "n")
@@ -21,12 +22,13 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
 
     x = m kappa + I v (+ bias and initial activation). The model's are exact. v follows from the inputs, so that the
     data's v is the model's: what it adds is taken off, and kappa solves the least squares of the rest on m at every
-    time, over the neurons observed there. NaN where fewer of them than ranks are.
+    time, over the neurons observed there (not NaN, nor False in ``mask``). NaN where fewer of them than ranks are.
 
     Args:
         fit: from `fit_lint`, with a rank. activity: what to project, with its input; neurons matched by label.
 
-    Returns: latent, latent_data (condition, time, rank); filtered_input (condition, time, input), dimensionless.
+    Returns: a result of kind "latents": latent, latent_data (condition, time, rank); filtered_input (condition, time,
+        input), dimensionless.
 
     Raises: ContractError for a rank=None fit or neurons that the fit does not have.
 
@@ -39,17 +41,17 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     """
     check_low_rank(fit)
     check_activity(activity)
-    activity = matched(fit, activity)
+    activity = matched(fit, unmasked(activity))
     index = _positions(fit, activity)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
-    out = xr.Dataset(
-        coords={k: v for k, v in activity.coords.items() if v.dims in (("condition",), ("time",), ("input",))}
-    )
+    out = xr.Dataset(coords=coords_along(activity, "condition", "time"), attrs={"kind": "latents"})
+    out = out.assign_coords({k: v for k, v in coords_along(activity, "input").items() if k == "input_name"})
     for name in ("latent", "filtered_input"):
         out[name] = run[name].dims, run[name].values
     out["latent_data"] = run["latent"].dims, found.astype(np.float32)
+    check_result(out, "latents")
     return out
 
 
@@ -84,6 +86,7 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
             f"activity has {dict(activity.sizes)} and shares {len(seen)} neurons with the fit of "
             f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
         )
+    activity = unmasked(activity)
     if "condition" in activity.indexes and "condition" in fit.indexes:
         activity = activity.sel(condition=fit["condition"].values)
     y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values
@@ -124,7 +127,8 @@ def project(
 
     Args:
         activity: any, its neurons matched by label: the data, a run (`simulate`), another condition or session.
-        order: vectors of the fit ("m", "input_weights", "n"), the first taken first, their columns in turn.
+        order: vectors of the fit ("m", "input_weights", "n": its effective part, see `connectivity`), the first taken
+            first, their columns in turn.
 
     Returns: projection (condition, time, axis_name), of x itself; axis (axis_name, neuron); variance_explained
         (axis_name); overlap, angle_deg (axis_name, axis_other). Axes that others before them span are NaN.
@@ -141,22 +145,22 @@ def project(
     names, columns = vectors_of(fit, order)
     axes = unit(columns[kept])
     out = axes_dataset(names, orthogonalised(axes) if orthogonal else axes, x)
-    out = out.assign_coords(neuron=fit["neuron"].values[kept])
+    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
     out["projection"] = ("condition", "time", "axis_name"), x @ out["axis"].values.T
-    out = out.assign_coords({k: v for k, v in activity.coords.items() if v.dims in (("condition",), ("time",))})
+    out = out.assign_coords(coords_along(activity, "condition", "time"))
     out.attrs |= {"orthogonal": int(orthogonal), "order": list(order)}
     check_result(out, "axes")
     return out
 
 
 def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
-    """Activity (condition, time, neuron) of the neurons without NaN, and their positions in the fit."""
+    """Activity (condition, time, neuron) of the neurons observed throughout, and their positions in the fit."""
     if "activity" not in activity or set(activity["activity"].dims) != {"condition", "time", "neuron"}:
         raise ContractError(
             "there is no activity (condition, time, neuron) in the Dataset. Call prepare(recording, ...)."
         )
     index = _positions(fit, activity)
-    y = activity["activity"].transpose("condition", "time", "neuron").values.astype(float)
+    y = unmasked(activity)["activity"].transpose("condition", "time", "neuron").values.astype(float)
     whole = np.isfinite(y).all(axis=(0, 1))
     if not whole.any():
         raise ContractError("no neuron is observed in every condition and time; leave some conditions out.")
@@ -164,13 +168,15 @@ def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
 
 
 def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]:
-    """Names and columns (neuron, axis) of the fit's vectors in this order."""
+    """Names and columns (neuron, axis) of the fit's vectors in this order; of n the effective part."""
     there = [name for name in VECTORS if name in fit]
     if not order or isinstance(order, str) or not set(order) <= set(there):
         raise ContractError(f"order is {order!r}; it needs some of {', '.join(there)}, which the fit has.")
     names, columns = [], []
     for name in order:
         columns.append(fit[name].values)
+        if name == "n":
+            columns[-1] = effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
         ends = input_names(fit) if name == "input_weights" else [str(k + 1) for k in range(fit.sizes["rank"])]
         names += [f"{'I' if name == 'input_weights' else name} {end}" for end in ends]
     return names, np.column_stack(columns)

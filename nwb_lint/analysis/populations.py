@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from nwb_lint.contract import ContractError, input_names
+from nwb_lint.contract import ContractError, coords_along, input_names
 from nwb_lint.model.rnn import Array, effective_n, nonlinearity_of
 from nwb_lint.model.simulate import run, with_run
 from nwb_lint.prepare import times_in
@@ -91,7 +91,7 @@ def find_populations(
     _check_asked(fit, n_groups, method, max_groups, resamples)
     loading = loadings_of(fit, effective)
     z = _scaled(loading.values)
-    out = xr.Dataset({"loading": loading}).assign_coords(_neuron_coords(fit))
+    out = xr.Dataset({"loading": loading}).assign_coords(coords_along(fit, "neuron"))
     if method == "strongest_input":
         names = input_names(fit)
         strength = np.abs(_scaled(fit["input_weights"].values))
@@ -110,7 +110,7 @@ def find_populations(
     out = out.assign_coords(group=names, vector_other=out["vector"].values)
     if "input" in fit.variables:
         out["gain"] = _gains(fit, label, len(names), window_s)
-        out = out.assign_coords({k: v for k, v in fit.coords.items() if v.dims == ("condition",)})
+        out = out.assign_coords(coords_along(fit, "condition"))
     out.attrs = {"kind": "populations", "method": method, "zero_mean": int(zero_mean), "seed": seed}
     out.attrs["effective"] = int(effective)
     check_result(out, "populations")
@@ -144,10 +144,6 @@ def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
     names += [f"I {name}" for name in input_names(fit)]
     columns.append(fit["input_weights"].values)
     return xr.DataArray(np.column_stack(columns), dims=("neuron", "vector"), coords={"vector": names})
-
-
-def _neuron_coords(fit: xr.Dataset) -> dict:
-    return {name: value for name, value in fit.coords.items() if value.dims == ("neuron",)}
 
 
 def _scaled(loadings: Array) -> Array:

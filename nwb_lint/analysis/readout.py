@@ -10,9 +10,10 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nwb_lint.contract import ContractError, column_of
+from nwb_lint.contract import ContractError, column_of, coords_along
 from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.prepare import times_in
+from nwb_lint.results import check_result
 
 _STRENGTHS = np.logspace(-4, 4, 9)
 
@@ -35,8 +36,9 @@ def fit_readout(
         activity: activity or activity_pred (condition, time, neuron) and the column, as `prepare` and `fit_lint` give.
         window_s: None = all times. nonlinearity: None = the fit's own, else tanh.
 
-    Returns: readout (neuron), intercept, score (accuracy, or R², of what the other folds say of each); attrs
-        column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the two values), window_s.
+    Returns: a result of kind "readout": readout (neuron), intercept, score (accuracy, or R², of what the other folds
+        say of each); attrs column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the two
+        values), window_s.
 
     Raises: ContractError for an unknown column, one of a single value, more than two texts, or too few conditions.
 
@@ -67,15 +69,16 @@ def fit_readout(
     predicted = cross_val_predict(model, rates, y, cv=splits)
     score = accuracy_score(y, predicted) if two else r2_score(y, predicted)
     weights, intercept = _weights(model.fit(rates, y))
-    out = xr.Dataset(coords={"neuron": activity["neuron"].values})
+    out = xr.Dataset(coords=coords_along(activity, "neuron"))
     out["readout"] = ("neuron",), weights * rates.shape[1]
     out["intercept"], out["score"] = intercept, float(score)
-    out.attrs = {"column": column, "kind_of_readout": "logistic" if two else "ridge"}
+    out.attrs = {"kind": "readout", "column": column, "kind_of_readout": "logistic" if two else "ridge"}
     out.attrs |= {"metric": "accuracy" if two else "R2", "folds": folds, "seed": seed}
     if two:
         out.attrs |= {"negative": str(levels[0]), "positive": str(levels[1])}
     if window_s is not None:
         out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
+    check_result(out, "readout")
     return out
 
 

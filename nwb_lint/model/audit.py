@@ -24,6 +24,7 @@ from nwb_lint.model.select import (
     refuse_components,
 )
 from nwb_lint.model.sweep import Job, sweep, sweeping
+from nwb_lint.results import check_result
 
 Group = tuple[float, Array]  # a fraction, and the boolean mask of the neurons drawn
 
@@ -55,8 +56,9 @@ def audit(
         ranks, tau_s, folds, executor, cells, progress, ``fit_options``: as in `select_rank`; a rank above the number of
             neurons drawn is NaN, and the choice 0 where all are.
 
-    Returns: rank (draw), the choice on every group, with the coordinates ``fraction`` and ``n_neurons`` (draw); r2,
-        r2_sem (draw, rank_tried, split), means and standard errors over folds; r2_ceiling (draw, split).
+    Returns: a result of kind "audit": rank (draw), the choice on every group, with the coordinates ``fraction`` and
+        ``n_neurons`` (draw); r2, r2_sem (draw, rank_tried, split), means and standard errors over folds; r2_ceiling
+        (draw, split).
 
     Raises: ContractError for fractions outside 0–1 or what `select_rank` refuses.
 
@@ -88,13 +90,14 @@ def audit(
             r2 = np.array([[one["r2"] for one in fold] for fold in cell]).swapaxes(0, 1)
             mean[k, some], sem[k, some], chosen[k] = choice([tried[i] for i in some], r2)
             top[k] = np.mean([fold[0]["r2_ceiling"] for fold in cell], axis=0)
-    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS})
+    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS}, attrs={"kind": "audit"})
     table = table.assign_coords(
         fraction=("draw", [fraction for fraction, _ in groups]), n_neurons=("draw", [int(g.sum()) for _, g in groups])
     )
     table["rank"] = ("draw",), chosen
     table["r2"], table["r2_sem"] = (("draw", "rank_tried", "split"), mean), (("draw", "rank_tried", "split"), sem)
     table["r2_ceiling"] = ("draw", "split"), top
+    check_result(table, "audit")
     return table
 
 

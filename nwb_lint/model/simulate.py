@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.contract import ContractError, check_fit, coords_along
 from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
 from nwb_lint.model.starts import matched
 from nwb_lint.prepare import mask_of
@@ -130,8 +130,7 @@ def run(
     added = _over_time(given, network, drive, "drive", skip, before=0.0)
     q = drives(u, alpha, bias=True, initial=True)
     x, kappa = forward(network, q, alpha, fit.attrs["nonlinearity"], keep, added)
-    out = xr.Dataset(coords={k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
-    out = out.assign_coords({k: v for k, v in given.coords.items() if v.dims in (("condition",), ("time",))})
+    out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
     if network.n is not None:
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
@@ -172,8 +171,7 @@ def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr
     if input is None:
         return fit
     if isinstance(input, xr.DataArray):
-        coords = {k: v for k, v in input.coords.items() if v.dims in (("condition",), ("time",))}
-        input = xr.Dataset({"input": (input.dims, input.values)}, coords)
+        input = xr.Dataset({"input": (input.dims, input.values)}, coords_along(input, "condition", "time"))
     if "input" not in input.variables:
         raise ContractError("the Dataset given has no input; it needs input (condition, time, input).")
     if not np.isfinite(input["input"].values).all():
