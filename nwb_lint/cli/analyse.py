@@ -71,11 +71,11 @@ def fixed_points(
 ) -> None:
     """Find where the latents of a fit rest under a constant input, and whether they stay there."""
     with plainly():
-        from nwb_lint.analysis import dynamics
+        from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
         from nwb_lint.nwb.fitfile import read_fit
 
         fit, held = read_fit(path, name), _numbers(inputs)
-        found = dynamics.fixed_points(fit, input=held, **options)
+        found = find_fixed_points(fit, input=held, **options)
         width = 9 * found.sizes["rank"]
         click.echo(
             f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}"
@@ -90,9 +90,10 @@ def fixed_points(
             click.echo("none found")
         keep_result(found, path, name, save)
         if picture is not None:
+            from nwb_lint.analysis.dynamics import flow_field
             from nwb_lint.plot import flow
 
-            field = dynamics.flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
+            field = flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
             save_picture(flow(field, found, fit if "latent" in fit else None), picture)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
-from nwb_lint.model.fit import fit_lint
+from nwb_lint.contract import ContractError, check_activity
+from nwb_lint.model.fit import GIVEN, OWN, fit_lint
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.select import (
     SPLITS,
@@ -102,28 +102,49 @@ def audit(
 
 
 def refits(
-    fit: xr.Dataset, activity: xr.Dataset, *, fractions: Sequence[float], draws: int = 3, seed: int = 0
-) -> Iterator[tuple[float, xr.Dataset]]:
+    fit: xr.Dataset,
+    activity: xr.Dataset | None,
+    fractions: Sequence[float] | None,
+    *,
+    draws: int = 3,
+    seed: int = 0,
+) -> Iterator[tuple[float, xr.Dataset]] | None:
     """The fit again, with its own options, on random groups of the neurons: pairs of a fraction and a fit.
 
-    Ridges and the number of steps are chosen anew, as the fit's own were. Groups are those of `audit`.
+    Ridges and the number of steps are chosen anew, as the fit's own were. Groups are those of `audit`. None where no
+    ``fractions`` are asked for.
 
-    Raises: ContractError as `audit` does, and for groups smaller than the rank.
+    Raises: ContractError as `audit` does, where there is no activity, and for weights that the fit does not keep; for
+        groups smaller than the rank when their turn comes.
     """
+    if fractions is None:
+        return None
+    if activity is None:
+        raise ContractError("an audit refits, and no activity was given; add activity=, what was fitted.")
+    check_activity(activity)
     refuse_components(activity, "the audit")
+    if fit.attrs.get("weights") == GIVEN:
+        raise ContractError(
+            "the fit was made with weights of its own for the neurons, which it does not keep, so an audit cannot "
+            "repeat it; fit with weights='precision' or without."
+        )
     options = {name: fit.attrs[name] for name in ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")}
     options |= {"rank": fit.sizes["rank"] if "m" in fit else None, "bias": bool(fit["bias"].values.any())}
     common = "learned" if fit["initial_activation"].values.any() else "zero"
     options["initial"] = fit.attrs.get("initial", common)
-    options |= {name: fit.attrs[name] for name in ("l2_n",) if name in fit.attrs}
+    options |= {name: fit.attrs[name] for name in OWN if name in fit.attrs}
     if "max_steps" in fit.attrs:
         options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
     if activity.sizes["condition"] == fit.sizes["condition"]:
         options["holdout"] = fit["held_out"].values
-    for fraction, group in _groups(activity.sizes["neuron"], fractions, draws, seed):
+    return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
+
+
+def _refitted(activity: xr.Dataset, groups: list[Group], options: dict[str, Any]) -> Iterator[tuple[float, xr.Dataset]]:
+    for fraction, group in groups:
         with sweeping():
-            refitted = fit_lint(activity.isel(neuron=group), **options)
-        yield fraction, refitted
+            fit = fit_lint(activity.isel(neuron=group), **options)
+        yield fraction, fit
 
 
 def _groups(neurons: int, fractions: Sequence[float], draws: int, seed: int) -> list[Group]:

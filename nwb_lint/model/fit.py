@@ -32,6 +32,12 @@ from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
 SPLITS = ("train", "held_out")
+GIVEN = "given"  # what a fit says of weights that were an array
+# Options with the values they have unless told; a fit keeps those that are others as attributes.
+OWN = {
+    "l2_n": 0.0, "ridges": list(RIDGES), "ridge_by": "held_out", "weights": None, "max_iter": 200, "optimizer": "auto",
+    "segment_s": None,
+}  # fmt: skip
 
 
 def fit_lint(
@@ -165,8 +171,10 @@ def fit_lint(
     fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
     if initial not in COMMON:
         fit.attrs["initial"] = initial
-    if l2_n:
-        fit.attrs["l2_n"] = float(l2_n)
+    told = {"l2_n": float(l2_n), "ridges": [float(r) for r in ridges], "ridge_by": ridge_by, "max_iter": max_iter}
+    told |= {"optimizer": optimizer, "segment_s": segment_s}
+    told["weights"] = weights if weights is None or isinstance(weights, str) else GIVEN
+    fit.attrs |= {name: value for name, value in told.items() if value != OWN[name]}
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs

@@ -101,6 +101,21 @@ def psychometric(
     return finish(ax, column, "share of positive choices" if kind == "choice" else "output z", "Psychometric curves")
 
 
+def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Weight of every neuron in a readout, in rising order, from `fit_readout`; its cross-validated score in the title.
+
+    Raises: ContractError for another kind of Dataset.
+    """
+    check_result(readout, "readout")
+    weights, ax = np.sort(readout["readout"].values), make_axes(ax)
+    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+    ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLOURS[0], lw=0.8)
+    ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=2.5, color=COLOURS[0])
+    metric = readout.attrs["metric"].replace("R2", "R²")
+    told = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
+    return finish(ax, "neuron, in rising order", "weight", told)
+
+
 def _contexts(result: xr.Dataset) -> np.ndarray:
     """The context of every condition, under the name that the result keeps it by."""
     name = str(result.attrs.get("context", ""))
