@@ -164,9 +164,10 @@ def check_fit(fit: xr.Dataset) -> None:
         )
 
 
-def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.DataArray]:
+def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.Variable]:
     """The coordinates of each of these dims: labels and columns, by name."""
-    return {str(name): value for name, value in dataset.coords.items() if value.dims in [(dim,) for dim in dims]}
+    own = [(dim,) for dim in dims]
+    return {str(name): value.variable for name, value in dataset.coords.items() if value.dims in own}
 
 
 def input_names(dataset: xr.Dataset) -> list[str]:

@@ -47,10 +47,10 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
     out = xr.Dataset(coords=coords_along(activity, "condition", "time"), attrs={"kind": "latents"})
-    out = out.assign_coords({k: v for k, v in coords_along(activity, "input").items() if k == "input_name"})
     for name in ("latent", "filtered_input"):
         out[name] = run[name].dims, run[name].values
     out["latent_data"] = run["latent"].dims, found.astype(np.float32)
+    out = out.assign_coords({k: v for k, v in coords_along(activity, "input").items() if k == "input_name"})
     check_result(out, "latents")
     return out
 
