@@ -65,7 +65,7 @@ def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ranks = [str(k + 1) for k in range(len(table))]
     columns = [*(f"m {k}" for k in ranks), *(f"I {name}" for name in input_names(connected))]
     most = float(np.abs(table).max(initial=1e-12))
-    ax = heat_map(table, [f"n {k}" for k in ranks], columns, "overlap / N", (-most, most), "{:.2f}", ax)
+    ax = heat_map(table, [f"n {k}" for k in ranks], columns, "overlap", (-most, most), "{:.2f}", ax)
     return finish(ax, "", "", "Overlaps of connectivity vectors")
 
 

@@ -66,8 +66,8 @@ def flow(
 
 
 def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """How many fixed points of each kind the fits of an audit have, against their neurons: the mean over draws, from
-    the fewest to the most; lines at the right edge are the fit's own numbers.
+    """How many fixed points of each kind the fits of an audit have, against their neurons: the mean over draws, with
+    the fewest and the most; at the right the fit's own numbers.
 
     Raises: ContractError for another kind of Dataset, or one without an audit.
     """
@@ -85,10 +85,11 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         mean = np.array([one.mean() for one in some])
         spread = [mean - [one.min() for one in some], [one.max() for one in some] - mean]
         marker, face = _MARKS[kind]
-        style: dict[str, Any] = {"color": COLOURS[k], "marker": marker, "ms": 4.5, "lw": 1.2, "capsize": 2}
-        ax.errorbar(at + 0.06 * (k - 1), mean, spread, mfc=face if face == "white" else COLOURS[k], label=kind, **style)
-        ax.plot([at[-1] + 0.25, at[-1] + 0.45], [own, own], color=COLOURS[k], lw=2.4)
-    ax.set_xticks(at, [str(size) for size in sizes])
+        style: dict[str, Any] = {"color": COLOURS[k], "marker": marker, "ms": 4.5}
+        style["mfc"], aside = face if face == "white" else COLOURS[k], 0.06 * (k - 1)
+        ax.errorbar(at + aside, mean, spread, lw=1.2, capsize=2, label=kind, **style)
+        ax.plot([len(sizes) + aside], [own], ls="", **style)
+    ax.set_xticks([*at, len(sizes)], [*map(str, sizes), "the fit"])
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=SMALL, frameon=False)
@@ -128,7 +129,7 @@ def _flow_of_two(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
         shown = ax.pcolormesh(x, y, apart, cmap="Oranges", vmin=0, vmax=1, alpha=0.6, zorder=0, rasterized=True)
         bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, extend="max")
         bar.ax.tick_params(labelsize=SMALL)
-        bar.set_label("fits to fewer neurons are off by", fontsize=SMALL)
+        bar.set_label("disagreement of refits", fontsize=SMALL)
     shade = 0.25 + 0.6 * speed / max(float(speed.max()), 1e-12)  # the slowest flow stays visible on paper
     lines = ax.streamplot(
         x[0], y[:, 0], u, v, density=0.9, color=shade, cmap="Greys", linewidth=0.7, arrowsize=0.7, zorder=1

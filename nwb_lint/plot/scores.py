@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import ContractError, check_fit
 from nwb_lint.plot.style import COLOURS, PALE, SMALL, finish, heat_map, make_axes
@@ -163,6 +164,7 @@ def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ax.axhline(float(scored["r2"]), color=COLOURS[0], lw=1.2, label="all")
     if np.isfinite(ceiling := float(scored["r2_ceiling"])):
         ax.axhline(ceiling, color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=SMALL, frameon=False, loc="lower right")
     return finish(ax, "condition, in rising order", "R²", "Conditions")
 
