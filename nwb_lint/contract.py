@@ -170,6 +170,27 @@ def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr
     return {str(name): value.variable for name, value in dataset.coords.items() if value.dims in own}
 
 
+def held_out_of(dataset: xr.Dataset) -> np.ndarray:
+    """Boolean (condition): whether it was held out; nobody where the Dataset does not say."""
+    return _flags(dataset, "held_out", "condition", False)
+
+
+def recorded_of(dataset: xr.Dataset) -> np.ndarray:
+    """Boolean (neuron): whether it was recorded; everybody where the Dataset does not say."""
+    return _flags(dataset, "recorded", "neuron", True)
+
+
+def _flags(dataset: xr.Dataset, name: str, dim: str, absent: bool) -> np.ndarray:
+    return dataset[name].values if name in dataset.coords else np.full(dataset.sizes[dim], absent)
+
+
+def missing_in(values: np.ndarray) -> np.ndarray:
+    """Where a column has no value: NaN, or a text that is empty."""
+    if values.dtype.kind in "OUT":
+        return np.isin(values.astype(str), ("", "nan", "None"))
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+
+
 def input_names(dataset: xr.Dataset) -> list[str]:
     """Names of the inputs; their numbers, from 1 on, where they have none."""
     if "input_name" in dataset.coords:

@@ -143,7 +143,7 @@ def test_a_result_is_drawn_on_the_axes_that_are_given(name, results):
 
 def test_fits_that_come_from_fits_are_fits_in_files_too(fit, activity, tmp_path):
     full = nl.fit_lint(activity, rank=None, tau_s=0.1)
-    populations = nl.find_populations(fit, n_groups=1, resamples=1)
+    populations = nl.find_populations(fit, n_groups=1, resamples=1, hidden=True)
     made = {
         "canonicalise": nl.canonicalise(fit),
         "truncate": nl.truncate(full, rank=1, activity=activity),

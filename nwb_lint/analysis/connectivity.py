@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import vectors_of
-from nwb_lint.contract import check_fit, coords_along
+from nwb_lint.contract import check_fit, coords_along, recorded_of
 from nwb_lint.model.rnn import effective_n
 from nwb_lint.results import check_result
 
@@ -73,7 +73,7 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     from scipy import stats
 
     check_fit(fit)
-    recorded = fit["recorded"].values if "recorded" in fit.coords else np.ones(fit.sizes["neuron"], bool)
+    recorded = recorded_of(fit)
     rows: dict[str, np.ndarray] = {}
     order = ["input_weights"]
     if "J" in fit:

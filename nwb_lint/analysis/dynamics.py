@@ -24,7 +24,7 @@ def flow(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     The drive is all of x that is not m κ: I v + what bias and initial activation add. Along a run of the network,
     F(κ[t]) = (κ[t+1] - κ[t]) / dt exactly.
     """
-    phi = nonlinearity_of(fit.attrs["nonlinearity"]).phi
+    phi = nonlinearity_of(fit.attrs.get("nonlinearity")).phi
     m, n = fit["m"].values, fit["n"].values
     return (phi(kappa @ m.T + drive) @ n / len(m) - kappa) / fit.attrs["tau_s"]
 

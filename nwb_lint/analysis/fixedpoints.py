@@ -121,7 +121,7 @@ def _resting(fit: xr.Dataset, drive: Array, n_starts: int, seed: int) -> tuple[A
 def _box(fit: xr.Dataset) -> Array:
     """Half the sides of the box that starts are drawn from, (rank): mean |n|, and twice what was visited."""
     side = np.abs(fit["n"].values).mean(axis=0)
-    if fit.attrs["nonlinearity"] != "tanh":  # no bound there
+    if fit.attrs.get("nonlinearity") != "tanh":  # no bound there
         side = np.maximum(side, 2 * np.abs(visited(fit)).max(axis=0))
     return np.where(side > 0, side, 1.0)
 
@@ -142,7 +142,7 @@ def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int)
 
 def _jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     """dF/dκ (point, rank, rank), 1/s."""
-    kind = nonlinearity_of(fit.attrs["nonlinearity"])
+    kind = nonlinearity_of(fit.attrs.get("nonlinearity"))
     m, n = fit["m"].values, fit["n"].values
     x = kappa @ m.T + drive
     slope = kind.slope(x, kind.phi(x))

@@ -42,7 +42,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     check_low_rank(fit)
     check_activity(activity)
     activity = matched(fit, unmasked(activity))
-    index = _positions(fit, activity)
+    index = positions(fit, activity)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
@@ -62,7 +62,7 @@ def check_low_rank(fit: xr.Dataset) -> None:
         raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
 
 
-def _positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
+def positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
     """Where the neurons of an activity are among those of the fit."""
     index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)
     if (index < 0).any():
@@ -159,7 +159,7 @@ def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
         raise ContractError(
             "there is no activity (condition, time, neuron) in the Dataset. Call prepare(recording, ...)."
         )
-    index = _positions(fit, activity)
+    index = positions(fit, activity)
     y = unmasked(activity)["activity"].transpose("condition", "time", "neuron").values.astype(float)
     whole = np.isfinite(y).all(axis=(0, 1))
     if not whole.any():

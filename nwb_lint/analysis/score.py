@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along
+from nwb_lint.analysis.latents import positions
+from nwb_lint.contract import check_activity, check_fit, coords_along, held_out_of
 from nwb_lint.model.r2 import ceiling, halves_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
 from nwb_lint.model.weights import unmasked
@@ -38,13 +39,8 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     check_fit(fit)
     check_activity(activity)
     activity = unmasked(activity)
-    labels = fit.indexes["neuron"]
-    missing = [str(n) for n in activity["neuron"].values if n not in labels]
-    if missing:
-        raise ContractError(
-            f"{len(missing)} neurons of the activity are not in the fit (first: {missing[0]}); score the recorded ones."
-        )
-    prediction = simulate(fit, activity)["activity"].values[..., labels.get_indexer(activity["neuron"].values)]
+    index = positions(fit, activity)
+    prediction = simulate(fit, activity)["activity"].values[..., index]
     chosen = conditions_mask(activity, conditions)
     y = activity["activity"].values
     reference = reference_of(y, _trained_on(fit, activity))
@@ -65,6 +61,6 @@ def _trained_on(fit: xr.Dataset, activity: xr.Dataset) -> np.ndarray:
     """Boolean (condition) of the activity's conditions that the fit was trained on."""
     if "condition" not in activity.coords or "condition" not in fit.coords:
         same = activity.sizes["condition"] == fit.sizes["condition"]
-        return ~fit["held_out"].values if same else np.zeros(activity.sizes["condition"], bool)
-    trained = fit["condition"].values[~fit["held_out"].values].astype(str)
+        return ~held_out_of(fit) if same else np.zeros(activity.sizes["condition"], bool)
+    trained = fit["condition"].values[~held_out_of(fit)].astype(str)
     return np.isin(activity["condition"].values.astype(str), trained)

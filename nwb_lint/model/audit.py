@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity
+from nwb_lint.contract import ContractError, check_activity, held_out_of
 from nwb_lint.model.fit import GIVEN, OWN, fit_lint
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.select import (
@@ -136,7 +136,7 @@ def refits(
     if "max_steps" in fit.attrs:
         options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
     if activity.sizes["condition"] == fit.sizes["condition"]:
-        options["holdout"] = fit["held_out"].values
+        options["holdout"] = held_out_of(fit)
     return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
 
 

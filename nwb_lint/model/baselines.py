@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along
+from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, held_out_of, recorded_of
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.r2 import by_split, halves_of, reference_of
 from nwb_lint.model.rnn import Array, canonical
 from nwb_lint.model.select import SPLITS, Prepare, checked, conditions_to_use, folds_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
 from nwb_lint.model.sweep import Job, Result, sweep
+from nwb_lint.model.weights import unmasked
 from nwb_lint.results import check_result
 
 # Which rows of the table each kind of cell fills.
@@ -83,14 +84,15 @@ def _scored(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
     r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, fit.sizes["neuron"]), np.nan)
     if activity is not None:
         check_activity(activity)
+        activity = unmasked(activity)
         y, recorded = activity["activity"].values, activity.sizes["neuron"]
-        seen = fit["neuron"].values[fit["recorded"].values] if "recorded" in fit.coords else fit["neuron"].values
+        seen = fit["neuron"].values[recorded_of(fit)]
         same = np.array_equal(activity["neuron"].values.astype(str), seen.astype(str))
         if not same or activity.sizes["condition"] != fit.sizes["condition"]:
             raise ContractError(
                 "the activity has other neurons or conditions than the fit; give the one it was fitted to."
             )
-        held = fit["held_out"].values
+        held = held_out_of(fit)
         r2, top, each[:, :recorded] = by_split(y, fit["activity_pred"].values, held, *halves_of(activity))
     fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = ("split", r2), ("split", top), (("split", "neuron"), each)
     return fit
@@ -190,6 +192,7 @@ def baseline_cell(
     data: xr.Dataset, *, kind: str, held: Array, rank: int, columns: tuple[str, ...], options: dict
 ) -> Result:
     """The rows of one kind on one fold: r2 (row, split) and r2_ceiling (split)."""
+    data = unmasked(data)
     y = data["activity"].values
     if kind == "references":
         guesses = [

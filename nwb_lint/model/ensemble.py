@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, coords_along
+from nwb_lint.contract import ContractError, coords_along, held_out_of
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.r2 import by_split, halves_of, squared_errors
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, effective_n
 from nwb_lint.model.select import SPLITS, Prepare, folds_of
 from nwb_lint.model.sweep import Job, Result, sweep
+from nwb_lint.model.weights import unmasked
 from nwb_lint.results import check_result
 
 OVER = ("fold", "subsample", "half", "seed", "ridge")
@@ -126,8 +127,7 @@ def _members(whole: xr.Dataset, rank: object, over: str, members: int, seed: int
         raise ContractError(
             "the activity has no trial halves; read_conditions(..., halves=True), or another way than over='half'."
         )
-    size = whole.sizes["condition"]
-    outer = whole["held_out"].values if "held_out" in whole.coords else np.zeros(size, bool)
+    outer = held_out_of(whole)
     inside = np.flatnonzero(~outer)
 
     def with_(own: Array) -> Array:
@@ -172,7 +172,7 @@ def _jobs(activity: xr.Dataset | Prepare, people: list[_Member], rank: int, opti
 
 def member_cell(data: xr.Dataset, *, held: Array, half: int, rank: int, options: dict) -> Result:
     """One member: its factors on the recorded neurons, R², ceiling and errors against all trials."""
-    seen = data
+    seen = data = unmasked(data)
     if half >= 0:
         seen = data.drop_vars(["activity_half", "n_trials_half"], errors="ignore")
         seen["activity"] = data["activity"].dims, data["activity_half"].values[half]

@@ -16,7 +16,7 @@ import xarray as xr
 from joblib import hash as digest
 from tqdm import tqdm
 
-from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.contract import ContractError, check_activity, check_fit, held_out_of
 from nwb_lint.model.asked import check_inputs, check_numbers, check_options, check_training
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.descents import Report
@@ -242,9 +242,8 @@ def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, optimiz
 
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
     size = activity.sizes["condition"]
-    prepared = activity["held_out"].values if "held_out" in activity.coords else np.zeros(size, bool)
     if holdout is None:
-        held = prepared.copy()
+        held = held_out_of(activity).copy()
     elif isinstance(holdout, Real) and not isinstance(holdout, Integral):
         if not 0 < float(holdout) < 1:
             raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")

@@ -17,6 +17,7 @@ from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, drives
 from nwb_lint.model.simulate import whole_input
 from nwb_lint.model.sweep import Job, Result, sweep
+from nwb_lint.model.weights import unmasked
 from nwb_lint.results import check_result
 
 Prepare = Callable[..., xr.Dataset]
@@ -196,6 +197,7 @@ def rank_cell(
         return {"r2": fit["r2"].values, "r2_ceiling": fit["r2_ceiling"].values}
     inside, outside = (data.isel(neuron=~out), data.isel(neuron=out)) if isinstance(data, xr.Dataset) else data
     fit = fit_lint(inside, rank=rank, holdout=held, **options)
+    outside = unmasked(outside)
     y = outside["activity"].values
     halves, counts = halves_of(outside)
     r2, top, _ = by_split(y, _read_out(fit, y, held, options), held, halves, counts)

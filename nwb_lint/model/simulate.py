@@ -129,7 +129,7 @@ def run(
         keep = np.where(quiet, 0.0, 1.0 if keep is None else keep)
     added = _over_time(given, network, drive, "drive", skip, before=0.0)
     q = drives(u, alpha, bias=True, initial=True)
-    x, kappa = forward(network, q, alpha, fit.attrs["nonlinearity"], keep, added)
+    x, kappa = forward(network, q, alpha, fit.attrs.get("nonlinearity", ""), keep, added)
     out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
     if network.n is not None:
