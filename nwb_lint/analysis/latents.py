@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,6 +44,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     check_activity(activity)
     activity = matched(fit, unmasked(activity))
     index = positions(fit, activity)
+    warn_of_scale(fit, activity, index)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
@@ -70,6 +72,20 @@ def positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
             f"{int((index < 0).sum())} neurons of the activity are not in the fit; give the fitted ones."
         )
     return index
+
+
+def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
+    """Warn where the activity is in other units than the fit's, neuron by neuron."""
+    if "scale" not in fit or "scale" not in activity:
+        return
+    own, other = fit["scale"].values[index], activity["scale"].values
+    if not np.allclose(own, other, rtol=1e-3):
+        k = int(np.abs(other / own - 1).argmax())
+        warnings.warn(
+            f"the activity has {other[k]:.3g} Hz per unit where the fit has {own[k]:.3g} (neuron "
+            f"{fit['neuron'].values[index[k]]}), so they are not comparable; prepare both with one scale, scale=… Hz.",
+            stacklevel=3,
+        )
 
 
 def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:

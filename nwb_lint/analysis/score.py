@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.latents import positions
+from nwb_lint.analysis.latents import positions, warn_of_scale
 from nwb_lint.contract import check_activity, check_fit, coords_along, held_out_of
 from nwb_lint.model.r2 import ceiling, halves_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
@@ -29,7 +29,8 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     Returns: a result of kind "scores": r2 (scalar), r2_ceiling (scalar; NaN without trial halves), r2_neuron (neuron),
         r2_condition (condition).
 
-    Raises: ContractError when a neuron of the activity is not in the fit, or nothing was chosen.
+    Raises: ContractError when a neuron of the activity is not in the fit, or nothing was chosen. Warns where the
+        activity was scaled otherwise than the fit's.
 
     Example:
         >>> from nwb_lint.testing import mock_activity, mock_fit
@@ -40,6 +41,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     check_activity(activity)
     activity = unmasked(activity)
     index = positions(fit, activity)
+    warn_of_scale(fit, activity, index)
     prediction = simulate(fit, activity)["activity"].values[..., index]
     chosen = conditions_mask(activity, conditions)
     y = activity["activity"].values

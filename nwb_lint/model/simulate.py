@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_fit, coords_along
+from nwb_lint.contract import ContractError, check_fit, coords_along, input_names
 from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
 from nwb_lint.model.starts import matched
 from nwb_lint.prepare import mask_of
@@ -78,8 +78,8 @@ def simulate(
     Returns: activity (condition, time, neuron) dimensionless; rate in Hz where the fit can undo its preparation; latent
         (condition, time, rank); filtered_input (condition, time, input).
 
-    Raises: ContractError for a Dataset that is not a fit, inputs of another number, unknown neurons, or a factor or
-        drive of another shape.
+    Raises: ContractError for a Dataset that is not a fit, inputs of another number, other names or another bin, unknown
+        neurons, or a factor or drive of another shape.
 
     Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
 
@@ -108,6 +108,8 @@ def run(
             f"the input has dims {given['input'].dims} and {given['input'].sizes.get('input', 0)} inputs; "
             f"it needs (condition, time, input) with {fit.sizes['input']}."
         )
+    if input is not None:
+        _check_like(fit, given)
     network = network_of(fit)
     if initial is not None:
         if "initial" in fit.attrs:
@@ -164,6 +166,21 @@ def _over_time(given: xr.Dataset, network: Network, values, name: str, skip: int
     if array.ndim == 1:
         return np.broadcast_to(array, (skip + shape[0], shape[1]))
     return np.concatenate([np.full((skip, shape[1]), before), array])
+
+
+def _check_like(fit: xr.Dataset, given: xr.Dataset) -> None:
+    """Inputs that say of themselves that they are others than the fit's, or in other steps, are refused."""
+    step = given.attrs.get("bin_s", fit.attrs["dt_s"])
+    if not np.isclose(step, fit.attrs["dt_s"], rtol=1e-6):
+        raise ContractError(
+            f"the input is in bins of {step:g} s and the network in steps of {fit.attrs['dt_s']:g} s; prepare the "
+            "input with the fit's bins."
+        )
+    own, names = input_names(fit), input_names(given)
+    if "input_name" in fit.coords and "input_name" in given.coords and own != names:
+        raise ContractError(
+            f"the inputs are {', '.join(names)} where the fit has {', '.join(own)}; give those, in this order."
+        )
 
 
 def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr.Dataset:

@@ -124,7 +124,7 @@ def _contexts(result: xr.Dataset) -> np.ndarray:
 
 
 def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, colour: str, style: str) -> None:
-    levels = np.unique(x[some])
+    levels = np.unique(x[some & np.isfinite(x)])  # a condition without a value has no place
     parts = [z[some & (x == level)] for level in levels]
     if kind == "output":
         y, spread = [part.mean() for part in parts], None
