@@ -103,7 +103,8 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
             f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
         )
     activity = unmasked(activity)
-    if "condition" in activity.indexes and "condition" in fit.indexes:
+    labelled = "condition" in activity.indexes and "condition" in fit.indexes
+    if labelled and not activity.indexes["condition"].equals(fit.indexes["condition"]):
         activity = activity.sel(condition=fit["condition"].values)
     y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values
     filtered = fit["filtered_input"].transpose("condition", "time", "input").values
@@ -131,7 +132,7 @@ def project(
     fit: xr.Dataset,
     activity: xr.Dataset,
     *,
-    order: Sequence[str] = ("m", "input_weights"),
+    order: Sequence[str] | None = None,
     orthogonal: bool = True,
 ) -> xr.Dataset:
     """Activity on the fitted axes, and the share of its variance along each.
@@ -144,7 +145,7 @@ def project(
     Args:
         activity: any, its neurons matched by label: the data, a run (`simulate`), another condition or session.
         order: vectors of the fit ("m", "input_weights", "n": its effective part, see `connectivity`), the first taken
-            first, their columns in turn.
+            first, their columns in turn. None = m, where the fit has it, and input_weights.
 
     Returns: projection (condition, time, axis_name), of x itself; axis (axis_name, neuron); variance_explained
         (axis_name); overlap, angle_deg (axis_name, axis_other). Axes that others before them span are NaN.
@@ -158,6 +159,7 @@ def project(
     """
     check_fit(fit)
     x, kept = observed(fit, activity)
+    order = [name for name in ("m", "input_weights") if name in fit] if order is None else order
     names, columns = vectors_of(fit, order)
     axes = unit(columns[kept])
     out = axes_dataset(names, orthogonalised(axes) if orthogonal else axes, x)

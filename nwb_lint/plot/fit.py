@@ -120,34 +120,34 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes | None = None) -> Axes:
-    """Effective connectivity m (P n)' / N as an image, neurons in rising order of the first column of m.
+    """Effective connectivity m (P n)' / N, or J itself, as an image, neurons in rising order of the first column of m.
 
     ``by`` names a coordinate of the neurons (their population, area, cell type): they are then sorted by it first, and
-    lines part the groups.
+    lines part the groups. Without m they stay in their order.
 
-    Raises: ContractError where the fit has J in place of m and n, or no such coordinate.
+    Raises: ContractError where the fit has no such coordinate.
     """
-    check_fit(fit)
-    m, n = _m(fit), _effective_n(fit)
+    j = connectivity(fit)["connectivity"].values
     groups, starts = _groups(fit, by)
-    order = np.lexsort((m[:, 0], groups))
-    j = (m @ n.T / len(m))[np.ix_(order, order)]
+    order = np.lexsort((_m(fit)[:, 0] if "m" in fit else np.arange(len(j)), groups))
+    j = j[np.ix_(order, order)]
     ax = make_axes(ax)
     most = np.quantile(np.abs(j), 0.99)
     image = ax.imshow(j, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest", aspect="equal")
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="both")
     bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label("effective J", fontsize=NORMAL)
+    bar.set_label("effective J" if "m" in fit else "J", fontsize=NORMAL)
     for start in list(starts.values())[1:]:
         ax.axhline(start - 0.5, color="black", lw=0.6)
         ax.axvline(start - 0.5, color="black", lw=0.6)
+    title, sorted_by = ("Effective connectivity", " (sorted by m)") if "m" in fit else ("Connectivity", "")
     if by is None:
-        return finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
-    ends = [*list(starts.values())[1:], len(m)]
+        return finish(ax, f"from neuron{sorted_by}", f"to neuron{sorted_by}", title)
+    ends = [*list(starts.values())[1:], len(j)]
     middles = [(start + end - 1) / 2 for start, end in zip(starts.values(), ends, strict=True)]
     ax.set_xticks(middles, list(starts))
     ax.set_yticks(middles, list(starts))
-    return finish(ax, f"from neuron, by {by}", f"to neuron, by {by}", "Effective connectivity")
+    return finish(ax, f"from neuron, by {by}", f"to neuron, by {by}", title)
 
 
 def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:

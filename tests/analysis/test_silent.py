@@ -202,6 +202,30 @@ def test_fits_of_others_that_say_little_are_analysed(activity):
             analyse(unknown)
 
 
+def test_an_unconstrained_fit_is_projected_on_its_inputs(activity):
+    full = nl.fit_lint(activity, rank=None, tau_s=0.1)
+    assert nl.project(full, activity)["axis_name"].values.tolist() == ["I stimulus"]
+
+
+def test_conditions_of_one_label_are_taken_in_their_order(activity):
+    """Labels that occur twice cannot be sorted by; the figures of a fit took them to be."""
+    twice = activity.assign_coords(condition=["a", "a", *"bcdefg"])
+    fit = nl.fit_lint(twice, rank=1, **SWEEP)
+    drawn = plot.latents_over_time(fit, twice)
+    found = nl.latents(fit, twice)["latent_data"].values[..., 0]
+    np.testing.assert_allclose([line.get_ydata() for line in drawn.lines[:8]], found, atol=1e-4)
+
+
+def test_halves_without_anything_in_common_leave_a_fit_of_its_own():
+    """A neuron whose halves do not agree has no instruments: no division by what is next to 0."""
+    rng = np.random.default_rng(0)
+    activity = mock_activity(n_neurons=4).isel(neuron=[0])
+    halves = rng.standard_normal((1, *activity["activity"].shape)).astype(np.float32)
+    activity["activity_half"] = activity["activity_half"].dims, np.concatenate([halves, -halves])
+    fit = nl.fit_lint(activity, rank=1, **SWEEP)
+    assert np.isfinite(fit["activity_pred"]).all()
+
+
 def test_a_level_without_a_value_is_not_drawn():
     result = xr.Dataset(
         {

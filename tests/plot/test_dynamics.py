@@ -194,6 +194,14 @@ def test_connectivity_is_sorted_by_a_column(two):
     assert_looks_like(ax, "effective_connectivity")
 
 
+def test_connectivity_without_m_is_j_in_its_order():
+    full = random_fit(full_rank=True).assign_coords(layer=("neuron", list("bababb")))
+    np.testing.assert_array_equal(plot.effective_connectivity(full).images[0].get_array(), full["J"])
+    order = [1, 3, 0, 2, 4, 5]
+    shown = plot.effective_connectivity(full, by="layer").images[0].get_array()
+    np.testing.assert_array_equal(shown, full["J"].values[np.ix_(order, order)])
+
+
 def test_scores_by_rate_and_by_rank(two):
     ax = plot.rate_scores(two)
     wanted = two["offset"].values + 5 * two["activity_pred"].values.mean(axis=(0, 1))
