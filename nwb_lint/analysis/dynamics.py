@@ -53,7 +53,6 @@ def flow_field(
         input: in place of a condition: a number per input, or some by name (the others 0). Neither = all 0.
         extent: of the grid: ± a number, or (low, high) per latent; None = the fit's latents and a fifth beyond.
         n_points: along each latent; the grid has n_points^rank, the last latent running fastest.
-
         audit: fractions of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
             size, drawn with ``seed``, and its flow taken at the same activity, in the fit's own latents: where that is
             another one, the flow is not a finding. Needs ``activity``, what was fitted.
@@ -150,6 +149,7 @@ def held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | N
 
 
 def drive_of(fit: xr.Dataset, u: Array) -> Array:
+    """All of x that is not m κ, (neuron), while an input is held: I u + b."""
     return fit["input_weights"].values @ u + fit["bias"].values
 
 
@@ -175,6 +175,7 @@ def _bounds(fit: xr.Dataset, extent: float | Sequence[Sequence[float]] | None) -
 
 
 def field_result(fit: xr.Dataset, u: Array, kind: str, condition: object, at_s: float | None) -> xr.Dataset:
+    """A result that says nothing yet but which input is held, of which condition and when."""
     out = xr.Dataset({"input_value": ("input", u)}, attrs={"kind": kind, "tau_s": float(fit.attrs["tau_s"])})
     out = out.assign_coords({k: v for k, v in coords_along(fit, "input").items() if k == "input_name"})
     if condition is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, held_out_of
+from nwb_lint.contract import ContractError, check_activity, held_out_of, input_names
 from nwb_lint.model.fit import GIVEN, OWN, fit_lint
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.select import (
@@ -23,6 +23,7 @@ from nwb_lint.model.select import (
     rank_cell,
     refuse_components,
 )
+from nwb_lint.model.starts import PREFIX
 from nwb_lint.model.sweep import Job, sweep, sweeping
 from nwb_lint.results import check_result
 
@@ -123,6 +124,13 @@ def refits(
         raise ContractError("an audit refits, and no activity was given; add activity=, what was fitted.")
     check_activity(activity)
     refuse_components(activity, "the audit")
+    strange = np.setdiff1d(activity["neuron"].values.astype(str), fit["neuron"].values.astype(str))
+    own = [name for name in input_names(fit) if not name.startswith(PREFIX)]
+    if len(strange) or own != input_names(activity):
+        raise ContractError(
+            f"the activity has {len(strange)} neurons that the fit has not, and the inputs "
+            f"{', '.join(input_names(activity))} where the fit has {', '.join(own)}; give what was fitted."
+        )
     if fit.attrs.get("weights") == GIVEN:
         raise ContractError(
             "the fit was made with weights of its own for the neurons, which it does not keep, so an audit cannot "

@@ -244,9 +244,15 @@ def test_an_audit_repeats_the_fit_with_its_own_options(options):
 def test_an_audit_of_what_cannot_be_repeated_is_refused():
     activity = mock_activity()
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", weights=np.linspace(1, 2, 12))
+    cases = [
+        (fit, activity, "weights of its own"),
+        (mock_fit(), activity.assign_coords(neuron=[f"x{k}" for k in range(12)]), "12 neurons that the fit has not"),
+        (mock_fit(), activity.assign_coords(input_name=("input", ["tone"])), "inputs tone where the fit has stimulus"),
+    ]
     for analyse in (nl.flow_field, nl.fixed_points):
-        with pytest.raises(ContractError, match="weights of its own"):
-            analyse(fit, activity=activity, audit=(0.5,))
+        for one, other, told in cases:
+            with pytest.raises(ContractError, match=told):
+                analyse(one, activity=other, audit=(0.5,))
 
 
 def test_a_fit_to_fewer_neurons_without_a_fixed_point_counts_as_none():
