@@ -9,7 +9,7 @@ import xarray as xr
 
 from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalised, unit, vectors_of
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
-from nwb_lint.contract import ContractError, check_fit, coords_along
+from nwb_lint.contract import ContractError, check_fit, coords_along, missing_in
 from nwb_lint.model.rnn import Array
 from nwb_lint.results import check_result
 
@@ -121,8 +121,9 @@ def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[
             raise ContractError(f"conditions have no column {name!r}; they have {', '.join(there) or 'none'}.")
         values = activity[name].values
         if values.dtype.kind in "OUT":
+            whole = not missing_in(values).any()
             levels, values = np.unique(values.astype(str), return_inverse=True)
-            usable, what = len(levels) == 2, f"{len(levels)} texts"
+            usable, what = whole and len(levels) == 2, f"{len(levels)} texts" if whole else "empty texts"
         else:
             values = values.astype(float)
             usable, what = (

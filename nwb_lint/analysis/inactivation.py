@@ -193,11 +193,12 @@ def _chosen(fit: xr.Dataset, query: str) -> Array:
 
 
 def _contexts(given: xr.Dataset, context: str | None) -> dict[str, Array]:
-    """Name → boolean (condition) of every context; "all" where none is asked for."""
+    """Name → boolean (condition) of every context, a missing value being none; "all" where none is asked for."""
     if context is None:
         return {"all": np.ones(given.sizes["condition"], bool)}
-    values = column_of(given, context).astype(str)
-    return {str(level): values == level for level in np.unique(values)}
+    column = column_of(given, context)
+    values, there = column.astype(str), ~missing_in(column)
+    return {str(level): there & (values == level) for level in np.unique(values[there])}
 
 
 def _reader(fit, given, intact, readout, answer: str | None, response_s) -> Reader | None:

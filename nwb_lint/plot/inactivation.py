@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, missing_in
 from nwb_lint.plot.style import COLOURS, GREY, SMALL, STYLES, finish, make_axes
 from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
@@ -90,10 +90,11 @@ def psychometric(
     inside = time == time[-1] if window_s is None else times_in(time, window_s)
     z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
     context, x = _contexts(result), result[column].values.astype(float)
-    for k, level in enumerate(np.unique(context)):
+    levels = [level for level in np.unique(context) if level]
+    for k, level in enumerate(levels):
         for style, group in enumerate(shown):
             _curve(ax, x, z[there.index(group)], context == level, kind, COLOURS[k % len(COLOURS)], STYLES[style % 4])
-    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(np.unique(context))]
+    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(levels)]
     handles += [Line2D([], [], color="#595959", ls=STYLES[k % 4], label=g) for k, g in enumerate(shown)]
     if kind == "choice":
         ax.set_ylim(-0.05, 1.05)
@@ -117,10 +118,12 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def _contexts(result: xr.Dataset) -> np.ndarray:
-    """The context of every condition, under the name that the result keeps it by."""
+    """The context of every condition, under the name that the result keeps it by; empty where there is none."""
     name = str(result.attrs.get("context", ""))
     kept = f"condition_{name}" if f"condition_{name}" in result.coords else name
-    return result[kept].values.astype(str) if name else np.full(result.sizes["condition"], "all")
+    if not name:
+        return np.full(result.sizes["condition"], "all")
+    return np.where(missing_in(result[kept].values), "", result[kept].values.astype(str))
 
 
 def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, colour: str, style: str) -> None:

@@ -134,6 +134,20 @@ def test_conditions_without_an_answer_do_not_count(activity):
     np.testing.assert_array_equal(one["accuracy_intact"], other["accuracy_intact"])
 
 
+def test_conditions_without_a_context_are_of_none(activity):
+    side = np.array(["left", "", *["right"] * 6])
+    fit = nl.fit_lint(activity.assign_coords(side=("condition", side)), rank=1, **SWEEP)
+    found = nl.predict_inactivation(fit, "area", readout="stimulus", context="side", controls=0)
+    assert found["context"].values.tolist() == ["left", "right"]
+    alone = nl.predict_inactivation(fit, "area", readout="stimulus", controls=0)
+    without = 8 * alone["accuracy_intact"].item() - found["accuracy_intact"].values @ [1, 6]
+    assert -1e-9 < without < 1 + 1e-9  # right or wrong in the one that has no context
+    shown = [text.get_text() for text in plot.psychometric(found, "stimulus").get_legend().get_texts()]
+    assert shown == ["left", "right", "area=ALM", "area=V1"]
+    with pytest.raises(ContractError, match="side has empty texts"):
+        nl.compare_axes(fit, activity.assign_coords(side=("condition", side)), variables=["side"])
+
+
 @pytest.mark.parametrize("column", [np.r_[np.nan, np.ones(4), np.zeros(3)], np.array(["", *"llll", *"rrr"])])
 def test_a_readout_of_a_column_with_holes_is_refused(activity, column):
     with pytest.raises(ContractError, match="no value in 1 of 8 conditions"):
