@@ -164,6 +164,33 @@ def check_fit(fit: xr.Dataset) -> None:
         )
 
 
+def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.Variable]:
+    """The coordinates of each of these dims: labels and columns, by name."""
+    own = [(dim,) for dim in dims]
+    return {str(name): value.variable for name, value in dataset.coords.items() if value.dims in own}
+
+
+def held_out_of(dataset: xr.Dataset) -> np.ndarray:
+    """Boolean (condition): whether it was held out; nobody where the Dataset does not say."""
+    return _flags(dataset, "held_out", "condition", False)
+
+
+def recorded_of(dataset: xr.Dataset) -> np.ndarray:
+    """Boolean (neuron): whether it was recorded; everybody where the Dataset does not say."""
+    return _flags(dataset, "recorded", "neuron", True)
+
+
+def _flags(dataset: xr.Dataset, name: str, dim: str, absent: bool) -> np.ndarray:
+    return dataset[name].values if name in dataset.coords else np.full(dataset.sizes[dim], absent)
+
+
+def missing_in(values: np.ndarray) -> np.ndarray:
+    """Where a column has no value: NaN, or a text that is empty."""
+    if values.dtype.kind in "OUT":
+        return np.isin(values.astype(str), ("", "nan", "None"))
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+
+
 def input_names(dataset: xr.Dataset) -> list[str]:
     """Names of the inputs; their numbers, from 1 on, where they have none."""
     if "input_name" in dataset.coords:
@@ -176,7 +203,7 @@ def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
 
     Raises: ContractError for one that is not there.
     """
-    there = [str(c) for c in dataset.coords if dataset[c].dims == ("condition",) and c != "condition"]
+    there = [name for name in coords_along(dataset, "condition") if name != "condition"]
     if column not in there:
         raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
     values = dataset[column].values

@@ -76,7 +76,7 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     before.end("write session")
     outcome = run_recipe(demo_recipe(session, seed), progress=progress)
     after = Laps()
-    write_fit(outcome.fit, fitted)
+    write_fit(outcome.fit, fitted, results=outcome.tables)
     after.end("write fit")
     fit = read_fit(fitted)
     if not fit.identical(outcome.fit):

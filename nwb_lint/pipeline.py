@@ -48,7 +48,7 @@ class Laps:
 class Outcome(NamedTuple):
     """What a recipe gave: the fit, the activity it was fitted to, seconds per stage, and tables beside the fit.
 
-    tables: "ranks" (`select_rank`), "baselines" and "ensemble", those that were asked for.
+    tables: "rank_selection" (`select_rank`), "baselines" and "ensemble", results by their kinds, those asked for.
     """
 
     fit: xr.Dataset
@@ -112,12 +112,13 @@ def run_recipe(
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
     tables = _sweeps(recipe, train, options, laps, {"executor": executor, "cells": cells, "progress": progress})
-    rank = int(tables["ranks"].attrs["rank"]) if "ranks" in tables else recipe.fit.ranks[0]
+    chosen = tables.get("rank_selection")
+    rank = recipe.fit.ranks[0] if chosen is None else int(chosen.attrs["rank"])
     told: dict[str, Any] = {"progress": progress, "checkpoint": recipe.fit.checkpoint}
     fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, holdout=held, **told, **options)
     laps.end("fit")
-    if "ranks" in tables:
-        fit = fit.assign(rank_r2=tables["ranks"]["rank_r2"], rank_r2_sem=tables["ranks"]["rank_r2_sem"])
+    if chosen is not None:
+        fit = fit.assign(rank_r2=chosen["rank_r2"], rank_r2_sem=chosen["rank_r2_sem"])
     if "ensemble" in tables:
         told = tables["ensemble"].attrs
         fit.attrs |= {f"ensemble_{name}": told[name] for name in ("over", "pearson", "cosine")}
@@ -173,8 +174,8 @@ def _sweeps(
         own = {k: v for k, v in options.items() if k != "seed"}
         if asked.hold == "neuron":
             folds = min(folds, train.recording.sizes["neuron"])
-        tables["ranks"] = select_rank(train, ranks=asked.ranks, hold=asked.hold, folds=folds, **shared, **own)
-        rank = int(tables["ranks"].attrs["rank"])
+        tables["rank_selection"] = select_rank(train, ranks=asked.ranks, hold=asked.hold, folds=folds, **shared, **own)
+        rank = int(tables["rank_selection"].attrs["rank"])
         laps.end("choose rank")
     if asked.baselines:
         tables["baselines"] = baselines(train, rank=rank, folds=folds, **shared, **options)

@@ -1,4 +1,4 @@
-"""What analyses of a fit give: one table per kind of result, in the form of `nwb_lint.contract`.
+"""What analyses of fits give: one table per kind of result, in the form of `nwb_lint.contract`.
 
 A result is a Dataset whose attribute ``kind`` names its table here. Whatever it says of neurons, conditions or inputs
 bears the coordinates of the fit that it came from, so that it can be written beside that fit.
@@ -15,6 +15,11 @@ FLOW_FIELD = {
     "velocity": Var(("point", "rank"), "float64", "1/s"),
     "speed": Var(("point",), "float64", "1/s"),
     "input_value": Var(("input",), "float64", "1"),
+    "velocity_draw": Var(("draw", "point", "rank"), "float64", "1/s", False),
+    "agreement": Var(("draw",), "float64", "1", False),
+    "disagreement": Var(("point",), "float64", "1", False),
+    "fraction": Var(("draw",), "float64", "1", False),
+    "n_neurons": Var(("draw",), "int64", "1", False),
 }
 
 FIXED_POINTS = {
@@ -38,6 +43,19 @@ AXES = {
     "variance_explained": Var(("axis_name",), "float64", "1"),
     "axis_time_s": Var(("axis_name",), "float64", "s", False),
     "projection": Var(("condition", "time", "axis_name"), "float64", "1", False),
+}
+
+LATENTS = {
+    "latent": Var(("condition", "time", "rank"), "float32", "1"),
+    "latent_data": Var(("condition", "time", "rank"), "float32", "1"),
+    "filtered_input": Var(("condition", "time", "input"), "float32", "1"),
+}
+
+CONNECTIVITY = {
+    "connectivity": Var(("neuron", "neuron_from"), "float64", "1"),
+    "n_effective": Var(("neuron", "rank"), "float64", "1", False),
+    "overlap_m": Var(("rank", "rank_from"), "float64", "1", False),
+    "overlap_input": Var(("rank", "input"), "float64", "1", False),
 }
 
 WEIGHT_STATISTICS = {
@@ -75,13 +93,74 @@ INACTIVATION = {
     "effect_control": Var(("group", "quantile"), "float64", "1", False),
 }
 
+READOUT = {
+    "readout": Var(("neuron",), "float64", "1"),
+    "intercept": Var((), "float64", "1"),
+    "score": Var((), "float64", "1"),
+}
+
+SCORES = {
+    "r2": Var((), "float64", "1"),
+    "r2_ceiling": Var((), "float64", "1"),
+    "r2_neuron": Var(("neuron",), "float64", "1"),
+    "r2_condition": Var(("condition",), "float64", "1"),
+}
+
+RANK_SELECTION = {
+    "rank_r2": Var(("rank_tried", "split"), "float64", "1"),
+    "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1"),
+    "rank_r2_ceiling": Var(("split",), "float64", "1"),
+    "r2": Var(("rank_tried", "seed", "fold", "split"), "float64", "1"),
+    "r2_ceiling": Var(("seed", "fold", "split"), "float64", "1"),
+}
+
+BASELINES = {
+    "baseline_r2": Var(("baseline", "split"), "float64", "1"),
+    "baseline_r2_sem": Var(("baseline", "split"), "float64", "1"),
+    "baseline_r2_ceiling": Var(("split",), "float64", "1"),
+    "r2": Var(("baseline", "fold", "split"), "float64", "1"),
+    "r2_ceiling": Var(("fold", "split"), "float64", "1"),
+}
+
+ENSEMBLE = {
+    "pearson": Var(("member", "member_from"), "float64", "1"),
+    "cosine": Var(("member", "member_from"), "float64", "1"),
+    "spread_post": Var(("neuron",), "float64", "1"),
+    "spread_pre": Var(("neuron",), "float64", "1"),
+    "r2": Var(("member", "split"), "float64", "1"),
+    "r2_ceiling": Var(("member", "split"), "float64", "1"),
+    "m": Var(("member", "neuron", "rank"), "float64", "1"),
+    "n_effective": Var(("member", "neuron", "rank"), "float64", "1"),
+    "as_good": Var(("member",), "bool", "1"),
+    "half": Var(("member",), "int64", "1"),
+    "seed": Var(("member",), "int64", "1"),
+    "ridge": Var(("member",), "float64", "1"),
+}
+
+AUDIT = {
+    "rank": Var(("draw",), "int64", "1"),
+    "r2": Var(("draw", "rank_tried", "split"), "float64", "1"),
+    "r2_sem": Var(("draw", "rank_tried", "split"), "float64", "1"),
+    "r2_ceiling": Var(("draw", "split"), "float64", "1"),
+    "fraction": Var(("draw",), "float64", "1"),
+    "n_neurons": Var(("draw",), "int64", "1"),
+}
+
 RESULTS = {
     "flow_field": FLOW_FIELD,
     "fixed_points": FIXED_POINTS,
     "axes": AXES,
+    "latents": LATENTS,
+    "connectivity": CONNECTIVITY,
     "weight_statistics": WEIGHT_STATISTICS,
     "populations": POPULATIONS,
     "inactivation": INACTIVATION,
+    "readout": READOUT,
+    "scores": SCORES,
+    "rank_selection": RANK_SELECTION,
+    "baselines": BASELINES,
+    "ensemble": ENSEMBLE,
+    "audit": AUDIT,
 }
 
 

@@ -146,12 +146,13 @@ def random_result(kind: str, fit: xr.Dataset, seed: int = 0) -> xr.Dataset:
     table = RESULTS[kind]
     dims = list(dict.fromkeys(dim for var in table.values() for dim in var.dims))
     sizes = {dim: fit.sizes[dim] if dim in fit.sizes else 3 + k for k, dim in enumerate(dims)}
-    sizes |= {other: sizes[dim] for dim, other in (("axis_name", "axis_other"), ("vector", "vector_other"))
-              if other in sizes}  # fmt: skip
+    square = {"axis_other": "axis_name", "vector_other": "vector", "neuron_from": "neuron", "rank_from": "rank",
+              "member_from": "member"}  # fmt: skip
+    sizes |= {other: sizes[dim] for other, dim in square.items() if other in sizes}
     data = {}
     for name, var in table.items():
         shape = [sizes[dim] for dim in var.dims]
-        values = rng.normal(size=shape)
+        values = np.asarray(rng.normal(size=shape))
         data[name] = (var.dims, np.full(shape, "stabil é") if var.dtype == "str" else (9 * values).astype(var.dtype))
     shared = {"neuron", "condition", "time"} & set(dims)
     coords = {name: coord for name, coord in fit.coords.items() if len(coord.dims) == 1 and coord.dims[0] in shared}

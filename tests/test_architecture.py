@@ -31,7 +31,7 @@ ALLOWED = {
     "results": {"contract"},
     "query": {"contract"},  # beside nwb, since analysis chooses neurons by the same queries
     "nwb": {"contract", "digests", "query", "results", "schemas"},
-    "model": {"contract", "prepare", "inputs"},
+    "model": {"contract", "prepare", "inputs", "results"},
     "analysis": {"contract", "prepare", "inputs", "model", "query", "results"},
     "tasks": {"contract", "model", "nwb"},
     "experiments": {

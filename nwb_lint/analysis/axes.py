@@ -9,7 +9,7 @@ import xarray as xr
 
 from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalised, unit, vectors_of
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
-from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.contract import ContractError, check_fit, coords_along, missing_in
 from nwb_lint.model.rnn import Array
 from nwb_lint.results import check_result
 
@@ -31,7 +31,8 @@ def compare_axes(
     (over conditions and times, mean by neuron removed); of its times the one of the largest norm; axes orthogonalised
     by QR in the order of ``variables``. Model-based axes: β_v[t, i] = Σ_k W_v[i, k] s_v[t, k] of low rank, W and a
     noise variance per neuron by maximum likelihood with s ~ N(0, 1) integrated out; the directions of W_v, those of
-    largest β_v first. Names: "tdr variable", "mtdr variable k", "pc k", "m k", "n k", "I input".
+    largest β_v first. Names: "tdr variable", "mtdr variable k", "pc k", "m k", "n k" (the effective part, see
+    `connectivity`), "I input".
 
     Args:
         activity: what was fitted, or other activity of its neurons, with the columns on ``condition``. Neurons with NaN
@@ -76,10 +77,8 @@ def compare_axes(
     out = axes_dataset(labels, np.column_stack([unit(columns[kept]), *(axis for _, axis in labelled)]), x)
     times = np.full(len(labels), np.nan)
     times[len(names) : len(names) + len(chosen)] = activity["time"].values[when]
-    out = out.assign_coords(
-        neuron=fit["neuron"].values[kept],
-        axis_time_s=("axis_name", times, {"units": "s"}),
-    )
+    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
+    out = out.assign_coords(axis_time_s=("axis_name", times, {"units": "s"}))
     out.attrs |= {"variables": chosen, "n_components": int(n_components), "orthogonal": int(orthogonal)}
     out.attrs["mtdr_dims"] = [sum(one.startswith(f"mtdr {name} ") for one in labels) for name in chosen]
     check_result(out, "axes")
@@ -113,9 +112,7 @@ def _components(x: Array) -> Array:
 
 def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[list[str], Array]:
     """Names and standardised values (condition, variable)."""
-    there = [
-        str(k) for k, v in activity.coords.items() if v.dims == ("condition",) and k not in ("condition", "held_out")
-    ]
+    there = [name for name in coords_along(activity, "condition") if name not in ("condition", "held_out")]
     if isinstance(variables, str):
         raise ContractError(f"variables is {variables!r}; it needs a list of columns, [{variables!r}].")
     chosen, columns = [], []
@@ -124,8 +121,9 @@ def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[
             raise ContractError(f"conditions have no column {name!r}; they have {', '.join(there) or 'none'}.")
         values = activity[name].values
         if values.dtype.kind in "OUT":
+            whole = not missing_in(values).any()
             levels, values = np.unique(values.astype(str), return_inverse=True)
-            usable, what = len(levels) == 2, f"{len(levels)} texts"
+            usable, what = whole and len(levels) == 2, f"{len(levels)} texts" if whole else "empty texts"
         else:
             values = values.astype(float)
             usable, what = (

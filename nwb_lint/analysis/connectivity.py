@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import vectors_of
-from nwb_lint.contract import check_fit
+from nwb_lint.contract import check_fit, coords_along, recorded_of
 from nwb_lint.model.rnn import effective_n
 from nwb_lint.results import check_result
 
@@ -17,12 +17,12 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
     """Connectivity matrix J = m n' / N, or effective connectivity J_eff = m (P n)' / N, and the overlaps.
 
     P projects on span(m, I). In the noise-free dynamics x stays in that span, so for tanh near its linear part only
-    P n acts; many n give the same dynamics, so never read raw n. For rank=None, J_eff = J P with the span of I and of
-    the activity's directions left out: J itself is returned.
+    P n acts; many n give the same dynamics, so never read raw n. For rank=None there is no such span, and J itself is
+    returned, whatever ``effective``.
 
-    Returns: connectivity (neuron, neuron_from), rows = post, columns = pre; n_effective (neuron, rank);
-        overlap_m = n' m / N (rank, rank_from) and overlap_input = n' I / N (rank, input), the numbers that set the
-        latent dynamics (the latter three only where there are m and n).
+    Returns: a result of kind "connectivity": connectivity (neuron, neuron_from), rows = post, columns = pre;
+        n_effective (neuron, rank); overlap_m = n' m / N (rank, rank_from) and overlap_input = n' I / N (rank, input),
+        the numbers that set the latent dynamics (the latter three only where there are m and n); attrs["effective"].
 
     Raises: ContractError for a Dataset that is not a fit.
 
@@ -34,22 +34,19 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
         ('neuron', 'neuron_from')
     """
     check_fit(fit)
-    labels = fit["neuron"].values
+    out = xr.Dataset(coords=coords_along(fit, "neuron")).assign_coords(neuron_from=fit["neuron"].values)
+    out.attrs = {"kind": "connectivity", "effective": int(effective and "J" not in fit)}
     if "J" in fit:
-        j = xr.DataArray(fit["J"].values, dims=("neuron", "neuron_from"), coords={"neuron": labels})
-        return xr.Dataset({"connectivity": j}).assign_coords(neuron_from=labels)
-    m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
-    size = len(m)
-    projected = effective_n(m, n, weights)
-    right = projected if effective else n
-    out = xr.Dataset(coords={"neuron": labels, "neuron_from": labels})
-    out["connectivity"] = ("neuron", "neuron_from"), m @ right.T / size
-    out["n_effective"] = ("neuron", "rank"), projected
-    out["overlap_m"] = ("rank", "rank_from"), n.T @ m / size
-    out["overlap_input"] = ("rank", "input"), n.T @ weights / size
-    if "input_name" in fit.coords:
-        out = out.assign_coords(input_name=("input", fit["input_name"].values))
-    out.attrs["effective"] = int(effective)
+        out["connectivity"] = ("neuron", "neuron_from"), fit["J"].values
+    else:
+        m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
+        projected = effective_n(m, n, weights)
+        out["connectivity"] = ("neuron", "neuron_from"), m @ (projected if effective else n).T / len(m)
+        out["n_effective"] = ("neuron", "rank"), projected
+        out["overlap_m"] = ("rank", "rank_from"), n.T @ m / len(m)
+        out["overlap_input"] = ("rank", "input"), n.T @ weights / len(m)
+        out = out.assign_coords({k: v for k, v in coords_along(fit, "input").items() if k == "input_name"})
+    check_result(out, "connectivity")
     return out
 
 
@@ -76,19 +73,17 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     from scipy import stats
 
     check_fit(fit)
-    recorded = fit["recorded"].values if "recorded" in fit.coords else np.ones(fit.sizes["neuron"], bool)
+    recorded = recorded_of(fit)
     rows: dict[str, np.ndarray] = {}
     order = ["input_weights"]
     if "J" in fit:
         rows["J"] = fit["J"].values[np.ix_(recorded, recorded)].ravel()
     else:
-        effective = effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
-        fit, order = fit.assign(n=(("neuron", "rank"), effective)), ["m", "n", *order]
+        order = ["m", "n", *order]
     names, columns = vectors_of(fit, order)
     rows |= dict(zip(names, columns[recorded].T, strict=True))
     weight = [np.full(recorded.sum(), np.nan) if name == "J" else row for name, row in rows.items()]
-    mine = {name: coord for name, coord in fit.coords.items() if coord.dims == ("neuron",)}
-    out = xr.Dataset(coords=mine).isel(neuron=recorded).assign_coords(vector=list(rows))
+    out = xr.Dataset(coords=coords_along(fit, "neuron")).isel(neuron=recorded).assign_coords(vector=list(rows))
     out.attrs = {"kind": "weight_statistics"}
     out["weight"] = ("vector", "neuron"), np.array(weight)
     varied = {name: np.ptp(row) > 0 for name, row in rows.items()}

@@ -1,28 +1,21 @@
-"""Dynamics of the latents: the flow under a constant input, and where it stands still."""
+"""Dynamics of the latents: the flow under a constant input, and whether fits to fewer neurons say the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import check_low_rank
-from nwb_lint.contract import ContractError, check_activity, input_names
+from nwb_lint.contract import ContractError, coords_along, input_names
 from nwb_lint.model.audit import refits
 from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.prepare import conditions_mask
 from nwb_lint.results import check_result
 
 Input = Mapping[str, float] | Sequence[float] | Array | None
-STABILITIES = ("stable", "saddle", "unstable", "marginal")
-_STEPS = 200  # of Newton's method, damped
-_RESTING = 1e-9  # of the latents' scale per time constant
-_SAME = 1e-4  # of the latents' scale
-_MARGINAL = 1e-6  # an eigenvalue times tau
-_ROUNDS, _MOST = 6, 60  # of starts, each from what the one before found; more points than that are a continuum
-_SCANNED = 2000  # points of the scan of a single latent
 
 
 def flow(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
@@ -31,7 +24,7 @@ def flow(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     The drive is all of x that is not m κ: I v + what bias and initial activation add. Along a run of the network,
     F(κ[t]) = (κ[t+1] - κ[t]) / dt exactly.
     """
-    phi = nonlinearity_of(fit.attrs["nonlinearity"]).phi
+    phi = nonlinearity_of(fit.attrs.get("nonlinearity")).phi
     m, n = fit["m"].values, fit["n"].values
     return (phi(kappa @ m.T + drive) @ n / len(m) - kappa) / fit.attrs["tau_s"]
 
@@ -44,6 +37,10 @@ def flow_field(
     at_s: float | None = None,
     extent: float | Sequence[Sequence[float]] | None = None,
     n_points: int = 25,
+    activity: xr.Dataset | None = None,
+    audit: Sequence[float] | None = None,
+    draws: int = 3,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Flow of the latents on a grid, while an input is held constant.
 
@@ -56,10 +53,20 @@ def flow_field(
         input: in place of a condition: a number per input, or some by name (the others 0). Neither = all 0.
         extent: of the grid: ± a number, or (low, high) per latent; None = the fit's latents and a fifth beyond.
         n_points: along each latent; the grid has n_points^rank, the last latent running fastest.
+        audit: fractions of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
+            size, drawn with ``seed``, and its flow taken at the same activity, in the fit's own latents: where that is
+            another one, the flow is not a finding. Needs ``activity``, what was fitted.
 
-    Returns: kappa, velocity (point, rank), dimensionless and 1/s; speed (point), 1/s; input_value (input).
+    With S the recorded neurons of a refit m*, n* of N* neurons, and + the pseudo-inverse, κ* = m*_S+ m_S κ are its
+    latents for the same activity, and F*(κ) = (-κ + m_S+ m*_S n*' phi(m* κ* + I* u + b*) / N*) / tau.
 
-    Raises: ContractError for a fit without m or with more ranks, an unknown condition, input or time, an empty extent.
+    Returns: kappa, velocity (point, rank), dimensionless and 1/s; speed (point), 1/s; input_value (input). With an
+        audit: velocity_draw F* (draw, point, rank), 1/s; agreement (draw), the cosine between F* and F over all points;
+        disagreement (point), [mean over draws |F* - F|²]^½ relative to the root mean square of |F|; and the coordinates
+        fraction, n_neurons (draw).
+
+    Raises: ContractError for a fit without m or with more ranks, an unknown condition, input or time, an empty extent,
+        or an audit without activity.
 
     Source: Mastrogiuseppe & Ostojic, Neuron 2018; Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
 
@@ -74,112 +81,46 @@ def flow_field(
         raise ContractError(f"the fit has rank {rank}; a grid is for rank 1, 2 or 3. Use fixed_points.")
     if not isinstance(n_points, int | np.integer) or n_points < 2:
         raise ContractError(f"n_points is {n_points!r}; it needs a whole number from 2 on.")
-    u = _held_input(fit, condition, input, at_s)
+    others = refits(fit, activity, audit, draws=draws, seed=seed)
+    u = held_input(fit, condition, input, at_s)
     bounds = _bounds(fit, extent)
     sides = [np.linspace(low, high, n_points) for low, high in bounds]
     kappa = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, rank)
-    velocity = flow(fit, kappa, _drive(fit, u))
-    out = _result(fit, u, "flow_field", condition, at_s)
+    velocity = flow(fit, kappa, drive_of(fit, u))
+    out = field_result(fit, u, "flow_field", condition, at_s)
     out["kappa"], out["velocity"] = (("point", "rank"), kappa), (("point", "rank"), velocity, {"units": "1/s"})
     out["speed"] = ("point",), np.linalg.norm(velocity, axis=1), {"units": "1/s"}
     out.attrs |= {"n_points": int(n_points), "extent": [float(value) for value in bounds.ravel()]}
+    if others is not None:
+        out = _audited(out, fit, others)
+        out.attrs["seed"] = int(seed)
     check_result(out, "flow_field")
     return out
 
 
-def fixed_points(
-    fit: xr.Dataset,
-    *,
-    condition: object = None,
-    input: Input = None,
-    at_s: float | None = None,
-    n_starts: int = 200,
-    seed: int = 0,
-    activity: xr.Dataset | None = None,
-    audit: Sequence[float] | None = None,
-    draws: int = 3,
-) -> xr.Dataset:
-    """Where the latents rest under a constant input: F(κ, u) = 0, with F as in `flow_field`.
-
-    Damped Newton steps with the exact Jacobian, dF/dκ = (-1 + n' diag(phi'(x)) m / N) / tau, from ``n_starts`` starts:
-    a half on the fit's trajectories, a half in the box |κ_r| ≤ mean |n_r|, outside of which a tanh network has none;
-    for rank 1 also from every change of sign on a fine grid of that box; then from the mirror images and the middles of
-    what was found, until nothing new is. Points that coincide are one. All other directions of the activity decay with
-    -1 / tau, so these eigenvalues are those of the whole network.
-
-    stability: "stable" (all real parts below 0), "unstable" (all above), "saddle" (both), "marginal" (one within
-    1e-6 / tau of 0). line_attractor = max(0, 1 - |λ_1| / min(|λ_2|, 1 / tau)), λ_1 and λ_2 the eigenvalues nearest to 0
-    and next: 1 where one direction does not move and the others do, 0 where none is slower than the rest.
-
-    Args:
-        fit, condition, input, at_s: as in `flow_field`, of any rank.
-        n_starts: how many; seed: which. Few starts may miss some where the rank is high.
-        audit: fractions of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
-            size, and its fixed points counted: attractors that vanish or appear then are not a finding. Needs
-            ``activity``, what was fitted. A partly observed network can gain attractors that the circuit has not.
-
-    Returns: kappa (fixed_point, rank), the least stable first; residual |F| in 1/s, stability, n_starts that came
-        there, line_attractor (fixed_point); eigenvalue_real, eigenvalue_imag (fixed_point, eigenvalue), 1/s;
-        input_value (input). With an audit: n_found (draw, stability_kind), and the coordinates fraction, n_neurons
-        (draw); compare them with attrs["n_found"], the same counts of the fit itself.
-
-    Raises: ContractError for what `flow_field` refuses, where nothing rests (unbounded phi), or an audit without
-        activity.
-
-    Source: Sussillo & Barak, Neural Computation 2013; Valente, Pillow & Ostojic, NeurIPS 2022.
-
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> bool((fixed_points(mock_fit())["residual"] < 1e-6).all())
-        True
-    """
-    check_low_rank(fit)
-    if not isinstance(n_starts, int | np.integer) or n_starts < 1:
-        raise ContractError(f"n_starts is {n_starts!r}; it needs a whole number from 1 on.")
-    if audit is not None and activity is None:
-        raise ContractError("an audit refits, and no activity was given; add activity=, what was fitted.")
-    u = _held_input(fit, condition, input, at_s)
-    drive, scale = _drive(fit, u), _box(fit)
-    found, counts = _all_found(fit, drive, scale, n_starts, seed)
-    eigenvalues = np.linalg.eigvals(_jacobian(fit, found, drive)).reshape(len(found), -1)
-    eigenvalues = np.take_along_axis(eigenvalues, np.argsort(np.abs(eigenvalues), axis=1), axis=1)
-    order = np.argsort(eigenvalues.real.max(axis=1), kind="stable")[::-1]
-    found, counts, eigenvalues = found[order], counts[order], eigenvalues[order]
-    stability = _stability(eigenvalues, fit.attrs["tau_s"])
-    out = _result(fit, u, "fixed_points", condition, at_s)
-    out["kappa"] = ("fixed_point", "rank"), found
-    out["residual"] = ("fixed_point",), np.linalg.norm(flow(fit, found, drive), axis=1), {"units": "1/s"}
-    out["stability"] = ("fixed_point",), stability
-    out["n_starts"] = ("fixed_point",), counts
-    out["line_attractor"] = ("fixed_point",), _line_attractor(eigenvalues, fit.attrs["tau_s"])
-    out["eigenvalue_real"] = ("fixed_point", "eigenvalue"), eigenvalues.real, {"units": "1/s"}
-    out["eigenvalue_imag"] = ("fixed_point", "eigenvalue"), eigenvalues.imag, {"units": "1/s"}
-    out.attrs |= {"n_found": _counts(stability), "seed": int(seed)}
-    if audit is not None and activity is not None:
-        out = _audited(out, fit, activity, audit, draws, n_starts, seed)
-    check_result(out, "fixed_points")
-    return out
+def _audited(out: xr.Dataset, fit: xr.Dataset, others: Iterable[tuple[float, xr.Dataset]]) -> xr.Dataset:
+    """The field of fits to fewer neurons, under the same input, in the latents of the fit."""
+    kappa, own, u = out["kappa"].values, out["velocity"].values, out["input_value"].values
+    tau_s, found, fractions, neurons = fit.attrs["tau_s"], [], [], []
+    for fraction, one in others:
+        seen = one.isel(neuron=one["recorded"].values)
+        here, there = fit["m"].sel(neuron=seen["neuron"].values).values, seen["m"].values
+        theirs = kappa @ (np.linalg.pinv(there) @ here).T
+        recurrent = theirs + tau_s * flow(one, theirs, drive_of(one, u))
+        found.append((recurrent @ (np.linalg.pinv(here) @ there).T - kappa) / tau_s)
+        fractions.append(fraction)
+        neurons.append(seen.sizes["neuron"])
+    velocity = np.array(found)
+    power = (own**2).sum(axis=1).mean()
+    with np.errstate(divide="ignore", invalid="ignore"):  # a flow that stands still everywhere agrees with nothing
+        cosine = (velocity * own).sum(axis=(1, 2)) / np.sqrt((velocity**2).sum(axis=(1, 2)) * (own**2).sum())
+        apart = np.sqrt(((velocity - own) ** 2).sum(axis=2).mean(axis=0) / power)
+    out["velocity_draw"] = ("draw", "point", "rank"), velocity, {"units": "1/s"}
+    out["agreement"], out["disagreement"] = ("draw", cosine), ("point", apart)
+    return out.assign_coords(fraction=("draw", fractions), n_neurons=("draw", neurons))
 
 
-def _audited(
-    out: xr.Dataset, fit: xr.Dataset, activity: xr.Dataset, audit: Sequence[float], draws: int, n_starts: int, seed: int
-) -> xr.Dataset:
-    """The fixed points of fits to fewer neurons, under the same input, counted."""
-    check_activity(activity)
-    u = out["input_value"].values
-    rows = []
-    for fraction, one in refits(fit, activity, fractions=audit, draws=draws, seed=seed):
-        found = fixed_points(one, input=u, n_starts=n_starts, seed=seed)
-        rows.append((fraction, int(one["recorded"].sum()), found.attrs["n_found"]))
-    out["n_found"] = ("draw", "stability_kind"), np.array([row[2] for row in rows])
-    return out.assign_coords(
-        stability_kind=list(STABILITIES),
-        fraction=("draw", [row[0] for row in rows]),
-        n_neurons=("draw", [row[1] for row in rows]),
-    )
-
-
-def _held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | None) -> Array:
+def held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | None) -> Array:
     """The input that is held constant, (input)."""
     size = fit.sizes["input"]
     names = input_names(fit)
@@ -207,11 +148,12 @@ def _held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | 
     return fit["input"].values[chosen[0], int(np.argmin(np.abs(time - when)))].astype(float)
 
 
-def _drive(fit: xr.Dataset, u: Array) -> Array:
+def drive_of(fit: xr.Dataset, u: Array) -> Array:
+    """All of x that is not m κ, (neuron), while an input is held: I u + b."""
     return fit["input_weights"].values @ u + fit["bias"].values
 
 
-def _visited(fit: xr.Dataset) -> Array:
+def visited(fit: xr.Dataset) -> Array:
     """Latents of the fit's own run, (sample, rank); the origin where it has none."""
     return fit["latent"].values.reshape(-1, fit.sizes["rank"]).astype(float) if "latent" in fit else np.zeros((1, 1))
 
@@ -220,7 +162,7 @@ def _bounds(fit: xr.Dataset, extent: float | Sequence[Sequence[float]] | None) -
     """(low, high) per latent, (rank, 2)."""
     rank = fit.sizes["rank"]
     if extent is None:
-        most = np.abs(_visited(fit)).max(axis=0) + np.zeros(rank)
+        most = np.abs(visited(fit)).max(axis=0) + np.zeros(rank)
         most = 1.2 * np.where(most > 0, most, 1.0)
         return np.stack([-most, most], axis=1)
     bounds = np.asarray(extent, float)
@@ -232,111 +174,10 @@ def _bounds(fit: xr.Dataset, extent: float | Sequence[Sequence[float]] | None) -
     return bounds
 
 
-def _box(fit: xr.Dataset) -> Array:
-    """Half the sides of the box that starts are drawn from, (rank): mean |n|, and twice what was visited."""
-    side = np.abs(fit["n"].values).mean(axis=0)
-    if fit.attrs["nonlinearity"] != "tanh":  # no bound there
-        side = np.maximum(side, 2 * np.abs(_visited(fit)).max(axis=0))
-    return np.where(side > 0, side, 1.0)
-
-
-def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int) -> Array:
-    generator = np.random.default_rng([seed, 4])
-    visited = _visited(fit) + np.zeros(len(box))
-    on = visited[generator.integers(len(visited), size=n_starts // 2)]
-    inside = generator.uniform(-box, box, (n_starts - n_starts // 2, len(box)))
-    parts = [np.zeros((1, len(box))), on, inside]
-    if len(box) == 1:
-        line = np.linspace(-1.01, 1.01, _SCANNED)[:, None] * box
-        below = flow(fit, line, drive)[:, 0] < 0
-        turns = np.flatnonzero(below[1:] != below[:-1])
-        parts.append((line[turns] + line[turns + 1]) / 2)
-    return np.concatenate(parts)
-
-
-def _jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
-    """dF/dκ (point, rank, rank), 1/s."""
-    kind = nonlinearity_of(fit.attrs["nonlinearity"])
-    m, n = fit["m"].values, fit["n"].values
-    x = kappa @ m.T + drive
-    slope = kind.slope(x, kind.phi(x))
-    pairs = (n[:, :, None] * m[:, None, :]).reshape(len(m), -1) / len(m)
-    return ((slope @ pairs).reshape(len(kappa), n.shape[1], -1) - np.eye(m.shape[1])) / fit.attrs["tau_s"]
-
-
-def _newton(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
-    """Levenberg-Marquardt on F from every start at once: a step that does not lower |F| is damped and tried again."""
-    kappa, tau, one = kappa.copy(), fit.attrs["tau_s"], np.eye(kappa.shape[1])
-    value, damping = tau * flow(fit, kappa, drive), np.full(len(kappa), 1e-3)
-    for _ in range(_STEPS):
-        slope = tau * _jacobian(fit, kappa, drive)
-        normal = np.swapaxes(slope, 1, 2) @ slope + damping[:, None, None] * one
-        step = np.linalg.solve(normal, np.swapaxes(slope, 1, 2) @ value[:, :, None])[:, :, 0]
-        tried = kappa - step
-        new = tau * flow(fit, tried, drive)
-        better = np.linalg.norm(new, axis=1) < np.linalg.norm(value, axis=1)
-        kappa[better], value[better] = tried[better], new[better]
-        damping = np.clip(np.where(better, damping / 10, damping * 10), 1e-14, 1e6)
-        if np.abs(step).max() < 1e-14 or not (better | (damping < 1e6)).any():
-            break
-    return kappa
-
-
-def _all_found(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int) -> tuple[Array, Array]:
-    """Fixed points (point, rank), and how many starts came to each; their mirror images and middles are starts too."""
-    kappa, size = _starts(fit, drive, box, n_starts, seed), float(np.linalg.norm(box))
-    found, counts = np.zeros((0, len(box))), np.zeros(0, int)
-    for _ in range(_ROUNDS):
-        kappa = _newton(fit, kappa, drive)
-        speed = np.linalg.norm(flow(fit, kappa, drive), axis=1) * fit.attrs["tau_s"]
-        rests = speed < _RESTING * (1 + size)
-        before = len(found)
-        found, counts = _merged(found, counts, kappa[rests][np.argsort(speed[rests], kind="stable")], _SAME * size)
-        if len(found) == before or len(found) > _MOST:
-            break
-        pairs = (found[:, None] + found)[np.triu_indices(len(found), 1)] / 2  # saddles lie between attractors
-        kappa = np.concatenate([-found, pairs])
-    if len(found):
-        return found, counts
-    raise ContractError(
-        f"none of {n_starts} starts came to rest; with {fit.attrs['nonlinearity']} there may be no fixed point. "
-        "Try another input, or more starts."
-    )
-
-
-def _merged(found: Array, counts: Array, new: Array, apart: float) -> tuple[Array, Array]:
-    """Points with the new ones that are not within ``apart`` of one before, and how many fell to each."""
-    kept, number = list(found), list(counts)
-    for one in new:
-        distance = [float(np.linalg.norm(one - other)) for other in kept]
-        if kept and min(distance) <= apart:
-            number[int(np.argmin(distance))] += 1
-        else:
-            kept.append(one)
-            number.append(1)
-    return np.array(kept).reshape(-1, found.shape[1]), np.array(number, int)
-
-
-def _stability(eigenvalues: Array, tau_s: float) -> Array:
-    real = eigenvalues.real * tau_s
-    names = np.where((real < 0).all(axis=1), "stable", np.where((real > 0).all(axis=1), "unstable", "saddle"))
-    return np.where((np.abs(real) < _MARGINAL).any(axis=1), "marginal", names)
-
-
-def _line_attractor(eigenvalues: Array, tau_s: float) -> Array:
-    size = np.abs(eigenvalues)
-    second = np.minimum(size[:, 1], 1 / tau_s) if size.shape[1] > 1 else np.full(len(size), 1 / tau_s)
-    return np.maximum(0.0, 1 - size[:, 0] / np.maximum(second, 1e-12))
-
-
-def _counts(stability: Array) -> list[int]:
-    return [int((stability == kind).sum()) for kind in STABILITIES]
-
-
-def _result(fit: xr.Dataset, u: Array, kind: str, condition: object, at_s: float | None) -> xr.Dataset:
+def field_result(fit: xr.Dataset, u: Array, kind: str, condition: object, at_s: float | None) -> xr.Dataset:
+    """A result that says nothing yet but which input is held, of which condition and when."""
     out = xr.Dataset({"input_value": ("input", u)}, attrs={"kind": kind, "tau_s": float(fit.attrs["tau_s"])})
-    if "input_name" in fit.coords:
-        out = out.assign_coords(input_name=("input", fit["input_name"].values))
+    out = out.assign_coords({k: v for k, v in coords_along(fit, "input").items() if k == "input_name"})
     if condition is not None:
         out.attrs["condition"] = str(condition)
         out.attrs["at_s"] = float(fit["time"].values[-1] if at_s is None else at_s)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import ContractError, column_of
+from nwb_lint.contract import ContractError, column_of, coords_along, missing_in, recorded_of
 from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
 from nwb_lint.prepare import mask_of, times_in
@@ -55,13 +55,14 @@ def predict_inactivation(
     """What the free-running network does when the output of each group in turn is multiplied by ``factor``.
 
     r_i = factor phi(x_i) for i in the group, within the window; N stays what it was. Nothing is fitted anew. Controls
-    are random groups of the same size out of all neurons. What is told of the group's own neurons is their input.
+    are random groups of as many recorded (and as many hidden) neurons. What is told of the group's own neurons is their
+    input.
 
     Args:
         fit: from `fit_lint`, or a task network (then give ``input``, with trial columns on condition).
-        groups: a column of the neurons (area, cell_type, population: a group per value), a query over such columns
-            ("area == 'ALM' and rate > 5"), neurons (labels, positions, booleans), a populations Dataset, or a dict of
-            name → query or neurons.
+        groups: a column of the neurons (area, cell_type, population: a group per value, of the recorded neurons that
+            have one), a query over such columns ("area == 'ALM' and rate > 5"), neurons (labels, positions, booleans),
+            a populations Dataset, or a dict of name → query or neurons.
         readout: weights (neuron), a Dataset from `fit_readout`, or a column of the conditions that one is fitted to,
             from the intact run. None = the network's own ``readout``, if any. z = readout . phi(x) / N + intercept,
             N = the neurons that the readout has weights of.
@@ -75,11 +76,12 @@ def predict_inactivation(
     |---|---|---|
     | factor | group, neuron | 1 |
     | activity_change, rate_change | group, condition, neuron | 1, Hz: mean over the pulse or all times, less intact |
-    | effect, effect_control | group (, quantile) | 1: rms change of the other neurons / rms of intact activity |
+    | effect, effect_control | group (, quantile) | 1: rms change of the other neurons / rms of intact activity, both \
+        of recorded neurons |
     | latent, output | group, condition, time (, rank) | 1 |
     | accuracy, accuracy_intact, accuracy_control | (group, quantile,) context | 1 |
 
-    Raises: ContractError for groups of nobody, unknown columns, or a window outside the times.
+    Raises: ContractError for groups of nobody, unknown columns, a window outside the times, or a network that diverges.
 
     Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2; science.md: "Inactivation".
 
@@ -92,6 +94,8 @@ def predict_inactivation(
     _check_numbers(factor, drive, controls)
     given = fit if input is None else input
     masks = groups_of(fit, groups)
+    if not masks:
+        raise ContractError("there is no group; name at least one group, or a column in which some neuron has a value.")
     inside = times_in(given["time"].values, window_s)
     intact = run(fit, input)
     reader = _reader(fit, given, intact, readout, answer, response_s)
@@ -101,12 +105,11 @@ def predict_inactivation(
     out = _result(experiment, masks, measured)
     if controls:
         out = out.merge(_controls(experiment, masks, controls, seed))
-    out = out.assign_coords({k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
-    for name, value in given.coords.items():
-        if value.dims in (("condition",), ("time",)):
-            # a column called like a dim of the result, "context" above all, would take that dim's place
-            taken = name in out.dims and name not in value.dims
-            out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
+    out = out.assign_coords(coords_along(fit, "neuron"))
+    for name, value in coords_along(given, "condition", "time").items():
+        # a column called like a dim of the result, "context" above all, would take that dim's place
+        taken = name in out.dims and name not in value.dims
+        out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
     out.attrs = {
         "kind": "inactivation",
         "factor": float(factor),
@@ -148,7 +151,7 @@ def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
     labels = fit["neuron"].values.astype(str)
     if isinstance(groups, xr.Dataset):
         check_result(groups, "populations")
-        own = groups["population"].sel(neuron=fit["neuron"].values).values
+        own = groups["population"].reindex(neuron=fit["neuron"].values, fill_value=-1).values
         named = [str(name) for name in groups["group"].values]
         return {f"population {name}": own == k for k, name in enumerate(named) if (own == k).any()}
     if isinstance(groups, Mapping):
@@ -158,21 +161,20 @@ def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
                 out[str(name)] = _chosen(fit, which)
             else:
                 out[str(name)] = mask_of(labels, which, "neuron", nobody=True)
-        if not out:
-            raise ContractError("groups is empty; name at least one group.")
         return out
     if isinstance(groups, str):
         columns = _columns(fit)
         if groups not in columns:
             return {groups: _chosen(fit, groups)}
+        there = recorded_of(fit) & ~missing_in(columns[groups])
         values = columns[groups].astype(str)
-        return {f"{groups}={level}": values == level for level in np.unique(values)}
+        return {f"{groups}={level}": there & (values == level) for level in np.unique(values[there])}
     return {"chosen": mask_of(labels, groups, "neuron")}
 
 
 def _columns(fit: xr.Dataset) -> dict[str, Array]:
     """Columns of the neurons by name, texts as texts."""
-    found = {str(k): v.values for k, v in fit.coords.items() if v.dims == ("neuron",)}
+    found = {name: column.values for name, column in coords_along(fit, "neuron").items()}
     return {k: v.astype(str) if v.dtype.kind in "OT" else v for k, v in found.items()}
 
 
@@ -191,11 +193,12 @@ def _chosen(fit: xr.Dataset, query: str) -> Array:
 
 
 def _contexts(given: xr.Dataset, context: str | None) -> dict[str, Array]:
-    """Name → boolean (condition) of every context; "all" where none is asked for."""
+    """Name → boolean (condition) of every context, a missing value being none; "all" where none is asked for."""
     if context is None:
         return {"all": np.ones(given.sizes["condition"], bool)}
-    values = column_of(given, context).astype(str)
-    return {str(level): values == level for level in np.unique(values)}
+    column = column_of(given, context)
+    values, there = column.astype(str), ~missing_in(column)
+    return {str(level): there & (values == level) for level in np.unique(values[there])}
 
 
 def _reader(fit, given, intact, readout, answer: str | None, response_s) -> Reader | None:
@@ -244,10 +247,10 @@ def _folds(intact: xr.Dataset, column: str) -> int:
 def _signs(values: Array, column: str, attrs: Mapping) -> Array:
     """-1 or 1 where the answer is, 0 where it has no sign."""
     if "positive" in attrs and attrs.get("column") == column:
-        return np.where(values.astype(str) == attrs["positive"], 1, -1)
+        return np.where(missing_in(values), 0, np.where(values.astype(str) == attrs["positive"], 1, -1))
     if values.dtype.kind not in "fiu":
         raise ContractError(f"{column} holds no numbers; answers need a sign (-1, 1), or a readout fitted to them.")
-    return np.sign(values).astype(int)
+    return np.sign(np.nan_to_num(values)).astype(int)
 
 
 class _Experiment(NamedTuple):
@@ -263,20 +266,31 @@ class _Experiment(NamedTuple):
     inside: Array
     pulse: bool
 
+    @property
+    def recorded(self) -> Array:
+        return recorded_of(self.fit)
+
     def run(self, mask: Array) -> xr.Dataset:
         """The network with the group's output multiplied, and its input added to."""
         factor, drive = np.where(mask, self.factor, 1.0), np.where(mask, self.drive, 0.0)
         if self.pulse:
             on = self.inside[:, None]
             factor, drive = np.where(on, factor, 1.0), np.where(on, drive, 0.0)
-        return run(self.fit, self.input, factor=factor, drive=drive if self.drive else None)
+        found = run(self.fit, self.input, factor=factor, drive=drive if self.drive else None)
+        if not np.isfinite(found["activity"].values).all():
+            raise ContractError(
+                f"the network diverges with {int(mask.sum())} neurons at factor {self.factor:g} and drive "
+                f"{self.drive:g}; use a smaller factor, a shorter window_s, or a fit with nonlinearity='tanh'."
+            )
+        return found
 
     def measure(self, mask: Array) -> dict[str, Array]:
         """The change of activity, the effect on the others, latents, output and accuracy."""
         found = self.run(mask)
         before, after = self.intact["activity"].values, found["activity"].values
-        others = after[..., ~mask] - before[..., ~mask]
-        power = np.sqrt(np.mean(np.square(before, dtype=float)))
+        kept = self.recorded & ~mask
+        others = after[..., kept] - before[..., kept]
+        power = np.sqrt(np.mean(np.square(before[..., self.recorded], dtype=float)))
         effect = np.sqrt(np.mean(np.square(others, dtype=float))) / power if others.size and power > 0 else 0.0
         out = {"effect": effect, "activity_change": (after - before)[:, self.inside].mean(axis=1, dtype=float)}
         if "latent" in found:
@@ -294,7 +308,7 @@ class _Experiment(NamedTuple):
     def output(self, x: Array, gain: Array) -> Array:
         """z (condition, time)."""
         assert self.reader is not None
-        r = nonlinearity_of(self.fit.attrs["nonlinearity"]).phi(x)
+        r = nonlinearity_of(self.fit.attrs.get("nonlinearity")).phi(x)
         return np.einsum("ctn,tn->ct", r, gain * self.reader.weights) / x.shape[2] + self.reader.intercept
 
     def accuracy(self, z: Array) -> Array:
@@ -331,15 +345,17 @@ def _result(experiment: _Experiment, masks: dict[str, Array], measured: list[dic
 def _controls(experiment: _Experiment, masks: dict[str, Array], controls: int, seed: int) -> xr.Dataset:
     """Quantiles of effect and accuracy over random groups; groups of one size share theirs."""
     rng, by_size = np.random.default_rng(seed), {}
-    n_neurons = experiment.fit.sizes["neuron"]
-    for size in sorted({int(mask.sum()) for mask in masks.values()}):
+    parts = [np.flatnonzero(experiment.recorded), np.flatnonzero(~experiment.recorded)]
+    sizes = [tuple(int(mask[part].sum()) for part in parts) for mask in masks.values()]
+    for size in sorted(set(sizes)):
         found = []
         for _ in range(controls):
-            mask = np.zeros(n_neurons, bool)
-            mask[rng.permutation(n_neurons)[:size]] = True
+            mask = np.zeros(experiment.fit.sizes["neuron"], bool)
+            for part, number in zip(parts, size, strict=True):
+                mask[part[rng.permutation(len(part))[:number]]] = True
             found.append(experiment.measure(mask))
         by_size[size] = found
-    chosen = [by_size[int(mask.sum())] for mask in masks.values()]
+    chosen = [by_size[size] for size in sizes]
     out = xr.Dataset(coords={"quantile": list(QUANTILES)})
     for name, dims in (("effect", ("group", "quantile")), ("accuracy", ("group", "quantile", "context"))):
         if name in chosen[0][0]:

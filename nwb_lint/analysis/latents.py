@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit, input_names
-from nwb_lint.model.rnn import Array
+from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, input_names
+from nwb_lint.model.rnn import Array, effective_n
 from nwb_lint.model.simulate import simulate
 from nwb_lint.model.starts import matched
+from nwb_lint.model.weights import unmasked
 from nwb_lint.results import check_result
 
 VECTORS = ("m", "input_weights", "n")
@@ -21,12 +23,13 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
 
     x = m kappa + I v (+ bias and initial activation). The model's are exact. v follows from the inputs, so that the
     data's v is the model's: what it adds is taken off, and kappa solves the least squares of the rest on m at every
-    time, over the neurons observed there. NaN where fewer of them than ranks are.
+    time, over the neurons observed there (not NaN, nor False in ``mask``). NaN where fewer of them than ranks are.
 
     Args:
         fit: from `fit_lint`, with a rank. activity: what to project, with its input; neurons matched by label.
 
-    Returns: latent, latent_data (condition, time, rank); filtered_input (condition, time, input), dimensionless.
+    Returns: a result of kind "latents": latent, latent_data (condition, time, rank); filtered_input (condition, time,
+        input), dimensionless.
 
     Raises: ContractError for a rank=None fit or neurons that the fit does not have.
 
@@ -39,17 +42,18 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     """
     check_low_rank(fit)
     check_activity(activity)
-    activity = matched(fit, activity)
-    index = _positions(fit, activity)
+    activity = matched(fit, unmasked(activity))
+    index = positions(fit, activity)
+    warn_of_scale(fit, activity, index)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
-    out = xr.Dataset(
-        coords={k: v for k, v in activity.coords.items() if v.dims in (("condition",), ("time",), ("input",))}
-    )
+    out = xr.Dataset(coords=coords_along(activity, "condition", "time"), attrs={"kind": "latents"})
     for name in ("latent", "filtered_input"):
         out[name] = run[name].dims, run[name].values
     out["latent_data"] = run["latent"].dims, found.astype(np.float32)
+    out = out.assign_coords({k: v for k, v in coords_along(activity, "input").items() if k == "input_name"})
+    check_result(out, "latents")
     return out
 
 
@@ -60,7 +64,7 @@ def check_low_rank(fit: xr.Dataset) -> None:
         raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
 
 
-def _positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
+def positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
     """Where the neurons of an activity are among those of the fit."""
     index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)
     if (index < 0).any():
@@ -68,6 +72,20 @@ def _positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
             f"{int((index < 0).sum())} neurons of the activity are not in the fit; give the fitted ones."
         )
     return index
+
+
+def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
+    """Warn where the activity is in other units than the fit's, neuron by neuron."""
+    if "scale" not in fit or "scale" not in activity:
+        return
+    own, other = fit["scale"].values[index], activity["scale"].values
+    if not np.allclose(own, other, rtol=1e-3):
+        k = int(np.abs(other / own - 1).argmax())
+        warnings.warn(
+            f"the activity has {other[k]:.3g} Hz per unit where the fit has {own[k]:.3g} (neuron "
+            f"{fit['neuron'].values[index[k]]}), so they are not comparable; prepare both with one scale, scale=… Hz.",
+            stacklevel=3,
+        )
 
 
 def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
@@ -84,7 +102,9 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
             f"activity has {dict(activity.sizes)} and shares {len(seen)} neurons with the fit of "
             f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
         )
-    if "condition" in activity.indexes and "condition" in fit.indexes:
+    activity = unmasked(activity)
+    labelled = "condition" in activity.indexes and "condition" in fit.indexes
+    if labelled and not activity.indexes["condition"].equals(fit.indexes["condition"]):
         activity = activity.sel(condition=fit["condition"].values)
     y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values
     filtered = fit["filtered_input"].transpose("condition", "time", "input").values
@@ -112,7 +132,7 @@ def project(
     fit: xr.Dataset,
     activity: xr.Dataset,
     *,
-    order: Sequence[str] = ("m", "input_weights"),
+    order: Sequence[str] | None = None,
     orthogonal: bool = True,
 ) -> xr.Dataset:
     """Activity on the fitted axes, and the share of its variance along each.
@@ -124,7 +144,8 @@ def project(
 
     Args:
         activity: any, its neurons matched by label: the data, a run (`simulate`), another condition or session.
-        order: vectors of the fit ("m", "input_weights", "n"), the first taken first, their columns in turn.
+        order: vectors of the fit ("m", "input_weights", "n": its effective part, see `connectivity`), the first taken
+            first, their columns in turn. None = m, where the fit has it, and input_weights.
 
     Returns: projection (condition, time, axis_name), of x itself; axis (axis_name, neuron); variance_explained
         (axis_name); overlap, angle_deg (axis_name, axis_other). Axes that others before them span are NaN.
@@ -138,25 +159,26 @@ def project(
     """
     check_fit(fit)
     x, kept = observed(fit, activity)
+    order = [name for name in ("m", "input_weights") if name in fit] if order is None else order
     names, columns = vectors_of(fit, order)
     axes = unit(columns[kept])
     out = axes_dataset(names, orthogonalised(axes) if orthogonal else axes, x)
-    out = out.assign_coords(neuron=fit["neuron"].values[kept])
+    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
     out["projection"] = ("condition", "time", "axis_name"), x @ out["axis"].values.T
-    out = out.assign_coords({k: v for k, v in activity.coords.items() if v.dims in (("condition",), ("time",))})
+    out = out.assign_coords(coords_along(activity, "condition", "time"))
     out.attrs |= {"orthogonal": int(orthogonal), "order": list(order)}
     check_result(out, "axes")
     return out
 
 
 def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
-    """Activity (condition, time, neuron) of the neurons without NaN, and their positions in the fit."""
+    """Activity (condition, time, neuron) of the neurons observed throughout, and their positions in the fit."""
     if "activity" not in activity or set(activity["activity"].dims) != {"condition", "time", "neuron"}:
         raise ContractError(
             "there is no activity (condition, time, neuron) in the Dataset. Call prepare(recording, ...)."
         )
-    index = _positions(fit, activity)
-    y = activity["activity"].transpose("condition", "time", "neuron").values.astype(float)
+    index = positions(fit, activity)
+    y = unmasked(activity)["activity"].transpose("condition", "time", "neuron").values.astype(float)
     whole = np.isfinite(y).all(axis=(0, 1))
     if not whole.any():
         raise ContractError("no neuron is observed in every condition and time; leave some conditions out.")
@@ -164,13 +186,15 @@ def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
 
 
 def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]:
-    """Names and columns (neuron, axis) of the fit's vectors in this order."""
+    """Names and columns (neuron, axis) of the fit's vectors in this order; of n the effective part."""
     there = [name for name in VECTORS if name in fit]
     if not order or isinstance(order, str) or not set(order) <= set(there):
         raise ContractError(f"order is {order!r}; it needs some of {', '.join(there)}, which the fit has.")
     names, columns = [], []
     for name in order:
         columns.append(fit[name].values)
+        if name == "n":
+            columns[-1] = effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
         ends = input_names(fit) if name == "input_weights" else [str(k + 1) for k in range(fit.sizes["rank"])]
         names += [f"{'I' if name == 'input_weights' else name} {end}" for end in ends]
     return names, np.column_stack(columns)

@@ -12,9 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from nwb_lint.contract import ContractError, input_names
+from nwb_lint.contract import ContractError, coords_along, input_names, recorded_of
 from nwb_lint.model.rnn import Array, effective_n, nonlinearity_of
 from nwb_lint.model.simulate import run, with_run
+from nwb_lint.model.starts import PREFIX
 from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
 
@@ -47,6 +48,7 @@ def find_populations(
     max_groups: int = 5,
     resamples: int = 10,
     window_s: tuple[float, float] | None = None,
+    hidden: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
     """Groups of neurons by their loadings (m, n, I), and the gain of each group in every condition.
@@ -68,6 +70,8 @@ def find_populations(
         zero_mean: hold the groups' means at 0 (loadings are centred), so that they differ by covariance alone.
         max_groups: the most that are tried. resamples: pairs of subsamples, and of chance draws, per number.
         window_s: over which gains are averaged; None = all times.
+        hidden: hidden units too, which `resample_network` needs; else the recorded neurons alone, since hidden units
+            are drawn at random and would make populations of their own.
 
     | name | dims | unit |
     |---|---|---|
@@ -88,13 +92,14 @@ def find_populations(
         >>> found["group"].values.tolist(), found["gain"].dims
         (['stimulus'], ('condition', 'group'))
     """
-    _check_asked(fit, n_groups, method, max_groups, resamples)
-    loading = loadings_of(fit, effective)
+    some = np.flatnonzero(recorded_of(fit) | hidden)
+    _check_asked(fit, len(some), n_groups, method, max_groups, resamples)
+    loading = loadings_of(fit, effective).isel(neuron=some)
     z = _scaled(loading.values)
-    out = xr.Dataset({"loading": loading}).assign_coords(_neuron_coords(fit))
+    out = xr.Dataset({"loading": loading}).assign_coords(coords_along(fit.isel(neuron=some), "neuron"))
     if method == "strongest_input":
-        names = input_names(fit)
-        strength = np.abs(_scaled(fit["input_weights"].values))
+        names = [name for name in input_names(fit) if not name.startswith(PREFIX)]  # an initial activation is no input
+        strength = np.abs(_scaled(fit["input_weights"].values[some, : len(names)]))
         label, probability = strength.argmax(axis=1), None
     else:
         names, label, probability, table = _mixture(z, n_groups, method, zero_mean, max_groups, resamples, seed)
@@ -109,15 +114,17 @@ def find_populations(
     out["weight"] = ("group",), share.mean(axis=0)
     out = out.assign_coords(group=names, vector_other=out["vector"].values)
     if "input" in fit.variables:
-        out["gain"] = _gains(fit, label, len(names), window_s)
-        out = out.assign_coords({k: v for k, v in fit.coords.items() if v.dims == ("condition",)})
+        out["gain"] = _gains(fit, some, label, len(names), window_s)
+        out = out.assign_coords(coords_along(fit, "condition"))
     out.attrs = {"kind": "populations", "method": method, "zero_mean": int(zero_mean), "seed": seed}
     out.attrs["effective"] = int(effective)
     check_result(out, "populations")
     return out
 
 
-def _check_asked(fit: xr.Dataset, n_groups: int | None, method: str, max_groups: int, resamples: int) -> None:
+def _check_asked(
+    fit: xr.Dataset, size: int, n_groups: int | None, method: str, max_groups: int, resamples: int
+) -> None:
     if method not in METHODS:
         raise ContractError(f"method is {method!r}; it needs to be one of {', '.join(map(repr, METHODS))}.")
     fixed = method in ("small_weights", "strongest_input")
@@ -125,12 +132,12 @@ def _check_asked(fit: xr.Dataset, n_groups: int | None, method: str, max_groups:
         raise ContractError(f"method={method!r} sets the number of groups itself; leave n_groups out.")
     if "m" not in fit and method != "strongest_input":
         raise ContractError("the fit has J and no m and n, so no loadings; use method='strongest_input', or a rank.")
-    largest = fit.sizes["neuron"] // 2
+    largest = size // 2
     for name, value in (("n_groups", n_groups), ("max_groups", max_groups), ("resamples", resamples)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
             raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
     if not fixed and max(n_groups or 1, 1) > largest:
-        raise ContractError(f"{n_groups} groups were asked of {fit.sizes['neuron']} neurons; use at most {largest}.")
+        raise ContractError(f"{n_groups} groups were asked of {size} neurons; use at most {largest}.")
 
 
 def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
@@ -144,10 +151,6 @@ def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
     names += [f"I {name}" for name in input_names(fit)]
     columns.append(fit["input_weights"].values)
     return xr.DataArray(np.column_stack(columns), dims=("neuron", "vector"), coords={"vector": names})
-
-
-def _neuron_coords(fit: xr.Dataset) -> dict:
-    return {name: value for name, value in fit.coords.items() if value.dims == ("neuron",)}
 
 
 def _scaled(loadings: Array) -> Array:
@@ -253,11 +256,11 @@ def _stability(z: Array, k: int, method: str, zero_mean: bool, resamples: int, r
     return float(np.mean([agreement(z) for _ in range(resamples)])), float(np.quantile(single, 0.95))
 
 
-def _gains(fit: xr.Dataset, label: Array, n_groups: int, window_s: tuple[float, float] | None) -> xr.DataArray:
+def _gains(fit: xr.Dataset, some: Array, label: Array, n_groups: int, window_s: tuple | None) -> xr.DataArray:
     """Mean of phi'(x) over times and the neurons of a group, (condition, group); NaN for a group of nobody."""
     found = run(fit)
-    x = found["activity"].values[:, times_in(found["time"].values, window_s)]
-    nonlinearity = nonlinearity_of(fit.attrs["nonlinearity"])
+    x = found["activity"].values[:, times_in(found["time"].values, window_s)][..., some]
+    nonlinearity = nonlinearity_of(fit.attrs.get("nonlinearity"))
     slope = nonlinearity.slope(x, nonlinearity.phi(x)).mean(axis=1)
     gains = [
         slope[:, label == k].mean(axis=1) if (label == k).any() else np.full(len(x), np.nan) for k in range(n_groups)
@@ -276,7 +279,7 @@ def resample_network(
     latents of J = m n' / N do not depend on N but for the luck of the draw, which falls as 1 / sqrt(N).
 
     Args:
-        fit: with m and n. populations: from `find_populations` of it.
+        fit: with m and n. populations: from `find_populations` of it, with hidden=True where it has hidden units.
         n_neurons: of the new network; None = as many as before. Groups keep their shares.
 
     Returns: a fit or network that `simulate` takes, with the coordinate population (neuron); where the fit has an
@@ -298,7 +301,9 @@ def resample_network(
     if "m" not in fit:
         raise ContractError("the fit has J and no m and n, so no loadings to draw; fit it with a rank.")
     if populations["neuron"].values.tolist() != fit["neuron"].values.tolist():
-        raise ContractError("the populations are of other neurons than the fit; call find_populations(fit).")
+        raise ContractError(
+            "the populations are of other neurons than the fit; call find_populations(fit, hidden=True)."
+        )
     size = fit.sizes["neuron"] if n_neurons is None else n_neurons
     if size < 1:
         raise ContractError(f"n_neurons is {n_neurons}; it needs a whole number from 1 on.")
@@ -325,7 +330,9 @@ def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> x
     """The drawn loadings as a Dataset of the fit's kind."""
     rank, inputs, size = fit.sizes["rank"], fit.sizes["input"], len(drawn)
     coords = {k: v for k, v in fit.coords.items() if "neuron" not in v.dims and k != "input"}
-    out = xr.Dataset(coords=coords, attrs={k: v for k, v in fit.attrs.items() if k != "accuracy"})
+    # the network is neither what a recipe made nor as good, and has no hidden units
+    out = xr.Dataset(coords=coords, attrs={k: v for k, v in fit.attrs.items() if k not in ("accuracy", "fingerprint")})
+    out.attrs |= {"hidden": 0} if "hidden" in fit.attrs else {}
     out = out.assign_coords(neuron=[f"drawn{k:05d}" for k in range(size)], population=("neuron", group))
     out["m"], out["n"] = (("neuron", "rank"), drawn[:, :rank]), (("neuron", "rank"), drawn[:, rank : 2 * rank])
     out["input_weights"] = ("neuron", "input"), drawn[:, 2 * rank : 2 * rank + inputs]

@@ -10,9 +10,11 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nwb_lint.contract import ContractError, column_of
+from nwb_lint.contract import ContractError, column_of, coords_along, missing_in, recorded_of
 from nwb_lint.model.rnn import Array, nonlinearity_of
+from nwb_lint.model.weights import unmasked
 from nwb_lint.prepare import times_in
+from nwb_lint.results import check_result
 
 _STRENGTHS = np.logspace(-4, 4, 9)
 
@@ -28,17 +30,20 @@ def fit_readout(
 ) -> xr.Dataset:
     """Weights that read a column of the conditions, such as the choice, from the rates in a window.
 
-    z = readout . phi(x) / N + intercept, phi(x) averaged over the window. Two values: logistic regression, z > 0 for
-    the larger one; more numbers: ridge regression, z the number itself. Penalties are chosen inside each fold.
+    z = readout . phi(x) / N + intercept, phi(x) averaged over what is observed in the window, of the N recorded
+    neurons. Two values: logistic regression, z > 0 for the larger one; more numbers: ridge regression, z the number
+    itself. Penalties are chosen inside each fold.
 
     Args:
         activity: activity or activity_pred (condition, time, neuron) and the column, as `prepare` and `fit_lint` give.
         window_s: None = all times. nonlinearity: None = the fit's own, else tanh.
 
-    Returns: readout (neuron), intercept, score (accuracy, or R², of what the other folds say of each); attrs
-        column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the two values), window_s.
+    Returns: a result of kind "readout": readout (neuron), intercept, score (accuracy, or R², of what the other folds
+        say of each); attrs column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the two
+        values), window_s.
 
-    Raises: ContractError for an unknown column, one of a single value, more than two texts, or too few conditions.
+    Raises: ContractError for an unknown column, one of a single value, more than two texts, or with conditions that
+        have none, or too few conditions.
 
     Example:
         >>> from nwb_lint.testing import mock_activity
@@ -49,16 +54,22 @@ def fit_readout(
     if name is None:
         raise ContractError("the Dataset has neither activity nor activity_pred; give an activity or a fit.")
     values = column_of(activity, column)
+    if lacking := int(missing_in(values).sum()):
+        raise ContractError(
+            f"{column} has no value in {lacking} of {len(values)} conditions; leave them out (isel), or name another."
+        )
     levels = np.unique(values)
     two = len(levels) == 2
     if len(levels) < 2 or (not two and values.dtype.kind not in "fiu"):
         raise ContractError(f"{column} has {len(levels)} values; a readout needs two of them, or numbers.")
+    activity = unmasked(activity).isel(neuron=recorded_of(activity))
     x = activity[name].transpose("condition", "time", "neuron").values
     x = x[:, times_in(activity["time"].values, window_s)]
-    phi = nonlinearity_of(nonlinearity or activity.attrs.get("nonlinearity", "tanh")).phi
-    rates = np.nanmean(phi(x), axis=1).astype(float)
-    if not np.isfinite(rates).all():
+    seen = np.isfinite(x)
+    if not seen.any(axis=1).all():
         raise ContractError("some neuron is not observed in some condition of the window; a readout needs all of them.")
+    phi = nonlinearity_of(nonlinearity or activity.attrs.get("nonlinearity", "tanh")).phi
+    rates = np.where(seen, phi(np.where(seen, x, 0)), 0).sum(axis=1, dtype=float) / seen.sum(axis=1)
     y = (values == levels[1]).astype(int) if two else values.astype(float)
     fewest = int(np.bincount(y).min()) if two else len(y)
     if folds < 2 or fewest < folds:
@@ -67,15 +78,16 @@ def fit_readout(
     predicted = cross_val_predict(model, rates, y, cv=splits)
     score = accuracy_score(y, predicted) if two else r2_score(y, predicted)
     weights, intercept = _weights(model.fit(rates, y))
-    out = xr.Dataset(coords={"neuron": activity["neuron"].values})
+    out = xr.Dataset(coords=coords_along(activity, "neuron"))
     out["readout"] = ("neuron",), weights * rates.shape[1]
     out["intercept"], out["score"] = intercept, float(score)
-    out.attrs = {"column": column, "kind_of_readout": "logistic" if two else "ridge"}
+    out.attrs = {"kind": "readout", "column": column, "kind_of_readout": "logistic" if two else "ridge"}
     out.attrs |= {"metric": "accuracy" if two else "R2", "folds": folds, "seed": seed}
     if two:
         out.attrs |= {"negative": str(levels[0]), "positive": str(levels[1])}
     if window_s is not None:
         out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
+    check_result(out, "readout")
     return out
 
 

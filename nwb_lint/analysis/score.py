@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.analysis.latents import positions, warn_of_scale
+from nwb_lint.contract import check_activity, check_fit, coords_along, held_out_of
 from nwb_lint.model.r2 import ceiling, halves_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
+from nwb_lint.model.weights import unmasked
 from nwb_lint.prepare import conditions_mask
+from nwb_lint.results import check_result
 
 
 def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -> xr.Dataset:
@@ -19,12 +22,15 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
 
     Args:
         fit: from `fit_lint`.
-        activity: activity (condition, time, neuron) with its input; neurons are matched by label.
+        activity: activity (condition, time, neuron) with its input; neurons are matched by label. What is NaN, or False
+            in its ``mask``, does not count.
         conditions: labels, positions or a boolean array of the conditions to score; None = all.
 
-    Returns: r2 (scalar), r2_ceiling (scalar; NaN without trial halves), r2_neuron (neuron), r2_condition (condition).
+    Returns: a result of kind "scores": r2 (scalar), r2_ceiling (scalar; NaN without trial halves), r2_neuron (neuron),
+        r2_condition (condition).
 
-    Raises: ContractError when a neuron of the activity is not in the fit, or nothing was chosen.
+    Raises: ContractError when a neuron of the activity is not in the fit, or nothing was chosen. Warns where the
+        activity was scaled otherwise than the fit's.
 
     Example:
         >>> from nwb_lint.testing import mock_activity, mock_fit
@@ -33,13 +39,10 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     """
     check_fit(fit)
     check_activity(activity)
-    labels = fit.indexes["neuron"]
-    missing = [str(n) for n in activity["neuron"].values if n not in labels]
-    if missing:
-        raise ContractError(
-            f"{len(missing)} neurons of the activity are not in the fit (first: {missing[0]}); score the recorded ones."
-        )
-    prediction = simulate(fit, activity)["activity"].values[..., labels.get_indexer(activity["neuron"].values)]
+    activity = unmasked(activity)
+    index = positions(fit, activity)
+    warn_of_scale(fit, activity, index)
+    prediction = simulate(fit, activity)["activity"].values[..., index]
     chosen = conditions_mask(activity, conditions)
     y = activity["activity"].values
     reference = reference_of(y, _trained_on(fit, activity))
@@ -48,19 +51,18 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     top, (halves, counts) = float("nan"), halves_of(activity)
     if halves is not None and counts is not None:
         top = ceiling(y[chosen], halves[:, chosen], counts[:, chosen], reference)
-    out = xr.Dataset({"r2": total, "r2_ceiling": top})
+    out = xr.Dataset({"r2": total, "r2_ceiling": top}, attrs={"kind": "scores"})
     out["r2_neuron"] = ("neuron",), each
     out["r2_condition"] = ("condition",), np.array(by_condition)
-    coords = {"neuron": activity["neuron"].values}
-    if "condition" in activity.coords:
-        coords["condition"] = activity["condition"].values[chosen]
-    return out.assign_coords(coords)
+    out = out.assign_coords(coords_along(activity.isel(condition=chosen), "neuron", "condition"))
+    check_result(out, "scores")
+    return out
 
 
 def _trained_on(fit: xr.Dataset, activity: xr.Dataset) -> np.ndarray:
     """Boolean (condition) of the activity's conditions that the fit was trained on."""
     if "condition" not in activity.coords or "condition" not in fit.coords:
         same = activity.sizes["condition"] == fit.sizes["condition"]
-        return ~fit["held_out"].values if same else np.zeros(activity.sizes["condition"], bool)
-    trained = fit["condition"].values[~fit["held_out"].values].astype(str)
+        return ~held_out_of(fit) if same else np.zeros(activity.sizes["condition"], bool)
+    trained = fit["condition"].values[~held_out_of(fit)].astype(str)
     return np.isin(activity["condition"].values.astype(str), trained)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.analyse import fixed_points, populations
+from nwb_lint.cli.analyse import connectivity, fixed_points, populations, readout
 from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
@@ -20,7 +20,8 @@ def app() -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 
 
-for _command in (demo, inspect, init, fit, export, import_, publish, reproduce, populations, fixed_points, inactivate):
+_ANALYSES = (connectivity, populations, fixed_points, readout, inactivate)
+for _command in (demo, inspect, init, fit, export, import_, publish, reproduce, *_ANALYSES):
     app.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""What a stored fit means: its populations, and where its latents rest."""
+"""What a stored fit means: its connectivity, its populations, where its latents rest, and what its rates tell."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def fixed_points(
 ) -> None:
     """Find where the latents of a fit rest under a constant input, and whether they stay there."""
     with plainly():
-        from nwb_lint.analysis import dynamics
+        from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
         from nwb_lint.nwb.fitfile import read_fit
 
         fit, held = read_fit(path, name), _numbers(inputs)
-        found = dynamics.fixed_points(fit, input=held, **options)
+        found = find_fixed_points(fit, input=held, **options)
         width = 9 * found.sizes["rank"]
         click.echo(
             f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}"
@@ -90,10 +90,77 @@ def fixed_points(
             click.echo("none found")
         keep_result(found, path, name, save)
         if picture is not None:
+            from nwb_lint.analysis.dynamics import flow_field
             from nwb_lint.plot import flow
 
-            field = dynamics.flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
+            field = flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
             save_picture(flow(field, found, fit if "latent" in fit else None), picture)
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.option("--raw", is_flag=True, help="Keep m n' / N itself, not its part that moves the dynamics.")
+@click.option("--by", metavar="COLUMN", help="Column of the neurons that the picture is sorted by.")
+@of_fit
+@saved_as
+@with_picture
+def connectivity(
+    path: str, name: str | None, save: str | None, picture: Path | None, raw: bool, by: str | None
+) -> None:
+    """Overlaps of the connectivity vectors of a fit, and how its weights are distributed."""
+    with plainly():
+        from nwb_lint.analysis.connectivity import connectivity as connectivity_of
+        from nwb_lint.analysis.connectivity import weight_statistics
+        from nwb_lint.contract import input_names
+        from nwb_lint.nwb.fitfile import read_fit
+
+        fit = read_fit(path, name)
+        found = connectivity_of(fit, effective=not raw)
+        if "overlap_m" in found:
+            columns = [*(f"m {k + 1}" for k in range(fit.sizes["rank"])), *(f"I {one}" for one in input_names(found))]
+            click.echo("overlap" + "".join(f"{column:>18s}" for column in columns))
+            for k in range(fit.sizes["rank"]):
+                row = [*found["overlap_m"].values[k], *found["overlap_input"].values[k]]
+                click.echo(f"n {k + 1:<5d}" + "".join(f"{value:18.3f}" for value in row))
+            click.echo()
+        told = weight_statistics(fit)
+        click.echo(f"{'weights':20s} {'mean':>9s} {'sd':>9s} {'kurtosis':>9s} {'p heavy':>9s}")
+        for k, vector in enumerate(told["vector"].values):
+            numbers = [float(told[key][k]) for key in ("mean", "sd", "kurtosis", "heavy_tail_p")]
+            click.echo(f"{vector:20s} " + " ".join(f"{value:9.3f}" for value in numbers))
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.plot import effective_connectivity
+
+            save_picture(effective_connectivity(fit, by=by), picture)
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.argument("column")
+@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the rates, s; else always.")
+@click.option("--folds", type=click.IntRange(2), default=5, help="Of the cross-validation.")
+@click.option("--seed", default=0, help="Of the folds.")
+@of_fit
+@saved_as
+@with_picture
+def readout(path: str, column: str, name: str | None, save: str | None, picture: Path | None, **options: Any) -> None:
+    """Weights that read a COLUMN of the conditions, such as the choice, from the rates that a fit predicts."""
+    with plainly():
+        from nwb_lint.analysis.readout import fit_readout
+        from nwb_lint.nwb.fitfile import read_fit
+
+        found = fit_readout(read_fit(path, name), column, **options)
+        between = f", {found.attrs['negative']} against {found.attrs['positive']}" if "positive" in found.attrs else ""
+        click.echo(
+            f"{column}{between}: {found.attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "
+            f"held-out {found.attrs['metric']} {float(found['score']):.3f}"
+        )
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.plot import readout_weights
+
+            save_picture(readout_weights(found), picture)
 
 
 def _numbers(inputs: tuple[str, ...]) -> dict[str, float] | None:

@@ -92,7 +92,7 @@ def fit(
         with open_executor(workers, dask) as executor:
             outcome = run_recipe(recipe, assets=assets, executor=executor, cells=cells, progress=sys.stderr.isatty())
         said = recipe.subject.model_dump(exclude_none=True) if recipe.subject else None
-        write_fit(outcome.fit, target, overwrite=force, subject=said)
+        write_fit(outcome.fit, target, results=outcome.tables, overwrite=force, subject=said)
         files = [target]
         if plot:
             from nwb_lint.plot import summary

@@ -53,8 +53,8 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
         f"{int(fit['held_out'].sum())} of them held out"
     )
-    if "ranks" in tables:
-        table = tables["ranks"]
+    if "rank_selection" in tables:
+        table = tables["rank_selection"]
         whose = " of held-out neurons" if table.attrs["hold"] == "neuron" else ""
         names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
         print_table(f"R²{whose} by rank", names, table, "rank")

@@ -14,7 +14,7 @@ import xarray as xr
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.model.r2 import r_squared, reference_of
 from nwb_lint.model.simulate import run
-from nwb_lint.nwb.write import write_fit, write_result
+from nwb_lint.nwb.write import write_fit
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import effective, share_right
@@ -97,9 +97,7 @@ def keep_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
 def keep_with_results(fit: xr.Dataset, path: Path, results: dict[str, xr.Dataset]) -> None:
     """Write a fit as it is, and results beside it by their names; a file of an earlier run is replaced."""
     with no_subject():
-        write_fit(fit, path, overwrite=True)
-        for name, result in results.items():
-            write_result(result, path, name=name)
+        write_fit(fit, path, results=results, overwrite=True)
 
 
 def angles_of(compared: xr.Dataset) -> list[tuple[str, str, float]]:

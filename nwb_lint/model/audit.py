@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
-from nwb_lint.model.fit import fit_lint
+from nwb_lint.contract import ContractError, check_activity, held_out_of, input_names
+from nwb_lint.model.fit import GIVEN, OWN, fit_lint
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.select import (
     SPLITS,
@@ -23,7 +23,9 @@ from nwb_lint.model.select import (
     rank_cell,
     refuse_components,
 )
+from nwb_lint.model.starts import PREFIX
 from nwb_lint.model.sweep import Job, sweep, sweeping
+from nwb_lint.results import check_result
 
 Group = tuple[float, Array]  # a fraction, and the boolean mask of the neurons drawn
 
@@ -55,8 +57,9 @@ def audit(
         ranks, tau_s, folds, executor, cells, progress, ``fit_options``: as in `select_rank`; a rank above the number of
             neurons drawn is NaN, and the choice 0 where all are.
 
-    Returns: rank (draw), the choice on every group, with the coordinates ``fraction`` and ``n_neurons`` (draw); r2,
-        r2_sem (draw, rank_tried, split), means and standard errors over folds; r2_ceiling (draw, split).
+    Returns: a result of kind "audit": rank (draw), the choice on every group, with the coordinates ``fraction`` and
+        ``n_neurons`` (draw); r2, r2_sem (draw, rank_tried, split), means and standard errors over folds; r2_ceiling
+        (draw, split).
 
     Raises: ContractError for fractions outside 0–1 or what `select_rank` refuses.
 
@@ -88,39 +91,68 @@ def audit(
             r2 = np.array([[one["r2"] for one in fold] for fold in cell]).swapaxes(0, 1)
             mean[k, some], sem[k, some], chosen[k] = choice([tried[i] for i in some], r2)
             top[k] = np.mean([fold[0]["r2_ceiling"] for fold in cell], axis=0)
-    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS})
+    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS}, attrs={"kind": "audit"})
     table = table.assign_coords(
         fraction=("draw", [fraction for fraction, _ in groups]), n_neurons=("draw", [int(g.sum()) for _, g in groups])
     )
     table["rank"] = ("draw",), chosen
     table["r2"], table["r2_sem"] = (("draw", "rank_tried", "split"), mean), (("draw", "rank_tried", "split"), sem)
     table["r2_ceiling"] = ("draw", "split"), top
+    check_result(table, "audit")
     return table
 
 
 def refits(
-    fit: xr.Dataset, activity: xr.Dataset, *, fractions: Sequence[float], draws: int = 3, seed: int = 0
-) -> Iterator[tuple[float, xr.Dataset]]:
+    fit: xr.Dataset,
+    activity: xr.Dataset | None,
+    fractions: Sequence[float] | None,
+    *,
+    draws: int = 3,
+    seed: int = 0,
+) -> Iterator[tuple[float, xr.Dataset]] | None:
     """The fit again, with its own options, on random groups of the neurons: pairs of a fraction and a fit.
 
-    Ridges and the number of steps are chosen anew, as the fit's own were. Groups are those of `audit`.
+    Ridges and the number of steps are chosen anew, as the fit's own were. Groups are those of `audit`. None where no
+    ``fractions`` are asked for.
 
-    Raises: ContractError as `audit` does, and for groups smaller than the rank.
+    Raises: ContractError as `audit` does, where there is no activity, and for weights that the fit does not keep; for
+        groups smaller than the rank when their turn comes.
     """
+    if fractions is None:
+        return None
+    if activity is None:
+        raise ContractError("an audit refits, and no activity was given; add activity=, what was fitted.")
+    check_activity(activity)
     refuse_components(activity, "the audit")
+    strange = np.setdiff1d(activity["neuron"].values.astype(str), fit["neuron"].values.astype(str))
+    own = [name for name in input_names(fit) if not name.startswith(PREFIX)]
+    if len(strange) or own != input_names(activity):
+        raise ContractError(
+            f"the activity has {len(strange)} neurons that the fit has not, and the inputs "
+            f"{', '.join(input_names(activity))} where the fit has {', '.join(own)}; give what was fitted."
+        )
+    if fit.attrs.get("weights") == GIVEN:
+        raise ContractError(
+            "the fit was made with weights of its own for the neurons, which it does not keep, so an audit cannot "
+            "repeat it; fit with weights='precision' or without."
+        )
     options = {name: fit.attrs[name] for name in ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")}
     options |= {"rank": fit.sizes["rank"] if "m" in fit else None, "bias": bool(fit["bias"].values.any())}
     common = "learned" if fit["initial_activation"].values.any() else "zero"
     options["initial"] = fit.attrs.get("initial", common)
-    options |= {name: fit.attrs[name] for name in ("l2_n",) if name in fit.attrs}
+    options |= {name: fit.attrs[name] for name in OWN if name in fit.attrs}
     if "max_steps" in fit.attrs:
         options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
     if activity.sizes["condition"] == fit.sizes["condition"]:
-        options["holdout"] = fit["held_out"].values
-    for fraction, group in _groups(activity.sizes["neuron"], fractions, draws, seed):
+        options["holdout"] = held_out_of(fit)
+    return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
+
+
+def _refitted(activity: xr.Dataset, groups: list[Group], options: dict[str, Any]) -> Iterator[tuple[float, xr.Dataset]]:
+    for fraction, group in groups:
         with sweeping():
-            refitted = fit_lint(activity.isel(neuron=group), **options)
-        yield fraction, refitted
+            fit = fit_lint(activity.isel(neuron=group), **options)
+        yield fraction, fit
 
 
 def _groups(neurons: int, fractions: Sequence[float], draws: int, seed: int) -> list[Group]:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, held_out_of, recorded_of
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.r2 import by_split, halves_of, reference_of
 from nwb_lint.model.rnn import Array, canonical
 from nwb_lint.model.select import SPLITS, Prepare, checked, conditions_to_use, folds_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
 from nwb_lint.model.sweep import Job, Result, sweep
+from nwb_lint.model.weights import unmasked
+from nwb_lint.results import check_result
 
 # Which rows of the table each kind of cell fills.
 ROWS = {
@@ -82,14 +84,15 @@ def _scored(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
     r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, fit.sizes["neuron"]), np.nan)
     if activity is not None:
         check_activity(activity)
+        activity = unmasked(activity)
         y, recorded = activity["activity"].values, activity.sizes["neuron"]
-        seen = fit["neuron"].values[fit["recorded"].values] if "recorded" in fit.coords else fit["neuron"].values
+        seen = fit["neuron"].values[recorded_of(fit)]
         same = np.array_equal(activity["neuron"].values.astype(str), seen.astype(str))
         if not same or activity.sizes["condition"] != fit.sizes["condition"]:
             raise ContractError(
                 "the activity has other neurons or conditions than the fit; give the one it was fitted to."
             )
-        held = fit["held_out"].values
+        held = held_out_of(fit)
         r2, top, each[:, :recorded] = by_split(y, fit["activity_pred"].values, held, *halves_of(activity))
     fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = ("split", r2), ("split", top), (("split", "neuron"), each)
     return fit
@@ -132,8 +135,8 @@ def baselines(
             have to generate themselves: numbers as they are, anything else as one column per level.
         seed: of folds and fits. ``fit_options``: passed to `fit_lint`.
 
-    Returns: r2 (baseline, fold, split) and r2_ceiling (fold, split); baseline_r2, baseline_r2_sem (baseline, split) and
-        baseline_r2_ceiling (split), means and standard errors over folds.
+    Returns: a result of kind "baselines": r2 (baseline, fold, split) and r2_ceiling (fold, split); baseline_r2,
+        baseline_r2_sem (baseline, split) and baseline_r2_ceiling (split), means and standard errors over folds.
 
     Raises: ContractError for a column that is not there, and what `select_rank` refuses.
 
@@ -147,7 +150,7 @@ def baselines(
     checked([rank], folds, 1, whole.sizes["condition"])
     for name in columns:
         if name not in whole.coords or whole[name].dims != ("condition",):
-            known = [str(k) for k, v in whole.coords.items() if v.dims == ("condition",)]
+            known = list(coords_along(whole, "condition"))
             raise ContractError(f"no column {name!r} on the conditions; they have {', '.join(known) or 'none'}.")
     given = whole if isinstance(activity, xr.Dataset) else activity
     held = folds_of(whole.sizes["condition"], folds, 1, first=seed)
@@ -162,12 +165,14 @@ def baselines(
     r2 = np.stack([np.concatenate([one["r2"] for one in fold]) for fold in by_fold], axis=1)
     top = np.stack([fold[0]["r2_ceiling"] for fold in by_fold])
     names = [name for rows in ROWS.values() for name in rows]
-    table = xr.Dataset(coords={"baseline": names, "split": SPLITS}, attrs={"rank": int(rank), "tau_s": float(tau_s)})
+    table = xr.Dataset(coords={"baseline": names, "split": SPLITS})
+    table.attrs = {"kind": "baselines", "rank": int(rank), "tau_s": float(tau_s)}
     table["baseline_r2"] = ("baseline", "split"), r2.mean(axis=1)
     table["baseline_r2_sem"] = ("baseline", "split"), r2.std(axis=1, ddof=1) / np.sqrt(folds)
     table["baseline_r2_ceiling"] = ("split",), top.mean(axis=0)
     table["r2"] = ("baseline", "fold", "split"), r2
     table["r2_ceiling"] = ("fold", "split"), top
+    check_result(table, "baselines")
     return table
 
 
@@ -187,6 +192,7 @@ def baseline_cell(
     data: xr.Dataset, *, kind: str, held: Array, rank: int, columns: tuple[str, ...], options: dict
 ) -> Result:
     """The rows of one kind on one fold: r2 (row, split) and r2_ceiling (split)."""
+    data = unmasked(data)
     y = data["activity"].values
     if kind == "references":
         guesses = [

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, coords_along, held_out_of
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.r2 import by_split, halves_of, squared_errors
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, effective_n
 from nwb_lint.model.select import SPLITS, Prepare, folds_of
 from nwb_lint.model.sweep import Job, Result, sweep
+from nwb_lint.model.weights import unmasked
+from nwb_lint.results import check_result
 
 OVER = ("fold", "subsample", "half", "seed", "ridge")
 DRAWN = 1 - np.exp(-1)  # the share of different conditions in a bootstrap sample
@@ -66,11 +68,11 @@ def ensemble(
         members: how many (not of "ridge", which has as many as there are ``ridges``). seed: of the first.
         executor, cells, progress: see `nwb_lint.model.sweep.sweep`.
 
-    Returns: pearson, cosine (member, member_from); spread_post, spread_pre (neuron), relative; r2, r2_ceiling (member,
-        split); m, n_effective (member, neuron, rank), J_eff of a member being m n_effective' / attrs["n_neurons"];
-        as_good (member): held-out errors no more than one standard error (paired over conditions) above the best
-        member's, for "ridge", else always True; coordinates half, seed, ridge (member). The spreads are over members
-        that are as good; attrs["pearson"] and attrs["cosine"] are their mean agreement.
+    Returns: a result of kind "ensemble": pearson, cosine (member, member_from); spread_post, spread_pre (neuron),
+        relative; r2, r2_ceiling (member, split); m, n_effective (member, neuron, rank), J_eff of a member being m
+        n_effective' / attrs["n_neurons"]; as_good (member): held-out errors no more than one standard error (paired
+        over conditions) above the best member's, for "ridge", else always True; coordinates half, seed, ridge (member).
+        The spreads are over members that are as good; attrs["pearson"] and attrs["cosine"] are their mean agreement.
 
     Raises: ContractError for fewer than 2 members, no trial halves, an unknown ``over``, or what `fit_lint` refuses.
 
@@ -91,7 +93,7 @@ def ensemble(
     if over == "ridge":
         good = _as_good(np.stack([one["error"] for one in found])[:, people[0].held])
     pearson, cosine = agreement(m, p, n_neurons)
-    out = xr.Dataset(coords={"neuron": whole["neuron"].values, "split": SPLITS})
+    out = xr.Dataset(coords=coords_along(whole, "neuron")).assign_coords(split=SPLITS)
     out = out.assign_coords(
         half=("member", [one.half for one in people]),
         seed=("member", [one.seed for one in people]),
@@ -105,10 +107,11 @@ def ensemble(
         out[name] = ("member", "split"), np.stack([one[name] for one in found])
     out["m"], out["n_effective"] = (("member", "neuron", "rank"), m), (("member", "neuron", "rank"), p)
     pairs = np.triu(good[:, None] & good, 1)
-    out.attrs = {"over": over, "n_neurons": n_neurons, "tau_s": float(tau_s)}
+    out.attrs = {"kind": "ensemble", "over": over, "n_neurons": n_neurons, "tau_s": float(tau_s)}
     out.attrs |= {
         name: float(out[name].values[pairs].mean()) if pairs.any() else float("nan") for name in ("pearson", "cosine")
     }
+    check_result(out, "ensemble")
     return out
 
 
@@ -124,8 +127,7 @@ def _members(whole: xr.Dataset, rank: object, over: str, members: int, seed: int
         raise ContractError(
             "the activity has no trial halves; read_conditions(..., halves=True), or another way than over='half'."
         )
-    size = whole.sizes["condition"]
-    outer = whole["held_out"].values if "held_out" in whole.coords else np.zeros(size, bool)
+    outer = held_out_of(whole)
     inside = np.flatnonzero(~outer)
 
     def with_(own: Array) -> Array:
@@ -170,7 +172,7 @@ def _jobs(activity: xr.Dataset | Prepare, people: list[_Member], rank: int, opti
 
 def member_cell(data: xr.Dataset, *, held: Array, half: int, rank: int, options: dict) -> Result:
     """One member: its factors on the recorded neurons, R², ceiling and errors against all trials."""
-    seen = data
+    seen = data = unmasked(data)
     if half >= 0:
         seen = data.drop_vars(["activity_half", "n_trials_half"], errors="ignore")
         seen["activity"] = data["activity"].dims, data["activity_half"].values[half]

@@ -16,7 +16,7 @@ import xarray as xr
 from joblib import hash as digest
 from tqdm import tqdm
 
-from nwb_lint.contract import ContractError, check_activity, check_fit
+from nwb_lint.contract import ContractError, check_activity, check_fit, held_out_of
 from nwb_lint.model.asked import check_inputs, check_numbers, check_options, check_training
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.descents import Report
@@ -33,6 +33,12 @@ from nwb_lint.model.weights import instruments_of, unmasked, weights_of
 from nwb_lint.prepare import conditions_mask
 
 SPLITS = ("train", "held_out")
+GIVEN = "given"  # what a fit says of weights that were an array
+# Options with the values they have unless told; a fit keeps those that are others as attributes.
+OWN = {
+    "l2_n": 0.0, "ridges": list(RIDGES), "ridge_by": "held_out", "weights": None, "max_iter": 200, "optimizer": "auto",
+    "segment_s": None,
+}  # fmt: skip
 
 
 def fit_lint(
@@ -166,8 +172,10 @@ def fit_lint(
     fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
     if initial not in COMMON:
         fit.attrs["initial"] = initial
-    if l2_n:
-        fit.attrs["l2_n"] = float(l2_n)
+    told = {"l2_n": float(l2_n), "ridges": [float(r) for r in ridges], "ridge_by": ridge_by, "max_iter": max_iter}
+    told |= {"optimizer": optimizer, "segment_s": segment_s}
+    told["weights"] = weights if weights is None or isinstance(weights, str) else GIVEN
+    fit.attrs |= {name: value for name, value in told.items() if value != OWN[name]}
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs
@@ -237,9 +245,8 @@ def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, optimiz
 
 def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
     size = activity.sizes["condition"]
-    prepared = activity["held_out"].values if "held_out" in activity.coords else np.zeros(size, bool)
     if holdout is None:
-        held = prepared.copy()
+        held = held_out_of(activity).copy()
     elif isinstance(holdout, Real) and not isinstance(holdout, Integral):
         if not 0 < float(holdout) < 1:
             raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")

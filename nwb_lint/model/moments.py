@@ -212,7 +212,12 @@ class RidgePath(NamedTuple):
         return cls(np.maximum(s, 0), v, v.T @ gram.zy, gram, penalty * gram.samples)
 
     def shrink(self, ridge: float) -> Array:
-        """1 / (s + penalty), with the penalty relative to the mean feature variance and never quite 0."""
+        """1 / (s + penalty), with the penalty relative to the mean feature variance and never quite 0.
+
+        0 throughout where instruments leave no variance at all: nothing can be told of the solution then.
+        """
+        if self.gram.variance <= np.finfo(float).tiny:
+            return np.zeros_like(self.s)
         penalty = max(max(ridge, 1e-12) * self.gram.variance, self.floor)
         return np.where(self.s > 0, 1 / (self.s + penalty), 0)
 

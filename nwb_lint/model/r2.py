@@ -25,7 +25,7 @@ def squared_errors(y: Array, prediction: Array) -> Array:
         error = one - guess
         sums[k] = np.einsum("tn,tn->n", error, error).sum(dtype=float)
         if np.isnan(sums[k]):
-            error = np.where(np.isnan(one), 0 * guess, error)
+            error = np.where(np.isnan(one), np.where(np.isfinite(guess), 0, np.nan), error)
             sums[k] = np.einsum("tn,tn->n", error, error).sum(dtype=float)
     return sums
 

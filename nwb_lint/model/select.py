@@ -17,6 +17,8 @@ from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.rnn import Array, drives
 from nwb_lint.model.simulate import whole_input
 from nwb_lint.model.sweep import Job, Result, sweep
+from nwb_lint.model.weights import unmasked
+from nwb_lint.results import check_result
 
 Prepare = Callable[..., xr.Dataset]
 HOLDS = ("condition", "neuron")
@@ -60,9 +62,9 @@ def select_rank(
         executor, cells, progress: see `nwb_lint.model.sweep.sweep`; any `concurrent.futures.Executor` or Dask client, a
             folder for finished cells, a progress bar.
 
-    Returns: rank_r2, rank_r2_sem (rank_tried, split), means and standard errors over folds; r2 (rank_tried, seed, fold,
-        split); r2_ceiling (seed, fold, split) and rank_r2_ceiling (split), its mean; attrs["rank"], the choice, and
-        attrs["hold"].
+    Returns: a result of kind "rank_selection": rank_r2, rank_r2_sem (rank_tried, split), means and standard errors over
+        folds; r2 (rank_tried, seed, fold, split); r2_ceiling (seed, fold, split) and rank_r2_ceiling (split), its mean;
+        attrs["rank"], the choice, and attrs["hold"].
 
     Raises: ContractError for fewer than 2 folds, more folds than conditions or neurons, no ranks, or another ``hold``.
 
@@ -96,11 +98,13 @@ def select_rank(
     r2 = np.array([cell["r2"] for cell in found]).reshape(seeds, folds, len(tried), 2).transpose(2, 0, 1, 3)
     top = np.array([cell["r2_ceiling"] for cell in found]).reshape(seeds, folds, len(tried), 2)[:, :, 0]
     mean, sem, rank = choice(tried, r2.reshape(len(tried), -1, 2))
-    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS}, attrs={"rank": rank, "hold": hold})
+    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS})
+    table.attrs = {"kind": "rank_selection", "rank": rank, "hold": hold}
     table["rank_r2"], table["rank_r2_sem"] = (("rank_tried", "split"), mean), (("rank_tried", "split"), sem)
     table["rank_r2_ceiling"] = ("split",), top.mean(axis=(0, 1))
     table["r2"] = ("rank_tried", "seed", "fold", "split"), r2
     table["r2_ceiling"] = ("seed", "fold", "split"), top
+    check_result(table, "rank_selection")
     return table
 
 
@@ -193,6 +197,7 @@ def rank_cell(
         return {"r2": fit["r2"].values, "r2_ceiling": fit["r2_ceiling"].values}
     inside, outside = (data.isel(neuron=~out), data.isel(neuron=out)) if isinstance(data, xr.Dataset) else data
     fit = fit_lint(inside, rank=rank, holdout=held, **options)
+    outside = unmasked(outside)
     y = outside["activity"].values
     halves, counts = halves_of(outside)
     r2, top, _ = by_split(y, _read_out(fit, y, held, options), held, halves, counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.contract import ContractError, check_fit, coords_along, input_names
 from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
 from nwb_lint.model.starts import matched
 from nwb_lint.prepare import mask_of
@@ -78,8 +78,8 @@ def simulate(
     Returns: activity (condition, time, neuron) dimensionless; rate in Hz where the fit can undo its preparation; latent
         (condition, time, rank); filtered_input (condition, time, input).
 
-    Raises: ContractError for a Dataset that is not a fit, inputs of another number, unknown neurons, or a factor or
-        drive of another shape.
+    Raises: ContractError for a Dataset that is not a fit, inputs of another number, other names or another bin, unknown
+        neurons, or a factor or drive of another shape.
 
     Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
 
@@ -108,6 +108,8 @@ def run(
             f"the input has dims {given['input'].dims} and {given['input'].sizes.get('input', 0)} inputs; "
             f"it needs (condition, time, input) with {fit.sizes['input']}."
         )
+    if input is not None:
+        _check_like(fit, given)
     network = network_of(fit)
     if initial is not None:
         if "initial" in fit.attrs:
@@ -129,9 +131,8 @@ def run(
         keep = np.where(quiet, 0.0, 1.0 if keep is None else keep)
     added = _over_time(given, network, drive, "drive", skip, before=0.0)
     q = drives(u, alpha, bias=True, initial=True)
-    x, kappa = forward(network, q, alpha, fit.attrs["nonlinearity"], keep, added)
-    out = xr.Dataset(coords={k: v for k, v in fit.coords.items() if v.dims == ("neuron",)})
-    out = out.assign_coords({k: v for k, v in given.coords.items() if v.dims in (("condition",), ("time",))})
+    x, kappa = forward(network, q, alpha, fit.attrs.get("nonlinearity", ""), keep, added)
+    out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
     if network.n is not None:
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
@@ -167,13 +168,27 @@ def _over_time(given: xr.Dataset, network: Network, values, name: str, skip: int
     return np.concatenate([np.full((skip, shape[1]), before), array])
 
 
+def _check_like(fit: xr.Dataset, given: xr.Dataset) -> None:
+    """Inputs that say of themselves that they are others than the fit's, or in other steps, are refused."""
+    step = given.attrs.get("bin_s", fit.attrs["dt_s"])
+    if not np.isclose(step, fit.attrs["dt_s"], rtol=1e-6):
+        raise ContractError(
+            f"the input is in bins of {step:g} s and the network in steps of {fit.attrs['dt_s']:g} s; prepare the "
+            "input with the fit's bins."
+        )
+    own, names = input_names(fit), input_names(given)
+    if "input_name" in fit.coords and "input_name" in given.coords and own != names:
+        raise ContractError(
+            f"the inputs are {', '.join(names)} where the fit has {', '.join(own)}; give those, in this order."
+        )
+
+
 def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr.Dataset:
     """The Dataset whose ``input`` drives the run; a DataArray may bear the name of its own dim."""
     if input is None:
         return fit
     if isinstance(input, xr.DataArray):
-        coords = {k: v for k, v in input.coords.items() if v.dims in (("condition",), ("time",))}
-        input = xr.Dataset({"input": (input.dims, input.values)}, coords)
+        input = xr.Dataset({"input": (input.dims, input.values)}, coords_along(input, "condition", "time"))
     if "input" not in input.variables:
         raise ContractError("the Dataset given has no input; it needs input (condition, time, input).")
     if not np.isfinite(input["input"].values).all():

@@ -93,8 +93,8 @@ def decode(stored: Stored) -> xr.Dataset:
 
     Raises: ContractError, one line that names every field that does not suit the others or the schema.
     """
-    data: dict[str, xr.Variable] = {}
-    coords: dict[str, xr.Variable] = {}
+    variables: dict[str, xr.Variable] = {}
+    coords: list[str] = []
     sizes: dict[str, tuple[int, str]] = {}
     problems: list[str] = []
     for name, path, dtype, role in layout(stored):
@@ -107,15 +107,16 @@ def decode(stored: Stored) -> xr.Dataset:
             known, by = sizes.setdefault(str(dim), (size, name))
             if known != size:
                 problems.append(f"{name} has {size} along {dim} where {by} has {known}")
-        (coords if role == "coordinate" else data)[name] = variable
+        variables[name] = variable
+        coords += [name] if role == "coordinate" else []
     attrs = dict(stored.attributes)
     for setting in stored.settings:
-        _decode_setting(setting, attrs, data | coords, problems)
+        _decode_setting(setting, attrs, variables, problems)
     if problems:
         raise ContractError("; ".join(problems) + ". Write the fit again from the Dataset that it came from.")
     if stored.type != schema.FIT_TYPE:
         attrs.setdefault("kind", next(kind for kind in RESULTS if schema.type_of(kind) == stored.type))
-    dataset = xr.Dataset(data, coords, attrs)
+    dataset = xr.Dataset(variables, attrs=attrs).set_coords(coords)  # in their order, which is also that of the dims
     if (found := check(dataset)) != stored.type:
         raise ContractError(f"kind is {attrs.get('kind')!r} in a group of type {stored.type}; {found} has that kind.")
     return dataset

@@ -134,6 +134,8 @@ def _packed(values: np.ndarray, packed: bool) -> Any:
 
     if values.dtype.kind == "O":
         return values.tolist()
+    if values.ndim == 0:
+        return values[()]
     if values.nbytes < _COMPRESS_BYTES or not packed:
         return values
     return H5DataIO(values, compression="gzip", compression_opts=4, shuffle=True, chunks=_chunks(values))

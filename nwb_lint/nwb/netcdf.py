@@ -95,15 +95,15 @@ def _plain(fit: xr.Dataset) -> xr.Dataset:
 
 def _rebuild(plain: xr.Dataset) -> xr.Dataset:
     """The Dataset that was made plain."""
-    data: dict[str, xr.Variable] = {}
-    coords: dict[str, xr.Variable] = {}
+    variables: dict[str, xr.Variable] = {}
+    coords: list[str] = []
     for line in plain.attrs[_LAYOUT].split("\n"):
         safe, dtype, role, name = line.split("\t", 3)
         variable = plain.variables[safe]
         values = variable.values.astype(object) if dtype[1:2] == "U" else variable.values
-        stored = coords if role == "coordinate" else data
-        stored[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
-    return xr.Dataset(data, coords, _rebuilt_attrs(plain.attrs))
+        variables[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
+        coords += [name] if role == "coordinate" else []
+    return xr.Dataset(variables, attrs=_rebuilt_attrs(plain.attrs)).set_coords(coords)
 
 
 def _plain_attrs(attrs: dict) -> dict[str, Any]:

@@ -75,12 +75,12 @@ def type_of(kind: str) -> str:
     return "LowRank" + kind.title().replace("_", "")
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
     """Every array of a type, by the name of its variable, in the order of the YAML (layout and links left
     out)."""
     found: dict[str, Field] = {}
-    for spec in type_spec(kind)["datasets"]:
+    for spec in _parts(kind, "datasets"):
         found[spec["name"]] = _field(spec, spec["name"])
     for table in tables(kind).values():
         for spec in type_spec(table.type)["datasets"]:
@@ -89,11 +89,11 @@ def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
     return {name: field for name, field in found.items() if field.dims != ((LAYOUT_DIM,),)}
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def tables(kind: str = FIT_TYPE) -> dict[str, Table]:
     """The tables of a type, by the dim whose rows they hold: ``{"neuron": …, "condition": …}``."""
     found: dict[str, Table] = {}
-    for group in type_spec(kind)["groups"]:
+    for group in _parts(kind, "groups"):
         held = group["neurodata_type_inc"]
         if type_spec(held)["neurodata_type_inc"] == "DynamicTable":
             dim = str(type_spec(held)["datasets"][0]["dims"][0])
@@ -101,13 +101,13 @@ def tables(kind: str = FIT_TYPE) -> dict[str, Table]:
     return found
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def attributes(kind: str = FIT_TYPE) -> dict[str, Attribute]:
     """The attributes of a type's group that are also attributes of the Dataset (``description`` is the
     file's)."""
     return {
         spec["name"]: Attribute(spec["dtype"], spec.get("required", True), spec["doc"])
-        for spec in type_spec(kind)["attributes"]
+        for spec in _parts(kind, "attributes")
         if spec["name"] != "description"
     }
 
@@ -134,8 +134,15 @@ def teach(io: Any) -> None:
 
 
 def type_spec(name: str) -> Any:
-    """The definition of one neurodata type, as the YAML has it."""
+    """The definition of one neurodata type, as the YAML has it: without what it has of the type that it extends."""
     return _specs()[name]
+
+
+def _parts(name: str, what: str) -> list[Any]:
+    """The datasets, groups or attributes of a type, those of a type of ours that it extends last."""
+    spec = type_spec(name)
+    base = spec["neurodata_type_inc"]
+    return spec.get(what, []) + (_parts(base, what) if base in _specs() else [])
 
 
 @lru_cache(maxsize=1)
@@ -151,7 +158,8 @@ def _load(name: str) -> Any:
 
 
 def _field(spec: dict, path: str) -> Field:
-    dims = spec["dims"] if isinstance(spec["dims"][0], list) else [spec["dims"]]
+    dims = spec.get("dims", [])  # none: one number
+    dims = dims if dims and isinstance(dims[0], list) else [dims]
     unit = next((a["value"] for a in spec.get("attributes", []) if a["name"] == "unit"), "")
     required = spec.get("quantity", 1) == 1
     return Field(tuple(tuple(d) for d in dims), spec["dtype"], required, spec["doc"], path, unit)

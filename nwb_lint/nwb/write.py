@@ -7,7 +7,7 @@ import hashlib
 import re
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def write_fit(
     subject: dict[str, Any] | None = None,
     into: Source | None = None,
     name: str = "lowrank_fit",
+    results: Mapping[str, xr.Dataset] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a fit to a new NWB file, which is whole, valid and on disk when the path appears; sources stay as
@@ -56,6 +57,7 @@ def write_fit(
     | into | a recording: the file becomes a full copy of it with the fit in its processing module ``ecephys``; \
         or ``path`` itself, a file that holds a fit already: another one is added to it |
     | name | name of the fit within the file |
+    | results | what was computed from it (`write_result`), by name: in the file together with the fit |
     | overwrite | whether an existing file may be replaced; a source never is |
 
     Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source, is
@@ -68,15 +70,16 @@ def write_fit(
         >>> write_fit(mock_fit(), "new.nwb", subject=subject)
         PosixPath('new.nwb')
     """
-    target = Path(path)
-    _check_name(name)
+    target, beside = Path(path), dict(results or {})
+    for one in (name, *beside):
+        _check_name(one)
     stored = encode(fit)
     if stored.type != schema.FIT_TYPE:
         raise ContractError(f"the Dataset is of kind {fit.attrs['kind']!r}; write_fit needs a fit. Call write_result.")
     if into is not None:
         if source is not None or subject is not None:
             raise ContractError("into= keeps what the recording says of itself; drop source= and subject=.")
-        return _write_into(fit, target, into, name, overwrite)
+        return _write_into(fit, target, into, name, beside, overwrite)
     sources = _still_there(fit) if source is None else expand(source) if source else []
     guarded = [*sources, *local_sources(fit)]
     check_target(target, guarded, overwrite)
@@ -84,6 +87,7 @@ def write_fit(
     fields = file_fields(said, subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
     _module(nwbfile).add(to_container(stored, fit, name, packed=not is_zarr(target)))
+    _add_results(beside, fit, name, nwbfile, target)
     if lack := lacking(fields["subject"]):
         what = f"the subject has no {', '.join(lack)}, which DANDI needs" if fields["subject"] else _NO_SUBJECT
         warnings.warn(f"{target}: {what}; pass source= or subject=.", stacklevel=2)
@@ -109,7 +113,7 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None
     | fit | name of the fit, where the file holds several |
     | name | name of the result within the file; default: its kind |
 
-    Raises: ContractError where the Dataset is no result, its name is taken, or it tells of neurons or conditions
+    Raises: ContractError where the Dataset is no result, its name is taken, or it tells of neurons, latents or inputs
     that the fit has not; NWBError where the file holds no fit, is a recording that the fit came from, or cannot be
     written.
 
@@ -129,9 +133,8 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None
 
     def write(temporary: Path) -> None:
         network, of = read_held_fit(target, fit)
-        _check_of(result, of, network.name)
         guard(target, local_sources(of))
-        write_copy(target, temporary, lambda nwbfile: add_to_nwbfile(result, nwbfile, name=name, fit=network.name))
+        write_copy(target, temporary, lambda nwbfile: _add_results({name: result}, of, network.name, nwbfile, target))
 
     write_atomically(target, write)
     return target
@@ -157,6 +160,11 @@ def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None
         >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
         (12, 1)
     """
+    return _add(dataset, nwbfile, name, fit, packed=not str(nwbfile.container_source or "").endswith(".zarr"))
+
+
+def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit: str | None, *, packed: bool) -> Any:
+    """`add_to_nwbfile`, with large arrays ``packed`` or not (`container.to_container`)."""
     stored = encode(dataset)
     is_fit = stored.type == schema.FIT_TYPE
     name = ("lowrank_fit" if is_fit else str(dataset.attrs["kind"])) if name is None else name
@@ -168,15 +176,24 @@ def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None
     rows = _unit_rows(dataset, nwbfile)
     if nwbfile.read_io is not None:
         schema.teach(nwbfile.read_io)
-    zarr = str(nwbfile.container_source or "").endswith(".zarr")
-    container = to_container(stored, dataset, name, network=network, packed=not zarr)
+    container = to_container(stored, dataset, name, network=network, packed=packed)
     _module(nwbfile).add(container)
     if rows is not None:
         add_unit_rows(container, rows, nwbfile.units)
     return container
 
 
-def _write_into(fit: xr.Dataset, target: Path, into: Source, name: str, overwrite: bool) -> Path:
+def _add_results(results: Mapping[str, xr.Dataset], fit: xr.Dataset, name: str, nwbfile: Any, target: Path) -> None:
+    """Put results beside the fit of this name in an NWBFile that goes to ``target``."""
+    for key, result in results.items():
+        check_result(result)
+        _check_of(result, fit, name)
+        _add(result, nwbfile, key, name, packed=not is_zarr(target))
+
+
+def _write_into(
+    fit: xr.Dataset, target: Path, into: Source, name: str, results: Mapping[str, xr.Dataset], overwrite: bool
+) -> Path:
     """The target becomes a full copy of a recording, or of itself, with the fit in it."""
     asset = one_asset(into, download=True)
     if asset.kind != ("zarr" if is_zarr(target) else "hdf5"):
@@ -191,6 +208,7 @@ def _write_into(fit: xr.Dataset, target: Path, into: Source, name: str, overwrit
         if nwbfile.was_generated_by is None:
             nwbfile.was_generated_by = [_BY]
         add_to_nwbfile(fit, nwbfile, name=name)
+        _add_results(results, fit, name, nwbfile, target)
 
     def write(temporary: Path) -> None:
         check_target(target, guarded, overwrite)
@@ -234,14 +252,18 @@ def _network(module: Any, name: str | None) -> Any:
 
 
 def _check_of(result: xr.Dataset, fit: xr.Dataset, name: str) -> None:
-    """Raise unless neurons and conditions of a result are those of the fit, or some of them."""
-    for dim in ("neuron", "condition"):
-        if dim in result.variables and dim in fit.variables:
-            strange = sorted(set(result[dim].values.tolist()) - set(fit[dim].values.tolist()))
-            if strange:
-                raise ContractError(
-                    f"{dim} {strange[0]!r} of the result is not one of the fit {name}; pass its own fit."
-                )
+    """Raise unless neurons of a result are those of the fit, or some of them, and it has the fit's latents and inputs.
+
+    Conditions may be others: a network runs, and activity is projected, on inputs that it was not fitted to.
+    """
+    if "neuron" in result.variables:
+        strange = sorted(set(result["neuron"].values.tolist()) - set(fit["neuron"].values.tolist()))
+        if strange:
+            raise ContractError(f"neuron {strange[0]!r} of the result is not one of the fit {name}; pass its own fit.")
+    for dim in ("rank", "input"):
+        found, own = result.sizes.get(dim), fit.sizes.get(dim, 0)
+        if found not in (None, own):
+            raise ContractError(f"the result has {found} along {dim} where the fit {name} has {own}; pass its own fit.")
 
 
 def _digest(stored: Stored) -> bytes:

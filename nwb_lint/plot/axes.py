@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from nwb_lint.contract import ContractError
-from nwb_lint.plot.style import COLOURS, SMALL, finish, look_of, make_axes
+from nwb_lint.contract import ContractError, input_names
+from nwb_lint.plot.style import COLOURS, SMALL, finish, heat_map, look_of, make_axes
 from nwb_lint.results import check_result
 
 
@@ -50,21 +47,26 @@ def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Raises: ContractError for another kind of Dataset.
     """
     check_result(compared, "axes")
-    table, names = compared["angle_deg"].values, compared["axis_name"].values.astype(str)
-    if ax is None:
-        ax, side = make_axes(None), 0.36 * len(names) + 1.2
-        cast(Figure, ax.figure).set_size_inches(max(3.2, side + 0.6), max(2.6, side))
-    image = ax.imshow(table, cmap="cividis", vmin=0, vmax=90, interpolation="nearest")
-    for (row, column), value in np.ndenumerate(table):
-        if row != column and np.isfinite(value):
-            colour = "white" if value < 45 else "black"
-            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=SMALL, color=colour)
-    ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, ticks=[0, 30, 60, 90])
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label("angle (degrees)", fontsize=SMALL)
+    names = compared["axis_name"].values.astype(str).tolist()
+    table = compared["angle_deg"].values
+    ax = heat_map(table, names, names, "angle (degrees)", (0, 90), "{:.0f}", ax, ticks=[0, 30, 60, 90])
     return finish(ax, "", "", "Angles between axes")
+
+
+def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Overlaps n' m / N and n' I / N, which set the latent dynamics, as a heat map with numbers, from `connectivity`.
+
+    Raises: ContractError for another kind of Dataset, or one of a network without m and n.
+    """
+    check_result(connected, "connectivity")
+    if "overlap_m" not in connected:
+        raise ContractError("the connectivity has no overlaps, being that of a J without m and n; fit with a rank.")
+    table = np.concatenate([connected["overlap_m"].values, connected["overlap_input"].values], axis=1)
+    ranks = [str(k + 1) for k in range(len(table))]
+    columns = [*(f"m {k}" for k in ranks), *(f"I {name}" for name in input_names(connected))]
+    most = float(np.abs(table).max(initial=1e-12))
+    ax = heat_map(table, [f"n {k}" for k in ranks], columns, "overlap", (-most, most), "{:.2f}", ax)
+    return finish(ax, "", "", "Overlaps of connectivity vectors")
 
 
 def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None = None) -> Axes:

@@ -8,16 +8,19 @@ import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.contract import ContractError
-from nwb_lint.plot.style import GREY, NORMAL, SMALL, finish, look_of, make_axes
+from nwb_lint.plot.style import COLOURS, GREY, NORMAL, SMALL, finish, look_of, make_axes
 from nwb_lint.results import check_result
 
 # face and edge of each kind of fixed point; shapes too, for those who tell no colours apart
 _MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GREY)}
 _MOST_ARROWS = 6  # along a latent of three
+_APART = 0.5  # of the field's own speed
 
 
 def flow(
@@ -35,7 +38,9 @@ def flow(
     ``points`` from `fixed_points` under the same input: stable ones filled, unstable ones open, saddles diamonds,
     marginal ones grey squares; how many lie outside of the field is told. ``fit`` adds the latents of its conditions:
     for rank 1 against their differences per second, else as trajectories with a dot at the last sample. ``ax`` of a
-    field of rank 3 has three dimensions (``projection="3d"``).
+    field of rank 3 has three dimensions (``projection="3d"``). A field with an audit shows what fits to fewer neurons
+    say: of rank 1 the range of their velocities as a band; of rank 2 their disagreement as a shade, full where they are
+    off by the field's own speed; of rank 3 arrows in colour where they are off by half of it or more.
 
     Raises: ContractError for axes of other dimensions, points of another rank or input, or another kind of Dataset.
     """
@@ -60,6 +65,37 @@ def flow(
     return finish(ax, *labels, f"Flow, input of {held}" if held else "Flow")
 
 
+def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """How many fixed points of each kind the fits of an audit have, against their neurons: the mean over draws, with
+    the fewest and the most; at the right the fit's own numbers.
+
+    Raises: ContractError for another kind of Dataset, or one without an audit.
+    """
+    check_result(points, "fixed_points")
+    if "n_found" not in points:
+        raise ContractError("the fixed points have no audit; call fixed_points(fit, audit=…, activity=…).")
+    ax, neurons, count = make_axes(ax), points["n_neurons"].values, points["n_found"].values
+    sizes = np.unique(neurons)
+    at = np.arange(len(sizes))
+    for k, kind in enumerate(points["stability_kind"].values.astype(str)):
+        own = points.attrs["n_found"][k]
+        if not (count[:, k].any() or own):
+            continue
+        some = [count[neurons == size, k] for size in sizes]
+        mean = np.array([one.mean() for one in some])
+        spread = [mean - [one.min() for one in some], [one.max() for one in some] - mean]
+        marker, face = _MARKS[kind]
+        style: dict[str, Any] = {"color": COLOURS[k], "marker": marker, "ms": 4.5}
+        style["mfc"], aside = face if face == "white" else COLOURS[k], 0.06 * (k - 1)
+        ax.errorbar(at + aside, mean, spread, lw=1.2, capsize=2, label=kind, **style)
+        ax.plot([len(sizes) + aside], [own], ls="", **style)
+    ax.set_xticks([*at, len(sizes)], [*map(str, sizes), "the fit"])
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize=SMALL, frameon=False)
+    return finish(ax, "neurons that a fit saw", "fixed points", "Fixed points of fits to fewer neurons")
+
+
 def _axes_of(rank: int, ax: Axes | None) -> Axes:
     """Axes of as many dimensions as the field needs."""
     if ax is None and rank == 3:
@@ -75,6 +111,10 @@ def _axes_of(rank: int, ax: Axes | None) -> Axes:
 
 def _flow_of_one(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+    if "velocity_draw" in field:
+        some = field["velocity_draw"].values[..., 0]
+        band: dict[str, Any] = {"color": COLOURS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
+        ax.fill_between(field["kappa"].values[:, 0], some.min(axis=0), some.max(axis=0), **band)
     ax.plot(field["kappa"].values[:, 0], field["velocity"].values[:, 0], color="#595959", lw=1.6)
     return r"latent $\kappa_1$", r"d$\kappa_1$/d$t$ (1/s)"
 
@@ -84,6 +124,12 @@ def _flow_of_two(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     x, y = (field["kappa"].values[:, k].reshape(size, size).T for k in (0, 1))
     u, v = (field["velocity"].values[:, k].reshape(size, size).T for k in (0, 1))
     speed = field["speed"].values.reshape(size, size).T
+    if "disagreement" in field:
+        apart = field["disagreement"].values.reshape(size, size).T
+        shown = ax.pcolormesh(x, y, apart, cmap="Oranges", vmin=0, vmax=1, alpha=0.6, zorder=0, rasterized=True)
+        bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, extend="max")
+        bar.ax.tick_params(labelsize=SMALL)
+        bar.set_label("disagreement of refits", fontsize=SMALL)
     shade = 0.25 + 0.6 * speed / max(float(speed.max()), 1e-12)  # the slowest flow stays visible on paper
     lines = ax.streamplot(
         x[0], y[:, 0], u, v, density=0.9, color=shade, cmap="Greys", linewidth=0.7, arrowsize=0.7, zorder=1
@@ -101,16 +147,14 @@ def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     speed = field["speed"].values[keep.ravel()]
     length = 0.7 * step * np.ptp(np.reshape(field.attrs["extent"], (3, 2)), axis=1).min() / (size - 1)
     shade = 0.15 + 0.55 * speed / max(float(speed.max()), 1e-12)
-    deep = cast(Axes3D, ax)
-    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=_arrow_colours(shade), lw=0.6)
+    deep, colours = cast(Axes3D, ax), colormaps["Greys"](shade)
+    if "disagreement" in field:
+        colours[field["disagreement"].values[keep.ravel()] >= _APART] = to_rgba(COLOURS[1])
+    # three lines make an arrow: all shafts come first, then the heads
+    colours = np.concatenate([colours, np.repeat(colours, 2, axis=0)])
+    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=colours, lw=0.6)
     deep.set_zlabel(r"latent $\kappa_3$", fontsize=NORMAL)
     return r"latent $\kappa_1$", r"latent $\kappa_2$"
-
-
-def _arrow_colours(shade: np.ndarray) -> np.ndarray:
-    """Greys of the arrows; three lines make one of them: all shafts come first, then the heads."""
-    colours = colormaps["Greys"](shade)
-    return np.concatenate([colours, np.repeat(colours, 2, axis=0)])
 
 
 def _runs(fit: xr.Dataset, rank: int, color_by: str | None, style_by: str | None, ax: Axes) -> None:

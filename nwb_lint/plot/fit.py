@@ -17,61 +17,13 @@ from matplotlib.ticker import MaxNLocator
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import ContractError, check_fit, input_names
-from nwb_lint.plot.style import COLOURS, GREY, NORMAL, PALE, SMALL, finish, look_of, make_axes
+from nwb_lint.plot.scores import neuron_scores, scores
+from nwb_lint.plot.style import COLOURS, GREY, NORMAL, SMALL, finish, look_of, make_axes
+from nwb_lint.results import check_result
 
 Array = np.ndarray
 
-_SPLIT = {"train": (COLOURS[0], "o"), "held_out": (COLOURS[1], "s")}
 _MOST_LATENTS = 3  # panels of latents in a summary
-
-
-def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """R² against rank (rank_r2 ± rank_r2_sem) per split, the chosen rank marked, ceilings dashed.
-
-    A dotted line marks one standard error below the best held-out R²: the smallest rank that reaches it is as good.
-
-    Where the fit tried no ranks, R² after each stage (stage_r2) stands instead; where it has neither, the
-    final R². Splits without a score are left out.
-
-    Raises: ContractError where ``fit`` is not a fit.
-    """
-    check_fit(fit)
-    ax = make_axes(ax)
-    if "rank_r2" in fit:
-        table, sem = fit["rank_r2"].transpose("split", "rank_tried"), fit.get("rank_r2_sem")
-        x, ticks = fit["rank_tried"].values.astype(float), [str(r) for r in fit["rank_tried"].values]
-    elif "stage_r2" in fit:
-        table, sem = fit["stage_r2"].transpose("split", "stage"), None
-        x, ticks = np.arange(fit.sizes["stage"], dtype=float), [str(s) for s in fit["stage"].values]
-    else:
-        table, sem, x, ticks = fit["r2"].expand_dims("fit", axis=1), None, np.zeros(1), ["fit"]
-    for k, split in enumerate(_splits(fit)):
-        y = table.isel(split=k).values
-        if not np.isfinite(y).any():
-            continue
-        colour, marker = _SPLIT.get(split, ("#595959", "^"))
-        spread = None if sem is None else np.nan_to_num(sem.isel(split=k).values)
-        name = split.replace("_", " ")
-        ax.errorbar(x, y, yerr=spread, color=colour, marker=marker, ms=4, lw=1.4, capsize=2, label=name)
-        ceiling = float(fit["r2_ceiling"].isel(split=k))
-        if np.isfinite(ceiling):
-            ax.axhline(ceiling, color=colour, lw=1, ls=(0, (5, 3)))
-    handles, _ = ax.get_legend_handles_labels()
-    if np.isfinite(fit["r2_ceiling"]).any():
-        handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
-    if (enough := _one_se(fit)) is not None:
-        mark: dict[str, Any] = {"color": COLOURS[1], "lw": 1, "ls": ":"}
-        ax.axhline(enough, **mark)
-        handles.append(Line2D([], [], label="best − 1 SE", **mark))
-    if "rank_r2" in fit and "rank" in fit.sizes:
-        ax.axvspan(fit.sizes["rank"] - 0.15, fit.sizes["rank"] + 0.15, color=PALE, lw=0, zorder=0)
-        handles.append(Line2D([], [], color=PALE, lw=6, label="chosen rank"))
-    ax.set_xticks(x, ticks)
-    ax.margins(x=0.12)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low - 0.35 * (high - low), high)  # the legend's place
-    ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", ncols=2)
-    return finish(ax, "rank" if "rank_r2" in fit else "", "R²", "Variance explained")
 
 
 def latents_over_time(
@@ -87,16 +39,22 @@ def latents_over_time(
     beneath.
 
     Colour is the first numeric column of the conditions and line style the first text one, unless named. With
-    ``activity`` the data's latents are drawn too: see `data_latents`.
+    ``activity`` the data's latents are drawn too: see `data_latents`. ``fit`` may also be what `latents` gives, which
+    holds both.
 
     Raises: ContractError where the fit has no such latent, or a column is unknown.
     """
-    check_fit(fit)
+    both = getattr(fit, "attrs", {}).get("kind") == "latents"
+    if both:
+        check_result(fit, "latents")
+    else:
+        check_fit(fit)
     kappa = _latent(fit, rank)
     look, ax = look_of(fit, color_by, style_by), make_axes(ax)
     time = fit["time"].values
-    if activity is not None:
-        for y, colour in zip(data_latents(fit, activity)[..., rank - 1], look.colours, strict=True):
+    if both or activity is not None:
+        found = fit["latent_data"].values if activity is None else data_latents(fit, activity)
+        for y, colour in zip(found[..., rank - 1], look.colours, strict=True):
             ax.plot(time, y, color=colour, lw=0.8, alpha=0.35)
     for y, colour, style in zip(kappa, look.colours, look.styles, strict=True):
         ax.plot(time, y, color=colour, ls=style, lw=1.2)
@@ -162,34 +120,34 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes | None = None) -> Axes:
-    """Effective connectivity m (P n)' / N as an image, neurons in rising order of the first column of m.
+    """Effective connectivity m (P n)' / N, or J itself, as an image, neurons in rising order of the first column of m.
 
     ``by`` names a coordinate of the neurons (their population, area, cell type): they are then sorted by it first, and
-    lines part the groups.
+    lines part the groups. Without m they stay in their order.
 
-    Raises: ContractError where the fit has J in place of m and n, or no such coordinate.
+    Raises: ContractError where the fit has no such coordinate.
     """
-    check_fit(fit)
-    m, n = _m(fit), _effective_n(fit)
+    j = connectivity(fit)["connectivity"].values
     groups, starts = _groups(fit, by)
-    order = np.lexsort((m[:, 0], groups))
-    j = (m @ n.T / len(m))[np.ix_(order, order)]
+    order = np.lexsort((_m(fit)[:, 0] if "m" in fit else np.arange(len(j)), groups))
+    j = j[np.ix_(order, order)]
     ax = make_axes(ax)
     most = np.quantile(np.abs(j), 0.99)
     image = ax.imshow(j, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest", aspect="equal")
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="both")
     bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label("effective J", fontsize=NORMAL)
+    bar.set_label("effective J" if "m" in fit else "J", fontsize=NORMAL)
     for start in list(starts.values())[1:]:
         ax.axhline(start - 0.5, color="black", lw=0.6)
         ax.axvline(start - 0.5, color="black", lw=0.6)
+    title, sorted_by = ("Effective connectivity", " (sorted by m)") if "m" in fit else ("Connectivity", "")
     if by is None:
-        return finish(ax, "from neuron (sorted by m)", "to neuron (sorted by m)", "Effective connectivity")
-    ends = [*list(starts.values())[1:], len(m)]
+        return finish(ax, f"from neuron{sorted_by}", f"to neuron{sorted_by}", title)
+    ends = [*list(starts.values())[1:], len(j)]
     middles = [(start + end - 1) / 2 for start, end in zip(starts.values(), ends, strict=True)]
     ax.set_xticks(middles, list(starts))
     ax.set_yticks(middles, list(starts))
-    return finish(ax, f"from neuron, by {by}", f"to neuron, by {by}", "Effective connectivity")
+    return finish(ax, f"from neuron, by {by}", f"to neuron, by {by}", title)
 
 
 def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:
@@ -209,52 +167,6 @@ def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) 
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(ax, "index", "singular value of J", "Connectivity")
-
-
-def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """How many neurons reach which R², per split; R² below -1 counts at -1, neurons without a score not at
-    all.
-
-    Raises: ContractError where ``fit`` is not a fit.
-    """
-    check_fit(fit)
-    ax = make_axes(ax)
-    table = fit["r2_neuron"].transpose("split", "neuron").values
-    low = float(np.clip(np.floor(10 * np.nanmin(table, initial=0)) / 10, -1, 0))
-    edges = np.arange(low, 1.01, 0.05).tolist()
-    for k, split in enumerate(_splits(fit)):
-        values = table[k][np.isfinite(table[k])]
-        if len(values) == 0:
-            continue
-        colour, _ = _SPLIT.get(split, ("#595959", "^"))
-        median, name = np.median(values), split.replace("_", " ")
-        label = f"{name} (median {median:.2f})"
-        ax.hist(np.clip(values, low, 1), edges, histtype="step", color=colour, lw=1.4, label=label)
-    ax.margins(y=0.4)
-    ax.legend(fontsize=SMALL, frameon=False, loc="upper left")
-    label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
-    return finish(ax, label, "neurons", "Neurons")
-
-
-def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """R² of every recorded neuron against its mean predicted rate, a dot per neuron and split; R² below -1 at -1.
-
-    Raises: ContractError where the fit cannot undo its preparation, so that there are no rates in Hz.
-    """
-    check_fit(fit)
-    if "scale" not in fit or "offset" not in fit:
-        raise ContractError("the fit has no scale and offset, so its rates are not in Hz; fit what prepare gives.")
-    ax = make_axes(ax)
-    offset = fit["offset"].mean("time") if "time" in fit["offset"].dims else fit["offset"]
-    rate = (fit["activity_pred"].mean(("condition", "time")) * fit["scale"] + offset).values
-    for split, values in zip(_splits(fit), fit["r2_neuron"].transpose("split", "neuron").values, strict=True):
-        colour, marker = _SPLIT.get(split, ("#595959", "^"))
-        seen = np.isfinite(values)
-        name = split.replace("_", " ")
-        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=colour, label=name)
-    ax.margins(y=0.2)  # the legend's place
-    ax.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
-    return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "Neurons")
 
 
 def summary(
@@ -326,25 +238,9 @@ def _m(fit: xr.Dataset) -> Array:
     return fit["m"].transpose("neuron", "rank").values
 
 
-def _one_se(fit: xr.Dataset) -> float | None:
-    """The best held-out R² over ranks less its standard error."""
-    if "rank_r2" not in fit or "rank_r2_sem" not in fit or "held_out" not in _splits(fit):
-        return None
-    k = _splits(fit).index("held_out")
-    mean, sem = (fit[name].isel(split=k).values for name in ("rank_r2", "rank_r2_sem"))
-    if not np.isfinite(mean).any():
-        return None
-    best = int(np.nanargmax(mean))
-    return float(mean[best] - sem[best]) if np.isfinite(sem[best]) else None
-
-
 def _latent(fit: xr.Dataset, rank: int) -> Array:
     """One latent, (condition, time); ranks are counted from 1."""
     there = fit.sizes["rank"] if "latent" in fit else 0
     if not 1 <= rank <= there:
         raise ContractError(f"the fit has {there} latents; there is no latent {rank}. Fit with a higher rank.")
     return fit["latent"].transpose("condition", "time", "rank").values[..., rank - 1]
-
-
-def _splits(fit: xr.Dataset) -> list[str]:
-    return [str(s) for s in fit["split"].values] if "split" in fit.coords else ["train", "held_out"]

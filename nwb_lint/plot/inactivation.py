@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import ContractError, missing_in
 from nwb_lint.plot.style import COLOURS, GREY, SMALL, STYLES, finish, make_axes
 from nwb_lint.prepare import times_in
 from nwb_lint.results import check_result
@@ -90,10 +90,11 @@ def psychometric(
     inside = time == time[-1] if window_s is None else times_in(time, window_s)
     z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
     context, x = _contexts(result), result[column].values.astype(float)
-    for k, level in enumerate(np.unique(context)):
+    levels = [level for level in np.unique(context) if level]
+    for k, level in enumerate(levels):
         for style, group in enumerate(shown):
             _curve(ax, x, z[there.index(group)], context == level, kind, COLOURS[k % len(COLOURS)], STYLES[style % 4])
-    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(np.unique(context))]
+    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(levels)]
     handles += [Line2D([], [], color="#595959", ls=STYLES[k % 4], label=g) for k, g in enumerate(shown)]
     if kind == "choice":
         ax.set_ylim(-0.05, 1.05)
@@ -101,15 +102,32 @@ def psychometric(
     return finish(ax, column, "share of positive choices" if kind == "choice" else "output z", "Psychometric curves")
 
 
+def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Weight of every neuron in a readout, in rising order, from `fit_readout`; its cross-validated score in the title.
+
+    Raises: ContractError for another kind of Dataset.
+    """
+    check_result(readout, "readout")
+    weights, ax = np.sort(readout["readout"].values), make_axes(ax)
+    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+    ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLOURS[0], lw=0.8)
+    ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=2.5, color=COLOURS[0])
+    metric = readout.attrs["metric"].replace("R2", "R²")
+    told = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
+    return finish(ax, "neuron, in rising order", "weight", told)
+
+
 def _contexts(result: xr.Dataset) -> np.ndarray:
-    """The context of every condition, under the name that the result keeps it by."""
+    """The context of every condition, under the name that the result keeps it by; empty where there is none."""
     name = str(result.attrs.get("context", ""))
     kept = f"condition_{name}" if f"condition_{name}" in result.coords else name
-    return result[kept].values.astype(str) if name else np.full(result.sizes["condition"], "all")
+    if not name:
+        return np.full(result.sizes["condition"], "all")
+    return np.where(missing_in(result[kept].values), "", result[kept].values.astype(str))
 
 
 def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, colour: str, style: str) -> None:
-    levels = np.unique(x[some])
+    levels = np.unique(x[some & np.isfinite(x)])  # a condition without a value has no place
     parts = [z[some & (x == level)] for level in levels]
     if kind == "output":
         y, spread = [part.mean() for part in parts], None

@@ -6,7 +6,7 @@ Nothing here or in any other module of this folder touches pyplot: without ``ax`
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import matplotlib
 import numpy as np
@@ -47,6 +47,36 @@ def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
     ax.set_title(title, fontsize=NORMAL)
     ax.tick_params(labelsize=SMALL)
     ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def heat_map(
+    table: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    label: str,
+    limits: tuple[float, float],
+    form: str,
+    ax: Axes | None,
+    *,
+    ticks: list[float] | None = None,
+) -> Axes:
+    """A table as colours, every entry written in it, but those that one thing has with itself; NaN left white."""
+    if ax is None:
+        ax, wide, high = make_axes(None), 0.36 * len(columns) + 1.8, 0.36 * len(rows) + 1.2
+        cast(Figure, ax.figure).set_size_inches(max(3.2, wide), max(2.6, high))
+    low, high = limits
+    image = ax.imshow(table, cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
+    for (row, column), value in np.ndenumerate(table):
+        if np.isfinite(value) and not (rows == columns and row == column):
+            colour = "white" if value < (low + high) / 2 else "black"
+            written = form.format(value).replace("-", "−")
+            ax.text(column, row, written, ha="center", va="center", fontsize=SMALL, color=colour)
+    ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows)), rows)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, ticks=ticks)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label(label, fontsize=SMALL)
     return ax
 
 

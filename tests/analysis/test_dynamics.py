@@ -8,8 +8,10 @@ import xarray as xr
 from scipy.optimize import brentq
 
 import nwb_lint as nl
-from nwb_lint.analysis.dynamics import flow
+from nwb_lint.analysis.dynamics import _audited, flow
+from nwb_lint.analysis.fixedpoints import _audited as _counted
 from nwb_lint.contract import ContractError
+from nwb_lint.model.audit import refits
 from nwb_lint.results import check_result
 from nwb_lint.testing import mock_activity, mock_fit
 from tests.factories import random_fit
@@ -188,6 +190,79 @@ def test_the_audit_counts_what_fits_to_fewer_neurons_have():
     assert (found["n_found"].sum("stability_kind") >= 1).all()
 
 
+@pytest.mark.parametrize("hidden", [0, 6])
+def test_the_audit_of_a_field_is_the_flow_of_fits_to_fewer_neurons(hidden):
+    activity = mock_activity()
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", hidden=hidden)
+    found = nl.flow_field(fit, input=[0.5], n_points=7, activity=activity, audit=(0.5, 1.0), draws=2, seed=3)
+    assert check_result(found) == "flow_field"
+    assert list(found["n_neurons"].values) == [12, 6, 6]
+    np.testing.assert_allclose(found["velocity_draw"][0], found["velocity"], atol=2e-3 * float(found["speed"].max()))
+    assert found["agreement"].values[0] == pytest.approx(1)
+    assert (found["agreement"].values[1:] < 1 - 1e-6).all()
+    apart = found["velocity_draw"].values - found["velocity"].values
+    wanted = np.sqrt((apart**2).sum(axis=2).mean(axis=0) / (found["speed"].values ** 2).mean())
+    np.testing.assert_allclose(found["disagreement"], wanted)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_an_audit_sees_a_network_in_another_gauge_and_order_as_the_same(rank):
+    fit = random_network(rank, bias=0.3)
+    fit = fit.assign_coords(recorded=("neuron", np.arange(N) < 2 * rank + 3))  # the others are hidden units
+    mixing = np.random.default_rng(1).standard_normal((rank, rank)) + 2 * np.eye(rank)
+    turned = fit.assign(
+        m=(("neuron", "rank"), fit["m"].values @ mixing),
+        n=(("neuron", "rank"), fit["n"].values @ np.linalg.inv(mixing).T),
+    ).isel(neuron=np.random.default_rng(2).permutation(N))
+    field = nl.flow_field(fit, input=[0.4, -0.1], n_points=4)
+    found = _audited(field, fit, [(1.0, turned)])
+    np.testing.assert_allclose(found["velocity_draw"][0], field["velocity"], atol=1e-6 * float(field["speed"].max()))
+    np.testing.assert_allclose(found["disagreement"], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ridges": (1.0,)},
+        {"ridge_by": "gcv", "l2_n": 0.01},
+        {"weights": "precision", "bias": True, "initial": "learned"},
+        {"method": "auto", "max_iter": 3, "optimizer": "lbfgs", "segment_s": 0.2, "seed": 5},
+        {"hidden": 4, "holdout": [1, 6]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_audit_repeats_the_fit_with_its_own_options(options):
+    activity = mock_activity()
+    fit = nl.fit_lint(activity, **({"rank": 1, "tau_s": 0.1, "method": "regression"} | options))
+    ((fraction, again),) = refits(fit, activity, [1.0])
+    assert fraction == 1
+    assert again.attrs == fit.attrs
+    for name in ("m", "n", "activity_pred", "stage_r2", "stage_ridge"):  # arrays lie otherwise, and sums differ by that
+        np.testing.assert_allclose(again[name], fit[name], rtol=0, atol=5e-3 * float(np.nanmax(np.abs(fit[name]))))
+
+
+def test_an_audit_of_what_cannot_be_repeated_is_refused():
+    activity = mock_activity()
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", weights=np.linspace(1, 2, 12))
+    cases = [
+        (fit, activity, "weights of its own"),
+        (mock_fit(), activity.assign_coords(neuron=[f"x{k}" for k in range(12)]), "12 neurons that the fit has not"),
+        (mock_fit(), activity.assign_coords(input_name=("input", ["tone"])), "inputs tone where the fit has stimulus"),
+    ]
+    for analyse in (nl.flow_field, nl.fixed_points):
+        for one, other, told in cases:
+            with pytest.raises(ContractError, match=told):
+                analyse(one, activity=other, audit=(0.5,))
+
+
+def test_a_fit_to_fewer_neurons_without_a_fixed_point_counts_as_none():
+    m = np.ones((N, 1))
+    fit, endless = random_network(1), network(m, m, np.ones((N, 2)), nonlinearity="linear")
+    one, other = (part.assign_coords(recorded=("neuron", np.ones(N, bool))) for part in (fit, endless))
+    found = _counted(nl.fixed_points(fit, input=[1.0, 0.0]), [(1.0, one), (0.5, other)], 20, 0)
+    np.testing.assert_array_equal(found["n_found"].sum("stability_kind") > 0, [True, False])
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -215,6 +290,8 @@ def test_what_has_no_latents_no_fixed_point_or_no_activity_is_refused():
         nl.flow_field(random_network(4))
     with pytest.raises(ContractError, match="no activity"):
         nl.fixed_points(random_network(1), audit=(0.5,))
+    with pytest.raises(ContractError, match="no activity"):
+        nl.flow_field(random_network(1), audit=(0.5,))
     m = np.ones((N, 1))
     with pytest.raises(ContractError, match="came to rest"):
         nl.fixed_points(network(m, m, m, nonlinearity="linear"), input=[1.0])

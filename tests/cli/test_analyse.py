@@ -1,4 +1,4 @@
-"""nwb-lint populations and fixed-points: what they print, keep and draw is what the functions give."""
+"""nwb-lint connectivity, populations, fixed-points and readout: they print, keep and draw what the functions give."""
 
 import numpy as np
 import pytest
@@ -39,6 +39,35 @@ def test_populations_are_printed_kept_and_drawn(own, tmp_path):
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_connectivity_is_printed_kept_and_drawn(own, tmp_path):
+    result = run("connectivity", own, "--by", "area", "--save", "J", "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    fit = nl.read_fit(own)
+    expected = nl.connectivity(fit)
+    assert nl.read_result(own, "J").identical(expected)
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["overlap", "m", "1", "m", "2", "I", "in0", "I", "in1"]
+    shown = [[float(part) for part in line.split()[2:]] for line in lines[1:3]]
+    np.testing.assert_allclose(shown, np.hstack([expected["overlap_m"], expected["overlap_input"]]), atol=6e-4)
+    told = nl.weight_statistics(fit)
+    assert [line[:20].strip() for line in lines[5:]] == told["vector"].values.tolist()
+    assert [float(line.split()[-1]) for line in lines[5:]] == [round(float(p), 3) for p in told["heavy_tail_p"]]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert run("connectivity", own, "--raw", "--save", "raw").exit_code == 0
+    assert nl.read_result(own, "raw").identical(nl.connectivity(fit, effective=False))
+
+
+def test_a_readout_is_printed_kept_and_drawn(own, tmp_path):
+    flags = ["--window", 0, 0.1, "--folds", 2, "--save", "choice", "--plot", tmp_path / "a.png"]
+    result = run("readout", own, "motion", *flags)
+    assert result.exit_code == 0, result.output
+    expected = nl.fit_readout(nl.read_fit(own), "motion", folds=2, window_s=(0, 0.1))
+    assert nl.read_result(own, "choice").identical(expected)
+    assert result.stdout.strip().endswith(f"held-out R2 {float(expected['score']):.3f}")
+    assert "ridge readout of 60 neurons" in result.stdout
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_groups_by_inputs_have_no_table_of_stability(path):
     before = path.read_bytes()
     result = run("populations", path, "--method", "strongest_input", "--window", 0, 0.1)
@@ -72,6 +101,9 @@ def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
         ("fixed-points", ["--condition", "none"], "none"),
         ("fixed-points", ["--input", "tone=1"], "tone"),
         ("fixed-points", ["--name", "other"], "no fit named 'other'"),
+        ("connectivity", ["--by", "layer", "--plot", "a.png"], "layer"),
+        ("readout", ["side"], "no column 'side'"),
+        ("readout", ["motion", "--folds", 99], "99 folds"),
     ],
 )
 def test_failures_are_one_line(path, command, flags, told):

@@ -130,6 +130,11 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
     printed = [one.stdout.split("\nseconds")[0] for one in (whole, again)]
     assert printed[0] == printed[1]
     assert nl.read_fit(tmp_path / "fit.nwb").attrs["ensemble_members"] == 3
+    kept = {kind: nl.read_result(tmp_path / "fit.nwb", kind) for kind in ("rank_selection", "baselines", "ensemble")}
+    np.testing.assert_array_equal(kept["rank_selection"]["rank_r2"], nl.read_fit(tmp_path / "fit.nwb")["rank_r2"])
+    assert f"Pearson {kept['ensemble'].attrs['pearson']:.3f}" in printed[0]
+    for value in kept["baselines"]["baseline_r2"].values[:, 1]:
+        assert f"{value:.3f} ±" in printed[0]
     for told in ("ceiling", "unconstrained", "regression", "3 of 3 members", "Pearson", "<- chosen"):
         assert told in printed[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.netcdf import export_netcdf
-from nwb_lint.nwb.write import write_fit, write_result
+from nwb_lint.nwb.write import write_fit
 from nwb_lint.results import RESULTS
 from tests.factories import random_fit, random_result
 
@@ -24,9 +24,8 @@ def main() -> None:
     fit = random_fit(1, hidden=True)
     name = f"ndx-lowrank-{schema.version()}"
     with tempfile.TemporaryDirectory() as folder:
-        path = write_fit(fit, Path(folder, "fit.nwb"), subject=SUBJECT)
-        for kind in RESULTS:
-            write_result(random_result(kind, fit), path)
+        results = {kind: random_result(kind, fit) for kind in RESULTS}
+        path = write_fit(fit, Path(folder, "fit.nwb"), subject=SUBJECT, results=results)
         Path(__file__).with_name(f"{name}.nwb.gz").write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
     export_netcdf(fit, Path(__file__).with_name(f"{name}.nc"), overwrite=True)
 

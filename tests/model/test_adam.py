@@ -92,6 +92,7 @@ def test_it_pays_where_lbfgs_sees_a_part(truth, monkeypatch):
 def test_auto_is_lbfgs_where_that_sees_all(truth):
     activity = truth(neurons=10, conditions=20).activity
     fits = [nl.fit_lint(activity, method="gradient", optimizer=o, max_iter=10, **OPTIONS) for o in ("auto", "lbfgs")]
+    assert fits[1].attrs.pop("optimizer") == "lbfgs"
     assert fits[0].identical(fits[1])
 
 

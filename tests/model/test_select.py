@@ -66,7 +66,7 @@ def test_errors_are_one_line(truth, options, told):
 def test_neurons_of_a_known_network_are_predicted_from_the_others(truth):
     activity = truth(rank=2, neurons=24, conditions=36, private=0.01).activity
     table = nl.select_rank(activity, ranks=[1, 2], hold="neuron", **OPTIONS)
-    assert table.attrs == {"rank": 2, "hold": "neuron"}
+    assert table.attrs == {"kind": "rank_selection", "rank": 2, "hold": "neuron"}
     assert table["rank_r2"].sel(rank_tried=2).min() > 0.998
     assert table["rank_r2"].sel(rank_tried=1, split="held_out") < 0.995
 

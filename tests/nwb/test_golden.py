@@ -8,9 +8,11 @@ from pathlib import Path
 import h5py
 import pytest
 
+from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.nwb import schema
 from nwb_lint.nwb.fitfile import find_held, read_fit, read_result
 from nwb_lint.nwb.netcdf import import_netcdf
+from nwb_lint.nwb.write import write_result
 from tests.factories import assert_same
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,3 +34,18 @@ def test_every_version_is_read_as_it_was_written(packed, tmp_path):
 def test_the_version_that_is_written_has_its_golden_file():
     versions = [path.name.removeprefix("ndx-lowrank-").removesuffix(".nwb.gz") for path in FILES]
     assert schema.version() in versions, "python -m tests.golden.make"
+
+
+@pytest.mark.parametrize("packed", FILES, ids=lambda path: path.name.removesuffix(".nwb.gz"))
+def test_a_file_of_every_version_takes_a_new_result_and_keeps_its_own(packed, tmp_path):
+    path = tmp_path / "fit.nwb"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    fit = read_fit(path)
+    with h5py.File(path) as file:
+        before = {held.name: read_result(path, held.name) for held in find_held(file) if held.type != schema.FIT_TYPE}
+    found = connectivity(fit)
+    write_result(found, path, name="new")
+    assert_same(found, read_result(path, "new"))
+    assert_same(fit, read_fit(path))
+    for name, result in before.items():
+        assert_same(result, read_result(path, name))

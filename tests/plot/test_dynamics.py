@@ -81,6 +81,61 @@ def test_flow_of_three_latents():
     assert_looks_like(ax, "flow3")
 
 
+def audited(field, size=0.6):
+    """What two fits to fewer neurons might say: slower and faster, and off where κ_1 is large."""
+    own, off = field["velocity"].values, size * np.abs(field["kappa"].values[:, :1])
+    draws = np.stack([0.9 * own + off, 1.1 * own - off])
+    apart = np.sqrt(((draws - own) ** 2).sum(axis=2).mean(axis=0) / (own**2).sum(axis=1).mean())
+    return field.assign(velocity_draw=(("draw", "point", "rank"), draws), disagreement=("point", apart))
+
+
+def test_a_flow_with_an_audit_shows_where_fits_to_fewer_neurons_disagree(one, two):
+    field = audited(nl.flow_field(one, extent=1.5))
+    ax = plot.flow(field)
+    (band,) = ax.collections
+    edge = band.get_paths()[0].vertices
+    draws = field["velocity_draw"].values[..., 0]
+    assert (edge[:, 1].min(), edge[:, 1].max()) == (draws.min(), draws.max())
+    assert_looks_like(ax, "flow1_audit")
+    field = audited(nl.flow_field(two, extent=1.5))
+    ax = plot.flow(field)
+    (shade,) = [part for part in ax.collections if part.get_array() is not None and part.get_array().size == 625]
+    np.testing.assert_array_equal(np.ravel(shade.get_array().T), field["disagreement"])
+    assert_looks_like(ax, "flow2_audit")
+    field = audited(nl.flow_field(made(3), extent=1.5, n_points=5), size=10)
+    (arrows,) = plot.flow(field).collections
+    coloured = (np.ptp(arrows.get_colors()[:, :3], axis=1) > 0.1)[: field.sizes["point"]]
+    np.testing.assert_array_equal(coloured, field["disagreement"] >= 0.5)
+    assert 0 < coloured.sum() < coloured.size
+
+
+def test_counts_of_fixed_points_are_means_over_draws(two):
+    points = nl.fixed_points(two)
+    found = np.array([[2, 1, 0, 0], [2, 1, 0, 0], [4, 3, 1, 0], [1, 0, 0, 0]])
+    points = points.assign(n_found=(("draw", "stability_kind"), found)).assign_coords(
+        stability_kind=["stable", "saddle", "unstable", "marginal"],
+        fraction=("draw", [0.5, 0.5, 0.5, 0.1]),
+        n_neurons=("draw", [30, 30, 30, 6]),
+    )
+    ax = plot.fixed_point_counts(points)
+    shown = {part.get_label(): part.lines[0].get_ydata() for part in ax.containers}
+    np.testing.assert_allclose(shown["stable"], [1, 8 / 3])
+    np.testing.assert_allclose(shown["saddle"], [0, 5 / 3])
+    own = [float(part.get_ydata()[0]) for part in ax.lines if len(part.get_xdata()) == 1]
+    assert own == [count for count, some in zip(points.attrs["n_found"], found.T, strict=True) if count or some.any()]
+    assert_looks_like(ax, "fixed_point_counts")
+
+
+def test_overlaps_are_written_out(two):
+    connected = nl.connectivity(two)
+    ax = plot.overlaps(connected)
+    wanted = np.concatenate([connected["overlap_m"], connected["overlap_input"]], axis=1)
+    np.testing.assert_array_equal(ax.images[0].get_array(), wanted)
+    assert [text.get_text() for text in ax.texts] == [f"{value:.2f}".replace("-", "−") for value in wanted.ravel()]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["m 1", "m 2", "I in0", "I in1"]
+    assert_looks_like(ax, "overlaps")
+
+
 def test_points_outside_of_the_field_are_counted(one):
     ax = plot.flow(nl.flow_field(one, extent=0.1), nl.fixed_points(one))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unstable", "2 outside"]
@@ -125,7 +180,7 @@ def test_weight_histograms_count_everybody(two):
     assert len(ax.patches) == statistics.sizes["vector"]
     shown = ax.get_legend().get_texts()[0].get_text()
     assert shown.startswith(f"m 1 ({float(statistics['kurtosis'][0]):.1f}".replace("-", "−"))
-    assert_looks_like(ax, "weights")
+    assert_looks_like(ax, "weight_histograms")
 
 
 def test_connectivity_is_sorted_by_a_column(two):
@@ -136,7 +191,15 @@ def test_connectivity_is_sorted_by_a_column(two):
     np.testing.assert_allclose(ax.images[0].get_array(), j[order][:, order])
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "1", "2"]
     assert sorted({float(part.get_ydata()[0]) for part in ax.lines if part.get_ydata()[0] > 1}) == [19.5, 39.5]
-    assert_looks_like(ax, "connectivity")
+    assert_looks_like(ax, "effective_connectivity")
+
+
+def test_connectivity_without_m_is_j_in_its_order():
+    full = random_fit(full_rank=True).assign_coords(layer=("neuron", list("bababb")))
+    np.testing.assert_array_equal(plot.effective_connectivity(full).images[0].get_array(), full["J"])
+    order = [1, 3, 0, 2, 4, 5]
+    shown = plot.effective_connectivity(full, by="layer").images[0].get_array()
+    np.testing.assert_array_equal(shown, full["J"].values[np.ix_(order, order)])
 
 
 def test_scores_by_rate_and_by_rank(two):

@@ -115,6 +115,17 @@ def test_psychometric_curves(result):
     assert not np.any(flat.containers[0][0].get_ydata())
 
 
+def test_weights_of_a_readout_in_their_order():
+    weights = np.array([0.4, -1.2, 0.1, 2.0])
+    data = {"readout": ("neuron", weights), "intercept": 0.3, "score": 0.875}
+    attrs = {"kind": "readout", "column": "choice", "metric": "accuracy"}
+    readout = xr.Dataset(data, {"neuron": list("abcd")}, attrs)
+    ax = plot.readout_weights(readout)
+    np.testing.assert_array_equal(ax.lines[-1].get_ydata(), np.sort(weights))
+    assert ax.get_title() == "Readout of choice, accuracy 0.88"
+    assert_looks_like(ax, "readout_weights")
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [

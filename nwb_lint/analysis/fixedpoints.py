@@ -1,0 +1,214 @@
+"""Where the latents rest under a constant input, whether they stay there, and whether fewer neurons say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held_input, visited
+from nwb_lint.analysis.latents import check_low_rank
+from nwb_lint.contract import ContractError
+from nwb_lint.model.audit import refits
+from nwb_lint.model.rnn import Array, nonlinearity_of
+from nwb_lint.results import check_result
+
+STABILITIES = ("stable", "saddle", "unstable", "marginal")
+_STEPS = 200  # of Newton's method, damped
+_RESTING = 1e-9  # of the latents' scale per time constant
+_SAME = 1e-4  # of the latents' scale
+_MARGINAL = 1e-6  # an eigenvalue times tau
+_ROUNDS, _MOST = 6, 60  # of starts, each from what the one before found; more points than that are a continuum
+_SCANNED = 2000  # points of the scan of a single latent
+
+
+def fixed_points(
+    fit: xr.Dataset,
+    *,
+    condition: object = None,
+    input: Input = None,
+    at_s: float | None = None,
+    n_starts: int = 200,
+    seed: int = 0,
+    activity: xr.Dataset | None = None,
+    audit: Sequence[float] | None = None,
+    draws: int = 3,
+) -> xr.Dataset:
+    """Where the latents rest under a constant input: F(κ, u) = 0, with F as in `flow_field`.
+
+    Damped Newton steps with the exact Jacobian, dF/dκ = (-1 + n' diag(phi'(x)) m / N) / tau, from ``n_starts`` starts:
+    a half on the fit's trajectories, a half in the box |κ_r| ≤ mean |n_r|, outside of which a tanh network has none;
+    for rank 1 also from every change of sign on a fine grid of that box; then from the mirror images and the middles of
+    what was found, until nothing new is. Points that coincide are one. All other directions of the activity decay with
+    -1 / tau, so these eigenvalues are those of the whole network.
+
+    stability: "stable" (all real parts below 0), "unstable" (all above), "saddle" (both), "marginal" (one within
+    1e-6 / tau of 0). line_attractor = max(0, 1 - |λ_1| / min(|λ_2|, 1 / tau)), λ_1 and λ_2 the eigenvalues nearest to 0
+    and next: 1 where one direction does not move and the others do, 0 where none is slower than the rest.
+
+    Args:
+        fit, condition, input, at_s: as in `flow_field`, of any rank.
+        n_starts: how many; seed: which. Few starts may miss some where the rank is high.
+        audit: fractions of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
+            size, and its fixed points counted: attractors that vanish or appear then are not a finding. Needs
+            ``activity``, what was fitted. A partly observed network can gain attractors that the circuit has not.
+
+    Returns: kappa (fixed_point, rank), the least stable first; residual |F| in 1/s, stability, n_starts that came
+        there, line_attractor (fixed_point); eigenvalue_real, eigenvalue_imag (fixed_point, eigenvalue), 1/s;
+        input_value (input). With an audit: n_found (draw, stability_kind), and the coordinates fraction, n_neurons
+        (draw); compare them with attrs["n_found"], the same counts of the fit itself.
+
+    Raises: ContractError for what `flow_field` refuses, where nothing rests (unbounded phi), or an audit without
+        activity.
+
+    Source: Sussillo & Barak, Neural Computation 2013; Valente, Pillow & Ostojic, NeurIPS 2022.
+
+    Example:
+        >>> from nwb_lint.testing import mock_fit
+        >>> bool((fixed_points(mock_fit())["residual"] < 1e-6).all())
+        True
+    """
+    check_low_rank(fit)
+    if not isinstance(n_starts, int | np.integer) or n_starts < 1:
+        raise ContractError(f"n_starts is {n_starts!r}; it needs a whole number from 1 on.")
+    others = refits(fit, activity, audit, draws=draws, seed=seed)
+    u = held_input(fit, condition, input, at_s)
+    drive = drive_of(fit, u)
+    found, counts, eigenvalues = _resting(fit, drive, n_starts, seed)
+    if not len(found):
+        raise ContractError(
+            f"none of {n_starts} starts came to rest; with {fit.attrs['nonlinearity']} there may be no fixed point. "
+            "Try another input, or more starts."
+        )
+    order = np.argsort(eigenvalues.real.max(axis=1), kind="stable")[::-1]
+    found, counts, eigenvalues = found[order], counts[order], eigenvalues[order]
+    stability = _stability(eigenvalues, fit.attrs["tau_s"])
+    out = field_result(fit, u, "fixed_points", condition, at_s)
+    out["kappa"] = ("fixed_point", "rank"), found
+    out["residual"] = ("fixed_point",), np.linalg.norm(flow(fit, found, drive), axis=1), {"units": "1/s"}
+    out["stability"] = ("fixed_point",), stability
+    out["n_starts"] = ("fixed_point",), counts
+    out["line_attractor"] = ("fixed_point",), _line_attractor(eigenvalues, fit.attrs["tau_s"])
+    out["eigenvalue_real"] = ("fixed_point", "eigenvalue"), eigenvalues.real, {"units": "1/s"}
+    out["eigenvalue_imag"] = ("fixed_point", "eigenvalue"), eigenvalues.imag, {"units": "1/s"}
+    out.attrs |= {"n_found": _counts(stability), "seed": int(seed)}
+    if others is not None:
+        out = _audited(out, others, n_starts, seed)
+    check_result(out, "fixed_points")
+    return out
+
+
+def _audited(out: xr.Dataset, others: Iterable[tuple[float, xr.Dataset]], n_starts: int, seed: int) -> xr.Dataset:
+    """The fixed points of fits to fewer neurons, under the same input, counted."""
+    u, rows = out["input_value"].values, []
+    for fraction, one in others:
+        stability = _stability(_resting(one, drive_of(one, u), n_starts, seed)[2], one.attrs["tau_s"])
+        rows.append((fraction, int(one["recorded"].sum()), _counts(stability)))
+    fractions, neurons, counts = zip(*rows, strict=True)
+    out["n_found"] = ("draw", "stability_kind"), np.array(counts)
+    coords = {"fraction": ("draw", list(fractions)), "n_neurons": ("draw", list(neurons))}
+    return out.assign_coords(coords | {"stability_kind": list(STABILITIES)})
+
+
+def _resting(fit: xr.Dataset, drive: Array, n_starts: int, seed: int) -> tuple[Array, Array, Array]:
+    """Fixed points (point, rank), how many starts came to each, and eigenvalues (point, rank), the slowest first."""
+    found, counts = _all_found(fit, drive, _box(fit), n_starts, seed)
+    eigenvalues = np.linalg.eigvals(_jacobian(fit, found, drive)).reshape(found.shape)
+    return found, counts, np.take_along_axis(eigenvalues, np.argsort(np.abs(eigenvalues), axis=1), axis=1)
+
+
+def _box(fit: xr.Dataset) -> Array:
+    """Half the sides of the box that starts are drawn from, (rank): mean |n|, and twice what was visited."""
+    side = np.abs(fit["n"].values).mean(axis=0)
+    if fit.attrs.get("nonlinearity") != "tanh":  # no bound there
+        side = np.maximum(side, 2 * np.abs(visited(fit)).max(axis=0))
+    return np.where(side > 0, side, 1.0)
+
+
+def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int) -> Array:
+    generator = np.random.default_rng([seed, 4])
+    seen = visited(fit) + np.zeros(len(box))
+    on = seen[generator.integers(len(seen), size=n_starts // 2)]
+    inside = generator.uniform(-box, box, (n_starts - n_starts // 2, len(box)))
+    parts = [np.zeros((1, len(box))), on, inside]
+    if len(box) == 1:
+        line = np.linspace(-1.01, 1.01, _SCANNED)[:, None] * box
+        below = flow(fit, line, drive)[:, 0] < 0
+        turns = np.flatnonzero(below[1:] != below[:-1])
+        parts.append((line[turns] + line[turns + 1]) / 2)
+    return np.concatenate(parts)
+
+
+def _jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
+    """dF/dκ (point, rank, rank), 1/s."""
+    kind = nonlinearity_of(fit.attrs.get("nonlinearity"))
+    m, n = fit["m"].values, fit["n"].values
+    x = kappa @ m.T + drive
+    slope = kind.slope(x, kind.phi(x))
+    pairs = (n[:, :, None] * m[:, None, :]).reshape(len(m), -1) / len(m)
+    return ((slope @ pairs).reshape(len(kappa), n.shape[1], m.shape[1]) - np.eye(m.shape[1])) / fit.attrs["tau_s"]
+
+
+def _newton(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
+    """Levenberg-Marquardt on F from every start at once: a step that does not lower |F| is damped and tried again."""
+    kappa, tau, one = kappa.copy(), fit.attrs["tau_s"], np.eye(kappa.shape[1])
+    value, damping = tau * flow(fit, kappa, drive), np.full(len(kappa), 1e-3)
+    for _ in range(_STEPS):
+        slope = tau * _jacobian(fit, kappa, drive)
+        normal = np.swapaxes(slope, 1, 2) @ slope + damping[:, None, None] * one
+        step = np.linalg.solve(normal, np.swapaxes(slope, 1, 2) @ value[:, :, None])[:, :, 0]
+        tried = kappa - step
+        new = tau * flow(fit, tried, drive)
+        better = np.linalg.norm(new, axis=1) < np.linalg.norm(value, axis=1)
+        kappa[better], value[better] = tried[better], new[better]
+        damping = np.clip(np.where(better, damping / 10, damping * 10), 1e-14, 1e6)
+        if np.abs(step).max() < 1e-14 or not (better | (damping < 1e6)).any():
+            break
+    return kappa
+
+
+def _all_found(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int) -> tuple[Array, Array]:
+    """Fixed points (point, rank), and how many starts came to each; their mirror images and middles are starts too."""
+    kappa, size = _starts(fit, drive, box, n_starts, seed), float(np.linalg.norm(box))
+    found, counts = np.zeros((0, len(box))), np.zeros(0, int)
+    for _ in range(_ROUNDS):
+        kappa = _newton(fit, kappa, drive)
+        speed = np.linalg.norm(flow(fit, kappa, drive), axis=1) * fit.attrs["tau_s"]
+        rests = speed < _RESTING * (1 + size)
+        before = len(found)
+        found, counts = _merged(found, counts, kappa[rests][np.argsort(speed[rests], kind="stable")], _SAME * size)
+        if len(found) == before or len(found) > _MOST:
+            break
+        pairs = (found[:, None] + found)[np.triu_indices(len(found), 1)] / 2  # saddles lie between attractors
+        kappa = np.concatenate([-found, pairs])
+    return found, counts
+
+
+def _merged(found: Array, counts: Array, new: Array, apart: float) -> tuple[Array, Array]:
+    """Points with the new ones that are not within ``apart`` of one before, and how many fell to each."""
+    kept, number = list(found), list(counts)
+    for one in new:
+        distance = [float(np.linalg.norm(one - other)) for other in kept]
+        if kept and min(distance) <= apart:
+            number[int(np.argmin(distance))] += 1
+        else:
+            kept.append(one)
+            number.append(1)
+    return np.array(kept).reshape(-1, found.shape[1]), np.array(number, int)
+
+
+def _stability(eigenvalues: Array, tau_s: float) -> Array:
+    real = eigenvalues.real * tau_s
+    names = np.where((real < 0).all(axis=1), "stable", np.where((real > 0).all(axis=1), "unstable", "saddle"))
+    return np.where((np.abs(real) < _MARGINAL).any(axis=1), "marginal", names)
+
+
+def _line_attractor(eigenvalues: Array, tau_s: float) -> Array:
+    size = np.abs(eigenvalues)
+    second = np.minimum(size[:, 1], 1 / tau_s) if size.shape[1] > 1 else np.full(len(size), 1 / tau_s)
+    return np.maximum(0.0, 1 - size[:, 0] / np.maximum(second, 1e-12))
+
+
+def _counts(stability: Array) -> list[int]:
+    return [int((stability == kind).sum()) for kind in STABILITIES]

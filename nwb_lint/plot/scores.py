@@ -1,0 +1,214 @@
+"""Figures of scores: by rank, model, neuron, condition and rate; how far repeated fits agree."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from nwb_lint.contract import ContractError, check_fit
+from nwb_lint.plot.style import COLOURS, PALE, SMALL, finish, heat_map, make_axes
+from nwb_lint.results import check_result
+
+Array = np.ndarray
+
+_SPLIT = {"train": (COLOURS[0], "o"), "held_out": (COLOURS[1], "s")}
+
+
+class _Table(NamedTuple):
+    """Scores (x, split) with their standard errors and ceilings (split), and what x is."""
+
+    r2: Array
+    sem: Array
+    ceiling: Array
+    ticks: list[str]
+    label: str
+    chosen: float | None = None
+
+
+def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """R² per split against rank (± its standard error), the chosen rank marked, ceilings dashed; or of every baseline.
+
+    ``fit``: a fit, or the table of `select_rank` or `baselines`. Where a fit tried no ranks, R² after each stage stands
+    instead; where it has neither, the final R². Splits without a score are left out. A dotted line marks one standard
+    error below the best held-out R²: the smallest rank that reaches it is as good.
+
+    Raises: ContractError where ``fit`` is none of these.
+    """
+    table, splits = _table_of(fit), _splits(fit)
+    ax, x = make_axes(ax), np.arange(len(table.ticks), dtype=float)
+    x = np.array([float(tick) for tick in table.ticks]) if table.label == "rank" else x
+    for k, split in enumerate(splits):
+        y = table.r2[:, k]
+        if not np.isfinite(y).any():
+            continue
+        colour, marker = _SPLIT.get(split, ("#595959", "^"))
+        shape: dict[str, Any] = {"ls": ""} if table.label == "model" else {"lw": 1.4}  # models have no order
+        spread = np.nan_to_num(table.sem[:, k])
+        ax.errorbar(x, y, spread, color=colour, marker=marker, ms=4, capsize=2, label=split.replace("_", " "), **shape)
+        if np.isfinite(table.ceiling[k]):
+            ax.axhline(table.ceiling[k], color=colour, lw=1, ls=(0, (5, 3)))
+    handles, _ = ax.get_legend_handles_labels()
+    if np.isfinite(table.ceiling).any():
+        handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
+    if table.label == "rank" and (enough := _one_se(table, splits)) is not None:
+        mark: dict[str, Any] = {"color": COLOURS[1], "lw": 1, "ls": ":"}
+        ax.axhline(enough, **mark)
+        handles.append(Line2D([], [], label="best − 1 SE", **mark))
+    if table.chosen is not None:
+        ax.axvspan(table.chosen - 0.15, table.chosen + 0.15, color=PALE, lw=0, zorder=0)
+        handles.append(Line2D([], [], color=PALE, lw=6, label="chosen rank"))
+    ax.set_xticks(x, table.ticks)
+    if table.label == "model":
+        ax.tick_params("x", rotation=40)
+        for text in ax.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
+    ax.margins(x=0.12)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.35 * (high - low), high)  # the legend's place
+    ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", ncols=2)
+    return finish(ax, "rank" if table.label == "rank" else "", "R²", "Variance explained")
+
+
+def _table_of(fit: xr.Dataset) -> _Table:
+    kind = getattr(fit, "attrs", {}).get("kind")
+    if kind in ("rank_selection", "baselines"):
+        check_result(fit, kind)
+        name, label = ("rank", "rank") if kind == "rank_selection" else ("baseline", "model")
+        r2, sem = (fit[f"{name}_{what}"].values for what in ("r2", "r2_sem"))
+        ticks = [str(one) for one in fit["rank_tried" if label == "rank" else "baseline"].values]
+        chosen = float(fit.attrs["rank"]) if label == "rank" else None
+        return _Table(r2, sem, fit[f"{name}_r2_ceiling"].values, ticks, label, chosen)
+    check_fit(fit)
+    if "rank_r2" in fit:
+        r2, told, label = fit["rank_r2"].transpose("rank_tried", "split").values, fit["rank_tried"].values, "rank"
+    elif "stage_r2" in fit:
+        r2, told, label = fit["stage_r2"].transpose("stage", "split").values, fit["stage"].values, "stage"
+    else:
+        r2, told, label = fit["r2"].values[None], np.array(["fit"]), "fit"
+    known = label == "rank" and "rank_r2_sem" in fit
+    sem = fit["rank_r2_sem"].transpose("rank_tried", "split").values if known else np.full(r2.shape, np.nan)
+    chosen = float(fit.sizes["rank"]) if label == "rank" and "rank" in fit.sizes else None
+    return _Table(r2, sem, fit["r2_ceiling"].values, [str(one) for one in told], label, chosen)
+
+
+def _one_se(table: _Table, splits: list[str]) -> float | None:
+    """The best held-out R² less its standard error."""
+    if "held_out" not in splits:
+        return None
+    mean, sem = (part[:, splits.index("held_out")] for part in (table.r2, table.sem))
+    if not np.isfinite(mean).any():
+        return None
+    best = int(np.nanargmax(mean))
+    return float(mean[best] - sem[best]) if np.isfinite(sem[best]) else None
+
+
+def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """How many neurons reach which R², per split; R² below -1 counts at -1, neurons without a score not at
+    all.
+
+    Raises: ContractError where ``fit`` is not a fit.
+    """
+    check_fit(fit)
+    ax = make_axes(ax)
+    table = fit["r2_neuron"].transpose("split", "neuron").values
+    low = float(np.clip(np.floor(10 * np.nanmin(table, initial=0)) / 10, -1, 0))
+    edges = np.arange(low, 1.01, 0.05).tolist()
+    for k, split in enumerate(_splits(fit)):
+        values = table[k][np.isfinite(table[k])]
+        if len(values) == 0:
+            continue
+        colour, _ = _SPLIT.get(split, ("#595959", "^"))
+        median, name = np.median(values), split.replace("_", " ")
+        label = f"{name} (median {median:.2f})"
+        ax.hist(np.clip(values, low, 1), edges, histtype="step", color=colour, lw=1.4, label=label)
+    ax.margins(y=0.4)
+    ax.legend(fontsize=SMALL, frameon=False, loc="upper left")
+    label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
+    return finish(ax, label, "neurons", "Neurons")
+
+
+def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """R² of every recorded neuron against its mean predicted rate, a dot per neuron and split; R² below -1 at -1.
+
+    Raises: ContractError where the fit cannot undo its preparation, so that there are no rates in Hz.
+    """
+    check_fit(fit)
+    if "scale" not in fit or "offset" not in fit:
+        raise ContractError("the fit has no scale and offset, so its rates are not in Hz; fit what prepare gives.")
+    ax = make_axes(ax)
+    offset = fit["offset"].mean("time") if "time" in fit["offset"].dims else fit["offset"]
+    rate = (fit["activity_pred"].mean(("condition", "time")) * fit["scale"] + offset).values
+    for split, values in zip(_splits(fit), fit["r2_neuron"].transpose("split", "neuron").values, strict=True):
+        colour, marker = _SPLIT.get(split, ("#595959", "^"))
+        seen = np.isfinite(values)
+        name = split.replace("_", " ")
+        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=colour, label=name)
+    ax.margins(y=0.2)  # the legend's place
+    ax.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
+    return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "Neurons")
+
+
+def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """R² of every condition, sorted, from `score`; that of all of them as a line, its ceiling dashed; below -1 at -1.
+
+    Raises: ContractError for another kind of Dataset.
+    """
+    check_result(scored, "scores")
+    ax, values = make_axes(ax), np.sort(scored["r2_condition"].values)
+    ax.plot(np.arange(1, len(values) + 1), np.clip(values, -1, 1), "o", ms=3.5, color=COLOURS[0], label="one condition")
+    ax.axhline(float(scored["r2"]), color=COLOURS[0], lw=1.2, label="all")
+    if np.isfinite(ceiling := float(scored["r2_ceiling"])):
+        ax.axhline(ceiling, color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize=SMALL, frameon=False, loc="lower right")
+    return finish(ax, "condition, in rising order", "R²", "Conditions")
+
+
+def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Held-out R² against rank for every fraction of the neurons (mean over draws), from `audit`; a ring at every
+    choice, larger where several draws agree.
+
+    Raises: ContractError for another kind of Dataset.
+    """
+    check_result(audit, "audit")
+    ax, tried = make_axes(ax), audit["rank_tried"].values
+    held = audit["r2"].isel(split=_splits(audit).index("held_out")).values
+    for k, fraction in enumerate(np.unique(audit["fraction"].values)[::-1]):
+        own = audit["fraction"].values == fraction
+        some, colour = held[own], COLOURS[k % len(COLOURS)]
+        mean = np.where(np.isfinite(some), some, 0).sum(axis=0) / np.maximum(np.isfinite(some).sum(axis=0), 1)
+        mean[~np.isfinite(some).any(axis=0)] = np.nan
+        label = f"{fraction:g} ({int(audit['n_neurons'].values[own][0])})"
+        ax.plot(tried, mean, "o-", ms=3, lw=1.3, color=colour, label=label)
+        for rank, number in zip(*np.unique(audit["rank"].values[own], return_counts=True), strict=True):
+            if rank in tried:
+                at = mean[tried.tolist().index(rank)]
+                ax.plot([rank], [at], "o", ms=5 + 2.5 * number, mfc="none", mec=colour, mew=1)
+    ax.set_xticks(tried)
+    ax.margins(x=0.12)
+    ax.legend(fontsize=SMALL, frameon=False, title="part of the neurons (number)", title_fontsize=SMALL)
+    return finish(ax, "rank", "R², held out", "Fewer neurons, chosen rank ringed")
+
+
+def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Correlations between the members' effective connectivities as a heat map with numbers, from `ensemble`.
+
+    Members that predict worse than the best have their numbers in brackets on the axes.
+
+    Raises: ContractError for another kind of Dataset.
+    """
+    check_result(ensemble, "ensemble")
+    good = ensemble["as_good"].values
+    names = [str(k + 1) if one else f"({k + 1})" for k, one in enumerate(good)]
+    told = f"Members over {ensemble.attrs['over']}, mean {ensemble.attrs['pearson']:.2f}".replace("-", "−")
+    ax = heat_map(ensemble["pearson"].values, names, names, "correlation of effective J", (-1, 1), "{:.2f}", ax)
+    return finish(ax, "member", "member", told)
+
+
+def _splits(fit: xr.Dataset) -> list[str]:
+    return [str(s) for s in fit["split"].values] if "split" in fit.coords else ["train", "held_out"]

@@ -1,0 +1,121 @@
+"""Figures of scores and of repeated fits show the numbers of their tables, and look as the kept pictures do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from nwb_lint import plot
+from tests.plot.pictures import assert_looks_like
+
+SPLITS = ["train", "held_out"]
+
+
+def table(kind, names, mean, sem, ceiling, **attrs):
+    """A table of `select_rank` or `baselines` of one seed and three folds."""
+    over, prefix = ("rank_tried", "rank") if kind == "rank_selection" else ("baseline", "baseline")
+    dims = (over, "seed", "fold", "split") if kind == "rank_selection" else (over, "fold", "split")
+    shape = [len(names), 1, 3, 2] if kind == "rank_selection" else [len(names), 3, 2]
+    return xr.Dataset(
+        {
+            f"{prefix}_r2": ((over, "split"), mean),
+            f"{prefix}_r2_sem": ((over, "split"), sem),
+            f"{prefix}_r2_ceiling": ("split", ceiling),
+            "r2": (dims, np.zeros(shape)),
+            "r2_ceiling": (dims[1:], np.ones(shape[1:])),
+        },
+        {over: names, "split": SPLITS},
+        {"kind": kind, **attrs},
+    )
+
+
+def bars(ax, label):
+    (found,) = [part for part in ax.containers if part.get_label() == label]
+    segments = np.array(found.lines[2][0].get_segments())
+    return found.lines[0].get_ydata(), np.ptp(segments[:, :, 1], axis=1) / 2
+
+
+def test_scores_of_a_choice_of_rank():
+    mean = np.array([[0.5, 0.42], [0.8, 0.7], [0.9, 0.71]])
+    ranks = table("rank_selection", [1, 2, 4], mean, np.full((3, 2), 0.03), [0.95, 0.8], rank=2)
+    ax = plot.scores(ranks)
+    for split, label in enumerate(("train", "held out")):
+        y, half = bars(ax, label)
+        np.testing.assert_array_equal(y, mean[:, split])
+        np.testing.assert_allclose(half, 0.03)
+    flat = {float(part.get_ydata()[0]) for part in ax.lines if len(set(part.get_ydata())) == 1}
+    assert {0.95, 0.8} <= flat
+    assert min(abs(one - (0.71 - 0.03)) for one in flat) < 1e-12
+    (band,) = ax.patches
+    assert band.get_x() < 2 < band.get_x() + band.get_width()
+
+
+def test_scores_of_baselines():
+    names = ["low rank", "linear", "unconstrained", "time course"]
+    mean = np.array([[0.9, 0.8], [0.7, 0.65], [0.95, 0.85], [0.2, -0.1]])
+    ax = plot.scores(table("baselines", names, mean, np.full((4, 2), 0.05), [0.97, np.nan], rank=2))
+    np.testing.assert_array_equal(bars(ax, "held out")[0], mean[:, 1])
+    assert [text.get_text() for text in ax.get_xticklabels()] == names
+    assert not ax.patches
+    assert_looks_like(ax, "scores_baselines")
+
+
+def test_scores_of_conditions():
+    values = np.array([0.9, -3.0, 0.4, 0.7])
+    data = {"r2": 0.6, "r2_ceiling": 0.85, "r2_neuron": ("neuron", np.zeros(2)), "r2_condition": ("condition", values)}
+    ax = plot.condition_scores(xr.Dataset(data, {"neuron": ["a", "b"]}, {"kind": "scores"}))
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [-1, 0.4, 0.7, 0.9])
+    assert {part.get_ydata()[0] for part in ax.lines[1:]} == {0.6, 0.85}
+    assert_looks_like(ax, "condition_scores")
+
+
+def test_an_audit_of_ranks():
+    held = np.array([[0.5, 0.8, 0.82], [0.5, 0.7, 0.72], [0.4, 0.6, 0.7], [0.3, np.nan, np.nan]])
+    audit = xr.Dataset(
+        {
+            "rank": ("draw", [2, 2, 2, 1]),
+            "r2": (("draw", "rank_tried", "split"), np.stack([held + 0.1, held], axis=2)),
+            "r2_sem": (("draw", "rank_tried", "split"), np.zeros((4, 3, 2))),
+            "r2_ceiling": (("draw", "split"), np.ones((4, 2))),
+        },
+        {
+            "rank_tried": [1, 2, 3],
+            "split": SPLITS,
+            "fraction": ("draw", [1.0, 0.5, 0.5, 0.1]),
+            "n_neurons": ("draw", [10, 5, 5, 1]),
+        },
+        {"kind": "audit"},
+    )
+    ax = plot.rank_audit(audit)
+    lines = {part.get_label(): part.get_ydata() for part in ax.lines if len(part.get_xdata()) == 3}
+    np.testing.assert_allclose(lines["0.5 (5)"], [0.45, 0.65, 0.71])
+    np.testing.assert_array_equal(lines["0.1 (1)"], [0.3, np.nan, np.nan])
+    rings = [(float(part.get_xdata()[0]), part.get_markersize()) for part in ax.lines if len(part.get_xdata()) == 1]
+    assert [at for at, _ in rings] == [2, 2, 1]
+    assert rings[1][1] > rings[0][1]  # two draws of a half agree
+    assert_looks_like(ax, "rank_audit")
+
+
+def test_an_ensemble():
+    pearson = np.array([[1.0, 0.93, -0.2], [0.93, 1.0, 0.1], [-0.2, 0.1, 1.0]])
+    each = {name: (("member", "neuron", "rank"), np.zeros((3, 2, 1))) for name in ("m", "n_effective")}
+    each |= {name: (("member", "split"), np.zeros((3, 2))) for name in ("r2", "r2_ceiling")}
+    each |= {name: ("neuron", np.zeros(2)) for name in ("spread_post", "spread_pre")}
+    each |= {name: (("member", "member_from"), pearson) for name in ("pearson", "cosine")}
+    each |= {"as_good": ("member", np.array([True, True, False])), "ridge": ("member", np.full(3, np.nan))}
+    each |= {name: ("member", np.arange(3)) for name in ("half", "seed")}
+    attrs = {"kind": "ensemble", "over": "ridge", "pearson": 0.93}
+    ax = plot.ensemble_agreement(xr.Dataset(each, {"neuron": ["a", "b"]}, attrs))
+    np.testing.assert_array_equal(ax.images[0].get_array(), pearson)
+    assert sorted(text.get_text() for text in ax.texts) == sorted(["0.93", "0.93", "0.10", "0.10", "−0.20", "−0.20"])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "(3)"]
+    assert "mean 0.93" in ax.get_title()
+    assert_looks_like(ax, "ensemble_agreement")
+
+
+@pytest.mark.parametrize("missing", ["rank_r2_sem", "r2"])
+def test_a_table_that_lacks_something_is_refused(missing):
+    ranks = table("rank_selection", [1, 2], np.zeros((2, 2)), np.zeros((2, 2)), [1.0, 1.0], rank=1)
+    with pytest.raises(ValueError, match=f"rank selection lacks {missing} "):
+        plot.scores(ranks.drop_vars(missing))
