@@ -9,8 +9,7 @@
   logarithms, of one loss and gradient at rank 1, of the closed form with sketched features, and of their peer, a bare
   `tanh` over the same array (torch); each the fastest of several runs.
 
-The whole fit uses as many threads as `OMP_NUM_THREADS` says. On a busy machine one is faster than two: BLAS threads
-wait on each other.
+The whole fit uses as many threads as `OMP_NUM_THREADS` says.
 """
 
 from __future__ import annotations
