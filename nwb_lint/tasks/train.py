@@ -44,19 +44,19 @@ class Stage(NamedTuple):
 
 
 _FULL_RATE, _LOW_RATE = 1e-4, 1e-2
-# delays are lengthened in steps; a network that has them long from the start stays at chance, and one of g = .1 is
-# there for some 350 updates even with hardly any
+# delays are lengthened in steps; a network that has them long from the start stays at chance
 FULL = {
     "cdm": [Stage({}, _FULL_RATE, 64, 1000)],
     "wm": [Stage({"delay_ms": (500, 1000)}, 1e-4, 64, 200, 0.98), Stage({}, 1e-4, 64, 400)],
     "dms": [
-        Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000),
         Stage({"delay_ms": (100, 300)}, 1e-4, 32, 400),
         Stage({"delay_ms": (500, 1000)}, 1e-4, 32, 200),
         Stage({}, 1e-4, 32, 200),
     ],
     **{f"{k}-back": [Stage({}, 2e-4, 64, 1600)] for k in (3, 4)},
 }
+# before that, where g is small: there a network stays at chance for some 350 updates even with hardly any delay
+SMALL_G, FIRST = 0.5, {"dms": [Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000)]}
 # tasks with a memory: a low-rank network from a random start, or from the truncated J, stays at chance with DMS; what
 # LINT finds in the activity of a trained full-rank one answers right from the start, and training goes on from there
 LOW = {
@@ -111,6 +111,8 @@ def train_network(
         if rank is None or task in LOW:
             start = g * rng.standard_normal((n_neurons, n_neurons)) / np.sqrt(n_neurons)
             stages = FULL.get(task, [Stage({}, _FULL_RATE, 64, 400)])
+            if g < SMALL_G:
+                stages = FIRST.get(task, []) + stages
             weights, share = _train(task, weights | {"J": start}, ("J",), stages, seed, (accuracy, error), bar)
         if rank is not None:
             if task in LOW:
