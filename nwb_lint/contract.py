@@ -198,6 +198,11 @@ def input_names(dataset: xr.Dataset) -> list[str]:
     return [str(k + 1) for k in range(dataset.sizes["input"])]
 
 
+def named_inputs(dataset: xr.Dataset) -> dict[str, xr.Variable]:
+    """The coordinate that names the inputs, where there is one, for a result that is told of them."""
+    return {k: v for k, v in coords_along(dataset, "input").items() if k == "input_name"}
+
+
 def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
     """Values of a column of the conditions, texts as texts.
 

@@ -62,7 +62,7 @@ def with_digests(recording: xr.Dataset) -> xr.Dataset:
 
 def _completed(path: Path, note: str) -> str:
     try:
-        return sha256(path) if note and stamp(path) == note else note
+        return _sha256(str(path.absolute()), note) if " " in note and stamp(path) == note else note  # no digest has one
     except OSError:
         return note
 

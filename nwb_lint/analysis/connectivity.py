@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import vectors_of
-from nwb_lint.contract import check_fit, coords_along, recorded_of
+from nwb_lint.contract import check_fit, coords_along, named_inputs, recorded_of
 from nwb_lint.model.rnn import effective_n
 from nwb_lint.results import check_result
 
@@ -45,7 +45,7 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
         out["n_effective"] = ("neuron", "rank"), projected
         out["overlap_m"] = ("rank", "rank_from"), n.T @ m / len(m)
         out["overlap_input"] = ("rank", "input"), n.T @ weights / len(m)
-        out = out.assign_coords({k: v for k, v in coords_along(fit, "input").items() if k == "input_name"})
+        out = out.assign_coords(named_inputs(fit))
     check_result(out, "connectivity")
     return out
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import check_low_rank
-from nwb_lint.contract import ContractError, coords_along, input_names
+from nwb_lint.contract import ContractError, input_names, named_inputs
 from nwb_lint.model.audit import refits
 from nwb_lint.model.rnn import Array, nonlinearity_of
 from nwb_lint.prepare import conditions_mask
@@ -177,7 +177,7 @@ def _bounds(fit: xr.Dataset, extent: float | Sequence[Sequence[float]] | None) -
 def field_result(fit: xr.Dataset, u: Array, kind: str, condition: object, at_s: float | None) -> xr.Dataset:
     """A result that says nothing yet but which input is held, of which condition and when."""
     out = xr.Dataset({"input_value": ("input", u)}, attrs={"kind": kind, "tau_s": float(fit.attrs["tau_s"])})
-    out = out.assign_coords({k: v for k, v in coords_along(fit, "input").items() if k == "input_name"})
+    out = out.assign_coords(named_inputs(fit))
     if condition is not None:
         out.attrs["condition"] = str(condition)
         out.attrs["at_s"] = float(fit["time"].values[-1] if at_s is None else at_s)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, input_names
+from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, input_names, named_inputs
 from nwb_lint.model.rnn import Array, effective_n
 from nwb_lint.model.simulate import simulate
 from nwb_lint.model.starts import matched
@@ -52,7 +52,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     for name in ("latent", "filtered_input"):
         out[name] = run[name].dims, run[name].values
     out["latent_data"] = run["latent"].dims, found.astype(np.float32)
-    out = out.assign_coords({k: v for k, v in coords_along(activity, "input").items() if k == "input_name"})
+    out = out.assign_coords(named_inputs(activity))
     check_result(out, "latents")
     return out
 

@@ -62,7 +62,6 @@ def descend(
     held_out_loss: Callable[..., float] | None,
     *,
     max_iter: int,
-    patience: int = PATIENCE,
     pull: float = 0.0,
     towards: Network | None = None,
     report: Callable[[int, float, float], None],
@@ -74,7 +73,7 @@ def descend(
     then in steps a tenth as long, with a warning. A start that diverges gets a weaker recurrence. Raises
     `Interrupted` on Ctrl-C.
     """
-    watch = _Watch(start, held_out_loss, patience, report)
+    watch = _Watch(start, held_out_loss, report)
     target = start if towards is None or towards.n is None else towards
     home, strength = _flat(*parts(target)), pull / start.n_neurons
 
@@ -124,11 +123,10 @@ class _Watch:
         self,
         start: Network,
         held_out_loss: Callable[..., float] | None,
-        patience: int,
         report: Callable[[int, float, float], None],
     ) -> None:
         self.shapes = [part.shape for part in parts(start)]
-        self.held_out_loss, self.patience, self.report = held_out_loss, patience, report
+        self.held_out_loss, self.report = held_out_loss, report
         self.best = self.last = _flat(*parts(start))
         self.best_at = self.done = self.gain = self.wild = 0
         self.best_held, self.high = self._held(self.best) if held_out_loss else np.inf, 0.0
@@ -166,7 +164,7 @@ class _Watch:
         return loss if np.isfinite(loss) else np.inf
 
     def _patient_no_more(self) -> bool:
-        return self.held_out_loss is not None and self.done - self.gain >= max(self.patience, self.gain // 2)
+        return self.held_out_loss is not None and self.done - self.gain >= max(PATIENCE, self.gain // 2)
 
     def _step(self, v: Array, loss: float) -> None:
         self.done, self.last, self.wild = self.done + 1, v.copy(), 0

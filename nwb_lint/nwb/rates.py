@@ -1,4 +1,4 @@
-"""One session's spikes, or samples → condition means, unit by unit: work that runs on any executor."""
+"""One session's spikes, or samples → condition means, a block of units at a time: work that runs on any executor."""
 
 from __future__ import annotations
 
