@@ -66,6 +66,16 @@ PHI = _Functions(
 )
 
 
+def _phi(name: str | Pair, x: Tensor, *, out: Tensor) -> None:
+    """phi(x) into ``out``; numpy's tanh is several times as fast as torch's on a CPU, and as exact."""
+    if name != "tanh":
+        out.copy_(PHI[name](x))
+    elif x.is_cpu:
+        np.tanh(x.numpy(), out=out.numpy())
+    else:
+        torch.tanh(x, out=out)
+
+
 def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
     """phi'(x) into ``out``, from x or from r = phi(x)."""
     if not isinstance(name, str):
@@ -220,14 +230,11 @@ class Problem:
         shape = *q.shape[:2], p.m.shape[1]
         x, r, slope = (one[: prod(shape)].view(shape) for one in room)
         z = torch.cat([q.new_zeros(*shape[:2], rank), q], dim=2)
-        phi, out = PHI[self.nonlinearity], p.n.T
+        out = p.n.T
         steps = list(zip(x.unbind(), r.unbind(), z.unbind(), z[:, :, :rank].unbind(), strict=True))
         for t, (xt, rt, zt, kappa) in enumerate(steps):
             torch.mm(zt, p.mw, out=xt)
-            if self.nonlinearity == "tanh":
-                torch.tanh(xt, out=rt)
-            else:
-                rt.copy_(phi(xt))
+            _phi(self.nonlinearity, xt, out=rt)
             if t + 1 < len(steps):
                 torch.addmm(kappa, rt, out, beta=1 - self.alpha, out=steps[t + 1][3])
         return x, r, slope, z

@@ -123,16 +123,21 @@ class Stream(NamedTuple):
         if sketch is None:
             return self._gram(None, None)
         probe = np.random.default_rng(0).standard_normal((self.n_neurons, min(sketch, self.n_neurons)))
-        basis, _ = np.linalg.qr(self._gram(None, probe).zy)
+        basis, _ = np.linalg.qr(self._gram(None, probe, max(1, self.n_samples // (PROBED * probe.shape[1]))).zy)
         return self._gram(basis, None)
 
-    def _gram(self, basis: Array | None, probe: Array | None) -> Gram:
-        """Moments on V (``basis``); with a ``probe`` Omega, Z Omega takes the place of the targets, and zz is left."""
-        step = 1  # whitened samples are independent: none can be left out for nothing
-        if not self.whiten:
+    def along(self, directions: Array) -> Gram:
+        """Moments of every single sample, of the features along few directions (neuron, any)."""
+        return self._gram(directions, None, 1)
+
+    def _gram(self, basis: Array | None, probe: Array | None, step: int | None = None) -> Gram:
+        """Moments on V (``basis``); with a ``probe`` Omega, Z Omega takes the place of the targets, and zz is left.
+
+        ``step``: how far apart samples are taken. Whitened ones are independent: none can be left out for nothing.
+        """
+        if step is None and not self.whiten:
             step = _step(self.n_samples, self.n_neurons if basis is None else basis.shape[1], self.alpha)
-        if probe is not None:
-            step = max(1, self.n_samples // (PROBED * probe.shape[1]))
+        step = step or 1
         total: list[Array] = []
         parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons)
         for new in side_by_side(lambda part: self._sums(self.chunk(part), self.q[part], step, basis, probe), parts):

@@ -10,6 +10,7 @@ shorter trial, a missing condition) do not count, and the filter's past stays wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -231,23 +232,25 @@ def latent_pass(
     known = -(w_seen.T @ back).astype(x.dtype)
     receive = np.hstack([network.m, network.w]).T.astype(x.dtype)
 
-    def chunk(part: slice) -> Chunk:
+    def chunk(part: slice, again: bool = False) -> Chunk:
         y, d = fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
-        kappa = y @ back + d @ known
-        states = np.concatenate([kappa, d], axis=2).astype(x.dtype) @ receive
-        return Chunk([_with_burn_in(states, before[part])], [[kappa, y]], None if there is None else there[part])
+        kappa = (y @ back + d @ known).astype(x.dtype)
+        states = np.concatenate([kappa, d], axis=2) @ receive
+        there_now = None if there is None else there[part]
+        return Chunk([_with_burn_in(states, before[part])], [[y if again else kappa]], there_now)
 
     stream = Stream(chunk, q, n_neurons, _count(x, there), alpha, nonlinearity)
-    gram = stream.gram(sketch or sketch_size(n_neurons, stream.n_samples))
-    path = RidgePath.of(gram._replace(zy=gram.zy[:, :rank], yy=gram.yy[:rank]), penalty)
+    path = RidgePath.of(stream.gram(sketch or sketch_size(n_neurons, stream.n_samples)), penalty)
+    found = [path.solve(ridge) for ridge in ridges]
+    latents = stream._replace(chunk=partial(chunk, again=True)).along(path.gram.expand(np.hstack(found)))
     networks = []
-    for ridge in ridges:
-        b = path.solve(ridge)
-        kk, kx = b.T @ gram.zz @ b + path.floor * b.T @ b, b.T @ gram.zy[:, rank:]
-        m_new = np.linalg.lstsq(kk, kx, rcond=None)[0].T
-        shift = gram.q_to_y[:, :rank] - gram.q_to_z @ b
+    for k, b in enumerate(found):
+        own = slice(k * rank, (k + 1) * rank)
+        kk = latents.zz[own, own] + path.floor * latents.samples / path.gram.samples * b.T @ b
+        m_new = np.linalg.lstsq(kk, latents.zy[own], rcond=None)[0].T
+        shift = path.gram.q_to_y - path.gram.q_to_z @ b
         m, w = network.m.copy(), network.w + network.m @ shift.T
         m[:recorded] = m_new
-        w[:recorded] = (gram.q_to_y[:, rank:] - gram.q_to_z @ b @ m_new.T).T
-        networks.append(Network(m, n_neurons * gram.expand(b), w))
+        w[:recorded] = (latents.q_to_y - latents.q_to_z[:, own] @ m_new.T).T
+        networks.append(Network(m, n_neurons * path.gram.expand(b), w))
     return Solutions(networks, np.zeros(0), np.array([path.gcv(ridge) for ridge in ridges]))

@@ -112,25 +112,26 @@ def forward(
     phi = nonlinearity_of(nonlinearity).phi
     n_conditions, n_times, _ = q.shape
     n_neurons, rank = network.m.shape
-    x = np.empty((n_conditions, n_times, n_neurons), q.dtype)
-    w, added = network.w.T.astype(q.dtype), None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)
-    kappa = np.zeros((n_conditions, n_times, rank), q.dtype)
-    m = network.m.astype(q.dtype)
+    x, kappa = np.empty((n_conditions, n_times, n_neurons), q.dtype), np.zeros((n_conditions, n_times, rank), q.dtype)
+    mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', in one product
     out = None if network.n is None else network.n.astype(q.dtype) / n_neurons
+    added = None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)[0]
     gate = None if keep is None else np.broadcast_to(keep, (n_times, n_neurons)).astype(q.dtype)
 
     def run(first: int) -> None:
         part = slice(first, first + TOGETHER)
-        np.matmul(q[part], w, out=x[part])
-        if added is not None:
-            x[part] += added
+        z = np.concatenate([kappa[part], q[part]], axis=2).swapaxes(0, 1).copy()
         for t in range(n_times):
-            x[part, t] += kappa[part, t] @ m.T
+            now = z[t] @ mw
+            if added is not None:
+                now += added[t]
+            x[part, t] = now
             if t + 1 < n_times:
-                r = phi(x[part, t])
+                r = phi(now)
                 if gate is not None:
-                    r = r * gate[t]
-                kappa[part, t + 1] = (1 - alpha) * kappa[part, t] + alpha * (r if out is None else r @ out)
+                    r *= gate[t]
+                z[t + 1, :, :rank] = (1 - alpha) * z[t, :, :rank] + alpha * (r if out is None else r @ out)
+        kappa[part] = z[:, :, :rank].swapaxes(0, 1)
 
     for _ in side_by_side(run, range(0, n_conditions, TOGETHER)):  # a few conditions at a time stay in fast memory
         pass
