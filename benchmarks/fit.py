@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from time import perf_counter, process_time
@@ -71,15 +72,38 @@ def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Da
 
 
 def both(options: argparse.Namespace, score: Callable[[str], Score], label: str, *, loop: bool = True) -> None:
-    """Print a line: ours, the published loop's unless it has none, and the ratio of their seconds."""
+    """Print a line: ours, the published loop's unless it has none, and the ratio of their seconds; one that is kept is
+    not measured again."""
+    if label in options.lines:
+        print(options.lines[label], flush=True)
+        return
     ours = score("auto")
-    print(f"| {label} | {_cells(ours)} |", end="", flush=True)
+    line = f"| {label} | {_cells(ours)} |"
     if options.epochs and loop:
         theirs = score("published")
         ratios = [theirs.spent[k] / ours.spent[k] for k in range(2)]
-        print(f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
+        line += f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
     else:
-        print(" |" * 7, flush=True)
+        line += " |" * 7
+    print(line, flush=True)
+    if options.keep:
+        with options.keep.open("a") as file:
+            file.write(line + "\n")
+
+
+def kept_lines(keep: Path | None, of: str) -> dict[str, str]:
+    """Lines that an earlier run kept, by their first cell; the file begins with what they are of.
+
+    Raises: ValueError for a file of other options.
+    """
+    if keep is None:
+        return {}
+    if not keep.exists():
+        keep.write_text(of + "\n")
+    first, *lines = keep.read_text().splitlines()
+    if first != of:
+        raise ValueError(f"{keep} is of other options ({first}); name another file.")
+    return {line.split("|")[1].strip(): line for line in lines}
 
 
 def _cells(score: Score) -> str:
@@ -134,23 +158,29 @@ def units(options: argparse.Namespace) -> None:
             both(options, score, f"{task}, {seen}, {noise:g}")
 
 
+@lru_cache(1)
+def trained(task: str, neurons: int, g: float, seed: int, trials: int, of: int) -> tuple[xr.Dataset, xr.Dataset]:
+    """A network of full rank, and its activity in so many trials of seed ``of``."""
+    network = train_network(task, n_neurons=neurons, g=g, seed=seed)
+    return network, record_activity(network, trials, seed=of)
+
+
 def networks(options: argparse.Namespace) -> None:
     """Networks of full rank, which no fit of low rank can match wholly."""
     _head("task, neurons, g, seed, rank")
     tasks = [task for task in ("cdm", "dms") if task in options.tasks]
-    for task, neurons, g, seed in product(tasks, options.neurons, options.g, options.seeds):
-        network = train_network(task, n_neurons=neurons, g=g, seed=seed)
-        activity = record_activity(network, options.train + options.test, seed=options.seed)
-        held = np.arange(options.train, options.train + options.test)
-        truth = truth_of(network, activity.isel(condition=held))
-        for rank in options.ranks:
+    held = np.arange(options.train, options.train + options.test)
+    for *which, rank in product(tasks, options.neurons, options.g, options.seeds, options.ranks):
 
-            def score(method: str, rank=rank, network=network, activity=activity, held=held, truth=truth) -> Score:
-                how = {"rank": rank or None, "tau_s": network.attrs["tau_s"], "holdout": held}
-                fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)
-                return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, spent)
+        def score(method: str, which=which, rank=rank) -> Score:
+            network, activity = trained(*which, options.train + options.test, options.seed)
+            how = {"rank": rank or None, "tau_s": network.attrs["tau_s"], "holdout": held}
+            fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)
+            truth = truth_of(network, activity.isel(condition=held))
+            return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, spent)
 
-            both(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", loop=rank > 0)
+        task, neurons, g, seed = which
+        both(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", loop=rank > 0)
 
 
 def cost(options: argparse.Namespace) -> None:
@@ -159,8 +189,8 @@ def cost(options: argparse.Namespace) -> None:
 
     from nwb_lint.model._torch import Problem
 
-    def seconds_of(*shape: int) -> tuple[float, float]:
-        """Seconds of a loss and gradient, and of tanh: the best of some."""
+    def seconds_of(*shape: int) -> np.ndarray:
+        """Seconds of a loss and gradient, of torch's tanh, and of numpy's: the best of some."""
         rng = np.random.default_rng(0)
         n_conditions, n_times, n_neurons = shape
         y = rng.standard_normal(shape, dtype=np.float32)
@@ -168,12 +198,16 @@ def cost(options: argparse.Namespace) -> None:
         problem = Problem(q, y, None, alpha=0.2)
         network = [rng.standard_normal((n_neurons, k)) for k in (1, 1, 4)]
         array, out = problem.y, torch.empty_like(problem.y)
-        runs = [lambda: problem.loss_and_gradient(*network), lambda: torch.tanh(array, out=out)]
-        ours, bare = np.min([[_seconds(run) for run in runs] for _ in range(REPEATS)], axis=0)
-        return ours, bare
+        runs = [
+            lambda: problem.loss_and_gradient(*network),
+            lambda: torch.tanh(array, out=out),
+            lambda: np.tanh(array.numpy(), out=out.numpy()),
+        ]
+        return np.min([[_seconds(run) for run in runs] for _ in range(REPEATS)], axis=0)
 
-    ours, bare = seconds_of(*COST_SHAPE)
-    print(f"loss and gradient of {COST_SHAPE}: {ours:.3f} s, tanh {bare:.3f} s, ratio {ours / bare:.2f}")
+    ours, bare, fast = seconds_of(*COST_SHAPE)
+    print(f"loss and gradient of {COST_SHAPE}: {ours:.3f} s")
+    print(f"tanh: torch's {bare:.3f} s, ratio {ours / bare:.2f}; numpy's {fast:.3f} s, ratio {ours / fast:.2f}")
     for name, sizes in _growth():
         spent = [seconds_of(*size)[0] for size in sizes]
         axis = ["condition", "time", "neuron"].index(name)
@@ -213,12 +247,18 @@ def main() -> None:
     parser.add_argument("--g", nargs="+", type=float, default=[0.1, 1.0], help="for networks")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="for networks: of the networks")
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 3, 4, 5, 0], help="for networks; 0 = rank=None")
+    parser.add_argument("--keep", type=Path, help="file of finished lines, none of which is measured again")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]}; choose from {', '.join(PARTS)}")
     if not options.folder.is_dir():
         parser.error(f"no folder {options.folder}; name the one with dm.npz, wm.npz, cdm.npz and dms.npz")
+    of = f"train {options.train}, test {options.test}, epochs {options.epochs}, seed {options.seed}"
+    try:
+        options.lines = kept_lines(options.keep, of)
+    except ValueError as error:
+        parser.error(str(error))
     for method in ("auto", "published"):
         nl.fit_lint(mock_activity(), rank=1, tau_s=0.1, method=method, epochs=1)
     for part in options.parts or PARTS:

@@ -90,7 +90,7 @@ def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
         torch.expm1(-r, out=out).neg_()
 
 
-STEP_VALUES = 16_000  # condition × neuron values of one time step: enough to be worth a call, few enough for the cache
+STEP_VALUES = 32_000  # condition × neuron values of one time step: enough to be worth a call, few enough for the cache
 CHUNK_VALUES = 4_000_000  # condition × time × neuron values looked at together, at most: larger arrays cost page faults
 FEWEST = 8  # conditions looked at together, at least: products with fewer rows are slow
 ON_GPU = 8  # times as many values there

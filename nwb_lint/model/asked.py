@@ -58,15 +58,20 @@ def check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str) 
 
 def check_training(y: Array, held: Array) -> None:
     """Something to fit: finite where observed, not all 0, and every neuron seen in training."""
-    seen, power = np.zeros(y.shape[2], bool), 0.0
+    seen, most = np.zeros(y.shape[2], bool), 0.0
     for k, one in enumerate(y):
-        observed = np.isfinite(one)
-        if not observed.all() and np.isinf(one).any():
-            raise ContractError("activity has infinite values; it needs numbers, or NaN where nothing was observed.")
+        if np.isnan(one.sum()):  # inf - inf too
+            observed = ~np.isnan(one)
+            one = np.where(observed, one, 0)
+        else:
+            observed = np.ones((1, y.shape[2]), bool)
+        largest = max(-one.min(initial=0), one.max(initial=0))
         if not held[k]:
             seen |= observed.any(axis=0)
-            power += float(np.nansum(one.astype(float) ** 2))
-        if max(-np.nanmin(one, initial=0), np.nanmax(one, initial=0)) > LARGEST:
+            most = max(most, largest)
+        if largest == np.inf:
+            raise ContractError("activity has infinite values; it needs numbers, or NaN where nothing was observed.")
+        if largest > LARGEST:
             raise ContractError(
                 f"activity reaches beyond {LARGEST:g}, too far for single precision; give prepare a scale."
             )
@@ -75,7 +80,7 @@ def check_training(y: Array, held: Array) -> None:
             f"{int((~seen).sum())} of {len(seen)} neurons have no observed sample in the training conditions; "
             "drop them, or hold out other conditions."
         )
-    if not power > 0:
+    if most == 0:
         raise ContractError("activity is 0 in every training condition, so there is nothing to fit; check the scale.")
 
 

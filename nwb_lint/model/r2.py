@@ -12,6 +12,10 @@ def reference_of(y: Array, train: Array) -> Array:
     """What R² is measured against: each neuron's mean over time and the training conditions (all, where none)."""
     total, count = np.zeros(y.shape[2]), np.zeros(y.shape[2])
     for k in np.flatnonzero(train) if train.any() else range(len(y)):
+        sums = y[k].sum(axis=0, dtype=float)
+        if np.isfinite(sums).all():
+            total, count = total + sums, count + y.shape[1]
+            continue
         seen = np.isfinite(y[k])
         total += np.where(seen, y[k], 0).sum(axis=0, dtype=float)
         count += seen.sum(axis=0)

@@ -15,7 +15,7 @@ exactly: one step costs O(N (R + Q)) per condition. An unconstrained J is the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +96,35 @@ def drives(u: Array, alpha: float, *, bias: bool, initial: bool) -> Array:
     return np.concatenate(columns, axis=2).astype(u.dtype)
 
 
+def steps(
+    network: Network,
+    q: Array,
+    alpha: float,
+    nonlinearity: str | Nonlinearity = "tanh",
+    keep: Array | None = None,
+    drive: Array | None = None,
+) -> Iterator[tuple[Array, Array]]:
+    """A free run one time after the other: x (condition, neuron) and kappa (condition, rank); options as in `forward`.
+
+    Few conditions at a time (`TOGETHER`) stay in fast memory.
+    """
+    phi, rank = nonlinearity_of(nonlinearity).phi, network.m.shape[1]
+    mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', in one product
+    out = None if network.n is None else network.n.astype(q.dtype) / network.n_neurons
+    added = None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)[0]
+    gate = None if keep is None else np.broadcast_to(keep, (q.shape[1], network.n_neurons)).astype(q.dtype)
+    kappa = np.zeros((len(q), rank), q.dtype)
+    for t in range(q.shape[1]):
+        x = np.concatenate([kappa, q[:, t]], axis=1) @ mw
+        if added is not None:
+            x += added[t]
+        yield x, kappa
+        r = phi(x)
+        if gate is not None:
+            r *= gate[t]
+        kappa = (1 - alpha) * kappa + alpha * (r if out is None else r @ out)
+
+
 def forward(
     network: Network,
     q: Array,
@@ -109,31 +138,15 @@ def forward(
     ``keep`` (neuron) or (time, neuron) multiplies every neuron's output: 0 silences it, N stays what it was. ``drive``
     (time, neuron) is one more input, the same in all conditions: x gains its filtered time course.
     """
-    phi = nonlinearity_of(nonlinearity).phi
-    n_conditions, n_times, _ = q.shape
     n_neurons, rank = network.m.shape
-    x, kappa = np.empty((n_conditions, n_times, n_neurons), q.dtype), np.zeros((n_conditions, n_times, rank), q.dtype)
-    mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', in one product
-    out = None if network.n is None else network.n.astype(q.dtype) / n_neurons
-    added = None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)[0]
-    gate = None if keep is None else np.broadcast_to(keep, (n_times, n_neurons)).astype(q.dtype)
+    x, kappa = (np.empty((*q.shape[:2], k), q.dtype) for k in (n_neurons, rank))
 
     def run(first: int) -> None:
         part = slice(first, first + TOGETHER)
-        z = np.concatenate([kappa[part], q[part]], axis=2).swapaxes(0, 1).copy()
-        for t in range(n_times):
-            now = z[t] @ mw
-            if added is not None:
-                now += added[t]
-            x[part, t] = now
-            if t + 1 < n_times:
-                r = phi(now)
-                if gate is not None:
-                    r *= gate[t]
-                z[t + 1, :, :rank] = (1 - alpha) * z[t, :, :rank] + alpha * (r if out is None else r @ out)
-        kappa[part] = z[:, :, :rank].swapaxes(0, 1)
+        for t, now in enumerate(steps(network, q[part], alpha, nonlinearity, keep, drive)):
+            x[part, t], kappa[part, t] = now
 
-    for _ in side_by_side(run, range(0, n_conditions, TOGETHER)):  # a few conditions at a time stay in fast memory
+    for _ in side_by_side(run, range(0, len(q), TOGETHER)):
         pass
     return x, kappa
 

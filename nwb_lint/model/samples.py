@@ -9,11 +9,9 @@ import numpy as np
 
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import fill, regression_errors, there_of
-from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward, nonlinearity_of
+from nwb_lint.model.rnn import TOGETHER, Array, Network, Nonlinearity, nonlinearity_of, steps
 from nwb_lint.model.starts import for_new_conditions
 from nwb_lint.model.threads import side_by_side
-
-ERROR_VALUES = 1_000_000  # values simulated at once when errors are counted: small enough to stay in fast memory
 
 
 class Samples(NamedTuple):
@@ -65,12 +63,6 @@ class Samples(NamedTuple):
         """x with each neuron's mean where it was not observed."""
         return fill(self.x, None, self.q, self.alpha, self.nonlinearity)
 
-    def predict(self, network: Network) -> Array:
-        """Free-running activation of the recorded neurons, (condition, time, recorded)."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            x, _ = forward(network, self.q, self.alpha, self.nonlinearity)
-        return x[:, self.q.shape[1] - self.x.shape[1] :, : self.x.shape[2]]
-
     def observed(self, x: Array) -> Array:
         """x in the space of the loss: itself, or phi(x), each neuron times the root of its weight."""
         seen = nonlinearity_of(self.nonlinearity).phi(x) if self.loss == "rate" else x
@@ -78,13 +70,25 @@ class Samples(NamedTuple):
 
     def errors(self, network: Network) -> Array:
         """Squared error per condition of a free run; infinite where the run diverged."""
-        step = max(1, ERROR_VALUES // (self.q.shape[1] * network.n_neurons))
+        skip, recorded = self.q.shape[1] - self.x.shape[1], self.x.shape[2]
 
         def errors_from(first: int) -> Array:
-            part = self.take(np.arange(first, min(first + step, len(self.x))))
-            return squared_errors(part.observed(part.x), part.observed(part.predict(network)))
+            part = slice(first, first + TOGETHER)
+            y = self.x[part]
+            total = np.zeros(len(y))
+            missing = None if np.isfinite(y.sum()) else np.isnan(y)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for t, (x, _) in enumerate(steps(network, self.q[part], self.alpha, self.nonlinearity), -skip):
+                    if t < 0:
+                        continue
+                    predicted = self.observed(x[:, :recorded])
+                    off = self.observed(y[:, t]) - predicted
+                    if missing is not None:
+                        off = np.where(missing[:, t], 0 * predicted, off)
+                    total += np.einsum("cn,cn->c", off, off)
+            return total
 
-        errors = np.concatenate(list(side_by_side(errors_from, range(0, len(self.x), step))))
+        errors = np.concatenate(list(side_by_side(errors_from, range(0, len(self.x), TOGETHER))))
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def forced_error(self, networks: Sequence[Network], whiten: bool = False) -> Array:

@@ -24,12 +24,12 @@ import numpy as np
 
 from nwb_lint.contract import ContractError
 from nwb_lint.model.checkpoint import Journal
-from nwb_lint.model.descents import Descending, Report, few_enough, problem_of, random_network
+from nwb_lint.model.descents import BALANCED_BY, Descending, Report, few_enough, problem_of, random_network
 from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
 from nwb_lint.model.rnn import Array, Network, balanced
-from nwb_lint.model.samples import ERROR_VALUES, Samples
+from nwb_lint.model.samples import Samples
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
@@ -263,7 +263,7 @@ def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Netwo
 
 
 def _balanced(network: Network, samples: Samples) -> Network:
-    every = -(-samples.q.shape[0] * samples.q.shape[1] * network.n_neurons // ERROR_VALUES)  # some conditions will do
+    every = -(-len(samples.q) // BALANCED_BY)
     return balanced(network, samples.q[::every], samples.alpha, samples.nonlinearity)
 
 
