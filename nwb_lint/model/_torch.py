@@ -148,7 +148,7 @@ def _backward(e: Tensor, s: Tensor) -> Tensor:
 class Problem:
     """Data of one fit on the device: drives q, targets y with weights, and the loss on them.
 
-    loss = sum weight (f(x) - f(y))^2 / norm + l2 ||n||^2 / N, with f the identity ("activity") or phi ("rate"),
+    loss = sum weight (f(x) - f(y))^2 / norm, with f the identity ("activity") or phi ("rate"),
     x the free-running activation after ``skip`` burn-in steps, on the first ``y.shape[2]`` neurons (the recorded
     ones); norm = sum weight f(y)^2, so the data term is near 1 - R^2 for centred data.
 
@@ -164,13 +164,12 @@ class Problem:
         alpha: float,
         nonlinearity: str | Pair = "tanh",
         loss: str = "activity",
-        l2: float = 0.0,
         device: str = "cpu",
         dtype: str = "float32",
         chunk: int | None = None,
     ) -> None:
         self.dtype, self.device = getattr(torch, dtype), device
-        self.alpha, self.nonlinearity, self.rate_loss, self.l2 = alpha, nonlinearity, loss == "rate", l2
+        self.alpha, self.nonlinearity, self.rate_loss = alpha, nonlinearity, loss == "rate"
         self.q, self.y = self._time_first(q), self._time_first(y)
         self.weight = None if weight is None else self._time_first(weight)
         if self.rate_loss:
@@ -257,14 +256,14 @@ class Problem:
     def loss(self, m: Array, n: Array, w: Array) -> float:
         """The loss at (m, n, w), without its gradient."""
         (total,) = self._by_chunk(self._loss, m, n, w)
-        return float(total) / self.norm + self.l2 * float((np.asarray(n, float) ** 2).sum()) / n.shape[0]
+        return float(total) / self.norm
 
     def loss_and_gradient(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
         """Loss and its exact gradient by m, n and w (numpy float64, the shapes of the parameters)."""
         sums = self._by_chunk(self._loss_and_gradient, m, n, w)
         total, mw, gn = (part.cpu().numpy() / self.norm for part in sums)
-        rank, penalty = m.shape[1], self.l2 / n.shape[0]
-        return float(total) + penalty * float((n**2).sum()), mw[:rank].T, gn.T + 2 * penalty * n, mw[rank:].T
+        rank = m.shape[1]
+        return float(total), mw[:rank].T, gn.T, mw[rank:].T
 
     @torch.no_grad()
     def _loss_and_gradient(self, p: _Parameters, part: slice, room: Tensor) -> Sums:
@@ -291,7 +290,7 @@ class Problem:
         """The same loss and gradient by torch's autograd through the plain recurrence: the adjoint's second opinion."""
         mt, nt, wt = (self.tensor(p).requires_grad_() for p in (m, n, w))
         loss = self._taped_loss(mt, nt, wt, self.q, self.y, self.weight)
-        loss = loss / self.norm + self.l2 * (nt**2).sum() / n.shape[0]
+        loss = loss / self.norm
         loss.backward()
         grads = [p.grad.cpu().numpy().astype(float) for p in (mt, nt, wt) if p.grad is not None]
         return float(loss.detach()), grads[0], grads[1], grads[2]

@@ -13,17 +13,17 @@ CASES = {
     "weights": {"weighted": True},
     "burn-in": {"skip": 5},
     "hidden units": {"hidden": 6},
-    "everything": {"weighted": True, "skip": 5, "hidden": 6, "chunk": 2, "l2": 0.01},
+    "everything": {"weighted": True, "skip": 5, "hidden": 6, "chunk": 2},
 }
 
 
-def problem(dtype, nonlinearity="tanh", loss="activity", *, weighted=False, skip=0, hidden=0, chunk=None, l2=0.0):
+def problem(dtype, nonlinearity="tanh", loss="activity", *, weighted=False, skip=0, hidden=0, chunk=None):
     """A random network: 10 recorded neurons, 9 conditions, 12 samples, 2 inputs, a bias and a start, rank 2."""
     rng = np.random.default_rng(3)
     q = drives(rng.standard_normal((9, skip + 12, 2)), ALPHA, bias=True, initial=True)
     y = rng.standard_normal((9, 12, 10))
     weight = rng.random(y.shape) * (rng.random(y.shape) < 0.8) if weighted else None  # graded, and some 0: not seen
-    options = {"alpha": ALPHA, "nonlinearity": nonlinearity, "loss": loss, "l2": l2}
+    options = {"alpha": ALPHA, "nonlinearity": nonlinearity, "loss": loss}
     parameters = [rng.standard_normal((10 + hidden, k)) for k in (2, 2, 4)]
     return Problem(q, y, weight, dtype=dtype, chunk=chunk, **options), parameters, q, y, weight
 
