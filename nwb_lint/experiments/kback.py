@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nwb_lint.experiments.fig2 import QUICK_CRITERION, cell
+from nwb_lint.experiments.fig2 import cell
 from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.measures import EASY, ERROR
 from nwb_lint.model.sweep import Job
 
 ENOUGH = 0.95  # accuracy, as a share of the network's own, that suffices
@@ -16,9 +17,10 @@ def jobs(setting: Setting) -> list[Job]:
     """Quick: one pulse back in a small network; full: one to four."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2), "trials": 150, "test": 100, "fits": str(setting.fits)}
-        some["criterion"] = QUICK_CRITERION
+        some["error"] = EASY
         return [(None, [{"task": "1-back", "g": 0.8, "seed": 0} | some])]
     some = {"size": 512, "ranks": tuple(range(1, 8)), "trials": 300, "test": 150, "fits": str(setting.fits)}
+    some["error"] = ERROR
     return [(None, [{"task": f"{k}-back", "g": 0.8, "seed": 0} | some for k in (1, 2, 3, 4)])]
 
 
