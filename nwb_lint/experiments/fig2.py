@@ -120,20 +120,14 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Medians over seeds (and g, where the paper tells none) beside the published ones."""
+    """Medians over seeds beside the published ones."""
     rows = []
     for model, told in (("low rank", FIG2_LOW_RANK), ("truncated", FIG2_TRUNCATED)):
         for (task, g), values in told.items():
-            same = (table["task"] == task) & (table["model"] == model)
-            if g is not None:
-                same &= np.isclose(table["g"], g)
+            same = (table["task"] == task) & (table["model"] == model) & np.isclose(table["g"], g)
             median = table[same].groupby("rank")["r2"].median()
             rows += [
-                (
-                    f"{task}{'' if g is None else f', g = {g:g}'}, {model}, rank {rank}: R²",
-                    values[rank - 1],
-                    median[rank],
-                )
+                (f"{task}, g = {g:g}, {model}, rank {rank}: R²", values[rank - 1], median[rank])
                 for rank in median.index
             ]
     for column, model in enumerate(FEW):

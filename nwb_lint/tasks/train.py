@@ -34,13 +34,15 @@ PRIVATE_NOISE = {"dm": 0.05, "wm": 0.01, "cdm": 0.05, "dms": 0.05, **{f"{k}-back
 
 
 class Stage(NamedTuple):
-    """One stretch of training: options of the task, learning rate, trials an update, most updates, its criterion."""
+    """One stretch of training: options of the task, learning rate, trials an update, most updates, its criterion, and
+    what alone is trained (nothing named: all)."""
 
     options: dict[str, Any]
     rate: float
     batch: int
     updates: int
     accuracy: float = 0.99
+    only: tuple[str, ...] = ()
 
 
 _FULL_RATE, _LOW_RATE = 1e-4, 1e-2
@@ -55,8 +57,9 @@ FULL = {
     ],
     **{f"{k}-back": [Stage({}, 2e-4, 64, 1600)] for k in (3, 4)},
 }
-# before that, where g is small: there a network stays at chance for some 350 updates even with hardly any delay
-SMALL_G, FIRST = 0.5, {"dms": [Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000)]}
+# before that, where g is small: there a network stays at chance for some 350 updates even with hardly any delay, and
+# for more than 500 where input weights and readout change with J
+SMALL_G, FIRST = 0.5, {"dms": [Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000, only=("J",))]}
 # tasks with a memory: a low-rank network from a random start, or from the truncated J, stays at chance with DMS; what
 # LINT finds in the activity of a trained full-rank one answers right from the start, and training goes on from there
 LOW = {
@@ -80,10 +83,10 @@ def train_network(
     """A network that answers a task's fresh trials right with at least the share ``accuracy``.
 
     Full rank: J starts as N(0, g²/N), input weights and readout as N(0, 1); all are trained, at one rate of J, input
-    weights and readout / N, as in the paper's code. Rank R: m, n and the input weights start as N(0, 1) and are trained;
-    for working memory and delayed match they start from the rank-R network that `fit_lint` finds in the activity of a
-    trained full-rank one, whose delay was lengthened in steps. Its readout stays what it was: N(0, 16), or the full-rank
-    network's. Trained and looked at with noise of `PRIVATE_NOISE` in the dynamics.
+    weights and readout / N, as in the paper's code. Rank R: m, n and the input weights start as N(0, 1) and are
+    trained; for working memory and delayed match they start from the rank-R network that `fit_lint` finds in the
+    activity of a trained full-rank one, whose delay was lengthened in steps. Its readout stays what it was: N(0, 16),
+    or the full-rank network's. Trained and looked at with noise of `PRIVATE_NOISE` in the dynamics.
 
     Args:
         task: a name of `nwb_lint.tasks.generate.TASKS`.
@@ -172,9 +175,9 @@ def _train(
             mask, answer = (trials[name].values.astype(np.float32) for name in ("mask", "answer"))
             return trials["input"].values, target, mask, answer
 
-        last = number == len(stages) - 1
+        last, these = number == len(stages) - 1, {name: trained[name] for name in stage.only or trained}
         weights, share = train(
-            weights, trained, draw, alpha=DT_S / TAU_S, noise=PRIVATE_NOISE[task], rate=stage.rate, batch=stage.batch,
+            weights, these, draw, alpha=DT_S / TAU_S, noise=PRIVATE_NOISE[task], rate=stage.rate, batch=stage.batch,
             updates=stage.updates, accuracy=goal[0] if last else min(goal[0], stage.accuracy),
             error=goal[1] if last else np.inf, seed=seed + number, report=report,
         )  # fmt: skip
