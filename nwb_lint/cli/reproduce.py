@@ -15,7 +15,9 @@ from nwb_lint.cli.shell import plainly, print_files
 @click.option("--quick", is_flag=True, help="Small networks and few trials: seconds to minutes.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="Folder of the results.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of trained networks, or of recordings.")
-@click.option("--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4 and kback."
+)
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")

@@ -77,7 +77,7 @@ def reproduce(
         quick: small networks, few trials, one seed.
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
             of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
-        seeds: networks of each kind that a full run of fig2, fig3 or fig4 trains.
+        seeds: networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
         executor, cells, progress: as in `nwb_lint.model.sweep.sweep`; ``cells`` has a folder for each experiment.
 
     A cell that fails is told in a warning and does not end the run: the others are computed, the table has a row with

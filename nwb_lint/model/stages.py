@@ -202,16 +202,16 @@ class _Search:
         def start(network: Network, samples: Samples) -> Network:
             return _balanced(network, samples) if self.stages else network
 
-        found, begin = run(start(self.networks[0], fit), fit, held), self.final
+        found, begin = run(start(self.networks[0], fit), fit, held), None
         if self.stages and self.errors.mean() >= self.power:
             for first, whole in others():
-                tried = run(start(first, fit), fit, held)
+                tried = run(first, fit, held)
                 if tried.held_out < found.held_out:
                     found, begin = tried, whole
 
         def again(everything: Samples) -> Network:
             go = run._replace(max_iter=found.iterations, rounds=found.rounds, epochs=found.epochs)
-            return go(start(begin, everything), everything, None).network
+            return go(begin or start(self.final, everything), everything, None).network
 
         self._end(found.network, again)
 
@@ -274,10 +274,11 @@ class _Search:
 
 
 def _cut(network: Network, rank: int) -> Network:
-    """The network of this rank whose J is nearest to a network's of a higher one."""
+    """The network of this rank whose J is nearest to a network's of a higher one, m and n of the same length."""
     assert network.n is not None
-    m, n = canonical(network.m, network.n)
-    return Network(m[:, :rank], n[:, :rank], network.w)
+    m, n = (part[:, :rank] for part in canonical(network.m, network.n))
+    scale = np.sqrt(np.linalg.norm(n, axis=0))
+    return Network(m * scale, n / scale, network.w)
 
 
 def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:

@@ -63,17 +63,22 @@ def test_linear_growth_of_rank_is_told_from_other_growth(ranks, linear):
     rows = [
         {
             "task": f"{k}-back",
+            "seed": seed,
             "model": "low rank",
             "rank": r,
-            "accuracy": 0.99 if r >= need else 0.6,
+            "accuracy": 0.99 if r >= need + seed else 0.6,
             "accuracy_network": 1,
         }
+        for seed in (0, 1)
         for k, need in enumerate(ranks, start=1)
-        for r in range(1, 8)
+        for r in range(1, 9)
     ]
     table = pd.DataFrame(rows)
-    assert sufficient(table).to_dict() == dict(enumerate(ranks, start=1))
-    assert hold(table)[0][1] is linear
+    one = dict(enumerate(ranks, start=1))
+    assert sufficient(table).to_dict() == {0: one, 1: {k: need + 1 for k, need in one.items()}}
+    assert [good for _, good in hold(table)] == [linear, linear]
+    assert np.isnan(sufficient(table[table["rank"] < 2])[1][1])
+    assert not hold(table[table["rank"] < 2])[1][1]
     assert hold(table[table["task"] == "1-back"]) == []
 
 
