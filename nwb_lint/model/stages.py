@@ -20,7 +20,7 @@ free run never makes, as an inactivation does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -179,7 +179,7 @@ class _Search:
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     def refine(
-        self, run: Descending, hidden: int, seed: int, keep_interrupted: bool, others: Callable[[], Iterator[Pair]]
+        self, run: Descending, hidden: int, seed: int, keep_interrupted: bool, others: Callable[[], Iterable[Pair]]
     ) -> None:
         """The gradient stage, with hidden units or without; ``others`` as in `descend`."""
         try:
@@ -192,7 +192,7 @@ class _Search:
                 raise
             self.interrupt(stop)
 
-    def descend(self, run: Descending, others: Callable[[], Iterator[Pair]]) -> None:
+    def descend(self, run: Descending, others: Callable[[], Iterable[Pair]] = tuple) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything. What comes
         from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n. Where its
         free run explains nothing, ``others`` are starts as well: networks of the first split, and of everything.
