@@ -94,9 +94,9 @@ def jobs(setting: Setting) -> list[Job]:
     asked = [
         {"task": task, "g": g, "seed": seed, "trials": trials[task]}
         | ({"fractions": tuple(FIG2_SUBSAMPLED)} if (task, g) == SAMPLED else {})
+        for task in ("dms", "cdm")  # the longest first
         for seed in range(setting.seeds)
-        for g in (0.8, 1.0, 1.2, 0.1)
-        for task in SUFFICIENT
+        for g in (0.1, 0.8, 1.0, 1.2)
     ]
     return [(None, [one | some for one in asked])]
 
