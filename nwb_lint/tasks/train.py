@@ -85,8 +85,9 @@ def train_network(
     Full rank: J starts as N(0, g²/N), input weights and readout as N(0, 1); all are trained, at one rate of J, input
     weights and readout / N, as in the paper's code. Rank R: m, n and the input weights start as N(0, 1) and are
     trained; for working memory and delayed match they start from the rank-R network that `fit_lint` finds in the
-    activity of a trained full-rank one, whose delay was lengthened in steps. Its readout stays what it was: N(0, 16),
-    or the full-rank network's. Trained and looked at with noise of `PRIVATE_NOISE` in the dynamics.
+    activity of a full-rank one, whose J alone was trained (again as there), its delay lengthened in steps. The readout
+    stays what it was drawn as: N(0, 16), or N(0, 1) for those two. Trained and looked at with noise of `PRIVATE_NOISE`
+    in the dynamics.
 
     Args:
         task: a name of `nwb_lint.tasks.generate.TASKS`.
@@ -117,9 +118,10 @@ def train_network(
             stages = FULL.get(task, [Stage({}, _FULL_RATE, 64, 400)])
             if g < SMALL_G:
                 stages = FIRST.get(task, []) + stages
-            # steps of the readout as it enters z, readout / N
-            trained = {"J": 1.0, "input_weights": 1.0, "readout": float(n_neurons)}
-            weights, share = _train(task, weights | {"J": start}, trained, stages, seed, (accuracy, error), bar)
+            trained, goal = {"J": 1.0}, (accuracy, np.inf)
+            if rank is None:  # steps of the readout as it enters z, readout / N
+                trained, goal = trained | {"input_weights": 1.0, "readout": float(n_neurons)}, (accuracy, error)
+            weights, share = _train(task, weights | {"J": start}, trained, stages, seed, goal, bar)
         if rank is not None:
             if task in LOW:
                 weights = _fitted(weights, task, rank, seed)
