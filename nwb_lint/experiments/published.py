@@ -54,8 +54,8 @@ FAULTS = {
         "CC and ECC of the paper are cosines, not centred: both these and Pearson's correlation are given here.",
         "R² against noisy trials has a ceiling below 1, which depends on how far a network's rates range beyond the "
         "noise: `r2_ceiling` is what the true network reaches. Where that is below the published, no fit gets there. "
-        "`r2_truth` is against the noise-free rates. Our networks are trained until the error of their output is that "
-        "of the paper's: rates of a network that stops at the first right answers range less far.",
+        "`r2_truth` is against the noise-free rates. Our DM and CDM networks are trained until the error of their "
+        "output is that of the paper's: rates of a network that stops at the first right answers range less far.",
         "The supplied CDM network solves its task with context cues of amplitude 1, which are used here.",
     ],
     "fig2": [
