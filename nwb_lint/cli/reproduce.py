@@ -15,7 +15,9 @@ from nwb_lint.cli.shell import plainly, print_files
 @click.option("--quick", is_flag=True, help="Small networks and few trials: seconds to minutes.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="Folder of the results.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of trained networks, or of recordings.")
-@click.option("--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4 and kback."
+)
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
@@ -34,11 +36,12 @@ def reproduce(
     """Compute a result of the paper again: table1, fig2, kback, fig3, fig4, fig5 or inactivation.
 
     Table, figure and fits go to a folder. table1 looks for the paper's trained networks in --data (dm.npz, …), fig5 for
-    the recordings (*.nwb), in ../shared/data/mante2013 where no folder is named.
+    the recordings (*.nwb), in ../shared/data/mante2013 where no folder is named. A cell that fails is told, the others
+    go on, its row of the table is NaN, and the exit status is 1.
     """
     with plainly():
         from nwb_lint.experiments import frame
-        from nwb_lint.model.sweep import open_executor
+        from nwb_lint.model.sweep import SweepError, open_executor
 
         made = frame.experiment(name)
         with open_executor(workers, dask) as executor:
@@ -52,11 +55,19 @@ def reproduce(
                 cells=cells,
                 progress=sys.stderr.isatty(),
             )
-        for what, old, new in made.compare(table):
+        failed = table.attrs["failed"]
+        there = frame.computed(table, failed)
+        for what, old, new in made.compare(there):
             click.echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")
-        for claim, good in made.hold(table):
+        for claim, good in frame.claims(made, table, failed):
             click.echo(f"{'holds' if good else 'DOES NOT HOLD'}: {claim}")
         files = [out / f"{name}.{kind}" for kind in ("csv", "json", "png", "pdf")]
         if page is not None:
             files.append(frame.write_page(out, page))
         print_files(files)
+        if failed:
+            click.echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
+            raise SweepError(
+                f"{len(failed)} of the cells of {name} failed, see above; their rows are NaN. The same command tries "
+                "them again, and with --cells nothing else."
+            )

@@ -10,9 +10,8 @@ import xarray as xr
 
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
-from nwb_lint.experiments.fig2 import CRITERION
 from nwb_lint.experiments.frame import Experiment, Setting, markdown
-from nwb_lint.experiments.measures import EASY, angles_of, beside, keep_with_results
+from nwb_lint.experiments.measures import EASY, ERROR, angles_of, beside, keep_with_results
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.model.sweep import Job, Result
@@ -41,10 +40,10 @@ def conditions_of(network: xr.Dataset, seed: int) -> xr.Dataset:
 
 
 def cell(
-    data: None, *, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, criterion: float, fits: str
+    data: None, *, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, error: float, fits: str
 ) -> Result:
     """One network and its fits: how far trajectories agree on every axis, angles of regression axes with those."""
-    network = train_network("cdm", n_neurons=size, g=g, seed=seed, accuracy=criterion)
+    network = train_network("cdm", n_neurons=size, g=g, seed=seed, error=error)
     noisy, clean = record_activity(network, trials, seed=seed + 1), conditions_of(network, seed + 2)
     activity, held = beside(noisy, clean)
     rows = []
@@ -79,9 +78,9 @@ def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list
 def jobs(setting: Setting) -> list[Job]:
     """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 150, "criterion": EASY, "fits": str(setting.fits)}
+        some = {"size": 128, "ranks": (1,), "trials": 150, "error": EASY, "fits": str(setting.fits)}
         return [(None, [{"g": 0.8, "seed": 0} | some])]
-    some = {"size": 512, "ranks": (1, 2), "trials": 400, "criterion": CRITERION, "fits": str(setting.fits)}
+    some = {"size": 512, "ranks": (1, 2), "trials": 400, "error": ERROR, "fits": str(setting.fits)}
     return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
 
 

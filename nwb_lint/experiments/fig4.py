@@ -12,9 +12,8 @@ import xarray as xr
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.experiments.fig2 import CRITERION
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import EASY, beside, keep_with_results, rates_r2
+from nwb_lint.experiments.measures import EASY, ERROR, beside, keep_with_results, rates_r2
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.sweep import Job, Result
@@ -37,11 +36,11 @@ def cell(
     ranks: tuple[int, ...],
     trials: int,
     controls: int,
-    criterion: float,
+    error: float,
     fits: str,
 ) -> Result:
     """One network; populations of its fits of every rank, silenced in that fit, the unconstrained one and itself."""
-    network = train_network("cdm", n_neurons=size, g=g, seed=seed, accuracy=criterion)
+    network = train_network("cdm", n_neurons=size, g=g, seed=seed, error=error)
     clean = record_activity(network, _TESTED, private_noise=0.0, seed=seed + 2)
     activity, held = beside(record_activity(network, trials, seed=seed + 1), clean)
     made = {
@@ -102,9 +101,9 @@ def jobs(setting: Setting) -> list[Job]:
     """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "criterion": EASY, "fits": fits}
+        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "error": EASY, "fits": fits}
         return [(None, [{"g": 0.8, "seed": 0} | some])]
-    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "criterion": CRITERION, "fits": fits}
+    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "error": ERROR, "fits": fits}
     return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import platform
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from os.path import relpath
 from pathlib import Path
 from time import perf_counter
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from nwb_lint.contract import ContractError
 from nwb_lint.experiments.published import FAULTS
-from nwb_lint.model.sweep import Job, Work, sweep
+from nwb_lint.model.sweep import FAILED, Job, Result, SweepError, Work, sweep
 
 NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 
@@ -74,10 +77,15 @@ def reproduce(
         quick: small networks, few trials, one seed.
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
             of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
-        seeds: networks of each kind that a full run of fig2, fig3 or fig4 trains.
+        seeds: networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
         executor, cells, progress: as in `nwb_lint.model.sweep.sweep`; ``cells`` has a folder for each experiment.
 
-    Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost.
+    A cell that fails is told in a warning and does not end the run: the others are computed, the table has a row with
+    NaN for it (the last ones; ``table.attrs["failed"]`` says which and why), and the same run with the same ``cells``
+    tries it again.
+
+    Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost, or
+        when every cell failed.
     """
     made = experiment(name)
     folder = Path(out)
@@ -87,19 +95,66 @@ def reproduce(
     setting.fits.mkdir(parents=True, exist_ok=True)
     kept = None if cells is None else Path(cells) / name
     start, resumed = perf_counter(), kept is not None and any(kept.glob("*.npz"))
-    found = sweep(made.work, made.jobs(setting), executor=executor, cells=kept, progress=progress, label=name)
-    table = pd.concat([pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}) for one in found], ignore_index=True)
+    jobs = [(data, [one | {"name": name} for one in asked]) for data, asked in made.jobs(setting)]
+    found = sweep(_cell, jobs, executor=executor, cells=kept, progress=progress, label=name)
+    table = _table([one for _, asked in jobs for one in asked], found)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    failed = table.attrs["failed"]
     facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
-    facts["resumed"] = resumed
+    facts |= {"resumed": resumed, "failed": failed}
     facts["notes"] = FAULTS[name]  # of how this run was made: a page of stored results may be written much later
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
-    figure = made.draw(table, setting.fits) if made.draw else panels(made.long(table), *made.labels)
+    there = computed(table, failed)
+    figure = made.draw(there, setting.fits) if made.draw else panels(made.long(there), *made.labels)
     for kind in ("png", "pdf"):
         figure.savefig(folder / f"{name}.{kind}", dpi=110)
     return table
+
+
+def _cell(data: Any, *, name: str, **options: Any) -> Result:
+    """A cell of an experiment, or why there is none."""
+    try:
+        return experiment(name).work(data, **options)
+    except Exception as error:
+        at = extract_tb(error.__traceback__)[-1]
+        told = f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(at.filename).name}, line {at.lineno})"
+        return {FAILED: np.array(told)}
+
+
+def _table(asked: list[dict[str, Any]], found: list[Result]) -> pd.DataFrame:
+    """The rows of all cells; at the end one with NaN for each that failed, all told in ``attrs``."""
+    rows: list[pd.DataFrame] = []
+    lost: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for options, one in zip(asked, found, strict=True):
+        if FAILED not in one:
+            rows.append(pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}))
+            continue
+        differ = [k for k in options if any(other.get(k) != options[k] for other in asked)]
+        which = ", ".join(f"{k} {options[k]}" for k in differ) or "the only one"
+        failed.append(f"{which}: {one[FAILED]}")
+        lost.append(options)
+        warnings.warn(f"a cell of {options['name']} failed ({which}): {one[FAILED]}", stacklevel=3)
+    if not rows:
+        raise SweepError(f"every cell of {asked[0]['name']} failed; the first: {failed[0]}")
+    table = pd.concat(rows, ignore_index=True)
+    if lost:
+        table = pd.concat([table, pd.DataFrame(lost).reindex(columns=table.columns)], ignore_index=True)
+    table.attrs["failed"] = failed
+    return table
+
+
+def computed(table: pd.DataFrame, failed: list[str]) -> pd.DataFrame:
+    """The table without the rows of cells that failed, which are its last."""
+    return table.iloc[: len(table) - len(failed)]
+
+
+def claims(made: Experiment, table: pd.DataFrame, failed: list[str]) -> list[tuple[str, bool]]:
+    """What must hold, of the cells that were computed; and that all were, where some were not."""
+    lost = [(f"every cell was computed (failed: {'; '.join(failed)})", False)] if failed else []
+    return made.hold(computed(table, failed)) + lost
 
 
 def write_page(results: str | Path, page: str | Path) -> Path:
@@ -138,14 +193,16 @@ def _section(name: str, folder: Path, base: Path) -> str:
     at = Path(relpath(folder, base)).as_posix()
     earlier = ", with cells of an earlier run at hand" if facts.get("resumed") else ""
     lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
-    rows = made.compare(table)
+    failed = facts.get("failed", [])
+    there = computed(table, failed)
+    rows = made.compare(there)
     if rows:
         lines += ["| | published | ours | difference |", "|---|---|---|---|"]
         lines += [f"| {what} | {old:.3f} | {new:.3f} | {new - old:+.3f} |" for what, old, new in rows]
         lines.append("")
-    lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in made.hold(table)]
+    lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in claims(made, table, failed)]
     lines += ["", "Known faults and differences:", ""] + [f"- {fault}" for fault in facts.get("notes", FAULTS[name])]
-    lines += ["", made.told(table) if made.told else markdown(table)]
+    lines += ["", made.told(there) if made.told else markdown(table)]
     return "\n".join(lines)
 
 

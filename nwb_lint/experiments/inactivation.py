@@ -14,7 +14,7 @@ from nwb_lint.analysis.inactivation import groups_of, predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.contract import ContractError
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import EASY, keep_fit, rates_r2, truth_of
+from nwb_lint.experiments.measures import EASY, ERROR, keep_fit, rates_r2, truth_of
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.simulate import simulate
@@ -161,10 +161,10 @@ def _name(rank: int) -> str:
 
 def cell(
     data: None, *, g: float, trials: int, noise: float, size: int, n_random: int, ranks: tuple[int | None, ...],
-    criterion: float, fits: str,
+    error: float, fits: str,
 ) -> Result:  # fmt: skip
     """One network, tested with one kind of recording."""
-    network = train_network("cdm", n_neurons=size, g=g, seed=0, accuracy=criterion)
+    network = train_network("cdm", n_neurons=size, g=g, seed=0, error=error)
     table = inactivation_test(
         network, n_trials=trials, observation_noise=noise, n_random=n_random, ranks=ranks, fits=Path(fits)
     )
@@ -175,9 +175,9 @@ def jobs(setting: Setting) -> list[Job]:
     """Quick: one small network, rank 1 and unconstrained; full: g of 0.1 and 1. None with observation noise."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "trials": 150, "n_random": 6, "ranks": (1, None), "criterion": EASY}
+        some = {"size": 128, "trials": 150, "n_random": 6, "ranks": (1, None), "error": EASY}
         return [(None, [some | {"g": 0.8, "noise": 0.0, "fits": fits}])]
-    some = {"size": 512, "trials": 800, "n_random": 50, "ranks": RANKS, "criterion": 0.99, "fits": fits}
+    some = {"size": 512, "trials": 800, "n_random": 50, "ranks": RANKS, "error": ERROR, "fits": fits}
     return [(None, [{"g": g, "noise": noise} | some for g, noise in ((0.1, 0.0), (1.0, 0.0))])]
 
 

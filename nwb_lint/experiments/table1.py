@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import connectivity_scores, fitted_accuracy, keep_fit, likeness, rates_r2, record
+from nwb_lint.experiments.measures import (
+    EASY,
+    ERROR,
+    connectivity_scores,
+    fitted_accuracy,
+    keep_fit,
+    likeness,
+    rates_r2,
+    record,
+)
 from nwb_lint.experiments.published import TABLE1
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.r2 import r_squared, reference_of
@@ -19,12 +28,18 @@ from nwb_lint.tasks.train import accuracy_of, effective, train_network
 
 OURS = {"dm": 1, "wm": 2, "cdm": 1, "dms": 2}  # the ranks of the networks trained here
 QUICK = ("dm", "cdm")  # wm and dms want large networks and minutes
+# right answers are all that is asked of these: their error falls by a tenth in 100 updates of rank-2 networks
+SLOW = ("wm", "dms")
 SEED = 1
 
 
-def cell(data: None, *, task: str, source: str, file: str, size: int, trials: int, test: int, fits: str) -> Result:
+def cell(
+    data: None, *, task: str, source: str, file: str, size: int, trials: int, test: int, error: float, fits: str
+) -> Result:
     """A network, trained here or from ``file``, fitted to ``trials`` and scored on ``test`` more."""
-    network = load_teacher(file) if file else train_network(task, n_neurons=size, rank=OURS[task], seed=SEED)
+    network = (
+        load_teacher(file) if file else train_network(task, n_neurons=size, rank=OURS[task], seed=SEED, error=error)
+    )
     activity, held, out, fresh, truth = record(network, trials, test, SEED)
     rank = network.sizes["rank"]
     fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held)
@@ -58,15 +73,20 @@ def _published_fit(network, file: str) -> float:
 def jobs(setting: Setting) -> list[Job]:
     """Our networks, and the paper's where they are given."""
     shared: dict[str, Any] = {"trials": 150, "test": 50} if setting.quick else {"trials": 800, "test": 200}
-    shared |= {"size": 64 if setting.quick else 512, "fits": str(setting.fits)}
+    shared |= {
+        "size": 64 if setting.quick else 512,
+        "error": EASY if setting.quick else ERROR,
+        "fits": str(setting.fits),
+    }
     cells: list[dict[str, Any]] = [
-        {"task": task, "source": "ours", "file": ""} for task in (QUICK if setting.quick else OURS)
+        {"task": task, "source": "ours", "file": ""} | ({"error": np.inf} if task in SLOW else {})
+        for task in (QUICK if setting.quick else OURS)
     ]
     for task in TABLE1:
         path = None if setting.data is None else setting.data / f"{task}.npz"
         if path is not None and path.exists():
             cells.append({"task": task, "source": "paper", "file": str(path)})
-    return [(None, [one | shared for one in cells])]
+    return [(None, [shared | one for one in cells])]
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,9 @@ unconstrained J is estimated again from innovations. A further stage is kept onl
 before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
 conditions) or less than `TOLERANCE` of the variance.
 
+A descent from regressions that explain nothing has no reason to end well: then it starts from others too, the best
+directions of what regressions find at rank R + 1 and R + 2, and at random; the held-out loss tells which was right.
+
 ``ridge_by="innovations"``: of the candidates whose free run explains nearly as much as the best, every stage takes the
 one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1] from the rates before: fluctuations that the
 free run never makes, as an inactivation does.
@@ -17,7 +20,8 @@ free run never makes, as an inactivation does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +32,7 @@ from nwb_lint.model.descents import BALANCED_BY, Descending, Report, few_enough,
 from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
-from nwb_lint.model.rnn import Array, Network, balanced
+from nwb_lint.model.rnn import Array, Network, balanced, canonical
 from nwb_lint.model.samples import Samples
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -36,9 +40,11 @@ FOLDS = 4
 TOLERANCE = 3e-5
 NEARLY = 0.01  # of the variance: what a free run may lose to the best one where innovations choose
 COARSE_ALPHA = 0.15  # long descents take steps of this many time constants where the bins are much shorter
+HIGHER, RANDOM = (1, 2), 2  # ranks beyond R, and how many random networks, where a descent starts in want of a better
 LONG_DESCENT, SHORT_DESCENT = 120, 15  # iterations in coarse steps, and in the given bins after them
 
 Split = tuple[Array, Array]
+Pair = tuple[Network, Network]  # of the first split, and of everything
 
 
 class Stage(NamedTuple):
@@ -85,6 +91,7 @@ class _Search:
         self, samples: Samples, splits: list[Split], ridges: Sequence[float], ridge_by: str = "held_out"
     ) -> None:
         self.samples, self.ridges, self.ridge_by = samples, tuple(sorted(ridges)), ridge_by
+        self.splits = splits
         pairs = [(samples.take(fit), samples.take(held)) for fit, held in splits]
         self.parts = [(fit, held.held_from(fit)) for fit, held in pairs]
         lacking = any(one.q is not held.q for (_, one), (_, held) in zip(self.parts, pairs, strict=True))
@@ -171,32 +178,40 @@ class _Search:
         self.final = _lifted(self.final, self.samples, hidden, seed)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
-    def refine(self, run: Descending, hidden: int, seed: int, keep_interrupted: bool) -> None:
-        """The gradient stage, with hidden units or without."""
+    def refine(
+        self, run: Descending, hidden: int, seed: int, keep_interrupted: bool, others: Callable[[], Iterable[Pair]]
+    ) -> None:
+        """The gradient stage, with hidden units or without; ``others`` as in `descend`."""
         try:
             if hidden:
                 self.scatter(run, hidden, seed)
             else:
-                self.descend(run)
+                self.descend(run, others)
         except KeyboardInterrupt as stop:
             if not keep_interrupted:
                 raise
             self.interrupt(stop)
 
-    def descend(self, run: Descending) -> None:
+    def descend(self, run: Descending, others: Callable[[], Iterable[Pair]] = tuple) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything. What comes
-        from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n.
+        from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n. Where its
+        free run explains nothing, ``others`` are starts as well: networks of the first split, and of everything.
         """
         fit, held = self.parts[0]
 
         def start(network: Network, samples: Samples) -> Network:
             return _balanced(network, samples) if self.stages else network
 
-        found = run(start(self.networks[0], fit), fit, held)
+        found, begin = run(start(self.networks[0], fit), fit, held), None
+        if self.stages and self.errors.mean() >= self.power:
+            for first, whole in others():
+                tried = run(first, fit, held)
+                if tried.held_out < found.held_out:
+                    found, begin = tried, whole
 
         def again(everything: Samples) -> Network:
             go = run._replace(max_iter=found.iterations, rounds=found.rounds, epochs=found.epochs)
-            return go(start(self.final, everything), everything, None).network
+            return go(begin or start(self.final, everything), everything, None).network
 
         self._end(found.network, again)
 
@@ -258,6 +273,14 @@ class _Search:
         self.stages.append(Stage("gradient", network, np.nan))
 
 
+def _cut(network: Network, rank: int) -> Network:
+    """The network of this rank whose J is nearest to a network's of a higher one, m and n of the same length."""
+    assert network.n is not None
+    m, n = (part[:, :rank] for part in canonical(network.m, network.n))
+    scale = np.sqrt(np.linalg.norm(n, axis=0))
+    return Network(m * scale, n / scale, network.w)
+
+
 def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:
     return with_hidden_units(_balanced(network, samples), hidden, seed)
 
@@ -299,15 +322,32 @@ def fit_stages(
         return [Stage("published", Network(*best), np.nan)], np.zeros(0)
     search = _Search(samples, splits_of(len(samples.x), seed), ridges, ridge_by)
     singular = np.zeros(0)
-    if method == "gradient":
-        start = random_network(neurons, rank or 1, n_drives, seed)
+
+    def drawn(number: int) -> Network:
+        start = random_network(neurons, rank or 1, n_drives, seed + number)
         start.w[:, slice(*samples.starts)] = 0
-        search.start_from(start)
+        return start
+
+    def others() -> Iterator[Pair]:
+        of = rank or 1
+        for more in (k for k in HIGHER if of + k <= samples.x.shape[2]):
+            higher = _Search(samples, search.splits, ridges, ridge_by)
+            higher.try_ridges("closed form", partial(closed, of=of + more), forced=True)
+            higher.try_ridges("latent pass", again)
+            yield _cut(higher.networks[0], of), _cut(higher.final, of)
+        for start in map(drawn, range(RANDOM)):
+            yield start, start
+
+    if method == "gradient":
+        search.start_from(drawn(0))
     else:
 
-        def regressed(s: Samples, r: Sequence[float], **how: Any) -> Solutions:
+        def regressed(s: Samples, r: Sequence[float], of: int | None = rank, **how: Any) -> Solutions:
             how |= {"penalty": l2_n * s.power(), "weights": s.weights}
-            return closed_form(s.x, s.q, rank=rank, alpha=a, nonlinearity=phi, ridges=r, **how)
+            return closed_form(s.x, s.q, rank=of, alpha=a, nonlinearity=phi, ridges=r, **how)
+
+        def closed(s: Samples, _: Network | None, r: Sequence[float], of: int) -> Solutions:
+            return regressed(s, r, of)
 
         def whole(s: Samples, _: Network | None, r: Sequence[float]) -> Solutions:
             nonlocal singular
@@ -341,9 +381,10 @@ def fit_stages(
             search.try_ridges("hidden units", features)
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
+
     if method != "regression":
         run = Descending(
             max_iter, device, report, l2_n, journal=journal, segment=segment, optimizer=optimizer, seed=seed
         )
-        search.refine(run, hidden, seed, keep_interrupted)
+        search.refine(run, hidden, seed, keep_interrupted, others)
     return search.stages, singular

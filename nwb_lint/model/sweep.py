@@ -48,6 +48,7 @@ Batch = tuple[Any, list[tuple[int, dict[str, Any]]]]  # the same, each cell with
 
 _SWEEPING: ContextVar[bool] = ContextVar("sweeping", default=False)
 ROUNDS = 10  # times that data lost with a worker are sent again
+FAILED = "failed"  # a result that has this is of a cell that could not be computed: it is not kept, but tried again
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -144,7 +145,7 @@ def _swept(
         with closing(_engine(executor, work, open_batches(), cells)) as finished:
             for k, result in finished:
                 results[k] = {name: np.asarray(value) for name, value in result.items()}
-                if store is not None:
+                if store is not None and FAILED not in result:
                     store.keep(k, results[k])
                 bar.update()
     return [results[k] for k in sorted(results)]

@@ -23,7 +23,7 @@ _TEST = 1000  # fresh trials of a look
 
 def train(
     weights: dict[str, Array],
-    trained: tuple[str, ...],
+    trained: dict[str, float],
     draw: Callable[[int], Trials],
     *,
     alpha: float,
@@ -38,14 +38,14 @@ def train(
 ) -> tuple[dict[str, Array], float]:
     """Weights after training, and the share of right answers on fresh trials of the last look.
 
-    weights: J, or m and n; input_weights (N, K); readout (N). ``trained`` names those that change. It ends at the first
-    look with at least ``accuracy`` while the loss, smoothed over updates, is at most ``error``, or after ``updates``.
-    Every trial, in training and in looks, is drawn anew.
+    weights: J, or m and n; input_weights (N, K); readout (N). ``trained`` names those that change, and how many times
+    ``rate`` their steps are. It ends at the first look with at least ``accuracy`` while the loss, smoothed over
+    updates, is at most ``error``, or after ``updates``. Every trial, in training and in looks, is drawn anew.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items()}
     chosen = [tensors[name].requires_grad_() for name in trained]
-    optimiser = torch.optim.Adam(chosen, lr=rate)
+    optimiser = torch.optim.Adam([{"params": [tensors[name]], "lr": rate * times} for name, times in trained.items()])
     share, smooth, left = 0.0, 0.5, 1.0
     for update in range(1, updates + 1):
         u, target, mask, answer = (torch.from_numpy(part) for part in draw(batch))

@@ -34,19 +34,21 @@ PRIVATE_NOISE = {"dm": 0.05, "wm": 0.01, "cdm": 0.05, "dms": 0.05, **{f"{k}-back
 
 
 class Stage(NamedTuple):
-    """One stretch of training: options of the task, learning rate, trials an update, most updates, its criterion."""
+    """One stretch of training: options of the task, learning rate, trials an update, most updates, its criterion, and
+    what alone is trained (nothing named: all)."""
 
     options: dict[str, Any]
     rate: float
     batch: int
     updates: int
     accuracy: float = 0.99
+    only: tuple[str, ...] = ()
 
 
 _FULL_RATE, _LOW_RATE = 1e-4, 1e-2
 # delays are lengthened in steps; a network that has them long from the start stays at chance
 FULL = {
-    "cdm": [Stage({}, _FULL_RATE, 64, 1000)],
+    "cdm": [Stage({}, _FULL_RATE, 32, 750)],
     "wm": [Stage({"delay_ms": (500, 1000)}, 1e-4, 64, 200, 0.98), Stage({}, 1e-4, 64, 400)],
     "dms": [
         Stage({"delay_ms": (100, 300)}, 1e-4, 32, 400),
@@ -55,8 +57,9 @@ FULL = {
     ],
     **{f"{k}-back": [Stage({}, 2e-4, 64, 1600)] for k in (3, 4)},
 }
-# before that, where g is small: there a network stays at chance for some 350 updates even with hardly any delay
-SMALL_G, FIRST = 0.5, {"dms": [Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000)]}
+# before that, where g is small: there a network stays at chance for some 350 updates even with hardly any delay, and
+# for more than 500 where input weights and readout change with J
+SMALL_G, FIRST = 0.5, {"dms": [Stage({"delay_ms": (0, 100)}, 1e-4, 64, 1000, only=("J",))]}
 # tasks with a memory: a low-rank network from a random start, or from the truncated J, stays at chance with DMS; what
 # LINT finds in the activity of a trained full-rank one answers right from the start, and training goes on from there
 LOW = {
@@ -79,11 +82,12 @@ def train_network(
 ) -> xr.Dataset:
     """A network that answers a task's fresh trials right with at least the share ``accuracy``.
 
-    Full rank: J starts as N(0, g²/N) and is all that is trained. Rank R: m, n and the input weights start as N(0, 1)
-    and are trained; for working memory and delayed match they start from the rank-R network that `fit_lint` finds in
-    the activity of a trained full-rank one, whose delay was lengthened in steps. The readout stays what it was drawn
-    as: N(0, 1), or N(0, 16) for a rank-R network that starts at random.
-    Trained and looked at with noise of `PRIVATE_NOISE` in the dynamics.
+    Full rank: J starts as N(0, g²/N), input weights and readout as N(0, 1); all are trained, at one rate of J, input
+    weights and readout / N, as in the paper's code. Rank R: m, n and the input weights start as N(0, 1) and are
+    trained; for working memory and delayed match they start from the rank-R network that `fit_lint` finds in the
+    activity of a full-rank one, whose J alone was trained (again as there), its delay lengthened in steps. The readout
+    stays what it was drawn as: N(0, 16), or N(0, 1) for those two. Trained and looked at with noise of `PRIVATE_NOISE`
+    in the dynamics.
 
     Args:
         task: a name of `nwb_lint.tasks.generate.TASKS`.
@@ -96,7 +100,8 @@ def train_network(
 
     Raises: ContractError for an unknown task or a number out of its range, and where the criterion is not reached.
 
-    Source: science.md, "Tasks"; Valente, Pillow & Ostojic, NeurIPS 2022, section 3 and appendix.
+    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3 and appendix; their training scripts
+    (github.com/adrian-valente/lowrank_inference).
 
     Example:
         >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
@@ -113,7 +118,10 @@ def train_network(
             stages = FULL.get(task, [Stage({}, _FULL_RATE, 64, 400)])
             if g < SMALL_G:
                 stages = FIRST.get(task, []) + stages
-            weights, share = _train(task, weights | {"J": start}, ("J",), stages, seed, (accuracy, error), bar)
+            trained, goal = {"J": 1.0}, (accuracy, np.inf)
+            if rank is None:  # steps of the readout as it enters z, readout / N
+                trained, goal = trained | {"input_weights": 1.0, "readout": float(n_neurons)}, (accuracy, error)
+            weights, share = _train(task, weights | {"J": start}, trained, stages, seed, goal, bar)
         if rank is not None:
             if task in LOW:
                 weights = _fitted(weights, task, rank, seed)
@@ -121,7 +129,8 @@ def train_network(
                 m, n = rng.standard_normal((2, n_neurons, rank))
                 weights |= {"m": m, "n": n, "readout": 4 * weights["readout"]}
             stages = LOW.get(task, [Stage({}, _LOW_RATE, 64, 600)])
-            weights, share = _train(task, weights, ("m", "n", "input_weights"), stages, seed, (accuracy, error), bar)
+            trained = {"m": 1.0, "n": 1.0, "input_weights": 1.0}
+            weights, share = _train(task, weights, trained, stages, seed, (accuracy, error), bar)
     if share < accuracy:
         raise ContractError(
             f"a network of {n_neurons} neurons for {task} reached an accuracy of {share:.3f}; {accuracy:g} was asked "
@@ -144,7 +153,7 @@ def _check(task: str, n_neurons: int, g: float, rank: int | None, accuracy: floa
 def _train(
     task: str,
     weights: dict[str, Array],
-    trained: tuple[str, ...],
+    trained: dict[str, float],
     stages: list[Stage],
     seed: int,
     goal: tuple[float, float],
@@ -168,9 +177,9 @@ def _train(
             mask, answer = (trials[name].values.astype(np.float32) for name in ("mask", "answer"))
             return trials["input"].values, target, mask, answer
 
-        last = number == len(stages) - 1
+        last, these = number == len(stages) - 1, {name: trained[name] for name in stage.only or trained}
         weights, share = train(
-            weights, trained, draw, alpha=DT_S / TAU_S, noise=PRIVATE_NOISE[task], rate=stage.rate, batch=stage.batch,
+            weights, these, draw, alpha=DT_S / TAU_S, noise=PRIVATE_NOISE[task], rate=stage.rate, batch=stage.batch,
             updates=stage.updates, accuracy=goal[0] if last else min(goal[0], stage.accuracy),
             error=goal[1] if last else np.inf, seed=seed + number, report=report,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from nwb_lint.experiments.kback import hold, sufficient
 from nwb_lint.experiments.measures import likeness, rates_r2, record
 from nwb_lint.experiments.published import FAULTS, TABLE1
 from nwb_lint.experiments.table1 import compare
-from nwb_lint.model.sweep import open_executor
+from nwb_lint.model.sweep import SweepError, open_executor
 from nwb_lint.nwb.fitfile import read_fit
 from nwb_lint.tasks.train import train_network
 
@@ -62,17 +63,22 @@ def test_linear_growth_of_rank_is_told_from_other_growth(ranks, linear):
     rows = [
         {
             "task": f"{k}-back",
+            "seed": seed,
             "model": "low rank",
             "rank": r,
-            "accuracy": 0.99 if r >= need else 0.6,
+            "accuracy": 0.99 if r >= need + seed else 0.6,
             "accuracy_network": 1,
         }
+        for seed in (0, 1)
         for k, need in enumerate(ranks, start=1)
-        for r in range(1, 8)
+        for r in range(1, 9)
     ]
     table = pd.DataFrame(rows)
-    assert sufficient(table).to_dict() == dict(enumerate(ranks, start=1))
-    assert hold(table)[0][1] is linear
+    one = dict(enumerate(ranks, start=1))
+    assert sufficient(table).to_dict() == {0: one, 1: {k: need + 1 for k, need in one.items()}}
+    assert [good for _, good in hold(table)] == [linear, linear]
+    assert np.isnan(sufficient(table[table["rank"] < 2])[1][1])
+    assert not hold(table[table["rank"] < 2])[1][1]
     assert hold(table[table["task"] == "1-back"]) == []
 
 
@@ -166,9 +172,54 @@ def test_two_workers_find_what_one_does(tmp_path):
     pd.testing.assert_frame_equal(alone, shared, rtol=1e-3)
 
 
-def test_a_run_says_what_an_earlier_one_left_it(tmp_path, monkeypatch):
-    made = Experiment("Mock", ("", ""), _mock, lambda setting: [(None, [{"x": 1}, {"x": 2}])], _mock_long, None, None)
+def mock_experiment(monkeypatch, asked):
+    """An experiment whose cells are squares of numbers, without one of 3."""
+    made = Experiment(
+        "Mock", ("", ""), _mock, lambda setting: [(None, [{"x": x} for x in asked])], _mock_long, lambda table: [],
+        lambda table: [("squares are small", bool((table["y"] < 5).all()))],
+    )  # fmt: skip
     monkeypatch.setattr("nwb_lint.experiments.frame.experiment", lambda name: made)
+
+
+def test_a_cell_that_fails_is_told_and_the_others_are_computed(tmp_path, monkeypatch):
+    mock_experiment(monkeypatch, [1, 3, 2])
+    asked = ["reproduce", "table1", "--out", str(tmp_path), "--cells", str(tmp_path / "cells")]
+    done = CliRunner().invoke(app, [*asked, "--page", str(tmp_path / "page.md")])
+    assert done.exit_code == 1
+    assert "warning: a cell of table1 failed (x 3): ValueError: no square of 3 (test_experiments.py" in done.output
+    assert "holds: squares are small" in done.output
+    assert "DOES NOT HOLD: every cell was computed (failed: x 3: ValueError" in done.output
+    assert "error: 1 of the cells of table1 failed" in done.output
+    table = pd.read_csv(tmp_path / "table1.csv")
+    assert table["x"].tolist() == [1, 2, 3]
+    assert table["y"].tolist()[:2] == [1, 4]
+    assert np.isnan(table["y"][2])
+    page = (tmp_path / "page.md").read_text()
+    assert "| 3 | nan |" in page
+    assert "**Does not hold**: every cell was computed" in page
+    assert len(list((tmp_path / "cells" / "table1").glob("*.npz"))) == 2  # so that the third is tried again
+    mock_experiment(monkeypatch, [3])
+    every = "every cell of table1 failed; the first: the only one: ValueError"
+    with pytest.raises(SweepError, match=every), pytest.warns(UserWarning, match="a cell of table1 failed"):
+        reproduce("table1", tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_experiments_make_do_with_the_cells_that_were_computed(name):
+    """The stored table without the rows of one seed, g, task or rank."""
+    stored = Path(__file__).parents[2] / "docs" / "reproduction" / f"{name}.csv"
+    table, made = pd.read_csv(stored), experiment(name)
+    column = next(c for c in ("seed", "g", "task", "rank") if c in table and table[c].nunique() > 1)
+    for value in table[column].unique():
+        left = table[table[column] != value]
+        assert all(isinstance(claim, str) for claim, _ in made.hold(left))
+        assert all(isinstance(new, float) for _, _, new in made.compare(left))
+        assert len(made.long(left))
+        assert made.told is None or made.told(left)
+
+
+def test_a_run_says_what_an_earlier_one_left_it(tmp_path, monkeypatch):
+    mock_experiment(monkeypatch, [1, 2])
     for earlier in (False, True):
         table = reproduce("table1", tmp_path, cells=tmp_path / "cells")
         assert table["y"].tolist() == [1, 4]
@@ -179,7 +230,9 @@ def test_a_run_says_what_an_earlier_one_left_it(tmp_path, monkeypatch):
 
 
 def _mock(data, *, x):
-    return {"y": np.array([x**2])}
+    if x == 3:
+        raise ValueError("no square\nof 3")
+    return {"x": np.array([x]), "y": np.array([x**2])}
 
 
 def _mock_long(table):
