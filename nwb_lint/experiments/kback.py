@@ -10,7 +10,7 @@ from nwb_lint.experiments.frame import Experiment, Setting
 from nwb_lint.experiments.measures import EASY, ERROR
 from nwb_lint.model.sweep import Job
 
-ENOUGH = 0.95  # accuracy, as a share of the network's own, that suffices
+ENOUGH = 0.95  # accuracy, as a share of the network's own, and R² of the rates, that suffice
 BEYOND = 2  # ranks beyond K that are fitted
 
 
@@ -32,7 +32,8 @@ def jobs(setting: Setting) -> list[Job]:
 def sufficient(table: pd.DataFrame) -> pd.DataFrame:
     """The smallest rank that suffices, K by seed of the network; NaN where none does."""
     low = table[table["model"] == "low rank"]
-    enough = low["rank"].where(low["accuracy"] >= ENOUGH * low["accuracy_network"])
+    right = low["accuracy"] >= ENOUGH * low["accuracy_network"]
+    enough = low["rank"].where(right & (low["r2"] >= ENOUGH))
     return enough.groupby([low["task"].str[0].astype(int).rename("K"), low["seed"]]).min().unstack("seed")
 
 
