@@ -16,7 +16,6 @@ from nwb_lint.nwb.counts import (
     Bins,
     Counts,
     Intervals,
-    count_unit,
     count_units,
     expand_ranges,
     in_ranges,
@@ -88,17 +87,20 @@ class Frame(NamedTuple):
 
     def tally(
         self, units: Sequence[Array], groups: Array, n_groups: int, observed: Sequence[Intervals | None]
-    ) -> list[Counts]:
-        """`counts.count_unit` of units in this frame. With ``infer``, a trial whose window begins after a unit's last
-        spike, or ends before its first, is not observed; nor is any by a unit without spikes."""
-        if self.warp is not None or self.first is not None or self.infer:
-            return [self._tally(*one, groups, n_groups) for one in zip(units, observed, strict=True)]
-        how = self.origins, groups, n_groups, self.bins
-        if all(one is None for one in observed):
-            return count_units(units, *how)
-        return [count_unit(spikes, *how, one) for spikes, one in zip(units, observed, strict=True)]
+    ) -> Counts:
+        """Spikes of units (sorted times, s) by group of trials and bin, of the bins that each unit observed.
+
+        With ``infer``, a trial whose window begins after a unit's last spike, or ends before its first, is not
+        observed; nor is any by a unit without spikes.
+        """
+        plain = self.warp is None and self.first is None and not self.infer
+        if plain and all(one is None for one in observed):
+            return count_units(units, self.origins, groups, n_groups, self.bins)
+        found = [self._tally(*one, groups, n_groups) for one in zip(units, observed, strict=True)]
+        return Counts(*(np.stack(part) for part in zip(*found, strict=True)))
 
     def _tally(self, spikes: Array, observed: Intervals | None, groups: Array, n_groups: int) -> Counts:
+        """`tally` of one unit, without the dim unit."""
         n = self.bins.n
         of, first, last = runs = self._runs(spikes, observed)
         trial, _, where = self._within(spikes, runs)

@@ -20,7 +20,7 @@ from nwb_lint.nwb.trials import Trials, choose_trials
 from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, spike_blocks
 
 Array = np.ndarray
-Tally = Callable[..., list[Counts]]  # of some units of a block, given as a slice; of all by default
+Tally = Callable[..., Counts]  # of some units of a block, given as a slice; of all by default
 
 _AHEAD = 2  # blocks of spikes that wait to be counted while another is
 _BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
@@ -123,7 +123,7 @@ def open_session(
             observed = [all_observed[k] for k in positions]
             evidence.add(session.unit_ids[positions], spikes, observed)
 
-            def tally(some: slice = slice(None), spikes=spikes, observed=observed) -> list[Counts]:
+            def tally(some: slice = slice(None), spikes=spikes, observed=observed) -> Counts:
                 return frame.tally(spikes[some], groups, n_groups, observed[some])
 
             yield positions, tally
@@ -144,25 +144,28 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     lasts = bins.bin_s if session.series is None else 1.0
 
     def count(positions: Array, tally: Tally, out: Array) -> None:
-        for position, unit, place in zip(positions, tally(), out, strict=True):
-            _divide(unit.spikes, unit.seen, lasts, place)
-            trials = unit.trials.reshape(n_conditions, halves)
-            n_trials[0, :, position] = trials.sum(axis=1)
-            n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
+        counts = tally()
+        _divide(counts, lasts, out)
+        trials = counts.trials.reshape(-1, n_conditions, halves).transpose(2, 1, 0)
+        n_trials[0][:, positions] = trials.sum(axis=0)
+        n_trials[1:][..., positions] = trials[: len(n_trials) - 1]
 
-    smoothing = _Smoothing(rate, sd_bins, beside)
+    averager = _Averager(rate, sd_bins, count, beside)
     for positions, tally in open_session(file, session, framing, groups, n_conditions * halves)[1]:
-        smoothing.add(count, positions, tally)
-    smoothing.finish()
+        averager.add(positions, tally)
+    averager.finish()
     return Rates(rate, n_trials)
 
 
-class _Smoothing:
-    """Units counted and smoothed into rate (part, condition, time, neuron): of two buffers one is filled, the other
-    smoothed, all beside the reading of the next units."""
+class _Averager:
+    """Units counted and smoothed into rate (part, condition, time, neuron), beside the reading of the next units: of
+    two buffers one is filled, by a function of positions, their tally and places (unit, part, condition, time), the
+    other smoothed."""
 
-    def __init__(self, rate: Array, sd_bins: float, beside: Executor) -> None:
-        self._rate, self._sd_bins, self._beside = rate, sd_bins, beside
+    def __init__(
+        self, rate: Array, sd_bins: float, count: Callable[[Array, Tally, Array], None], beside: Executor
+    ) -> None:
+        self._rate, self._sd_bins, self._count, self._beside = rate, sd_bins, count, beside
         n, k = max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
         n = min(n if n < k else n // k * k, rate.shape[-1])
         self._filled, self._other = (np.empty((n, *rate.shape[:-1]), np.float32) for _ in range(2))
@@ -170,15 +173,15 @@ class _Smoothing:
         self._counting: list[Future[None]] = []
         self._running: Future[None] | None = None
 
-    def add(self, count: Callable[[Array, Tally, Array], None], positions: Array, tally: Tally) -> None:
-        """Have units counted, by a function of positions, their tally and places (unit, part, condition, time)."""
+    def add(self, positions: Array, tally: Tally) -> None:
+        """Have units counted, and those smoothed that fill a buffer."""
         done = 0
         while done < len(positions):
             first = len(self._positions)
             some = slice(done, done + len(self._filled) - first)
             part, done = positions[some], some.stop
             place = self._filled[first : first + len(part)]
-            self._counting.append(self._beside.submit(count, part, partial(tally, some), place))
+            self._counting.append(self._beside.submit(self._count, part, partial(tally, some), place))
             if len(self._counting) > _AHEAD:  # no more is read than can be counted soon
                 self._counting[-1 - _AHEAD].result()
             self._positions += part.tolist()
@@ -217,16 +220,20 @@ def _smooth_into(counting: list[Future[None]], rate: Array, positions: Array, bl
     rows[..., positions] = part
 
 
-def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:
-    """Rates of the whole, and of the halves where ``out`` has three parts, from sums by group (condition, half)."""
+def _divide(counts: Counts, bin_s: float, out: Array) -> None:
+    """Rates (unit, part, condition, time) of the whole, and of the halves where there are three parts, from sums by
+    group (condition, half)."""
+    n_units, n_parts, n_conditions, n_bins = out.shape
+    spikes, seen = counts.spikes, counts.seen
+    seen = seen if seen.strides[-1] else seen[..., :1]  # all bins seen alike: one divisor for all
     with np.errstate(invalid="ignore"):
-        if len(out) == 1:
-            seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
-            np.divide(spikes, seen * bin_s, out=out[0], casting="same_kind")
+        if n_parts == 1:
+            np.divide(spikes, seen * bin_s, out=out[:, 0], casting="same_kind")
             return
-        spikes, seen = (a.reshape(out.shape[1], 2, out.shape[2]) for a in (spikes, seen))
-        np.divide(spikes.sum(axis=1), seen.sum(axis=1) * bin_s, out=out[0], casting="same_kind")
-        np.divide(spikes.transpose(1, 0, 2), seen.transpose(1, 0, 2) * bin_s, out=out[1:], casting="same_kind")
+        spikes, seen = (a.reshape(n_units, n_conditions, 2, -1) for a in (spikes, seen))
+        np.divide(spikes.sum(axis=2), seen.sum(axis=2) * bin_s, out=out[:, 0], casting="same_kind")
+        halves = out[:, 1:].swapaxes(1, 2)
+        np.divide(spikes, seen * bin_s, out=halves, casting="same_kind")
 
 
 def _halve(codes: Array, rng: np.random.Generator) -> Array:
