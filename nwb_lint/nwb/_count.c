@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 static void add_all(const double *spikes, Py_ssize_t n_spikes, const double *starts, const double *ends,
-                    const double *adds, Py_ssize_t n_windows, double per_s, int64_t *counts, Py_ssize_t n_counts)
+                    const double *adds, Py_ssize_t n_windows, double per_s, int32_t *counts, Py_ssize_t n_counts)
 {
     Py_ssize_t first = 0, next = 0;
     for (Py_ssize_t k = 0; k < n_windows; k++) {
@@ -31,7 +31,7 @@ static PyObject *add_spikes(PyObject *module, PyObject *args)
     if (alike) {
         Py_BEGIN_ALLOW_THREADS
         add_all(spikes.buf, spikes.len / 8, starts.buf, ends.buf, adds.buf, starts.len / 8, per_s, counts.buf,
-                counts.len / 8);
+                counts.len / 4);
         Py_END_ALLOW_THREADS
     } else
         PyErr_SetString(PyExc_ValueError, "starts, ends and adds need to be equally many");

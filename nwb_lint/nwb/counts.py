@@ -46,7 +46,7 @@ class Intervals(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Of units: spikes and trials that saw the bin (unit, group, time), trials that saw any bin (unit, group); int64.
+    """Of one unit: spikes and trials that saw the bin (group, time), trials that saw any bin (group).
 
     Where time is warped, ``seen`` is the real time that saw the bin in bins, a fraction of trials.
     """
@@ -113,36 +113,42 @@ def without(intervals: Intervals, invalid: Intervals) -> Intervals:
     return complement(union(np.concatenate([gaps.starts, invalid.starts]), np.concatenate([gaps.ends, invalid.ends])))
 
 
-def count_units(units: Sequence[Array], origins: Array, groups: Array, n_groups: int, bins: Bins) -> Counts:
-    """Spikes of units by group of trials and time bin, where all time is observed, without an array of all trials.
+class Windows(NamedTuple):
+    """The windows of all trials, in order of their starts, and what each adds to time in bins to tell a place in
+    sums (group, 1 + n + 1): rounding may put a spike one bin beside its window, from where it is taken back."""
 
-        spikes[u, g, k] = #{(trial, spike of u): groups[trial] = g,
-                            origin + start + k·bin_s <= spike < origin + start + (k+1)·bin_s}
+    starts: Array
+    ends: Array
+    adds: Array
+    trials: Array  # (group)
+    bins: Bins
 
-    | name | dims | unit |
-    |---|---|---|
-    | units | unit: spike times, sorted | s |
-    | origins | trial: the alignment of each | s |
-    | groups | trial: 0 … n_groups − 1 | – |
 
-    Example:
-        >>> spikes, origins, groups = np.array([0.5, 1.5]), np.array([0.0, 1.0]), np.array([0, 0])
-        >>> count_units([spikes], origins, groups, 1, Bins(0, 0.5, 2)).spikes
-        array([[[0, 2]]])
-    """
+def make_windows(origins: Array, groups: Array, n_groups: int, bins: Bins) -> Windows:
+    """The windows of trials aligned to ``origins`` (trial, s), each of a group (trial), 0 … n_groups − 1."""
     order = np.argsort(origins, kind="stable")
     starts = origins[order] + bins.start - EDGE_S
-    ends = starts + bins.n * bins.bin_s
-    # one bin longer at each end: rounding may put a spike there that is at an edge of its window
     adds = groups[order] * (bins.n + 2.0) + 1 - starts / bins.bin_s
-    counts = np.zeros((len(units), n_groups, bins.n + 2), np.int64)
-    for spikes, into in zip(units, counts.reshape(len(units), -1), strict=True):
-        add_spikes(np.ascontiguousarray(spikes, float), starts, ends, adds, 1 / bins.bin_s, into)
-    counts[..., 1] += counts[..., 0]
-    counts[..., -2] += counts[..., -1]
-    trials = np.bincount(groups, minlength=n_groups)
-    seen = np.broadcast_to(trials[:, None], (len(units), n_groups, bins.n))
-    return Counts(counts[..., 1:-1], seen, np.broadcast_to(trials, seen.shape[:2]))
+    return Windows(starts, starts + bins.n * bins.bin_s, adds, np.bincount(groups, minlength=n_groups), bins)
+
+
+def count_windows(spikes: Array, windows: Windows) -> Counts:
+    """Spikes (sorted times, s) by group of trials and time bin, where all time is observed.
+
+        spikes[g, k] = #{(trial, spike): groups[trial] = g,
+                         origin + start + k·bin_s <= spike < origin + start + (k+1)·bin_s}
+
+    Example:
+        >>> windows = make_windows(np.array([0.0, 1.0]), np.array([0, 0]), 1, Bins(0, 0.5, 2))
+        >>> count_windows(np.array([0.5, 1.5]), windows).spikes
+        array([[0, 2]], dtype=int32)
+    """
+    starts, ends, adds, trials, bins = windows
+    counts = np.zeros((len(trials), bins.n + 2), np.int32)
+    add_spikes(np.ascontiguousarray(spikes, float), starts, ends, adds, 1 / bins.bin_s, counts.reshape(-1))
+    counts[:, 1] += counts[:, 0]
+    counts[:, -2] += counts[:, -1]
+    return Counts(counts[:, 1:-1], np.broadcast_to(trials[:, None], (len(trials), bins.n)), trials)
 
 
 def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_s: float, counts: Array) -> None:
@@ -155,7 +161,7 @@ def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_
     |---|---|---|
     | spikes | sorted | s, float64 |
     | starts, ends, adds | window, in order of starts and of ends | s, s, bins; float64 |
-    | counts | | int64, contiguous; spikes are added to it |
+    | counts | | int32, contiguous; spikes are added to it |
     """
     edges = np.stack([starts, ends], axis=1)  # near each other, near in the cache
     low, high = spikes.searchsorted(edges.ravel()).reshape(-1, 2).T

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,10 @@ from nwb_lint.nwb.counts import (
     Bins,
     Counts,
     Intervals,
-    count_units,
+    count_windows,
     expand_ranges,
     in_ranges,
+    make_windows,
     observed_bins,
     spike_bins,
 )
@@ -85,22 +86,23 @@ class Frame(NamedTuple):
         """Real duration of each warped bin (trial, time), s; None without warp."""
         return None if self.exposure is None else self.exposure * self.bins.bin_s
 
-    def tally(
-        self, units: Sequence[Array], groups: Array, n_groups: int, observed: Sequence[Intervals | None]
-    ) -> Counts:
-        """Spikes of units (sorted times, s) by group of trials and bin, of the bins that each unit observed.
+    def tallying(self, groups: Array, n_groups: int) -> Callable[[Array, Intervals | None], Counts]:
+        """What counts the spikes of a unit (sorted times, s) by group of trials and bin, of the bins it observed.
 
         With ``infer``, a trial whose window begins after a unit's last spike, or ends before its first, is not
         observed; nor is any by a unit without spikes.
         """
         plain = self.warp is None and self.first is None and not self.infer
-        if plain and all(one is None for one in observed):
-            return count_units(units, self.origins, groups, n_groups, self.bins)
-        found = [self._tally(*one, groups, n_groups) for one in zip(units, observed, strict=True)]
-        return Counts(*(np.stack(part) for part in zip(*found, strict=True)))
+        windows = make_windows(self.origins, groups, n_groups, self.bins)
+
+        def tally(spikes: Array, observed: Intervals | None) -> Counts:
+            if plain and observed is None:
+                return count_windows(spikes, windows)
+            return self._tally(spikes, observed, groups, n_groups)
+
+        return tally
 
     def _tally(self, spikes: Array, observed: Intervals | None, groups: Array, n_groups: int) -> Counts:
-        """`tally` of one unit, without the dim unit."""
         n = self.bins.n
         of, first, last = runs = self._runs(spikes, observed)
         trial, _, where = self._within(spikes, runs)
@@ -114,7 +116,7 @@ class Frame(NamedTuple):
         return Counts(counts, seen.reshape(n_groups, n), trials)
 
     def samples(self, times: Array, observed: Intervals | None = None) -> tuple[Array, Array, Array]:
-        """Trial, index and bin of every time (s, sorted) that counts, as `tally` counts spikes."""
+        """Trial, index and bin of every time (s, sorted) that counts, as spikes are counted."""
         return self._within(times, self._runs(times, observed))
 
     def _within(self, times: Array, runs: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -22,7 +22,7 @@ from nwb_lint.nwb.assemble import (
     totals,
 )
 from nwb_lint.nwb.conditions import By, Conditions, Factor, join, parse_by
-from nwb_lint.nwb.counts import Counts, make_bins
+from nwb_lint.nwb.counts import make_bins
 from nwb_lint.nwb.frame import check_frame, typical_interval
 from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.many import spread
@@ -32,7 +32,6 @@ from nwb_lint.nwb.rates import (
     Rates,
     Request,
     Session,
-    Tally,
     find_session,
     open_session,
     session_rates,
@@ -43,7 +42,6 @@ from nwb_lint.nwb.units import UnitChoice
 
 Array = np.ndarray
 
-_BLOCK = 1 << 20  # counts in memory at a time, beside the result
 _MOST_COUNT = np.iinfo(np.uint16).max
 _DIMS = ("trial", "time", "neuron")
 
@@ -359,16 +357,17 @@ def _count(session: Session, framing: Framing) -> dict[str, Any]:
     seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
         frame, blocks = open_session(file, session, framing, np.arange(n), n)
-        for positions, counts in _counted(blocks, n * framing.bins.n):
-            most = counts.spikes.max(axis=(1, 2), initial=0)
-            if most.max(initial=0) > _MOST_COUNT:
-                k = int(np.argmax(most))
-                raise NWBError(
-                    f"{session.asset}: unit {session.unit_ids[positions[k]]} has {most[k]} spikes in one bin; "
-                    f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
-                )
-            count[:, :, positions] = counts.spikes.transpose(1, 2, 0)
-            seen[:, :, positions] = (counts.seen > 0).transpose(1, 2, 0)
+        for positions, tally in blocks:
+            for k, position in enumerate(positions):
+                counts = tally(k)
+                most = counts.spikes.max(initial=0)
+                if most > _MOST_COUNT:
+                    raise NWBError(
+                        f"{session.asset}: unit {session.unit_ids[position]} has {most} spikes in one bin; "
+                        f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
+                    )
+                count[:, :, position] = counts.spikes
+                seen[:, :, position] = counts.seen > 0
     data: dict[str, Any] = {"count": (_DIMS, count, {"units": "1"})}
     if not seen.all():
         data["observed"] = (_DIMS, seen, {"units": "1"})
@@ -382,16 +381,8 @@ def _sampled(session: Session, framing: Framing) -> dict[str, Any]:
     n = len(session.trials.origins)
     rate = np.empty((n, framing.bins.n, len(session.unit_rows)), np.float32)
     with reading(session.asset) as file, np.errstate(invalid="ignore"):
-        blocks = open_session(file, session, framing, np.arange(n), n)[1]
-        for positions, counts in _counted(blocks, n * framing.bins.n):
-            rate[:, :, positions] = (counts.spikes / counts.seen).transpose(1, 2, 0)
+        for positions, tally in open_session(file, session, framing, np.arange(n), n)[1]:
+            for k, position in enumerate(positions):
+                counts = tally(k)
+                rate[:, :, position] = counts.spikes / counts.seen
     return {"rate": (_DIMS, rate, {"units": session.unit})}
-
-
-def _counted(blocks: Iterator[tuple[Array, Tally]], n_values: int) -> Iterator[tuple[Array, Counts]]:
-    """The counts of few units at a time, of which each has so many values."""
-    step = max(1, _BLOCK // n_values)
-    for positions, tally in blocks:
-        for first in range(0, len(positions), step):
-            some = slice(first, first + step)
-            yield positions[some], tally(some)

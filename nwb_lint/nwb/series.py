@@ -119,8 +119,8 @@ def open_series(file: h5py.File, name: str, path: Any) -> Series:
 
 def sampled(
     file: h5py.File, series: Series, rows: Array, frame: Frame, groups: Array, n_groups: int
-) -> Callable[..., Counts]:
-    """What gives `Counts` of some of the ``rows``, a slice: the sum of samples for spikes, their number for seen.
+) -> Callable[[int], Counts]:
+    """What gives `Counts` of one of the ``rows``: the sum of samples for spikes, their number for seen.
 
     A sample that is NaN, or lies in the file's invalid_times, was not observed. Raises: NWBError where no window meets
     the series.
@@ -146,9 +146,9 @@ def sampled(
         seen += by_bin @ known.astype(float)
         in_trial += by_trial @ known.astype(float)
 
-    def tally(some: slice = slice(None)) -> Counts:
-        trials = [np.bincount(groups[met > 0], minlength=n_groups) for met in in_trial.T[some]]
-        return Counts(*(part.T[some].reshape(-1, n_groups, n) for part in (sums, seen)), np.array(trials))
+    def tally(k: int) -> Counts:
+        trials = np.bincount(groups[in_trial[:, k] > 0], minlength=n_groups)
+        return Counts(sums[:, k].reshape(n_groups, n), seen[:, k].reshape(n_groups, n), trials)
 
     return tally
 
