@@ -13,9 +13,9 @@ static void add_all(const double *spikes, Py_ssize_t n_spikes, const double *sta
         while (first < n_spikes && spikes[first] < starts[k])
             first++;
         for (next = first; next < n_spikes && spikes[next] < ends[k]; next++) {
-            uint64_t place = (uint64_t)(int64_t)(spikes[next] * per_s + adds[k]);
-            if (place < (uint64_t)n_counts)
-                counts[place]++;
+            double place = spikes[next] * per_s + adds[k];
+            if (place > -1 && place < (double)n_counts)
+                counts[(Py_ssize_t)place]++;
         }
     }
 }

@@ -120,8 +120,9 @@ class Windows(NamedTuple):
     starts: Array
     ends: Array
     adds: Array
-    trials: Array  # (group)
-    bins: Bins
+    per_s: float
+    seen: Array
+    trials: Array
 
 
 def make_windows(origins: Array, groups: Array, n_groups: int, bins: Bins) -> Windows:
@@ -129,7 +130,9 @@ def make_windows(origins: Array, groups: Array, n_groups: int, bins: Bins) -> Wi
     order = np.argsort(origins, kind="stable")
     starts = origins[order] + bins.start - EDGE_S
     adds = groups[order] * (bins.n + 2.0) + 1 - starts / bins.bin_s
-    return Windows(starts, starts + bins.n * bins.bin_s, adds, np.bincount(groups, minlength=n_groups), bins)
+    trials = np.bincount(groups, minlength=n_groups)
+    seen = np.broadcast_to(trials[:, None], (n_groups, bins.n))
+    return Windows(starts, starts + bins.n * bins.bin_s, adds, 1 / bins.bin_s, seen, trials)
 
 
 def count_windows(spikes: Array, windows: Windows) -> Counts:
@@ -143,12 +146,12 @@ def count_windows(spikes: Array, windows: Windows) -> Counts:
         >>> count_windows(np.array([0.5, 1.5]), windows).spikes
         array([[0, 2]], dtype=int32)
     """
-    starts, ends, adds, trials, bins = windows
-    counts = np.zeros((len(trials), bins.n + 2), np.int32)
-    add_spikes(np.ascontiguousarray(spikes, float), starts, ends, adds, 1 / bins.bin_s, counts.reshape(-1))
+    starts, ends, adds, per_s, seen, trials = windows
+    counts = np.zeros((len(seen), seen.shape[1] + 2), np.int32)
+    add_spikes(np.ascontiguousarray(spikes, float), starts, ends, adds, per_s, counts.reshape(-1))
     counts[:, 1] += counts[:, 0]
     counts[:, -2] += counts[:, -1]
-    return Counts(counts[:, 1:-1], np.broadcast_to(trials[:, None], (len(trials), bins.n)), trials)
+    return Counts(counts[:, 1:-1], seen, trials)
 
 
 def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_s: float, counts: Array) -> None:
@@ -226,7 +229,7 @@ def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
     if radius == 0:
         out[...] = np.moveaxis(values, 0, -1)
         return
-    unit, row = np.nonzero(np.isnan(values.sum(axis=-1)))
+    unit, row = np.nonzero(np.isnan(values.sum(axis=-1))) if np.isnan(values.min()) else ([], [])
     known = values if not len(unit) else np.nan_to_num(values, nan=0.0)
     n = values.shape[-1]
     k = units_at_once(sd_bins)
