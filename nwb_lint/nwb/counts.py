@@ -229,7 +229,8 @@ def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
     if radius == 0:
         out[...] = np.moveaxis(values, 0, -1)
         return
-    unit, row = np.nonzero(np.isnan(values.sum(axis=-1))) if np.isnan(values.min()) else ([], [])
+    any_nan = np.isnan(values.min(initial=0))  # far less work than a sum of every row, and mostly there is none
+    unit, row = np.nonzero(np.isnan(values.sum(axis=-1) if any_nan else values[:0, :, 0]))
     known = values if not len(unit) else np.nan_to_num(values, nan=0.0)
     n = values.shape[-1]
     k = units_at_once(sd_bins)

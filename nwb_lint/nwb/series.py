@@ -85,6 +85,14 @@ class Series(Table):
             raise NWBError(f"{self.where} has timestamps that are not ascending numbers of s; they need to be.")
         return times
 
+    def typical_step_s(self) -> float:
+        """The time between two samples, s: by the rate, or the median of the first thousand."""
+        listed = self.group.get("timestamps")
+        if not is_dataset(listed):
+            return 1 / regular_times(self.group, self.at, self.path)[1]
+        steps = np.diff(np.ravel(listed[:1000]).astype(float))
+        return float(np.median(steps)) if len(steps) else 0.0
+
     def slabs(self, index: Array) -> Iterator[tuple[slice, int, Array]]:
         """The samples of a sorted ``index`` part by part: which entries of it, first sample, values (time, neuron).
 
