@@ -338,9 +338,8 @@ def _far_problems(ends: list[Ends | None], reach_s: float) -> list[str]:
 
 def _stopped(file: h5py.File, ends: list[Ends | None]) -> list[int]:
     """Rows of the units that fall silent before the last trial ends (`Ends.silent_for`)."""
-    stops = (
-        open_intervals(file, "trials", "").times("stop_time") if interval_tables(file).get("trials") else np.zeros(0)
-    )
+    table = open_intervals(file, "trials", "") if interval_tables(file).get("trials") else None
+    stops = table.times("stop_time") if table is not None and "stop_time" in table.names else np.zeros(0)
     stops = stops[np.isfinite(stops)]
     if not len(stops):
         return []

@@ -85,7 +85,7 @@ def choose_table(file: h5py.File, path: Any) -> str:
     tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
     if not tables:
         raise NWBError(f"{path} has no interval table with rows; trials are needed. Pass another file.")
-    return "trials" if "trials" in tables else max(tables, key=lambda name: tables[name])
+    return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
 
 
 def _choose_align(table: Table) -> str:
