@@ -12,10 +12,15 @@ static void add_all(const double *spikes, Py_ssize_t n_spikes, const double *sta
             first = next;
         while (first < n_spikes && spikes[first] < starts[k])
             first++;
-        for (next = first; next < n_spikes && spikes[next] < ends[k]; next++) {
-            double place = spikes[next] * per_s + adds[k];
-            if (place > -1 && place < (double)n_counts)
-                counts[(Py_ssize_t)place]++;
+        next = first;
+        /* the middles of the first and the last bin; beyond the sums nothing is written, whatever is asked */
+        double low = starts[k] * per_s + adds[k] + 0.5, high = ends[k] * per_s + adds[k] - 0.5;
+        if (!(low >= 0 && high < (double)n_counts))
+            continue;
+        Py_ssize_t from = (Py_ssize_t)low, to = (Py_ssize_t)high;
+        for (; next < n_spikes && spikes[next] < ends[k]; next++) {
+            Py_ssize_t place = (Py_ssize_t)(spikes[next] * per_s + adds[k]);
+            counts[place < from ? from : place > to ? to : place]++;
         }
     }
 }

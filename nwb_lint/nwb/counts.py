@@ -114,8 +114,10 @@ def without(intervals: Intervals, invalid: Intervals) -> Intervals:
 
 
 class Windows(NamedTuple):
-    """The windows of all trials, in order of their starts, and what each adds to time in bins to tell a place in
-    sums (group, 1 + n + 1): rounding may put a spike one bin beside its window, from where it is taken back."""
+    """Stretches of time, each of whole bins of one trial, in order of their starts; what is observed in them.
+
+    A spike's place in sums (group, time) is spike·per_s + adds. ``seen`` and ``trials`` are those of `Counts`.
+    """
 
     starts: Array
     ends: Array
@@ -125,20 +127,29 @@ class Windows(NamedTuple):
     trials: Array
 
 
-def make_windows(origins: Array, groups: Array, n_groups: int, bins: Bins) -> Windows:
-    """The windows of trials aligned to ``origins`` (trial, s), each of a group (trial), 0 … n_groups − 1."""
-    order = np.argsort(origins, kind="stable")
-    starts = origins[order] + bins.start - EDGE_S
-    adds = groups[order] * (bins.n + 2.0) + 1 - starts / bins.bin_s
-    trials = np.bincount(groups, minlength=n_groups)
-    seen = np.broadcast_to(trials[:, None], (n_groups, bins.n))
-    return Windows(starts, starts + bins.n * bins.bin_s, adds, 1 / bins.bin_s, seen, trials)
+def make_windows(
+    origins: Array, groups: Array, n_groups: int, bins: Bins, runs: tuple[Array, Array, Array] | None = None
+) -> Windows:
+    """The windows of trials aligned to ``origins`` (trial, s), each of a group (trial), 0 … n_groups − 1.
+
+    ``runs`` of observed bins in order: trial, first bin, and the bin after the last; None: all are.
+    """
+    of, first, last = runs or (np.arange(len(origins)), np.zeros(len(origins)), np.full(len(origins), bins.n))
+    begin, at = origins[of] + bins.start - EDGE_S, groups[of]
+    starts, ends, adds = begin + first * bins.bin_s, begin + last * bins.bin_s, at * float(bins.n) - begin / bins.bin_s
+    order = np.argsort(starts, kind="stable")
+    if (last - first == bins.n).all():
+        seen = np.broadcast_to(np.bincount(at, minlength=n_groups)[:, None], (n_groups, bins.n))
+    else:
+        seen = covered(at, first, last, n_groups, bins.n)
+    trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
+    return Windows(starts[order], ends[order], adds[order], 1 / bins.bin_s, seen, trials)
 
 
 def count_windows(spikes: Array, windows: Windows) -> Counts:
-    """Spikes (sorted times, s) by group of trials and time bin, where all time is observed.
+    """Spikes (sorted times, s) by group of trials and time bin, in the observed bins.
 
-        spikes[g, k] = #{(trial, spike): groups[trial] = g,
+        spikes[g, k] = #{(trial, spike): groups[trial] = g, bin k observed,
                          origin + start + k·bin_s <= spike < origin + start + (k+1)·bin_s}
 
     Example:
@@ -147,23 +158,29 @@ def count_windows(spikes: Array, windows: Windows) -> Counts:
         array([[0, 2]], dtype=int32)
     """
     starts, ends, adds, per_s, seen, trials = windows
-    counts = np.zeros((len(seen), seen.shape[1] + 2), np.int32)
+    counts = np.zeros(seen.shape, np.int32)
     add_spikes(np.ascontiguousarray(spikes, float), starts, ends, adds, per_s, counts.reshape(-1))
-    counts[:, 1] += counts[:, 0]
-    counts[:, -2] += counts[:, -1]
-    return Counts(counts[:, 1:-1], seen, trials)
+    return Counts(counts, seen, trials)
+
+
+def covered(rows: Array, first: Array, last: Array, n_rows: int, n: int) -> Array:
+    """How many of the runs [first, last) of each row cover each bin: (row, n)."""
+    size = n_rows * (n + 1)
+    change = np.bincount(rows * (n + 1) + first, minlength=size) - np.bincount(rows * (n + 1) + last, minlength=size)
+    return np.cumsum(change.reshape(n_rows, n + 1), axis=1)[:, :-1]
 
 
 def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_s: float, counts: Array) -> None:
     """Count every spike of every window: counts[int(spike·per_s + add)] += 1 for starts <= spike < ends.
 
-    `add_spikes` is the same, compiled (`_count.c`), where a C compiler was there on installation: bit by bit the
-    same counts in a third of the time.
+    Rounding may put a spike at an edge of its window one place beside it, from where it is taken back. `add_spikes` is
+    the same, compiled (`_count.c`), where a C compiler was there on installation: bit by bit the same counts in a
+    third of the time.
 
     | name | dims | |
     |---|---|---|
     | spikes | sorted | s, float64 |
-    | starts, ends, adds | window, in order of starts and of ends | s, s, bins; float64 |
+    | starts, ends, adds | window, in order of starts | s, s, bins; float64 |
     | counts | | int32, contiguous; spikes are added to it |
     """
     edges = np.stack([starts, ends], axis=1)  # near each other, near in the cache
@@ -172,7 +189,9 @@ def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_
     place = spikes[index]
     place *= per_s
     place += np.repeat(adds, n)
-    counts += np.bincount(place.astype(np.int64), minlength=len(counts))
+    middles = starts * per_s + adds + 0.5, ends * per_s + adds - 0.5  # of the first and the last bin
+    first, last = (np.repeat(middle.astype(np.int64), n) for middle in middles)
+    counts += np.bincount(np.clip(place.astype(np.int64), first, last), minlength=len(counts))
 
 
 try:

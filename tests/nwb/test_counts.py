@@ -19,23 +19,30 @@ TIMES = TIMES | TIMES.map(lambda t: t - EDGE_S) | st.floats(-1e9, 1e9)
 
 @st.composite
 def windows_and_spikes(draw):
-    """Sorted spikes, and windows that may overlap, of several groups."""
+    """Sorted spikes, and windows that may overlap, of several groups, of all bins or of some."""
     spikes = np.sort(np.array(draw(st.lists(TIMES, max_size=40)), float))
     origins = draw(st.lists(TIMES.filter(lambda t: abs(t) < 10), min_size=1, max_size=8))
     groups = draw(st.lists(st.integers(0, 2), min_size=len(origins), max_size=len(origins)))
     bins = draw(st.sampled_from([Bins(-0.5, 0.005, 200), Bins(0.1, 0.1, 3), Bins(-1.0, 2.0, 1), Bins(-3.0, 1e-5, 7)]))
-    return spikes, make_windows(np.array(origins), np.array(groups), 3, bins)
+    runs = None
+    if draw(st.booleans()):  # of observed bins, none or one in each trial
+        pairs = st.tuples(st.integers(0, bins.n), st.integers(0, bins.n)).map(sorted)
+        first, last = np.array(draw(st.lists(pairs, min_size=len(origins), max_size=len(origins)))).T
+        kept = np.flatnonzero(last > first)
+        runs = kept, first[kept], last[kept]
+    return spikes, make_windows(np.array(origins), np.array(groups), 3, bins, runs)
 
 
 @given(windows_and_spikes())
 def test_compiled_counts_are_those_of_numpy(case):
     spikes, (starts, ends, adds, per_s, seen, _) = case
-    found = np.full((2, len(seen) * (seen.shape[1] + 2)), 5, np.int32)  # added to what is there
+    found = np.full((2, seen.size), 5, np.int32)  # added to what is there
     compiled.add_spikes(spikes, starts, ends, adds, per_s, found[0])
     add_spikes_here(spikes, starts, ends, adds, per_s, found[1])
     np.testing.assert_array_equal(*found)
     inside = [int(((spikes >= low) & (spikes < high)).sum()) for low, high in zip(starts, ends, strict=True)]
     assert found[0].sum() == 5 * found[0].size + sum(inside)
+    assert (found[0].reshape(seen.shape)[seen == 0] == 5).all()  # none in bins that nothing saw
 
 
 @pytest.mark.parametrize("add_spikes", [compiled.add_spikes, add_spikes_here], ids=["compiled", "numpy"])
@@ -64,11 +71,14 @@ def test_compiled_counting_refuses_what_is_not_as_it_needs():
     sums.flags.writeable = False
     with pytest.raises((BufferError, TypeError, ValueError)):
         compiled.add_spikes(one, one, one, one, 1.0, sums)
-    odd = np.array([-1e300, -5.0, 0.0, 7.0, 1e300])  # places that no sum has are passed over
-    within = np.array([-np.inf]), np.array([np.inf]), np.zeros(1)
-    sums = np.zeros(3, np.int32)
-    compiled.add_spikes(odd, *within, 1.0, sums)
-    assert sums.tolist() == [1, 0, 0]
+    odd = np.array([-np.inf, -1e300, -5.0, 0.0, 1.0, 7.0, 1e300, np.inf])
+    for low, high, add, expected in (
+        (-5.0, 8.0, 5.0, [0, 0, 0]), (-9.0, -3.0, 0.0, [0, 0, 0]), (-np.inf, np.inf, 0.0, [0, 0, 0]),
+        (np.nan, 2.0, 0.0, [0, 0, 0]), (0.0, 2.0, 0.0, [1, 1, 0]), (0.0, 2.0, 1.0, [0, 1, 1]),
+    ):  # fmt: skip
+        sums = np.zeros(3, np.int32)  # windows that lie beyond are passed over
+        compiled.add_spikes(odd, np.array([low]), np.array([high]), np.array([add]), 1.0, sums)
+        assert sums.tolist() == expected
 
 
 def test_lists_and_whole_numbers_are_counted_too():
