@@ -15,7 +15,7 @@ static void add_all(const double *spikes, Py_ssize_t n_spikes, const double *sta
         next = first;
         /* the middles of the first and the last bin; beyond the sums nothing is written, whatever is asked */
         double low = starts[k] * per_s + adds[k] + 0.5, high = ends[k] * per_s + adds[k] - 0.5;
-        if (!(low >= 0 && high < (double)n_counts))
+        if (!(low >= 0 && low < (double)n_counts && high >= 0 && high < (double)n_counts))
             continue;
         Py_ssize_t from = (Py_ssize_t)low, to = (Py_ssize_t)high;
         for (; next < n_spikes && spikes[next] < ends[k]; next++) {

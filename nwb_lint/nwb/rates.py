@@ -207,11 +207,11 @@ class _Averager:
             before.result()
 
 
-def _smooth_into(counting: list[Future[None]], rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
-    """Smooth a block (unit, part, condition, time) once it is counted, and put it where it belongs in rate (…, time,
-    neuron). Counting began before, on the same workers, so waiting for it never ends in a deadlock."""
-    for counted in counting:
-        counted.result()
+def _smooth_into(averaging: list[Future[None]], rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
+    """Smooth a block (unit, part, condition, time) once it is averaged, and put it where it belongs in rate (…,
+    time, neuron). Averaging began before, on the same workers, so waiting for it never ends in a deadlock."""
+    for averaged in averaging:
+        averaged.result()
     rows = rate.reshape(-1, *rate.shape[-2:])
     values = block.reshape(len(block), -1, block.shape[-1])
     if (np.diff(positions) == 1).all():
