@@ -96,7 +96,7 @@ def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
     numbers = start.size == 1 and start.dtype.kind in "iuf" and np.size(rate) == 1 and item["data"].ndim
     rate_hz = float(np.ravel(rate)[0]) if numbers else 0.0
     if not 0 < rate_hz < np.inf:
-        raise NWBError(f"{at} of {path} has starting_time with rate {rate!r}; a number above 0 is needed.")
+        raise NWBError(f"{at} of {path} has starting_time with rate {rate}; a number above 0 is needed.")
     return float(np.ravel(start[()])[0]), rate_hz
 
 

@@ -74,8 +74,8 @@ class Series(Table):
 
         Raises: NWBError where they are not, or are not as many as the samples.
         """
-        listed = self.group.get("timestamps")
-        if not is_dataset(listed):
+        listed = self._timestamps()
+        if listed is None:
             start_s, rate_hz = regular_times(self.group, self.at, self.path)
             return start_s + np.arange(len(self.data)) / rate_hz
         times: Array = load(listed).astype(float).ravel()
@@ -87,11 +87,17 @@ class Series(Table):
 
     def typical_step_s(self) -> float:
         """The time between two samples, s: by the rate, or the median of the first thousand."""
-        listed = self.group.get("timestamps")
-        if not is_dataset(listed):
+        listed = self._timestamps()
+        if listed is None:
             return 1 / regular_times(self.group, self.at, self.path)[1]
         steps = np.diff(np.ravel(listed[:1000]).astype(float))
         return float(np.median(steps)) if len(steps) else 0.0
+
+    def _timestamps(self) -> h5py.Dataset | None:
+        listed = self.group.get("timestamps")
+        if is_dataset(listed) and listed.dtype.kind not in "iuf":
+            raise NWBError(f"{self.where} has timestamps of type {listed.dtype}; numbers of s are needed.")
+        return listed if is_dataset(listed) else None
 
     def slabs(self, index: Array) -> Iterator[tuple[slice, int, Array]]:
         """The samples of a sorted ``index`` part by part: which entries of it, first sample, values (time, neuron).

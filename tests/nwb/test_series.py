@@ -305,10 +305,11 @@ def test_what_cannot_be_read_is_told(imaged, how, told):
     [
         (lambda g: g.create_dataset("timestamps", data=np.arange(3.0)), "3 timestamps for 40 samples: damaged"),
         (lambda g: g.create_dataset("timestamps", data=np.arange(40.0)[::-1]), "not ascending"),
+        (lambda g: g.create_dataset("timestamps", data=np.full(40, b"1.5")), "timestamps of type .S3; numbers of s"),
         (lambda g: g.create_dataset("rois", data=np.arange(2)), "rois that do not suit its 2 columns"),
         (lambda g: g.create_dataset("data", data=np.array([b"a", b"b"])), "numbers of .time, neuron. are needed"),
     ],
-    ids=["timestamps", "order", "rois", "text"],
+    ids=["timestamps", "order", "times of text", "rois", "text"],
 )
 def test_damaged_series_are_told(tmp_path, damage, told):
     samples = Samples(np.arange(40.0), np.ones((40, 2)))
@@ -321,6 +322,7 @@ def test_damaged_series_are_told(tmp_path, damage, told):
         damage(group)
     with pytest.raises(NWBError, match=told):
         read_trials(path, series="a", units=None, **HOW)
+    assert format_description(describe(path))  # described, not refused
 
 
 def test_series_that_cannot_be_written_are_told(tmp_path):
