@@ -226,13 +226,15 @@ def _divide(counts: Counts, bin_s: float, out: Array) -> None:
     """Rates of the whole, and of the halves where ``out`` has three parts, from sums by group (condition, half)."""
     spikes, seen = counts.spikes, counts.seen
     seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
-    with np.errstate(invalid="ignore"):
-        if len(out) == 1:
-            np.divide(spikes, seen * bin_s, out=out[0], casting="same_kind")
-            return
+    if len(out) == 1:
+        parts = [(spikes, seen)]
+    else:
         spikes, seen = (a.reshape(out.shape[1], 2, -1) for a in (spikes, seen))
-        np.divide(spikes.sum(axis=1), seen.sum(axis=1) * bin_s, out=out[0], casting="same_kind")
-        np.divide(spikes.swapaxes(0, 1), seen.swapaxes(0, 1) * bin_s, out=out[1:], casting="same_kind")
+        parts = [(spikes.sum(axis=1), seen.sum(axis=1)), (spikes[:, 0], seen[:, 0]), (spikes[:, 1], seen[:, 1])]
+    with np.errstate(invalid="ignore"):
+        for (sums, times), into in zip(parts, out, strict=True):
+            into[...] = sums
+            into /= (times * bin_s).astype(np.float32)  # in single precision all along: twice as fast
 
 
 def _halve(codes: Array, rng: np.random.Generator) -> Array:

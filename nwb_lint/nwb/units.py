@@ -22,7 +22,7 @@ UnitChoice = Sequence[int] | Array | str | None
 
 _RESTART, _EARLY = 0.3, 0.6  # of a unit's span, of the trials' reach: see `_refuse_restarts`
 _BULK = 0.25  # of all spikes: where more are wanted, reading what lies between is faster
-_BLOCK = 1 << 18  # spikes in memory at a time: 2 MB, which stay in the cache of a processor
+_BLOCK = 1 << 17  # spikes in memory at a time: 1 MB, which stays in the cache of a processor
 _STREAMED_BLOCK = 1 << 23  # fewer, larger requests: 64 MB
 _GAP = 1 << 13  # spikes between two units that one read may pass over
 
