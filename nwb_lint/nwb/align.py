@@ -48,6 +48,9 @@ def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Ar
         return _called(align, table, what)
     if align in table.names:
         _refuse_lists(table, align, rows, what)
+        if table.kind(align) == "bool":
+            listed = ", ".join(table.time_columns()) or "none"
+            raise NWBError(f"{align} of {table.where} says yes or no; {what} needs times. Columns of times: {listed}.")
         return table.times(align)
     events = find_events(file, align, path)
     if events is None:

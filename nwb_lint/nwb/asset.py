@@ -66,8 +66,13 @@ def cache_folder() -> Path:
 
 
 def as_text(value: object) -> str:
-    """Text of a text, bytes decoded."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Text of a text, bytes decoded: as UTF-8, or where they are none as Latin-1, in which no two are alike."""
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def one_line(message: object) -> str:

@@ -96,19 +96,25 @@ def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
     numbers = start.size == 1 and start.dtype.kind in "iuf" and np.size(rate) == 1 and item["data"].ndim
     rate_hz = float(np.ravel(rate)[0]) if numbers else 0.0
     if not 0 < rate_hz < np.inf:
-        raise NWBError(f"{at} of {path} has starting_time with rate {rate!r}; a number above 0 is needed.")
+        raise NWBError(f"{at} of {path} has starting_time with rate {rate}; a number above 0 is needed.")
     return float(np.ravel(start[()])[0]), rate_hz
 
 
 def _series(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    return ((at, item) for at, item in groups_of(file) if _has_times(item))
+
+
+def groups_of(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    """Path and group of all that lies where series and tables are kept, but within a series."""
     stack = [(name, file.get(name), 0) for name in reversed(_PLACES)]
     for _ in range(_MOST_OBJECTS):
         if not stack:
             return
         at, item, depth = stack.pop()
-        if _has_times(item):
-            yield at, item
-        elif is_group(item) and depth < _DEEPEST:
+        if not is_group(item):
+            continue
+        yield at, item
+        if depth < _DEEPEST and not _has_times(item):
             stack += [(f"{at}/{name}", item.get(name), depth + 1) for name in reversed(members(item))]
 
 

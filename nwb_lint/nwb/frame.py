@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,11 @@ from nwb_lint.nwb.counts import (
     Bins,
     Counts,
     Intervals,
-    count_unit,
-    count_units,
+    count_windows,
+    covered,
     expand_ranges,
     in_ranges,
+    make_windows,
     observed_bins,
     spike_bins,
 )
@@ -86,33 +87,40 @@ class Frame(NamedTuple):
         """Real duration of each warped bin (trial, time), s; None without warp."""
         return None if self.exposure is None else self.exposure * self.bins.bin_s
 
-    def tally(
-        self, units: Sequence[Array], groups: Array, n_groups: int, observed: Sequence[Intervals | None]
-    ) -> list[Counts]:
-        """`counts.count_unit` of units in this frame. With ``infer``, a trial whose window begins after a unit's last
-        spike, or ends before its first, is not observed; nor is any by a unit without spikes."""
-        if self.warp is not None or self.first is not None or self.infer:
-            return [self._tally(*one, groups, n_groups) for one in zip(units, observed, strict=True)]
-        how = self.origins, groups, n_groups, self.bins
-        if all(one is None for one in observed):
-            return count_units(units, *how)
-        return [count_unit(spikes, *how, one) for spikes, one in zip(units, observed, strict=True)]
+    def tallying(self, groups: Array, n_groups: int) -> Callable[[Array, Intervals | None], Counts]:
+        """What counts the spikes of a unit (sorted times, s) by group of trials and bin, of the bins it observed.
 
-    def _tally(self, spikes: Array, observed: Intervals | None, groups: Array, n_groups: int) -> Counts:
+        With ``infer``, a trial whose window begins after a unit's last spike, or ends before its first, is not
+        observed; nor is any by a unit without spikes.
+        """
+        how = self.origins, groups, n_groups, self.bins
+        same = None if self.infer or self.warp is not None else make_windows(*how, self._runs(np.zeros(0), None))
+
+        def tally(spikes: Array, observed: Intervals | None) -> Counts:
+            if observed is None and same is not None:
+                return count_windows(spikes, same)
+            runs = self._runs(spikes, observed)
+            if self.exposure is None:
+                return count_windows(spikes, make_windows(*how, runs))
+            return self._tally_warped(spikes, runs, groups, n_groups, self.exposure)
+
+        return tally
+
+    def _tally_warped(
+        self, spikes: Array, runs: tuple[Array, Array, Array], groups: Array, n_groups: int, exposure: Array
+    ) -> Counts:
         n = self.bins.n
-        of, first, last = runs = self._runs(spikes, observed)
+        of, first, last = runs
         trial, _, where = self._within(spikes, runs)
         counts = np.bincount(groups[trial] * n + where, minlength=n_groups * n).reshape(n_groups, n)
         trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
-        if self.exposure is None:
-            return Counts(counts, _covered(groups[of], first, last, n_groups, n), trials)
-        weights = self.exposure * _covered(of, first, last, len(groups), n)
+        weights = exposure * covered(of, first, last, len(groups), n)
         cell = groups[:, None] * n + np.arange(n)
         seen = np.bincount(cell.ravel(), weights=weights.ravel(), minlength=n_groups * n)
         return Counts(counts, seen.reshape(n_groups, n), trials)
 
     def samples(self, times: Array, observed: Intervals | None = None) -> tuple[Array, Array, Array]:
-        """Trial, index and bin of every time (s, sorted) that counts, as `tally` counts spikes."""
+        """Trial, index and bin of every time (s, sorted) that counts, as spikes are counted."""
         return self._within(times, self._runs(times, observed))
 
     def _within(self, times: Array, runs: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -205,10 +213,3 @@ def check_frame(align: Any, within: Any, warp: Any) -> None:
             raise ContractError(f"{name} names {pair[0]!r} twice; it needs two different times.")
     if warp is not None and warp[0] != align:
         raise ContractError(f"warp begins at {warp[0]!r}, align is {align!r}; align needs to be the first of the two.")
-
-
-def _covered(rows: Array, first: Array, last: Array, n_rows: int, n: int) -> Array:
-    """How many of the runs [first, last) of each row cover each bin: (row, n)."""
-    size = n_rows * (n + 1)
-    change = np.bincount(rows * (n + 1) + first, minlength=size) - np.bincount(rows * (n + 1) + last, minlength=size)
-    return np.cumsum(change.reshape(n_rows, n + 1), axis=1)[:, :-1]

@@ -15,7 +15,7 @@ from nwb_lint.nwb.events import activity_paths, event_paths
 from nwb_lint.nwb.honest import Ends, ends_of, times_apart
 from nwb_lint.nwb.many import spread
 from nwb_lint.nwb.source import NWBError, Source, expand, one_line, provenance, reading, session_labels
-from nwb_lint.nwb.suggest import suggest_from
+from nwb_lint.nwb.suggest import choose_series, suggest_from
 from nwb_lint.nwb.tables import Table, interval_tables, is_missing, open_intervals
 from nwb_lint.nwb.told import telling
 from nwb_lint.nwb.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
@@ -119,10 +119,19 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
             units=units,
             tables=tables,
             problems=problems,
-            suggestion=suggest_from(file, source, infer_obs=units.stopped) if units and tables else {},
+            suggestion=_suggestion(file, source, units, problems) if (units or series) and tables else {},
             events=events,
             series=series,
         )
+
+
+def _suggestion(file: h5py.File, source: Source, units: UnitsInfo | None, problems: list[str]) -> dict[str, Any]:
+    """What `suggest_from` says; where it finds no way to read the file, that is a problem."""
+    try:
+        return suggest_from(file, source, infer_obs=bool(units and units.stopped))
+    except NWBError as error:
+        problems.append(f"no reading suits: {error}")
+        return {}
 
 
 def _series(file: h5py.File, problems: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -172,18 +181,20 @@ def suggest(source: Source) -> dict[str, Any]:
     ``infer_obs`` where units of a local file stop firing before its trials end and nothing says when they were
     observed.
 
-    Raises: NWBError where the file has no units or no interval table with rows.
+    A file without units gets the ``series`` that is most likely its activity, in bins that hold a sample.
+
+    Raises: NWBError where the file has neither units nor such a series, or no interval table with rows.
 
     Example:
         >>> suggest("session.nwb")["align"]
         'cue_time'
     """
     with reading(source) as file:
-        table = open_units(file, source)
         stopped = False
-        if Path(str(source)).exists() and not has_observed(table):
+        if choose_series(file, source) is None and Path(str(source)).exists():
+            table = open_units(file, source)
             with telling():  # a guess needs no warning: reading gives it
-                stopped = bool(_stopped(file, _ends(table)))
+                stopped = not has_observed(table) and bool(_stopped(file, _ends(table)))
         return suggest_from(file, source, infer_obs=stopped)
 
 
@@ -327,9 +338,8 @@ def _far_problems(ends: list[Ends | None], reach_s: float) -> list[str]:
 
 def _stopped(file: h5py.File, ends: list[Ends | None]) -> list[int]:
     """Rows of the units that fall silent before the last trial ends (`Ends.silent_for`)."""
-    stops = (
-        open_intervals(file, "trials", "").times("stop_time") if interval_tables(file).get("trials") else np.zeros(0)
-    )
+    table = open_intervals(file, "trials", "") if interval_tables(file).get("trials") else None
+    stops = table.times("stop_time") if table is not None and "stop_time" in table.names else np.zeros(0)
     stops = stops[np.isfinite(stops)]
     if not len(stops):
         return []

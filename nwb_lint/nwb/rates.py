@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import h5py
@@ -20,7 +19,7 @@ from nwb_lint.nwb.trials import Trials, choose_trials
 from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units, read_observed, spike_blocks
 
 Array = np.ndarray
-Tally = Callable[..., list[Counts]]  # of some units of a block, given as a slice; of all by default
+Tally = Callable[[int], Counts]  # of a unit, by its place in a block
 
 _AHEAD = 2  # blocks of spikes that wait to be counted while another is
 _BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
@@ -102,8 +101,8 @@ def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
 def open_session(
     file: h5py.File, session: Session, framing: Framing, groups: Array, n_groups: int
 ) -> tuple[Frame, Iterator[tuple[Array, Tally]]]:
-    """The frame of a session's trials; and its units block by block: positions, and what counts some of them by group
-    of trials and bin, in any thread.
+    """The frame of a session's trials; and its units block by block: positions, and what counts one of them by group of
+    trials and bin, in any thread.
 
     What was observed is inferred only where the file does not say it. Raises: NWBError, after the last block,
     where the times of spikes cannot be those of the session (`honest.Evidence`).
@@ -115,6 +114,7 @@ def open_session(
     table = open_units(file, session.asset)
     has_obs = has_observed(table)
     frame = make_frame(session.trials, framing.bins, framing.warp_s, framing.infer and not has_obs)
+    count = frame.tallying(groups, n_groups)
 
     def blocks() -> Iterator[tuple[Array, Tally]]:
         evidence = Evidence(session.trials, frame, has_obs)
@@ -123,8 +123,8 @@ def open_session(
             observed = [all_observed[k] for k in positions]
             evidence.add(session.unit_ids[positions], spikes, observed)
 
-            def tally(some: slice = slice(None), spikes=spikes, observed=observed) -> list[Counts]:
-                return frame.tally(spikes[some], groups, n_groups, observed[some])
+            def tally(k: int, spikes=spikes, observed=observed) -> Counts:
+                return count(spikes[k], observed[k])
 
             yield positions, tally
         evidence.judge()
@@ -143,47 +143,52 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
     n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
     lasts = bins.bin_s if session.series is None else 1.0
 
-    def count(positions: Array, tally: Tally, out: Array) -> None:
-        for position, unit, place in zip(positions, tally(), out, strict=True):
-            _divide(unit.spikes, unit.seen, lasts, place)
-            trials = unit.trials.reshape(n_conditions, halves)
-            n_trials[0, :, position] = trials.sum(axis=1)
-            n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
+    def average(position: int, counts: Counts, out: Array) -> None:
+        _divide(counts, lasts, out)
+        trials = counts.trials.reshape(n_conditions, halves)
+        n_trials[0, :, position] = trials.sum(axis=1)
+        n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
 
-    smoothing = _Smoothing(rate, sd_bins, beside)
+    averager = _Averager(rate, sd_bins, average, beside)
     for positions, tally in open_session(file, session, framing, groups, n_conditions * halves)[1]:
-        smoothing.add(count, positions, tally)
-    smoothing.finish()
+        averager.add(positions, tally)
+    averager.finish()
     return Rates(rate, n_trials)
 
 
-class _Smoothing:
-    """Units counted and smoothed into rate (part, condition, time, neuron): of two buffers one is filled, the other
-    smoothed, all beside the reading of the next units."""
+class _Averager:
+    """Units averaged and smoothed into rate (part, condition, time, neuron), beside the reading of the next units: of
+    two buffers one is filled, by a function of position, counts and place (part, condition, time), the other
+    smoothed."""
 
-    def __init__(self, rate: Array, sd_bins: float, beside: Executor) -> None:
-        self._rate, self._sd_bins, self._beside = rate, sd_bins, beside
+    def __init__(
+        self, rate: Array, sd_bins: float, average: Callable[[int, Counts, Array], None], beside: Executor
+    ) -> None:
+        self._rate, self._sd_bins, self._average, self._beside = rate, sd_bins, average, beside
         n, k = max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
         n = min(n if n < k else n // k * k, rate.shape[-1])
         self._filled, self._other = (np.empty((n, *rate.shape[:-1]), np.float32) for _ in range(2))
         self._positions: list[int] = []
-        self._counting: list[Future[None]] = []
+        self._averaging: list[Future[None]] = []
         self._running: Future[None] | None = None
 
-    def add(self, count: Callable[[Array, Tally, Array], None], positions: Array, tally: Tally) -> None:
-        """Have units counted, by a function of positions, their tally and places (unit, part, condition, time)."""
+    def add(self, positions: Array, tally: Tally) -> None:
+        """Have units averaged, and those smoothed that fill a buffer."""
         done = 0
         while done < len(positions):
             first = len(self._positions)
-            some = slice(done, done + len(self._filled) - first)
-            part, done = positions[some], some.stop
-            place = self._filled[first : first + len(part)]
-            self._counting.append(self._beside.submit(count, part, partial(tally, some), place))
-            if len(self._counting) > _AHEAD:  # no more is read than can be counted soon
-                self._counting[-1 - _AHEAD].result()
-            self._positions += part.tolist()
+            some = range(done, min(done + len(self._filled) - first, len(positions)))
+            self._averaging.append(self._beside.submit(self._fill, self._filled[first:], some, positions, tally))
+            if len(self._averaging) > _AHEAD:  # no more is read than can be averaged soon
+                self._averaging[-1 - _AHEAD].result()
+            self._positions += positions[some.start : some.stop].tolist()
+            done = some.stop
             if len(self._positions) == len(self._filled):
                 self._smooth()
+
+    def _fill(self, places: Array, some: range, positions: Array, tally: Tally) -> None:
+        for k, place in zip(some, places, strict=False):
+            self._average(int(positions[k]), tally(k), place)
 
     def finish(self) -> None:
         """Smooth what is left, and wait."""
@@ -195,18 +200,18 @@ class _Smoothing:
     def _smooth(self) -> None:
         """Hand over what is filled, and go on with the other buffer as soon as it is free."""
         positions = np.array(self._positions, np.int64)
-        work = self._counting, self._rate, positions, self._filled[: len(positions)], self._sd_bins
+        work = self._averaging, self._rate, positions, self._filled[: len(positions)], self._sd_bins
         before, self._running = self._running, self._beside.submit(_smooth_into, *work)
-        self._filled, self._other, self._positions, self._counting = self._other, self._filled, [], []
+        self._filled, self._other, self._positions, self._averaging = self._other, self._filled, [], []
         if before is not None:
             before.result()
 
 
-def _smooth_into(counting: list[Future[None]], rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
-    """Smooth a block (unit, part, condition, time) once it is counted, and put it where it belongs in rate (…, time,
-    neuron). Counting began before, on the same workers, so waiting for it never ends in a deadlock."""
-    for counted in counting:
-        counted.result()
+def _smooth_into(averaging: list[Future[None]], rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
+    """Smooth a block (unit, part, condition, time) once it is averaged, and put it where it belongs in rate (…,
+    time, neuron). Averaging began before, on the same workers, so waiting for it never ends in a deadlock."""
+    for averaged in averaging:
+        averaged.result()
     rows = rate.reshape(-1, *rate.shape[-2:])
     values = block.reshape(len(block), -1, block.shape[-1])
     if (np.diff(positions) == 1).all():
@@ -217,16 +222,19 @@ def _smooth_into(counting: list[Future[None]], rate: Array, positions: Array, bl
     rows[..., positions] = part
 
 
-def _divide(spikes: Array, seen: Array, bin_s: float, out: Array) -> None:
+def _divide(counts: Counts, bin_s: float, out: Array) -> None:
     """Rates of the whole, and of the halves where ``out`` has three parts, from sums by group (condition, half)."""
+    spikes, seen = counts.spikes, counts.seen
+    seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
+    if len(out) == 1:
+        parts = [(spikes, seen)]
+    else:
+        spikes, seen = (a.reshape(out.shape[1], 2, -1) for a in (spikes, seen))
+        parts = [(spikes.sum(axis=1), seen.sum(axis=1)), (spikes[:, 0], seen[:, 0]), (spikes[:, 1], seen[:, 1])]
     with np.errstate(invalid="ignore"):
-        if len(out) == 1:
-            seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
-            np.divide(spikes, seen * bin_s, out=out[0], casting="same_kind")
-            return
-        spikes, seen = (a.reshape(out.shape[1], 2, out.shape[2]) for a in (spikes, seen))
-        np.divide(spikes.sum(axis=1), seen.sum(axis=1) * bin_s, out=out[0], casting="same_kind")
-        np.divide(spikes.transpose(1, 0, 2), seen.transpose(1, 0, 2) * bin_s, out=out[1:], casting="same_kind")
+        for (sums, times), into in zip(parts, out, strict=True):
+            into[...] = sums
+            into /= (times * bin_s).astype(np.float32)  # in single precision all along: twice as fast
 
 
 def _halve(codes: Array, rng: np.random.Generator) -> Array:

@@ -26,7 +26,16 @@ from nwb_lint.nwb.counts import make_bins
 from nwb_lint.nwb.frame import check_frame, typical_interval
 from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.many import spread
-from nwb_lint.nwb.rates import Averaging, Framing, Rates, Request, Session, find_session, open_session, session_rates
+from nwb_lint.nwb.rates import (
+    Averaging,
+    Framing,
+    Rates,
+    Request,
+    Session,
+    find_session,
+    open_session,
+    session_rates,
+)
 from nwb_lint.nwb.source import Asset, NWBError, Source, expand, reading, session_labels
 from nwb_lint.nwb.told import tell
 from nwb_lint.nwb.units import UnitChoice
@@ -349,14 +358,16 @@ def _count(session: Session, framing: Framing) -> dict[str, Any]:
     with reading(session.asset) as file:
         frame, blocks = open_session(file, session, framing, np.arange(n), n)
         for positions, tally in blocks:
-            for k, counts in zip(positions, tally(), strict=True):
-                if counts.spikes.max(initial=0) > _MOST_COUNT:
+            for k, position in enumerate(positions):
+                counts = tally(k)
+                most = counts.spikes.max(initial=0)
+                if most > _MOST_COUNT:
                     raise NWBError(
-                        f"{session.asset}: unit {session.unit_ids[k]} has {counts.spikes.max()} spikes in one bin; "
+                        f"{session.asset}: unit {session.unit_ids[position]} has {most} spikes in one bin; "
                         f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
                     )
-                count[:, :, k] = counts.spikes
-                seen[:, :, k] = counts.seen > 0
+                count[:, :, position] = counts.spikes
+                seen[:, :, position] = counts.seen > 0
     data: dict[str, Any] = {"count": (_DIMS, count, {"units": "1"})}
     if not seen.all():
         data["observed"] = (_DIMS, seen, {"units": "1"})
@@ -371,6 +382,7 @@ def _sampled(session: Session, framing: Framing) -> dict[str, Any]:
     rate = np.empty((n, framing.bins.n, len(session.unit_rows)), np.float32)
     with reading(session.asset) as file, np.errstate(invalid="ignore"):
         for positions, tally in open_session(file, session, framing, np.arange(n), n)[1]:
-            for k, counts in zip(positions, tally(), strict=True):
-                rate[:, :, k] = counts.spikes / counts.seen
+            for k, position in enumerate(positions):
+                counts = tally(k)
+                rate[:, :, position] = counts.spikes / counts.seen
     return {"rate": (_DIMS, rate, {"units": session.unit})}

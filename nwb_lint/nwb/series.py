@@ -74,8 +74,8 @@ class Series(Table):
 
         Raises: NWBError where they are not, or are not as many as the samples.
         """
-        listed = self.group.get("timestamps")
-        if not is_dataset(listed):
+        listed = self._timestamps()
+        if listed is None:
             start_s, rate_hz = regular_times(self.group, self.at, self.path)
             return start_s + np.arange(len(self.data)) / rate_hz
         times: Array = load(listed).astype(float).ravel()
@@ -84,6 +84,20 @@ class Series(Table):
         if not (np.diff(times) >= 0).all() or not np.isfinite(times[[0, -1]]).all():
             raise NWBError(f"{self.where} has timestamps that are not ascending numbers of s; they need to be.")
         return times
+
+    def typical_step_s(self) -> float:
+        """The time between two samples, s: by the rate, or the median of the first thousand."""
+        listed = self._timestamps()
+        if listed is None:
+            return 1 / regular_times(self.group, self.at, self.path)[1]
+        steps = np.diff(np.ravel(listed[:1000]).astype(float))
+        return float(np.median(steps)) if len(steps) else 0.0
+
+    def _timestamps(self) -> h5py.Dataset | None:
+        listed = self.group.get("timestamps")
+        if is_dataset(listed) and listed.dtype.kind not in "iuf":
+            raise NWBError(f"{self.where} has timestamps of type {listed.dtype}; numbers of s are needed.")
+        return listed if is_dataset(listed) else None
 
     def slabs(self, index: Array) -> Iterator[tuple[slice, int, Array]]:
         """The samples of a sorted ``index`` part by part: which entries of it, first sample, values (time, neuron).
@@ -119,8 +133,8 @@ def open_series(file: h5py.File, name: str, path: Any) -> Series:
 
 def sampled(
     file: h5py.File, series: Series, rows: Array, frame: Frame, groups: Array, n_groups: int
-) -> Callable[..., list[Counts]]:
-    """What gives `Counts` of some of the ``rows``, a slice: the sum of samples for spikes, their number for seen.
+) -> Callable[[int], Counts]:
+    """What gives `Counts` of one of the ``rows``: the sum of samples for spikes, their number for seen.
 
     A sample that is NaN, or lies in the file's invalid_times, was not observed. Raises: NWBError where no window meets
     the series.
@@ -146,15 +160,9 @@ def sampled(
         seen += by_bin @ known.astype(float)
         in_trial += by_trial @ known.astype(float)
 
-    def tally(some: slice = slice(None)) -> list[Counts]:
-        return [
-            Counts(
-                sums[:, k].reshape(n_groups, n),
-                seen[:, k].reshape(n_groups, n),
-                np.bincount(groups[in_trial[:, k] > 0], minlength=n_groups),
-            )
-            for k in range(len(rows))[some]
-        ]
+    def tally(k: int) -> Counts:
+        trials = np.bincount(groups[in_trial[:, k] > 0], minlength=n_groups)
+        return Counts(sums[:, k].reshape(n_groups, n), seen[:, k].reshape(n_groups, n), trials)
 
     return tally
 

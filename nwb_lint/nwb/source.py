@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import h5py
@@ -150,9 +150,12 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False) -> lis
     Raises: NWBError where nothing matches, the list is empty, a file is listed twice, or an address is of a kind
     that is not read.
     """
-    items = [sources] if isinstance(sources, str | os.PathLike | Asset) else list(sources)
+    many = isinstance(sources, Iterable) and not isinstance(sources, bytes | str | os.PathLike | Asset)
+    items: list[Any] = list(cast(Iterable, sources)) if many else [sources]
     assets: list[Asset] = []
     for item in items:
+        if not isinstance(item, str | os.PathLike | Asset):
+            raise ContractError(f"{item!r} is no source; a path, an address or a list of them is needed. Pass one.")
         assets += [item] if isinstance(item, Asset) else _assets(item)
     if not assets:
         raise NWBError("sources is empty; at least one NWB file is needed. Pass a path.")

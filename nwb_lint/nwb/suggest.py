@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nwb_lint.nwb.events import activity_paths
+from nwb_lint.nwb.series import open_series
 from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.tables import Table, interval_tables, is_missing, open_intervals
 from nwb_lint.nwb.told import telling
@@ -23,33 +25,67 @@ _RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction", re.
 _BOOKKEEPING = re.compile(r"(^|_)(id|index|idx|number|num|no|trial|trials|block|uid|session|tags?)$", re.I)
 _EVENTS = (r"dots|stim|sample|target", r"go|cue", r"delay", r"pole|odou?r|tone|sound|move")
 _BIN_S, _SMOOTH_S, _GRID_S = 0.01, 0.05, 0.05
+_SAMPLED_BINS_S = (_BIN_S, _GRID_S, 0.1, 0.25, 0.5)  # of which a series gets the first that holds a sample
 _WIDEST_S = (-0.5, 2.0)
+_PROCESSED = (r"deconv|spike|event", r"dff|df_over_f|delta|activity|rate", r"denois|correct", r"roi|fluo|trace")
 _MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
 
 
 def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict[str, Any]:
-    """Arguments of `read_conditions` for an open file."""
+    """Arguments of `read_conditions` for an open file: of its units, or where it has none of a series of activity.
+
+    Raises: NWBError where it has neither, or no interval table with rows.
+    """
+    series = choose_series(file, path)
     name = choose_table(file, path)
     table = open_intervals(file, name, path)
     align = _choose_align(table)
     times = table.times(align)
     clauses, kept = _choose_where(table, np.isfinite(times))
+    start, stop = _choose_window(file, table, times, kept, path, series)
+    bin_s = _BIN_S if series is None else _choose_bin(file, series, path)
+    lasts = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
     return {
         "by": _choose_by(table, kept, {query.split(" ")[0] for query in clauses}),
         "align": align,
-        "window_s": _choose_window(file, table, times, kept, path),
-        "bin_s": _BIN_S,
-        "smooth_s": _SMOOTH_S,
+        "window_s": [start, round(start + lasts, 6)],
+        "bin_s": bin_s,
+        "smooth_s": _SMOOTH_S if series is None else 0.0,  # samples are smooth already
         "where": " and ".join(clauses) or None,
         "table": name,
-    } | ({"infer_obs": True} if infer_obs else {})
+    } | ({"infer_obs": True} if infer_obs else {} if series is None else {"series": series})
+
+
+def choose_series(file: h5py.File, path: Any) -> str | None:
+    """None where a file has units; else the path of the series whose name speaks most of processed activity.
+
+    Raises: NWBError, of the units, where there is no such series either.
+    """
+    try:
+        open_units(file, path)
+        return None
+    except NWBError:
+        series = activity_paths(file)
+        if not series:
+            raise
+
+    def score(path: str) -> int:
+        return next((k for k, told in enumerate(_PROCESSED) if re.search(told, path, re.I)), len(_PROCESSED))
+
+    return min(series, key=score)
+
+
+def _choose_bin(file: h5py.File, series: str, path: Any) -> float:
+    """The narrowest bin (s) in which there is a sample; the widest there is where samples are further apart."""
+    apart_s = open_series(file, series, path).typical_step_s()
+    return next((width for width in _SAMPLED_BINS_S if width >= apart_s * (1 - 1e-6)), _SAMPLED_BINS_S[-1])
 
 
 def choose_table(file: h5py.File, path: Any) -> str:
     tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
     if not tables:
         raise NWBError(f"{path} has no interval table with rows; trials are needed. Pass another file.")
-    return "trials" if "trials" in tables else max(tables, key=lambda name: tables[name])
+    return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
 
 
 def _choose_align(table: Table) -> str:
@@ -143,10 +179,12 @@ def _fallback(table: Table, kept: Array) -> str:
     return min(scalar, key=lambda name: len(np.unique(table.column(name)[kept])), default="start_time")
 
 
-def _choose_window(file: h5py.File, table: Table, times: Array, kept: Array, path: Any) -> list[float]:
+def _choose_window(
+    file: h5py.File, table: Table, times: Array, kept: Array, path: Any, series: str | None
+) -> list[float]:
     """What nine tenths of the trials share, at most −0.5 to 2 s: of the observed time, else of the trial."""
     origins = times[kept]
-    edges = _observed_edges(file, origins, path)
+    edges = _observed_edges(file, origins, path) if series is None else None
     if edges is None:
         edges = tuple(
             table.times(name)[kept] if name in table.names else origins for name in ("start_time", "stop_time")

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nwb_lint.nwb.events import groups_of
 from nwb_lint.nwb.h5 import (
     enum_words,
     is_dataset,
@@ -194,18 +195,21 @@ def numbers_of(table: Table, name: str) -> Array:
 
 
 def interval_tables(file: h5py.File) -> dict[str, int]:
-    """Names of the tables in /intervals, and of old files' /epochs, with their numbers of rows."""
-    return {name: len(Table(item, name)) for name, item in _interval_groups(file).items()}
+    """Names of the tables in /intervals, and of old files' /epochs, with their numbers of rows; paths of others."""
+    return {name: len(Table(item, name)) for name, item in (_interval_groups(file) | _elsewhere(file)).items()}
 
 
 def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
-    """The interval table of a name, or at a path in the file.
+    """The interval table of a name, or at a path in the file; anywhere in it if but one has the name.
 
     Raises: NWBError where there is none (the message lists those there are), or it has no rows.
     """
     group = _interval_groups(file).get(name)
     if group is None and "/" in name:
         group = file.get(name)
+    if group is None:
+        found = [item for at, item in _elsewhere(file).items() if at.endswith(f"/{name}")]
+        group = found[0] if len(found) == 1 else None
     if not is_group(group):
         tables = [f"{other} ({n})" for other, n in interval_tables(file).items()]
         listed = f"it has {', '.join(tables)}. Pass one as table=" if tables else "it has no interval tables"
@@ -223,6 +227,15 @@ def _interval_groups(file: h5py.File) -> dict[str, Any]:
     if is_group(epochs) and is_dataset(epochs.get("start_time")):
         items.setdefault("epochs", epochs)
     return {name: item for name, item in items.items() if is_group(item)}
+
+
+def _elsewhere(file: h5py.File) -> dict[str, Any]:
+    """Interval tables that lie among processed data or events, by their paths."""
+    return {
+        at: item
+        for at, item in groups_of(file)
+        if as_text(item.attrs.get("neurodata_type", "")) == "TimeIntervals" and is_dataset(item.get("id"))
+    }
 
 
 def _plain(values: Array) -> Array:

@@ -73,6 +73,9 @@ def choose_trials(
     if not len(limited):
         what = f"{warp[1]} after {warp[0]}" if warp is not None and not len(warped) else " and ".join(within or ())
         raise NWBError(f"{rows_of.where}: none of {len(aligned)} aligned trials has {what}. Pass other columns.")
+    if within is not None and limits is not None and not (limits[1] > limits[0])[limited].any():
+        told = f"{within[1]} is after {within[0]} in none of {len(limited)} trials"
+        raise NWBError(f"{rows_of.where}: {told}, which are read between them. Pass other columns as within=.")
     levels = [factor_levels(rows_of, factor) for factor in factors]
     kept = _grouped(rows_of, factors, levels, limited, len(rows))
     if columns is None:

@@ -22,7 +22,7 @@ UnitChoice = Sequence[int] | Array | str | None
 
 _RESTART, _EARLY = 0.3, 0.6  # of a unit's span, of the trials' reach: see `_refuse_restarts`
 _BULK = 0.25  # of all spikes: where more are wanted, reading what lies between is faster
-_BLOCK = 1 << 18  # spikes in memory at a time: 2 MB, which stay in the cache of a processor
+_BLOCK = 1 << 17  # spikes in memory at a time: 1 MB, which stays in the cache of a processor
 _STREAMED_BLOCK = 1 << 23  # fewer, larger requests: 64 MB
 _GAP = 1 << 13  # spikes between two units that one read may pass over
 
@@ -197,7 +197,8 @@ def valid_times(file: h5py.File) -> Intervals | None:
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
     """When each row was observed: its obs_intervals without the file's invalid_times; None = always.
 
-    Warns, naming units, where obs_intervals overlap (their union is taken) or end before they start (left out).
+    Warns, naming units, where obs_intervals overlap (their union is taken), or end before they start or lack a number
+    (left out).
     """
     if not has_observed(table):
         return [valid_times(file)] * len(rows)
@@ -212,16 +213,18 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
     for row in rows:
         part = values[bounds[row] : bounds[row + 1]].astype(float)
         observed = union(part[:, 0], part[:, 1])
-        lasts = part[:, 1] - part[:, 0]
-        twice = lasts[lasts > 0].sum() - (observed.ends - observed.starts).sum()
+        with np.errstate(invalid="ignore"):
+            lasts = part[:, 1] - part[:, 0]
+        total = lasts[lasts > 0].sum()
+        twice = total - (observed.ends - observed.starts).sum() if np.isfinite(total) else 0.0
         if twice > 2 * OBSERVED_S * (len(part) + 1):
             overlapping.append(int(table.ids[row]))
-            told = told or f"{twice:g} of {lasts[lasts > 0].sum():g} s come twice"
-        if (lasts < 0).any():
+            told = told or f"{twice:g} of {total:g} s come twice"
+        if not (lasts >= 0).all():
             reversed_.append(int(table.ids[row]))
         found.append(observed if invalid is None else without(observed, invalid))
     _warn(table, overlapping, f"have obs_intervals that overlap ({told}); their union is taken")
-    _warn(table, reversed_, "have obs_intervals that end before they start; these were left out")
+    _warn(table, reversed_, "have obs_intervals that end before they start, or lack a number; these were left out")
     return found
 
 
@@ -241,7 +244,11 @@ def _invalid_times(file: h5py.File) -> Intervals | None:
     if not is_group(group):
         return None
     table = Table(group, "invalid_times")
-    found = union(table.times("start_time"), table.times("stop_time"))
+    starts, stops = table.times("start_time"), table.times("stop_time")
+    odd = ~(stops >= starts)
+    if odd.any():
+        tell(f"invalid_times: {odd.sum()} of {len(odd)} rows end before they start, or lack a number; left out.")
+    found = union(starts, stops)
     return found if len(found.starts) else None
 
 
@@ -262,7 +269,7 @@ def read_bounds(table: Table, name: str) -> Array:
     n_values, index = table.group[name].shape[0], table.group.get(f"{name}_index")
     if is_dataset(index):
         # bounds are often uint8 or uint16, whose differences would wrap
-        bounds = np.concatenate([[0], load(index).astype(np.int64)])
+        bounds = np.concatenate([[0], load(index).astype(np.int64).ravel()])
     elif len(table) == 1:
         bounds = np.array([0, n_values])
     else:

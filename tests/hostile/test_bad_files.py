@@ -80,6 +80,9 @@ def test_lists_of_files(tmp_path, good):
         read_conditions([], **HOW)
     with pytest.raises(NWBError, match="listed twice"):
         read_conditions([good, good], **HOW)
+    for odd in (None, 3, b"good.nwb", [good, None]):
+        with pytest.raises(ContractError, match="is no source; a path, an address or a list of them is needed"):
+            read_conditions(odd, **HOW)
 
 
 def drop(*names):
@@ -136,6 +139,7 @@ def test_files_that_lack_what_is_needed(path, change, told):
     ("change", "told"),
     [
         ({"align": "go_time"}, "no column 'go_time' for align; columns of times: start_time, stop_time, cue_time"),
+        ({"align": "correct"}, "correct of .* says yes or no; align needs times. Columns of times: start_time"),
         ({"by": ["sides"]}, "no column 'sides'; it has start_time, .*side"),
         ({"where": "sides == 'left'"}, "no column 'sides'; it has"),
         ({"where": "side == 'up'"}, "0 of 40 trials satisfy where="),

@@ -256,6 +256,12 @@ def test_sessions_are_warped_to_one_interval(tmp_path):
     assert at.values.tolist() == pytest.approx([-0.25, -0.25])
 
 
+def test_limits_the_wrong_way_round_are_told(tmp_path):
+    path = mock_session(tmp_path / "m.nwb")
+    with pytest.raises(NWBError, match="start_time is after stop_time in none of 40 trials, which are read between"):
+        read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1, within=("stop_time", "start_time"))
+
+
 def test_a_missing_limit_drops_the_trial(tmp_path):
     stop = 2.5 + 2.0 * np.arange(40)
     stop[:3] = np.nan

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from nwb_lint import read_conditions, read_trials
 from nwb_lint.contract import ContractError, check_recording
 from nwb_lint.nwb.counts import OBSERVED_S, Bins, complement, smooth, union, without
+from nwb_lint.nwb.inspect import describe
+from nwb_lint.nwb.source import NWBError
 from nwb_lint.nwb.tables import Table
 from nwb_lint.testing import mock_session
 
@@ -109,6 +111,62 @@ def test_invalid_times_are_not_observed_by_any_unit(path):
     np.testing.assert_array_equal(found["observed"][3, :, 0], [True, False, False, True])
     assert found["observed"].sum() == found["observed"].size - 2 * found.sizes["neuron"]
     assert not found["count"].values[~found["observed"].values].any()
+
+
+def test_intervals_without_a_number_are_left_out_and_told(path):
+    obs = np.tile([[0.0, 30.0], [40.0, 82.0], [50.0, np.nan]], (5, 1))
+    put(path, "units/obs_intervals", obs)
+    put(path, "units/obs_intervals_index", 3 * np.arange(1, 6))
+    with pytest.warns(UserWarning, match="units 0, 1, 2, 3, 4 have obs_intervals that end before .* or lack a number"):
+        found = read_conditions(path, **READ)
+    put(path, "units/obs_intervals", np.tile([[0.0, 30.0], [40.0, 82.0]], (5, 1)))
+    put(path, "units/obs_intervals_index", 2 * np.arange(1, 6))
+    np.testing.assert_array_equal(found["n_trials"], read_conditions(path, **READ)["n_trials"])
+    put(path, "units/obs_intervals", np.tile([[-np.inf, 30.0], [40.0, np.inf]], (5, 1)))  # no end: no warning
+    np.testing.assert_array_equal(found["n_trials"], read_conditions(path, **READ)["n_trials"])
+    put(path, "intervals/invalid_times/start_time", np.array([10.0, np.nan]))
+    put(path, "intervals/invalid_times/stop_time", np.array([20.0, 30.0]))
+    with pytest.warns(UserWarning, match="invalid_times: 1 of 2 rows end before they start, or lack a number"):
+        fewer = read_conditions(path, **READ)
+    assert (fewer["n_trials"] < found["n_trials"]).all()
+
+
+def test_an_index_may_be_a_column_of_one(path):
+    plain = read_conditions(path, **READ)
+    with h5py.File(path, "r") as file:
+        bounds = file["units/spike_times_index"][()]
+    put(path, "units/spike_times_index", bounds[:, None])
+    np.testing.assert_array_equal(read_conditions(path, **READ)["rate"], plain["rate"])
+
+
+def test_texts_that_are_no_utf8_stay_apart(path):
+    put(path, "intervals/trials/side", np.array([b"caf\xe9", b"caf\xe8"] * 20))
+    assert read_conditions(path, **READ)["side"].values.tolist() == ["caf\xe8", "caf\xe9"]
+
+
+def test_interval_tables_among_processed_data_are_found(path):
+    plain = read_conditions(path, **READ)["rate"]
+    with h5py.File(path, "r+") as file:
+        file.create_group("processing/behavior")
+        file.move("intervals/trials", "processing/behavior/trials")
+    for name in ("processing/behavior/trials", "/processing/behavior/trials", "behavior/trials", "trials"):
+        np.testing.assert_array_equal(read_conditions(path, table=name, **READ)["rate"], plain)
+    found = describe(path)
+    assert [(table.name, table.n_rows) for table in found.tables] == [("processing/behavior/trials", 40)]
+    assert found.suggestion["table"] == "processing/behavior/trials"
+    np.testing.assert_array_equal(read_conditions(path, **found.suggestion)["unit_id"], range(5))
+    with h5py.File(path, "r+") as file:
+        file.copy("processing/behavior/trials", "processing/other/trials")
+    with pytest.raises(NWBError, match=r"has processing/behavior/trials \(40\), processing/other/trials \(40\)\. Pass"):
+        read_conditions(path, **READ)
+
+
+def test_a_table_without_ends_is_described(path):
+    with h5py.File(path, "r+") as file:
+        del file["intervals/trials/stop_time"]
+    found = describe(path)
+    assert found.tables[0].durations is None
+    assert found.suggestion["align"] == "cue_time"
 
 
 def test_odd_names_and_units_columns_can_be_asked_for(tmp_path):

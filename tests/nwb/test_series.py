@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -16,10 +17,11 @@ from pynwb.ophys import DfOverF, ImageSegmentation, OpticalChannel
 from nwb_lint import Input, fit_lint, prepare, read_conditions, read_fit, read_trials, write_fit
 from nwb_lint.cli import app
 from nwb_lint.contract import ContractError, check_recording
-from nwb_lint.nwb.inspect import describe
+from nwb_lint.nwb.inspect import describe, suggest
 from nwb_lint.nwb.listing import format_description, to_json
 from nwb_lint.nwb.session import Samples, write_session
 from nwb_lint.nwb.source import NWBError
+from nwb_lint.recipe import load_recipe
 from nwb_lint.tasks.generate import DT_S
 from nwb_lint.tasks.record import SERIES, record_activity, record_session
 from nwb_lint.tasks.train import train_network
@@ -226,6 +228,61 @@ def test_what_we_write_is_valid_and_listed(tmp_path, network, imaged):
     assert plain["series"] == ["processing/ophys/DfOverF/dff"]
 
 
+def test_a_file_of_a_series_alone_gets_a_call_and_a_recipe_that_run(imaged, tmp_path):
+    path = imaged[0]
+    found = describe(path)
+    assert found.suggestion == suggest(path) == {
+        "by": ["side"], "align": "late", "window_s": [-0.5, 1.25], "bin_s": 0.05, "smooth_s": 0.0, "where": None,
+        "table": "trials", "series": "processing/ophys/DfOverF/dff",
+    }  # fmt: skip
+    call = re.search(r"read_conditions\(.*\)", format_description(found), re.DOTALL)[0]
+    recording = eval(call, {"read_conditions": read_conditions})
+    assert recording["rate"].dims == ("condition", "time", "neuron")
+    assert recording.sizes["neuron"] == 4
+    (tmp_path / "recipe.toml").write_text(CliRunner().invoke(app, ["init", str(path)], catch_exceptions=False).stdout)
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    assert (recipe.read.series, recipe.read.smooth_s, recipe.read.bin_s) == (found.suggestion["series"], 0.0, 0.05)
+
+
+@pytest.mark.parametrize(("step_s", "bin_s", "stop"), [(0.001, 0.01, 1.25), (0.033, 0.05, 1.25), (3.0, 0.5, 1.0)])
+@pytest.mark.parametrize("listed", [False, True], ids=["rate", "timestamps"])
+def test_bins_that_are_suggested_hold_a_sample(tmp_path, step_s, bin_s, stop, listed):
+    n = round(18 / step_s) + 1
+    times = np.arange(n) * step_s
+    series = {"position": Samples(times, np.zeros((n, 2))), "denoised_dff": Samples(times, np.ones((n, 3)))}
+    path = write_session(tmp_path / "s.nwb", [], TRIALS, series=series)
+    with h5py.File(path, "r+") as file:
+        group = file["processing/ecephys/denoised_dff"]
+        for name in ("starting_time", "timestamps"):
+            if name in group:
+                del group[name]
+        if listed:
+            group["timestamps"] = times
+        else:
+            group["starting_time"] = 0.0
+            group["starting_time"].attrs["rate"] = 1 / step_s
+    found = suggest(path)
+    assert found["series"] == "processing/ecephys/denoised_dff"  # not what moves
+    assert (found["bin_s"], found["window_s"]) == (bin_s, [-0.5, stop])
+    if step_s <= bin_s:
+        assert not np.isnan(read_conditions(path, **found)["rate"]).any()
+
+
+def test_units_go_before_a_series_unless_they_cannot_be_read(tmp_path):
+    path = write_session(
+        tmp_path / "s.nwb", [np.arange(0.0, 18, 0.1)], TRIALS, series={"a": Samples(np.arange(40.0), np.ones((40, 2)))}
+    )
+    assert "series" not in suggest(path)
+    with h5py.File(path, "r+") as file:
+        del file["units/spike_times"], file["units/spike_times_index"]
+    assert suggest(path)["series"] == "processing/ecephys/a"
+    with h5py.File(path, "r+") as file:
+        del file["processing/ecephys/a"]
+    with pytest.raises(NWBError, match="no spike_times"):
+        suggest(path)
+    assert describe(path).suggestion == {}
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [
@@ -248,10 +305,11 @@ def test_what_cannot_be_read_is_told(imaged, how, told):
     [
         (lambda g: g.create_dataset("timestamps", data=np.arange(3.0)), "3 timestamps for 40 samples: damaged"),
         (lambda g: g.create_dataset("timestamps", data=np.arange(40.0)[::-1]), "not ascending"),
+        (lambda g: g.create_dataset("timestamps", data=np.full(40, b"1.5")), "timestamps of type .S3; numbers of s"),
         (lambda g: g.create_dataset("rois", data=np.arange(2)), "rois that do not suit its 2 columns"),
         (lambda g: g.create_dataset("data", data=np.array([b"a", b"b"])), "numbers of .time, neuron. are needed"),
     ],
-    ids=["timestamps", "order", "rois", "text"],
+    ids=["timestamps", "order", "times of text", "rois", "text"],
 )
 def test_damaged_series_are_told(tmp_path, damage, told):
     samples = Samples(np.arange(40.0), np.ones((40, 2)))
@@ -264,6 +322,7 @@ def test_damaged_series_are_told(tmp_path, damage, told):
         damage(group)
     with pytest.raises(NWBError, match=told):
         read_trials(path, series="a", units=None, **HOW)
+    assert format_description(describe(path))  # described, not refused
 
 
 def test_series_that_cannot_be_written_are_told(tmp_path):
