@@ -75,7 +75,9 @@ FAULTS = {
         "of them all K signs must be held; with K or K + 1 pulses two signs are all there is to hold, and rank 2 "
         "sufficed for K = 2, 3 and 4.",
         "A rank suffices where the fit explains .95 of the variance of noise-free rates and answers right .95 as often "
-        "as the network: right answers alone can come at lower ranks, of fits whose rates are further off.",
+        "as the network. By answers alone lower ranks can suffice, with rates that are further off: a trial of K-back "
+        "is one of few, and .95 lets one of them be answered wrong. The rates were asked for after the answers of "
+        "these networks had been seen, so both are told.",
     ],
     "fig3": [
         "Rank 1 admits only modulation of the inputs: nothing is said of a mechanism from it alone, and rank 2 is "

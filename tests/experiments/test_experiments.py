@@ -77,7 +77,10 @@ def test_linear_growth_of_rank_is_told_from_other_growth(ranks, linear):
     table = pd.DataFrame(rows)
     one = dict(enumerate(ranks, start=1))
     assert sufficient(table).to_dict() == {0: one, 1: {k: need + 1 for k, need in one.items()}}
-    assert [good for _, good in hold(table)] == [linear, linear]
+    assert [good for _, good in hold(table)] == [linear, linear, False, False]  # answers alone: 1, 1, …
+    answers = sufficient(table, rates=False)
+    assert answers.equals(sufficient(table.assign(r2=1.0)))
+    assert answers.to_dict() == {seed: {k: max(need - 1, 1) for k, need in one.items()} for seed in (0, 1)}
     assert np.isnan(sufficient(table[table["rank"] < 2])[1][1])
     assert not hold(table[table["rank"] < 2])[1][1]
     assert hold(table[table["task"] == "1-back"]) == []
