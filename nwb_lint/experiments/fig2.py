@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.experiments.frame import Experiment, Setting
-from nwb_lint.experiments.measures import EASY, ERROR, Recorded, keep_fit, rates_r2, record
+from nwb_lint.experiments.measures import EASY, Recorded, keep_fit, rates_r2, record
 from nwb_lint.experiments.published import FIG2_LOW_RANK, FIG2_SUBSAMPLED, FIG2_TRUNCATED
 from nwb_lint.model.baselines import truncate
 from nwb_lint.model.fit import fit_lint
@@ -19,6 +19,9 @@ from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.train import accuracy_of, train_network
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
+# error of the output to which networks are trained, about the median of the paper's thirty CDM networks (.0009): of one
+# of g = .8 rank 1 answers .985 right at `measures.ERROR`, .998 here; R² is .96 of both
+DISTINCT = 0.001
 SAMPLED = ("cdm", 0.1)  # the networks whose neurons are subsampled: the best fitted by rank 1 of their task
 FEW = ("few neurons, low rank", "few neurons, unconstrained")
 UNSEEN = 100  # a fit to fewer neurons than these is given unobserved ones, up to this many in all
@@ -89,7 +92,7 @@ def jobs(setting: Setting) -> list[Job]:
         return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
     # trials of cdm are short, and its rank-1 fits, near their own limit, want more of them
     trials = {"cdm": 400, "dms": 200}
-    some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "test": 100, "error": ERROR}
+    some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "test": 100, "error": DISTINCT}
     some["fits"] = str(setting.fits)
     asked = [
         {"task": task, "g": g, "seed": seed, "trials": trials[task]}
