@@ -21,8 +21,8 @@ QUANTILES = (0.05, 0.5, 0.95)
 # its numbers are those of docs/reproduction/inactivation.csv; a test compares them
 CAUTION = (
     "a prediction, not a measurement: a low-rank fit that predicts intact activity well may predict inactivations "
-    "poorly. In a trained network of g = 1, predicted and true changes correlated by 0.51 (rank 1), 0.57 (rank 2), "
-    "0.60 (rank 5) and 0.94 (rank=None), median of random groups, 800 trials, fitted with ridge_by='innovations'; "
+    "poorly. In a trained network of g = 1, predicted and true changes correlated by 0.43 (rank 1), 0.50 (rank 2), "
+    "0.57 (rank 5) and 0.93 (rank=None), median of random groups, 800 trials, fitted with ridge_by='innovations'; "
     "without it, low-rank fits do worse: docs/reproduction.md. Show the unconstrained fit beside a low-rank one."
 )
 
