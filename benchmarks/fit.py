@@ -159,24 +159,25 @@ def units(options: argparse.Namespace) -> None:
 
 
 @lru_cache(1)
-def trained(task: str, neurons: int, g: float, seed: int, trials: int, of: int) -> tuple[xr.Dataset, xr.Dataset]:
-    """A network of full rank, and its activity in so many trials of seed ``of``."""
+def trained(
+    task: str, neurons: int, g: float, seed: int, train: int, test: int, of: int
+) -> tuple[xr.Dataset, np.ndarray, np.ndarray, float]:
+    """The activity of a network of full rank in trials of seed ``of``; those for testing, and their truth; tau, s."""
     network = train_network(task, n_neurons=neurons, g=g, seed=seed)
-    return network, record_activity(network, trials, seed=of)
+    activity, held = record_activity(network, train + test, seed=of), np.arange(train, train + test)
+    return activity, held, truth_of(network, activity.isel(condition=held)), network.attrs["tau_s"]
 
 
 def networks(options: argparse.Namespace) -> None:
     """Networks of full rank, which no fit of low rank can match wholly."""
     _head("task, neurons, g, seed, rank")
     tasks = [task for task in ("cdm", "dms") if task in options.tasks]
-    held = np.arange(options.train, options.train + options.test)
     for *which, rank in product(tasks, options.neurons, options.g, options.seeds, options.ranks):
 
         def score(method: str, which=which, rank=rank) -> Score:
-            network, activity = trained(*which, options.train + options.test, options.seed)
-            how = {"rank": rank or None, "tau_s": network.attrs["tau_s"], "holdout": held}
+            activity, held, truth, tau_s = trained(*which, options.train, options.test, options.seed)
+            how = {"rank": rank or None, "tau_s": tau_s, "holdout": held}
             fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)
-            truth = truth_of(network, activity.isel(condition=held))
             return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, spent)
 
         task, neurons, g, seed = which

@@ -236,13 +236,14 @@ def latent_pass(
         y, d = fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
         kappa = (y @ back + d @ known).astype(x.dtype)
         states = np.concatenate([kappa, d], axis=2) @ receive
-        there_now = None if there is None else there[part]
-        return Chunk([_with_burn_in(states, before[part])], [[y if again else kappa]], there_now)
+        targets = [[y if again else kappa]]
+        return Chunk([_with_burn_in(states, before[part])], targets, None if there is None else there[part])
 
     stream = Stream(chunk, q, n_neurons, _count(x, there), alpha, nonlinearity)
     path = RidgePath.of(stream.gram(sketch or sketch_size(n_neurons, stream.n_samples)), penalty)
     found = [path.solve(ridge) for ridge in ridges]
-    latents = stream._replace(chunk=partial(chunk, again=True)).along(path.gram.expand(np.hstack(found)))
+    directions = path.gram.expand(np.hstack(found))
+    latents = stream._replace(chunk=partial(chunk, again=True)).along(directions)
     networks = []
     for k, b in enumerate(found):
         own = slice(k * rank, (k + 1) * rank)
@@ -252,5 +253,5 @@ def latent_pass(
         m, w = network.m.copy(), network.w + network.m @ shift.T
         m[:recorded] = m_new
         w[:recorded] = (latents.q_to_y - latents.q_to_z[:, own] @ m_new.T).T
-        networks.append(Network(m, n_neurons * path.gram.expand(b), w))
+        networks.append(Network(m, n_neurons * directions[:, own], w))
     return Solutions(networks, np.zeros(0), np.array([path.gcv(ridge) for ridge in ridges]))

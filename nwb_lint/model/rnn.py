@@ -119,6 +119,8 @@ def steps(
         if added is not None:
             x += added[t]
         yield x, kappa
+        if t + 1 == q.shape[1]:
+            return
         r = phi(x)
         if gate is not None:
             r *= gate[t]

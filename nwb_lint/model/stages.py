@@ -204,10 +204,14 @@ class _Search:
 
         found, begin = run(start(self.networks[0], fit), fit, held), None
         if self.stages and self.errors.mean() >= self.power:
-            for first, whole in others():
-                tried = run(first, fit, held)
-                if tried.held_out < found.held_out:
-                    found, begin = tried, whole
+            try:
+                for first, whole in others():
+                    tried = run(first, fit, held)
+                    if tried.held_out < found.held_out:
+                        found, begin = tried, whole
+            except KeyboardInterrupt as stop:  # in a later start, when an earlier one may have got further
+                reached = [found.network, *([stop.network] if isinstance(stop, Interrupted) else [])]
+                raise Interrupted(min(reached, key=lambda one: held.errors(one).sum())) from stop
 
         def again(everything: Samples) -> Network:
             go = run._replace(max_iter=found.iterations, rounds=found.rounds, epochs=found.epochs)
@@ -381,7 +385,6 @@ def fit_stages(
             search.try_ridges("hidden units", features)
         report("latent pass", 0, np.nan, np.nan)
         search.try_ridges("latent pass", again)
-
     if method != "regression":
         run = Descending(
             max_iter, device, report, l2_n, journal=journal, segment=segment, optimizer=optimizer, seed=seed

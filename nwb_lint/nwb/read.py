@@ -26,16 +26,7 @@ from nwb_lint.nwb.counts import make_bins
 from nwb_lint.nwb.frame import check_frame, typical_interval
 from nwb_lint.nwb.joined import TableChoice
 from nwb_lint.nwb.many import spread
-from nwb_lint.nwb.rates import (
-    Averaging,
-    Framing,
-    Rates,
-    Request,
-    Session,
-    find_session,
-    open_session,
-    session_rates,
-)
+from nwb_lint.nwb.rates import Averaging, Framing, Rates, Request, Session, find_session, open_session, session_rates
 from nwb_lint.nwb.source import Asset, NWBError, Source, expand, reading, session_labels
 from nwb_lint.nwb.told import tell
 from nwb_lint.nwb.units import UnitChoice

@@ -55,6 +55,34 @@ def test_the_held_out_loss_chooses_among_starts_where_regressions_explain_nothin
     assert samples.errors(with_others).sum() < 0.5 * samples.errors(alone).sum()
 
 
+@pytest.mark.parametrize("in_regression", [True, False], ids=["regression", "descent"])
+def test_an_interrupted_later_start_leaves_the_best_so_far(blind, monkeypatch, in_regression):
+    _, samples = switch(np.random.default_rng(0))
+    monkeypatch.setattr(stages, "RANDOM", 0)
+    monkeypatch.setattr(stages, "HIGHER", ())
+    first = fit_stages(samples, rank=1)[0][-1].network
+    monkeypatch.setattr(stages, "HIGHER", (1,))
+
+    def stop(self, *_):
+        raise KeyboardInterrupt if in_regression else stages.Interrupted(Network(first.m, -first.n, first.w))
+
+    cut, call = stages._cut, stages.Descending.__call__
+    if in_regression:
+        monkeypatch.setattr(stages, "_cut", stop)
+    else:
+
+        def armed(*given):  # from the first descent on
+            monkeypatch.setattr(stages.Descending, "__call__", stop)
+            return cut(*given)
+
+        monkeypatch.setattr(stages, "_cut", armed)
+    with pytest.warns(UserWarning, match="interrupted: the fit is the best so far, what the gradient had reached"):
+        found = fit_stages(samples, rank=1, keep_interrupted=True)[0][-1]
+    assert found.interrupted
+    assert samples.errors(found.network).sum() < 0.9 * samples.energies().sum()
+    monkeypatch.setattr(stages.Descending, "__call__", call)
+
+
 def test_starts_are_not_looked_for_where_regressions_explain_something(monkeypatch):
     _, samples = switch(np.random.default_rng(1))
 
