@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from threading import Lock
 from typing import Any, NamedTuple
 
 import h5py
@@ -21,8 +23,8 @@ from nwb_lint.nwb.units import UnitChoice, choose_rows, has_observed, open_units
 Array = np.ndarray
 Tally = Callable[[int], Counts]  # of a unit, by its place in a block
 
-_AHEAD = 2  # blocks of spikes that wait to be counted while another is
-_BLOCK = 1 << 20  # rates in memory at a time, twice, beside the result
+_THREADS = 2  # that read, count and smooth
+_BLOCK = 1 << 20  # rates in memory at a time, by each and once more, beside the result
 
 
 class Request(NamedTuple):
@@ -93,9 +95,9 @@ def find_session(asset: Asset, request: Request) -> Session:
 
 
 def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
-    """Mean rates of a session's units in every condition; counting and smoothing go on beside reading."""
-    with ThreadPoolExecutor(2) as beside, reading(asset) as file:
-        return _averages(file, session, how, beside)
+    """Mean rates of a session's units in every condition."""
+    with reading(asset) as file:
+        return _averages(file, session, how)
 
 
 def open_session(
@@ -132,7 +134,7 @@ def open_session(
     return frame, blocks()
 
 
-def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executor) -> Rates:
+def _averages(file: h5py.File, session: Session, how: Averaging) -> Rates:
     """rate = spikes / (trials that saw the bin × bin_s), or the mean sample, smoothed; trials that saw any bin."""
     codes, n_conditions, framing, sd_bins, seed = how
     bins = framing.bins
@@ -149,77 +151,114 @@ def _averages(file: h5py.File, session: Session, how: Averaging, beside: Executo
         n_trials[0, :, position] = trials.sum(axis=1)
         n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
 
-    averager = _Averager(rate, sd_bins, average, beside)
-    for positions, tally in open_session(file, session, framing, groups, n_conditions * halves)[1]:
-        averager.add(positions, tally)
-    averager.finish()
+    _Averager(rate, sd_bins, average, open_session(file, session, framing, groups, n_conditions * halves)[1]).run()
     return Rates(rate, n_trials)
 
 
+class _Piece(NamedTuple):
+    """Units of a block that find room in one buffer, from place ``first`` on: positions, and places in the block."""
+
+    buffer: _Buffer
+    first: int
+    positions: list[int]
+    ks: range
+    tally: Tally
+
+
+class _Buffer:
+    """Rates (unit, part, condition, time) of some units, by position, before they are smoothed."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.values = np.empty(shape, np.float32)
+        self.positions: list[int] = []
+        self.n_averaged = 0
+
+
 class _Averager:
-    """Units averaged and smoothed into rate (part, condition, time, neuron), beside the reading of the next units: of
-    two buffers one is filled, by a function of position, counts and place (part, condition, time), the other
-    smoothed."""
+    """Units averaged and smoothed into rate (part, condition, time, neuron) by threads that do the same work.
+
+    Each takes the next block, averages its units into a buffer by a function of position, counts and place (part,
+    condition, time), and smooths the buffer if it was the last to fill it. So what was read is counted by the core in
+    whose cache it is, and no thread waits for another but to read. There are never more buffers than threads, and one.
+    """
 
     def __init__(
-        self, rate: Array, sd_bins: float, average: Callable[[int, Counts, Array], None], beside: Executor
+        self,
+        rate: Array,
+        sd_bins: float,
+        average: Callable[[int, Counts, Array], None],
+        blocks: Iterator[tuple[Array, Tally]],
     ) -> None:
-        self._rate, self._sd_bins, self._average, self._beside = rate, sd_bins, average, beside
+        self._rate, self._sd_bins, self._average = rate, sd_bins, average
         n, k = max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
-        n = min(n if n < k else n // k * k, rate.shape[-1])
-        self._filled, self._other = (np.empty((n, *rate.shape[:-1]), np.float32) for _ in range(2))
-        self._positions: list[int] = []
-        self._averaging: list[Future[None]] = []
-        self._running: Future[None] | None = None
+        self._at_once = min(n if n < k else n // k * k, rate.shape[-1])
+        self._lock = Lock()
+        self._free: list[_Buffer] = []
+        self._buffer = self._empty()
+        self._pieces = self._split(blocks)
 
-    def add(self, positions: Array, tally: Tally) -> None:
-        """Have units averaged, and those smoothed that fill a buffer."""
-        done = 0
-        while done < len(positions):
-            first = len(self._positions)
-            some = range(done, min(done + len(self._filled) - first, len(positions)))
-            self._averaging.append(self._beside.submit(self._fill, self._filled[first:], some, positions, tally))
-            if len(self._averaging) > _AHEAD:  # no more is read than can be averaged soon
-                self._averaging[-1 - _AHEAD].result()
-            self._positions += positions[some.start : some.stop].tolist()
-            done = some.stop
-            if len(self._positions) == len(self._filled):
-                self._smooth()
+    def run(self) -> None:
+        """All blocks; this thread is one of those that work."""
+        with ThreadPoolExecutor(_THREADS - 1) as others:
+            running = [others.submit(copy_context().run, self._work) for _ in range(_THREADS - 1)]
+            self._work()
+        for future in running:
+            future.result()
+        if self._buffer.n_averaged < self._at_once:
+            self._smooth(self._buffer)
 
-    def _fill(self, places: Array, some: range, positions: Array, tally: Tally) -> None:
-        for k, place in zip(some, places, strict=False):
-            self._average(int(positions[k]), tally(k), place)
+    def _work(self) -> None:
+        try:
+            while piece := self._next():
+                buffer, first, positions, ks, tally = piece
+                for place, (position, k) in enumerate(zip(positions, ks, strict=True), first):
+                    self._average(position, tally(k), buffer.values[place])
+                with self._lock:
+                    buffer.n_averaged += len(ks)
+                    full = buffer.n_averaged == self._at_once
+                if full:
+                    self._smooth(buffer)
+                    self._free.append(buffer)
+        except BaseException:
+            self._pieces = iter(())  # nor need the others go on
+            raise
 
-    def finish(self) -> None:
-        """Smooth what is left, and wait."""
-        if self._positions:
-            self._smooth()
-        if self._running is not None:
-            self._running.result()
+    def _next(self) -> _Piece | None:
+        with self._lock:
+            return next(self._pieces, None)
 
-    def _smooth(self) -> None:
-        """Hand over what is filled, and go on with the other buffer as soon as it is free."""
-        positions = np.array(self._positions, np.int64)
-        work = self._averaging, self._rate, positions, self._filled[: len(positions)], self._sd_bins
-        before, self._running = self._running, self._beside.submit(_smooth_into, *work)
-        self._filled, self._other, self._positions, self._averaging = self._other, self._filled, [], []
-        if before is not None:
-            before.result()
+    def _split(self, blocks: Iterator[tuple[Array, Tally]]) -> Iterator[_Piece]:
+        """The blocks in pieces, each of which has room in one buffer."""
+        for positions, tally in blocks:
+            done = 0
+            while done < len(positions):
+                if len(self._buffer.positions) == self._at_once:
+                    self._buffer = self._empty()
+                first = len(self._buffer.positions)
+                ks = range(done, min(done + self._at_once - first, len(positions)))
+                some = positions[ks.start : ks.stop].tolist()
+                self._buffer.positions += some
+                done = ks.stop
+                yield _Piece(self._buffer, first, some, ks, tally)
 
+    def _empty(self) -> _Buffer:
+        if not self._free:
+            return _Buffer((self._at_once, *self._rate.shape[:-1]))
+        buffer = self._free.pop()
+        buffer.positions, buffer.n_averaged = [], 0
+        return buffer
 
-def _smooth_into(averaging: list[Future[None]], rate: Array, positions: Array, block: Array, sd_bins: float) -> None:
-    """Smooth a block (unit, part, condition, time) once it is averaged, and put it where it belongs in rate (…,
-    time, neuron). Averaging began before, on the same workers, so waiting for it never ends in a deadlock."""
-    for averaged in averaging:
-        averaged.result()
-    rows = rate.reshape(-1, *rate.shape[-2:])
-    values = block.reshape(len(block), -1, block.shape[-1])
-    if (np.diff(positions) == 1).all():
-        smooth_units(values, sd_bins, rows[..., positions[0] : positions[-1] + 1])
-        return
-    part = np.empty((*rows.shape[:-1], len(positions)), np.float32)
-    smooth_units(values, sd_bins, part)
-    rows[..., positions] = part
+    def _smooth(self, buffer: _Buffer) -> None:
+        """Put a buffer, smoothed, where it belongs in rate."""
+        positions = np.array(buffer.positions, np.int64)
+        rows = self._rate.reshape(-1, *self._rate.shape[-2:])
+        values = buffer.values[: len(positions)].reshape(len(positions), -1, rows.shape[1])
+        if (np.diff(positions) == 1).all():
+            smooth_units(values, self._sd_bins, rows[..., positions[0] : positions[-1] + 1])
+            return
+        part = np.empty((*rows.shape[:-1], len(positions)), np.float32)
+        smooth_units(values, self._sd_bins, part)
+        rows[..., positions] = part
 
 
 def _divide(counts: Counts, bin_s: float, out: Array) -> None:
