@@ -81,7 +81,7 @@ def _right(z: torch.Tensor, mask: torch.Tensor, answer: torch.Tensor) -> float:
 
 def _outputs(tensors: Tensors, u: torch.Tensor, alpha: float, noise: float, generator: torch.Generator) -> torch.Tensor:
     """Output z (trial, time) of a free run."""
-    size, n_steps = len(tensors["readout"]), u.shape[1]
+    size = len(tensors["readout"])
     drive = alpha * u.transpose(0, 1) @ tensors["input_weights"].T
     if noise:
         drive = drive + noise * torch.randn(drive.shape, generator=generator)
@@ -89,10 +89,10 @@ def _outputs(tensors: Tensors, u: torch.Tensor, alpha: float, noise: float, gene
     recurrent = [alpha * tensors["J"].T] if full else [alpha / size * tensors["n"], tensors["m"].T]
     x = torch.zeros(u.shape[0], size)
     rates = [torch.tanh(x)]
-    for t in range(n_steps - 1):
+    for driven in drive.unbind()[:-1]:  # the gradient of an index would be as large as all of drive, at every step
         into = rates[-1]
         for matrix in recurrent[:-1]:
             into = into @ matrix
-        x = torch.addmm((1 - alpha) * x + drive[t], into, recurrent[-1])
+        x = torch.addmm((1 - alpha) * x + driven, into, recurrent[-1])
         rates.append(torch.tanh(x))
     return (torch.stack(rates) @ tensors["readout"] / size).T

@@ -33,7 +33,7 @@ def test_its_gradient_is_the_difference_and_no_gauge_evades_it():
 
 def test_the_closed_form_minimises_the_same(truth):
     """Error of the regression / power of the activity + l2_n |J|²: no step away from J makes it smaller."""
-    known, l2_n = truth(neurons=8, conditions=20), 0.05
+    known, l2_n = truth(neurons=8, conditions=9), 0.05
     x = known.activity["activity"].values.astype(float)
     q = drives(known.activity["input"].values.astype(float), 0.2, bias=False, initial=False)
     samples = Samples(x, q, 0.2)
