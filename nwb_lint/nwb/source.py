@@ -173,16 +173,17 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False) -> lis
 
 
 def _assets(item: str | os.PathLike[str]) -> list[Asset]:
-    """The files of one path or address."""
+    """The files of one path, in which ``~`` is the home folder, or address."""
     text = os.fspath(item)
     scheme = SCHEME.match(text)
     if scheme is None:
-        if isinstance(item, str) and _GLOB.search(item) and not Path(item).exists():
-            found = sorted(glob.glob(item, recursive=True))
+        path = os.path.expanduser(text)
+        if isinstance(item, str) and _GLOB.search(path) and not Path(path).exists():
+            found = sorted(glob.glob(path, recursive=True))
             if not found:
                 raise NWBError(f"{item}: no file matches; a pattern needs at least one NWB file. Check the path.")
             return [_local(name) for name in found]
-        return [_local(str(Path(item)))]
+        return [_local(str(Path(path)))]
     if scheme[1].lower() not in _SCHEMES or not text.startswith(f"{scheme[0]}/"):
         raise NWBError(f"{item} is an address of a kind that is not read; pass a path, {', '.join(_SCHEMES)}://….")
     if scheme[1] == "dandi":

@@ -6,6 +6,7 @@ import tracemalloc
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from threading import Event
 
 import h5py
@@ -107,6 +108,12 @@ def test_files_are_read_alike_alone_and_in_any_company(folder):
     for path in paths:
         alone = read_conditions(path, **READ)
         np.testing.assert_array_equal(found["rate"][:, :, found["source"].values == str(path)], alone["rate"])
+
+
+@pytest.mark.parametrize("asked", ["~/0.nwb", Path("~/0.nwb"), "~/[0].nwb"])
+def test_a_tilde_is_the_home_folder(folder, monkeypatch, asked):
+    monkeypatch.setenv("HOME", str(folder))
+    xr.testing.assert_identical(read_conditions(asked, **READ), read_conditions(folder / "0.nwb", **READ))
 
 
 def test_what_cannot_be_read_is_left_out_by_name_or_raised(folder):
