@@ -30,7 +30,7 @@ from nwb_lint.model.threads import side_by_side
 CHUNK_VALUES = 2_000_000
 CHUNK_NEURONS = 512
 SAMPLES_EACH = 50  # per feature: from twice as many on, samples are taken further apart (`_step`)
-MANY_NEURONS = 2048  # from here on features are sketched, and from SKETCH on where there are fewer samples than neurons
+MANY_NEURONS = 1000  # from here on features are sketched, and from SKETCH on where there are fewer samples than neurons
 SKETCH = 256
 PROBED = 16  # samples per direction that the range finder looks at
 

@@ -107,7 +107,7 @@ def closed_form(
         penalty: on ||J||^2 per sample; ridges that come to less count as this.
         whiten: regress the innovations, x[t] - (1 - alpha) x[t-1] (see `moments`): the efficient estimate where noise
             enters inside the network at every step, a poor one where it is added by observation.
-        sketch: directions that stand for the N features (see `moments`); None = 256 where there are more than 2048
+        sketch: directions that stand for the N features (see `moments`); None = 256 where there are more than 1000
             neurons, or fewer samples than neurons (and more than 256 of them), else all. Not for ``rank=None``.
 
     Source: reduced-rank regression, Izenman, J. Multivariate Analysis 1975; with ridge, Mukherjee & Zhu 2011.

@@ -6,10 +6,10 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import ContractError
-from nwb_lint.model.moments import MANY_NEURONS
 from nwb_lint.model.r2 import noise_power
 from nwb_lint.model.rnn import Array
 
+_MOST_COPIED = 2048  # neurons whose halves are copied
 FLOOR = 0.01  # a neuron's noise variance is taken as at least this share of the median one
 
 
@@ -24,7 +24,7 @@ def unmasked(activity: xr.Dataset) -> xr.Dataset:
 
 def instruments_of(activity: xr.Dataset) -> Array | None:
     """activity_half as float32; None where there is none, no sample has both, or neurons are too many for copies."""
-    if "activity_half" not in activity or activity.sizes["neuron"] > MANY_NEURONS:
+    if "activity_half" not in activity or activity.sizes["neuron"] > _MOST_COPIED:
         return None
     halves = activity["activity_half"].values.astype(np.float32, copy=False)
     return halves if np.isfinite(halves[0] + halves[1]).any() else None
