@@ -8,8 +8,8 @@ units     few noisy units: 51 of 512 at .5 sd, 10 at .1 sd, these by the closed 
 cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh over that array, and how the cost grows
           with conditions, time and neurons
 
-The grid of networks takes hours of the loop; ``--keep`` gathers it over several runs: `benchmarks/networks.txt` is what was
-measured so far (one thread of each, a 2-core machine).
+The grid of networks takes hours of the loop; ``--keep`` gathers it over several runs: `benchmarks/networks.txt` is what
+was measured so far (one thread of each, a 2-core machine).
 
 Every line is one fit of each, after a small one so that no import counts; ratios = seconds, and CPU seconds, of the
 published loop / ours: the latter say more where other work is about. FOLDER (``--folder``) holds dm.npz, wm.npz,
