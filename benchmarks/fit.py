@@ -8,6 +8,9 @@ units     few noisy units: 51 of 512 at .5 sd, 10 at .1 sd, these by the closed 
 cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh over that array, and how the cost grows
           with conditions, time and neurons
 
+``--authors FOLDER`` (a clone of https://github.com/adrian-valente/lowrank_inference) puts the authors' own code beside
+both on the teachers (`benchmarks/authors.py`); our published loop is the same in fewer operations.
+
 The grid of networks takes hours of the loop; ``--keep`` gathers it over several runs: `benchmarks/networks.txt` is what
 was measured so far (one thread of each, a 2-core machine).
 
@@ -19,27 +22,30 @@ cdm.npz and dms.npz.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from authors import authors_fit
 
 import nwb_lint as nl
-from nwb_lint.experiments.measures import connectivity_scores, rates_r2, truth_of
+from nwb_lint.experiments.measures import likeness, rates_r2, truth_of
+from nwb_lint.model.simulate import run
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
-from nwb_lint.tasks.train import train_network
+from nwb_lint.tasks.train import effective, train_network
 from nwb_lint.testing import mock_activity
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 TASKS = ["dm", "wm", "cdm", "dms"]
 FEW_UNITS = ((51, 0.5, {}), (10, 0.1, {"hidden": 100, "method": "regression"}))  # units seen, noise in sd, our options
 COST_SHAPE = (800, 68, 512)  # condition, time, neuron
+LOOP = ("published",)
 REPEATS = 15  # of the cost: turn about, the best of each counts
 
 
@@ -61,9 +67,14 @@ class Score(NamedTuple):
 
 def timed(activity: xr.Dataset, **options: object) -> tuple[xr.Dataset, Spent]:
     """A fit and what it took."""
+    return spent_on(lambda: nl.fit_lint(activity, **options))  # type: ignore[arg-type]
+
+
+def spent_on(work: Callable[[], Any]) -> tuple[Any, Spent]:
+    """What a function returns and what it took."""
     start, cpu = perf_counter(), process_time()
-    fit = nl.fit_lint(activity, **options)  # type: ignore[arg-type]
-    return fit, Spent(perf_counter() - start, process_time() - cpu)
+    found = work()
+    return found, Spent(perf_counter() - start, process_time() - cpu)
 
 
 def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
@@ -74,20 +85,26 @@ def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Da
     return network, activity, np.arange(options.train, total)
 
 
-def both(options: argparse.Namespace, score: Callable[[str], Score], label: str, *, loop: bool = True) -> None:
-    """Print a line: ours, the published loop's unless it has none, and the ratio of their seconds; one that is kept is
-    not measured again."""
+def alike(teacher: xr.Dataset, found: xr.Dataset) -> tuple[float, float]:
+    """ECC and CC of a network found to the teacher."""
+    raw = [network["m"].values @ network["n"].values.T for network in (teacher, found)]
+    return likeness(effective(teacher), effective(found))[0], likeness(*raw)[0]
+
+
+def beside(options: argparse.Namespace, score: Callable[[str], Score], label: str, peers: Sequence[str]) -> None:
+    """Print a line: ours, and each peer's with the ratio of its seconds; one that is kept is not measured again."""
     if label in options.lines:
         print(options.lines[label], flush=True)
         return
     ours = score("auto")
     line = f"| {label} | {_cells(ours)} |"
-    if options.epochs and loop:
-        theirs = score("published")
-        ratios = [theirs.spent[k] / ours.spent[k] for k in range(2)]
-        line += f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
-    else:
-        line += " |" * 7
+    for peer in peers:
+        if options.epochs and peer:
+            theirs = score(peer)
+            ratios = [theirs.spent[k] / ours.spent[k] for k in range(2)]
+            line += f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
+        else:
+            line += " |" * 7
     print(line, flush=True)
     if options.keep:
         with options.keep.open("a") as file:
@@ -113,32 +130,37 @@ def _cells(score: Score) -> str:
     return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.spent.seconds:.1f} | {score.spent.cpu_s:.1f}"
 
 
-def _head(first: str) -> None:
-    columns = [
-        first,
-        *(f"{who} {what}" for who in ("ours", "published") for what in ("R²", "ECC", "CC", "s", "CPU s")),
-        "ratio",
-        "of CPU",
-    ]
+def _head(first: str, peers: Sequence[str] = LOOP) -> None:
+    measures = ("R²", "ECC", "CC", "s", "CPU s")
+    columns = [first, *(f"ours {what}" for what in measures)]
+    for peer in peers:
+        columns += [*(f"{peer} {what}" for what in measures), "ratio", "of CPU"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
 
 
 def teachers(options: argparse.Namespace) -> None:
     """The four teachers at every observation noise."""
-    _head("task, noise in sd")
+    peers = (*LOOP, "authors") if options.authors else LOOP
+    _head("task, noise in sd", peers)
     for noise in options.noise:
         for task in options.tasks:
             teacher, activity, held = data_of(task, noise, options)
             truth = truth_of(teacher, activity.isel(condition=held))
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
-                rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
-                how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1}
-                fit, spent = timed(activity, method=method, **how)
-                like = connectivity_scores(teacher, fit)
-                return Score(rates_r2(truth, fit["activity_pred"].values[held]), like["ecc"], like["cc"], spent)
+                how = {"rank": teacher.sizes["rank"], "holdout": held, "epochs": options.epochs or 1}
+                tau_s = teacher.attrs["tau_s"]
+                if method == "authors":
+                    how |= {"alpha": teacher.attrs["dt_s"] / tau_s, "seed": options.seed}
+                    found, spent = spent_on(partial(authors_fit, options.authors, activity, **how))
+                    fit = teacher.assign({name: (teacher[name].dims, value) for name, value in found.items()})
+                    predicted = run(fit, activity.isel(condition=held))["activity"].values
+                else:
+                    fit, spent = timed(activity, method=method, tau_s=tau_s, **how)
+                    predicted = fit["activity_pred"].values[held]
+                return Score(rates_r2(truth, predicted), *alike(teacher, fit), spent)
 
-            both(options, score, f"{task} {noise:g}")
+            beside(options, score, f"{task} {noise:g}", peers)
 
 
 def units(options: argparse.Namespace) -> None:
@@ -158,7 +180,7 @@ def units(options: argparse.Namespace) -> None:
                 predicted = fit["activity_pred"].values[held][:, :, : truth.shape[2]]
                 return Score(rates_r2(truth, predicted), np.nan, np.nan, spent)
 
-            both(options, score, f"{task}, {seen}, {noise:g}")
+            beside(options, score, f"{task}, {seen}, {noise:g}", LOOP)
 
 
 @lru_cache(1)
@@ -184,7 +206,7 @@ def networks(options: argparse.Namespace) -> None:
             return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, spent)
 
         task, neurons, g, seed = which
-        both(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", loop=rank > 0)
+        beside(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", LOOP if rank else [""])
 
 
 def cost(options: argparse.Namespace) -> None:
@@ -243,6 +265,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0], help="sd, for teachers")
+    parser.add_argument("--authors", type=Path, help="clone of the authors' code, for teachers")
     parser.add_argument("--train", type=int, default=800, help="training trials")
     parser.add_argument("--test", type=int, default=200, help="test trials")
     parser.add_argument("--epochs", type=int, default=50, help="of the published loop; 0 leaves it out")
@@ -258,6 +281,8 @@ def main() -> None:
         parser.error(f"unknown part {unknown[0]}; choose from {', '.join(PARTS)}")
     if not options.folder.is_dir():
         parser.error(f"no folder {options.folder}; name the one with dm.npz, wm.npz, cdm.npz and dms.npz")
+    if options.authors and not (options.authors / "low_rank_rnns").is_dir():
+        parser.error(f"no low_rank_rnns in {options.authors}; name a clone of the authors' repository")
     of = f"train {options.train}, test {options.test}, epochs {options.epochs}, seed {options.seed}"
     try:
         options.lines = kept_lines(options.keep, of)

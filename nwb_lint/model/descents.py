@@ -26,6 +26,9 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
+WIDER = 2  # times as many values, where a descent fits the conditions it looks at better than the held-out ones:
+# where its loss fell by that share of the power after the held-out one stopped; as small a gain is not worth more time
+OVERFIT, WORTH = 0.003, 0.001
 ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
 MOST_EPOCHS = 10  # of Adam after L-BFGS
 EPOCHS = 8  # of Adam without a better held-out loss before it stops
@@ -35,9 +38,10 @@ BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
 Report = Callable[[str, int, float, float], None]
 
 
-def few_enough(samples: Samples, n_neurons: int, seed: int) -> Samples:
-    """A random part of the conditions, the same for the whole descent, where they hold more than `DESCENT_VALUES`."""
-    values = np.clip(VALUES_EACH * n_neurons, *DESCENT_VALUES)
+def few_enough(samples: Samples, n_neurons: int, seed: int, times: int = 1) -> Samples:
+    """A random part of the conditions where they hold more than so many times `DESCENT_VALUES`; with ``times`` more, a
+    part that has all of it."""
+    values = times * np.clip(VALUES_EACH * n_neurons, *DESCENT_VALUES)
     most = max(1, int(values) // (samples.q.shape[1] * n_neurons))
     if most >= len(samples.x):
         return samples
@@ -77,6 +81,7 @@ class Descending(NamedTuple):
     journal: Journal | None = None
     segment: int = 0
     rounds: tuple[int, ...] = ()
+    wider: tuple[int, ...] = ()
     optimizer: str = "auto"
     epochs: int = 0
     seed: int = 0
@@ -84,18 +89,40 @@ class Descending(NamedTuple):
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
 
-        L-BFGS on at most `DESCENT_VALUES`; where these are too few conditions to stand for all ("auto"), Adam goes on
-        with all of them, for about as many gradients. Without ``held`` as many iterations and epochs as are given.
+        L-BFGS on at most `DESCENT_VALUES`. Where these are too few conditions to stand for all ("auto"), it goes on
+        with more of them, if it fitted them better than others; else, if they are very few, Adam goes on with all, for
+        about as many gradients. Without ``held`` as many iterations and epochs as are given.
         """
+        out = None if held is None else few_enough(held, start.n_neurons, 0)
         if self.optimizer == "adam":
-            return self._adam(start, fit, held, self.max_iter if held is not None else self.epochs)
+            return self._adam(start, fit, out, self.max_iter if held is not None else self.epochs)
         few = few_enough(fit, start.n_neurons, self.seed)
-        found = self._lbfgs(start, few, held)
-        if self.optimizer == "lbfgs" or len(few.x) == len(fit.x) or len(few.x) >= ENOUGH:
+        found = self._lbfgs(start, few, out)
+        if self.optimizer == "lbfgs":
             return found
+        wide = self._widened(found, few, fit, held)
+        if wide.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
+            return wide
         most = min(MOST_EPOCHS, max(1, round(found.iterations * len(few.x) / len(fit.x))))
-        last = self._adam(found.network, fit, held, most if held is not None else self.epochs)
+        last = self._adam(found.network, fit, out, most if held is not None else self.epochs)
         return last._replace(iterations=found.iterations, rounds=found.rounds)
+
+    def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
+        """A descent that goes on with more conditions for as long as it overfits those that it looks at; without
+        ``held`` in as many rounds and iterations as ``wider`` says."""
+        network, times, done = found.network, WIDER, found
+        while len(few.x) < len(fit.x):
+            if done.overfit <= OVERFIT if held is not None else len(done.wider) == len(self.wider):
+                break
+            few = few_enough(fit, network.n_neurons, self.seed, times)
+            out = None if held is None else few_enough(held, network.n_neurons, 0, times)
+            most = self.max_iter if held is not None else self.wider[len(done.wider)]
+            last = self._descend(done.network, few, out, most, WORTH)
+            done = found._replace(
+                network=last.network, held_out=last.held_out, overfit=last.overfit, wider=(*done.wider, last.iterations)
+            )
+            times *= WIDER
+        return done
 
     def _adam(self, start: Network, fit: Samples, held: Samples | None, epochs: int) -> Descent:
         """Adam on batches of all conditions, in steps that shrink; the best by ``held``, else the last.
@@ -106,10 +133,10 @@ class Descending(NamedTuple):
 
         problem, factor, alone = problem_of(fit, self.device), 1.0, self.optimizer == "adam"
         first = fit.take(np.arange(min(BALANCED_BY, len(fit.x))))
-        if not np.isfinite(self._loss_on(first, start)(*start)):
+        if not np.isfinite(self._loss_on(first)(*start)):
             start = steady(start, problem.loss_and_gradient)
         state = begin(*parts(balanced(start, first.q, fit.alpha, fit.nonlinearity)))
-        loss_on_held = self._loss_on(held, start)
+        loss_on_held = self._loss_on(held)
         best, best_at, least, gain = state, 0, loss_on_held(*start), 0
         for k in range(epochs):
             order = np.random.default_rng([self.seed, k]).permutation(len(fit.x))
@@ -143,7 +170,7 @@ class Descending(NamedTuple):
             return self._descend(start, fit, held, self.max_iter)
         network = best = start
         done: list[int] = []
-        loss_on_held = self._loss_on(held, start)
+        loss_on_held = self._loss_on(held)
         kept, least = 0, loss_on_held(*start)
         for k, length in enumerate(lengths(self.segment, fit.x.shape[1])):
             if held is None and k == len(self.rounds):
@@ -160,11 +187,11 @@ class Descending(NamedTuple):
             return last
         return min(last, self._descend(start, fit, held, self.max_iter), key=lambda one: one.held_out)
 
-    def _loss_on(self, held: Samples | None, network: Network) -> Callable[..., float]:
-        """The loss of networks of this size on whole trials, infinite where it is not finite; 0 without any."""
+    def _loss_on(self, held: Samples | None) -> Callable[..., float]:
+        """The loss of a network on whole trials, infinite where it is not finite; 0 without any."""
         if held is None:
             return lambda *_: 0.0
-        loss = self._loss_of(held, network)
+        loss = self._kept(problem_of(held, self.device).loss)
 
         def finite(*parameters: Array) -> float:
             found = loss(*parameters)
@@ -172,21 +199,19 @@ class Descending(NamedTuple):
 
         return finite
 
-    def _loss_of(self, held: Samples, network: Network) -> Callable[..., float]:
-        """On as many conditions as a network of this size is held against."""
-        loss: Callable[..., float] = self._kept(problem_of(few_enough(held, network.n_neurons, 0), self.device).loss)
-        return loss
-
-    def _descend(self, start: Network, fit: Samples, held: Samples | None, max_iter: int) -> Descent:
+    def _descend(
+        self, start: Network, fit: Samples, held: Samples | None, max_iter: int, worth: float = 0.0
+    ) -> Descent:
         if max_iter == 0:
             return Descent(start, 0, np.inf)
         led = fit.q.shape[2] > start.w.shape[1]
-        held_out_loss = None if held is None else tied_loss(self._loss_of(held, start), led)
+        held_out_loss = None if held is None else tied_loss(self._kept(problem_of(held, self.device).loss), led)
         return descend(
             start,
             small(tied(self._kept(problem_of(fit, self.device).loss_and_gradient), led), self.l2_n),
             held_out_loss,
             max_iter=max_iter,
+            worth=worth,
             pull=self.pull,
             towards=self.towards,
             report=lambda i, loss, out: self.report("gradient", i, loss, out),

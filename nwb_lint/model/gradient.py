@@ -30,14 +30,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Descent(NamedTuple):
-    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; and
-    the iterations of the rounds on segments before it, and the epochs of Adam after it.
+    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; how
+    far its own loss fell from there on; and the iterations of the rounds on segments before it, of those on more
+    conditions after it, and the epochs of Adam after all.
     """
 
     network: Network
     iterations: int
     held_out: float
+    overfit: float = 0.0
     rounds: tuple[int, ...] = ()
+    wider: tuple[int, ...] = ()
     epochs: int = 0
 
 
@@ -62,18 +65,20 @@ def descend(
     held_out_loss: Callable[..., float] | None,
     *,
     max_iter: int,
+    worth: float = 0.0,
     pull: float = 0.0,
     towards: Network | None = None,
     report: Callable[[int, float, float], None],
 ) -> Descent:
-    """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one.
+    """Minimise over (m, n, W) by L-BFGS. Without held-out data the last iterate counts, else the best held-out one;
+    iterations that do not make the held-out loss smaller by ``worth`` together try its patience.
 
     ``pull`` adds pull / N · sum (parameter - its value in ``towards``)^2 to the loss. A loss that is not finite counts
     as large, so that the line search backs off; where it finds no way back, another search goes on from the best until
     then in steps a tenth as long, with a warning. A start that diverges gets a weaker recurrence. Raises
     `Interrupted` on Ctrl-C.
     """
-    watch = _Watch(start, held_out_loss, report)
+    watch = _Watch(start, held_out_loss, worth, report)
     target = start if towards is None or towards.n is None else towards
     home, strength = _flat(*parts(target)), pull / start.n_neurons
 
@@ -99,7 +104,7 @@ def descend(
         warnings.warn(
             "the gradient met networks that diverge; it went on from its best in smaller steps.", stacklevel=2
         )
-    return Descent(watch.network(), watch.best_at, watch.best_held)
+    return Descent(watch.network(), watch.best_at, watch.best_held, watch.best_loss - watch.loss)
 
 
 def steady(network: Network, loss_and_gradient: LossAndGradient) -> Network:
@@ -123,13 +128,15 @@ class _Watch:
         self,
         start: Network,
         held_out_loss: Callable[..., float] | None,
+        worth: float,
         report: Callable[[int, float, float], None],
     ) -> None:
         self.shapes = [part.shape for part in parts(start)]
-        self.held_out_loss, self.report = held_out_loss, report
+        self.held_out_loss, self.worth, self.report = held_out_loss, worth, report
         self.best = self.last = _flat(*parts(start))
         self.best_at = self.done = self.gain = self.wild = 0
-        self.best_held, self.high = self._held(self.best) if held_out_loss else np.inf, 0.0
+        self.best_held = self.mark = self._held(self.best) if held_out_loss else np.inf
+        self.high = self.loss = self.best_loss = 0.0
 
     def unpack(self, v: Array) -> list[Array]:
         """m, n, W."""
@@ -167,10 +174,12 @@ class _Watch:
         return self.held_out_loss is not None and self.done - self.gain >= max(PATIENCE, self.gain // 2)
 
     def _step(self, v: Array, loss: float) -> None:
-        self.done, self.last, self.wild = self.done + 1, v.copy(), 0
+        self.done, self.last, self.wild, self.loss = self.done + 1, v.copy(), 0, loss
         held = self._held(v) if self.held_out_loss else -np.inf
-        if held < self.best_held * (1 - FORESIGHT):
-            self.gain = self.done
+        if held < self.mark - max(FORESIGHT * self.mark, self.worth):
+            self.gain, self.mark = self.done, held
+        if held <= self.best_held or self.done == 1:
+            self.best_loss = loss
         if held <= self.best_held:
             self.best, self.best_at, self.best_held = self.last, self.done, held
         self.report(self.done, loss, held)

@@ -207,14 +207,14 @@ class _Search:
             try:
                 for first, whole in others():
                     tried = run(first, fit, held)
-                    if tried.held_out < found.held_out:
+                    if held.errors(tried.network).sum() < held.errors(found.network).sum():
                         found, begin = tried, whole
             except KeyboardInterrupt as stop:  # in a later start, when an earlier one may have got further
                 reached = [found.network, *([stop.network] if isinstance(stop, Interrupted) else [])]
                 raise Interrupted(min(reached, key=lambda one: held.errors(one).sum())) from stop
 
         def again(everything: Samples) -> Network:
-            go = run._replace(max_iter=found.iterations, rounds=found.rounds, epochs=found.epochs)
+            go = run._replace(max_iter=found.iterations, rounds=found.rounds, wider=found.wider, epochs=found.epochs)
             return go(begin or start(self.final, everything), everything, None).network
 
         self._end(found.network, again)
