@@ -1,0 +1,63 @@
+"""Descents that see a part of the conditions: with more of them where they overfit it."""
+
+import numpy as np
+import pytest
+
+from nwb_lint.model import descents
+from nwb_lint.model.descents import Descending, problem_of
+from nwb_lint.model.rnn import drives
+from nwb_lint.model.samples import Samples
+from nwb_lint.model.stages import random_network
+
+ALPHA = 0.2
+
+
+@pytest.fixture
+def widening(truth, monkeypatch):
+    """A run whose first descent sees 4 of 160 conditions, its samples to fit and to be held against, and a start."""
+    activity = truth(neurons=30, conditions=200, rank=2, observation=0.5).activity
+    q = drives(activity["input"].values, ALPHA, bias=False, initial=False)
+    samples = Samples(activity["activity"].values, q, ALPHA)
+    monkeypatch.setattr(descents, "DESCENT_VALUES", (0, 4 * 40 * 30))
+    monkeypatch.setattr(descents, "VALUES_EACH", 1e9)
+    fit, held = samples.take(np.arange(160)), samples.take(np.arange(160, 200))
+    return Descending(60, "cpu", lambda *_: None), fit, held, random_network(30, 2, 2, 0)
+
+
+def test_a_descent_that_overfits_goes_on_with_more_conditions(widening):
+    run, fit, held, start = widening
+    part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
+    assert part.overfit > descents.OVERFIT
+    assert wide.overfit <= descents.OVERFIT
+    assert not part.wider
+    assert wide.wider
+    loss = problem_of(held, "cpu").loss
+    assert loss(*wide.network) < 0.9 * loss(*part.network)
+
+
+def test_what_does_not_overfit_stays_as_it_is(widening, monkeypatch):
+    run, fit, held, start = widening
+    monkeypatch.setattr(descents, "OVERFIT", 1.0)
+    monkeypatch.setattr(descents, "ENOUGH", 1)
+    part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
+    assert wide.wider == ()
+    for one, other in zip(part.network, wide.network, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_same_rounds_without_held_out_conditions(widening):
+    """As many conditions and iterations in each, told by the number of iterations reported."""
+    run, fit, held, start = widening
+    found, told = run(start, fit, held), []
+    again = run._replace(max_iter=found.iterations, wider=found.wider, report=lambda *step: told.append(step[1]))
+    assert again(start, fit, None).wider == found.wider
+    assert [step for step, after in zip(told, [*told[1:], 1], strict=True) if after == 1] == [
+        n for n in (found.iterations, *found.wider) if n
+    ]
+
+
+def test_a_part_of_more_conditions_has_all_of_a_smaller_one(widening):
+    _, fit, _, _ = widening
+    few, more, all_of_it = (descents.few_enough(fit, 30, 0, times).x for times in (1, 2, 64))
+    assert (len(few), len(more), len(all_of_it)) == (4, 8, 160)
+    assert {one.tobytes() for one in few} <= {one.tobytes() for one in more}
