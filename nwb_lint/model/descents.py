@@ -26,7 +26,8 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
-WIDER = 2  # times as many values, where a descent fits the conditions it looks at better than the held-out ones:
+TURN = 10  # iterations on one part of the conditions, then on the next
+WIDER = 4  # times as many values, where a descent fits the conditions it looks at better than the held-out ones:
 # where its loss fell by that share of the power after the held-out one stopped; as small a gain is not worth more time
 OVERFIT, WORTH = 0.003, 0.001
 ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
@@ -81,6 +82,7 @@ class Descending(NamedTuple):
     journal: Journal | None = None
     segment: int = 0
     rounds: tuple[int, ...] = ()
+    turns: int = 0
     wider: tuple[int, ...] = ()
     optimizer: str = "auto"
     epochs: int = 0
@@ -89,17 +91,22 @@ class Descending(NamedTuple):
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
 
-        L-BFGS on at most `DESCENT_VALUES`. Where these are too few conditions to stand for all ("auto"), it goes on
-        with more of them, if it fitted them better than others; else, if they are very few, Adam goes on with all, for
-        about as many gradients. Without ``held`` as many iterations and epochs as are given.
+        L-BFGS on at most `DESCENT_VALUES`. Where these are too few conditions to stand for all ("auto"), so that it
+        fits them better than others, it starts again on parts in turns, and the better of both goes on with more
+        conditions; else, if they are very few, Adam goes on with all, for about as many gradients. Without ``held`` as
+        many iterations, turns and epochs as are given.
         """
         out = None if held is None else few_enough(held, start.n_neurons, 0)
         if self.optimizer == "adam":
             return self._adam(start, fit, out, self.max_iter if held is not None else self.epochs)
         few = few_enough(fit, start.n_neurons, self.seed)
-        found = self._lbfgs(start, few, out)
+        found = self._in_turns(start, fit, None) if self.turns else self._lbfgs(start, few, out)
         if self.optimizer == "lbfgs":
             return found
+        if held is not None and found.overfit > OVERFIT and len(few.x) < len(fit.x) and not self.segment:
+            loss, turned = self._loss_on(held), self._in_turns(start, fit, held)
+            if loss(*turned.network) < loss(*found.network):
+                found = turned
         wide = self._widened(found, few, fit, held)
         if wide.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
             return wide
@@ -107,11 +114,28 @@ class Descending(NamedTuple):
         last = self._adam(found.network, fit, out, most if held is not None else self.epochs)
         return last._replace(iterations=found.iterations, rounds=found.rounds)
 
+    def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
+        """Short descents on one random part of the conditions after the other, the best by ``held``, else the last of
+        so many ``turns``: a valley of one part's loss is not one of the next part's."""
+        loss_on_held = self._loss_on(held)
+        network = best = start
+        kept, least = 0, loss_on_held(*start)
+        for turn in range(1, 1 + (self.turns or max(1, self.max_iter // TURN))):
+            try:
+                part = few_enough(fit, start.n_neurons, self.seed + turn)
+                network = self._descend(network, part, None, TURN).network
+            except KeyboardInterrupt as stop:
+                raise Interrupted(best) from stop
+            reached = loss_on_held(*network)
+            if reached < least or held is None:
+                best, least, kept = network, reached, turn
+        return Descent(best, 0, least, overfit=np.inf, turns=kept)
+
     def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
-        """A descent that goes on with more conditions for as long as it overfits those that it looks at; without
-        ``held`` in as many rounds and iterations as ``wider`` says."""
+        """A descent that goes on with more conditions for as long as it overfits those that it looks at, and more of
+        them lead further; without ``held`` in as many rounds and iterations as ``wider`` says."""
         network, times, done = found.network, WIDER, found
-        while len(few.x) < len(fit.x):
+        while len(few.x) < len(fit.x) and done.wider[-1:] != (0,):
             if done.overfit <= OVERFIT if held is not None else len(done.wider) == len(self.wider):
                 break
             few = few_enough(fit, network.n_neurons, self.seed, times)

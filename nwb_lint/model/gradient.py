@@ -31,8 +31,8 @@ class Interrupted(KeyboardInterrupt):
 
 class Descent(NamedTuple):
     """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; how
-    far its own loss fell from there on; and the iterations of the rounds on segments before it, of those on more
-    conditions after it, and the epochs of Adam after all.
+    far its own loss fell from there on; and the iterations of the rounds on segments before it, how many turns on parts
+    of the conditions took its place, the iterations on more conditions after it, and the epochs of Adam after all.
     """
 
     network: Network
@@ -40,6 +40,7 @@ class Descent(NamedTuple):
     held_out: float
     overfit: float = 0.0
     rounds: tuple[int, ...] = ()
+    turns: int = 0
     wider: tuple[int, ...] = ()
     epochs: int = 0
 

@@ -214,7 +214,8 @@ class _Search:
                 raise Interrupted(min(reached, key=lambda one: held.errors(one).sum())) from stop
 
         def again(everything: Samples) -> Network:
-            go = run._replace(max_iter=found.iterations, rounds=found.rounds, wider=found.wider, epochs=found.epochs)
+            told = {name: getattr(found, name) for name in ("rounds", "turns", "wider", "epochs")}
+            go = run._replace(max_iter=found.iterations, **told)
             return go(begin or start(self.final, everything), everything, None).network
 
         self._end(found.network, again)

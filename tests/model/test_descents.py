@@ -5,6 +5,7 @@ import pytest
 
 from nwb_lint.model import descents
 from nwb_lint.model.descents import Descending, problem_of
+from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.rnn import drives
 from nwb_lint.model.samples import Samples
 from nwb_lint.model.stages import random_network
@@ -46,14 +47,33 @@ def test_what_does_not_overfit_stays_as_it_is(widening, monkeypatch):
 
 
 def test_the_same_rounds_without_held_out_conditions(widening):
-    """As many conditions and iterations in each, told by the number of iterations reported."""
+    """As many turns and rounds on more conditions, told by the first iterations reported."""
     run, fit, held, start = widening
     found, told = run(start, fit, held), []
-    again = run._replace(max_iter=found.iterations, wider=found.wider, report=lambda *step: told.append(step[1]))
-    assert again(start, fit, None).wider == found.wider
-    assert [step for step, after in zip(told, [*told[1:], 1], strict=True) if after == 1] == [
-        n for n in (found.iterations, *found.wider) if n
-    ]
+    assert found.turns
+    go = {"max_iter": found.iterations, "turns": found.turns, "wider": found.wider}
+    again = run._replace(report=lambda *step: told.append(step[1]), **go)(start, fit, None)
+    assert (again.turns, again.wider) == (found.turns, found.wider)
+    assert told.count(1) == found.turns + np.count_nonzero(found.wider)
+
+
+def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
+    run, fit, held, start = widening
+    few_enough, parts = descents.few_enough, []
+
+    def counted(samples, *how):
+        parts.append(1)
+        if len(parts) == 4:
+            raise KeyboardInterrupt
+        return few_enough(samples, *how)
+
+    best = run._replace(max_iter=30)._in_turns(start, fit, held)
+    assert best.turns
+    monkeypatch.setattr(descents, "few_enough", counted)
+    with pytest.raises(Interrupted) as stopped:
+        run._in_turns(start, fit, held)
+    loss = problem_of(held, "cpu").loss
+    assert loss(*stopped.value.network) == pytest.approx(best.held_out)
 
 
 def test_a_part_of_more_conditions_has_all_of_a_smaller_one(widening):
