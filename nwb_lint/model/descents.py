@@ -27,9 +27,9 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
 TURN = 10  # iterations on one part of the conditions, then on the next
-WIDER = 4  # times as many values, where a descent fits the conditions it looks at better than the held-out ones:
-# where its loss fell by that share of the power after the held-out one stopped; as small a gain is not worth more time
-OVERFIT, WORTH = 0.003, 0.001
+WIDER = 4  # times as many values in the next round, where a descent overfits the conditions that it looks at:
+OVERFIT = 0.003  # its loss fell by this share of the power, or more, after the held-out one had stopped
+WORTH = 0.001  # of the power: what the patience of such a round is for
 ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
 MOST_EPOCHS = 10  # of Adam after L-BFGS
 EPOCHS = 8  # of Adam without a better held-out loss before it stops
