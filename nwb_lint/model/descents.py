@@ -157,7 +157,7 @@ class Descending(NamedTuple):
 
         problem, factor, alone = problem_of(fit, self.device), 1.0, self.optimizer == "adam"
         first = fit.take(np.arange(min(BALANCED_BY, len(fit.x))))
-        if not np.isfinite(self._loss_on(first)(*start)):
+        if not np.isfinite(self._loss_on(few_enough(first, start.n_neurons, 0))(*start)):
             start = steady(start, problem.loss_and_gradient)
         state = begin(*parts(balanced(start, first.q, fit.alpha, fit.nonlinearity)))
         loss_on_held = self._loss_on(held)
