@@ -92,9 +92,9 @@ class Descending(NamedTuple):
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
 
         L-BFGS on at most `DESCENT_VALUES`. Where these are too few conditions to stand for all ("auto"), so that it
-        fits them better than others, it starts again on parts in turns, and the better of both goes on with more
-        conditions; else, if they are very few, Adam goes on with all, for about as many gradients. Without ``held`` as
-        many iterations, turns and epochs as are given.
+        fits them better than others, it goes on with more, and where that does not lead out of the valley, starts again
+        on parts in turns; else, if they are very few, Adam goes on with all, for about as many gradients. Without
+        ``held`` as many iterations, turns and epochs as are given.
         """
         out = None if held is None else few_enough(held, start.n_neurons, 0)
         if self.optimizer == "adam":
@@ -103,11 +103,12 @@ class Descending(NamedTuple):
         found = self._in_turns(start, fit, None) if self.turns else self._lbfgs(start, few, out)
         if self.optimizer == "lbfgs":
             return found
-        if held is not None and found.overfit > OVERFIT and len(few.x) < len(fit.x) and not self.segment:
-            loss, turned = self._loss_on(held), self._in_turns(start, fit, held)
-            if loss(*turned.network) < loss(*found.network):
-                found = turned
         wide = self._widened(found, few, fit, held)
+        if held is not None and wide.wider and not self.segment:
+            loss = self._loss_on(held)
+            if loss(*found.network) - loss(*wide.network) < OVERFIT:
+                turned = self._widened(self._in_turns(start, fit, held), few, fit, held)
+                wide = min(wide, turned, key=lambda one: loss(*one.network))
         if wide.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
             return wide
         most = min(MOST_EPOCHS, max(1, round(found.iterations * len(few.x) / len(fit.x))))

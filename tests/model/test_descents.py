@@ -46,15 +46,31 @@ def test_what_does_not_overfit_stays_as_it_is(widening, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_same_rounds_without_held_out_conditions(widening):
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_same_rounds_without_held_out_conditions(widening, turned):
     """As many turns and rounds on more conditions, told by the first iterations reported."""
     run, fit, held, start = widening
     found, told = run(start, fit, held), []
-    assert found.turns
+    if turned:
+        few = descents.few_enough(fit, 30, 0)
+        found = run._widened(run._in_turns(start, fit, held), few, fit, held)
+    assert (found.turns > 0) == turned
+    assert found.wider
     go = {"max_iter": found.iterations, "turns": found.turns, "wider": found.wider}
     again = run._replace(report=lambda *step: told.append(step[1]), **go)(start, fit, None)
     assert (again.turns, again.wider) == (found.turns, found.wider)
-    assert told.count(1) == found.turns + np.count_nonzero(found.wider)
+    assert told.count(1) == (found.turns or 1) + np.count_nonzero(found.wider)
+
+
+def test_turns_where_more_conditions_do_not_help(widening, monkeypatch):
+    """Two valleys: what widening leaves in one, turns find in the other, and the better one is kept."""
+    run, fit, held, start = widening
+    wide = run(start, fit, held)
+    monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found._replace(wider=(0,)))
+    turned, loss = run(start, fit, held), problem_of(held, "cpu").loss
+    narrow = run._replace(optimizer="lbfgs")(start, fit, held)
+    assert wide.turns == 0 < turned.turns
+    assert loss(*turned.network) < loss(*narrow.network)
 
 
 def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
