@@ -107,7 +107,10 @@ class Descending(NamedTuple):
         if held is not None and wide.wider and not self.segment:
             loss = self._loss_on(held)
             if loss(*found.network) - loss(*wide.network) < OVERFIT:
-                turned = self._widened(self._in_turns(start, fit, held), few, fit, held)
+                try:
+                    turned = self._widened(self._in_turns(start, fit, held), few, fit, held)
+                except Interrupted as stop:
+                    raise Interrupted(min(wide.network, stop.network, key=lambda one: loss(*one))) from stop
                 wide = min(wide, turned, key=lambda one: loss(*one.network))
         if wide.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
             return wide

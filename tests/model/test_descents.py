@@ -74,22 +74,27 @@ def test_turns_where_more_conditions_do_not_help(widening, monkeypatch):
 
 
 def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
+    """The best turn's network; that of the widened descent before them, where it is better."""
     run, fit, held, start = widening
-    few_enough, parts = descents.few_enough, []
-
-    def counted(samples, *how):
-        parts.append(1)
-        if len(parts) == 4:
-            raise KeyboardInterrupt
-        return few_enough(samples, *how)
-
+    few_enough, parts, loss = descents.few_enough, [], problem_of(held, "cpu").loss
     best = run._replace(max_iter=30)._in_turns(start, fit, held)
+    narrow = run._replace(optimizer="lbfgs")(start, fit, held)
     assert best.turns
+
+    def counted(samples, n_neurons, seed, times=1):
+        parts.append(seed)
+        if parts[-1] == 4:
+            raise KeyboardInterrupt
+        return few_enough(samples, n_neurons, seed, times)
+
     monkeypatch.setattr(descents, "few_enough", counted)
     with pytest.raises(Interrupted) as stopped:
         run._in_turns(start, fit, held)
-    loss = problem_of(held, "cpu").loss
     assert loss(*stopped.value.network) == pytest.approx(best.held_out)
+    monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found._replace(wider=(0,)))
+    with pytest.raises(Interrupted) as stopped:
+        run(start, fit, held)
+    assert loss(*stopped.value.network) == pytest.approx(min(best.held_out, loss(*narrow.network)))
 
 
 def test_a_part_of_more_conditions_has_all_of_a_smaller_one(widening):
