@@ -138,12 +138,12 @@ class Descending(NamedTuple):
     def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
         """A descent that goes on with more conditions for as long as it overfits those that it looks at, and more of
         them lead further; without ``held`` in as many rounds and iterations as ``wider`` says."""
-        network, times, done = found.network, WIDER, found
+        n_neurons, times, done = found.network.n_neurons, WIDER, found
         while len(few.x) < len(fit.x) and done.wider[-1:] != (0,):
             if done.overfit <= OVERFIT if held is not None else len(done.wider) == len(self.wider):
                 break
-            few = few_enough(fit, network.n_neurons, self.seed, times)
-            out = None if held is None else few_enough(held, network.n_neurons, 0, times)
+            few = few_enough(fit, n_neurons, self.seed, times)
+            out = None if held is None else few_enough(held, n_neurons, 0, times)
             most = self.max_iter if held is not None else self.wider[len(done.wider)]
             last = self._descend(done.network, few, out, most, WORTH)
             done = found._replace(
@@ -233,7 +233,7 @@ class Descending(NamedTuple):
         if max_iter == 0:
             return Descent(start, 0, np.inf)
         led = fit.q.shape[2] > start.w.shape[1]
-        held_out_loss = None if held is None else tied_loss(self._kept(problem_of(held, self.device).loss), led)
+        held_out_loss = None if held is None else tied_loss(self._loss_on(held), led)
         return descend(
             start,
             small(tied(self._kept(problem_of(fit, self.device).loss_and_gradient), led), self.l2_n),

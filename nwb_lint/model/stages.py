@@ -202,16 +202,19 @@ class _Search:
         def start(network: Network, samples: Samples) -> Network:
             return _balanced(network, samples) if self.stages else network
 
+        def error(network: Network) -> float:
+            return float(held.errors(network).sum())
+
         found, begin = run(start(self.networks[0], fit), fit, held), None
         if self.stages and self.errors.mean() >= self.power:
             try:
                 for first, whole in others():
                     tried = run(first, fit, held)
-                    if held.errors(tried.network).sum() < held.errors(found.network).sum():
+                    if error(tried.network) < error(found.network):
                         found, begin = tried, whole
             except KeyboardInterrupt as stop:  # in a later start, when an earlier one may have got further
                 reached = [found.network, *([stop.network] if isinstance(stop, Interrupted) else [])]
-                raise Interrupted(min(reached, key=lambda one: held.errors(one).sum())) from stop
+                raise Interrupted(min(reached, key=error)) from stop
 
         def again(everything: Samples) -> Network:
             told = {name: getattr(found, name) for name in ("rounds", "turns", "wider", "epochs")}
