@@ -34,11 +34,11 @@ import xarray as xr
 from authors import authors_fit
 
 import nwb_lint as nl
-from nwb_lint.experiments.measures import likeness, rates_r2, truth_of
+from nwb_lint.experiments.measures import connectivity_scores, rates_r2, truth_of
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
-from nwb_lint.tasks.train import effective, train_network
+from nwb_lint.tasks.train import train_network
 from nwb_lint.testing import mock_activity
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
@@ -83,12 +83,6 @@ def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Da
     network = load_teacher(options.folder / f"{task}.npz")
     activity = record_activity(network, total, observation_noise=noise, seed=options.seed)
     return network, activity, np.arange(options.train, total)
-
-
-def alike(teacher: xr.Dataset, found: xr.Dataset) -> tuple[float, float]:
-    """ECC and CC of a network found to the teacher."""
-    raw = [network["m"].values @ network["n"].values.T for network in (teacher, found)]
-    return likeness(effective(teacher), effective(found))[0], likeness(*raw)[0]
 
 
 def beside(options: argparse.Namespace, score: Callable[[str], Score], label: str, peers: Sequence[str]) -> None:
@@ -158,7 +152,8 @@ def teachers(options: argparse.Namespace) -> None:
                 else:
                     fit, spent = timed(activity, method=method, tau_s=tau_s, **how)
                     predicted = fit["activity_pred"].values[held]
-                return Score(rates_r2(truth, predicted), *alike(teacher, fit), spent)
+                like = connectivity_scores(teacher, fit)
+                return Score(rates_r2(truth, predicted), like["ecc"], like["cc"], spent)
 
             beside(options, score, f"{task} {noise:g}", peers)
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.model.r2 import r_squared, reference_of
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.write import write_fit
@@ -74,11 +73,10 @@ def likeness(true: Array, found: Array) -> tuple[float, float]:
     return float(np.corrcoef(a, b)[0, 1]), float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def connectivity_scores(network: xr.Dataset, fit: xr.Dataset) -> dict[str, float]:
-    """CC and ECC, Pearson and cosine, of a fit to a low-rank network."""
-    raw = network["m"].values @ network["n"].values.T / network.sizes["neuron"]
-    cc = likeness(raw, connectivity(fit, effective=False)["connectivity"].values)
-    ecc = likeness(effective(network), connectivity(fit)["connectivity"].values)
+def connectivity_scores(network: xr.Dataset, found: xr.Dataset) -> dict[str, float]:
+    """CC and ECC, Pearson and cosine, of a low-rank network found (a fit, or any m, n and I) to the known one."""
+    cc = likeness(*(one["m"].values @ one["n"].values.T / one.sizes["neuron"] for one in (network, found)))
+    ecc = likeness(effective(network), effective(found))
     return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
 
 
