@@ -3,7 +3,9 @@
 teachers  the four published networks, observation noise of 0, .5, 1 and 2 sd: R² of rates on test trials against the
           noise-free truth, ECC and CC (Pearson correlation of effective and of raw connectivity), seconds
 networks  full-rank networks trained here on CDM and DMS: R² of rates on test trials against the noise-free truth, ours
-          and the published loop's after ``--epochs`` (give 100); rank "all" = rank=None
+          and the published loop's after ``--epochs`` (give 100); rank "all" = rank=None; last, the CPU seconds after
+          which the gradient stage of ours stood at the loop's R² or above, by its best network until then (the first it
+          looks at is the regressions'), and their ratio to the loop's
 units     few noisy units: 51 of 512 at .5 sd, 10 at .1 sd, these by the closed form with 100 hidden units
 cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh over that array, and how the cost grows
           with conditions, time and neurons
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -57,12 +60,21 @@ class Spent(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One fit against the known network."""
+    """One fit against the known network; ``passed`` gives the CPU seconds that it took to an R², NaN = never."""
 
     r2: float
     ecc: float
     cc: float
     spent: Spent
+    passed: Callable[[float], float] | None = None
+
+
+class Looked(NamedTuple):
+    """A network that a descent looked at: after how many CPU seconds of the process, and its held-out loss."""
+
+    cpu_s: float
+    loss: float
+    network: list[np.ndarray]
 
 
 def timed(activity: xr.Dataset, **options: object) -> tuple[xr.Dataset, Spent]:
@@ -75,6 +87,26 @@ def spent_on(work: Callable[[], Any]) -> tuple[Any, Spent]:
     start, cpu = perf_counter(), process_time()
     found = work()
     return found, Spent(perf_counter() - start, process_time() - cpu)
+
+
+@contextmanager
+def watched() -> Iterator[list[Looked]]:
+    """The networks whose held-out loss descents look at meanwhile."""
+    from nwb_lint.model._torch import Problem
+
+    seen: list[Looked] = []
+    whole = Problem.loss
+
+    def loss(problem: Problem, *network: np.ndarray) -> float:
+        found = whole(problem, *network)
+        seen.append(Looked(process_time(), found, [part.copy() for part in network]))
+        return found
+
+    Problem.loss = loss  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        Problem.loss = whole  # type: ignore[method-assign]
 
 
 def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
@@ -97,6 +129,9 @@ def beside(options: argparse.Namespace, score: Callable[[str], Score], label: st
             theirs = score(peer)
             ratios = [theirs.spent[k] / ours.spent[k] for k in range(2)]
             line += f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
+            if ours.passed:
+                passed = ours.passed(theirs.r2)
+                line += f" {passed:.1f} | {theirs.spent.cpu_s / passed:.1f} |"
         else:
             line += " |" * 7
     print(line, flush=True)
@@ -124,11 +159,12 @@ def _cells(score: Score) -> str:
     return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.spent.seconds:.1f} | {score.spent.cpu_s:.1f}"
 
 
-def _head(first: str, peers: Sequence[str] = LOOP) -> None:
+def _head(first: str, peers: Sequence[str] = LOOP, more: Sequence[str] = ()) -> None:
     measures = ("R²", "ECC", "CC", "s", "CPU s")
     columns = [first, *(f"ours {what}" for what in measures)]
     for peer in peers:
         columns += [*(f"{peer} {what}" for what in measures), "ratio", "of CPU"]
+    columns += more
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
 
 
@@ -190,15 +226,31 @@ def trained(
 
 def networks(options: argparse.Namespace) -> None:
     """Networks of full rank, which no fit of low rank can match wholly."""
-    _head("task, neurons, g, seed, rank")
+    _head("task, neurons, g, seed, rank", more=["reached, CPU s", "ratio"])
     tasks = [task for task in ("cdm", "dms") if task in options.tasks]
     for *which, rank in product(tasks, options.neurons, options.g, options.seeds, options.ranks):
 
         def score(method: str, which=which, rank=rank) -> Score:
             activity, held, truth, tau_s = trained(*which, options.train, options.test, options.seed)
             how = {"rank": rank or None, "tau_s": tau_s, "holdout": held}
-            fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)
-            return Score(rates_r2(truth, fit["activity_pred"].values[held]), np.nan, np.nan, spent)
+            start = process_time()
+            with watched() as seen:
+                fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)
+
+            def passed(mark: float) -> float:
+                best = np.inf
+                for cpu_s, loss, network in seen:
+                    if loss < best:
+                        best = loss
+                        parts = zip(("m", "n", "input_weights"), network, strict=True)
+                        tried = fit.assign({name: (fit[name].dims, part) for name, part in parts})
+                        x = run(tried, activity.isel(condition=held))["activity"].values
+                        if rates_r2(truth, x) >= mark:
+                            return cpu_s - start
+                return np.nan
+
+            r2 = rates_r2(truth, fit["activity_pred"].values[held])
+            return Score(r2, np.nan, np.nan, spent, passed if rank and method == "auto" else None)
 
         task, neurons, g, seed = which
         beside(options, score, f"{task}, {neurons}, {g:g}, {seed}, {rank or 'all'}", LOOP if rank else [""])
