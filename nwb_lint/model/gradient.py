@@ -31,8 +31,8 @@ class Interrupted(KeyboardInterrupt):
 
 class Descent(NamedTuple):
     """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; how
-    far its own loss fell from there on; and the iterations of the rounds on segments before it, how many turns on parts
-    of the conditions took its place, the iterations on more conditions after it, and the epochs of Adam after all.
+    far below that its own loss was; and the iterations of the rounds on segments before it, how many turns on parts of
+    the conditions took its place, the iterations on more conditions after it, and the epochs of Adam after all.
     """
 
     network: Network
@@ -105,7 +105,7 @@ def descend(
         warnings.warn(
             "the gradient met networks that diverge; it went on from its best in smaller steps.", stacklevel=2
         )
-    return Descent(watch.network(), watch.best_at, watch.best_held, watch.best_loss - watch.loss)
+    return Descent(watch.network(), watch.best_at, watch.best_held, watch.best_held - watch.best_loss)
 
 
 def steady(network: Network, loss_and_gradient: LossAndGradient) -> Network:
@@ -137,7 +137,7 @@ class _Watch:
         self.best = self.last = _flat(*parts(start))
         self.best_at = self.done = self.gain = self.wild = 0
         self.best_held = self.mark = self._held(self.best) if held_out_loss else np.inf
-        self.high = self.loss = self.best_loss = 0.0
+        self.high, self.best_loss = 0.0, np.inf
 
     def unpack(self, v: Array) -> list[Array]:
         """m, n, W."""
@@ -175,7 +175,7 @@ class _Watch:
         return self.held_out_loss is not None and self.done - self.gain >= max(PATIENCE, self.gain // 2)
 
     def _step(self, v: Array, loss: float) -> None:
-        self.done, self.last, self.wild, self.loss = self.done + 1, v.copy(), 0, loss
+        self.done, self.last, self.wild = self.done + 1, v.copy(), 0
         held = self._held(v) if self.held_out_loss else -np.inf
         if held < self.mark - max(FORESIGHT * self.mark, self.worth):
             self.gain, self.mark = self.done, held
