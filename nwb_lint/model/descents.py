@@ -26,10 +26,10 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
+UNLIKE = 0.003  # of the power: conditions whose loss differs by more from that of held-out ones do not stand for all
 TURN = 10  # iterations on one part of the conditions, then on the next
-WIDER = 4  # times as many values in the next round, where a descent overfits the conditions that it looks at:
-OVERFIT = 0.003  # its loss is below the held-out one by this share of the power, or more
-WORTH = 0.001  # of the power: what the patience of such a round is for
+WIDER = 4  # times as many values in every round after that
+WORTH = 0.001  # of the power: what the patience of turns and rounds is for
 ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
 MOST_EPOCHS = 10  # of Adam after L-BFGS
 EPOCHS = 8  # of Adam without a better held-out loss before it stops
@@ -91,10 +91,10 @@ class Descending(NamedTuple):
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
 
-        L-BFGS on at most `DESCENT_VALUES`. Where these are too few conditions to stand for all ("auto"), so that it
-        fits them better than others, it goes on with more, and where that does not lead out of the valley, starts again
-        on parts in turns; else, if they are very few, Adam goes on with all, for about as many gradients. Without
-        ``held`` as many iterations, turns and epochs as are given.
+        L-BFGS on at most `DESCENT_VALUES`. Where these conditions do not stand for all ("auto"), since their loss is
+        not that of the held-out ones, another descent, on parts in turns and then on more conditions, is kept where it
+        leads further. Else, if they are very few, Adam goes on with all, for about as many gradients. Without ``held``
+        as many iterations, turns and epochs as are given.
         """
         out = None if held is None else few_enough(held, start.n_neurons, 0)
         if self.optimizer == "adam":
@@ -103,28 +103,35 @@ class Descending(NamedTuple):
         found = self._in_turns(start, fit, None) if self.turns else self._lbfgs(start, few, out)
         if self.optimizer == "lbfgs":
             return found
-        wide = self._widened(found, few, fit, held)
-        if held is not None and wide.wider and not self.segment:
-            loss = self._loss_on(held)
-            if loss(*found.network) - loss(*wide.network) < OVERFIT:
-                try:
-                    turned = self._widened(self._in_turns(start, fit, held), few, fit, held)
-                except Interrupted as stop:
-                    raise Interrupted(min(wide.network, stop.network, key=lambda one: loss(*one))) from stop
-                wide = min(wide, turned, key=lambda one: loss(*one.network))
-        if wide.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
-            return wide
+        if held is None:
+            found = self._widened(found, few, fit, None)
+        elif len(few.x) < len(fit.x) and abs(found.unlike) > UNLIKE:
+            found = self._led_further(found, start, few, fit, held)
+        if found.turns or found.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
+            return found
         most = min(MOST_EPOCHS, max(1, round(found.iterations * len(few.x) / len(fit.x))))
         last = self._adam(found.network, fit, out, most if held is not None else self.epochs)
         return last._replace(iterations=found.iterations, rounds=found.rounds)
 
+    def _led_further(self, found: Descent, start: Network, few: Samples, fit: Samples, held: Samples) -> Descent:
+        """What was found on too few conditions, or what turns on parts and more conditions lead to (after segments,
+        more conditions alone), by ``held``."""
+        loss = self._loss_on(held)
+        try:
+            turned = found if self.segment else self._in_turns(start, fit, held)
+            return min(found, self._widened(turned, few, fit, held), key=lambda one: loss(*one.network))
+        except Interrupted as stop:
+            raise Interrupted(min(found.network, stop.network, key=lambda one: loss(*one))) from stop
+
     def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
-        """Short descents on one random part of the conditions after the other, the best by ``held``, else the last of
-        so many ``turns``: a valley of one part's loss is not one of the next part's."""
+        """Short descents on one random part of the conditions after the other, for as long as they make the loss on
+        ``held`` smaller, else so many ``turns``: a valley of one part's loss is not one of the next part's."""
         loss_on_held = self._loss_on(held)
         network = best = start
-        kept, least = 0, loss_on_held(*start)
-        for turn in range(1, 1 + (self.turns or max(1, self.max_iter // TURN))):
+        turn = kept = gain = 0
+        least = mark = loss_on_held(*start)
+        while True:
+            turn += 1
             try:
                 part = few_enough(fit, start.n_neurons, self.seed + turn)
                 network = self._descend(network, part, None, TURN).network
@@ -133,21 +140,24 @@ class Descending(NamedTuple):
             reached = loss_on_held(*network)
             if reached < least or held is None:
                 best, least, kept = network, reached, turn
-        return Descent(best, 0, least, overfit=np.inf, turns=kept)
+            if reached < mark - WORTH:
+                mark, gain = reached, turn
+            if turn == self.turns or (held is not None and turn - gain >= max(1, self.max_iter // TURN)):
+                return Descent(best, 0, least, unlike=np.inf, turns=kept)
 
     def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
-        """A descent that goes on with more conditions for as long as it overfits those that it looks at, and more of
-        them lead further; without ``held`` in as many rounds and iterations as ``wider`` says."""
+        """A descent that goes on with more conditions for as long as those that it looks at do not stand for all, and
+        more of them lead further; without ``held`` in as many rounds and iterations as ``wider`` says."""
         n_neurons, times, done = found.network.n_neurons, WIDER, found
         while len(few.x) < len(fit.x) and done.wider[-1:] != (0,):
-            if done.overfit <= OVERFIT if held is not None else len(done.wider) == len(self.wider):
+            if abs(done.unlike) <= UNLIKE if held is not None else len(done.wider) == len(self.wider):
                 break
             few = few_enough(fit, n_neurons, self.seed, times)
             out = None if held is None else few_enough(held, n_neurons, 0, times)
             most = self.max_iter if held is not None else self.wider[len(done.wider)]
             last = self._descend(done.network, few, out, most, WORTH)
             done = found._replace(
-                network=last.network, held_out=last.held_out, overfit=last.overfit, wider=(*done.wider, last.iterations)
+                network=last.network, held_out=last.held_out, unlike=last.unlike, wider=(*done.wider, last.iterations)
             )
             times *= WIDER
         return done

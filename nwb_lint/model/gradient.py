@@ -31,14 +31,15 @@ class Interrupted(KeyboardInterrupt):
 
 class Descent(NamedTuple):
     """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; how
-    far below that its own loss was; and the iterations of the rounds on segments before it, how many turns on parts of
-    the conditions took its place, the iterations on more conditions after it, and the epochs of Adam after all.
+    far that is above the loss on its own conditions; and the iterations of the rounds on segments before it, how many
+    turns on parts of the conditions took its place, the iterations on more conditions after it, and the epochs of Adam
+    after all.
     """
 
     network: Network
     iterations: int
     held_out: float
-    overfit: float = 0.0
+    unlike: float = 0.0
     rounds: tuple[int, ...] = ()
     turns: int = 0
     wider: tuple[int, ...] = ()

@@ -1,11 +1,11 @@
-"""Descents that see a part of the conditions: with more of them where they overfit it."""
+"""Descents that see a part of the conditions: turns on others, and more of them, where it does not stand for all."""
 
 import numpy as np
 import pytest
 
 from nwb_lint.model import descents
 from nwb_lint.model.descents import Descending, problem_of
-from nwb_lint.model.gradient import Interrupted
+from nwb_lint.model.gradient import Descent, Interrupted
 from nwb_lint.model.rnn import drives
 from nwb_lint.model.samples import Samples
 from nwb_lint.model.stages import random_network
@@ -25,20 +25,43 @@ def widening(truth, monkeypatch):
     return Descending(60, "cpu", lambda *_: None), fit, held, random_network(30, 2, 2, 0)
 
 
-def test_a_descent_that_overfits_goes_on_with_more_conditions(widening):
+def test_where_a_part_does_not_stand_for_all_others_and_more_lead_further(widening):
     run, fit, held, start = widening
     part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
-    assert part.overfit > descents.OVERFIT
-    assert wide.overfit < part.overfit / 2
+    assert part.unlike > descents.UNLIKE
+    assert wide.unlike < part.unlike / 2
+    assert not part.turns
     assert not part.wider
+    assert wide.turns
     assert wide.wider
     loss = problem_of(held, "cpu").loss
-    assert loss(*wide.network) < 0.9 * loss(*part.network)
+    turned = run._in_turns(start, fit, held)
+    assert loss(*wide.network) < loss(*turned.network) < 0.9 * loss(*part.network)
 
 
-def test_what_does_not_overfit_stays_as_it_is(widening, monkeypatch):
+@pytest.mark.parametrize(("unlike", "further"), [(0.01, True), (-0.01, True), (-0.002, False)])
+def test_a_part_that_is_harder_than_all_does_not_stand_for_them_either(widening, monkeypatch, unlike, further):
     run, fit, held, start = widening
-    monkeypatch.setattr(descents, "OVERFIT", 1.0)
+    asked, found = [], Descent(start, 1, 0.5, unlike)
+    monkeypatch.setattr(Descending, "_lbfgs", lambda *_: found)
+    monkeypatch.setattr(Descending, "_led_further", lambda *_: asked.append(True) or found)
+    run(start, fit, held)
+    assert bool(asked) == further
+
+
+def test_where_others_lead_no_further_the_part_s_descent_is_kept(widening, monkeypatch):
+    run, fit, held, start = widening
+    monkeypatch.setattr(Descending, "_in_turns", lambda self, start, *_: Descent(start, 0, np.inf, turns=1))
+    monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found)
+    monkeypatch.setattr(descents, "ENOUGH", 1)
+    narrow, kept = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
+    assert kept.turns == 0
+    np.testing.assert_array_equal(kept.network.n, narrow.network.n)
+
+
+def test_a_part_that_stands_for_all_is_enough(widening, monkeypatch):
+    run, fit, held, start = widening
+    monkeypatch.setattr(descents, "UNLIKE", 1.0)
     monkeypatch.setattr(descents, "ENOUGH", 1)
     part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
     assert wide.wider == ()
@@ -50,10 +73,9 @@ def test_what_does_not_overfit_stays_as_it_is(widening, monkeypatch):
 def test_the_same_rounds_without_held_out_conditions(widening, turned):
     """As many turns and rounds on more conditions, told by the first iterations reported."""
     run, fit, held, start = widening
-    found, told = run(start, fit, held), []
-    if turned:
-        few = descents.few_enough(fit, 30, 0)
-        found = run._widened(run._in_turns(start, fit, held), few, fit, held)
+    few, told = descents.few_enough(fit, 30, 0), []
+    found = run._in_turns(start, fit, held) if turned else run._lbfgs(start, few, held)
+    found = run._widened(found, few, fit, held)
     assert (found.turns > 0) == turned
     assert found.wider
     go = {"max_iter": found.iterations, "turns": found.turns, "wider": found.wider}
@@ -62,19 +84,8 @@ def test_the_same_rounds_without_held_out_conditions(widening, turned):
     assert told.count(1) == (found.turns or 1) + np.count_nonzero(found.wider)
 
 
-def test_turns_where_more_conditions_do_not_help(widening, monkeypatch):
-    """Two valleys: what widening leaves in one, turns find in the other, and the better one is kept."""
-    run, fit, held, start = widening
-    wide = run(start, fit, held)
-    monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found._replace(wider=(0,)))
-    turned, loss = run(start, fit, held), problem_of(held, "cpu").loss
-    narrow = run._replace(optimizer="lbfgs")(start, fit, held)
-    assert wide.turns == 0 < turned.turns
-    assert loss(*turned.network) < loss(*narrow.network)
-
-
 def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
-    """The best turn's network; that of the widened descent before them, where it is better."""
+    """The best turn's network; that of the descent on one part before them, where it is better."""
     run, fit, held, start = widening
     few_enough, parts, loss = descents.few_enough, [], problem_of(held, "cpu").loss
     best = run._replace(max_iter=30)._in_turns(start, fit, held)
@@ -91,7 +102,7 @@ def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
     with pytest.raises(Interrupted) as stopped:
         run._in_turns(start, fit, held)
     assert loss(*stopped.value.network) == pytest.approx(best.held_out)
-    monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found._replace(wider=(0,)))
+    parts.clear()
     with pytest.raises(Interrupted) as stopped:
         run(start, fit, held)
     assert loss(*stopped.value.network) == pytest.approx(min(best.held_out, loss(*narrow.network)))
