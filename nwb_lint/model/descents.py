@@ -26,7 +26,7 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
-UNLIKE = 0.003  # of the power: conditions whose loss differs by more from that of held-out ones do not stand for all
+UNLIKE = 0.003  # of the power: conditions whose error differs by more from that of held-out ones do not stand for all
 TURN = 10  # iterations on one part of the conditions, then on the next
 WIDER = 4  # times as many values in every round after that
 WORTH = 0.001  # of the power: what the patience of turns and rounds is for
@@ -47,6 +47,14 @@ def few_enough(samples: Samples, n_neurons: int, seed: int, times: int = 1) -> S
     if most >= len(samples.x):
         return samples
     return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
+
+
+def stand_for(few: Samples, others: Samples, network: Network) -> bool:
+    """Whether a network's error on a few conditions is that on others, to `UNLIKE` of the power."""
+    sizes = [int(np.isfinite(part.x).sum()) for part in (few, others)]
+    own, theirs = (part.errors(network).sum() / size for part, size in zip((few, others), sizes, strict=True))
+    with np.errstate(invalid="ignore"):
+        return bool(abs(own - theirs) <= UNLIKE * few.energies().sum() / sizes[0])
 
 
 def problem_of(samples: Samples, device: str):
@@ -105,7 +113,7 @@ class Descending(NamedTuple):
             return found
         if held is None:
             found = self._widened(found, few, fit, None)
-        elif len(few.x) < len(fit.x) and abs(found.unlike) > UNLIKE:
+        elif len(few.x) < len(fit.x) and not stand_for(few, held, found.network):
             found = self._led_further(found, start, few, fit, held)
         if found.turns or found.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
             return found
@@ -143,22 +151,20 @@ class Descending(NamedTuple):
             if reached < mark - WORTH:
                 mark, gain = reached, turn
             if turn == self.turns or (held is not None and turn - gain >= max(1, self.max_iter // TURN)):
-                return Descent(best, 0, least, unlike=np.inf, turns=kept)
+                return Descent(best, 0, least, turns=kept)
 
     def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
         """A descent that goes on with more conditions for as long as those that it looks at do not stand for all, and
         more of them lead further; without ``held`` in as many rounds and iterations as ``wider`` says."""
         n_neurons, times, done = found.network.n_neurons, WIDER, found
-        while len(few.x) < len(fit.x) and done.wider[-1:] != (0,):
-            if abs(done.unlike) <= UNLIKE if held is not None else len(done.wider) == len(self.wider):
-                break
+        while len(few.x) < len(fit.x) and (held is not None or len(done.wider) < len(self.wider)):
             few = few_enough(fit, n_neurons, self.seed, times)
             out = None if held is None else few_enough(held, n_neurons, 0, times)
             most = self.max_iter if held is not None else self.wider[len(done.wider)]
             last = self._descend(done.network, few, out, most, WORTH)
-            done = found._replace(
-                network=last.network, held_out=last.held_out, unlike=last.unlike, wider=(*done.wider, last.iterations)
-            )
+            done = found._replace(network=last.network, held_out=last.held_out, wider=(*done.wider, last.iterations))
+            if last.iterations == 0 or (held is not None and stand_for(few, held, last.network)):
+                break
             times *= WIDER
         return done
 

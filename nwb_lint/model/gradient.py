@@ -30,16 +30,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Descent(NamedTuple):
-    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; how
-    far that is above the loss on its own conditions; and the iterations of the rounds on segments before it, how many
-    turns on parts of the conditions took its place, the iterations on more conditions after it, and the epochs of Adam
-    after all.
+    """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; and
+    the iterations of the rounds on segments before it, how many turns on parts of the conditions took its place, the
+    iterations on more conditions after it, and the epochs of Adam after all.
     """
 
     network: Network
     iterations: int
     held_out: float
-    unlike: float = 0.0
     rounds: tuple[int, ...] = ()
     turns: int = 0
     wider: tuple[int, ...] = ()
@@ -106,7 +104,7 @@ def descend(
         warnings.warn(
             "the gradient met networks that diverge; it went on from its best in smaller steps.", stacklevel=2
         )
-    return Descent(watch.network(), watch.best_at, watch.best_held, watch.best_held - watch.best_loss)
+    return Descent(watch.network(), watch.best_at, watch.best_held)
 
 
 def steady(network: Network, loss_and_gradient: LossAndGradient) -> Network:
@@ -138,7 +136,7 @@ class _Watch:
         self.best = self.last = _flat(*parts(start))
         self.best_at = self.done = self.gain = self.wild = 0
         self.best_held = self.mark = self._held(self.best) if held_out_loss else np.inf
-        self.high, self.best_loss = 0.0, np.inf
+        self.high = 0.0
 
     def unpack(self, v: Array) -> list[Array]:
         """m, n, W."""
@@ -180,8 +178,6 @@ class _Watch:
         held = self._held(v) if self.held_out_loss else -np.inf
         if held < self.mark - max(FORESIGHT * self.mark, self.worth):
             self.gain, self.mark = self.done, held
-        if held <= self.best_held or self.done == 1:
-            self.best_loss = loss
         if held <= self.best_held:
             self.best, self.best_at, self.best_held = self.last, self.done, held
         self.report(self.done, loss, held)

@@ -6,7 +6,7 @@ import pytest
 from nwb_lint.model import descents
 from nwb_lint.model.descents import Descending, problem_of
 from nwb_lint.model.gradient import Descent, Interrupted
-from nwb_lint.model.rnn import drives
+from nwb_lint.model.rnn import drives, forward
 from nwb_lint.model.samples import Samples
 from nwb_lint.model.stages import random_network
 
@@ -28,8 +28,7 @@ def widening(truth, monkeypatch):
 def test_where_a_part_does_not_stand_for_all_others_and_more_lead_further(widening):
     run, fit, held, start = widening
     part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
-    assert part.unlike > descents.UNLIKE
-    assert wide.unlike < part.unlike / 2
+    assert not descents.stand_for(descents.few_enough(fit, 30, 0), held, part.network)
     assert not part.turns
     assert not part.wider
     assert wide.turns
@@ -39,14 +38,31 @@ def test_where_a_part_does_not_stand_for_all_others_and_more_lead_further(wideni
     assert loss(*wide.network) < loss(*turned.network) < 0.9 * loss(*part.network)
 
 
-@pytest.mark.parametrize(("unlike", "further"), [(0.01, True), (-0.01, True), (-0.002, False)])
-def test_a_part_that_is_harder_than_all_does_not_stand_for_them_either(widening, monkeypatch, unlike, further):
+@pytest.mark.parametrize(
+    ("noise", "stand"), [((0.1, 0.1), True), ((0.1, 0.2), False), ((0.2, 0.1), False)], ids=["same", "less", "more"]
+)
+def test_conditions_stand_for_others_of_the_same_error_whatever_their_power(noise, stand):
+    network, rng = random_network(50, 1, 2, 0), np.random.default_rng(0)
+
+    def samples(size, sd):
+        q = np.zeros((60, 30, 2), np.float32)
+        q[:, 3] = size * rng.standard_normal((60, 2))
+        clean, _ = forward(network, q, ALPHA)
+        return Samples((clean + sd * rng.standard_normal(clean.shape)).astype(np.float32), q, ALPHA)
+
+    few, others = samples(1.0, noise[0]), samples(2.0, noise[1])
+    assert others.power() > 2 * few.power()
+    assert descents.stand_for(few, others, network) == stand
+
+
+def test_a_part_that_stands_for_all_is_not_led_further(widening, monkeypatch):
     run, fit, held, start = widening
-    asked, found = [], Descent(start, 1, 0.5, unlike)
-    monkeypatch.setattr(Descending, "_lbfgs", lambda *_: found)
-    monkeypatch.setattr(Descending, "_led_further", lambda *_: asked.append(True) or found)
-    run(start, fit, held)
-    assert bool(asked) == further
+    asked = []
+    monkeypatch.setattr(Descending, "_led_further", lambda self, found, *_: asked.append(True) or found)
+    for stand in (True, False):
+        monkeypatch.setattr(descents, "stand_for", lambda *_, stand=stand: stand)
+        run(start, fit, held)
+        assert bool(asked) != stand
 
 
 def test_where_others_lead_no_further_the_part_s_descent_is_kept(widening, monkeypatch):
@@ -57,16 +73,6 @@ def test_where_others_lead_no_further_the_part_s_descent_is_kept(widening, monke
     narrow, kept = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
     assert kept.turns == 0
     np.testing.assert_array_equal(kept.network.n, narrow.network.n)
-
-
-def test_a_part_that_stands_for_all_is_enough(widening, monkeypatch):
-    run, fit, held, start = widening
-    monkeypatch.setattr(descents, "UNLIKE", 1.0)
-    monkeypatch.setattr(descents, "ENOUGH", 1)
-    part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
-    assert wide.wider == ()
-    for one, other in zip(part.network, wide.network, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("turned", [False, True])
