@@ -119,14 +119,15 @@ def data_of(task: str, noise: float, options: argparse.Namespace) -> tuple[xr.Da
 
 def beside(options: argparse.Namespace, score: Callable[[str], Score], label: str, peers: Sequence[str]) -> None:
     """Print a line: ours, and each peer's with the ratio of its seconds; one that is kept is not measured again."""
-    if label in options.lines:
-        print(options.lines[label], flush=True)
+    kept = options.lines.get(label)
+    if kept and not options.again:
+        print(kept, flush=True)
         return
     ours = score("auto")
     line = f"| {label} | {_cells(ours)} |"
-    for peer in peers:
+    for place, peer in enumerate(peers):
         if options.epochs and peer:
-            theirs = score(peer)
+            theirs = _kept_score(kept, place) if kept else score(peer)
             ratios = [theirs.spent[k] / ours.spent[k] for k in range(2)]
             line += f" {_cells(theirs)} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
             if ours.passed:
@@ -135,7 +136,11 @@ def beside(options: argparse.Namespace, score: Callable[[str], Score], label: st
         else:
             line += " |" * 7
     print(line, flush=True)
-    if options.keep:
+    if not options.keep:
+        return
+    if kept:
+        options.keep.write_text(options.keep.read_text().replace(kept, line))
+    else:
         with options.keep.open("a") as file:
             file.write(line + "\n")
 
@@ -153,6 +158,12 @@ def kept_lines(keep: Path | None, of: str) -> dict[str, str]:
     if first != of:
         raise ValueError(f"{keep} is of other options ({first}); name another file.")
     return {line.split("|")[1].strip(): line for line in lines}
+
+
+def _kept_score(line: str, place: int) -> Score:
+    """A peer's score from a line that was kept: five cells of each, and two ratios between peers."""
+    r2, ecc, cc, seconds, cpu_s = (float(cell) for cell in line.split("|")[7 + 7 * place : 12 + 7 * place])
+    return Score(r2, ecc, cc, Spent(seconds, cpu_s))
 
 
 def _cells(score: Score) -> str:
@@ -322,6 +333,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="for networks: of the networks")
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 3, 4, 5, 0], help="for networks; 0 = rank=None")
     parser.add_argument("--keep", type=Path, help="file of finished lines, none of which is measured again")
+    parser.add_argument("--again", action="store_true", help="ours anew, beside the peers' figures that are kept")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
