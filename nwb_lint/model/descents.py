@@ -128,8 +128,9 @@ class Descending(NamedTuple):
         try:
             turned = found if self.segment else self._in_turns(start, fit, held)
             return min(found, self._widened(turned, few, fit, held), key=lambda one: loss(*one.network))
-        except Interrupted as stop:
-            raise Interrupted(min(found.network, stop.network, key=lambda one: loss(*one))) from stop
+        except KeyboardInterrupt as stop:
+            reached = [found.network, *([stop.network] if isinstance(stop, Interrupted) else [])]
+            raise Interrupted(min(reached, key=lambda one: loss(*one))) from stop
 
     def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """Short descents on one random part of the conditions after the other, for as long as they make the loss on

@@ -114,6 +114,18 @@ def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
     assert loss(*stopped.value.network) == pytest.approx(min(best.held_out, loss(*narrow.network)))
 
 
+def test_ctrl_c_between_turns_leaves_the_part_s_descent(widening, monkeypatch):
+    run, fit, held, start = widening
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Descending, "_in_turns", stopped)
+    with pytest.raises(Interrupted) as stop:
+        run(start, fit, held)
+    np.testing.assert_array_equal(stop.value.network.n, run._replace(optimizer="lbfgs")(start, fit, held).network.n)
+
+
 def test_a_part_of_more_conditions_has_all_of_a_smaller_one(widening):
     _, fit, _, _ = widening
     few, more, all_of_it = (descents.few_enough(fit, 30, 0, times).x for times in (1, 2, 64))
