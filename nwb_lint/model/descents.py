@@ -26,7 +26,7 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
-UNLIKE = 0.003  # of the power: conditions whose error differs by more from that of held-out ones do not stand for all
+UNLIKE = 0.01  # of the power: conditions whose error may differ by more from that of held-out ones do not stand for all
 TURN = 10  # iterations on one part of the conditions, then on the next
 WIDER = 4  # times as many values in every round after that
 WORTH = 0.001  # of the power: what the patience of turns and rounds is for
@@ -50,11 +50,14 @@ def few_enough(samples: Samples, n_neurons: int, seed: int, times: int = 1) -> S
 
 
 def stand_for(few: Samples, others: Samples, network: Network) -> bool:
-    """Whether a network's error on a few conditions is that on others, to `UNLIKE` of the power."""
-    sizes = [int(np.isfinite(part.x).sum()) for part in (few, others)]
-    own, theirs = (part.errors(network).sum() / size for part, size in zip((few, others), sizes, strict=True))
+    """Whether a network's error on a few conditions is that on others, surely: their difference and its standard error
+    come to less than `UNLIKE` of the power. Errors that differ from one condition to the next need many to be known."""
     with np.errstate(invalid="ignore"):
-        return bool(abs(own - theirs) <= UNLIKE * few.energies().sum() / sizes[0])
+        errors = [part.errors(network) / np.maximum(np.isfinite(part.x).sum(axis=(1, 2)), 1) for part in (few, others)]
+        own, theirs = (one.mean() for one in errors)
+        spread = sum(one.var(ddof=1) / len(one) if len(one) > 1 else np.inf for one in errors)
+        power = few.energies().sum() / np.isfinite(few.x).sum()
+        return bool(abs(own - theirs) + np.sqrt(spread) <= UNLIKE * power)
 
 
 def problem_of(samples: Samples, device: str):
@@ -99,10 +102,10 @@ class Descending(NamedTuple):
     def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
 
-        L-BFGS on at most `DESCENT_VALUES`. Where these conditions do not stand for all ("auto"), since their loss is
-        not that of the held-out ones, another descent, on parts in turns and then on more conditions, is kept where it
-        leads further. Else, if they are very few, Adam goes on with all, for about as many gradients. Without ``held``
-        as many iterations, turns and epochs as are given.
+        L-BFGS on at most `DESCENT_VALUES`. Where these conditions do not stand for all ("auto"), as the held-out ones
+        tell, another descent, on parts in turns and then on more conditions, is kept where it leads further. Else, if
+        they are very few, Adam goes on with all, for about as many gradients. Without ``held`` as many iterations,
+        turns and epochs as are given.
         """
         out = None if held is None else few_enough(held, start.n_neurons, 0)
         if self.optimizer == "adam":

@@ -108,9 +108,9 @@ def fit_lint(
         epochs: of "published".
         optimizer: "lbfgs" (on a random part of the conditions where they hold more than 1e6 to 4e6 values, by the
             number of neurons), "adam" (batches of all conditions, ``max_iter`` epochs at most), or "auto": L-BFGS;
-            where its error on that part is not that on held-out conditions, another descent on parts in turns, then on
-            more of them, for as long as that gains; else, where it saw fewer than 16 of more, a few epochs of Adam on
-            all.
+            where its error on that part is not surely that on held-out conditions, another descent on parts in turns,
+            then on more of them, for as long as that gains; else, where it saw fewer than 16 of more, a few epochs of
+            Adam on all.
         segment_s: s; the gradient sees trials in segments of this length first, which start where the data are, twice
             as long from round to round, then whole (multiple shooting): for long trials of networks that oscillate or
             are chaotic, in which errors of phase pile up.

@@ -38,21 +38,44 @@ def test_where_a_part_does_not_stand_for_all_others_and_more_lead_further(wideni
     assert loss(*wide.network) < loss(*turned.network) < 0.9 * loss(*part.network)
 
 
-@pytest.mark.parametrize(
-    ("noise", "stand"), [((0.1, 0.1), True), ((0.1, 0.2), False), ((0.2, 0.1), False)], ids=["same", "less", "more"]
-)
-def test_conditions_stand_for_others_of_the_same_error_whatever_their_power(noise, stand):
+@pytest.fixture
+def noisy():
+    """Conditions of one network whose inputs are of a size, with noise of an sd, or of one sd for each condition."""
     network, rng = random_network(50, 1, 2, 0), np.random.default_rng(0)
 
     def samples(size, sd):
         q = np.zeros((60, 30, 2), np.float32)
         q[:, 3] = size * rng.standard_normal((60, 2))
         clean, _ = forward(network, q, ALPHA)
-        return Samples((clean + sd * rng.standard_normal(clean.shape)).astype(np.float32), q, ALPHA)
+        noise = np.broadcast_to(sd, 60)[:, None, None] * rng.standard_normal(clean.shape)
+        return Samples((clean + noise).astype(np.float32), q, ALPHA)
 
+    return network, samples
+
+
+@pytest.mark.parametrize(
+    ("noise", "stand"), [((0.1, 0.1), True), ((0.1, 0.2), False), ((0.2, 0.1), False)], ids=["same", "less", "more"]
+)
+def test_conditions_stand_for_others_of_the_same_error_whatever_their_power(noisy, noise, stand):
+    network, samples = noisy
     few, others = samples(1.0, noise[0]), samples(2.0, noise[1])
     assert others.power() > 2 * few.power()
     assert descents.stand_for(few, others, network) == stand
+
+
+def test_errors_that_differ_between_conditions_need_many_to_be_known(noisy):
+    network, samples = noisy
+    even, uneven = samples(1.0, 0.2), samples(1.0, np.tile([0.02, 0.28], 30))
+    assert descents.stand_for(even, even, network)
+    assert not descents.stand_for(uneven, uneven, network)
+    assert not descents.stand_for(even.take(np.arange(1)), even, network)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_stands_for_others_where_a_network_diverges(noisy):
+    network, samples = noisy
+    few = samples(1.0, 0.1)._replace(nonlinearity="linear")
+    assert not descents.stand_for(few, few, network._replace(m=1e8 * network.m))
 
 
 def test_a_part_that_stands_for_all_is_not_led_further(widening, monkeypatch):
