@@ -13,10 +13,10 @@ cost      one loss and gradient of 800 x 68 x 512 at rank 1 beside a bare tanh o
 ``--authors FOLDER`` (a clone of https://github.com/adrian-valente/lowrank_inference) puts the authors' own code beside
 both on the teachers (`benchmarks/authors.py`); our published loop is the same in fewer operations.
 
-The grid of networks takes hours of the loop; ``--keep`` gathers it over several runs, and ``--again`` measures ours anew
-beside what is kept of the peers. `benchmarks/networks.txt`, `teachers.txt` and `units.txt` are what was measured so far,
-one thread of each, two cores with other work beside (DMS of 1024 neurons and g = 1, ranks 2 to 5: sixteen cores with
-fifteen fits side by side). Networks of DMS have ours measured anew: there the ratio of seconds says little.
+The grid of networks takes hours of the loop; ``--keep`` gathers it over several runs, ``--again`` measures ours anew
+beside what is kept of the peers. `benchmarks/networks.txt`, `teachers.txt` and `units.txt` are what was measured so
+far, one thread of each, two cores with other work beside (DMS of 1024 neurons and g = 1, ranks 2 to 5: sixteen cores
+with fifteen fits side by side). Networks of DMS have ours measured anew: there the ratio of seconds says little.
 
 Every line is one fit of each, after a small one so that no import counts; ratios = seconds, and CPU seconds, of the
 published loop / ours: the latter say more where other work is about. FOLDER (``--folder``) holds dm.npz, wm.npz,
