@@ -30,7 +30,7 @@ UNLIKE = 0.01  # of the power: conditions whose error may differ by more from th
 TURN = 10  # iterations on one part of the conditions, then on the next
 WIDER = 4  # times as many values in every round after that
 WORTH = 0.001  # of the power: what the patience of turns and rounds is for
-ENOUGH = 16  # conditions that stand for all: with more, Adam on all after L-BFGS cost time and gained nothing
+ENOUGH = 16  # conditions of a descent: with more, Adam on all after L-BFGS cost time and gained nothing
 MOST_EPOCHS = 10  # of Adam after L-BFGS
 EPOCHS = 8  # of Adam without a better held-out loss before it stops
 RATE = 0.03  # steps of Adam in units of the parameters, a third as long in the end
@@ -52,12 +52,12 @@ def few_enough(samples: Samples, n_neurons: int, seed: int, times: int = 1) -> S
 def stand_for(few: Samples, others: Samples, network: Network) -> bool:
     """Whether a network's error on a few conditions is that on others, surely: their difference and its standard error
     come to less than `UNLIKE` of the power. Errors that differ from one condition to the next need many to be known."""
+    seen = [np.isfinite(part.x).sum(axis=(1, 2)) for part in (few, others)]
     with np.errstate(invalid="ignore"):
-        errors = [part.errors(network) / np.maximum(np.isfinite(part.x).sum(axis=(1, 2)), 1) for part in (few, others)]
+        errors = [part.errors(network) / np.maximum(n, 1) for part, n in zip((few, others), seen, strict=True)]
         own, theirs = (one.mean() for one in errors)
         spread = sum(one.var(ddof=1) / len(one) if len(one) > 1 else np.inf for one in errors)
-        power = few.energies().sum() / np.isfinite(few.x).sum()
-        return bool(abs(own - theirs) + np.sqrt(spread) <= UNLIKE * power)
+        return bool(abs(own - theirs) + np.sqrt(spread) <= UNLIKE * few.energies().sum() / seen[0].sum())
 
 
 def problem_of(samples: Samples, device: str):
@@ -132,8 +132,7 @@ class Descending(NamedTuple):
             turned = found if self.segment else self._in_turns(start, fit, held)
             return min(found, self._widened(turned, few, fit, held), key=lambda one: loss(*one.network))
         except KeyboardInterrupt as stop:
-            reached = [found.network, *([stop.network] if isinstance(stop, Interrupted) else [])]
-            raise Interrupted(min(reached, key=lambda one: loss(*one))) from stop
+            raise Interrupted.after(found.network, stop, lambda one: loss(*one)) from stop
 
     def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """Short descents on one random part of the conditions after the other, for as long as they make the loss on

@@ -28,6 +28,11 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(network)  # pickled by its arguments, as pools of processes do
         self.network = network
 
+    @classmethod
+    def after(cls, found: Network, stop: KeyboardInterrupt, error: Callable[[Network], float]) -> Interrupted:
+        """Ctrl-C in a later descent, when an earlier one, which found this network, may have got further."""
+        return cls(min([found, *([stop.network] if isinstance(stop, cls) else [])], key=error))
+
 
 class Descent(NamedTuple):
     """Where a descent ended: the best network by held-out loss, at which iteration it stood there, and that loss; and

@@ -212,9 +212,8 @@ class _Search:
                     tried = run(first, fit, held)
                     if error(tried.network) < error(found.network):
                         found, begin = tried, whole
-            except KeyboardInterrupt as stop:  # in a later start, when an earlier one may have got further
-                reached = [found.network, *([stop.network] if isinstance(stop, Interrupted) else [])]
-                raise Interrupted(min(reached, key=error)) from stop
+            except KeyboardInterrupt as stop:
+                raise Interrupted.after(found.network, stop, error) from stop
 
         def again(everything: Samples) -> Network:
             told = {name: getattr(found, name) for name in ("rounds", "turns", "wider", "epochs")}
