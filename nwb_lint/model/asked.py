@@ -60,12 +60,10 @@ def check_training(y: Array, held: Array) -> None:
     """Something to fit: finite where observed, not all 0, and every neuron seen in training."""
     seen, most = np.zeros(y.shape[2], bool), 0.0
     for k, one in enumerate(y):
-        if np.isnan(one.sum()):  # inf - inf too
+        largest, observed = max(-one.min(initial=0), one.max(initial=0)), np.ones((1, y.shape[2]), bool)
+        if np.isnan(largest):
             observed = ~np.isnan(one)
-            one = np.where(observed, one, 0)
-        else:
-            observed = np.ones((1, y.shape[2]), bool)
-        largest = max(-one.min(initial=0), one.max(initial=0))
+            largest = np.abs(np.where(observed, one, 0)).max(initial=0)
         if not held[k]:
             seen |= observed.any(axis=0)
             most = max(most, largest)

@@ -309,7 +309,8 @@ def _with_hidden(name: str, values: Array, hidden: int) -> Array:
 def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array):
     """R² against the training mean, its ceiling from trial halves, and R² per neuron, for each split."""
     y, prediction = activity["activity"].values, fit["activity_pred"].values
-    wild = ~np.isfinite([one.sum(dtype=float) for one in prediction])
+    with np.errstate(over="ignore", invalid="ignore"):
+        wild = ~np.isfinite(prediction.sum(axis=(1, 2)))
     if wild.any():
         prediction = np.where(wild[:, None, None], np.inf, prediction)
         warnings.warn(

@@ -29,7 +29,8 @@ from nwb_lint.model.threads import side_by_side
 
 CHUNK_VALUES = 2_000_000
 CHUNK_NEURONS = 512
-SAMPLES_EACH = 50  # per feature: from twice as many on, samples are taken further apart (`_step`)
+SAMPLES_EACH, APART = 50, 0.5  # per feature, from twice as many on only some are taken, so many time constants apart
+LOW_RANK = 20, 0.75  # the same for m and n alone, of fewer numbers, which later stages go on from
 MANY_NEURONS = 1000  # from here on features are sketched, and from SKETCH on where there are fewer samples than neurons
 SKETCH = 256
 PROBED = 16  # samples per direction that the range finder looks at
@@ -100,11 +101,11 @@ def sketch_size(n_neurons: int, n_samples: int) -> int | None:
     return SKETCH if many else None
 
 
-def _step(n_samples: int, n_features: int, alpha: float) -> int:
+def _step(n_samples: int, n_features: int, alpha: float, each: int, apart: float) -> int:
     """Every how many-th time step enters the moments: features pass a filter of 1 / alpha steps, so that neighbours
-    within half of that say almost the same, and where samples abound leaving them out costs nothing.
+    within half of that and more say almost the same, and where samples abound leaving them out costs nothing.
     """
-    return max(1, min(n_samples // (SAMPLES_EACH * n_features), round(0.5 / alpha)))
+    return max(1, min(n_samples // (each * n_features), round(apart / alpha)))
 
 
 class Stream(NamedTuple):
@@ -117,6 +118,7 @@ class Stream(NamedTuple):
     alpha: float
     nonlinearity: str | Nonlinearity
     whiten: bool = False
+    enough: tuple[int, float] = (SAMPLES_EACH, APART)  # samples per feature, and how far apart in time constants
 
     def gram(self, sketch: int | None) -> Gram:
         """Moments of all samples, with the features sketched to so many directions; None = not at all."""
@@ -136,12 +138,15 @@ class Stream(NamedTuple):
         ``step``: how far apart samples are taken. Whitened ones are independent: none can be left out for nothing.
         """
         if step is None and not self.whiten:
-            step = _step(self.n_samples, self.n_neurons if basis is None else basis.shape[1], self.alpha)
+            n_features = self.n_neurons if basis is None else basis.shape[1]
+            step = _step(self.n_samples, n_features, self.alpha, *self.enough)
         step = step or 1
         total: list[Array] = []
         parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons)
         for new in side_by_side(lambda part: self._sums(self.chunk(part), self.q[part], step, basis, probe), parts):
-            total = new if not total else [a + b for a, b in zip(total, new, strict=True)]
+            total = total or [np.zeros(a.shape) for a in new]
+            for a, b in zip(total, new, strict=True):
+                a += b
         zz, zy, yy, energy, count, qq, *crossed = total
         inverse = np.linalg.pinv(qq, rcond=1e-10, hermitian=True)
         whole = crossed[: len(crossed) // 2]
@@ -185,8 +190,7 @@ class Stream(NamedTuple):
         yy = sum(np.concatenate([_dots(a, b) for a, b in zip(y[i], y[j], strict=True)]) for i, j in pairs) * share
         energy = sum(_dots(whole[i], whole[j]).sum(dtype=float) for i, j in pairs) * share
         qy = [np.hstack([d.T @ t for t in ts]) for ts in y]
-        sums = [zz, zy, yy, np.asarray(energy), np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
-        return [a.astype(float) for a in sums]
+        return [zz, zy, yy, np.asarray(energy), np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:

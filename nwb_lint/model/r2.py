@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import numpy as np
 import xarray as xr
 
 from nwb_lint.model.rnn import Array
+from nwb_lint.model.threads import side_by_side
+
+BLOCK_VALUES = 200_000
+
+Found = TypeVar("Found")
 
 
 def reference_of(y: Array, train: Array) -> Array:
     """What R² is measured against: each neuron's mean over time and the training conditions (all, where none)."""
-    total, count = np.zeros(y.shape[2]), np.zeros(y.shape[2])
-    for k in np.flatnonzero(train) if train.any() else range(len(y)):
-        sums = y[k].sum(axis=0, dtype=float)
-        if np.isfinite(sums).all():
-            total, count = total + sums, count + y.shape[1]
-            continue
-        seen = np.isfinite(y[k])
-        total += np.where(seen, y[k], 0).sum(axis=0, dtype=float)
-        count += seen.sum(axis=0)
+
+    def sums(part: Array) -> tuple[Array, Array]:
+        some = y[part].reshape(-1, y.shape[2])
+        total = some.sum(axis=0)
+        if np.isfinite(total).all():
+            return total.astype(float), np.full(len(total), len(some))
+        seen = np.isfinite(some)
+        return np.where(seen, some, 0).sum(axis=0, dtype=float), seen.sum(axis=0)
+
+    total, count = np.sum(list(_by_block(sums, y, np.flatnonzero(train) if train.any() else None)), axis=0)
     return total / np.maximum(count, 1)
 
 
@@ -34,22 +43,30 @@ def squared_errors(y: Array, prediction: Array) -> Array:
     return sums
 
 
+def _by_block(work: Callable[[Array], Found], y: Array, conditions: Array | None) -> Iterator[Found]:
+    """``work`` of few conditions at a time, which stay in fast memory: no second copy of a large array."""
+    chosen = np.arange(len(y)) if conditions is None else conditions
+    step = max(1, BLOCK_VALUES // max(1, y[0].size if len(y) else 1))
+    return side_by_side(work, (chosen[k : k + step] for k in range(0, len(chosen), step)))
+
+
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:
     """R² = 1 - sum (y - prediction)² / sum (y - reference)², over everything and per neuron.
 
     y, prediction: (condition, time, neuron), neurons beyond those of y passed over; reference: (neuron); conditions:
     positions of those that count, None = all. NaN where nothing varies or nothing is given.
     """
-    error, power = np.zeros(y.shape[2]), np.zeros(y.shape[2])
     reference = reference.astype(y.dtype)
-    for k in range(len(y)) if conditions is None else conditions:  # one at a time: no second copy of a large array
-        one, guess = y[k], prediction[k][:, : y.shape[2]]
-        away, off = one - reference, one - guess
-        if not np.isfinite(away.sum(dtype=float)):
-            missing = np.isnan(one)
+
+    def sums(part: Array) -> tuple[Array, Array]:
+        some = y[part].reshape(-1, y.shape[2])
+        away, off = some - reference, some - prediction[part][:, :, : y.shape[2]].reshape(some.shape)
+        if not np.isfinite(away.sum()):
+            missing = np.isnan(some)
             away, off = np.where(missing, 0, away), np.where(missing, 0, off)
-        error += np.einsum("tn,tn->n", off, off)
-        power += np.einsum("tn,tn->n", away, away)
+        return np.einsum("tn,tn->n", off, off), np.einsum("tn,tn->n", away, away)
+
+    error, power = np.sum(list(_by_block(sums, y, conditions)), axis=0, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         each = np.where(power > 0, 1 - error / power, np.nan)
     total = power.sum()

@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.sparse.linalg import ArpackError, eigsh
 
-from nwb_lint.model.moments import Chunk, RidgePath, Stream, chunks_of, features, sketch_size, whitened
+from nwb_lint.model.moments import LOW_RANK, Chunk, RidgePath, Stream, chunks_of, features, sketch_size, whitened
 from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, forward
 from nwb_lint.model.threads import side_by_side
 
+MANY_TIMES = 10  # as many eigenvalues as are asked for, or more: then Lanczos is faster than all of them
 LEADING = 10  # singular values returned: the gap among them shows the rank
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
@@ -121,7 +123,7 @@ def closed_form(
     """
     views = [x] if halves is None else list(halves)
     there = there_of(*views)
-    views = [fill(one, None, q, alpha, nonlinearity) for one in views]
+    views = views if there is None else [fill(one, None, q, alpha, nonlinearity) for one in views]
     mean = views[0] if halves is None else (views[0] + views[1]) / 2
     before = _burn_in_states(mean, q, None, there, alpha, nonlinearity)
 
@@ -130,13 +132,27 @@ def closed_form(
         return Chunk(states, [[one[part]] for one in views], None if there is None else there[part])
 
     stream = Stream(chunk, q, x.shape[2], _count(x, there), alpha, nonlinearity, whiten)
-    sketch = sketch if sketch or rank is None else sketch_size(stream.n_neurons, stream.n_samples)
+    if rank is not None:
+        stream = stream._replace(enough=LOW_RANK)
+        sketch = sketch or sketch_size(stream.n_neurons, stream.n_samples)
     path = RidgePath.of(stream.gram(None if rank is None else sketch), penalty)
     gcv = np.array([path.gcv(ridge, weights) for ridge in ridges])
     if rank is None:
         return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
-    found = list(side_by_side(lambda ridge: _reduced(path, rank, ridge, weights), ridges))
-    return Solutions([network for network, _ in found], found[int(np.argmin(ridges))][1], gcv)
+    return Solutions(*_reduced(path, rank, weights, ridges), gcv)
+
+
+def _leading(matrix: Array, number: int) -> tuple[Array, Array]:
+    """The largest eigenvalues of a symmetric matrix, in falling order, and their vectors: a few of many by Lanczos."""
+    size = len(matrix)
+    if number < size // MANY_TIMES:
+        try:
+            values, vectors = eigsh(matrix, number, v0=np.random.default_rng(0).standard_normal(size))
+            return values[::-1], vectors[:, ::-1]
+        except ArpackError:
+            pass  # the matrix is 0, or eigenvalues lie too close
+    values, vectors = eigh(matrix, subset_by_index=(max(0, size - number), size - 1))
+    return values[::-1], vectors[:, ::-1]
 
 
 def _whole(path: RidgePath, ridge: float) -> Network:
@@ -144,21 +160,36 @@ def _whole(path: RidgePath, ridge: float) -> Network:
     return Network(b.T, None, (path.gram.q_to_y - path.gram.q_to_z @ b).T)
 
 
-def _reduced(path: RidgePath, rank: int, ridge: float, weights: Array | None) -> tuple[Network, Array]:
-    """The rank-R network of one ridge, and the singular values of what is fitted."""
+def _reduced(path: RidgePath, rank: int, weights: Array | None, ridges: Sequence[float]) -> tuple[list[Network], Array]:
+    """The rank-R network of every ridge, and the leading singular values of what the smallest one fits."""
     gram, n_neurons = path.gram, path.a.shape[1]
     root = np.ones(n_neurons) if weights is None else np.sqrt(weights)
-    fitted = (np.sqrt(path.s) * path.shrink(ridge))[:, None] * path.a
-    weighted = fitted * root
-    last = len(fitted) - 1
-    power, left = eigh(weighted @ weighted.T, subset_by_index=(max(0, last + 1 - max(rank, LEADING)), last))
-    singular, left = np.sqrt(np.maximum(power[::-1], 0)), left[:, ::-1][:, :rank]
-    each = singular[:rank]
-    inverse = np.divide(1, each, out=np.zeros_like(each), where=each > 1e-10 * each[0])
-    m = fitted.T @ (left * inverse)
-    b = n_neurons * path.solve(ridge, root[:, None] * (weighted.T @ (left * inverse)))
-    w = (gram.q_to_y - gram.q_to_z @ b @ m.T / n_neurons).T
-    return Network(m, gram.expand(b), w), singular
+    weighted = path.a if weights is None else path.a * root
+    square, least = weighted @ weighted.T, min(ridges)
+
+    def reduced(ridge: float) -> tuple[Network, Array]:
+        shrunk = np.sqrt(path.s) * path.shrink(ridge)  # what is fitted is these times a
+        few = max(rank, LEADING) if ridge == least else rank
+        power, left = _leading(shrunk[:, None] * square * shrunk, few)
+        singular, left = np.sqrt(np.maximum(power, 0)), left[:, :rank]
+        each = singular[:rank]
+        inverse = np.divide(1, each, out=np.zeros_like(each), where=each > 1e-10 * each[0])
+        mixed = shrunk[:, None] * (left * inverse)
+        m = path.a.T @ mixed
+        b = n_neurons * path.solve(ridge, root[:, None] * (weighted.T @ mixed))
+        w = (gram.q_to_y - gram.q_to_z @ b @ m.T / n_neurons).T
+        return Network(m, gram.expand(b), w), singular
+
+    found = list(side_by_side(reduced, ridges))
+    return [network for network, _ in found], found[list(ridges).index(least)][1]
+
+
+def from_rates(network: Network, z: Array, d: Array) -> Array:
+    """What a network predicts from filtered rates z and drives d of the same samples: m n' z / N + W d."""
+    m, w = network.m.astype(z.dtype), network.w.T.astype(z.dtype)
+    predicted = (z if network.n is None else z @ (network.n.astype(z.dtype) / network.n_neurons)) @ m.T
+    predicted += d @ w
+    return predicted
 
 
 def regression_errors(
@@ -173,24 +204,22 @@ def regression_errors(
 ) -> Array:
     """What the regression leaves on given data: sum w (x - J F[phi(x)] - W q)^2 over observed samples, (network); or,
     with ``whiten``, the same of innovations."""
-    filled, there = fill(x, None, q, alpha, nonlinearity), there_of(x)
+    there = there_of(x)
+    filled = x if there is None else fill(x, None, q, alpha, nonlinearity)
     before = _burn_in_states(filled, q, None, there, alpha, nonlinearity)
-    root = np.ones(x.shape[2], x.dtype) if weights is None else np.sqrt(weights).astype(x.dtype)
+    root = None if weights is None else np.sqrt(weights).astype(x.dtype)
     skip = before.shape[1]
 
     def left_over(part: slice) -> Array:
         sums = np.zeros(len(networks))
         z = features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
         for k, network in enumerate(networks):
-            m, w = network.m.astype(x.dtype), network.w.T.astype(x.dtype)
-            latent = z if network.n is None else z @ (network.n.astype(x.dtype) / network.n_neurons)
-            left = latent @ m.T
-            left += q[part, skip:] @ w
-            seen = x[part] * root
-            left *= root
+            seen, told = x[part], from_rates(network, z, q[part, skip:])
+            if root is not None:
+                seen, told = seen * root, told * root
             if whiten:
-                seen, left = whitened(seen, alpha), whitened(left, alpha)
-            sums[k] = squared_errors(seen, left).sum()
+                seen, told = whitened(seen, alpha), whitened(told, alpha)
+            sums[k] = squared_errors(seen, told).sum()
         return sums
 
     return np.sum(list(side_by_side(left_over, chunks_of(len(q), q.shape[1], x.shape[2]))), axis=0)
@@ -233,7 +262,7 @@ def latent_pass(
     receive = np.hstack([network.m, network.w]).T.astype(x.dtype)
 
     def chunk(part: slice, again: bool = False) -> Chunk:
-        y, d = fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
+        y, d = x[part] if there is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
         kappa = (y @ back + d @ known).astype(x.dtype)
         states = np.concatenate([kappa, d], axis=2) @ receive
         targets = [[y if again else kappa]]

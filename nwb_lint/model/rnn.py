@@ -25,7 +25,7 @@ from nwb_lint.model.threads import side_by_side
 
 Array = np.ndarray
 
-TOGETHER = 64
+TOGETHER = 64, 250_000  # conditions that run together, at least, and condition × neuron values, at most
 
 
 class Nonlinearity(NamedTuple):
@@ -106,7 +106,7 @@ def steps(
 ) -> Iterator[tuple[Array, Array]]:
     """A free run one time after the other: x (condition, neuron) and kappa (condition, rank); options as in `forward`.
 
-    Few conditions at a time (`TOGETHER`) stay in fast memory.
+    Few conditions at a time (`together`) stay in fast memory.
     """
     phi, rank = nonlinearity_of(nonlinearity).phi, network.m.shape[1]
     mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', in one product
@@ -127,6 +127,13 @@ def steps(
         kappa = (1 - alpha) * kappa + alpha * (r if out is None else r @ out)
 
 
+def together(n_conditions: int, n_neurons: int) -> list[slice]:
+    """Slices of conditions that run together: few enough for fast memory, enough to be worth the calls."""
+    fewest, values = TOGETHER
+    step = max(fewest, values // n_neurons)
+    return [slice(first, first + step) for first in range(0, n_conditions, step)]
+
+
 def forward(
     network: Network,
     q: Array,
@@ -143,12 +150,11 @@ def forward(
     n_neurons, rank = network.m.shape
     x, kappa = (np.empty((*q.shape[:2], k), q.dtype) for k in (n_neurons, rank))
 
-    def run(first: int) -> None:
-        part = slice(first, first + TOGETHER)
+    def run(part: slice) -> None:
         for t, now in enumerate(steps(network, q[part], alpha, nonlinearity, keep, drive)):
             x[part, t], kappa[part, t] = now
 
-    for _ in side_by_side(run, range(0, len(q), TOGETHER)):
+    for _ in side_by_side(run, together(len(q), n_neurons)):
         pass
     return x, kappa
 

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.model.r2 import squared_errors
 from nwb_lint.model.regression import fill, regression_errors, there_of
-from nwb_lint.model.rnn import TOGETHER, Array, Network, Nonlinearity, nonlinearity_of, steps
+from nwb_lint.model.rnn import Array, Network, Nonlinearity, nonlinearity_of, steps, together
 from nwb_lint.model.starts import for_new_conditions
 from nwb_lint.model.threads import side_by_side
 
@@ -45,8 +44,13 @@ class Samples(NamedTuple):
 
     def energies(self) -> Array:
         """Squared activity per condition in the space of the loss: the error of predicting 0."""
-        nothing = np.zeros((1, 1, 1), self.x.dtype)
-        return np.concatenate([squared_errors(self.observed(one[None]), nothing) for one in self.x])
+
+        def energy(one: Array) -> float:
+            seen = self.observed(one)
+            total = float(np.vdot(seen, seen))
+            return total if np.isfinite(total) else float(np.nansum(seen.astype(float) ** 2))
+
+        return np.array([energy(one) for one in self.x])
 
     def held_from(self, fitted: Samples) -> Samples:
         """These conditions as a fit to others has to predict them: starts that it did not learn are the mean's."""
@@ -72,8 +76,7 @@ class Samples(NamedTuple):
         """Squared error per condition of a free run; infinite where the run diverged."""
         skip, recorded = self.q.shape[1] - self.x.shape[1], self.x.shape[2]
 
-        def errors_from(first: int) -> Array:
-            part = slice(first, first + TOGETHER)
+        def errors_of(part: slice) -> Array:
             y = self.x[part]
             total = np.zeros(len(y))
             missing = None if np.isfinite(y.sum()) else np.isnan(y)
@@ -88,7 +91,7 @@ class Samples(NamedTuple):
                     total += np.einsum("cn,cn->c", off, off)
             return total
 
-        errors = np.concatenate(list(side_by_side(errors_from, range(0, len(self.x), TOGETHER))))
+        errors = np.concatenate(list(side_by_side(errors_of, together(len(self.x), network.n_neurons))))
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def forced_error(self, networks: Sequence[Network], whiten: bool = False) -> Array:

@@ -34,6 +34,7 @@ from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
 from nwb_lint.model.rnn import Array, Network, balanced, canonical
 from nwb_lint.model.samples import Samples
+from nwb_lint.model.whiteness import white
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
@@ -350,7 +351,7 @@ def fit_stages(
     else:
 
         def regressed(s: Samples, r: Sequence[float], of: int | None = rank, **how: Any) -> Solutions:
-            how |= {"penalty": l2_n * s.power(), "weights": s.weights}
+            how |= {"penalty": l2_n and l2_n * s.power(), "weights": s.weights}
             return closed_form(s.x, s.q, rank=of, alpha=a, nonlinearity=phi, ridges=r, **how)
 
         def closed(s: Samples, _: Network | None, r: Sequence[float], of: int) -> Solutions:
@@ -364,6 +365,8 @@ def fit_stages(
 
         report("closed form", 0, np.nan, np.nan)
         search.try_ridges("closed form", whole, forced=True)
+        if rank is not None and not hidden and white(search.networks[0], search.parts[0][1]):
+            return search.stages, singular
         if samples.halves is not None:
             report("instruments", 0, np.nan, np.nan)
             search.try_ridges("instruments", lambda s, _, r: regressed(s, r, halves=s.halves), gcv=False)
@@ -375,8 +378,8 @@ def fit_stages(
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
-            small = l2_n * s.power()
-            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, weights=s.weights, penalty=small)
+            how = {"penalty": l2_n and l2_n * s.power(), "weights": s.weights}
+            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, **how)
 
         if hidden:
             search.lift(hidden, seed)
