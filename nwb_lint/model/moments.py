@@ -31,6 +31,7 @@ CHUNK_VALUES = 2_000_000
 CHUNK_NEURONS = 512
 SAMPLES_EACH, APART = 50, 0.5  # per feature, from twice as many on only some are taken, so many time constants apart
 LOW_RANK = 20, 0.75  # the same for m and n alone, of fewer numbers, which later stages go on from
+SAMPLES = 10_000  # taken at least: fewer cost nothing
 MANY_NEURONS = 1000  # from here on features are sketched, and from SKETCH on where there are fewer samples than neurons
 SKETCH = 256
 PROBED = 16  # samples per direction that the range finder looks at
@@ -105,7 +106,7 @@ def _step(n_samples: int, n_features: int, alpha: float, each: int, apart: float
     """Every how many-th time step enters the moments: features pass a filter of 1 / alpha steps, so that neighbours
     within half of that and more say almost the same, and where samples abound leaving them out costs nothing.
     """
-    return max(1, min(n_samples // (each * n_features), round(apart / alpha)))
+    return max(1, min(n_samples // max(each * n_features, SAMPLES), round(apart / alpha)))
 
 
 class Stream(NamedTuple):
@@ -241,7 +242,7 @@ class RidgePath(NamedTuple):
         tells from 0 (1e-6 of the variance) count as that. Golub, Heath & Wahba, Technometrics 1979.
         """
         shrink = self.shrink(ridge)
-        explained = np.einsum("f,ft,ft->t", 2 * shrink - self.s * shrink**2, self.a, self.a)
+        explained = (2 * shrink - self.s * shrink**2) @ self.a**2
         left = np.maximum(self.gram.yy - explained, 1e-6 * np.abs(self.gram.yy))
         free = 1 - (self.s * shrink).sum() / self.gram.samples
         return float((left if weights is None else left * weights).sum() / self.gram.samples / max(free, 1e-6) ** 2)

@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 def reference_of(y: Array, train: Array) -> Array:
     """What R² is measured against: each neuron's mean over time and the training conditions (all, where none)."""
 
-    def sums(part: Array) -> tuple[Array, Array]:
+    def sums(part: Array | slice) -> tuple[Array, Array]:
         some = y[part].reshape(-1, y.shape[2])
         total = some.sum(axis=0)
         if np.isfinite(total).all():
@@ -43,11 +43,17 @@ def squared_errors(y: Array, prediction: Array) -> Array:
     return sums
 
 
-def _by_block(work: Callable[[Array], Found], y: Array, conditions: Array | None) -> Iterator[Found]:
+def as_slice(positions: Array) -> Array | slice:
+    """Positions as a slice where they follow each other, so that no copy is needed; else as they are."""
+    together = len(positions) > 0 and bool((np.diff(positions) == 1).all())
+    return slice(int(positions[0]), int(positions[-1]) + 1) if together else positions
+
+
+def _by_block(work: Callable[[Array | slice], Found], y: Array, conditions: Array | None) -> Iterator[Found]:
     """``work`` of few conditions at a time, which stay in fast memory: no second copy of a large array."""
     chosen = np.arange(len(y)) if conditions is None else conditions
-    step = max(1, BLOCK_VALUES // max(1, y[0].size if len(y) else 1))
-    return side_by_side(work, (chosen[k : k + step] for k in range(0, len(chosen), step)))
+    step = max(1, BLOCK_VALUES // max(1, y.shape[1] * y.shape[2]))
+    return side_by_side(work, (as_slice(chosen[k : k + step]) for k in range(0, len(chosen), step)))
 
 
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:
@@ -58,7 +64,7 @@ def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array |
     """
     reference = reference.astype(y.dtype)
 
-    def sums(part: Array) -> tuple[Array, Array]:
+    def sums(part: Array | slice) -> tuple[Array, Array]:
         some = y[part].reshape(-1, y.shape[2])
         away, off = some - reference, some - prediction[part][:, :, : y.shape[2]].reshape(some.shape)
         if not np.isfinite(away.sum()):

@@ -186,10 +186,8 @@ def _reduced(path: RidgePath, rank: int, weights: Array | None, ridges: Sequence
 
 def from_rates(network: Network, z: Array, d: Array) -> Array:
     """What a network predicts from filtered rates z and drives d of the same samples: m n' z / N + W d."""
-    m, w = network.m.astype(z.dtype), network.w.T.astype(z.dtype)
-    predicted = (z if network.n is None else z @ (network.n.astype(z.dtype) / network.n_neurons)) @ m.T
-    predicted += d @ w
-    return predicted
+    latent = z if network.n is None else z @ (network.n / network.n_neurons).astype(z.dtype)
+    return np.concatenate([latent, d], axis=2) @ np.hstack([network.m, network.w]).T.astype(z.dtype)
 
 
 def regression_errors(

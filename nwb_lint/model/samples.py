@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nwb_lint.model.r2 import as_slice
 from nwb_lint.model.regression import fill, regression_errors, there_of
 from nwb_lint.model.rnn import Array, Network, Nonlinearity, nonlinearity_of, steps, together
 from nwb_lint.model.starts import for_new_conditions
@@ -30,9 +31,7 @@ class Samples(NamedTuple):
 
     def take(self, conditions: Array) -> Samples:
         """The same for some conditions."""
-        first, last = int(conditions[0]), int(conditions[-1])
-        contiguous = len(conditions) == last - first + 1 and bool((np.diff(conditions) == 1).all())
-        chosen = slice(first, last + 1) if contiguous else conditions
+        chosen = as_slice(conditions)
         halves = None if self.halves is None else self.halves[:, chosen]
         return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves)
 

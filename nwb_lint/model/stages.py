@@ -34,6 +34,7 @@ from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
 from nwb_lint.model.rnn import Array, Network, balanced, canonical
 from nwb_lint.model.samples import Samples
+from nwb_lint.model.threads import side_by_side
 from nwb_lint.model.whiteness import white
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
@@ -129,10 +130,7 @@ class _Search:
             best = int(np.argmin(found.gcv))
             ridges, whole = (ridges[best],), found.networks[best]
         proposals = [propose(fit, net, ridges).networks for (fit, _), net in zip(self.parts, before, strict=True)]
-        errors = [
-            np.concatenate([held.errors(nets[k]) for (_, held), nets in zip(self.parts, proposals, strict=True)])
-            for k in range(len(ridges))
-        ]
+        errors = list(side_by_side(self._errors, zip(*proposals, strict=True)))
         k = self._choose(proposals, errors, forced, whiten)
         chosen = [nets[k] for nets in proposals]
         if self.stages and not self._pays(chosen, errors[k], whiten):
@@ -142,6 +140,10 @@ class _Search:
             whole = self.networks[0]
         self.final = whole or propose(self.samples, current, [ridges[k]]).networks[0]
         self.stages.append(Stage(name, self.final, ridges[k]))
+
+    def _errors(self, networks: Sequence[Network]) -> Array:
+        """Held-out errors of free runs, of one network for every split."""
+        return np.concatenate([held.errors(net) for (_, held), net in zip(self.parts, networks, strict=True)])
 
     def _choose(self, proposals: list[list[Network]], errors: list[Array], forced: bool, whiten: bool) -> int:
         """The position of the ridge to take, from the networks of every split and their free runs' errors."""
@@ -174,9 +176,12 @@ class _Search:
 
     def lift(self, hidden: int, seed: int) -> None:
         """Add hidden units to every network; nothing that they predict changes."""
-        fits = [fit for fit, _ in self.parts]
-        self.networks = [_lifted(net, fit, hidden, seed) for net, fit in zip(self.networks, fits, strict=True)]
-        self.final = _lifted(self.final, self.samples, hidden, seed)
+
+        def lifted(network: Network, samples: Samples) -> Network:
+            return with_hidden_units(_balanced(network, samples), hidden, seed)
+
+        self.networks = [lifted(net, fit) for net, (fit, _) in zip(self.networks, self.parts, strict=True)]
+        self.final = lifted(self.final, self.samples)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     def refine(
@@ -289,10 +294,6 @@ def _cut(network: Network, rank: int) -> Network:
     return Network(m * scale, n / scale, network.w)
 
 
-def _lifted(network: Network, samples: Samples, hidden: int, seed: int) -> Network:
-    return with_hidden_units(_balanced(network, samples), hidden, seed)
-
-
 def _balanced(network: Network, samples: Samples) -> Network:
     every = -(-len(samples.q) // BALANCED_BY)
     return balanced(network, samples.q[::every], samples.alpha, samples.nonlinearity)
@@ -378,7 +379,7 @@ def fit_stages(
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
-            how = {"penalty": l2_n and l2_n * s.power(), "weights": s.weights}
+            how: dict[str, Any] = {"penalty": l2_n and l2_n * s.power(), "weights": s.weights}
             return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, **how)
 
         if hidden:

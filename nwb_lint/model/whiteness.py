@@ -1,7 +1,7 @@
 """Whether the closed form has told all: innovations that tell nothing of the next ones.
 
-With r = x - m n' F[phi(x)] / N - W q what a network leaves of the activity when the recorded rates drive it, innovations
-are e[t] = r[t] - (1 - alpha) r[t-1]. Where all noise enters inside the network and the model is right they are
+With r = x - m n' F[phi(x)] / N - W q what a network leaves of the activity when recorded rates drive it, innovations are
+e[t] = r[t] - (1 - alpha) r[t-1]. Where all noise enters inside the network and the model is right they are
 independent, and the regression of x on its own filtered rates is the maximum-likelihood estimate: no free run, which
 makes less of the data, can know more (prediction-error identification: Ljung, System Identification, 1999, chapters 9
 and 16). Observation noise makes neighbours alike with a minus sign, latents that the network lacks with a plus sign.
@@ -38,7 +38,9 @@ def white(network: Network, samples: Samples) -> bool:
 def _autocorrelation(e: Array) -> Array:
     """Of every condition and neuron at lag 1, in units of the neuron's variance over all: (condition, neuron)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(np.einsum("ctn,ctn->cn", e[:, 1:], e[:, :-1]) / (e * e).mean(axis=(0, 1)) / (e.shape[1] - 1))
+        return np.nan_to_num(
+            np.einsum("ctn,ctn->cn", e[:, 1:], e[:, :-1]) / (e * e).mean(axis=(0, 1)) / (e.shape[1] - 1)
+        )
 
 
 def _small(each: Array, bound: float) -> bool:

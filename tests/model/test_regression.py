@@ -84,18 +84,24 @@ def test_chunks_do_not_show(truth, monkeypatch):
     np.testing.assert_allclose(parts[0].j(), passed[0].j(), atol=1e-9)
 
 
-@pytest.mark.parametrize("samples", [1, 50 * 40, 99 * 40, 100 * 40, 10**7])
+@pytest.mark.parametrize("samples", [1, 50 * 400, 99 * 400, 100 * 400, 10**7])
 def test_samples_are_taken_apart_only_where_they_abound(samples):
-    step = moments._step(samples, 40, ALPHA)
-    assert step == (2 if samples >= 100 * 40 else 1)  # never beyond half of the filter's 5 steps
+    step = moments._step(samples, 400, ALPHA, moments.SAMPLES_EACH, moments.APART)
+    assert step == (2 if samples >= 100 * 400 else 1)  # never beyond half of the filter's 5 steps
+
+
+@pytest.mark.parametrize(("samples", "step"), [(1, 1), (9999, 1), (20_000, 2), (39_999, 3), (40_000, 4), (10**7, 4)])
+@pytest.mark.parametrize("neurons", [1, 40, 500])
+def test_of_few_neurons_as_many_samples_are_taken_as_cost_nothing(samples, step, neurons):
+    assert moments._step(samples, neurons, ALPHA, *moments.LOW_RANK) == step
 
 
 def test_taking_samples_apart_costs_nothing_where_they_abound(truth, monkeypatch):
     known = truth(rank=1, conditions=400, neurons=20)  # 400 x 40 samples of 20 neurons
     x, q = arrays(known)
     found = []
-    for each in (moments.SAMPLES_EACH, x.size):
-        monkeypatch.setattr(moments, "SAMPLES_EACH", each)
+    for fewest in (1, x.size):
+        monkeypatch.setattr(moments, "SAMPLES", fewest)
         networks, *_ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,))
         found.append(networks[0])
     few, all_of_them = (r2_of(network, q, known, slice(300, 400)) for network in found)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nwb_lint.model.rnn import NONLINEARITIES, TOGETHER, Network, canonical, drives, filter_input, forward
+from nwb_lint.model.rnn import NONLINEARITIES, Network, canonical, drives, filter_input, forward, together
 
 PHI = {
     "tanh": np.tanh,
@@ -39,13 +39,21 @@ def test_latent_form_is_the_recurrence(recurrence, nonlinearity, bias, initial):
     np.testing.assert_allclose(x, kappa @ m.T + q @ np.column_stack(columns).T, atol=1e-12)
 
 
-def test_many_conditions_run_as_each_alone():
-    m, n, w, *_, u = network(conditions=TOGETHER + 3, times=8)
+def test_many_conditions_run_as_each_alone(monkeypatch):
+    monkeypatch.setattr("nwb_lint.model.rnn.TOGETHER", (64, 1))
+    m, n, w, *_, u = network(conditions=67, times=8)
     q = drives(u, ALPHA, bias=False, initial=False)
     whole, _ = forward(Network(m, n, w), q, ALPHA)
-    for k in (0, TOGETHER - 1, TOGETHER, TOGETHER + 2):
+    for k in (0, 63, 64, 66):
         alone, _ = forward(Network(m, n, w), q[[k]], ALPHA)
         np.testing.assert_allclose(whole[k], alone[0], atol=1e-12)
+
+
+@pytest.mark.parametrize(("neurons", "together_"), [(10, 25_000), (500, 500), (10_000, 64)])
+def test_as_many_conditions_run_together_as_fit_in_fast_memory(neurons, together_):
+    parts = together(30_000, neurons)
+    assert [part.stop for part in parts[:-1]] == [part.start for part in parts[1:]]
+    assert parts[0] == slice(0, together_) and parts[-1].start < 30_000 <= parts[-1].stop
 
 
 def test_full_connectivity_runs_as_its_factors():

@@ -79,8 +79,8 @@ def test_what_is_asked_of_numpy_holds_in_every_thread(threads):
 @pytest.mark.parametrize("options", [{"rank": 1, "max_iter": 5}, {"rank": None}, {"rank": 2, "method": "regression"}])
 def test_a_fit_is_the_same_to_the_last_bit_on_any_number_of_threads(options, monkeypatch):
     monkeypatch.setattr("nwb_lint.model.moments.CHUNK_VALUES", 20_000)  # several parts even of a small fit
-    monkeypatch.setattr("nwb_lint.model.samples.TOGETHER", 3)
-    monkeypatch.setattr("nwb_lint.model.rnn.TOGETHER", 2)
+    monkeypatch.setattr("nwb_lint.model.r2.BLOCK_VALUES", 2_000)
+    monkeypatch.setattr("nwb_lint.model.rnn.TOGETHER", (2, 1))
     activity = mock_activity(n_neurons=20, n_conditions=16)
 
     def fit(_=None):
