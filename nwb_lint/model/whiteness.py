@@ -1,10 +1,10 @@
 """Whether the closed form has told all: innovations that tell nothing of the next ones.
 
-With r = x - m n' F[phi(x)] / N - W q what a network leaves of the activity when recorded rates drive it, innovations are
-e[t] = r[t] - (1 - alpha) r[t-1]. Where all noise enters inside the network and the model is right they are
-independent, and the regression of x on its own filtered rates is the maximum-likelihood estimate: no free run, which
-makes less of the data, can know more (prediction-error identification: Ljung, System Identification, 1999, chapters 9
-and 16). Observation noise makes neighbours alike with a minus sign, latents that the network lacks with a plus sign.
+With r = x - m n' F[phi(x)] / N - W q what a network leaves of the activity where the recorded rates drive it, the
+innovations are e[t] = r[t] - (1 - alpha) r[t-1]. Where all noise enters inside the network and the model is right they
+are independent, and the regression of x on its own filtered rates is the maximum-likelihood estimate: no free run,
+which makes less of the data, can know more (prediction-error identification: Ljung, System Identification, 1999,
+chapters 9 and 16). Observation noise makes neighbours in time unlike, latents that the network lacks make them alike.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from nwb_lint.model.regression import features, from_rates, there_of
 from nwb_lint.model.rnn import Array, Network
 from nwb_lint.model.samples import Samples
 
-WHITE = 0.002  # autocorrelation of all neurons' innovations together, at most; .002 is what noise in recordings of
-LATENTS = 0.05  # a twentieth of the innovations' sd leaves; and of each latent's, whose noise the network accumulates
+WHITE = 0.002  # mean autocorrelation over neurons, at most: observation noise of a twentieth of the innovations' sd
+LATENTS = 0.05  # that of every latent, of which there are fewer samples
 
 
 def white(network: Network, samples: Samples) -> bool:
     """Whether innovations of held-out conditions are white at lag 1, surely: the mean over neurons of their
     autocorrelations, and that of every latent's, with two standard errors over conditions, below `WHITE` and `LATENTS`.
-    False where samples are missing, or before the first there are any to fill in: nobody knows the innovations then.
+    False where samples are missing, or some come before the first that was recorded: nobody knows the innovations then.
     """
     samples = few_enough(samples, network.n_neurons, 0)
     x, q, rho = samples.x, samples.q, 1 - samples.alpha
-    if len(x) < 2 or x.shape[1] < 3 or q.shape[1] > x.shape[1] or there_of(x) is not None or np.isnan(x.sum()):
+    if len(x) < 2 or x.shape[1] < 3 or q.shape[1] > x.shape[1] or there_of(x) is not None:
         return False
     left = x - from_rates(network, features(x, samples.alpha, samples.nonlinearity), q)
     e = left[:, 1:] - rho * left[:, :-1]
     latents = e @ np.linalg.pinv(network.m).T.astype(e.dtype)
-    return _small(_autocorrelation(e).mean(axis=1, keepdims=True), WHITE) and _small(_autocorrelation(latents), LATENTS)
+    return _small(_autocorrelation(e).mean(axis=1), WHITE) and _small(_autocorrelation(latents), LATENTS)
 
 
 def _autocorrelation(e: Array) -> Array:
     """Of every condition and neuron at lag 1, in units of the neuron's variance over all: (condition, neuron)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(
-            np.einsum("ctn,ctn->cn", e[:, 1:], e[:, :-1]) / (e * e).mean(axis=(0, 1)) / (e.shape[1] - 1)
-        )
+    power = np.einsum("ctn,ctn->n", e, e) / (e.shape[0] * e.shape[1])
+    lagged = np.einsum("ctn,ctn->cn", e[:, 1:], e[:, :-1]) / (e.shape[1] - 1)
+    return np.divide(lagged, power, out=np.zeros_like(lagged), where=power != 0)
 
 
 def _small(each: Array, bound: float) -> bool:
-    """Whether the means over conditions are below a bound, with two standard errors."""
+    """Whether means over conditions are below a bound, with two standard errors."""
     mean, se = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(len(each))
     return bool((np.abs(mean) + 2 * se <= bound).all())

@@ -53,7 +53,8 @@ def test_many_conditions_run_as_each_alone(monkeypatch):
 def test_as_many_conditions_run_together_as_fit_in_fast_memory(neurons, together_):
     parts = together(30_000, neurons)
     assert [part.stop for part in parts[:-1]] == [part.start for part in parts[1:]]
-    assert parts[0] == slice(0, together_) and parts[-1].start < 30_000 <= parts[-1].stop
+    assert parts[0] == slice(0, together_)
+    assert parts[-1].start < 30_000 <= parts[-1].stop
 
 
 def test_full_connectivity_runs_as_its_factors():
