@@ -27,7 +27,7 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
 UNLIKE = 0.01  # of the power: conditions whose error may differ by more from that of held-out ones do not stand for all
-TURN = 10  # iterations on one part of the conditions, then on the next
+TURN = 10, 0.5  # iterations on one part of the conditions, then on the next; its size, of what a descent looks at
 WIDER = 4  # times as many values in every round after that
 WORTH = 0.001  # of the power: what the patience of turns and rounds is for
 ENOUGH = 16  # conditions of a descent: with more, Adam on all after L-BFGS cost time and gained nothing
@@ -39,7 +39,7 @@ BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
 Report = Callable[[str, int, float, float], None]
 
 
-def few_enough(samples: Samples, n_neurons: int, seed: int, times: int = 1) -> Samples:
+def few_enough(samples: Samples, n_neurons: int, seed: int, times: float = 1) -> Samples:
     """A random part of the conditions where they hold more than so many times `DESCENT_VALUES`; with ``times`` more, a
     part that has all of it."""
     values = times * np.clip(VALUES_EACH * n_neurons, *DESCENT_VALUES)
@@ -137,15 +137,15 @@ class Descending(NamedTuple):
     def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """Short descents on one random part of the conditions after the other, for as long as they make the loss on
         ``held`` smaller, else so many ``turns``: a valley of one part's loss is not one of the next part's."""
-        loss_on_held = self._loss_on(held)
+        loss_on_held, (iterations, size) = self._loss_on(held), TURN
         network = best = start
         turn = kept = gain = 0
         least = mark = loss_on_held(*start)
         while True:
             turn += 1
             try:
-                part = few_enough(fit, start.n_neurons, self.seed + turn)
-                network = self._descend(network, part, None, TURN).network
+                part = few_enough(fit, start.n_neurons, self.seed + turn, size)
+                network = self._descend(network, part, None, iterations).network
             except KeyboardInterrupt as stop:
                 raise Interrupted(best) from stop
             reached = loss_on_held(*network)
@@ -153,20 +153,22 @@ class Descending(NamedTuple):
                 best, least, kept = network, reached, turn
             if reached < mark - WORTH:
                 mark, gain = reached, turn
-            if turn == self.turns or (held is not None and turn - gain >= max(1, self.max_iter // TURN)):
+            if turn == self.turns or (held is not None and turn - gain >= max(1, self.max_iter // iterations)):
                 return Descent(best, 0, least, turns=kept)
 
     def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
         """A descent that goes on with more conditions for as long as those that it looks at do not stand for all, and
-        more of them lead further; without ``held`` in as many rounds and iterations as ``wider`` says."""
+        more of them lead further by `WORTH`; without ``held`` in as many rounds and iterations as ``wider`` says."""
         n_neurons, times, done = found.network.n_neurons, WIDER, found
         while len(few.x) < len(fit.x) and (held is not None or len(done.wider) < len(self.wider)):
             few = few_enough(fit, n_neurons, self.seed, times)
             out = None if held is None else few_enough(held, n_neurons, 0, times)
             most = self.max_iter if held is not None else self.wider[len(done.wider)]
             last = self._descend(done.network, few, out, most, WORTH)
+            if held is not None and last.held_out > self._loss_on(out)(*done.network) - WORTH:
+                break
             done = found._replace(network=last.network, held_out=last.held_out, wider=(*done.wider, last.iterations))
-            if last.iterations == 0 or (held is not None and stand_for(few, held, last.network)):
+            if held is not None and stand_for(few, held, last.network):
                 break
             times *= WIDER
         return done
