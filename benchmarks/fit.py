@@ -51,7 +51,7 @@ TASKS = ["dm", "wm", "cdm", "dms"]
 FEW_UNITS = ((51, 0.5, {}), (10, 0.1, {"hidden": 100, "method": "regression"}))  # units seen, noise in sd, our options
 COST_SHAPE = (800, 68, 512)  # condition, time, neuron
 LOOP = ("published",)
-SHORT_S, SHORT_REPEATS = 5.0, 5  # a fit of fewer seconds is run so often again, and the median counts
+SHORT_S, SHORT_REPEATS = 2.0, 5  # a fit of fewer seconds is run so often again, and the median counts
 REPEATS = 15  # of the cost: turn about, the best of each counts
 
 

@@ -27,7 +27,7 @@ from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
 DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
 VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
 UNLIKE = 0.01  # of the power: conditions whose error may differ by more from that of held-out ones do not stand for all
-TURN = 10, 0.5  # iterations on one part of the conditions, then on the next; its size, of what a descent looks at
+TURN = 10, 0.5, 15  # iterations on one part of the conditions, then on the next; half what a descent looks at, or 15
 WIDER = 4  # times as many values in every round after that
 WORTH = 0.001  # of the power: what the patience of turns and rounds is for
 ENOUGH = 16  # conditions of a descent: with more, Adam on all after L-BFGS cost time and gained nothing
@@ -39,11 +39,11 @@ BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
 Report = Callable[[str, int, float, float], None]
 
 
-def few_enough(samples: Samples, n_neurons: int, seed: int, times: float = 1) -> Samples:
+def few_enough(samples: Samples, n_neurons: int, seed: int, times: float = 1, fewest: int = 1) -> Samples:
     """A random part of the conditions where they hold more than so many times `DESCENT_VALUES`; with ``times`` more, a
     part that has all of it."""
     values = times * np.clip(VALUES_EACH * n_neurons, *DESCENT_VALUES)
-    most = max(1, int(values) // (samples.q.shape[1] * n_neurons))
+    most = max(fewest, int(values) // (samples.q.shape[1] * n_neurons))
     if most >= len(samples.x):
         return samples
     return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
@@ -137,14 +137,14 @@ class Descending(NamedTuple):
     def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """Short descents on one random part of the conditions after the other, for as long as they make the loss on
         ``held`` smaller, else so many ``turns``: a valley of one part's loss is not one of the next part's."""
-        loss_on_held, (iterations, size) = self._loss_on(held), TURN
+        loss_on_held, (iterations, *size) = self._loss_on(held), TURN
         network = best = start
         turn = kept = gain = 0
         least = mark = loss_on_held(*start)
         while True:
             turn += 1
             try:
-                part = few_enough(fit, start.n_neurons, self.seed + turn, size)
+                part = few_enough(fit, start.n_neurons, self.seed + turn, *size)
                 network = self._descend(network, part, None, iterations).network
             except KeyboardInterrupt as stop:
                 raise Interrupted(best) from stop

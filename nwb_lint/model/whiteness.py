@@ -16,13 +16,13 @@ from nwb_lint.model.regression import features, from_rates, there_of
 from nwb_lint.model.rnn import Array, Network
 from nwb_lint.model.samples import Samples
 
-WHITE = 0.002  # mean autocorrelation over neurons, at most: observation noise of a twentieth of the innovations' sd
+WHITE = 0.0015  # mean autocorrelation over neurons, at most: observation noise of 1/25 of the innovations' sd
 LATENTS = 0.05  # that of every latent, of which there are fewer samples
 
 
 def white(network: Network, samples: Samples) -> bool:
     """Whether innovations of held-out conditions are white at lag 1, surely: the mean over neurons of their
-    autocorrelations, and that of every latent's, with two standard errors over conditions, below `WHITE` and `LATENTS`.
+    autocorrelations, and that of every latent's, with the standard error over conditions, below `WHITE` and `LATENTS`.
     False where samples are missing, or some come before the first that was recorded: nobody knows the innovations then.
     """
     samples = few_enough(samples, network.n_neurons, 0)
@@ -43,6 +43,6 @@ def _autocorrelation(e: Array) -> Array:
 
 
 def _small(each: Array, bound: float) -> bool:
-    """Whether means over conditions are below a bound, with two standard errors."""
+    """Whether means over conditions are below a bound, with their standard errors."""
     mean, se = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(len(each))
-    return bool((np.abs(mean) + 2 * se <= bound).all())
+    return bool((np.abs(mean) + se <= bound).all())

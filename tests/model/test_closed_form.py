@@ -5,7 +5,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.contract import ContractError
-from nwb_lint.model import moments
+from nwb_lint.model import moments, regression
 from nwb_lint.model.descents import problem_of
 from nwb_lint.model.r2 import r_squared
 from nwb_lint.model.regression import closed_form, latent_pass, regression_errors
@@ -283,3 +283,15 @@ def test_errors_are_one_line(truth, options, told):
         nl.fit_lint(truth(neurons=10, conditions=12).activity, rank=1, tau_s=TAU_S, **options)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["falling", "alike", "nothing"])
+@pytest.mark.parametrize(("size", "number"), [(6, 2), (200, 1), (200, 5), (200, 40), (5, 5), (3, 9)])
+def test_the_leading_eigenvalues_are_those_of_the_whole_decomposition(size, number, kind):
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((size, size)))
+    values = {"falling": 0.9 ** np.arange(size), "alike": np.ones(size), "nothing": np.zeros(size)}[kind]
+    matrix = basis * values @ basis.T
+    found, vectors = regression._leading(matrix, number)
+    np.testing.assert_allclose(found, values[:number], atol=1e-12)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(min(size, number)), atol=1e-8)
+    np.testing.assert_allclose(matrix @ vectors, vectors * found, atol=1e-10)

@@ -113,6 +113,31 @@ def test_the_same_rounds_without_held_out_conditions(widening, turned):
     assert told.count(1) == (found.turns or 1) + np.count_nonzero(found.wider)
 
 
+@pytest.mark.parametrize(("gain", "kept"), [(0.5, False), (2.0, True)])
+def test_more_conditions_are_kept_where_they_gain_what_is_worth_it(widening, monkeypatch, gain, kept):
+    """A held-out loss that falls by less than `WORTH` tells of noise."""
+    run, fit, held, start = widening
+    few = descents.few_enough(fit, 30, 0)
+    other = start._replace(n=1.1 * start.n)
+    before = problem_of(descents.few_enough(held, 30, 0, descents.WIDER), "cpu").loss(*start)
+    reached = Descent(other, 3, before - gain * descents.WORTH)
+    monkeypatch.setattr(Descending, "_descend", lambda *_: reached)
+    monkeypatch.setattr(descents, "stand_for", lambda *_: True)
+    found = run._widened(Descent(start, 0, before), few, fit, held)
+    assert found.network is (other if kept else start)
+    assert found.wider == ((3,) if kept else ())
+
+
+@pytest.mark.parametrize(("turn", "conditions"), [((10, 0.5, 1), 2), ((10, 0.5, 3), 3), ((10, 1.0, 3), 4)])
+def test_turns_look_at_smaller_parts_than_a_descent(widening, monkeypatch, turn, conditions):
+    run, fit, held, start = widening
+    descend, seen = Descending._descend, []
+    monkeypatch.setattr(descents, "TURN", turn)
+    monkeypatch.setattr(Descending, "_descend", lambda self, *a: seen.append(len(a[1].x)) or descend(self, *a))
+    run._replace(max_iter=10)._in_turns(start, fit, held)
+    assert set(seen) == {conditions}
+
+
 def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
     """The best turn's network; that of the descent on one part before them, where it is better."""
     run, fit, held, start = widening
@@ -121,11 +146,11 @@ def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
     narrow = run._replace(optimizer="lbfgs")(start, fit, held)
     assert best.turns
 
-    def counted(samples, n_neurons, seed, times=1):
+    def counted(samples, n_neurons, seed, *size):
         parts.append(seed)
         if parts[-1] == 4:
             raise KeyboardInterrupt
-        return few_enough(samples, n_neurons, seed, times)
+        return few_enough(samples, n_neurons, seed, *size)
 
     monkeypatch.setattr(descents, "few_enough", counted)
     with pytest.raises(Interrupted) as stopped:
