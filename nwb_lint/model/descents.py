@@ -137,14 +137,14 @@ class Descending(NamedTuple):
     def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
         """Short descents on one random part of the conditions after the other, for as long as they make the loss on
         ``held`` smaller, else so many ``turns``: a valley of one part's loss is not one of the next part's."""
-        loss_on_held, (iterations, *size) = self._loss_on(held), TURN
+        loss_on_held, (iterations, share, fewest) = self._loss_on(held), TURN
         network = best = start
         turn = kept = gain = 0
         least = mark = loss_on_held(*start)
         while True:
             turn += 1
             try:
-                part = few_enough(fit, start.n_neurons, self.seed + turn, *size)
+                part = few_enough(fit, start.n_neurons, self.seed + turn, share, fewest)
                 network = self._descend(network, part, None, iterations).network
             except KeyboardInterrupt as stop:
                 raise Interrupted(best) from stop

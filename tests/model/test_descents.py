@@ -21,6 +21,7 @@ def widening(truth, monkeypatch):
     samples = Samples(activity["activity"].values, q, ALPHA)
     monkeypatch.setattr(descents, "DESCENT_VALUES", (0, 4 * 40 * 30))
     monkeypatch.setattr(descents, "VALUES_EACH", 1e9)
+    monkeypatch.setattr(descents, "TURN", (10, 1.0, 1))
     fit, held = samples.take(np.arange(160)), samples.take(np.arange(160, 200))
     return Descending(60, "cpu", lambda *_: None), fit, held, random_network(30, 2, 2, 0)
 
