@@ -158,20 +158,24 @@ class Descending(NamedTuple):
 
     def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
         """A descent that goes on with more conditions for as long as those that it looks at do not stand for all, and
-        more of them lead further by `WORTH`; without ``held`` in as many rounds and iterations as ``wider`` says."""
-        n_neurons, times, done = found.network.n_neurons, WIDER, found
+        more of them lead further; up to the last round that gained `WORTH`, since a smaller gain may be noise. Without
+        ``held`` in as many rounds and iterations as ``wider`` says.
+        """
+        n_neurons, times, done, loss_on_held = found.network.n_neurons, WIDER, found, self._loss_on(held)
+        kept, mark = found, loss_on_held(*found.network)
         while len(few.x) < len(fit.x) and (held is not None or len(done.wider) < len(self.wider)):
             few = few_enough(fit, n_neurons, self.seed, times)
             out = None if held is None else few_enough(held, n_neurons, 0, times)
             most = self.max_iter if held is not None else self.wider[len(done.wider)]
             last = self._descend(done.network, few, out, most, WORTH)
-            if held is not None and last.held_out > self._loss_on(out)(*done.network) - WORTH:
-                break
             done = found._replace(network=last.network, held_out=last.held_out, wider=(*done.wider, last.iterations))
-            if held is not None and stand_for(few, held, last.network):
+            reached = loss_on_held(*done.network)
+            if held is None or reached < mark - WORTH:
+                kept, mark = done, reached
+            if last.iterations == 0 or (held is not None and stand_for(few, held, last.network)):
                 break
             times *= WIDER
-        return done
+        return kept
 
     def _adam(self, start: Network, fit: Samples, held: Samples | None, epochs: int) -> Descent:
         """Adam on batches of all conditions, in steps that shrink; the best by ``held``, else the last.

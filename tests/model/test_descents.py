@@ -114,19 +114,23 @@ def test_the_same_rounds_without_held_out_conditions(widening, turned):
     assert told.count(1) == (found.turns or 1) + np.count_nonzero(found.wider)
 
 
-@pytest.mark.parametrize(("gain", "kept"), [(0.5, False), (2.0, True)])
-def test_more_conditions_are_kept_where_they_gain_what_is_worth_it(widening, monkeypatch, gain, kept):
-    """A held-out loss that falls by less than `WORTH` tells of noise."""
+@pytest.mark.parametrize(
+    ("gains", "kept"), [((0.5, 0.1), 0), ((2.0, 0.5), 1), ((0.5, 2.0), 2), ((0.7, 0.7), 2), ((2.0, 2.0), 2)]
+)
+def test_more_conditions_are_kept_up_to_the_last_that_gained_what_is_worth_it(widening, monkeypatch, gains, kept):
+    """A held-out loss that falls by less than `WORTH` may tell of noise; the next round may tell otherwise."""
     run, fit, held, start = widening
-    few = descents.few_enough(fit, 30, 0)
-    other = start._replace(n=1.1 * start.n)
-    before = problem_of(descents.few_enough(held, 30, 0, descents.WIDER), "cpu").loss(*start)
-    reached = Descent(other, 3, before - gain * descents.WORTH)
-    monkeypatch.setattr(Descending, "_descend", lambda *_: reached)
-    monkeypatch.setattr(descents, "stand_for", lambda *_: True)
-    found = run._widened(Descent(start, 0, before), few, fit, held)
-    assert found.network is (other if kept else start)
-    assert found.wider == ((3,) if kept else ())
+    networks = [start._replace(n=(1 + k) * start.n) for k in range(3)]
+    losses = 0.5 - descents.WORTH * np.cumsum([0, *gains])
+    known = {network.n.tobytes(): loss for network, loss in zip(networks, losses, strict=True)}
+    rounds = iter([Descent(networks[1], 7, losses[1]), Descent(networks[2], 8, losses[2])])
+    stand = iter([False, True])
+    monkeypatch.setattr(Descending, "_loss_on", lambda *_: lambda m, n, w: known[n.tobytes()])
+    monkeypatch.setattr(Descending, "_descend", lambda *_: next(rounds))
+    monkeypatch.setattr(descents, "stand_for", lambda *_: next(stand))
+    found = run._widened(Descent(start, 0, 0.5), descents.few_enough(fit, 30, 0), fit, held)
+    assert found.network is (start, *networks[1:])[kept]
+    assert found.wider == (7, 8)[:kept]
 
 
 @pytest.mark.parametrize(("turn", "conditions"), [((10, 0.5, 1), 2), ((10, 0.5, 3), 3), ((10, 1.0, 3), 4)])
