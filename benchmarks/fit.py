@@ -18,7 +18,8 @@ beside what is kept of the peers. `benchmarks/networks.txt`, `teachers.txt` and 
 far, one thread of each, two cores with other work beside (DMS of 1024 neurons and g = 1, ranks 2 to 5: sixteen cores
 with fifteen fits side by side). Networks of DMS have ours measured anew: there the ratio of seconds says little.
 
-Every line is one fit of each, after a small one so that no import counts; ratios = seconds, and CPU seconds, of the
+Every line is one fit of each (of fits of less than 2 s the median of five more), after a small one so that no import
+counts; ratios = seconds, and CPU seconds, of the
 published loop / ours: the latter say more where other work is about. FOLDER (``--folder``) holds dm.npz, wm.npz,
 cdm.npz and dms.npz.
 """
@@ -178,7 +179,7 @@ def _kept_score(line: str, place: int) -> Score:
 
 
 def _cells(score: Score) -> str:
-    return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.spent.seconds:.1f} | {score.spent.cpu_s:.1f}"
+    return f"{score.r2:.5f} | {score.ecc:.5f} | {score.cc:.3f} | {score.spent.seconds:.2f} | {score.spent.cpu_s:.2f}"
 
 
 def _head(first: str, peers: Sequence[str] = LOOP, more: Sequence[str] = ()) -> None:

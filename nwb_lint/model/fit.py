@@ -71,7 +71,8 @@ def fit_lint(
     x[t+1] = (1 - alpha) x[t] + alpha (m n' phi(x[t]) / N + I u[t] + b), alpha = bin / tau. Three stages: closed form
     (ridge regression on filtered rates), latent pass (again on the projected data), gradient (L-BFGS with the exact
     adjoint, on a random part of the conditions where there are very many). Ridge, stages kept and stopping are chosen
-    on splits inside the training conditions; ``holdout`` conditions are only scored.
+    on splits inside the training conditions; ``holdout`` conditions are only scored. The closed form is all where its
+    held-out innovations are white: all noise came in inside the network, and no other stage can know more.
 
     Args:
         activity: from `prepare`: activity (condition, time, neuron), NaN = not observed (a shorter trial ends in NaN),

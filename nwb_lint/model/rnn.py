@@ -195,3 +195,18 @@ def balanced(network: Network, q: Array, alpha: float, nonlinearity: str | Nonli
     scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
     scale = np.where(scale > 1e-8, scale, 1.0)
     return network._replace(m=network.m * scale, n=network.n / scale)
+
+
+def cut(network: Network, rank: int, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:
+    """The network of a lower rank that keeps most of what the recurrence adds to the activity on these drives, m kappa:
+    with U its leading principal directions, m = U and n = n m'U. Which directions of J are large says little of that.
+    """
+    assert network.n is not None
+    with np.errstate(all="ignore"):
+        latents = forward(network, q, alpha, nonlinearity)[1]
+    latents = latents.reshape(-1, latents.shape[-1]).astype(float)
+    if not np.isfinite(latents).all():
+        latents = np.eye(latents.shape[-1])
+    directions, _, _ = np.linalg.svd(network.m @ np.linalg.qr(latents)[1].T, full_matrices=False)
+    kept = directions[:, :rank]
+    return Network(kept, network.n @ (network.m.T @ kept), network.w)

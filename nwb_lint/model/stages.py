@@ -7,10 +7,11 @@ pass, whose features hold no such noise, the most regularised; or each takes its
 on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments; an
 unconstrained J is estimated again from innovations. A further stage is kept only when it does better than the one
 before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
-conditions) or less than `TOLERANCE` of the variance.
+conditions) or less than `TOLERANCE` of the variance. A closed form with white innovations is the fit (`whiteness`).
 
-A descent from regressions that explain nothing has no reason to end well: then it starts from others too, the best
-directions of what regressions find at rank R + 1 and R + 2, and at random; the held-out loss tells which was right.
+A descent from regressions that explain nothing has no reason to end well, nor has one whose few conditions do not stand
+for all: then it starts from others too, the main directions of what regressions find at rank R + 1 and R + 2, and at
+random; the held-out error tells which was right.
 
 ``ridge_by="innovations"``: of the candidates whose free run explains nearly as much as the best, every stage takes the
 one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1] from the rates before: fluctuations that the
@@ -32,7 +33,7 @@ from nwb_lint.model.descents import BALANCED_BY, Descending, Report, few_enough,
 from nwb_lint.model.gradient import Interrupted
 from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
 from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
-from nwb_lint.model.rnn import Array, Network, balanced, canonical
+from nwb_lint.model.rnn import Array, Network, balanced, cut
 from nwb_lint.model.samples import Samples
 from nwb_lint.model.threads import side_by_side
 from nwb_lint.model.whiteness import white
@@ -201,7 +202,8 @@ class _Search:
     def descend(self, run: Descending, others: Callable[[], Iterable[Pair]] = tuple) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything. What comes
         from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n. Where its
-        free run explains nothing, ``others`` are starts as well: networks of the first split, and of everything.
+        free run explains nothing, or few conditions do not stand for all, ``others`` are starts as well, networks of
+        the first split and of everything; in the latter case for a short descent each.
         """
         fit, held = self.parts[0]
 
@@ -212,10 +214,12 @@ class _Search:
             return float(held.errors(network).sum())
 
         found, begin = run(start(self.networks[0], fit), fit, held), None
-        if self.stages and self.errors.mean() >= self.power:
+        nothing = self.errors.mean() >= self.power
+        if self.stages and (nothing or found.turns or found.wider):
+            quick = run if nothing else run._replace(optimizer="lbfgs")
             try:
                 for first, whole in others():
-                    tried = run(first, fit, held)
+                    tried = quick(first, fit, held)
                     if error(tried.network) < error(found.network):
                         found, begin = tried, whole
             except KeyboardInterrupt as stop:
@@ -286,17 +290,10 @@ class _Search:
         self.stages.append(Stage("gradient", network, np.nan))
 
 
-def _cut(network: Network, rank: int) -> Network:
-    """The network of this rank whose J is nearest to a network's of a higher one, m and n of the same length."""
-    assert network.n is not None
-    m, n = (part[:, :rank] for part in canonical(network.m, network.n))
-    scale = np.sqrt(np.linalg.norm(n, axis=0))
-    return Network(m * scale, n / scale, network.w)
-
-
-def _balanced(network: Network, samples: Samples) -> Network:
-    every = -(-len(samples.q) // BALANCED_BY)
-    return balanced(network, samples.q[::every], samples.alpha, samples.nonlinearity)
+def _balanced(network: Network, samples: Samples, rank: int | None = None) -> Network:
+    """The network, or what is left of it at a lower rank, with latents of unit variance on some of the conditions."""
+    on = samples.q[:: -(-len(samples.q) // BALANCED_BY)], samples.alpha, samples.nonlinearity
+    return balanced(network if rank is None else cut(network, rank, *on), *on)
 
 
 def fit_stages(
@@ -343,7 +340,7 @@ def fit_stages(
             higher = _Search(samples, search.splits, ridges, ridge_by)
             higher.try_ridges("closed form", partial(closed, of=of + more), forced=True)
             higher.try_ridges("latent pass", again)
-            yield _cut(higher.networks[0], of), _cut(higher.final, of)
+            yield _balanced(higher.networks[0], higher.parts[0][0], of), _balanced(higher.final, samples, of)
         for start in map(drawn, range(RANDOM)):
             yield start, start
 
