@@ -19,9 +19,8 @@ far, one thread of each, two cores with other work beside (DMS of 1024 neurons a
 with fifteen fits side by side). Networks of DMS have ours measured anew: there the ratio of seconds says little.
 
 Every line is one fit of each (of fits of less than 2 s the median of five more), after a small one so that no import
-counts; ratios = seconds, and CPU seconds, of the
-published loop / ours: the latter say more where other work is about. FOLDER (``--folder``) holds dm.npz, wm.npz,
-cdm.npz and dms.npz.
+counts; ratios = seconds, and CPU seconds, of the published loop / ours: the latter say more where other work is about.
+FOLDER (``--folder``) holds dm.npz, wm.npz, cdm.npz and dms.npz.
 """
 
 from __future__ import annotations

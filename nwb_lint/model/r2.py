@@ -11,7 +11,7 @@ import xarray as xr
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.threads import side_by_side
 
-BLOCK_VALUES = 200_000
+BLOCK_VALUES = 200_000  # condition × time × neuron values looked at together
 
 Found = TypeVar("Found")
 
@@ -53,7 +53,7 @@ def _by_block(work: Callable[[Array | slice], Found], y: Array, conditions: Arra
     """``work`` of few conditions at a time, which stay in fast memory: no second copy of a large array."""
     chosen = np.arange(len(y)) if conditions is None else conditions
     step = max(1, BLOCK_VALUES // max(1, y.shape[1] * y.shape[2]))
-    return side_by_side(work, (as_slice(chosen[k : k + step]) for k in range(0, len(chosen), step)))
+    return side_by_side(work, (as_slice(chosen[k : k + step]) for k in range(0, max(1, len(chosen)), step)))
 
 
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nwb_lint.model import r2
 from nwb_lint.model.r2 import ceiling, r_squared, reference_of, squared_errors
 
 
@@ -63,3 +64,25 @@ def test_ceiling_is_the_r2_of_the_true_mean(sd):
         scores.append(r_squared(both, truth, reference)[0])
     assert np.mean(tops) == pytest.approx(np.mean(scores), abs=0.01)
     assert np.mean(scores) < 0.999
+
+
+@pytest.mark.parametrize("block", [1, 70, 10**6])
+def test_blocks_of_conditions_give_what_one_sum_gives(block, monkeypatch):
+    """With gaps in one of them, conditions in any order, and hidden neurons at the end of the prediction."""
+    monkeypatch.setattr(r2, "BLOCK_VALUES", block)
+    rng = np.random.default_rng(0)
+    y, prediction = rng.standard_normal((9, 5, 4)), rng.standard_normal((9, 5, 6))
+    y[2, 3:, 1] = np.nan
+    chosen = np.array([7, 2, 3, 4, 0])
+    reference = reference_of(y, np.isin(np.arange(9), chosen))
+    np.testing.assert_allclose(reference, np.nanmean(y[chosen], axis=(0, 1)))
+    total, each = r_squared(y, prediction, reference, chosen)
+    error, power = ((y[chosen] - other) ** 2 for other in (prediction[chosen, :, :4], reference))
+    np.testing.assert_allclose(each, 1 - np.nansum(error, axis=(0, 1)) / np.nansum(power, axis=(0, 1)))
+    assert total == pytest.approx(1 - np.nansum(error) / np.nansum(power))
+
+
+def test_of_no_conditions_there_is_no_r2():
+    total, each = r_squared(np.zeros((0, 5, 4)), np.zeros((0, 5, 4)), np.zeros(4))
+    assert np.isnan(total)
+    assert np.isnan(each).all()
