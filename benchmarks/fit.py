@@ -173,7 +173,12 @@ def kept_lines(keep: Path | None, of: str) -> dict[str, str]:
 
 def _kept_score(line: str, place: int) -> Score:
     """A peer's score from a line that was kept: five cells of each, and two ratios between peers."""
-    r2, ecc, cc, seconds, cpu_s = (float(cell) for cell in line.split("|")[7 + 7 * place : 12 + 7 * place])
+    cells = [cell.strip() for cell in line.split("|")[7 + 7 * place : 12 + 7 * place]]
+    if len(cells) < 5 or not all(cells):
+        raise SystemExit(
+            f"the kept line of{line.split('|')[1]}has no figures of this peer; measure it without --again."
+        )
+    r2, ecc, cc, seconds, cpu_s = map(float, cells)
     return Score(r2, ecc, cc, Spent(seconds, cpu_s))
 
 
