@@ -10,8 +10,8 @@ before; two fits do equally well when their held-out errors differ by less than 
 conditions) or less than `TOLERANCE` of the variance. A closed form with white innovations is the fit (`whiteness`).
 
 A descent from regressions that explain nothing has no reason to end well, nor has one whose few conditions do not stand
-for all: then it starts from others too, the main directions of what regressions find at rank R + 1 and R + 2, and at
-random; the held-out error tells which was right.
+for all while a regression of rank R + 1 does better: then it starts from others too, the main directions of what
+regressions find at rank R + 1 and R + 2, and at random; the held-out error tells which was right.
 
 ``ridge_by="innovations"``: of the candidates whose free run explains nearly as much as the best, every stage takes the
 one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1] from the rates before: fluctuations that the
@@ -47,7 +47,7 @@ HIGHER, RANDOM = (1, 2), 2  # ranks beyond R, and how many random networks, wher
 LONG_DESCENT, SHORT_DESCENT = 120, 15  # iterations in coarse steps, and in the given bins after them
 
 Split = tuple[Array, Array]
-Pair = tuple[Network, Network]  # of the first split, and of everything
+Other = tuple[Network, Network, float]  # a start on the first split, and on everything; what its regression leaves
 
 
 class Stage(NamedTuple):
@@ -186,7 +186,7 @@ class _Search:
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     def refine(
-        self, run: Descending, hidden: int, seed: int, keep_interrupted: bool, others: Callable[[], Iterable[Pair]]
+        self, run: Descending, hidden: int, seed: int, keep_interrupted: bool, others: Callable[[], Iterable[Other]]
     ) -> None:
         """The gradient stage, with hidden units or without; ``others`` as in `descend`."""
         try:
@@ -199,11 +199,11 @@ class _Search:
                 raise
             self.interrupt(stop)
 
-    def descend(self, run: Descending, others: Callable[[], Iterable[Pair]] = tuple) -> None:
+    def descend(self, run: Descending, others: Callable[[], Iterable[Other]] = tuple) -> None:
         """Gradient on the first split, stopped by its held-out part; then as many iterations on everything. What comes
         from a closed form starts with latents of unit variance: m of unit length lets L-BFGS crawl along n. Where its
-        free run explains nothing, or few conditions do not stand for all, ``others`` are starts as well, networks of
-        the first split and of everything; in the latter case for a short descent each.
+        free run explains nothing, or few conditions do not stand for all, ``others`` are starts as well; in the latter
+        case for a short descent each, and only where the regression that they come from leaves less.
         """
         fit, held = self.parts[0]
 
@@ -218,7 +218,9 @@ class _Search:
         if self.stages and (nothing or found.turns or found.wider):
             quick = run if nothing else run._replace(optimizer="lbfgs")
             try:
-                for first, whole in others():
+                for first, whole, left in others():
+                    if not nothing and left >= error(found.network):
+                        break
                     tried = quick(first, fit, held)
                     if error(tried.network) < error(found.network):
                         found, begin = tried, whole
@@ -334,15 +336,16 @@ def fit_stages(
         start.w[:, slice(*samples.starts)] = 0
         return start
 
-    def others() -> Iterator[Pair]:
+    def others() -> Iterator[Other]:
         of = rank or 1
         for more in (k for k in HIGHER if of + k <= samples.x.shape[2]):
             higher = _Search(samples, search.splits, ridges, ridge_by)
             higher.try_ridges("closed form", partial(closed, of=of + more), forced=True)
             higher.try_ridges("latent pass", again)
-            yield _balanced(higher.networks[0], higher.parts[0][0], of), _balanced(higher.final, samples, of)
+            left = float(higher.errors[: len(search.splits[0][1])].sum())
+            yield _balanced(higher.networks[0], higher.parts[0][0], of), _balanced(higher.final, samples, of), left
         for start in map(drawn, range(RANDOM)):
-            yield start, start
+            yield start, start, 0.0
 
     if method == "gradient":
         search.start_from(drawn(0))

@@ -111,7 +111,8 @@ def test_few_conditions_that_do_not_stand_for_all_ask_for_other_starts(monkeypat
     assert tried == ["auto", *["lbfgs"] * (len(tried) - 1)] if turned else optimizers == ["auto"]
 
 
-def test_a_better_start_is_kept(monkeypatch):
+@pytest.mark.parametrize(("left", "better"), [(0.0, True), (np.inf, False)])
+def test_a_better_start_is_kept_unless_its_regression_promises_nothing(monkeypatch, left, better):
     _, samples = switch(np.random.default_rng(1))
     good = fit_stages(samples, rank=1)[0][-1].network
     poor = good._replace(m=-good.m)
@@ -126,8 +127,8 @@ def test_a_better_start_is_kept(monkeypatch):
     search.start_from(poor)
     search.stages = [stages.Stage("closed form", poor, 1.0)]
     search.errors = np.full(len(search.errors), 0.9 * search.power)
-    search.descend(stages.Descending(5, "cpu", lambda *_: None), lambda: [(poor, poor)] * 4)
-    assert search.final is good
+    search.descend(stages.Descending(5, "cpu", lambda *_: None), lambda: [(poor, poor, left)] * 4)
+    assert search.final is (good if better else poor)
 
 
 def drives_of(conditions, times, number):
