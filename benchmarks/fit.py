@@ -15,8 +15,9 @@ both on the teachers (`benchmarks/authors.py`); our published loop is the same i
 
 The grid of networks takes hours of the loop; ``--keep`` gathers it over several runs, ``--again`` measures ours anew
 beside what is kept of the peers. `benchmarks/networks.txt`, `teachers.txt` and `units.txt` are what was measured so
-far, one thread of each, two cores with other work beside (DMS of 1024 neurons and g = 1, ranks 2 to 5: sixteen cores
-with fifteen fits side by side). Networks of DMS have ours measured anew: there the ratio of seconds says little.
+far, one thread of each, two cores with other work beside, ours after the peers; the loop's CPU seconds on DMS of 1024
+neurons and g = 1, ranks 2 to 5, are of another machine's cores, at about the same pace. `teachers_two_threads.txt` is
+one run of both, with nothing beside.
 
 Every line is one fit of each (of fits of less than 2 s the median of five more), after a small one so that no import
 counts; ratios = seconds, and CPU seconds, of the published loop / ours: the latter say more where other work is about.

@@ -136,7 +136,7 @@ def closed_form(
         stream = stream._replace(enough=LOW_RANK)
         sketch = sketch or sketch_size(stream.n_neurons, stream.n_samples)
     path = RidgePath.of(stream.gram(None if rank is None else sketch), penalty)
-    gcv = np.array([path.gcv(ridge, weights) for ridge in ridges])
+    gcv = np.array(list(side_by_side(lambda ridge: path.gcv(ridge, weights), ridges)))
     if rank is None:
         return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
     return Solutions(*_reduced(path, rank, weights, ridges), gcv)

@@ -9,12 +9,16 @@ chapters 9 and 16). Observation noise makes neighbours in time unlike, latents t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nwb_lint.model.descents import few_enough
+from nwb_lint.model.moments import chunks_of
 from nwb_lint.model.regression import features, from_rates, there_of
 from nwb_lint.model.rnn import Array, Network
 from nwb_lint.model.samples import Samples
+from nwb_lint.model.threads import side_by_side
 
 WHITE = 0.0015  # mean autocorrelation over neurons, at most: observation noise of 1/25 of the innovations' sd
 LATENTS = 0.05  # that of every latent, of which there are fewer samples
@@ -29,16 +33,22 @@ def white(network: Network, samples: Samples) -> bool:
     x, q, rho = samples.x, samples.q, 1 - samples.alpha
     if len(x) < 2 or x.shape[1] < 3 or q.shape[1] > x.shape[1] or there_of(x) is not None:
         return False
-    left = x - from_rates(network, features(x, samples.alpha, samples.nonlinearity), q)
-    e = left[:, 1:] - rho * left[:, :-1]
-    latents = e @ np.linalg.pinv(network.m).T.astype(e.dtype)
-    return _small(_autocorrelation(e).mean(axis=1), WHITE) and _small(_autocorrelation(latents), LATENTS)
+    back = np.linalg.pinv(network.m).T.astype(x.dtype)
+
+    def sums(part: slice) -> list[tuple[Array, Array]]:
+        left = x[part] - from_rates(network, features(x[part], samples.alpha, samples.nonlinearity), q[part])
+        e = left[:, 1:] - rho * left[:, :-1]
+        return [(np.einsum("ctn,ctn->n", v, v), np.einsum("ctn,ctn->cn", v[:, 1:], v[:, :-1])) for v in (e, e @ back)]
+
+    neurons, latents = zip(*side_by_side(sums, chunks_of(*x.shape)), strict=True)
+    return _small(_autocorrelation(neurons, x).mean(axis=1), WHITE) and _small(_autocorrelation(latents, x), LATENTS)
 
 
-def _autocorrelation(e: Array) -> Array:
-    """Of every condition and neuron at lag 1, in units of the neuron's variance over all: (condition, neuron)."""
-    power = np.einsum("ctn,ctn->n", e, e) / (e.shape[0] * e.shape[1])
-    lagged = np.einsum("ctn,ctn->cn", e[:, 1:], e[:, :-1]) / (e.shape[1] - 1)
+def _autocorrelation(parts: Sequence[tuple[Array, Array]], x: Array) -> Array:
+    """At lag 1, of every condition and neuron, in units of the neuron's variance over all: (condition, neuron)."""
+    squares, products = zip(*parts, strict=True)
+    power = np.sum(squares, axis=0) / (len(x) * (x.shape[1] - 1))
+    lagged = np.concatenate(products) / (x.shape[1] - 2)
     return np.divide(lagged, power, out=np.zeros_like(lagged), where=power != 0)
 
 
