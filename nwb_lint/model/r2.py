@@ -11,7 +11,7 @@ import xarray as xr
 from nwb_lint.model.rnn import Array
 from nwb_lint.model.threads import side_by_side
 
-BLOCK_VALUES = 200_000  # condition × time × neuron values looked at together
+BLOCK_VALUES = 500_000  # condition × time × neuron values looked at together
 
 Found = TypeVar("Found")
 
