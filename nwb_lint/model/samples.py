@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,11 @@ class Samples(NamedTuple):
         there = there_of(self.x)
         samples = self.x.shape[0] * self.x.shape[1] if there is None else max(int(there.sum()), 1)
         return float(self._replace(loss="activity", weights=None).energies().sum() / samples)
+
+    def regression(self, l2_n: float) -> dict[str, Any]:
+        """What a regression of these conditions takes besides rank and ridges; ``l2_n`` of the power."""
+        penalty = l2_n and l2_n * self.power()
+        return {"alpha": self.alpha, "nonlinearity": self.nonlinearity, "weights": self.weights, "penalty": penalty}
 
     def energies(self) -> Array:
         """Squared activity per condition in the space of the loss: the error of predicting 0."""

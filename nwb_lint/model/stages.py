@@ -217,13 +217,14 @@ class _Search:
         nothing = self.errors.mean() >= self.power
         if self.stages and (nothing or found.turns or found.wider):
             quick = run if nothing else run._replace(optimizer="lbfgs")
+            least = error(found.network)
             try:
                 for first, whole, left in others():
-                    if not nothing and left >= error(found.network):
+                    if not nothing and left >= least:
                         break
                     tried = quick(first, fit, held)
-                    if error(tried.network) < error(found.network):
-                        found, begin = tried, whole
+                    if (reached := error(tried.network)) < least:
+                        found, begin, least = tried, whole, reached
             except KeyboardInterrupt as stop:
                 raise Interrupted.after(found.network, stop, error) from stop
 
@@ -322,7 +323,6 @@ def fit_stages(
     ``keep_interrupted``: Ctrl-C in the gradient ends it with a warning and the best so far, else it is raised.
     """
     neurons, n_drives = samples.x.shape[2] + hidden, samples.q.shape[2]
-    a, phi = samples.alpha, samples.nonlinearity
     if method == "published":
         start = random_network(neurons, rank or 1, n_drives, seed)
         told = lambda epoch, loss: report("published", epoch + 1, loss, np.nan)  # noqa: E731
@@ -352,8 +352,7 @@ def fit_stages(
     else:
 
         def regressed(s: Samples, r: Sequence[float], of: int | None = rank, **how: Any) -> Solutions:
-            how |= {"penalty": l2_n and l2_n * s.power(), "weights": s.weights}
-            return closed_form(s.x, s.q, rank=of, alpha=a, nonlinearity=phi, ridges=r, **how)
+            return closed_form(s.x, s.q, rank=of, ridges=r, **s.regression(l2_n), **how)
 
         def closed(s: Samples, _: Network | None, r: Sequence[float], of: int) -> Solutions:
             return regressed(s, r, of)
@@ -379,8 +378,7 @@ def fit_stages(
 
         def again(s: Samples, net: Network | None, r: Sequence[float]) -> Solutions:
             assert net is not None
-            how: dict[str, Any] = {"penalty": l2_n and l2_n * s.power(), "weights": s.weights}
-            return latent_pass(net, s.x, s.q, alpha=a, nonlinearity=phi, ridges=r, **how)
+            return latent_pass(net, s.x, s.q, ridges=r, **s.regression(l2_n))
 
         if hidden:
             search.lift(hidden, seed)
