@@ -38,8 +38,8 @@ import numpy as np
 import pandas as pd
 
 from nwb_lint import read_conditions
-from nwb_lint.nwb.session import write_session
-from nwb_lint.nwb.source import NWBError
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.extension.write_session import write_session
 
 MB = 1e6
 CLOCK_HZ = 30_000

@@ -26,8 +26,8 @@ from time import perf_counter, process_time
 import numpy as np
 import xarray as xr
 
-from nwb_lint.model.r2 import r_squared
-from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.model.network import Network, drives, forward
+from nwb_lint.model.scores import r_squared
 
 BIN_S, TAU_S = 0.02, 0.1
 ALPHA, PRIVATE_NOISE, OBSERVATION_NOISE = BIN_S / TAU_S, 0.05, 0.3
@@ -66,7 +66,7 @@ def activity_of(n_neurons: int, n_conditions: int, n_times: int, rank: int) -> t
         "condition": [f"c{k}" for k in range(n_conditions)],
         "time": BIN_S * np.arange(n_times),
         "neuron": [f"n{k}" for k in range(n_neurons)],
-        "input_name": ("input", ["motion", "colour", "context a", "context b"]),
+        "input_name": ("input", ["motion", "color", "context a", "context b"]),
     }
     data = {"activity": (("condition", "time", "neuron"), x), "input": (("condition", "time", "input"), u)}
     return xr.Dataset(data, coords, {"bin_s": BIN_S}), clean

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 
 Array = np.ndarray
 

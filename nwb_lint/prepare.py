@@ -1,4 +1,4 @@
-"""Recording → activity: centred, denoised, scaled rates beside the network's input; every step can be undone."""
+"""Recording → activity: centered, denoised, scaled rates beside the network's input; every step can be undone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_recording
-from nwb_lint.digests import with_digests
+from nwb_lint.contract import check_activity, check_recording
+from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
 
 Array = np.ndarray
@@ -27,12 +27,12 @@ class _Steps(NamedTuple):
 
     def apply(self, rate: Array) -> Array:
         """(… condition, time, neuron) Hz → dimensionless activity."""
-        centred = rate - self.mean
+        centered = rate - self.mean
         if self.component is not None:
-            missing = np.isnan(centred)
-            flat = np.where(missing, 0, centred) @ self.component.T @ self.component
-            centred = np.where(missing, np.nan, flat)
-        return ((centred - self.course) / self.scale).astype(np.float32)
+            missing = np.isnan(centered)
+            flat = np.where(missing, 0, centered) @ self.component.T @ self.component
+            centered = np.where(missing, np.nan, flat)
+        return ((centered - self.course) / self.scale).astype(np.float32)
 
 
 def prepare(
@@ -40,7 +40,7 @@ def prepare(
     *,
     inputs: Sequence[Input],
     n_components: int | None = 12,
-    centre: bool | tuple[float, float] = True,
+    center: bool | tuple[float, float] = True,
     time_course: bool = True,
     scale: float | str = "auto",
     burn_in_s: float = 0.0,
@@ -57,7 +57,7 @@ def prepare(
         recording: from `read_conditions`: rate (condition, time, neuron), Hz; NaN = not observed.
         inputs: the `Input` of the network, at least one.
         n_components: principal components kept, None or ≥ the number of neurons for no denoising.
-        centre: subtract each neuron's mean over time and conditions; (start, stop) in s: its mean in that window, a
+        center: subtract each neuron's mean over time and conditions; (start, stop) in s: its mean in that window, a
             baseline at which the network rests (x = 0 there, which is where tanh is steepest).
         time_course: subtract the condition-averaged time course (what all conditions share).
         scale: Hz per unit of activity: a number, "auto" (one for all neurons: the root mean square of the prepared
@@ -71,7 +71,7 @@ def prepare(
 
     Raises: ContractError for a Dataset, column, level or condition that is not there, or rates that do not vary.
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3 (there centred and denoised on all conditions).
+    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3 (there centered and denoised on all conditions).
 
     Example:
         >>> from nwb_lint.testing import mock_recording
@@ -82,7 +82,7 @@ def prepare(
     check_recording(recording)
     train = conditions_mask(recording, fit_on)
     rate = recording["rate"].values.astype(float)
-    resting = _baseline(recording["time"].values, centre)
+    resting = _baseline(recording["time"].values, center)
     if np.isinf(rate).any():
         raise ContractError(f"rate has {int(np.isinf(rate).sum())} infinite values; it needs numbers in Hz, or NaN.")
     units = {"units": recording["rate"].attrs.get("units", "Hz")}
@@ -104,12 +104,11 @@ def prepare(
     for name in CARRIED:
         if name in recording:
             out[name] = recording[name]
-    known = with_digests(recording).coords
-    out = out.assign_coords({k: v for k, v in known.items() if k not in out.variables})
+    out = out.assign_coords({k: v for k, v in recording.coords.items() if k not in out.variables})
     if not train.all():
         out = out.assign_coords(held_out=("condition", ~train))
     out.attrs = dict(recording.attrs) | {
-        "centre": int(centre) if isinstance(centre, bool) else [float(c) for c in centre],
+        "center": int(center) if isinstance(center, bool) else [float(c) for c in center],
         "time_course": int(time_course),
         "scale": str(scale),
     }
@@ -169,9 +168,9 @@ def times_in(time: Array, window_s: Sequence[float] | None, what: str = "the win
     return inside
 
 
-def _baseline(time: Array, centre: bool | tuple[float, float]) -> Array:
-    """Boolean (time) of the samples that the mean is taken over; none for no centring."""
-    return np.full(len(time), centre) if isinstance(centre, bool) else times_in(time, centre, "centre")
+def _baseline(time: Array, center: bool | tuple[float, float]) -> Array:
+    """Boolean (time) of the samples that the mean is taken over; none for no centering."""
+    return np.full(len(time), center) if isinstance(center, bool) else times_in(time, center, "center")
 
 
 def _estimate(rate: Array, n_components: int | None, resting: Array, time_course: bool, scale: float | str) -> _Steps:
@@ -185,20 +184,20 @@ def _estimate(rate: Array, n_components: int | None, resting: Array, time_course
     kept = rate[:, resting]
     seen = np.isfinite(kept)
     mean = np.where(seen, kept, 0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1)
-    centred = rate - mean
+    centered = rate - mean
     component = None
     if n_components is not None and n_components < n_neurons:
         if n_components < 1 or int(n_components) != n_components:
             raise ContractError(f"n_components is {n_components}; it needs to be a whole number from 1 on, or None.")
-        flat = np.nan_to_num(centred).reshape(-1, n_neurons)
+        flat = np.nan_to_num(centered).reshape(-1, n_neurons)
         _, vectors = np.linalg.eigh(flat.T @ flat)
         component = vectors[:, ::-1][:, :n_components].T
-        centred = np.where(np.isnan(centred), np.nan, np.nan_to_num(centred) @ component.T @ component)
+        centered = np.where(np.isnan(centered), np.nan, np.nan_to_num(centered) @ component.T @ component)
     course = np.zeros(n_neurons)
     if time_course:
-        seen = np.isfinite(centred)
-        course = np.where(seen, centred, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    left = centred - course
+        seen = np.isfinite(centered)
+        course = np.where(seen, centered, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    left = centered - course
     return _Steps(mean, component, course, _scale_of(left, scale))
 
 

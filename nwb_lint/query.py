@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import ContractError, NWBError
+from nwb_lint.errors import ContractError, NWBError
 
 Array = np.ndarray
 MISSING_TEXT = ("", "N/A", "n/a", "NaN", "nan")

@@ -11,7 +11,7 @@ import xarray as xr
 
 from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.prepare import prepare
 
 Array = np.ndarray
@@ -47,7 +47,7 @@ def mock_session(
     """
     import pandas as pd
 
-    from nwb_lint.nwb.session import write_session
+    from nwb_lint.nwb.extension.write_session import write_session
 
     rng = np.random.default_rng(seed)
     start = 1.0 + _PERIOD_S * np.arange(n_trials) + rng.uniform(0, 0.1, n_trials)
@@ -94,7 +94,7 @@ def mock_session(
 def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr.Dataset:
     """A recording of a rank-1 network driven by a stimulus of graded strength, with halves: rates in Hz, no spikes.
 
-    rate = 20 + 5 x + noise; x from `nwb_lint.model.rnn.forward`. Dims condition, time (20 ms bins), neuron.
+    rate = 20 + 5 x + noise; x from `nwb_lint.model.network.forward`. Dims condition, time (20 ms bins), neuron.
 
     Example:
         >>> mock_recording()["rate"].dims
@@ -135,7 +135,7 @@ def mock_activity(**options: int) -> xr.Dataset:
         ('condition', 'time', 'input')
     """
     stimulus = Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
-    return prepare(mock_recording(**options), inputs=[stimulus], centre=(-0.2, 0.0), time_course=False)
+    return prepare(mock_recording(**options), inputs=[stimulus], center=(-0.2, 0.0), time_course=False)
 
 
 def mock_fit(**options: int) -> xr.Dataset:

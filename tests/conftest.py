@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import networks
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -24,3 +27,15 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no data at {SHARED}: it is not part of the project")
     return SHARED
+
+
+@pytest.fixture
+def truth() -> Callable[..., networks.Truth]:
+    """`networks.build`: a network and its activity."""
+    return networks.build
+
+
+@pytest.fixture
+def recurrence() -> Callable[..., object]:
+    """`networks.plain`: the recurrence as it is written down."""
+    return networks.plain

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from nwb_lint.nwb import schema
-from nwb_lint.results import RESULTS
+from nwb_lint.contract import RESULTS
+from nwb_lint.nwb.extension import schema
 
 
 def random_fit(

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 import nwb_lint as nl
 from nwb_lint import plot
-from nwb_lint.contract import ContractError
-from nwb_lint.nwb.fitfile import find_held
-from nwb_lint.results import RESULTS, check_result
+from nwb_lint.contract import RESULTS, check_result
+from nwb_lint.errors import ContractError
+from nwb_lint.nwb.extension.read import find_held
 from nwb_lint.testing import mock_recording
 from tests.factories import assert_same
 
@@ -35,7 +35,7 @@ def recording():
 @pytest.fixture(scope="module")
 def activity():
     inputs = [nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0)), nl.Input("go", window_s=(0.3, 0.6))]
-    options = {"centre": (-0.2, 0.0), "time_course": False, "n_components": None, "fit_on": range(10)}
+    options = {"center": (-0.2, 0.0), "time_course": False, "n_components": None, "fit_on": range(10)}
     return nl.prepare(recording(), inputs=inputs, **options)
 
 
@@ -98,7 +98,7 @@ CASES = {
 }
 # What gives no result: data, fits (`write_fit` keeps them) and networks' runs, readers, writers.
 OTHERS = {
-    "Input", "add_to_nwbfile", "canonicalise", "fit_lint", "open_nwb", "prepare", "read_conditions", "read_fit",
+    "Input", "add_to_nwbfile", "canonicalize", "fit_lint", "open_nwb", "prepare", "read_conditions", "read_fit",
     "read_result", "read_trials", "resample_network", "simulate", "truncate", "write_fit", "write_result",
 }  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_fits_that_come_from_fits_are_fits_in_files_too(fit, activity, tmp_path)
     full = nl.fit_lint(activity, rank=None, tau_s=0.1)
     populations = nl.find_populations(fit, n_groups=1, resamples=1, hidden=True)
     made = {
-        "canonicalise": nl.canonicalise(fit),
+        "canonicalize": nl.canonicalize(fit),
         "truncate": nl.truncate(full, rank=1, activity=activity),
         "resample_network": nl.resample_network(fit, populations, n_neurons=50),
         "rank None": full,

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.model.r2 import ceiling, r_squared, reference_of
-from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Network, drives, forward
+from nwb_lint.model.scores import ceiling, r_squared, reference_of
 from nwb_lint.testing import mock_activity, mock_fit
 
 ALPHA, TAU_S = 0.2, 0.1
@@ -127,7 +127,7 @@ def test_a_fit_simulates_again_from_itself():
 def test_gauge_of_a_fit():
     fit = mock_fit()
     turned = fit.assign(m=fit["m"] * 3, n=fit["n"] / 3, latent=fit["latent"] / 3)
-    back = nl.canonicalise(turned)
+    back = nl.canonicalize(turned)
     for name in ("m", "n", "latent"):
         np.testing.assert_allclose(back[name], fit[name], atol=1e-5)
 

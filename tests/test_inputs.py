@@ -6,7 +6,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
 
 TIME = 0.02 * np.arange(20) - 0.1
@@ -69,7 +69,7 @@ def test_levels_part_the_conditions(column, levels):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(-5, 19), st.integers(1, 25), st.integers(0, 5))
 def test_window_is_half_open_on_the_whole_axis(first, length, before):
-    """Window edges on bin centres: the start is in, the stop is not, burn-in included."""
+    """Window edges on bin centers: the start is in, the stop is not, burn-in included."""
     axis = np.concatenate([TIME[0] - 0.02 * np.arange(before, 0, -1), TIME])
     start, stop = TIME[0] + 0.02 * first, TIME[0] + 0.02 * (first + length)
     on = (np.arange(-before, 20) >= first) & (np.arange(-before, 20) < first + length)
@@ -145,7 +145,7 @@ def test_meaningless_inputs_are_refused(options, told):
     ("inputs", "columns", "burn_in_s", "told"),
     [
         ([], {}, 0.0, "no inputs"),
-        ([Input("a", column="colour")], {}, 0.0, "motion, side, correct, block"),
+        ([Input("a", column="color")], {}, 0.0, "motion, side, correct, block"),
         ([Input("a", column="side", equals="up")], {}, 0.0, "left, right"),
         ([Input("a", window_s=(3.0, 4.0))], {}, 0.0, "3 to 4 s"),
         ([Input("a"), Input("a", column="motion")], {}, 0.0, "same name"),

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.prepare import conditions_mask
 from nwb_lint.testing import mock_recording
 
 STIMULUS = nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
 
 
-@pytest.mark.parametrize("centre", [True, False, (-0.2, 0.0)])
+@pytest.mark.parametrize("center", [True, False, (-0.2, 0.0)])
 @pytest.mark.parametrize("time_course", [True, False])
 @pytest.mark.parametrize("scale", ["auto", "neuron", 3.0])
-def test_rates_come_back(centre, time_course, scale):
+def test_rates_come_back(center, time_course, scale):
     recording = mock_recording()
     activity = nl.prepare(
-        recording, inputs=[STIMULUS], n_components=None, centre=centre, time_course=time_course, scale=scale
+        recording, inputs=[STIMULUS], n_components=None, center=center, time_course=time_course, scale=scale
     )
     rate = activity["activity"] * activity["scale"] + activity["offset"]
     np.testing.assert_allclose(rate.transpose(*recording["rate"].dims), recording["rate"], rtol=1e-4, atol=1e-4)
@@ -91,7 +91,7 @@ def test_collinear_inputs_are_named():
         ({"scale": 0.0}, "scale"),
         ({"scale": "big"}, "big"),
         ({"burn_in_s": 0.03}, "burn_in_s"),
-        ({"centre": (3.0, 4.0)}, "centre"),
+        ({"center": (3.0, 4.0)}, "center"),
         ({"fit_on": [99]}, "99"),
         ({"fit_on": ["stimulus=7"]}, "stimulus=7"),
     ],
@@ -103,19 +103,19 @@ def test_errors_are_one_line(options, told):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("centre", [True, False, (-0.2, 0.0)])
+@pytest.mark.parametrize("center", [True, False, (-0.2, 0.0)])
 @pytest.mark.parametrize("time_course", [True, False])
-def test_activity_is_its_formula(centre, time_course):
-    """Against the docstring's equation written out, with the projector from an SVD of the centred rates."""
+def test_activity_is_its_formula(center, time_course):
+    """Against the docstring's equation written out, with the projector from an SVD of the centered rates."""
     recording = mock_recording()
     rate = recording["rate"].values.astype(float)
     before = recording["time"].values < 0
-    mean = rate[:6][:, before if isinstance(centre, tuple) else slice(None)].mean(axis=(0, 1)) if centre else 0
+    mean = rate[:6][:, before if isinstance(center, tuple) else slice(None)].mean(axis=(0, 1)) if center else 0
     axes = np.linalg.svd((rate[:6] - mean).reshape(-1, 12), full_matrices=False)[2][:4]
     denoised = (rate - mean) @ axes.T @ axes
     course = denoised[:6].mean(axis=0) if time_course else np.zeros(12)
     expected = (denoised - course) / 2.5
-    options = {"n_components": 4, "centre": centre, "time_course": time_course, "scale": 2.5, "fit_on": range(6)}
+    options = {"n_components": 4, "center": center, "time_course": time_course, "scale": 2.5, "fit_on": range(6)}
     activity = nl.prepare(recording, inputs=[STIMULUS], **options)
     np.testing.assert_allclose(activity["activity"], expected, atol=1e-4)
     np.testing.assert_allclose(activity["offset"], mean + (course if time_course else np.zeros(12)), atol=1e-6)
@@ -169,7 +169,7 @@ def test_estimates_with_unobserved_samples_use_what_was_seen():
         ({"fit_on": np.ones(3, bool)}, "3 entries"),
         ({"fit_on": [-1]}, "-1"),
         ({"fit_on": [0]}, "do not vary"),
-        ({"centre": (0.4, 0.1)}, "centre"),
+        ({"center": (0.4, 0.1)}, "center"),
         ({"scale": float("nan")}, "scale"),
         ({"scale": -1.0}, "scale"),
         ({"n_components": 2.5}, "n_components"),

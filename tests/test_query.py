@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwb_lint.contract import ContractError
-from nwb_lint.nwb.source import NWBError
+from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.query import column_names, select
 
 COLUMNS = {

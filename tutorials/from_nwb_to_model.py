@@ -2,7 +2,7 @@
 # # From an NWB recording to a low-rank network, and back
 #
 # The recording is simulated, so that the answer is known: 200 units whose rates follow a rank-1 network that reports
-# motion in one context and colour in the other. Put the path, address or list of files of your own recording in place
+# motion in one context and color in the other. Put the path, address or list of files of your own recording in place
 # of `session`; everything below reads spikes and trials from the NWB file alone.
 
 # %%
@@ -12,9 +12,9 @@ import numpy as np
 
 import nwb_lint as nl
 from nwb_lint import plot
-from nwb_lint.demo import true_connectivity, write_demo_session
-from nwb_lint.nwb.presence import session_map
+from nwb_lint.nwb.inspection.session_map import session_map
 from nwb_lint.tasks.demo import demo_session
+from nwb_lint.workflow.demo import true_connectivity, write_demo_session
 
 simulated = demo_session(seed=0)
 session = Path("tutorial_session.nwb")
@@ -52,7 +52,7 @@ print(recording.sizes)
 # ## Rates → activity with inputs
 #
 # Inputs are functions of the trial columns. Four conditions are put aside here, before anything is estimated: they take
-# part neither in centring nor in scaling nor in the fit.
+# part neither in centering nor in scaling nor in the fit.
 
 # %%
 train = np.ones(recording.sizes["condition"], bool)
@@ -62,7 +62,7 @@ inputs = [
     nl.Input("color", column="color", window_s=(0, 0.8)),
     nl.Input("context", column="context", window_s=(-0.4, 0.8)),  # text: one input per level
 ]
-activity = nl.prepare(recording, inputs=inputs, centre=(-0.5, -0.42), time_course=False, fit_on=train)
+activity = nl.prepare(recording, inputs=inputs, center=(-0.5, -0.42), time_course=False, fit_on=train)
 
 # %% [markdown]
 # ## The fit

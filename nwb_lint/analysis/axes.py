@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalised, unit, vectors_of
+from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalized, unit, vectors_of
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
-from nwb_lint.contract import ContractError, check_fit, coords_along, missing_in
-from nwb_lint.model.rnn import Array
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_fit, check_result, coords_along, missing_in
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Array
 
 
 def compare_axes(
@@ -28,7 +28,7 @@ def compare_axes(
 
     Regression axes: activity[c, t, i] = Σ_v β_v[t, i] z_v[c] + β_0[t, i], least squares over conditions at every time,
     z_v the variable with mean 0 and variance 1; β_v[t] projected on the leading ``n_components`` principal components
-    (over conditions and times, mean by neuron removed); of its times the one of the largest norm; axes orthogonalised
+    (over conditions and times, mean by neuron removed); of its times the one of the largest norm; axes orthogonalized
     by QR in the order of ``variables``. Model-based axes: β_v[t, i] = Σ_k W_v[i, k] s_v[t, k] of low rank, W and a
     noise variance per neuron by maximum likelihood with s ~ N(0, 1) integrated out; the directions of W_v, those of
     largest β_v first. Names: "tdr variable", "mtdr variable k", "pc k", "m k", "n k" (the effective part, see
@@ -40,7 +40,7 @@ def compare_axes(
         variables: columns of the conditions: numbers, or text of two levels (-1 and 1 in their order). None = all such
             columns that vary.
         n_components: that de-noise; as many as there are ranks and inputs are compared.
-        orthogonal: regression axes orthogonalised, as published, or as found.
+        orthogonal: regression axes orthogonalized, as published, or as found.
         mtdr_dims: dims of each variable in the model; "aic" = added one at a time while Akaike's criterion falls, which
             takes bins for independent, so that smoothed activity gets more; 0 = no model.
 
@@ -68,13 +68,13 @@ def compare_axes(
     chosen, z = _regressors(activity, variables)
     tdr, when = _regression_axes(x, z, pcs)
     if orthogonal:
-        tdr = orthogonalised(tdr)
-    labelled = [(f"tdr {name}", axis) for name, axis in zip(chosen, tdr.T, strict=True)]
-    labelled += _model_axes(x, z, chosen, mtdr_dims)
+        tdr = orthogonalized(tdr)
+    labeled = [(f"tdr {name}", axis) for name, axis in zip(chosen, tdr.T, strict=True)]
+    labeled += _model_axes(x, z, chosen, mtdr_dims)
     shown = pcs[:, : fit.sizes.get("rank", 0) + fit.sizes["input"]]
-    labelled += [(f"pc {k + 1}", axis) for k, axis in enumerate(shown.T)]
-    labels = [*names, *(label for label, _ in labelled)]
-    out = axes_dataset(labels, np.column_stack([unit(columns[kept]), *(axis for _, axis in labelled)]), x)
+    labeled += [(f"pc {k + 1}", axis) for k, axis in enumerate(shown.T)]
+    labels = [*names, *(label for label, _ in labeled)]
+    out = axes_dataset(labels, np.column_stack([unit(columns[kept]), *(axis for _, axis in labeled)]), x)
     times = np.full(len(labels), np.nan)
     times[len(names) : len(names) + len(chosen)] = activity["time"].values[when]
     out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
@@ -103,15 +103,15 @@ def _model_axes(x: Array, z: Array, names: list[str], dims: int | str) -> list[t
 
 def _components(x: Array) -> Array:
     """Principal components (neuron, pc) over conditions and times; the entry of largest size positive."""
-    centred = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
-    _, s, vt = np.linalg.svd(centred, full_matrices=False)
+    centered = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
+    _, s, vt = np.linalg.svd(centered, full_matrices=False)
     vt = vt[s > 1e-10 * s.max(initial=0)]
     sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(axis=1)])
     return (vt * sign[:, None]).T
 
 
 def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[list[str], Array]:
-    """Names and standardised values (condition, variable)."""
+    """Names and standardized values (condition, variable)."""
     there = [name for name in coords_along(activity, "condition") if name not in ("condition", "held_out")]
     if isinstance(variables, str):
         raise ContractError(f"variables is {variables!r}; it needs a list of columns, [{variables!r}].")

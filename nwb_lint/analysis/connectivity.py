@@ -6,9 +6,8 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import vectors_of
-from nwb_lint.contract import check_fit, coords_along, named_inputs, recorded_of
-from nwb_lint.model.rnn import effective_n
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_fit, check_result, coords_along, named_inputs, recorded_of
+from nwb_lint.model.network import effective_n
 
 FEWEST = 20  # below which the kurtosis test's normal approximation does not hold
 

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import check_low_rank
-from nwb_lint.contract import ContractError, input_names, named_inputs
-from nwb_lint.model.audit import refits
-from nwb_lint.model.rnn import Array, nonlinearity_of
+from nwb_lint.contract import check_result, input_names, named_inputs
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.prepare import conditions_mask
-from nwb_lint.results import check_result
+from nwb_lint.validation.subsampling import refits
 
 Input = Mapping[str, float] | Sequence[float] | Array | None
 

@@ -9,10 +9,10 @@ import xarray as xr
 
 from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held_input, visited
 from nwb_lint.analysis.latents import check_low_rank
-from nwb_lint.contract import ContractError
-from nwb_lint.model.audit import refits
-from nwb_lint.model.rnn import Array, nonlinearity_of
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Array, nonlinearity_of
+from nwb_lint.validation.subsampling import refits
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
 _STEPS = 200  # of Newton's method, damped

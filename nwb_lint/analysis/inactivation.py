@@ -10,12 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import ContractError, column_of, coords_along, missing_in, recorded_of
-from nwb_lint.model.rnn import Array, nonlinearity_of
+from nwb_lint.contract import check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
 from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
-from nwb_lint.results import check_result
 
 QUANTILES = (0.05, 0.5, 0.95)
 # its numbers are those of docs/reproduction/inactivation.csv; a test compares them
@@ -321,7 +321,7 @@ class _Experiment(NamedTuple):
 
 
 def _result(experiment: _Experiment, masks: dict[str, Array], measured: list[dict[str, Array]]) -> xr.Dataset:
-    """The table of `nwb_lint.results`, controls still missing."""
+    """The table of `nwb_lint.contract`, controls still missing."""
     dims = {
         "effect": ("group",),
         "activity_change": ("group", "condition", "neuron"),

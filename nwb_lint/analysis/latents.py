@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_activity, check_fit, coords_along, input_names, named_inputs
-from nwb_lint.model.rnn import Array, effective_n
+from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, input_names, named_inputs
+from nwb_lint.errors import ContractError
+from nwb_lint.model.data import unmasked
+from nwb_lint.model.initial_conditions import matched
+from nwb_lint.model.network import Array, effective_n
 from nwb_lint.model.simulate import simulate
-from nwb_lint.model.starts import matched
-from nwb_lint.model.weights import unmasked
-from nwb_lint.results import check_result
 
 VECTORS = ("m", "input_weights", "n")
 
@@ -103,8 +103,8 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
             f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
         )
     activity = unmasked(activity)
-    labelled = "condition" in activity.indexes and "condition" in fit.indexes
-    if labelled and not activity.indexes["condition"].equals(fit.indexes["condition"]):
+    labeled = "condition" in activity.indexes and "condition" in fit.indexes
+    if labeled and not activity.indexes["condition"].equals(fit.indexes["condition"]):
         activity = activity.sel(condition=fit["condition"].values)
     y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values
     filtered = fit["filtered_input"].transpose("condition", "time", "input").values
@@ -162,7 +162,7 @@ def project(
     order = [name for name in ("m", "input_weights") if name in fit] if order is None else order
     names, columns = vectors_of(fit, order)
     axes = unit(columns[kept])
-    out = axes_dataset(names, orthogonalised(axes) if orthogonal else axes, x)
+    out = axes_dataset(names, orthogonalized(axes) if orthogonal else axes, x)
     out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
     out["projection"] = ("condition", "time", "axis_name"), x @ out["axis"].values.T
     out = out.assign_coords(coords_along(activity, "condition", "time"))
@@ -206,7 +206,7 @@ def unit(columns: Array) -> Array:
     return columns / np.where(length > 0, length, np.nan)
 
 
-def orthogonalised(columns: Array) -> Array:
+def orthogonalized(columns: Array) -> Array:
     """QR: each column less those before it, with its own sign; NaN where they leave nothing."""
     q, r = np.linalg.qr(np.nan_to_num(columns))
     left = np.diag(r)
@@ -217,8 +217,8 @@ def orthogonalised(columns: Array) -> Array:
 
 def axes_dataset(names: list[str], axes: Array, x: Array) -> xr.Dataset:
     """A result of kind "axes" from unit columns (neuron, axis): overlaps, angles, shares of the variance of x."""
-    centred = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
-    total = float((centred**2).sum())
+    centered = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
+    total = float((centered**2).sum())
     if total <= 0:
         raise ContractError("the activity does not vary over conditions or time, so there is no variance to explain.")
     overlap = axes.T @ axes
@@ -227,5 +227,5 @@ def axes_dataset(names: list[str], axes: Array, x: Array) -> xr.Dataset:
     out["overlap"] = ("axis_name", "axis_other"), overlap
     angle = np.degrees(np.arccos(np.minimum(np.abs(overlap), 1)))
     out["angle_deg"] = ("axis_name", "axis_other"), angle, {"units": "degrees"}
-    out["variance_explained"] = ("axis_name",), ((centred @ axes) ** 2).sum(axis=0) / total
+    out["variance_explained"] = ("axis_name",), ((centered @ axes) ** 2).sum(axis=0) / total
     return out

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.model.rnn import Array
+from nwb_lint.model.network import Array
 
 MOST_DIMS = 5  # that are tried for a variable
 _MAX_ITER = 300

@@ -12,12 +12,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from nwb_lint.contract import ContractError, coords_along, input_names, recorded_of
-from nwb_lint.model.rnn import Array, effective_n, nonlinearity_of
+from nwb_lint.contract import check_result, coords_along, input_names, recorded_of
+from nwb_lint.errors import ContractError
+from nwb_lint.model.initial_conditions import PREFIX
+from nwb_lint.model.network import Array, effective_n, nonlinearity_of
 from nwb_lint.model.simulate import run, with_run
-from nwb_lint.model.starts import PREFIX
 from nwb_lint.prepare import times_in
-from nwb_lint.results import check_result
 
 METHODS = ("bayesian", "em", "small_weights", "strongest_input")
 
@@ -53,7 +53,7 @@ def find_populations(
 ) -> xr.Dataset:
     """Groups of neurons by their loadings (m, n, I), and the gain of each group in every condition.
 
-    Loadings are set to unit mean square and modelled as a mixture of Gaussians, p(z) = sum_p weight_p N(z; mean_p,
+    Loadings are set to unit mean square and modeled as a mixture of Gaussians, p(z) = sum_p weight_p N(z; mean_p,
     covariance_p). Stability of k groups is the adjusted Rand index, over all neurons, between mixtures fitted to two
     random 80 % of them; its chance level the 95 % quantile of the same where the loadings come from a single Gaussian
     of their covariance. Of the numbers more stable than chance (one group needs no proof) the one of lowest BIC is
@@ -67,7 +67,7 @@ def find_populations(
             the input with the largest weight relative to that input's mean square.
         effective: n projected on span(m, I), the part of it that a fit determines; False = n itself. The projection
             mixes populations whose n differ, so where n is known, as in a task network, False tells more.
-        zero_mean: hold the groups' means at 0 (loadings are centred), so that they differ by covariance alone.
+        zero_mean: hold the groups' means at 0 (loadings are centered), so that they differ by covariance alone.
         max_groups: the most that are tried. resamples: pairs of subsamples, and of chance draws, per number.
         window_s: over which gains are averaged; None = all times.
         hidden: hidden units too, which `resample_network` needs; else the recorded neurons alone, since hidden units
@@ -319,7 +319,7 @@ def resample_network(
     drawn = np.empty((size, whole.shape[1]))
     for k in range(share.shape[1]):
         mean, covariance = _moments(whole, share[:, k], bool(populations.attrs["zero_mean"]))
-        # bias and start are no loadings and need not be centred, whatever the groups' means are
+        # bias and start are no loadings and need not be centered, whatever the groups' means are
         mean[loading.shape[1] :] = _moments(whole, share[:, k], False)[0][loading.shape[1] :]
         covariance = covariance - np.outer(mean, mean) * bool(populations.attrs["zero_mean"])
         drawn[group == k] = rng.multivariate_normal(mean, covariance, int((group == k).sum()), check_valid="ignore")

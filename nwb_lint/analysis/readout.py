@@ -1,4 +1,4 @@
-"""A behavioural readout of activity: fitted to a column of the conditions, cross-validated."""
+"""A behavioral readout of activity: fitted to a column of the conditions, cross-validated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nwb_lint.contract import ContractError, column_of, coords_along, missing_in, recorded_of
-from nwb_lint.model.rnn import Array, nonlinearity_of
-from nwb_lint.model.weights import unmasked
+from nwb_lint.contract import check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.errors import ContractError
+from nwb_lint.model.data import unmasked
+from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.prepare import times_in
-from nwb_lint.results import check_result
 
 _STRENGTHS = np.logspace(-4, 4, 9)
 

@@ -6,12 +6,11 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import positions, warn_of_scale
-from nwb_lint.contract import check_activity, check_fit, coords_along, held_out_of
-from nwb_lint.model.r2 import ceiling, halves_of, r_squared, reference_of
+from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of
+from nwb_lint.model.data import unmasked
+from nwb_lint.model.scores import ceiling, halves_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
-from nwb_lint.model.weights import unmasked
 from nwb_lint.prepare import conditions_mask
-from nwb_lint.results import check_result
 
 
 def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -> xr.Dataset:

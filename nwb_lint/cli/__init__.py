@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.analyse import connectivity, fixed_points, populations, readout
+from nwb_lint.cli.analyze import connectivity, fixed_points, populations, readout
 from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish

@@ -18,7 +18,7 @@ from nwb_lint.cli.shell import parse_pairs, plainly, print_assets, print_files, 
 def demo(folder: Path, seed: int, plot: bool) -> None:
     """Simulate a session with a known network inside, fit it from its NWB file, write it back, and compare."""
     with plainly():
-        from nwb_lint.demo import run_demo
+        from nwb_lint.workflow.demo import run_demo
 
         found = run_demo(folder, seed=seed, figure=plot, progress=sys.stderr.isatty())
         print_scores(found.fit, found.tables)
@@ -72,10 +72,10 @@ def fit(
 ) -> None:
     """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do (flags win)."""
     with plainly():
-        from nwb_lint.model.sweep import open_executor
-        from nwb_lint.nwb.source import expand
-        from nwb_lint.nwb.write import check_target, write_fit
-        from nwb_lint.pipeline import run_recipe, up_to_date
+        from nwb_lint.nwb.extension.write import check_target, write_fit
+        from nwb_lint.nwb.storage.source import expand
+        from nwb_lint.parallel.sweep import open_executor
+        from nwb_lint.workflow.run import run_recipe, up_to_date
 
         recipe = _recipe(sources, flags)
         target = out or (Path(recipe.out) if recipe.out else None)
@@ -113,8 +113,8 @@ def fit(
 def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
     """Write a fit as netCDF, for people without NWB."""
     with plainly():
-        from nwb_lint.nwb.fitfile import read_fit
-        from nwb_lint.nwb.netcdf import export_netcdf
+        from nwb_lint.nwb.extension.netcdf import export_netcdf
+        from nwb_lint.nwb.extension.read import read_fit
 
         export_netcdf(read_fit(fit_file, name), out, overwrite=force)
         print_files([out])
@@ -128,8 +128,8 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
 def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> None:
     """Write a fit that `export` made a netCDF file of to an NWB file again, identical."""
     with plainly():
-        from nwb_lint.nwb.netcdf import import_netcdf
-        from nwb_lint.nwb.write import write_fit
+        from nwb_lint.nwb.extension.netcdf import import_netcdf
+        from nwb_lint.nwb.extension.write import write_fit
 
         said = parse_pairs(subject, "--subject")
         print_files([write_fit(import_netcdf(exported), out, subject=said or None, overwrite=force)])
@@ -137,7 +137,7 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
 
 def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     """The recipe of the file, or of the flags alone, with every flag that was given put over it."""
-    from nwb_lint.recipe import load_recipe, make_recipe
+    from nwb_lint.workflow.recipe import load_recipe, make_recipe
 
     data: dict[str, Any] = {"sources": list(sources), "read": {}, "prepare": {}, "fit": {}}
     if sources[0].endswith(".toml"):

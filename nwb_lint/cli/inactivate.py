@@ -47,7 +47,7 @@ def inactivate(
     with plainly():
         from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
         from nwb_lint.analysis.populations import find_populations
-        from nwb_lint.nwb.fitfile import read_fit
+        from nwb_lint.nwb.extension.read import read_fit
 
         fit = read_fit(path, name)
         masks: dict[str, Any] = {}

@@ -19,7 +19,7 @@ def publish(fit_file: str, dandiset: str, instance: str, subject: tuple[str, ...
     The key is the one that dandi itself uses: DANDI_API_KEY, or the keyring.
     """
     with plainly():
-        from nwb_lint.nwb.publish import publish as send
+        from nwb_lint.nwb.extension.publish import publish as send
 
         found = send(fit_file, dandiset, instance=instance, dry_run=dry_run, subject=parse_pairs(subject, "--subject"))
         for line in found.told:

@@ -40,8 +40,9 @@ def reproduce(
     go on, its row of the table is NaN, and the exit status is 1.
     """
     with plainly():
+        from nwb_lint.errors import WorkerError
         from nwb_lint.experiments import frame
-        from nwb_lint.model.sweep import SweepError, open_executor
+        from nwb_lint.parallel.sweep import open_executor
 
         made = frame.experiment(name)
         with open_executor(workers, dask) as executor:
@@ -67,7 +68,7 @@ def reproduce(
         print_files(files)
         if failed:
             click.echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
-            raise SweepError(
+            raise WorkerError(
                 f"{len(failed)} of the cells of {name} failed, see above; their rows are NaN. The same command tries "
                 "them again, and with --cells nothing else."
             )

@@ -21,9 +21,9 @@ def inspect(sources: tuple[str, ...], as_json: bool, spikes: bool | None, pictur
     Several files give a line each.
     """
     with plainly():
-        from nwb_lint.nwb.inspect import describe_all
-        from nwb_lint.nwb.listing import format_description, format_table, to_json
-        from nwb_lint.nwb.source import NWBError
+        from nwb_lint.errors import NWBError
+        from nwb_lint.nwb.inspection.describe import describe_all
+        from nwb_lint.nwb.inspection.format import format_description, format_table, to_json
 
         found = describe_all(list(sources), spikes=spikes, progress=sys.stderr.isatty())
         failed = [one for one in found if one.error]
@@ -47,7 +47,7 @@ def _picture(path: str, n: int, picture: Path) -> None:
     """The session as a picture, which is of one file."""
     if n > 1:
         raise click.UsageError(f"--plot is of one file; these are {n}.")
-    from nwb_lint.nwb.presence import session_map
+    from nwb_lint.nwb.inspection.session_map import session_map
     from nwb_lint.plot import session_summary
 
     session_summary(session_map(path), picture)
@@ -59,8 +59,8 @@ def _picture(path: str, n: int, picture: Path) -> None:
 def init(source: str) -> None:
     """Print a recipe with the file's own columns filled in: nwb-lint init SOURCE > recipe.toml."""
     with plainly():
-        from nwb_lint.nwb.inspect import suggest
-        from nwb_lint.recipe import make_recipe
+        from nwb_lint.nwb.inspection.describe import suggest
+        from nwb_lint.workflow.recipe import make_recipe
 
         asked = suggest(source)
         resolved = source if "://" in source else str(Path(source).resolve())

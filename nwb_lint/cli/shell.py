@@ -21,9 +21,7 @@ with_picture = click.option(
 @contextmanager
 def plainly():
     """Failures of the work as one line and exit status 1, warnings as one line each."""
-    from nwb_lint.contract import ContractError
-    from nwb_lint.model.sweep import SweepError
-    from nwb_lint.nwb.source import NWBError
+    from nwb_lint.errors import ContractError, NWBError, WorkerError
 
     def tell(message, category, filename, lineno, file=None, line=None) -> None:
         click.echo(f"warning: {' '.join(str(message).split())}", err=True)
@@ -34,7 +32,7 @@ def plainly():
         warnings.showwarning = tell
         try:
             yield
-        except (ContractError, NWBError, SweepError, OSError) as error:
+        except (ContractError, NWBError, WorkerError, OSError) as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             sys.exit(1)
 
@@ -70,7 +68,7 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
 
 def print_assets(activity) -> None:
     """What several files gave: one line, and a table of those that gave less than they have."""
-    from nwb_lint.nwb.assemble import format_assets
+    from nwb_lint.nwb.recording.dataset import format_assets
 
     if len(activity.attrs["assets"]) > 1:
         click.echo(format_assets(activity, all_files=False) + "\n")
@@ -116,7 +114,7 @@ def print_files(files: list[Path]) -> None:
 def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
     """Write a result beside its fit, where a name was given."""
     if save is not None:
-        from nwb_lint.nwb.write import write_result
+        from nwb_lint.nwb.extension.write import write_result
 
         write_result(result, path, fit=fit, name=save)
         click.echo(f"written: {save} in {path}", err=True)

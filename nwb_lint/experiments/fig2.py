@@ -12,11 +12,11 @@ import xarray as xr
 from nwb_lint.experiments.frame import Experiment, Setting
 from nwb_lint.experiments.measures import EASY, Recorded, keep_fit, rates_r2, record
 from nwb_lint.experiments.published import FIG2_LOW_RANK, FIG2_SUBSAMPLED, FIG2_TRUNCATED
-from nwb_lint.model.baselines import truncate
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.sweep import Job, Result
+from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.train import accuracy_of, train_network
+from nwb_lint.validation.baselines import truncate
 
 SUFFICIENT = {"cdm": 1, "dms": 2}
 # error of the output to which networks are trained, about the median of the paper's thirty CDM networks (.0009): of one

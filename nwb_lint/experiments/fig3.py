@@ -14,11 +14,11 @@ from nwb_lint.experiments.frame import Experiment, Setting, markdown
 from nwb_lint.experiments.measures import EASY, ERROR, angles_of, beside, keep_with_results
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
-from nwb_lint.model.sweep import Job, Result
-from nwb_lint.nwb.fitfile import read_result
-from nwb_lint.tasks.generate import TASKS
+from nwb_lint.nwb.extension.read import read_result
+from nwb_lint.parallel.sweep import Job, Result
+from nwb_lint.tasks.generate import TASKS, as_conditions
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import as_conditions, train_network
+from nwb_lint.tasks.train import train_network
 
 Array = np.ndarray
 

@@ -16,8 +16,8 @@ from nwb_lint.experiments.frame import Experiment, Setting
 from nwb_lint.experiments.measures import EASY, ERROR, beside, keep_with_results, rates_r2
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.sweep import Job, Result
-from nwb_lint.nwb.fitfile import read_result
+from nwb_lint.nwb.extension.read import read_result
+from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 

@@ -15,17 +15,17 @@ from nwb_lint.analysis.connectivity import weight_statistics
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.experiments.frame import Experiment, Setting, markdown
 from nwb_lint.experiments.measures import angles_of, keep_with_results
 from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
-from nwb_lint.model.baselines import baselines
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.select import select_rank
-from nwb_lint.model.sweep import Job, Result
-from nwb_lint.nwb.read import read_conditions
-from nwb_lint.pipeline import NOT_OF_ONE_FIT, Preparation
-from nwb_lint.recipe import Recipe, make_recipe
+from nwb_lint.nwb.recording.read import read_conditions
+from nwb_lint.parallel.sweep import Job, Result
+from nwb_lint.validation.baselines import baselines
+from nwb_lint.validation.rank import select_rank
+from nwb_lint.workflow.recipe import Recipe, make_recipe
+from nwb_lint.workflow.run import NOT_OF_ONE_FIT, Preparation
 
 FOLDER = Path("../shared/data/mante2013")
 RANDOM = 20  # groups of recorded neurons, beside the small and the large weights

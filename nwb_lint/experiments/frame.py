@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError, WorkerError
 from nwb_lint.experiments.published import FAULTS
-from nwb_lint.model.sweep import FAILED, Job, Result, SweepError, Work, sweep
+from nwb_lint.parallel.sweep import FAILED, Job, Result, Work, sweep
 
 NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 
@@ -78,13 +78,13 @@ def reproduce(
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
             of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
         seeds: networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
-        executor, cells, progress: as in `nwb_lint.model.sweep.sweep`; ``cells`` has a folder for each experiment.
+        executor, cells, progress: as in `nwb_lint.parallel.sweep.sweep`; ``cells`` has a folder for each experiment.
 
     A cell that fails is told in a warning and does not end the run: the others are computed, the table has a row with
     NaN for it (the last ones; ``table.attrs["failed"]`` says which and why), and the same run with the same ``cells``
     tries it again.
 
-    Raises: ContractError for an unknown experiment or a folder that is not there; SweepError when workers are lost, or
+    Raises: ContractError for an unknown experiment or a folder that is not there; WorkerError when workers are lost, or
         when every cell failed.
     """
     made = experiment(name)
@@ -138,7 +138,7 @@ def _table(asked: list[dict[str, Any]], found: list[Result]) -> pd.DataFrame:
         lost.append(options)
         warnings.warn(f"a cell of {options['name']} failed ({which}): {one[FAILED]}", stacklevel=3)
     if not rows:
-        raise SweepError(f"every cell of {asked[0]['name']} failed; the first: {failed[0]}")
+        raise WorkerError(f"every cell of {asked[0]['name']} failed; the first: {failed[0]}")
     table = pd.concat(rows, ignore_index=True)
     if lost:
         table = pd.concat([table, pd.DataFrame(lost).reindex(columns=table.columns)], ignore_index=True)

@@ -12,13 +12,13 @@ import xarray as xr
 
 from nwb_lint.analysis.inactivation import groups_of, predict_inactivation
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.experiments.frame import Experiment, Setting
 from nwb_lint.experiments.measures import EASY, ERROR, keep_fit, rates_r2, truth_of
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.rnn import Array
+from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
-from nwb_lint.model.sweep import Job, Result
+from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 

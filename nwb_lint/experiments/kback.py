@@ -8,7 +8,7 @@ import pandas as pd
 from nwb_lint.experiments.fig2 import cell
 from nwb_lint.experiments.frame import Experiment, Setting
 from nwb_lint.experiments.measures import EASY, ERROR
-from nwb_lint.model.sweep import Job
+from nwb_lint.parallel.sweep import Job
 
 ENOUGH = 0.95  # accuracy, as a share of the network's own, and R² of the rates, that suffice
 BEYOND = 2  # ranks beyond K that are fitted

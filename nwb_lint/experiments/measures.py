@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.model.r2 import r_squared, reference_of
+from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.model.simulate import run
-from nwb_lint.nwb.write import write_fit
+from nwb_lint.nwb.extension.write import write_fit
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import effective, share_right

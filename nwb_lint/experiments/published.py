@@ -6,7 +6,7 @@ RNNs", NeurIPS 2022: table 1, figure 2; and what its public code computes.
 
 from __future__ import annotations
 
-TABLE1 = {  # task: R², CC and ECC (cosines, uncentred)
+TABLE1 = {  # task: R², CC and ECC (cosines, uncentered)
     "dm": {"r2_trials": 0.97, "cc_cosine": 0.50, "ecc_cosine": 0.99},
     "wm": {"r2_trials": 0.96, "cc_cosine": 0.43, "ecc_cosine": 0.93},
     "cdm": {"r2_trials": 0.91, "cc_cosine": 0.57, "ecc_cosine": 0.99},
@@ -51,7 +51,7 @@ FAULTS = {
     "table1": [
         "The published ECC of DMS comes from a second column of n that is a copy of the first; the row "
         "`published fit` scores the same weights as they are.",
-        "CC and ECC of the paper are cosines, not centred: both these and Pearson's correlation are given here.",
+        "CC and ECC of the paper are cosines, not centered: both these and Pearson's correlation are given here.",
         "R² against noisy trials has a ceiling below 1, which depends on how far a network's rates range beyond the "
         "noise: `r2_ceiling` is what the true network reaches. Where that is below the published, no fit gets there. "
         "`r2_truth` is against the noise-free rates. Our DM and CDM networks are trained until the error of their "
@@ -82,7 +82,7 @@ FAULTS = {
     "fig3": [
         "Rank 1 admits only modulation of the inputs: nothing is said of a mechanism from it alone, and rank 2 is "
         "beside it.",
-        "Regression axes are those of targeted dimensionality reduction, orthogonalised in the order motion, color, "
+        "Regression axes are those of targeted dimensionality reduction, orthogonalized in the order motion, color, "
         "context, choice (`answer`), so that an angle tells of the part that those before leave.",
     ],
     "fig4": [
@@ -93,7 +93,7 @@ FAULTS = {
         "tell good predictions of inactivations from bad ones (see the test bed of inactivations).",
     ],
     "fig5": [
-        "The published R² scores all 72 conditions, 64 of which were trained on, and centring and components had seen "
+        "The published R² scores all 72 conditions, 64 of which were trained on, and centering and components had seen "
         "all 72; here conditions are held out of everything, and the ceiling from halves of the trials is told.",
         "The published recordings have 727 and 574 units of two monkeys; the folder given here has as many as the "
         "table has neurons. A handful of recorded units cannot span the dynamics, so that unobserved ones are fitted "

@@ -20,9 +20,9 @@ from nwb_lint.experiments.measures import (
 )
 from nwb_lint.experiments.published import TABLE1
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.r2 import r_squared, reference_of
-from nwb_lint.model.rnn import effective_n
-from nwb_lint.model.sweep import Job, Result
+from nwb_lint.model.network import effective_n
+from nwb_lint.model.scores import r_squared, reference_of
+from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.teachers import load_teacher
 from nwb_lint.tasks.train import accuracy_of, effective, train_network
 

@@ -10,6 +10,8 @@ lambda[t] the derivative by kappa[t],
 so the neurons are summed out before the recursion, which runs in R dimensions; every pass over the neurons is a product
 with a matrix of few columns. Loss and gradient cost O(conditions x time x N x R (R + Q)) and nothing is taped. Products
 are written with the long axis last (A @ B'.contiguous()' and B' @ A): the BLAS is up to 7 times slower on the others.
+
+Epochs of Adam on batches of conditions; beside `_torch` the only room that imports torch. Arrays in, arrays out.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
@@ -27,7 +30,7 @@ from torch import Tensor
 
 Array = np.ndarray
 
-Pair = Any  # a pair of numpy functions, phi(x) and slope(x, phi(x)): `nwb_lint.model.rnn.Nonlinearity`
+Pair = Any  # a pair of numpy functions, phi(x) and slope(x, phi(x)): `nwb_lint.model.network.Nonlinearity`
 
 
 class _Given(torch.autograd.Function):
@@ -150,7 +153,7 @@ class Problem:
 
     loss = sum weight (f(x) - f(y))^2 / norm, with f the identity ("activity") or phi ("rate"),
     x the free-running activation after ``skip`` burn-in steps, on the first ``y.shape[2]`` neurons (the recorded
-    ones); norm = sum weight f(y)^2, so the data term is near 1 - R^2 for centred data.
+    ones); norm = sum weight f(y)^2, so the data term is near 1 - R^2 for centered data.
 
     q: (condition, skip + time, Q) · y, weight: (condition, time, recorded neuron)
     """
@@ -333,3 +336,54 @@ class Problem:
             report(epoch, total)
         km, kn, kw = (p.cpu().numpy().astype(float) for p in kept)
         return km, kn, kw
+
+
+BATCH = 32  # conditions of a step
+FEWEST_STEPS = 4  # steps of an epoch
+
+
+def part_of(problem: Problem, conditions: Array) -> Problem:
+    """The problem of some of its conditions, its loss a mean like the whole one's."""
+    part, pick = copy(problem), torch.as_tensor(conditions, device=problem.device)
+    part.q, part.y = problem.q[:, pick], problem.y[:, pick]
+    part.weight = None if problem.weight is None else problem.weight[:, pick]
+    part.norm = problem.norm * len(conditions) / problem.q.shape[1]
+    return part
+
+
+def begin(m: Array, n: Array, w: Array) -> tuple[Array, ...]:
+    """The state of Adam before its first step: parameters, their first and second moments, steps."""
+    nothing = [np.zeros_like(p, dtype=float) for p in (m, n, w)]
+    return m.astype(float), n.astype(float), w.astype(float), *nothing, *nothing, np.zeros(1)
+
+
+def epoch(
+    problem: Problem, *state: Array, rate: float, order: Array, penalized: Callable[[Any], Any] = lambda loss: loss
+) -> tuple[Any, ...]:
+    """The mean loss of an epoch, and the state after it (see `begin`); NaN, and the state before, where it diverges.
+
+    ``rate`` is in units of each parameter array's root mean square, so that Adam's equal steps suit them all.
+    ``penalized`` adds a penalty to a function that gives a loss and its gradient.
+    """
+    parameters = [torch.as_tensor(p.copy()).requires_grad_() for p in state[:3]]
+    sizes = [max(float(np.sqrt(np.mean(p * p))), 1e-12) for p in state[:3]]
+    groups = [{"params": [p], "lr": rate * size} for p, size in zip(parameters, sizes, strict=True)]
+    adam, steps = torch.optim.Adam(groups), float(state[9][0])
+    for p, first, second in zip(parameters, state[3:6], state[6:9], strict=True):
+        told = {"exp_avg": torch.as_tensor(first.copy()), "exp_avg_sq": torch.as_tensor(second.copy())}
+        if steps:
+            adam.state[p] = {"step": torch.tensor(steps), **told}
+    total = 0.0
+    for pick in np.array_split(order, min(len(order), max(FEWEST_STEPS, len(order) // BATCH))):
+        loss, *gradients = penalized(part_of(problem, pick).loss_and_gradient)(
+            *(p.detach().numpy() for p in parameters)
+        )
+        if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients)):
+            return np.nan, *state
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = torch.as_tensor(np.ascontiguousarray(gradient))
+        adam.step()
+        total += loss * len(pick) / len(order)
+    moments = [[adam.state[p][name].numpy() for p in parameters] for name in ("exp_avg", "exp_avg_sq")]
+    steps = float(adam.state[parameters[0]]["step"])
+    return total, *(p.detach().numpy() for p in parameters), *moments[0], *moments[1], np.array([steps])

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from nwb_lint.contract import ContractError
-from nwb_lint.model.rnn import Array
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Array
 
 EVERY_S = 10.0  # s between writes
 _HEAD = "nwb_lint checkpoint "

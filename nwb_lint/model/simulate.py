@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError, check_fit, coords_along, input_names
-from nwb_lint.model.rnn import Array, Network, canonical, drives, forward
-from nwb_lint.model.starts import matched
+from nwb_lint.contract import check_fit, coords_along, input_names
+from nwb_lint.errors import ContractError
+from nwb_lint.model.initial_conditions import matched
+from nwb_lint.model.network import Array, Network, canonical, drives, forward
 from nwb_lint.prepare import mask_of
 
 GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; largest |m| positive"
@@ -27,7 +28,7 @@ def network_of(fit: xr.Dataset) -> Network:
     return Network(fit["m"].values, fit["n"].values, w)
 
 
-def canonicalise(fit: xr.Dataset) -> xr.Dataset:
+def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     """The same network in the canonical gauge: J = m n' / N unchanged, m orthonormal, latents turned along.
 
     m n' = U S V': m = U, n = V S, columns by falling singular value, the entry of largest magnitude in each column of m
@@ -37,7 +38,7 @@ def canonicalise(fit: xr.Dataset) -> xr.Dataset:
 
     Example:
         >>> from nwb_lint.testing import mock_fit
-        >>> m = canonicalise(mock_fit())["m"].values
+        >>> m = canonicalize(mock_fit())["m"].values
         >>> bool(abs(m.T @ m - 1).max() < 1e-9)
         True
     """

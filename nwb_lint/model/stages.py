@@ -3,7 +3,7 @@
 Choices (ridge, whether another stage pays, when to stop) are made on splits *inside* the training conditions, by the
 error of the free run. Among candidates that do as well as the best, the closed form takes the one that predicts held
 out data best from the recorded rates themselves (noise inside the network tells of n beyond the free run), the latent
-pass, whose features hold no such noise, the most regularised; or each takes its ridge by generalised cross-validation
+pass, whose features hold no such noise, the most regularized; or each takes its ridge by generalized cross-validation
 on all training conditions. Where there are trial halves, stage 1 is tried again with them as instruments; an
 unconstrained J is estimated again from innovations. A further stage is kept only when it does better than the one
 before; two fits do equally well when their held-out errors differ by less than one standard error (paired over
@@ -16,6 +16,14 @@ regressions find at rank R + 1 and R + 2, and at random; the held-out error tell
 ``ridge_by="innovations"``: of the candidates whose free run explains nearly as much as the best, every stage takes the
 one that predicts held-out innovations best, x[t] - (1 - alpha) x[t-1] from the rates before: fluctuations that the
 free run never makes, as an inactivation does.
+
+Whether the closed form has told all: innovations that tell nothing of the next ones.
+
+With r = x - m n' F[phi(x)] / N - W q what a network leaves of the activity where the recorded rates drive it, the
+innovations are e[t] = r[t] - (1 - alpha) r[t-1]. Where all noise enters inside the network and the model is right they
+are independent, and the regression of x on its own filtered rates is the maximum-likelihood estimate: no free run,
+which makes less of the data, can know more (prediction-error identification: Ljung, System Identification, 1999,
+chapters 9 and 16). Observation noise makes neighbors in time unlike, latents that the network lacks make them alike.
 """
 
 from __future__ import annotations
@@ -27,16 +35,62 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
-from nwb_lint.model.descents import BALANCED_BY, Descending, Report, few_enough, problem_of, random_network
-from nwb_lint.model.gradient import Interrupted
-from nwb_lint.model.hidden import PULLS, scattered, spanned, with_hidden_units
-from nwb_lint.model.regression import RIDGES, Solutions, closed_form, latent_pass
-from nwb_lint.model.rnn import Array, Network, balanced, cut
-from nwb_lint.model.samples import Samples
-from nwb_lint.model.threads import side_by_side
-from nwb_lint.model.whiteness import white
+from nwb_lint.model.data import Samples
+from nwb_lint.model.hidden_units import PULLS, scattered, spanned, with_hidden_units
+from nwb_lint.model.lbfgs import Interrupted
+from nwb_lint.model.network import Array, Network, balanced, cut
+from nwb_lint.model.optimization import BALANCED_BY, Descending, Report, few_enough, problem_of, random_network
+from nwb_lint.model.regression import (
+    RIDGES,
+    Solutions,
+    chunks_of,
+    closed_form,
+    features,
+    from_rates,
+    latent_pass,
+    there_of,
+)
+from nwb_lint.parallel.threads import side_by_side
+
+WHITE = 0.0015  # mean autocorrelation over neurons, at most: observation noise of 1/25 of the innovations' sd
+LATENTS = 0.05  # that of every latent, of which there are fewer samples
+
+
+def white(network: Network, samples: Samples) -> bool:
+    """Whether innovations of held-out conditions are white at lag 1, surely: the mean over neurons of their
+    autocorrelations, and that of every latent's, with the standard error over conditions, below `WHITE` and `LATENTS`.
+    False where samples are missing, or some come before the first that was recorded: nobody knows the innovations then.
+    """
+    samples = few_enough(samples, network.n_neurons, 0)
+    x, q, rho = samples.x, samples.q, 1 - samples.alpha
+    if len(x) < 2 or x.shape[1] < 3 or q.shape[1] > x.shape[1] or there_of(x) is not None:
+        return False
+    back = np.linalg.pinv(network.m).T.astype(x.dtype)
+
+    def sums(part: slice) -> list[tuple[Array, Array]]:
+        left = x[part] - from_rates(network, features(x[part], samples.alpha, samples.nonlinearity), q[part])
+        e = left[:, 1:] - rho * left[:, :-1]
+        return [(np.einsum("ctn,ctn->n", v, v), np.einsum("ctn,ctn->cn", v[:, 1:], v[:, :-1])) for v in (e, e @ back)]
+
+    neurons, latents = zip(*side_by_side(sums, chunks_of(*x.shape)), strict=True)
+    return _small(_autocorrelation(neurons, x).mean(axis=1), WHITE) and _small(_autocorrelation(latents, x), LATENTS)
+
+
+def _autocorrelation(parts: Sequence[tuple[Array, Array]], x: Array) -> Array:
+    """At lag 1, of every condition and neuron, in units of the neuron's variance over all: (condition, neuron)."""
+    squares, products = zip(*parts, strict=True)
+    power = np.sum(squares, axis=0) / (len(x) * (x.shape[1] - 1))
+    lagged = np.concatenate(products) / (x.shape[1] - 2)
+    return np.divide(lagged, power, out=np.zeros_like(lagged), where=power != 0)
+
+
+def _small(each: Array, bound: float) -> bool:
+    """Whether means over conditions are below a bound, with their standard errors."""
+    mean, se = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(len(each))
+    return bool((np.abs(mean) + se <= bound).all())
+
 
 MANY_CONDITIONS = 200  # from here on one split serves, and the networks fitted on its larger part are kept
 FOLDS = 4
@@ -121,7 +175,7 @@ class _Search:
         """Propose networks for every ridge in every split, choose, refit on everything; unless it does not pay.
 
         ``forced`` settles ties by the error from the recorded rates (of innovations with ``whiten``), else the most
-        regularised is taken. With ``gcv`` generalised cross-validation on everything chooses instead, if that was asked
+        regularized is taken. With ``gcv`` generalized cross-validation on everything chooses instead, if that was asked
         for.
         """
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
@@ -237,7 +291,7 @@ class _Search:
 
     def scatter(self, run: Descending, hidden: int, seed: int) -> None:
         """Gradient from a random start with a pull towards its prior, for hidden units: in coarse time steps, then
-        shortly in the given ones. The first split chooses the pull; nothing stops early, since the pull regularises.
+        shortly in the given ones. The first split chooses the pull; nothing stops early, since the pull regularizes.
         """
         fit, held = self.parts[0]
         rank, step = self.final.m.shape[1], max(1, round(COARSE_ALPHA / self.samples.alpha))

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from nwb_lint.contract import ContractError, input_names
-from nwb_lint.plot.style import COLOURS, SMALL, finish, heat_map, look_of, make_axes
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_result, input_names
+from nwb_lint.errors import ContractError
+from nwb_lint.plot.style import COLORS, SMALL, finish, heat_map, look_of, make_axes
 
 
 def projections(
@@ -32,10 +32,10 @@ def projections(
         raise ContractError(f"{told}; they are {', '.join(names)}.")
     look, ax = look_of(projected, color_by, style_by), make_axes(ax)
     table = projected["projection"].transpose("condition", "time", "axis_name").values
-    for one, colour, style in zip(table, look.colours, look.styles, strict=True):
+    for one, color, style in zip(table, look.colors, look.styles, strict=True):
         x, y = (one[:, names.index(name)] for name in axes)
-        ax.plot(x, y, color=colour, ls=style, lw=1.2)
-        ax.plot(x[-1:], y[-1:], color=colour, marker="o", ms=3.5)
+        ax.plot(x, y, color=color, ls=style, lw=1.2)
+        ax.plot(x[-1:], y[-1:], color=color, marker="o", ms=3.5)
     share = [float(projected["variance_explained"].values[names.index(name)]) for name in axes]
     across, up = (f"{name} ({100 * one:.0f} % of variance)" for name, one in zip(axes, share, strict=True))
     return finish(ax, across, up, "Activity on axes")
@@ -87,7 +87,7 @@ def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None
         star = " *" if float(one["heavy_tail_p"]) < 0.05 else ""
         z = (one["weight"].values - float(one["mean"])) / float(one["sd"])
         label = f"{name} ({float(one['kurtosis']):.1f}{star})".replace("-", "−")
-        ls = "-" if k < len(COLOURS) else "--"
-        ax.hist(z, bins, histtype="step", color=COLOURS[k % len(COLOURS)], ls=ls, lw=1.2, label=label)
+        ls = "-" if k < len(COLORS) else "--"
+        ax.hist(z, bins, histtype="step", color=COLORS[k % len(COLORS)], ls=ls, lw=1.2, label=label)
     ax.legend(fontsize=SMALL, frameon=False, title="excess kurtosis", title_fontsize=SMALL)
     return finish(ax, "weight (standard deviations)", "neurons", "Weights")

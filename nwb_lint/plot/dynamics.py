@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 
-from nwb_lint.contract import ContractError
-from nwb_lint.plot.style import COLOURS, GREY, NORMAL, SMALL, finish, look_of, make_axes
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
+from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes
 
-# face and edge of each kind of fixed point; shapes too, for those who tell no colours apart
-_MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GREY)}
+# face and edge of each kind of fixed point; shapes too, for those who tell no colors apart
+_MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GRAY)}
 _MOST_ARROWS = 6  # along a latent of three
 _APART = 0.5  # of the field's own speed
 
@@ -36,11 +36,11 @@ def flow(
     `flow_field`.
 
     ``points`` from `fixed_points` under the same input: stable ones filled, unstable ones open, saddles diamonds,
-    marginal ones grey squares; how many lie outside of the field is told. ``fit`` adds the latents of its conditions:
+    marginal ones gray squares; how many lie outside of the field is told. ``fit`` adds the latents of its conditions:
     for rank 1 against their differences per second, else as trajectories with a dot at the last sample. ``ax`` of a
     field of rank 3 has three dimensions (``projection="3d"``). A field with an audit shows what fits to fewer neurons
     say: of rank 1 the range of their velocities as a band; of rank 2 their disagreement as a shade, full where they are
-    off by the field's own speed; of rank 3 arrows in colour where they are off by half of it or more.
+    off by the field's own speed; of rank 3 arrows in color where they are off by half of it or more.
 
     Raises: ContractError for axes of other dimensions, points of another rank or input, or another kind of Dataset.
     """
@@ -85,8 +85,8 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         mean = np.array([one.mean() for one in some])
         spread = [mean - [one.min() for one in some], [one.max() for one in some] - mean]
         marker, face = _MARKS[kind]
-        style: dict[str, Any] = {"color": COLOURS[k], "marker": marker, "ms": 4.5}
-        style["mfc"], aside = face if face == "white" else COLOURS[k], 0.06 * (k - 1)
+        style: dict[str, Any] = {"color": COLORS[k], "marker": marker, "ms": 4.5}
+        style["mfc"], aside = face if face == "white" else COLORS[k], 0.06 * (k - 1)
         ax.errorbar(at + aside, mean, spread, lw=1.2, capsize=2, label=kind, **style)
         ax.plot([len(sizes) + aside], [own], ls="", **style)
     ax.set_xticks([*at, len(sizes)], [*map(str, sizes), "the fit"])
@@ -110,10 +110,10 @@ def _axes_of(rank: int, ax: Axes | None) -> Axes:
 
 
 def _flow_of_one(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
-    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+    ax.axhline(0, color=GRAY, lw=0.6, zorder=0)
     if "velocity_draw" in field:
         some = field["velocity_draw"].values[..., 0]
-        band: dict[str, Any] = {"color": COLOURS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
+        band: dict[str, Any] = {"color": COLORS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
         ax.fill_between(field["kappa"].values[:, 0], some.min(axis=0), some.max(axis=0), **band)
     ax.plot(field["kappa"].values[:, 0], field["velocity"].values[:, 0], color="#595959", lw=1.6)
     return r"latent $\kappa_1$", r"d$\kappa_1$/d$t$ (1/s)"
@@ -147,12 +147,12 @@ def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     speed = field["speed"].values[keep.ravel()]
     length = 0.7 * step * np.ptp(np.reshape(field.attrs["extent"], (3, 2)), axis=1).min() / (size - 1)
     shade = 0.15 + 0.55 * speed / max(float(speed.max()), 1e-12)
-    deep, colours = cast(Axes3D, ax), colormaps["Greys"](shade)
+    deep, colors = cast(Axes3D, ax), colormaps["Greys"](shade)
     if "disagreement" in field:
-        colours[field["disagreement"].values[keep.ravel()] >= _APART] = to_rgba(COLOURS[1])
+        colors[field["disagreement"].values[keep.ravel()] >= _APART] = to_rgba(COLORS[1])
     # three lines make an arrow: all shafts come first, then the heads
-    colours = np.concatenate([colours, np.repeat(colours, 2, axis=0)])
-    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=colours, lw=0.6)
+    colors = np.concatenate([colors, np.repeat(colors, 2, axis=0)])
+    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=colors, lw=0.6)
     deep.set_zlabel(r"latent $\kappa_3$", fontsize=NORMAL)
     return r"latent $\kappa_1$", r"latent $\kappa_2$"
 
@@ -160,10 +160,10 @@ def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
 def _runs(fit: xr.Dataset, rank: int, color_by: str | None, style_by: str | None, ax: Axes) -> None:
     look = look_of(fit, color_by, style_by)
     kappa = fit["latent"].transpose("condition", "time", "rank").values
-    for one, colour, style in zip(kappa, look.colours, look.styles, strict=True):
+    for one, color, style in zip(kappa, look.colors, look.styles, strict=True):
         run = (one[:-1, 0], np.diff(one[:, 0]) / fit.attrs["dt_s"]) if rank == 1 else tuple(one.T)
-        ax.plot(*run, color=colour, ls=style, lw=1, zorder=2)
-        ax.plot(*(part[-1:] for part in run), color=colour, marker="o", ms=3, zorder=2)
+        ax.plot(*run, color=color, ls=style, lw=1, zorder=2)
+        ax.plot(*(part[-1:] for part in run), color=color, marker="o", ms=3, zorder=2)
 
 
 def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from nwb_lint.plot.axes import angles, projections
 from nwb_lint.plot.inactivation import inactivation_bars
 from nwb_lint.plot.populations import population_gains
-from nwb_lint.plot.style import COLOURS, NORMAL, SMALL, finish, look_of
+from nwb_lint.plot.style import COLORS, NORMAL, SMALL, finish, look_of
 
 
 def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
@@ -26,8 +26,8 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
             some = table[(table["panel"] == name) & (table["line"] == line)]
             if len(some):
                 joined = "o-" if some["x"].dtype.kind in ("i", "f") else "o"  # names have no order to join along
-                colour, values = COLOURS[number % len(COLOURS)], some["y"].to_numpy(float)
-                ax.plot(some["x"].to_numpy(), values, joined, ms=4, color=colour)
+                color, values = COLORS[number % len(COLORS)], some["y"].to_numpy(float)
+                ax.plot(some["x"].to_numpy(), values, joined, ms=4, color=color)
         low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
@@ -35,7 +35,7 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
             ax.tick_params("x", rotation=45)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
-    made = [Line2D([], [], marker="o", color=COLOURS[k % len(COLOURS)]) for k in range(len(lines))]
+    made = [Line2D([], [], marker="o", color=COLORS[k % len(COLORS)]) for k in range(len(lines))]
     figure.legend(made, lines, loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
     return figure
 
@@ -44,7 +44,7 @@ def trajectories(
     rows: dict[str, dict[str, xr.Dataset]], pairs: dict[str, tuple[str, str]], compared: xr.Dataset
 ) -> Figure:
     """A row of panels for each name of ``rows`` (column of the conditions → projections), a column for each pair of
-    axes, its conditions coloured by that column, in style by context; then the angles between axes."""
+    axes, its conditions colored by that column, in style by context; then the angles between axes."""
     figure = Figure(figsize=(4.2 * len(pairs) + 4.6, 3.1 * len(rows)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(4.2 * len(pairs), 4.6), squeeze=False)[0]
     axes = left.subplots(len(rows), len(pairs), squeeze=False)

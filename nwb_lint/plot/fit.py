@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import ContractError, check_fit, input_names
+from nwb_lint.contract import check_fit, check_result, input_names
+from nwb_lint.errors import ContractError
 from nwb_lint.plot.scores import neuron_scores, scores
-from nwb_lint.plot.style import COLOURS, GREY, NORMAL, SMALL, finish, look_of, make_axes
-from nwb_lint.results import check_result
+from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes
 
 Array = np.ndarray
 
@@ -38,7 +38,7 @@ def latents_over_time(
     """Latent kappa of one rank (counted from 1) against time, a line per condition; that of the data pale
     beneath.
 
-    Colour is the first numeric column of the conditions and line style the first text one, unless named. With
+    Color is the first numeric column of the conditions and line style the first text one, unless named. With
     ``activity`` the data's latents are drawn too: see `data_latents`. ``fit`` may also be what `latents` gives, which
     holds both.
 
@@ -54,12 +54,12 @@ def latents_over_time(
     time = fit["time"].values
     if both or activity is not None:
         found = fit["latent_data"].values if activity is None else data_latents(fit, activity)
-        for y, colour in zip(found[..., rank - 1], look.colours, strict=True):
-            ax.plot(time, y, color=colour, lw=0.8, alpha=0.35)
-    for y, colour, style in zip(kappa, look.colours, look.styles, strict=True):
-        ax.plot(time, y, color=colour, ls=style, lw=1.2)
+        for y, color in zip(found[..., rank - 1], look.colors, strict=True):
+            ax.plot(time, y, color=color, lw=0.8, alpha=0.35)
+    for y, color, style in zip(kappa, look.colors, look.styles, strict=True):
+        ax.plot(time, y, color=color, ls=style, lw=1.2)
     if time[0] < 0 < time[-1]:
-        ax.axvline(0, color=GREY, lw=0.6, zorder=0)
+        ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
     since = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
     return finish(ax, since, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
 
@@ -92,9 +92,9 @@ def trajectories(
             raise ContractError(f"the fit has no input {name!r}; its inputs are {', '.join(names)}.")
         x = fit["filtered_input"].transpose("condition", "time", "input").values[..., names.index(name)]
         y, labels = first, (f"filtered input v ({name})", r"latent $\kappa_1$")
-    for a, b, colour, style in zip(x, y, look.colours, look.styles, strict=True):
-        ax.plot(a, b, color=colour, ls=style, lw=1.2)
-        ax.plot(a[-1:], b[-1:], color=colour, marker="o", ms=3.5)
+    for a, b, color, style in zip(x, y, look.colors, look.styles, strict=True):
+        ax.plot(a, b, color=color, ls=style, lw=1.2)
+        ax.plot(a[-1:], b[-1:], color=color, marker="o", ms=3.5)
     return finish(ax, *labels, "Trajectories")
 
 
@@ -102,7 +102,7 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Entries of m against those of the effective n (its part within span(m, input_weights)), a dot per
     neuron.
 
-    The rest of n does not move the noise-free dynamics, so it is not drawn. Each rank has a colour of its
+    The rest of n does not move the noise-free dynamics, so it is not drawn. Each rank has a color of its
     own.
 
     Raises: ContractError where the fit has J in place of m and n.
@@ -111,11 +111,11 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     m, n = _m(fit), _effective_n(fit)
     ax = make_axes(ax)
     for k in range(m.shape[1]):
-        ax.scatter(m[:, k], n[:, k], s=9, color=COLOURS[k % 6], alpha=0.75, lw=0, label=f"rank {k + 1}")
+        ax.scatter(m[:, k], n[:, k], s=9, color=COLORS[k % 6], alpha=0.75, lw=0, label=f"rank {k + 1}")
     if m.shape[1] > 1:
         ax.legend(fontsize=SMALL, frameon=False, markerscale=1.5, handletextpad=0.2)
-    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
-    ax.axvline(0, color=GREY, lw=0.6, zorder=0)
+    ax.axhline(0, color=GRAY, lw=0.6, zorder=0)
+    ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
     return finish(ax, "m", "effective n", "Connectivity vectors")
 
 
@@ -163,7 +163,7 @@ def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) 
         j = m @ fit["n"].transpose("neuron", "rank").values.T / len(m)
     s = np.linalg.svd(j, compute_uv=False)[:most]
     ax = make_axes(ax)
-    ax.plot(np.arange(1, len(s) + 1), s, color=COLOURS[0], marker="o", ms=3.5, lw=1.2)
+    ax.plot(np.arange(1, len(s) + 1), s, color=COLORS[0], marker="o", ms=3.5, lw=1.2)
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(ax, "index", "singular value of J", "Connectivity")

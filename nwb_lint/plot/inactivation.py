@@ -7,16 +7,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nwb_lint.contract import ContractError, missing_in
-from nwb_lint.plot.style import COLOURS, GREY, SMALL, STYLES, finish, make_axes
+from nwb_lint.contract import check_result, missing_in
+from nwb_lint.errors import ContractError
+from nwb_lint.plot.style import COLORS, GRAY, SMALL, STYLES, finish, make_axes
 from nwb_lint.prepare import times_in
-from nwb_lint.results import check_result
 
 
 def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axes | None = None) -> Axes:
-    """Accuracy per context, or the effect on the other neurons, of every group; random groups as grey intervals.
+    """Accuracy per context, or the effect on the other neurons, of every group; random groups as gray intervals.
 
-    A grey bar runs from the lowest to the highest quantile of the controls, with a tick at the median; dashed lines are
+    A gray bar runs from the lowest to the highest quantile of the controls, with a tick at the median; dashed lines are
     the accuracy of the intact network.
 
     Raises: ContractError for another quantity, or an accuracy that was not asked for.
@@ -32,17 +32,17 @@ def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axe
     names = [str(c) for c in result["context"].values] if quantity == "accuracy" else ["effect"]
     at, width = np.arange(result.sizes["group"]), 0.8 / len(names)
     for k, name in enumerate(names):
-        x, colour = at + (k - (len(names) - 1) / 2) * width, COLOURS[k % len(COLOURS)]
-        ax.bar(x, values.values[:, k], 0.85 * width, color=colour, alpha=0.8, label=name)
+        x, color = at + (k - (len(names) - 1) / 2) * width, COLORS[k % len(COLORS)]
+        ax.bar(x, values.values[:, k], 0.85 * width, color=color, alpha=0.8, label=name)
         if control is not None:
             some = control.values[..., k] if quantity == "accuracy" else control.values
-            ax.vlines(x, some[:, 0], some[:, -1], color=GREY, lw=3)
+            ax.vlines(x, some[:, 0], some[:, -1], color=GRAY, lw=3)
             ax.plot(x, some[:, some.shape[1] // 2], "_", ms=6, mew=1.2, color="#333333")
         if quantity == "accuracy":
-            ax.axhline(float(result["accuracy_intact"][k]), color=colour, lw=1, ls=(0, (5, 3)))
+            ax.axhline(float(result["accuracy_intact"][k]), color=color, lw=1, ls=(0, (5, 3)))
     handles, _ = ax.get_legend_handles_labels() if quantity == "accuracy" else ([], [])
     if control is not None:
-        handles.append(Line2D([], [], color=GREY, lw=3, label="random groups, 5–95 %"))
+        handles.append(Line2D([], [], color=GRAY, lw=3, label="random groups, 5–95 %"))
     if quantity == "accuracy":
         handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="intact"))
     low, high = ax.get_ylim()
@@ -62,7 +62,7 @@ def psychometric(
     window_s: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Share of positive outputs, or the mean output, against a column of the conditions: a colour per context, a line
+    """Share of positive outputs, or the mean output, against a column of the conditions: a color per context, a line
     style per group.
 
     ``kind``: "choice" (with the binomial standard error) or "output". ``window_s``: when the output is averaged; None =
@@ -93,8 +93,8 @@ def psychometric(
     levels = [level for level in np.unique(context) if level]
     for k, level in enumerate(levels):
         for style, group in enumerate(shown):
-            _curve(ax, x, z[there.index(group)], context == level, kind, COLOURS[k % len(COLOURS)], STYLES[style % 4])
-    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=str(c)) for k, c in enumerate(levels)]
+            _curve(ax, x, z[there.index(group)], context == level, kind, COLORS[k % len(COLORS)], STYLES[style % 4])
+    handles = [Line2D([], [], color=COLORS[k % len(COLORS)], label=str(c)) for k, c in enumerate(levels)]
     handles += [Line2D([], [], color="#595959", ls=STYLES[k % 4], label=g) for k, g in enumerate(shown)]
     if kind == "choice":
         ax.set_ylim(-0.05, 1.05)
@@ -109,9 +109,9 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """
     check_result(readout, "readout")
     weights, ax = np.sort(readout["readout"].values), make_axes(ax)
-    ax.axhline(0, color=GREY, lw=0.6, zorder=0)
-    ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLOURS[0], lw=0.8)
-    ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=2.5, color=COLOURS[0])
+    ax.axhline(0, color=GRAY, lw=0.6, zorder=0)
+    ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLORS[0], lw=0.8)
+    ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=2.5, color=COLORS[0])
     metric = readout.attrs["metric"].replace("R2", "R²")
     told = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
     return finish(ax, "neuron, in rising order", "weight", told)
@@ -126,7 +126,7 @@ def _contexts(result: xr.Dataset) -> np.ndarray:
     return np.where(missing_in(result[kept].values), "", result[kept].values.astype(str))
 
 
-def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, colour: str, style: str) -> None:
+def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, color: str, style: str) -> None:
     levels = np.unique(x[some & np.isfinite(x)])  # a condition without a value has no place
     parts = [z[some & (x == level)] for level in levels]
     if kind == "output":
@@ -134,4 +134,4 @@ def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, 
     else:
         y = [float((part > 0).mean()) for part in parts]
         spread = [np.sqrt(p * (1 - p) / len(part)) for p, part in zip(y, parts, strict=True)]
-    ax.errorbar(levels, y, yerr=spread, color=colour, ls=style, marker="o", ms=3, lw=1.3, capsize=1.5)
+    ax.errorbar(levels, y, yerr=spread, color=color, ls=style, marker="o", ms=3, lw=1.3, capsize=1.5)

@@ -6,13 +6,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from nwb_lint.contract import ContractError, column_of
-from nwb_lint.plot.style import COLOURS, SMALL, finish, make_axes
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_result, column_of
+from nwb_lint.errors import ContractError
+from nwb_lint.plot.style import COLORS, SMALL, finish, make_axes
 
 
 def loadings(populations: xr.Dataset, *, x: str | None = None, y: str | None = None, ax: Axes | None = None) -> Axes:
-    """Loadings of every neuron on two vectors, coloured by population, with each one's regression line of y on x.
+    """Loadings of every neuron on two vectors, colored by population, with each one's regression line of y on x.
 
     The lines come from the populations' means and covariances. ``x`` and ``y``: names along ``vector``; default: the
     first two.
@@ -29,14 +29,14 @@ def loadings(populations: xr.Dataset, *, x: str | None = None, y: str | None = N
     ax = make_axes(ax)
     values, label = populations["loading"].transpose("neuron", "vector").values, populations["population"].values
     for k, group in enumerate(populations["group"].values):
-        colour = COLOURS[k % len(COLOURS)]
+        color = COLORS[k % len(COLORS)]
         some = values[label == k]
-        ax.plot(some[:, a], some[:, b], "o", ms=2.5, alpha=0.6, mew=0, color=colour, label=f"{group} ({len(some)})")
+        ax.plot(some[:, a], some[:, b], "o", ms=2.5, alpha=0.6, mew=0, color=color, label=f"{group} ({len(some)})")
         if len(some) and "covariance" in populations:
             mean, covariance = populations["mean"].values[k], populations["covariance"].values[k]
             if covariance[a, a] > 0:
                 ends = np.array([some[:, a].min(), some[:, a].max()])
-                ax.plot(ends, mean[b] + covariance[a, b] / covariance[a, a] * (ends - mean[a]), color=colour, lw=1.6)
+                ax.plot(ends, mean[b] + covariance[a, b] / covariance[a, a] * (ends - mean[a]), color=color, lw=1.6)
     ax.legend(fontsize=SMALL, frameon=False, title="population (neurons)", title_fontsize=SMALL)
     return finish(ax, f"loading on {first}", f"loading on {second}", "Loadings by population")
 
@@ -58,7 +58,7 @@ def population_gains(populations: xr.Dataset, *, by: str | None = None, ax: Axes
         some = gain[column == level]
         shifted = at + (k - (len(levels) - 1) / 2) * width
         label = "mean over conditions" if by is None else f"{by} {level}"
-        ax.bar(shifted, some.mean(axis=0), 0.9 * width, color=COLOURS[k % len(COLOURS)], alpha=0.75, label=label)
+        ax.bar(shifted, some.mean(axis=0), 0.9 * width, color=COLORS[k % len(COLORS)], alpha=0.75, label=label)
         ax.plot(np.tile(shifted, len(some)), some.ravel(), "o", ms=1.8, mew=0, color="#595959")
     ax.set_xticks(at, [str(g) for g in populations["group"].values])
     ax.set_ylim(0, None)
@@ -77,9 +77,9 @@ def population_number(populations: xr.Dataset, *, ax: Axes | None = None) -> Axe
     ax = make_axes(ax)
     tried = populations["n_groups"].values
     ax.axvline(populations.sizes["group"], color="#DDDDDD", lw=6, zorder=0, label="chosen")
-    ax.plot(tried, populations["stability"].values, "o-", ms=4, color=COLOURS[0], label="loadings")
+    ax.plot(tried, populations["stability"].values, "o-", ms=4, color=COLORS[0], label="loadings")
     chance = populations["stability_chance"].values
-    ax.plot(tried, chance, "s--", ms=3.5, color=COLOURS[1], label="one Gaussian (95 %)")
+    ax.plot(tried, chance, "s--", ms=3.5, color=COLORS[1], label="one Gaussian (95 %)")
     ax.set_xticks(tried)
     ax.set_ylim(-0.05, 1.1)
     ax.legend(fontsize=SMALL, frameon=False)

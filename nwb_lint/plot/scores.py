@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import ContractError, check_fit
-from nwb_lint.plot.style import COLOURS, PALE, SMALL, finish, heat_map, make_axes
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_fit, check_result
+from nwb_lint.errors import ContractError
+from nwb_lint.plot.style import COLORS, PALE, SMALL, finish, heat_map, make_axes
 
 Array = np.ndarray
 
-_SPLIT = {"train": (COLOURS[0], "o"), "held_out": (COLOURS[1], "s")}
+_SPLIT = {"train": (COLORS[0], "o"), "held_out": (COLORS[1], "s")}
 
 
 class _Table(NamedTuple):
@@ -46,17 +46,17 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         y = table.r2[:, k]
         if not np.isfinite(y).any():
             continue
-        colour, marker = _SPLIT.get(split, ("#595959", "^"))
+        color, marker = _SPLIT.get(split, ("#595959", "^"))
         shape: dict[str, Any] = {"ls": ""} if table.label == "model" else {"lw": 1.4}  # models have no order
         spread = np.nan_to_num(table.sem[:, k])
-        ax.errorbar(x, y, spread, color=colour, marker=marker, ms=4, capsize=2, label=split.replace("_", " "), **shape)
+        ax.errorbar(x, y, spread, color=color, marker=marker, ms=4, capsize=2, label=split.replace("_", " "), **shape)
         if np.isfinite(table.ceiling[k]):
-            ax.axhline(table.ceiling[k], color=colour, lw=1, ls=(0, (5, 3)))
+            ax.axhline(table.ceiling[k], color=color, lw=1, ls=(0, (5, 3)))
     handles, _ = ax.get_legend_handles_labels()
     if np.isfinite(table.ceiling).any():
         handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
     if table.label == "rank" and (enough := _one_se(table, splits)) is not None:
-        mark: dict[str, Any] = {"color": COLOURS[1], "lw": 1, "ls": ":"}
+        mark: dict[str, Any] = {"color": COLORS[1], "lw": 1, "ls": ":"}
         ax.axhline(enough, **mark)
         handles.append(Line2D([], [], label="best − 1 SE", **mark))
     if table.chosen is not None:
@@ -122,10 +122,10 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         values = table[k][np.isfinite(table[k])]
         if len(values) == 0:
             continue
-        colour, _ = _SPLIT.get(split, ("#595959", "^"))
+        color, _ = _SPLIT.get(split, ("#595959", "^"))
         median, name = np.median(values), split.replace("_", " ")
         label = f"{name} (median {median:.2f})"
-        ax.hist(np.clip(values, low, 1), edges, histtype="step", color=colour, lw=1.4, label=label)
+        ax.hist(np.clip(values, low, 1), edges, histtype="step", color=color, lw=1.4, label=label)
     ax.margins(y=0.4)
     ax.legend(fontsize=SMALL, frameon=False, loc="upper left")
     label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
@@ -144,10 +144,10 @@ def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     offset = fit["offset"].mean("time") if "time" in fit["offset"].dims else fit["offset"]
     rate = (fit["activity_pred"].mean(("condition", "time")) * fit["scale"] + offset).values
     for split, values in zip(_splits(fit), fit["r2_neuron"].transpose("split", "neuron").values, strict=True):
-        colour, marker = _SPLIT.get(split, ("#595959", "^"))
+        color, marker = _SPLIT.get(split, ("#595959", "^"))
         seen = np.isfinite(values)
         name = split.replace("_", " ")
-        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=colour, label=name)
+        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=color, label=name)
     ax.margins(y=0.2)  # the legend's place
     ax.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
     return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "Neurons")
@@ -160,8 +160,8 @@ def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """
     check_result(scored, "scores")
     ax, values = make_axes(ax), np.sort(scored["r2_condition"].values)
-    ax.plot(np.arange(1, len(values) + 1), np.clip(values, -1, 1), "o", ms=3.5, color=COLOURS[0], label="one condition")
-    ax.axhline(float(scored["r2"]), color=COLOURS[0], lw=1.2, label="all")
+    ax.plot(np.arange(1, len(values) + 1), np.clip(values, -1, 1), "o", ms=3.5, color=COLORS[0], label="one condition")
+    ax.axhline(float(scored["r2"]), color=COLORS[0], lw=1.2, label="all")
     if np.isfinite(ceiling := float(scored["r2_ceiling"])):
         ax.axhline(ceiling, color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -180,15 +180,15 @@ def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     held = audit["r2"].isel(split=_splits(audit).index("held_out")).values
     for k, fraction in enumerate(np.unique(audit["fraction"].values)[::-1]):
         own = audit["fraction"].values == fraction
-        some, colour = held[own], COLOURS[k % len(COLOURS)]
+        some, color = held[own], COLORS[k % len(COLORS)]
         mean = np.where(np.isfinite(some), some, 0).sum(axis=0) / np.maximum(np.isfinite(some).sum(axis=0), 1)
         mean[~np.isfinite(some).any(axis=0)] = np.nan
         label = f"{fraction:g} ({int(audit['n_neurons'].values[own][0])})"
-        ax.plot(tried, mean, "o-", ms=3, lw=1.3, color=colour, label=label)
+        ax.plot(tried, mean, "o-", ms=3, lw=1.3, color=color, label=label)
         for rank, number in zip(*np.unique(audit["rank"].values[own], return_counts=True), strict=True):
             if rank in tried:
                 at = mean[tried.tolist().index(rank)]
-                ax.plot([rank], [at], "o", ms=5 + 2.5 * number, mfc="none", mec=colour, mew=1)
+                ax.plot([rank], [at], "o", ms=5 + 2.5 * number, mfc="none", mec=color, mew=1)
     ax.set_xticks(tried)
     ax.margins(x=0.12)
     ax.legend(fontsize=SMALL, frameon=False, title="part of the neurons (number)", title_fontsize=SMALL)

@@ -17,17 +17,17 @@ from nwb_lint.plot.style import NORMAL, SMALL, finish, make_axes
 
 Array = np.ndarray
 
-_COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#A2C8EC", "#898989")  # of tableau-colorblind10
+_COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#A2C8EC", "#898989")  # of tableau-colorblind10
 _MOST_NAMED = 24  # units whose labels are written
-_FULL = 95  # percentile of a unit's rates at which its colour is full
+_FULL = 95  # percentile of a unit's rates at which its color is full
 _SHOWN = 99  # percentile of the trials' lengths that is shown
 
 
 def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Rate of every unit over the session, each on its own scale: a unit that stops or drifts is seen.
 
-    White is no spike, the darkest blue the unit's 95th percentile, grey not observed; a bar marks the last spike
-    of a unit that ends early. ``session`` is what `nwb_lint.nwb.presence.session_map` gives.
+    White is no spike, the darkest blue the unit's 95th percentile, gray not observed; a bar marks the last spike
+    of a unit that ends early. ``session`` is what `nwb_lint.nwb.inspection.session_map.session_map` gives.
     """
     ax = make_axes(ax)
     rate, edges = session["rate"].values, session["edge"].values
@@ -77,11 +77,11 @@ def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     for k, name in enumerate(names):
         since = session["event_time"].values[k] - start
         there = int(np.isfinite(since).sum())
-        colour = _COLOURS[k % len(_COLOURS)]
+        color = _COLORS[k % len(_COLORS)]
         reach.append(since)
-        ax.plot(start, since, ls="", marker="o", ms=2, mew=0, color=colour, zorder=2)
+        ax.plot(start, since, ls="", marker="o", ms=2, mew=0, color=color, zorder=2)
         count = "" if there == n else f" ({there} of {n})"
-        handles.append(Line2D([], [], ls="", marker="o", ms=3.5, color=colour, label=f"{name}{count}"))
+        handles.append(Line2D([], [], ls="", marker="o", ms=3.5, color=color, label=f"{name}{count}"))
     known = np.concatenate([part[np.isfinite(part)] for part in reach]) if reach else np.zeros(0)
     if len(known):
         low, high = min(0.0, float(np.percentile(known, 100 - _SHOWN))), float(np.percentile(known, _SHOWN))
@@ -119,7 +119,7 @@ def session_summary(session: xr.Dataset, path: str | PathLike[str] | None = None
     """The three on one page; with ``path`` the figure is saved there.
 
     Example:
-        >>> from nwb_lint.nwb.presence import session_map
+        >>> from nwb_lint.nwb.inspection.session_map import session_map
         >>> len(session_summary(session_map("session.nwb"), "session.png").axes)
         3
     """

@@ -1,4 +1,4 @@
-"""What every figure shares: sizes, colours that colour-blind readers can tell apart, how conditions look.
+"""What every figure shares: sizes, colors that color-blind readers can tell apart, how conditions look.
 
 Nothing here or in any other module of this folder touches pyplot: without ``ax`` a new Figure is made, reached as
 ``ax.figure``.
@@ -16,19 +16,19 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 
-COLOURS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
-GREY, PALE = "#898989", "#DDDDDD"
+COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
+GRAY, PALE = "#898989", "#DDDDDD"
 SMALL, NORMAL = 7.5, 8.5  # points
 STYLES = ("-", "--", ":", "-.")
 _MOST_LEVELS = 8  # levels that a legend names one by one
 
 
 class Look(NamedTuple):
-    """Colour and line style of every condition, and legend entries that say what they mean."""
+    """Color and line style of every condition, and legend entries that say what they mean."""
 
-    colours: list[str]
+    colors: list[str]
     styles: list[str]
     handles: list[Line2D]
 
@@ -61,7 +61,7 @@ def heat_map(
     *,
     ticks: list[float] | None = None,
 ) -> Axes:
-    """A table as colours, every entry written in it, but those that one thing has with itself; NaN left white."""
+    """A table as colors, every entry written in it, but those that one thing has with itself; NaN left white."""
     if ax is None:
         ax, wide, high = make_axes(None), 0.36 * len(columns) + 1.8, 0.36 * len(rows) + 1.2
         cast(Figure, ax.figure).set_size_inches(max(3.2, wide), max(2.6, high))
@@ -69,9 +69,9 @@ def heat_map(
     image = ax.imshow(table, cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value) and not (rows == columns and row == column):
-            colour = "white" if value < (low + high) / 2 else "black"
+            color = "white" if value < (low + high) / 2 else "black"
             written = form.format(value).replace("-", "−")
-            ax.text(column, row, written, ha="center", va="center", fontsize=SMALL, color=colour)
+            ax.text(column, row, written, ha="center", va="center", fontsize=SMALL, color=color)
     ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, ticks=ticks)
@@ -99,22 +99,22 @@ def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
 def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look:
     """Viridis over the levels of one column, line styles over those of another."""
     n = fit.sizes["condition"]
-    colours, styles = ["#006BA4"] * n, ["-"] * n
+    colors, styles = ["#006BA4"] * n, ["-"] * n
     handles: list[Line2D] = []
-    if (colour_column := _pick(fit, color_by, "fiu")) is not None:
-        levels, index = np.unique(fit[colour_column].values, return_inverse=True)
+    if (color_column := _pick(fit, color_by, "fiu")) is not None:
+        levels, index = np.unique(fit[color_column].values, return_inverse=True)
         # short of the lightest yellow, which paper does not show
         palette = [to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(levels)))]
-        colours = [palette[k] for k in index]
+        colors = [palette[k] for k in index]
         named = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_LEVELS)).astype(int))
         for k in named:
-            label = f"{colour_column} {levels[k]}".replace("-", "−")
+            label = f"{color_column} {levels[k]}".replace("-", "−")
             handles.append(Line2D([], [], color=palette[k], lw=2.5, label=label))
     style_column = _pick(fit, style_by, "UOT")
-    if style_column is not None and style_column != colour_column:
+    if style_column is not None and style_column != color_column:
         levels, index = np.unique(fit[style_column].values.astype(str), return_inverse=True)
         styles = [STYLES[k % len(STYLES)] for k in index]
         for k, level in enumerate(levels[:_MOST_LEVELS]):
             style = STYLES[k % len(STYLES)]
             handles.append(Line2D([], [], color="#595959", ls=style, label=f"{style_column} {level}"))
-    return Look(colours, styles, handles)
+    return Look(colors, styles, handles)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.tasks.record import poisson_spikes
 
 Array = np.ndarray
@@ -56,11 +56,11 @@ class DemoSession(NamedTuple):
 
 
 def context_network(n_units: int = 200, seed: int = 0) -> tuple[Array, Array, Array]:
-    """An exact rank-1 network that decides by motion or colour, whichever the context cue names: m, n,
+    """An exact rank-1 network that decides by motion or color, whichever the context cue names: m, n,
     input_weights.
 
     Two populations of N/2 units. In the first, ``n`` overlaps with ``m`` and the motion weights; in the
-    second, with ``m`` and the colour weights. The colour cue drives the first population deep into the flat
+    second, with ``m`` and the color weights. The color cue drives the first population deep into the flat
     part of tanh, the motion cue the second, by ±2 (either sign): there the gain is near 0, so only the
     population of the cued stimulus writes its evidence to, and sustains, kappa (Mastrogiuseppe & Ostojic
     2018; Dubreuil et al. 2022).
@@ -68,7 +68,7 @@ def context_network(n_units: int = 200, seed: int = 0) -> tuple[Array, Array, Ar
         kappa[t+1] = (1 - alpha) kappa[t] + alpha n' tanh(x[t]) / N,    x = m kappa + I v
 
     Within a population m and the two sensory columns have mean 0, variance 1 and no correlation exactly,
-    nor any with tanh of the cue's weights, so that a cue alone favours neither choice.
+    nor any with tanh of the cue's weights, so that a cue alone favors neither choice.
 
     | name | dims | unit |
     |---|---|---|
@@ -125,7 +125,7 @@ def demo_session(seed: int = 0, n_units: int = 200, n_trials: int = 600) -> Demo
     spikes.
 
     A trial: fixation 0.1 s, context cue 0.4 s, stimulus (cue stays on) 0.8–1.2 s, delay 0.1–0.5 s; then
-    0.3–0.7 s of rest. 32 conditions (2 contexts × 4 motion × 4 colour coherences), as equal in number as
+    0.3–0.7 s of rest. 32 conditions (2 contexts × 4 motion × 4 color coherences), as equal in number as
     ``n_trials`` allows, in random order. The sensory inputs carry noise, so the network errs; its choice is
     the sign of kappa at the end of the trial. Rates are linear in the activation, rate = offset + gain × x
     (Hz), never below 0.5 Hz, with offsets of 2–42 Hz and gain = offset / 3; spikes are Poisson, and between

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 
 Array = np.ndarray
 
@@ -242,3 +242,10 @@ TASKS: dict[str, Callable[..., xr.Dataset]] = {
     "dms": delayed_match,
     **{f"{k}-back": _k_back(k) for k in (1, 2, 3, 4)},
 }
+
+
+def as_conditions(trials: xr.Dataset) -> xr.Dataset:
+    """Trials of a task as the conditions of an activity: the trial's own columns stay, ``answer`` included."""
+    out = trials[["input"]].rename({"trial": "condition"})
+    labels = [f"trial {k}" for k in trials["trial"].values]
+    return out.assign_coords(condition=labels)

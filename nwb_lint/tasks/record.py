@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model.simulate import network_of
-from nwb_lint.nwb.session import Samples, write_session
-from nwb_lint.tasks.generate import TASKS
-from nwb_lint.tasks.train import as_conditions
+from nwb_lint.nwb.extension.write_session import Samples, write_session
+from nwb_lint.tasks.generate import TASKS, as_conditions
 
 Array = np.ndarray
 

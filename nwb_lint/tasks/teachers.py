@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.tasks.generate import DT_S, TASKS
 from nwb_lint.tasks.train import network_dataset
 

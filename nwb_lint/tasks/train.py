@@ -21,11 +21,11 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.model.rnn import effective_n
+from nwb_lint.model.network import effective_n
 from nwb_lint.model.simulate import run
-from nwb_lint.tasks.generate import DT_S, TASKS, TAU_S
+from nwb_lint.tasks.generate import DT_S, TASKS, TAU_S, as_conditions
 
 Array = np.ndarray
 
@@ -248,13 +248,6 @@ def share_right(output: Array, trials: xr.Dataset) -> float:
     """Share of trials whose mean output (trial, time) in the response window has the sign of the answer."""
     total = (output * trials["mask"].values).sum(axis=1)
     return float((np.sign(total) == trials["answer"].values).mean())
-
-
-def as_conditions(trials: xr.Dataset) -> xr.Dataset:
-    """Trials of a task as the conditions of an activity: the trial's own columns stay, ``answer`` included."""
-    out = trials[["input"]].rename({"trial": "condition"})
-    labels = [f"trial {k}" for k in trials["trial"].values]
-    return out.assign_coords(condition=labels)
 
 
 def effective(network: xr.Dataset) -> Array:

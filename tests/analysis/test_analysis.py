@@ -7,7 +7,7 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_fit
 
 torch.set_num_threads(1)
@@ -86,9 +86,9 @@ def test_neurons_of_an_activity_are_found_by_their_label(fit, activity):
     without_halves = activity.drop_vars(["activity_half", "n_trials_half"])
     assert np.isnan(nl.score(fit, without_halves)["r2_ceiling"])
     other = activity.assign_coords(neuron=[f"x{k}" for k in range(14)])
-    for analyse in (nl.score, nl.latents):
+    for analyze in (nl.score, nl.latents):
         with pytest.raises(ContractError, match=r"^14 neurons of the activity are not in the fit[^\n]*$"):
-            analyse(fit, other)
+            analyze(fit, other)
 
 
 def test_connectivity_is_what_moves_the_dynamics(fit):
@@ -139,10 +139,10 @@ def test_latents_come_from_the_neurons_observed(fit, activity):
     np.testing.assert_allclose(data_latents(fit, predicted), found, atol=1e-4, equal_nan=True)
 
 
-@pytest.mark.parametrize("analyse", [nl.score, nl.latents])
-def test_what_is_no_fit_is_told(activity, analyse):
+@pytest.mark.parametrize("analyze", [nl.score, nl.latents])
+def test_what_is_no_fit_is_told(activity, analyze):
     with pytest.raises(ContractError, match=r"^fit lacks [^\n]+$"):
-        analyse(xr.Dataset(), activity)
+        analyze(xr.Dataset(), activity)
 
 
 def test_latents_of_what_is_no_activity_are_refused(fit):

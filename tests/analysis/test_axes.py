@@ -8,8 +8,8 @@ import xarray as xr
 from scipy import stats
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_fit
 from tests.factories import random_fit
 
@@ -20,17 +20,17 @@ def planted(noise=0.0, seed=0):
     """Activity along three random directions: two variables with a course of their own, and a third that is neither."""
     rng = np.random.default_rng(seed)
     fit = random_fit(seed, n_neurons=N, n_conditions=12, n_bins=T, burn_in=False, optional=False)
-    motion, colour = np.repeat([-1.0, 0.0, 1.0], 4), np.tile([-1.0, 1.0, 0.5, -0.5], 3)
+    motion, color = np.repeat([-1.0, 0.0, 1.0], 4), np.tile([-1.0, 1.0, 0.5, -0.5], 3)
     directions = rng.standard_normal((3, N))
     time = np.linspace(0, 1, T)
     courses = np.stack([np.sin(np.pi * time), time**2, np.cos(3 * time)])
-    weights = np.stack([motion, colour, np.ones(12)])
+    weights = np.stack([motion, color, np.ones(12)])
     x = np.einsum("kc,kt,kn->ctn", weights, courses, directions) + noise * rng.standard_normal((12, T, N))
     activity = xr.Dataset(
         {"activity": (("condition", "time", "neuron"), x)},
         {
             "motion": ("condition", motion),
-            "colour": ("condition", colour),
+            "color": ("condition", color),
             "time": fit["time"],
             "neuron": fit["neuron"],
         },
@@ -40,15 +40,15 @@ def planted(noise=0.0, seed=0):
 
 def test_regression_finds_planted_directions_at_the_time_they_are_largest():
     fit, activity, directions = planted(noise=0.02)
-    found = nl.compare_axes(fit, activity, variables=["motion", "colour"], orthogonal=False)
+    found = nl.compare_axes(fit, activity, variables=["motion", "color"], orthogonal=False)
     assert check_result(found) == "axes"
-    for name, wanted in zip(("motion", "colour"), directions, strict=False):
+    for name, wanted in zip(("motion", "color"), directions, strict=False):
         assert abs(float(found["axis"].sel(axis_name=f"tdr {name}").values @ wanted)) > 0.999
     time = activity["time"].values
     assert abs(float(found["axis_time_s"].sel(axis_name="tdr motion")) - time[T // 2]) <= 3 * (time[1] - time[0])
-    assert float(found["axis_time_s"].sel(axis_name="tdr colour")) >= time[-3]
-    turned = nl.compare_axes(fit, activity, variables=["motion", "colour"])
-    overlap = turned["overlap"].sel(axis_name="tdr motion", axis_other="tdr colour")
+    assert float(found["axis_time_s"].sel(axis_name="tdr color")) >= time[-3]
+    turned = nl.compare_axes(fit, activity, variables=["motion", "color"])
+    overlap = turned["overlap"].sel(axis_name="tdr motion", axis_other="tdr color")
     assert abs(float(overlap)) < 1e-12
 
 
@@ -68,7 +68,7 @@ def test_regression_is_the_slow_loop():
 def test_overlaps_are_cosines_and_components_are_orthogonal():
     fit, activity, _ = planted(noise=0.3)
     found = nl.compare_axes(fit, activity)
-    assert found.attrs["variables"] == ["motion", "colour", "side"]
+    assert found.attrs["variables"] == ["motion", "color", "side"]
     axis = found["axis"].values
     np.testing.assert_allclose(np.linalg.norm(axis, axis=1), 1)
     np.testing.assert_allclose(found["overlap"], axis @ axis.T)
@@ -123,11 +123,11 @@ def test_a_gauge_changes_no_subspace():
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda f, a: nl.compare_axes(f, a, variables=["speed"]), "motion, colour, side"),
+        (lambda f, a: nl.compare_axes(f, a, variables=["speed"]), "motion, color, side"),
         (lambda f, a: nl.compare_axes(f, a, variables="motion"), "list"),
         (lambda f, a: nl.compare_axes(f, a.assign_coords(flat=("condition", np.ones(12))), variables=["flat"]), "flat"),
         (lambda f, a: nl.compare_axes(f, a.assign_coords(twice=2 * a["motion"])), "collinear"),
-        (lambda f, a: nl.compare_axes(f, a.drop_vars(["motion", "colour", "side"])), "no column"),
+        (lambda f, a: nl.compare_axes(f, a.drop_vars(["motion", "color", "side"])), "no column"),
         (lambda f, a: nl.compare_axes(f, a, n_components=0), "from 1 on"),
         (lambda f, a: nl.project(f, a, order=("m", "q")), "m, input_weights, n"),
         (lambda f, a: nl.project(f, a.assign_coords(neuron=[f"x{k}" for k in range(N)])), "not in the fit"),
@@ -155,8 +155,8 @@ def test_weights_of_heavy_tails_are_told_from_normal_ones():
     assert float(kurtosis.sel(vector="I in0")) == pytest.approx(-1.2, abs=0.2)
     weight = found["weight"].values
     np.testing.assert_allclose(weight[2:4].T, nl.connectivity(fit)["n_effective"], atol=1e-12)
-    centred = weight - weight.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(kurtosis, (centred**4).mean(axis=1) / (centred**2).mean(axis=1) ** 2 - 3)
+    centered = weight - weight.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(kurtosis, (centered**4).mean(axis=1) / (centered**2).mean(axis=1) ** 2 - 3)
     np.testing.assert_allclose(found["sd"], weight.std(axis=1))
 
 

@@ -10,10 +10,10 @@ from scipy.optimize import brentq
 import nwb_lint as nl
 from nwb_lint.analysis.dynamics import _audited, flow
 from nwb_lint.analysis.fixedpoints import _audited as _counted
-from nwb_lint.contract import ContractError
-from nwb_lint.model.audit import refits
-from nwb_lint.results import check_result
+from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_fit
+from nwb_lint.validation.subsampling import refits
 from tests.factories import random_fit
 
 N = 40
@@ -249,10 +249,10 @@ def test_an_audit_of_what_cannot_be_repeated_is_refused():
         (mock_fit(), activity.assign_coords(neuron=[f"x{k}" for k in range(12)]), "12 neurons that the fit has not"),
         (mock_fit(), activity.assign_coords(input_name=("input", ["tone"])), "inputs tone where the fit has stimulus"),
     ]
-    for analyse in (nl.flow_field, nl.fixed_points):
+    for analyze in (nl.flow_field, nl.fixed_points):
         for one, other, told in cases:
             with pytest.raises(ContractError, match=told):
-                analyse(one, activity=other, audit=(0.5,))
+                analyze(one, activity=other, audit=(0.5,))
 
 
 def test_a_fit_to_fewer_neurons_without_a_fixed_point_counts_as_none():

@@ -6,9 +6,9 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.analysis.inactivation import effect_table, groups_of
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
 from nwb_lint.model.simulate import run
-from nwb_lint.results import check_result
 from nwb_lint.tasks.demo import context_network
 from nwb_lint.tasks.generate import contextual_decision
 from nwb_lint.testing import mock_activity, mock_fit
@@ -65,7 +65,7 @@ def test_nobody_changes_nothing_and_all_leave_the_inputs(known):
 
 
 def test_populations_decide_by_their_context(known):
-    """Silencing the neurons that read motion leaves the colour context and spoils the motion context."""
+    """Silencing the neurons that read motion leaves the color context and spoils the motion context."""
     network, trials = known
     found = nl.predict_inactivation(network, "area", input=trials, context="context", controls=5)
     assert found["accuracy_intact"].values.min() > 0.9
@@ -139,7 +139,7 @@ def test_groups_by_column_query_labels_and_populations(fit):
     ("groups", "options", "told"),
     [
         ("area == 'S1'", {}, "no neuron satisfies"),
-        ("colour == 'V1'", {}, "no column 'colour'"),
+        ("color == 'V1'", {}, "no column 'color'"),
         ("__import__('os')", {}, "refused"),
         ({}, {}, "at least one group"),
         ("area", {"factor": np.nan}, "factor"),

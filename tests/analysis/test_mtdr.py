@@ -8,7 +8,7 @@ from scipy import stats
 
 import nwb_lint as nl
 from nwb_lint.analysis.mtdr import _expect, choose_dims, fit_mtdr, moments_of
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from tests.analysis.test_axes import planted
 
 C, T, N = 16, 25, 24
@@ -36,7 +36,7 @@ def test_the_likelihood_is_that_of_the_joint_normal_distribution():
     assert model.likelihood == pytest.approx(slow, rel=1e-4)  # the variance is one step younger
 
 
-def test_no_neighbour_is_likelier_and_iterations_never_lose(monkeypatch):
+def test_no_neighbor_is_likelier_and_iterations_never_lose(monkeypatch):
     x, z, _, _ = drawn()
     moments = moments_of(x, z)
     seen = []
@@ -69,9 +69,9 @@ def test_neurons_of_much_noise_turn_the_model_less_than_the_regression():
     rng = np.random.default_rng(1)
     sd = np.where(np.arange(activity.sizes["neuron"]) % 3 == 0, 3.0, 0.2)
     noisy = activity + sd * rng.standard_normal(activity["activity"].shape)
-    found = nl.compare_axes(fit, noisy, variables=["motion", "colour"], orthogonal=False, mtdr_dims=1)
+    found = nl.compare_axes(fit, noisy, variables=["motion", "color"], orthogonal=False, mtdr_dims=1)
     assert found.attrs["mtdr_dims"] == [1, 1]
-    for name, wanted in zip(("motion", "colour"), directions, strict=False):
+    for name, wanted in zip(("motion", "color"), directions, strict=False):
         by_model, by_regression = (
             abs(float(found["axis"].sel(axis_name=one).values @ wanted)) for one in (f"mtdr {name} 1", f"tdr {name}")
         )

@@ -6,9 +6,9 @@ import xarray as xr
 from sklearn.metrics import adjusted_rand_score
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
+from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
 from nwb_lint.model.simulate import run
-from nwb_lint.results import check_result
 from nwb_lint.tasks.demo import context_network
 from nwb_lint.tasks.generate import contextual_decision
 from nwb_lint.testing import mock_fit

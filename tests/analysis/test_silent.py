@@ -9,7 +9,7 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.analysis.inactivation import groups_of
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_fit
 from tests.factories import random_fit
 
@@ -43,7 +43,7 @@ def spoilt(activity, seed=0):
 
 
 @pytest.mark.parametrize(
-    "analyse",
+    "analyze",
     [
         nl.score,
         nl.latents,
@@ -58,9 +58,9 @@ def spoilt(activity, seed=0):
     ],
     ids=["score", "latents", "project", "axes", "readout", "baselines", "ensemble", "ranks", "audit", "truncate"],
 )
-def test_what_is_masked_counts_as_not_observed(analyse, fit, activity):
+def test_what_is_masked_counts_as_not_observed(analyze, fit, activity):
     absurd, missing = spoilt(activity)
-    xr.testing.assert_allclose(analyse(fit, absurd), analyse(fit, missing), rtol=1e-4, atol=1e-5)
+    xr.testing.assert_allclose(analyze(fit, absurd), analyze(fit, missing), rtol=1e-4, atol=1e-5)
 
 
 def test_populations_are_of_recorded_neurons(fit):
@@ -191,18 +191,18 @@ def test_axes_and_weights_speak_of_the_same_n(activity):
     np.testing.assert_allclose(own, weights / np.linalg.norm(weights))
 
 
-@pytest.mark.parametrize("analyse", [nl.score, nl.latents])
-def test_activity_in_other_bins_inputs_or_units_is_told(analyse, activity):
+@pytest.mark.parametrize("analyze", [nl.score, nl.latents])
+def test_activity_in_other_bins_inputs_or_units_is_told(analyze, activity):
     fit = mock_fit()
     with pytest.raises(ContractError, match=r"bins of 0\.01 s and the network in steps of 0\.02 s"):
-        analyse(fit, activity.assign_attrs(bin_s=0.01))
+        analyze(fit, activity.assign_attrs(bin_s=0.01))
     with pytest.raises(ContractError, match="inputs are tone where the fit has stimulus"):
-        analyse(fit, activity.assign_coords(input_name=("input", ["tone"])))
+        analyze(fit, activity.assign_coords(input_name=("input", ["tone"])))
     with pytest.warns(UserWarning, match="not comparable; prepare both with one scale"):
-        analyse(fit, activity.assign(scale=1.1 * activity["scale"]))
+        analyze(fit, activity.assign(scale=1.1 * activity["scale"]))
 
 
-def test_fits_of_others_that_say_little_are_analysed(activity):
+def test_fits_of_others_that_say_little_are_analyzed(activity):
     """The contract asks for neither held_out nor recorded; without a nonlinearity nothing can run, in one line."""
     fit = mock_fit()
     bare = fit.drop_vars(["held_out", "recorded"])
@@ -211,9 +211,9 @@ def test_fits_of_others_that_say_little_are_analysed(activity):
     assert nl.fixed_points(bare, activity=activity, audit=[1.0]).sizes["draw"] == 1
     unknown = fit.assign_attrs({name: value for name, value in fit.attrs.items() if name != "nonlinearity"})
     del unknown.attrs["nonlinearity"]
-    for analyse in (nl.simulate, nl.flow_field, nl.fixed_points, nl.find_populations):
+    for analyze in (nl.simulate, nl.flow_field, nl.fixed_points, nl.find_populations):
         with pytest.raises(ContractError, match=r"nonlinearity is .* it needs to be one of"):
-            analyse(unknown)
+            analyze(unknown)
 
 
 def test_an_unconstrained_fit_is_projected_on_its_inputs(activity):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lint.nwb.session import write_session
+from nwb_lint.nwb.extension.write_session import write_session
 from nwb_lint.tasks.demo import demo_session
 
 RECIPE = """
@@ -17,7 +17,7 @@ bin_s = 0.02
 smooth_s = 0.04
 where = "{where}"
 [prepare]
-centre = [-0.5, -0.42]
+center = [-0.5, -0.42]
 time_course = false
 n_components = {components}
 [[inputs]]

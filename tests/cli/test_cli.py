@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 import nwb_lint as nl
 from nwb_lint.cli import app
-from nwb_lint.nwb.metadata import read_metadata
+from nwb_lint.nwb.storage.metadata import read_metadata
 from tests.cli.conftest import SUBJECT
 from tests.factories import assert_same
 from tests.nwb.server import RangeServer
-from tests.nwb.test_zarr import to_zarr
+from tests.nwb.storage.test_zarr import to_zarr
 
 
 def run(*args):
@@ -102,7 +102,7 @@ def test_workers_give_the_same_table(recipe, tmp_path):
 
 def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeypatch):
     """Interrupted at the fifth fit, then run again: four cells are read, and what is printed is that of one run."""
-    from nwb_lint.model import baselines, ensemble, select
+    from nwb_lint.validation import baselines, ensemble, rank
 
     begun = []
 
@@ -112,7 +112,7 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
             raise KeyboardInterrupt
         return nl.fit_lint(*args, **options)
 
-    for module in (select, baselines, ensemble):
+    for module in (rank, baselines, ensemble):
         monkeypatch.setattr(module, "fit_lint", fit)
     flags = [recipe(), "--ensemble", 3, "--baselines", "--no-plot", "--force"]
     stop = 0
@@ -298,7 +298,7 @@ def test_readme_example_runs(tmp_path):
 
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     code = text.split("```python")[1].split("```")[0]
-    session = "from nwb_lint.demo import *\nfrom nwb_lint.tasks.demo import demo_session\n"
+    session = "from nwb_lint.workflow.demo import *\nfrom nwb_lint.tasks.demo import demo_session\n"
     session += "import os; os.mkdir('nwb_lint_demo'); s = demo_session(seed=0, n_units=40)\n"
     session += "write_session('nwb_lint_demo/demo_session.nwb', s.spike_times, s.trials, session_id='demo')\n"
     done = subprocess.run(

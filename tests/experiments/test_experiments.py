@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from nwb_lint.cli import app
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError, WorkerError
 from nwb_lint.experiments import fig2
 from nwb_lint.experiments.frame import NAMES, Experiment, experiment, reproduce, write_page
 from nwb_lint.experiments.kback import hold, sufficient
 from nwb_lint.experiments.measures import likeness, rates_r2, record
 from nwb_lint.experiments.published import FAULTS, TABLE1
 from nwb_lint.experiments.table1 import compare
-from nwb_lint.model.sweep import SweepError, open_executor
-from nwb_lint.nwb.fitfile import read_fit
+from nwb_lint.nwb.extension.read import read_fit
+from nwb_lint.parallel.sweep import open_executor
 from nwb_lint.tasks.train import train_network
 
 
@@ -204,7 +204,7 @@ def test_a_cell_that_fails_is_told_and_the_others_are_computed(tmp_path, monkeyp
     assert len(list((tmp_path / "cells" / "table1").glob("*.npz"))) == 2  # so that the third is tried again
     mock_experiment(monkeypatch, [3])
     every = "every cell of table1 failed; the first: the only one: ValueError"
-    with pytest.raises(SweepError, match=every), pytest.warns(UserWarning, match="a cell of table1 failed"):
+    with pytest.raises(WorkerError, match=every), pytest.warns(UserWarning, match="a cell of table1 failed"):
         reproduce("table1", tmp_path)
 
 

@@ -11,16 +11,16 @@ from click.testing import CliRunner
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.latents import project
 from nwb_lint.cli import app
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.experiments import fig3, fig4, fig5
 from nwb_lint.experiments.frame import reproduce
 from nwb_lint.experiments.measures import beside
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.nwb.fitfile import read_fit, read_result
-from nwb_lint.recipe import load_recipe
+from nwb_lint.nwb.extension.read import read_fit, read_result
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import network_dataset
+from nwb_lint.workflow.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT.parent / "shared" / "data" / "mante2013"

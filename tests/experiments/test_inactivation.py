@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nwb_lint.analysis.inactivation import CAUTION, predict_inactivation
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.experiments.inactivation import compare, hold, inactivation_test, long, summary, told
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import network_dataset

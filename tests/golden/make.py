@@ -10,10 +10,10 @@ import gzip
 import tempfile
 from pathlib import Path
 
-from nwb_lint.nwb import schema
-from nwb_lint.nwb.netcdf import export_netcdf
-from nwb_lint.nwb.write import write_fit
-from nwb_lint.results import RESULTS
+from nwb_lint.contract import RESULTS
+from nwb_lint.nwb.extension import schema
+from nwb_lint.nwb.extension.netcdf import export_netcdf
+from nwb_lint.nwb.extension.write import write_fit
 from tests.factories import random_fit, random_result
 
 SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}

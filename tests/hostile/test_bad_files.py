@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwb_lint import open_nwb, read_conditions, read_trials
-from nwb_lint.contract import ContractError
-from nwb_lint.nwb.inspect import describe
-from nwb_lint.nwb.listing import format_description
-from nwb_lint.nwb.source import NWBError, digest
+from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.nwb.inspection.describe import describe
+from nwb_lint.nwb.inspection.format import format_description
+from nwb_lint.nwb.storage.source import digest
 from nwb_lint.testing import mock_session
 
 HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.model import _adam, descents
+from nwb_lint.errors import ContractError
+from nwb_lint.model import _torch, optimization
 from nwb_lint.model._torch import Problem
-from nwb_lint.model.descents import Descending, problem_of
-from nwb_lint.model.rnn import Network, drives
-from nwb_lint.model.samples import Samples
+from nwb_lint.model.data import Samples
+from nwb_lint.model.network import Network, drives
+from nwb_lint.model.optimization import Descending, problem_of
 from nwb_lint.model.stages import random_network
 
 ALPHA = 0.2
@@ -33,7 +33,7 @@ def test_batches_add_up_to_the_whole(problem):
     network = random_network(8, 1, 2, 0)
     whole = problem.loss_and_gradient(*network)
     parts = np.array_split(np.random.default_rng(0).permutation(70), 3)
-    each = [_adam.part_of(problem, pick).loss_and_gradient(*network) for pick in parts]
+    each = [_torch.part_of(problem, pick).loss_and_gradient(*network) for pick in parts]
     for k, value in enumerate(whole):
         mean = sum(len(pick) / 70 * one[k] for pick, one in zip(parts, each, strict=True))
         np.testing.assert_allclose(mean, value, rtol=1e-10, atol=1e-14)
@@ -41,15 +41,15 @@ def test_batches_add_up_to_the_whole(problem):
 
 def test_an_epoch_is_adam_as_it_is_written_down(problem):
     network, order = random_network(8, 1, 2, 0), np.random.default_rng(1).permutation(70)
-    state = _adam.begin(*network)
+    state = _torch.begin(*network)
     for rate in (0.03, 0.02):
-        _, *state = _adam.epoch(problem, *state, rate=rate, order=order, l2_n=0.0)
+        _, *state = _torch.epoch(problem, *state, rate=rate, order=order)
     p = [a.copy() for a in network]
     first, second, steps = [0 * a for a in p], [0 * a for a in p], 0
     for rate in (0.03, 0.02):
         size = [np.sqrt(np.mean(a**2)) for a in p]
         for pick in np.array_split(order, 4):
-            _, *gradients = _adam.part_of(problem, pick).loss_and_gradient(*p)
+            _, *gradients = _torch.part_of(problem, pick).loss_and_gradient(*p)
             steps += 1
             for k, g in enumerate(gradients):
                 first[k] = 0.9 * first[k] + 0.1 * g
@@ -65,7 +65,7 @@ def test_parts_of_any_size_share_the_arrays_of_the_whole(truth):
     """A small part first, then a larger one and all: what the small one left is not used for those."""
     problem = problem_of(samples_of(truth(neurons=6, conditions=30).activity), "cpu")
     network = random_network(6, 1, problem.q.shape[2], 0)
-    losses = [_adam.part_of(problem, np.arange(size)).loss(*network) for size in (3, 20, 30)]
+    losses = [_torch.part_of(problem, np.arange(size)).loss(*network) for size in (3, 20, 30)]
     assert losses[-1] == pytest.approx(problem.loss(*network))
 
 
@@ -80,8 +80,8 @@ def test_it_pays_where_lbfgs_sees_a_part(truth, monkeypatch):
     fit, held, fresh = (
         s.take(np.arange(*ends)) for s, ends in ((noisy, (0, 160)), (noisy, (160, 200)), (clean, (200, 240)))
     )
-    monkeypatch.setattr(descents, "DESCENT_VALUES", (0, 40 * 40 * 20))
-    monkeypatch.setattr(descents, "ENOUGH", 160)
+    monkeypatch.setattr(optimization, "DESCENT_VALUES", (0, 40 * 40 * 20))
+    monkeypatch.setattr(optimization, "ENOUGH", 160)
     start = random_network(40, 2, 2, 0)
     loss = problem_of(fresh, "cpu").loss
     run = Descending(60, "cpu", silent)
@@ -119,7 +119,7 @@ def test_an_epoch_that_diverges_is_run_again_in_smaller_steps(truth, monkeypatch
     samples = samples_of(truth(neurons=6, conditions=40).activity)._replace(nonlinearity="relu")
     start, loss = random_network(6, 1, 2, 0), problem_of(samples, "cpu").loss
     run = Descending(12, "cpu", silent, optimizer="adam")
-    monkeypatch.setattr(descents, "RATE", 1e4)
+    monkeypatch.setattr(optimization, "RATE", 1e4)
     with pytest.warns(UserWarning, match="an epoch of Adam diverged"):
         found = run(start, samples, samples)
     assert loss(*found.network) < loss(*start)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model import checkpoint as rooms
 from nwb_lint.model._torch import Problem
 from nwb_lint.model.checkpoint import Journal

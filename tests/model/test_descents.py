@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from nwb_lint.model import descents
-from nwb_lint.model.descents import Descending, problem_of
-from nwb_lint.model.gradient import Descent, Interrupted
-from nwb_lint.model.rnn import drives, forward
-from nwb_lint.model.samples import Samples
+from nwb_lint.model import optimization
+from nwb_lint.model.data import Samples
+from nwb_lint.model.lbfgs import Descent, Interrupted
+from nwb_lint.model.network import drives, forward
+from nwb_lint.model.optimization import Descending, problem_of
 from nwb_lint.model.stages import random_network
 
 ALPHA = 0.2
@@ -19,9 +19,9 @@ def widening(truth, monkeypatch):
     activity = truth(neurons=30, conditions=200, rank=2, observation=0.5).activity
     q = drives(activity["input"].values, ALPHA, bias=False, initial=False)
     samples = Samples(activity["activity"].values, q, ALPHA)
-    monkeypatch.setattr(descents, "DESCENT_VALUES", (0, 4 * 40 * 30))
-    monkeypatch.setattr(descents, "VALUES_EACH", 1e9)
-    monkeypatch.setattr(descents, "TURN", (10, 1.0, 1))
+    monkeypatch.setattr(optimization, "DESCENT_VALUES", (0, 4 * 40 * 30))
+    monkeypatch.setattr(optimization, "VALUES_EACH", 1e9)
+    monkeypatch.setattr(optimization, "TURN", (10, 1.0, 1))
     fit, held = samples.take(np.arange(160)), samples.take(np.arange(160, 200))
     return Descending(60, "cpu", lambda *_: None), fit, held, random_network(30, 2, 2, 0)
 
@@ -29,7 +29,7 @@ def widening(truth, monkeypatch):
 def test_where_a_part_does_not_stand_for_all_others_and_more_lead_further(widening):
     run, fit, held, start = widening
     part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
-    assert not descents.stand_for(descents.few_enough(fit, 30, 0), held, part.network)
+    assert not optimization.stand_for(optimization.few_enough(fit, 30, 0), held, part.network)
     assert not part.turns
     assert not part.wider
     assert wide.turns
@@ -61,22 +61,22 @@ def test_conditions_stand_for_others_of_the_same_error_whatever_their_power(nois
     network, samples = noisy
     few, others = samples(1.0, noise[0]), samples(2.0, noise[1])
     assert others.power() > 2 * few.power()
-    assert descents.stand_for(few, others, network) == stand
+    assert optimization.stand_for(few, others, network) == stand
 
 
 def test_errors_that_differ_between_conditions_need_many_to_be_known(noisy):
     network, samples = noisy
     even, uneven = samples(1.0, 0.2), samples(1.0, np.tile([0.02, 0.28], 30))
-    assert descents.stand_for(even, even, network)
-    assert not descents.stand_for(uneven, uneven, network)
-    assert not descents.stand_for(even.take(np.arange(1)), even, network)
+    assert optimization.stand_for(even, even, network)
+    assert not optimization.stand_for(uneven, uneven, network)
+    assert not optimization.stand_for(even.take(np.arange(1)), even, network)
 
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_stands_for_others_where_a_network_diverges(noisy):
     network, samples = noisy
     few = samples(1.0, 0.1)._replace(nonlinearity="linear")
-    assert not descents.stand_for(few, few, network._replace(m=1e8 * network.m))
+    assert not optimization.stand_for(few, few, network._replace(m=1e8 * network.m))
 
 
 def test_a_part_that_stands_for_all_is_not_led_further(widening, monkeypatch):
@@ -84,7 +84,7 @@ def test_a_part_that_stands_for_all_is_not_led_further(widening, monkeypatch):
     asked = []
     monkeypatch.setattr(Descending, "_led_further", lambda self, found, *_: asked.append(True) or found)
     for stand in (True, False):
-        monkeypatch.setattr(descents, "stand_for", lambda *_, stand=stand: stand)
+        monkeypatch.setattr(optimization, "stand_for", lambda *_, stand=stand: stand)
         run(start, fit, held)
         assert bool(asked) != stand
 
@@ -93,7 +93,7 @@ def test_where_others_lead_no_further_the_part_s_descent_is_kept(widening, monke
     run, fit, held, start = widening
     monkeypatch.setattr(Descending, "_in_turns", lambda self, start, *_: Descent(start, 0, np.inf, turns=1))
     monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found)
-    monkeypatch.setattr(descents, "ENOUGH", 1)
+    monkeypatch.setattr(optimization, "ENOUGH", 1)
     narrow, kept = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
     assert kept.turns == 0
     np.testing.assert_array_equal(kept.network.n, narrow.network.n)
@@ -103,7 +103,7 @@ def test_where_others_lead_no_further_the_part_s_descent_is_kept(widening, monke
 def test_the_same_rounds_without_held_out_conditions(widening, turned):
     """As many turns and rounds on more conditions, told by the first iterations reported."""
     run, fit, held, start = widening
-    few, told = descents.few_enough(fit, 30, 0), []
+    few, told = optimization.few_enough(fit, 30, 0), []
     found = run._in_turns(start, fit, held) if turned else run._lbfgs(start, few, held)
     found = run._widened(found, few, fit, held)
     assert (found.turns > 0) == turned
@@ -121,14 +121,14 @@ def test_more_conditions_are_kept_up_to_the_last_that_gained_what_is_worth_it(wi
     """A held-out loss that falls by less than `WORTH` may tell of noise; the next round may tell otherwise."""
     run, fit, held, start = widening
     networks = [start._replace(n=(1 + k) * start.n) for k in range(3)]
-    losses = 0.5 - descents.WORTH * np.cumsum([0, *gains])
+    losses = 0.5 - optimization.WORTH * np.cumsum([0, *gains])
     known = {network.n.tobytes(): loss for network, loss in zip(networks, losses, strict=True)}
     rounds = iter([Descent(networks[1], 7, losses[1]), Descent(networks[2], 8, losses[2])])
     stand = iter([False, True])
     monkeypatch.setattr(Descending, "_loss_on", lambda *_: lambda m, n, w: known[n.tobytes()])
     monkeypatch.setattr(Descending, "_descend", lambda *_: next(rounds))
-    monkeypatch.setattr(descents, "stand_for", lambda *_: next(stand))
-    found = run._widened(Descent(start, 0, 0.5), descents.few_enough(fit, 30, 0), fit, held)
+    monkeypatch.setattr(optimization, "stand_for", lambda *_: next(stand))
+    found = run._widened(Descent(start, 0, 0.5), optimization.few_enough(fit, 30, 0), fit, held)
     assert found.network is (start, *networks[1:])[kept]
     assert found.wider == (7, 8)[:kept]
 
@@ -137,7 +137,7 @@ def test_more_conditions_are_kept_up_to_the_last_that_gained_what_is_worth_it(wi
 def test_turns_look_at_smaller_parts_than_a_descent(widening, monkeypatch, turn, conditions):
     run, fit, held, start = widening
     descend, seen = Descending._descend, []
-    monkeypatch.setattr(descents, "TURN", turn)
+    monkeypatch.setattr(optimization, "TURN", turn)
     monkeypatch.setattr(Descending, "_descend", lambda self, *a: seen.append(len(a[1].x)) or descend(self, *a))
     run._replace(max_iter=10)._in_turns(start, fit, held)
     assert set(seen) == {conditions}
@@ -146,7 +146,7 @@ def test_turns_look_at_smaller_parts_than_a_descent(widening, monkeypatch, turn,
 def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
     """The best turn's network; that of the descent on one part before them, where it is better."""
     run, fit, held, start = widening
-    few_enough, parts, loss = descents.few_enough, [], problem_of(held, "cpu").loss
+    few_enough, parts, loss = optimization.few_enough, [], problem_of(held, "cpu").loss
     best = run._replace(max_iter=30)._in_turns(start, fit, held)
     narrow = run._replace(optimizer="lbfgs")(start, fit, held)
     assert best.turns
@@ -157,7 +157,7 @@ def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
             raise KeyboardInterrupt
         return few_enough(samples, n_neurons, seed, *size)
 
-    monkeypatch.setattr(descents, "few_enough", counted)
+    monkeypatch.setattr(optimization, "few_enough", counted)
     with pytest.raises(Interrupted) as stopped:
         run._in_turns(start, fit, held)
     assert loss(*stopped.value.network) == pytest.approx(best.held_out)
@@ -181,6 +181,6 @@ def test_ctrl_c_between_turns_leaves_the_part_s_descent(widening, monkeypatch):
 
 def test_a_part_of_more_conditions_has_all_of_a_smaller_one(widening):
     _, fit, _, _ = widening
-    few, more, all_of_it = (descents.few_enough(fit, 30, 0, times).x for times in (1, 2, 64))
+    few, more, all_of_it = (optimization.few_enough(fit, 30, 0, times).x for times in (1, 2, 64))
     assert (len(few), len(more), len(all_of_it)) == (4, 8, 160)
     assert {one.tobytes() for one in few} <= {one.tobytes() for one in more}

@@ -5,9 +5,10 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError, check_fit
-from nwb_lint.model.r2 import r_squared
-from nwb_lint.model.rnn import canonical, drives
+from nwb_lint.contract import check_fit
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import canonical, drives
+from nwb_lint.model.scores import r_squared
 from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, Samples, _as_good, _better, splits_of
 
 TAU_S = 0.1
@@ -167,7 +168,7 @@ def test_inner_splits_part_the_conditions(conditions):
         assert len(splits) == 1
 
 
-def test_of_equals_the_most_regularised_is_taken():
+def test_of_equals_the_most_regularized_is_taken():
     rng = np.random.default_rng(3)
     base = 1 + rng.random(30)
     best, same, worse = base, base + 1e-3 * rng.standard_normal(30), base + 0.5

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.model.moments import features, whitened
-from nwb_lint.model.regression import closed_form, regression_errors
-from nwb_lint.model.rnn import Network, drives
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Network, drives
+from nwb_lint.model.regression import closed_form, features, regression_errors, whitened
 
 ALPHA, TAU_S = 0.2, 0.1
 RHO = 1 - ALPHA

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model._torch import Problem
-from nwb_lint.model.nonlinear import as_nonlinearity
-from nwb_lint.model.rnn import NONLINEARITIES, drives
+from nwb_lint.model.network import NONLINEARITIES, as_nonlinearity, drives
 
 NUMPY = (np.tanh, lambda x: 1 - np.tanh(x) ** 2)
 TORCH = (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2)

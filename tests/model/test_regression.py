@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nwb_lint.model import moments
-from nwb_lint.model.r2 import r_squared
+from nwb_lint.model import regression
+from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.model.regression import closed_form, fill, latent_pass, regression_errors
-from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.model.scores import r_squared
 
 ALPHA = 0.2
 
@@ -77,7 +77,7 @@ def test_chunks_do_not_show(truth, monkeypatch):
     x, q = x[:, 10:], q  # ten steps of burn-in
     whole, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
     passed = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,)).networks
-    monkeypatch.setattr(moments, "CHUNK_VALUES", 3 * q.shape[1] * moments.CHUNK_NEURONS)
+    monkeypatch.setattr(regression, "CHUNK_VALUES", 3 * q.shape[1] * regression.CHUNK_NEURONS)
     parts, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
     np.testing.assert_allclose(parts[0].j(), whole[0].j(), atol=1e-9)
     parts = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,)).networks
@@ -86,14 +86,14 @@ def test_chunks_do_not_show(truth, monkeypatch):
 
 @pytest.mark.parametrize("samples", [1, 50 * 400, 99 * 400, 100 * 400, 10**7])
 def test_samples_are_taken_apart_only_where_they_abound(samples):
-    step = moments._step(samples, 400, ALPHA, moments.SAMPLES_EACH, moments.APART)
+    step = regression._step(samples, 400, ALPHA, regression.SAMPLES_EACH, regression.APART)
     assert step == (2 if samples >= 100 * 400 else 1)  # never beyond half of the filter's 5 steps
 
 
 @pytest.mark.parametrize(("samples", "step"), [(1, 1), (9999, 1), (20_000, 2), (39_999, 3), (40_000, 4), (10**7, 4)])
 @pytest.mark.parametrize("neurons", [1, 40, 500])
 def test_of_few_neurons_as_many_samples_are_taken_as_cost_nothing(samples, step, neurons):
-    assert moments._step(samples, neurons, ALPHA, *moments.LOW_RANK) == step
+    assert regression._step(samples, neurons, ALPHA, *regression.LOW_RANK) == step
 
 
 def test_taking_samples_apart_costs_nothing_where_they_abound(truth, monkeypatch):
@@ -101,7 +101,7 @@ def test_taking_samples_apart_costs_nothing_where_they_abound(truth, monkeypatch
     x, q = arrays(known)
     found = []
     for fewest in (1, x.size):
-        monkeypatch.setattr(moments, "SAMPLES", fewest)
+        monkeypatch.setattr(regression, "SAMPLES", fewest)
         networks, *_ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,))
         found.append(networks[0])
     few, all_of_them = (r2_of(network, q, known, slice(300, 400)) for network in found)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import nwb_lint.model.stages as stages
-from nwb_lint.model.gradient import Descent
-from nwb_lint.model.rnn import Network, cut, drives, forward
-from nwb_lint.model.samples import Samples
+from nwb_lint.model.data import Samples
+from nwb_lint.model.lbfgs import Descent
+from nwb_lint.model.network import Network, cut, drives, forward
 from nwb_lint.model.stages import fit_stages
 
 

@@ -5,11 +5,11 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model._torch import Problem
-from nwb_lint.model.rnn import Network, drives, forward
-from nwb_lint.model.samples import Samples
-from nwb_lint.model.shooting import lengths, segments, tied, tied_loss
+from nwb_lint.model.data import Samples
+from nwb_lint.model.network import Network, drives, forward
+from nwb_lint.model.optimization import lengths, segments, tied, tied_loss
 
 ALPHA = 0.2
 

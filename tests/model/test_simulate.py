@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.model.rnn import filter_input
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import filter_input
 
 TAU_S = 0.1
 
@@ -148,10 +148,10 @@ def test_gauges_run_alike(fitted):
     turned["n"].values[:] = fit["n"].values @ np.linalg.inv(mixing).T
     turned["latent"].values[:] = fit["latent"].values @ np.linalg.inv(mixing).T
     np.testing.assert_allclose(nl.simulate(turned)["activity"], fit["activity_pred"], atol=1e-5)
-    back = nl.canonicalise(turned)
+    back = nl.canonicalize(turned)
     for name in ("m", "n", "latent"):
         np.testing.assert_allclose(back[name], fit[name], atol=1e-4 * float(abs(fit[name]).max()))
-    again = nl.canonicalise(back)
+    again = nl.canonicalize(back)
     for name in ("m", "n", "latent"):
         np.testing.assert_allclose(again[name], back[name], atol=1e-6 * float(abs(fit[name]).max()))
 

@@ -1,14 +1,14 @@
-"""l2_n: its gradient, its gauge, and the closed form that minimises the same thing."""
+"""l2_n: its gradient, its gauge, and the closed form that minimizes the same thing."""
 
 import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.model.gradient import small
+from nwb_lint.errors import ContractError
+from nwb_lint.model.data import Samples
+from nwb_lint.model.lbfgs import small
+from nwb_lint.model.network import drives
 from nwb_lint.model.regression import closed_form
-from nwb_lint.model.rnn import drives
-from nwb_lint.model.samples import Samples
 
 OPTIONS = {"rank": 1, "tau_s": 0.1, "holdout": 0.2, "max_iter": 30}
 
@@ -31,7 +31,7 @@ def test_its_gradient_is_the_difference_and_no_gauge_evades_it():
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[2, 1], abs=1e-8)
 
 
-def test_the_closed_form_minimises_the_same(truth):
+def test_the_closed_form_minimizes_the_same(truth):
     """Error of the regression / power of the activity + l2_n |J|²: no step away from J makes it smaller."""
     known, l2_n = truth(neurons=8, conditions=9), 0.05
     x = known.activity["activity"].values.astype(float)

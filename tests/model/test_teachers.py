@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
-from nwb_lint.model.r2 import r_squared
+from nwb_lint.errors import ContractError
+from nwb_lint.model.scores import r_squared
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nwb_lint.model._torch import PHI, Problem
-from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.model.network import Network, drives, forward
 
 ALPHA = 0.2
 CASES = {

@@ -5,9 +5,9 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.model import stages
-from nwb_lint.model.rnn import Network, drives
-from nwb_lint.model.samples import Samples
-from nwb_lint.model.whiteness import white
+from nwb_lint.model.data import Samples
+from nwb_lint.model.network import Network, drives
+from nwb_lint.model.stages import white
 from nwb_lint.testing import mock_activity
 
 ALPHA, TAU_S = 0.2, 0.1

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import nwb_lint as nl
 from nwb_lint import plot
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from tests.factories import random_fit
 from tests.plot.pictures import assert_looks_like
 
@@ -104,9 +104,9 @@ def test_a_flow_with_an_audit_shows_where_fits_to_fewer_neurons_disagree(one, tw
     assert_looks_like(ax, "flow2_audit")
     field = audited(nl.flow_field(made(3), extent=1.5, n_points=5), size=10)
     (arrows,) = plot.flow(field).collections
-    coloured = (np.ptp(arrows.get_colors()[:, :3], axis=1) > 0.1)[: field.sizes["point"]]
-    np.testing.assert_array_equal(coloured, field["disagreement"] >= 0.5)
-    assert 0 < coloured.sum() < coloured.size
+    colored = (np.ptp(arrows.get_colors()[:, :3], axis=1) > 0.1)[: field.sizes["point"]]
+    np.testing.assert_array_equal(colored, field["disagreement"] >= 0.5)
+    assert 0 < colored.sum() < colored.size
 
 
 def test_counts_of_fixed_points_are_means_over_draws(two):

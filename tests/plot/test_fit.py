@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 
 from nwb_lint import connectivity, plot
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.plot.experiments import panels
 from tests.plot.pictures import assert_looks_like
 
@@ -109,7 +109,7 @@ def test_scores_leave_out_a_split_without_scores():
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_latents_are_drawn_as_they_are_coloured_and_styled_by_condition(rank):
+def test_latents_are_drawn_as_they_are_colored_and_styled_by_condition(rank):
     fit = make_fit()
     ax = plot.latents_over_time(fit, rank=rank)
     drawn = [part for part in ax.lines if len(part.get_xdata()) == T]

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from nwb_lint import plot
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from tests.plot.pictures import assert_looks_like
 
 

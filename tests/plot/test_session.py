@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nwb_lint import plot
-from nwb_lint.nwb.presence import session_map
+from nwb_lint.nwb.inspection.session_map import session_map
 from nwb_lint.testing import mock_session
 from tests.plot.pictures import assert_looks_like
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nwb_lint.contract import ContractError
-from nwb_lint.model.rnn import Network, drives, forward
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.tasks.demo import COHERENCES, CUE_LEAD_S, DT_S, TAU_S, context_network, demo_session
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.tasks.generate import TASKS, k_back
 
 SHAPES = {"dm": (75, 1, 0.03), "wm": (120, 1, 0.01), "cdm": (68, 4, 0.1), "dms": (255, 2, 0.03)}

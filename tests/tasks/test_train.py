@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import ContractError
+from nwb_lint.errors import ContractError
 from nwb_lint.model.simulate import run
-from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.generate import TASKS, as_conditions
 from nwb_lint.tasks.record import record_activity, record_session
-from nwb_lint.tasks.train import accuracy_of, as_conditions, train_network
+from nwb_lint.tasks.train import accuracy_of, train_network
 
 
 @pytest.fixture(scope="module")

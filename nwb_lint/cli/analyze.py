@@ -1,0 +1,170 @@
+"""What a stored fit means: its connectivity, its populations, where its latents rest, and what its rates tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nwb_lint.cli.shell import keep_result, of_fit, parse_pairs, plainly, save_picture, saved_as, with_picture
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.option(
+    "--method",
+    type=click.Choice(["em", "bayesian", "small_weights", "strongest_input"]),
+    default="em",
+    help="How groups are found in the loadings.",
+)
+@click.option("--groups", "n_groups", type=click.IntRange(1), help="Their number.  [default: chosen by stability]")
+@click.option("--max-groups", type=click.IntRange(1), default=5, help="The most that are tried.")
+@click.option("--resamples", type=click.IntRange(1), default=10, help="Pairs of subsamples, and of chance draws.")
+@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the gains, s; else always.")
+@click.option("--seed", default=0, help="Seed of the mixtures and subsamples.")
+@of_fit
+@saved_as
+@with_picture
+def populations(path: str, name: str | None, save: str | None, picture: Path | None, **options: Any) -> None:
+    """Find groups of neurons in the loadings of a fit, and their gain in every condition."""
+    with plainly():
+        from nwb_lint.analysis.populations import find_populations
+        from nwb_lint.nwb.extension.read import read_fit
+
+        found = find_populations(read_fit(path, name), **options)
+        sizes = found["population"].to_series().value_counts().reindex(range(found.sizes["group"]), fill_value=0)
+        click.echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
+        for k, group in enumerate(found["group"].values):
+            gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found and sizes[k] else []
+            span = f"{min(gain):.3f} to {max(gain):.3f}" if gain else "none"
+            click.echo(f"{group:20s} {sizes[k]:8d} {span:>22s}")
+        if "stability" in found:
+            click.echo(f"\n{'groups':>6s} {'stability':>10s} {'by chance':>10s} {'BIC':>12s}")
+            columns = [found[key].values for key in ("n_groups", "stability", "stability_chance", "criterion")]
+            for count, *values in zip(*columns, strict=True):
+                click.echo("{:6d} {:10.3f} {:10.3f} {:12.1f}".format(count, *values))
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.plot import loadings
+
+            save_picture(loadings(found), picture)
+
+
+@click.command("fixed-points")
+@click.argument("path", metavar="FIT.nwb")
+@click.option("--condition", help="Label of the condition whose input is held.  [default: all inputs 0]")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=NUMBER", help="In place of a condition: the others 0.")
+@click.option("--at", "at_s", type=float, help="When the condition's input is taken, s.  [default: its last sample]")
+@click.option("--starts", "n_starts", type=click.IntRange(1), default=200, help="Of the search.")
+@click.option("--seed", default=0, help="Which starts.")
+@of_fit
+@saved_as
+@with_picture
+def fixed_points(
+    path: str,
+    name: str | None,
+    save: str | None,
+    picture: Path | None,
+    inputs: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Find where the latents of a fit rest under a constant input, and whether they stay there."""
+    with plainly():
+        from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
+        from nwb_lint.nwb.extension.read import read_fit
+
+        fit, held = read_fit(path, name), _numbers(inputs)
+        found = find_fixed_points(fit, input=held, **options)
+        width = 9 * found.sizes["rank"]
+        click.echo(
+            f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}"
+        )
+        for k in range(found.sizes["fixed_point"]):
+            one = found.isel(fixed_point=k)
+            kappa = "".join(f"{value:9.3f}" for value in one["kappa"].values)
+            slowest = min(one["eigenvalue_real"].values, key=abs)
+            line = f"{float(one['line_attractor']):15.3f}" if "line_attractor" in one else f"{'':15s}"
+            click.echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {int(one['n_starts']):7d}")
+        if not found.sizes["fixed_point"]:
+            click.echo("none found")
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.analysis.dynamics import flow_field
+            from nwb_lint.plot import flow
+
+            field = flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
+            save_picture(flow(field, found, fit if "latent" in fit else None), picture)
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.option("--raw", is_flag=True, help="Keep m n' / N itself, not its part that moves the dynamics.")
+@click.option("--by", metavar="COLUMN", help="Column of the neurons that the picture is sorted by.")
+@of_fit
+@saved_as
+@with_picture
+def connectivity(
+    path: str, name: str | None, save: str | None, picture: Path | None, raw: bool, by: str | None
+) -> None:
+    """Overlaps of the connectivity vectors of a fit, and how its weights are distributed."""
+    with plainly():
+        from nwb_lint.analysis.connectivity import connectivity as connectivity_of
+        from nwb_lint.analysis.connectivity import weight_statistics
+        from nwb_lint.contract import input_names
+        from nwb_lint.nwb.extension.read import read_fit
+
+        fit = read_fit(path, name)
+        found = connectivity_of(fit, effective=not raw)
+        if "overlap_m" in found:
+            columns = [*(f"m {k + 1}" for k in range(fit.sizes["rank"])), *(f"I {one}" for one in input_names(found))]
+            click.echo("overlap" + "".join(f"{column:>18s}" for column in columns))
+            for k in range(fit.sizes["rank"]):
+                row = [*found["overlap_m"].values[k], *found["overlap_input"].values[k]]
+                click.echo(f"n {k + 1:<5d}" + "".join(f"{value:18.3f}" for value in row))
+            click.echo()
+        told = weight_statistics(fit)
+        click.echo(f"{'weights':20s} {'mean':>9s} {'sd':>9s} {'kurtosis':>9s} {'p heavy':>9s}")
+        for k, vector in enumerate(told["vector"].values):
+            numbers = [float(told[key][k]) for key in ("mean", "sd", "kurtosis", "heavy_tail_p")]
+            click.echo(f"{vector:20s} " + " ".join(f"{value:9.3f}" for value in numbers))
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.plot import effective_connectivity
+
+            save_picture(effective_connectivity(fit, by=by), picture)
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.argument("column")
+@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the rates, s; else always.")
+@click.option("--folds", type=click.IntRange(2), default=5, help="Of the cross-validation.")
+@click.option("--seed", default=0, help="Of the folds.")
+@of_fit
+@saved_as
+@with_picture
+def readout(path: str, column: str, name: str | None, save: str | None, picture: Path | None, **options: Any) -> None:
+    """Weights that read a COLUMN of the conditions, such as the choice, from the rates that a fit predicts."""
+    with plainly():
+        from nwb_lint.analysis.readout import fit_readout
+        from nwb_lint.nwb.extension.read import read_fit
+
+        found = fit_readout(read_fit(path, name), column, **options)
+        between = f", {found.attrs['negative']} against {found.attrs['positive']}" if "positive" in found.attrs else ""
+        click.echo(
+            f"{column}{between}: {found.attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "
+            f"held-out {found.attrs['metric']} {float(found['score']):.3f}"
+        )
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.plot import readout_weights
+
+            save_picture(readout_weights(found), picture)
+
+
+def _numbers(inputs: tuple[str, ...]) -> dict[str, float] | None:
+    try:
+        return {key: float(text) for key, text in parse_pairs(inputs, "--input").items()} or None
+    except ValueError as error:
+        raise click.UsageError(f"--input needs NAME=NUMBER: {error}.") from None

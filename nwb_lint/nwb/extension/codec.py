@@ -1,0 +1,429 @@
+"""Dataset ⇄ `Stored`, the plain arrays of one group (a fit or a result), both in memory; no file is touched here.
+
+The YAML says which variable goes where (`schema.fields`), so a variable added there is encoded with no change
+here. Further coordinates on a dim that has a table become columns of it, further attributes become settings.
+The layout (name, path, dtype and role of every variable) makes ``decode(encode(fit))`` identical to ``fit``,
+dtypes and order of coordinates included; a group without a layout, written by someone else, is decoded by the
+YAML alone.
+
+Attribute values as plain arrays, and back with the very same type: what NWB and netCDF both need.
+
+`pack` turns a value into ``(kind, data)``; `unpack` gives it back. Kinds are words, such as ``"float"``,
+``"list of str"``, ``"numpy <f4"``: they are written beside the data.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import FIT, RESULTS, check_fit, check_result
+from nwb_lint.errors import ContractError
+from nwb_lint.nwb.extension import schema
+
+_PLAIN: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
+_SCALAR_CASTS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
+_CONTAINERS: dict[type, str] = {list: "list of ", tuple: "tuple of "}
+
+
+def pack(name: str, value: Any) -> tuple[str, Any]:
+    """``(kind, data)`` of one attribute; data is a text, a number, or an array of either.
+
+    Raises: ContractError where the value is none of those (None, a dict, a list of mixed texts and numbers).
+    """
+    if type(value) in _CONTAINERS:
+        return _pack_many(name, value)
+    if isinstance(value, np.ndarray) and value.ndim:
+        if value.dtype.kind not in "biufU":
+            raise _refused(name, value)
+        return f"array of {value.dtype.str}", texts(name, value) if value.dtype.kind == "U" else _stored(value)
+    kind = _kind(name, value)
+    if isinstance(value, str):
+        return kind, texts(name, np.array([str(value)], object))[0]
+    return kind, _stored(_number(name, value))[()]
+
+
+def unpack(kind: str, data: Any) -> Any:
+    """The value that was packed, with its type.
+
+    Raises: ValueError where the kind is not one that `pack` writes, or does not suit the data.
+    """
+    for container, prefix in _CONTAINERS.items():
+        if kind.startswith(prefix):
+            items = np.asarray(data).ravel().tolist()
+            kinds = kind.removeprefix(prefix).split(", ")
+            if len(kinds) == 1:
+                kinds *= len(items)
+            return container(_cast(k, item) for k, item in zip(kinds, items, strict=True))
+    if kind.startswith("array of "):
+        return np.asarray(data).astype(_dtype(kind.removeprefix("array of ")))
+    return _cast(kind, np.asarray(data, object if kind == "str" else None).ravel()[0])
+
+
+def texts(name: str, values: np.ndarray) -> np.ndarray:
+    """The texts as an object array; raises ContractError for what is no text or what HDF5 cannot hold."""
+    out = np.empty(values.shape, object)
+    for where, value in np.ndenumerate(values):
+        if not isinstance(value, str):
+            raise ContractError(f"{name} holds {value!r} where text is needed; make every entry a str.")
+        if "\0" in value or not _is_unicode(value):
+            raise ContractError(f"{name} holds {value!r}, a text that HDF5 cannot store; remove the characters.")
+        out[where] = str(value)
+    return out
+
+
+def _pack_many(name: str, value: list | tuple) -> tuple[str, Any]:
+    kinds = [_kind(name, item) for item in value]
+    prefix = _CONTAINERS[type(value)]
+    if not kinds:
+        return prefix, np.zeros(0)
+    is_text = [isinstance(item, str) for item in value]
+    if any(is_text) and not all(is_text):
+        raise ContractError(f"attribute {name} mixes texts and numbers: {value!r}; use texts alone or numbers alone.")
+    kind = prefix + (kinds[0] if len(set(kinds)) == 1 else ", ".join(kinds))
+    if all(is_text):
+        return kind, texts(name, np.array([str(item) for item in value], object))
+    data = np.array([_number(name, item) for item in value])
+    if data.dtype.kind == "f" and any(int(d) != item for d, item in zip(data, value, strict=True) if _whole(item)):
+        raise ContractError(f"attribute {name} mixes fractions with integers too large for them: {value!r}.")
+    return kind, _stored(data)
+
+
+def _kind(name: str, value: Any) -> str:
+    if type(value) in _PLAIN:
+        return _PLAIN[type(value)]
+    if isinstance(value, np.str_):
+        return "numpy str"
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return f"numpy {value.dtype.str}"
+    if isinstance(value, np.ndarray) and not value.ndim and value.dtype.kind in "biuf":
+        return f"array0 {value.dtype.str}"
+    raise _refused(name, value)
+
+
+def _cast(kind: str, item: Any) -> Any:
+    if kind in _SCALAR_CASTS:
+        return _SCALAR_CASTS[kind](item)
+    if kind == "numpy str":
+        return np.str_(item)
+    word, _, dtype = kind.partition(" ")
+    if word == "numpy":
+        return _dtype(dtype).type(item)
+    if word == "array0":
+        return np.array(item, _dtype(dtype))
+    raise ValueError(f"kind {kind!r} of an attribute is not known")
+
+
+def _number(name: str, value: Any) -> np.ndarray:
+    """The number as an array of no dims; integers must fit 64 bits."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ContractError(f"attribute {name} is {value!r}, an integer of more than 64 bits; store it as text.")
+    return array
+
+
+def _stored(array: np.ndarray) -> np.ndarray:
+    """The array in a dtype that every reader has: native, at least 32-bit floats."""
+    if array.dtype.kind == "f":
+        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _whole(item: Any) -> bool:
+    return isinstance(item, int | np.integer) and not isinstance(item, bool)
+
+
+def _dtype(text: str) -> np.dtype:
+    try:
+        return np.dtype(text)
+    except TypeError as error:
+        raise ValueError(f"{text!r} is not a dtype") from error
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refused(name: str, value: Any) -> ContractError:
+    return ContractError(
+        f"attribute {name} is {value!r} ({type(value).__name__}); it needs to be text, a number, or a list."
+    )
+
+
+# What a network does when it runs; one that diverged is none to keep.
+_RUN = ("activity_pred", "latent", "filtered_input")
+_LAYOUT = ("layout_name", "layout_path", "layout_dtype", "layout_role")
+_FLOATS = {"float32": np.float32, "float64": np.float64}
+_CASTS = {"text": str, "float64": float, "int": int}
+
+
+class Setting(NamedTuple):
+    """One attribute of the fit, or of one of its variables, as it is written (see `values.pack`)."""
+
+    key: str
+    kind: str
+    data: Any
+    variable: str | None = None
+
+
+@dataclass
+class Stored:
+    """What one group of a type holds: arrays by path (``"m"``, ``"neurons/unit_id"``), attributes,
+    settings."""
+
+    type: str = schema.FIT_TYPE
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    settings: list[Setting] = field(default_factory=list)
+
+
+def encode(dataset: xr.Dataset) -> Stored:
+    """A fit, or a result (`nwb_lint.contract`; told by its attribute ``kind``), as plain arrays.
+
+    Raises: ContractError where the Dataset is neither (`check_fit`, `check_result`), or holds a variable,
+    coordinate or attribute that neither the schema nor a table has a place for; the message names it.
+    """
+    stored = Stored(check(dataset))
+    if not isinstance(dataset.attrs.get("nonlinearity", ""), str):
+        raise ContractError(
+            "the nonlinearity is a pair of functions, and a file holds names only; fit with one of those that have a "
+            "name (nonlinearity='tanh', …), or keep the fit in memory."
+        )
+    rows: list[tuple[str, str, str, str]] = []
+    for name, path in _paths(dataset, stored.type).items():
+        variable = dataset.variables[name]
+        stored.arrays[path] = _encode_array(name, variable.values, _known(stored.type, name, path))
+        role = "coordinate" if name in dataset.coords else "data"
+        rows.append((name, path, _dtype_name(variable.dtype), role))
+        stored.settings += [Setting(str(k), *pack(f"{name}.{k}", v), name) for k, v in variable.attrs.items()]
+    for column, part in zip(_LAYOUT, zip(*rows, strict=True), strict=True):
+        stored.arrays[column] = np.array(part, object)
+    _encode_attrs(dataset.attrs, stored)
+    return stored
+
+
+def check(dataset: xr.Dataset) -> str:
+    """The neurodata type of a fit or a result that is what its contract says; raises ContractError where not."""
+    if getattr(dataset, "attrs", {}).get("kind") in RESULTS:
+        return schema.type_of(check_result(dataset))
+    check_fit(dataset)
+    for name in _RUN:
+        bad = np.count_nonzero(~np.isfinite(dataset[name].values)) if name in dataset.variables else 0
+        if bad:
+            raise ContractError(
+                f"{name} of the fit has {bad} values that are not finite; a network of a file has none. Fit again."
+            )
+    return schema.FIT_TYPE
+
+
+def decode(stored: Stored) -> xr.Dataset:
+    """The Dataset that was encoded, identical; or, where there is no layout, the one that the YAML reads in the
+    arrays.
+
+    Raises: ContractError, one line that names every field that does not suit the others or the schema.
+    """
+    variables: dict[str, xr.Variable] = {}
+    coords: list[str] = []
+    sizes: dict[str, tuple[int, str]] = {}
+    problems: list[str] = []
+    for name, path, dtype, role in layout(stored):
+        try:
+            variable = _decode_array(name, path, dtype, stored)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        for dim, size in zip(variable.dims, variable.shape, strict=True):
+            known, by = sizes.setdefault(str(dim), (size, name))
+            if known != size:
+                problems.append(f"{name} has {size} along {dim} where {by} has {known}")
+        variables[name] = variable
+        coords += [name] if role == "coordinate" else []
+    attrs = dict(stored.attributes)
+    for setting in stored.settings:
+        _decode_setting(setting, attrs, variables, problems)
+    if problems:
+        raise ContractError("; ".join(problems) + ". Write the fit again from the Dataset that it came from.")
+    if stored.type != schema.FIT_TYPE:
+        attrs.setdefault("kind", next(kind for kind in RESULTS if schema.type_of(kind) == stored.type))
+    dataset = xr.Dataset(variables, attrs=attrs).set_coords(coords)  # in their order, which is also that of the dims
+    if (found := check(dataset)) != stored.type:
+        raise ContractError(f"kind is {attrs.get('kind')!r} in a group of type {stored.type}; {found} has that kind.")
+    return dataset
+
+
+def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:
+    """Where each variable goes: its place in the YAML, else a column of the table of its dim."""
+    paths: dict[str, str] = {}
+    homeless = []
+    fields = schema.fields(kind)
+    for key, variable in dataset.variables.items():
+        name, dims = str(key), tuple(map(str, variable.dims))
+        known = fields.get(name)
+        table = schema.tables(kind).get(dims[0]) if len(dims) == 1 else None
+        if known is not None and dims in known.dims and isinstance(key, str):
+            paths[name] = known.path
+        elif table is not None and name in dataset.coords and isinstance(key, str):
+            paths[name] = f"{table.name}/{name}"
+        else:
+            homeless.append(f"{name} ({', '.join(dims)})")
+    if homeless:
+        rows = f" and coordinates on {' and '.join(schema.tables(kind))}" if schema.tables(kind) else ""
+        raise ContractError(
+            f"{_word(kind)} holds {'; '.join(homeless)}, for which ndx-lowrank has no place; it needs variables of the "
+            f"contract{rows}. Drop them with drop_vars(...)."
+        )
+    taken = {field.path for field in fields.values()}
+    for name in [name for name, path in paths.items() if _known(kind, name, path) is None]:
+        paths[name] = _free(paths[name], taken)
+        taken.add(paths[name])
+    return paths
+
+
+def _known(kind: str, name: str, path: str) -> schema.Field | None:
+    """What the YAML says of the variable at a path; None for a further column, whatever its name."""
+    field = schema.fields(kind).get(name)
+    return field if field is not None and field.path == path else None
+
+
+def _word(kind: str) -> str:
+    return "fit" if kind == schema.FIT_TYPE else "result"
+
+
+def _free(path: str, taken: set[str]) -> str:
+    """The column's path, changed where HDF5 or a table cannot have a column of that name."""
+    from hdmf.common import DynamicTable
+
+    group, _, name = path.partition("/")
+    name = safe_name(name)
+    while f"{group}/{name}" in taken or name in {"unit", "unit_index", "colnames"} or hasattr(DynamicTable, name):
+        name += "_"
+    return f"{group}/{name}"
+
+
+def safe_name(name: str) -> str:
+    """The name without the characters that a name in an NWB file may not have."""
+    return re.sub(r"[/\\:\0]", "_", name).strip(".") or "_"
+
+
+def _encode_array(name: str, values: np.ndarray, known: schema.Field | None) -> np.ndarray:
+    """The values in the dtype of the YAML or wider, native byte order; text as an object array of str."""
+    kind = values.dtype.kind
+    wanted = {"text": "UOT", "bool": "b", "int": "iu"}.get(known.dtype, "f") if known else "UOTbiuf"
+    if kind not in wanted or (kind == "f" and values.dtype.itemsize > 8):
+        need = known.dtype if known else "text, bool, integer or float"
+        raise ContractError(f"{name} is {values.dtype}; ndx-lowrank needs {need}. Cast it.")
+    if kind in "UOT":
+        return texts(name, values)
+    if kind == "f":
+        least = _FLOATS.get(known.dtype, np.float32) if known else np.float32
+        return values.astype(np.promote_types(values.dtype.newbyteorder("="), least))
+    if kind in "iu" and known:
+        whole = values.astype(np.int64)
+        if (whole < 0).any() and kind == "u":
+            raise ContractError(f"{name} holds integers of more than 63 bits; renumber them.")
+        return whole
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _encode_attrs(attrs: dict, stored: Stored) -> None:
+    """Attributes of the YAML to the group, with a setting beside them where the type is not the YAML's
+    own."""
+    known = schema.attributes(stored.type)
+    for key, value in attrs.items():
+        name = str(key)
+        kind, data = pack(name, value)
+        if name in known and value != "":
+            cast = _CASTS[known[name].dtype]
+            is_text = isinstance(value, str)
+            if is_text != (cast is str) or np.ndim(value) or (not is_text and cast(value) != value):
+                raise ContractError(f"attribute {name} is {value!r}; ndx-lowrank needs {known[name].dtype}.")
+            stored.attributes[name] = cast(value)
+            if type(value) is cast:
+                continue
+        stored.settings.append(Setting(name, kind, data))
+
+
+def layout(stored: Stored) -> list[tuple[str, str, str, str]]:
+    """Name, path, dtype (``""`` = as stored) and role of every variable, from the layout or from the YAML."""
+    if "layout_name" in stored.arrays:
+        absent = [name for name in _LAYOUT if name not in stored.arrays]
+        lengths = {stored.arrays[name].shape for name in _LAYOUT if name not in absent}
+        if absent or len(lengths) != 1:
+            raise ContractError(f"the layout is broken ({', '.join(absent) or 'lengths differ'}); write it again.")
+        columns = (stored.arrays[name].tolist() for name in _LAYOUT)
+        return [(str(a), str(b), str(c), str(d)) for a, b, c, d in zip(*columns, strict=True)]
+    found = []
+    contract = FIT if stored.type == schema.FIT_TYPE else _table_of(stored.type)
+    for name, known in schema.fields(stored.type).items():
+        if known.path in stored.arrays:
+            data = name in contract and name not in {dim for dims in known.dims for dim in dims}
+            found.append((name, known.path, "", "data" if data else "coordinate"))
+    paths = {path for _, path, _, _ in found}
+    extra = [path for path in stored.arrays if "/" in path and path not in paths]
+    return found + [(path.partition("/")[2], path, "", "coordinate") for path in extra]
+
+
+def _table_of(kind: str) -> dict:
+    """The table of variables of the kind of result that a neurodata type is for."""
+    return next(table for name, table in RESULTS.items() if schema.type_of(name) == kind)
+
+
+def _decode_array(name: str, path: str, dtype: str, stored: Stored) -> xr.Variable:
+    """The variable at a path, with the dims of the YAML and its dtype in memory; ValueError says what is
+    wrong."""
+    if path not in stored.arrays:
+        raise ValueError(f"{name} is missing ({path})")
+    values = stored.arrays[path]
+    known = _known(stored.type, name, path)
+    group = path.partition("/")[0]
+    table_dims = [((dim,),) for dim, table in schema.tables(stored.type).items() if table.name == group]
+    if known is None and not table_dims:
+        raise ValueError(f"{name} ({path}) is not in this version of ndx-lowrank")
+    alternatives = known.dims if known else table_dims[0]
+    dims = next((d for d in alternatives if len(d) == values.ndim), None)
+    if dims is None:
+        raise ValueError(f"{name} has {values.ndim} dims where ({', '.join(alternatives[0])}) is needed")
+    if dtype == "" and values.dtype.kind == "O":
+        return xr.Variable(dims, values.astype(str))
+    return xr.Variable(dims, values if dtype == "" else restore(name, values, dtype))
+
+
+def restore(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
+    """The values in the dtype they had in memory."""
+    if dtype == "object":
+        return values.astype(object)
+    if dtype == "StringDType":
+        return values.astype(np.dtypes.StringDType())
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"{name} has {dtype!r} for a dtype") from error
+    if (wanted.kind == "U") != (values.dtype.kind == "O"):
+        raise ValueError(f"{name} is {values.dtype} where {dtype} is needed")
+    return values.astype(wanted)
+
+
+def _decode_setting(setting: Setting, attrs: dict, variables: dict, problems: list[str]) -> None:
+    """Put one setting where it belongs: the fit's attrs, or those of one variable."""
+    try:
+        value = unpack(setting.kind, setting.data)
+    except (ValueError, TypeError, IndexError) as error:
+        problems.append(f"attribute {setting.key}: {error}")
+        return
+    if setting.variable is None:
+        attrs[setting.key] = value
+    elif setting.variable in variables:
+        variables[setting.variable].attrs[setting.key] = value
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    """The dtype as the layout names it; `restore` reads it."""
+    return {"O": "object", "T": "StringDType"}.get(dtype.kind, dtype.str)

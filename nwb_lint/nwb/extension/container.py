@@ -1,0 +1,164 @@
+"""`Stored` arrays ⇄ one group: a pynwb container to write, an h5py group (or one of Zarr) to read.
+
+Reading goes through h5py alone: it needs neither pynwb nor the extension, only what lies in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from nwb_lint.errors import ContractError
+from nwb_lint.nwb.extension import schema
+from nwb_lint.nwb.extension.codec import Setting, Stored, safe_name
+from nwb_lint.nwb.storage.h5 import is_dataset
+from nwb_lint.nwb.storage.source import holds_text, load
+
+_COMPRESS_BYTES = 32_768
+
+
+def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any = None, packed: bool = True) -> Any:
+    """A new container of the stored arrays, not yet part of any file; a result's points at its ``network``.
+
+    ``packed``: large arrays are gzipped, as HDF5 has it; Zarr compresses by itself.
+    """
+    classes = schema.get_classes()
+    parts: dict[str, Any] = {
+        table.name: _table(stored, classes[table.type], dim, table, packed)
+        for dim, table in schema.tables(stored.type).items()
+        if any(path.startswith(f"{table.name}/") for path in stored.arrays)
+    }
+    if stored.settings:
+        used: set[str] = set()
+        settings = [_setting(setting, classes["FitAttribute"], used) for setting in stored.settings]
+        parts["attributes"] = classes["FitAttributes"](name="attributes", fit_attributes=settings)
+    parts |= {path: _packed(values, packed) for path, values in stored.arrays.items() if "/" not in path}
+    known = schema.attributes(stored.type)
+    for key, value in stored.attributes.items():
+        parts[key] = np.int64(value) if known[key].dtype == "int" else value
+    if network is not None:
+        _check_class(network, classes[stored.type])
+        parts["network"] = network
+    return classes[stored.type](name=name, description=describe(dataset), **parts)
+
+
+def _check_class(network: Any, cls: Any) -> None:
+    """Raise ContractError unless the container of a result takes this one of a network."""
+    from hdmf.utils import get_docval
+
+    if not isinstance(network, next(arg["type"] for arg in get_docval(cls.__init__) if arg["name"] == "network")):
+        raise ContractError(
+            f"{network.name} was read before ndx-lowrank was loaded, with classes that pynwb made; read the file again."
+        )
+
+
+def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
+    """Point each neuron at its row of a units table of the same file, ``None`` for a neuron that has none
+    there."""
+    data = [[] if row is None else [row] for row in rows]
+    doc = next(c["description"] for c in container.neurons.__columns__ if c["name"] == "unit")
+    container.neurons.add_column(name="unit", description=doc, data=data, index=True, table=True)
+    container.neurons["unit"].target.table = units
+
+
+def describe(dataset: xr.Dataset) -> str:
+    """One sentence on the fit or result, for people who open the file."""
+    if "kind" in dataset.attrs:
+        sizes = ", ".join(f"{size} along {dim}" for dim, size in dataset.sizes.items())
+        return f"{dataset.attrs['kind'].replace('_', ' ').capitalize()} of a fitted recurrent network: {sizes}."
+    rank = f"rank {dataset.sizes['rank']}" if "rank" in dataset.sizes else "unconstrained connectivity"
+    sizes = ", ".join(
+        f"{dataset.sizes[dim]} {what}"
+        for dim, what in (("neuron", "neurons"), ("condition", "conditions"), ("time", "time bins"))
+    )
+    return f"Recurrent neural network of {rank}, fitted to recorded activity: {sizes}."
+
+
+def read_group(group: h5py.Group) -> Stored:
+    """The stored arrays of a group of an open file; columns of its tables by ``table/column``."""
+    stored = Stored(_text(group.attrs["neurodata_type"]))
+    known = {table.name for table in schema.tables(stored.type).values()}
+    for name in group:
+        if name == "network":
+            continue
+        item = group[name]
+        if is_dataset(item):
+            stored.arrays[name] = _values(item)
+        elif name in known:
+            for column in map(_text, item.attrs.get("colnames", [])):
+                if column in item and column != "unit":
+                    stored.arrays[f"{name}/{column}"] = _values(item[column])
+    own = schema.attributes(stored.type)
+    stored.attributes = {name: _scalar(group.attrs[name]) for name in own if name in group.attrs}
+    held = group.get("attributes", {})
+    for item in (held[name] for name in held):
+        variable = _text(item.attrs["variable"]) if "variable" in item.attrs else None
+        setting = Setting(_text(item.attrs["key"]), _text(item.attrs["kind"]), _values(item), variable)
+        stored.settings.append(setting)
+    return stored
+
+
+def _table(stored: Stored, cls: Any, dim: str, table: schema.Table, packed: bool) -> Any:
+    """The DynamicTable of one dim, a column for each of its arrays."""
+    from hdmf.common import VectorData
+
+    docs = {field.path: field.doc for field in schema.fields(stored.type).values()}
+    columns = []
+    for path, values in stored.arrays.items():
+        group, _, name = path.partition("/")
+        if group == table.name and name:
+            doc = docs.get(path, f"{name} of each {dim}, as the recording gave it.")
+            columns.append(VectorData(name=name, description=doc, data=_packed(values, packed)))
+    names = [column.name for column in columns]
+    return cls(name=table.name, description=table.doc, columns=columns, colnames=names)
+
+
+def _setting(setting: Setting, cls: Any, used: set[str]) -> Any:
+    """One FitAttribute, under a name that is safe in a file and not used yet."""
+    name = safe_name(setting.key if setting.variable is None else f"{setting.variable}.{setting.key}")
+    while name in used:
+        name += "_"
+    used.add(name)
+    data = setting.data.item() if isinstance(setting.data, np.generic) else setting.data
+    data = data.tolist() if isinstance(data, np.ndarray) and data.dtype.kind == "O" else data
+    extra = {} if setting.variable is None else {"variable": setting.variable}
+    return cls(name=name, key=setting.key, kind=setting.kind, data=data, **extra)
+
+
+def _packed(values: np.ndarray, packed: bool) -> Any:
+    """The array as hdmf takes it: text as a list, large numeric arrays compressed."""
+    from hdmf.backends.hdf5 import H5DataIO
+
+    if values.dtype.kind == "O":
+        return values.tolist()
+    if values.ndim == 0:
+        return values[()]
+    if values.nbytes < _COMPRESS_BYTES or not packed:
+        return values
+    return H5DataIO(values, compression="gzip", compression_opts=4, shuffle=True, chunks=_chunks(values))
+
+
+def _chunks(values: np.ndarray) -> tuple[int, ...]:
+    """Whole trailing dims, as many leading rows as make about 1 MB."""
+    rows = max(1, round(2**20 / (values.nbytes / len(values))))
+    return (min(rows, len(values)), *values.shape[1:])
+
+
+def _values(item: h5py.Dataset) -> np.ndarray:
+    """All the values of a dataset; text as an object array of str."""
+    values = load(item)
+    if not holds_text(item):
+        return np.asarray(values)
+    found = np.array(values, object)
+    return np.array([_text(value) for value in found.ravel()], object).reshape(found.shape)
+
+
+def _scalar(value: Any) -> Any:
+    return _text(value) if isinstance(value, str | bytes) else np.asarray(value).ravel()[0].item()
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,133 @@
+"""A fit as netCDF, for people without NWB: the Dataset as it is, readable by any netCDF library, and back
+identical.
+
+netCDF has no bool, no text of fixed width and no attribute that is an empty list: what each variable and
+attribute was in memory is written beside it, in the attributes ``nwb_lint_layout`` and ``nwb_lint_kinds``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import check_fit
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, unpack
+from nwb_lint.nwb.extension.write import check_target, local_sources
+from nwb_lint.nwb.storage.atomic import write_atomically
+
+_LAYOUT = "nwb_lint_layout"
+_KINDS = "nwb_lint_kinds"
+_COMPRESS_BYTES = 32_768
+
+
+def export_netcdf(fit: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a fit to a new netCDF file (HDF5 based), whole when the path appears.
+
+    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is one of the
+    fit's recordings, or cannot be written.
+
+    Example:
+        >>> from nwb_lint import read_fit
+        >>> export_netcdf(read_fit("fit.nwb"), "model.nc")
+        PosixPath('model.nc')
+    """
+    target = Path(path)
+    plain = _plain(fit)
+    check_target(target, local_sources(fit), overwrite)
+    encoding = {
+        name: {"zlib": True, "complevel": 4, "shuffle": True}
+        for name, variable in plain.variables.items()
+        if variable.nbytes >= _COMPRESS_BYTES and variable.dtype.kind in "biuf"
+    }
+    write_atomically(target, lambda temporary: _save(plain, temporary, encoding))
+    return target
+
+
+def import_netcdf(path: str | Path) -> xr.Dataset:
+    """The fit that `export_netcdf` wrote, identical to it.
+
+    Raises: NWBError where there is no such file, it is not netCDF, or `export_netcdf` did not write it;
+    ContractError where it holds no fit.
+    """
+    if not Path(path).is_file():
+        raise NWBError(f"{path}: no such file; import_netcdf needs a file that export_netcdf wrote. Check the path.")
+    try:
+        plain = xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise NWBError(f"{path} cannot be read as netCDF ({error}); pass a whole netCDF file.") from error
+    if _LAYOUT not in plain.attrs:
+        raise NWBError(f"{path} was not written by export_netcdf; open it with xarray.open_dataset.")
+    try:
+        fit = _rebuild(plain)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise NWBError(f"{path} is inconsistent: {error}. Export the fit again.") from error
+    check_fit(fit)
+    return fit
+
+
+def _save(plain: xr.Dataset, path: Path, encoding: dict) -> None:
+    plain.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+
+
+def _plain(fit: xr.Dataset) -> xr.Dataset:
+    """The fit with text as objects, names without ``/``, attributes that netCDF has, and the layout."""
+    stored = encode(fit)
+    data: dict[str, xr.Variable] = {}
+    coords: dict[str, xr.Variable] = {}
+    lines = []
+    for name, path, dtype, role in layout(stored):
+        safe = path.rpartition("/")[2]
+        while safe in coords or safe in data or (safe != name and safe in fit.variables):
+            safe += "_"
+        variable = fit.variables[name]
+        (coords if role == "coordinate" else data)[safe] = xr.Variable(
+            variable.dims, stored.arrays[path], _plain_attrs(variable.attrs)
+        )
+        lines.append("\t".join((safe, dtype, role, name)))
+    attrs = _plain_attrs(fit.attrs) | {_LAYOUT: "\n".join(lines)}
+    return xr.Dataset(data, coords, attrs)
+
+
+def _rebuild(plain: xr.Dataset) -> xr.Dataset:
+    """The Dataset that was made plain."""
+    variables: dict[str, xr.Variable] = {}
+    coords: list[str] = []
+    for line in plain.attrs[_LAYOUT].split("\n"):
+        safe, dtype, role, name = line.split("\t", 3)
+        variable = plain.variables[safe]
+        values = variable.values.astype(object) if dtype[1:2] == "U" else variable.values
+        variables[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
+        coords += [name] if role == "coordinate" else []
+    return xr.Dataset(variables, attrs=_rebuilt_attrs(plain.attrs)).set_coords(coords)
+
+
+def _plain_attrs(attrs: dict) -> dict[str, Any]:
+    """Attributes as netCDF has them, and one more with the kind of each; an empty list is in that one
+    alone."""
+    plain: dict[str, Any] = {}
+    kinds = []
+    for key, value in attrs.items():
+        kind, data = pack(str(key), value)
+        kinds.append(f"{kind}\t{key}")
+        if isinstance(data, str):
+            plain[str(key)] = data
+            continue
+        array = np.atleast_1d(data)
+        if array.size:
+            array = array.astype(np.int8) if array.dtype.kind == "b" else array
+            plain[str(key)] = [str(item) for item in array.ravel()] if array.dtype.kind == "O" else array
+    return plain | ({_KINDS: "\n".join(kinds)} if kinds else {})
+
+
+def _rebuilt_attrs(attrs: dict) -> dict[str, Any]:
+    found = {}
+    for line in attrs.get(_KINDS, "").split("\n"):
+        kind, tab, key = line.partition("\t")
+        if tab:
+            data = attrs.get(key, np.zeros(0))
+            found[key] = unpack(kind, np.array(data, object) if isinstance(data, str | list) else data)
+    return found

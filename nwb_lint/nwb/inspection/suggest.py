@@ -1,0 +1,213 @@
+"""A guess from names, levels and times of columns: how a file could be read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.recording.events import activity_paths
+from nwb_lint.nwb.recording.series import open_series
+from nwb_lint.nwb.recording.tables import Table, interval_tables, is_missing, open_intervals
+from nwb_lint.nwb.recording.units import open_units, read_observed
+from nwb_lint.parallel.warnings import collect_warnings
+
+Array = np.ndarray
+
+_OUTCOME = re.compile(r"correct|success|is_?good|valid|hit|include|rewarded|completed", re.I)
+_GOOD = ("correct", "hit", "success", "good", "rewarded")
+_STIMULATED = re.compile(r"photo|opto|laser|galvo", re.I)
+_UNSTIMULATED = ("N/A", "none", "None", "no", "off", "control", "")
+_RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction", re.I)
+_BOOKKEEPING = re.compile(r"(^|_)(id|index|idx|number|num|no|trial|trials|block|uid|session|tags?)$", re.I)
+_EVENTS = (r"dots|stim|sample|target", r"go|cue", r"delay", r"pole|odou?r|tone|sound|move")
+_BIN_S, _SMOOTH_S, _GRID_S = 0.01, 0.05, 0.05
+_SAMPLED_BINS_S = (_BIN_S, _GRID_S, 0.1, 0.25, 0.5)  # of which a series gets the first that holds a sample
+_WIDEST_S = (-0.5, 2.0)
+_PROCESSED = (r"deconv|spike|event", r"dff|df_over_f|delta|activity|rate", r"denois|correct", r"roi|fluo|trace")
+_MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
+
+
+def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict[str, Any]:
+    """Arguments of `read_conditions` for an open file: of its units, or where it has none of a series of activity.
+
+    Raises: NWBError where it has neither, or no interval table with rows.
+    """
+    series = choose_series(file, path)
+    name = choose_table(file, path)
+    table = open_intervals(file, name, path)
+    align = _choose_align(table)
+    times = table.times(align)
+    clauses, kept = _choose_where(table, np.isfinite(times))
+    start, stop = _choose_window(file, table, times, kept, path, series)
+    bin_s = _BIN_S if series is None else _choose_bin(file, series, path)
+    lasts = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
+    return {
+        "by": _choose_by(table, kept, {query.split(" ")[0] for query in clauses}),
+        "align": align,
+        "window_s": [start, round(start + lasts, 6)],
+        "bin_s": bin_s,
+        "smooth_s": _SMOOTH_S if series is None else 0.0,  # samples are smooth already
+        "where": " and ".join(clauses) or None,
+        "table": name,
+    } | ({"infer_obs": True} if infer_obs else {} if series is None else {"series": series})
+
+
+def choose_series(file: h5py.File, path: Any) -> str | None:
+    """None where a file has units; else the path of the series whose name speaks most of processed activity.
+
+    Raises: NWBError, of the units, where there is no such series either.
+    """
+    try:
+        open_units(file, path)
+        return None
+    except NWBError:
+        series = activity_paths(file)
+        if not series:
+            raise
+
+    def score(path: str) -> int:
+        return next((k for k, told in enumerate(_PROCESSED) if re.search(told, path, re.I)), len(_PROCESSED))
+
+    return min(series, key=score)
+
+
+def _choose_bin(file: h5py.File, series: str, path: Any) -> float:
+    """The narrowest bin (s) in which there is a sample; the widest there is where samples are further apart."""
+    apart_s = open_series(file, series, path).typical_step_s()
+    return next((width for width in _SAMPLED_BINS_S if width >= apart_s * (1 - 1e-6)), _SAMPLED_BINS_S[-1])
+
+
+def choose_table(file: h5py.File, path: Any) -> str:
+    tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
+    if not tables:
+        raise NWBError(f"{path} has no interval table with rows; trials are needed. Pass another file.")
+    return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
+
+
+def _choose_align(table: Table) -> str:
+    """The column whose name speaks most of an event that starts, present in half of the rows."""
+    found = [name for name in table.time_columns() if name not in ("start_time", "stop_time")]
+    found = [name for name in found if np.isfinite(table.times(name)).mean() >= 0.5]
+
+    def score(name: str) -> int:
+        event = next((k for k, pattern in enumerate(_EVENTS) if re.search(pattern, name, re.I)), len(_EVENTS))
+        ends = bool(re.search(r"end|stop|off|out", name, re.I))
+        return 2 * event + 3 * ends
+
+    return min(found, key=score) if found else "start_time"
+
+
+def _choose_where(table: Table, kept: Array) -> tuple[list[str], Array]:
+    """Clauses that leave correct, unstimulated trials, and the rows they leave."""
+    clauses = []
+    for name in table.names:
+        kind = table.kind(name)
+        if kind not in ("bool", "text", "number"):
+            continue
+        values = table.column(name)
+        value = _wanted_value(name, kind, values[kept])
+        if value is None:
+            continue
+        rows = kept & (values == value)
+        if 0.2 * kept.sum() <= rows.sum() < kept.sum():
+            clauses.append(quote(name) if kind == "bool" else f"{quote(name)} == {value!r}")
+            kept = rows
+    return clauses, kept
+
+
+def _wanted_value(name: str, kind: str, values: Array) -> Any:
+    """The level of a column that ordinary trials have; None where its name and levels say nothing."""
+    levels = np.unique(values)
+    if kind == "text":
+        if _STIMULATED.search(name):
+            return next((level for level in _UNSTIMULATED if level in levels), None)
+        return next((level for level in _GOOD if level in levels), None)
+    if _STIMULATED.search(name):
+        return 0 if len(levels) > 1 and (levels == 0).any() else None
+    if _OUTCOME.search(name) and len(levels) == 2 and set(levels.tolist()) == {0, 1}:
+        return True if kind == "bool" else 1
+    return None
+
+
+def quote(name: str) -> str:
+    """A column's name as a query writes it."""
+    return name if name.isidentifier() else f"`{name}`"
+
+
+def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
+    """Columns of two to eight levels, what was shown before what was answered, few enough for the trials."""
+    found = []
+    for name in table.names:
+        if table.kind(name) not in ("bool", "text", "number") or quote(name) in used:
+            continue
+        if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _STIMULATED.search(name):
+            continue
+        values = table.column(name)[kept]
+        if not is_missing(values).any() and 2 <= len(np.unique(values)) <= _MOST_LEVELS:
+            found.append(name)
+    found.sort(key=lambda name: bool(_RESPONSE.search(name)))
+    shown = [name for name in found if not _RESPONSE.search(name)] or found[:1]
+    chosen: list[Any] = []
+    codes = np.zeros(int(kept.sum()), np.int64)
+    for name in shown[:_MOST_FACTORS]:
+        values = table.column(name)[kept]
+        joint = codes * _MOST_LEVELS + np.unique(values, return_inverse=True)[1]
+        _, joint, counts = np.unique(joint, return_inverse=True, return_counts=True)
+        if np.median(counts) < _FEWEST_TRIALS or len(counts) == len(np.unique(codes)):
+            continue
+        codes = joint
+        chosen.append({name: "rank"} if _is_signed(values) else name)
+    return chosen or found[:1] or [_fallback(table, kept)]
+
+
+def _is_signed(values: Array) -> bool:
+    """Whether a column holds strengths of either sign, such as coherences."""
+    if values.dtype.kind not in "if":
+        return False
+    levels = np.unique(values)
+    return len(levels) >= 4 and bool((levels < 0).any() and (levels > 0).any())
+
+
+def _fallback(table: Table, kept: Array) -> str:
+    """The scalar column of fewest levels, where none looks like a condition."""
+    scalar = [name for name in table.names if table.kind(name) in ("bool", "text", "number")]
+    scalar = [name for name in scalar if not is_missing(table.column(name)[kept]).all()]
+    return min(scalar, key=lambda name: len(np.unique(table.column(name)[kept])), default="start_time")
+
+
+def _choose_window(
+    file: h5py.File, table: Table, times: Array, kept: Array, path: Any, series: str | None
+) -> list[float]:
+    """What nine tenths of the trials share, at most −0.5 to 2 s: of the observed time, else of the trial."""
+    origins = times[kept]
+    edges = _observed_edges(file, origins, path) if series is None else None
+    if edges is None:
+        edges = tuple(
+            table.times(name)[kept] if name in table.names else origins for name in ("start_time", "stop_time")
+        )
+    before, after = edges[0] - origins, edges[1] - origins
+    known = np.isfinite(before) & np.isfinite(after)
+    if not known.any():
+        return [0.0, 1.0]
+    low = max(float(np.quantile(before[known], 0.9)), _WIDEST_S[0])
+    high = min(float(np.quantile(after[known], 0.1)), _WIDEST_S[1])
+    start, stop = (round(edge, 6) for edge in (np.ceil(low / _GRID_S - 1e-3) * _GRID_S,
+                                               np.floor(high / _GRID_S + 1e-3) * _GRID_S))  # fmt: skip
+    return [float(start), float(stop)] if stop - start >= 2 * _GRID_S else [0.0, 1.0]
+
+
+def _observed_edges(file: h5py.File, origins: Array, path: Any) -> tuple[Array, Array] | None:
+    """The observed interval of the first unit at, or next after, each alignment; None without obs_intervals."""
+    units = open_units(file, path)
+    if "obs_intervals" not in units.names:
+        return None
+    with collect_warnings():  # a guess needs no warning: reading gives it
+        observed = read_observed(file, units, np.array([0]))[0]
+    if observed is None or not len(observed.starts):
+        return None
+    at = np.minimum(np.searchsorted(observed.ends, origins, side="right"), len(observed.ends) - 1)
+    return observed.starts[at], observed.ends[at]

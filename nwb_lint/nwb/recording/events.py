@@ -1,0 +1,137 @@
+"""Event series anywhere in a file: their times, and the first of them within each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.storage.h5 import is_dataset, is_group, members
+from nwb_lint.nwb.storage.source import as_text, load
+
+Array = np.ndarray
+
+# where series and tables of events are kept; the rest of a file is metadata, intervals and units
+_PLACES = ("acquisition", "processing", "events", "stimulus", "analysis", "scratch")
+_DEEPEST = 6
+_MOST_OBJECTS = 20_000  # a damaged file may lead in circles
+_TIMES = ("timestamps", "timestamp", "event_times")
+
+
+class Events(NamedTuple):
+    """Times in order, s: listed, or ``n`` regular ones from ``start_s`` on."""
+
+    path: str
+    times: Array | None
+    start_s: float = 0.0
+    rate_hz: float = 1.0
+    n: int = 0
+
+    def first_within(self, starts: Array, stops: Array) -> Array:
+        """The first time in [start, stop) of each trial, NaN where there is none."""
+        if self.times is None:
+            at = np.maximum(np.ceil((starts - self.start_s) * self.rate_hz - 1e-6), 0)
+            found = np.where(at < self.n, self.start_s + at / self.rate_hz, np.nan)
+        else:
+            where = np.searchsorted(self.times, starts)
+            found = np.append(self.times, np.nan)[where]
+        return np.where(found < stops, found, np.nan)
+
+
+def find_events(file: h5py.File, name: str, path: Any) -> Events | None:
+    """The events at a path, or of a name that occurs once; None where there are none of that name.
+
+    A TimeSeries has ``timestamps``, or ``starting_time`` and its rate; a table of events has ``timestamp``.
+
+    Raises: NWBError where the name occurs several times (the message lists the paths), or the times are damaged.
+    """
+    found = find_series(file, name, path, "event series", "align")
+    return found and _events(found[1], found[0], path)
+
+
+def find_series(file: h5py.File, name: str, path: Any, kind: str, argument: str) -> tuple[str, Any] | None:
+    """Path and group of the series at a path, or of a name that occurs once; None where there is none.
+
+    Raises: NWBError where the name occurs several times; the message lists the paths.
+    """
+    wanted = name.strip("/")
+    try:
+        direct = file.get(wanted) if wanted else None
+    except (ValueError, KeyError):  # h5py refuses some texts as names
+        return None
+    if _has_times(direct):
+        return wanted, direct
+    found = [(at, item) for at, item in _series(file) if at.endswith(f"/{wanted}")]
+    if len(found) > 1:
+        listed = ", ".join(at for at, _ in found[:8])
+        raise NWBError(f"{path} has {len(found)} {kind} named {name!r}: {listed}. Pass the path of one as {argument}=.")
+    return found[0] if found else None
+
+
+def event_paths(file: h5py.File, *, listed: bool = False) -> list[str]:
+    """The paths of every event series and table of events; ``listed``: of those whose times are no regular samples."""
+    return [at for at, item in _series(file) if not listed or any(is_dataset(item.get(name)) for name in _TIMES)]
+
+
+def activity_paths(file: h5py.File) -> list[str]:
+    """The paths of series that may be activity: of regions of interest, or plain ones of several columns."""
+    return [at for at, item in _series(file) if _is_activity(item)]
+
+
+def _is_activity(item: Any) -> bool:
+    data, kind = item.get("data"), as_text(item.attrs.get("neurodata_type", ""))
+    if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim != 2:
+        return False
+    return is_dataset(item.get("rois")) or (kind == "TimeSeries" and data.shape[1] > 1)
+
+
+def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
+    """Start (s) and rate (Hz) of a series of regular samples.
+
+    Raises: NWBError where they are no numbers.
+    """
+    start, rate = item["starting_time"], item["starting_time"].attrs.get("rate")
+    numbers = start.size == 1 and start.dtype.kind in "iuf" and np.size(rate) == 1 and item["data"].ndim
+    rate_hz = float(np.ravel(rate)[0]) if numbers else 0.0
+    if not 0 < rate_hz < np.inf:
+        raise NWBError(f"{at} of {path} has starting_time with rate {rate}; a number above 0 is needed.")
+    return float(np.ravel(start[()])[0]), rate_hz
+
+
+def _series(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    return ((at, item) for at, item in groups_of(file) if _has_times(item))
+
+
+def groups_of(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    """Path and group of all that lies where series and tables are kept, but within a series."""
+    stack = [(name, file.get(name), 0) for name in reversed(_PLACES)]
+    for _ in range(_MOST_OBJECTS):
+        if not stack:
+            return
+        at, item, depth = stack.pop()
+        if not is_group(item):
+            continue
+        yield at, item
+        if depth < _DEEPEST and not _has_times(item):
+            stack += [(f"{at}/{name}", item.get(name), depth + 1) for name in reversed(members(item))]
+
+
+def _has_times(item: Any) -> bool:
+    if not is_group(item):
+        return False
+    return any(is_dataset(item.get(name)) for name in _TIMES) or (
+        is_dataset(item.get("starting_time")) and is_dataset(item.get("data"))
+    )
+
+
+def _events(item: Any, at: str, path: Any) -> Events:
+    listed = next((item.get(name) for name in _TIMES if is_dataset(item.get(name))), None)
+    if listed is None:
+        return Events(at, None, *regular_times(item, at, path), int(item["data"].shape[0]))
+    if listed.dtype.kind not in "iuf":
+        raise NWBError(f"{at} of {path} has times of type {listed.dtype}; numbers are needed.")
+    times = load(listed).astype(float).ravel()
+    return Events(at, np.sort(times[np.isfinite(times)]))

@@ -1,0 +1,116 @@
+"""``nwb-lint demo``: a session with a known network inside, taken the user's way from its NWB file to a fit in NWB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.analysis.connectivity import connectivity, effective_n
+from nwb_lint.errors import ContractError
+from nwb_lint.nwb.extension.read import read_fit
+from nwb_lint.nwb.extension.write import write_fit
+from nwb_lint.nwb.extension.write_session import write_session
+from nwb_lint.plot import summary
+from nwb_lint.tasks.demo import TAU_S, DemoSession, Truth, demo_session
+from nwb_lint.workflow.recipe import Recipe, make_recipe
+from nwb_lint.workflow.run import Laps, run_recipe
+
+
+class Demo(NamedTuple):
+    """What the demo found: the fit as read back, the comparison with the truth, seconds per stage, files written,
+    and the tables beside the fit."""
+
+    fit: xr.Dataset
+    pearson: float
+    cosine: float
+    seconds: dict[str, float]
+    files: list[Path]
+    tables: dict[str, xr.Dataset]
+
+
+def demo_recipe(session: Path, seed: int) -> Recipe:
+    """The recipe that a user of this session would write."""
+    stimulus, cue = [0.0, 0.8], [-0.4, 0.8]
+    return make_recipe(
+        {
+            "sources": [str(session)],
+            "out": "demo_fit.nwb",
+            "read": {
+                "by": ["context", "motion", "color"],
+                "align": "stimulus_time",
+                "window_s": [-0.5, 0.8],
+                "bin_s": 0.02,
+                "smooth_s": 0.04,
+                "where": "correct",
+            },
+            "prepare": {"center": [-0.5, -0.42], "time_course": False},
+            "inputs": [
+                {"name": "motion", "column": "motion", "window_s": stimulus},
+                {"name": "color", "column": "color", "window_s": stimulus},
+                {"name": "context motion", "column": "context", "equals": "motion", "window_s": cue},
+                {"name": "context color", "column": "context", "equals": "color", "window_s": cue},
+            ],
+            "fit": {"ranks": [1, 2], "tau_s": TAU_S, "holdout": 4, "folds": 4, "seed": seed},
+        }
+    )
+
+
+def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress: bool = False) -> Demo:
+    """Simulate a session, write it, and go from that file alone to a fit in NWB that is read back and compared.
+
+    Raises: ContractError when the folder already holds a demo's files.
+    """
+    folder = Path(folder)
+    session, fitted, picture = folder / "demo_session.nwb", folder / "demo_fit.nwb", folder / "demo_summary.png"
+    taken = [path.name for path in (session, fitted, picture) if path.exists()]
+    if taken:
+        raise ContractError(f"{folder} already holds {', '.join(taken)}; name another folder: nwb-lint demo DIR.")
+    folder.mkdir(parents=True, exist_ok=True)
+    before = Laps()
+    simulated = demo_session(seed=seed)
+    before.end("simulate")
+    write_demo_session(simulated, session)
+    before.end("write session")
+    outcome = run_recipe(demo_recipe(session, seed), progress=progress)
+    after = Laps()
+    write_fit(outcome.fit, fitted, results=outcome.tables)
+    after.end("write fit")
+    fit = read_fit(fitted)
+    if not fit.identical(outcome.fit):
+        raise ContractError(f"{fitted} does not read back as what was written; please report this.")
+    after.end("read fit back")
+    files = [session, fitted]
+    if figure:
+        summary(fit, outcome.activity, picture)
+        files.append(picture)
+        after.end("figure")
+    true, found = true_connectivity(simulated.truth, fit), connectivity(fit)["connectivity"].values
+    pearson = float(np.corrcoef(true.ravel(), found.ravel())[0, 1])
+    cosine = float((true * found).sum() / np.linalg.norm(true) / np.linalg.norm(found))
+    seconds = before.seconds | outcome.seconds | after.seconds
+    return Demo(fit, pearson, cosine, seconds, files, outcome.tables)
+
+
+def write_demo_session(simulated: DemoSession, path: str | Path) -> Path:
+    """The simulated session as the NWB file that a lab would have of it: spikes and trials, nothing of the network."""
+    return write_session(
+        path,
+        simulated.spike_times,
+        simulated.trials,
+        description="Simulated context-dependent decisions by a rank-1 network of known connectivity.",
+        session_id="demo",
+    )
+
+
+def true_connectivity(truth: Truth, fit: xr.Dataset) -> np.ndarray:
+    """Effective connectivity of the true network in the fit's units of activity, (neuron, neuron_from).
+
+    The recording shows rate = offset + gain x, the fit sees activity = (rate - …) / scale: the true vectors of neuron
+    i, scaled by gain_i / scale_i, are what the fit should find.
+    """
+    factor = (truth.gain / fit["scale"].values)[:, None]
+    m, weights = truth.m * factor, truth.input_weights * factor
+    return m @ effective_n(m, truth.n, weights).T / len(m)

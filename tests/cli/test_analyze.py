@@ -1,0 +1,130 @@
+"""nwb-lint connectivity, populations, fixed-points and readout: they print, keep and draw what the functions give."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nwb_lint as nl
+from nwb_lint.cli import app
+from tests.cli.conftest import SUBJECT
+from tests.plot.test_dynamics import made
+
+
+def run(*args):
+    return CliRunner().invoke(app, [*map(str, args)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return nl.write_fit(made(2), tmp_path_factory.mktemp("analyze") / "fit.nwb", subject=SUBJECT)
+
+
+@pytest.fixture
+def own(path, tmp_path):
+    """A copy of the file that a test may change."""
+    (tmp_path / "own.nwb").write_bytes(path.read_bytes())
+    return tmp_path / "own.nwb"
+
+
+def test_populations_are_printed_kept_and_drawn(own, tmp_path):
+    flags = ["--max-groups", 2, "--resamples", 2, "--save", "groups", "--plot", tmp_path / "a.png"]
+    result = run("populations", own, *flags)
+    assert result.exit_code == 0, result.output
+    expected = nl.find_populations(nl.read_fit(own), max_groups=2, resamples=2)
+    assert nl.read_result(own, "groups").identical(expected)
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith(str(expected["group"].values[0]))
+    assert int(lines[1][20:].split()[0]) == int((expected["population"] == 0).sum())
+    assert f"{float(expected['stability'][1]):.3f}" in lines[-1]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_connectivity_is_printed_kept_and_drawn(own, tmp_path):
+    result = run("connectivity", own, "--by", "area", "--save", "J", "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    fit = nl.read_fit(own)
+    expected = nl.connectivity(fit)
+    assert nl.read_result(own, "J").identical(expected)
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["overlap", "m", "1", "m", "2", "I", "in0", "I", "in1"]
+    shown = [[float(part) for part in line.split()[2:]] for line in lines[1:3]]
+    np.testing.assert_allclose(shown, np.hstack([expected["overlap_m"], expected["overlap_input"]]), atol=6e-4)
+    told = nl.weight_statistics(fit)
+    assert [line[:20].strip() for line in lines[5:]] == told["vector"].values.tolist()
+    assert [float(line.split()[-1]) for line in lines[5:]] == [round(float(p), 3) for p in told["heavy_tail_p"]]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert run("connectivity", own, "--raw", "--save", "raw").exit_code == 0
+    assert nl.read_result(own, "raw").identical(nl.connectivity(fit, effective=False))
+
+
+def test_a_readout_is_printed_kept_and_drawn(own, tmp_path):
+    flags = ["--window", 0, 0.1, "--folds", 2, "--save", "choice", "--plot", tmp_path / "a.png"]
+    result = run("readout", own, "motion", *flags)
+    assert result.exit_code == 0, result.output
+    expected = nl.fit_readout(nl.read_fit(own), "motion", folds=2, window_s=(0, 0.1))
+    assert nl.read_result(own, "choice").identical(expected)
+    assert result.stdout.strip().endswith(f"held-out R2 {float(expected['score']):.3f}")
+    assert "ridge readout of 60 neurons" in result.stdout
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_groups_by_inputs_have_no_table_of_stability(path):
+    before = path.read_bytes()
+    result = run("populations", path, "--method", "strongest_input", "--window", 0, 0.1)
+    assert result.exit_code == 0, result.output
+    assert "stability" not in result.stdout
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("held", [{}, {"condition": "c2"}, {"input": {"in1": 0.3}}])
+def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
+    fit = nl.read_fit(own)
+    flags = ["--condition", fit["condition"].values[2]] if "condition" in held else []
+    flags += ["--input", "in1=0.3"] if "input" in held else []
+    asked = held | ({"condition": fit["condition"].values[2]} if "condition" in held else {})
+    result = run("fixed-points", own, *flags, "--save", "rest", "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    expected = nl.fixed_points(fit, **asked)
+    assert nl.read_result(own, "rest").identical(expected)
+    shown = [line.split() for line in result.stdout.splitlines()[1:]]
+    np.testing.assert_allclose([[float(part) for part in line[:2]] for line in shown], expected["kappa"], atol=6e-4)
+    assert [line[2] for line in shown] == expected["stability"].values.tolist()
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "told"),
+    [
+        ("populations", ["--groups", 99], "99 groups were asked of 60 neurons"),
+        ("populations", ["--method", "strongest_input", "--groups", 2], "leave n_groups out"),
+        ("populations", ["--method", "strongest_input", "--window", 7, 8], "the window is 7 to 8"),
+        ("fixed-points", ["--condition", "none"], "none"),
+        ("fixed-points", ["--input", "tone=1"], "tone"),
+        ("fixed-points", ["--name", "other"], "no fit named 'other'"),
+        ("connectivity", ["--by", "layer", "--plot", "a.png"], "layer"),
+        ("readout", ["side"], "no column 'side'"),
+        ("readout", ["motion", "--folds", 99], "99 folds"),
+    ],
+)
+def test_failures_are_one_line(path, command, flags, told):
+    result = run(command, path, *flags)
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+def test_a_network_of_another_nonlinearity_is_read_and_not_run(tmp_path):
+    fit = made(2).assign_attrs(nonlinearity="sine")
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
+    assert nl.read_fit(path).identical(fit)
+    for command in (["populations", path, "--method", "strongest_input"], ["fixed-points", path]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: nonlinearity is 'sine'; it needs to be one of 'tanh', ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage(path):
+    assert run("fixed-points", path, "--input", "in1").exit_code == 2
+    assert run("fixed-points", path, "--input", "in1=much").exit_code == 2

@@ -1,0 +1,130 @@
+"""Initial activations by group: found where they are known, honest for conditions of no group in training."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import nwb_lint as nl
+from nwb_lint.contract import input_names
+from nwb_lint.errors import ContractError
+from nwb_lint.model.data import Samples
+from nwb_lint.model.initial_conditions import with_starts
+from nwb_lint.model.network import drives
+
+OPTIONS = {"rank": 1, "tau_s": 0.1, "max_iter": 20}
+GROUPS = np.array(["left", "right", "straight"])
+
+
+@pytest.fixture
+def started(truth, recurrence):
+    """Three groups of conditions that start from three activations: the activity, those, and each one's group."""
+
+    def build(neurons=20, conditions=24, own=False, burn_in=0):
+        known = truth(neurons=neurons, conditions=conditions)
+        rng = np.random.default_rng(5)
+        group = np.arange(conditions) if own else np.arange(conditions) % 3
+        start = 1 + rng.standard_normal((group.max() + 1, neurons))
+        u = known.activity["input"].values.astype(float)
+        x = recurrence(known.m, known.n, known.w, u, start=start[group])
+        activity = known.activity.assign(activity=(("condition", "time", "neuron"), x.astype(np.float32)))
+        if not own:
+            activity = activity.assign_coords(side=("condition", GROUPS[group]))
+        if burn_in:
+            activity["input_burn_in"] = ("condition", "burn_in", "input"), u[:, :burn_in].astype(np.float32)
+        return activity, start, group
+
+    return build
+
+
+def learned(fit):
+    names = input_names(fit)
+    return {n.removeprefix("start "): fit["input_weights"].values[:, k] for k, n in enumerate(names) if "start " in n}
+
+
+def test_each_group_finds_its_own_start(started):
+    activity, start, _ = started()
+    fit = nl.fit_lint(activity, initial="side", holdout=0.25, **OPTIONS)
+    common = nl.fit_lint(activity, initial="learned", holdout=0.25, **OPTIONS)
+    for name, truth in zip(GROUPS, start, strict=True):
+        assert np.corrcoef(learned(fit)[name], truth)[0, 1] > 0.99
+    assert fit["r2"].values[1] > 0.99 > 0.95 > common["r2"].values[1]
+    np.testing.assert_allclose(fit["activity_pred"][:3, 0], start, atol=0.25)
+
+
+def test_a_column_of_one_value_is_a_common_start(started):
+    activity, _, _ = started()
+    activity = activity.assign_coords(one=("condition", np.zeros(24)))
+    common, column = (
+        nl.fit_lint(activity, initial=i, method="regression", holdout=0.25, **OPTIONS) for i in ("learned", "one")
+    )
+    np.testing.assert_allclose(column["activity_pred"], common["activity_pred"], atol=1e-3)
+
+
+@pytest.mark.parametrize("burn_in", [0, 3])
+def test_the_fit_runs_scores_and_comes_back_from_a_file_alone(started, tmp_path, burn_in):
+    activity, _, _ = started(burn_in=burn_in)
+    fit = nl.fit_lint(activity, initial="side", method="regression", holdout=0.25, **OPTIONS)
+    assert fit.sizes["burn_in"] == burn_in + 1
+    for given in (None, activity):
+        np.testing.assert_array_equal(nl.simulate(fit, given)["activity"], fit["activity_pred"])
+    held = nl.score(fit, activity, conditions=fit["held_out"].values)
+    assert float(held["r2"]) == pytest.approx(float(fit["r2"][1]), abs=1e-9)
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", source=[], subject={"subject_id": "a", "species": "Mus musculus",
+                        "sex": "U", "age": "P90D"})  # fmt: skip
+    assert nl.read_fit(path).identical(fit)
+    assert np.isfinite(nl.latents(fit, activity)["latent"]).all()
+    with pytest.raises(ContractError, match="no column 'side'"):
+        nl.simulate(fit, activity.drop_vars("side"))
+    with pytest.raises(ContractError, match="for each side"):
+        nl.simulate(fit, initial=np.zeros(20))
+
+
+def test_held_out_conditions_start_from_the_mean_and_it_is_said(started):
+    activity, _, _ = started(own=True)
+    held = np.arange(24) % 4 == 0
+    with pytest.warns(UserWarning, match=r"6 held-out conditions are of no group in training; .* mean of the 18 "):
+        fit = nl.fit_lint(activity, initial="condition", holdout=held, method="regression", **OPTIONS)
+    found = learned(fit)
+    assert set(found) == set(activity["condition"].values[~held])
+    mean = np.mean(list(found.values()), axis=0)
+    np.testing.assert_allclose(fit["activity_pred"].values[held, 0], np.tile(mean, (6, 1)), atol=1e-5)
+    assert fit["r2"].values[0] > 0.97 > fit["r2"].values[1]
+    np.testing.assert_array_equal(nl.simulate(fit, activity)["activity"], fit["activity_pred"])
+
+
+def test_inner_splits_know_no_start_of_what_they_hold_out(started):
+    """Of the drives of held-out conditions nothing tells which they are; with groups seen nothing changes."""
+    activity, _, group = started(own=True)
+    for initial, changed in (("condition", True), ("common", False)):
+        named = activity.assign_coords(common=("condition", group % 2))
+        wide, size = with_starts(named, initial, np.zeros(24, bool), 0.2)
+        u = np.concatenate([wide["input_burn_in"].values, wide["input"].values], axis=1)
+        q = drives(u, 0.2, bias=True, initial=False)
+        samples = Samples(activity["activity"].values, q, 0.2, starts=(u.shape[2] - size, u.shape[2]))
+        fit, held = samples.take(np.arange(16)), samples.take(np.arange(16, 24))
+        honest = held.held_from(fit)
+        assert (honest.q is not held.q) == changed
+        if changed:
+            part = honest.q[:, :, slice(*samples.starts)]
+            assert not part[:, :, 16:].any()
+            np.testing.assert_allclose(part[0], part[5])
+            np.testing.assert_allclose(part.sum(axis=2), held.q[:, :, slice(*samples.starts)].sum(axis=2), rtol=1e-5)
+
+
+def test_starts_are_chosen_in_every_fold(started):
+    activity, _, _ = started()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own = {"ranks": [1], "tau_s": 0.1, "folds": 3, "method": "regression"}
+        table = nl.select_rank(activity, initial="side", **own)
+        outside = nl.select_rank(activity, initial="side", hold="neuron", **own)
+    assert min(float(t["rank_r2"][0, 1]) for t in (table, outside)) > 0.95
+
+
+@pytest.mark.parametrize(("initial", "told"), [("nothing", "no column 'nothing'"), ("side", "name of an initial")])
+def test_what_cannot_be_is_refused(started, initial, told):
+    activity, _, _ = started()
+    activity = activity.assign_coords(input_name=("input", ["start left", "pulse"]))
+    with pytest.raises(ContractError, match=told):
+        nl.fit_lint(activity, initial=initial, **OPTIONS)

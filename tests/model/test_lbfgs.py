@@ -1,0 +1,209 @@
+"""Ctrl-C leaves the best so far, and a diverged gradient is told, never returned."""
+
+import pickle
+import re
+from threading import Thread
+
+import numpy as np
+import pytest
+import tqdm
+
+import nwb_lint as nl
+from nwb_lint.errors import ContractError
+from nwb_lint.model.lbfgs import PATIENCE, Interrupted, descend
+from nwb_lint.model.network import Network, drives
+from nwb_lint.model.optimization import Descending, problem_of
+from nwb_lint.model.stages import Samples, _Search, fit_stages, random_network, splits_of
+
+ALPHA = 0.2
+
+
+def samples_of(known):
+    q = drives(known.activity["input"].values, ALPHA, bias=False, initial=False)
+    return Samples(known.activity["activity"].values, q, ALPHA)
+
+
+def stop_at(step):
+    def report(stage, done, loss, held):
+        if stage == "gradient" and done == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("step", [1, 12])
+def test_an_interrupted_descent_gives_the_best_so_far(truth, step):
+    samples = samples_of(truth(neurons=12, conditions=24))
+    start = samples.errors(random_network(12, 1, 2, 0)).sum()
+    with pytest.warns(UserWarning, match="interrupted"):
+        stages, _ = fit_stages(samples, rank=1, method="gradient", keep_interrupted=True, report=stop_at(step))
+    assert [stage.name for stage in stages] == ["gradient"]
+    assert samples.errors(stages[-1].network).sum() < (start if step == 1 else 0.3 * start)
+
+
+def test_an_interrupted_fit_with_hidden_units_is_no_worse_than_its_closed_form(truth):
+    samples = samples_of(truth(neurons=12, conditions=24, observation=0.5))
+    options = {"rank": 1, "max_iter": 20}
+    before, _ = fit_stages(samples, method="regression", **options)
+    with pytest.warns(UserWarning, match="interrupted"):
+        stages, _ = fit_stages(samples, hidden=5, keep_interrupted=True, report=stop_at(3), **options)
+    assert samples.errors(stages[-1].network).sum() <= 1.05 * samples.errors(before[-1].network).sum()
+
+
+def test_an_interrupt_is_raised_where_it_is_not_to_be_kept(truth):
+    with pytest.raises(KeyboardInterrupt):
+        fit_stages(samples_of(truth(neurons=12, conditions=24)), rank=1, method="gradient", report=stop_at(3))
+
+
+def test_an_interrupt_crosses_processes(truth):
+    network = random_network(3, 1, 2, 0)
+    back = pickle.loads(pickle.dumps(Interrupted(network)))
+    np.testing.assert_array_equal(back.network.m, network.m)
+
+
+def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
+    class Impatient(tqdm.tqdm):
+        """A bar at which somebody presses Ctrl-C at its 12th step."""
+
+        count = 0
+
+        def update(self, n=1):
+            self.count += 1
+            if self.count == 12:
+                raise KeyboardInterrupt
+            return super().update(n)
+
+    monkeypatch.setattr("nwb_lint.model.fit.tqdm", Impatient)
+    options = {"rank": 1, "tau_s": 0.1, "method": "gradient", "holdout": 0.2}
+    activity = truth(neurons=12, conditions=24).activity
+    with pytest.warns(UserWarning, match="interrupted"):
+        fit = nl.fit_lint(activity, progress=True, **options)
+    np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
+    assert fit["r2"].values[1] > 0.5
+    assert fit.attrs["interrupted"] == 1
+    with pytest.warns(UserWarning, match="interrupted"):
+        nl.fit_lint(activity, **options)
+    told = []
+
+    def elsewhere():
+        try:
+            nl.fit_lint(activity, **options)
+        except KeyboardInterrupt as stop:
+            told.append(stop)
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert told
+    with pytest.raises(KeyboardInterrupt):
+        nl.select_rank(activity, ranks=[1], folds=2, tau_s=0.1, method="gradient")
+
+
+def test_a_gradient_that_diverged_is_told(truth):
+    samples = samples_of(truth(neurons=12, conditions=24))._replace(nonlinearity="linear")
+    wild = Network(np.full((12, 1), 1e9), np.full((12, 1), 1e9), np.ones((12, 2)))
+    search = _Search(samples, splits_of(24, 0), (1e-3,))
+    search.start_from(wild)
+    with pytest.raises(ContractError, match=r"^the gradient diverged [^\n]*$"):
+        search._end(wild, lambda everything: wild)
+
+
+def test_a_descent_from_a_closed_form_starts_alike_in_every_gauge(truth):
+    """m and n of very different length, as the canonical gauge has them, would let L-BFGS crawl along one of them."""
+    samples = samples_of(truth(neurons=12, conditions=24))
+    stages, _ = fit_stages(samples, rank=1, method="regression")
+    found = []
+    for scale in (1.0, 1e3):
+        net = stages[-1].network
+        search = _Search(samples, splits_of(24, 0), (1e-3,))
+        search.start_from(net._replace(m=scale * net.m, n=net.n / scale))
+        search.stages = list(stages)
+        search.descend(Descending(6, "cpu", lambda *told: None))
+        found.append(search.final.m @ search.final.n.T)
+    assert [stage.name for stage in search.stages] != [stage.name for stage in stages]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5 * abs(found[0]).max())
+
+
+def silent(done, loss, held):
+    """Nobody is told."""
+
+
+def test_a_descent_goes_over_a_rise_of_the_held_out_loss(truth):
+    """A few trials that go either way make it jagged: five worse iterations ended descents far above their minimum."""
+    samples = samples_of(truth(neurons=12, conditions=24))
+    problem, start = problem_of(samples, "cpu"), random_network(12, 1, 2, 0)
+
+    def ended(*losses):
+        told = iter([1.0, 0.9, *losses])
+        return descend(start, problem.loss_and_gradient, lambda *net: next(told), max_iter=40, report=silent)
+
+    over = ended(*[1.5] * (PATIENCE - 1), 0.5, *[0.6] * PATIENCE, 0.1)
+    assert (over.iterations, over.held_out) == (1 + PATIENCE, 0.5)
+    short = ended(*[1.5] * PATIENCE, 0.5)
+    assert (short.iterations, short.held_out) == (1, 0.9)
+    assert problem.loss(*over.network) < problem.loss(*short.network)
+
+
+def test_a_start_that_diverges_is_given_a_weaker_recurrence(truth):
+    samples = samples_of(truth(neurons=6, conditions=12, times=150))._replace(nonlinearity="relu")
+    rng = np.random.default_rng(0)
+    wild = Network(np.full((6, 1), 90.0), np.full((6, 1), 90.0), rng.standard_normal((6, 2)))
+    problem = problem_of(samples, "cpu")
+    assert not np.isfinite(problem.loss(*wild))
+    with pytest.warns(UserWarning, match=r"start of the gradient diverges; it starts from n / 1e\d"):
+        found = descend(wild, problem.loss_and_gradient, None, max_iter=30, report=silent)
+    assert problem.loss(*found.network) < 0.2
+
+
+def test_a_search_between_walls_goes_on_in_smaller_steps():
+    """A steep loss that is NaN a hundred-millionth away from where it falls."""
+
+    def steep(m, n, w):
+        loss = 1e6 * float(m[0, 0])
+        return (loss if 1 - 1e-8 < m[0, 0] <= 1 else np.nan), np.full((1, 1), 1e6), 0 * n, 0 * w
+
+    start = Network(np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)))
+    with pytest.warns(UserWarning, match="went on from its best in smaller steps"):
+        found = descend(start, steep, None, max_iter=50, report=silent)
+    assert 1 - 1e-8 < found.network.m[0, 0] < 1
+
+
+@pytest.mark.filterwarnings("ignore:the gradient met networks that diverge")
+@pytest.mark.parametrize(("nonlinearity", "scale"), [("relu", 1e3), ("linear", 1e11)])
+def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
+    activity = truth(neurons=3, conditions=12, times=150, seed=4).activity
+    activity["activity"] = activity["activity"] * np.float32(scale)
+    for method in ("gradient", "auto"):
+        options = {"method": method, "nonlinearity": nonlinearity, "max_iter": 10, "holdout": 0.2}
+        fit = nl.fit_lint(activity, rank=1, tau_s=0.1, **options)
+        assert all(np.isfinite(fit[name]).all() for name in ("r2", "m", "n", "input_weights", "activity_pred"))
+
+
+@pytest.mark.parametrize("name", ["activity", "input"])
+def test_what_single_precision_cannot_hold_is_told(truth, name):
+    activity = truth(neurons=6, conditions=12).activity
+    values = activity[name].values * np.float32(1e20)
+    activity = activity.assign({name: (activity[name].dims, values)})
+    with pytest.raises(ContractError, match=rf"^{name} reaches beyond 1e\+12[^\n]*scale"):
+        nl.fit_lint(activity, rank=1, tau_s=0.1)
+
+
+def test_a_network_that_diverges_on_held_out_conditions_scores_minus_infinity(truth):
+    """Small inputs are fitted; a million times larger ones drive the cubic network beyond all numbers."""
+    activity = truth(neurons=6, conditions=12, times=60).activity
+    held = np.arange(12) == 3
+    u = np.where(held[:, None, None], 1e9, 1).astype(np.float32) * activity["input"].values
+    cubic = (lambda x: x + 0.01 * x**3, lambda x: 1 + 0.03 * x**2)
+    options = {"method": "regression", "holdout": held, "nonlinearity": cubic}
+    with pytest.warns(UserWarning, match=r"diverges in 1 of 12 conditions"), np.errstate(all="ignore"):
+        fit = nl.fit_lint(activity.assign(input=(activity["input"].dims, u)), rank=1, tau_s=0.1, **options)
+    assert fit["r2"].values[0] > 0.5
+    assert fit["r2"].values[1] == -np.inf
+
+
+def test_the_bar_names_loss_and_held_out_r2(truth, capsys):
+    nl.fit_lint(
+        truth(neurons=8, conditions=16).activity, rank=1, tau_s=0.1, method="gradient", max_iter=5, progress=True
+    )
+    told = capsys.readouterr().err
+    assert re.search(r"gradient: \d+step .*held_out_R2=-?\d\.\d{3}, loss=0\.\d+", told), told

@@ -1,0 +1,361 @@
+"""NWB-Zarr as hdmf-zarr writes it, and LINDI as lindi does: the same recording as from HDF5."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import warnings
+from datetime import UTC, datetime
+
+import h5py
+import numpy as np
+import pytest
+
+from nwb_lint import open_nwb, read_conditions, read_trials
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.inspection.describe import describe, suggest
+from nwb_lint.nwb.recording.tables import open_intervals
+from nwb_lint.nwb.storage.digests import with_digests
+from nwb_lint.nwb.storage.metadata import read_metadata
+from nwb_lint.nwb.storage.source import digest, expand, reading
+from nwb_lint.testing import mock_session
+from tests.nwb.archive import ID, Archive, record
+from tests.nwb.oracle import same_data as same
+from tests.nwb.server import RangeServer
+
+HOW = {"by": ["side", "coherence"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
+COLUMNS = {"unit_columns": ["region", "depth"]}
+TRIALS = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DANDI_NO_ET", "1")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    unit_columns = {"region": list("abcab"), "depth": np.arange(5.0)}
+    return mock_session(tmp_path_factory.mktemp("zarr") / "session.nwb", unit_columns=unit_columns, obs_intervals=True)
+
+
+def to_zarr(path, target=None):
+    """The file as hdmf-zarr exports it."""
+    backend = pytest.importorskip("hdmf_zarr.nwb", reason="hdmf-zarr, of the extra zarr, is not there")
+    import pynwb
+
+    target = target or path.with_name(f"{path.name}.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pynwb.NWBHDF5IO(str(path), "r") as source, backend.NWBZarrIO(str(target), mode="w") as io:
+            io.export(src_io=source, write_args={"link_data": False})
+    return target
+
+
+@pytest.fixture(scope="module")
+def zarr_path(path):
+    return to_zarr(path)
+
+
+def refused(told, ask, *args, **options):
+    with pytest.raises(NWBError, match=told) as found:
+        ask(*args, **options)
+    assert "\n" not in str(found.value)
+    assert len(str(found.value)) < 600
+
+
+def test_a_zarr_folder_gives_what_the_file_gives(path, zarr_path):
+    found = read_conditions(zarr_path, **HOW, **COLUMNS)
+    same(found, read_conditions(path, **HOW, **COLUMNS))
+    assert found["file"].item() == str(zarr_path)
+    assert with_digests(found)["file_digest"].item() == digest(zarr_path)
+    same(read_trials(str(zarr_path), **TRIALS, units=[3, 1]), read_trials(path, **TRIALS, units=[3, 1]))
+    same(read_conditions([zarr_path], **HOW, where="correct"), read_conditions(path, **HOW, where="correct"))
+
+
+def test_a_zarr_folder_is_described_and_its_metadata_read(path, zarr_path):
+    assert describe(zarr_path)._replace(path="") == describe(path)._replace(path="")
+    assert suggest(zarr_path) == suggest(path)
+    assert read_metadata(zarr_path) == read_metadata(path)
+
+
+def test_the_digest_of_a_zarr_folder_follows_from_every_byte_and_name(zarr_path, tmp_path):
+    other = shutil.copytree(zarr_path, tmp_path / "other.nwb.zarr")
+    assert digest(other) == digest(zarr_path)
+    part = other / "units" / "id" / "0"
+    content = part.read_bytes()
+    part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    changed = digest(other)
+    part.rename(part.with_name("1"))
+    assert len({digest(zarr_path), changed, digest(other)}) == 3
+
+
+def test_a_glob_finds_files_and_folders(path, zarr_path):
+    assert [asset.kind for asset in expand(str(path.parent / "session.nwb*"))][:2] == ["hdf5", "zarr"]
+
+
+def test_a_zarr_folder_is_known_by_its_content_too(zarr_path, tmp_path, path):
+    plain = shutil.copytree(zarr_path, tmp_path / "recording.nwb")
+    same(read_trials(plain, **TRIALS), read_trials(path, **TRIALS))
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A file with an enum, ragged and doubly ragged columns, and links."""
+    import pynwb
+
+    nwbfile = pynwb.NWBFile("odd", "odd", datetime(2026, 1, 1, tzinfo=UTC))
+    for name in ("licks", "pairs"):
+        nwbfile.add_trial_column(name, "d", index=True)
+    nwbfile.add_trial_column("pairs2", "d", index=2)
+    nwbfile.add_trial_column("flag", "d")
+    for k in range(4):
+        ragged = {"licks": [0.5] * k, "pairs": [[k, 1]], "pairs2": [[1.0, 2.0], [3.0]]}
+        nwbfile.add_trial(start_time=float(k), stop_time=k + 0.5, flag=bool(k % 2), **ragged)
+    with pytest.warns(UserWarning, match="EnumData is experimental"):
+        nwbfile.trials.add_column("kind", "d", data=[0, 1, 2, 1], enum=["left", "right", "none"])
+    for k in range(2):
+        nwbfile.add_unit(spike_times=np.arange(k, k + 3.0), id=10 + k)
+    path = tmp_path_factory.mktemp("odd") / "odd.nwb"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pynwb.NWBHDF5IO(str(path), "w") as io:
+            io.write(nwbfile)
+    return path
+
+
+def test_columns_of_every_kind_are_the_same(odd):
+    with open_nwb(odd) as file, open_nwb(to_zarr(odd)) as other:
+        one, two = (open_intervals(item, "trials", "odd") for item in (file, other))
+        assert one.names == two.names
+        for name in one.names:
+            assert one.kind(name) == two.kind(name)
+            if one.kind(name) != "ragged":
+                np.testing.assert_array_equal(one.column(name), two.column(name))
+        assert list(two.column("kind")) == ["left", "right", "none", "right"]
+
+
+def test_the_members_that_h5py_has(path, zarr_path):
+    with open_nwb(path) as file, open_nwb(zarr_path) as other:
+        assert isinstance(other, h5py.File)
+        assert sorted(other) == sorted(file)
+        for name in ("units", "intervals/trials", "general"):
+            assert isinstance(other[name], h5py.Group)
+            assert sorted(other[name]) == sorted(file[name])
+            assert other[name].name == file[name].name
+        for name in ("units/spike_times", "units/obs_intervals", "intervals/trials/side", "identifier", "units/id"):
+            one, two = file[name], other[name]
+            assert isinstance(two, h5py.Dataset)
+            assert (one.shape, one.ndim, one.size) == (two.shape, two.ndim, two.size)
+            assert one.dtype.kind == two.dtype.kind
+            assert (h5py.check_string_dtype(one.dtype) is None) == (h5py.check_string_dtype(two.dtype) is None)
+            values = one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
+            np.testing.assert_array_equal(values, two[()])
+            assert two.attrs.get("neurodata_type") == one.attrs.get("neurodata_type")
+        assert list(other["units"].attrs["colnames"]) == list(file["units"].attrs["colnames"])
+        index = other["units/spike_times_index"]
+        assert other[index.attrs["target"]] == other["units/spike_times"]
+        assert other.get("units/none") is None
+        assert "units/none" not in other
+        assert "/intervals/trials" in other["units"].file
+        with pytest.raises(KeyError):
+            other["units/id/deeper"]
+
+
+def test_pickles_are_never_run(zarr_path, tmp_path):
+    with open_nwb(zarr_path) as file:
+        group = file["general/extracellular_ephys/electrodes/group"]  # references, which hdmf-zarr pickles
+        assert h5py.check_string_dtype(group.dtype) is None
+        refused("holds Python pickles or objects; these are not read", group.__getitem__, ())
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    said = bad / "intervals" / "trials" / "side" / ".zarray"
+    content = json.loads(said.read_text()) | {"filters": [{"id": "pickle", "protocol": 5}]}
+    said.write_text(json.dumps(content))
+    refused("references; a column of values is needed", read_conditions, bad, **HOW)
+    said.write_text(json.dumps(content | {"dtype": [["a", "|O"]], "fill_value": "gASVAAAAAA=="}))
+    refused("holds Python pickles", read_conditions, bad, **HOW)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "told"),
+    [
+        ("units/spike_times/0", None, "is damaged: .*part units/spike_times/0 is missing"),
+        ("units/spike_times/0", b"\x02\x01!\x08nothing", "is damaged"),
+        ("units/spike_times/0", b"", "is damaged"),
+        ("intervals/trials/side/0", b"\x00", "is damaged"),
+        ("units/id/.zarray", b"{", "is damaged"),
+        ("units/.zattrs", b"[", "is damaged"),
+        (".zattrs", b"{}", "is Zarr but not NWB: it has no nwb_version and holds acquisition"),
+        (".zgroup", None, "cannot be read as Zarr"),
+        (".zgroup", b"{", "cannot be read as Zarr"),
+    ],
+)
+def test_damage_is_told_in_one_line(zarr_path, tmp_path, part, content, told):
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    if content is None:
+        (bad / part).unlink()
+    else:
+        (bad / part).write_bytes(content)
+    refused(told, read_conditions, bad, **HOW)
+
+
+def test_what_is_not_there_is_told(tmp_path, zarr_path, monkeypatch):
+    refused("no such file", read_trials, tmp_path / "none.nwb.zarr", **TRIALS)
+    (tmp_path / "none.lindi.json").write_text("{}")
+    refused("is a folder", read_trials, tmp_path, **TRIALS)
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    refused(r"needs the extra: pip install 'nwb_lint\[zarr\]'", read_trials, zarr_path, **TRIALS)
+    monkeypatch.setitem(sys.modules, "lindi", None)
+    refused(r"needs the extra: pip install 'nwb_lint\[lindi\]'", read_trials, tmp_path / "none.lindi.json", **TRIALS)
+
+
+# -- over HTTP and DANDI --
+
+
+def test_zarr_over_http_is_read_by_its_consolidated_metadata(path, zarr_path):
+    with RangeServer({"/session.nwb.zarr": zarr_path}) as server:
+        address = f"{server.url}/session.nwb.zarr/"
+        same(read_conditions(address, **HOW, **COLUMNS), read_conditions(path, **HOW, **COLUMNS))
+        assert not [r for r in server.log if r.path.rpartition("/")[2] in (".zarray", ".zattrs", ".zgroup")]
+        server.faults = [503, None, "drop", 503]
+        same(read_trials(address, **TRIALS), read_trials(path, **TRIALS))
+
+
+def test_a_zarr_store_is_kept_whole(path, zarr_path, tmp_path):
+    store = shutil.copytree(zarr_path, tmp_path / "s.nwb.zarr")
+    with RangeServer({"/s.nwb.zarr": store}) as server:
+        address = f"{server.url}/s.nwb.zarr/"
+        found = read_conditions(address, **HOW, **COLUMNS, download=True)
+        same(found, read_conditions(path, **HOW, **COLUMNS))
+        assert found["file"].item() == address
+        (kept,) = (tmp_path / "cache" / "files").glob("*/s.nwb.zarr")
+        parts = {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+        copied = {p.relative_to(kept): p.read_bytes() for p in kept.rglob("*") if p.is_file()}
+        assert {p: b for p, b in copied.items() if p.name[0] != "."} == {
+            p: b for p, b in parts.items() if p.name[0] != "."
+        }
+        assert {p: json.loads(b) for p, b in copied.items() if p.name[0] == "."} == {
+            p: json.loads(b) for p, b in parts.items() if p.name[0] == "."
+        }
+        server.clear()
+        same(read_conditions(address, **HOW, **COLUMNS, download=True), found)
+        assert [request.path for request in server.log] == ["/s.nwb.zarr/.zmetadata"]
+        (store / ".zmetadata").write_text((store / ".zmetadata").read_text() + " ")
+        shutil.rmtree(store / "units" / "spike_times")
+        refused("part .*spike_times/0 is missing", read_trials, address, **TRIALS, download=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "zmetadata are damaged"),
+        ("[]", "zmetadata are damaged"),
+        (json.dumps({"metadata": {"../x/.zattrs": {}}}), "name a file '../x/.zattrs' outside"),
+        (json.dumps({"metadata": {"a/.zarray": {"shape": [3], "chunks": [0]}}}), r"a/\.zarray is damaged"),
+        (None, "no consolidated metadata"),
+    ],
+)
+def test_zarr_stores_that_cannot_be_kept_are_told(content, told, tmp_path):
+    store = tmp_path / "s.zarr"
+    store.mkdir()
+    (store / ".zgroup").write_text('{"zarr_format": 2}')
+    if content is not None:
+        (store / ".zmetadata").write_text(content)
+    with RangeServer({"/s.zarr": store}) as server:
+        refused(told, read_trials, f"{server.url}/s.zarr", **TRIALS, download=True)
+        assert not list((tmp_path / "cache").rglob("*zattrs"))
+
+
+def test_lindi_is_kept_where_all_it_names_is_in_it(path, tmp_path):
+    lindi = pytest.importorskip("lindi", reason="lindi, of the extra lindi, is not there")
+    with RangeServer({"/session.nwb": path}) as server:
+        with lindi.LindiH5pyFile.from_hdf5_file(f"{server.url}/session.nwb") as file:
+            said = file.to_reference_file_system()
+        server.files["/a.lindi.json"] = json.dumps(said).encode()
+        told = f"is an index of parts that lie in 1 other file, .* or pass {server.url}/session.nwb itself"
+        refused(told, read_trials, f"{server.url}/a.lindi.json", **TRIALS, download=True)
+        said["refs"] = {name: value for name, value in said["refs"].items() if not isinstance(value, list)}
+        server.files["/b.lindi.json"] = json.dumps(said).encode()
+        with open_nwb(f"{server.url}/b.lindi.json", download=True) as file:
+            assert "units" in file
+        assert list((tmp_path / "cache" / "files").glob("*/b.lindi.json"))
+        server.files["/c.lindi.json"] = b"spikes"
+        refused("is not LINDI JSON", read_trials, f"{server.url}/c.lindi.json", **TRIALS, download=True)
+
+
+def test_failures_of_zarr_over_http_are_told(zarr_path, tmp_path):
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.zarr")
+    with RangeServer({"/bad.zarr": bad}) as server:
+        (bad / "units" / "spike_times" / "0").unlink()
+        refused("part .*spike_times/0 is missing", read_trials, f"{server.url}/bad.zarr", **TRIALS)
+
+        def read():
+            with reading(f"{server.url}/bad.zarr") as file:
+                server.faults = [403] * 20
+                file["units/obs_intervals"][()]
+
+        refused("could not be read on: the server says 403", read)
+        server.faults = []
+        (bad / ".zmetadata").unlink()
+        refused("no consolidated metadata", read_trials, f"{server.url}/bad.zarr", **TRIALS)
+
+
+def test_a_zarr_asset_of_dandi(path, zarr_path, monkeypatch):
+    name = "sub-a/sub-a_ecephys.nwb.zarr"
+    held = record(name, zarr_path)
+    held["metadata"]["digest"] = {"dandi:dandi-zarr-checksum": "0123-9--77"}
+    with Archive([held], {name: zarr_path}) as archive:
+        monkeypatch.setenv("DANDI_INSTANCE", f"{archive.api.url}/api")
+        found = read_trials(f"dandi://{ID}/{name}", **TRIALS)
+    same(found, read_trials(path, **TRIALS))
+    assert found["file"].item().endswith(name)
+    assert found["file_digest"].item() == "0123-9--77"
+
+
+# -- LINDI --
+
+
+def to_lindi(path, url):
+    pytest.importorskip("lindi", reason="lindi, the extra, is not there")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lindi.LindiH5ZarrStore.LindiH5ZarrStore import LindiH5ZarrStore
+
+        with LindiH5ZarrStore.from_file(str(path), url=url) as store:
+            return json.dumps(store.to_reference_file_system())
+
+
+def test_a_lindi_file_gives_what_the_file_gives(path, tmp_path, monkeypatch):
+    with RangeServer({"/session.nwb": path}) as server:
+        text = to_lindi(path, f"{server.url}/session.nwb")
+        (tmp_path / "session.nwb.lindi.json").write_text(text)
+        server.files["/remote.nwb.lindi.json"] = text.encode()
+        for source in (tmp_path / "session.nwb.lindi.json", f"{server.url}/remote.nwb.lindi.json"):
+            found = read_conditions(source, **HOW, **COLUMNS)
+            same(found, read_conditions(path, **HOW, **COLUMNS))
+            assert found["file"].item() == str(source)
+            assert describe(source, spikes=True)._replace(path="") == describe(path)._replace(path="")
+            assert read_metadata(source) == read_metadata(path)
+        server.files.pop("/session.nwb")
+        monkeypatch.setattr("time.sleep", lambda seconds: None)  # lindi asks again for a quarter of a minute
+        told = "could not be read on"
+        refused(told, read_trials, tmp_path / "session.nwb.lindi.json", **TRIALS)
+        refused("no such file", read_trials, f"{server.url}/none.lindi.json", **TRIALS)
+    refused("no such file", read_trials, tmp_path / "none.lindi.json", **TRIALS)
+
+
+def test_what_is_no_lindi_file_is_told(path, tmp_path):
+    file = tmp_path / "a.lindi.json"
+    pickled = json.dumps({"dtype": "|O", "filters": [{"id": "pickle"}]})
+    for text, told in (
+        ("nothing", "is not LINDI JSON"),
+        ("[]", "it has no refs"),
+        ('{"refs": {}}', "cannot be read|is not LINDI"),
+        (json.dumps({"refs": {"units/x/.zarray": pickled}}), "units/x holds Python pickles"),
+        (json.dumps({"refs": {".zgroup": '{"zarr_format": 2}'}}), "is LINDI but not NWB"),
+    ):
+        file.write_text(text)
+        pytest.importorskip("lindi")
+        refused(told, read_trials, file, **TRIALS)
