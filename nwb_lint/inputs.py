@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.errors import ContractError
+from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
 
@@ -150,8 +150,7 @@ def _warn_collinear(u: Array, names: list[str]) -> None:
     loose = vt[s < 1e-6 * s[0]] if len(s) == len(names) else vt
     involved = [name for name, weight in zip(names, np.abs(loose).max(axis=0, initial=0), strict=True) if weight > 1e-6]
     if involved:
-        warnings.warn(
+        warn(
             f"inputs {', '.join(involved)} are collinear: only a combination of their weights is determined. "
             "Drop one of them, or give them different windows.",
-            stacklevel=4,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from nwb_lint.model.data import unmasked
 from nwb_lint.model.initial_conditions import matched
 from nwb_lint.model.network import Array, effective_n
 from nwb_lint.model.simulate import simulate
+from nwb_lint.parallel.warnings import warn
 
 VECTORS = ("m", "input_weights", "n")
 
@@ -81,10 +81,9 @@ def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
     own, other = fit["scale"].values[index], activity["scale"].values
     if not np.allclose(own, other, rtol=1e-3):
         k = int(np.abs(other / own - 1).argmax())
-        warnings.warn(
+        warn(
             f"the activity has {other[k]:.3g} Hz per unit where the fit has {own[k]:.3g} (neuron "
             f"{fit['neuron'].values[index[k]]}), so they are not comparable; prepare both with one scale, scale=… Hz.",
-            stacklevel=3,
         )
 
 

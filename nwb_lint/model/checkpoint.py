@@ -9,7 +9,6 @@ half-written, and all from one on whose argument is another, are run again.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -19,6 +18,7 @@ import numpy as np
 
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
+from nwb_lint.parallel.warnings import warn
 
 EVERY_S = 10.0  # s between writes
 _HEAD = "nwb_lint checkpoint "
@@ -119,5 +119,5 @@ class Journal:
             self.whole = self.file.tell()
             os.fsync(self.file.fileno())
         except OSError as error:
-            warnings.warn(f"checkpoint {self.path} is not written any further ({error.strerror}).", stacklevel=2)
+            warn(f"checkpoint {self.path} is not written any further ({error.strerror}).")
         self.waiting, self.written_at = [], monotonic()

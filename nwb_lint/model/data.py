@@ -16,7 +16,7 @@ from nwb_lint.model.initial_conditions import for_new_conditions
 from nwb_lint.model.network import Array, Network, Nonlinearity, nonlinearity_of, steps, together
 from nwb_lint.model.regression import fill, regression_errors, there_of
 from nwb_lint.model.scores import as_slice, noise_power
-from nwb_lint.parallel.threads import side_by_side
+from nwb_lint.parallel.threads import map_in_order
 
 _MOST_COPIED = 2048  # neurons whose halves are copied
 FLOOR = 0.01  # a neuron's noise variance is taken as at least this share of the median one
@@ -171,7 +171,7 @@ class Samples(NamedTuple):
                     total += np.einsum("cn,cn->c", off, off)
             return total
 
-        errors = np.concatenate(list(side_by_side(errors_of, together(len(self.x), network.n_neurons))))
+        errors = np.concatenate(list(map_in_order(errors_of, together(len(self.x), network.n_neurons))))
         return np.where(np.isfinite(errors), errors, np.inf)
 
     def forced_error(self, networks: Sequence[Network], whiten: bool = False) -> Array:

@@ -6,7 +6,6 @@ What `fit_lint` is asked, checked before anything is computed: options, and an a
 from __future__ import annotations
 
 import platform
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -32,6 +31,7 @@ from nwb_lint.model.simulate import GAUGE, canonicalize, whole_input, with_run
 from nwb_lint.model.stages import Samples, Stage, fit_stages
 from nwb_lint.parallel.sweep import alone, plain
 from nwb_lint.parallel.threads import one_blas_thread
+from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import conditions_mask
 
 METHODS = ("auto", "regression", "gradient", "published")
@@ -394,10 +394,9 @@ def _scores(activity: xr.Dataset, fit: xr.Dataset, held: Array, reference: Array
         wild = ~np.isfinite(prediction.sum(axis=(1, 2)))
     if wild.any():
         prediction = np.where(wild[:, None, None], np.inf, prediction)
-        warnings.warn(
+        warn(
             f"the fitted network diverges in {int(wild.sum())} of {len(wild)} conditions, whose R² is minus infinity; "
             "use nonlinearity='tanh', larger ridges, l2_n, or a lower rank.",
-            stacklevel=3,
         )
     r2, top, seen = by_split(y, prediction, held, *halves_of(activity), reference)
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # of hidden neurons there is none

@@ -7,14 +7,13 @@ condition whose group was not in training starts from the mean of the learned on
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import column_of, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
+from nwb_lint.parallel.warnings import warn
 
 COMMON = ("zero", "learned")  # starts that all conditions share; "condition" or a column's name: one each
 PREFIX = "start "  # what the names of these inputs begin with
@@ -38,11 +37,9 @@ def with_starts(activity: xr.Dataset, initial: str, held: Array, alpha: float) -
             "the memory; give a column with fewer values, or initial='learned'."
         )
     if strange := int((~np.isin(groups, names)).sum()):
-        warnings.warn(
+        warn(
             f"initial={initial!r}: {strange} held-out conditions are of no group in training; they start from the mean "
             f"of the {len(names)} initial activations learned.",
-            UserWarning,
-            stacklevel=3,
         )
     out = _with_impulses(activity, groups, names, alpha)
     for name, told in activity.coords.items():

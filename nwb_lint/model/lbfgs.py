@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from nwb_lint.model.network import Array, Network
+from nwb_lint.parallel.warnings import warn
 
 # iterations without a better held-out loss before a descent stops: at least, and half as long as the last rise took,
 # when that is more. A few trials near a boundary of decision make that loss jagged: rises of 10 iterations go over
@@ -106,9 +106,7 @@ def descend(
             weaker = steady(start, loss_and_gradient)
             started, watch.last = weaker is start, _flat(*parts(weaker))
     if started and watch.done and scale < 1:
-        warnings.warn(
-            "the gradient met networks that diverge; it went on from its best in smaller steps.", stacklevel=2
-        )
+        warn("the gradient met networks that diverge; it went on from its best in smaller steps.")
     return Descent(watch.network(), watch.best_at, watch.best_held)
 
 
@@ -121,7 +119,7 @@ def steady(network: Network, loss_and_gradient: LossAndGradient) -> Network:
         if np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients):
             if power == 0:
                 break
-            warnings.warn(f"the start of the gradient diverges; it starts from n / 1e{power}.", stacklevel=3)
+            warn(f"the start of the gradient diverges; it starts from n / 1e{power}.")
             return tried
     return network
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nwb_lint.errors import ContractError
-from nwb_lint.parallel.threads import side_by_side
+from nwb_lint.parallel.threads import map_in_order
 
 Array = np.ndarray
 
@@ -157,7 +157,7 @@ def forward(
         for t, now in enumerate(steps(network, q[part], alpha, nonlinearity, keep, drive)):
             x[part, t], kappa[part, t] = now
 
-    for _ in side_by_side(run, together(len(q), n_neurons)):
+    for _ in map_in_order(run, together(len(q), n_neurons)):
         pass
     return x, kappa
 

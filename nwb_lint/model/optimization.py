@@ -13,7 +13,6 @@ decay, whose weights are m itself. Cf. Bock & Plitt 1984 (shooting); Hess et al.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import FORESIGHT, Descent, Interrupted, LossAndGradient, descend, parts, small, steady
 from nwb_lint.model.network import Array, Network, balanced, forward
+from nwb_lint.parallel.warnings import warn
 
 
 def lengths(first: int, n_times: int) -> list[int]:
@@ -255,7 +255,7 @@ class Descending(NamedTuple):
             except KeyboardInterrupt as stop:
                 raise Interrupted(Network(*best[:3])) from stop
             if not np.isfinite(loss) or not np.isfinite(reached):
-                warnings.warn("an epoch of Adam diverged; it goes on from its best in smaller steps.", stacklevel=2)
+                warn("an epoch of Adam diverged; it goes on from its best in smaller steps.")
                 factor, state = factor / 10, begin(*best[:3])
                 continue
             gain = k + 1 if reached < least * (1 - FORESIGHT) else gain

@@ -37,7 +37,7 @@ from scipy.sparse.linalg import ArpackError, eigsh
 
 from nwb_lint.model.network import Array, Network, Nonlinearity, forward, nonlinearity_of
 from nwb_lint.model.scores import squared_errors
-from nwb_lint.parallel.threads import side_by_side
+from nwb_lint.parallel.threads import map_in_order
 
 CHUNK_VALUES = 2_000_000
 CHUNK_NEURONS = 512
@@ -156,7 +156,7 @@ class Stream(NamedTuple):
         step = step or 1
         total: list[Array] = []
         parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons)
-        for new in side_by_side(lambda part: self._sums(self.chunk(part), self.q[part], step, basis, probe), parts):
+        for new in map_in_order(lambda part: self._sums(self.chunk(part), self.q[part], step, basis, probe), parts):
             total = total or [np.zeros(a.shape) for a in new]
             for a, b in zip(total, new, strict=True):
                 a += b
@@ -374,7 +374,7 @@ def closed_form(
         stream = stream._replace(enough=LOW_RANK)
         sketch = sketch or sketch_size(stream.n_neurons, stream.n_samples)
     path = RidgePath.of(stream.gram(None if rank is None else sketch), penalty)
-    gcv = np.array(list(side_by_side(lambda ridge: path.gcv(ridge, weights), ridges)))
+    gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
     if rank is None:
         return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
     return Solutions(*_reduced(path, rank, weights, ridges), gcv)
@@ -418,7 +418,7 @@ def _reduced(path: RidgePath, rank: int, weights: Array | None, ridges: Sequence
         w = (gram.q_to_y - gram.q_to_z @ b @ m.T / n_neurons).T
         return Network(m, gram.expand(b), w), singular
 
-    found = list(side_by_side(reduced, ridges))
+    found = list(map_in_order(reduced, ridges))
     return [network for network, _ in found], found[list(ridges).index(least)][1]
 
 
@@ -458,7 +458,7 @@ def regression_errors(
             sums[k] = squared_errors(seen, told).sum()
         return sums
 
-    return np.sum(list(side_by_side(left_over, chunks_of(len(q), q.shape[1], x.shape[2]))), axis=0)
+    return np.sum(list(map_in_order(left_over, chunks_of(len(q), q.shape[1], x.shape[2]))), axis=0)
 
 
 def latent_pass(

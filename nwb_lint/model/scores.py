@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.model.network import Array
-from nwb_lint.parallel.threads import side_by_side
+from nwb_lint.parallel.threads import map_in_order
 
 BLOCK_VALUES = 500_000  # condition × time × neuron values looked at together
 
@@ -53,7 +53,7 @@ def _by_block(work: Callable[[Array | slice], Found], y: Array, conditions: Arra
     """``work`` of few conditions at a time, which stay in fast memory: no second copy of a large array."""
     chosen = np.arange(len(y)) if conditions is None else conditions
     step = max(1, BLOCK_VALUES // max(1, y.shape[1] * y.shape[2]))
-    return side_by_side(work, (as_slice(chosen[k : k + step]) for k in range(0, max(1, len(chosen)), step)))
+    return map_in_order(work, (as_slice(chosen[k : k + step]) for k in range(0, max(1, len(chosen)), step)))
 
 
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:

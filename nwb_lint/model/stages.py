@@ -28,7 +28,6 @@ chapters 9 and 16). Observation noise makes neighbors in time unlike, latents th
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -52,7 +51,8 @@ from nwb_lint.model.regression import (
     latent_pass,
     there_of,
 )
-from nwb_lint.parallel.threads import side_by_side
+from nwb_lint.parallel.threads import map_in_order
+from nwb_lint.parallel.warnings import warn
 
 WHITE = 0.0015  # mean autocorrelation over neurons, at most: observation noise of 1/25 of the innovations' sd
 LATENTS = 0.05  # that of every latent, of which there are fewer samples
@@ -74,7 +74,7 @@ def white(network: Network, samples: Samples) -> bool:
         e = left[:, 1:] - rho * left[:, :-1]
         return [(np.einsum("ctn,ctn->n", v, v), np.einsum("ctn,ctn->cn", v[:, 1:], v[:, :-1])) for v in (e, e @ back)]
 
-    neurons, latents = zip(*side_by_side(sums, chunks_of(*x.shape)), strict=True)
+    neurons, latents = zip(*map_in_order(sums, chunks_of(*x.shape)), strict=True)
     return _small(_autocorrelation(neurons, x).mean(axis=1), WHITE) and _small(_autocorrelation(latents, x), LATENTS)
 
 
@@ -185,7 +185,7 @@ class _Search:
             best = int(np.argmin(found.gcv))
             ridges, whole = (ridges[best],), found.networks[best]
         proposals = [propose(fit, net, ridges).networks for (fit, _), net in zip(self.parts, before, strict=True)]
-        errors = list(side_by_side(self._errors, zip(*proposals, strict=True)))
+        errors = list(map_in_order(self._errors, zip(*proposals, strict=True)))
         k = self._choose(proposals, errors, forced, whiten)
         chosen = [nets[k] for nets in proposals]
         if self.stages and not self._pays(chosen, errors[k], whiten):
@@ -329,7 +329,7 @@ class _Search:
             raise stop
         self.stages[-1] = self.stages[-1]._replace(interrupted=True)
         where = "the gradient had reached" if reached else f"the {self.stages[-1].name} gave"
-        warnings.warn(f"interrupted: the fit is the best so far, what {where}.", UserWarning, stacklevel=2)
+        warn(f"interrupted: the fit is the best so far, what {where}.")
 
     def _end(self, network: Network, again: Callable[[Samples], Network]) -> None:
         """Keep the first split's network where it pays, or, unless that holds all, what `again` finds on everything."""

@@ -59,7 +59,7 @@ def spread(
                 future.cancel()
     for k in sorted(told):
         for message in told[k]:
-            warn(message, stacklevel=4)
+            warn(message)
     if failed and errors == "raise":
         raise failed[min(failed)]
     return {k: failed[k] for k in sorted(failed)}

@@ -58,7 +58,7 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def side_by_side(work: Callable[[Part], Found], parts: Iterable[Part]) -> Iterator[Found]:
+def map_in_order(work: Callable[[Part], Found], parts: Iterable[Part]) -> Iterator[Found]:
     """``work`` of every part, in order, on as many threads as BLAS had; within such work, on the thread that does it.
 
     Few parts are begun before they are asked for, so that what they give need not fit in memory all at once.

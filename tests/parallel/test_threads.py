@@ -9,7 +9,7 @@ import xarray as xr
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import nwb_lint as nl
-from nwb_lint.parallel.threads import one_blas_thread, side_by_side
+from nwb_lint.parallel.threads import map_in_order, one_blas_thread
 from nwb_lint.testing import mock_activity
 
 
@@ -26,7 +26,7 @@ def threads(request):
 def test_parts_come_in_order_and_blas_is_as_it_was(threads):
     before = blas_threads()
     seen = []
-    for k, limits in side_by_side(lambda k: (k, blas_threads()), range(20)):
+    for k, limits in map_in_order(lambda k: (k, blas_threads()), range(20)):
         assert set(limits) == {1}
         seen.append(k)
     assert seen == list(range(20))
@@ -36,15 +36,15 @@ def test_parts_come_in_order_and_blas_is_as_it_was(threads):
 def test_as_many_work_at_once_as_blas_had():
     barrier = Barrier(3, timeout=20)  # broken unless three are there at a time
     with threadpool_limits(3, user_api="blas"):
-        assert len(list(side_by_side(lambda _: barrier.wait(), range(3)))) == 3
+        assert len(list(map_in_order(lambda _: barrier.wait(), range(3)))) == 3
 
 
 def test_work_within_work_stays_on_its_thread():
     def outer(_):
-        return get_ident(), set(side_by_side(lambda _: get_ident(), range(5)))
+        return get_ident(), set(map_in_order(lambda _: get_ident(), range(5)))
 
     with threadpool_limits(2, user_api="blas"):
-        for mine, inner in side_by_side(outer, range(4)):
+        for mine, inner in map_in_order(outer, range(4)):
             assert inner == {mine}
 
 
@@ -57,7 +57,7 @@ def test_an_error_comes_out_and_leaves_no_limit(threads):
         return k
 
     with pytest.raises(ValueError, match="the fourth"):
-        list(side_by_side(work, range(10)))
+        list(map_in_order(work, range(10)))
     assert blas_threads() == before
 
 
@@ -73,7 +73,7 @@ def test_the_last_to_leave_lifts_the_limit():
 
 def test_what_is_asked_of_numpy_holds_in_every_thread(threads):
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
-        list(side_by_side(lambda k: np.float32(1e38) * np.float32(k), range(1, 9)))
+        list(map_in_order(lambda k: np.float32(1e38) * np.float32(k), range(1, 9)))
 
 
 @pytest.mark.parametrize("options", [{"rank": 1, "max_iter": 5}, {"rank": None}, {"rank": 2, "method": "regression"}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from nwb_lint.nwb.recording.trials import Align, Conditions, Trials, align_text
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.dandi import Address, parse
 from nwb_lint.nwb.storage.source import Provenance
+from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
 
@@ -214,15 +214,14 @@ def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         told = f"{labels[first]} has fewer than {needed} in {lacking[0]}{more}"
         others = f"; also {', '.join(labels[out][1:9])}" if out.sum() > 1 else ""
-        warnings.warn(f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).", stacklevel=3)
+        warn(f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).")
     kept = recording.isel(neuron=np.flatnonzero(~out) if out.any() else slice(None))  # a slice copies nothing
     kept = kept.isel(file=np.flatnonzero(np.isin(kept["file"].values, kept["source"].values)))
     kept.attrs |= {"n_units_dropped": int(out.sum()), "dropped_units": [str(label) for label in labels[out]]}
     if np.isnan(kept["rate"].values.sum()):  # in one pass; most recordings have none
         unseen = np.isnan(kept["rate"].values)
-        warnings.warn(
+        warn(
             f"{unseen.mean():.2%} of the rates are NaN: no trial observed those bins of "
             f"{int(unseen.any(axis=(0, 1)).sum())} units. A narrower window_s may avoid it.",
-            stacklevel=3,
         )
     return kept

@@ -273,7 +273,7 @@ def _find(
     for session in sessions:
         if not len(session.unit_rows):
             why[session.said.path] = f"left out: none of its units is among units={request.units!r}"
-            warn(f"{session.said.path} is {why[session.said.path]}.", stacklevel=4)
+            warn(f"{session.said.path} is {why[session.said.path]}.")
     return kept, why
 
 
@@ -285,7 +285,7 @@ def _left_out(failed: dict[str, NWBError], n_files: int) -> dict[str, str]:
         reasons = "; ".join(str(error).rstrip(".") for error in list(failed.values())[:3])
         raise NWBError(f"none of {n_files} files gives anything: {reasons}{'; …' if n_files > 3 else '.'}")
     for path, error in failed.items():
-        warn(f"left out {path}: {error}", stacklevel=5)
+        warn(f"left out {path}: {error}")
     return {path: f"left out: {error}" for path, error in failed.items()}
 
 

@@ -103,7 +103,7 @@ class Evidence:
         relative = self._look_relative(low, high, met, told)
         if relative or far:
             message = relative or f"{told}, the trials up to {self.trials.reach_s:g} s.{far}"
-            warn(f"{self.trials.where}: {message}", stacklevel=4)
+            warn(f"{self.trials.where}: {message}")
         if not (self.frame.infer or relative):
             self._tell_silences()
 
@@ -163,7 +163,6 @@ class Evidence:
             warn(
                 f"{self.trials.where}: silent {', '.join(parts)}{more}, of {len(self._starts)} trials, and there are "
                 "no obs_intervals: silence may not be observation. infer_obs=True leaves those trials out.",
-                stacklevel=5,
             )
 
 

@@ -372,7 +372,6 @@ def _longest(table: Table, edges: dict[str, Array], rows: Array) -> float:
             warn(
                 f"{table.where}: {odd.sum()} of {len(rows)} trials {told} (the first has id {table.ids[row]}: "
                 f"{start[row]:g} to {stop[row]:g} s).",
-                stacklevel=4,
             )
     lasts = stop - start
     return float(np.nanmax(lasts)) if np.isfinite(lasts).any() else 0.0

@@ -286,7 +286,7 @@ def read_bounds(table: Table, name: str) -> Array:
 def _warn(table: Table, ids: list[int], told: str) -> None:
     if ids:
         named = ", ".join(map(str, ids[:8])) + (f", … ({len(ids)} in all)" if len(ids) > 8 else "")
-        warn(f"{table.where}: unit{'s' * (len(ids) > 1)} {named} {told}.", stacklevel=4)
+        warn(f"{table.where}: unit{'s' * (len(ids) > 1)} {named} {told}.")
 
 
 ELECTRODES = "general/extracellular_ephys/electrodes"
