@@ -212,7 +212,7 @@ def test_no_result_is_drawn_by_what_is_for_another(results):
     for name, draw in drawn.items():
         with pytest.raises(ContractError, match=r"^(fit lacks|the result is of kind) [^\n]+$"):
             draw(results[name])
-    with pytest.raises(ContractError, match="no audit"):
+    with pytest.raises(ContractError, match="no refits"):
         plot.fixed_point_counts(results["fixed_points"].drop_dims("draw"))
     with pytest.raises(ContractError, match="no overlaps"):
         plot.overlaps(results["connectivity"].drop_dims("rank"))

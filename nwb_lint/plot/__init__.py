@@ -1,4 +1,8 @@
-"""Figures: every function takes Datasets and Axes (or makes its own) and returns the Axes it drew on."""
+"""Figures. Every function takes Datasets, and Axes to draw on, and returns the Axes.
+
+Without ``ax`` a function makes a new figure, which is ``ax.figure``. `summary` and `session_summary` return a whole
+Figure. No function uses pyplot, so no global state changes.
+"""
 
 import lazy_loader as _lazy
 

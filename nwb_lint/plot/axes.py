@@ -1,4 +1,4 @@
-"""Figures of axes and weights: trajectories on axes, angles between them, how weights are distributed."""
+"""Figures of axes and weights: trajectories on axes, angles between axes, histograms of weights."""
 
 from __future__ import annotations
 
@@ -19,17 +19,49 @@ def projections(
     style_by: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Conditions as trajectories on two axes of `project`, a dot at the last sample; shares of variance on the labels.
+    """Draw the conditions as trajectories on two axes.
 
-    Raises: ContractError for an axis that is not among them, or a Dataset without projection.
+    A dot marks the last sample of each condition. The axis labels give the share of variance along each axis.
+
+    Parameters
+    ----------
+    projected : xarray.Dataset
+        From `nwb_lint.project`: ``projection (condition, time, axis_name)``, dimensionless.
+    axes : tuple of str
+        Names of the horizontal and the vertical axis, such as ``("m 1", "I stimulus")``.
+    color_by : str or None, default=None
+        Column of the conditions that sets the color. None takes the first column of numbers.
+    style_by : str or None, default=None
+        Column of the conditions that sets the line style. None takes the first column of texts.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If an axis or a column is unknown, or the Dataset has no projection.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot, project
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> ax = plot.projections(project(mock_fit(), mock_activity()), ("m 1", "I stimulus"))
+    >>> ax.get_title()
+    'Activity on axes'
     """
     check_result(projected, "axes")
     if "projection" not in projected:
-        raise ContractError("the axes have no projection; call project(fit, activity).")
+        raise ContractError("The axes have no projection. Call project(fit, activity).")
     names = projected["axis_name"].values.astype(str).tolist()
-    if len(axes) != 2 or (unknown := [name for name in axes if name not in names]):
-        told = f"no axis is called {unknown[0]!r}" if len(axes) == 2 else f"{len(axes)} axes were named; it needs two"
-        raise ContractError(f"{told}; they are {', '.join(names)}.")
+    if len(axes) != 2:
+        raise ContractError(f"axes names {len(axes)} axes. It needs two. Choose from {', '.join(names)}.")
+    if unknown := [name for name in axes if name not in names]:
+        raise ContractError(f"There is no axis {unknown[0]!r}. Choose from {', '.join(names)}.")
     look, ax = look_of(projected, color_by, style_by), make_axes(ax)
     table = projected["projection"].transpose("condition", "time", "axis_name").values
     for one, color, style in zip(table, look.colors, look.styles, strict=True):
@@ -42,9 +74,32 @@ def projections(
 
 
 def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Angles between axes as a heat map with numbers, from `compare_axes` or `project`.
+    """Draw the angles between axes as a heat map with numbers.
 
-    Raises: ContractError for another kind of Dataset.
+    Parameters
+    ----------
+    compared : xarray.Dataset
+        From `nwb_lint.compare_axes` or `nwb_lint.project`: ``angle_deg (axis_name, axis_other)``, degrees.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import compare_axes, plot
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> ax = plot.angles(compare_axes(mock_fit(), mock_activity()))
+    >>> ax.get_title()
+    'Angles between axes'
     """
     check_result(compared, "axes")
     names = compared["axis_name"].values.astype(str).tolist()
@@ -54,13 +109,38 @@ def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Overlaps n' m / N and n' I / N, which set the latent dynamics, as a heat map with numbers, from `connectivity`.
+    """Draw the overlaps of the connectivity vectors as a heat map with numbers.
 
-    Raises: ContractError for another kind of Dataset, or one of a network without m and n.
+    The overlaps n' m / N and n' I / N set the dynamics of the latents.
+
+    Parameters
+    ----------
+    connected : xarray.Dataset
+        From `nwb_lint.connectivity`: ``overlap_m (rank, rank_from)`` and ``overlap_input (rank, input)``,
+        dimensionless.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind, or its network has no m and n.
+
+    Examples
+    --------
+    >>> from nwb_lint import connectivity, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.overlaps(connectivity(mock_fit())).get_title()
+    'Overlaps of connectivity vectors'
     """
     check_result(connected, "connectivity")
     if "overlap_m" not in connected:
-        raise ContractError("the connectivity has no overlaps, being that of a J without m and n; fit with a rank.")
+        raise ContractError("The connectivity has no overlaps, since its network has no m and n. Fit with a rank.")
     table = np.concatenate([connected["overlap_m"].values, connected["overlap_input"].values], axis=1)
     ranks = [str(k + 1) for k in range(len(table))]
     columns = [*(f"m {k}" for k in ranks), *(f"I {name}" for name in input_names(connected))]
@@ -70,15 +150,40 @@ def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None = None) -> Axes:
-    """Histograms of the weights of every vector, each in its standard deviations; excess kurtosis in the legend.
+    """Draw a histogram of the weights of every connectivity vector.
 
-    From `weight_statistics`. A star marks tails heavier than normal (p < .05); J has no histogram.
+    Each vector is measured in its own standard deviations. The legend gives its excess kurtosis. A star marks tails
+    that are heavier than normal (p < .05). J has no histogram.
 
-    Raises: ContractError where the Dataset has no weights.
+    Parameters
+    ----------
+    statistics : xarray.Dataset
+        From `nwb_lint.weight_statistics`: ``weight (vector, neuron)`` and its moments, dimensionless.
+    bins : int, default=24
+        Number of bins of each histogram.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset has no weights.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot, weight_statistics
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.weight_histograms(weight_statistics(mock_fit())).get_title()
+    'Weights'
     """
     missing = [name for name in ("weight", "mean", "sd", "kurtosis", "heavy_tail_p") if name not in statistics]
     if missing:
-        raise ContractError(f"the statistics lack {', '.join(missing)}. Call weight_statistics(fit).")
+        raise ContractError(f"The statistics lack {', '.join(missing)}. Call weight_statistics(fit).")
     ax = make_axes(ax)
     for k, name in enumerate(statistics["vector"].values.astype(str)):
         one = statistics.isel(vector=k)

@@ -1,4 +1,4 @@
-"""Figures of the latents' dynamics: the flow with its fixed points and trajectories."""
+"""Figures of the dynamics of the latents: flow, fixed points and trajectories."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes
 
-# face and edge of each kind of fixed point; shapes too, for those who tell no colors apart
+# marker and face of each kind of fixed point: shapes differ, so that no reader needs the colors
 _MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GRAY)}
-_MOST_ARROWS = 6  # along a latent of three
-_APART = 0.5  # of the field's own speed
+_MOST_ARROWS = 6  # along each of three latents
+_LARGE_DISAGREEMENT = 0.5  # of the speed of the field
 
 
 def flow(
@@ -32,22 +32,54 @@ def flow(
     style_by: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A flow field of rank 1 (velocity against κ), 2 (streamlines, darker where faster) or 3 (arrows, likewise), from
-    `flow_field`.
+    """Draw a flow field of rank 1, 2 or 3.
 
-    ``points`` from `fixed_points` under the same input: stable ones filled, unstable ones open, saddles diamonds,
-    marginal ones gray squares; how many lie outside of the field is told. ``fit`` adds the latents of its conditions:
-    for rank 1 against their differences per second, else as trajectories with a dot at the last sample. ``ax`` of a
-    field of rank 3 has three dimensions (``projection="3d"``). A field with an audit shows what fits to fewer neurons
-    say: of rank 1 the range of their velocities as a band; of rank 2 their disagreement as a shade, full where they are
-    off by the field's own speed; of rank 3 arrows in color where they are off by half of it or more.
+    Rank 1 is the velocity against κ. Rank 2 is a plot of streamlines, darker where the flow is faster. Rank 3 is a plot
+    of arrows, with the same shades.
 
-    Raises: ContractError for axes of other dimensions, points of another rank or input, or another kind of Dataset.
+    A field with refits also shows how much the fits to fewer neurons disagree. Rank 1: a band, the range of their
+    velocities. Rank 2: a shade, which is full where they differ by the field's own speed. Rank 3: colored arrows where
+    they differ by half of that speed or more.
+
+    Parameters
+    ----------
+    field : xarray.Dataset
+        From `nwb_lint.flow_field`: ``kappa`` and ``velocity (point, rank)``, dimensionless and 1/s.
+    points : xarray.Dataset or None, default=None
+        From `nwb_lint.fixed_points`, with the same input. Filled circles are stable, open circles unstable, diamonds
+        saddles, gray squares marginal. The legend counts the points outside of the field.
+    fit : xarray.Dataset or None, default=None
+        The fit of the field. It adds the latents of its conditions: in rank 1 against their change per second, else as
+        trajectories with a dot at the last sample.
+    color_by : str or None, default=None
+        Column of the conditions that sets the color. None takes the first column of numbers.
+    style_by : str or None, default=None
+        Column of the conditions that sets the line style. None takes the first column of texts.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. Rank 3 needs three-dimensional Axes (``projection="3d"``). None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Axes have other dimensions, the points have another rank or input, or the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import fixed_points, flow_field, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> fit = mock_fit()
+    >>> plot.flow(flow_field(fit), fixed_points(fit), fit).get_title()
+    'Flow'
     """
     check_result(field, "flow_field")
     rank = field.sizes["rank"]
     if fit is not None and ("latent" not in fit or fit.sizes["rank"] != rank):
-        raise ContractError(f"the fit has no latents of rank {rank}; give the fit that the field is of.")
+        raise ContractError(f"The fit has no latents of rank {rank}. Give the fit of which the field was computed.")
     ax = _axes_of(rank, ax)
     draw = (_flow_of_one, _flow_of_two, _flow_of_three)[rank - 1]
     labels = draw(field, ax)
@@ -66,14 +98,39 @@ def flow(
 
 
 def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """How many fixed points of each kind the fits of an audit have, against their neurons: the mean over draws, with
-    the fewest and the most; at the right the fit's own numbers.
+    """Draw how many fixed points the fits to fewer neurons have, by kind of stability.
 
-    Raises: ContractError for another kind of Dataset, or one without an audit.
+    Each point is the mean over draws. Its bar runs from the smallest to the largest count. The numbers of the fit
+    itself stand at the right.
+
+    Parameters
+    ----------
+    points : xarray.Dataset
+        From `nwb_lint.fixed_points` with ``audit``: ``n_found (draw, stability_kind)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind, or has no refits.
+
+    Examples
+    --------
+    >>> from nwb_lint import fixed_points, plot
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> points = fixed_points(mock_fit(), activity=mock_activity(), audit=[0.5], draws=1)
+    >>> plot.fixed_point_counts(points).get_ylabel()
+    'fixed points'
     """
     check_result(points, "fixed_points")
     if "n_found" not in points:
-        raise ContractError("the fixed points have no audit; call fixed_points(fit, audit=…, activity=…).")
+        raise ContractError("The fixed points have no refits. Call fixed_points(fit, audit=…, activity=…).")
     ax, neurons, count = make_axes(ax), points["n_neurons"].values, points["n_found"].values
     sizes = np.unique(neurons)
     at = np.arange(len(sizes))
@@ -104,7 +161,8 @@ def _axes_of(rank: int, ax: Axes | None) -> Axes:
     dims = 3 if isinstance(ax, Axes3D) else 2
     if dims != max(rank, 2):
         raise ContractError(
-            f"the flow field has rank {rank} and ax {dims} dimensions; leave ax out, or see projection=."
+            f"The flow field has rank {rank} and ax has {dims} dimensions. It needs {max(rank, 2)}. Leave ax out, or "
+            "make it with projection='3d' for rank 3."
         )
     return ax
 
@@ -130,7 +188,7 @@ def _flow_of_two(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
         bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, extend="max")
         bar.ax.tick_params(labelsize=SMALL)
         bar.set_label("disagreement of refits", fontsize=SMALL)
-    shade = 0.25 + 0.6 * speed / max(float(speed.max()), 1e-12)  # the slowest flow stays visible on paper
+    shade = 0.25 + 0.6 * speed / max(float(speed.max()), 1e-12)  # so the slowest flow stays visible in print
     lines = ax.streamplot(
         x[0], y[:, 0], u, v, density=0.9, color=shade, cmap="Greys", linewidth=0.7, arrowsize=0.7, zorder=1
     )
@@ -149,8 +207,8 @@ def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     shade = 0.15 + 0.55 * speed / max(float(speed.max()), 1e-12)
     deep, colors = cast(Axes3D, ax), colormaps["Greys"](shade)
     if "disagreement" in field:
-        colors[field["disagreement"].values[keep.ravel()] >= _APART] = to_rgba(COLORS[1])
-    # three lines make an arrow: all shafts come first, then the heads
+        colors[field["disagreement"].values[keep.ravel()] >= _LARGE_DISAGREEMENT] = to_rgba(COLORS[1])
+    # an arrow has three lines: all shafts come first, then two lines for each head
     colors = np.concatenate([colors, np.repeat(colors, 2, axis=0)])
     deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=colors, lw=0.6)
     deep.set_zlabel(r"latent $\kappa_3$", fontsize=NORMAL)
@@ -170,9 +228,11 @@ def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
     check_result(points, "fixed_points")
     rank = field.sizes["rank"]
     if points.sizes["rank"] != rank:
-        raise ContractError(f"the fixed points have rank {points.sizes['rank']} and the field {rank}; give one fit's.")
+        raise ContractError(
+            f"The fixed points have rank {points.sizes['rank']}. The field has rank {rank}. Compute both from one fit."
+        )
     if not np.allclose(points["input_value"].values, field["input_value"].values):
-        raise ContractError("fixed points and flow field are of different inputs; compute both under the same one.")
+        raise ContractError("Fixed points and flow field have different inputs. Compute both with the same input.")
     low, high = np.reshape(field.attrs["extent"], (rank, 2)).T
     kappa = points["kappa"].values
     inside = ((kappa >= low) & (kappa <= high)).all(axis=1)

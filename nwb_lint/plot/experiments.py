@@ -14,7 +14,7 @@ from nwb_lint.plot.style import COLORS, NORMAL, SMALL, finish, look_of
 
 
 def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
-    """One panel for each ``panel``, one line for each ``line`` of a long table with the columns panel, line, x, y."""
+    """Draw a table with the columns panel, line, x and y: one panel for each ``panel``, one line for each ``line``."""
     names = list(dict.fromkeys(table["panel"]))
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -25,9 +25,9 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
         for number, line in enumerate(lines):
             some = table[(table["panel"] == name) & (table["line"] == line)]
             if len(some):
-                joined = "o-" if some["x"].dtype.kind in ("i", "f") else "o"  # names have no order to join along
+                marks = "o-" if some["x"].dtype.kind in ("i", "f") else "o"  # names have no order, so no line
                 color, values = COLORS[number % len(COLORS)], some["y"].to_numpy(float)
-                ax.plot(some["x"].to_numpy(), values, joined, ms=4, color=color)
+                ax.plot(some["x"].to_numpy(), values, marks, ms=4, color=color)
         low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
@@ -43,8 +43,11 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
 def trajectories(
     rows: dict[str, dict[str, xr.Dataset]], pairs: dict[str, tuple[str, str]], compared: xr.Dataset
 ) -> Figure:
-    """A row of panels for each name of ``rows`` (column of the conditions → projections), a column for each pair of
-    axes, its conditions colored by that column, in style by context; then the angles between axes."""
+    """Draw trajectories on pairs of axes, and the angles between the axes.
+
+    ``rows`` has a row of panels for each name: column of the conditions → projections. ``pairs`` has a column of panels
+    for each pair of axes. Its conditions are colored by that column, and styled by context.
+    """
     figure = Figure(figsize=(4.2 * len(pairs) + 4.6, 3.1 * len(rows)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(4.2 * len(pairs), 4.6), squeeze=False)[0]
     axes = left.subplots(len(rows), len(pairs), squeeze=False)
@@ -60,7 +63,7 @@ def trajectories(
 
 
 def silencing(populations: xr.Dataset, results: dict[str, xr.Dataset]) -> Figure:
-    """Gains of populations by context, then accuracy with each of them silenced, a panel for each of ``results``."""
+    """Draw gains of populations by context, then the accuracy with each of them silenced, a panel for each result."""
     figure = Figure(figsize=(3.3 * (1 + len(results)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(results))
     population_gains(populations, by="context", ax=axes[0])

@@ -1,4 +1,4 @@
-"""Figures of a fit: every function takes Datasets and returns the Axes it drew on; `summary` draws them all."""
+"""Figures of a fit. `summary` draws them all on one page."""
 
 from __future__ import annotations
 
@@ -35,14 +35,41 @@ def latents_over_time(
     style_by: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Latent kappa of one rank (counted from 1) against time, a line per condition; that of the data pale
-    beneath.
+    """Draw one latent κ against time, a line for each condition.
 
-    Color is the first numeric column of the conditions and line style the first text one, unless named. With
-    ``activity`` the data's latents are drawn too: see `data_latents`. ``fit`` may also be what `latents` gives, which
-    holds both.
+    The latents of the data, where they are given, are pale lines beneath.
 
-    Raises: ContractError where the fit has no such latent, or a column is unknown.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`, or from `nwb_lint.latents`, which also holds the latents of the data.
+    activity : xarray.Dataset or None, default=None
+        The fitted activity. Its latents are drawn too.
+    rank : int, default=1
+        Which latent, counted from 1.
+    color_by : str or None, default=None
+        Column of the conditions that sets the color. None takes the first column of numbers.
+    style_by : str or None, default=None
+        Column of the conditions that sets the line style. None takes the first column of texts.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit has no such latent, or a column is unknown.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> plot.latents_over_time(mock_fit(), mock_activity()).get_title()
+    'Latent 1'
     """
     both = getattr(fit, "attrs", {}).get("kind") == "latents"
     if both:
@@ -60,8 +87,8 @@ def latents_over_time(
         ax.plot(time, y, color=color, ls=style, lw=1.2)
     if time[0] < 0 < time[-1]:
         ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
-    since = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
-    return finish(ax, since, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+    label = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
+    return finish(ax, label, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
 
 
 def trajectories(
@@ -72,13 +99,40 @@ def trajectories(
     style_by: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Conditions as trajectories: kappa 1 against kappa 2, or against a filtered input; a dot at the last
-    sample.
+    """Draw the conditions as trajectories in the plane of two latents, or of a latent and an input.
 
-    The input is the one named, or the first one where the fit has a single latent; with two latents and no
-    name given the second latent is the ordinate.
+    A fit of rank 1 is drawn against its first filtered input. A fit of higher rank is drawn as κ 2 against κ 1, unless
+    an input is named. A dot marks the last sample.
 
-    Raises: ContractError where the fit has no latents, or an input or column is unknown.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`, with a rank.
+    input_name : str or None, default=None
+        Name of the input on the horizontal axis.
+    color_by : str or None, default=None
+        Column of the conditions that sets the color. None takes the first column of numbers.
+    style_by : str or None, default=None
+        Column of the conditions that sets the line style. None takes the first column of texts.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit has no latents, or an input or a column is unknown.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.trajectories(mock_fit()).get_xlabel()
+    'filtered input v (stimulus)'
     """
     check_fit(fit)
     first = _latent(fit, 1)
@@ -89,7 +143,7 @@ def trajectories(
         names = input_names(fit)
         name = names[0] if input_name is None else input_name
         if name not in names:
-            raise ContractError(f"the fit has no input {name!r}; its inputs are {', '.join(names)}.")
+            raise ContractError(f"The fit has no input {name!r}. Choose from {', '.join(names)}.")
         x = fit["filtered_input"].transpose("condition", "time", "input").values[..., names.index(name)]
         y, labels = first, (f"filtered input v ({name})", r"latent $\kappa_1$")
     for a, b, color, style in zip(x, y, look.colors, look.styles, strict=True):
@@ -99,13 +153,34 @@ def trajectories(
 
 
 def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Entries of m against those of the effective n (its part within span(m, input_weights)), a dot per
-    neuron.
+    """Draw the entries of m against those of the effective n, a dot for each neuron.
 
-    The rest of n does not move the noise-free dynamics, so it is not drawn. Each rank has a color of its
-    own.
+    The effective n is the part of n within the span of m and the input weights. The rest of n does not move the
+    noise-free dynamics, so it is not drawn. Each rank has its own color.
 
-    Raises: ContractError where the fit has J in place of m and n.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`, with a rank: ``m`` and ``n (neuron, rank)``, dimensionless.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit has J in place of m and n.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.connectivity_vectors(mock_fit()).get_title()
+    'Connectivity vectors'
     """
     check_fit(fit)
     m, n = _m(fit), _effective_n(fit)
@@ -120,12 +195,35 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes | None = None) -> Axes:
-    """Effective connectivity m (P n)' / N, or J itself, as an image, neurons in rising order of the first column of m.
+    """Draw the effective connectivity m (P n)' / N, or J itself, as an image.
 
-    ``by`` names a coordinate of the neurons (their population, area, cell type): they are then sorted by it first, and
-    lines part the groups. Without m they stay in their order.
+    Neurons are in rising order of the first column of m. Without m they stay in their own order.
 
-    Raises: ContractError where the fit has no such coordinate.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`.
+    by : str or None, default=None
+        Column of the neurons, such as their area. Neurons are sorted by it first, and lines separate the groups.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the neurons have no such column.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.effective_connectivity(mock_fit()).get_title()
+    'Effective connectivity'
     """
     j = connectivity(fit)["connectivity"].values
     groups, starts = _groups(fit, by)
@@ -151,10 +249,35 @@ def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes |
 
 
 def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:
-    """The largest singular values of the connectivity J (m n' / N where the fit is of low rank), in falling
-    order.
+    """Draw the largest singular values of the connectivity J, in falling order.
 
-    Raises: ContractError where ``fit`` is not a fit.
+    J is m n' / N where the fit is of low rank.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`.
+    most : int, default=20
+        Number of values to draw.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If ``fit`` is not a fit.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.singular_values(mock_fit()).get_ylabel()
+    'singular value of J'
     """
     check_fit(fit)
     j = fit["J"].transpose("neuron", "neuron_from").values if "J" in fit else None
@@ -177,13 +300,39 @@ def summary(
     color_by: str | None = None,
     style_by: str | None = None,
 ) -> Figure:
-    """One figure of a fit: scores, up to three latents against time, trajectories, connectivity, R² per
-    neuron.
+    """Draw a fit on one page: scores, latents, trajectories, connectivity, and R² of each neuron.
 
-    A fit with J in place of m and n has the singular values of J and no latents. ``activity`` adds the
-    data's latents (pale). ``path`` saves the figure (PNG at 200 dots per inch, PDF, SVG: by its suffix).
+    Up to three latents are drawn against time. A fit without m and n has the singular values of J, and no latents.
 
-    Raises: ContractError where ``fit`` is not a fit, ``activity`` does not match it, or a column is unknown.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`.
+    activity : xarray.Dataset or None, default=None
+        The fitted activity. It adds the latents of the data, as pale lines.
+    path : str or os.PathLike or None, default=None
+        File to save the figure to. Its suffix sets the format: PNG, PDF or SVG. A PNG has 200 dots per inch.
+    color_by : str or None, default=None
+        Column of the conditions that sets the color. None takes the first column of numbers.
+    style_by : str or None, default=None
+        Column of the conditions that sets the line style. None takes the first column of texts.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The page.
+
+    Raises
+    ------
+    ContractError
+        If ``fit`` is not a fit, the activity does not match it, or a column is unknown.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> len(plot.summary(mock_fit(), mock_activity()).axes)
+    5
     """
     check_fit(fit)
     by: dict[str, Any] = {"color_by": color_by, "style_by": style_by}
@@ -222,7 +371,7 @@ def _groups(fit: xr.Dataset, by: str | None) -> tuple[Array, dict[str, int]]:
         return np.zeros(fit.sizes["neuron"], int), {}
     there = [str(k) for k, v in fit.coords.items() if v.dims == ("neuron",) and k != "neuron"]
     if by not in there:
-        raise ContractError(f"neurons have no column {by!r}; they have {', '.join(there) or 'none'}.")
+        raise ContractError(f"Neurons have no column {by!r}. Choose from {', '.join(there) or 'none'}.")
     levels, groups, counts = np.unique(fit[by].values, return_inverse=True, return_counts=True)
     starts = np.cumsum(counts) - counts
     return groups, {str(level): int(start) for level, start in zip(levels, starts, strict=True)}
@@ -234,7 +383,7 @@ def _effective_n(fit: xr.Dataset) -> Array:
 
 def _m(fit: xr.Dataset) -> Array:
     if "m" not in fit:
-        raise ContractError("the fit has J in place of m and n; connectivity vectors need rank=1 or more.")
+        raise ContractError("The fit has J in place of m and n. Connectivity vectors need a fit of rank 1 or more.")
     return fit["m"].transpose("neuron", "rank").values
 
 
@@ -242,5 +391,5 @@ def _latent(fit: xr.Dataset, rank: int) -> Array:
     """One latent, (condition, time); ranks are counted from 1."""
     there = fit.sizes["rank"] if "latent" in fit else 0
     if not 1 <= rank <= there:
-        raise ContractError(f"the fit has {there} latents; there is no latent {rank}. Fit with a higher rank.")
+        raise ContractError(f"The fit has {there} latents. There is no latent {rank}. Fit with a higher rank.")
     return fit["latent"].transpose("condition", "time", "rank").values[..., rank - 1]

@@ -1,4 +1,4 @@
-"""Figures of predicted inactivations: bars beside their controls, and psychometric curves."""
+"""Figures of predicted inactivations: bars with their controls, psychometric curves, readout weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,43 @@ from nwb_lint.prepare import times_in
 
 
 def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axes | None = None) -> Axes:
-    """Accuracy per context, or the effect on the other neurons, of every group; random groups as gray intervals.
+    """Draw the accuracy in each context, or the effect on the other neurons, with each group inactivated.
 
-    A gray bar runs from the lowest to the highest quantile of the controls, with a tick at the median; dashed lines are
-    the accuracy of the intact network.
+    A gray bar shows the random groups: from the lowest to the highest quantile, with a tick at the median. Dashed lines
+    are the accuracy of the intact network.
 
-    Raises: ContractError for another quantity, or an accuracy that was not asked for.
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `nwb_lint.predict_inactivation`.
+    quantity : str, default="accuracy"
+        What to draw, "accuracy" or "effect".
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the quantity is unknown, or the result has no accuracy.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot, predict_inactivation
+    >>> from nwb_lint.testing import mock_fit
+    >>> found = predict_inactivation(mock_fit(), {"first": [0, 1, 2]}, readout="stimulus", controls=3)
+    >>> plot.inactivation_bars(found).get_title()
+    'Predicted inactivation'
     """
     check_result(result, "inactivation")
     if quantity not in ("accuracy", "effect"):
-        raise ContractError(f"quantity is {quantity!r}; it needs to be 'accuracy' or 'effect'.")
+        raise ContractError(f"quantity is {quantity!r}. It needs to be 'accuracy' or 'effect'.")
     if quantity not in result:
-        raise ContractError("the result has no accuracy; predict it with a readout and answers.")
+        raise ContractError("The result has no accuracy. Call predict_inactivation with a readout and right answers.")
     ax = make_axes(ax)
     values = result[quantity] if quantity == "accuracy" else result["effect"].expand_dims("context", axis=1)
     control = result.get(f"{quantity}_control")
@@ -46,7 +71,7 @@ def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axe
     if quantity == "accuracy":
         handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="intact"))
     low, high = ax.get_ylim()
-    ax.set_ylim(0, high + 0.35 * (high - min(low, 0)))  # the legend's place
+    ax.set_ylim(0, high + 0.35 * (high - min(low, 0)))  # room for the legend
     ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="upper center", ncols=2)
     ax.set_xticks(at, [str(g) for g in result["group"].values], rotation=30, ha="right")
     label = "share of right answers" if quantity == "accuracy" else "change of the others / intact"
@@ -62,29 +87,58 @@ def psychometric(
     window_s: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Share of positive outputs, or the mean output, against a column of the conditions: a color per context, a line
-    style per group.
+    """Draw the choices of the network, or its output, against a column of the conditions.
 
-    ``kind``: "choice" (with the binomial standard error) or "output". ``window_s``: when the output is averaged; None =
-    the last time. A group of nobody, such as {"intact": []}, shows the intact network beside the others.
+    Each context has its own color, and each group its own line style.
 
-    Raises: ContractError where the result has no output, or no such column or group.
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `nwb_lint.predict_inactivation`, with a readout.
+    column : str
+        Column of the conditions, of numbers.
+    groups : list of str or None, default=None
+        Groups to draw. None draws all. A group without neurons, such as ``{"intact": []}``, shows the intact network.
+    kind : str, default="choice"
+        "choice" draws the share of positive outputs with its binomial standard error. "output" draws the mean output.
+    window_s : tuple of float or None, default=None
+        Start and end of the window that the output is averaged over, s. None takes the last sample.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the result has no output, or no such column or group.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot, predict_inactivation
+    >>> from nwb_lint.testing import mock_fit
+    >>> found = predict_inactivation(mock_fit(), {"first": [0, 1, 2]}, readout="stimulus", controls=0)
+    >>> plot.psychometric(found, "stimulus").get_ylabel()
+    'share of positive choices'
     """
     check_result(result, "inactivation")
     if kind not in ("choice", "output"):
-        raise ContractError(f"kind is {kind!r}; it needs to be 'choice' or 'output'.")
+        raise ContractError(f"kind is {kind!r}. It needs to be 'choice' or 'output'.")
     if "output" not in result:
-        raise ContractError("the result has no output; predict it with a readout.")
+        raise ContractError("The result has no output. Call predict_inactivation with a readout.")
     columns = [str(c) for c in result.coords if result[c].dims == ("condition",) and c != "condition"]
     if column not in columns or result[column].dtype.kind not in "fiu":
         raise ContractError(
-            f"conditions have no column {column!r} of numbers; they have {', '.join(columns) or 'none'}."
+            f"Conditions have no column {column!r} of numbers. Their columns are {', '.join(columns) or 'none'}."
         )
     there = [str(g) for g in result["group"].values]
     shown = there if groups is None else groups
     missing = [g for g in shown if g not in there]
     if missing:
-        raise ContractError(f"the result has no group {missing[0]!r}; it has {', '.join(there)}.")
+        raise ContractError(f"The result has no group {missing[0]!r}. Choose from {', '.join(there)}.")
     ax = make_axes(ax)
     time = result["time"].values
     inside = time == time[-1] if window_s is None else times_in(time, window_s)
@@ -103,9 +157,33 @@ def psychometric(
 
 
 def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Weight of every neuron in a readout, in rising order, from `fit_readout`; its cross-validated score in the title.
+    """Draw the weight of every neuron in a readout, in rising order.
 
-    Raises: ContractError for another kind of Dataset.
+    The title gives the cross-validated score.
+
+    Parameters
+    ----------
+    readout : xarray.Dataset
+        From `nwb_lint.fit_readout`: ``readout (neuron)``, dimensionless.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_readout, plot
+    >>> from nwb_lint.testing import mock_activity
+    >>> plot.readout_weights(fit_readout(mock_activity(), "stimulus", folds=4)).get_ylabel()
+    'weight'
     """
     check_result(readout, "readout")
     weights, ax = np.sort(readout["readout"].values), make_axes(ax)
@@ -113,12 +191,12 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLORS[0], lw=0.8)
     ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=2.5, color=COLORS[0])
     metric = readout.attrs["metric"].replace("R2", "R²")
-    told = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
-    return finish(ax, "neuron, in rising order", "weight", told)
+    title = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
+    return finish(ax, "neuron, in rising order", "weight", title)
 
 
 def _contexts(result: xr.Dataset) -> np.ndarray:
-    """The context of every condition, under the name that the result keeps it by; empty where there is none."""
+    """The context of every condition; empty where it is missing."""
     name = str(result.attrs.get("context", ""))
     kept = f"condition_{name}" if f"condition_{name}" in result.coords else name
     if not name:
@@ -127,7 +205,7 @@ def _contexts(result: xr.Dataset) -> np.ndarray:
 
 
 def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, color: str, style: str) -> None:
-    levels = np.unique(x[some & np.isfinite(x)])  # a condition without a value has no place
+    levels = np.unique(x[some & np.isfinite(x)])  # a condition without a value is not drawn
     parts = [z[some & (x == level)] for level in levels]
     if kind == "output":
         y, spread = [part.mean() for part in parts], None

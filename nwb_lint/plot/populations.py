@@ -1,4 +1,4 @@
-"""Figures of populations: loadings by group, gains by group and condition, how many groups there are."""
+"""Figures of populations: loadings, gains, and the stability of each number of groups."""
 
 from __future__ import annotations
 
@@ -12,19 +12,44 @@ from nwb_lint.plot.style import COLORS, SMALL, finish, make_axes
 
 
 def loadings(populations: xr.Dataset, *, x: str | None = None, y: str | None = None, ax: Axes | None = None) -> Axes:
-    """Loadings of every neuron on two vectors, colored by population, with each one's regression line of y on x.
+    """Draw the loadings of every neuron on two vectors, colored by population.
 
-    The lines come from the populations' means and covariances. ``x`` and ``y``: names along ``vector``; default: the
-    first two.
+    A line for each population is the regression of y on x, from the mean and covariance of the population.
 
-    Raises: ContractError for an unknown vector, or a Dataset that is no populations.
+    Parameters
+    ----------
+    populations : xarray.Dataset
+        From `nwb_lint.find_populations`: ``loading (neuron, vector)``, dimensionless.
+    x : str or None, default=None
+        Name of the horizontal vector. None takes the first.
+    y : str or None, default=None
+        Name of the vertical vector. None takes the second.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If a vector is unknown, or the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import find_populations, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.loadings(find_populations(mock_fit(), n_groups=1)).get_xlabel()
+    'loading on m 1'
     """
     check_result(populations, "populations")
     names = [str(v) for v in populations["vector"].values]
     first, second = x or names[0], y or names[min(1, len(names) - 1)]
     for name in (first, second):
         if name not in names:
-            raise ContractError(f"populations have no vector {name!r}; they have {', '.join(names)}.")
+            raise ContractError(f"Populations have no vector {name!r}. Choose from {', '.join(names)}.")
     a, b = names.index(first), names.index(second)
     ax = make_axes(ax)
     values, label = populations["loading"].transpose("neuron", "vector").values, populations["population"].values
@@ -42,13 +67,39 @@ def loadings(populations: xr.Dataset, *, x: str | None = None, y: str | None = N
 
 
 def population_gains(populations: xr.Dataset, *, by: str | None = None, ax: Axes | None = None) -> Axes:
-    """Gain of every population, a bar per level of a column of the conditions (the mean), a dot per condition.
+    """Draw the gain of every population.
 
-    Raises: ContractError where there are no gains or no such column.
+    A bar is the mean over the conditions of one level, and a dot is one condition.
+
+    Parameters
+    ----------
+    populations : xarray.Dataset
+        From `nwb_lint.find_populations` of a fit that has an input: ``gain (condition, group)``, dimensionless.
+    by : str or None, default=None
+        Column of the conditions; each of its values has a bar. None draws one bar, over all conditions.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If there are no gains, or no such column.
+
+    Examples
+    --------
+    >>> from nwb_lint import find_populations, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.population_gains(find_populations(mock_fit(), n_groups=1)).get_title()
+    'Gains'
     """
     check_result(populations, "populations")
     if "gain" not in populations:
-        raise ContractError("the populations have no gains; find them in a fit that has an input.")
+        raise ContractError("The populations have no gains. Find them in a fit that has an input.")
     gain = populations["gain"].transpose("condition", "group").values
     column = np.full(len(gain), "all") if by is None else column_of(populations, by).astype(str)
     ax = make_axes(ax)
@@ -67,13 +118,37 @@ def population_gains(populations: xr.Dataset, *, by: str | None = None, ax: Axes
 
 
 def population_number(populations: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Stability (adjusted Rand index) of every number of groups, and its chance level; the chosen number marked.
+    """Draw the stability of every number of groups, and its chance level.
 
-    Raises: ContractError where the populations were not found by mixtures.
+    Stability is the adjusted Rand index between mixtures of subsamples. The chosen number is marked.
+
+    Parameters
+    ----------
+    populations : xarray.Dataset
+        From `nwb_lint.find_populations`, by a method that fits mixtures: ``stability (n_groups)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the populations were found without mixtures.
+
+    Examples
+    --------
+    >>> from nwb_lint import find_populations, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.population_number(find_populations(mock_fit(), max_groups=2, resamples=1)).get_ylabel()
+    'adjusted Rand index'
     """
     check_result(populations, "populations")
     if "stability" not in populations:
-        raise ContractError("the populations have no stability; find them with method='em' or 'bayesian'.")
+        raise ContractError("The populations have no stability. Find them with method='em' or 'bayesian'.")
     ax = make_axes(ax)
     tried = populations["n_groups"].values
     ax.axvline(populations.sizes["group"], color="#DDDDDD", lw=6, zorder=0, label="chosen")

@@ -1,4 +1,4 @@
-"""Figures of scores: by rank, model, neuron, condition and rate; how far repeated fits agree."""
+"""Figures of scores: by rank, model, neuron, condition and rate; agreement of repeated fits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPLIT = {"train": (COLORS[0], "o"), "held_out": (COLORS[1], "s")}
 
 
 class _Table(NamedTuple):
-    """Scores (x, split) with their standard errors and ceilings (split), and what x is."""
+    """Scores (x, split) with their standard errors, ceilings (split), and what x is."""
 
     r2: Array
     sem: Array
@@ -31,13 +31,37 @@ class _Table(NamedTuple):
 
 
 def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """R² per split against rank (± its standard error), the chosen rank marked, ceilings dashed; or of every baseline.
+    """Draw R² against rank, or R² of every baseline, for each split.
 
-    ``fit``: a fit, or the table of `select_rank` or `baselines`. Where a fit tried no ranks, R² after each stage stands
-    instead; where it has neither, the final R². Splits without a score are left out. A dotted line marks one standard
-    error below the best held-out R²: the smallest rank that reaches it is as good.
+    Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. A dotted line is one
+    standard error below the best held-out R²: the smallest rank that reaches it is as good.
 
-    Raises: ContractError where ``fit`` is none of these.
+    Where a fit tried a single rank, R² after each stage of the fit is drawn, or else the final R². Splits without a
+    score are not drawn.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        A fit, or the table of `nwb_lint.select_rank` or `nwb_lint.baselines`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If ``fit`` is none of these.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.scores(mock_fit()).get_ylabel()
+    'R²'
     """
     table, splits = _table_of(fit), _splits(fit)
     ax, x = make_axes(ax), np.arange(len(table.ticks), dtype=float)
@@ -69,7 +93,7 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
             text.set(ha="right", rotation_mode="anchor")
     ax.margins(x=0.12)
     low, high = ax.get_ylim()
-    ax.set_ylim(low - 0.35 * (high - low), high)  # the legend's place
+    ax.set_ylim(low - 0.35 * (high - low), high)  # room for the legend
     ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", ncols=2)
     return finish(ax, "rank" if table.label == "rank" else "", "R²", "Variance explained")
 
@@ -85,19 +109,19 @@ def _table_of(fit: xr.Dataset) -> _Table:
         return _Table(r2, sem, fit[f"{name}_r2_ceiling"].values, ticks, label, chosen)
     check_fit(fit)
     if "rank_r2" in fit:
-        r2, told, label = fit["rank_r2"].transpose("rank_tried", "split").values, fit["rank_tried"].values, "rank"
+        r2, ticks, label = fit["rank_r2"].transpose("rank_tried", "split").values, fit["rank_tried"].values, "rank"
     elif "stage_r2" in fit:
-        r2, told, label = fit["stage_r2"].transpose("stage", "split").values, fit["stage"].values, "stage"
+        r2, ticks, label = fit["stage_r2"].transpose("stage", "split").values, fit["stage"].values, "stage"
     else:
-        r2, told, label = fit["r2"].values[None], np.array(["fit"]), "fit"
+        r2, ticks, label = fit["r2"].values[None], np.array(["fit"]), "fit"
     known = label == "rank" and "rank_r2_sem" in fit
     sem = fit["rank_r2_sem"].transpose("rank_tried", "split").values if known else np.full(r2.shape, np.nan)
     chosen = float(fit.sizes["rank"]) if label == "rank" and "rank" in fit.sizes else None
-    return _Table(r2, sem, fit["r2_ceiling"].values, [str(one) for one in told], label, chosen)
+    return _Table(r2, sem, fit["r2_ceiling"].values, [str(one) for one in ticks], label, chosen)
 
 
 def _one_se(table: _Table, splits: list[str]) -> float | None:
-    """The best held-out R² less its standard error."""
+    """The best held-out R² minus its standard error."""
     if "held_out" not in splits:
         return None
     mean, sem = (part[:, splits.index("held_out")] for part in (table.r2, table.sem))
@@ -108,10 +132,33 @@ def _one_se(table: _Table, splits: list[str]) -> float | None:
 
 
 def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """How many neurons reach which R², per split; R² below -1 counts at -1, neurons without a score not at
-    all.
+    """Draw a histogram of the R² of the neurons, for each split.
 
-    Raises: ContractError where ``fit`` is not a fit.
+    R² below -1 counts at -1. Neurons without a score do not count.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint`: ``r2_neuron (split, neuron)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If ``fit`` is not a fit.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.neuron_scores(mock_fit()).get_ylabel()
+    'neurons'
     """
     check_fit(fit)
     ax = make_axes(ax)
@@ -133,13 +180,39 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """R² of every recorded neuron against its mean predicted rate, a dot per neuron and split; R² below -1 at -1.
+    """Draw R² of every recorded neuron against its mean predicted rate, a dot for each neuron and split.
 
-    Raises: ContractError where the fit cannot undo its preparation, so that there are no rates in Hz.
+    R² below -1 is drawn at -1.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_lint` of an activity from `nwb_lint.prepare`, with ``scale`` and ``offset``, Hz.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit has no scale and offset, so that its rates are not in Hz.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.rate_scores(mock_fit()).get_xlabel()
+    'mean predicted rate (Hz)'
     """
     check_fit(fit)
     if "scale" not in fit or "offset" not in fit:
-        raise ContractError("the fit has no scale and offset, so its rates are not in Hz; fit what prepare gives.")
+        raise ContractError(
+            "The fit has no scale and offset, so its rates are not in Hz. Fit the activity from prepare."
+        )
     ax = make_axes(ax)
     offset = fit["offset"].mean("time") if "time" in fit["offset"].dims else fit["offset"]
     rate = (fit["activity_pred"].mean(("condition", "time")) * fit["scale"] + offset).values
@@ -148,15 +221,39 @@ def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         seen = np.isfinite(values)
         name = split.replace("_", " ")
         ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=color, label=name)
-    ax.margins(y=0.2)  # the legend's place
+    ax.margins(y=0.2)  # room for the legend
     ax.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
     return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "Neurons")
 
 
 def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """R² of every condition, sorted, from `score`; that of all of them as a line, its ceiling dashed; below -1 at -1.
+    """Draw R² of every condition, in rising order.
 
-    Raises: ContractError for another kind of Dataset.
+    A line is R² of all conditions together, and a dashed line its ceiling. R² below -1 is drawn at -1.
+
+    Parameters
+    ----------
+    scored : xarray.Dataset
+        From `nwb_lint.score`: ``r2_condition (condition)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot, score
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> plot.condition_scores(score(mock_fit(), mock_activity())).get_title()
+    'Conditions'
     """
     check_result(scored, "scores")
     ax, values = make_axes(ax), np.sort(scored["r2_condition"].values)
@@ -170,10 +267,34 @@ def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Held-out R² against rank for every fraction of the neurons (mean over draws), from `audit`; a ring at every
-    choice, larger where several draws agree.
+    """Draw held-out R² against rank, for every fraction of the neurons.
 
-    Raises: ContractError for another kind of Dataset.
+    Each line is the mean over draws. A ring marks each chosen rank, and is larger where more draws agree.
+
+    Parameters
+    ----------
+    audit : xarray.Dataset
+        From `nwb_lint.audit`: ``r2 (draw, rank_tried, split)`` and ``rank (draw)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import audit, plot
+    >>> from nwb_lint.testing import mock_activity
+    >>> options = {"folds": 2, "tau_s": 0.1, "method": "regression"}
+    >>> plot.rank_audit(audit(mock_activity(), ranks=[1], fractions=[1.0], **options)).get_xlabel()
+    'rank'
     """
     check_result(audit, "audit")
     ax, tried = make_axes(ax), audit["rank_tried"].values
@@ -196,18 +317,41 @@ def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Correlations between the members' effective connectivities as a heat map with numbers, from `ensemble`.
+    """Draw the correlations between the effective connectivities of repeated fits, as a heat map with numbers.
 
-    Members that predict worse than the best have their numbers in brackets on the axes.
+    Fits that predict worse than the best have their numbers in brackets on the axes.
 
-    Raises: ContractError for another kind of Dataset.
+    Parameters
+    ----------
+    ensemble : xarray.Dataset
+        From `nwb_lint.ensemble`: ``pearson (member, member_from)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import ensemble, plot
+    >>> from nwb_lint.testing import mock_activity
+    >>> found = ensemble(mock_activity(), rank=1, members=2, tau_s=0.1, method="regression")
+    >>> plot.ensemble_agreement(found).get_xlabel()
+    'member'
     """
     check_result(ensemble, "ensemble")
     good = ensemble["as_good"].values
     names = [str(k + 1) if one else f"({k + 1})" for k, one in enumerate(good)]
-    told = f"Members over {ensemble.attrs['over']}, mean {ensemble.attrs['pearson']:.2f}".replace("-", "−")
+    title = f"Members over {ensemble.attrs['over']}, mean {ensemble.attrs['pearson']:.2f}".replace("-", "−")
     ax = heat_map(ensemble["pearson"].values, names, names, "correlation of effective J", (-1, 1), "{:.2f}", ax)
-    return finish(ax, "member", "member", told)
+    return finish(ax, "member", "member", title)
 
 
 def _splits(fit: xr.Dataset) -> list[str]:

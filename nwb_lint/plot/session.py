@@ -1,4 +1,4 @@
-"""A session at a glance, before anything is fitted: who fired when, how fast, and what the trials look like."""
+"""Figures of a session before any fit: rates of units over time, histogram of rates, trials."""
 
 from __future__ import annotations
 
@@ -19,21 +19,40 @@ Array = np.ndarray
 
 _COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#A2C8EC", "#898989")  # of tableau-colorblind10
 _MOST_NAMED = 24  # units whose labels are written
-_FULL = 95  # percentile of a unit's rates at which its color is full
-_SHOWN = 99  # percentile of the trials' lengths that is shown
+_DARKEST_PERCENTILE = 95  # of a unit's rates
+_SHOWN_PERCENTILE = 99  # of the trials' lengths
 
 
 def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Rate of every unit over the session, each on its own scale: a unit that stops or drifts is seen.
+    """Draw the rate of every unit over the session, each on its own scale.
 
-    White is no spike, the darkest blue the unit's 95th percentile, gray not observed; a bar marks the last spike
-    of a unit that ends early. ``session`` is what `nwb_lint.nwb.inspection.session_map.session_map` gives.
+    A unit that stops or drifts shows. White is no spike. The darkest blue is the 95th percentile of the unit. Gray is
+    not observed. A bar marks the last spike of a unit that ends early.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+        From `nwb_lint.nwb.inspection.session_map.session_map`: ``rate (neuron, bin)``, Hz.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.nwb.inspection.session_map import session_map
+    >>> plot.presence(session_map("session.nwb")).get_ylabel()
+    'unit id'
     """
     ax = make_axes(ax)
     rate, edges = session["rate"].values, session["edge"].values
     n = len(rate)
     known = np.where(np.isnan(rate), 0, rate)
-    top = np.percentile(known, _FULL, axis=1, keepdims=True)
+    top = np.percentile(known, _DARKEST_PERCENTILE, axis=1, keepdims=True)
     top = np.where(top > 0, top, np.maximum(known.max(axis=1, keepdims=True), 1e-12))
     shown = np.ma.masked_invalid(np.clip(rate / top, 0, 1))
     ax.set_facecolor("#E4E4E4")
@@ -58,7 +77,27 @@ def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Every trial at its start in the session: its length as a bar, its events as dots, s from its start."""
+    """Draw every trial at its start in the session: its length as a bar, its events as dots.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+        From `nwb_lint.nwb.inspection.session_map.session_map`: times of the trials and their events, s.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing. They hold a note where the session has no trials.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.nwb.inspection.session_map import session_map
+    >>> plot.trials_over_time(session_map("session.nwb")).get_ylabel()
+    'time from start (s)'
+    """
     ax = make_axes(ax)
     if "start_time" not in session:
         ax.text(0.5, 0.5, "no table of trials", transform=ax.transAxes, ha="center", fontsize=SMALL)
@@ -84,7 +123,8 @@ def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         handles.append(Line2D([], [], ls="", marker="o", ms=3.5, color=color, label=f"{name}{count}"))
     known = np.concatenate([part[np.isfinite(part)] for part in reach]) if reach else np.zeros(0)
     if len(known):
-        low, high = min(0.0, float(np.percentile(known, 100 - _SHOWN))), float(np.percentile(known, _SHOWN))
+        low = min(0.0, float(np.percentile(known, 100 - _SHOWN_PERCENTILE)))
+        high = float(np.percentile(known, _SHOWN_PERCENTILE))
         pad = 0.04 * max(high - low, 1e-3)
         ax.set_ylim(low - pad, high + pad)
         title += f", up to {known.max():.4g} s long" if known.max() > high + pad else ""
@@ -94,7 +134,27 @@ def trials_over_time(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def rates(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Histogram of the units' mean rates, on a logarithmic axis, the median marked."""
+    """Draw a histogram of the mean rates of the units, on a logarithmic axis. A line marks the median.
+
+    Parameters
+    ----------
+    session : xarray.Dataset
+        From `nwb_lint.nwb.inspection.session_map.session_map`: ``mean_rate (neuron)``, Hz.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.nwb.inspection.session_map import session_map
+    >>> plot.rates(session_map("session.nwb")).get_xlabel()
+    'mean rate (Hz)'
+    """
     ax = make_axes(ax)
     values = session["mean_rate"].values
     firing, title = values[np.isfinite(values) & (values > 0)], "Rates"
@@ -116,12 +176,26 @@ def rates(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 
 def session_summary(session: xr.Dataset, path: str | PathLike[str] | None = None) -> Figure:
-    """The three on one page; with ``path`` the figure is saved there.
+    """Draw a session on one page: rates over time, histogram of rates, and trials.
 
-    Example:
-        >>> from nwb_lint.nwb.inspection.session_map import session_map
-        >>> len(session_summary(session_map("session.nwb"), "session.png").axes)
-        3
+    Parameters
+    ----------
+    session : xarray.Dataset
+        From `nwb_lint.nwb.inspection.session_map.session_map`.
+    path : str or os.PathLike or None, default=None
+        File to save the figure to. Its suffix sets the format.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The page.
+
+    Examples
+    --------
+    >>> from nwb_lint import plot
+    >>> from nwb_lint.nwb.inspection.session_map import session_map
+    >>> len(plot.session_summary(session_map("session.nwb"), "session.png").axes)
+    3
     """
     n = session.sizes["neuron"]
     figure = Figure(figsize=(9.5, 5.4), layout="constrained")
@@ -131,7 +205,7 @@ def session_summary(session: xr.Dataset, path: str | PathLike[str] | None = None
     rates(session, ax=figure.add_subplot(grid[0, 1]))
     below = trials_over_time(session, ax=figure.add_subplot(grid[1, 0], sharex=top))
     if (legend := below.get_legend()) is not None:
-        legend.set_in_layout(False)  # its place is the empty corner
+        legend.set_in_layout(False)  # it lies in the empty corner
     lasts = float(session["edge"][-1] - session["edge"][0])
     figure.suptitle(f"session {session.attrs.get('session', '')}, {lasts:.0f} s", fontsize=9.5)
     if path is not None:

@@ -1,7 +1,6 @@
-"""What every figure shares: sizes, colors that color-blind readers can tell apart, how conditions look.
+"""What every figure shares: sizes, colors for color-blind readers, and the look of conditions.
 
-Nothing here or in any other module of this folder touches pyplot: without ``ax`` a new Figure is made, reached as
-``ax.figure``.
+No module of this folder uses pyplot. Without ``ax`` a new Figure is made, which is ``ax.figure``.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2
 GRAY, PALE = "#898989", "#DDDDDD"
 SMALL, NORMAL = 7.5, 8.5  # points
 STYLES = ("-", "--", ":", "-.")
-_MOST_LEVELS = 8  # levels that a legend names one by one
+_MOST_LEVELS = 8  # values that a legend names
 
 
 class Look(NamedTuple):
-    """Color and line style of every condition, and legend entries that say what they mean."""
+    """Color and line style of every condition, and the legend entries that explain them."""
 
     colors: list[str]
     styles: list[str]
@@ -36,9 +35,7 @@ class Look(NamedTuple):
 def make_axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    made = Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
-    assert isinstance(made, Axes)
-    return made
+    return cast(Axes, Figure(figsize=(3.2, 2.6), layout="constrained").subplots())
 
 
 def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
@@ -61,7 +58,7 @@ def heat_map(
     *,
     ticks: list[float] | None = None,
 ) -> Axes:
-    """A table as colors, every entry written in it, but those that one thing has with itself; NaN left white."""
+    """Draw a table as colors, with its numbers except those of a row with itself. NaN stays white."""
     if ax is None:
         ax, wide, high = make_axes(None), 0.36 * len(columns) + 1.8, 0.36 * len(rows) + 1.2
         cast(Figure, ax.figure).set_size_inches(max(3.2, wide), max(2.6, high))
@@ -81,7 +78,7 @@ def heat_map(
 
 
 def _columns(fit: xr.Dataset) -> list[str]:
-    """Columns of the conditions: those grouped by first, then the others in their order."""
+    """Columns of the conditions: those of ``by`` first, then the others in their order."""
     skip = {"condition", "held_out"}
     there = [str(c) for c in fit.coords if fit[c].dims == ("condition",) and c not in skip]
     by: Any = fit.attrs.get("by", [])
@@ -92,18 +89,18 @@ def _columns(fit: xr.Dataset) -> list[str]:
 def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
     columns = _columns(fit)
     if name is not None and name not in columns:
-        raise ContractError(f"conditions have no column {name!r}; they have {', '.join(columns) or 'none'}.")
+        raise ContractError(f"Conditions have no column {name!r}. Choose from {', '.join(columns) or 'none'}.")
     return name or next((c for c in columns if fit[c].dtype.kind in kinds), None)
 
 
 def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look:
-    """Viridis over the levels of one column, line styles over those of another."""
+    """Viridis over the values of one column, line styles over the values of another."""
     n = fit.sizes["condition"]
     colors, styles = ["#006BA4"] * n, ["-"] * n
     handles: list[Line2D] = []
     if (color_column := _pick(fit, color_by, "fiu")) is not None:
         levels, index = np.unique(fit[color_column].values, return_inverse=True)
-        # short of the lightest yellow, which paper does not show
+        # without the lightest yellow, which is not visible in print
         palette = [to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(levels)))]
         colors = [palette[k] for k in index]
         named = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_LEVELS)).astype(int))
