@@ -183,11 +183,51 @@ def _flags(dataset: xr.Dataset, name: str, dim: str, absent: bool) -> np.ndarray
     return dataset[name].values if name in dataset.coords else np.full(dataset.sizes[dim], absent)
 
 
+# The texts that stand for no value in a column of texts, spaces around them aside. All others are values: "None",
+# "none" and "NA" are levels of a column (no stimulus; nucleus accumbens).
+MISSING_TEXTS = ("", "N/A", "n/a", "NaN", "nan")
+
+
 def missing_in(values: np.ndarray) -> np.ndarray:
-    """Where a column has no value: NaN, or a text that is empty."""
-    if values.dtype.kind in "OUT":
-        return np.isin(values.astype(str), ("", "nan", "None"))
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    """Where a column has no value. Reading, queries, grouping and analyses all use this definition.
+
+    Missing are NaN, NaT, None, and the texts of `MISSING_TEXTS`.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        A column of any type.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, of the same shape.
+
+    Examples
+    --------
+    >>> missing_in(np.array(["left", "N/A", "", "None"]))
+    array([False,  True,  True, False])
+    """
+    kind = values.dtype.kind
+    if kind == "f":
+        return np.isnan(values)
+    if kind in "mM":
+        return np.isnat(values)
+    if kind in "OT":
+        objects = values.astype(object)
+        return xr.DataArray(objects).isnull().values | np.vectorize(_is_missing_text, otypes=[bool])(objects)
+    return np.isin(np.char.strip(values), MISSING_TEXTS) if kind == "U" else np.zeros(values.shape, bool)
+
+
+def _is_missing_text(value: object) -> bool:
+    return isinstance(value, str) and value.strip() in MISSING_TEXTS
+
+
+def as_text_column(values: np.ndarray) -> np.ndarray:
+    """A column of texts as numpy texts, '' where it has no value; any other column as it is."""
+    if values.dtype.kind not in "OT":
+        return values
+    return np.where(missing_in(values), "", values.astype(object)).astype(str)
 
 
 def input_names(dataset: xr.Dataset) -> list[str]:
@@ -210,8 +250,7 @@ def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
     there = [name for name in coords_along(dataset, "condition") if name != "condition"]
     if column not in there:
         raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
-    values = dataset[column].values
-    return values.astype(str) if values.dtype.kind in "OUT" else values
+    return as_text_column(dataset[column].values)
 
 
 def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nwb_lint.contract import missing_in
 from nwb_lint.errors import ContractError, NWBError
 
 Array = np.ndarray
-MISSING_TEXT = ("", "N/A", "n/a", "NaN", "nan")
 
 _LONGEST = 4000
 _PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`([^`]+)`""", re.DOTALL)
@@ -68,9 +68,9 @@ def select(query: str, get: Callable[[str], Array], n_rows: int, what: str = "wh
     except SyntaxError as error:
         at = (error.text or query).strip()
         raise ContractError(f"{what} {query!r} is no query ({error.msg} in {at!r}); {_ALLOWED}.") from error
+    except ContractError:
+        raise
     except (RecursionError, MemoryError, ValueError) as error:
-        if isinstance(error, ContractError | NWBError):
-            raise
         raise ContractError(f"{what} is no query ({type(error).__name__}: {error}); {_ALLOWED}.") from error
 
 
@@ -100,18 +100,14 @@ def format_value(value: Any) -> str:
 
 def as_numbers(values: Array) -> Array | None:
     """Text values as float64 with NaN where missing; None unless every other text is a number."""
-    out = np.full(len(values), np.nan)
     unique, where = np.unique(values, return_inverse=True)
     numbers = np.full(len(unique), np.nan)
-    for k, text in enumerate(unique):
-        if text.strip() in MISSING_TEXT:
-            continue
+    for k in np.flatnonzero(~missing_in(unique)):
         try:
-            numbers[k] = float(text)
+            numbers[k] = float(unique[k])
         except ValueError:
             return None
-    out[:] = numbers[where]
-    return out
+    return numbers[where]
 
 
 def as_texts(values: Array) -> Array:

@@ -92,7 +92,7 @@ def test_all_else_is_refused_in_one_line(query):
     ],
 )
 def test_messages_point_at_the_piece(query, told):
-    with pytest.raises(ValueError, match=told) as error:
+    with pytest.raises((ContractError, NWBError), match=told) as error:
         ask(query)
     assert "\n" not in str(error.value)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.contract import as_text_column, check_result, column_of, coords_along, missing_in, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
@@ -174,8 +174,7 @@ def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
 
 def _columns(fit: xr.Dataset) -> dict[str, Array]:
     """Columns of the neurons by name, texts as texts."""
-    found = {name: column.values for name, column in coords_along(fit, "neuron").items()}
-    return {k: v.astype(str) if v.dtype.kind in "OT" else v for k, v in found.items()}
+    return {name: as_text_column(column.values) for name, column in coords_along(fit, "neuron").items()}
 
 
 def _chosen(fit: xr.Dataset, query: str) -> Array:

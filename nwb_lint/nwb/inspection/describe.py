@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from nwb_lint.contract import missing_in
 from nwb_lint.errors import NWBError, one_line
 from nwb_lint.nwb.inspection.suggest import choose_series, suggest_from
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
 from nwb_lint.nwb.recording.spike_time_checks import Ends, ends_of, times_apart
-from nwb_lint.nwb.recording.tables import Table, interval_tables, is_missing, open_intervals
+from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
 from nwb_lint.nwb.storage.source import Source, expand, provenance, reading, session_labels
 from nwb_lint.parallel.files import spread
@@ -241,7 +242,7 @@ def _describe_column(table: Table, name: str) -> ColumnInfo:
         values = table.column(name)
     except NWBError as error:
         return ColumnInfo(name, "damaged", {}, str(error))
-    known = values[~is_missing(values)]
+    known = values[~missing_in(values)]
     if not len(known):
         return ColumnInfo(name, kind, {}, "nothing")
     unique, counts = np.unique(values, return_counts=True)

@@ -8,10 +8,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nwb_lint.contract import missing_in
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
-from nwb_lint.nwb.recording.tables import Table, interval_tables, is_missing, open_intervals
+from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.units import open_units, read_observed
 from nwb_lint.parallel.warnings import collect_warnings
 
@@ -147,7 +148,7 @@ def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
         if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _STIMULATED.search(name):
             continue
         values = table.column(name)[kept]
-        if not is_missing(values).any() and 2 <= len(np.unique(values)) <= _MOST_LEVELS:
+        if not missing_in(values).any() and 2 <= len(np.unique(values)) <= _MOST_LEVELS:
             found.append(name)
     found.sort(key=lambda name: bool(_RESPONSE.search(name)))
     shown = [name for name in found if not _RESPONSE.search(name)] or found[:1]
@@ -175,7 +176,7 @@ def _is_signed(values: Array) -> bool:
 def _fallback(table: Table, kept: Array) -> str:
     """The scalar column of fewest levels, where none looks like a condition."""
     scalar = [name for name in table.names if table.kind(name) in ("bool", "text", "number")]
-    scalar = [name for name in scalar if not is_missing(table.column(name)[kept]).all()]
+    scalar = [name for name in scalar if not missing_in(table.column(name)[kept]).all()]
     return min(scalar, key=lambda name: len(np.unique(table.column(name)[kept])), default="start_time")
 
 

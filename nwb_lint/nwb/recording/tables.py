@@ -27,7 +27,7 @@ from nwb_lint.nwb.storage.h5 import (
     pointed_at,
 )
 from nwb_lint.nwb.storage.source import as_text, load
-from nwb_lint.query import MISSING_TEXT, as_numbers, as_texts, select
+from nwb_lint.query import as_numbers, as_texts, select
 
 Array = np.ndarray
 
@@ -222,15 +222,6 @@ class Table:
         if query is None:
             return np.ones(len(self), bool)
         return select(query, self.column, len(self), what)
-
-
-def is_missing(values: Array) -> Array:
-    """Where a column holds nothing: NaN, '', 'N/A'."""
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    if values.dtype.kind == "U":
-        return np.isin(np.char.strip(values), MISSING_TEXT)
-    return np.zeros(len(values), bool)
 
 
 def numbers_of(table: Table, name: str) -> Array:

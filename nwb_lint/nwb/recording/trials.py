@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from nwb_lint.contract import missing_in
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import event_paths, find_events
-from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, TableChoice, is_missing, numbers_of, open_table
+from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, TableChoice, numbers_of, open_table
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import format_value
 
@@ -90,7 +91,7 @@ def factor_levels(table: Table, factor: Factor) -> Levels:
     """
     if factor.how == "value":
         values = table.column(factor.column)
-        return Levels(values, is_missing(values))
+        return Levels(values, missing_in(values))
     values = numbers_of(table, factor.column)
     missing = ~np.isfinite(values)
     known = np.where(missing, 0.0, values)
