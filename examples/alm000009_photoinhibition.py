@@ -1,10 +1,12 @@
 """Predicted and recorded photoinhibition in DANDI:000009 (Guo et al. 2017), and what four units can show of it.
 
-    python examples/alm000009_photoinhibition.py sub_anm00239123_ses_20170627T093549_ecephys_and_ogen.nwb
+    python examples/alm000009_photoinhibition.py            streams the file from DANDI (0.6 MB)
+    python examples/alm000009_photoinhibition.py FILE.nwb   reads a local copy
 
-In 63 of 412 trials, light silenced the left ALM during the delay, from 1.3 s before the go cue to the cue. The four
-recorded units lie in thalamus: nobody who was silenced was recorded, so the fit's unobserved units stand for all that
-was not seen, ALM among it. Which of them are ALM no data say; random halves of them give the spread.
+In 63 of 412 trials, light silenced the left ALM (anterior lateral motor cortex) during the delay, from 1.3 s before the
+go cue to the cue. The four recorded units are in the thalamus, so no silenced neuron was recorded. The unobserved units
+of the fit represent all that was not recorded, ALM included. The data do not tell which of these units are in ALM.
+Random halves of them show how much the prediction depends on this.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import numpy as np
 
 import nwb_lint as nl
 
+FILE = "dandi://000009/0.220126.1903/sub-anm00239123/sub-anm00239123_ses-20170627T093549_ecephys+ogen.nwb"
 DELAY_S = (-1.3, 0.0)
 TRIALS = "type in ('lick left', 'lick right') and response in ('correct', 'incorrect', 'early lick')"
 
 
 def read(path: str, where: str, by: list[str]):
-    """Rates around the go cue; units that no trial of some condition was recorded in are left out."""
+    """Rates around the go cue, without units that have no trial in some condition."""
     return nl.read_conditions(
         path,
         by=by,
@@ -45,7 +48,7 @@ def main(path: str) -> None:
     control = read(path, f"{TRIALS} and photo_stim_power == 0", ["type"])
     light = read(path, f"{TRIALS} and photo_stim_power > 0", ["type"])
     print(
-        f"without light {control.sizes['neuron']} units have trials of both kinds, with light {light.sizes['neuron']}:"
+        f"units with trials of both types: {control.sizes['neuron']} without light, {light.sizes['neuron']} with light"
     )
     print(control["n_trials"].to_pandas().to_string())
     print(light["n_trials"].to_pandas().to_string())
@@ -71,20 +74,21 @@ def main(path: str) -> None:
     for k, condition in enumerate(control["type"].values):
         for j, unit in enumerate(seen):
             low, high = np.quantile(predicted[1:, k, j], [0.05, 0.95])
-            told = f"{before[k, j]:14.2f} {recorded[k, j]:9.2f} {float(predicted[0, k, j]):10.2f}"
-            print(f"  {condition:12s} {unit:>6s} {told}   {low:.2f} to {high:.2f}")
+            row = f"{before[k, j]:14.2f} {recorded[k, j]:9.2f} {float(predicted[0, k, j]):10.2f}"
+            print(f"  {condition:12s} {unit:>6s} {row}   {low:.2f} to {high:.2f}")
     same = np.sign(recorded) == np.sign(predicted[0].values)
-    agree = f"{int(same.sum())} of {same.size} comparisons"
-    print(f"\nThe sign agrees in {agree}; {len(seen)} units were recorded under light.")
     print(
-        "None of them was silenced: this can refute a fit and cannot support one. It shows that the line from file to\n"
-        "prediction works; a test of the prediction needs the silenced population among the recorded units."
+        f"\nThe sign agrees in {int(same.sum())} of {same.size} comparisons; {len(seen)} units have trials with light."
+    )
+    print(
+        "None of these units was silenced. The comparison can refute a fit and cannot support it. It shows that every\n"
+        "step from the file to the prediction works. A test needs recordings of the silenced population."
     )
     print(f"caution: {found.attrs['caution']}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python examples/alm000009_photoinhibition.py FILE.nwb")
+    if len(sys.argv) > 2:
+        sys.exit("usage: python examples/alm000009_photoinhibition.py [FILE.nwb]")
     warnings.simplefilter("default", UserWarning)
-    main(sys.argv[1])
+    main(sys.argv[1] if len(sys.argv) == 2 else FILE)

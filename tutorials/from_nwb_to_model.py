@@ -1,9 +1,9 @@
 # %% [markdown]
 # # From an NWB recording to a low-rank network, and back
 #
-# The recording is simulated, so that the answer is known: 200 units whose rates follow a rank-1 network that reports
-# motion in one context and color in the other. Put the path, address or list of files of your own recording in place
-# of `session`; everything below reads spikes and trials from the NWB file alone.
+# The recording is simulated, so that the true network is known: 200 units whose rates follow a rank-1 network that
+# reports motion in one context and color in the other. For your own recording, set `session` to its path, its address
+# or a list of files. Everything below reads spikes and trials from the NWB file.
 
 # %%
 from pathlib import Path
@@ -24,7 +24,7 @@ if not session.exists():
 # %% [markdown]
 # ## What does the file hold?
 #
-# `nwb-lint inspect tutorial_session.nwb` prints it at the command line; as a picture:
+# On the command line, `nwb-lint inspect tutorial_session.nwb` prints the content. Here it is as a picture:
 
 # %%
 plot.session_summary(session_map(session), "tutorial_session.png")
@@ -32,8 +32,9 @@ plot.session_summary(session_map(session), "tutorial_session.png")
 # %% [markdown]
 # ## Spikes and trials → rates by condition
 #
-# A condition is a combination of the columns in `by`. `halves=True` keeps the means over random halves of the trials:
-# they tell how much of the variance is noise, and so how high any model can score.
+# A condition is a combination of values of the columns in `by`. `halves=True` also keeps the means over two random
+# halves of the trials. Their difference shows how much of the variance is noise, and so how high a model can score at
+# most.
 
 # %%
 recording = nl.read_conditions(
@@ -51,8 +52,8 @@ print(recording.sizes)
 # %% [markdown]
 # ## Rates → activity with inputs
 #
-# Inputs are functions of the trial columns. Four conditions are put aside here, before anything is estimated: they take
-# part neither in centering nor in scaling nor in the fit.
+# Inputs are functions of the trial columns. Four conditions are held out here, before anything is estimated: they are
+# not used for centering, for scaling or for the fit.
 
 # %%
 train = np.ones(recording.sizes["condition"], bool)
@@ -60,15 +61,16 @@ train[np.random.default_rng(0).permutation(len(train))[:4]] = False
 inputs = [
     nl.Input("motion", column="motion", window_s=(0, 0.8)),
     nl.Input("color", column="color", window_s=(0, 0.8)),
-    nl.Input("context", column="context", window_s=(-0.4, 0.8)),  # text: one input per level
+    nl.Input("context", column="context", window_s=(-0.4, 0.8)),  # a text column gives one input per level
 ]
 activity = nl.prepare(recording, inputs=inputs, center=(-0.5, -0.42), time_course=False, fit_on=train)
 
 # %% [markdown]
 # ## The fit
 #
-# R² is that of a free run on the inputs; read it beside its ceiling. `nl.select_rank` compares ranks by
-# cross-validation and takes the smallest within one standard error of the best.
+# The network runs freely on its inputs, and R² compares this run with the activity. The ceiling is the R² that the true
+# means would reach. `nl.select_rank` compares ranks by cross-validation and takes the smallest one within one standard
+# error of the best.
 
 # %%
 fit = nl.fit_lint(activity, rank=1, tau_s=0.1)
@@ -79,8 +81,8 @@ plot.summary(fit, activity, "tutorial_fit.png")
 # %% [markdown]
 # ## Was the network found?
 #
-# Only the part of `n` within the span of `m` and the inputs moves the network, so effective connectivities are
-# compared.
+# Only the part of `n` in the space of `m` and the input weights moves the network. So we compare effective
+# connectivities.
 
 # %%
 truth = true_connectivity(simulated.truth, fit)
@@ -92,7 +94,7 @@ assert pearson > 0.9
 # %% [markdown]
 # ## Into NWB and back
 #
-# The fit goes to a new file that opens with plain pynwb too; the recording is never touched.
+# The fit goes to a new file, which plain pynwb can also open. The recording is never changed.
 
 # %%
 subject = {"subject_id": "demo", "species": "Mus musculus", "sex": "U", "age": "P90D"}

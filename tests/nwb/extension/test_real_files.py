@@ -24,9 +24,9 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 SUBJECT = {"alm000009": {"age": "P90D"}, "mante2013": None}
 
 
-def fit_of(name):
-    """The recipe's fit, rank 1 in closed form."""
-    recipe = load_recipe(EXAMPLES / f"{name}.toml")
+def fit_of(name, folder):
+    """The recipe's fit to local copies of its files, rank 1 in closed form."""
+    recipe = load_recipe(EXAMPLES / f"{name}.toml").model_copy(update={"sources": [str(folder / name / "*.nwb")]})
     part = recipe.fit.model_copy(update={"ranks": [1], "method": "regression", "hidden": 0})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the reader tells of the files
@@ -59,7 +59,7 @@ def at_its_place(path, root):
 
 @pytest.mark.parametrize("name", ["alm000009", "mante2013"])
 def test_derived_files_of_real_recordings_pass_every_validator(name, shared_data, tmp_path, capsys):
-    fit = fit_of(name)
+    fit = fit_of(name, shared_data)
     path = at_its_place(write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT[name]), tmp_path)
     xr.testing.assert_identical(fit, read_fit(path))
     assert pynwb.validate(path=str(path)) == []
@@ -78,7 +78,7 @@ def test_derived_files_of_real_recordings_pass_every_validator(name, shared_data
 
 @pytest.mark.parametrize("name", ["alm000009", "mante2013"])
 def test_copies_of_real_recordings_have_no_faults_but_their_own(name, shared_data, tmp_path):
-    fit = fit_of(name)
+    fit = fit_of(name, shared_data)
     source = Path(fit["file"].values[0])
     path = at_its_place(write_fit(fit, tmp_path / "fit.nwb", into=source), tmp_path)
     xr.testing.assert_identical(fit, read_fit(path))
