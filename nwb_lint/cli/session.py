@@ -16,7 +16,7 @@ from nwb_lint.cli.shell import plainly
 @click.option("--spikes/--no-spikes", default=None, help="Read the spikes.  [default: of local files only]")
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture of one file.")
 def inspect(sources: tuple[str, ...], as_json: bool, spikes: bool | None, picture: Path | None) -> None:
-    """Units, interval tables, columns, rates and problems of an NWB file, and the call that would read it.
+    """Units, interval tables, columns, rates and warnings of an NWB file, and the call that would read it.
 
     Several files give a line each.
     """
@@ -59,7 +59,7 @@ def _picture(path: str, n: int, picture: Path) -> None:
 def init(source: str) -> None:
     """Print a recipe with the file's own columns filled in: nwb-lint init SOURCE > recipe.toml."""
     with plainly():
-        from nwb_lint.nwb.inspection.describe import suggest
+        from nwb_lint.nwb.inspection.suggest import suggest
         from nwb_lint.workflow.recipe import make_recipe
 
         asked = suggest(source)

@@ -1,4 +1,4 @@
-"""Descriptions of files as text for people and as plain data for machines."""
+"""Descriptions of files as text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from nwb_lint.nwb.inspection.describe import ColumnInfo, Description, TableInfo, UnitsInfo
+from nwb_lint.nwb.inspection.describe import Description
+from nwb_lint.nwb.inspection.tables import ColumnInfo, TableInfo
+from nwb_lint.nwb.inspection.units import UnitsInfo
 
 _MOST_EVENTS = 12
 
 
 def format_description(description: Description) -> str:
-    """All that is known of one file: the text that ``nwb-lint inspect`` prints.
+    """All that is known of one file as text: what ``nwb-lint inspect`` prints.
 
-    Example:
-        >>> from nwb_lint.nwb.inspection.describe import describe
-        >>> print(format_description(describe("session.nwb")).splitlines()[1])
-        session mock, subject simulated, ... to ... s
+    Parameters
+    ----------
+    description : Description
+        From `describe`.
+
+    Returns
+    -------
+    str
+        Lines on the session, units, tables, events and warnings, and the suggested call of `read_conditions`.
+
+    Examples
+    --------
+    >>> from nwb_lint.nwb.inspection.describe import describe
+    >>> print(format_description(describe("session.nwb")).splitlines()[1])
+    session mock, subject simulated, ... to ... s
     """
     subject = f", subject {description.subject}" if description.subject else ""
     span = f", {description.span[0]:g} to {description.span[1]:g} s" if description.span else ""
@@ -28,118 +41,123 @@ def format_description(description: Description) -> str:
         lines += [*_unit_lines(description.units), ""]
     for table in description.tables:
         lines += [*_table_lines(table), ""]
-    told = {"align to events of each trial": description.events, "activity as a time series": description.series}
-    for what, paths in told.items():
-        if paths:
-            more = f", … ({len(paths)} in all)" if len(paths) > _MOST_EVENTS else ""
-            lines += [f"{what}: {', '.join(paths[:_MOST_EVENTS])}{more}", ""]
-    lines.append("problems:" if description.problems else "no problems found")
-    lines += [f"  - {problem}" for problem in description.problems]
+    lines += _path_lines("align to events of each trial", description.events)
+    lines += _path_lines("activity as a time series", description.series)
+    lines.append("warnings:" if description.warnings else "no warnings")
+    lines += [f"  - {warning}" for warning in description.warnings]
     if description.suggestion:
-        lines += ["", "a reading that would fit (a guess from the columns):", format_call(description)]
+        lines += ["", "a call that would read this file (a guess from its columns):", format_call(description)]
     return "\n".join(lines) + "\n"
 
 
 def format_call(description: Description) -> str:
-    """The suggested `read_conditions` call as Python."""
+    """The suggested call of `read_conditions` as Python."""
     given = "".join(f"    {name}={value!r},\n" for name, value in description.suggestion.items())
     return f"read_conditions(\n    {description.path!r},\n{given})"
 
 
 def format_table(descriptions: Sequence[Description]) -> str:
-    """A line for each of several files.
+    """Several files as a table, one line each.
 
-    Example:
-        >>> from nwb_lint.nwb.inspection.describe import describe
-        >>> print(format_table([describe("session.nwb")]))
-        units  spikes  median Hz  tables       problems  file
-            5  ...  trials (40)         0  session.nwb
-        1 file, 5 units, ... spikes
+    Parameters
+    ----------
+    descriptions : sequence of Description
+        From `describe_all`.
+
+    Returns
+    -------
+    str
+        The table, and a line with totals. A file that cannot be read has its error beside its path.
+
+    Examples
+    --------
+    >>> from nwb_lint.nwb.inspection.describe import describe
+    >>> print(format_table([describe("session.nwb")]))
+    units  spikes  median Hz  tables       warnings  file
+        5  ...  trials (40)         0  session.nwb
+    1 file, 5 units, ... spikes
     """
-    rows = [("units", "spikes", "median Hz", "tables", "problems", "file")]
-    for one in descriptions:
-        units, tables = one.units, ", ".join(f"{table.name} ({table.n_rows})" for table in one.tables)
-        rate = _median(units.rates) if units else None
-        rows.append(
-            (
-                str(len(units.ids)) if units else "–",
-                str(sum(units.n_spikes)) if units else "–",
-                f"{rate:.2f}" if rate is not None else "–",
-                tables or "–",
-                str(len(one.problems)) if not one.error else "–",
-                f"{one.path}  {one.error}".rstrip(),
-            )
-        )
-    wide = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
-    left = 3  # tables, the one column of words
-    lines = [
-        "  ".join(
-            [
-                *(
-                    cell.ljust(w) if k == left else cell.rjust(w)
-                    for k, (cell, w) in enumerate(zip(row, wide, strict=False))
-                ),
-                row[-1],
-            ]
-        )
-        for row in rows
-    ]
+    rows = [("units", "spikes", "median Hz", "tables", "warnings", "file"), *map(_table_row, descriptions)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
+    lines = []
+    for *cells, last in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        padded[3] = cells[3].ljust(widths[3])  # the one column of words
+        lines.append("  ".join([*padded, last]))
     known = [one.units for one in descriptions if one.units]
     total = f"{sum(len(units.ids) for units in known)} units, {sum(sum(units.n_spikes) for units in known)} spikes"
     return "\n".join([*lines, f"{len(descriptions)} file{'s' * (len(descriptions) != 1)}, {total}"])
 
 
 def to_json(descriptions: Sequence[Description]) -> str:
-    """The descriptions as JSON: ``{"files": [...]}``, the same keys for every file, null where nothing is known.
+    """Several files as JSON: ``{"files": [...]}``, the same keys for every file, null where nothing is known.
 
-    | key of a file | |
-    |---|---|
-    | path, session, subject, error | texts; error is empty for a file that could be described |
-    | span_s | [first, last], s |
-    | units | ids, n_spikes, rates_hz, rates_over, spikes_read, has_obs_intervals, columns |
-    | tables | name, n_rows, duration_s (min, median, max), columns, align: column → rows that have a time |
-    | columns of both | name, kind, levels: value → rows, told |
-    | events, series | paths of event series and tables, for ``align``, and of time series, for ``series`` |
-    | problems, suggestion | texts; arguments of `read_conditions` |
+    Parameters
+    ----------
+    descriptions : sequence of Description
+        From `describe_all`.
+
+    Returns
+    -------
+    str
+        JSON. The keys of a file:
+
+        - ``path``, ``session``, ``subject``: texts. ``error``: a text, empty for a file that could be described.
+        - ``span_s``: [first, last], s.
+        - ``units``: ``ids``, ``n_spikes``, ``rates_hz``, ``rates_over``, ``spikes_read``, ``has_obs_intervals``,
+          ``columns``.
+        - ``tables``, each with ``name``, ``n_rows``, ``duration_s`` (``min``, ``median``, ``max``), ``columns``, and
+          ``align`` (column → number of rows that have a time).
+        - ``columns`` of both, each with ``name``, ``kind``, ``levels`` (value → number of rows) and ``summary``.
+        - ``events``: paths that ``align`` takes. ``series``: paths that ``series`` takes.
+        - ``warnings``: texts. ``suggestion``: arguments of `read_conditions`.
+
+    Examples
+    --------
+    >>> import json
+    >>> from nwb_lint.nwb.inspection.describe import describe
+    >>> json.loads(to_json([describe("session.nwb")]))["files"][0]["warnings"]
+    []
     """
     return json.dumps({"files": [_plain(one) for one in descriptions]}, indent=2, allow_nan=False)
 
 
 def _plain(one: Description) -> dict[str, Any]:
-    units = one.units
     return {
         "path": one.path,
         "session": one.session,
         "subject": one.subject,
         "error": one.error,
         "span_s": None if one.span is None else [_number(edge) for edge in one.span],
-        "units": None
-        if units is None
-        else {
-            "ids": units.ids,
-            "n_spikes": units.n_spikes,
-            "rates_hz": [_number(rate) for rate in units.rates],
-            "rates_over": units.over,
-            "spikes_read": units.spikes_read,
-            "has_obs_intervals": units.has_obs_intervals,
-            "columns": [column._asdict() for column in units.columns],
-        },
+        "units": None if one.units is None else _plain_units(one.units),
         "tables": [_plain_table(table) for table in one.tables],
         "events": list(one.events),
         "series": list(one.series),
-        "problems": one.problems,
+        "warnings": one.warnings,
         "suggestion": one.suggestion,
     }
 
 
+def _plain_units(units: UnitsInfo) -> dict[str, Any]:
+    return {
+        "ids": units.ids,
+        "n_spikes": units.n_spikes,
+        "rates_hz": [_number(rate) for rate in units.rates],
+        "rates_over": units.over,
+        "spikes_read": units.spikes_read,
+        "has_obs_intervals": units.has_obs_intervals,
+        "columns": [column._asdict() for column in units.columns],
+    }
+
+
 def _plain_table(table: TableInfo) -> dict[str, Any]:
-    lasts = None
+    durations = None
     if table.durations is not None:
-        lasts = dict(zip(("min", "median", "max"), map(_number, table.durations), strict=True))
+        durations = dict(zip(("min", "median", "max"), map(_number, table.durations), strict=True))
     return {
         "name": table.name,
         "n_rows": table.n_rows,
-        "duration_s": lasts,
+        "duration_s": durations,
         "columns": [column._asdict() for column in table.columns],
         "align": table.times,
     }
@@ -150,33 +168,50 @@ def _number(value: float) -> float | None:
     return float(f"{value:.9g}") if np.isfinite(value) else None
 
 
-def _median(rates: Sequence[float]) -> float | None:
-    known = np.asarray(rates)[np.isfinite(rates)]
-    return float(np.median(known)) if len(known) else None
+def _table_row(one: Description) -> tuple[str, ...]:
+    units = one.units
+    rates = np.asarray(units.rates if units else [])
+    rates = rates[np.isfinite(rates)]
+    return (
+        str(len(units.ids)) if units else "–",
+        str(sum(units.n_spikes)) if units else "–",
+        f"{np.median(rates):.2f}" if len(rates) else "–",
+        ", ".join(f"{table.name} ({table.n_rows})" for table in one.tables) or "–",
+        str(len(one.warnings)) if not one.error else "–",
+        f"{one.path}  {one.error}".rstrip(),
+    )
+
+
+def _path_lines(what: str, paths: Sequence[str]) -> list[str]:
+    """A line that lists paths, and an empty one; none where there is no path."""
+    if not paths:
+        return []
+    more = f", … ({len(paths)} in all)" if len(paths) > _MOST_EVENTS else ""
+    return [f"{what}: {', '.join(paths[:_MOST_EVENTS])}{more}", ""]
 
 
 def _unit_lines(units: UnitsInfo) -> list[str]:
-    observed = "obs_intervals are there" if units.has_obs_intervals else "no obs_intervals"
+    observed = "with obs_intervals" if units.has_obs_intervals else "no obs_intervals"
     lines = [f"units: {len(units.ids)}, {sum(units.n_spikes)} spikes, {observed}"]
     known = np.asarray(units.rates)[np.isfinite(units.rates)]
     if len(known):
-        low, middle, high = np.quantile(known, [0, 0.5, 1])
-        lines.append(f"  {low:.2f} / {middle:.2f} / {high:.2f} Hz (min / median / max) over {units.over}")
+        low, median, high = np.quantile(known, [0, 0.5, 1])
+        lines.append(f"  {low:.2f} / {median:.2f} / {high:.2f} Hz (min / median / max) over {units.over}")
     if not units.spikes_read:
-        lines.append("  the spikes were not read, only their numbers: their order and times are not checked")
+        lines.append("  the spike times were not read, only their numbers. Order and times are not checked.")
     return lines + _column_lines(units.columns)
 
 
 def _table_lines(table: TableInfo) -> list[str]:
     lines = [f"{table.name}: {table.n_rows} rows"]
     if table.durations:
-        low, middle, high = table.durations
-        lines[0] += f", {low:.4g} / {middle:.4g} / {high:.4g} s long (min / median / max)"
+        low, median, high = table.durations
+        lines[0] += f", {low:.4g} / {median:.4g} / {high:.4g} s long (min / median / max)"
     lines += _column_lines(table.columns)
     times = ", ".join(f"{name} ({n})" if n < table.n_rows else name for name, n in table.times.items())
-    return [*lines, f"  align to: {times or 'no column of times'}"]
+    return [*lines, f"  align to: {times or 'no column has times'}"]
 
 
 def _column_lines(columns: list[ColumnInfo]) -> list[str]:
     width = max((len(column.name) for column in columns), default=0)
-    return [f"  {column.name:<{width}}  {column.kind:<9}  {column.told}" for column in columns]
+    return [f"  {column.name:<{width}}  {column.kind:<9}  {column.summary}" for column in columns]

@@ -1,4 +1,4 @@
-"""One session over its whole length: when each unit fired, when trials were, and where their events lie."""
+"""One session over its whole length: rates of the units, and times of trials and events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import xarray as xr
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.suggest import choose_table
+from nwb_lint.nwb.inspection.units import spike_ends
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.dataset import texts
 from nwb_lint.nwb.recording.tables import Table, open_intervals
@@ -18,36 +19,52 @@ from nwb_lint.parallel.warnings import collect_warnings
 
 Array = np.ndarray
 
-_BINS = 240
 
+def session_map(source: Source, *, n_bins: int = 240) -> xr.Dataset:
+    """Rates of all units over the whole session, and the times of its trials.
 
-def session_map(source: Source, *, n_bins: int = _BINS) -> xr.Dataset:
-    """Rates of all units in ``n_bins`` equal parts of the session, and the times of its trials.
+    Parameters
+    ----------
+    source : path or address
+        One file that `open_nwb` opens.
+    n_bins : int, default=240
+        Number of equal bins from the first to the last spike, observed time or trial.
 
-    | result | dims | unit |
-    |---|---|---|
-    | rate | neuron, time | Hz in the observed part of a bin; NaN where none is observed |
-    | mean_rate | neuron | Hz over what is observed from the first to the last spike of all |
-    | first_spike, last_spike | neuron | s; NaN for a unit without spikes |
-    | start_time, stop_time | trial | s; of the table that holds the trials, where there is one |
-    | event_time | event, trial | s; every column that trials can be aligned to |
+    Returns
+    -------
+    xarray.Dataset
+        - ``rate (neuron, time)``: Hz in the observed part of each bin; NaN where no time is observed.
+        - ``mean_rate (neuron)``: Hz over the observed time from the first to the last spike of all units.
+        - ``first_spike``, ``last_spike (neuron)``: s; NaN for a unit without spikes.
+        - ``start_time``, ``stop_time (trial)``: s; absent where the file has no table of trials.
+        - ``event_time (event, trial)``: s; every column that trials can be aligned to, absent as above.
+        - coordinates ``neuron``, ``time`` (bin centers, s), ``edge`` (bin edges, s), ``event``; attributes ``path``,
+          ``session`` and ``table``.
 
-    Raises: NWBError where the file cannot be read or has no units.
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If the file cannot be read, has no units, or has neither spikes nor trials.
 
-    Example:
-        >>> session_map("session.nwb", n_bins=20)["rate"].dims
-        ('neuron', 'time')
+    Examples
+    --------
+    >>> session_map("session.nwb", n_bins=20)["rate"].dims
+    ('neuron', 'time')
     """
     with reading(source) as file:
-        said = provenance(file, source)
+        found = provenance(file, source)
         table = open_units(file, source)
         observed = read_observed(file, table, np.arange(len(table)))
         try:
             name = choose_table(file, source)
             trials = _trials(open_intervals(file, name, source))
-        except NWBError:
+        except NWBError:  # a file without trials is shown too
             name, trials = "", {}
-        ends = _ends(table)
+        ends = np.array([[one.first_s, one.last_s] if one else [np.nan] * 2 for one in spike_ends(table)]).reshape(
+            -1, 2
+        )
         span = recorded_span([part for part in ends if np.isfinite(part).all()], observed)
         edges = _edges(source, span, trials, n_bins)
         counts = _counts(table, edges)
@@ -64,11 +81,12 @@ def session_map(source: Source, *, n_bins: int = _BINS) -> xr.Dataset:
         "time": ("time", (edges[1:] + edges[:-1]) / 2, {"units": "s"}),
         "edge": ("edge", edges, {"units": "s"}),
     }
-    attrs = {"path": str(source), "session": session_labels([said])[0], "table": name}
+    attrs = {"path": str(source), "session": session_labels([found])[0], "table": name}
     return xr.Dataset(data | trials, coords, attrs)
 
 
 def _trials(table: Table) -> dict[str, Any]:
+    """Starts, stops and events of the rows of a table, as variables."""
     known = {name: table.times(name) for name in ("start_time", "stop_time") if name in table.names}
     events = [name for name in table.time_columns() if name not in known]
     found: dict[str, Any] = {name: ("trial", values, {"units": "s"}) for name, values in known.items()}
@@ -78,21 +96,12 @@ def _trials(table: Table) -> dict[str, Any]:
     return found
 
 
-def _ends(table: Table) -> Array:
-    """The first and the last spike time of every unit; NaN where it has none."""
-    ends = np.full((len(table), 2), np.nan)
-    for positions, spikes in spike_blocks(table, np.arange(len(table))):
-        for k, times in zip(positions, spikes, strict=True):
-            ends[k] = times[[0, -1]] if len(times) else np.nan
-    return ends
-
-
 def _edges(source: Source, span: tuple[float, float] | None, trials: dict[str, Any], n_bins: int) -> Array:
     """Edges of equal bins from the first to the last spike, observed or trial time."""
     known = [item[1][np.isfinite(item[1])] for name, item in trials.items() if name.endswith("_time")]
     values = np.concatenate([*known, span or np.zeros(0)])
     if not len(values):
-        raise NWBError(f"{source} has neither spikes nor trials, so there is nothing to draw. Pass another file.")
+        raise NWBError(f"{source} has neither spikes nor trials. One of them is needed. Pass another file.")
     low, high = float(values.min()), float(values.max())
     return np.linspace(low, high if high > low else low + 1.0, n_bins + 1)
 
@@ -100,7 +109,7 @@ def _edges(source: Source, span: tuple[float, float] | None, trials: dict[str, A
 def _counts(table: Table, edges: Array) -> Array:
     """Spikes (unit, bin); one on the last edge is in the last bin."""
     counts = np.zeros((len(table), len(edges) - 1), np.int64)
-    with collect_warnings():  # the first pass has told
+    with collect_warnings():  # `spike_ends` gave them
         for positions, spikes in spike_blocks(table, np.arange(len(table))):
             for k, times in zip(positions, spikes, strict=True):
                 at = np.searchsorted(times, edges)
@@ -123,5 +132,5 @@ def _observed_s(edges: Array, observed: Intervals | None) -> Array:
     starts, ends = (np.clip(part, edges[0], edges[-1]) for part in observed)
     before = np.concatenate([[0.0], np.cumsum(ends - starts)])
     at = np.searchsorted(starts, edges, side="right")
-    overlap = np.maximum(np.append(ends, 0.0)[at - 1] - edges, 0.0)  # what of the interval begun lies beyond
+    overlap = np.maximum(np.append(ends, 0.0)[at - 1] - edges, 0.0)  # the part of the last interval beyond the edge
     return np.diff(before[at] - np.where(at > 0, overlap, 0.0))

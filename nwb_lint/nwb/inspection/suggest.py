@@ -1,8 +1,9 @@
-"""A guess from names, levels and times of columns: how a file could be read."""
+"""Arguments of `read_conditions` that would read a file, guessed from names, levels and times of its columns."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -10,33 +11,76 @@ import numpy as np
 
 from nwb_lint.contract import missing_in
 from nwb_lint.errors import NWBError
+from nwb_lint.nwb.inspection.units import spike_ends, stopped_units
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
-from nwb_lint.nwb.recording.units import open_units, read_observed
+from nwb_lint.nwb.recording.units import has_observed, open_units, read_observed
+from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
 
 Array = np.ndarray
 
+# What names of columns say.
 _OUTCOME = re.compile(r"correct|success|is_?good|valid|hit|include|rewarded|completed", re.I)
-_GOOD = ("correct", "hit", "success", "good", "rewarded")
 _STIMULATED = re.compile(r"photo|opto|laser|galvo", re.I)
-_UNSTIMULATED = ("N/A", "none", "None", "no", "off", "control", "")
 _RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction", re.I)
 _BOOKKEEPING = re.compile(r"(^|_)(id|index|idx|number|num|no|trial|trials|block|uid|session|tags?)$", re.I)
+_END = re.compile(r"end|stop|off|out", re.I)
+# Names of events and of series of activity, the best first.
 _EVENTS = (r"dots|stim|sample|target", r"go|cue", r"delay", r"pole|odou?r|tone|sound|move")
-_BIN_S, _SMOOTH_S, _GRID_S = 0.01, 0.05, 0.05
-_SAMPLED_BINS_S = (_BIN_S, _GRID_S, 0.1, 0.25, 0.5)  # of which a series gets the first that holds a sample
-_WIDEST_S = (-0.5, 2.0)
 _PROCESSED = (r"deconv|spike|event", r"dff|df_over_f|delta|activity|rate", r"denois|correct", r"roi|fluo|trace")
+# Levels that ordinary trials have.
+_GOOD = ("correct", "hit", "success", "good", "rewarded")
+_UNSTIMULATED = ("N/A", "none", "None", "no", "off", "control", "")
+
+_BIN_S, _SMOOTH_S, _GRID_S = 0.01, 0.05, 0.05
+_SAMPLED_BINS_S = (_BIN_S, _GRID_S, 0.1, 0.25, 0.5)  # bins for time series, the narrowest first
+_WIDEST_S = (-0.5, 2.0)
 _MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
 
 
-def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict[str, Any]:
-    """Arguments of `read_conditions` for an open file: of its units, or where it has none of a series of activity.
+def suggest(source: Source) -> dict[str, Any]:
+    """Guess arguments of `read_conditions` that would read a file.
 
-    Raises: NWBError where it has neither, or no interval table with rows.
+    The guess comes from names, levels and times of the columns. A file without units gets the time series that is
+    most likely its activity, in bins that each hold a sample.
+
+    Parameters
+    ----------
+    source : path or address
+        One file that `open_nwb` opens.
+
+    Returns
+    -------
+    dict
+        ``table``, ``align``, ``by``, ``where``, ``window_s`` (s), ``bin_s`` (s) and ``smooth_s`` (s). ``where`` is
+        None where no column speaks for a query. ``series`` is there for a file without units. ``infer_obs`` is there
+        for a local file with units that stop firing before the trials end and without observed times.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If the file has neither units nor a series of activity, or no interval table with rows.
+
+    Examples
+    --------
+    >>> suggest("session.nwb")["align"]
+    'cue_time'
     """
+    with reading(source) as file:
+        stopped = False
+        if choose_series(file, source) is None and Path(str(source)).exists():
+            table = open_units(file, source)
+            with collect_warnings():  # reading the file gives them
+                stopped = not has_observed(table) and bool(stopped_units(file, spike_ends(table)))
+        return suggest_from(file, source, infer_obs=stopped)
+
+
+def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict[str, Any]:
+    """`suggest` for an open file; ``path`` is its name in messages, ``infer_obs`` goes among the arguments."""
     series = choose_series(file, path)
     name = choose_table(file, path)
     table = open_intervals(file, name, path)
@@ -45,22 +89,25 @@ def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict
     clauses, kept = _choose_where(table, np.isfinite(times))
     start, stop = _choose_window(file, table, times, kept, path, series)
     bin_s = _BIN_S if series is None else _choose_bin(file, series, path)
-    lasts = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
-    return {
+    length = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
+    arguments = {
         "by": _choose_by(table, kept, {query.split(" ")[0] for query in clauses}),
         "align": align,
-        "window_s": [start, round(start + lasts, 6)],
+        "window_s": [start, round(start + length, 6)],
         "bin_s": bin_s,
         "smooth_s": _SMOOTH_S if series is None else 0.0,  # samples are smooth already
         "where": " and ".join(clauses) or None,
         "table": name,
-    } | ({"infer_obs": True} if infer_obs else {} if series is None else {"series": series})
+    }
+    if infer_obs:
+        return arguments | {"infer_obs": True}
+    return arguments if series is None else arguments | {"series": series}
 
 
 def choose_series(file: h5py.File, path: Any) -> str | None:
     """None where a file has units; else the path of the series whose name speaks most of processed activity.
 
-    Raises: NWBError, of the units, where there is no such series either.
+    Raises the NWBError about the units where there is no such series either.
     """
     try:
         open_units(file, path)
@@ -69,59 +116,59 @@ def choose_series(file: h5py.File, path: Any) -> str | None:
         series = activity_paths(file)
         if not series:
             raise
+    return min(series, key=lambda path: _first_match(_PROCESSED, path))
 
-    def score(path: str) -> int:
-        return next((k for k, told in enumerate(_PROCESSED) if re.search(told, path, re.I)), len(_PROCESSED))
 
-    return min(series, key=score)
+def choose_table(file: h5py.File, path: Any) -> str:
+    """The interval table that most likely holds the trials; NWBError where no table has rows."""
+    tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
+    if not tables:
+        raise NWBError(f"{path} has no interval table with rows. A table of trials is needed. Pass another file.")
+    return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
 
 
 def _choose_bin(file: h5py.File, series: str, path: Any) -> float:
-    """The narrowest bin (s) in which there is a sample; the widest there is where samples are further apart."""
+    """The narrowest bin (s) that always holds a sample; the widest bin where samples are further apart."""
     apart_s = open_series(file, series, path).typical_step_s()
     return next((width for width in _SAMPLED_BINS_S if width >= apart_s * (1 - 1e-6)), _SAMPLED_BINS_S[-1])
 
 
-def choose_table(file: h5py.File, path: Any) -> str:
-    tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
-    if not tables:
-        raise NWBError(f"{path} has no interval table with rows; trials are needed. Pass another file.")
-    return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
-
-
 def _choose_align(table: Table) -> str:
-    """The column whose name speaks most of an event that starts, present in half of the rows."""
+    """The column whose name speaks most of an event that starts, with a time in at least half of the rows."""
     found = [name for name in table.time_columns() if name not in ("start_time", "stop_time")]
     found = [name for name in found if np.isfinite(table.times(name)).mean() >= 0.5]
 
-    def score(name: str) -> int:
-        event = next((k for k, pattern in enumerate(_EVENTS) if re.search(pattern, name, re.I)), len(_EVENTS))
-        ends = bool(re.search(r"end|stop|off|out", name, re.I))
-        return 2 * event + 3 * ends
+    def penalty(name: str) -> int:
+        return 2 * _first_match(_EVENTS, name) + 3 * bool(_END.search(name))
 
-    return min(found, key=score) if found else "start_time"
+    return min(found, key=penalty) if found else "start_time"
+
+
+def _first_match(patterns: tuple[str, ...], text: str) -> int:
+    """The position of the first pattern that a text matches; their number where it matches none."""
+    return next((k for k, pattern in enumerate(patterns) if re.search(pattern, text, re.I)), len(patterns))
 
 
 def _choose_where(table: Table, kept: Array) -> tuple[list[str], Array]:
-    """Clauses that leave correct, unstimulated trials, and the rows they leave."""
+    """Clauses that keep correct trials without stimulation, and the rows that they keep."""
     clauses = []
     for name in table.names:
         kind = table.kind(name)
         if kind not in ("bool", "text", "number"):
             continue
         values = table.column(name)
-        value = _wanted_value(name, kind, values[kept])
+        value = _ordinary_level(name, kind, values[kept])
         if value is None:
             continue
         rows = kept & (values == value)
         if 0.2 * kept.sum() <= rows.sum() < kept.sum():
-            clauses.append(quote(name) if kind == "bool" else f"{quote(name)} == {value!r}")
+            clauses.append(_quote(name) if kind == "bool" else f"{_quote(name)} == {value!r}")
             kept = rows
     return clauses, kept
 
 
-def _wanted_value(name: str, kind: str, values: Array) -> Any:
-    """The level of a column that ordinary trials have; None where its name and levels say nothing."""
+def _ordinary_level(name: str, kind: str, values: Array) -> Any:
+    """The level of a column that ordinary trials have; None where its name and levels do not say."""
     levels = np.unique(values)
     if kind == "text":
         if _STIMULATED.search(name):
@@ -134,16 +181,16 @@ def _wanted_value(name: str, kind: str, values: Array) -> Any:
     return None
 
 
-def quote(name: str) -> str:
+def _quote(name: str) -> str:
     """A column's name as a query writes it."""
     return name if name.isidentifier() else f"`{name}`"
 
 
 def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
-    """Columns of two to eight levels, what was shown before what was answered, few enough for the trials."""
+    """Columns of two to eight levels, stimuli before responses, as many as leave enough trials per condition."""
     found = []
     for name in table.names:
-        if table.kind(name) not in ("bool", "text", "number") or quote(name) in used:
+        if table.kind(name) not in ("bool", "text", "number") or _quote(name) in used:
             continue
         if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _STIMULATED.search(name):
             continue
@@ -151,10 +198,10 @@ def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
         if not missing_in(values).any() and 2 <= len(np.unique(values)) <= _MOST_LEVELS:
             found.append(name)
     found.sort(key=lambda name: bool(_RESPONSE.search(name)))
-    shown = [name for name in found if not _RESPONSE.search(name)] or found[:1]
+    stimuli = [name for name in found if not _RESPONSE.search(name)] or found[:1]
     chosen: list[Any] = []
     codes = np.zeros(int(kept.sum()), np.int64)
-    for name in shown[:_MOST_FACTORS]:
+    for name in stimuli[:_MOST_FACTORS]:
         values = table.column(name)[kept]
         joint = codes * _MOST_LEVELS + np.unique(values, return_inverse=True)[1]
         _, joint, counts = np.unique(joint, return_inverse=True, return_counts=True)
@@ -162,7 +209,7 @@ def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
             continue
         codes = joint
         chosen.append({name: "rank"} if _is_signed(values) else name)
-    return chosen or found[:1] or [_fallback(table, kept)]
+    return chosen or found[:1] or [_fewest_levels(table, kept)]
 
 
 def _is_signed(values: Array) -> bool:
@@ -173,8 +220,8 @@ def _is_signed(values: Array) -> bool:
     return len(levels) >= 4 and bool((levels < 0).any() and (levels > 0).any())
 
 
-def _fallback(table: Table, kept: Array) -> str:
-    """The scalar column of fewest levels, where none looks like a condition."""
+def _fewest_levels(table: Table, kept: Array) -> str:
+    """The scalar column of fewest levels, where no column looks like a condition."""
     scalar = [name for name in table.names if table.kind(name) in ("bool", "text", "number")]
     scalar = [name for name in scalar if not missing_in(table.column(name)[kept]).all()]
     return min(scalar, key=lambda name: len(np.unique(table.column(name)[kept])), default="start_time")
@@ -183,7 +230,7 @@ def _fallback(table: Table, kept: Array) -> str:
 def _choose_window(
     file: h5py.File, table: Table, times: Array, kept: Array, path: Any, series: str | None
 ) -> list[float]:
-    """What nine tenths of the trials share, at most −0.5 to 2 s: of the observed time, else of the trial."""
+    """What nine tenths of the trials share, at most −0.5 to 2 s: observed time where it is known, else the trial."""
     origins = times[kept]
     edges = _observed_edges(file, origins, path) if series is None else None
     if edges is None:
@@ -196,17 +243,17 @@ def _choose_window(
         return [0.0, 1.0]
     low = max(float(np.quantile(before[known], 0.9)), _WIDEST_S[0])
     high = min(float(np.quantile(after[known], 0.1)), _WIDEST_S[1])
-    start, stop = (round(edge, 6) for edge in (np.ceil(low / _GRID_S - 1e-3) * _GRID_S,
-                                               np.floor(high / _GRID_S + 1e-3) * _GRID_S))  # fmt: skip
-    return [float(start), float(stop)] if stop - start >= 2 * _GRID_S else [0.0, 1.0]
+    start = round(float(np.ceil(low / _GRID_S - 1e-3) * _GRID_S), 6)
+    stop = round(float(np.floor(high / _GRID_S + 1e-3) * _GRID_S), 6)
+    return [start, stop] if stop - start >= 2 * _GRID_S else [0.0, 1.0]
 
 
 def _observed_edges(file: h5py.File, origins: Array, path: Any) -> tuple[Array, Array] | None:
-    """The observed interval of the first unit at, or next after, each alignment; None without obs_intervals."""
+    """Start and stop of the first unit's observed interval at, or next after, each origin; None without intervals."""
     units = open_units(file, path)
     if "obs_intervals" not in units.names:
         return None
-    with collect_warnings():  # a guess needs no warning: reading gives it
+    with collect_warnings():  # reading the file gives them
         observed = read_observed(file, units, np.array([0]))[0]
     if observed is None or not len(observed.starts):
         return None

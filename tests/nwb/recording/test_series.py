@@ -19,8 +19,9 @@ from nwb_lint.cli import app
 from nwb_lint.contract import check_recording
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension.write_session import Samples, write_session
-from nwb_lint.nwb.inspection.describe import describe, suggest
+from nwb_lint.nwb.inspection.describe import describe
 from nwb_lint.nwb.inspection.format import format_description, to_json
+from nwb_lint.nwb.inspection.suggest import suggest
 from nwb_lint.tasks.generate import DT_S
 from nwb_lint.tasks.record import SERIES, record_activity, record_session
 from nwb_lint.tasks.train import train_network
@@ -222,7 +223,7 @@ def test_what_we_write_is_valid_and_listed(tmp_path, network, imaged):
     found = describe(path)
     assert found.series == (f"processing/ecephys/{SERIES}",)
     assert found.events == ()
-    assert any(f"as series=: processing/ecephys/{SERIES}" in problem for problem in found.problems)
+    assert any(f"as series=: processing/ecephys/{SERIES}" in warning for warning in found.warnings)
     assert f"activity as a time series: processing/ecephys/{SERIES}\n" in format_description(found)
     (plain,) = json.loads(to_json([describe(imaged[0])]))["files"]
     assert plain["series"] == ["processing/ophys/DfOverF/dff"]

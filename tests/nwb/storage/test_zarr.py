@@ -14,7 +14,8 @@ import pytest
 
 from nwb_lint import open_nwb, read_conditions, read_trials
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.inspection.describe import describe, suggest
+from nwb_lint.nwb.inspection.describe import describe
+from nwb_lint.nwb.inspection.suggest import suggest
 from nwb_lint.nwb.recording.tables import open_intervals
 from nwb_lint.nwb.storage.digests import with_digests
 from nwb_lint.nwb.storage.metadata import read_metadata

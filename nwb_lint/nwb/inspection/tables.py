@@ -1,0 +1,114 @@
+"""What a table of a file holds: its columns with their kinds, levels and ranges, and rows that look wrong."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nwb_lint.contract import missing_in
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.recording.tables import Table
+from nwb_lint.query import format_value
+
+Span = tuple[float, float]
+
+_MOST_LEVELS = 12
+
+
+class ColumnInfo(NamedTuple):
+    """A column of a table.
+
+    Attributes
+    ----------
+    name, kind : str
+        Name; kind, such as ``"time"``, ``"number"``, ``"text"``, ``"bool"``, ``"ragged"``.
+    levels : dict
+        Number of rows of each value (``{"left": 20}``); empty where there are more than 12 values.
+    summary : str
+        What the column holds, in words: levels, a range, or the shape.
+    """
+
+    name: str
+    kind: str
+    levels: dict[str, int]
+    summary: str
+
+
+class TableInfo(NamedTuple):
+    """An interval table.
+
+    Attributes
+    ----------
+    name : str
+        Name, or path in the file.
+    n_rows : int
+        Number of rows.
+    durations : tuple of float or None
+        Shortest, median and longest duration of a row, s; None where no row has one.
+    columns : list of ColumnInfo
+        The columns.
+    times : dict
+        Columns that trials can be aligned to, each with the number of rows that have a time.
+    """
+
+    name: str
+    n_rows: int
+    durations: tuple[float, float, float] | None
+    columns: list[ColumnInfo]
+    times: dict[str, int]
+
+
+def describe_table(table: Table, name: str) -> tuple[TableInfo, list[str]]:
+    """An interval table, and warnings of rows that look wrong."""
+    columns = [describe_column(table, column) for column in table.names]
+    warnings = []
+    for column in columns:
+        if column.kind == "time":
+            values = table.times(column.name)
+            if n := int(np.isnan(values).sum()):
+                warnings.append(f"{name}: {column.name} is NaN in {n} of {len(table)} rows")
+            if n := int((values < 0).sum()):
+                warnings.append(f"{name}: {column.name} is negative in {n} of {len(table)} rows")
+    times = {column: int(np.isfinite(table.times(column)).sum()) for column in table.time_columns()}
+    durations = np.zeros(0)
+    if {"start_time", "stop_time"} <= set(table.names):
+        durations = table.times("stop_time") - table.times("start_time")
+        if n := int((durations < 0).sum()):
+            warnings.append(f"{name}: {n} of {len(table)} rows stop before they start")
+        durations = durations[np.isfinite(durations)]
+    shortest, median, longest = np.quantile(durations, [0, 0.5, 1]).tolist() if len(durations) else (0.0,) * 3
+    known = (shortest, median, longest) if len(durations) else None
+    return TableInfo(name, len(table), known, columns, times), warnings
+
+
+def describe_column(table: Table, name: str) -> ColumnInfo:
+    """A column; one that cannot be read is of the kind "damaged", and its summary is the error."""
+    try:
+        kind = table.kind(name)
+        if kind in ("ragged", "array", "reference"):
+            shape = " × ".join(map(str, table.group[name].shape))
+            return ColumnInfo(name, kind, {}, f"{shape} {table.group[name].dtype}")
+        values = table.column(name)
+    except NWBError as error:
+        return ColumnInfo(name, "damaged", {}, str(error))
+    known = values[~missing_in(values)]
+    if not len(known):
+        return ColumnInfo(name, kind, {}, "no values")
+    unique, counts = np.unique(values, return_counts=True)
+    if len(unique) <= _MOST_LEVELS and kind != "time":
+        pairs = zip(unique.tolist(), counts.tolist(), strict=True)
+        levels = {format_value(value): n for value, n in pairs}
+        return ColumnInfo(name, kind, levels, ", ".join(f"{level} ({n})" for level, n in levels.items()))
+    if values.dtype.kind in "iuf":
+        return ColumnInfo(name, kind, {}, f"{known.min():g} to {known.max():g}, {len(known)} values")
+    return ColumnInfo(name, kind, {}, f"{len(unique)} different values, such as {str(unique[0])[:40]!r}")
+
+
+def span_of_rows(table: Table) -> list[Span]:
+    """From the first start to the last stop of a table, s: one span, or none where it has no times."""
+    if not {"start_time", "stop_time"} <= set(table.names):
+        return []
+    known = np.concatenate([table.times("start_time"), table.times("stop_time")])
+    known = known[np.isfinite(known)]
+    return [(float(known.min()), float(known.max()))] if len(known) else []

@@ -1,0 +1,166 @@
+"""What the units table of a file holds: spikes and rates of each unit, and times that look wrong."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.inspection.tables import ColumnInfo, Span, describe_column
+from nwb_lint.nwb.recording.binning import Intervals
+from nwb_lint.nwb.recording.spike_time_checks import Ends, ends_of, times_apart
+from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
+from nwb_lint.nwb.recording.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
+from nwb_lint.parallel.warnings import collect_warnings
+
+_MOST_INTERVALS = 1 << 16  # observed intervals (1 MB) that are read where the spikes are not
+_MOST_LISTED = 8
+_TIME_COLUMNS = ("spike_times", "obs_intervals")
+
+
+class UnitsInfo(NamedTuple):
+    """The units of a file.
+
+    Attributes
+    ----------
+    ids, n_spikes : list of int
+        Id and number of spikes of each unit.
+    rates : list of float
+        Mean rate of each unit over the time that ``over`` names, Hz; NaN where the recorded time is not known.
+    over : str
+        The time that the rates are means over, in words.
+    spikes_read : bool
+        Whether the spike times were read. If not, only their numbers are known.
+    has_obs_intervals : bool
+        Whether the file has the observed times of each unit.
+    stopped : bool
+        Whether a unit without observed times falls silent before the trials end.
+    columns : list of ColumnInfo
+        The columns, without spike times and observed times.
+    """
+
+    ids: list[int]
+    n_spikes: list[int]
+    rates: list[float]
+    over: str
+    spikes_read: bool
+    has_obs_intervals: bool
+    stopped: bool
+    columns: list[ColumnInfo]
+
+
+class UnitsFound(NamedTuple):
+    """What `describe_units` finds: the units, the span of their times (s), and warnings."""
+
+    info: UnitsInfo | None
+    span: Span | None
+    warnings: list[str]
+
+
+def describe_units(file: h5py.File, name: str, *, read_spikes: bool, trial_span: Span | None) -> UnitsFound:
+    """The units of an open file, from their spikes or from the index of the spikes alone.
+
+    ``trial_span`` (s, from the first to the last trial) is what rates are taken over where neither spikes nor observed
+    times were read.
+    """
+    try:
+        table = open_units(file, name)
+        counts = n_spikes(table)
+        has_obs = has_observed(table)
+        few = not has_obs or table.group["obs_intervals"].shape[0] <= _MOST_INTERVALS
+        observed: list[Intervals | None] = [None] * len(table)
+        with collect_warnings() as warnings:
+            if read_spikes or few:
+                observed = read_observed(file, table, np.arange(len(table)))
+            ends = spike_ends(table) if read_spikes else []
+    except NWBError as error:
+        return UnitsFound(None, None, [str(error)])
+    stopped = [] if has_obs else stopped_units(file, ends)
+    ids = [int(unit) for unit in table.ids]
+    if trial_span:
+        warnings += _check_scale(ends, trial_span[1])
+    if read_spikes:
+        warnings += _check_spikes(ids, ends, stopped)
+    span = recorded_span([np.array([part.first_s, part.last_s]) for part in ends if part], observed)
+    over = "the time that is observed" if span and has_obs else "first to last spike"
+    if span is None and not read_spikes:
+        span, over = trial_span, "first to last trial"
+    info = UnitsInfo(
+        ids=ids,
+        n_spikes=counts.tolist(),
+        rates=[_mean_rate(int(n), part, span) for n, part in zip(counts, observed, strict=True)],
+        over=over,
+        spikes_read=read_spikes,
+        has_obs_intervals=has_obs,
+        stopped=bool(stopped),
+        columns=[describe_column(table, column) for column in table.names if column not in _TIME_COLUMNS],
+    )
+    return UnitsFound(info, span, warnings)
+
+
+def spike_ends(table: Table) -> list[Ends | None]:
+    """First and last spike of each unit (`Ends`), read block by block; None for a unit without spikes."""
+    ends: list[Ends | None] = [None] * len(table)
+    for positions, spikes in spike_blocks(table, np.arange(len(table))):
+        for k, times in zip(positions, spikes, strict=True):
+            ends[k] = ends_of(times) if len(times) else None
+    return ends
+
+
+def stopped_units(file: h5py.File, ends: list[Ends | None]) -> list[int]:
+    """Rows of the units that fall silent before the last trial ends (`Ends.silent_for`)."""
+    table = open_intervals(file, "trials", "") if interval_tables(file).get("trials") else None
+    stops = table.times("stop_time") if table is not None and "stop_time" in table.names else np.zeros(0)
+    stops = stops[np.isfinite(stops)]
+    if not len(stops):
+        return []
+    return [row for row, part in enumerate(ends) if part and part.silent_for(float(stops.max()) - part.last_s)]
+
+
+def _check_spikes(ids: list[int], ends: list[Ends | None], stopped: list[int]) -> list[str]:
+    """Warnings of units without spikes, with negative times, and that stop early."""
+    if not any(ends):
+        return ["units: no unit has spikes"]
+    warnings = []
+    if negative := [unit for unit, part in zip(ids, ends, strict=True) if part and part.first_s < 0]:
+        warnings.append(f"units: {_listed(negative)} have negative spike times. Are they relative to trials?")
+    if silent := [unit for unit, part in zip(ids, ends, strict=True) if not part]:
+        warnings.append(f"units: {_listed(silent)} have no spikes")
+    if stopped:
+        late = _listed([f"{ids[k]} at {part.last_s:.0f} s" for k in stopped if (part := ends[k])])
+        warnings.append(
+            f"units: {late} stop firing before the trials end, and the file has no obs_intervals. They may not have "
+            "been recorded after that (infer_obs=True)."
+        )
+    return warnings
+
+
+def _check_scale(ends: list[Ends | None], trials_end_s: float) -> list[str]:
+    """A warning where spike times and trial times differ by a factor, as seconds and milliseconds do."""
+    size_s = max((max(-part.first_s, part.last_s) for part in ends if part), default=0.0)
+    factor = times_apart(size_s, trials_end_s) if size_s else 0.0
+    if not factor:
+        return []
+    return [
+        f"units: spike times reach {size_s:g} s and trials reach {trials_end_s:g} s, a factor of {factor:.3g}. "
+        "One may be in milliseconds or samples, or relative to trials."
+    ]
+
+
+def _mean_rate(n: int, observed: Intervals | None, span: Span | None) -> float:
+    """Spikes per second of observed time within the span; NaN where there is no such time."""
+    if span is None:
+        return float("nan")
+    seconds = span[1] - span[0]
+    if observed is not None:
+        low, high = np.maximum(observed.starts, span[0]), np.minimum(observed.ends, span[1])
+        seconds = float(np.maximum(high - low, 0).sum())
+    return n / seconds if seconds > 0 else float("nan")
+
+
+def _listed(items: list) -> str:
+    """The first few items, and how many there are."""
+    more = f", … ({len(items)} in all)" if len(items) > _MOST_LISTED else ""
+    return ", ".join(map(str, items[:_MOST_LISTED])) + more
