@@ -5,7 +5,7 @@
 
 In 63 of 412 trials, light silenced the left ALM (anterior lateral motor cortex) during the delay, from 1.3 s before the
 go cue to the cue. The four recorded units are in the thalamus, so no silenced neuron was recorded. The unobserved units
-of the fit represent all that was not recorded, ALM included. The data do not tell which of these units are in ALM.
+of the fit represent all that was not recorded, ALM included. The data do not show which of these units are in ALM.
 Random halves of them show how much the prediction depends on this.
 """
 

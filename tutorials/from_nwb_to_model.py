@@ -95,7 +95,7 @@ assert pearson > 0.9
 # ## Into NWB and back
 #
 # The fit goes to a new file, which plain pynwb can also open. The recording is never changed. `write_fit` adds the
-# SHA-256 of every recording, so that the file says from which bytes the fit was made.
+# SHA-256 of every recording, which identifies the bytes that the fit was made from.
 
 # %%
 subject = {"subject_id": "demo", "species": "Mus musculus", "sex": "U", "age": "P90D"}
