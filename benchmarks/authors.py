@@ -34,7 +34,7 @@ def authors_fit(
     random.seed(seed)
     torch.manual_seed(seed)
     fitted = ~np.isin(np.arange(activity.sizes["condition"]), holdout)
-    x, u = (torch.as_tensor(activity[name].values[fitted]) for name in ("activity", "input"))
+    x, u = (torch.as_tensor(activity[name].values[fitted]) for name in ("activity", "u"))
     size = x.shape[2]
     network = LowRankRNN(
         u.shape[2], size, size, 0.0, alpha, rank=rank, wo_init=size * torch.eye(size), train_wi=True, train_so=False

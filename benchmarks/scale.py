@@ -66,9 +66,9 @@ def activity_of(n_neurons: int, n_conditions: int, n_times: int, rank: int) -> t
         "condition": [f"c{k}" for k in range(n_conditions)],
         "time": BIN_S * np.arange(n_times),
         "neuron": [f"n{k}" for k in range(n_neurons)],
-        "input_name": ("input", ["motion", "color", "context a", "context b"]),
+        "input": ("input", ["motion", "color", "context a", "context b"]),
     }
-    data = {"activity": (("condition", "time", "neuron"), x), "input": (("condition", "time", "input"), u)}
+    data = {"activity": (("condition", "time", "neuron"), x), "u": (("condition", "time", "input"), u)}
     return xr.Dataset(data, coords, {"bin_s": BIN_S}), clean
 
 

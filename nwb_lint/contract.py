@@ -47,8 +47,8 @@ ACTIVITY = {
     "activity": Var(("condition", "time", "neuron"), "float32", "1"),
     "activity_half": Var(("half", "condition", "time", "neuron"), "float32", "1", False),
     "n_trials_half": Var(("half", "condition", "neuron"), "int64", "1", False),
-    "input": Var(("condition", "time", "input"), "float32", "1"),
-    "input_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
+    "u": Var(("condition", "time", "input"), "float32", "1"),
+    "u_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
     "offset": Var(("time?", "neuron"), "float64", "Hz", False),
     "scale": Var(("neuron",), "float64", "Hz", False),
     "component": Var(("pc", "neuron"), "float64", "1", False),
@@ -62,8 +62,8 @@ FIT = {
     "input_weights": Var(("neuron", "input"), "float64", "1"),
     "bias": Var(("neuron",), "float64", "1"),
     "initial_activation": Var(("neuron",), "float64", "1"),
-    "input": Var(("condition", "time", "input"), "float32", "1"),
-    "input_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
+    "u": Var(("condition", "time", "input"), "float32", "1"),
+    "u_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
     "activity_pred": Var(("condition", "time", "neuron"), "float32", "1"),
     "latent": Var(("condition", "time", "rank"), "float32", "1", False),
     "filtered_input": Var(("condition", "time", "input"), "float32", "1"),
@@ -91,8 +91,8 @@ COORDS = {
     "recorded": Var(("neuron",), "bool", "", False),
     "condition": Var(("condition",), "str", "", False),
     "held_out": Var(("condition",), "bool", "", False),
-    # `input` the variable has the name of its own dim, so the names of the inputs are another coordinate
-    "input_name": Var(("input",), "str", "", False),
+    # names of the inputs
+    "input": Var(("input",), "str", "", False),
     # one row per NWB file that neurons came from: provenance
     "file": Var(("file",), "str", "", False),
     "file_identifier": Var(("file",), "str", "", False),
@@ -107,9 +107,16 @@ COORDS = {
     "file_asset_path": Var(("file",), "str", "", False),
 }
 
+# Names that files of earlier versions have for a variable or an attribute.
+_EARLIER_NAMES = {"input_name": "input", "input_burn_in": "u_burn_in"}
+_EARLIER_ATTRIBUTES = {
+    "centre": "center", "cv_over": "cv_over", "over": "vary", "ensemble_over": "ensemble_vary",
+    "assets_told": "assets_warnings",
+}  # fmt: skip
+
 # Which dtype kinds (numpy's one-letter codes) stand for each dtype of the tables.
 _KINDS = {"float32": "f", "float64": "f", "int64": "iu", "uint16": "iu", "bool": "b", "str": "UOT"}
-_FINITE_FIT = ("m", "n", "J", "input_weights", "bias", "initial_activation", "input", "input_burn_in")
+_FINITE_FIT = ("m", "n", "J", "input_weights", "bias", "initial_activation", "u", "u_burn_in")
 _READ = "Call read_conditions(...)"
 _PREPARE = "Call prepare(recording, ...)"
 _FIT = "Call fit_lint(activity, ...)"
@@ -131,7 +138,7 @@ def check_activity(activity: xr.Dataset) -> None:
     Raises: ContractError, one line, naming the variable, what was found and what was needed.
     """
     check_table(activity, ACTIVITY, "activity", _PREPARE)
-    _check_finite(activity, ("input", "input_burn_in", "offset", "scale"), "activity", _PREPARE)
+    _check_finite(activity, ("u", "u_burn_in", "offset", "scale"), "activity", _PREPARE)
     _check_positive(activity, ("bin_s",), "activity", _PREPARE)
 
 
@@ -161,6 +168,16 @@ def check_fit(fit: xr.Dataset) -> None:
         raise ContractError(
             f"J is {fit.sizes['neuron']} × {fit.sizes['neuron_from']}; it needs rows and columns for all."
         )
+
+
+def current_name(name: str, n_dims: int) -> str:
+    """The name that a variable of a file of an earlier version has today."""
+    return "u" if name == "input" and n_dims > 1 else _EARLIER_NAMES.get(name, name)
+
+
+def current_attributes(attrs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a file of any version under the names that they have today."""
+    return {_EARLIER_ATTRIBUTES.get(name, name): value for name, value in attrs.items()}
 
 
 def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.Variable]:
@@ -232,14 +249,14 @@ def as_text_column(values: np.ndarray) -> np.ndarray:
 
 def input_names(dataset: xr.Dataset) -> list[str]:
     """Names of the inputs; their numbers, from 1 on, where they have none."""
-    if "input_name" in dataset.coords:
-        return [str(name) for name in dataset["input_name"].values]
+    if "input" in dataset.coords:
+        return [str(name) for name in dataset["input"].values]
     return [str(k + 1) for k in range(dataset.sizes["input"])]
 
 
 def named_inputs(dataset: xr.Dataset) -> dict[str, xr.Variable]:
     """The coordinate that names the inputs, where there is one, for a result that is told of them."""
-    return {k: v for k, v in coords_along(dataset, "input").items() if k == "input_name"}
+    return {k: v for k, v in coords_along(dataset, "input").items() if k == "input"}
 
 
 def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
@@ -256,9 +273,7 @@ def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
 def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:
     """Presence, dims and dtype kinds of every variable and known coordinate.
 
-    xarray keeps ``input (condition, time, input)`` among the coordinates, since it bears the name of a dim:
-    the variables are therefore looked up among both, and a name of ``table`` goes before the same one of
-    `COORDS`.
+    A name of ``table`` goes before the same one of `COORDS`.
     """
     if not isinstance(dataset, xr.Dataset):
         raise ContractError(f"{what} is a {type(dataset).__name__}; it needs to be an xarray.Dataset. {hint}.")

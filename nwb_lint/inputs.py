@@ -87,7 +87,7 @@ def _same(value: object, wanted: object) -> bool:
 
 
 def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: float) -> xr.Dataset:
-    """``input (condition, time, input)``, ``input_burn_in (condition, burn_in, input)`` and what defines each.
+    """``u (condition, time, input)``, ``u_burn_in (condition, burn_in, input)`` and what defines each.
 
     Raises ContractError for unknown columns or levels; warns of inputs that are collinear, naming them.
     """
@@ -123,9 +123,9 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
     _warn_collinear(u, names)
     windows = [one.window_s or (np.nan, np.nan) for one, _, _ in rows]
     out = xr.Dataset(
-        {"input": (("condition", "time", "input"), u[:, n_before:])},
+        {"u": (("condition", "time", "input"), u[:, n_before:])},
         coords={
-            "input_name": ("input", np.array(names)),
+            "input": ("input", np.array(names)),
             "input_column": ("input", np.array([one.column or "" for one, _, _ in rows])),
             "input_equals": ("input", np.array([level for _, _, level in rows])),
             "input_scale": ("input", np.array([float(one.scale) for one, _, _ in rows])),
@@ -134,7 +134,7 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
         },
     )
     if n_before:
-        out["input_burn_in"] = ("condition", "burn_in", "input"), u[:, :n_before]
+        out["u_burn_in"] = ("condition", "burn_in", "input"), u[:, :n_before]
         out = out.assign_coords(burn_in=("burn_in", axis[:n_before], {"units": "s"}))
     return out
 

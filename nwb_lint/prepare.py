@@ -66,7 +66,7 @@ def prepare(
         fit_on: conditions used for the estimates: labels, positions or a boolean array; None = all. `fit_lint` holds
             the others out.
 
-    Returns: activity (condition, time, neuron) float32, dimensionless; input, input_burn_in, offset, scale, component,
+    Returns: activity (condition, time, neuron) float32, dimensionless; input, u_burn_in, offset, scale, component,
         and ``held_out`` (condition) where ``fit_on`` leaves conditions out.
 
     Raises: ContractError for a Dataset, column, level or condition that is not there, or rates that do not vary.

@@ -131,7 +131,7 @@ def mock_activity(**options: int) -> xr.Dataset:
     """`mock_recording`, prepared: activity and one input. Takes its options.
 
     Example:
-        >>> mock_activity()["input"].dims
+        >>> mock_activity()["u"].dims
         ('condition', 'time', 'input')
     """
     stimulus = Input("stimulus", column="stimulus", window_s=(0.0, 1.0))

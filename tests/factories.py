@@ -46,7 +46,7 @@ def random_fit(
         "input_weights": draw("neuron", "input"),
         "bias": draw("neuron"),
         "initial_activation": draw("neuron"),
-        "input": draw("condition", "time", "input", dtype="float32"),
+        "u": draw("condition", "time", "input", dtype="float32"),
         "activity_pred": draw("condition", "time", "neuron", dtype="float32"),
         "filtered_input": draw("condition", "time", "input", dtype="float32"),
         "r2": draw("split"),
@@ -59,7 +59,7 @@ def random_fit(
         data |= {"m": draw("neuron", "rank"), "n": draw("neuron", "rank")}
         data["latent"] = draw("condition", "time", "rank", dtype="float32")
     if burn_in:
-        data["input_burn_in"] = draw("condition", "burn_in", "input", dtype="float32")
+        data["u_burn_in"] = draw("condition", "burn_in", "input", dtype="float32")
     if optional:
         data |= {
             "offset": draw("time", "neuron") if offset_over_time else draw("neuron"),
@@ -93,7 +93,7 @@ def _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype) -> dict:
         "neuron": text([f"s{i % max(n_files, 1)}:{i}" for i in range(n)]),
         "time": np.arange(sizes["time"]) * 0.005 - 0.1,
         "condition": text([f"context=motion, motion={i - 2}" for i in range(k)]),
-        "input_name": ("input", text([f"in{i}" for i in range(sizes["input"])])),
+        "input": ("input", text([f"in{i}" for i in range(sizes["input"])])),
         "split": text(["train", "held_out"]),
     }
     if burn_in:
@@ -156,6 +156,8 @@ def random_result(kind: str, fit: xr.Dataset, seed: int = 0) -> xr.Dataset:
         data[name] = (var.dims, np.full(shape, "stabil é") if var.dtype == "str" else (9 * values).astype(var.dtype))
     shared = {"neuron", "condition", "time"} & set(dims)
     coords = {name: coord for name, coord in fit.coords.items() if len(coord.dims) == 1 and coord.dims[0] in shared}
+    if "input" in dims and "input" in fit.coords:
+        coords["input"] = fit["input"].variable
     for dim, field in schema.fields(schema.type_of(kind)).items():
         if field.dims == ((dim,),) and dim in sizes and dim not in fit.coords:
             names = np.array([f"{dim} {k}" for k in range(sizes[dim])])

@@ -54,11 +54,11 @@ def build(*, rank=1, neurons=40, conditions=48, times=40, private=0.03, observat
         "condition": [f"c{k:02d}" for k in range(conditions)],
         "time": BIN_S * np.arange(times - burn_in),
         "neuron": [f"n{k:02d}" for k in range(neurons)],
-        "input_name": ("input", ["stimulus", "pulse"]),
+        "input": ("input", ["stimulus", "pulse"]),
     }
     activity = xr.Dataset(coords=coords, attrs={"bin_s": BIN_S})
     activity["activity"] = ("condition", "time", "neuron"), x[:, burn_in:].astype(np.float32)
-    activity["input"] = ("condition", "time", "input"), u[:, burn_in:]
+    activity["u"] = ("condition", "time", "input"), u[:, burn_in:]
     if burn_in:
-        activity["input_burn_in"] = ("condition", "burn_in", "input"), u[:, :burn_in]
+        activity["u_burn_in"] = ("condition", "burn_in", "input"), u[:, :burn_in]
     return Truth(m, n, w, activity, clean[:, burn_in:])

@@ -50,11 +50,15 @@ CASES = {
     "latents": (nl.latents, lambda one, ax: plot.latents_over_time(one, ax=ax)),
     "project": (nl.project, lambda one, ax: plot.projections(one, ("m 1", "I go"), ax=ax)),
     "flow_field": (
-        lambda fit, activity: nl.flow_field(fit, condition=2, n_points=5, activity=activity, audit=(1, 0.5), draws=2),
+        lambda fit, activity: nl.flow_field(
+            fit, condition=2, n_points=5, activity=activity, refit_fractions=(1, 0.5), draws=2
+        ),
         lambda one, ax: plot.flow(one, ax=ax),
     ),
     "fixed_points": (
-        lambda fit, activity: nl.fixed_points(fit, input={"go": 0.3}, activity=activity, audit=(0.5,), draws=2),
+        lambda fit, activity: nl.fixed_points(
+            fit, input={"go": 0.3}, activity=activity, refit_fractions=(0.5,), draws=2
+        ),
         lambda one, ax: plot.fixed_point_counts(one, ax=ax),
     ),
     "compare_axes": (nl.compare_axes, lambda one, ax: plot.angles(one, ax=ax)),
@@ -167,7 +171,7 @@ def test_results_of_other_conditions_than_the_fits_are_kept(fit, activity, tmp_p
         "projected": nl.project(fit, other),
         "latents": nl.latents(fit, other),
         "scores": nl.score(fit, other),
-        "silenced": nl.predict_inactivation(fit, "area", input=other, controls=0),
+        "silenced": nl.predict_inactivation(fit, "area", u=other, controls=0),
     }.items():
         nl.write_result(result, path, name=name)
         assert_same(result, nl.read_result(path, name))

@@ -32,7 +32,7 @@ def teacher(*, noise=0.02, observation=0.0, conditions=60, neurons=40, seed=0):
     dims = ("condition", "time", "neuron")
     coords = {"time": 0.02 * np.arange(40), "neuron": [f"n{k}" for k in range(neurons)]}
     activity = xr.Dataset({"activity": (dims, x.astype(np.float32))}, coords, {"bin_s": 0.02})
-    activity["input"] = ("condition", "time", "input"), u
+    activity["u"] = ("condition", "time", "input"), u
     truth, _ = forward(Network(m, n, w), drives(u, ALPHA, bias=False, initial=False), ALPHA)
     return activity.assign_coords(condition=[f"c{k}" for k in range(conditions)]), (m, n, w), truth
 

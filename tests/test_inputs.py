@@ -30,7 +30,7 @@ def built(*inputs, burn_in_s=0.0, **columns):
 
 def amplitudes(*inputs, **columns):
     """(condition, input): the input, which is the same at all times."""
-    u = built(*inputs, **columns)["input"].values
+    u = built(*inputs, **columns)["u"].values
     assert (u == u[:, :1]).all()
     return u[:, 0]
 
@@ -58,12 +58,12 @@ def test_amplitudes(one, expected):
 @pytest.mark.parametrize(("column", "levels"), [("side", ["left", "right"]), ("correct", ["False", "True"])])
 def test_levels_part_the_conditions(column, levels):
     out = built(Input("x", column=column, scale=2.0))
-    assert list(out["input_name"].values) == [f"x={level}" for level in levels]
+    assert list(out["input"].values) == [f"x={level}" for level in levels]
     assert list(out["input_equals"].values) == levels
-    np.testing.assert_array_equal(out["input"].values.sum(axis=2), 2)
+    np.testing.assert_array_equal(out["u"].values.sum(axis=2), 2)
     for k, level in enumerate(levels):
         one = built(Input("x", column=column, equals=level, scale=2.0))
-        np.testing.assert_array_equal(out["input"].values[..., k], one["input"].values[..., 0])
+        np.testing.assert_array_equal(out["u"].values[..., k], one["u"].values[..., 0])
 
 
 @settings(max_examples=50, deadline=None)
@@ -79,8 +79,8 @@ def test_window_is_half_open_on_the_whole_axis(first, length, before):
             built(one, burn_in_s=0.02 * before)
         return
     out = built(one, burn_in_s=0.02 * before)
-    parts = [out["input_burn_in"].values] if before else []
-    u = np.concatenate([*parts, out["input"].values], axis=1)
+    parts = [out["u_burn_in"].values] if before else []
+    u = np.concatenate([*parts, out["u"].values], axis=1)
     np.testing.assert_array_equal(u[..., 0], np.tile(on, (6, 1)))
     assert out.sizes.get("burn_in", 0) == before
     if before:
@@ -89,13 +89,13 @@ def test_window_is_half_open_on_the_whole_axis(first, length, before):
 
 def test_what_defines_an_input_is_kept():
     out = built(Input("m", column="motion", scale=2.0, window_s=(0.0, 0.1)), Input("go", column="block", equals=3))
-    assert list(out["input_name"].values) == ["m", "go"]
+    assert list(out["input"].values) == ["m", "go"]
     assert list(out["input_column"].values) == ["motion", "block"]
     assert list(out["input_equals"].values) == ["", "3"]
     np.testing.assert_array_equal(out["input_scale"], [2, 1])
     np.testing.assert_array_equal(out["input_start_s"], [0, np.nan])
     np.testing.assert_array_equal(out["input_stop_s"], [0.1, np.nan])
-    assert out["input"].dtype == np.float32
+    assert out["u"].dtype == np.float32
 
 
 @pytest.mark.parametrize(

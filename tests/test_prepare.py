@@ -63,13 +63,13 @@ def test_kinds_of_input():
         nl.Input("go", window_s=(0.3, 0.4)),
     ]
     activity = nl.prepare(recording, inputs=inputs, burn_in_s=0.1)
-    assert list(activity["input_name"].values) == ["stimulus", "left", "side=left", "side=right", "go"]
+    assert list(activity["input"].values) == ["stimulus", "left", "side=left", "side=right", "go"]
     assert activity.sizes["burn_in"] == 5
-    u, time = activity["input"].values, activity["time"].values
+    u, time = activity["u"].values, activity["time"].values
     np.testing.assert_allclose(u[:, time > 0, 0], np.repeat(recording["stimulus"].values[:, None], 30, 1), rtol=1e-6)
     assert not u[:, time < 0, 0].any()
     np.testing.assert_array_equal(u[:, 0, 1], [2, 0] * 4)
-    np.testing.assert_array_equal(activity["input_burn_in"].values[:, 0, 1], [2, 0] * 4)
+    np.testing.assert_array_equal(activity["u_burn_in"].values[:, 0, 1], [2, 0] * 4)
     np.testing.assert_array_equal(u[0, :, 4], (time >= 0.3) & (time < 0.4))
 
 
@@ -138,7 +138,7 @@ def test_order_of_neurons_and_conditions_does_not_matter():
     options = {"inputs": [STIMULUS], "n_components": 5, "scale": "neuron", "burn_in_s": 0.06}
     straight = nl.prepare(recording, **options).isel(neuron=neurons, condition=conditions)
     permuted = nl.prepare(recording.isel(neuron=neurons, condition=conditions), **options)
-    for name in ("activity", "activity_half", "input", "input_burn_in", "offset", "scale"):
+    for name in ("activity", "activity_half", "u", "u_burn_in", "offset", "scale"):
         np.testing.assert_allclose(permuted[name], straight[name], atol=1e-5)
     assert list(permuted["neuron"].values) == list(straight["neuron"].values)
 

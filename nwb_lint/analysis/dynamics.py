@@ -38,7 +38,7 @@ def flow_field(
     extent: float | Sequence[Sequence[float]] | None = None,
     n_points: int = 25,
     activity: xr.Dataset | None = None,
-    audit: Sequence[float] | None = None,
+    refit_fractions: Sequence[float] | None = None,
     draws: int = 3,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -53,7 +53,7 @@ def flow_field(
         input: in place of a condition: a number per input, or some by name (the others 0). Neither = all 0.
         extent: of the grid: ± a number, or (low, high) per latent; None = the fit's latents and a fifth beyond.
         n_points: along each latent; the grid has n_points^rank, the last latent running fastest.
-        audit: fractions of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
+        refit_fractions: of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
             size, drawn with ``seed``, and its flow taken at the same activity, in the fit's own latents: where that is
             another one, the flow is not a finding. Needs ``activity``, what was fitted.
 
@@ -81,7 +81,7 @@ def flow_field(
         raise ContractError(f"the fit has rank {rank}; a grid is for rank 1, 2 or 3. Use fixed_points.")
     if not isinstance(n_points, int | np.integer) or n_points < 2:
         raise ContractError(f"n_points is {n_points!r}; it needs a whole number from 2 on.")
-    others = refits(fit, activity, audit, draws=draws, seed=seed)
+    others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
     u = held_input(fit, condition, input, at_s)
     bounds = _bounds(fit, extent)
     sides = [np.linspace(low, high, n_points) for low, high in bounds]
@@ -145,7 +145,7 @@ def held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | N
     when = time[-1] if at_s is None else at_s
     if not isinstance(when, Real) or not time[0] - step <= when <= time[-1] + step:
         raise ContractError(f"at_s is {at_s}; time runs from {time[0]:g} to {time[-1]:g} s. Choose within.")
-    return fit["input"].values[chosen[0], int(np.argmin(np.abs(time - when)))].astype(float)
+    return fit["u"].values[chosen[0], int(np.argmin(np.abs(time - when)))].astype(float)
 
 
 def drive_of(fit: xr.Dataset, u: Array) -> Array:

@@ -32,7 +32,7 @@ def fixed_points(
     n_starts: int = 200,
     seed: int = 0,
     activity: xr.Dataset | None = None,
-    audit: Sequence[float] | None = None,
+    refit_fractions: Sequence[float] | None = None,
     draws: int = 3,
 ) -> xr.Dataset:
     """Where the latents rest under a constant input: F(κ, u) = 0, with F as in `flow_field`.
@@ -50,7 +50,7 @@ def fixed_points(
     Args:
         fit, condition, input, at_s: as in `flow_field`, of any rank.
         n_starts: how many; seed: which. Few starts may miss some where the rank is high.
-        audit: fractions of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
+        refit_fractions: of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
             size, and its fixed points counted: attractors that vanish or appear then are not a finding. Needs
             ``activity``, what was fitted. A partly observed network can gain attractors that the circuit has not.
 
@@ -72,7 +72,7 @@ def fixed_points(
     check_low_rank(fit)
     if not isinstance(n_starts, int | np.integer) or n_starts < 1:
         raise ContractError(f"n_starts is {n_starts!r}; it needs a whole number from 1 on.")
-    others = refits(fit, activity, audit, draws=draws, seed=seed)
+    others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
     u = held_input(fit, condition, input, at_s)
     drive = drive_of(fit, u)
     found, counts, eigenvalues = _resting(fit, drive, n_starts, seed)

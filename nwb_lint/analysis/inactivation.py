@@ -42,7 +42,7 @@ def predict_inactivation(
     groups: object,
     *,
     readout: xr.Dataset | xr.DataArray | str | None = None,
-    input: xr.Dataset | None = None,
+    u: xr.Dataset | None = None,
     context: str | None = None,
     answer: str | None = None,
     response_s: tuple[float, float] | None = None,
@@ -59,7 +59,7 @@ def predict_inactivation(
     input.
 
     Args:
-        fit: from `fit_lint`, or a task network (then give ``input``, with trial columns on condition).
+        fit: from `fit_lint`, or a task network (then give ``u``, with trial columns on condition).
         groups: a column of the neurons (area, cell_type, population: a group per value, of the recorded neurons that
             have one), a query over such columns ("area == 'ALM' and rate > 5"), neurons (labels, positions, booleans),
             a populations Dataset, or a dict of name → query or neurons.
@@ -92,15 +92,15 @@ def predict_inactivation(
         (('group', 'context'), ('group', 'quantile'))
     """
     _check_numbers(factor, drive, controls)
-    given = fit if input is None else input
+    given = fit if u is None else u
     masks = groups_of(fit, groups)
     if not masks:
         raise ContractError("there is no group; name at least one group, or a column in which some neuron has a value.")
     inside = times_in(given["time"].values, window_s)
-    intact = run(fit, input)
+    intact = run(fit, u)
     reader = _reader(fit, given, intact, readout, answer, response_s)
     shape = _contexts(given, context)
-    experiment = _Experiment(fit, input, intact, reader, shape, factor, drive, inside, pulse=window_s is not None)
+    experiment = _Experiment(fit, u, intact, reader, shape, factor, drive, inside, pulse=window_s is not None)
     measured = [experiment.measure(mask) for mask in masks.values()]
     out = _result(experiment, masks, measured)
     if controls:
@@ -256,7 +256,7 @@ class _Experiment(NamedTuple):
     """All that is the same for every group."""
 
     fit: xr.Dataset
-    input: xr.Dataset | None
+    u: xr.Dataset | None
     intact: xr.Dataset
     reader: Reader | None
     contexts: dict[str, Array]
@@ -275,7 +275,7 @@ class _Experiment(NamedTuple):
         if self.pulse:
             on = self.inside[:, None]
             factor, drive = np.where(on, factor, 1.0), np.where(on, drive, 0.0)
-        found = run(self.fit, self.input, factor=factor, drive=drive if self.drive else None)
+        found = run(self.fit, self.u, factor=factor, drive=drive if self.drive else None)
         if not np.isfinite(found["activity"].values).all():
             raise ContractError(
                 f"the network diverges with {int(mask.sum())} neurons at factor {self.factor:g} and drive "

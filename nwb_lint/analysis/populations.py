@@ -113,7 +113,7 @@ def find_populations(
     out["covariance"] = ("group", "vector", "vector_other"), np.array([cov for _, cov in moments])
     out["weight"] = ("group",), share.mean(axis=0)
     out = out.assign_coords(group=names, vector_other=out["vector"].values)
-    if "input" in fit.variables:
+    if "u" in fit.variables:
         out["gain"] = _gains(fit, some, label, len(names), window_s)
         out = out.assign_coords(coords_along(fit, "condition"))
     out.attrs = {"kind": "populations", "method": method, "zero_mean": int(zero_mean), "seed": seed}
@@ -329,7 +329,7 @@ def resample_network(
 def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> xr.Dataset:
     """The drawn loadings as a Dataset of the fit's kind."""
     rank, inputs, size = fit.sizes["rank"], fit.sizes["input"], len(drawn)
-    coords = {k: v for k, v in fit.coords.items() if "neuron" not in v.dims and k != "input"}
+    coords = {k: v for k, v in fit.coords.items() if "neuron" not in v.dims}
     # the network is neither what a recipe made nor as good, and has no hidden units
     out = xr.Dataset(coords=coords, attrs={k: v for k, v in fit.attrs.items() if k not in ("accuracy", "fingerprint")})
     out.attrs |= {"hidden": 0} if "hidden" in fit.attrs else {}
@@ -339,9 +339,9 @@ def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> x
     for k, name in enumerate(names):
         out[name] = ("neuron",), drawn[:, 2 * rank + inputs + k]
     out.attrs["gauge"] = "none"
-    if "input" not in fit.variables:
+    if "u" not in fit.variables:
         return out
-    for name in ("input", "input_burn_in"):
+    for name in ("u", "u_burn_in"):
         if name in fit.variables:
             out[name] = fit[name].dims, fit[name].values
     out, before = with_run(out), run(fit)["latent"].values

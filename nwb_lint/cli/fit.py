@@ -50,12 +50,12 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--holdout", type=float, help="Held-out conditions: a fraction or a number.")
 @click.option("--burn-in", "burn_in_s", type=float, help="Time on the inputs before the window, s.")
 @click.option("--seed", type=int, help="Seed of splits and starts.")
-@click.option("--hold", type=click.Choice(["condition", "neuron"]), help="What folds hold out when ranks are compared.")
+@click.option("--cv-over", type=click.Choice(["condition", "neuron"]), help="What a fold holds out.")
 @click.option("--ensemble", type=int, help="Members of an ensemble that shows how well connectivity is determined.")
 @click.option("--baselines/--no-baselines", default=None, help="Cross-validate simpler and freer models too.")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
-@click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="Of the animal, e.g. age=P90D; the sources' else.")
 @click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
 @click.option("--force", is_flag=True, help="Fit again and replace the file, whatever it holds.")
@@ -64,7 +64,7 @@ def fit(
     sources: tuple[str, ...],
     workers: int,
     dask: str | None,
-    cells: Path | None,
+    cache_dir: Path | None,
     out: Path | None,
     force: bool,
     plot: bool,
@@ -90,7 +90,9 @@ def fit(
         picture = target.with_suffix(".png")
         check_target(target, assets, force)
         with open_executor(workers, dask) as executor:
-            outcome = run_recipe(recipe, assets=assets, executor=executor, cells=cells, progress=sys.stderr.isatty())
+            outcome = run_recipe(
+                recipe, assets=assets, executor=executor, cache_dir=cache_dir, progress=sys.stderr.isatty()
+            )
         said = recipe.subject.model_dump(exclude_none=True) if recipe.subject else None
         write_fit(outcome.fit, target, results=outcome.tables, overwrite=force, subject=said)
         files = [target]

@@ -20,7 +20,7 @@ from nwb_lint.cli.shell import plainly, print_files
 )
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
-@click.option("--cells", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of all results in the folder here.")
 def reproduce(
     name: str,
@@ -30,7 +30,7 @@ def reproduce(
     seeds: int,
     workers: int,
     dask: str | None,
-    cells: Path | None,
+    cache_dir: Path | None,
     page: Path | None,
 ) -> None:
     """Compute a result of the paper again: table1, fig2, kback, fig3, fig4, fig5 or inactivation.
@@ -53,7 +53,7 @@ def reproduce(
                 data=data,
                 seeds=seeds,
                 executor=executor,
-                cells=cells,
+                cache_dir=cache_dir,
                 progress=sys.stderr.isatty(),
             )
         failed = table.attrs["failed"]
@@ -70,5 +70,5 @@ def reproduce(
             click.echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
             raise WorkerError(
                 f"{len(failed)} of the cells of {name} failed, see above; their rows are NaN. The same command tries "
-                "them again, and with --cells nothing else."
+                "them again, and with --cache-dir nothing else."
             )

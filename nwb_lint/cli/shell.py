@@ -53,7 +53,7 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
     )
     if "rank_selection" in tables:
         table = tables["rank_selection"]
-        whose = " of held-out neurons" if table.attrs["hold"] == "neuron" else ""
+        whose = " of held-out neurons" if table.attrs["cv_over"] == "neuron" else ""
         names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
         print_table(f"R²{whose} by rank", names, table, "rank")
     if "baselines" in tables:
@@ -89,7 +89,7 @@ def print_ensemble(table) -> None:
     """How far the members' effective connectivities agree, and how well each predicts."""
     good = table["as_good"].values
     r2, top = table["r2"].values[good, 1], table["r2_ceiling"].values[good, 1]
-    click.echo(f"\nensemble over {table.attrs['over']}: {int(good.sum())} of {len(good)} members equally good")
+    click.echo(f"\nensemble over {table.attrs['vary']}: {int(good.sum())} of {len(good)} members equally good")
     click.echo(
         f"  R² held out            {r2.mean():.3f}, from {r2.min():.3f} to {r2.max():.3f}; ceiling {top.mean():.3f}"
     )
@@ -116,7 +116,7 @@ def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
     if save is not None:
         from nwb_lint.nwb.extension.write import write_result
 
-        write_result(result, path, fit=fit, name=save)
+        write_result(result, path, fit_name=fit, name=save)
         click.echo(f"written: {save} in {path}", err=True)
 
 

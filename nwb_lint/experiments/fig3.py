@@ -32,8 +32,8 @@ def conditions_of(network: xr.Dataset, seed: int) -> xr.Dataset:
     trials = as_conditions(TASKS["cdm"](_AVERAGED, seed))
     which = pd.DataFrame({name: trials[name].values for name in COLUMNS}).groupby(list(COLUMNS)).indices
     first = [positions[0] for positions in which.values()]
-    mean = np.stack([trials["input"].values[positions].mean(axis=0) for positions in which.values()])
-    out = trials.isel(condition=first).assign(input=(("condition", "time", "input"), mean))
+    mean = np.stack([trials["u"].values[positions].mean(axis=0) for positions in which.values()])
+    out = trials.isel(condition=first).assign(u=(("condition", "time", "input"), mean))
     out = out.assign_coords(condition=[f"{c}, motion {m:g}, color {k:g}" for c, m, k in which])
     out["activity"] = run(network, out)["activity"]
     return out

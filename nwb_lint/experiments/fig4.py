@@ -51,7 +51,7 @@ def cell(
     }
     r2 = {rank: rates_r2(np.tanh(clean["activity"].values), fit["activity_pred"].values) for rank, fit in made.items()}
     silence = partial(
-        predict_inactivation, input=clean, readout=network["readout"], answer="answer", context="context",
+        predict_inactivation, u=clean, readout=network["readout"], answer="answer", context="context",
         controls=controls, seed=seed,
     )  # fmt: skip
     rows: list[dict[str, object]] = []

@@ -67,7 +67,7 @@ def reproduce(
     data: str | Path | None = None,
     seeds: int = 2,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Run an experiment, and write ``name.csv``, ``name.json``, ``name.png`` and ``name.pdf`` to ``out``, and its fits
@@ -78,10 +78,10 @@ def reproduce(
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
             of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
         seeds: networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
-        executor, cells, progress: as in `nwb_lint.parallel.sweep.sweep`; ``cells`` has a folder for each experiment.
+        executor, cache_dir, progress: as in `sweep`; ``cache_dir`` has a folder for each experiment.
 
     A cell that fails is told in a warning and does not end the run: the others are computed, the table has a row with
-    NaN for it (the last ones; ``table.attrs["failed"]`` says which and why), and the same run with the same ``cells``
+    NaN for it (the last ones; ``table.attrs["failed"]`` says which and why), and the same run with this ``cache_dir``
     tries it again.
 
     Raises: ContractError for an unknown experiment or a folder that is not there; WorkerError when workers are lost, or
@@ -93,10 +93,10 @@ def reproduce(
         raise ContractError(f"no folder {data}; name the one that holds the data, or leave it out.")
     setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
     setting.fits.mkdir(parents=True, exist_ok=True)
-    kept = None if cells is None else Path(cells) / name
+    kept = None if cache_dir is None else Path(cache_dir) / name
     start, resumed = perf_counter(), kept is not None and any(kept.glob("*.npz"))
     jobs = [(data, [one | {"name": name} for one in asked]) for data, asked in made.jobs(setting)]
-    found = sweep(_cell, jobs, executor=executor, cells=kept, progress=progress, label=name)
+    found = sweep(_cell, jobs, executor=executor, cache_dir=kept, progress=progress, label=name)
     table = _table([one for _, asked in jobs for one in asked], found)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     failed = table.attrs["failed"]

@@ -67,7 +67,7 @@ def inactivation_test(
     }
     groups = _groups(network, made[2 if 2 in ranks else ranks[0], "innovations"], n_random, seed)
     silenced = partial(
-        predict_inactivation, groups=groups, input=tested, readout=network["readout"], answer="answer",
+        predict_inactivation, groups=groups, u=tested, readout=network["readout"], answer="answer",
         context="context", controls=0,
     )  # fmt: skip
     true = silenced(network)

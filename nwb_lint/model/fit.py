@@ -346,7 +346,7 @@ def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
 
 def _dataset(activity: xr.Dataset, network: Network, u: Array, hidden: int, bias: bool) -> xr.Dataset:
     """The network and all of the activity that simulating and undoing needs, hidden neurons appended."""
-    keep = ["input", "input_burn_in", "offset", "scale", "component"]
+    keep = ["u", "u_burn_in", "offset", "scale", "component"]
     coords = {k: v for k, v in activity.coords.items() if v.dims != ("neuron",) and k not in (*keep, "held_out")}
     fit = xr.Dataset(coords=coords, attrs=dict(activity.attrs))
     for name, value in activity.coords.items():

@@ -43,7 +43,7 @@ def with_starts(activity: xr.Dataset, initial: str, held: Array, alpha: float) -
         )
     out = _with_impulses(activity, groups, names, alpha)
     for name, told in activity.coords.items():
-        if told.dims == ("input",) and name != "input_name":
+        if told.dims == ("input",) and name != "input":
             out = out.assign_coords({name: ("input", _told(str(name), told.values, initial, names), told.attrs)})
     before = out["time"].values[0] - float(out.attrs["bin_s"]) * np.arange(out.sizes["burn_in"], 0, -1)
     return out.assign_coords(burn_in=("burn_in", before, {"units": "s"})), len(names)
@@ -58,7 +58,7 @@ def matched(fit: xr.Dataset, given: xr.Dataset) -> xr.Dataset:
     names = input_names(fit)
     starts = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
     own = given.sizes.get("input", 0) == fit.sizes["input"] - len(starts)
-    if initial in COMMON or not starts or not own or set(given["input"].dims) != {"condition", "time", "input"}:
+    if initial in COMMON or not starts or not own or set(given["u"].dims) != {"condition", "time", "input"}:
         return given
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     return _with_impulses(given, _groups(given, initial), np.array(starts), alpha)
@@ -89,7 +89,7 @@ def _with_impulses(dataset: xr.Dataset, groups: Array, names: Array, alpha: floa
     if len(set(every)) < len(every):
         raise ContractError(f"an input has the name of an initial activation, {PREFIX}…; give it another name.")
     pad = ((0, 0), (0, 0), (0, len(names)))
-    before = dataset["input_burn_in"].values if "input_burn_in" in dataset.variables else None
+    before = dataset["u_burn_in"].values if "u_burn_in" in dataset.variables else None
     first = np.zeros((len(share), 1, len(every)), np.float32)
     first[:, 0, len(own) :] = share / alpha
     parts = [first] if before is None else [first, np.pad(before, pad)]
@@ -98,9 +98,9 @@ def _with_impulses(dataset: xr.Dataset, groups: Array, names: Array, alpha: floa
         out = out.drop_dims("burn_in")
     elif "burn_in" in out.variables:
         out = out.drop_vars("burn_in")
-    out["input"] = ("condition", "time", "input"), np.pad(dataset["input"].values, pad), dataset["input"].attrs
-    out["input_burn_in"] = ("condition", "burn_in", "input"), np.concatenate(parts, axis=1)
-    return out.assign_coords(input_name=("input", every))
+    out["u"] = ("condition", "time", "input"), np.pad(dataset["u"].values, pad), dataset["u"].attrs
+    out["u_burn_in"] = ("condition", "burn_in", "input"), np.concatenate(parts, axis=1)
+    return out.assign_coords(input=("input", every))
 
 
 def for_new_conditions(q: Array, fitted: Array, starts: tuple[int, int]) -> Array:

@@ -16,8 +16,8 @@ GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times sin
 
 def whole_input(dataset: xr.Dataset) -> Array:
     """Input over burn-in and time, (condition, burn-in + time, input) float32."""
-    parts = [dataset["input_burn_in"].values] if "input_burn_in" in dataset.variables else []
-    return np.concatenate([*parts, dataset["input"].values], axis=1).astype(np.float32)
+    parts = [dataset["u_burn_in"].values] if "u_burn_in" in dataset.variables else []
+    return np.concatenate([*parts, dataset["u"].values], axis=1).astype(np.float32)
 
 
 def network_of(fit: xr.Dataset) -> Network:
@@ -56,7 +56,7 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
 
 def simulate(
     fit: xr.Dataset,
-    input: xr.Dataset | xr.DataArray | None = None,
+    u: xr.Dataset | xr.DataArray | None = None,
     *,
     silence: object = None,
     initial: Array | None = None,
@@ -67,8 +67,8 @@ def simulate(
 
     Args:
         fit: from `fit_lint` or `read_fit`.
-        input: other inputs (condition, time, input): a DataArray, which starts at x[0], or a Dataset with
-            ``input`` and, for a burn-in, ``input_burn_in``. None = the fit's own.
+        u: other inputs (condition, time, input): a DataArray, which starts at x[0], or a Dataset with ``u`` and, for a
+            burn-in, ``u_burn_in``. None = the fit's own.
         silence: neurons whose output is set to 0 (labels, positions or a boolean array); N stays what it was.
         initial: other x[0] (neuron); None = the fit's. Not where the fit has one for each group (`fit_lint`).
         factor: by which every neuron's output is multiplied, (neuron) or (time, neuron): 0 silences, 1 changes nothing,
@@ -90,32 +90,32 @@ def simulate(
         ('condition', 'time', 'neuron')
     """
     check_fit(fit)
-    return run(fit, input, silence=silence, initial=initial, factor=factor, drive=drive)
+    return run(fit, u, silence=silence, initial=initial, factor=factor, drive=drive)
 
 
 def run(
     fit: xr.Dataset,
-    input: xr.Dataset | xr.DataArray | None = None,
+    u: xr.Dataset | xr.DataArray | None = None,
     *,
     silence: object = None,
     initial: Array | None = None,
     factor: Array | xr.DataArray | None = None,
     drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """`simulate` for a Dataset that need not be a whole fit: a network with an ``input`` at hand."""
-    given = matched(fit, _given_input(fit, input))
-    if given["input"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
+    """`simulate` for a Dataset that need not be a whole fit: a network with its inputs ``u`` at hand."""
+    given = matched(fit, _given_input(fit, u))
+    if given["u"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
         raise ContractError(
-            f"the input has dims {given['input'].dims} and {given['input'].sizes.get('input', 0)} inputs; "
+            f"u has dims {given['u'].dims} and {given['u'].sizes.get('input', 0)} inputs; "
             f"it needs (condition, time, input) with {fit.sizes['input']}."
         )
-    if input is not None:
+    if u is not None:
         _check_like(fit, given)
     network = network_of(fit)
     if initial is not None:
         if "initial" in fit.attrs:
             raise ContractError(
-                f"the fit has an x[0] for each {fit.attrs['initial']}, as inputs; give other inputs (input=)."
+                f"the fit has an x[0] for each {fit.attrs['initial']}, as inputs; give other inputs (u=)."
             )
         start = np.asarray(initial, float)
         if start.shape != (network.n_neurons,) or not np.isfinite(start).all():
@@ -124,20 +124,20 @@ def run(
             )
         network.w[:, -1] = start
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
-    u = whole_input(given)
-    skip = u.shape[1] - given.sizes["time"]
+    driven = whole_input(given)
+    skip = driven.shape[1] - given.sizes["time"]
     keep = _over_time(given, network, factor, "factor", skip, before=1.0)
     if silence is not None:
         quiet = mask_of(fit["neuron"].values.astype(str), silence, "neuron", nobody=True)
         keep = np.where(quiet, 0.0, 1.0 if keep is None else keep)
     added = _over_time(given, network, drive, "drive", skip, before=0.0)
-    q = drives(u, alpha, bias=True, initial=True)
+    q = drives(driven, alpha, bias=True, initial=True)
     x, kappa = forward(network, q, alpha, fit.attrs.get("nonlinearity", ""), keep, added)
     out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
     if network.n is not None:
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
-    out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : u.shape[2]]
+    out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : driven.shape[2]]
     if "scale" in fit and ("time" not in fit["offset"].dims or given.sizes["time"] == fit.sizes["time"]):
         rate = x[:, skip:] * fit["scale"].values + fit["offset"].values
         out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
@@ -178,20 +178,19 @@ def _check_like(fit: xr.Dataset, given: xr.Dataset) -> None:
             "input with the fit's bins."
         )
     own, names = input_names(fit), input_names(given)
-    if "input_name" in fit.coords and "input_name" in given.coords and own != names:
+    if "input" in fit.coords and "input" in given.coords and own != names:
         raise ContractError(
             f"the inputs are {', '.join(names)} where the fit has {', '.join(own)}; give those, in this order."
         )
 
 
-def _given_input(fit: xr.Dataset, input: xr.Dataset | xr.DataArray | None) -> xr.Dataset:
-    """The Dataset whose ``input`` drives the run; a DataArray may bear the name of its own dim."""
-    if input is None:
+def _given_input(fit: xr.Dataset, u: xr.Dataset | xr.DataArray | None) -> xr.Dataset:
+    """The Dataset whose ``u`` drives the network."""
+    if u is None:
         return fit
-    if isinstance(input, xr.DataArray):
-        input = xr.Dataset({"input": (input.dims, input.values)}, coords_along(input, "condition", "time"))
-    if "input" not in input.variables:
-        raise ContractError("the Dataset given has no input; it needs input (condition, time, input).")
-    if not np.isfinite(input["input"].values).all():
-        raise ContractError("the input has values that are not finite; give a number for every condition and time.")
-    return input
+    given = u.to_dataset(name="u") if isinstance(u, xr.DataArray) else u
+    if "u" not in given.variables:
+        raise ContractError("the Dataset has no inputs u. simulate needs u (condition, time, input).")
+    if not np.isfinite(given["u"].values).all():
+        raise ContractError("u has values that are not finite; give a number for every condition and time.")
+    return given

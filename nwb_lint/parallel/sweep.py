@@ -70,7 +70,7 @@ def sweep(
     jobs: Iterable[Job],
     *,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
     label: str = "cells",
     total: int | None = None,
@@ -91,7 +91,7 @@ def sweep(
     Raises: WorkerError when workers are lost for good; whatever ``work`` raises.
     """
     with sweeping():
-        return _swept(work, jobs, executor, cells, progress, label, total)
+        return _swept(work, jobs, executor, cache_dir, progress, label, total)
 
 
 @contextmanager
@@ -115,12 +115,12 @@ def _swept(
     work: Work,
     jobs: Iterable[Job],
     executor: Any,
-    cells: str | Path | None,
+    cache_dir: str | Path | None,
     progress: bool,
     label: str,
     total: int | None,
 ) -> list[Result]:
-    store = _Store(Path(cells), work) if cells is not None else None
+    store = _Store(Path(cache_dir), work) if cache_dir is not None else None
     results: dict[int, Result] = {}
     with tqdm(disable=not progress, desc=label, unit="cell", total=total or 0) as bar:
 
@@ -138,7 +138,7 @@ def _swept(
                 if batch:
                     yield data, batch
 
-        with closing(_engine(executor, work, open_batches(), cells)) as finished:
+        with closing(_engine(executor, work, open_batches(), cache_dir)) as finished:
             for k, result in finished:
                 results[k] = {name: np.asarray(value) for name, value in result.items()}
                 if store is not None and FAILED not in result:
@@ -148,7 +148,7 @@ def _swept(
 
 
 def _engine(
-    executor: Any, work: Work, batches: Iterator[Batch], cells: str | Path | None
+    executor: Any, work: Work, batches: Iterator[Batch], cache_dir: str | Path | None
 ) -> Generator[tuple[int, Result], None, None]:
     """(place, result) of every cell as it is finished."""
     if executor is None:
@@ -160,17 +160,17 @@ def _engine(
             f"executor is a {type(executor).__name__}; it needs to be a concurrent.futures.Executor, a "
             "dask.distributed.Client, or None."
         )
-    return _in_pool(executor, work, batches, cells)
+    return _in_pool(executor, work, batches, cache_dir)
 
 
 def _in_pool(
-    executor: Executor, work: Work, batches: Iterator[Batch], cells: str | Path | None
+    executor: Executor, work: Work, batches: Iterator[Batch], cache_dir: str | Path | None
 ) -> Generator[tuple[int, Result], None, None]:
     here = isinstance(executor, ThreadPoolExecutor)
     threads = max(1, (os.cpu_count() or 1) // max(1, getattr(executor, "_max_workers", os.cpu_count() or 1)))
     places: dict[Future, int] = {}
     with (
-        tempfile.TemporaryDirectory(prefix=".data-", dir=cells) as folder,
+        tempfile.TemporaryDirectory(prefix=".data-", dir=cache_dir) as folder,
         threadpool_limits(threads if here else None),
     ):
         done: set[Future] = set()
@@ -266,13 +266,13 @@ def _unspool(path: str) -> Any:
             return pickle.load(file)
     except FileNotFoundError:
         raise WorkerError(
-            f"a worker finds no {path}, which holds the data; give cells= a folder that every worker sees."
+            f"a worker finds no {path}, which holds the data; give cache_dir= a folder that every worker sees."
         ) from None
 
 
 def _lost(done: int, why: str) -> WorkerError:
     return WorkerError(
-        f"{why} after {done} finished cells; run it again with a folder for finished cells (cells=, --cells): "
+        f"{why} after {done} finished cells; run it again with a folder for finished cells (cache_dir=, --cache-dir): "
         "those are then not run twice."
     )
 

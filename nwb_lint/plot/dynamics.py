@@ -130,7 +130,7 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """
     check_result(points, "fixed_points")
     if "n_found" not in points:
-        raise ContractError("The fixed points have no refits. Call fixed_points(fit, audit=…, activity=…).")
+        raise ContractError("The fixed points have no refits. Call fixed_points(fit, refit_fractions=…, activity=…).")
     ax, neurons, count = make_axes(ax), points["n_neurons"].values, points["n_found"].values
     sizes = np.unique(neurons)
     at = np.arange(len(sizes))

@@ -349,7 +349,7 @@ def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     check_result(ensemble, "ensemble")
     good = ensemble["as_good"].values
     names = [str(k + 1) if one else f"({k + 1})" for k, one in enumerate(good)]
-    title = f"Members over {ensemble.attrs['over']}, mean {ensemble.attrs['pearson']:.2f}".replace("-", "−")
+    title = f"Members over {ensemble.attrs['vary']}, mean {ensemble.attrs['pearson']:.2f}".replace("-", "−")
     ax = heat_map(ensemble["pearson"].values, names, names, "correlation of effective J", (-1, 1), "{:.2f}", ax)
     return finish(ax, "member", "member", title)
 

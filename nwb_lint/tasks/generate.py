@@ -10,7 +10,7 @@ Every generator takes a number of trials and a seed and returns a Dataset (steps
 | mask | trial, time | 1 | bool, the response window |
 | answer | trial | 1 | int64, -1 or 1: the sign that the mean output in the response window must have |
 
-and the trial's own columns (coherence, f1, context, ...) as coordinates on ``trial``; ``input_name`` names
+and the trial's own columns (coherence, f1, context, ...) as coordinates on ``trial``; ``input`` names
 the inputs. ``time`` is the start of each step, in s. Trials whose delay is short end early: inputs after
 the response window carry nothing but noise.
 """
@@ -63,14 +63,14 @@ def _dataset(
     mask = np.broadcast_to(mask, (n_trials, n_steps))
     return xr.Dataset(
         {
-            "input": (("trial", "time", "input"), inputs.astype("float32")),
+            "u": (("trial", "time", "input"), inputs.astype("float32")),
             "target": (("trial", "time", "output"), (mask * target[:, None])[..., None].astype("float32")),
             "mask": (("trial", "time"), mask.copy()),
         },
         {
             "trial": np.arange(n_trials),
             "time": ("time", np.arange(n_steps) * DT_S, {"units": "s"}),
-            "input_name": ("input", names),
+            "input": ("input", names),
             "answer": ("trial", answer.astype("int64")),
             **{name: ("trial", values) for name, values in columns.items()},
         },
@@ -88,7 +88,7 @@ def decision_making(n_trials: int, seed: int = 0) -> xr.Dataset:
 
     Example:
         >>> trials = decision_making(100, seed=1)
-        >>> trials["input"].shape
+        >>> trials["u"].shape
         (100, 75, 1)
     """
     rng = _random(n_trials, seed)
@@ -143,7 +143,7 @@ def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:
     Raises: ContractError where ``n_trials`` is below 1.
 
     Example:
-        >>> contextual_decision(10).input_name.values.tolist()
+        >>> contextual_decision(10).input.values.tolist()
         ['motion', 'color', 'context motion', 'context color']
     """
     rng = _random(n_trials, seed)
@@ -246,6 +246,6 @@ TASKS: dict[str, Callable[..., xr.Dataset]] = {
 
 def as_conditions(trials: xr.Dataset) -> xr.Dataset:
     """Trials of a task as the conditions of an activity: the trial's own columns stay, ``answer`` included."""
-    out = trials[["input"]].rename({"trial": "condition"})
+    out = trials[["u"]].rename({"trial": "condition"})
     labels = [f"trial {k}" for k in trials["trial"].values]
     return out.assign_coords(condition=labels)

@@ -103,7 +103,7 @@ def record_activity(
     noise = float(network.attrs["private_noise"] if private_noise is None else private_noise)
     trials = TASKS[task](n_trials, seed)
     out = as_conditions(trials)
-    x = _noisy_run(network, out["input"].values, noise, seed)
+    x = _noisy_run(network, out["u"].values, noise, seed)
     if observation_noise:
         rng, sd = np.random.default_rng([seed, 3]), observation_noise * float(x.std())
         for one in x:  # trial by trial: no second copy of a large array

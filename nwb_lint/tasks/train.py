@@ -9,7 +9,7 @@ A network is the part of a fit that simulates, so `nwb_lint.model.simulate.run` 
 | readout | neuron | 1: the output is z = readout' phi(x) / N |
 | bias, initial_activation | neuron | 1, 0 |
 
-with ``input_name`` and the attributes task, g (NaN for low rank), seed, accuracy, private_noise, dt_s, tau_s and
+with ``input`` and the attributes task, g (NaN for low rank), seed, accuracy, private_noise, dt_s, tau_s and
 nonlinearity.
 """
 
@@ -175,7 +175,7 @@ def _train(
             trials = TASKS[task](n_trials, int(rng.integers(2**31)), **options)
             target = trials["target"].values[..., 0]
             mask, answer = (trials[name].values.astype(np.float32) for name in ("mask", "answer"))
-            return trials["input"].values, target, mask, answer
+            return trials["u"].values, target, mask, answer
 
         last, these = number == len(stages) - 1, {name: trained[name] for name in stage.only or trained}
         weights, share = train(
@@ -211,7 +211,7 @@ def network_dataset(
     return xr.Dataset(
         {name: (dims[name], value) for name, value in arrays.items()}
         | {name: (("neuron",), np.zeros(size)) for name in ("bias", "initial_activation")},
-        {"neuron": [str(k) for k in range(size)], "input_name": trials["input_name"]},
+        {"neuron": [str(k) for k in range(size)], "input": trials["input"]},
         {
             "task": task, "seed": seed, "g": float(g), "accuracy": float(accuracy), "nonlinearity": "tanh",
             "private_noise": PRIVATE_NOISE[task], "dt_s": DT_S, "tau_s": TAU_S,

@@ -107,7 +107,7 @@ def baselines(
     columns: Sequence[str] = (),
     seed: int = 0,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
@@ -130,7 +130,7 @@ def baselines(
     =======================  =========================================================================================
 
     Args:
-        activity, folds, tau_s, executor, cells, progress: as in `select_rank`.
+        activity, folds, tau_s, executor, cache_dir, progress: as in `select_rank`.
         columns: coordinates on ``condition`` that the regression sees beside the inputs, e.g. a choice that networks
             have to generate themselves: numbers as they are, anything else as one column per level.
         seed: of folds and fits. ``fit_options``: passed to `fit_lint`.
@@ -159,7 +159,7 @@ def baselines(
     jobs = _jobs(given, held, [asked | {"kind": kind} for kind in ROWS])
     total = len(held) * len(ROWS)
     found = sweep(
-        baseline_cell, jobs, executor=executor, cells=cells, progress=progress, label="baselines", total=total
+        baseline_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="baselines", total=total
     )
     by_fold = [found[k : k + len(ROWS)] for k in range(0, len(found), len(ROWS))]
     r2 = np.stack([np.concatenate([one["r2"] for one in fold]) for fold in by_fold], axis=1)

@@ -20,7 +20,7 @@ from nwb_lint.model.scores import by_split, halves_of, squared_errors
 from nwb_lint.parallel.sweep import Job, Result, sweep
 from nwb_lint.validation.rank import SPLITS, Prepare, folds_of
 
-OVER = ("fold", "subsample", "half", "seed", "ridge")
+VARY = ("fold", "subsample", "half", "seed", "ridge")
 DRAWN = 1 - np.exp(-1)  # the share of different conditions in a bootstrap sample
 
 
@@ -38,18 +38,18 @@ def ensemble(
     *,
     rank: int,
     tau_s: float,
-    over: str = "fold",
+    vary: str = "fold",
     members: int = 10,
     seed: int = 0,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
     """Fit several times, and compare the effective connectivities J_eff = m (P n)' / N of the members.
 
     ============  ==================================================================================================
-    ``over``      member k
+    ``vary``      member k
     ============  ==================================================================================================
     "fold"        holds out the k-th of ``members`` parts of the conditions
     "subsample"   sees a random 63 % of the conditions (the share of different ones in a bootstrap sample; drawn
@@ -66,7 +66,7 @@ def ensemble(
         activity: as in `select_rank`; conditions that its preparation held out are held out of every member.
         rank: R ≥ 1. tau_s and ``fit_options``: passed to `fit_lint`.
         members: how many (not of "ridge", which has as many as there are ``ridges``). seed: of the first.
-        executor, cells, progress: see `nwb_lint.parallel.sweep.sweep`.
+        executor, cache_dir, progress: see `nwb_lint.parallel.sweep.sweep`.
 
     Returns: a result of kind "ensemble": pearson, cosine (member, member_from); spread_post, spread_pre (neuron),
         relative; r2, r2_ceiling (member, split); m, n_effective (member, neuron, rank), J_eff of a member being m
@@ -74,7 +74,7 @@ def ensemble(
         over conditions) above the best member's, for "ridge", else always True; coordinates half, seed, ridge (member).
         The spreads are over members that are as good; attrs["pearson"] and attrs["cosine"] are their mean agreement.
 
-    Raises: ContractError for fewer than 2 members, no trial halves, an unknown ``over``, or what `fit_lint` refuses.
+    Raises: ContractError for fewer than 2 members, no trial halves, an unknown ``vary``, or what `fit_lint` refuses.
 
     Example:
         >>> from nwb_lint.testing import mock_activity
@@ -83,14 +83,16 @@ def ensemble(
         True
     """
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
-    people = _members(whole, rank, over, members, seed, tuple(sorted(fit_options.get("ridges", RIDGES))))
+    people = _members(whole, rank, vary, members, seed, tuple(sorted(fit_options.get("ridges", RIDGES))))
     jobs = _jobs(activity, people, rank, fit_options | {"tau_s": tau_s})
     total = len(people)
-    found = sweep(member_cell, jobs, executor=executor, cells=cells, progress=progress, label="ensemble", total=total)
+    found = sweep(
+        member_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="ensemble", total=total
+    )
     m, p = np.stack([one["m"] for one in found]), np.stack([one["n_effective"] for one in found])
     n_neurons = int(found[0]["n_neurons"])
     good = np.ones(len(people), bool)
-    if over == "ridge":
+    if vary == "ridge":
         good = _as_good(np.stack([one["error"] for one in found])[:, people[0].held])
     pearson, cosine = agreement(m, p, n_neurons)
     out = xr.Dataset(coords=coords_along(whole, "neuron")).assign_coords(split=SPLITS)
@@ -107,7 +109,7 @@ def ensemble(
         out[name] = ("member", "split"), np.stack([one[name] for one in found])
     out["m"], out["n_effective"] = (("member", "neuron", "rank"), m), (("member", "neuron", "rank"), p)
     pairs = np.triu(good[:, None] & good, 1)
-    out.attrs = {"kind": "ensemble", "over": over, "n_neurons": n_neurons, "tau_s": float(tau_s)}
+    out.attrs = {"kind": "ensemble", "vary": vary, "n_neurons": n_neurons, "tau_s": float(tau_s)}
     out.attrs |= {
         name: float(out[name].values[pairs].mean()) if pairs.any() else float("nan") for name in ("pearson", "cosine")
     }
@@ -115,17 +117,17 @@ def ensemble(
     return out
 
 
-def _members(whole: xr.Dataset, rank: object, over: str, members: int, seed: int, ridges: tuple) -> list[_Member]:
-    if over not in OVER:
-        raise ContractError(f"over is {over!r}; it needs to be one of {', '.join(map(repr, OVER))}.")
+def _members(whole: xr.Dataset, rank: object, vary: str, members: int, seed: int, ridges: tuple) -> list[_Member]:
+    if vary not in VARY:
+        raise ContractError(f"vary is {vary!r}; it needs to be one of {', '.join(map(repr, VARY))}.")
     if not isinstance(rank, Integral) or rank < 1:
         raise ContractError(f"rank is {rank!r}; members are compared by m and n, so it needs a whole number from 1 on.")
-    number = len(ridges) if over == "ridge" else members
+    number = len(ridges) if vary == "ridge" else members
     if not isinstance(number, Integral) or number < 2:
         raise ContractError(f"an ensemble of {number} was asked for; it needs at least 2 members.")
-    if over == "half" and "activity_half" not in whole:
+    if vary == "half" and "activity_half" not in whole:
         raise ContractError(
-            "the activity has no trial halves; read_conditions(..., halves=True), or another way than over='half'."
+            "the activity has no trial halves; read_conditions(..., halves=True), or another way than vary='half'."
         )
     outer = held_out_of(whole)
     inside = np.flatnonzero(~outer)
@@ -135,23 +137,23 @@ def _members(whole: xr.Dataset, rank: object, over: str, members: int, seed: int
         held[inside[own]] = True
         return held
 
-    parts = -(-members // 2) if over == "half" else number
-    if over in ("fold", "half") and not 2 <= parts <= len(inside):
+    parts = -(-members // 2) if vary == "half" else number
+    if vary in ("fold", "half") and not 2 <= parts <= len(inside):
         raise ContractError(
-            f"{members} members over {over!r} need 2–{len(inside)} parts of the {len(inside)} conditions; they would "
+            f"{members} members over {vary!r} need 2–{len(inside)} parts of the {len(inside)} conditions; they would "
             f"be {parts}."
         )
-    if over == "seed":
+    if vary == "seed":
         return [_Member(outer, seed=seed + k) for k in range(number)]
-    if over == "ridge":
+    if vary == "ridge":
         held = outer if outer.any() else with_(folds_of(len(inside), 4, 1, first=seed)[0])
         return [_Member(held, seed=seed, ridge=float(ridge)) for ridge in ridges]
-    if over == "subsample":
+    if vary == "subsample":
         left_out = round((1 - DRAWN) * len(inside))
         drawn = [np.random.default_rng([seed + k, 3]).permutation(len(inside)) < left_out for k in range(number)]
         return [_Member(with_(own), seed=seed + k) for k, own in enumerate(drawn)]
     folds = [with_(own) for own in folds_of(len(inside), parts, 1, first=seed)]
-    if over == "half":
+    if vary == "half":
         return [_Member(folds[k // 2], half=k % 2, seed=seed + k) for k in range(number)]
     return [_Member(held, seed=seed + k) for k, held in enumerate(folds)]
 

@@ -21,7 +21,7 @@ from nwb_lint.model.simulate import whole_input
 from nwb_lint.parallel.sweep import Job, Result, sweep
 
 Prepare = Callable[..., xr.Dataset]
-HOLDS = ("condition", "neuron")
+CV_OVER = ("condition", "neuron")
 SPLITS = ["train", "held_out"]
 
 
@@ -31,18 +31,18 @@ def select_rank(
     ranks: Iterable[int],
     tau_s: float,
     folds: int = 9,
-    hold: str = "condition",
+    cv_over: str = "condition",
     seeds: int = 1,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
     """Cross-validated R² of every rank, and the smallest rank within one standard error of the best.
 
-    ``hold="condition"``: a fold's conditions are held out of the fit, and their activity predicted from their inputs.
+    ``cv_over="condition"``: a fold's conditions are held out of the fit; their activity is predicted from inputs.
 
-    ``hold="neuron"`` (co-smoothing): fold k holds out the k-th part of the conditions *and* the k-th part of the
+    ``cv_over="neuron"`` (co-smoothing): fold k holds out the k-th part of the conditions *and* the k-th part of the
     neurons. The network is fitted to the other neurons in the other conditions, run freely in all conditions, and its
     latents kappa and drives q (filtered inputs, bias, initial activation) are taken as regressors: the rows of m and W
     of a neuron that took no part in finding them solve a ridge regression, x_i[c, t] ~ m_i kappa[c, t] + W_i q[c, t],
@@ -53,20 +53,20 @@ def select_rank(
     Args:
         activity: an activity (its ``held_out`` conditions are left out), or a function that prepares one from a boolean
             array of *training* conditions, called with None once for the sizes: then preprocessing is refitted inside
-            every fold. With hold="neuron" it is also given a boolean array of the neurons to prepare, and called for
+            every fold. With cv_over="neuron" it is also given a boolean array of the neurons to prepare, and called for
             either part by itself; a Dataset must then not be denoised (n_components=None), since components of all
             neurons carry the held-out ones.
         ranks: to try. tau_s and ``fit_options``: passed to `fit_lint`.
         folds: disjoint, drawn with ``seeds`` different shuffles.
-        hold: "condition" or "neuron".
-        executor, cells, progress: see `sweep`; any `concurrent.futures.Executor` or Dask client, a
+        cv_over: "condition" or "neuron".
+        executor, cache_dir, progress: see `sweep`; any `concurrent.futures.Executor` or Dask client, a
             folder for finished cells, a progress bar.
 
     Returns: a result of kind "rank_selection": rank_r2, rank_r2_sem (rank_tried, split), means and standard errors over
         folds; r2 (rank_tried, seed, fold, split); r2_ceiling (seed, fold, split) and rank_r2_ceiling (split), its mean;
-        attrs["rank"], the choice, and attrs["hold"].
+        attrs["rank"], the choice, and attrs["cv_over"].
 
-    Raises: ContractError for fewer than 2 folds, more folds than conditions or neurons, no ranks, or another ``hold``.
+    Raises: ContractError for fewer than 2 folds, more folds than conditions or neurons, no ranks, another ``cv_over``.
 
     Source: one-standard-error rule, Hastie, Tibshirani & Friedman, section 7.10.
 
@@ -75,16 +75,16 @@ def select_rank(
         >>> select_rank(mock_activity(), ranks=[1, 2], tau_s=0.1, folds=2).attrs["rank"] in (1, 2)
         True
     """
-    if hold not in HOLDS:
-        raise ContractError(f"hold is {hold!r}; it needs to be 'condition' or 'neuron'.")
+    if cv_over not in CV_OVER:
+        raise ContractError(f"cv_over is {cv_over!r}; it needs to be 'condition' or 'neuron'.")
     whole = conditions_to_use(activity)
     given = whole if isinstance(activity, xr.Dataset) else activity
     size, neurons = whole.sizes["condition"], whole.sizes["neuron"]
     tried = checked(ranks, folds, seeds, size)
     held = folds_of(size, folds, seeds)
     out = None
-    if hold == "neuron":
-        refuse_components(activity, "hold='neuron'")
+    if cv_over == "neuron":
+        refuse_components(activity, "cv_over='neuron'")
         if folds > neurons:
             raise ContractError(
                 f"{folds} folds were asked of {neurons} neurons; it needs 2–{neurons} to hold them out."
@@ -93,13 +93,15 @@ def select_rank(
     asked = [fit_options | {"tau_s": tau_s, "seed": k // folds} for k in range(len(held))]
     jobs = _jobs(given, held, out, tried, asked)
     total = len(held) * len(tried)
-    found = sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="ranks", total=total)
+    found = sweep(
+        rank_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="ranks", total=total
+    )
     # cells come fold by fold, every rank in turn
     r2 = np.array([cell["r2"] for cell in found]).reshape(seeds, folds, len(tried), 2).transpose(2, 0, 1, 3)
     top = np.array([cell["r2_ceiling"] for cell in found]).reshape(seeds, folds, len(tried), 2)[:, :, 0]
     mean, sem, rank = choice(tried, r2.reshape(len(tried), -1, 2))
     table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS})
-    table.attrs = {"kind": "rank_selection", "rank": rank, "hold": hold}
+    table.attrs = {"kind": "rank_selection", "rank": rank, "cv_over": cv_over}
     table["rank_r2"], table["rank_r2_sem"] = (("rank_tried", "split"), mean), (("rank_tried", "split"), sem)
     table["rank_r2_ceiling"] = ("split",), top.mean(axis=(0, 1))
     table["r2"] = ("rank_tried", "seed", "fold", "split"), r2

@@ -40,7 +40,7 @@ def audit(
     folds: int = 4,
     seed: int = 0,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
@@ -51,11 +51,11 @@ def audit(
     are seen can gain attractors and lose ranks that the circuit does not: what only holds at fraction 1 is suspect.
 
     Args:
-        activity: as in `select_rank` with hold="neuron": not denoised, or a function of (training conditions, neurons).
+        activity: as in `select_rank` with cv_over="neuron": not denoised, or a function (training conditions, neurons).
         fractions: of the neurons, each above 0 and at most 1; a fraction of 1 is drawn once whatever ``draws`` is.
         draws: groups of neurons per fraction. seed: of groups, folds and fits.
-        ranks, tau_s, folds, executor, cells, progress, ``fit_options``: as in `select_rank`; a rank above the number of
-            neurons drawn is NaN, and the choice 0 where all are.
+        ranks, tau_s, folds, executor, cache_dir, progress, ``fit_options``: as in `select_rank`; a rank above the
+            number of neurons drawn is NaN, and the choice 0 where all are.
 
     Returns: a result of kind "audit": rank (draw), the choice on every group, with the coordinates ``fraction`` and
         ``n_neurons`` (draw); r2, r2_sem (draw, rank_tried, split), means and standard errors over folds; r2_ceiling
@@ -80,7 +80,9 @@ def audit(
     given = whole if isinstance(activity, xr.Dataset) else activity
     jobs = _jobs(given, groups, held, tried, fit_options | {"tau_s": tau_s, "seed": seed})
     total = len(held) * sum(rank <= group.sum() for _, group in groups for rank in tried)
-    found = iter(sweep(rank_cell, jobs, executor=executor, cells=cells, progress=progress, label="audit", total=total))
+    found = iter(
+        sweep(rank_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="audit", total=total)
+    )
     shape = (len(groups), len(tried), 2)
     mean, sem, top = np.full(shape, np.nan), np.full(shape, np.nan), np.full((len(groups), 2), np.nan)
     chosen = np.zeros(len(groups), int)

@@ -64,8 +64,8 @@ class OneInput(_Part):
 class Fit(_Part):
     """What `fit_lint` and `select_rank` are asked, and what is told beside the fit.
 
-    ``holdout``: a fraction, a number, or labels of conditions. ``hold``: what folds hold out when the rank is chosen.
-    ``ensemble``: members fitted ``over`` folds, seeds, … of the training conditions (0 = none). ``baselines``: whether
+    ``holdout``: a fraction, a number, or labels of conditions. ``cv_over``: what a fold holds out.
+    ``ensemble``: members fitted ``vary`` folds, seeds, … of the training conditions (0 = none). ``baselines``: whether
     simpler and freer models are cross-validated too. ``checkpoint``: of the last fit, the one of the chosen rank.
     """
 
@@ -76,9 +76,9 @@ class Fit(_Part):
     loss: Literal["activity", "rate"] = "activity"
     holdout: float | list[str] = 0.1
     folds: int = Field(default=9, ge=2)
-    hold: Literal["condition", "neuron"] = "condition"
+    cv_over: Literal["condition", "neuron"] = "condition"
     ensemble: int = Field(default=0, ge=0)
-    over: Literal["fold", "subsample", "half", "seed", "ridge"] = "fold"
+    vary: Literal["fold", "subsample", "half", "seed", "ridge"] = "fold"
     baselines: bool = False
     hidden: int = Field(default=0, ge=0)
     bias: bool = False

@@ -76,7 +76,7 @@ def run_recipe(
     *,
     assets: Sequence[Asset] | None = None,
     executor: Any = None,
-    cells: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Outcome:
     """From the recipe's NWB files to one fit.
@@ -84,7 +84,7 @@ def run_recipe(
     Held-out conditions are put aside first; ranks are compared by cross-validation among the others, and so are the
     baselines and the members of the ensemble, where the recipe asks for them; the chosen rank is fitted to all of
     the others and scored on those put aside. ``assets``: what the sources stand for, where that is known.
-    ``executor`` and ``cells`` as in `nwb_lint.parallel.sweep.sweep`; a `concurrent.futures.Executor` reads the files
+    ``executor`` and ``cache_dir`` as in `sweep`; a `concurrent.futures.Executor` reads the files
     too, a Dask client does not: its workers may not see them.
 
     Raises: NWBError, ContractError: one line each.
@@ -111,7 +111,7 @@ def run_recipe(
     activity = preparation(~held)
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
-    tables = _sweeps(recipe, train, options, laps, {"executor": executor, "cells": cells, "progress": progress})
+    tables = _sweeps(recipe, train, options, laps, {"executor": executor, "cache_dir": cache_dir, "progress": progress})
     chosen = tables.get("rank_selection")
     rank = recipe.fit.ranks[0] if chosen is None else int(chosen.attrs["rank"])
     told: dict[str, Any] = {"progress": progress, "checkpoint": recipe.fit.checkpoint}
@@ -121,7 +121,7 @@ def run_recipe(
         fit = fit.assign(rank_r2=chosen["rank_r2"], rank_r2_sem=chosen["rank_r2_sem"])
     if "ensemble" in tables:
         told = tables["ensemble"].attrs
-        fit.attrs |= {f"ensemble_{name}": told[name] for name in ("over", "pearson", "cosine")}
+        fit.attrs |= {f"ensemble_{name}": told[name] for name in ("vary", "pearson", "cosine")}
         fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
     read = dict(zip(recording["file"].values.tolist(), recording["file_digest"].values.tolist(), strict=True))
@@ -172,16 +172,18 @@ def _sweeps(
     rank, shared = asked.ranks[0], running | {"tau_s": asked.tau_s}
     if len(asked.ranks) > 1:
         own = {k: v for k, v in options.items() if k != "seed"}
-        if asked.hold == "neuron":
+        if asked.cv_over == "neuron":
             folds = min(folds, train.recording.sizes["neuron"])
-        tables["rank_selection"] = select_rank(train, ranks=asked.ranks, hold=asked.hold, folds=folds, **shared, **own)
+        tables["rank_selection"] = select_rank(
+            train, ranks=asked.ranks, cv_over=asked.cv_over, folds=folds, **shared, **own
+        )
         rank = int(tables["rank_selection"].attrs["rank"])
         laps.end("choose rank")
     if asked.baselines:
         tables["baselines"] = baselines(train, rank=rank, folds=folds, **shared, **options)
         laps.end("baselines")
     if asked.ensemble:
-        own = {"members": asked.ensemble, "over": asked.over}
+        own = {"members": asked.ensemble, "vary": asked.vary}
         tables["ensemble"] = ensemble(train, rank=rank, **own, **shared, **options)
         laps.end("ensemble")
     return tables

@@ -154,7 +154,7 @@ def test_an_input_given_twice_adds_no_direction():
     """Splitting an input into two equal halves is the same network, so the same effective connectivity."""
     once = mock_fit()
     twice = once.drop_vars([str(name) for name, value in once.variables.items() if "input" in value.dims])
-    for name, share in (("input", 2), ("filtered_input", 2), ("input_weights", 1)):
+    for name, share in (("u", 2), ("filtered_input", 2), ("input_weights", 1)):
         dims = once[name].dims
         twice[name] = dims, np.repeat(once[name].values / share, 2, axis=dims.index("input"))
     np.testing.assert_allclose(nl.simulate(twice)["activity"], nl.simulate(once)["activity"], atol=1e-5)
@@ -169,7 +169,7 @@ def test_few_neurons_do_not_blur_the_latents():
     m = fit["m"].values
     fit["input_weights"] = ("neuron", "input"), m + 1e-4 * np.random.default_rng(0).standard_normal(m.shape)
     run = nl.simulate(fit)
-    given = fit[["input"]].assign(activity=run["activity"]).isel(neuron=[0, 3, 7])
+    given = fit[["u"]].assign(activity=run["activity"]).isel(neuron=[0, 3, 7])
     given = given.assign_coords(neuron=fit["neuron"].values[[0, 3, 7]]).assign_attrs(bin_s=0.02)
     rng = np.random.default_rng(1)
     given["activity"] = given["activity"] + 1e-2 * rng.standard_normal(given["activity"].shape).astype("float32")

@@ -161,8 +161,8 @@ def test_a_field_is_the_flow_on_a_grid(rank):
     bounds = [(-1.0, 2.0), (0.0, 1.0), (-3.0, -1.0)][:rank]
     found = nl.flow_field(fit, condition=1, at_s=float(fit["time"][7]), extent=bounds, n_points=4)
     assert check_result(found) == "flow_field"
-    np.testing.assert_allclose(found["input_value"], fit["input"][1, 7])
-    drive = fit["input_weights"].values @ fit["input"].values[1, 7]
+    np.testing.assert_allclose(found["input_value"], fit["u"][1, 7])
+    drive = fit["input_weights"].values @ fit["u"].values[1, 7]
     sides = [np.linspace(*side, 4) for side in bounds]
     for k, place in enumerate(np.ndindex(*(4,) * rank)):
         kappa = np.array([side[i] for side, i in zip(sides, place, strict=True)])
@@ -183,7 +183,7 @@ def test_the_audit_counts_what_fits_to_fewer_neurons_have():
     activity = mock_activity()
     fit = mock_fit()
     activity = activity.drop_vars("component", errors="ignore")
-    found = nl.fixed_points(fit, activity=activity, audit=(1.0, 0.5), draws=2)
+    found = nl.fixed_points(fit, activity=activity, refit_fractions=(1.0, 0.5), draws=2)
     assert sum(found.attrs["n_found"]) == found.sizes["fixed_point"]
     np.testing.assert_array_equal(found["n_found"][0], found.attrs["n_found"])
     assert list(found["n_neurons"].values) == [12, 6, 6]
@@ -194,7 +194,7 @@ def test_the_audit_counts_what_fits_to_fewer_neurons_have():
 def test_the_audit_of_a_field_is_the_flow_of_fits_to_fewer_neurons(hidden):
     activity = mock_activity()
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", hidden=hidden)
-    found = nl.flow_field(fit, input=[0.5], n_points=7, activity=activity, audit=(0.5, 1.0), draws=2, seed=3)
+    found = nl.flow_field(fit, input=[0.5], n_points=7, activity=activity, refit_fractions=(0.5, 1.0), draws=2, seed=3)
     assert check_result(found) == "flow_field"
     assert list(found["n_neurons"].values) == [12, 6, 6]
     np.testing.assert_allclose(found["velocity_draw"][0], found["velocity"], atol=2e-3 * float(found["speed"].max()))
@@ -247,12 +247,12 @@ def test_an_audit_of_what_cannot_be_repeated_is_refused():
     cases = [
         (fit, activity, "weights of its own"),
         (mock_fit(), activity.assign_coords(neuron=[f"x{k}" for k in range(12)]), "12 neurons that the fit has not"),
-        (mock_fit(), activity.assign_coords(input_name=("input", ["tone"])), "inputs tone where the fit has stimulus"),
+        (mock_fit(), activity.assign_coords(input=("input", ["tone"])), "inputs tone where the fit has stimulus"),
     ]
     for analyze in (nl.flow_field, nl.fixed_points):
         for one, other, told in cases:
             with pytest.raises(ContractError, match=told):
-                analyze(one, activity=other, audit=(0.5,))
+                analyze(one, activity=other, refit_fractions=(0.5,))
 
 
 def test_a_fit_to_fewer_neurons_without_a_fixed_point_counts_as_none():
@@ -289,9 +289,9 @@ def test_what_has_no_latents_no_fixed_point_or_no_activity_is_refused():
     with pytest.raises(ContractError, match="rank 4"):
         nl.flow_field(random_network(4))
     with pytest.raises(ContractError, match="no activity"):
-        nl.fixed_points(random_network(1), audit=(0.5,))
+        nl.fixed_points(random_network(1), refit_fractions=(0.5,))
     with pytest.raises(ContractError, match="no activity"):
-        nl.flow_field(random_network(1), audit=(0.5,))
+        nl.flow_field(random_network(1), refit_fractions=(0.5,))
     m = np.ones((N, 1))
     with pytest.raises(ContractError, match="came to rest"):
         nl.fixed_points(network(m, m, m, nonlinearity="linear"), input=[1.0])

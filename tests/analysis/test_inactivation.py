@@ -33,7 +33,7 @@ def network_and_trials(n_units=60, full=False):
         network["m"], network["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
     trials = contextual_decision(60, seed=1).rename(trial="condition")
     trials = trials.assign_coords(condition=trials["condition"].values.astype(str))
-    trials["input"] = trials["input"].dims, 2 * trials["input"].values  # this network needs strong cues
+    trials["u"] = trials["u"].dims, 2 * trials["u"].values  # this network needs strong cues
     return network, trials
 
 
@@ -51,13 +51,13 @@ def fit():
 def test_nobody_changes_nothing_and_all_leave_the_inputs(known):
     network, trials = known
     groups = {"nobody": [], "all": np.ones(60, bool)}
-    found = nl.predict_inactivation(network, groups, input=trials, context="context", controls=0)
+    found = nl.predict_inactivation(network, groups, u=trials, context="context", controls=0)
     assert not found["activity_change"].sel(group="nobody").any()
     assert float(found["effect"].sel(group="nobody")) == 0
     np.testing.assert_array_equal(found["accuracy"].sel(group="nobody"), found["accuracy_intact"])
-    v = np.zeros(trials["input"].shape)
+    v = np.zeros(trials["u"].shape)
     for t in range(v.shape[1] - 1):
-        v[:, t + 1] = 0.8 * v[:, t] + 0.2 * trials["input"].values[:, t]
+        v[:, t + 1] = 0.8 * v[:, t] + 0.2 * trials["u"].values[:, t]
     intact = run(network, trials)["activity"].values
     driven = v @ network["input_weights"].values.T
     np.testing.assert_allclose(found["activity_change"].sel(group="all"), (driven - intact).mean(axis=1), atol=2e-5)
@@ -67,7 +67,7 @@ def test_nobody_changes_nothing_and_all_leave_the_inputs(known):
 def test_populations_decide_by_their_context(known):
     """Silencing the neurons that read motion leaves the color context and spoils the motion context."""
     network, trials = known
-    found = nl.predict_inactivation(network, "area", input=trials, context="context", controls=5)
+    found = nl.predict_inactivation(network, "area", u=trials, context="context", controls=5)
     assert found["accuracy_intact"].values.min() > 0.9
     a, b = found["accuracy"].sel(group="area=A"), found["accuracy"].sel(group="area=B")
     assert float(a.sel(context="color")) > 0.85
@@ -84,10 +84,10 @@ def test_numbers_are_those_of_the_recurrence(known):
     network, trials = known
     some = np.arange(60) % 7 == 0
     found = nl.predict_inactivation(
-        network, {"some": some}, input=trials, context="context", factor=0.3, window_s=(0.5, 0.9), controls=0
+        network, {"some": some}, u=trials, context="context", factor=0.3, window_s=(0.5, 0.9), controls=0
     )
     j = network["J"].values if "J" in network else network["m"].values @ network["n"].values.T / 60
-    u, w, time = trials["input"].values, network["input_weights"].values, trials["time"].values
+    u, w, time = trials["u"].values, network["input_weights"].values, trials["time"].values
     gain = np.where((time >= 0.5)[:, None] & (time < 0.9)[:, None] & some, 0.3, 1.0)
     runs = []
     for g in (np.ones_like(gain), gain):
@@ -186,6 +186,6 @@ def test_a_readout_of_some_neurons_says_the_same_with_others_beside_them():
     seen = xr.Dataset({"activity": x.isel(neuron=slice(0, 20))}).assign_coords(answer=trials["answer"])
     readout = nl.fit_readout(seen, "answer", folds=3)
     readout["intercept"] = readout["intercept"] + 0.7  # an intercept that matters
-    found = nl.predict_inactivation(network, {"nobody": []}, input=trials, readout=readout, controls=0)
+    found = nl.predict_inactivation(network, {"nobody": []}, u=trials, readout=readout, controls=0)
     z = np.tanh(x.values[..., :20]) @ readout["readout"].values / 20 + float(readout["intercept"])
     np.testing.assert_allclose(found["output"].values[0], z, atol=1e-5)

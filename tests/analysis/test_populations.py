@@ -29,7 +29,7 @@ def network(n_units=200, random=False):
         },
         coords={
             "neuron": [f"n{k}" for k in range(n_units)],
-            "input_name": ("input", ["motion", "color", "context motion", "context color"]),
+            "input": ("input", ["motion", "color", "context motion", "context color"]),
         },
         attrs={"dt_s": 0.02, "tau_s": 0.1, "nonlinearity": "tanh"},
     )
@@ -93,7 +93,7 @@ def test_gains_are_slopes_and_follow_the_context():
     net = network()
     trials = contextual_decision(40, seed=1).rename(trial="condition")
     trials = trials.assign_coords(condition=trials["condition"].values.astype(str))
-    net["input"] = trials["input"].dims, trials["input"].values
+    net["u"] = trials["u"].dims, trials["u"].values
     net = net.assign_coords({name: trials[name] for name in ("condition", "time", "context")})
     found = nl.find_populations(net, n_groups=2, resamples=1, window_s=(0.5, 1.2))
     x = run(net)["activity"].values[:, (trials["time"].values >= 0.5) & (trials["time"].values < 1.2)]
@@ -107,7 +107,7 @@ def test_gains_are_slopes_and_follow_the_context():
 
 def test_the_reduced_network_still_decides_and_one_population_does_not():
     net, trials = network(400), contextual_decision(40, seed=3).rename(trial="condition")
-    trials["input"] = trials["input"].dims, 2 * trials["input"].values  # this network needs strong cues
+    trials["u"] = trials["u"].dims, 2 * trials["u"].values  # this network needs strong cues
 
     def accuracy(one):
         z = np.tanh(run(one, trials)["activity"].values[:, -1]) @ one["readout"].values

@@ -52,7 +52,7 @@ def spoilt(activity, seed=0):
         lambda fit, activity: nl.fit_readout(activity, "side", folds=2),
         lambda fit, activity: nl.baselines(activity, rank=1, folds=2, **SWEEP),
         lambda fit, activity: nl.ensemble(activity, rank=1, members=2, **SWEEP),
-        lambda fit, activity: nl.select_rank(activity, ranks=[1], folds=2, hold="neuron", **SWEEP),
+        lambda fit, activity: nl.select_rank(activity, ranks=[1], folds=2, cv_over="neuron", **SWEEP),
         lambda fit, activity: nl.audit(activity, ranks=[1], folds=2, fractions=[1], **SWEEP),
         lambda fit, activity: nl.truncate(nl.fit_lint(activity, rank=None, tau_s=0.1), rank=1, activity=activity),
     ],
@@ -197,7 +197,7 @@ def test_activity_in_other_bins_inputs_or_units_is_told(analyze, activity):
     with pytest.raises(ContractError, match=r"bins of 0\.01 s and the network in steps of 0\.02 s"):
         analyze(fit, activity.assign_attrs(bin_s=0.01))
     with pytest.raises(ContractError, match="inputs are tone where the fit has stimulus"):
-        analyze(fit, activity.assign_coords(input_name=("input", ["tone"])))
+        analyze(fit, activity.assign_coords(input=("input", ["tone"])))
     with pytest.warns(UserWarning, match="not comparable; prepare both with one scale"):
         analyze(fit, activity.assign(scale=1.1 * activity["scale"]))
 
@@ -208,7 +208,7 @@ def test_fits_of_others_that_say_little_are_analyzed(activity):
     bare = fit.drop_vars(["held_out", "recorded"])
     assert float(nl.score(bare, activity)["r2"]) == pytest.approx(float(nl.score(fit, activity)["r2"]))
     assert nl.weight_statistics(bare).sizes["neuron"] == 12
-    assert nl.fixed_points(bare, activity=activity, audit=[1.0]).sizes["draw"] == 1
+    assert nl.fixed_points(bare, activity=activity, refit_fractions=[1.0]).sizes["draw"] == 1
     unknown = fit.assign_attrs({name: value for name, value in fit.attrs.items() if name != "nonlinearity"})
     del unknown.attrs["nonlinearity"]
     for analyze in (nl.simulate, nl.flow_field, nl.fixed_points, nl.find_populations):

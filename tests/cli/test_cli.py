@@ -121,11 +121,11 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
     total = len(begun)
     begun.clear()
     stop = 5
-    assert run("fit", *flags, "--cells", tmp_path / "cells").exit_code != 0
+    assert run("fit", *flags, "--cache-dir", tmp_path / "cells").exit_code != 0
     assert len(list((tmp_path / "cells").iterdir())) == 4
     begun.clear()
     stop = 0
-    again = run("fit", *flags, "--cells", tmp_path / "cells")
+    again = run("fit", *flags, "--cache-dir", tmp_path / "cells")
     assert len(begun) == total - 4
     printed = [one.stdout.split("\nseconds")[0] for one in (whole, again)]
     assert printed[0] == printed[1]
@@ -140,7 +140,7 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
 
 
 def test_ranks_by_held_out_neurons(recipe):
-    result = run("fit", recipe(components=20), "--hold", "neuron", "--no-plot")
+    result = run("fit", recipe(components=20), "--cv-over", "neuron", "--no-plot")
     assert result.exit_code == 0, result.output
     assert "R² of held-out neurons by rank" in result.stdout
     assert "ceiling" in result.stdout
@@ -370,7 +370,7 @@ def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):
     assert run("fit", path, "--rank", 1, "--no-plot").exit_code == 0
     fit = nl.read_fit(tmp_path / "fit.nwb")
     assert (fit.attrs["initial"], fit.attrs["l2_n"]) == ("context", 0.01)
-    assert sum(name.startswith("start ") for name in fit["input_name"].values.tolist()) == 2
+    assert sum(name.startswith("start ") for name in fit["input"].values.tolist()) == 2
     assert (tmp_path / "kept").stat().st_size > 1000
     path.write_text(path.read_text().replace("l2_n = 0.01", "l2_n = 0.02"))
     assert "is the checkpoint of another fit" in fails("fit", path, "--rank", 1, "--no-plot", "--force")

@@ -187,7 +187,7 @@ def mock_experiment(monkeypatch, asked):
 
 def test_a_cell_that_fails_is_told_and_the_others_are_computed(tmp_path, monkeypatch):
     mock_experiment(monkeypatch, [1, 3, 2])
-    asked = ["reproduce", "table1", "--out", str(tmp_path), "--cells", str(tmp_path / "cells")]
+    asked = ["reproduce", "table1", "--out", str(tmp_path), "--cache-dir", str(tmp_path / "cells")]
     done = CliRunner().invoke(app, [*asked, "--page", str(tmp_path / "page.md")])
     assert done.exit_code == 1
     assert "warning: a cell of table1 failed (x 3): ValueError: no square of 3 (test_experiments.py" in done.output
@@ -225,11 +225,11 @@ def test_experiments_make_do_with_the_cells_that_were_computed(name):
 def test_a_run_says_what_an_earlier_one_left_it(tmp_path, monkeypatch):
     mock_experiment(monkeypatch, [1, 2])
     for earlier in (False, True):
-        table = reproduce("table1", tmp_path, cells=tmp_path / "cells")
+        table = reproduce("table1", tmp_path, cache_dir=tmp_path / "cells")
         assert table["y"].tolist() == [1, 4]
         assert json.loads((tmp_path / "table1.json").read_text())["resumed"] is earlier
     assert len(list((tmp_path / "cells" / "table1").glob("*.npz"))) == 2
-    reproduce("fig2", tmp_path, cells=tmp_path / "cells")
+    reproduce("fig2", tmp_path, cache_dir=tmp_path / "cells")
     assert json.loads((tmp_path / "fig2.json").read_text())["resumed"] is False
 
 

@@ -42,7 +42,7 @@ def test_conditions_are_means_of_inputs_by_condition(network):
     trials = TASKS["cdm"](2000, 3)
     same = (trials["context"] == "color") & (trials["motion"] == 0.2) & (trials["color"] == -0.4)
     own = clean.sel(condition="color, motion 0.2, color -0.4")
-    np.testing.assert_allclose(own["input"], trials["input"].values[same.values].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(own["u"], trials["u"].values[same.values].mean(axis=0), atol=1e-6)
     assert int(own["answer"]) == -1
 
 
@@ -126,7 +126,7 @@ def test_rows_of_figure_4_are_those_of_the_prediction(network):
     trials = record_activity(network, 40, private_noise=0.0)
     found = populations({"color": [0.5, 0.9, 0.2], "motion": [0.5, 0.4, 0.6]}, trials["context"].values)
     groups = {f"population {k}": [] for k in (1, 2, 3)}
-    result = predict_inactivation(network, groups, input=trials, context="context", answer="answer", controls=2)
+    result = predict_inactivation(network, groups, u=trials, context="context", answer="answer", controls=2)
     for row in fig4._rows(found, result):
         assert row["accuracy_own"] == row["intact_own"] == row["random_own_low"]
 

@@ -27,7 +27,7 @@ def network():
 def test_a_network_agrees_with_itself(network):
     trials = record_activity(network, 20, private_noise=0.0)
     groups = {"random 0": np.arange(4), "else": np.arange(30)}
-    found = predict_inactivation(network, groups, input=trials, context="context", controls=0)
+    found = predict_inactivation(network, groups, u=trials, context="context", controls=0)
     rows = compare(found, found)
     assert [row["kind"] for row in rows] == ["random", "population"]
     assert [row["neurons"] for row in rows] == [4, 30]

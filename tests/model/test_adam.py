@@ -17,7 +17,7 @@ OPTIONS = {"rank": 1, "tau_s": 0.1, "holdout": 0.2}
 
 
 def samples_of(activity):
-    q = drives(activity["input"].values, ALPHA, bias=False, initial=False)
+    q = drives(activity["u"].values, ALPHA, bias=False, initial=False)
     return Samples(activity["activity"].values, q, ALPHA)
 
 

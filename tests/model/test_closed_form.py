@@ -16,7 +16,7 @@ ALPHA, TAU_S = 0.2, 0.1
 
 
 def arrays(known):
-    u = known.activity["input"].values.astype(float)
+    u = known.activity["u"].values.astype(float)
     return known.activity["activity"].values.astype(float), drives(u, ALPHA, bias=False, initial=False)
 
 

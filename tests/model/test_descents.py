@@ -17,7 +17,7 @@ ALPHA = 0.2
 def widening(truth, monkeypatch):
     """A run whose first descent sees 4 of 160 conditions, its samples to fit and to be held against, and a start."""
     activity = truth(neurons=30, conditions=200, rank=2, observation=0.5).activity
-    q = drives(activity["input"].values, ALPHA, bias=False, initial=False)
+    q = drives(activity["u"].values, ALPHA, bias=False, initial=False)
     samples = Samples(activity["activity"].values, q, ALPHA)
     monkeypatch.setattr(optimization, "DESCENT_VALUES", (0, 4 * 40 * 30))
     monkeypatch.setattr(optimization, "VALUES_EACH", 1e9)

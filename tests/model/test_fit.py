@@ -116,7 +116,7 @@ def test_held_out_conditions_have_no_say(truth, method):
 def test_held_out_inputs_have_no_say(truth):
     activity = truth(neurons=16, conditions=24).activity
     other = activity.copy(deep=True)
-    other["input"].values[20:] *= -7
+    other["u"].values[20:] *= -7
     one, two = (fit_of(d, holdout=np.arange(20, 24), max_iter=25) for d in (activity, other))
     for name in NETWORK:
         np.testing.assert_array_equal(one[name], two[name])
@@ -216,7 +216,7 @@ def test_a_single_condition_is_refused(truth):
 
 def test_what_is_no_activity_is_refused(truth):
     activity = truth(neurons=10, conditions=12).activity
-    for broken in (activity.drop_vars("input"), activity.transpose("time", ...), activity.drop_attrs()):
+    for broken in (activity.drop_vars("u"), activity.transpose("time", ...), activity.drop_attrs()):
         with pytest.raises(ContractError, match=r"^[^\n]+$"):
             fit_of(broken)
 
@@ -246,7 +246,7 @@ def test_neuron_unseen_in_training_is_told_in_one_line(truth):
 
 def test_coarse_samples_decay_as_fine_ones(truth):
     known = truth(times=41)
-    u = known.activity["input"].values.astype(float)
+    u = known.activity["u"].values.astype(float)
     fine = Samples(known.x, drives(u, 0.05, bias=True, initial=True), 0.05)
     coarse = fine.coarse(4)
     assert coarse.x.shape[1] == 11

@@ -25,13 +25,13 @@ def started(truth, recurrence):
         rng = np.random.default_rng(5)
         group = np.arange(conditions) if own else np.arange(conditions) % 3
         start = 1 + rng.standard_normal((group.max() + 1, neurons))
-        u = known.activity["input"].values.astype(float)
+        u = known.activity["u"].values.astype(float)
         x = recurrence(known.m, known.n, known.w, u, start=start[group])
         activity = known.activity.assign(activity=(("condition", "time", "neuron"), x.astype(np.float32)))
         if not own:
             activity = activity.assign_coords(side=("condition", GROUPS[group]))
         if burn_in:
-            activity["input_burn_in"] = ("condition", "burn_in", "input"), u[:, :burn_in].astype(np.float32)
+            activity["u_burn_in"] = ("condition", "burn_in", "input"), u[:, :burn_in].astype(np.float32)
         return activity, start, group
 
     return build
@@ -99,7 +99,7 @@ def test_inner_splits_know_no_start_of_what_they_hold_out(started):
     for initial, changed in (("condition", True), ("common", False)):
         named = activity.assign_coords(common=("condition", group % 2))
         wide, size = with_starts(named, initial, np.zeros(24, bool), 0.2)
-        u = np.concatenate([wide["input_burn_in"].values, wide["input"].values], axis=1)
+        u = np.concatenate([wide["u_burn_in"].values, wide["u"].values], axis=1)
         q = drives(u, 0.2, bias=True, initial=False)
         samples = Samples(activity["activity"].values, q, 0.2, starts=(u.shape[2] - size, u.shape[2]))
         fit, held = samples.take(np.arange(16)), samples.take(np.arange(16, 24))
@@ -118,13 +118,13 @@ def test_starts_are_chosen_in_every_fold(started):
         warnings.simplefilter("error")
         own = {"ranks": [1], "tau_s": 0.1, "folds": 3, "method": "regression"}
         table = nl.select_rank(activity, initial="side", **own)
-        outside = nl.select_rank(activity, initial="side", hold="neuron", **own)
+        outside = nl.select_rank(activity, initial="side", cv_over="neuron", **own)
     assert min(float(t["rank_r2"][0, 1]) for t in (table, outside)) > 0.95
 
 
 @pytest.mark.parametrize(("initial", "told"), [("nothing", "no column 'nothing'"), ("side", "name of an initial")])
 def test_what_cannot_be_is_refused(started, initial, told):
     activity, _, _ = started()
-    activity = activity.assign_coords(input_name=("input", ["start left", "pulse"]))
+    activity = activity.assign_coords(input=("input", ["start left", "pulse"]))
     with pytest.raises(ContractError, match=told):
         nl.fit_lint(activity, initial=initial, **OPTIONS)

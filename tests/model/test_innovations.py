@@ -34,7 +34,7 @@ def slow(x, q, there):
 def test_whitened_moments_solve_the_slow_regression(truth, gaps):
     known = truth(neurons=8, conditions=20, times=30, private=0.1)
     x = known.activity["activity"].values.astype(float)
-    q = drives(known.activity["input"].values.astype(float), ALPHA, bias=True, initial=True)
+    q = drives(known.activity["u"].values.astype(float), ALPHA, bias=True, initial=True)
     there = np.ones(x.shape[:2], bool)
     if gaps:
         there[3, 20:] = there[5, :4] = False
@@ -66,7 +66,7 @@ def errors_of_j(known, **options):
 def test_private_noise_gives_connectivity_that_the_free_run_leaves_open(truth):
     known = truth(neurons=30, conditions=120, times=60, private=0.2)
     x = known.activity["activity"].values.astype(float)
-    q = drives(known.activity["input"].values.astype(float), ALPHA, bias=False, initial=False)
+    q = drives(known.activity["u"].values.astype(float), ALPHA, bias=False, initial=False)
     plain = min(
         np.linalg.norm(net.j() - known.m @ known.n.T / 30)
         for net in closed_form(x, q, rank=None, alpha=ALPHA, ridges=(1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)).networks

@@ -19,7 +19,7 @@ ALPHA = 0.2
 
 
 def samples_of(known):
-    q = drives(known.activity["input"].values, ALPHA, bias=False, initial=False)
+    q = drives(known.activity["u"].values, ALPHA, bias=False, initial=False)
     return Samples(known.activity["activity"].values, q, ALPHA)
 
 
@@ -179,7 +179,7 @@ def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
         assert all(np.isfinite(fit[name]).all() for name in ("r2", "m", "n", "input_weights", "activity_pred"))
 
 
-@pytest.mark.parametrize("name", ["activity", "input"])
+@pytest.mark.parametrize("name", ["activity", "u"])
 def test_what_single_precision_cannot_hold_is_told(truth, name):
     activity = truth(neurons=6, conditions=12).activity
     values = activity[name].values * np.float32(1e20)
@@ -192,11 +192,11 @@ def test_a_network_that_diverges_on_held_out_conditions_scores_minus_infinity(tr
     """Small inputs are fitted; a million times larger ones drive the cubic network beyond all numbers."""
     activity = truth(neurons=6, conditions=12, times=60).activity
     held = np.arange(12) == 3
-    u = np.where(held[:, None, None], 1e9, 1).astype(np.float32) * activity["input"].values
+    u = np.where(held[:, None, None], 1e9, 1).astype(np.float32) * activity["u"].values
     cubic = (lambda x: x + 0.01 * x**3, lambda x: 1 + 0.03 * x**2)
     options = {"method": "regression", "holdout": held, "nonlinearity": cubic}
     with pytest.warns(UserWarning, match=r"diverges in 1 of 12 conditions"), np.errstate(all="ignore"):
-        fit = nl.fit_lint(activity.assign(input=(activity["input"].dims, u)), rank=1, tau_s=0.1, **options)
+        fit = nl.fit_lint(activity.assign(u=(activity["u"].dims, u)), rank=1, tau_s=0.1, **options)
     assert fit["r2"].values[0] > 0.5
     assert fit["r2"].values[1] == -np.inf
 

@@ -13,7 +13,7 @@ ALPHA = 0.2
 
 def arrays(truth):
     """x (float64) and drives of a `Truth`."""
-    u = truth.activity["input"].values
+    u = truth.activity["u"].values
     return truth.activity["activity"].values.astype(float), drives(u.astype(float), ALPHA, bias=False, initial=False)
 
 

@@ -73,7 +73,7 @@ def long_trials():
     activity = xr.Dataset(coords={"time": 0.02 * np.arange(1000)}, attrs={"bin_s": 0.02})
     activity = activity.assign_coords(neuron=[f"n{k}" for k in range(30)])
     activity["activity"] = ("condition", "time", "neuron"), samples.x.astype(np.float32)
-    activity["input"] = ("condition", "time", "input"), u.astype(np.float32)
+    activity["u"] = ("condition", "time", "input"), u.astype(np.float32)
     return activity
 
 

@@ -52,7 +52,7 @@ def test_a_fit_runs_again_from_itself(fitted):
 
 def test_fit_alone_is_the_recurrence(fitted, recurrence):
     fit, *_ = fitted
-    u = np.concatenate([fit["input_burn_in"].values, fit["input"].values], axis=1)
+    u = np.concatenate([fit["u_burn_in"].values, fit["u"].values], axis=1)
     x = recurrence(
         *(fit[name].values for name in ("m", "n", "input_weights")),
         u,
@@ -68,7 +68,7 @@ def test_silence(fitted):
     for nobody in ([], np.zeros(18, bool), None):
         np.testing.assert_array_equal(nl.simulate(fit, silence=nobody)["activity"], full)
     quiet = nl.simulate(fit, silence=labels)
-    u = np.concatenate([fit["input_burn_in"].values, fit["input"].values], axis=1)
+    u = np.concatenate([fit["u_burn_in"].values, fit["u"].values], axis=1)
     decay = 0.8 ** np.arange(35)[:, None]
     driven = filter_input(u, 0.2) @ fit["input_weights"].values.T
     driven += (1 - decay) * fit["bias"].values + decay * fit["initial_activation"].values
@@ -87,7 +87,7 @@ def test_silence(fitted):
 
 def by_hand(fit, *, factor=1.0, drive=0.0, first=0):
     """The recurrence with outputs multiplied and inputs added from step ``first`` on, one step after the other."""
-    u = np.concatenate([fit["input_burn_in"].values, fit["input"].values], axis=1)
+    u = np.concatenate([fit["u_burn_in"].values, fit["u"].values], axis=1)
     j = fit["m"].values @ fit["n"].values.T / fit.sizes["neuron"]
     x = np.tile(fit["initial_activation"].values, (u.shape[0], u.shape[1], 1))
     for t in range(u.shape[1] - 1):
@@ -128,7 +128,7 @@ def test_other_inputs_and_starts(fitted):
     run = nl.simulate(fit, pick)
     np.testing.assert_allclose(run["activity"], fit["activity_pred"].values[[7, 0, 3]], atol=1e-6)
     assert list(run["condition"].values) == list(pick["condition"].values)
-    longer = xr.DataArray(np.pad(fit["input"].values, ((0, 0), (0, 20), (0, 0)), "edge"), dims=fit["input"].dims)
+    longer = xr.DataArray(np.pad(fit["u"].values, ((0, 0), (0, 20), (0, 0)), "edge"), dims=fit["u"].dims)
     run = nl.simulate(fit, longer)
     assert run.sizes["time"] == 50
     assert "rate" not in run  # the time course that was taken out has no value there
@@ -178,7 +178,7 @@ def test_permuted_neurons_run_permuted(fitted):
         ({"initial": np.zeros(3)}, "initial"),
         ({"factor": np.ones((18, 30))}, "factor has shape (18, 30)"),
         ({"drive": np.full(18, np.nan)}, "drive has shape (18,)"),
-        ({"input": xr.Dataset()}, "input"),
+        ({"u": xr.Dataset()}, "inputs u"),
     ],
 )
 def test_errors_are_one_line(fitted, options, told):
@@ -190,16 +190,16 @@ def test_errors_are_one_line(fitted, options, told):
 
 def test_inputs_of_another_kind_are_refused(fitted):
     fit, *_ = fitted
-    plain = xr.DataArray(fit["input"].values, dims=fit["input"].dims)
+    plain = xr.DataArray(fit["u"].values, dims=fit["u"].dims)
     for wrong in (plain.isel(input=[0]), plain.transpose("time", ...)):
-        with pytest.raises(ContractError, match=r"^the input has dims [^\n]*$"):
+        with pytest.raises(ContractError, match=r"^u has dims [^\n]*$"):
             nl.simulate(fit, wrong)
     with pytest.raises(ContractError, match=r"^[^\n]+$"):
         nl.simulate(fit.drop_vars("m"))
 
 
 def test_the_fits_own_input_may_be_changed_and_given_back(fitted):
-    """fit["input"] bears the name of its own dim, which xarray does not turn into a Dataset."""
+    """fit["u"] bears the name of its own dim, which xarray does not turn into a Dataset."""
     fit, *_ = fitted
-    run = nl.simulate(fit, fit["input"] * 2)
-    np.testing.assert_allclose(run["filtered_input"].values[:, 1], 0.4 * fit["input"].values[:, 0], rtol=1e-5)
+    run = nl.simulate(fit, fit["u"] * 2)
+    np.testing.assert_allclose(run["filtered_input"].values[:, 1], 0.4 * fit["u"].values[:, 0], rtol=1e-5)

@@ -35,7 +35,7 @@ def test_the_closed_form_minimizes_the_same(truth):
     """Error of the regression / power of the activity + l2_n |J|²: no step away from J makes it smaller."""
     known, l2_n = truth(neurons=8, conditions=9), 0.05
     x = known.activity["activity"].values.astype(float)
-    q = drives(known.activity["input"].values.astype(float), 0.2, bias=False, initial=False)
+    q = drives(known.activity["u"].values.astype(float), 0.2, bias=False, initial=False)
     samples = Samples(x, q, 0.2)
     penalty = l2_n * samples.power()
     j = closed_form(x, q, rank=None, alpha=0.2, ridges=(1e-9,), penalty=penalty).networks[0].m

@@ -20,7 +20,7 @@ def never(*_, **__):
 
 def network_and_samples(known, *, columns=slice(None)):
     """The true network, or one without some of its latents, and its activity in single precision."""
-    q = drives(known.activity["input"].values.astype(np.float32), ALPHA, bias=False, initial=False)
+    q = drives(known.activity["u"].values.astype(np.float32), ALPHA, bias=False, initial=False)
     network = Network(known.m[:, columns], known.n[:, columns], known.w)
     return network, Samples(known.activity["activity"].values, q, ALPHA)
 
@@ -64,7 +64,7 @@ def test_where_samples_are_missing_nothing_is_told(truth):
 
 def test_what_is_not_finite_is_not_white(truth):
     network, samples = network_and_samples(truth(**LARGE))
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", vary="ignore"):
         assert not white(network._replace(n=network.n * np.inf), samples)
 
 

@@ -118,13 +118,13 @@ def test_data_travel_once_and_not_with_every_cell(activity, monkeypatch, fold_by
     assert len(spooled) == _unspool.cache_info().misses - before == (3 if fold_by_fold else 1)
 
 
-@pytest.mark.parametrize("hold", ["condition", "neuron"])
-def test_every_executor_gives_the_same_table(activity, cluster, hold):
-    table = nl.select_rank(activity, hold=hold, **OPTIONS)
+@pytest.mark.parametrize("cv_over", ["condition", "neuron"])
+def test_every_executor_gives_the_same_table(activity, cluster, cv_over):
+    table = nl.select_rank(activity, cv_over=cv_over, **OPTIONS)
     with ThreadPoolExecutor(2) as executor:
-        xr.testing.assert_identical(nl.select_rank(activity, hold=hold, executor=executor, **OPTIONS), table)
+        xr.testing.assert_identical(nl.select_rank(activity, cv_over=cv_over, executor=executor, **OPTIONS), table)
     for executor in (cluster, cluster.get_executor()):
-        found = nl.select_rank(activity, hold=hold, executor=executor, **OPTIONS)
+        found = nl.select_rank(activity, cv_over=cv_over, executor=executor, **OPTIONS)
         xr.testing.assert_allclose(found, table, atol=1e-6)
         assert found.attrs == table.attrs
 
@@ -132,7 +132,7 @@ def test_every_executor_gives_the_same_table(activity, cluster, hold):
 def test_a_process_pool_gives_the_same_table_and_one_that_dies_is_told_in_one_line(activity, tmp_path):
     table = nl.select_rank(activity, **OPTIONS)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        found = nl.select_rank(activity, executor=executor, cells=tmp_path, **OPTIONS)
+        found = nl.select_rank(activity, executor=executor, cache_dir=tmp_path, **OPTIONS)
         xr.testing.assert_allclose(found, table, atol=1e-6)
         assert len(list(tmp_path.iterdir())) == 6  # six finished cells, and no data left behind
         kill(executor._processes)
@@ -162,7 +162,7 @@ def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkey
 
     thread = threading.Thread(target=strike)
     thread.start()
-    table = nl.select_rank(activity, executor=cluster, cells=tmp_path, **options)
+    table = nl.select_rank(activity, executor=cluster, cache_dir=tmp_path, **options)
     over.set()
     thread.join()
     assert 2 <= finished[0] < 18
@@ -175,17 +175,17 @@ def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkey
 def test_a_stopped_sweep_goes_on(activity, counted, tmp_path):
     counted["stop_after"] = 4
     with pytest.raises(KeyboardInterrupt):
-        nl.select_rank(activity, cells=tmp_path, **OPTIONS)
+        nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS)
     assert len(list(tmp_path.iterdir())) == 4
     counted |= {"fits": 0, "stop_after": None}
-    table = nl.select_rank(activity, cells=tmp_path, **OPTIONS)
+    table = nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS)
     assert counted["fits"] == 2
     xr.testing.assert_identical(table, nl.select_rank(activity, **OPTIONS))
     counted["fits"] = 0
-    xr.testing.assert_identical(nl.select_rank(activity, cells=tmp_path, **OPTIONS), table)
+    xr.testing.assert_identical(nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS), table)
     assert counted["fits"] == 0
     next(tmp_path.iterdir()).write_bytes(b"half a file")
-    xr.testing.assert_identical(nl.select_rank(activity, cells=tmp_path, **OPTIONS), table)
+    xr.testing.assert_identical(nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS), table)
     assert counted["fits"] == 1
 
 
@@ -202,12 +202,12 @@ def test_a_stopped_sweep_goes_on(activity, counted, tmp_path):
     ],
 )
 def test_other_data_or_options_are_other_cells(activity, counted, tmp_path, change, options, refits):
-    nl.select_rank(activity, cells=tmp_path, **OPTIONS)
+    nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS)
     other = activity.copy(deep=True)
     for name, factor in change.items():
         other[name] = other[name].dims, other[name].values * factor
     counted["fits"] = 0
-    nl.select_rank(other, cells=tmp_path, **OPTIONS | options)
+    nl.select_rank(other, cache_dir=tmp_path, **OPTIONS | options)
     assert counted["fits"] == refits
 
 

@@ -21,7 +21,7 @@ def made(rank, gain=2.0):
     m = rng.standard_normal((60, rank))
     fit["m"], fit["n"] = (("neuron", "rank"), m), (("neuron", "rank"), gain * m + 0.5 * rng.standard_normal(m.shape))
     fit["bias"][:], fit["initial_activation"][:] = 0, 0
-    fit["input"][:] = 0.6 * np.sign(np.arange(4) - 1.5)[:, None, None].astype("float32")
+    fit["u"][:] = 0.6 * np.sign(np.arange(4) - 1.5)[:, None, None].astype("float32")
     for name, value in nl.simulate(fit).variables.items():
         if name in ("latent", "filtered_input"):
             fit[name] = value

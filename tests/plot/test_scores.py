@@ -105,7 +105,7 @@ def test_an_ensemble():
     each |= {name: (("member", "member_from"), pearson) for name in ("pearson", "cosine")}
     each |= {"as_good": ("member", np.array([True, True, False])), "ridge": ("member", np.full(3, np.nan))}
     each |= {name: ("member", np.arange(3)) for name in ("half", "seed")}
-    attrs = {"kind": "ensemble", "over": "ridge", "pearson": 0.93}
+    attrs = {"kind": "ensemble", "vary": "ridge", "pearson": 0.93}
     ax = plot.ensemble_agreement(xr.Dataset(each, {"neuron": ["a", "b"]}, attrs))
     np.testing.assert_array_equal(ax.images[0].get_array(), pearson)
     assert sorted(text.get_text() for text in ax.texts) == sorted(["0.93", "0.93", "0.10", "0.10", "−0.20", "−0.20"])

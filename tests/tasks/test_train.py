@@ -34,7 +34,7 @@ def test_the_output_is_the_mean_over_neurons_by_an_independent_loop(network):
     total = np.zeros(20)
     for t in range(75):
         total += np.tanh(x) @ network["readout"].values / 64 * trials["mask"].values[:, t]
-        x = 0.8 * x + 0.2 * (np.tanh(x) @ j.T + trials["input"].values[:, t] @ network["input_weights"].values.T)
+        x = 0.8 * x + 0.2 * (np.tanh(x) @ j.T + trials["u"].values[:, t] @ network["input_weights"].values.T)
     right = (np.sign(total) == trials["answer"].values).mean()
     assert accuracy_of(network, trials) == pytest.approx(right)
 

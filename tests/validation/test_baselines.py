@@ -28,7 +28,7 @@ def linear_network(rank=2, neurons=20, conditions=30, times=30, seed=0):
     coords = {"time": 0.02 * np.arange(times), "neuron": [f"n{k}" for k in range(neurons)]}
     activity = xr.Dataset(coords=coords, attrs={"bin_s": 0.02})
     activity["activity"] = ("condition", "time", "neuron"), x.astype(np.float32)
-    activity["input"] = ("condition", "time", "input"), u
+    activity["u"] = ("condition", "time", "input"), u
     return activity, m @ n.T / neurons
 
 
@@ -74,7 +74,7 @@ def test_truncation_is_the_closest_connectivity_and_keeps_the_inputs(truth):
     missed = np.linalg.norm(j - cut["m"].values @ cut["n"].values.T / 12)
     assert missed == pytest.approx(np.sqrt((s[3:] ** 2).sum()))
     assert np.isnan(cut["r2"]).all()
-    for name in ("input_weights", "bias", "initial_activation", "input"):
+    for name in ("input_weights", "bias", "initial_activation", "u"):
         np.testing.assert_array_equal(cut[name], fit[name])
     lower, higher = nl.truncate(fit, rank=1), nl.truncate(fit, rank=2)
     np.testing.assert_allclose(higher["activity_pred"], fit["activity_pred"], atol=1e-5)
@@ -145,7 +145,7 @@ def test_columns_are_regressors_and_categories_are_levels():
     assert seen.shape == (8, 4)
     np.testing.assert_array_equal(seen[:, 1], np.arange(8))
     np.testing.assert_array_equal(seen[:, 2:], np.array([[1, 0], [0, 1]] * 4))
-    np.testing.assert_allclose(seen[:, 0], activity["input"].values.mean(axis=1)[:, 0], atol=1e-6)
+    np.testing.assert_allclose(seen[:, 0], activity["u"].values.mean(axis=1)[:, 0], atol=1e-6)
     table = nl.baselines(activity, rank=1, columns=["side"], **OPTIONS)
     assert not table.equals(nl.baselines(activity, rank=1, **OPTIONS))
     with pytest.raises(ContractError, match="no column 'choice'"):

@@ -30,8 +30,8 @@ def test_agreement_from_factors_is_that_of_the_matrices():
     np.testing.assert_allclose(again, (pearson, cosine), atol=1e-10)
 
 
-@pytest.mark.parametrize("over", ["fold", "subsample", "half", "seed", "ridge"])
-def test_members_of_a_known_network_agree_with_each_other_and_with_it(over, truth):
+@pytest.mark.parametrize("vary", ["fold", "subsample", "half", "seed", "ridge"])
+def test_members_of_a_known_network_agree_with_each_other_and_with_it(vary, truth):
     known = truth(neurons=24, conditions=36)
     activity = known.activity
     rng = np.random.default_rng(0)
@@ -39,8 +39,8 @@ def test_members_of_a_known_network_agree_with_each_other_and_with_it(over, trut
     dims = activity["activity"].dims
     activity["activity_half"] = ("half", *dims), (activity["activity"].values + np.stack([noise, -noise])).astype("f4")
     activity["n_trials_half"] = ("half", "condition", "neuron"), np.full((2, 36, 24), 5)
-    table = nl.ensemble(activity, over=over, members=4, **OPTIONS)
-    number = 8 if over == "ridge" else 4
+    table = nl.ensemble(activity, vary=vary, members=4, **OPTIONS)
+    number = 8 if vary == "ridge" else 4
     assert table["pearson"].shape == (number, number)
     assert table["m"].dims == ("member", "neuron", "rank")
     good = table["as_good"].values
@@ -80,13 +80,13 @@ def test_held_out_conditions_stay_out_and_halves_are_apart(truth):
     marked = activity.assign_coords(held_out=("condition", held))
     other = marked.copy(deep=True)
     other["activity"][15:] = 50.0
-    for over in ("fold", "subsample", "seed", "ridge"):
-        a, b = (nl.ensemble(one, over=over, members=3, **OPTIONS) for one in (marked, other))
+    for vary in ("fold", "subsample", "seed", "ridge"):
+        a, b = (nl.ensemble(one, vary=vary, members=3, **OPTIONS) for one in (marked, other))
         np.testing.assert_array_equal(a["m"], b["m"])
     halves = mock_activity()
     second = halves.copy(deep=True)
     second["activity_half"][1] *= 2
-    a, b = (nl.ensemble(one, over="half", members=4, **OPTIONS) for one in (halves, second))
+    a, b = (nl.ensemble(one, vary="half", members=4, **OPTIONS) for one in (halves, second))
     np.testing.assert_array_equal(a["half"], [0, 1, 0, 1])
     np.testing.assert_array_equal(a["m"][::2], b["m"][::2])
     assert (a["n_effective"][1::2] != b["n_effective"][1::2]).any()
@@ -95,7 +95,7 @@ def test_held_out_conditions_stay_out_and_halves_are_apart(truth):
 def test_hidden_units_count_in_n_and_are_not_compared(truth):
     activity = truth(neurons=12, conditions=12).activity
     options = OPTIONS | {"method": "auto", "hidden": 5, "max_iter": 5}
-    table = nl.ensemble(activity, over="seed", members=2, **options)
+    table = nl.ensemble(activity, vary="seed", members=2, **options)
     assert table.attrs["n_neurons"] == 17
     assert table.sizes["neuron"] == 12
 
@@ -110,12 +110,12 @@ def test_as_good_is_within_a_paired_standard_error():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"over": "day"}, "'day'"),
+        ({"vary": "day"}, "'day'"),
         ({"members": 1}, "at least 2"),
         ({"rank": None}, "rank is None"),
-        ({"over": "half"}, "no trial halves"),
+        ({"vary": "half"}, "no trial halves"),
         ({"members": 13}, "13 members"),
-        ({"over": "ridge", "ridges": (0.1,)}, "at least 2"),
+        ({"vary": "ridge", "ridges": (0.1,)}, "at least 2"),
     ],
 )
 def test_errors_are_one_line(truth, options, told):

@@ -50,9 +50,9 @@ def test_folds_hold_every_condition_out_once_a_seed(truth):
         ({"ranks": []}, "0 ranks"),
         ({"folds": 1}, "1 folds"),
         ({"folds": 13}, "13 folds"),
-        ({"hold": "trial"}, "trial"),
+        ({"cv_over": "trial"}, "trial"),
         ({"seeds": 0}, "seeds"),
-        ({"hold": "neuron", "folds": 12, "ranks": [12]}, "rank 12 was asked of 11 neurons"),
+        ({"cv_over": "neuron", "folds": 12, "ranks": [12]}, "rank 12 was asked of 11 neurons"),
     ],
 )
 def test_errors_are_one_line(truth, options, told):
@@ -65,8 +65,8 @@ def test_errors_are_one_line(truth, options, told):
 
 def test_neurons_of_a_known_network_are_predicted_from_the_others(truth):
     activity = truth(rank=2, neurons=24, conditions=36, private=0.01).activity
-    table = nl.select_rank(activity, ranks=[1, 2], hold="neuron", **OPTIONS)
-    assert table.attrs == {"kind": "rank_selection", "rank": 2, "hold": "neuron"}
+    table = nl.select_rank(activity, ranks=[1, 2], cv_over="neuron", **OPTIONS)
+    assert table.attrs == {"kind": "rank_selection", "rank": 2, "cv_over": "neuron"}
     assert table["rank_r2"].sel(rank_tried=2).min() > 0.998
     assert table["rank_r2"].sel(rank_tried=1, split="held_out") < 0.995
 
@@ -87,11 +87,11 @@ def test_held_out_neurons_take_no_part_in_the_latents(truth):
     np.testing.assert_array_equal(rank_cell((inside, outside), **cell)["r2"], one["r2"])
 
 
-@pytest.mark.parametrize("hold", ["condition", "neuron"])
-def test_the_order_of_neurons_does_not_matter(truth, hold):
+@pytest.mark.parametrize("cv_over", ["condition", "neuron"])
+def test_the_order_of_neurons_does_not_matter(truth, cv_over):
     activity = truth(rank=2, neurons=16, conditions=20).activity
     order = np.random.default_rng(0).permutation(16)
-    out = np.arange(16) < 4 if hold == "neuron" else None
+    out = np.arange(16) < 4 if cv_over == "neuron" else None
     cell = {"held": np.arange(20) < 5, "rank": 2, "options": {"tau_s": 0.1, "method": "regression"}}
     one = rank_cell(activity, **cell, out=out)
     other = rank_cell(activity.isel(neuron=order), **cell, out=None if out is None else out[order])
@@ -103,7 +103,7 @@ def test_neurons_are_predicted_through_holes_burn_in_and_bias(truth, options):
     activity = truth(neurons=24, conditions=36, private=0.01, burn_in=4, bias=0.3 if options else 0).activity
     hole = activity.copy(deep=True)
     hole["activity"].values[np.random.default_rng(0).random(hole["activity"].shape) < 0.1] = np.nan
-    whole, holed = (nl.select_rank(a, ranks=[1], hold="neuron", **OPTIONS, **options) for a in (activity, hole))
+    whole, holed = (nl.select_rank(a, ranks=[1], cv_over="neuron", **OPTIONS, **options) for a in (activity, hole))
     assert whole["rank_r2"].min() > 0.98
     np.testing.assert_allclose(holed["rank_r2"], whole["rank_r2"], atol=0.02)
 
@@ -115,8 +115,8 @@ def test_either_part_of_the_neurons_is_prepared_by_itself(truth):
         asked.append((train, neurons))
         return activity if neurons is None else activity.isel(neuron=neurons)
 
-    table = nl.select_rank(prepared, ranks=[1], hold="neuron", **OPTIONS)
-    xr.testing.assert_identical(table, nl.select_rank(activity, ranks=[1], hold="neuron", **OPTIONS))
+    table = nl.select_rank(prepared, ranks=[1], cv_over="neuron", **OPTIONS)
+    xr.testing.assert_identical(table, nl.select_rank(activity, ranks=[1], cv_over="neuron", **OPTIONS))
     assert len(asked) == 7
     for (train, inside), (again, outside) in zip(asked[1::2], asked[2::2], strict=True):
         np.testing.assert_array_equal(train, again)
@@ -126,7 +126,7 @@ def test_either_part_of_the_neurons_is_prepared_by_itself(truth):
 
 def test_denoised_activity_cannot_be_taken_apart_by_neurons():
     with pytest.raises(ContractError, match="n_components=None"):
-        nl.select_rank(denoised(), ranks=[1], hold="neuron", **OPTIONS)
+        nl.select_rank(denoised(), ranks=[1], cv_over="neuron", **OPTIONS)
     with pytest.raises(ContractError, match="n_components=None"):
         nl.audit(denoised(), ranks=[1], tau_s=0.1)
 

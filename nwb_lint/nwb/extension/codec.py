@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import FIT, RESULTS, check_fit, check_result
+from nwb_lint.contract import FIT, RESULTS, check_fit, check_result, current_attributes, current_name
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension import schema
 
@@ -234,6 +234,7 @@ def decode(stored: Stored) -> xr.Dataset:
     coords: list[str] = []
     sizes: dict[str, tuple[int, str]] = {}
     problems: list[str] = []
+    stored = _with_current_names(stored)
     for name, path, dtype, role in layout(stored):
         try:
             variable = _decode_array(name, path, dtype, stored)
@@ -257,6 +258,27 @@ def decode(stored: Stored) -> xr.Dataset:
     if (found := check(dataset)) != stored.type:
         raise ContractError(f"kind is {attrs.get('kind')!r} in a group of type {stored.type}; {found} has that kind.")
     return dataset
+
+
+def _with_current_names(stored: Stored) -> Stored:
+    """The same arrays and settings under the names of this version: earlier versions had others for some."""
+    paths = {path: current_name(path, values.ndim) for path, values in stored.arrays.items()}
+    arrays = {paths[path]: values for path, values in stored.arrays.items()}
+    if "layout_name" in arrays and "layout_path" in arrays:
+        rows = list(zip(arrays["layout_name"].tolist(), arrays["layout_path"].tolist(), strict=False))
+        names = [paths.get(path, path) if name == path else name for name, path in rows]
+        arrays["layout_name"] = np.array(names, object)
+        arrays["layout_path"] = np.array([paths.get(path, path) for _, path in rows], object)
+        if "layout_role" in arrays:
+            roles = zip(names, arrays["layout_role"].tolist(), strict=False)
+            arrays["layout_role"] = np.array(["data" if name == "u" else role for name, role in roles], object)
+    settings = [
+        one._replace(key=next(iter(current_attributes({one.key: None}))))
+        if one.variable is None
+        else one._replace(variable=paths.get(one.variable, one.variable))
+        for one in stored.settings
+    ]
+    return Stored(stored.type, arrays, stored.attributes, settings)
 
 
 def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:

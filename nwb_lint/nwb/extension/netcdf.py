@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit
+from nwb_lint.contract import check_fit, current_attributes, current_name
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, unpack
 from nwb_lint.nwb.extension.write import check_target, local_sources
@@ -99,10 +99,14 @@ def _rebuild(plain: xr.Dataset) -> xr.Dataset:
     for line in plain.attrs[_LAYOUT].split("\n"):
         safe, dtype, role, name = line.split("\t", 3)
         variable = plain.variables[safe]
+        if name == safe and current_name(name, variable.ndim) != name:
+            name = current_name(name, variable.ndim)
+            role = "data" if name == "u" else role
         values = variable.values.astype(object) if dtype[1:2] == "U" else variable.values
         variables[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
         coords += [name] if role == "coordinate" else []
-    return xr.Dataset(variables, attrs=_rebuilt_attrs(plain.attrs)).set_coords(coords)
+    attrs = current_attributes(_rebuilt_attrs(plain.attrs))
+    return xr.Dataset(variables, attrs=attrs).set_coords(coords)
 
 
 def _plain_attrs(attrs: dict) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def write_fit(
     return target
 
 
-def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None, name: str | None = None) -> Path:
+def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None = None, name: str | None = None) -> Path:
     """Add a result (`nwb_lint.contract`) to the file of the fit that it was computed from.
 
     The file is replaced by a copy that has the result too, valid and on disk, or stays as it is. The result points
@@ -262,7 +262,7 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit: str | None = None
     encode(result)
 
     def write(temporary: Path) -> None:
-        network, of = read_held_fit(target, fit)
+        network, of = read_held_fit(target, fit_name)
         guard(target, local_sources(of))
         write_copy(target, temporary, lambda nwbfile: _add_results({name: result}, of, network.name, nwbfile, target))
 

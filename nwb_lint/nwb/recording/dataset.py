@@ -107,7 +107,7 @@ def asset_attributes(
         "assets": list(paths),
         "assets_units": [units.get(path, 0) for path in paths],
         "assets_trials": [gave[path][1] if path in units else 0 for path in paths],
-        "assets_told": told,
+        "assets_warnings": told,
     }
 
 
@@ -118,13 +118,13 @@ def format_assets(recording: xr.Dataset, *, all_files: bool = True) -> str:
 
     Example:
         >>> print(format_assets(xr.Dataset(attrs={"assets": ["a.nwb", "b.nwb"], "assets_units": [3, 0],
-        ...     "assets_trials": [40, 0], "assets_told": ["", "left out: b.nwb: no such file"]})))
+        ...     "assets_trials": [40, 0], "assets_warnings": ["", "left out: b.nwb: no such file"]})))
         2 files: 1 gave 3 units
         units  trials  file
             3      40  a.nwb
             0       0  b.nwb  left out: b.nwb: no such file
     """
-    columns = [recording.attrs.get(name) for name in ("assets", "assets_units", "assets_trials", "assets_told")]
+    columns = [recording.attrs.get(name) for name in ("assets", "assets_units", "assets_trials", "assets_warnings")]
     if any(column is None for column in columns):
         raise ContractError("the Dataset has no attribute assets; pass what read_conditions gave, or made from it.")
     rows = list(zip(*columns, strict=True))

@@ -107,7 +107,7 @@ def read_conditions(
     | rate_half, n_trials_half | half, … | with ``halves`` |
 
     A coordinate whose name is taken (such as a column named ``condition``) is called ``trial_condition``.
-    Attributes ``assets``, ``assets_units``, ``assets_trials`` and ``assets_told`` say what every file gave, and
+    Attributes ``assets``, ``assets_units``, ``assets_trials`` and ``assets_warnings`` say what every file gave, and
     why where it is less than it has (`assemble.format_assets`). The result depends on no order of reading.
 
     Raises: ContractError for arguments that are wrong whatever the file; NWBError, one line, for files that

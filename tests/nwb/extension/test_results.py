@@ -115,7 +115,7 @@ def test_another_fit_goes_into_the_same_file_and_a_result_names_its_own(tmp_path
     axes = random_result("axes", FIT)
     with pytest.raises(NWBError, match="2 fits; it has full, lowrank_fit"):
         write_result(axes, path)
-    write_result(axes, path, fit="full", name="axes of J")
+    write_result(axes, path, fit_name="full", name="axes of J")
     assert_same(axes, read_result(path))
     with pytest.raises(NWBError, match="is there already"):
         write_fit(other, path, into=path, name="third")

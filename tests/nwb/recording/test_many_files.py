@@ -86,7 +86,7 @@ def test_no_executor_and_no_order_changes_the_recording(folder, halves):
         xr.testing.assert_identical(found[0], other)
     assert found[0].attrs["assets_units"] == [1, 2, 3, 4, 5]
     assert found[0].attrs["assets_trials"] == [40] * 5
-    assert found[0].attrs["assets_told"] == [""] * 5
+    assert found[0].attrs["assets_warnings"] == [""] * 5
 
 
 def test_a_dask_client_reads_the_same(folder):
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_left_out_by_name_or_raised(folder):
     xr.testing.assert_equal(found.drop_attrs(), good.drop_attrs())
     assert found.attrs["assets"] == [str(path) for path in asked]
     assert found.attrs["assets_units"] == [0, 1, 0, 2, 0, 0, 3]
-    assert [bool(text) for text in found.attrs["assets_told"]] == [not n for n in found.attrs["assets_units"]]
+    assert [bool(text) for text in found.attrs["assets_warnings"]] == [not n for n in found.attrs["assets_units"]]
     with pytest.raises(NWBError, match=r"none\.nwb: no such file"):
         read_conditions(asked, **READ)
     with pytest.raises(NWBError, match=r"4\.nwb is damaged"):
@@ -163,8 +163,8 @@ def test_units_that_are_elsewhere_and_units_that_miss_a_condition_are_told(folde
     assert any("0.nwb is left out: none of its units" in str(warning.message) for warning in caught)
     assert found.attrs["assets_units"] == [0, 2, 0]
     assert found.attrs["assets_trials"] == [0, 40, 0]
-    assert found.attrs["assets_told"][0] == "left out: none of its units is among units=[1, 2]"
-    assert found.attrs["assets_told"][2] == "1 of 1 units miss a condition"
+    assert found.attrs["assets_warnings"][0] == "left out: none of its units is among units=[1, 2]"
+    assert found.attrs["assets_warnings"][2] == "1 of 1 units miss a condition"
     table = format_assets(found).splitlines()
     assert table[0] == "3 files: 1 gave 2 units"
     assert [line.split()[:2] for line in table[2:]] == [["0", "0"], ["2", "40"], ["0", "0"]]
@@ -183,7 +183,7 @@ def test_the_table_of_files_survives_the_fit_and_its_file(folder, tmp_path):
     again = read_fit(tmp_path / "fit.nwb")
     xr.testing.assert_identical(again, fit)
     assert again.attrs["assets_units"] == [3, 0, 5]
-    assert "gone.nwb: no such file" in again.attrs["assets_told"][1]
+    assert "gone.nwb: no such file" in again.attrs["assets_warnings"][1]
 
 
 def test_blocks_of_spikes_change_nothing(folder, monkeypatch):
