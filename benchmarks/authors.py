@@ -20,7 +20,7 @@ import xarray as xr
 
 
 def authors_fit(
-    folder: Path, activity: xr.Dataset, *, rank: int, alpha: float, holdout: np.ndarray, epochs: int, seed: int
+    folder: Path, activity: xr.Dataset, *, rank: int, alpha: float, test_conditions: np.ndarray, epochs: int, seed: int
 ) -> dict[str, np.ndarray]:
     """m, n (neuron, rank) and input_weights (neuron, input) from the authors' ``train`` on all but some conditions.
 
@@ -33,7 +33,7 @@ def authors_fit(
 
     random.seed(seed)
     torch.manual_seed(seed)
-    fitted = ~np.isin(np.arange(activity.sizes["condition"]), holdout)
+    fitted = ~np.isin(np.arange(activity.sizes["condition"]), test_conditions)
     x, u = (torch.as_tensor(activity[name].values[fitted]) for name in ("activity", "u"))
     size = x.shape[2]
     network = LowRankRNN(

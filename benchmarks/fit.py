@@ -206,7 +206,7 @@ def teachers(options: argparse.Namespace) -> None:
             truth = truth_of(teacher, activity.isel(condition=held))
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
-                how = {"rank": teacher.sizes["rank"], "holdout": held, "epochs": options.epochs or 1}
+                how = {"rank": teacher.sizes["rank"], "test_conditions": held, "epochs": options.epochs or 1}
                 tau_s = teacher.attrs["tau_s"]
                 if method == "authors":
                     how |= {"alpha": teacher.attrs["dt_s"] / tau_s, "seed": options.seed}
@@ -234,7 +234,13 @@ def units(options: argparse.Namespace) -> None:
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth, ours=ours) -> Score:
                 rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
-                how = {"rank": rank, "tau_s": tau_s, "holdout": held, "epochs": options.epochs or 1, "method": method}
+                how = {
+                    "rank": rank,
+                    "tau_s": tau_s,
+                    "test_conditions": held,
+                    "epochs": options.epochs or 1,
+                    "method": method,
+                }
                 fit, spent = timed(activity, **(how if method == "published" else how | ours))
                 predicted = fit["activity_pred"].values[held][:, :, : truth.shape[2]]
                 return Score(rates_r2(truth, predicted), np.nan, np.nan, spent)
@@ -260,7 +266,7 @@ def networks(options: argparse.Namespace) -> None:
 
         def score(method: str, which=which, rank=rank) -> Score:
             activity, held, truth, tau_s = trained(*which, options.train, options.test, options.seed)
-            how = {"rank": rank or None, "tau_s": tau_s, "holdout": held}
+            how = {"rank": rank or None, "tau_s": tau_s, "test_conditions": held}
             start = process_time()
             with watched() as seen:
                 fit, spent = timed(activity, method=method, epochs=options.epochs or 1, **how)

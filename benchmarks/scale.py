@@ -79,7 +79,7 @@ def whole_fit(n_neurons: int) -> dict[str, float | str]:
     activity, clean = activity_of(n_neurons, 72, 150, 2)
     held = np.arange(4, 72, 9)
     start = perf_counter()
-    fit = nl.fit_lint(activity, rank=2, tau_s=TAU_S, holdout=held)
+    fit = nl.fit_lint(activity, rank=2, tau_s=TAU_S, test_conditions=held)
     seconds = perf_counter() - start
     truth, rates = np.tanh(clean[held]), np.tanh(fit["activity_pred"].values[held])
     r2, _ = r_squared(truth, rates, truth.mean(axis=(0, 1)))

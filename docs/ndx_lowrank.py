@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nwb_lint.nwb import schema
+from nwb_lint.nwb.extension import schema
 
 HEAD = f"""# {schema.NAMESPACE} {schema.version()}
 

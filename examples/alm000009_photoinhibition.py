@@ -54,7 +54,7 @@ def main(path: str) -> None:
     print(light["n_trials"].to_pandas().to_string())
     inputs = [nl.Input("instruction", column="type", window_s=(-2.0, -1.3)), nl.Input("go cue", window_s=(0.0, 0.1))]
     activity = nl.prepare(control, inputs=inputs, n_components=None, time_course=False, burn_in_s=0.2)
-    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, hidden=60, holdout=[], seed=0)
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, hidden=60, test_size=0, seed=0)
     print(f"\nrank 1, 60 unobserved units, R² in training {float(fit['r2'].sel(split='train')):.3f}")
 
     seen = [str(n) for n in light["neuron"].values]

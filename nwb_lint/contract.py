@@ -107,7 +107,7 @@ COORDS = {
     "file_asset_path": Var(("file",), "str", "", False),
 }
 
-# Names that files of earlier versions have for a variable or an attribute.
+# Names in files, of all versions or of earlier ones, for what has another name in memory.
 _EARLIER_NAMES = {"input_name": "input", "input_burn_in": "u_burn_in"}
 _EARLIER_ATTRIBUTES = {
     "centre": "center", "cv_over": "cv_over", "over": "vary", "ensemble_over": "ensemble_vary",
@@ -175,9 +175,9 @@ def current_name(name: str, n_dims: int) -> str:
     return "u" if name == "input" and n_dims > 1 else _EARLIER_NAMES.get(name, name)
 
 
-def current_attributes(attrs: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a file of any version under the names that they have today."""
-    return {_EARLIER_ATTRIBUTES.get(name, name): value for name, value in attrs.items()}
+def current_attribute(name: str) -> str:
+    """The name that an attribute of a file of an earlier version has today."""
+    return _EARLIER_ATTRIBUTES.get(name, name)
 
 
 def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.Variable]:

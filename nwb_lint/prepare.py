@@ -123,6 +123,32 @@ def conditions_mask(dataset: xr.Dataset, which: object, *, nobody: bool = False)
     return mask_of(labels.astype(str), which, "condition", nobody=nobody)
 
 
+def drawn_conditions(dataset: xr.Dataset, test_size: float | None, test_conditions: object, seed: int) -> Array | None:
+    """Boolean (condition) of the test conditions: those named, or so many drawn with the seed; None for neither.
+
+    Raises: ContractError for both at once, a size that is no fraction and no whole number, or conditions that are not
+        there.
+    """
+    size = dataset.sizes["condition"]
+    if test_conditions is not None:
+        if test_size is not None:
+            raise ContractError(
+                f"test_size={test_size!r} and test_conditions are both given. One of them is needed. Drop the other."
+            )
+        return conditions_mask(dataset, test_conditions, nobody=True)
+    if test_size is None:
+        return None
+    number = max(round(test_size * size), 1) if 0 < test_size < 1 else int(test_size)
+    if not 0 <= test_size <= size or (test_size >= 1 and number != test_size):
+        raise ContractError(
+            f"test_size is {test_size:g} of {size} conditions. It needs a fraction between 0 and 1, or a whole number "
+            "of conditions."
+        )
+    held = np.zeros(size, bool)
+    held[np.random.default_rng(seed).permutation(size)[:number]] = True
+    return held
+
+
 def mask_of(labels: Array, which: object, what: str, *, nobody: bool = False) -> Array:
     """Boolean mask over ``labels`` (text) of those named by labels, positions or a boolean array; None = all of them.
 

@@ -49,7 +49,7 @@ def pearson(a, b):
 @pytest.mark.parametrize(("observation", "r2", "ecc"), [(0.0, 0.999, 0.99), (0.5, 0.99, 0.97)])
 def test_a_teacher_comes_back(observation, r2, ecc):
     activity, (m, n, w), truth = teacher(observation=observation)
-    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, holdout=np.arange(50, 60))
+    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, test_conditions=np.arange(50, 60))
     prediction = fit["activity_pred"].values[50:]
     assert r_squared(truth[50:], prediction, truth.mean(axis=(0, 1)))[0] > r2
     assert pearson(nl.connectivity(fit)["connectivity"].values, j_eff(m, n, w)) > ecc
@@ -57,7 +57,7 @@ def test_a_teacher_comes_back(observation, r2, ecc):
 
 def test_unconstrained_fit():
     activity, *_ = teacher(conditions=100)
-    fit = nl.fit_lint(activity, rank=None, tau_s=TAU_S, holdout=0.2)
+    fit = nl.fit_lint(activity, rank=None, tau_s=TAU_S, test_size=0.2)
     assert fit["r2"].values[1] > 0.9
     assert fit["J"].dims == ("neuron", "neuron_from")
 
@@ -65,7 +65,7 @@ def test_unconstrained_fit():
 @pytest.mark.parametrize("method", ["auto", "regression", "gradient", "published"])
 def test_methods_run_and_repeat_themselves(method):
     activity, *_ = teacher(conditions=24, neurons=15)
-    options = {"rank": 2, "tau_s": TAU_S, "method": method, "max_iter": 30, "epochs": 3, "holdout": [0, 1]}
+    options = {"rank": 2, "tau_s": TAU_S, "method": method, "max_iter": 30, "epochs": 3, "test_conditions": [0, 1]}
     a, b = nl.fit_lint(activity, **options), nl.fit_lint(activity, **options)
     xr.testing.assert_identical(a, b)
     assert np.isfinite(a["r2"]).all()
@@ -73,7 +73,7 @@ def test_methods_run_and_repeat_themselves(method):
 
 def test_gradient_from_a_random_start_finds_the_dynamics():
     activity, *_ = teacher(conditions=24, neurons=15)
-    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, method="gradient", holdout=0.2)
+    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, method="gradient", test_size=0.2)
     assert fit["r2"].values[1] > 0.9
 
 
@@ -81,7 +81,7 @@ def test_held_out_conditions_have_no_say():
     activity, *_ = teacher(conditions=24, neurons=15)
     other = activity.copy(deep=True)
     other["activity"][20:] = 100.0
-    a, b = (nl.fit_lint(d, rank=1, tau_s=TAU_S, holdout=range(20, 24), max_iter=20) for d in (activity, other))
+    a, b = (nl.fit_lint(d, rank=1, tau_s=TAU_S, test_conditions=range(20, 24), max_iter=20) for d in (activity, other))
     for name in ("m", "n", "input_weights"):
         np.testing.assert_array_equal(a[name], b[name])
     assert a["r2"].values[1] != b["r2"].values[1]
@@ -91,7 +91,7 @@ def test_unobserved_samples_do_not_count():
     activity, _, truth = teacher()
     hole = activity.copy(deep=True)
     hole["activity"].values[np.random.default_rng(1).random(hole["activity"].shape) < 0.1] = np.nan
-    fit = nl.fit_lint(hole, rank=1, tau_s=TAU_S, holdout=0.2)
+    fit = nl.fit_lint(hole, rank=1, tau_s=TAU_S, test_size=0.2)
     assert r_squared(truth, fit["activity_pred"].values, truth.mean(axis=(0, 1)))[0] > 0.99
 
 
@@ -144,7 +144,7 @@ def test_order_of_neurons_and_conditions_does_not_matter():
 
 def test_score_and_latents_agree_with_the_fit():
     activity = mock_activity()
-    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, holdout=[1, 5])
+    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, test_conditions=[1, 5])
     assert float(nl.score(fit, activity, conditions=[1, 5])["r2"]) == pytest.approx(fit["r2"].values[1], abs=1e-6)
     assert float(nl.score(fit, activity, conditions=[1, 5])["r2_ceiling"]) == pytest.approx(fit["r2_ceiling"].values[1])
     seen = activity.copy()
@@ -186,8 +186,8 @@ def test_rank_of_a_teacher_is_chosen_whoever_computes():
         ({"tau_s": 0.001}, "tau_s"),
         ({"rank": None, "method": "gradient"}, "closed form"),
         ({"rank": None, "hidden": 3}, "hidden"),
-        ({"holdout": 1.5}, "holdout"),
-        ({"holdout": range(7)}, "left to train"),
+        ({"test_size": 1.5}, "test_size"),
+        ({"test_conditions": range(7)}, "left to train"),
     ],
 )
 def test_errors_are_one_line(options, told):

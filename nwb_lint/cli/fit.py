@@ -47,7 +47,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--ranks", metavar="A:B", help="Ranks to choose from by cross-validation, e.g. 1:5.")
 @click.option("--tau", "tau_s", type=float, help="Time constant, s.")
 @click.option("--hidden", type=int, help="Unobserved units beside the recorded ones.")
-@click.option("--holdout", type=float, help="Held-out conditions: a fraction or a number.")
+@click.option("--test-size", type=float, help="Held-out conditions: a fraction or a number.")
 @click.option("--burn-in", "burn_in_s", type=float, help="Time on the inputs before the window, s.")
 @click.option("--seed", type=int, help="Seed of splits and starts.")
 @click.option("--cv-over", type=click.Choice(["condition", "neuron"]), help="What a fold holds out.")
@@ -156,7 +156,7 @@ def _recipe(sources: tuple[str, ...], flags: dict[str, Any]):
     parts = {
         "read": ("align", "bin_s", "smooth_s", "where", "series", "table", "errors", "infer_obs", "download"),
         "prepare": ("burn_in_s",),
-        "fit": ("tau_s", "hidden", "holdout", "seed", "hold", "ensemble", "baselines"),
+        "fit": ("tau_s", "hidden", "test_size", "seed", "cv_over", "ensemble", "baselines"),
     }
     for part, names in parts.items():
         data[part] |= {name: flags[name] for name in names if flags[name] is not None}

@@ -55,7 +55,9 @@ def cell(
         rows.append((task, g, seed, size, model, rank, fraction, r2, accuracy, own))
 
     for rank in ranks:
-        fit = fit_lint(recorded.activity, rank=rank, tau_s=network.attrs["tau_s"], loss="rate", holdout=recorded.held)
+        fit = fit_lint(
+            recorded.activity, rank=rank, tau_s=network.attrs["tau_s"], loss="rate", test_conditions=recorded.held
+        )
         few = fit.isel(condition=recorded.held)
         # the trained network's weights on its own inputs: nothing of the fit but its Dataset is used
         cut = truncate(few.assign(input_weights=network["input_weights"]), rank=rank, connectivity=network["J"].values)
@@ -75,7 +77,7 @@ def subsampled(recorded: Recorded, fraction: float, rank: int, tau_s: float, see
     number = max(rank, round(fraction * size))
     chosen = np.sort(np.random.default_rng([seed, 11]).permutation(size)[:number])
     few: xr.Dataset = recorded.activity.isel(neuron=chosen)
-    shared: dict[str, Any] = {"tau_s": tau_s, "loss": "rate", "holdout": recorded.held}
+    shared: dict[str, Any] = {"tau_s": tau_s, "loss": "rate", "test_conditions": recorded.held}
     truth, found = recorded.truth[..., chosen], []
     for model, ranked, hidden in zip(FEW, (rank, None), (max(0, UNSEEN - number), 0), strict=True):
         fit = fit_lint(few, rank=ranked, hidden=hidden, **shared)

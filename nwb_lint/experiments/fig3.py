@@ -48,7 +48,7 @@ def cell(
     activity, held = beside(noisy, clean)
     rows = []
     for rank in ranks:
-        fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held).isel(condition=held)
+        fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=held).isel(condition=held)
         found = clean.assign(activity=(clean["activity"].dims, fit["activity_pred"].values))
         own, fitted = project(fit, clean, orthogonal=False), project(fit, found, orthogonal=False)
         compared = compare_axes(fit, clean, variables=["motion", "color", "context", "answer"])

@@ -45,7 +45,7 @@ def cell(
     activity, held = beside(record_activity(network, trials, seed=seed + 1), clean)
     made = {
         rank: fit_lint(
-            activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held, ridge_by="innovations", seed=seed
+            activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=held, ridge_by="innovations", seed=seed
         ).isel(condition=held)
         for rank in (*ranks, None)
     }

@@ -57,7 +57,7 @@ def recipe_of(folder: Path) -> Recipe:
             *({"name": name, "column": name} | stimulus for name in ("motion", "color")),
             *({"name": f"context {name}", "column": "context", "equals": name} for name in ("motion", "color")),
         ],
-        "fit": {"ranks": [1, 2, 3], "tau_s": 0.1, "hidden": 100, "holdout": 8, "folds": 8},
+        "fit": {"ranks": [1, 2, 3], "tau_s": 0.1, "hidden": 100, "test_size": 8, "folds": 8},
     })  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def looked_into(data: Preparation, rank: int, options: dict[str, Any], fits: str
     held = np.zeros(size, bool)
     held[np.random.default_rng(options["seed"]).permutation(size)[:8]] = True
     activity = data(~held)
-    fit = fit_lint(activity, rank=rank, holdout=held, **options)
+    fit = fit_lint(activity, rank=rank, test_conditions=held, **options)
     seen = fit.isel(neuron=np.flatnonzero(fit["recorded"].values))
     rows: list[Row] = []
     for split in ("train", "held_out"):

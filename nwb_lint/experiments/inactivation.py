@@ -61,7 +61,7 @@ def inactivation_test(
     tested = record_activity(network, _TESTED, private_noise=0.0, seed=seed + 2)
     truth, tau_s = truth_of(network, tested), float(network.attrs["tau_s"])
     made = {
-        (rank, by): fit_lint(activity, rank=rank, tau_s=tau_s, ridge_by=by, holdout=_held(n_trials), seed=seed)
+        (rank, by): fit_lint(activity, rank=rank, tau_s=tau_s, ridge_by=by, test_conditions=_held(n_trials), seed=seed)
         for by in CHOICES
         for rank in ranks
     }

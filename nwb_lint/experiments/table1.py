@@ -42,7 +42,7 @@ def cell(
     )
     activity, held, out, fresh, truth = record(network, trials, test, SEED)
     rank = network.sizes["rank"]
-    fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], holdout=held)
+    fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=held)
     keep_fit(fit, fits, f"table1_{task}_{source}")
     x = fit["activity_pred"].values[held]
     noisy = np.tanh(out["activity"].values)

@@ -32,7 +32,7 @@ from nwb_lint.model.stages import Samples, Stage, fit_stages
 from nwb_lint.parallel.sweep import alone, plain
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.prepare import conditions_mask
+from nwb_lint.prepare import drawn_conditions
 
 METHODS = ("auto", "regression", "gradient", "published")
 LARGEST = 1e12  # of activity and inputs: squares of more overflow in single precision
@@ -129,7 +129,8 @@ def fit_lint(
     method: str = "auto",
     nonlinearity: str | tuple = "tanh",
     loss: str = "activity",
-    holdout: object = None,
+    test_size: float | None = None,
+    test_conditions: object = None,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = False,
@@ -151,7 +152,7 @@ def fit_lint(
     x[t+1] = (1 - alpha) x[t] + alpha (m n' phi(x[t]) / N + I u[t] + b), alpha = bin / tau. Three stages: closed form
     (ridge regression on filtered rates), latent pass (again on the projected data), gradient (L-BFGS with the exact
     adjoint, on a random part of the conditions where there are very many). Ridge, stages kept and stopping are chosen
-    on splits inside the training conditions; ``holdout`` conditions are only scored. The closed form is all where its
+    on splits inside the training conditions; the test conditions are only scored. The closed form is all where its
     held-out innovations are white: all noise came in inside the network, and no other stage can know more.
 
     Args:
@@ -165,8 +166,9 @@ def fit_lint(
         nonlinearity: "tanh", "relu", "softplus", "linear" (linear dynamics: a baseline), or a pair of functions of one
             array or tensor, (phi, its derivative); such a fit cannot be written to a file, which holds names only.
         loss: squared error of the activation x ("activity") or of phi(x) ("rate").
-        holdout: labels, positions or a boolean array of conditions, or a fraction drawn at random with ``seed``. None =
-            those that `prepare` did not fit on.
+        test_size: conditions drawn at random with ``seed`` that are only scored: a fraction below 1, or a number.
+        test_conditions: these conditions instead: labels, positions or a boolean array. Without either, those that
+            `prepare` did not fit on.
         seed: of splits, random starts and hidden units.
         device: torch device of the gradient stage.
         progress: show a progress bar with loss and held-out R².
@@ -223,7 +225,7 @@ def fit_lint(
         raise ContractError(
             "checkpoint keeps the gradient's evaluations, and this fit has none; drop it, or use 'auto' or 'gradient'."
         )
-    activity, held = unmasked(activity), _held_out(activity, holdout, seed)
+    activity, held = unmasked(activity), _held_out(activity, test_size, test_conditions, seed)
     check_training(activity["activity"].values, held)
     check_inputs(activity)
     alpha = float(activity.attrs["bin_s"]) / tau_s
@@ -326,20 +328,13 @@ def _segment(activity: xr.Dataset, segment_s: float | None, hidden: int, optimiz
     return steps
 
 
-def _held_out(activity: xr.Dataset, holdout: object, seed: int) -> Array:
-    size = activity.sizes["condition"]
-    if holdout is None:
-        held = held_out_of(activity).copy()
-    elif isinstance(holdout, Real) and not isinstance(holdout, Integral):
-        if not 0 < float(holdout) < 1:
-            raise ContractError(f"holdout is {holdout}; as a fraction it needs to lie between 0 and 1.")
-        held = np.zeros(size, bool)
-        held[np.random.default_rng(seed).permutation(size)[: max(1, round(float(holdout) * size))]] = True
-    else:
-        held = conditions_mask(activity, holdout, nobody=True)
+def _held_out(activity: xr.Dataset, test_size: float | None, test_conditions: object, seed: int) -> Array:
+    """Boolean (condition): the test conditions; those that `prepare` did not fit on where none are named."""
+    held = drawn_conditions(activity, test_size, test_conditions, seed)
+    held = held_out_of(activity).copy() if held is None else held
     if (~held).sum() < 2:
         raise ContractError(
-            f"{int((~held).sum())} of {size} conditions are left to train on; hold out fewer, 2 must stay."
+            f"{int((~held).sum())} of {len(held)} conditions are left to train on. A fit needs 2. Hold out fewer."
         )
     return held
 

@@ -206,11 +206,11 @@ def baseline_cell(
         return {"r2": np.stack([r2 for r2, _ in scores]), "r2_ceiling": scores[0][1]}
     if kind == "unconstrained":
         shared = {name: options[name] for name in _SHARED if name in options}
-        full = fit_lint(data, rank=None, tau_s=options["tau_s"], seed=options["seed"], holdout=held, **shared)
+        full = fit_lint(data, rank=None, tau_s=options["tau_s"], seed=options["seed"], test_conditions=held, **shared)
         fits = [full, truncate(full, rank=rank, activity=data)]
     else:
         own = options if kind == "low rank" else options | {"nonlinearity": "linear", "hidden": 0}
-        fits = [fit_lint(data, rank=rank, holdout=held, **own)]
+        fits = [fit_lint(data, rank=rank, test_conditions=held, **own)]
     return {"r2": np.stack([one["r2"].values for one in fits]), "r2_ceiling": fits[0]["r2_ceiling"].values}
 
 

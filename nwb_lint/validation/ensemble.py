@@ -178,7 +178,7 @@ def member_cell(data: xr.Dataset, *, held: Array, half: int, rank: int, options:
     if half >= 0:
         seen = data.drop_vars(["activity_half", "n_trials_half"], errors="ignore")
         seen["activity"] = data["activity"].dims, data["activity_half"].values[half]
-    fit = fit_lint(seen, rank=rank, holdout=held, **options)
+    fit = fit_lint(seen, rank=rank, test_conditions=held, **options)
     y, prediction, recorded = data["activity"].values, fit["activity_pred"].values, data.sizes["neuron"]
     r2, top, _ = by_split(y, prediction, held, *halves_of(data))
     m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values

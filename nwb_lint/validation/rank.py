@@ -195,10 +195,10 @@ def rank_cell(
     if out is None:
         assert isinstance(data, xr.Dataset)
         data = data if keep is None else data.isel(neuron=keep)
-        fit = fit_lint(data, rank=rank, holdout=held, **options)
+        fit = fit_lint(data, rank=rank, test_conditions=held, **options)
         return {"r2": fit["r2"].values, "r2_ceiling": fit["r2_ceiling"].values}
     inside, outside = (data.isel(neuron=~out), data.isel(neuron=out)) if isinstance(data, xr.Dataset) else data
-    fit = fit_lint(inside, rank=rank, holdout=held, **options)
+    fit = fit_lint(inside, rank=rank, test_conditions=held, **options)
     outside = unmasked(outside)
     y = outside["activity"].values
     halves, counts = halves_of(outside)

@@ -146,7 +146,7 @@ def refits(
     if "max_steps" in fit.attrs:
         options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
     if activity.sizes["condition"] == fit.sizes["condition"]:
-        options["holdout"] = held_out_of(fit)
+        options["test_conditions"] = held_out_of(fit)
     return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
 
 

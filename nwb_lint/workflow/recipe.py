@@ -64,7 +64,8 @@ class OneInput(_Part):
 class Fit(_Part):
     """What `fit_lint` and `select_rank` are asked, and what is told beside the fit.
 
-    ``holdout``: a fraction, a number, or labels of conditions. ``cv_over``: what a fold holds out.
+    ``test_size``: a fraction or a number of conditions; ``test_conditions``: their labels, instead. ``cv_over``: what a
+    fold holds out.
     ``ensemble``: members fitted ``vary`` folds, seeds, … of the training conditions (0 = none). ``baselines``: whether
     simpler and freer models are cross-validated too. ``checkpoint``: of the last fit, the one of the chosen rank.
     """
@@ -74,7 +75,8 @@ class Fit(_Part):
     method: Literal["auto", "regression", "gradient", "published"] = "auto"
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     loss: Literal["activity", "rate"] = "activity"
-    holdout: float | list[str] = 0.1
+    test_size: float = 0.1
+    test_conditions: list[str] | None = None
     folds: int = Field(default=9, ge=2)
     cv_over: Literal["condition", "neuron"] = "condition"
     ensemble: int = Field(default=0, ge=0)

@@ -22,14 +22,16 @@ from nwb_lint.nwb.recording.read import read_conditions
 from nwb_lint.nwb.storage.digests import with_digests
 from nwb_lint.nwb.storage.download import served_version
 from nwb_lint.nwb.storage.source import Asset, digest, expand
-from nwb_lint.prepare import conditions_mask, prepare
+from nwb_lint.prepare import drawn_conditions, prepare
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.ensemble import ensemble
 from nwb_lint.validation.rank import select_rank
 from nwb_lint.workflow.recipe import Recipe
 
 # Fields of a recipe's [fit] that are not arguments of `fit_lint`.
-NOT_OF_ONE_FIT = {"ranks", "holdout", "folds", "tau_s", "hold", "ensemble", "over", "baselines", "checkpoint"}
+NOT_OF_ONE_FIT = {
+    "ranks", "test_size", "test_conditions", "folds", "tau_s", "cv_over", "ensemble", "vary", "baselines", "checkpoint",
+}  # fmt: skip
 
 
 class Laps:
@@ -105,7 +107,7 @@ def run_recipe(
             "Group by more columns (by), or loosen where."
         )
     laps.end("read")
-    held = _hold(recording, recipe)
+    held = _test_conditions(recording, recipe)
     options = recipe.fit.model_dump(exclude=NOT_OF_ONE_FIT)
     preparation = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
     activity = preparation(~held)
@@ -115,7 +117,7 @@ def run_recipe(
     chosen = tables.get("rank_selection")
     rank = recipe.fit.ranks[0] if chosen is None else int(chosen.attrs["rank"])
     told: dict[str, Any] = {"progress": progress, "checkpoint": recipe.fit.checkpoint}
-    fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, holdout=held, **told, **options)
+    fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, test_conditions=held, **told, **options)
     laps.end("fit")
     if chosen is not None:
         fit = fit.assign(rank_r2=chosen["rank_r2"], rank_r2_sem=chosen["rank_r2_sem"])
@@ -189,16 +191,14 @@ def _sweeps(
     return tables
 
 
-def _hold(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
-    """Boolean (condition): a fraction or a number of conditions drawn with the seed, or those named."""
-    size, wanted = recording.sizes["condition"], recipe.fit.holdout
-    if isinstance(wanted, list):
-        return conditions_mask(recording, wanted, nobody=True)
-    number = round(wanted * size) if 0 < wanted < 1 else int(wanted)
-    if wanted < 0 or (wanted >= 1 and wanted != number) or number > size - 2:
+def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
+    """Boolean (condition): those that the recipe names, or as many as it says, drawn with its seed."""
+    asked = recipe.fit
+    size = asked.test_size if asked.test_conditions is None else None
+    held = drawn_conditions(recording, size, asked.test_conditions, asked.seed)
+    assert held is not None
+    if (~held).sum() < 2:
         raise ContractError(
-            f"holdout is {wanted:g} of {size} conditions; it needs a fraction or a whole number, and 2 must stay."
+            f"{int((~held).sum())} of {len(held)} conditions are left to train on. A fit needs 2. Lower test_size."
         )
-    held = np.zeros(size, bool)
-    held[np.random.default_rng(recipe.fit.seed).permutation(size)[:number]] = True
     return held

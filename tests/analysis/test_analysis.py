@@ -46,13 +46,13 @@ def activity():
 def fit(activity):
     """Rank 2, with a bias and a learned start."""
     options = {"tau_s": 0.1, "bias": True, "initial": "learned", "max_iter": 25}
-    return nl.fit_lint(activity, rank=2, holdout=HELD, **options)
+    return nl.fit_lint(activity, rank=2, test_conditions=HELD, **options)
 
 
 @pytest.fixture(scope="module")
 def full(activity):
     """Unconstrained."""
-    return nl.fit_lint(activity, rank=None, tau_s=0.1, holdout=HELD)
+    return nl.fit_lint(activity, rank=None, tau_s=0.1, test_conditions=HELD)
 
 
 def test_score_agrees_with_the_fit(fit, activity):

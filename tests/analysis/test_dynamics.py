@@ -227,7 +227,7 @@ def test_an_audit_sees_a_network_in_another_gauge_and_order_as_the_same(rank):
         {"ridge_by": "gcv", "l2_n": 0.01},
         {"weights": "precision", "bias": True, "initial": "learned"},
         {"method": "auto", "max_iter": 3, "optimizer": "lbfgs", "segment_s": 0.2, "seed": 5},
-        {"hidden": 4, "holdout": [1, 6]},
+        {"hidden": 4, "test_conditions": [1, 6]},
     ],
     ids=lambda options: next(iter(options)),
 )

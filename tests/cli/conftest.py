@@ -30,7 +30,7 @@ column = "context"
 window_s = [-0.4, 0.8]
 [fit]
 ranks = [1, 2]
-holdout = 2
+test_size = 2
 folds = 3
 max_iter = 20
 """

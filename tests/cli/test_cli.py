@@ -62,7 +62,7 @@ def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
 
 def test_flags_override_the_recipe_and_an_earlier_fit_is_not_replaced(recipe, tmp_path):
     path = recipe()
-    assert run("fit", path, "--rank", 1, "--holdout", 3, "--no-plot").exit_code == 0
+    assert run("fit", path, "--rank", 1, "--test-size", 3, "--no-plot").exit_code == 0
     fit = nl.read_fit(tmp_path / "fit.nwb")
     assert fit.sizes["rank"] == 1
     assert int(fit["held_out"].sum()) == 3
@@ -234,8 +234,8 @@ def test_no_such_file(tmp_path):
         ({'"context",': '"contexts",'}, "contexts"),
         ({"ranks__=__[1,__2]": "ranks = [21]"}, "rank 21"),
         ({"ranks__=__[1,__2]": "ranks = [0]"}, "rank"),
-        ({"holdout": "hold_out"}, "hold_out"),
-        ({"holdout__=__2": "holdout = 7"}, "holdout"),
+        ({"test_size": "hold_out"}, "hold_out"),
+        ({"test_size__=__2": "test_size = 7"}, "test_size"),
         ({"folds__=__3": "folds = three"}, "TOML"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_fit_that_was_interrupted_is_not_taken_for_done(recipe, tmp_path, monk
 def test_fits_of_addresses_and_zarr_folders_have_nothing_to_do_either(session_file, tmp_path, monkeypatch):
     monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "session.nwb.zarr"
-    how = ("--by", "context", "--by", "motion:rank", "--align", "stimulus_time", "--window", 0, 0.4, "--holdout", 2)
+    how = ("--by", "context", "--by", "motion:rank", "--align", "stimulus_time", "--window", 0, 0.4, "--test-size", 2)
     how += ("--rank", 1, "--bin", 0.05, "--no-plot")
     content = {"/session.nwb": session_file}
     with RangeServer(content) as server:

@@ -136,7 +136,7 @@ def test_few_neurons_are_fitted_with_unseen_ones(monkeypatch):
     assert [(model, rank) for model, rank, _ in found] == list(zip(fig2.FEW, (1, 0), strict=True))
     assert found[1][2] > 0.9
     assert [(neurons, how["rank"], how["hidden"]) for neurons, how in asked] == [(10, 1, 90), (10, None, 0)]
-    assert all((how["holdout"] == recorded.held).all() for _, how in asked)
+    assert all((how["test_conditions"] == recorded.held).all() for _, how in asked)
 
 
 def test_measures():

@@ -50,7 +50,7 @@ def test_a_network_agrees_with_itself_on_every_axis_and_a_still_one_on_none(netw
     noisy, clean = record_activity(network, 60, seed=1), fig3.conditions_of(network, 2)
     activity, held = beside(noisy, clean)
     assert held.tolist() == list(range(60, 132))
-    fit = fit_lint(activity, rank=1, tau_s=0.1, holdout=held, method="regression").isel(condition=held)
+    fit = fit_lint(activity, rank=1, tau_s=0.1, test_conditions=held, method="regression").isel(condition=held)
     own = project(fit, clean, orthogonal=False)
     still = own.assign(projection=own["projection"] * 0 + own["projection"].mean(("condition", "time")))
     compared = xr.Dataset(

@@ -13,7 +13,7 @@ from nwb_lint.model.optimization import Descending, problem_of
 from nwb_lint.model.stages import random_network
 
 ALPHA = 0.2
-OPTIONS = {"rank": 1, "tau_s": 0.1, "holdout": 0.2}
+OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2}
 
 
 def samples_of(activity):

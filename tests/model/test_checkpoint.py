@@ -9,7 +9,7 @@ from nwb_lint.model import checkpoint as rooms
 from nwb_lint.model._torch import Problem
 from nwb_lint.model.checkpoint import Journal
 
-OPTIONS = {"rank": 1, "tau_s": 0.1, "method": "gradient", "max_iter": 25, "holdout": 0.2}
+OPTIONS = {"rank": 1, "tau_s": 0.1, "method": "gradient", "max_iter": 25, "test_size": 0.2}
 
 
 class Killed(BaseException):
@@ -83,7 +83,7 @@ def test_an_evaluation_elsewhere_is_not_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more", [{"rank": 2}, {"seed": 1}, {"l2_n": 0.1}, {"holdout": 0.3}, {"bias": True}, {"scale": 2}]
+    "more", [{"rank": 2}, {"seed": 1}, {"l2_n": 0.1}, {"test_size": 0.3}, {"bias": True}, {"scale": 2}]
 )
 def test_that_of_another_fit_is_refused_and_left(truth, tmp_path, more):
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"

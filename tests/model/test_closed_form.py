@@ -142,7 +142,7 @@ def test_single_trials_of_different_length(truth):
     for one, end in zip(x, rng.integers(20, 41, 150), strict=True):
         one[end:] = np.nan
     trials["activity"] = trials["activity"].dims, x.astype(np.float32)
-    fit = nl.fit_lint(trials, rank=1, tau_s=TAU_S, holdout=np.arange(120, 150), max_iter=20)
+    fit = nl.fit_lint(trials, rank=1, tau_s=TAU_S, test_conditions=np.arange(120, 150), max_iter=20)
     assert r2_of(fit["activity_pred"].values[120::6], known, slice(20, 25)) > 0.98
 
 
@@ -151,7 +151,7 @@ def test_a_mask_is_nan(truth):
     counts = np.random.default_rng(6).random(activity["activity"].shape) > 0.2
     holed = activity.assign(activity=activity["activity"].where(counts).astype(np.float32))
     masked = activity.assign(mask=(activity["activity"].dims, counts))
-    one, two = (nl.fit_lint(a, rank=1, tau_s=TAU_S, method="regression", holdout=[1]) for a in (holed, masked))
+    one, two = (nl.fit_lint(a, rank=1, tau_s=TAU_S, method="regression", test_conditions=[1]) for a in (holed, masked))
     for name in ("m", "n", "r2"):
         np.testing.assert_array_equal(one[name], two[name])
 
@@ -220,7 +220,7 @@ def test_gcv_chooses_near_what_held_out_conditions_choose(truth):
     known = truth(neurons=40, conditions=60, private=0.05)
     fits = {}
     for by in ("held_out", "gcv"):
-        options = {"ridge_by": by, "method": "regression", "holdout": np.arange(45, 60)}
+        options = {"ridge_by": by, "method": "regression", "test_conditions": np.arange(45, 60)}
         fits[by] = nl.fit_lint(known.activity, rank=1, tau_s=TAU_S, **options)
     scores = [r2_of(fit["activity_pred"].values[45:], known, slice(45, 60)) for fit in fits.values()]
     assert min(scores) > 0.995
@@ -257,7 +257,7 @@ def test_halves_in_a_whole_fit(truth):
         activity_half=(("half", "condition", "time", "neuron"), halves),
         n_trials_half=(("half", "condition", "neuron"), np.full((2, 60, 12), 3)),
     )
-    options = {"rank": 1, "tau_s": TAU_S, "method": "regression", "holdout": [0, 1, 2]}
+    options = {"rank": 1, "tau_s": TAU_S, "method": "regression", "test_conditions": [0, 1, 2]}
     aided, plain = (nl.fit_lint(a, **options) for a in (activity, activity.drop_vars("activity_half")))
     assert "instruments" not in plain["stage"].values
     assert set(aided["stage"].values) <= {"closed form", "instruments", "latent pass"}

@@ -7,7 +7,7 @@ import torch
 import nwb_lint as nl
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
-OPTIONS = {"rank": 1, "tau_s": 0.1, "holdout": 0.2, "max_iter": 15}
+OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 15}
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def ecc_of(fit, known):
 @pytest.mark.parametrize("rank", [1, 2])
 def test_teacher_comes_back(truth, rank, observation, r2, ecc):
     known = truth(rank=rank, conditions=100, neurons=50, observation=observation)
-    fit = fit_of(known.activity, rank, holdout=np.arange(80, 100))
+    fit = fit_of(known.activity, rank, test_conditions=np.arange(80, 100))
     check_fit(fit)
     assert r2_of(fit, known, slice(80, 100)) > r2
     assert ecc_of(fit, known) > ecc
@@ -41,7 +41,7 @@ def test_teacher_comes_back(truth, rank, observation, r2, ecc):
 
 def test_later_stages_do_not_worsen_held_out_data(truth):
     known = truth(observation=1.0, conditions=100)
-    fit = fit_of(known.activity, holdout=np.arange(80, 100))
+    fit = fit_of(known.activity, test_conditions=np.arange(80, 100))
     assert list(fit["stage"].values)[:2] == ["closed form", "latent pass"]
     r2 = fit["stage_r2"].sel(split="held_out").values
     assert (np.diff(r2) > -1e-3).all()
@@ -51,7 +51,7 @@ def test_later_stages_do_not_worsen_held_out_data(truth):
 
 def test_burn_in_and_bias_come_back(truth):
     known = truth(burn_in=10, bias=0.5, conditions=80)
-    fit = fit_of(known.activity, holdout=np.arange(60, 80), bias=True)
+    fit = fit_of(known.activity, test_conditions=np.arange(60, 80), bias=True)
     assert fit.sizes["burn_in"] == 10
     assert fit.sizes["time"] == 30
     assert r2_of(fit, known, slice(60, 80)) > 0.995
@@ -62,7 +62,7 @@ def test_burn_in_and_bias_come_back(truth):
 @pytest.mark.parametrize("loss", ["activity", "rate"])
 def test_options_run_from_end_to_end(truth, nonlinearity, loss):
     known = truth(neurons=16, conditions=16)
-    fit = fit_of(known.activity, nonlinearity=nonlinearity, loss=loss, hidden=5, max_iter=15, holdout=[3, 4])
+    fit = fit_of(known.activity, nonlinearity=nonlinearity, loss=loss, hidden=5, max_iter=15, test_conditions=[3, 4])
     check_fit(fit)
     assert list(fit["recorded"].values) == [True] * 16 + [False] * 5
     assert fit["r2"].sel(split="held_out") > 0.5
@@ -71,7 +71,7 @@ def test_options_run_from_end_to_end(truth, nonlinearity, loss):
 
 def test_unconstrained_fit(truth):
     known = truth(rank=2, conditions=100)
-    fit = fit_of(known.activity, None, holdout=np.arange(80, 100))
+    fit = fit_of(known.activity, None, test_conditions=np.arange(80, 100))
     assert "m" not in fit
     assert "latent" not in fit
     assert r2_of(fit, known, slice(80, 100)) > 0.97
@@ -84,7 +84,7 @@ def test_unseen_samples(truth):
     rng = np.random.default_rng(1)
     holed["activity"].values[rng.random(holed["activity"].shape) < 0.15] = np.nan
     holed["activity"].values[5, :, 7] = np.nan  # a neuron not seen in one condition
-    fit = fit_of(holed, holdout=np.arange(50, 60))
+    fit = fit_of(holed, test_conditions=np.arange(50, 60))
     assert np.isfinite(fit["activity_pred"]).all()
     assert r2_of(fit, known, slice(50, 60)) > 0.99
 
@@ -93,7 +93,7 @@ def test_unseen_samples(truth):
 def test_two_runs_are_one(truth, rank):
     activity = truth(neurons=16, conditions=20, observation=0.5).activity
     before = activity.copy(deep=True)
-    one, two = (fit_of(activity, rank, holdout=0.2, seed=3) for _ in range(2))
+    one, two = (fit_of(activity, rank, test_size=0.2, seed=3) for _ in range(2))
     xr.testing.assert_identical(one, two)
     xr.testing.assert_identical(activity, before)  # and nothing given was changed
 
@@ -105,7 +105,7 @@ def test_held_out_conditions_have_no_say(truth, method):
     held = np.arange(24) % 4 == 1
     wild["activity"].values[held] = 1e4 * np.random.default_rng(2).standard_normal(wild["activity"][held].shape)
     wild["activity"].values[1, 3] = np.nan
-    options = {"method": method, "max_iter": 25, "epochs": 3, "holdout": held}
+    options = {"method": method, "max_iter": 25, "epochs": 3, "test_conditions": held}
     one, two = (fit_of(d, **options) for d in (activity, wild))
     for name in NETWORK:
         np.testing.assert_array_equal(one[name], two[name])
@@ -117,7 +117,7 @@ def test_held_out_inputs_have_no_say(truth):
     activity = truth(neurons=16, conditions=24).activity
     other = activity.copy(deep=True)
     other["u"].values[20:] *= -7
-    one, two = (fit_of(d, holdout=np.arange(20, 24), max_iter=25) for d in (activity, other))
+    one, two = (fit_of(d, test_conditions=np.arange(20, 24), max_iter=25) for d in (activity, other))
     for name in NETWORK:
         np.testing.assert_array_equal(one[name], two[name])
 
@@ -125,23 +125,23 @@ def test_held_out_inputs_have_no_say(truth):
 def test_ways_to_say_what_is_held_out(truth):
     activity = truth(neurons=10, conditions=12).activity
     mask = np.isin(np.arange(12), [2, 7])
-    fits = [fit_of(activity, method="regression", holdout=h) for h in (mask, [2, 7], ["c02", "c07"])]
+    fits = [fit_of(activity, method="regression", test_conditions=h) for h in (mask, [2, 7], ["c02", "c07"])]
     for fit in fits:
         np.testing.assert_array_equal(fit["held_out"], mask)
         xr.testing.assert_identical(fit, fits[0])
     prepared = activity.assign_coords(held_out=("condition", mask))
     np.testing.assert_array_equal(fit_of(prepared, method="regression")["held_out"], mask)
-    nobody = fit_of(prepared, method="regression", holdout=[])
+    nobody = fit_of(prepared, method="regression", test_size=0)
     assert not nobody["held_out"].any()
     assert np.isnan(nobody["r2"].sel(split="held_out"))
-    drawn = [fit_of(activity, method="regression", holdout=0.25, seed=s)["held_out"].values for s in range(4)]
+    drawn = [fit_of(activity, method="regression", test_size=0.25, seed=s)["held_out"].values for s in range(4)]
     assert [d.sum() for d in drawn] == [3] * 4
     assert any((d != drawn[0]).any() for d in drawn[1:])
 
 
 def test_scores_and_gauge_of_a_fit(truth):
     known = truth(rank=2, neurons=20, conditions=24)
-    fit = fit_of(known.activity, 2, holdout=np.arange(18, 24), max_iter=25)
+    fit = fit_of(known.activity, 2, test_conditions=np.arange(18, 24), max_iter=25)
     y, prediction = known.activity["activity"].values.astype(float), fit["activity_pred"].values
     mean = y[:18].mean(axis=(0, 1))
     for split, part in (("train", slice(0, 18)), ("held_out", slice(18, 24))):
@@ -191,11 +191,11 @@ def test_of_equals_the_most_regularized_is_taken():
         ({"tau_s": 0.01}, "tau_s is 0.01"),
         ({"hidden": -1}, "hidden=-1"),
         ({"hidden": 2, "rank": None}, "hidden=2"),
-        ({"holdout": ["nowhere"]}, "nowhere"),
-        ({"holdout": [12]}, "12"),
-        ({"holdout": np.ones(5, bool)}, "5 entries"),
-        ({"holdout": 0.99}, "left to train"),
-        ({"holdout": 1.0}, "between 0 and 1"),
+        ({"test_conditions": ["nowhere"]}, "nowhere"),
+        ({"test_conditions": [12]}, "12"),
+        ({"test_conditions": np.ones(5, bool)}, "5 entries"),
+        ({"test_size": 0.99}, "left to train"),
+        ({"test_size": -0.1}, "between 0 and 1"),
         ({"rank": "two"}, "rank"),
         ({"tau_s": np.inf}, "tau_s"),
         ({"ridges": ()}, "ridges"),
@@ -233,7 +233,7 @@ def test_activity_that_cannot_be_fitted_is_told_in_one_line(truth, value):
 def test_what_is_unseen_in_a_part_is_no_trouble(truth, unseen):
     activity = truth(neurons=10, conditions=12).activity
     activity["activity"].values[unseen] = np.nan
-    fit = fit_of(activity, holdout=[9, 10, 11])
+    fit = fit_of(activity, test_conditions=[9, 10, 11])
     assert np.isfinite(fit["activity_pred"]).all()
 
 
@@ -241,7 +241,7 @@ def test_neuron_unseen_in_training_is_told_in_one_line(truth):
     activity = truth(neurons=10, conditions=12).activity
     activity["activity"].values[:9, :, 3] = np.nan
     with pytest.raises(ContractError, match=r"^[^\n]+$"):
-        fit_of(activity, holdout=[9, 10, 11])
+        fit_of(activity, test_conditions=[9, 10, 11])
 
 
 def test_coarse_samples_decay_as_fine_ones(truth):
@@ -261,7 +261,8 @@ def test_hidden_units_carry_what_few_recorded_ones_cannot_span(truth):
     few = known.activity.isel(neuron=slice(0, 6))
     held = np.arange(48, 64)
     alone, aided = (
-        fit_of(few, rank=2, hidden=hidden, holdout=held)["activity_pred"].values[held][:, :, :6] for hidden in (0, 60)
+        fit_of(few, rank=2, hidden=hidden, test_conditions=held)["activity_pred"].values[held][:, :, :6]
+        for hidden in (0, 60)
     )
     clean = known.x[held][:, :, :6]
     reference = known.x[:48, :, :6].mean(axis=(0, 1))

@@ -44,8 +44,8 @@ def learned(fit):
 
 def test_each_group_finds_its_own_start(started):
     activity, start, _ = started()
-    fit = nl.fit_lint(activity, initial="side", holdout=0.25, **OPTIONS)
-    common = nl.fit_lint(activity, initial="learned", holdout=0.25, **OPTIONS)
+    fit = nl.fit_lint(activity, initial="side", test_size=0.25, **OPTIONS)
+    common = nl.fit_lint(activity, initial="learned", test_size=0.25, **OPTIONS)
     for name, truth in zip(GROUPS, start, strict=True):
         assert np.corrcoef(learned(fit)[name], truth)[0, 1] > 0.99
     assert fit["r2"].values[1] > 0.99 > 0.95 > common["r2"].values[1]
@@ -56,7 +56,7 @@ def test_a_column_of_one_value_is_a_common_start(started):
     activity, _, _ = started()
     activity = activity.assign_coords(one=("condition", np.zeros(24)))
     common, column = (
-        nl.fit_lint(activity, initial=i, method="regression", holdout=0.25, **OPTIONS) for i in ("learned", "one")
+        nl.fit_lint(activity, initial=i, method="regression", test_size=0.25, **OPTIONS) for i in ("learned", "one")
     )
     np.testing.assert_allclose(column["activity_pred"], common["activity_pred"], atol=1e-3)
 
@@ -64,7 +64,7 @@ def test_a_column_of_one_value_is_a_common_start(started):
 @pytest.mark.parametrize("burn_in", [0, 3])
 def test_the_fit_runs_scores_and_comes_back_from_a_file_alone(started, tmp_path, burn_in):
     activity, _, _ = started(burn_in=burn_in)
-    fit = nl.fit_lint(activity, initial="side", method="regression", holdout=0.25, **OPTIONS)
+    fit = nl.fit_lint(activity, initial="side", method="regression", test_size=0.25, **OPTIONS)
     assert fit.sizes["burn_in"] == burn_in + 1
     for given in (None, activity):
         np.testing.assert_array_equal(nl.simulate(fit, given)["activity"], fit["activity_pred"])
@@ -84,7 +84,7 @@ def test_held_out_conditions_start_from_the_mean_and_it_is_said(started):
     activity, _, _ = started(own=True)
     held = np.arange(24) % 4 == 0
     with pytest.warns(UserWarning, match=r"6 held-out conditions are of no group in training; .* mean of the 18 "):
-        fit = nl.fit_lint(activity, initial="condition", holdout=held, method="regression", **OPTIONS)
+        fit = nl.fit_lint(activity, initial="condition", test_conditions=held, method="regression", **OPTIONS)
     found = learned(fit)
     assert set(found) == set(activity["condition"].values[~held])
     mean = np.mean(list(found.values()), axis=0)

@@ -89,7 +89,7 @@ def test_the_ridge_of_innovations_is_near_in_r2_and_nearer_in_connectivity(truth
     known, found = truth(neurons=60, conditions=60, private=0.1), {}
     for by in ("held_out", "innovations"):
         fit = nl.fit_lint(
-            known.activity, rank=2, tau_s=TAU_S, ridge_by=by, method="regression", holdout=np.arange(50, 60)
+            known.activity, rank=2, tau_s=TAU_S, ridge_by=by, method="regression", test_conditions=np.arange(50, 60)
         )
         j = fit["m"].values @ fit["n"].values.T / 60
         found[by] = float(fit["r2"].sel(split="held_out")), np.linalg.norm(j - known.m @ known.n.T / 60)

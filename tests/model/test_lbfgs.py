@@ -74,7 +74,7 @@ def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
             return super().update(n)
 
     monkeypatch.setattr("nwb_lint.model.fit.tqdm", Impatient)
-    options = {"rank": 1, "tau_s": 0.1, "method": "gradient", "holdout": 0.2}
+    options = {"rank": 1, "tau_s": 0.1, "method": "gradient", "test_size": 0.2}
     activity = truth(neurons=12, conditions=24).activity
     with pytest.warns(UserWarning, match="interrupted"):
         fit = nl.fit_lint(activity, progress=True, **options)
@@ -174,7 +174,7 @@ def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
     activity = truth(neurons=3, conditions=12, times=150, seed=4).activity
     activity["activity"] = activity["activity"] * np.float32(scale)
     for method in ("gradient", "auto"):
-        options = {"method": method, "nonlinearity": nonlinearity, "max_iter": 10, "holdout": 0.2}
+        options = {"method": method, "nonlinearity": nonlinearity, "max_iter": 10, "test_size": 0.2}
         fit = nl.fit_lint(activity, rank=1, tau_s=0.1, **options)
         assert all(np.isfinite(fit[name]).all() for name in ("r2", "m", "n", "input_weights", "activity_pred"))
 
@@ -194,7 +194,7 @@ def test_a_network_that_diverges_on_held_out_conditions_scores_minus_infinity(tr
     held = np.arange(12) == 3
     u = np.where(held[:, None, None], 1e9, 1).astype(np.float32) * activity["u"].values
     cubic = (lambda x: x + 0.01 * x**3, lambda x: 1 + 0.03 * x**2)
-    options = {"method": "regression", "holdout": held, "nonlinearity": cubic}
+    options = {"method": "regression", "test_conditions": held, "nonlinearity": cubic}
     with pytest.warns(UserWarning, match=r"diverges in 1 of 12 conditions"), np.errstate(all="ignore"):
         fit = nl.fit_lint(activity.assign(u=(activity["u"].dims, u)), rank=1, tau_s=0.1, **options)
     assert fit["r2"].values[0] > 0.5

@@ -12,7 +12,7 @@ from nwb_lint.model.network import NONLINEARITIES, as_nonlinearity, drives
 NUMPY = (np.tanh, lambda x: 1 - np.tanh(x) ** 2)
 TORCH = (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2)
 CUBIC = (lambda x: x + 0.1 * x**3, lambda x: 1 + 0.3 * x**2)
-OPTIONS = {"rank": 1, "tau_s": 0.1, "max_iter": 6, "holdout": 0.2}
+OPTIONS = {"rank": 1, "tau_s": 0.1, "max_iter": 6, "test_size": 0.2}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def long_trials():
 
 @pytest.mark.slow
 def test_segments_find_an_oscillation_that_whole_trials_do_not(long_trials):
-    options = {"rank": 2, "tau_s": 0.1, "method": "gradient", "max_iter": 60, "holdout": 0.2, "bias": True}
+    options = {"rank": 2, "tau_s": 0.1, "method": "gradient", "max_iter": 60, "test_size": 0.2, "bias": True}
     plain, cut = (nl.fit_lint(long_trials, segment_s=s, **options) for s in (None, 0.64))
     assert cut["r2"].values[1] > 0.8 > 0.5 > plain["r2"].values[1]
 

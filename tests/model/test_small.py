@@ -10,7 +10,7 @@ from nwb_lint.model.lbfgs import small
 from nwb_lint.model.network import drives
 from nwb_lint.model.regression import closed_form
 
-OPTIONS = {"rank": 1, "tau_s": 0.1, "holdout": 0.2, "max_iter": 30}
+OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 30}
 
 
 def nothing(m, n, w):

@@ -64,7 +64,7 @@ def test_teacher_comes_back(task, observation, shared_data):
     activity = record_activity(network, TRAIN + TEST, observation_noise=observation, seed=1)
     held = np.arange(TRAIN, TRAIN + TEST)
     start = perf_counter()
-    fit = nl.fit_lint(activity, rank=network.sizes["rank"], tau_s=network.attrs["tau_s"], holdout=held)
+    fit = nl.fit_lint(activity, rank=network.sizes["rank"], tau_s=network.attrs["tau_s"], test_conditions=held)
     seconds = perf_counter() - start
     truth = np.tanh(run(network, activity.isel(condition=held))["activity"].values)
     r2, _ = r_squared(truth, np.tanh(fit["activity_pred"].values[held]), truth.mean(axis=(0, 1)))

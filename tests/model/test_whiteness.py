@@ -77,7 +77,7 @@ def test_a_network_without_any_noise_has_nothing_to_tell():
 
 def test_later_stages_would_gain_nothing(truth, monkeypatch):
     known = truth(**LARGE | {"conditions": 900, "seed": 2})
-    options = {"rank": 1, "tau_s": TAU_S, "holdout": np.arange(800, 900)}
+    options = {"rank": 1, "tau_s": TAU_S, "test_conditions": np.arange(800, 900)}
     with monkeypatch.context() as patch:
         patch.setattr(stages, "latent_pass", never)
         alone = nl.fit_lint(known.activity, **options)
@@ -95,5 +95,5 @@ def test_later_stages_would_gain_nothing(truth, monkeypatch):
 @pytest.mark.parametrize("options", [{"rank": None}, {"rank": 1, "hidden": 4, "method": "regression"}])
 def test_hidden_units_and_unconstrained_fits_do_not_ask(options, monkeypatch):
     monkeypatch.setattr(stages, "white", never)
-    fit = nl.fit_lint(mock_activity(), tau_s=TAU_S, holdout=0.25, **options)
+    fit = nl.fit_lint(mock_activity(), tau_s=TAU_S, test_size=0.25, **options)
     assert np.isfinite(fit["r2"]).all()

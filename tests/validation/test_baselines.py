@@ -35,7 +35,7 @@ def linear_network(rank=2, neurons=20, conditions=30, times=30, seed=0):
 @pytest.mark.parametrize("method", ["regression", "auto"])
 def test_linear_dynamics_are_exact_on_linear_data(method):
     activity, _ = linear_network()
-    fit = nl.fit_lint(activity, rank=2, tau_s=0.1, nonlinearity="linear", holdout=0.2, method=method, max_iter=20)
+    fit = nl.fit_lint(activity, rank=2, tau_s=0.1, nonlinearity="linear", test_size=0.2, method=method, max_iter=20)
     assert fit["r2"].values.min() > 0.9999
     np.testing.assert_array_equal(nl.simulate(fit)["activity"], fit["activity_pred"])
     np.testing.assert_array_equal(linear_network()[0]["activity"], activity["activity"])  # the data are left alone
@@ -52,7 +52,7 @@ SUBJECT = {"subject_id": "mock", "species": "Mus musculus", "sex": "U", "age": "
 
 def test_truncation_at_full_rank_is_the_network_itself(tmp_path):
     activity = mock_activity()
-    full = nl.fit_lint(activity, rank=None, tau_s=0.1, holdout=[1, 5])
+    full = nl.fit_lint(activity, rank=None, tau_s=0.1, test_conditions=[1, 5])
     cut = nl.truncate(full, rank=12, activity=activity)
     check_fit(cut)
     np.testing.assert_allclose(cut["m"].values @ cut["n"].values.T / 12, full["J"].values, atol=1e-12)

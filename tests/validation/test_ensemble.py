@@ -67,7 +67,7 @@ def test_a_member_is_the_fit_of_its_conditions(truth):
     xr.testing.assert_identical(nl.ensemble(prepared, members=4, seed=3, **OPTIONS), table)
     np.testing.assert_array_equal((~np.array(masks[1:])).sum(axis=0), 1)
     for k, train in enumerate(masks[1:]):
-        fit = nl.fit_lint(activity, holdout=~train, seed=3 + k, **OPTIONS)
+        fit = nl.fit_lint(activity, test_conditions=~train, seed=3 + k, **OPTIONS)
         np.testing.assert_array_equal(table["r2"][k], fit["r2"])
         np.testing.assert_allclose(
             matrices(table)[k], nl.connectivity(fit)["connectivity"], atol=1e-12 * abs(fit["m"].values).max()

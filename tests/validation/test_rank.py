@@ -40,7 +40,7 @@ def test_folds_hold_every_condition_out_once_a_seed(truth):
     np.testing.assert_array_equal(held.sum(axis=1), 1)
     assert (held[0] != held[1]).any()
     assert table["r2"].shape == (1, 2, 3, 2)
-    one = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", holdout=held[1, 2], seed=1)
+    one = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_conditions=held[1, 2], seed=1)
     np.testing.assert_array_equal(table["r2"].values[0, 1, 2], one["r2"])
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import FIT, RESULTS, check_fit, check_result, current_attributes, current_name
+from nwb_lint.contract import FIT, RESULTS, check_fit, check_result, current_attribute, current_name
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension import schema
 
@@ -261,21 +261,17 @@ def decode(stored: Stored) -> xr.Dataset:
 
 
 def _with_current_names(stored: Stored) -> Stored:
-    """The same arrays and settings under the names of this version: earlier versions had others for some."""
-    paths = {path: current_name(path, values.ndim) for path, values in stored.arrays.items()}
-    arrays = {paths[path]: values for path, values in stored.arrays.items()}
-    if "layout_name" in arrays and "layout_path" in arrays:
-        rows = list(zip(arrays["layout_name"].tolist(), arrays["layout_path"].tolist(), strict=False))
-        names = [paths.get(path, path) if name == path else name for name, path in rows]
-        arrays["layout_name"] = np.array(names, object)
-        arrays["layout_path"] = np.array([paths.get(path, path) for _, path in rows], object)
-        if "layout_role" in arrays:
-            roles = zip(names, arrays["layout_role"].tolist(), strict=False)
-            arrays["layout_role"] = np.array(["data" if name == "u" else role for name, role in roles], object)
+    """The same arrays and settings under today's names of variables and attributes: earlier versions had others."""
+    arrays, names = dict(stored.arrays), {}
+    if all(name in arrays for name in ("layout_name", "layout_path", "layout_role")):
+        rows = list(zip(*(arrays[f"layout_{one}"].tolist() for one in ("name", "path", "role")), strict=False))
+        names = {n: current_name(n, arrays[path].ndim) for n, path, _ in rows if n == path and path in arrays}
+        arrays["layout_name"] = np.array([names.get(n, n) for n, _, _ in rows], object)
+        arrays["layout_role"] = np.array(["data" if names.get(n) == "u" else role for n, _, role in rows], object)
     settings = [
-        one._replace(key=next(iter(current_attributes({one.key: None}))))
-        if one.variable is None
-        else one._replace(variable=paths.get(one.variable, one.variable))
+        one._replace(key=current_attribute(one.key) if one.variable is None else one.key)._replace(
+            variable=names.get(one.variable, one.variable)
+        )
         for one in stored.settings
     ]
     return Stored(stored.type, arrays, stored.attributes, settings)

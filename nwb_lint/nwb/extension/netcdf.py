@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit, current_attributes, current_name
+from nwb_lint.contract import check_fit, current_attribute, current_name
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, unpack
 from nwb_lint.nwb.extension.write import check_target, local_sources
@@ -105,7 +105,7 @@ def _rebuild(plain: xr.Dataset) -> xr.Dataset:
         values = variable.values.astype(object) if dtype[1:2] == "U" else variable.values
         variables[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
         coords += [name] if role == "coordinate" else []
-    attrs = current_attributes(_rebuilt_attrs(plain.attrs))
+    attrs = {current_attribute(name): value for name, value in _rebuilt_attrs(plain.attrs).items()}
     return xr.Dataset(variables, attrs=attrs).set_coords(coords)
 
 

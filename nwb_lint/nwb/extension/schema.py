@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from nwb_lint.contract import current_name
+
 NAMESPACE = "ndx-lowrank"
 FIT_TYPE = "LowRankRNN"
 LAYOUT_DIM = "variable"
@@ -77,11 +79,16 @@ def type_of(kind: str) -> str:
 
 @lru_cache(maxsize=32)
 def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
-    """Every array of a type, by the name of its variable, in the order of the YAML (layout and links left
-    out)."""
+    """Every array of a type, by the name of its variable in memory, in the order of the YAML (layout and links left
+    out).
+
+    Three names differ: ``u``, ``u_burn_in`` and ``input`` in memory are ``input``, ``input_burn_in`` and ``input_name``
+    in the file, as they were from the first version on.
+    """
     found: dict[str, Field] = {}
     for spec in _parts(kind, "datasets"):
-        found[spec["name"]] = _field(spec, spec["name"])
+        field = _field(spec, spec["name"])
+        found[current_name(spec["name"], max(map(len, field.dims)))] = field
     for table in tables(kind).values():
         for spec in type_spec(table.type)["datasets"]:
             if spec["neurodata_type_inc"] == "VectorData":

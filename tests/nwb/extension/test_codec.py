@@ -189,7 +189,7 @@ def test_recording_and_activity_are_checked_by_the_same_tables():
     activity = recording.rename(rate="activity").drop_vars("n_trials")
     activity = activity.assign(u=(("condition", "time", "input"), np.ones((2, 3, 1), "f4")))
     check_activity(activity)
-    with pytest.raises(ContractError, match="input of the activity has 6 values"):
+    with pytest.raises(ContractError, match="u of the activity has 6 values"):
         check_activity(activity.assign(u=activity["u"] * np.nan))
     with pytest.raises(ContractError, match="bin_s=None"):
         check_recording(recording.drop_attrs())

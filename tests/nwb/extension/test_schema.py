@@ -83,7 +83,7 @@ def test_pynwb_makes_the_classes():
     classes = schema.get_classes()
     assert set(classes) == set(schema.types())
     assert schema.get_classes() is classes
-    assert schema.version() == "0.5.0"
+    assert schema.version() == "0.4.0"
 
 
 def test_the_wheel_holds_the_yaml(tmp_path):
@@ -99,7 +99,7 @@ def test_the_wheel_holds_the_yaml(tmp_path):
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
         wheel.extractall(unpacked)
     read = (
-        f"import sys; sys.path.insert(0, {str(unpacked)!r}); from nwb_lint.nwb import schema; "
+        f"import sys; sys.path.insert(0, {str(unpacked)!r}); from nwb_lint.nwb.extension import schema; "
         "print(schema.namespace_path(), len(schema.fields()))"
     )
     seen = subprocess.run([sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -377,8 +377,8 @@ def test_files_without_a_fit_are_refused_with_what_they_hold(tmp_path):
 
 def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
     with h5py.File(fit_file, "a") as file:
-        file.copy("specifications/ndx-lowrank/0.5.0", "specifications/ndx-lowrank/1.10.0")
-    _refused(fit_file, "ndx-lowrank 1.10.0; this nwb_lint reads up to 0.5.0")
+        file.copy("specifications/ndx-lowrank/0.4.0", "specifications/ndx-lowrank/1.10.0")
+    _refused(fit_file, "ndx-lowrank 1.10.0; this nwb_lint reads up to 0.4.0")
 
 
 @pytest.mark.parametrize(

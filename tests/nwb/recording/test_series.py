@@ -200,7 +200,7 @@ def test_a_series_is_fitted_and_the_fit_keeps_its_unit(tmp_path, network):
     recording = read_conditions(path, by=["coherence"], **how)
     given = [Input("coherence", column="coherence", window_s=(0.1, 0.9))]
     activity = prepare(recording, inputs=given, n_components=None, center=False, time_course=False, scale=1.0)
-    fit = fit_lint(activity, rank=1, tau_s=0.1, holdout=0.2)
+    fit = fit_lint(activity, rank=1, tau_s=0.1, test_size=0.2)
     assert fit["r2"].sel(split="held_out") > 0.9
     write_fit(fit, tmp_path / "fit.nwb")
     back = read_fit(tmp_path / "fit.nwb")
@@ -209,7 +209,7 @@ def test_a_series_is_fitted_and_the_fit_keeps_its_unit(tmp_path, network):
     done = CliRunner().invoke(
         app,
         ["fit", str(path), "--series", SERIES, "--by", "coherence", "--align", "start_time", "--window", "0.1", "1.5",
-         "--bin", "0.02", "--rank", "1", "--holdout", "2", "--no-plot", "--out", str(tmp_path / "cli.nwb")],
+         "--bin", "0.02", "--rank", "1", "--test-size", "2", "--no-plot", "--out", str(tmp_path / "cli.nwb")],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert read_fit(tmp_path / "cli.nwb").attrs["series"] == SERIES
