@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import h5py
+import hdmf.validate
 import numpy as np
 import pynwb
 import pytest
@@ -258,7 +259,7 @@ def test_nothing_is_overwritten_unless_asked_and_a_source_never(tmp_path):
 def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     target = tmp_path / "fit.nwb"
     target.write_text("keep me")
-    monkeypatch.setattr(pynwb, "validate", lambda path: ["m has 2 errors"])
+    monkeypatch.setattr(hdmf.validate.ValidatorMap, "validate", lambda self, builder: ["m has 2 errors"])
     with pytest.raises(NWBError, match=r"not be valid NWB: m has 2 errors"):
         write_fit(random_fit(1), target, subject=SUBJECT, overwrite=True)
     assert (os.listdir(tmp_path), target.read_text()) == (["fit.nwb"], "keep me")
@@ -270,6 +271,17 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(NWBError, match="No space left"):
         write_fit(random_fit(1), target, subject=SUBJECT, overwrite=True)
     assert (os.listdir(tmp_path), target.read_text()) == (["fit.nwb"], "keep me")
+
+
+def test_a_file_that_the_validator_refuses_is_not_written(tmp_path):
+    nwbfile = new_nwbfile()
+    write.write_new(nwbfile, tmp_path / "valid.nwb")
+    add_to_nwbfile(random_fit(1, n_files=0), nwbfile).fields["bias"] = None
+    for _ in range(2):  # the schemas are parsed for the first file only
+        with pytest.raises(NWBError, match=r"valid NWB.*bias.*missing"):
+            write.write_new(nwbfile, tmp_path / "broken.nwb")
+    assert "bias" in " ".join(map(str, pynwb.validate(path=str(tmp_path / "broken.nwb"))))
+    assert pynwb.validate(path=str(tmp_path / "valid.nwb")) == []
 
 
 @pytest.mark.parametrize(
