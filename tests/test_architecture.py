@@ -48,8 +48,8 @@ def allowed(room: str) -> set[str]:
 
 # External packages that only these rooms may import.
 ONLY = {
-    "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"}, "remfile": {"nwb"},
-    "requests": {"nwb"}, "fsspec": {"nwb"}, "zarr": {"nwb.storage.zarr"}, "lindi": {"nwb.storage.zarr"},
+    "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"},
+    "requests": {"nwb"}, "zarr": {"nwb.storage.zarr"}, "lindi": {"nwb.storage.zarr"},
     "torch": {"model._torch", "tasks._torch"}, "matplotlib": {"plot"}, "distributed": {"parallel"},
     "mpl_toolkits": {"plot"},
 }  # fmt: skip

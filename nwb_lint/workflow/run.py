@@ -19,9 +19,10 @@ from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.nwb.recording.read import read_conditions
-from nwb_lint.nwb.storage.digests import with_digests
-from nwb_lint.nwb.storage.download import served_version
-from nwb_lint.nwb.storage.source import Asset, digest, expand
+from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.digests import digest, with_digests
+from nwb_lint.nwb.storage.download import server_version
+from nwb_lint.nwb.storage.source import expand
 from nwb_lint.prepare import drawn_conditions, prepare
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.ensemble import ensemble
@@ -143,7 +144,7 @@ def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, s
     lines = [nwb_lint.__version__, recipe.model_copy(update={"out": None}).text()]
     for asset in assets:
         try:
-            known = asset.digest or served_version(asset) if asset.remote else given.get(str(asset)) or digest(asset)
+            known = asset.digest or server_version(asset) if asset.remote else given.get(str(asset)) or digest(asset)
         except NWBError:
             if recipe.read.errors != "skip":
                 raise

@@ -1,5 +1,4 @@
-"""A DANDI archive on 127.0.0.1: the REST calls that the real client makes, to read and to upload, and a store of blobs
-beside."""
+"""A DANDI archive on this machine: the REST interface that the client of DANDI uses, and a store of the files."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ WHEN = "2022-01-26T19:03:11.609770+00:00"
 
 
 def record(path: str, content: bytes | Path, **change) -> dict:
-    """An asset as the archive records it: of a blob, or of a Zarr folder."""
+    """The record of an asset: a file (blob) or a Zarr folder; ``change`` replaces entries."""
     zarr = isinstance(content, Path) and content.is_dir()
     content = content.read_bytes() if isinstance(content, Path) and not zarr else content
     asset_id, blob = str(uuid.uuid5(uuid.NAMESPACE_URL, path)), str(uuid.uuid5(uuid.NAMESPACE_OID, path))
@@ -32,7 +31,11 @@ def record(path: str, content: bytes | Path, **change) -> dict:
 
 
 class Archive:
-    """``assets``: records; ``contents``: path of an asset → its bytes. With a token everything is embargoed."""
+    """An archive with one dandiset.
+
+    ``assets`` are records, ``contents`` the bytes or the file of each asset by its path. With a ``token`` all data is
+    embargoed. ``published=False`` leaves only the draft.
+    """
 
     def __init__(self, assets: list[dict], contents: dict, *, page_size: int = 100, token: str = "", published=True):
         self.assets, self.page_size, self.token, self.published = assets, page_size, token, published
@@ -55,8 +58,8 @@ class Archive:
         url = urlsplit(handler.path)
         if handler.command in ("POST", "PUT"):
             allowed = handler.headers.get("Authorization", "") == f"token {self.token}"
-            said = json.loads(handler.body or b"{}")
-            status, body = self._change(handler.command, url.path, said) if allowed else (401, {"detail": "No."})
+            sent = json.loads(handler.body or b"{}")
+            status, body = self._change(handler.command, url.path, sent) if allowed else (401, {"detail": "No."})
             return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
         status, body = self._answer(url.path, parse_qs(url.query), handler.headers.get("Authorization", ""))
         if status == 302:
@@ -77,12 +80,12 @@ class Archive:
             return 401, {"detail": "Authentication credentials were not provided."}
         return self._content(path.removeprefix("/api/"), query)
 
-    def _change(self, method: str, path: str, said: dict) -> tuple[int, object]:
-        """Uploads in one part, and assets of what was uploaded."""
+    def _change(self, method: str, path: str, sent: dict) -> tuple[int, object]:
+        """Uploads in one part, and new records for uploaded files."""
         if path == "/api/uploads/initialize/":
             name = str(uuid.uuid4())
-            self.uploads[name] = {"size": said["contentSize"], "etag": said["digest"]["value"]}
-            part = {"part_number": 1, "size": said["contentSize"], "upload_url": f"{self.blobs.url}/uploads/{name}"}
+            self.uploads[name] = {"size": sent["contentSize"], "etag": sent["digest"]["value"]}
+            part = {"part_number": 1, "size": sent["contentSize"], "upload_url": f"{self.blobs.url}/uploads/{name}"}
             return 200, {"upload_id": name, "parts": [part]}
         if found := re.fullmatch(r"/api/uploads/([^/]+)/(complete|validate)/", path):
             name = found[1]
@@ -92,16 +95,16 @@ class Archive:
         if not found or (method == "PUT") != bool(found[1]):
             return 404, {"detail": "Not found."}
         self.assets = [asset for asset in self.assets if asset["asset_id"] != found[1]]
-        content = self.blobs.files[f"/blobs/{said['blob_id']}"]
-        asset = record(said["metadata"]["path"], content, metadata=said["metadata"], blob=said["blob_id"])
+        content = self.blobs.files[f"/blobs/{sent['blob_id']}"]
+        asset = record(sent["metadata"]["path"], content, metadata=sent["metadata"], blob=sent["blob_id"])
         asset["metadata"]["digest"]["dandi:sha2-256"] = hashlib.sha256(content).hexdigest()
         asset["asset_id"] = str(uuid.uuid4())
         self.assets.append(asset)
-        self.places[asset["path"]] = f"/blobs/{said['blob_id']}"
+        self.places[asset["path"]] = f"/blobs/{sent['blob_id']}"
         return 200, asset
 
     def _store(self, handler):
-        """The store's side of an upload: the part, and the end of it with the checksum of all parts."""
+        """The store during an upload: it takes the file, and answers with the checksum at the end."""
         found = re.fullmatch(r"/(uploads|complete)/([^/]+)", handler.path)
         if not found or handler.command not in ("POST", "PUT"):
             return None

@@ -1,4 +1,4 @@
-"""A server of files by ranges of bytes on 127.0.0.1 that counts what it sends and fails as it is told."""
+"""An HTTP server on this machine that sends ranges of files, keeps a log of requests, and fails on purpose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Request(NamedTuple):
-    """One request, and what was answered."""
+    """One request, and the answer to it."""
 
     method: str
     path: str
@@ -23,11 +23,12 @@ class Request(NamedTuple):
 
 
 class RangeServer:
-    """``files``: path → file or bytes. ``faults``: what becomes of the next requests, in turn.
+    """Serves files by path: ``files`` has a file on disk, a folder, or bytes for each path.
 
-    A fault is a status (503), "drop" (half of the body, then the connection ends), "short" (a shorter body that
-    claims to be whole), or None (nothing). ``ranges=False`` answers 200 with the whole file. ``route`` may answer
-    a request itself: status, headers, body; or None.
+    ``faults`` lists what happens to the next requests: a status (503), a status with headers, "drop" (half of the
+    body, then the connection ends), "short" (half of the body, as if it were the whole), or None (nothing special).
+    ``ranges=False`` answers every request with the whole file, ``tags=False`` without ETags. ``route`` is called with
+    each request first, and gives status, headers and body, or None.
     """
 
     def __init__(self, files: dict[str, Path | bytes] | None = None, route: Callable | None = None):
@@ -58,7 +59,7 @@ class RangeServer:
 
         class Quiet(ThreadingHTTPServer):
             def handle_error(self, request, client_address):
-                """Clients that leave are no error."""
+                """Clients may close a connection at any time."""
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
@@ -78,7 +79,9 @@ class RangeServer:
     def answer(self, handler) -> None:
         with self._lock:
             fault = self.faults.pop(0) if self.faults else None
-        status, headers, body = self._answer(handler) if not isinstance(fault, int) else (fault, {}, b"not now")
+        if isinstance(fault, int):
+            fault = fault, {}
+        status, headers, body = (*fault, b"not now") if isinstance(fault, tuple) else self._answer(handler)
         if fault == "short":
             body = body[: len(body) // 2]
         handler.send_response(status)
@@ -94,61 +97,60 @@ class RangeServer:
             self.log.append(Request(handler.command, handler.path, dict(handler.headers), status, len(body)))
         try:
             handler.wfile.write(body)
-        except OSError:  # the client has enough
+        except OSError:  # the client has closed the connection
             handler.close_connection = True
 
     def _answer(self, handler) -> tuple[int, dict[str, str], bytes]:
         routed = self.route(handler) if self.route else None
         if routed is not None:
             return routed
-        held = self.files.get(unquote(urlsplit(handler.path).path))
-        if isinstance(held, Path) and held.is_dir():
-            held = None
-        if held is None:
-            held = self._inside(unquote(urlsplit(handler.path).path))
-        if held is None:
-            return 404, {}, b"no such thing"
-        return self._file(held, handler.headers.get("Range"))
+        path = unquote(urlsplit(handler.path).path)
+        content = self.files.get(path)
+        if content is None or (isinstance(content, Path) and content.is_dir()):
+            content = self._in_folder(path)
+        if content is None:
+            return 404, {}, b"no such file"
+        return self._file(content, handler.headers.get("Range"))
 
-    def _inside(self, path: str) -> Path | None:
-        for name, held in self.files.items():
-            if isinstance(held, Path) and held.is_dir() and path.startswith(f"{name}/"):
-                found = held / path.removeprefix(f"{name}/")
+    def _in_folder(self, path: str) -> Path | None:
+        for name, folder in self.files.items():
+            if isinstance(folder, Path) and folder.is_dir() and path.startswith(f"{name}/"):
+                found = folder / path.removeprefix(f"{name}/")
                 return found if found.is_file() else None
         return None
 
-    def _file(self, held: Path | bytes, wanted: str | None) -> tuple[int, dict[str, str], bytes]:
-        size = len(held) if isinstance(held, bytes) else held.stat().st_size
-        headers = {"ETag": f'"{_tag(held)}"'} if self.tags else {}
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
-        if not asked or not self.ranges:
-            return 200, headers, _part(held, 0, size)
-        start = int(asked[1])
-        stop = min(int(asked[2]) + 1 if asked[2] else size, size)
+    def _file(self, content: Path | bytes, range_header: str | None) -> tuple[int, dict[str, str], bytes]:
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        headers = {"ETag": f'"{_tag(content)}"'} if self.tags else {}
+        limits = re.fullmatch(r"bytes=(\d+)-(\d*)", range_header or "")
+        if not limits or not self.ranges:
+            return 200, headers, _bytes(content, 0, size)
+        start = int(limits[1])
+        stop = min(int(limits[2]) + 1 if limits[2] else size, size)
         if start >= size:
             return 416, {"Content-Range": f"bytes */{size}"}, b""
         headers |= {"Accept-Ranges": "bytes", "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
-        return 206, headers, _part(held, start, stop)
+        return 206, headers, _bytes(content, start, stop)
 
     def sent(self) -> tuple[int, int]:
-        """Requests and bytes of bodies since the start, or since `clear`."""
+        """Number of requests, and of bytes in their answers, since the start or since `clear`."""
         return len(self.log), sum(request.sent for request in self.log)
 
     def clear(self) -> None:
-        """Forget the requests so far."""
+        """Empty the log of requests."""
         self.log.clear()
 
 
-def _part(held: Path | bytes, start: int, stop: int) -> bytes:
-    if isinstance(held, bytes):
-        return held[start:stop]
-    with open(held, "rb") as stream:
+def _bytes(content: Path | bytes, start: int, stop: int) -> bytes:
+    if isinstance(content, bytes):
+        return content[start:stop]
+    with open(content, "rb") as stream:
         stream.seek(start)
         return stream.read(stop - start)
 
 
-def _tag(held: Path | bytes) -> str:
-    if isinstance(held, bytes):
-        return hashlib.sha256(held).hexdigest()[:16]
-    stat = held.stat()
+def _tag(content: Path | bytes) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()[:16]
+    stat = content.stat()
     return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"

@@ -14,8 +14,7 @@ import xarray as xr
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import Setting, Stored, safe_name
-from nwb_lint.nwb.storage.h5 import is_dataset
-from nwb_lint.nwb.storage.source import holds_text, load
+from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, load
 
 _COMPRESS_BYTES = 32_768
 

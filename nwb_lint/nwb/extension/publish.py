@@ -23,8 +23,8 @@ from nwb_lint.nwb.extension.read import check_version, choose, find_held, tellin
 from nwb_lint.nwb.extension.schema import FIT_TYPE
 from nwb_lint.nwb.extension.write import external_link
 from nwb_lint.nwb.storage.asset import kind_of
-from nwb_lint.nwb.storage.dandi import DANDISET, asked_client, authenticate, telling_of
-from nwb_lint.nwb.storage.metadata import check_subject, lacking, read_metadata
+from nwb_lint.nwb.storage.dandi import DANDISET, authenticate, client_errors, open_client
+from nwb_lint.nwb.storage.metadata import check_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import open_nwb
 
 _LABEL = re.compile(r"[_*\\/<>:|\"'?%@;,.\s]+")
@@ -94,7 +94,7 @@ def publish(
         address = f"dandi://{dandiset}/draft/{place}"
         if dry_run:
             return Published(address, told, False)
-        with asked_client(instance, address) as client, telling_of(address), _key(client, address):
+        with open_client(instance, address) as client, client_errors(address), _key(client, address):
             name = client.dandi_instance.name
             address = address if name == "dandi" else f"dandi://{name}/{dandiset}/draft/{place}"
             return Published(address, told, _send(client, dandiset, asset))
@@ -129,7 +129,7 @@ def _complete(staged: Path, subject: dict[str, str], source: Path) -> None:
             if key in told:
                 raise NWBError(f"{source} says {key} of its subject already; subject= adds what is missing. Drop it.")
             told.create_dataset(key, data=text, dtype=h5py.string_dtype())
-        if lack := lacking({key: True for key in told}):
+        if lack := missing_for_dandi({key: True for key in told}):
             raise NWBError(
                 f"{source}: the subject has no {', '.join(lack)}, which the archive needs. State what the animal's "
                 f"records say: subject={{{lack[0]!r}: …}}, or --subject {lack[0]}=…; nothing was sent."

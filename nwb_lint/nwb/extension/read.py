@@ -15,8 +15,8 @@ from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import decode
 from nwb_lint.nwb.extension.container import read_group
-from nwb_lint.nwb.storage.h5 import is_group, members
-from nwb_lint.nwb.storage.source import Source, as_text, one_asset, open_nwb
+from nwb_lint.nwb.storage.h5 import as_text, is_group, members
+from nwb_lint.nwb.storage.source import Source, one_asset, open_nwb
 
 
 class Held(NamedTuple):

@@ -34,7 +34,7 @@ from nwb_lint.nwb.extension.schema import get_classes
 from nwb_lint.nwb.storage.asset import Asset, kind_of
 from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.digests import with_digests
-from nwb_lint.nwb.storage.metadata import Metadata, file_fields, lacking, make_subject, read_metadata
+from nwb_lint.nwb.storage.metadata import Metadata, file_fields, make_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, open_nwb
 
 
@@ -271,7 +271,7 @@ def write_fit(
     nwbfile = _new_file(fields, _digest(stored))
     _module(nwbfile).add(to_container(stored, fit, name, packed=not is_zarr(target)))
     _add_results(beside, fit, name, nwbfile, target)
-    if lack := lacking(fields["subject"]):
+    if lack := missing_for_dandi(fields["subject"]):
         what = f"the subject has no {', '.join(lack)}, which DANDI needs" if fields["subject"] else _NO_SUBJECT
         warnings.warn(f"{target}: {what}; pass source= or subject=.", stacklevel=2)
 

@@ -15,7 +15,8 @@ from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span
 from nwb_lint.nwb.inspection.units import UnitsInfo, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
 from nwb_lint.nwb.recording.tables import interval_tables, open_intervals
-from nwb_lint.nwb.storage.source import Source, expand, provenance, reading, session_labels
+from nwb_lint.nwb.storage.metadata import provenance, session_labels
+from nwb_lint.nwb.storage.source import Source, expand, reading
 from nwb_lint.parallel.files import spread
 
 
@@ -148,7 +149,7 @@ def describe_all(
     Examples
     --------
     >>> [found.error for found in describe_all(["session.nwb", "none.nwb"])]
-    ['', 'none.nwb: no such file; an NWB file is needed. Check the path.']
+    ['', 'none.nwb: no such file. An NWB file is needed. Check the path.']
     """
     paths = expand(sources)
     found = [Description(str(path), "", "", None, None, [], [], {}) for path in paths]

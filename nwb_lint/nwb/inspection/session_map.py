@@ -14,7 +14,8 @@ from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.dataset import texts
 from nwb_lint.nwb.recording.tables import Table, open_intervals
 from nwb_lint.nwb.recording.units import open_units, read_observed, recorded_span, spike_blocks
-from nwb_lint.nwb.storage.source import Source, provenance, reading, session_labels
+from nwb_lint.nwb.storage.metadata import provenance, session_labels
+from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
 
 Array = np.ndarray

@@ -25,7 +25,10 @@ from nwb_lint.nwb.recording.units import (
     read_observed,
     spike_blocks,
 )
-from nwb_lint.nwb.storage.source import Asset, Provenance, noted, provenance, reading
+from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.digests import fingerprint
+from nwb_lint.nwb.storage.metadata import Provenance, provenance
+from nwb_lint.nwb.storage.source import reading
 
 Array = np.ndarray
 Tally = Callable[[int], Counts]  # of a unit, by its place in a block
@@ -91,7 +94,7 @@ def find_session(asset: Asset, request: Request) -> Session:
     Raises: NWBError where there are none, or the file cannot be read.
     """
     with reading(asset) as file:
-        before = noted(asset)
+        before = fingerprint(asset)
         table = open_units(file, asset) if request.series is None else open_series(file, request.series, asset)
         rows, lacking = choose_rows(table, request.units)
         columns = columns_of_units(table, rows, request.unit_columns)

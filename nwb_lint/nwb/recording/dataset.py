@@ -14,8 +14,8 @@ from nwb_lint.nwb.recording.binning import Bins
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.trials import Align, Conditions, Trials, align_text
 from nwb_lint.nwb.storage.asset import Asset
-from nwb_lint.nwb.storage.dandi import Address, parse
-from nwb_lint.nwb.storage.source import Provenance
+from nwb_lint.nwb.storage.dandi import Address, parse_address
+from nwb_lint.nwb.storage.metadata import Provenance
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
@@ -81,7 +81,7 @@ def file_coords(said: Sequence[Provenance], digests: Sequence[str], assets: Sequ
         found[f"file_{name}"] = texts([getattr(item, name) for item in said])
     found["file_digest"] = texts(digests)
     if any(asset.asset_id for asset in assets):
-        places = [parse(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
+        places = [parse_address(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
         found["file_dandiset"] = texts([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
         found["file_version"] = texts([place.version for place in places])
         found["file_asset_id"] = texts([asset.asset_id for asset in assets])

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.storage.h5 import is_dataset, is_group, members
-from nwb_lint.nwb.storage.source import as_text, load
+from nwb_lint.nwb.storage.h5 import as_text, is_dataset, is_group, load, members
 
 Array = np.ndarray
 

@@ -35,7 +35,9 @@ from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import check_frame, typical_interval
 from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, join, parse_by
 from nwb_lint.nwb.recording.units import UnitChoice
-from nwb_lint.nwb.storage.source import Asset, Source, expand, reading, session_labels
+from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.metadata import session_labels
+from nwb_lint.nwb.storage.source import Source, expand, reading
 from nwb_lint.parallel.files import spread
 from nwb_lint.parallel.warnings import warn
 

@@ -15,9 +15,8 @@ from nwb_lint.nwb.recording.events import activity_paths, find_series, regular_t
 from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_axis import Frame
 from nwb_lint.nwb.recording.units import valid_times
-from nwb_lint.nwb.storage.h5 import is_dataset, is_group, pointed_at
+from nwb_lint.nwb.storage.h5 import as_text, is_dataset, is_group, load, pointed_at
 from nwb_lint.nwb.storage.prefetch import fetch_rows
-from nwb_lint.nwb.storage.source import as_text, load
 
 Array = np.ndarray
 

@@ -17,16 +17,17 @@ import numpy as np
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import groups_of
 from nwb_lint.nwb.storage.h5 import (
+    as_text,
     enum_words,
     is_dataset,
     is_group,
     is_reference,
     is_scalar_type,
+    load,
     members,
     name_of,
     pointed_at,
 )
-from nwb_lint.nwb.storage.source import as_text, load
 from nwb_lint.query import as_numbers, as_texts, select
 
 Array = np.ndarray

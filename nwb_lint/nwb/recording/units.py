@@ -15,9 +15,8 @@ from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, union, without
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.tables import Table
-from nwb_lint.nwb.storage.h5 import is_dataset, is_group
+from nwb_lint.nwb.storage.h5 import check_size, is_dataset, is_group, load
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
-from nwb_lint.nwb.storage.source import check_size, load
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import as_texts
 

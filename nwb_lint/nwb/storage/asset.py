@@ -1,4 +1,4 @@
-"""One recording's file: the address that names it, and where its bytes are."""
+"""One file to read: the address that names it, and where its bytes are."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 class Asset(NamedTuple):
-    """One file to read; ``str(asset)`` is its address. It holds no secret, and can be sent to another process.
+    """One file to read. It holds no secret and can be sent to another process.
 
-    | field | |
-    |---|---|
-    | address | what names it for people and in provenance: a path, a URL, ``dandi://000128/0.220113.0400/…`` |
-    | location | where its bytes are: the path, or an http(s) URL |
-    | kind | ``hdf5``, ``zarr`` or ``lindi`` |
-    | digest | SHA-256 where an archive knows it, as hexadecimal text, or its checksum of a Zarr folder; else empty |
-    | size | bytes where an archive knows them; else 0 |
-    | asset_id | what an archive knows it by; else empty |
+    Attributes
+    ----------
+    address : str
+        The name of the file in messages and in provenance: a path, a URL, or a DANDI address such as
+        ``dandi://000128/0.220113.0400/sub-Jenkins/a.nwb``. ``str(asset)`` is this address.
+    location : str
+        Where the bytes are: a path, or an http(s) URL.
+    kind : str, default="hdf5"
+        ``"hdf5"``, ``"zarr"`` or ``"lindi"``.
+    digest : str, default=""
+        What an archive gives as the SHA-256 (hexadecimal) of the file, or as the checksum of a Zarr folder.
+    size : int, default=0
+        What an archive gives as the number of bytes; 0 if it is not known.
+    asset_id : str, default=""
+        The identifier of the file in an archive.
     """
 
     address: str
@@ -37,39 +44,26 @@ class Asset(NamedTuple):
 
     @property
     def remote(self) -> bool:
-        """Whether the bytes lie on another machine."""
+        """Whether the bytes are on another machine."""
         return SCHEME.match(self.location) is not None
 
     @property
     def path(self) -> Path:
-        """The path of a local asset.
-
-        Raises: NWBError for one that lies elsewhere.
-        """
+        """The path of a local file; NWBError for a remote one."""
         if self.remote:
-            raise NWBError(f"{self.address} is not on this machine; a local file is needed. Pass download=True.")
+            raise NWBError(f"{self.address} is not on this machine. A local file is needed. Pass download=True.")
         return Path(self.location)
 
 
 def kind_of(name: str) -> str:
-    """The kind that a path or address stands for, by its ending."""
+    """The kind of file that the ending of a path or address stands for: hdf5, zarr or lindi."""
     lower = name.lower().rstrip("/")
     return "lindi" if lower.endswith(".lindi.json") else "zarr" if lower.endswith(".zarr") else "hdf5"
 
 
 def cache_folder() -> Path:
-    """Where bytes of remote files are kept: ``NWB_LINT_CACHE``, or the user's cache folder."""
+    """The folder for bytes of remote files: ``NWB_LINT_CACHE``, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     named = os.environ.get("NWB_LINT_CACHE")
     return Path(named) if named else user_cache_path("nwb_lint")
-
-
-def as_text(value: object) -> str:
-    """Text of a text, bytes decoded: as UTF-8, or where they are none as Latin-1, in which no two are alike."""
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

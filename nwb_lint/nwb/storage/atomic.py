@@ -1,7 +1,8 @@
-"""A file, or a Zarr folder, that appears whole or not at all, from one writer at a time.
+"""Atomic writing: a file, or a Zarr folder, appears whole or not at all, from one process at a time.
 
-It is written beside the target under a name of ours, put on disk and renamed. A lock beside the target is held
-meanwhile, so that whatever of ours lies there for the same target is a dead writer's: the next one removes it.
+The new content is written beside the target under a temporary name, flushed to disk and renamed. A lock file beside
+the target is held meanwhile. So any temporary file of the same target that another process finds under the lock is a
+leftover of a process that was stopped, and it is removed.
 """
 
 from __future__ import annotations
@@ -14,41 +15,57 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nwb_lint.errors import NWBError, one_line
+from nwb_lint.errors import MissingFileError, NWBError, NWBLintError, one_line
 
 
 def write_atomically(target: Path, write: Callable[[Path], None], *, wait: bool = False) -> None:
-    """Call ``write`` with a temporary path beside the target, then put what it wrote on disk and in the target's
-    place. ``wait`` for another writer of the same target, or refuse.
+    """Write a file or folder so that it appears whole or not at all.
 
-    A folder that is replaced is put aside first: a process that is killed just then leaves it under a name of
-    ours, from where the next writer puts it back.
+    An existing folder is renamed before it is replaced. If the process is stopped at that moment, the next call
+    restores the old folder.
 
-    Raises: NWBError where the folder is not there, the disk refuses, or another process is writing the target;
-    the target is then as it was.
+    Parameters
+    ----------
+    target : Path
+        The file or folder to write. Its parent folder needs to exist.
+    write : callable
+        Called with the temporary path; it writes the file or folder there.
+    wait : bool, default=False
+        Whether to wait for another process that is writing the same target.
+
+    Raises
+    ------
+    MissingFileError
+        If the parent folder does not exist.
+    NWBError
+        If the disk refuses, or another process is writing the target. The target is then as it was before.
     """
     if not target.parent.is_dir():
-        raise NWBError(f"{target.parent}: no such folder, so {target.name} cannot be written there. Make it first.")
+        raise MissingFileError(
+            f"{target.parent}: no such folder. {target.name} cannot be written there. Make the folder first."
+        )
     try:
-        with _alone(target, wait):
-            _tidy(target)
+        with _locked(target, wait):
+            _clean_up(target)
             temporary = target.with_name(f".nwb_lint-{uuid.uuid4().hex[:8]}-{target.name}")
             try:
                 write(temporary)
-                _all_to_disk(temporary)
-                _put(temporary, target)
-                if os.name == "posix":  # a folder cannot be opened elsewhere
-                    _to_disk(target.parent)
+                _flush_all(temporary)
+                _replace(temporary, target)
+                if os.name == "posix":  # other systems cannot open a folder
+                    _flush(target.parent)
             finally:
-                with suppress(OSError):  # what stays is removed by the next writer
+                with suppress(OSError):  # the next call removes what stays
                     _remove(temporary)
-    except (OSError, RuntimeError) as error:  # what HDF5 raises where the disk refuses depends on when it does
+    except NWBLintError:
+        raise
+    except (OSError, RuntimeError) as error:  # HDF5 raises one or the other where the disk refuses
         raise NWBError(f"{target} cannot be written: {one_line(error)}") from error
 
 
 @contextmanager
-def _alone(target: Path, wait: bool) -> Iterator[None]:
-    """Hold the lock of the target; its file goes when the lock does."""
+def _locked(target: Path, wait: bool) -> Iterator[None]:
+    """Hold the lock of the target; the lock file is removed at the end."""
     from filelock import FileLock, Timeout
 
     path = target.with_name(f".nwb_lint-{target.name}.lock")
@@ -57,45 +74,45 @@ def _alone(target: Path, wait: bool) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise NWBError(
-            f"{target} is being written by another process; wait until it ends, or choose another."
+            f"{target} is being written by another process. Wait until it ends, or choose another name."
         ) from None
     try:
         yield
     finally:
-        with suppress(OSError):  # before the release: whoever waits for this very file finds it gone, and asks again
+        with suppress(OSError):  # before the release: a process that waits for this file then makes a new one
             path.unlink()
         lock.release()
 
 
-def _tidy(target: Path) -> None:
-    """Remove what dead writers of the target left; put back what one had put aside."""
-    ours = re.compile(rf"\.nwb_lint-[0-9a-f]{{8}}-{re.escape(target.name)}")
+def _clean_up(target: Path) -> None:
+    """Remove temporary files of processes that were stopped; restore a folder that one of them had renamed."""
+    temporary = re.compile(rf"\.nwb_lint-[0-9a-f]{{8}}-{re.escape(target.name)}")
     for name in os.listdir(target.parent):
-        if ours.fullmatch(name):
+        if temporary.fullmatch(name):
             _remove(target.with_name(name))
-    aside = _aside(target)
-    if aside.exists():
+    backup = _backup(target)
+    if backup.exists():
         if target.exists():
-            _remove(aside)
+            _remove(backup)
         else:
-            os.replace(aside, target)
+            os.replace(backup, target)
 
 
-def _put(temporary: Path, target: Path) -> None:
-    """Rename; of a folder the old one is put aside first, since none can be renamed over another."""
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename; an old folder is renamed first, since no folder can be renamed over another one."""
     if not target.is_dir():
         os.replace(temporary, target)
         return
-    os.replace(target, _aside(target))
+    os.replace(target, _backup(target))
     try:
         os.replace(temporary, target)
     except OSError:
-        os.replace(_aside(target), target)
+        os.replace(_backup(target), target)
         raise
-    _remove(_aside(target))
+    _remove(_backup(target))
 
 
-def _aside(target: Path) -> Path:
+def _backup(target: Path) -> Path:
     return target.with_name(f".nwb_lint-old-{target.name}")
 
 
@@ -106,18 +123,18 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _all_to_disk(path: Path) -> None:
-    """The file, or every file and folder of a folder."""
+def _flush_all(path: Path) -> None:
+    """Flush a file, or every file and folder of a folder, to disk."""
     for folder, _, names in os.walk(path):
         for name in names:
-            _to_disk(Path(folder, name))
+            _flush(Path(folder, name))
         if os.name == "posix":
-            _to_disk(Path(folder))
+            _flush(Path(folder))
     if path.is_file():
-        _to_disk(path)
+        _flush(path)
 
 
-def _to_disk(path: Path) -> None:
+def _flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

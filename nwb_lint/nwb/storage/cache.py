@@ -1,4 +1,9 @@
-"""Parts of streamed files on disk: each whole or not there at all; those used longest ago go beyond a limit."""
+"""The disk cache of streamed files: ranges of bytes, each whole or absent, within a limit of size.
+
+Each version of a remote file has a folder. Several processes may use it at once, and any of them may be killed: a
+range is written to a temporary file and renamed, and it begins with its CRC-32, so that a damaged one is not used.
+Where the limit is exceeded, the folders that were used longest ago are removed, except for those in use.
+"""
 
 from __future__ import annotations
 
@@ -17,57 +22,59 @@ from zlib import crc32
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.storage.asset import cache_folder
 
-_LIMIT_GB = 10.0
-_SHARE = 0.05  # of the limit that a process writes before it looks at all folders again
-_OURS = re.compile(r"[0-9a-f]{32}")
+_DEFAULT_LIMIT_GB = 10.0
+_CHECK_SHARE = 0.05  # a process looks at all folders again after it has written this share of the limit
+_FOLDER_NAME = re.compile(r"[0-9a-f]{32}")
+_CRC_BYTES = 4
 
 
-class Parts:
-    """Parts of one version of a file on disk, as remfile's `DiskCache` has them.
+class RangeCache:
+    """Ranges of bytes of one version of a remote file, on disk.
 
-    Several processes may stream one file, and one may be stopped in the middle: parts are written beside and
-    renamed, and each begins with its CRC-32. A folder that is `hold` is not removed by `tidy`, whichever process
-    calls it.
+    Parameters
+    ----------
+    version : str
+        What identifies the bytes: the address with ETag and size.
     """
 
     def __init__(self, version: str) -> None:
-        self._folder = cache_folder() / "streamed" / _name(version)
+        self._folder = cache_folder() / "streamed" / _file_name(version)
         self._lock: Any = None
 
     def get(self, key: str) -> bytes | None:
-        """What was set, or None."""
+        """The bytes that were stored under a key; None if there are none, or if they are damaged."""
         try:
-            stored = (self._folder / _name(key)).read_bytes()
+            stored = (self._folder / _file_name(key)).read_bytes()
         except OSError:
             return None
-        content = stored[4:]
-        return content if content and stored[:4] == crc32(content).to_bytes(4, "big") else None
+        crc, content = stored[:_CRC_BYTES], stored[_CRC_BYTES:]
+        return content if content and crc == crc32(content).to_bytes(_CRC_BYTES, "big") else None
 
-    def set(self, key: str, value: bytes) -> None:
-        """Keep a part; where the disk has no room, reading is slower, not impossible."""
-        path = self._folder / _name(key)
-        beside = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
+    def set(self, key: str, content: bytes) -> None:
+        """Store bytes under a key; nothing happens where the disk refuses, and reading is then slower."""
+        path = self._folder / _file_name(key)
+        temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                beside.write_bytes(crc32(value).to_bytes(4, "big") + value)
-                os.replace(beside, path)
-                _WRITTEN.add(len(value))
+                temporary.write_bytes(crc32(content).to_bytes(_CRC_BYTES, "big") + content)
+                os.replace(temporary, path)
+                _written.add(len(content))
             finally:
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
-    def hold(self) -> None:
-        """Note that the file is used, from now until `let_go`, or the end of the process."""
+    def lock(self) -> None:
+        """Keep the folder from being removed, until `unlock` or the end of the process."""
         from filelock import FileLock
 
-        with suppress(OSError, NotImplementedError):  # the latter where a disk knows no locks
+        with suppress(OSError, NotImplementedError):  # the latter on a disk without locks
             self._folder.mkdir(parents=True, exist_ok=True)
             os.utime(self._folder)
             self._lock = FileLock(self._folder / f"{uuid.uuid4().hex[:8]}.lock", thread_local=False)
             self._lock.acquire()
 
-    def let_go(self) -> None:
-        """The file is used no more."""
+    def unlock(self) -> None:
+        """Allow the folder to be removed; it counts as used now."""
         if self._lock is not None:
             with suppress(OSError):
                 self._lock.release()
@@ -75,81 +82,81 @@ class Parts:
                 os.utime(self._folder)
 
 
-class _Written:
-    """How many bytes this process has put on disk since it last looked at all folders; at first, too many."""
+class WrittenBytes:
+    """Counts the bytes that this process has written since it last looked at all folders.
+
+    It starts at infinity, so that every process looks once.
+    """
 
     def __init__(self) -> None:
-        self._n, self._lock = math.inf, threading.Lock()
+        self._n_bytes, self._lock = math.inf, threading.Lock()
 
-    def add(self, n: float) -> None:
+    def add(self, n_bytes: float) -> None:
         with self._lock:
-            self._n += n
+            self._n_bytes += n_bytes
 
-    def reached(self, n: float) -> bool:
-        """Whether it is n or more; counting begins anew then."""
+    def reached(self, n_bytes: float) -> bool:
+        """Whether so many bytes were written; counting then starts again at 0."""
         with self._lock:
-            if self._n < n:
+            if self._n_bytes < n_bytes:
                 return False
-            self._n = 0
+            self._n_bytes = 0
             return True
 
 
-_WRITTEN = _Written()
+_written = WrittenBytes()
 
 
 class _Folder(NamedTuple):
-    used: float
+    last_used: float
     n_bytes: int
     path: Path
 
 
 def limit_bytes() -> float:
-    """How much of streamed files is kept on disk: ``NWB_LINT_CACHE_GB`` (10^9 bytes), 10 where it is not set.
-
-    Raises: NWBError where it is no number, or below 0.
-    """
-    said = os.environ.get("NWB_LINT_CACHE_GB", "").strip()
+    """The most bytes to keep on disk: ``NWB_LINT_CACHE_GB`` times 10^9, default 10; NWBError if it is no number."""
+    text = os.environ.get("NWB_LINT_CACHE_GB", "").strip()
     try:
-        found = float(said) if said else _LIMIT_GB
+        limit_gb = float(text) if text else _DEFAULT_LIMIT_GB
     except ValueError:
-        found = math.nan
-    if not found >= 0:
-        raise NWBError(f"NWB_LINT_CACHE_GB is {said!r}; it needs a number of GB of at least 0. Set it, or unset it.")
-    return found * 1e9
+        limit_gb = math.nan
+    if not limit_gb >= 0:
+        raise NWBError(f"NWB_LINT_CACHE_GB is {text!r}. It needs to be a number of GB of at least 0. Set or unset it.")
+    return limit_gb * 1e9
 
 
-def tidy(most: float) -> None:
-    """Remove parts of the files used longest ago until at most so many bytes are kept; none of a file in use.
+def enforce_limit(n_bytes: float) -> None:
+    """Remove the folders that were used longest ago until at most so many bytes are kept; none that is in use.
 
-    Nothing is looked at before this process has written a twentieth of that.
+    Nothing happens before this process has written a twentieth of that.
     """
-    if not _WRITTEN.reached(_SHARE * most):
+    if not _written.reached(_CHECK_SHARE * n_bytes):
         return
-    with suppress(OSError):
-        folders = sorted(map(_weighed, (cache_folder() / "streamed").iterdir()))
+    with suppress(OSError):  # there is no cache folder
+        folders = sorted(map(_measure, (cache_folder() / "streamed").iterdir()))
         total = sum(folder.n_bytes for folder in folders)
         for folder in folders:
-            if total <= most:
+            if total <= n_bytes:
                 return
-            if _OURS.fullmatch(folder.path.name) and not _in_use(folder.path):
+            if _FOLDER_NAME.fullmatch(folder.path.name) and not _in_use(folder.path):
                 shutil.rmtree(folder.path, ignore_errors=True)
                 total -= folder.n_bytes
 
 
-def _weighed(path: Path) -> _Folder:
+def _measure(path: Path) -> _Folder:
     if path.is_symlink() or not path.is_dir():
         return _Folder(math.inf, 0, path)
-    used, n = math.inf, 0
-    with suppress(OSError):  # another process removes it
-        used = path.stat().st_mtime
-        for part in path.iterdir():
-            with suppress(OSError):  # or renames a part
-                n += part.stat().st_size
-    return _Folder(used, n, path)
+    last_used, n_bytes = math.inf, 0
+    with suppress(OSError):  # another process removes the folder
+        last_used = path.stat().st_mtime
+        for file in path.iterdir():
+            with suppress(OSError):  # or renames a file
+                n_bytes += file.stat().st_size
+    return _Folder(last_used, n_bytes, path)
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a process that lives holds one of the locks in it."""
+    """Whether a running process holds one of the locks in the folder."""
     from filelock import FileLock, Timeout
 
     for path in folder.glob("*.lock"):
@@ -158,10 +165,10 @@ def _in_use(folder: Path) -> bool:
                 pass
         except Timeout:
             return True
-        except (OSError, NotImplementedError):
+        except (OSError, NotImplementedError):  # gone, or a disk without locks
             continue
     return False
 
 
-def _name(text: str) -> str:
+def _file_name(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,10 +1,13 @@
-"""Assets of a DANDI archive through its own client: ``dandi://000128/0.220113.0400/sub-…nwb``, or a glob.
+"""Files in a DANDI archive, found with the client of DANDI.
 
-No version means the most recent published one, else the draft. The archive is the one that ``DANDI_INSTANCE``
-names (as for the client: a known name, or an address; ``dandi`` by default); ``dandi://ember-dandi/000128/…``
-names another one. The client's own form, ``dandi://dandi/000128@draft/…``, is read as well. The token for
-embargoed data is the client's too: ``DANDI_API_KEY`` (for another archive, its name in capitals and
-``_API_KEY``), or the keyring. It is sent only where reading needs it, and only to the archive's API.
+An address is ``dandi://000128/0.220113.0400/sub-Jenkins/a.nwb``; its path may be a pattern. Without a version it means
+the last published one, or the draft if nothing is published. The form ``dandi://dandi/000128@draft/…`` of the client
+is read too.
+
+The archive is the one that ``DANDI_INSTANCE`` names, as for the client: a known name or an address, ``dandi`` by
+default. ``dandi://ember-dandi/000128/…`` names another archive. The token for embargoed data is taken from
+``DANDI_API_KEY`` (for another archive, from its name in capitals and ``_API_KEY``) or from the keyring, as the client
+does. It is sent only if a file cannot be read without it, and only to the archive.
 """
 
 from __future__ import annotations
@@ -17,18 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from nwb_lint.errors import NWBError, one_line
+from nwb_lint.errors import MissingFileError, NWBError, one_line
 from nwb_lint.nwb.storage.asset import Asset
 
 DANDISET = re.compile(r"\d{6}")
 _VERSION = re.compile(r"draft|\d+\.\d+\.\d+")
-_FORM = "dandi://000128/0.220113.0400/sub-x/sub-x.nwb, or a glob such as dandi://000128/*.nwb"
-_SIDE_BY_SIDE = 8
-_MAIN = "dandi"
+_EXAMPLES = "dandi://000128/0.220113.0400/sub-x/sub-x.nwb, or a glob such as dandi://000128/*.nwb"
+_REQUESTS_AT_ONCE = 8
+_MAIN_ARCHIVE = "dandi"
 
 
 class Address(NamedTuple):
-    """What a dandi:// address says; empty where it does not say."""
+    """The parts of a DANDI address; an empty part is not in it."""
 
     instance: str
     dandiset: str
@@ -36,14 +39,27 @@ class Address(NamedTuple):
     path: str
 
 
-def parse(address: str) -> Address:
-    """The parts of an address.
+def parse_address(address: str) -> Address:
+    """The parts of a DANDI address.
 
-    Raises: NWBError where it is not one.
+    Parameters
+    ----------
+    address : str
+        ``dandi://[<instance>/]<dandiset>[/<version>]/<path>``.
 
-    Example:
-        >>> parse("dandi://000128/draft/sub-Jenkins/*.nwb")
-        Address(instance='', dandiset='000128', version='draft', path='sub-Jenkins/*.nwb')
+    Returns
+    -------
+    Address
+
+    Raises
+    ------
+    NWBError
+        If it is not such an address.
+
+    Examples
+    --------
+    >>> parse_address("dandi://000128/draft/sub-Jenkins/*.nwb")
+    Address(instance='', dandiset='000128', version='draft', path='sub-Jenkins/*.nwb')
     """
     first, _, rest = address.partition("://")[2].partition("/")
     instance = ""
@@ -53,35 +69,57 @@ def parse(address: str) -> Address:
     if not version and _VERSION.fullmatch(rest.partition("/")[0]):
         version, _, rest = rest.partition("/")
     if not DANDISET.fullmatch(dandiset) or not rest or (version and not _VERSION.fullmatch(version)):
-        raise NWBError(f"{address} names no file of a dandiset; it needs to be like {_FORM}.")
+        raise NWBError(f"{address} names no file of a dandiset. It needs to be like {_EXAMPLES}.")
     return Address(instance, dandiset, version, rest)
 
 
-def expand_dandi(address: str) -> list[Asset]:
-    """The assets that an address names, a glob's in the order of their paths.
+def find_assets(address: str) -> list[Asset]:
+    """The files of an archive that an address or a pattern names.
 
-    Raises: NWBError, one line: no such dandiset, version or path, a refused token, an archive that does not
-    answer.
+    Parameters
+    ----------
+    address : str
+        As for `parse_address`.
+
+    Returns
+    -------
+    list of Asset
+        Sorted by path, with the version in their addresses.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such dandiset, version or path, or if the pattern matches nothing.
+    NWBError
+        If the token is refused, or the archive does not answer.
     """
-    asked = parse(address)
-    with asked_client(asked.instance, address) as client, telling_of(address):
-        found = _with_leave(client, lambda: _find(client, asked))
+    parts = parse_address(address)
+    with open_client(parts.instance, address) as client, client_errors(address):
+        found = _with_token_if_needed(client, lambda: _find(client, parts))
         if not found:
-            raise NWBError(f"{address}: no asset matches; a pattern needs at least one. Check it against the archive.")
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            return list(pool.map(lambda asset: _asset(client, asked, asset), found))
+            raise MissingFileError(f"{address}: no asset matches. At least one is needed. Look in the archive.")
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            return list(pool.map(lambda asset: _asset(client, parts, asset), found))
 
 
-def token_of(asset: Asset) -> Callable[[], str] | None:
-    """What gives the Authorization header for an asset of an archive; None for any other.
+def token_getter(asset: Asset) -> Callable[[], str] | None:
+    """What gives the ``Authorization`` header for a file of an archive; None for any other file.
 
-    It raises NWBError where there is no token, or the archive refuses it.
+    Parameters
+    ----------
+    asset : Asset
+        Any file.
+
+    Returns
+    -------
+    callable or None
+        Without arguments; it raises NWBError if there is no token, or if the archive refuses it.
     """
     if not asset.address.startswith("dandi://"):
         return None
 
     def header() -> str:
-        with asked_client(parse(asset.address).instance, asset.address) as client, telling_of(asset.address):
+        with open_client(parse_address(asset.address).instance, asset.address) as client, client_errors(asset.address):
             authenticate(client)
             return str(client.session.headers["Authorization"])
 
@@ -89,9 +127,26 @@ def token_of(asset: Asset) -> Callable[[], str] | None:
 
 
 @contextmanager
-def asked_client(instance: str, address: str) -> Iterator[Any]:
-    """The archive's client, without a token."""
-    # the client tells of every failure in its log, with a traceback; here the NWBError tells
+def open_client(instance: str, address: str) -> Iterator[Any]:
+    """The client of an archive, for a ``with`` statement, without a token.
+
+    Parameters
+    ----------
+    instance : str
+        The archive: a name that the client knows, a host, or an address; empty for that of ``DANDI_INSTANCE``.
+    address : str
+        What messages begin with.
+
+    Yields
+    ------
+    dandi.dandiapi.DandiAPIClient
+
+    Raises
+    ------
+    NWBError
+        If there is no such archive, or it does not answer.
+    """
+    # the client would write every failure to its log, with a traceback; here it becomes an NWBError
     logging.getLogger("dandi").addHandler(logging.NullHandler())
     from dandi.consts import known_instances
     from dandi.dandiapi import DandiAPIClient
@@ -103,11 +158,11 @@ def asked_client(instance: str, address: str) -> Iterator[Any]:
         elif "://" in instance or instance in known_instances:
             client = DandiAPIClient(dandi_instance=get_instance(instance))
         else:
-            client = _other(instance)
+            client = _client_of_host(instance)
     except KeyError as error:
         known = ", ".join(known_instances)
         raise NWBError(
-            f"{address}: no archive {one_line(error)} is known; known are {known}, or its address."
+            f"{address}: no archive {one_line(error)} is known. Known are {known}. Name one of these, or its address."
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise NWBError(f"{address}: the archive does not answer ({one_line(error)}). Try again later.") from error
@@ -115,8 +170,8 @@ def asked_client(instance: str, address: str) -> Iterator[Any]:
         yield client
 
 
-def _other(instance: str) -> Any:
-    """A client of an archive that dandi does not know by name: host or host:port."""
+def _client_of_host(instance: str) -> Any:
+    """The client of an archive that dandi has no name for, by host or host:port."""
     from dandi.dandiapi import DandiAPIClient
 
     named = os.environ.get("DANDI_INSTANCE", "")
@@ -130,48 +185,64 @@ def _other(instance: str) -> Any:
     return DandiAPIClient(f"https://{instance}/api")
 
 
-def _find(client: Any, asked: Address) -> list[Any]:
-    """The client's assets for an address."""
-    dandiset = client.get_dandiset(asked.dandiset, asked.version or None)
-    if re.search(r"[*?\[]", asked.path):
-        return sorted(dandiset.get_assets_by_glob(asked.path), key=lambda asset: asset.path)
-    return [dandiset.get_asset_by_path(asked.path)]
+def _find(client: Any, parts: Address) -> list[Any]:
+    """The client's own objects for the files of an address."""
+    dandiset = client.get_dandiset(parts.dandiset, parts.version or None)
+    if re.search(r"[*?\[]", parts.path):
+        return sorted(dandiset.get_assets_by_glob(parts.path), key=lambda asset: asset.path)
+    return [dandiset.get_asset_by_path(parts.path)]
 
 
-def _asset(client: Any, asked: Address, found: Any) -> Asset:
-    """The canonical address, the place of the bytes and what the archive knows of them."""
+def _asset(client: Any, parts: Address, found: Any) -> Asset:
+    """An asset of ours for one of the client's: with the version in its address, and digest and size."""
     from dandi.dandiapi import AssetType
 
-    said = found.get_raw_metadata()
-    known = said.get("digest") or {}
-    digest = str(known.get("dandi:sha2-256") or known.get("dandi:dandi-zarr-checksum") or "")
+    metadata = found.get_raw_metadata()
+    digests = metadata.get("digest") or {}
+    digest = str(digests.get("dandi:sha2-256") or digests.get("dandi:dandi-zarr-checksum") or "")
     name = client.dandi_instance.name
-    archive = "" if name == _MAIN else f"{name}/"
-    address = f"dandi://{archive}{asked.dandiset}/{found.version_id}/{found.path}"
+    archive = "" if name == _MAIN_ARCHIVE else f"{name}/"
+    address = f"dandi://{archive}{parts.dandiset}/{found.version_id}/{found.path}"
     if found.asset_type is AssetType.ZARR:
-        places = [url for url in said.get("contentUrl", []) if not url.startswith(client.api_url)]
-        if not places:
-            raise NWBError(f"{address} is a Zarr asset and the archive tells no place of its parts. Download it first.")
-        return Asset(address, places[0].rstrip("/"), "zarr", digest, asset_id=str(found.identifier))
+        urls = [url for url in metadata.get("contentUrl", []) if not url.startswith(client.api_url)]
+        if not urls:
+            raise NWBError(f"{address} is Zarr, and the archive gives no address of its data. Download it with dandi.")
+        return Asset(address, urls[0].rstrip("/"), "zarr", digest, asset_id=str(found.identifier))
     kind = "lindi" if found.path.endswith(".lindi.json") else "hdf5"
     return Asset(address, found.base_download_url, kind, digest, int(found.size), str(found.identifier))
 
 
-def _with_leave(client: Any, ask: Callable[[], Any]) -> Any:
-    """The answer; where it needs leave, with the token."""
+def _with_token_if_needed(client: Any, request: Callable[[], Any]) -> Any:
+    """What a request gives; where the archive refuses it, what it gives with the token."""
     import requests
 
     try:
-        return ask()
+        return request()
     except requests.HTTPError as error:
-        if error.response is None or error.response.status_code not in (401, 403):
+        if _status(error) not in (401, 403):
             raise
         authenticate(client)
-        return ask()
+        return request()
+
+
+def _status(error: Any) -> int:
+    """The HTTP status of a requests.HTTPError; 0 if it has none."""
+    return 0 if error.response is None else int(error.response.status_code)
 
 
 def authenticate(client: Any) -> None:
-    """Give the client the token that dandi would use, without asking for one at the keyboard."""
+    """Give the client the token that dandi would use, without a question at the keyboard.
+
+    Parameters
+    ----------
+    client : dandi.dandiapi.DandiAPIClient
+        From `open_client`.
+
+    Raises
+    ------
+    NWBError
+        If there is no token, or the archive refuses it.
+    """
     import requests
     from dandi.keyring_utils import keyring_lookup
 
@@ -179,44 +250,61 @@ def authenticate(client: Any) -> None:
     token = (os.environ.get(client.api_key_env_var) or keyring_lookup(f"dandi-api-{name}", "key")[1] or "").strip()
     if not token:
         raise NWBError(
-            f"the archive {name} needs a token for this; set {client.api_key_env_var}, or run `dandi download` once."
+            f"The archive {name} needs a token for this. Set {client.api_key_env_var}, or run `dandi download` once."
         )
-    if not re.fullmatch(r"[!-~]+", token):  # the client would show it in its log
-        raise NWBError(f"the token for the archive {name} is refused: it has blanks or other signs that none has.")
+    if not re.fullmatch(r"[!-~]+", token):  # the client would write it to its log
+        raise NWBError(f"The token for the archive {name} has blanks or other characters that no token has. Check it.")
     try:
         client.authenticate(token)
     except requests.HTTPError as error:
-        if error.response is None or error.response.status_code not in (401, 403):
+        if _status(error) not in (401, 403):
             raise
         raise NWBError(
-            f"the archive {name} refused the token; renew {client.api_key_env_var} or the keyring's."
+            f"The archive {name} refused the token. Get a new one for {client.api_key_env_var} or the keyring."
         ) from None
 
 
 @contextmanager
-def telling_of(address: str) -> Iterator[None]:
-    """Failures of the client as an NWBError of one line."""
+def client_errors(address: str) -> Iterator[None]:
+    """Raise an NWBError of one line for failures of the client inside the ``with`` statement.
+
+    Parameters
+    ----------
+    address : str
+        What messages begin with.
+
+    Raises
+    ------
+    MissingFileError
+        If the archive has no such dandiset, version or path.
+    NWBError
+        For any other failure.
+    """
     import requests
     from dandi.exceptions import NotFoundError
 
-    from nwb_lint.nwb.storage.http import why
+    from nwb_lint.nwb.storage.http import describe_error
 
     try:
         yield
     except NWBError as error:
-        raise error if str(error).startswith(address) else NWBError(f"{address}: {error}") from error
+        if str(error).startswith(address):
+            raise
+        raise NWBError(f"{address}: {error}") from error
     except NotFoundError as error:
-        raise NWBError(f"{address}: not found ({one_line(error)}). Check the address.") from error
+        raise MissingFileError(f"{address}: no such asset ({one_line(error)}). Check the address.") from error
     except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
+        status = _status(error)
         if status == 404:
-            raise NWBError(f"{address}: the archive has no such dandiset or version. Check the address.") from error
+            raise MissingFileError(f"{address}: no such dandiset or version. Check the address.") from error
         if status in (401, 403):
-            raise NWBError(f"{address} may not be read with this token ({status}). Ask its owner for leave.") from error
-        raise NWBError(f"{address}: the archive answers {status}. Try again later.") from error
+            raise NWBError(
+                f"{address} may not be read with this token (status {status}). Its owner can give access."
+            ) from error
+        raise NWBError(f"{address}: the archive answers with status {status}. Try again later.") from error
     except (requests.RequestException, OSError) as error:
-        raise NWBError(f"{address}: {why(error)}. Try again later.") from error
+        raise NWBError(f"{address}: {describe_error(error)}. Try again later.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise NWBError(
-            f"{address}: the archive's answer is not understood ({one_line(error)}). Renew dandi."
+            f"{address}: the answer of the archive cannot be read ({one_line(error)}). Update dandi."
         ) from error

@@ -1,4 +1,8 @@
-"""Remote files kept whole on this machine: checked for size and digest, and only then given their name."""
+"""Downloads: remote files copied to the cache folder as a whole.
+
+A copy gets its name only after its size and its digest were checked. LINDI files are copied where they hold all their
+data; Zarr folders by their consolidated metadata.
+"""
 
 from __future__ import annotations
 
@@ -13,88 +17,118 @@ from urllib.parse import quote, unquote, urlsplit
 
 from nwb_lint.errors import NWBError, one_line
 from nwb_lint.nwb.storage.asset import Asset, cache_folder
-from nwb_lint.nwb.storage.http import Passing, Refused, Web, ask, get, not_reached, retried, strong, total_bytes
+from nwb_lint.nwb.storage.atomic import write_atomically
+from nwb_lint.nwb.storage.dandi import token_getter
+from nwb_lint.nwb.storage.http import (
+    NETWORK_ERRORS,
+    FileSession,
+    PermanentError,
+    TransientError,
+    as_nwb_error,
+    get_bytes,
+    get_response,
+    retry,
+    strong_etag,
+    total_bytes,
+)
+from nwb_lint.nwb.storage.zarr import no_zarr_metadata, read_lindi
 
 _BLOCK_BYTES = 2**16
-_SIDE_BY_SIDE = 8
+_REQUESTS_AT_ONCE = 8
 
 
-def keep(asset: Asset) -> Asset:
-    """A remote file as a local one of the same address, fetched unless it is in the cache folder whole.
+def download_asset(asset: Asset) -> Asset:
+    """Copy a remote file to the cache folder, unless the same version of it is there.
 
-    A file that an archive knows by its digest is taken from the cache without asking; of any other the server
-    is asked whether it is still the same (ETag and size). Of an NWB-Zarr store its consolidated metadata are asked
-    for, and stand for the whole. LINDI is kept where all it names is in it.
+    A file with a digest in its archive is looked up by it, without a request. For any other file the server is asked
+    for ETag and size; for a Zarr folder, for its consolidated metadata.
 
-    Raises: NWBError, one line: no such file, no room, wrong size, wrong digest; LINDI whose parts lie elsewhere.
+    Parameters
+    ----------
+    asset : Asset
+        Any file; a local one is returned as it is.
+
+    Returns
+    -------
+    Asset
+        The same address, with the path of the copy as location.
+
+    Raises
+    ------
+    MissingFileError
+        If the server has no such file.
+    NWBError
+        If the file cannot be read, the disk is full, size or digest are wrong, or a LINDI file refers to others.
     """
     if not asset.remote:
         return asset
     if asset.kind == "zarr":
-        return _keep_zarr(asset)
+        return _download_zarr(asset)
     if asset.kind == "lindi":
-        _refuse_parts_elsewhere(asset)
-    from nwb_lint.nwb.storage.dandi import token_of
-
-    with Web(token_of(asset)) as web:
-        try:
-            version, size = (asset.digest, asset.size) if asset.digest and asset.size else _version(web, asset)
-            target = _place(asset, version)
-            if not (version and target.is_file() and target.stat().st_size == size):
-                _fetch(web, asset, target, size)
-        except OSError as error:
-            raise not_reached(asset.address, error) from error
+        _refuse_references(asset)
+    with FileSession(token_getter(asset)) as session, as_nwb_error(asset.address):
+        version, size = (asset.digest, asset.size) if asset.digest and asset.size else _version(session, asset)
+        target = _path_of_copy(asset, version)
+        if not (version and target.is_file() and target.stat().st_size == size):
+            _download_file(session, asset, target, size)
     return asset._replace(location=str(target))
 
 
-def served_version(asset: Asset) -> str:
-    """What stands for the bytes of a remote file at its server (strong ETag and size); empty where nothing does, as
-    for Zarr folders.
+def server_version(asset: Asset) -> str:
+    """What identifies the bytes of a remote file at its server.
 
-    Raises: NWBError where the server does not answer.
+    Parameters
+    ----------
+    asset : Asset
+        A remote file.
+
+    Returns
+    -------
+    str
+        Strong ETag and size. Empty where the server gives none, and for Zarr folders.
+
+    Raises
+    ------
+    MissingFileError
+        If the server has no such file.
+    NWBError
+        If the server does not answer.
     """
-    from nwb_lint.nwb.storage.dandi import token_of
-
     if asset.kind == "zarr":
         return ""
-    with Web(token_of(asset)) as web:
-        try:
-            return _version(web, asset)[0]
-        except OSError as error:
-            raise not_reached(asset.address, error) from error
+    with FileSession(token_getter(asset)) as session, as_nwb_error(asset.address):
+        return _version(session, asset)[0]
 
 
-@retried
-def _version(web: Web, asset: Asset) -> tuple[str, int]:
-    """What stands for the bytes at the server, and how many they are (0: it does not say)."""
-    with ask(web, asset.location, headers={"Range": "bytes=0-0"}, stream=True) as response:
+@retry
+def _version(session: FileSession, asset: Asset) -> tuple[str, int]:
+    """ETag and size as one text (empty where the server does not give both), and the size (0 if unknown)."""
+    with get_response(session, asset.location, headers={"Range": "bytes=0-0"}, stream=True) as response:
         size = total_bytes(response)
-        tag = strong(response.headers.get("ETag", ""))
+        etag = strong_etag(response)
     _check_size(asset, size)
-    return f"{tag} {size}" if tag and size else "", size or asset.size
+    return f"{etag} {size}" if etag and size else "", size or asset.size
 
 
 def _check_size(asset: Asset, size: int) -> None:
     if asset.size and size and size != asset.size:
-        raise NWBError(f"{asset} has {size} bytes at the server; {asset.size} were announced. Tell its archive.")
+        raise NWBError(
+            f"{asset} has {size} bytes at the server. Its archive has announced {asset.size}. Report it there."
+        )
 
 
-def _place(asset: Asset, version: str) -> Path:
-    """Where the file is kept, under its own name."""
+def _path_of_copy(asset: Asset, version: str) -> Path:
     name = PurePosixPath(unquote(urlsplit(asset.address).path)).name or "recording.nwb"
     folder = hashlib.sha256(f"{asset.address} {version}".encode()).hexdigest()[:32]
     return cache_folder() / "files" / folder / name
 
 
-def _fetch(web: Web, asset: Asset, target: Path, size: int) -> None:
-    """Fetch to a file beside, check, rename."""
-    from nwb_lint.nwb.storage.atomic import write_atomically
-
+def _download_file(session: FileSession, asset: Asset, target: Path, size: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
 
     def write(temporary: Path) -> None:
-        with open(temporary, "wb") as stream:
-            _fetch_rest(web, asset, stream, size)
+        with open(temporary, "wb") as stream, as_nwb_error(asset.address, NETWORK_ERRORS):
+            _append_rest(session, asset, stream, size)
         found = temporary.stat().st_size
         if size and found != size:
             raise NWBError(f"{asset}: {found} bytes came where {size} were announced. Try again.")
@@ -105,124 +139,108 @@ def _fetch(web: Web, asset: Asset, target: Path, size: int) -> None:
     write_atomically(target, write, wait=True)
 
 
-@retried
-def _fetch_rest(web: Web, asset: Asset, stream: Any, size: int) -> None:
-    """Append what is missing of a file; a retry goes on where the one before broke off."""
-    have = stream.tell()
-    headers = {"Range": f"bytes={have}-"} if have else {}
+@retry
+def _append_rest(session: FileSession, asset: Asset, stream: Any, size: int) -> None:
+    """Append the bytes that a file does not have yet; a repeated request continues where the last one ended."""
+    n_bytes = stream.tell()
+    headers = {"Range": f"bytes={n_bytes}-"} if n_bytes else {}
     try:
-        with ask(web, asset.location, headers=headers, stream=True) as response:
+        with get_response(session, asset.location, headers=headers, stream=True) as response:
             _check_size(asset, total_bytes(response))
-            if response.status_code != 206 and have:  # from the start again
+            if response.status_code != 206 and n_bytes:  # the server sends the whole file again
                 stream.seek(0)
                 stream.truncate()
-            web.version = web.version or strong(response.headers.get("ETag", ""))
+            session.etag = session.etag or strong_etag(response)
             for block in response.iter_content(_BLOCK_BYTES):
                 stream.write(block)
-    except Refused as error:
-        if error.status != 416 or not have:
+    except PermanentError as error:
+        if error.status != 416 or not n_bytes:  # 416: the file has no more bytes
             raise
-        # there is nothing after what came
     if size and stream.tell() < size:
-        raise Passing(f"{stream.tell()} bytes came where {size} were announced")
+        raise TransientError(f"{stream.tell()} bytes came where {size} were announced")
 
 
-def _keep_zarr(asset: Asset) -> Asset:
-    """An NWB-Zarr store as a local folder: its metadata, and every part that they speak of and that is there."""
-    from nwb_lint.nwb.storage.atomic import write_atomically
-
-    with Web() as web:
-        try:
-            content, tag = _consolidated(web, asset)
-            target = _place(asset, hashlib.sha256(content + tag.encode()).hexdigest())
-            if not target.is_dir():
-                files = _metadata_files(asset, content)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(target, lambda folder: _fetch_store(web, asset, files, folder), wait=True)
-        except OSError as error:
-            raise not_reached(asset.address, error) from error
+def _download_zarr(asset: Asset) -> Asset:
+    """A Zarr folder: its metadata, and every chunk that they list and that the server has."""
+    with FileSession() as session, as_nwb_error(asset.address):
+        content, version = _consolidated_metadata(session, asset)
+        target = _path_of_copy(asset, hashlib.sha256(content + version.encode()).hexdigest())
+        if not target.is_dir():
+            files = _metadata_files(asset, content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, lambda folder: _download_store(session, asset, files, folder), wait=True)
     return asset._replace(location=str(target))
 
 
-@retried
-def _consolidated(web: Web, asset: Asset) -> tuple[bytes, str]:
-    """The metadata of a store, and what the server says of their version."""
+@retry
+def _consolidated_metadata(session: FileSession, asset: Asset) -> tuple[bytes, str]:
+    """The metadata of all groups and arrays (.zmetadata), and the version that the server gives them."""
     try:
-        response = ask(web, f"{asset.location}/.zmetadata")
-    except Refused as error:
+        response = get_response(session, f"{asset.location}/.zmetadata")
+    except PermanentError as error:
         if error.status != 404:
             raise
-        raise NWBError(f"{asset} has no consolidated metadata (.zmetadata), which reading over HTTP needs.") from None
+        raise no_zarr_metadata(asset, session) from None
     return response.content, response.headers.get("ETag", "") + response.headers.get("Last-Modified", "")
 
 
 def _metadata_files(asset: Asset, content: bytes) -> dict[str, Any]:
-    """The metadata of every group and array by the name of its file, and themselves.
-
-    Raises: NWBError where they are none, or name a file outside their store.
-    """
+    """The metadata files of a Zarr folder by name; NWBError where they are damaged, or outside the folder."""
     try:
         files = dict(json.loads(content)["metadata"])
     except (ValueError, KeyError, TypeError) as error:
-        raise NWBError(f"{asset}: its .zmetadata are damaged ({one_line(error)}). Tell its archive.") from error
+        reason = one_line(error)
+        raise NWBError(f"{asset}: its .zmetadata is damaged ({reason}). Report it to its archive.") from error
     for name in files:
         parts = name.split("/")
         if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts):
-            raise NWBError(f"{asset}: its .zmetadata name a file {name!r} outside the store. Tell its archive.")
+            raise NWBError(f"{asset}: its .zmetadata lists {name!r} outside the folder. Report it to its archive.")
     return files | {".zmetadata": json.loads(content)}
 
 
-def _fetch_store(web: Web, asset: Asset, files: dict[str, Any], folder: Path) -> None:
-    for name, said in files.items():
+def _download_store(session: FileSession, asset: Asset, files: dict[str, Any], folder: Path) -> None:
+    for name, metadata in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(said), encoding="utf-8")
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        for name, said in files.items():
+        (folder / name).write_text(json.dumps(metadata), encoding="utf-8")
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        for name, metadata in files.items():
             if name.rpartition("/")[2] == ".zarray":
                 try:
-                    parts = list(_parts_of(name.removesuffix(".zarray"), said))
+                    chunks = list(_chunk_names(name.removesuffix(".zarray"), metadata))
                 except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-                    raise NWBError(f"{asset}: {name} is damaged ({one_line(error)}). Tell its archive.") from error
-                list(pool.map(lambda part: _fetch_part(web, asset, part, folder), parts))
+                    reason = one_line(error)
+                    raise NWBError(f"{asset}: {name} is damaged ({reason}). Report it to its archive.") from error
+                with as_nwb_error(asset.address, NETWORK_ERRORS):
+                    list(pool.map(lambda chunk: _download_chunk(session, asset, chunk, folder), chunks))
 
 
-def _parts_of(prefix: str, said: dict[str, Any]) -> Iterator[str]:
-    """The names of all parts of an array of Zarr 2."""
-    counts = [-(-int(size) // int(chunk)) for size, chunk in zip(said["shape"], said["chunks"], strict=True)]
-    separator = said.get("dimension_separator") or "."
+def _chunk_names(prefix: str, metadata: dict[str, Any]) -> Iterator[str]:
+    """The names of all chunks of an array of Zarr 2."""
+    counts = [-(-int(size) // int(chunk)) for size, chunk in zip(metadata["shape"], metadata["chunks"], strict=True)]
+    separator = metadata.get("dimension_separator") or "."
     for index in itertools.product(*map(range, counts)):
         yield prefix + (separator.join(map(str, index)) or "0")
 
 
-def _fetch_part(web: Web, asset: Asset, name: str, folder: Path) -> None:
+def _download_chunk(session: FileSession, asset: Asset, name: str, folder: Path) -> None:
     try:
-        content = get(web, f"{asset.location}/{quote(name)}")
-    except Refused as error:
+        content = get_bytes(session, f"{asset.location}/{quote(name)}")
+    except PermanentError as error:
         if error.status != 404:
             raise
-        return  # nor is it in the store: reading tells, where it is wanted
+        return  # the chunk is missing at the server too; reading it raises an error
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
 
 
-def _refuse_parts_elsewhere(asset: Asset) -> None:
-    """Raise NWBError where a LINDI file names parts of other files: keeping it keeps none of them."""
-    from nwb_lint.nwb.storage.dandi import token_of
-
-    with Web(token_of(asset)) as web:
-        try:
-            said = json.loads(get(web, asset.location))
-            named = {str(value[0]) for value in said["refs"].values() if isinstance(value, list)}
-            templates = said.get("templates") or {}
-        except OSError as error:
-            raise not_reached(asset.address, error) from error
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise NWBError(f"{asset} is not LINDI JSON ({one_line(error)}); pass one that lindi wrote.") from error
-    for short, long in templates.items():
-        named = {name.replace("{{" + short + "}}", str(long)) for name in named}
-    if named:
-        first = min(named)
+def _refuse_references(asset: Asset) -> None:
+    """Raise NWBError where a LINDI file refers to chunks in other files, of which a copy would hold none."""
+    content = read_lindi(asset)
+    files = {str(value[0]) for value in content["refs"].values() if isinstance(value, list) and value}
+    for short, long in (content.get("templates") or {}).items():
+        files = {name.replace("{{" + short + "}}", str(long)) for name in files}
+    if files:
         raise NWBError(
-            f"{asset} is an index of parts that lie in {len(named)} other file{'s' * (len(named) > 1)}, which "
-            f"download=True would not keep. Leave it out, or pass {first} itself."
+            f"{asset} refers to data in {len(files)} other file{'s' * (len(files) > 1)}, which download=True would "
+            f"not copy. Leave download out, or pass {min(files)} itself."
         )

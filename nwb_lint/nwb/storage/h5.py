@@ -1,12 +1,18 @@
-"""What an object of an open file is: the only tests of h5py types beside `source`, so that other stores can join."""
+"""Objects of an open NWB file: what kind they are, their text, their values.
+
+HDF5 files are opened by h5py. Zarr and LINDI files give objects of classes that derive from h5py's, so the functions
+here work for all of them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import h5py
+import numpy as np
 
-from nwb_lint.nwb.storage.source import as_text, holds_text
+from nwb_lint.errors import NWBError
+from nwb_lint.nwb.storage.prefetch import load_streamed, streamed
 
 
 def is_group(item: Any) -> bool:
@@ -17,8 +23,13 @@ def is_dataset(item: Any) -> bool:
     return isinstance(item, h5py.Dataset)
 
 
+def holds_text(dataset: h5py.Dataset) -> bool:
+    """Whether the values of a dataset are texts, as HDF5, Zarr or LINDI store them."""
+    return h5py.check_string_dtype(dataset.dtype) is not None or dataset.dtype.kind in "SU"
+
+
 def is_scalar_type(item: Any) -> bool:
-    """Whether the entries of a dataset are texts, numbers or bools."""
+    """Whether the values of a dataset are texts, numbers or bools."""
     return holds_text(item) or item.dtype.kind in "biuf"
 
 
@@ -28,22 +39,88 @@ def is_reference(item: Any) -> bool:
 
 
 def enum_words(item: Any) -> dict[int, str] | None:
-    """The words of a dataset of HDF5 enum type; None for any other."""
+    """The words of a dataset of HDF5 enum type, by number; None for any other dataset."""
     enum = h5py.check_enum_dtype(item.dtype)
     return None if enum is None else {number: word for word, number in enum.items()}
 
 
 def pointed_at(file: Any, reference: Any) -> Any:
-    """The object that a reference points at; None for what is no reference, or an empty one."""
+    """The object that a reference points at; None for an empty reference and for any other value."""
     return file[reference] if isinstance(reference, h5py.Reference) and reference else None
 
 
 def name_of(file: Any, reference: Any) -> str:
-    """The last part of the name of the object that a reference points at, empty where there is none."""
+    """The last part of the name of the object that a reference points at; empty where there is none."""
     found = pointed_at(file, reference)
     return "" if found is None else as_text(found.name).rsplit("/", 1)[-1]
 
 
 def members(group: Any) -> list[str]:
-    """Names in a group, those that are proper text: in a damaged file they may be bytes, or not UTF-8."""
+    """The names in a group that are printable text. In a damaged file names may be bytes, or not UTF-8."""
     return [name for name in group if isinstance(name, str) and name.isprintable()]
+
+
+def as_text(value: object) -> str:
+    """The text of a value.
+
+    Bytes are decoded as UTF-8. Bytes that are not UTF-8 are decoded as Latin-1, so that different bytes give
+    different texts.
+    """
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def root_text(file: h5py.File, name: str) -> str:
+    """The text of an attribute of the root; empty where there is none."""
+    return as_text(file.attrs.get(name, ""))
+
+
+def dataset_text(file: h5py.File, name: str) -> str:
+    """The scalar text at a path; empty where there is none."""
+    item = file.get(name)
+    if not is_dataset(item) or item.size != 1 or not holds_text(item):
+        return ""
+    return as_text(np.asarray(item[()], object).ravel()[0])
+
+
+def load(dataset: h5py.Dataset) -> np.ndarray:
+    """Read all values of a dataset, local or remote.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        A dataset of an open file.
+
+    Returns
+    -------
+    numpy.ndarray
+        The values, with the shape and dtype of the dataset.
+
+    Raises
+    ------
+    NWBError
+        If the dataset claims more values than the file can hold, as in a damaged file.
+    """
+    if streamed(dataset) is not None:
+        return load_streamed(dataset)
+    check_size(dataset)
+    try:
+        return dataset[()]
+    except (ValueError, MemoryError) as error:
+        raise _too_large(dataset) from error
+
+
+def check_size(dataset: h5py.Dataset) -> None:
+    """Raise NWBError where an uncompressed dataset of an HDF5 file claims more bytes than its file holds."""
+    uncompressed = type(dataset) is h5py.Dataset and dataset.compression is None and not holds_text(dataset)
+    if uncompressed and dataset.nbytes > max(dataset.file.id.get_filesize(), dataset.id.get_storage_size()):
+        raise _too_large(dataset)
+
+
+def _too_large(dataset: h5py.Dataset) -> NWBError:
+    claim = f"{dataset.name} of {dataset.file.filename} claims {dataset.shape} values of {dataset.dtype}"
+    return NWBError(f"{claim}, more than the file holds. The file is damaged. Get it again.")

@@ -1,164 +1,277 @@
-"""HTTP(S): one session for a file, ranges of bytes, asked again where a failure may pass."""
+"""HTTP(S): one session for each file, requests for ranges of bytes, and repeated requests after passing failures."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 import tenacity
 
-from nwb_lint.errors import NWBError, one_line
+from nwb_lint.errors import MissingFileError, NWBError, one_line
 
 _TIMEOUT_S = (15, 60)  # to connect, and between two packets
-_PASSING = (408, 429, 500, 502, 503, 504)
-_RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
-# requests shows addresses with what they were signed with; what failed is told by the kind of exception
-_NETWORK = (requests.RequestException,)
+_MAX_WAIT_S = 60  # however long a server asks to wait
+_TRANSIENT = (408, 429, 500, 502, 503, 504)
+_TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
-class Refused(OSError):
-    """An answer that will not change: the status, and a line for people."""
+class PermanentError(OSError):
+    """An answer that another request would not change.
 
-    def __init__(self, status: int, told: str) -> None:
-        super().__init__(told)
+    Parameters
+    ----------
+    status : int
+        The HTTP status.
+    message : str
+        One line about it.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
-class Passing(OSError):
-    """A failure that may pass: it is worth asking again."""
+class TransientError(OSError):
+    """A failure that may pass, so that the request is worth repeating.
+
+    Parameters
+    ----------
+    message : str
+        One line about it.
+    wait_s : float, default=0
+        For how long the server asks to wait, s.
+    """
+
+    def __init__(self, message: str, wait_s: float = 0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
-retried = tenacity.retry(
+NETWORK_ERRORS = (PermanentError, TransientError, requests.RequestException)
+
+_backoff = tenacity.wait_exponential(multiplier=0.1, max=8) + tenacity.wait_random(0, 0.1)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next request: they double, and are at least what the server asks for."""
+    error = state.outcome.exception() if state.outcome else None
+    return max(_backoff(state), min(getattr(error, "wait_s", 0), _MAX_WAIT_S))
+
+
+retry = tenacity.retry(
     retry=tenacity.retry_if_exception_type(
-        (Passing, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+        (TransientError, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
     ),
-    wait=tenacity.wait_exponential(multiplier=0.1, max=8) + tenacity.wait_random(0, 0.1),
+    wait=_wait,
     stop=tenacity.stop_after_attempt(7),
     reraise=True,
 )
 
 
-class Part(NamedTuple):
-    """A range of a file's bytes, and how many the file has."""
+class ByteRange(NamedTuple):
+    """Bytes of a file, and how many bytes the whole file has."""
 
     content: bytes
     total: int
 
 
-class Web(requests.Session):
-    """A session that never waits for ever, remembers where redirects led, and shows a token to nobody else.
+class FileSession(requests.Session):
+    """A `requests.Session` for one remote file.
 
-    ``token()`` is asked for an Authorization header where the address that was named answers 401 or 403;
-    requests takes it away where a redirect leads to another host or port. An address that a redirect led to may
-    run out: the first one is then asked again. Once ``version`` (an ETag) is known, another one is an error.
+    It has timeouts. It remembers where a redirect led, and goes back to the first address when that one has expired.
+    It sends a token only to the host of the first address, and only if the file cannot be read without. Once
+    ``etag`` is known, an answer with another ETag is an error: the file was changed.
+
+    Parameters
+    ----------
+    token : callable or None, default=None
+        Called without arguments where the server answers 401 or 403; gives the ``Authorization`` header.
     """
 
     def __init__(self, token: Callable[[], str] | None = None) -> None:
         super().__init__()
-        self.headers["Accept-Encoding"] = "identity"  # ranges are of the bytes as they are
-        self.version = ""
-        self._token, self._header = token, ""
-        self._led: dict[str, str] = {}
+        self.headers["Accept-Encoding"] = "identity"  # ranges are those of the uncompressed bytes
+        self.etag = ""
+        self._token, self._authorization = token, ""
+        self._redirects: dict[str, str] = {}
 
     def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
         """As `requests.Session.request`."""
         options.setdefault("timeout", _TIMEOUT_S)
-        if led := self._led.get(url):
-            response = super().request(method, led, *args, **options)
+        if target := self._redirects.get(url):
+            response = super().request(method, target, *args, **options)
             if response.status_code not in (401, 403, 404, 410):
                 return self._checked(response)
             response.close()
-            self._led.pop(url, None)
-        response = self._first(method, url, *args, **options)
-        if response.status_code in (401, 403) and not response.history and self._token and not self._header:
+            self._redirects.pop(url, None)
+        response = self._with_token(method, url, *args, **options)
+        if response.status_code in (401, 403) and not response.history and self._token and not self._authorization:
             response.close()
-            self._header = self._token()
-            response = self._first(method, url, *args, **options)
+            self._authorization = self._token()
+            response = self._with_token(method, url, *args, **options)
         if response.history and response.ok:
-            self._led[url] = response.url
+            self._redirects[url] = response.url
         return self._checked(response)
 
-    def _first(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
-        """The request to the address that was named, with the token where there is one."""
-        if self._header:
-            options["headers"] = {**(options.get("headers") or {}), "Authorization": self._header}
+    def _with_token(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
+        """The request with the token, if there is one; requests drops it where a redirect leads to another host."""
+        if self._authorization:
+            options["headers"] = {**(options.get("headers") or {}), "Authorization": self._authorization}
         return super().request(method, url, *args, **options)
 
     def _checked(self, response: requests.Response) -> requests.Response:
-        if self.version and response.status_code == 206 and response.headers.get("ETag", "") != self.version:
+        if self.etag and response.status_code == 206 and response.headers.get("ETag", "") != self.etag:
             response.status_code, response.reason = 412, "(the file was changed while it was read)"
         return response
 
 
-def ask(web: requests.Session, url: str, **options: Any) -> requests.Response:
-    """One GET whose answer is good.
+def get_response(session: requests.Session, url: str, **options: Any) -> requests.Response:
+    """The answer to one GET request.
 
-    Raises: Passing, Refused.
+    Parameters
+    ----------
+    session : requests.Session
+    url : str
+    **options
+        As for `requests.Session.get`.
+
+    Returns
+    -------
+    requests.Response
+        An answer with a status below 400.
+
+    Raises
+    ------
+    TransientError, PermanentError
+        If the server answers with another status.
     """
-    response = web.get(url, **options)
+    response = session.get(url, **options)
     if response.ok:
         return response
     response.close()
-    told = f"the server says {response.status_code} {response.reason}"
-    if response.status_code in _PASSING:
-        raise Passing(told)
-    raise Refused(response.status_code, told)
+    message = f"the server answers {response.status_code} {response.reason}"
+    if response.status_code in _TRANSIENT:
+        seconds = response.headers.get("Retry-After", "")
+        raise TransientError(message, float(seconds) if seconds.isdigit() else 0)
+    raise PermanentError(response.status_code, message)
 
 
-@retried
-def get(web: requests.Session, url: str) -> bytes:
-    """All bytes at an address."""
-    return ask(web, url).content
+@retry
+def get_bytes(session: requests.Session, url: str) -> bytes:
+    """All bytes at an address; the request is repeated after a transient failure."""
+    return get_response(session, url).content
 
 
-@retried
-def fetch(web: Web, url: str, start: int, stop: int) -> Part:
-    """The bytes start to stop of a file, or to its end; asked again where fewer came."""
-    with ask(web, url, headers={"Range": f"bytes={start}-{stop - 1}"}, stream=True) as response:
+@retry
+def get_range(session: FileSession, url: str, start: int, stop: int) -> ByteRange:
+    """Bytes of a file; the request is repeated after a transient failure, or if too few bytes came.
+
+    Parameters
+    ----------
+    session : FileSession
+        It notes the ETag of the first answer.
+    url : str
+    start, stop : int
+        The first byte, and the one after the last. ``stop`` may be beyond the end of the file.
+
+    Returns
+    -------
+    ByteRange
+        The bytes, and the size of the file.
+
+    Raises
+    ------
+    PermanentError
+        If the file cannot be read, or the server does not support ranges (status 200).
+    TransientError
+        If all attempts fail.
+    """
+    with get_response(session, url, headers={"Range": f"bytes={start}-{stop - 1}"}, stream=True) as response:
         total = total_bytes(response)
         if response.status_code != 206 or not total:
-            raise Refused(200, "the server does not serve ranges of bytes")
+            raise PermanentError(200, "the server does not serve ranges of bytes")
         content = response.content
-        web.version = web.version or strong(response.headers.get("ETag", ""))
-    if len(content) != min(stop, total) - start:
-        raise Passing(f"{len(content)} bytes came where {min(stop, total) - start} were asked for")
-    return Part(content, total)
+        session.etag = session.etag or strong_etag(response)
+    needed = min(stop, total) - start
+    if len(content) != needed:
+        raise TransientError(f"{len(content)} bytes came where {needed} were needed")
+    return ByteRange(content, total)
 
 
 def total_bytes(response: requests.Response) -> int:
-    """How many bytes the file has that an answer is of, or is a part of; 0 where it does not say."""
-    said = _RANGE.match(response.headers.get("Content-Range", ""))
-    if said is None:
+    """The size of the whole file from the headers of an answer; 0 if they do not have it."""
+    found = _TOTAL.match(response.headers.get("Content-Range", ""))
+    if found is None:
         return 0 if response.status_code == 206 else int(response.headers.get("Content-Length", 0))
-    return int(said[1])
+    return int(found[1])
 
 
-def strong(tag: str) -> str:
-    """An ETag that stands for exactly these bytes; empty for none or a weak one."""
-    return "" if tag.startswith("W/") else tag
+def strong_etag(response: requests.Response) -> str:
+    """The ETag, if it stands for exactly these bytes; empty if there is none, or a weak one."""
+    etag = response.headers.get("ETag", "")
+    return "" if etag.startswith("W/") else etag
 
 
-def why(error: BaseException) -> str:
-    """A line for what went wrong, without the signed addresses that requests shows."""
-    if not isinstance(error, _NETWORK):
+def describe_error(error: BaseException) -> str:
+    """One line about a failure, without the signed addresses that are in the messages of requests."""
+    if not isinstance(error, requests.RequestException):
         return one_line(error)
     url = getattr(error.request, "url", None) or ""
     host = urlsplit(str(url)).netloc.rpartition("@")[2]
     return f"the connection{f' to {host}' if host else ''} failed ({type(error).__name__})"
 
 
-def not_reached(address: str, error: BaseException) -> NWBError:
-    """What is told where a file cannot be had."""
-    status = error.status if isinstance(error, Refused) else 0
+@contextmanager
+def as_nwb_error(address: str, errors: Any = OSError) -> Iterator[None]:
+    """Raise an NWBError for failures inside the ``with`` statement.
+
+    Parameters
+    ----------
+    address : str
+        The address of the file.
+    errors : exception class or tuple of these, default=OSError
+        The failures; NWBErrors are raised as they are.
+
+    Raises
+    ------
+    NWBError
+        As from `unreadable`.
+    """
+    try:
+        yield
+    except NWBError:
+        raise
+    except errors as error:
+        raise unreadable(address, error) from error
+
+
+def unreadable(address: str, error: BaseException) -> NWBError:
+    """The error for a file that cannot be read.
+
+    Parameters
+    ----------
+    address : str
+        The address of the file.
+    error : BaseException
+        What failed.
+
+    Returns
+    -------
+    NWBError
+        A `MissingFileError` where the server has no such file.
+    """
+    status = error.status if isinstance(error, PermanentError) else 0
+    reason = describe_error(error)
     if status in (404, 410):
-        return NWBError(f"{address}: no such file ({why(error)}). Check the address.")
+        return MissingFileError(f"{address}: no such file ({reason}). Check the address.")
     if status in (401, 403):
-        return NWBError(f"{address} may not be read ({why(error)}); it needs leave or a token. Ask its owner.")
+        return NWBError(f"{address} may not be read ({reason}). Its owner can give access. Set a token of yours.")
     if status == 416:
-        return NWBError(f"{address} is empty (0 bytes); an NWB file is needed. Check the address.")
+        return NWBError(f"{address} is empty (0 bytes). An NWB file is needed. Check the address.")
     if status == 200:
-        return NWBError(f"{address} cannot be streamed: {why(error)}. Pass download=True.")
-    return NWBError(f"{address} cannot be read: {why(error)}. Try again, or check the address.")
+        return NWBError(f"{address} cannot be streamed: {reason}. Pass download=True.")
+    return NWBError(f"{address} cannot be read: {reason}. Try again, or check the address.")

@@ -1,29 +1,89 @@
-"""What a derived file says of its sources: subject, session, people, read from NWB files opened read-only."""
+"""What NWB files say about themselves: identifiers, session and subject; and the same for a file derived from them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 
-from nwb_lint.errors import ContractError
-from nwb_lint.nwb.storage.source import Source, holds_text, reading
+from nwb_lint.errors import ContractError, one_line
+from nwb_lint.nwb.storage.h5 import as_text, dataset_text, holds_text, is_dataset, root_text
+from nwb_lint.nwb.storage.source import Source, reading
 
 SUBJECT_KEYS = (
     "subject_id", "species", "sex", "age", "date_of_birth", "strain", "genotype", "weight", "description",
 )  # fmt: skip
-# What DANDI asks of a subject: one of each.
-NEEDED = (("subject_id",), ("species",), ("sex",), ("age", "date_of_birth"))
+_DANDI_NEEDS = (("subject_id",), ("species",), ("sex",), ("age", "date_of_birth"))  # one of each
 _LISTS = ("experimenter", "keywords", "related_publications")
 _SINGLE = ("institution", "lab", "session_id", "experiment_description")
 _AGE = re.compile(r"P(\d+(?:\.\d+)?)([YMWD])")
 
 
+class Provenance(NamedTuple):
+    """How one NWB file names itself; an entry that the file does not have is empty text."""
+
+    path: str
+    identifier: str
+    object_id: str
+    units_object_id: str
+    session_id: str
+    subject_id: str
+
+
+def provenance(file: h5py.File, path: object) -> Provenance:
+    """The identifiers of an open file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        From `open_nwb`.
+    path : str, os.PathLike or Asset
+        The path or address of the file.
+
+    Returns
+    -------
+    Provenance
+        Texts; empty where the file has none.
+    """
+    units = file.get("units")
+    return Provenance(
+        path=str(path),
+        identifier=dataset_text(file, "identifier"),
+        object_id=root_text(file, "object_id"),
+        units_object_id="" if units is None else as_text(units.attrs.get("object_id", "")),
+        session_id=dataset_text(file, "general/session_id"),
+        subject_id=dataset_text(file, "general/subject/subject_id"),
+    )
+
+
+def session_labels(files: Sequence[Provenance]) -> list[str]:
+    """One label for each file, as unique as the files allow.
+
+    Parameters
+    ----------
+    files : sequence of Provenance
+        From `provenance`.
+
+    Returns
+    -------
+    list of str
+        The session id, else the identifier, else the name of the file without its ending. Files that would share a
+        label get the name of the file, or the whole path.
+    """
+    stems = [Path(item.path.removesuffix(".zarr").removesuffix(".lindi.json")).stem for item in files]
+    labels = [item.session_id or item.identifier or stem for item, stem in zip(files, stems, strict=True)]
+    for fallback in (stems, [item.path for item in files]):
+        counts = {label: labels.count(label) for label in labels}
+        labels = [other if counts[label] > 1 else label for label, other in zip(labels, fallback, strict=True)]
+    return labels
+
+
 class Metadata(NamedTuple):
-    """What one source file says of itself; an empty entry is not known."""
+    """Subject, ``general`` fields, start and description of one NWB file; an empty entry is not in the file."""
 
     subject: dict[str, str]
     general: dict[str, list[str]]
@@ -32,9 +92,24 @@ class Metadata(NamedTuple):
 
 
 def read_metadata(source: Source) -> Metadata:
-    """The metadata of one NWB file, wherever it is (`source.open_nwb`), opened and closed again.
+    """Read the metadata that a derived file takes over.
 
-    Raises: NWBError where there is no such file, or it is not an NWB file.
+    Parameters
+    ----------
+    source : str, os.PathLike or Asset
+        One NWB file, as for `open_nwb`.
+
+    Returns
+    -------
+    Metadata
+        What is in the file.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If it is not an NWB file, or cannot be read.
     """
     with reading(source) as file:
         general = {name: _texts(file, f"general/{name}") for name in (*_LISTS, *_SINGLE)}
@@ -46,11 +121,30 @@ def read_metadata(source: Source) -> Metadata:
 
 
 def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, summary: str) -> dict[str, Any]:
-    """Arguments of the derived file's NWBFile, but the identifier.
+    """Arguments of the pynwb NWBFile of a derived file, except for its identifier.
 
-    Lists (people, keywords, publications) are joined; single entries are kept where all sources agree; the
-    start is the earliest one, or 1970-01-01 UTC where none is known. `merge_subjects` says what becomes of
-    the subject.
+    Experimenters, keywords and publications of all sources are listed. Institution, lab, session id and experiment
+    description are kept where all sources agree.
+
+    Parameters
+    ----------
+    sources : sequence of Metadata
+        From `read_metadata`.
+    override : dict or None
+        Entries of the subject that replace those of the sources.
+    summary : str
+        One sentence about what the file holds.
+
+    Returns
+    -------
+    dict
+        Keyword arguments. ``session_start_time`` is the earliest start of the sources, or 1970-01-01 UTC if none is
+        known; ``subject`` is a dict for `make_subject`.
+
+    Raises
+    ------
+    ContractError
+        If ``override`` has an entry that NWB does not know.
     """
     texts = {text.strip() for source in sources if (text := source.description)}
     about = f" Recording: {texts.pop()}" if len(texts) == 1 else ""
@@ -75,14 +169,25 @@ def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, su
 def check_subject(subject: Mapping[str, Any]) -> None:
     """Raise ContractError where a subject has entries that NWB does not know."""
     if unknown := [key for key in subject if key not in SUBJECT_KEYS]:
-        raise ContractError(f"subject has {', '.join(unknown)}; it may have {', '.join(SUBJECT_KEYS)}.")
+        raise ContractError(
+            f"subject has {', '.join(unknown)}; it may have {', '.join(SUBJECT_KEYS)}. Rename or remove it."
+        )
 
 
 def merge_subjects(subjects: Sequence[dict[str, str]]) -> dict[str, str]:
-    """One subject for a file whose neurons come from several.
+    """One subject for a file whose neurons come from several recordings.
 
-    One animal: what its files say, ages that differ made a range (``P90D/P95D``). Several animals: the ids
-    joined by ``+``, species, strain and genotype where all agree, sex ``U`` where they do not.
+    Parameters
+    ----------
+    subjects : sequence of dict
+        The subject of each recording; an empty dict if it has none.
+
+    Returns
+    -------
+    dict
+        Of one animal: the entries on which all recordings agree, with a range for ages that differ
+        (``P90D/P95D``). Of several animals: their ids with ``+`` between them, the entries on which all agree, and
+        sex ``U`` where they do not.
     """
     named = [subject for subject in subjects if subject]
     if not named:
@@ -103,13 +208,28 @@ def merge_subjects(subjects: Sequence[dict[str, str]]) -> dict[str, str]:
     return merged
 
 
-def lacking(subject: Mapping[str, Any]) -> list[str]:
-    """The entries that DANDI needs of a subject and that it has not."""
-    return [needed[0] for needed in NEEDED if not any(subject.get(key) for key in needed)]
+def missing_for_dandi(subject: Mapping[str, Any]) -> list[str]:
+    """The entries that DANDI requires and that a subject does not have."""
+    return [either[0] for either in _DANDI_NEEDS if not any(subject.get(key) for key in either)]
 
 
 def make_subject(fields: dict[str, Any]) -> Any:
-    """The pynwb Subject of such a dict; a date of birth may be ISO text."""
+    """The pynwb Subject with these fields.
+
+    Parameters
+    ----------
+    fields : dict
+        Entries of `SUBJECT_KEYS`; ``date_of_birth`` may be a text in ISO 8601.
+
+    Returns
+    -------
+    pynwb.file.Subject
+
+    Raises
+    ------
+    ContractError
+        If pynwb refuses a field.
+    """
     from pynwb.file import Subject
 
     birth = fields.get("date_of_birth")
@@ -118,11 +238,11 @@ def make_subject(fields: dict[str, Any]) -> Any:
     try:
         return Subject(**{key: value for key, value in fields.items() if value is not None})
     except (TypeError, ValueError) as error:
-        raise ContractError(f"subject {fields} is not one that NWB can hold: {error}") from error
+        raise ContractError(f"subject {fields} is not one that NWB can hold: {one_line(error)}. Change it.") from error
 
 
 def _age_range(ages: Iterable[str]) -> str:
-    """``lower/upper`` of ages in one unit; empty where they are in several units or not plain durations."""
+    """``lower/upper`` of ages in one unit; empty where the units differ or an age is not a plain duration."""
     parts = [_AGE.fullmatch(age) for age in ages]
     matches = [part for part in parts if part]
     if len(matches) < len(parts) or len({part[2] for part in matches}) > 1:
@@ -134,7 +254,7 @@ def _age_range(ages: Iterable[str]) -> str:
 def _texts(file: h5py.File, path: str) -> list[str]:
     """The text or texts at a path, empty where there are none."""
     item = file.get(path)
-    if not isinstance(item, h5py.Dataset) or not holds_text(item):
+    if not is_dataset(item) or not holds_text(item):
         return []
     value = item[()]
     values = [value] if isinstance(value, bytes | str) else value.ravel().tolist()
@@ -143,7 +263,7 @@ def _texts(file: h5py.File, path: str) -> list[str]:
 
 
 def _time(text: str) -> datetime | None:
-    """The ISO time, in UTC where it names no zone; None where it is not one."""
+    """The time of a text in ISO 8601, in UTC if it has no zone; None for any other text."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

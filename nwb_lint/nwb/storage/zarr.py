@@ -1,9 +1,10 @@
-"""NWB-Zarr (as hdmf-zarr writes it) with h5py's face: groups, datasets, attributes and references, read-only.
+"""NWB files in other stores than HDF5, opened as h5py objects: Zarr (as hdmf-zarr writes it) and LINDI.
 
-The classes derive from h5py's, as those of lindi do, so that what reads HDF5 reads Zarr. Nothing pickled is
-ever decoded: a pickle is a program, and hdmf-zarr stores references so.
+The classes for Zarr derive from h5py's, as those of lindi do, so that code for HDF5 reads them too. They are read-only.
+Pickled data is never decoded, because a pickle can run any program; hdmf-zarr pickles references in arrays. A chunk
+that is missing is an error; zarr itself would give zeros.
 
-LINDI: a JSON file that says where the parts of an NWB file lie, opened through lindi.
+A LINDI file is JSON that lists where the chunks of an NWB file are. lindi opens it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from urllib.parse import quote
 import h5py
 import numpy as np
 
-from nwb_lint.errors import NWBError, one_line
+from nwb_lint.errors import MissingFileError, NWBError, one_line
 from nwb_lint.nwb.storage.asset import Asset
-from nwb_lint.nwb.storage.http import Refused, Web, get, not_reached, why
+from nwb_lint.nwb.storage.http import FileSession, PermanentError, as_nwb_error, describe_error, get_bytes, unreadable
 
-_HIDDEN = ("_ARRAY_DIMENSIONS", "zarr_dtype", "zarr_link", ".specloc")
-_SIDE_BY_SIDE = 8
-_MOST_LINKS = 20  # in a row: more go round in a circle
+_HIDDEN_ATTRIBUTES = ("_ARRAY_DIMENSIONS", "zarr_dtype", "zarr_link", ".specloc")
+_REQUESTS_AT_ONCE = 8
+_MAX_LINKS = 20  # in a row; more of them are a circle
 
 
 class Reference(h5py.h5r.Reference):
-    """A reference to an object of the same file: its path."""
+    """A reference to an object of the same file, by its path."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -38,14 +39,15 @@ class Reference(h5py.h5r.Reference):
 
 
 class _Attributes(Mapping):
-    """Attributes as h5py gives them: lists as arrays, references as `Reference`."""
+    """The attributes of a group or array as h5py gives them: lists are arrays, references are `Reference`."""
 
     def __init__(self, item: Any) -> None:
-        with _sound():
-            self._said = {name: value for name, value in item.attrs.asdict().items() if name not in _HIDDEN}
+        with _damage_is_oserror():
+            values = item.attrs.asdict()
+        self._values = {name: value for name, value in values.items() if name not in _HIDDEN_ATTRIBUTES}
 
     def __getitem__(self, name: str) -> Any:
-        value = self._said[name]
+        value = self._values[name]
         if isinstance(value, dict) and "zarr_dtype" in value:
             found = value.get("value")
             return Reference(found["path"]) if isinstance(found, dict) and "path" in found else found
@@ -54,14 +56,14 @@ class _Attributes(Mapping):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._said)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self._said)
+        return len(self._values)
 
 
 class _Item:
-    """What groups and datasets share."""
+    """The members that groups and datasets share."""
 
     _zarr: Any
     _file: ZarrFile
@@ -92,7 +94,7 @@ class _Item:
 
 
 class ZarrGroup(_Item, h5py.Group):
-    """A group."""
+    """A Zarr group as an h5py.Group."""
 
     def __init__(self, group: Any, file: ZarrFile) -> None:
         self._zarr, self._file = group, file
@@ -102,39 +104,41 @@ class ZarrGroup(_Item, h5py.Group):
             return self._file[name.path]
         if isinstance(name, bytes):
             name = name.decode()
-        start: ZarrGroup = self._file if name.startswith("/") else self
-        return start._walk([part for part in name.split("/") if part], _MOST_LINKS)
+        first: ZarrGroup = self._file if name.startswith("/") else self
+        return first._walk([part for part in name.split("/") if part], _MAX_LINKS)
 
     def _walk(self, parts: list[str], links: int) -> Any:
+        """The object at a path from here, with at most so many links on the way."""
         item: Any = self
         for k, part in enumerate(parts):
             if not isinstance(item, ZarrGroup):
                 raise KeyError(f"{'/'.join(parts)} is not in {self.name}")
-            with _sound():
-                held = part in item._zarr
-                target = None if held else item._link(part)
+            with _damage_is_oserror():
+                present = part in item._zarr
+                target = None if present else item._link(part)
             if target is not None and links:
                 return self._file._walk([*(p for p in target.split("/") if p), *parts[k + 1 :]], links - 1)
-            if not held:
+            if not present:
                 raise KeyError(f"{part} is not in {item.name}")
             item = item._member(part)
         return item
 
     def _member(self, name: str) -> Any:
-        with _sound():
+        with _damage_is_oserror():
             path = f"{self._zarr.path}/{name}" if self._zarr.path else name
             _refuse_pickled_fill(self._zarr.store, path)
             found = self._zarr[name]
         return ZarrGroup(found, self._file) if hasattr(found, "groups") else ZarrDataset(found, self._file)
 
     def _link(self, name: str) -> str | None:
+        """The path that a link of this name leads to; None if there is no such link within the file."""
         for link in self._zarr.attrs.get("zarr_link", []):
             if link.get("name") == name and link.get("source") == ".":
                 return str(link["path"])
         return None
 
     def __iter__(self) -> Iterator[str]:
-        with _sound():
+        with _damage_is_oserror():
             links = [link.get("name") for link in self._zarr.attrs.get("zarr_link", []) if link.get("source") == "."]
             return iter(sorted({*self._zarr, *links}))
 
@@ -155,19 +159,19 @@ class ZarrGroup(_Item, h5py.Group):
 
 
 class ZarrFile(ZarrGroup, h5py.File):
-    """The root of a Zarr store, as an h5py.File."""
+    """The root group of a Zarr store as an h5py.File."""
 
-    def __init__(self, group: Any, address: str, web: Web | None = None) -> None:
+    def __init__(self, group: Any, address: str, session: FileSession | None = None) -> None:
         super().__init__(group, self)
-        self._address, self._web = address, web
+        self._address, self._session = address, session
 
     @property
     def filename(self) -> str:
         return self._address
 
     def close(self) -> None:
-        if self._web is not None:
-            self._web.close()
+        if self._session is not None:
+            self._session.close()
 
     def __enter__(self) -> ZarrFile:
         return self
@@ -177,14 +181,14 @@ class ZarrFile(ZarrGroup, h5py.File):
 
 
 class ZarrDataset(_Item, h5py.Dataset):
-    """An array; what hdmf-zarr wrote as a scalar has no dims."""
+    """A Zarr array as an h5py.Dataset; an array that stands for a scalar has no dims."""
 
     def __init__(self, array: Any, file: ZarrFile) -> None:
         self._zarr, self._file = array, file
         self._scalar = array.attrs.get("zarr_dtype") == "scalar" and array.shape == (1,)
         filters = [getattr(codec, "codec_id", "") for codec in array.filters or []]
         self._text = array.dtype.hasobject and any(codec.startswith("vlen-") for codec in filters)
-        self._unread = array.dtype.hasobject and not self._text
+        self._pickled = array.dtype.hasobject and not self._text
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -210,7 +214,7 @@ class ZarrDataset(_Item, h5py.Dataset):
     def dtype(self) -> np.dtype:
         if self._text:
             return h5py.string_dtype()
-        return h5py.ref_dtype if self._unread else self._zarr.dtype
+        return h5py.ref_dtype if self._pickled else self._zarr.dtype
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -226,9 +230,9 @@ class ZarrDataset(_Item, h5py.Dataset):
         return self.shape[0]
 
     def __getitem__(self, key: Any, new_dtype: Any = None) -> Any:
-        if self._unread:
-            raise NWBError(f"{self.name} of {self._file.filename} holds Python pickles or objects; these are not read.")
-        with _sound():
+        if self._pickled:
+            raise NWBError(f"{self.name} of {self._file.filename} holds Python pickles or objects. These are not read.")
+        with _damage_is_oserror():
             if self._scalar:
                 return self._zarr[0]
             return self._zarr[key]
@@ -238,96 +242,142 @@ class ZarrDataset(_Item, h5py.Dataset):
 
 
 def open_zarr(asset: Asset) -> ZarrFile:
-    """Open a local NWB-Zarr folder, or one over HTTP whose metadata are consolidated.
+    """Open an NWB-Zarr folder.
 
-    Raises: NWBError, one line: zarr is not there, or no zarr group is.
+    Parameters
+    ----------
+    asset : Asset
+        A local folder, or one over HTTP that has consolidated metadata (``.zmetadata``).
+
+    Returns
+    -------
+    ZarrFile
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such folder.
+    NWBError
+        If zarr is not installed, or the folder is not a Zarr group.
     """
     try:
         import zarr
     except ImportError as error:
         raise NWBError(f"{asset} is Zarr, which needs the extra: pip install 'nwb_lint[zarr]'.") from error
     if not hasattr(zarr, "DirectoryStore"):
-        raise NWBError(f"{asset}: zarr {zarr.__version__} cannot read it as hdmf-zarr does. pip install 'zarr<3'.")
+        raise NWBError(f"{asset} needs zarr 2, as hdmf-zarr does. This is {zarr.__version__}. pip install 'zarr<3'.")
     if not asset.remote and not asset.path.is_dir():
-        raise NWBError(f"{asset}: no such folder; an NWB-Zarr folder is needed. Check the path.")
+        raise MissingFileError(f"{asset}: no such file. An NWB-Zarr folder is needed. Check the path.")
     try:
-        with _sound():
+        with _damage_is_oserror():
             if asset.remote:
                 return _open_remote(asset)
-            return ZarrFile(zarr.open_group(_whole(zarr.DirectoryStore)(str(asset.path)), mode="r"), asset.address)
+            store = _complete(zarr.DirectoryStore)(str(asset.path))
+            return ZarrFile(zarr.open_group(store, mode="r"), asset.address)
+    except NWBError:
+        raise
     except (OSError, KeyError) as error:
-        raise NWBError(f"{asset} cannot be read as Zarr ({why(error)}); pass a whole NWB-Zarr folder.") from error
+        raise NWBError(
+            f"{asset} cannot be read as Zarr ({describe_error(error)}). Pass a whole NWB-Zarr folder."
+        ) from error
 
 
 def _open_remote(asset: Asset) -> ZarrFile:
     import zarr
 
-    web = Web()
+    session = FileSession()
 
-    class Http(zarr.storage.BaseStore):
-        """The keys of a store at an address; what is not there is a KeyError, what cannot be had an OSError."""
+    class HTTPStore(zarr.storage.BaseStore):
+        """A Zarr store at an address: KeyError where the server has no such key, OSError where it cannot be read."""
 
         def __getitem__(self, key: str) -> bytes:
             try:
-                return get(web, f"{asset.location}/{quote(key)}")
-            except Refused as error:
+                return get_bytes(session, f"{asset.location}/{quote(key)}")
+            except PermanentError as error:
                 if error.status == 404:
                     raise KeyError(key) from None
                 raise
 
         def __contains__(self, key: object) -> bool:
-            return True  # metadata come from the consolidated ones; parts are simply asked for
+            return True  # chunks are requested without looking; metadata is in the consolidated metadata
 
         def getitems(self, keys: Any, *, contexts: Any = None) -> dict[str, bytes]:
-            with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
                 return dict(zip(keys, pool.map(self.__getitem__, keys), strict=True))
 
-        def _read_only(self, *_: Any) -> Any:
-            raise OSError("it is open for reading")
+        def _refuse(self, *_: Any) -> Any:
+            raise OSError("the store can only be read by key")
 
-        __setitem__ = __delitem__ = __iter__ = __len__ = _read_only
+        __setitem__ = __delitem__ = __iter__ = __len__ = _refuse
 
     try:
-        root = zarr.open_consolidated(_whole(Http)(), mode="r")
+        root = zarr.open_consolidated(_complete(HTTPStore)(), mode="r")
     except KeyError as error:
-        web.close()
-        raise NWBError(f"{asset} has no consolidated metadata (.zmetadata), which reading over HTTP needs.") from error
+        with session:
+            raise no_zarr_metadata(asset, session) from error
     except OSError as error:
-        web.close()
-        raise not_reached(asset.address, error) from error
-    return ZarrFile(root, asset.address, web)
+        session.close()
+        raise unreadable(asset.address, error) from error
+    return ZarrFile(root, asset.address, session)
 
 
-def _whole(store: Any) -> Any:
-    """A class of stores where a part of an array that is not there is told, and not read as zeros."""
+def no_zarr_metadata(asset: Asset, session: FileSession) -> NWBError:
+    """The error for a remote Zarr folder without consolidated metadata.
 
-    class Whole(store):
+    Parameters
+    ----------
+    asset : Asset
+        The folder.
+    session : FileSession
+        Used to find out whether there is a Zarr folder at all.
+
+    Returns
+    -------
+    NWBError
+        A `MissingFileError` where there is none.
+    """
+    try:
+        get_bytes(session, f"{asset.location}/.zgroup")
+    except OSError as error:
+        return unreadable(asset.address, error)
+    return NWBError(f"{asset} has no consolidated metadata (.zmetadata), which reading over HTTP needs.")
+
+
+def _complete(store_class: Any) -> Any:
+    """A subclass of a class of Zarr stores, in which a missing chunk is an OSError."""
+
+    class CompleteStore(store_class):
         def getitems(self, keys: Any, *, contexts: Any = None) -> Any:
             try:
                 found = super().getitems(keys, contexts=contexts or {})
             except KeyError as error:
-                raise OSError(f"part {one_line(error)} is missing") from None
+                raise OSError(f"chunk {one_line(error)} is missing") from None
             missing = [key for key in keys if key not in found]
             if missing:
-                raise OSError(f"part {missing[0]} is missing")
+                raise OSError(f"chunk {missing[0]} is missing")
             return found
 
-    return Whole
+    return CompleteStore
 
 
 def _refuse_pickled_fill(store: Any, path: str) -> None:
-    """Raise OSError where opening an array would decode a pickle, its fill value."""
+    """Raise OSError where opening an array would decode a pickle as its fill value."""
     if f"{path}/.zarray" in store:
-        said = store[f"{path}/.zarray"]
-        said = said if isinstance(said, Mapping) else json.loads(said)
-        pickled = any(codec.get("id") == "pickle" for codec in said.get("filters") or [])
-        if pickled and said.get("dtype") != "|O":
+        metadata = store[f"{path}/.zarray"]
+        metadata = metadata if isinstance(metadata, Mapping) else json.loads(metadata)
+        if _has_pickles(metadata) and metadata.get("dtype") != "|O":
             raise OSError(f"{path} holds Python pickles")
 
 
+def _has_pickles(metadata: Mapping[str, Any]) -> bool:
+    """Whether the metadata of an array (.zarray) have a codec that decodes pickles."""
+    codecs = [*(metadata.get("filters") or []), metadata.get("compressor") or {}]
+    return any(codec.get("id") == "pickle" for codec in codecs)
+
+
 @contextmanager
-def _sound() -> Iterator[None]:
-    """Whatever zarr and its codecs raise of a damaged store as an OSError."""
+def _damage_is_oserror() -> Iterator[None]:
+    """Raise an OSError for whatever zarr and its codecs raise about a damaged store."""
     from zarr.errors import MetadataError
 
     try:
@@ -339,45 +389,76 @@ def _sound() -> Iterator[None]:
 
 
 def open_lindi(asset: Asset) -> h5py.File:
-    """Open a LINDI JSON file; its parts are fetched by lindi when they are read.
+    """Open a LINDI JSON file; lindi fetches chunks when they are read.
 
-    Raises: NWBError, one line: lindi is not there, no such file, not LINDI.
+    Parameters
+    ----------
+    asset : Asset
+        A local or remote JSON file that lindi wrote.
+
+    Returns
+    -------
+    lindi.LindiH5pyFile
+        An object with the members of h5py.File.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If lindi is not installed, or the file is not LINDI JSON.
     """
     try:
         import lindi
     except ImportError as error:
         raise NWBError(f"{asset} is LINDI, which needs the extra: pip install 'nwb_lint[lindi]'.") from error
+    content = read_lindi(asset)
     try:
-        said = json.loads(_content(asset))
-        if not isinstance(said, dict) or not isinstance(said.get("refs"), dict):
-            raise ValueError("it has no refs")
-        _refuse_pickles(said["refs"])
-        return lindi.LindiH5pyFile.from_reference_file_system(said, _source_url_or_path=asset.location)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, NWBError):
-            raise
-        raise NWBError(f"{asset} is not LINDI JSON ({one_line(error)}); pass one that lindi wrote.") from error
-
-
-def _content(asset: Asset) -> bytes:
-    from nwb_lint.nwb.storage.dandi import token_of
-
-    try:
-        if asset.remote:
-            with Web(token_of(asset)) as web:
-                return get(web, asset.location)
-        return asset.path.read_bytes()
-    except FileNotFoundError as error:
-        raise NWBError(f"{asset}: no such file; a LINDI JSON file is needed. Check the path.") from error
-    except OSError as error:
-        raise not_reached(asset.address, error) from error
-
-
-def _refuse_pickles(refs: dict[str, Any]) -> None:
-    """Raise ValueError where an array would be decoded by running a program."""
-    for key, value in refs.items():
-        if key.endswith(".zarray"):
-            said = value if isinstance(value, dict) else json.loads(value)
-            codecs = [*(said.get("filters") or []), said.get("compressor") or {}]
-            if any(codec.get("id") == "pickle" for codec in codecs):
+        for key, value in content["refs"].items():
+            if key.endswith(".zarray") and _has_pickles(value if isinstance(value, dict) else json.loads(value)):
                 raise ValueError(f"{key.removesuffix('/.zarray')} holds Python pickles, which are not read")
+        return lindi.LindiH5pyFile.from_reference_file_system(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _not_lindi(asset, error) from error
+
+
+def read_lindi(asset: Asset) -> dict[str, Any]:
+    """The content of a LINDI JSON file, with at least the entry ``refs``.
+
+    Parameters
+    ----------
+    asset : Asset
+        A local or remote JSON file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If it cannot be read, or is not LINDI JSON.
+    """
+    from nwb_lint.nwb.storage.dandi import token_getter
+
+    if not asset.remote and not asset.path.exists():
+        raise MissingFileError(f"{asset}: no such file. A LINDI JSON file is needed. Check the path.")
+    with as_nwb_error(asset.address):
+        if asset.remote:
+            with FileSession(token_getter(asset)) as session:
+                text = get_bytes(session, asset.location)
+        else:
+            text = asset.path.read_bytes()
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise _not_lindi(asset, error) from error
+    if not isinstance(content, dict) or not isinstance(content.get("refs"), dict):
+        raise _not_lindi(asset, "it has no refs")
+    return content
+
+
+def _not_lindi(asset: Asset, reason: object) -> NWBError:
+    return NWBError(f"{asset} is not LINDI JSON ({one_line(reason)}). Pass a file that lindi wrote.")

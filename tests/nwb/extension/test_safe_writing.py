@@ -214,16 +214,16 @@ def test_a_process_killed_anywhere_leaves_the_old_or_the_new_file(warm, kind, n)
     assert "old" in found
 
 
-@pytest.mark.parametrize("step", ["_all_to_disk", "_put", "_remove"])
+@pytest.mark.parametrize("step", ["_flush_all", "_replace", "_remove"])
 def test_a_process_killed_at_every_step_of_the_renaming(work, step):
     def before():
-        if step == "_put":  # just after the rename
+        if step == "_replace":  # just after the rename
             atomic.os.replace = lambda a, b, replace=os.replace: (replace(a, b), die())
         else:
             setattr(atomic, step, die)
 
     assert status(work.start(before)) == -signal.SIGKILL
-    assert work.check() == ("new" if step in ("_put", "_remove") else "old")
+    assert work.check() == ("new" if step in ("_replace", "_remove") else "old")
     work.finish()
 
 
@@ -269,8 +269,8 @@ def test_leave_that_is_lost_on_the_way_leaves_the_old_file(work):
         if os.getuid() == 0:
             os.chown(work.folder, NOBODY, NOBODY)
         as_nobody()
-        to_disk = atomic._all_to_disk
-        atomic._all_to_disk = lambda path: (to_disk(path), work.folder.chmod(0o555))
+        flush_all = atomic._flush_all
+        atomic._flush_all = lambda path: (flush_all(path), work.folder.chmod(0o555))
 
     assert status(work.start(before)) == 3
     assert work.check() == "old"
@@ -281,7 +281,7 @@ def test_leave_that_is_lost_on_the_way_leaves_the_old_file(work):
 def test_two_writers_at_once_one_is_told_of_the_other(work):
     def slow(temporary):
         temporary.write_bytes(work.target.read_bytes())
-        with pytest.raises(NWBError, match=r"fit\.nwb is being written by another process; wait"):
+        with pytest.raises(NWBError, match=r"fit\.nwb is being written by another process"):
             work.write()
         assert temporary.exists()  # what a living writer holds is no litter
 
@@ -322,10 +322,10 @@ def test_folders_are_replaced_whole_and_put_back_where_a_writer_died(tmp_path):
     write_atomically(target, lambda path: folder_of(path, "old"))
     write_atomically(target, lambda path: folder_of(path, "new"))
     assert read() == ("new", ["fit.nwb.zarr"])
-    os.rename(target, atomic._aside(target))  # killed between the two renames
+    os.rename(target, atomic._backup(target))  # killed between the two renames
     with pytest.raises(NWBError, match="cannot be written: full"):
         write_atomically(target, lambda path: exec('raise OSError("full")'))
     assert read() == ("new", ["fit.nwb.zarr"])
-    folder_of(atomic._aside(target), "older")  # killed after them
+    folder_of(atomic._backup(target), "older")  # killed after them
     write_atomically(target, lambda path: folder_of(path, "newest"))
     assert read() == ("newest", ["fit.nwb.zarr"])

@@ -17,8 +17,7 @@ from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.nwb.extension.write import write_fit
 from nwb_lint.nwb.extension.write_session import write_session
-from nwb_lint.nwb.storage.digests import with_digests
-from nwb_lint.nwb.storage.source import digest
+from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.testing import mock_session
 from tests.nwb.oracle import slow_counts, slow_rates
 

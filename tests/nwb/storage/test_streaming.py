@@ -1,4 +1,4 @@
-"""Recordings over HTTP: the same result as from disk, few requests, failures that pass and those that do not."""
+"""Recordings over HTTP: the same result as from disk, few requests, passing and lasting failures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,12 +18,12 @@ from click.testing import CliRunner
 
 from nwb_lint import open_nwb, read_conditions, read_trials, write_fit
 from nwb_lint.cli import app
-from nwb_lint.errors import NWBError
+from nwb_lint.errors import ContractError, MissingFileError, NWBError
 from nwb_lint.nwb.inspection.describe import describe
-from nwb_lint.nwb.storage import http, streaming
 from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.http import FileSession, describe_error, get_bytes, get_range
 from nwb_lint.nwb.storage.metadata import read_metadata
-from nwb_lint.nwb.storage.prefetch import fetch_rows, load_streamed, plan
+from nwb_lint.nwb.storage.prefetch import fetch_rows, load_streamed, plan_chunks
 from nwb_lint.nwb.storage.source import expand, reading
 from nwb_lint.testing import mock_fit, mock_session
 from tests.nwb.oracle import same_data as same
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*silent unit")
 HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
 TRIALS = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
 N_UNITS, N_SPIKES = 500, 16_000  # 64 MB
-TOLD = 600
+MOST_LETTERS = 600
 
 
 @pytest.fixture(autouse=True)
@@ -59,18 +60,17 @@ def address(server):
 
 
 @pytest.fixture
-def hasty(monkeypatch):
-    """Failures that do not pass are told at once: remfile's own patience is half a minute."""
-    monkeypatch.setattr("remfile.RemFile._num_request_retries", 1)
-    for function in (http.fetch, http.get):
+def no_waiting(monkeypatch):
+    """Requests are repeated without waiting."""
+    for function in (get_range, get_bytes):
         monkeypatch.setattr(function.retry, "wait", lambda state: 0)
 
 
-def refused(told, ask, *args, **options):
-    with pytest.raises(NWBError, match=told) as found:
-        ask(*args, **options)
+def refused(words, call, *args, kind=NWBError, **options):
+    with pytest.raises(kind, match=words) as found:
+        call(*args, **options)
     assert "\n" not in str(found.value)
-    assert len(str(found.value)) < TOLD
+    assert len(str(found.value)) < MOST_LETTERS
 
 
 @pytest.mark.parametrize("download", [False, True])
@@ -105,8 +105,8 @@ def test_a_fit_of_a_remote_file_takes_its_subject_or_warns(path, server, address
         assert io.read().subject.subject_id == "simulated"
     gone = mock_fit().assign_coords(file=np.array([f"{server.url}/gone.nwb"]), **files)
     with (
-        pytest.warns(UserWarning, match=r"the subject has no species, sex, age"),
-        pytest.warns(UserWarning, match=r"subject and session of a source are not known: .*no such file"),
+        pytest.warns(UserWarning, match="species, sex, age"),
+        pytest.warns(UserWarning, match="subject and session.*no such file"),
     ):
         write_fit(gone, tmp_path / "other.nwb", subject={"subject_id": "a"})
     refused("no such file", write_fit, mock_fit(), tmp_path / "third.nwb", source=f"{server.url}/gone.nwb")
@@ -123,7 +123,7 @@ def test_s3_is_its_public_https_address(path, monkeypatch):
 
 
 def test_one_address_comes_once(address):
-    refused("listed twice", expand, [address, address])
+    refused("listed twice", expand, [address, address], kind=ContractError)
 
 
 def test_the_commands_take_addresses(server, address):
@@ -135,15 +135,14 @@ def test_the_commands_take_addresses(server, address):
     assert tomllib.loads(recipe.stdout)["out"] == "session_desc-lowrank.nwb"
     failed = CliRunner().invoke(app, ["inspect", f"{server.url}/none.nwb"], catch_exceptions=False)
     assert failed.exit_code == 1
-    assert failed.stderr == f"error: {server.url}/none.nwb: no such file (the server says 404 Not Found). " + (
-        "Check the address.\n"
-    )
+    assert failed.stderr.startswith(f"error: {server.url}/none.nwb: no such file")
+    assert failed.stderr.count("\n") == 1
 
 
 # -- economy --
 
 
-def large(path, chunks, compression):
+def large(path, **layout):
     """A session of 500 units of 16,000 spikes each, 64 MB of them."""
     mock_session(path, n_units=N_UNITS, n_trials=200, rate_hz=0.05)
     rng = np.random.default_rng(0)
@@ -151,7 +150,7 @@ def large(path, chunks, compression):
         end = file["intervals/trials/stop_time"][-1]
         units = file["units"]
         del units["spike_times"], units["spike_times_index"]
-        data = units.create_dataset("spike_times", (N_UNITS * N_SPIKES,), "f8", chunks=chunks, compression=compression)
+        data = units.create_dataset("spike_times", (N_UNITS * N_SPIKES,), "f8", **layout)
         gaps = rng.integers(1, int(2e4 * end / N_SPIKES), N_UNITS * N_SPIKES).reshape(N_UNITS, -1)
         data[:] = (np.cumsum(gaps, axis=1) / 1e4).ravel()
         units["spike_times_index"] = np.arange(1, N_UNITS + 1) * N_SPIKES
@@ -160,11 +159,11 @@ def large(path, chunks, compression):
 
 @pytest.fixture(
     scope="module",
-    params=[(None, None), (True, "gzip"), ((65_536,), "gzip")],
+    params=[{}, {"chunks": True, "compression": 1}, {"chunks": (65_536,), "compression": 1}],
     ids=["contiguous", "small chunks", "large chunks"],
 )
 def large_file(request, tmp_path_factory):
-    return large(tmp_path_factory.mktemp("large") / "large.nwb", *request.param)
+    return large(tmp_path_factory.mktemp("large") / "large.nwb", **request.param)
 
 
 def spikes_bytes(path, units):
@@ -188,7 +187,7 @@ def test_index_trials_and_twenty_units_are_ten_requests_and_a_megabyte(large_fil
         same(found, read_trials(large_file, **TRIALS, units=units))
         server.clear()
         same(read_trials(f"{server.url}/large.nwb", **TRIALS, units=units), found)
-        assert server.sent() == (2, 2)  # what came once is on disk; each opening asks whether the file is the same
+        assert server.sent() == (2, 2)  # one byte an opening, for the version; the rest is on disk
 
 
 def test_scattered_units_are_a_request_each_and_one_for_each_node_of_the_index(large_file):
@@ -218,46 +217,45 @@ LAYOUTS = [{}, {"chunks": (7, 2)}, {"chunks": (64, 2), "compression": "gzip"}, {
 
 @pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_rows_fetched_ahead_are_the_rows(tmp_path, layout, libver, monkeypatch):
+def test_rows_fetched_in_advance_are_the_rows(tmp_path, layout, libver):
     values = np.random.default_rng(0).random((40_000, 2))
     path = tmp_path / "rows.nwb"
     with h5py.File(path, "w", libver=(libver, "latest")) as file:
         file.attrs["nwb_version"] = "2.0"
         file.create_dataset("acquisition/rows", data=values, **layout)
-    monkeypatch.setattr("nwb_lint.nwb.storage.prefetch._SLAB_BYTES", 100_000)
     with RangeServer({"/rows.nwb": path}) as server, open_nwb(f"{server.url}/rows.nwb") as file:
         data = file["acquisition/rows"]
         for low, high in (([0], [40_000]), ([5, 30_000, 20], [5, 30_100, 900]), ([39_999], [40_000]), ([], [])):
             fetch_rows(data, low, high)
             for a, b in zip(low, high, strict=True):
                 np.testing.assert_array_equal(data[a:b], values[a:b])
-        np.testing.assert_array_equal(load_streamed(data), values)
+        np.testing.assert_array_equal(load_streamed(data, slab_bytes=100_000), values)
 
 
 @pytest.mark.parametrize("libver", ["earliest", "v108"])
 @pytest.mark.parametrize("n_rows", [64, 100, 64 * 58, 300_001])
-def test_the_plan_of_chunks_is_what_hdf5_says(tmp_path, libver, n_rows):
+def test_chunks_are_where_hdf5_says(tmp_path, libver, n_rows):
     path = tmp_path / "chunks.h5"
     with h5py.File(path, "w", libver=(libver, "latest")) as file:
         file.attrs["nwb_version"] = "2.0"
         data = file.create_dataset("a", (n_rows,), "u1", chunks=(64,), compression="gzip")
         for k in range(200):
-            data.attrs[f"attribute {k}"] = "so that the object's header goes on elsewhere"
+            data.attrs[f"attribute {k}"] = "so long that the object header has several blocks"
         data[: n_rows // 3], data[n_rows // 2 :] = 1, 2  # chunks between are not there
     runs = [(n_rows // 4, n_rows // 4 + 1), (n_rows // 4 + 200, n_rows // 4 + 30_000), (n_rows - 1, n_rows)]
     runs = [(low, min(high, n_rows)) for low, high in runs if low < n_rows]
     runs = runs if n_rows > 1000 else [(0, n_rows)]
     with RangeServer({"/a.h5": path}) as server, open_nwb(f"{server.url}/a.h5") as file:
-        found = plan(file["a"], runs, file.stream)
+        found = plan_chunks(file["a"], runs, file.stream)
         data = file["a"]
         rows = sorted({row for low, high in runs for row in range(low // 64 * 64, high, 64)})
-        said = [data.id.get_chunk_info_by_coord((row,)) for row in rows]
-    places = [(one.byte_offset, one.byte_offset + one.size) for one in said if one.byte_offset is not None]
+        infos = [data.id.get_chunk_info_by_coord((row,)) for row in rows]
+    places = [(one.byte_offset, one.byte_offset + one.size) for one in infos if one.byte_offset is not None]
     assert found.chunks == places
     assert places
 
 
-def test_an_index_that_is_damaged_is_told_and_not_followed(tmp_path):
+def test_a_damaged_index_is_not_followed(tmp_path):
     path = tmp_path / "chunks.h5"
     with h5py.File(path, "w") as file:
         file.attrs["nwb_version"] = "2.0"
@@ -270,19 +268,47 @@ def test_an_index_that_is_damaged_is_told_and_not_followed(tmp_path):
             bad = bytearray(content)
             bad[node + at : node + at + len(part)] = part
             with RangeServer({"/a.h5": bytes(bad)}) as server, open_nwb(f"{server.url}/a.h5") as file:
-                found = plan(file["a"], [(0, 50_000)], file.stream)
-                if at < 24:  # the head of a node: nothing in it is believed
+                found = plan_chunks(file["a"], [(0, 50_000)], file.stream)
+                if at < 24:  # the head of a node
                     assert found is None
-                else:  # the place of one chunk, which fetching passes over: HDF5 will say so
+                else:  # the place of one chunk: only HDF5 notices, when it reads the chunk
                     assert len(found.chunks) == -(-50_000 // 64)
                     file.stream.prefetch(*found)
                 file.stream.prefetch([(-5, 10), (10**9, 10**9 + 5)])
 
 
-def test_blocks_of_fsspec_stand_in_for_remfile(path, server, address, monkeypatch):
-    monkeypatch.setitem(sys.modules, "remfile", None)
-    same(read_conditions(address, **HOW), read_conditions(path, **HOW))
-    assert server.sent()[0] < 12
+def test_values_read_without_fetching_in_advance_come_in_growing_blocks(tmp_path):
+    values = np.random.default_rng(0).random(1_000_000)
+    path = tmp_path / "a.nwb"
+    with h5py.File(path, "w") as file:
+        file.attrs["nwb_version"] = "2.0"
+        file["a"] = values
+    with RangeServer({"/a.nwb": path}) as server:
+        with open_nwb(f"{server.url}/a.nwb") as file:
+            for start in range(0, len(values), 10_000):
+                np.testing.assert_array_equal(file["a"][start : start + 10_000], values[start : start + 10_000])
+            np.testing.assert_array_equal(file["a"][:], values)
+        requests_made, sent = server.sent()
+        assert requests_made <= 12
+        assert sent <= path.stat().st_size
+        with open_nwb(f"{server.url}/a.nwb") as file:
+            np.testing.assert_array_equal(file["a"][500_000:700_000], values[500_000:700_000])
+            np.testing.assert_array_equal(file["a"][:20_000], values[:20_000])
+        assert server.sent() == (requests_made + 1, sent + 1)
+
+
+def test_values_that_lie_apart_take_one_block_each(tmp_path):
+    path = tmp_path / "a.nwb"
+    with h5py.File(path, "w") as file:
+        file.attrs["nwb_version"] = "2.0"
+        file["a"] = np.zeros(2_000_000)
+    with RangeServer({"/a.nwb": path}) as server, open_nwb(f"{server.url}/a.nwb") as file:
+        server.clear()
+        for row in (1_900_000, 300_000, 1_200_000):
+            assert file["a"][row] == 0
+        requests_made, sent = server.sent()
+        assert requests_made == 3
+        assert sent <= 3 * 2 * 100 * 1024
 
 
 def test_a_file_left_open_does_not_crash_the_end_of_python(address):
@@ -296,14 +322,14 @@ def test_a_file_left_open_does_not_crash_the_end_of_python(address):
 
 @pytest.mark.parametrize("fault", [503, 429, "drop", "short"])
 @pytest.mark.parametrize("at", range(2))
-def test_failures_that_pass_are_lived_through(path, server, address, fault, at):
+def test_passing_failures_do_not_matter(path, server, address, fault, at):
     server.faults = [None] * at + [fault]
     same(read_conditions(address, **HOW), read_conditions(path, **HOW))
     assert not server.faults
 
 
 @pytest.mark.parametrize("fault", [503, "drop", "short"])
-def test_failures_in_fetching_ahead_are_lived_through(large_file, fault):
+def test_passing_failures_in_fetching_in_advance_do_not_matter(large_file, fault):
     with RangeServer({"/large.nwb": large_file}) as server, open_nwb(f"{server.url}/large.nwb") as file:
         data = file["units/spike_times"]
         server.faults = [fault]
@@ -313,13 +339,14 @@ def test_failures_in_fetching_ahead_are_lived_through(large_file, fault):
         np.testing.assert_array_equal(found, file["units/spike_times"][7 * N_SPIKES : 9 * N_SPIKES])
 
 
-def test_what_will_not_pass_is_told_in_one_line(server, address, path, hasty):
-    refused("no such file .*404", read_trials, f"{server.url}/none.nwb", **TRIALS)
+def test_lasting_failures_are_errors_of_one_line(server, address, path, no_waiting):
+    for download in (False, True):
+        refused("404", read_trials, f"{server.url}/none.nwb", **TRIALS, download=download, kind=MissingFileError)
     for status in (401, 403):
         server.faults = [status]
         refused(f"may not be read .*{status}.*token", read_trials, address, **TRIALS)
     server.faults = [503] * 50
-    refused("cannot be read: the server says 503", read_trials, address, **TRIALS)
+    refused("cannot be read: .*503", read_trials, address, **TRIALS)
     server.faults = []
     server.files["/text.nwb"] = b"spikes\n" * 10
     refused("is not HDF5", read_trials, f"{server.url}/text.nwb", **TRIALS)
@@ -330,13 +357,13 @@ def test_what_will_not_pass_is_told_in_one_line(server, address, path, hasty):
     refused("the connection to 127.0.0.1:1 failed", read_trials, "http://127.0.0.1:1/a.nwb", **TRIALS)
 
 
-def test_a_server_without_ranges_is_told_and_can_be_downloaded_from(path, server, address):
+def test_a_server_without_ranges_allows_downloads_only(path, server, address):
     server.ranges = False
-    refused("does not serve ranges of bytes. Pass download=True", read_conditions, address, **HOW)
+    refused("ranges of bytes.*download=True", read_conditions, address, **HOW)
     same(read_conditions(address, **HOW, download=True), read_conditions(path, **HOW))
 
 
-def test_failures_in_the_middle_of_reading_are_told_in_one_line(server, large_file, hasty):
+def test_failures_in_the_middle_of_reading_are_errors_of_one_line(server, large_file, no_waiting):
     def read(fault, fetched):
         with reading(f"{server.url}/large.nwb") as file:
             data = file["units/spike_times"]
@@ -346,14 +373,14 @@ def test_failures_in_the_middle_of_reading_are_told_in_one_line(server, large_fi
             data[N_SPIKES : 2 * N_SPIKES]
 
     server.files["/large.nwb"] = large_file
-    for fault, told in ((404, "404"), (503, "503"), ("drop", "the connection .*failed|bytes came")):
+    for fault, words in ((404, "404"), (503, "503"), ("drop", "connection .*failed|bytes came")):
         for fetched in (False, True):
-            refused(f"could not be read on: .*({told})", read, fault, fetched)
+            refused(f"Reading .* failed: .*({words})", read, fault, fetched)
             server.faults = []
 
 
-def test_a_file_that_changes_while_it_is_read_is_told(server, large_file, hasty):
-    """The bytes of two files are never mixed: the server's version is held against the first one's."""
+def test_a_file_that_changes_while_it_is_read_is_an_error(server, large_file, no_waiting):
+    """The bytes of two files are never mixed: each answer needs to have the ETag of the first one."""
     first = large_file.read_bytes()
     server.files["/large.nwb"] = first
 
@@ -363,7 +390,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(server, large_file, hasty)
             server.files["/large.nwb"] = first[:-1] + b"x"
             data[N_SPIKES : 2 * N_SPIKES]
 
-    refused("the file was changed while it was read", read)
+    refused("was changed while it was read", read)
 
 
 def test_a_changed_file_is_not_read_from_the_cache(path, server, address, tmp_path):
@@ -374,7 +401,7 @@ def test_a_changed_file_is_not_read_from_the_cache(path, server, address, tmp_pa
     assert not before.identical(after)
 
 
-def test_parts_damaged_on_disk_are_fetched_again(path, server, address, cache):
+def test_ranges_damaged_on_disk_are_fetched_again(path, server, address, cache):
     read_trials(address, **TRIALS)
     parts = [part for part in (cache / "streamed").rglob("*") if part.is_file()]
     assert parts
@@ -385,7 +412,7 @@ def test_parts_damaged_on_disk_are_fetched_again(path, server, address, cache):
     same(read_trials(address, **TRIALS), read_trials(path, **TRIALS))
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(path, address, tmp_path, monkeypatch):
+def test_streaming_works_where_the_cache_cannot_be_written(path, address, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "file"))
     same(read_trials(address, **TRIALS), read_trials(path, **TRIALS))
@@ -406,12 +433,12 @@ def test_a_download_is_kept_and_used_again(path, server, address, cache):
     assert [request.headers.get("Range") for request in server.log] == ["bytes=0-0", None]
     server.clear()
     read_trials(address, **TRIALS, download=True)
-    assert len(server.log) == 1  # is it still the same?
+    assert len(server.log) == 1  # for the version
     with open_nwb(address, download=True) as file:
         assert isinstance(file, h5py.File)
 
 
-def test_a_download_goes_on_where_it_broke_off(server, large_file, cache):
+def test_a_repeated_download_continues_where_the_last_one_ended(server, large_file, cache):
     server.files["/large.nwb"] = large_file
     server.faults = [None, "drop", 503]
     (asset,) = expand(f"{server.url}/large.nwb", download=True)
@@ -421,13 +448,14 @@ def test_a_download_goes_on_where_it_broke_off(server, large_file, cache):
     assert int(server.log[-1].headers["Range"].strip("bytes=-")) > half - 200_000
 
 
-def test_a_wrong_size_or_digest_is_told_and_nothing_is_kept(path, server, address, cache):
+def test_with_a_wrong_size_or_digest_nothing_is_kept(path, server, address, cache):
     size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
     whole = Asset("archive/a.nwb", address, "hdf5", digest, size)
     wrong_size, wrong_digest = whole._replace(size=size + 1), whole._replace(digest="0" * 64)
-    refused(f"has {size} bytes at the server; {size + 1} were announced", read_trials, wrong_size, **TRIALS)
-    refused("SHA-256 is not the archive's", read_trials, wrong_digest, **TRIALS, download=True)
-    refused(f"{size + 1} were announced", read_trials, wrong_size._replace(digest=""), **TRIALS, download=True)
+    words = f"{size} bytes at the server.*{size + 1}"
+    refused(words, read_trials, wrong_size, **TRIALS)
+    refused("SHA-256", read_trials, wrong_digest, **TRIALS, download=True)
+    refused(words, read_trials, wrong_size._replace(digest=""), **TRIALS, download=True)
     assert not kept(cache)
     found = read_trials(whole, **TRIALS, download=True)
     assert found["file_digest"].item() == digest
@@ -436,8 +464,8 @@ def test_a_wrong_size_or_digest_is_told_and_nothing_is_kept(path, server, addres
 
 def test_signed_addresses_are_not_shown():
     request = requests.Request("GET", "https://user:word@bucket.org/a.nwb?X-Amz-Signature=secret").prepare()
-    told = http.why(requests.ConnectionError("https://bucket.org/a.nwb?X-Amz-Signature=secret", request=request))
-    assert told == "the connection to bucket.org failed (ConnectionError)"
+    error = requests.ConnectionError("https://bucket.org/a.nwb?X-Amz-Signature=secret", request=request)
+    assert describe_error(error) == "the connection to bucket.org failed (ConnectionError)"
 
 
 def test_passwords_and_signatures_are_not_written_into_files(path, server):
@@ -459,6 +487,9 @@ def test_files_are_read_side_by_side(path, tmp_path):
             same(one, read_trials(files[name], **TRIALS))
 
 
-def test_the_first_request_is_whole_parts_of_remfile_s():
-    remfile = pytest.importorskip("remfile.RemFile")
-    assert streaming._HEAD_BYTES % remfile.default_min_chunk_size == 0
+def test_the_server_may_ask_for_a_longer_wait(server, address):
+    server.faults = [(503, {"Retry-After": "1"})]
+    with FileSession() as session:
+        start = time.perf_counter()
+        assert get_range(session, address, 0, 10).content == b"\x89HDF\r\n\x1a\n\x00\x00"
+        assert time.perf_counter() - start >= 1
