@@ -1,17 +1,17 @@
-"""The only room that imports torch: forward map, exact adjoint, and the published training loop. Arrays in, arrays out.
+"""Loss and exact gradient of the free run in torch, epochs of Adam, and the published training loop.
 
-Adjoint in the latent form. With z = [kappa q], e[t] the derivative of the loss by x[t] alone, d[t] = phi'(x[t]) and
-lambda[t] the derivative by kappa[t],
+The only module that imports torch for the fit. It takes and returns numpy arrays.
+
+Gradient. With z = [kappa q], e[t] the derivative of the loss by x[t] alone, d[t] = phi'(x[t]) and lambda[t] the
+derivative by kappa[t],
 
     S[t]      = (1 - alpha) 1 + (alpha / N) m' diag(d[t]) n
     lambda[t] = m' e[t] + S[t] lambda[t+1]
     d[m W]    = sum e z' + (alpha / N) sum_b n_b * sum d lambda[t+1]_b z',   dn = (alpha / N) sum phi(x[t]) lambda[t+1]'
 
-so the neurons are summed out before the recursion, which runs in R dimensions; every pass over the neurons is a product
-with a matrix of few columns. Loss and gradient cost O(conditions x time x N x R (R + Q)) and nothing is taped. Products
-are written with the long axis last (A @ B'.contiguous()' and B' @ A): the BLAS is up to 7 times slower on the others.
-
-Epochs of Adam on batches of conditions; beside `_torch` the only room that imports torch. Arrays in, arrays out.
+The sums over neurons come before the recursion, which therefore runs in R dimensions. Loss and gradient cost
+O(conditions × time × N × R (R + Q)), and nothing is stored for automatic differentiation. Products have the long axis
+last (A @ B'.contiguous()' and B' @ A), because BLAS is up to 7 times slower on the others.
 """
 
 from __future__ import annotations
@@ -28,13 +28,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nwb_lint.model.tuning import (
+    ADAM_BATCH,
+    ADAM_MIN_STEPS,
+    GPU_FACTOR,
+    GRADIENT_CHUNK_VALUES,
+    GRADIENT_MIN_CONDITIONS,
+    GRADIENT_STEP_VALUES,
+    MIN_PARAMETER_RMS,
+    PUBLISHED_BATCH,
+    PUBLISHED_CLIP,
+    PUBLISHED_RATE,
+)
+
 Array = np.ndarray
+Pair = Any  # `nwb_lint.model.network.Nonlinearity`: numpy functions phi(x) and slope(x, phi(x))
 
-Pair = Any  # a pair of numpy functions, phi(x) and slope(x, phi(x)): `nwb_lint.model.network.Nonlinearity`
+# ---------------------------------------------------------------------------------------------------------------------
+# Nonlinearities and devices
 
 
-class _Given(torch.autograd.Function):
-    """phi of a pair, with its slope as gradient."""
+class _PairFunction(torch.autograd.Function):
+    """phi of a pair of numpy functions, with its slope as gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, pair: Pair) -> Tensor:
@@ -53,15 +68,15 @@ def _through_numpy(f: Callable[..., Array], *arrays: Tensor) -> Tensor:
 
 
 def through_torch(f: Callable[[Tensor], Tensor], x: Array) -> Array:
-    """A function of tensors applied to an array."""
+    """Apply a function of tensors to an array."""
     return f(torch.as_tensor(np.ascontiguousarray(x))).detach().cpu().numpy()
 
 
 class _Functions(dict[str | Pair, Callable[[Tensor], Tensor]]):
-    """phi by name; a pair of functions gives its own."""
+    """phi by name; the key may also be a pair of numpy functions."""
 
     def __missing__(self, pair: Pair) -> Callable[[Tensor], Tensor]:
-        return lambda x: _Given.apply(x, pair)
+        return lambda x: _PairFunction.apply(x, pair)
 
 
 PHI = _Functions(
@@ -70,7 +85,7 @@ PHI = _Functions(
 
 
 def _phi(name: str | Pair, x: Tensor, *, out: Tensor) -> None:
-    """phi(x) into ``out``; numpy's tanh is several times as fast as torch's on a CPU, and as exact."""
+    """Write phi(x) to ``out``. On a CPU, numpy's tanh is several times faster than torch's, and as exact."""
     if name != "tanh":
         out.copy_(PHI[name](x))
     elif x.is_cpu:
@@ -80,7 +95,7 @@ def _phi(name: str | Pair, x: Tensor, *, out: Tensor) -> None:
 
 
 def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
-    """phi'(x) into ``out``, from x or from r = phi(x)."""
+    """Write phi'(x) to ``out``, from x or from r = phi(x)."""
     if not isinstance(name, str):
         out.copy_(_through_numpy(name.slope, x, r))
     elif name == "tanh":
@@ -93,15 +108,9 @@ def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
         torch.expm1(-r, out=out).neg_()
 
 
-STEP_VALUES = 32_000  # condition × neuron values of one time step: enough to be worth a call, few enough for the cache
-CHUNK_VALUES = 4_000_000  # condition × time × neuron values looked at together, at most: larger arrays cost page faults
-FEWEST = 8  # conditions looked at together, at least: products with fewer rows are slow
-ON_GPU = 8  # times as many values there
-
-
 @contextmanager
 def _one_thread() -> Iterator[int]:
-    """torch uses a single thread and what was set before is given: chunks are shared out among threads, not steps."""
+    """torch in one thread, since chunks run side by side; yields the number of threads that was set before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -110,7 +119,7 @@ def _one_thread() -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def device_is_there(device: str) -> bool:
+def has_device(device: str) -> bool:
     """Whether torch can put an array on this device."""
     try:
         torch.zeros(1, device=device)
@@ -118,6 +127,9 @@ def device_is_there(device: str) -> bool:
         return False
     return True
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loss and gradient
 
 Sums = tuple[Tensor, ...]
 
@@ -131,7 +143,7 @@ class _Parameters(NamedTuple):
     nm: Tensor
 
 
-def _added(parts: Iterable[Sums]) -> Sums:
+def _add(parts: Iterable[Sums]) -> Sums:
     return reduce(lambda one, other: tuple(a + b for a, b in zip(one, other, strict=True)), parts)
 
 
@@ -149,13 +161,27 @@ def _backward(e: Tensor, s: Tensor) -> Tensor:
 
 
 class Problem:
-    """Data of one fit on the device: drives q, targets y with weights, and the loss on them.
+    """The data of one fit on a device, and the loss of a network on them.
 
-    loss = sum weight (f(x) - f(y))^2 / norm, with f the identity ("activity") or phi ("rate"),
-    x the free-running activation after ``skip`` burn-in steps, on the first ``y.shape[2]`` neurons (the recorded
-    ones); norm = sum weight f(y)^2, so the data term is near 1 - R^2 for centered data.
+    loss = sum weight (f(x) - f(y))² / sum weight f(y)², with f the identity ("activity") or phi ("rate"), and x the
+    free run of the network after the burn-in, of the recorded neurons, which come first. For centered data this is near
+    1 - R².
 
-    q: (condition, skip + time, Q) · y, weight: (condition, time, recorded neuron)
+    Parameters
+    ----------
+    q : array of shape (condition, burn-in + time, drive)
+    y : array of shape (condition, time, recorded)
+        Activity, without NaN.
+    weight : array of shape (condition, time, recorded) or None
+        Weights of the squared errors, 0 = not observed. None = all equal.
+    alpha : float
+        Time step / time constant.
+    nonlinearity : str or Nonlinearity, default="tanh"
+    loss : {"activity", "rate"}, default="activity"
+    device : str, default="cpu"
+    dtype : {"float32", "float64"}, default="float32"
+    chunk : int, optional
+        Conditions that are processed together. None = as many as fit in the cache.
     """
 
     def __init__(
@@ -181,56 +207,65 @@ class Problem:
         power = self.y**2 if self.weight is None else self.weight * self.y**2
         self.norm = float(power.sum(dtype=torch.float64)) or 1.0
         self.chunk = chunk
-        self.rooms: list[Tensor] = []  # arrays of a chunk, used again: fresh pages cost as much as the arithmetic
+        self.buffers: list[Tensor] = []  # used again: new memory pages cost as much time as the arithmetic
 
     def _time_first(self, a: Array) -> Tensor:
         tensor = torch.as_tensor(np.ascontiguousarray(np.swapaxes(a, 0, 1)))
         return tensor.to(self.device, self.dtype)
 
     def tensor(self, a: Array) -> Tensor:
-        """A parameter array as a tensor of the problem's dtype, on its device."""
+        """An array as a tensor of the problem's dtype, on its device."""
         return torch.as_tensor(np.asarray(a)).to(self.device, self.dtype)
 
-    def packed(self, *network: Array) -> _Parameters:
-        """The parameters m, n, W as the passes over the chunks take them."""
-        m, n, w = map(self.tensor, network)
-        mt, nt = m.T.contiguous(), n.T.contiguous() * (self.alpha / len(n))
-        return _Parameters(mt, nt, torch.cat([m, w], dim=1).T.contiguous(), (nt[:, None] * mt[None]).flatten(0, 1))
+    def take(self, conditions: Array) -> Problem:
+        """The problem of some of its conditions. Its loss is a mean over them, as that of the whole problem."""
+        part, chosen = copy(self), torch.as_tensor(conditions, device=self.device)
+        part.q, part.y = self.q[:, chosen], self.y[:, chosen]
+        part.weight = None if self.weight is None else self.weight[:, chosen]
+        part.norm = self.norm * len(conditions) / self.q.shape[1]
+        return part
 
-    def _chunks(self, n_neurons: int) -> list[slice]:
+    def pack(self, m: Array, n: Array, w: Array) -> _Parameters:
+        """The parameters m, n and W as the functions for one chunk take them."""
+        mt, nt = self.tensor(m).T.contiguous(), self.tensor(n).T.contiguous() * (self.alpha / len(n))
+        mw = torch.cat([self.tensor(m), self.tensor(w)], dim=1).T.contiguous()
+        return _Parameters(mt, nt, mw, (nt[:, None] * mt[None]).flatten(0, 1))
+
+    def chunks(self, n_neurons: int) -> list[slice]:
+        """Slices of conditions that are processed together."""
         times, conditions = self.q.shape[:2]
-        more = 1 if self.device == "cpu" else ON_GPU
-        step = min(STEP_VALUES // n_neurons, CHUNK_VALUES // (times * n_neurons))
-        step = self.chunk or max(FEWEST, step * more)
+        factor = 1 if self.device == "cpu" else GPU_FACTOR
+        step = min(GRADIENT_STEP_VALUES // n_neurons, GRADIENT_CHUNK_VALUES // (times * n_neurons))
+        step = self.chunk or max(GRADIENT_MIN_CONDITIONS, step * factor)
         return [slice(i, i + step) for i in range(0, conditions, step)]
 
-    def _by_chunk(self, work: Callable[[_Parameters, slice, Tensor], Sums], *network: Array) -> Sums:
-        """The sum of what ``work`` gives for chunks of conditions: side by side on a CPU, added in their order."""
-        parameters, parts = self.packed(*network), self._chunks(len(network[0]))
+    def _sum_over_chunks(self, work: Callable[[_Parameters, slice, Tensor], Sums], *network: Array) -> Sums:
+        """The sum of ``work`` over chunks of conditions: side by side on a CPU, added in their order."""
+        parameters, parts = self.pack(*network), self.chunks(len(network[0]))
         values = len(self.q) * min(parts[0].stop, self.q.shape[1]) * len(network[0])
 
-        def in_room(part: slice) -> Sums:
+        def with_buffer(part: slice) -> Sums:
             try:
-                room = self.rooms.pop()
+                buffer = self.buffers.pop()
             except IndexError:
-                room = self.q.new_empty(3, 0)
-            if room.shape[1] < values:  # none was left, or it is of a smaller part of the conditions
-                room = self.q.new_empty(3, values)
-            sums = work(parameters, part, room)
-            self.rooms.append(room)
+                buffer = self.q.new_empty(3, 0)
+            if buffer.shape[1] < values:  # a new one, or that of a problem with fewer conditions
+                buffer = self.q.new_empty(3, values)
+            sums = work(parameters, part, buffer)
+            self.buffers.append(buffer)
             return sums
 
         with _one_thread() as threads:
             if len(parts) == 1 or threads == 1 or self.device != "cpu":
-                return _added(map(in_room, parts))
+                return _add(map(with_buffer, parts))
             with ThreadPoolExecutor(threads) as pool:
-                return _added(pool.map(in_room, parts))
+                return _add(pool.map(with_buffer, parts))
 
-    def _run(self, p: _Parameters, part: slice, room: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x and phi(x), and a place for its slope (time, condition, neuron); z = [kappa q] (time, condition, …)."""
+    def run(self, p: _Parameters, part: slice, buffer: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, phi(x) and memory for the slope (time, condition, neuron), and z = [kappa q] (time, condition, any)."""
         q, rank = self.q[:, part], len(p.m)
         shape = *q.shape[:2], p.m.shape[1]
-        x, r, slope = (one[: prod(shape)].view(shape) for one in room)
+        x, r, slope = (one[: prod(shape)].view(shape) for one in buffer)
         z = torch.cat([q.new_zeros(*shape[:2], rank), q], dim=2)
         out = p.n.T
         steps = list(zip(x.unbind(), r.unbind(), z.unbind(), z[:, :, :rank].unbind(), strict=True))
@@ -242,7 +277,7 @@ class Problem:
         return x, r, slope, z
 
     def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """weight * (f(x) - f(y)) of the recorded neurons after burn-in, and the chunk's loss; x is written over."""
+        """weight · (f(x) - f(y)) of the recorded neurons after burn-in, and the loss of the chunk; overwrites x."""
         recorded = self.y.shape[2]
         kept = x[self.skip :, :, :recorded]
         error = torch.sub((r if self.rate_loss else x)[self.skip :, :, :recorded], self.y[:, part], out=kept)
@@ -252,26 +287,26 @@ class Problem:
         return weighted, torch.linalg.vecdot(error, weighted).sum(dtype=torch.float64)
 
     @torch.no_grad()
-    def _loss(self, p: _Parameters, part: slice, room: Tensor) -> Sums:
-        x, r, _, _ = self._run(p, part, room)
+    def _chunk_loss(self, p: _Parameters, part: slice, buffer: Tensor) -> Sums:
+        x, r, _, _ = self.run(p, part, buffer)
         return (self._error(x, r, part)[1],)
 
     def loss(self, m: Array, n: Array, w: Array) -> float:
-        """The loss at (m, n, w), without its gradient."""
-        (total,) = self._by_chunk(self._loss, m, n, w)
+        """The loss at m, n (neuron, rank) and W (neuron, drive)."""
+        (total,) = self._sum_over_chunks(self._chunk_loss, m, n, w)
         return float(total) / self.norm
 
     def loss_and_gradient(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
-        """Loss and its exact gradient by m, n and w (numpy float64, the shapes of the parameters)."""
-        sums = self._by_chunk(self._loss_and_gradient, m, n, w)
+        """The loss and its exact gradients by m, n and W (float64, with the shapes of m, n and W)."""
+        sums = self._sum_over_chunks(self._chunk_loss_and_gradient, m, n, w)
         total, mw, gn = (part.cpu().numpy() / self.norm for part in sums)
         rank = m.shape[1]
         return float(total), mw[:rank].T, gn.T, mw[rank:].T
 
     @torch.no_grad()
-    def _loss_and_gradient(self, p: _Parameters, part: slice, room: Tensor) -> Sums:
-        """The chunk's part of the loss's data term and of its gradient by [m W]' and n', all times norm."""
-        x, r, slope, z = self._run(p, part, room)
+    def _chunk_loss_and_gradient(self, p: _Parameters, part: slice, buffer: Tensor) -> Sums:
+        """The chunk's share of the loss and of its gradients by [m W]' and n', times norm."""
+        x, r, slope, z = self.run(p, part, buffer)
         _slope(self.nonlinearity, x, r, out=slope)
         error, total = self._error(x, r, part)
         recorded, before = error.shape[2], self.skip * error.shape[1]
@@ -290,15 +325,18 @@ class Problem:
         return total, mw.double(), gn.double()
 
     def autograd(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
-        """The same loss and gradient by torch's autograd through the plain recurrence: the adjoint's second opinion."""
+        """The same loss and gradients by automatic differentiation of the plain recurrence, as an independent check."""
         mt, nt, wt = (self.tensor(p).requires_grad_() for p in (m, n, w))
-        loss = self._taped_loss(mt, nt, wt, self.q, self.y, self.weight)
+        loss = self.differentiable_loss(mt, nt, wt, self.q, self.y, self.weight)
         loss = loss / self.norm
         loss.backward()
         grads = [p.grad.cpu().numpy().astype(float) for p in (mt, nt, wt) if p.grad is not None]
         return float(loss.detach()), grads[0], grads[1], grads[2]
 
-    def _taped_loss(self, m: Tensor, n: Tensor, w: Tensor, q: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    def differentiable_loss(
+        self, m: Tensor, n: Tensor, w: Tensor, q: Tensor, y: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        """The loss of some conditions times norm, with the graph that torch differentiates."""
         kappa, phi, total = q.new_zeros(q.shape[1], m.shape[1]), PHI[self.nonlinearity], q.new_zeros(())
         for t in range(q.shape[0]):
             x = kappa @ m.T + q[t] @ w.T
@@ -309,81 +347,112 @@ class Problem:
                 total = total + (error**2 if weight is None else error**2 * weight[t - self.skip]).sum()
         return total
 
-    def published(
-        self, m: Array, n: Array, w: Array, *, epochs: int, seed: int, report: Callable[[int, float], None]
-    ) -> tuple[Array, Array, Array]:
-        """The paper's loop: Adam (1e-2) on batches of 32 conditions drawn at random, gradient norm clipped at 1, the
-        parameters of the best epoch's training loss kept; gradients by autograd."""
-        generator = torch.Generator().manual_seed(seed)
-        params = [self.tensor(p).clone().requires_grad_() for p in (m, n, w)]
-        optimiser = torch.optim.Adam(params, lr=1e-2)
-        conditions = self.q.shape[1]
-        best, kept = np.inf, [p.detach().clone() for p in params]
-        for epoch in range(epochs):
-            total = 0.0
-            for _ in range(max(1, conditions // 32)):
-                pick = torch.randperm(conditions, generator=generator)[:32].to(self.device)
-                weight = None if self.weight is None else self.weight[:, pick]
-                optimiser.zero_grad()
-                loss = self._taped_loss(params[0], params[1], params[2], self.q[:, pick], self.y[:, pick], weight)
-                loss = loss * (conditions / len(pick) / self.norm)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(params, 1.0)
-                optimiser.step()
-                total += float(loss.detach())
-            if total < best:
-                best, kept = total, [p.detach().clone() for p in params]
-            report(epoch, total)
-        km, kn, kw = (p.cpu().numpy().astype(float) for p in kept)
-        return km, kn, kw
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Adam
+
+AdamState = tuple[Array, ...]  # m, n, W; their first moments; their second moments; number of steps
 
 
-BATCH = 32  # conditions of a step
-FEWEST_STEPS = 4  # steps of an epoch
+def adam_start(m: Array, n: Array, w: Array) -> AdamState:
+    """The state of Adam before its first step."""
+    zeros = [np.zeros_like(p, dtype=float) for p in (m, n, w)]
+    return m.astype(float), n.astype(float), w.astype(float), *zeros, *zeros, np.zeros(1)
 
 
-def part_of(problem: Problem, conditions: Array) -> Problem:
-    """The problem of some of its conditions, its loss a mean like the whole one's."""
-    part, pick = copy(problem), torch.as_tensor(conditions, device=problem.device)
-    part.q, part.y = problem.q[:, pick], problem.y[:, pick]
-    part.weight = None if problem.weight is None else problem.weight[:, pick]
-    part.norm = problem.norm * len(conditions) / problem.q.shape[1]
-    return part
-
-
-def begin(m: Array, n: Array, w: Array) -> tuple[Array, ...]:
-    """The state of Adam before its first step: parameters, their first and second moments, steps."""
-    nothing = [np.zeros_like(p, dtype=float) for p in (m, n, w)]
-    return m.astype(float), n.astype(float), w.astype(float), *nothing, *nothing, np.zeros(1)
-
-
-def epoch(
+def adam_epoch(
     problem: Problem, *state: Array, rate: float, order: Array, penalized: Callable[[Any], Any] = lambda loss: loss
 ) -> tuple[Any, ...]:
-    """The mean loss of an epoch, and the state after it (see `begin`); NaN, and the state before, where it diverges.
+    """One epoch of Adam on batches of conditions.
 
-    ``rate`` is in units of each parameter array's root mean square, so that Adam's equal steps suit them all.
-    ``penalized`` adds a penalty to a function that gives a loss and its gradient.
+    Parameters
+    ----------
+    problem : Problem
+    *state : array
+        From `adam_start`, or from the epoch before.
+    rate : float
+        Step size, in units of the root mean square of m, of n and of W.
+    order : int array of shape (condition,)
+        The conditions in the order in which they are used.
+    penalized : callable, optional
+        Adds a penalty to a function that returns a loss and its gradients.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the epoch. NaN if it diverged.
+    *state : array
+        The state after the epoch; the state before it if it diverged.
     """
     parameters = [torch.as_tensor(p.copy()).requires_grad_() for p in state[:3]]
-    sizes = [max(float(np.sqrt(np.mean(p * p))), 1e-12) for p in state[:3]]
+    sizes = [max(float(np.sqrt(np.mean(p * p))), MIN_PARAMETER_RMS) for p in state[:3]]
     groups = [{"params": [p], "lr": rate * size} for p, size in zip(parameters, sizes, strict=True)]
     adam, steps = torch.optim.Adam(groups), float(state[9][0])
-    for p, first, second in zip(parameters, state[3:6], state[6:9], strict=True):
-        told = {"exp_avg": torch.as_tensor(first.copy()), "exp_avg_sq": torch.as_tensor(second.copy())}
-        if steps:
-            adam.state[p] = {"step": torch.tensor(steps), **told}
+    if steps:
+        for p, one, two in zip(parameters, state[3:6], state[6:9], strict=True):
+            moments = {"exp_avg": torch.as_tensor(one.copy()), "exp_avg_sq": torch.as_tensor(two.copy())}
+            adam.state[p] = {"step": torch.tensor(steps), **moments}
     total = 0.0
-    for pick in np.array_split(order, min(len(order), max(FEWEST_STEPS, len(order) // BATCH))):
-        loss, *gradients = penalized(part_of(problem, pick).loss_and_gradient)(
-            *(p.detach().numpy() for p in parameters)
-        )
+    for batch in np.array_split(order, min(len(order), max(ADAM_MIN_STEPS, len(order) // ADAM_BATCH))):
+        loss_and_gradient = penalized(problem.take(batch).loss_and_gradient)
+        loss, *gradients = loss_and_gradient(*(p.detach().numpy() for p in parameters))
         if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients)):
             return np.nan, *state
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = torch.as_tensor(np.ascontiguousarray(gradient))
         adam.step()
-        total += loss * len(pick) / len(order)
-    moments = [[adam.state[p][name].numpy() for p in parameters] for name in ("exp_avg", "exp_avg_sq")]
+        total += loss * len(batch) / len(order)
+    first, second = ([adam.state[p][name].numpy() for p in parameters] for name in ("exp_avg", "exp_avg_sq"))
     steps = float(adam.state[parameters[0]]["step"])
-    return total, *(p.detach().numpy() for p in parameters), *moments[0], *moments[1], np.array([steps])
+    return total, *(p.detach().numpy() for p in parameters), *first, *second, np.array([steps])
+
+
+def published_loop(
+    problem: Problem, m: Array, n: Array, w: Array, *, epochs: int, seed: int, report: Callable[[int, float], None]
+) -> tuple[Array, Array, Array]:
+    """The training loop of the paper: Adam on random batches, with the gradient clipped.
+
+    Parameters
+    ----------
+    problem : Problem
+    m, n, w : array
+        Parameters at the start.
+    epochs : int
+    seed : int
+        Of the batches.
+    report : callable
+        Called after each epoch with its number and its summed loss.
+
+    Returns
+    -------
+    m, n, w : array
+        Those of the epoch with the smallest training loss.
+
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, and the code that they published.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    params = [problem.tensor(p).clone().requires_grad_() for p in (m, n, w)]
+    optimizer = torch.optim.Adam(params, lr=PUBLISHED_RATE)
+    conditions = problem.q.shape[1]
+    best, kept = np.inf, [p.detach().clone() for p in params]
+    for epoch in range(epochs):
+        total = 0.0
+        for _ in range(max(1, conditions // PUBLISHED_BATCH)):
+            batch = torch.randperm(conditions, generator=generator)[:PUBLISHED_BATCH].to(problem.device)
+            weight = None if problem.weight is None else problem.weight[:, batch]
+            optimizer.zero_grad()
+            loss = problem.differentiable_loss(
+                params[0], params[1], params[2], problem.q[:, batch], problem.y[:, batch], weight
+            )
+            loss = loss * (conditions / len(batch) / problem.norm)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(params, PUBLISHED_CLIP)
+            optimizer.step()
+            total += float(loss.detach())
+        if total < best:
+            best, kept = total, [p.detach().clone() for p in params]
+        report(epoch, total)
+    km, kn, kw = (p.cpu().numpy().astype(float) for p in kept)
+    return km, kn, kw

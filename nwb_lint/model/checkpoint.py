@@ -1,9 +1,10 @@
-"""A journal of what descents computed, so that a fit that was stopped goes on: evaluations are read, not run again.
+"""A file of what descents computed, so that a fit that was stopped can continue.
 
-A descent is the same function of the same evaluations, whatever it is made of; so the journal holds these, in their
-order, and nothing of any optimiser. The file is a row of numpy arrays: a text that names data and options, then one
-array per evaluation, its argument's squared norm, its value and what else it gave. An evaluation that a crash left
-half-written, and all from one on whose argument is another, are run again.
+A descent is a deterministic function of the values of its loss, so that these values, in their order, are all that must
+be kept. The file is a row of numpy arrays: a text that identifies data and options, then one array per evaluation with
+the squared norm of its arguments, its value, and its gradients if it has them. When the fit runs again, evaluations
+are read instead of computed. An evaluation that a crash left half-written, and all from the first one whose arguments
+differ, are computed again.
 """
 
 from __future__ import annotations
@@ -18,32 +19,46 @@ import numpy as np
 
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
+from nwb_lint.model.tuning import CHECKPOINT_INTERVAL_S
 from nwb_lint.parallel.warnings import warn
 
-EVERY_S = 10.0  # s between writes
-_HEAD = "nwb_lint checkpoint "
+_HEADER = "nwb_lint checkpoint "
 
 
 class Journal:
-    """The file of one fit: ``identity`` names its data and options. Use as a context; what is not written then is.
+    """The checkpoint file of one fit. Use it as a context manager, which writes the rest at its end.
 
-    Raises: ContractError where the file is something else, of another fit, or cannot be written.
+    Parameters
+    ----------
+    path : str or Path
+        The file; it is created if it does not exist.
+    identity : str
+        Identifies data and options of the fit.
+    interval_s : float, default=CHECKPOINT_INTERVAL_S
+        Time between two writes, in s.
+
+    Raises
+    ------
+    ContractError
+        If the file is something else or the checkpoint of another fit, or if it cannot be opened.
     """
 
-    def __init__(self, path: str | Path, identity: str) -> None:
-        self.path, self.identity = Path(path), identity
+    def __init__(self, path: str | Path, identity: str, interval_s: float = CHECKPOINT_INTERVAL_S) -> None:
+        self.path, self.identity, self.interval_s = Path(path), identity, interval_s
         self.waiting: list[Array] = []
         self.written_at = monotonic()
         try:
             self.file = self.path.open("r+b" if self.path.exists() else "x+b")
         except OSError as error:
-            raise ContractError(f"checkpoint {path} cannot be opened ({error.strerror}); give another path.") from None
+            raise ContractError(
+                f"The checkpoint {path} cannot be opened ({error.strerror}). Give another path."
+            ) from error
         try:
             self._check()
         except ContractError:
             self.file.close()
             raise
-        self.reading, self.whole = True, self.file.tell()
+        self.reading, self.valid_until = True, self.file.tell()
 
     def __enter__(self) -> Journal:
         return self
@@ -52,72 +67,86 @@ class Journal:
         self._write()
         self.file.close()
 
-    def keeping(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of arrays, which gives a number, or a tuple of one and arrays of its arguments' shapes."""
+    def recorded(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function read its results from the file, and write those that it has to compute.
 
-        def kept(*arguments: Array) -> Any:
-            mark = float(sum(np.vdot(a, a) for a in arguments))
-            row = self._read(mark)
+        Parameters
+        ----------
+        f : callable
+            Takes arrays. Returns a number, or a tuple of a number and one array of the shape of each argument.
+
+        Returns
+        -------
+        callable
+            Takes and returns the same as ``f``.
+        """
+
+        def recorded(*arguments: Array) -> Any:
+            norm = float(sum(np.vdot(a, a) for a in arguments))
+            row = self._read(norm)
             if row is None:
                 result = f(*arguments)
                 value, *arrays = result if isinstance(result, tuple) else (result,)
-                self._keep(np.concatenate([[mark, value], *(np.ravel(a) for a in arrays)]))
+                self._append(np.concatenate([[norm, value], *(np.ravel(a) for a in arrays)]))
                 return result
             if len(row) == 2:
                 return float(row[1])
             parts = np.split(row[2:], np.cumsum([a.size for a in arguments])[:-1])
             return float(row[1]), *(p.reshape(a.shape) for p, a in zip(parts, arguments, strict=True))
 
-        return kept
+        return recorded
 
     def _check(self) -> None:
+        """Check the header of an existing file; write it to a new one."""
         if self.path.stat().st_size == 0:
-            np.save(self.file, np.array(_HEAD + self.identity))
+            np.save(self.file, np.array(_HEADER + self.identity))
             self.file.flush()
             return
-        head = self._array()
+        head = self._next_array()
         text = str(head) if head is not None and head.dtype.kind == "U" and head.ndim == 0 else ""
-        if not text.startswith(_HEAD):
-            raise ContractError(f"{self.path} is not a checkpoint of fit_lint; give another path.")
-        if text != _HEAD + self.identity:
+        if not text.startswith(_HEADER):
+            raise ContractError(f"{self.path} is not a checkpoint of fit_lint. Give another path.")
+        if text != _HEADER + self.identity:
             raise ContractError(
-                f"{self.path} is the checkpoint of another fit (other data, options or version); give another path, or "
-                "delete it to begin anew."
+                f"{self.path} is the checkpoint of another fit: other data, options or version. Give another path, or "
+                "delete it to begin again."
             )
 
-    def _array(self) -> Array | None:
+    def _next_array(self) -> Array | None:
+        """The next array of the file; None at its end, or if it is half-written."""
         try:
             return np.load(self.file, allow_pickle=False)
         except (ValueError, EOFError, OSError):
             return None
 
-    def _read(self, mark: float) -> Array | None:
+    def _read(self, norm: float) -> Array | None:
+        """The next evaluation if its arguments have this squared norm; from the first that has not, None."""
         if not self.reading:
             return None
-        row = self._array()
-        if row is not None and row.ndim == 1 and len(row) > 1 and np.isclose(row[0], mark, rtol=1e-6, atol=0):
-            self.whole = self.file.tell()
+        row = self._next_array()
+        if row is not None and row.ndim == 1 and len(row) > 1 and np.isclose(row[0], norm, rtol=1e-6, atol=0):
+            self.valid_until = self.file.tell()
             return row
         self.reading = False
         return None
 
-    def _keep(self, row: Array) -> None:
+    def _append(self, row: Array) -> None:
         self.waiting.append(row)
-        if monotonic() - self.written_at >= EVERY_S:
+        if monotonic() - self.written_at >= self.interval_s:
             self._write()
 
     def _write(self) -> None:
-        """Write what waits after the last whole row: a write that was interrupted is written over."""
+        """Write what waits after the last valid evaluation, over whatever an interrupted write left there."""
         if not self.waiting:
             return
         try:
-            self.file.seek(self.whole)
+            self.file.seek(self.valid_until)
             self.file.truncate()
             for row in self.waiting:
                 np.save(self.file, row)
             self.file.flush()
-            self.whole = self.file.tell()
+            self.valid_until = self.file.tell()
             os.fsync(self.file.fileno())
         except OSError as error:
-            warn(f"checkpoint {self.path} is not written any further ({error.strerror}).")
+            warn(f"The checkpoint {self.path} cannot be written ({error.strerror}).")
         self.waiting, self.written_at = [], monotonic()

@@ -21,14 +21,14 @@ from tqdm import tqdm
 from nwb_lint.contract import check_activity, check_fit, held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
-from nwb_lint.model.data import instruments_of, unmasked, weights_of
+from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import COMMON, with_starts
-from nwb_lint.model.network import PROBES, Array, Network, as_nonlinearity, drives, nonlinearity_of
+from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of
 from nwb_lint.model.optimization import Report
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, halves_of, reference_of, squared_errors
 from nwb_lint.model.simulate import GAUGE, canonicalize, whole_input, with_run
-from nwb_lint.model.stages import Samples, Stage, fit_stages
+from nwb_lint.model.stages import Settings, Stage, fit_stages
 from nwb_lint.parallel.sweep import alone, plain
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
@@ -107,9 +107,7 @@ def check_training(y: Array, held: Array) -> None:
 
 def check_inputs(activity: xr.Dataset) -> None:
     if np.abs(whole_input(activity)).max(initial=0) > LARGEST:
-        raise ContractError(
-            f"input reaches beyond {LARGEST:g}, too far for single precision; give Input(..., scale=…)."
-        )
+        raise ContractError(f"u reaches beyond {LARGEST:g}, too far for single precision; give Input(..., scale=…).")
 
 
 SPLITS = ("train", "held_out")
@@ -250,7 +248,7 @@ def fit_lint(
     train = samples.take(np.flatnonzero(~held))
     with _told(progress) as report, _journal(checkpoint, train, search) as journal, one_blas_thread():
         run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
-        stages, singular = fit_stages(train, **search, **run)
+        stages, singular = fit_stages(train, Settings(**search), **run)
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)
     fit = fit.assign_coords(held_out=("condition", held))
     options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
@@ -300,7 +298,7 @@ def _journal(path: str | Path | None, samples: Samples, search: dict) -> Iterato
     if path is None:
         yield None
         return
-    phi = nonlinearity_of(samples.nonlinearity).phi(PROBES)
+    phi = nonlinearity_of(samples.nonlinearity).phi(SLOPE_POINTS)
     told = samples._replace(nonlinearity=""), phi, search, version("nwb_lint")
     with Journal(path, digest(plain(told), hash_name="sha1")) as journal:
         yield journal

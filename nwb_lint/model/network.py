@@ -1,18 +1,20 @@
-"""The low-rank network in numpy: forward map, input filter and canonical gauge. The readable reference.
+"""The low-rank network in numpy: its equation, its nonlinearities, the free run, and changes of its parameters.
 
 With alpha = dt / tau, activation x (dimensionless) and rate r = phi(x), the network of Valente, Pillow & Ostojic
 (NeurIPS 2022, section 2) is
 
     x[t+1] = (1 - alpha) x[t] + alpha (m n' phi(x[t]) / N + I u[t] + b).
 
-Everything that does not come through the recurrence is linear in known time courses, the *drives* q: the filtered
-inputs v, a constant switched on at the first step (for b) and a decay from it (for x[0]). So
+Everything except the recurrence is linear in known time courses, the drives q: the filtered inputs v, a constant that
+is switched on at the first step (for b), and a decay from the first step (for x[0]). Therefore
 
-    x[t] = m kappa[t] + W q[t],      kappa[t+1] = (1 - alpha) kappa[t] + alpha n' phi(x[t]) / N,   kappa[0] = 0,
+    x[t] = m kappa[t] + W q[t],      kappa[t+1] = (1 - alpha) kappa[t] + alpha n' phi(x[t]) / N,   kappa[0] = 0
 
-exactly: one step costs O(N (R + Q)) per condition. An unconstrained J is the case m = J, n / N = identity.
+holds exactly, and one step costs O(N (R + Q)) per condition. An unconstrained connectivity J is the case m = J with
+n / N the identity.
 
-A nonlinearity given as a pair of functions: made fit for arrays, and its slope compared with its differences.
+Shapes: x (condition, time, neuron), u (condition, time, input), q (condition, burn-in + time, drive), m and n
+(neuron, rank), W (neuron, drive), kappa (condition, burn-in + time, rank).
 """
 
 from __future__ import annotations
@@ -23,22 +25,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.errors import ContractError
+from nwb_lint.errors import ContractError, one_line
+from nwb_lint.model.tuning import (
+    FREE_RUN_MIN_CONDITIONS,
+    FREE_RUN_VALUES,
+    MIN_LATENT_SD,
+    SINGULAR_CUTOFF,
+    SLOPE_CHECK_POINTS,
+    SLOPE_STEP,
+    SLOPE_TOLERANCE,
+)
 from nwb_lint.parallel.threads import map_in_order
 
 Array = np.ndarray
 
-TOGETHER = 64, 250_000  # conditions that run together, at least, and condition × neuron values, at most
+# ---------------------------------------------------------------------------------------------------------------------
+# Nonlinearities
 
 
 class Nonlinearity(NamedTuple):
-    """phi and its derivative, the latter as a function of (x, phi(x))."""
+    """phi(x) and its derivative, the latter as a function of x and phi(x)."""
 
     phi: Callable[[Array], Array]
     slope: Callable[[Array, Array], Array]
 
     def __str__(self) -> str:
-        return "a given pair of functions"
+        return "a pair of functions"
 
 
 NONLINEARITIES = {
@@ -47,22 +59,117 @@ NONLINEARITIES = {
     "softplus": Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
     "linear": Nonlinearity(np.copy, lambda x, r: np.ones_like(x)),
 }
+_NAMES = ", ".join(map(repr, NONLINEARITIES))
+_first, _last, _number, _shift = SLOPE_CHECK_POINTS
+SLOPE_POINTS = np.linspace(_first, _last, _number) + _shift
 
 
-def nonlinearity_of(given: object) -> Nonlinearity:
-    """The pair that a name stands for, as it is in a fit's attributes; a pair is itself.
+def nonlinearity_of(value: object) -> Nonlinearity:
+    """The functions phi and slope that a fit's attribute ``nonlinearity`` means.
 
-    Raises: ContractError for a name that is not known.
+    Parameters
+    ----------
+    value : str or Nonlinearity
+        A name in `NONLINEARITIES`, or a pair that `as_nonlinearity` checked.
+
+    Returns
+    -------
+    Nonlinearity
+        ``phi(x)`` and ``slope(x, phi(x))`` on arrays of any shape.
+
+    Raises
+    ------
+    ContractError
+        If the name is not known.
     """
-    if isinstance(given, Nonlinearity):
-        return given
-    if str(given) not in NONLINEARITIES:
-        raise ContractError(f"nonlinearity is {given!r}; it needs to be one of {', '.join(map(repr, NONLINEARITIES))}.")
-    return NONLINEARITIES[str(given)]
+    if isinstance(value, Nonlinearity):
+        return value
+    if str(value) not in NONLINEARITIES:
+        raise ContractError(f"nonlinearity is {value!r}. It must be one of {_NAMES}.")
+    return NONLINEARITIES[str(value)]
+
+
+def as_nonlinearity(value: object) -> str | Nonlinearity:
+    """Check a nonlinearity that a user gave.
+
+    The slope of a pair is compared with central differences of phi between -6 and 6.
+
+    Parameters
+    ----------
+    value : str or tuple of two callables
+        A name in `NONLINEARITIES`, or (phi, derivative of phi). Each function takes one array or one tensor.
+
+    Returns
+    -------
+    str or Nonlinearity
+        The name, or the pair as functions of arrays.
+
+    Raises
+    ------
+    ContractError
+        If it is neither, if a function fails or returns another shape or values that are not finite, or if the slope
+        is not the derivative of phi.
+    """
+    if isinstance(value, Nonlinearity) or (isinstance(value, str) and value in NONLINEARITIES):
+        return value
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(callable(f) for f in value):
+        raise ContractError(
+            f"nonlinearity is {value!r}. It must be one of {_NAMES}, or a pair of functions (phi, derivative of phi)."
+        )
+    phi, slope = (_on_arrays(f, name) for f, name in zip(value, ("phi", "slope"), strict=True))
+    rise = (phi(SLOPE_POINTS + SLOPE_STEP) - phi(SLOPE_POINTS - SLOPE_STEP)) / (2 * SLOPE_STEP)
+    found = slope(SLOPE_POINTS)
+    off = np.abs(found - rise) / np.maximum(np.abs(rise), 1)
+    if off.max() > SLOPE_TOLERANCE:
+        k = int(off.argmax())
+        raise ContractError(
+            f"slope is not the derivative of phi: at x = {SLOPE_POINTS[k]:.3g} the slope is {found[k]:.4g}, but phi "
+            f"rises by {rise[k]:.4g} per unit. Give nonlinearity=(phi, derivative of phi)."
+        )
+    return Nonlinearity(phi, partial(_slope_of_x, slope))
+
+
+def _on_arrays(given: Callable[[Any], Any], name: str) -> Callable[[Array], Array]:
+    """The function of one array or tensor as a function from an array to a new array of the same shape and dtype."""
+    f = given
+    try:
+        given(SLOPE_POINTS)
+    except (TypeError, AttributeError):  # a function of tensors
+        from nwb_lint.model._torch import through_torch
+
+        f = partial(through_torch, given)
+    try:
+        values = _new_array(f, SLOPE_POINTS)
+    except Exception as error:  # whatever the user's function raises
+        raise ContractError(
+            f"{name} fails on an array ({one_line(error)}). It must take one array and return one array."
+        ) from error
+    if values.shape != SLOPE_POINTS.shape or not np.isfinite(values).all():
+        raise ContractError(
+            f"{name} returns another shape, or values that are not finite, for an array between -6 and 6. Correct it."
+        )
+    return partial(_new_array, f)
+
+
+def _new_array(f: Callable[[Array], Array], x: Array) -> Array:
+    values = np.asarray(f(x)).astype(x.dtype, copy=False)
+    return values.copy() if np.may_share_memory(values, x) else values
+
+
+def _slope_of_x(slope: Callable[[Array], Array], x: Array, r: Array) -> Array:
+    """A slope that does not use r = phi(x)."""
+    return slope(x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The network and its free run
 
 
 class Network(NamedTuple):
-    """The numbers that simulate: ``m`` (N, R), ``n`` (N, R) or None for an identity (then m is J), ``w`` (N, Q)."""
+    """Parameters: ``m`` (neuron, rank), ``n`` (neuron, rank) or None (then m is J), ``w`` (neuron, drive).
+
+    Hidden units are rows after those of the recorded neurons.
+    """
 
     m: Array
     n: Array | None
@@ -70,7 +177,7 @@ class Network(NamedTuple):
 
     @property
     def n_neurons(self) -> int:
-        """Number of neurons N, hidden ones included."""
+        """Number of neurons N, including hidden units."""
         return self.m.shape[0]
 
     def j(self) -> Array:
@@ -78,10 +185,27 @@ class Network(NamedTuple):
         return self.m if self.n is None else self.m @ self.n.T / self.n_neurons
 
 
-def filter_input(u: Array, alpha: float) -> Array:
-    """Low-pass filter over time (axis 1): v[0] = 0, v[t+1] = (1 - alpha) v[t] + alpha u[t].
+def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
+    """m, n, W ~ N(0, 1): the start of the published training loop."""
+    generator = np.random.default_rng(seed)
+    m, n, w = (generator.standard_normal((n_neurons, k)) for k in (rank, rank, n_drives))
+    return Network(m, n, w)
 
-    ``u`` and the result are (condition, time, anything). The last sample of u drives nothing and is not used.
+
+def filter_input(u: Array, alpha: float) -> Array:
+    """Low-pass filter over time: v[0] = 0, v[t+1] = (1 - alpha) v[t] + alpha u[t].
+
+    The last sample of u has no effect.
+
+    Parameters
+    ----------
+    u : array of shape (condition, time, any)
+    alpha : float
+        Time step / time constant.
+
+    Returns
+    -------
+    array of the shape and dtype of ``u``
     """
     v = np.zeros_like(u)
     for t in range(u.shape[1] - 1):
@@ -90,32 +214,42 @@ def filter_input(u: Array, alpha: float) -> Array:
 
 
 def drives(u: Array, alpha: float, *, bias: bool, initial: bool) -> Array:
-    """Time courses q (condition, time, K + bias + initial) on which the weights W act linearly.
+    """Time courses q on which the weights W act linearly.
 
-    Columns: filtered inputs v; then 1 - (1 - alpha)^t for a bias; then (1 - alpha)^t for an initial activation.
+    The columns are the filtered inputs v, then 1 - (1 - alpha)^t for a bias, then (1 - alpha)^t for an initial
+    activation.
+
+    Parameters
+    ----------
+    u : array of shape (condition, burn-in + time, input)
+    alpha : float
+        Time step / time constant.
+    bias, initial : bool
+        Whether there is a column for a bias, and one for an initial activation.
+
+    Returns
+    -------
+    array of shape (condition, burn-in + time, input + bias + initial), dtype of ``u``
     """
     decay = np.broadcast_to((1 - alpha) ** np.arange(u.shape[1])[None, :, None], (*u.shape[:2], 1))
     columns = [filter_input(u, alpha)] + [1 - decay] * bias + [decay] * initial
     return np.concatenate(columns, axis=2).astype(u.dtype)
 
 
-def steps(
+def free_run(
     network: Network,
     q: Array,
     alpha: float,
     nonlinearity: str | Nonlinearity = "tanh",
-    keep: Array | None = None,
+    gain: Array | None = None,
     drive: Array | None = None,
 ) -> Iterator[tuple[Array, Array]]:
-    """A free run one time after the other: x (condition, neuron) and kappa (condition, rank); options as in `forward`.
-
-    Few conditions at a time (`together`) stay in fast memory.
-    """
+    """Yield x (condition, neuron) and kappa (condition, rank) of every time step; arguments as in `forward`."""
     phi, rank = nonlinearity_of(nonlinearity).phi, network.m.shape[1]
-    mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', in one product
-    out = None if network.n is None else network.n.astype(q.dtype) / network.n_neurons
+    mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', one product
+    n = None if network.n is None else network.n.astype(q.dtype) / network.n_neurons
     added = None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)[0]
-    gate = None if keep is None else np.broadcast_to(keep, (q.shape[1], network.n_neurons)).astype(q.dtype)
+    gains = None if gain is None else np.broadcast_to(gain, (q.shape[1], network.n_neurons)).astype(q.dtype)
     kappa = np.zeros((len(q), rank), q.dtype)
     for t in range(q.shape[1]):
         x = np.concatenate([kappa, q[:, t]], axis=1) @ mw
@@ -125,16 +259,15 @@ def steps(
         if t + 1 == q.shape[1]:
             return
         r = phi(x)
-        if gate is not None:
-            r *= gate[t]
-        kappa = (1 - alpha) * kappa + alpha * (r if out is None else r @ out)
+        if gains is not None:
+            r *= gains[t]
+        kappa = (1 - alpha) * kappa + alpha * (r if n is None else r @ n)
 
 
-def together(n_conditions: int, n_neurons: int) -> list[slice]:
-    """Slices of conditions that run together: few enough for fast memory, enough to be worth the calls."""
-    fewest, values = TOGETHER
-    step = max(fewest, values // n_neurons)
-    return [slice(first, first + step) for first in range(0, n_conditions, step)]
+def condition_blocks(n_conditions: int, n_neurons: int) -> list[slice]:
+    """Blocks of conditions that run together: small enough for the cache, large enough to be worth the calls."""
+    size = max(FREE_RUN_MIN_CONDITIONS, FREE_RUN_VALUES // n_neurons)
+    return [slice(first, first + size) for first in range(0, n_conditions, size)]
 
 
 def forward(
@@ -142,30 +275,60 @@ def forward(
     q: Array,
     alpha: float,
     nonlinearity: str | Nonlinearity = "tanh",
-    keep: Array | None = None,
+    gain: Array | None = None,
     drive: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Run the network freely: activation x (condition, time, neuron) and latents kappa (condition, time, rank).
+    """Run the network freely.
 
-    ``keep`` (neuron) or (time, neuron) multiplies every neuron's output: 0 silences it, N stays what it was. ``drive``
-    (time, neuron) is one more input, the same in all conditions: x gains its filtered time course.
+    Parameters
+    ----------
+    network : Network
+    q : array of shape (condition, burn-in + time, drive)
+        From `drives`.
+    alpha : float
+        Time step / time constant.
+    nonlinearity : str or Nonlinearity, default="tanh"
+    gain : array of shape (neuron,) or (burn-in + time, neuron), optional
+        Factor on the output of every neuron. 0 silences it; N does not change.
+    drive : array of shape (burn-in + time, neuron), optional
+        Additional input, the same in all conditions: x gains its filtered time course.
+
+    Returns
+    -------
+    x : array of shape (condition, burn-in + time, neuron)
+        Activation, dtype of ``q``.
+    kappa : array of shape (condition, burn-in + time, rank)
+        Latents.
     """
     n_neurons, rank = network.m.shape
     x, kappa = (np.empty((*q.shape[:2], k), q.dtype) for k in (n_neurons, rank))
 
-    def run(part: slice) -> None:
-        for t, now in enumerate(steps(network, q[part], alpha, nonlinearity, keep, drive)):
-            x[part, t], kappa[part, t] = now
+    def run(block: slice) -> None:
+        for t, state in enumerate(free_run(network, q[block], alpha, nonlinearity, gain, drive)):
+            x[block, t], kappa[block, t] = state
 
-    for _ in map_in_order(run, together(len(q), n_neurons)):
+    for _ in map_in_order(run, condition_blocks(len(q), n_neurons)):
         pass
     return x, kappa
 
 
-def canonical(m: Array, n: Array) -> tuple[Array, Array]:
-    """The same J = m n' / N with m = left singular vectors of m n' (orthonormal), n = right ones times singular values.
+# ---------------------------------------------------------------------------------------------------------------------
+# Changes of the parameters
 
-    Each column's sign makes the largest-magnitude entry of m positive; columns come in falling singular value.
+
+def canonical(m: Array, n: Array) -> tuple[Array, Array]:
+    """Rewrite m and n in the canonical gauge, with the same J = m n' / N.
+
+    With m n' = U S V': m = U and n = V S. Columns come in order of falling singular value, and the entry of largest
+    magnitude in each column of m is positive.
+
+    Parameters
+    ----------
+    m, n : array of shape (neuron, rank)
+
+    Returns
+    -------
+    m, n : array of shape (neuron, rank)
     """
     qm, rm = np.linalg.qr(m)
     qn, rn = np.linalg.qr(n)
@@ -176,99 +339,67 @@ def canonical(m: Array, n: Array) -> tuple[Array, Array]:
 
 
 def effective_n(m: Array, n: Array, weights: Array) -> Array:
-    """P n, (neuron, rank), with P the orthogonal projector on span(m, weights): J_eff = m (P n)' / N.
+    """Project n on the space that activity can reach: P n, with P the orthogonal projector on span(m, weights).
 
-    Directions of singular value below 1e-10 of the largest are not in the span: collinear columns, as collinear inputs
-    give, add none.
+    The effective connectivity is J_eff = m (P n)' / N. Directions whose singular value is below 1e-10 of the largest
+    do not count, so that collinear inputs do not add any.
+
+    Parameters
+    ----------
+    m, n : array of shape (neuron, rank)
+    weights : array of shape (neuron, input)
+        Input weights, and the bias if there is one.
+
+    Returns
+    -------
+    array of shape (neuron, rank)
+
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
     """
     left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
-    basis = left[:, s > 1e-10 * s.max(initial=0)]
+    basis = left[:, s > SINGULAR_CUTOFF * s.max(initial=0)]
     return basis @ (basis.T @ n)
 
 
-def balanced(network: Network, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:
-    """The same network with latents of unit variance on these drives: the scale on which L-BFGS and random hidden units
-    are at home. One whose latents are not finite stays as it is.
+def with_unit_latents(network: Network, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:
+    """The same J with m and n rescaled so that the latents have variance 1 on the drives q.
+
+    L-BFGS and random hidden units need this scale. A network whose latents are not finite does not change.
     """
-    assert network.n is not None
-    with np.errstate(all="ignore"):
-        latents = forward(network, q, alpha, nonlinearity)[1]
-    if not np.isfinite(latents).all():
+    m, n, w = factors(network)
+    latents = _latents(network, q, alpha, nonlinearity)
+    if latents is None:
         return network
-    scale = latents.reshape(-1, latents.shape[-1]).std(axis=0)
-    scale = np.where(scale > 1e-8, scale, 1.0)
-    return network._replace(m=network.m * scale, n=network.n / scale)
+    scale = latents.std(axis=0)
+    scale = np.where(scale > MIN_LATENT_SD, scale, 1.0)
+    return Network(m * scale, n / scale, w)
 
 
-def cut(network: Network, rank: int, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:
-    """The network of a lower rank that keeps most of what the recurrence adds to the activity on these drives, m kappa:
-    with U its leading principal directions, m = U and n = n m'U. Which directions of J are large says little of that.
+def reduce_rank(network: Network, rank: int, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:
+    """The network of lower rank that keeps most of the recurrent part of the activity, m kappa, on the drives q.
+
+    With U the leading principal directions of m kappa: the new m is U, and the new n is n m' U. Large directions of J
+    need not be large in the activity.
     """
-    assert network.n is not None
-    with np.errstate(all="ignore"):
-        latents = forward(network, q, alpha, nonlinearity)[1]
-    latents = latents.reshape(-1, latents.shape[-1]).astype(float)
-    if not np.isfinite(latents).all():
-        latents = np.eye(latents.shape[-1])
-    directions, _, _ = np.linalg.svd(network.m @ np.linalg.qr(latents)[1].T, full_matrices=False)
+    m, n, w = factors(network)
+    latents = _latents(network, q, alpha, nonlinearity)
+    latents = np.eye(m.shape[1]) if latents is None else latents.astype(float)
+    directions, _, _ = np.linalg.svd(m @ np.linalg.qr(latents)[1].T, full_matrices=False)
     kept = directions[:, :rank]
-    return Network(kept, network.n @ (network.m.T @ kept), network.w)
+    return Network(kept, n @ (m.T @ kept), w)
 
 
-PROBES = np.linspace(-6, 6, 241) + 0.00317  # where the slope is checked: beside the round numbers, at which kinks are
-STEP = 1e-3
-TOLERANCE = 1e-3  # of the slope, or of 1 where that is more
+def _latents(network: Network, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array | None:
+    """Latents (condition · time, rank) of the free run; None if one is not finite."""
+    with np.errstate(all="ignore"):
+        kappa = forward(network, q, alpha, nonlinearity)[1]
+    return kappa.reshape(-1, kappa.shape[-1]) if np.isfinite(kappa).all() else None
 
 
-def as_nonlinearity(given: object) -> str | Nonlinearity:
-    """A name as it is; a pair (phi, slope) of functions of one array or tensor as one on arrays, checked.
-
-    Raises: ContractError for what is neither, values that are not finite or of another shape, and, with the place, a
-        slope that is not the derivative of phi (beyond 1e-3, by central differences between -6 and 6).
-    """
-    if isinstance(given, Nonlinearity) or (isinstance(given, str) and given in NONLINEARITIES):
-        return given
-    if not isinstance(given, tuple | list) or len(given) != 2 or not all(callable(f) for f in given):
-        raise ContractError(
-            f"nonlinearity is {given!r}; it needs to be one of {', '.join(map(repr, NONLINEARITIES))}, or a pair of "
-            "functions (phi, slope)."
-        )
-    phi, slope = (_on_arrays(f, name) for f, name in zip(given, ("phi", "slope"), strict=True))
-    found, wanted = slope(PROBES), (phi(PROBES + STEP) - phi(PROBES - STEP)) / (2 * STEP)
-    off = np.abs(found - wanted) / np.maximum(np.abs(wanted), 1)
-    if off.max() > TOLERANCE:
-        k = int(off.argmax())
-        raise ContractError(
-            f"slope is not the derivative of phi: at x = {PROBES[k]:.3g} it is {found[k]:.4g}, and phi rises by "
-            f"{wanted[k]:.4g} per unit; give nonlinearity=(phi, derivative of phi)."
-        )
-    return Nonlinearity(phi, partial(_of_x, slope))
-
-
-def _on_arrays(given: Callable[[Any], Any], name: str) -> Callable[[Array], Array]:
-    """The function from arrays to new arrays of the same shape and dtype."""
-    f = given
-    try:
-        given(PROBES)
-    except (TypeError, AttributeError):  # one of tensors
-        from nwb_lint.model._torch import through_torch
-
-        f = partial(through_torch, given)
-    try:
-        values = _same_dtype(f, PROBES)
-    except Exception as error:
-        told = " ".join(str(error).split())
-        raise ContractError(f"{name} fails on an array ({told}); it needs to take one array and give one.") from error
-    if values.shape != PROBES.shape or not np.isfinite(values).all():
-        raise ContractError(f"{name} gives another shape, or values that are not finite, between -6 and 6; mend it.")
-    return partial(_same_dtype, f)
-
-
-def _same_dtype(f: Callable[[Array], Array], x: Array) -> Array:
-    values = np.asarray(f(x)).astype(x.dtype, copy=False)
-    return values.copy() if np.may_share_memory(values, x) else values
-
-
-def _of_x(slope: Callable[[Array], Array], x: Array, r: Array) -> Array:
-    """A slope that looks at x alone."""
-    return slope(x)
+def factors(network: Network) -> tuple[Array, Array, Array]:
+    """m, n and W of a low-rank network."""
+    if network.n is None:
+        raise ContractError("The network has an unconstrained J. This step needs m and n: fit with a rank.")
+    return network.m, network.n, network.w

@@ -1,128 +1,205 @@
-"""How the descents of the stages are run: on how much of the data, with which loss, stopped by what.
+"""Stage 3: descents of the free-running loss, on how much of the data, by which algorithm, and stopped by what.
 
-Multiple shooting: long trials cut into segments that start where the data are, twice as long from round to round.
+A descent sees a random subset of the conditions if there are many (`subset_of`). If the error on this subset does not
+represent that on held-out conditions (`is_representative`), the descent is repeated on one subset after another, and
+then continued on more and more conditions. Otherwise, if the subset is very small, some epochs of Adam on all
+conditions follow. Held-out conditions stop every descent. The final network is fitted to all conditions, without
+held-out ones, by the same `Schedule` of iterations.
 
-A gradient through a long trial of a network that oscillates or is chaotic says little: errors of phase pile up, and the
-loss has a minimum at every one of them. Within a segment from time s on,
+Multiple shooting (`segments_of`): the gradient through a long trial of a network that oscillates or is chaotic has
+little meaning, because phase errors add up and the loss has a minimum at each of them. Trials are therefore first cut
+into segments that start from the data, twice as long from round to round. Within a segment that starts at time s,
 
     x[t] = m (kappa'[t] + (1 - alpha)^(t - s) kappa_data[s]) + W q[t],      kappa'[s] = 0,
 
-with kappa_data = (x - W q) on m by least squares; so a segment is a condition with R more drives, kappa_data[s] times a
-decay, whose weights are m itself. Cf. Bock & Plitt 1984 (shooting); Hess et al., ICML 2023 (forcing that fades).
+with kappa_data the least-squares solution of m kappa = x - W q. A segment is therefore a condition with R more drives,
+kappa_data[s] times a decay, whose weights are m itself. Cf. Bock & Plitt 1984 (shooting); Hess et al., ICML 2023
+(generalized teacher forcing).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
-from nwb_lint.model.lbfgs import FORESIGHT, Descent, Interrupted, LossAndGradient, descend, parts, small, steady
-from nwb_lint.model.network import Array, Network, balanced, forward
+from nwb_lint.model.lbfgs import (
+    Interrupted,
+    Loss,
+    LossAndGradient,
+    minimize_lbfgs,
+    shrink_until_finite,
+    with_l2_penalty,
+)
+from nwb_lint.model.network import Array, Network, factors, forward, with_unit_latents
+from nwb_lint.model.regression import pseudo_inverse
+from nwb_lint.model.tuning import (
+    ADAM_BELOW_CONDITIONS,
+    ADAM_EPOCHS_AFTER_LBFGS,
+    ADAM_PATIENCE,
+    ADAM_RATE,
+    GROWTH_FACTOR,
+    MIN_GAIN,
+    MIN_IMPROVEMENT,
+    REPRESENTATIVE_TOLERANCE,
+    SCALING_CONDITIONS,
+    SUBSET_VALUES,
+    SUBSET_VALUES_PER_NEURON,
+    TURN_ITERATIONS,
+    TURN_MIN_CONDITIONS,
+    TURN_SHARE,
+)
 from nwb_lint.parallel.warnings import warn
 
+if TYPE_CHECKING:
+    from nwb_lint.model._torch import Problem
 
-def lengths(first: int, n_times: int) -> list[int]:
-    """Steps of the segments in each round: twice as many from one to the next, none as long as the trials."""
-    return [first << k for k in range(64) if first << k < n_times]
+Report = Callable[[str, int, float, float], None]  # stage, step, loss, held-out loss
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Subsets of the conditions
 
 
-def segments(samples: Samples, network: Network, length: int) -> Samples:
-    """Every condition in segments of ``length`` samples, the last of them overlapping, with R more drives.
+class Limits(NamedTuple):
+    """How much data a descent sees; see `nwb_lint.model.tuning` for each number."""
 
-    Latents at their starts are the data's under this network; the network's own where some neuron was not observed.
+    subset_values: tuple[float, float] = SUBSET_VALUES
+    values_per_neuron: float = SUBSET_VALUES_PER_NEURON
+    tolerance: float = REPRESENTATIVE_TOLERANCE
+    turn_iterations: int = TURN_ITERATIONS
+    turn_share: float = TURN_SHARE
+    turn_min_conditions: int = TURN_MIN_CONDITIONS
+    growth_factor: int = GROWTH_FACTOR
+    min_gain: float = MIN_GAIN
+    adam_below: int = ADAM_BELOW_CONDITIONS
+    adam_rate: float = ADAM_RATE
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def subset_of(
+    samples: Samples, n_neurons: int, seed: int, *, times: float = 1, fewest: int = 1, limits: Limits = DEFAULT_LIMITS
+) -> Samples:
+    """A random subset of the conditions if all hold more values than one gradient should use; otherwise all.
+
+    With ``times`` as many values, the subset of the same seed contains the smaller one.
     """
-    skip, n_times = samples.q.shape[1] - samples.x.shape[1], samples.x.shape[1]
-    starts = np.unique(np.linspace(0, n_times - length, -(-n_times // length)).round().astype(int))
-    recorded = samples.x.shape[2]
-    root = np.ones(recorded) if samples.weights is None else np.sqrt(samples.weights)
-    back = (np.linalg.pinv(root[:, None] * network.m[:recorded]) * root).T
-    kappa = (samples.x[:, starts] - samples.q[:, skip + starts] @ network.w[:recorded].T) @ back
-    lost = ~np.isfinite(kappa)
-    if lost.any():
-        kappa = np.where(
-            lost, forward(network, samples.q, samples.alpha, samples.nonlinearity)[1][:, skip + starts], kappa
-        )
-    if skip == 0:
-        kappa[:, 0] = 0
-    decay = (1 - samples.alpha) ** np.arange(length)
-    parts = []
-    for k, start in enumerate(starts):
-        led = kappa[:, k, None, :] * decay[:, None]
-        parts.append(np.concatenate([samples.q[:, skip + start : skip + start + length], led], axis=2))
-    x = np.concatenate([samples.x[:, start : start + length] for start in starts])
-    q = np.concatenate(parts).astype(samples.q.dtype)
-    return samples._replace(x=x, q=q, halves=None, starts=(0, 0))
-
-
-def tied(loss_and_gradient: LossAndGradient, led: bool = True) -> LossAndGradient:
-    """The loss on segments and its gradient, of the network on whole trials; itself unless these are ``led``."""
-    if not led:
-        return loss_and_gradient
-
-    def whole(m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
-        loss, gm, gn, gw = loss_and_gradient(m, n, np.hstack([w, m]))
-        return loss, gm + gw[:, w.shape[1] :], gn, gw[:, : w.shape[1]]
-
-    return whole
-
-
-def tied_loss(loss: Callable[[Array, Array, Array], float], led: bool = True) -> Callable[[Array, Array, Array], float]:
-    """The same for a loss alone."""
-    return (lambda m, n, w: loss(m, n, np.hstack([w, m]))) if led else loss
-
-
-DESCENT_VALUES = 1_000_000, 4_000_000  # condition × time × neuron values that one gradient looks at, at most,
-VALUES_EACH = 20_000  # and this many for each neuron in between: few neurons have few parameters
-UNLIKE = 0.01  # of the power: conditions whose error may differ by more from that of held-out ones do not stand for all
-TURN = 10, 0.5, 15  # iterations on one part of the conditions, then on the next; half what a descent looks at, or 15
-WIDER = 4  # times as many values in every round after that
-WORTH = 0.001  # of the power: what the patience of turns and rounds is for
-ENOUGH = 16  # conditions of a descent: with more, Adam on all after L-BFGS cost time and gained nothing
-MOST_EPOCHS = 10  # of Adam after L-BFGS
-EPOCHS = 8  # of Adam without a better held-out loss before it stops
-RATE = 0.03  # steps of Adam in units of the parameters, a third as long in the end
-BALANCED_BY = 50  # conditions whose latents give the scale of the parameters
-
-Report = Callable[[str, int, float, float], None]
-
-
-def few_enough(samples: Samples, n_neurons: int, seed: int, times: float = 1, fewest: int = 1) -> Samples:
-    """A random part of the conditions where they hold more than so many times `DESCENT_VALUES`; with ``times`` more, a
-    part that has all of it."""
-    values = times * np.clip(VALUES_EACH * n_neurons, *DESCENT_VALUES)
+    values = times * np.clip(limits.values_per_neuron * n_neurons, *limits.subset_values)
     most = max(fewest, int(values) // (samples.q.shape[1] * n_neurons))
     if most >= len(samples.x):
         return samples
     return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
 
 
-def stand_for(few: Samples, others: Samples, network: Network) -> bool:
-    """Whether a network's error on a few conditions is that on others, surely: their difference and its standard error
-    come to less than `UNLIKE` of the power. Errors that differ from one condition to the next need many to be known."""
-    seen = [np.isfinite(part.x).sum(axis=(1, 2)) for part in (few, others)]
+def is_representative(
+    subset: Samples, others: Samples, network: Network, tolerance: float = REPRESENTATIVE_TOLERANCE
+) -> bool:
+    """Whether a network's mean error on a subset equals that on other conditions.
+
+    The difference and its standard error over conditions must add up to at most this share of the power.
+    """
+    counts = [np.isfinite(part.x).sum(axis=(1, 2)) for part in (subset, others)]
     with np.errstate(invalid="ignore"):
-        errors = [part.errors(network) / np.maximum(n, 1) for part, n in zip((few, others), seen, strict=True)]
+        errors = [part.errors(network) / np.maximum(n, 1) for part, n in zip((subset, others), counts, strict=True)]
         own, theirs = (one.mean() for one in errors)
-        spread = sum(one.var(ddof=1) / len(one) if len(one) > 1 else np.inf for one in errors)
-        return bool(abs(own - theirs) + np.sqrt(spread) <= UNLIKE * few.energies().sum() / seen[0].sum())
+        variance = sum(one.var(ddof=1) / len(one) if len(one) > 1 else np.inf for one in errors)
+        return bool(abs(own - theirs) + np.sqrt(variance) <= tolerance * subset.energies().sum() / counts[0].sum())
 
 
-def problem_of(samples: Samples, device: str):
-    from nwb_lint.model._torch import Problem, device_is_there
+# ---------------------------------------------------------------------------------------------------------------------
+# Segments of trials
 
-    if device != "cpu" and not device_is_there(device):
-        raise ContractError(f"torch has no device {device!r} here; use 'cpu', or one that torch lists on this machine.")
-    observed, kind = np.isfinite(samples.x), samples.x.dtype
-    weight = None if observed.all() else observed.astype(kind)
+
+def segment_lengths(first: int, n_times: int) -> list[int]:
+    """Time steps of the segments in each round: twice as many from round to round, always fewer than a trial has."""
+    return [first << k for k in range(64) if first << k < n_times]
+
+
+def segments_of(samples: Samples, network: Network, length: int) -> Samples:
+    """Cut every condition into segments of ``length`` samples, with R more drives; the last two may overlap.
+
+    The latents at the starts are those of the data under this network. Where a neuron was not observed, they are those
+    of the network's free run.
+    """
+    skip, n_times = samples.q.shape[1] - samples.x.shape[1], samples.x.shape[1]
+    starts = np.unique(np.linspace(0, n_times - length, -(-n_times // length)).round().astype(int))
+    recorded = samples.x.shape[2]
+    to_latents = pseudo_inverse(network.m[:recorded], samples.weights)
+    kappa = (samples.x[:, starts] - samples.q[:, skip + starts] @ network.w[:recorded].T) @ to_latents
+    missing = ~np.isfinite(kappa)
+    if missing.any():
+        free = forward(network, samples.q, samples.alpha, samples.nonlinearity)[1]
+        kappa = np.where(missing, free[:, skip + starts], kappa)
+    if skip == 0:
+        kappa[:, 0] = 0
+    decay = (1 - samples.alpha) ** np.arange(length)
+    parts = []
+    for k, start in enumerate(starts):
+        decaying = kappa[:, k, None, :] * decay[:, None]
+        parts.append(np.concatenate([samples.q[:, skip + start : skip + start + length], decaying], axis=2))
+    x = np.concatenate([samples.x[:, start : start + length] for start in starts])
+    q = np.concatenate(parts).astype(samples.q.dtype)
+    return samples._replace(x=x, q=q, halves=None, starts=(0, 0))
+
+
+def segment_gradient(loss_and_gradient: LossAndGradient) -> LossAndGradient:
+    """The loss on segments and its gradient as functions of (m, n, W): the additional drives have the weights m."""
+
+    def of_network(m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
+        loss, gm, gn, gw = loss_and_gradient(m, n, np.hstack([w, m]))
+        return loss, gm + gw[:, w.shape[1] :], gn, gw[:, : w.shape[1]]
+
+    return of_network
+
+
+def segment_loss(loss: Loss) -> Loss:
+    """The loss on segments as a function of (m, n, W)."""
+    return lambda m, n, w: loss(m, n, np.hstack([w, m]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Descents
+
+
+class Schedule(NamedTuple):
+    """What a descent did until its best network, so that it can be repeated without held-out conditions.
+
+    ``iterations`` of L-BFGS, those of each round on ``segments`` before, ``turns`` on one subset after another instead,
+    iterations of each round of ``growth`` of the subset after, and ``epochs`` of Adam at the end.
+    """
+
+    iterations: int = 0
+    segments: tuple[int, ...] = ()
+    turns: int = 0
+    growth: tuple[int, ...] = ()
+    epochs: int = 0
+
+
+class Descent(NamedTuple):
+    """The result of a descent: its best network, the held-out loss of that, and the schedule until then."""
+
+    network: Network
+    held_out: float
+    schedule: Schedule = Schedule()
+
+
+def problem_of(samples: Samples, device: str) -> Problem:
+    """The loss of a network on these samples and its gradient, on a torch device."""
+    from nwb_lint.model._torch import Problem, has_device
+
+    if device != "cpu" and not has_device(device):
+        raise ContractError(f"torch has no device {device!r} on this machine. Use 'cpu', or a device that torch lists.")
+    observed, dtype = np.isfinite(samples.x), samples.x.dtype
+    weight = None if observed.all() else observed.astype(dtype)
     x = samples.x if weight is None else np.where(observed, samples.x, 0)
     if samples.weights is not None:
-        weight = (observed * samples.weights).astype(kind)
+        weight = (observed * samples.weights).astype(dtype)
     return Problem(
         samples.q,
         x,
@@ -134,170 +211,258 @@ def problem_of(samples: Samples, device: str):
     )
 
 
-class Descending(NamedTuple):
-    """How descents are run: how long at most, where, telling whom; l2_n as in `small`, the rest as in `descend`."""
+class Optimizer(NamedTuple):
+    """Options of descents.
+
+    ``max_iter`` iterations of L-BFGS or epochs of Adam; torch ``device``; ``report`` of progress; ``l2_n`` as in
+    `with_l2_penalty`; ``prior`` and its strength as in `minimize_lbfgs`; ``journal`` of evaluations; ``segment``, time
+    steps of the first segments, 0 = whole trials; ``algorithm``, "auto", "lbfgs" or "adam"; ``seed`` of subsets.
+    """
 
     max_iter: int
     device: str
     report: Report
     l2_n: float = 0.0
-    pull: float = 0.0
-    towards: Network | None = None
+    prior_strength: float = 0.0
+    prior: Network | None = None
     journal: Journal | None = None
     segment: int = 0
-    rounds: tuple[int, ...] = ()
-    turns: int = 0
-    wider: tuple[int, ...] = ()
-    optimizer: str = "auto"
-    epochs: int = 0
+    algorithm: str = "auto"
     seed: int = 0
+    limits: Limits = DEFAULT_LIMITS
 
-    def __call__(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
-        """One descent of the loss on ``fit``, stopped by ``held``; of no iterations, the start.
+    def descend(self, start: Network, fit: Samples, held: Samples) -> Descent:
+        """Minimize the loss on ``fit``, stopped by the loss on ``held``.
 
-        L-BFGS on at most `DESCENT_VALUES`. Where these conditions do not stand for all ("auto"), as the held-out ones
-        tell, another descent, on parts in turns and then on more conditions, is kept where it leads further. Else, if
-        they are very few, Adam goes on with all, for about as many gradients. Without ``held`` as many iterations,
-        turns and epochs as are given.
+        "lbfgs": L-BFGS on a subset. "adam": Adam on all conditions. "auto": L-BFGS on a subset. If the subset does not
+        represent the held-out conditions, other subsets and larger ones follow (`use_more_conditions`). If it does, but
+        is very small, Adam follows on all conditions for about as many gradients.
         """
-        out = None if held is None else few_enough(held, start.n_neurons, 0)
-        if self.optimizer == "adam":
-            return self._adam(start, fit, out, self.max_iter if held is not None else self.epochs)
-        few = few_enough(fit, start.n_neurons, self.seed)
-        found = self._in_turns(start, fit, None) if self.turns else self._lbfgs(start, few, out)
-        if self.optimizer == "lbfgs":
+        some_held = self.subset(held, 0, start.n_neurons)
+        if self.algorithm == "adam":
+            return self._adam(start, fit, some_held, self.max_iter)
+        subset = self.subset(fit, self.seed, start.n_neurons)
+        found = self.lbfgs(start, subset, some_held)
+        if self.algorithm == "lbfgs" or len(subset.x) == len(fit.x):
             return found
-        if held is None:
-            found = self._widened(found, few, fit, None)
-        elif len(few.x) < len(fit.x) and not stand_for(few, held, found.network):
-            found = self._led_further(found, start, few, fit, held)
-        if found.turns or found.wider or len(few.x) >= min(ENOUGH, len(fit.x)):
+        if not is_representative(subset, held, found.network, self.limits.tolerance):
+            found = self.use_more_conditions(found, start, subset, fit, held)
+        if not self._ends_with_adam(found.schedule, subset, fit):
             return found
-        most = min(MOST_EPOCHS, max(1, round(found.iterations * len(few.x) / len(fit.x))))
-        last = self._adam(found.network, fit, out, most if held is not None else self.epochs)
-        return last._replace(iterations=found.iterations, rounds=found.rounds)
+        share = len(subset.x) / len(fit.x)
+        epochs = min(ADAM_EPOCHS_AFTER_LBFGS, max(1, round(found.schedule.iterations * share)))
+        last = self._adam(found.network, fit, some_held, epochs)
+        return last._replace(schedule=found.schedule._replace(epochs=last.schedule.epochs))
 
-    def _led_further(self, found: Descent, start: Network, few: Samples, fit: Samples, held: Samples) -> Descent:
-        """What was found on too few conditions, or what turns on parts and more conditions lead to (after segments,
-        more conditions alone), by ``held``."""
+    def repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
+        """A descent with as many iterations and epochs as an earlier one, without held-out conditions."""
+        if self.algorithm == "adam":
+            return self._adam(start, fit, None, schedule.epochs).network
+        subset = self.subset(fit, self.seed, start.n_neurons)
+        if schedule.turns:
+            found = self.alternate_subsets(start, fit, None, schedule.turns)
+        else:
+            found = self.lbfgs(start, subset, None, schedule)
+        if self.algorithm == "lbfgs":
+            return found.network
+        found = self.grow_subset(found, subset, fit, None, schedule.growth)
+        if not schedule.epochs:
+            return found.network
+        return self._adam(found.network, fit, None, schedule.epochs).network
+
+    def subset(self, samples: Samples, seed: int, n_neurons: int, times: float = 1) -> Samples:
+        """As many conditions as one gradient should use, or ``times`` as many."""
+        return subset_of(samples, n_neurons, seed, times=times, limits=self.limits)
+
+    def _ends_with_adam(self, schedule: Schedule, subset: Samples, fit: Samples) -> bool:
+        return not (schedule.turns or schedule.growth or len(subset.x) >= min(self.limits.adam_below, len(fit.x)))
+
+    # L-BFGS
+
+    def lbfgs(self, start: Network, fit: Samples, held: Samples | None, schedule: Schedule | None = None) -> Descent:
+        """L-BFGS on whole trials; with a ``segment``, on segments first unless whole trials alone are better."""
+        iterations = self.max_iter if schedule is None else schedule.iterations
+        if not self.segment:
+            return self._minimize(start, fit, held, iterations)
+        best, rounds = self._on_segments(start, fit, held, None if schedule is None else schedule.segments)
+        last = self._minimize(best, fit, held, iterations)
+        last = last._replace(schedule=last.schedule._replace(segments=rounds))
+        if held is None or best is start:
+            return last
+        return min(last, self._minimize(start, fit, held, iterations), key=lambda one: one.held_out)
+
+    def _on_segments(
+        self, start: Network, fit: Samples, held: Samples | None, given: tuple[int, ...] | None
+    ) -> tuple[Network, tuple[int, ...]]:
+        """L-BFGS on longer and longer segments: the best network, and the iterations of each round until it.
+
+        Without ``held``, ``given`` is the number of iterations of each round.
+        """
+        network = best = start
+        rounds: list[int] = []
+        held_out_loss = self._loss_on(held)
+        kept, least = 0, held_out_loss(*start)
+        for k, length in enumerate(segment_lengths(self.segment, fit.x.shape[1])):
+            if given is not None and k == len(given):
+                break
+            held_segments = None if held is None else segments_of(held, network, length)
+            iterations = self.max_iter if given is None else given[k]
+            found = self._minimize(network, segments_of(fit, network, length), held_segments, iterations)
+            network = found.network
+            rounds.append(found.schedule.iterations)
+            reached = held_out_loss(*network)
+            if reached < least or held is None:
+                best, least, kept = network, reached, k + 1
+        return best, tuple(rounds[:kept])
+
+    def _minimize(
+        self, start: Network, fit: Samples, held: Samples | None, iterations: int, min_gain: float = 0.0
+    ) -> Descent:
+        """One run of L-BFGS, on whole trials or on segments (which have more drives than the network)."""
+        if iterations == 0:
+            return Descent(start, np.inf)
+        loss_and_gradient = self._recorded(problem_of(fit, self.device).loss_and_gradient)
+        held_out_loss = None if held is None else self._loss_on(held)
+        if fit.q.shape[2] > start.w.shape[1]:
+            loss_and_gradient = segment_gradient(loss_and_gradient)
+            held_out_loss = held_out_loss and segment_loss(held_out_loss)
+        network, done, held_out = minimize_lbfgs(
+            start,
+            with_l2_penalty(loss_and_gradient, self.l2_n),
+            held_out_loss,
+            max_iter=iterations,
+            min_gain=min_gain,
+            prior_strength=self.prior_strength,
+            prior=self.prior,
+            report=partial(self.report, "gradient"),
+        )
+        return Descent(network, held_out, Schedule(done))
+
+    # More conditions
+
+    def use_more_conditions(
+        self, found: Descent, start: Network, subset: Samples, fit: Samples, held: Samples
+    ) -> Descent:
+        """`alternate_subsets`, then `grow_subset`, if this decreases the loss on ``held``; otherwise ``found``.
+
+        After segments, `grow_subset` alone.
+        """
         loss = self._loss_on(held)
         try:
-            turned = found if self.segment else self._in_turns(start, fit, held)
-            return min(found, self._widened(turned, few, fit, held), key=lambda one: loss(*one.network))
+            turned = found if self.segment else self.alternate_subsets(start, fit, held)
+            grown = self.grow_subset(turned, subset, fit, held)
+            return min(found, grown, key=lambda one: loss(*one.network))
         except KeyboardInterrupt as stop:
-            raise Interrupted.after(found.network, stop, lambda one: loss(*one)) from stop
+            raise Interrupted.best_of(found.network, stop, lambda one: loss(*one)) from stop
 
-    def _in_turns(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
-        """Short descents on one random part of the conditions after the other, for as long as they make the loss on
-        ``held`` smaller, else so many ``turns``: a valley of one part's loss is not one of the next part's."""
-        loss_on_held, (iterations, share, fewest) = self._loss_on(held), TURN
+    def alternate_subsets(
+        self, start: Network, fit: Samples, held: Samples | None, turns: int | None = None
+    ) -> Descent:
+        """Short descents on one random subset after another, as long as they decrease the loss on ``held``.
+
+        A valley in the loss on one subset is not a valley in the loss on the next. Without ``held``: ``turns`` times.
+        """
+        limits, held_out_loss = self.limits, self._loss_on(held)
+        patience = max(1, self.max_iter // limits.turn_iterations)
         network = best = start
-        turn = kept = gain = 0
-        least = mark = loss_on_held(*start)
+        turn = kept = gained_at = 0
+        least = gained_loss = held_out_loss(*start)
         while True:
             turn += 1
             try:
-                part = few_enough(fit, start.n_neurons, self.seed + turn, share, fewest)
-                network = self._descend(network, part, None, iterations).network
+                subset = subset_of(
+                    fit,
+                    start.n_neurons,
+                    self.seed + turn,
+                    times=limits.turn_share,
+                    fewest=limits.turn_min_conditions,
+                    limits=limits,
+                )
+                network = self._minimize(network, subset, None, limits.turn_iterations).network
             except KeyboardInterrupt as stop:
                 raise Interrupted(best) from stop
-            reached = loss_on_held(*network)
+            reached = held_out_loss(*network)
             if reached < least or held is None:
                 best, least, kept = network, reached, turn
-            if reached < mark - WORTH:
-                mark, gain = reached, turn
-            if turn == self.turns or (held is not None and turn - gain >= max(1, self.max_iter // iterations)):
-                return Descent(best, 0, least, turns=kept)
+            if reached < gained_loss - limits.min_gain:
+                gained_loss, gained_at = reached, turn
+            if turn == turns or (held is not None and turn - gained_at >= patience):
+                return Descent(best, least, Schedule(turns=kept))
 
-    def _widened(self, found: Descent, few: Samples, fit: Samples, held: Samples | None) -> Descent:
-        """A descent that goes on with more conditions for as long as those that it looks at do not stand for all, and
-        more of them lead further; up to the last round that gained `WORTH`, since a smaller gain may be noise. Without
-        ``held`` in as many rounds and iterations as ``wider`` says.
+    def grow_subset(
+        self, found: Descent, subset: Samples, fit: Samples, held: Samples | None, given: tuple[int, ...] = ()
+    ) -> Descent:
+        """Continue a descent on more and more conditions, until the subset represents ``held``.
+
+        The last round that decreased the loss on ``held`` by ``min_gain`` counts, because a smaller gain may be noise.
+        Without ``held``, ``given`` is the number of iterations of each round.
         """
-        n_neurons, times, done, loss_on_held = found.network.n_neurons, WIDER, found, self._loss_on(held)
-        kept, mark = found, loss_on_held(*found.network)
-        while len(few.x) < len(fit.x) and (held is not None or len(done.wider) < len(self.wider)):
-            few = few_enough(fit, n_neurons, self.seed, times)
-            out = None if held is None else few_enough(held, n_neurons, 0, times)
-            most = self.max_iter if held is not None else self.wider[len(done.wider)]
-            last = self._descend(done.network, few, out, most, WORTH)
-            done = found._replace(network=last.network, held_out=last.held_out, wider=(*done.wider, last.iterations))
-            reached = loss_on_held(*done.network)
-            if held is None or reached < mark - WORTH:
-                kept, mark = done, reached
-            if last.iterations == 0 or (held is not None and stand_for(few, held, last.network)):
+        n_neurons, times, held_out_loss = found.network.n_neurons, self.limits.growth_factor, self._loss_on(held)
+        done = kept = found
+        gained_loss = held_out_loss(*found.network)
+        while len(subset.x) < len(fit.x) and (held is not None or len(done.schedule.growth) < len(given)):
+            subset = self.subset(fit, self.seed, n_neurons, times)
+            some_held = None if held is None else self.subset(held, 0, n_neurons, times)
+            iterations = self.max_iter if held is not None else given[len(done.schedule.growth)]
+            last = self._minimize(done.network, subset, some_held, iterations, self.limits.min_gain)
+            growth = (*done.schedule.growth, last.schedule.iterations)
+            done = Descent(last.network, last.held_out, found.schedule._replace(growth=growth))
+            reached = held_out_loss(*done.network)
+            if held is None or reached < gained_loss - self.limits.min_gain:
+                kept, gained_loss = done, reached
+            if last.schedule.iterations == 0:
                 break
-            times *= WIDER
+            if held is not None and is_representative(subset, held, last.network, self.limits.tolerance):
+                break
+            times *= self.limits.growth_factor
         return kept
 
+    # Adam
+
     def _adam(self, start: Network, fit: Samples, held: Samples | None, epochs: int) -> Descent:
-        """Adam on batches of all conditions, in steps that shrink; the best by ``held``, else the last.
+        """Adam on batches of all conditions, with a step size that falls; the best network by ``held``, else the last.
 
-        An epoch that diverges is run again from the best in steps a tenth as long, with a warning.
+        An epoch that diverges is repeated from the best network with a step size a tenth as large, with a warning.
         """
-        from nwb_lint.model._torch import begin, epoch
+        from nwb_lint.model._torch import adam_epoch, adam_start
 
-        problem, factor, alone = problem_of(fit, self.device), 1.0, self.optimizer == "adam"
-        first = fit.take(np.arange(min(BALANCED_BY, len(fit.x))))
-        if not np.isfinite(self._loss_on(few_enough(first, start.n_neurons, 0))(*start)):
-            start = steady(start, problem.loss_and_gradient)
-        state = begin(*parts(balanced(start, first.q, fit.alpha, fit.nonlinearity)))
-        loss_on_held = self._loss_on(held)
-        best, best_at, least, gain = state, 0, loss_on_held(*start), 0
+        problem, factor = problem_of(fit, self.device), 1.0
+        decay = self.max_iter if self.algorithm == "adam" else ADAM_EPOCHS_AFTER_LBFGS
+        penalized = partial(with_l2_penalty, l2_n=self.l2_n)
+        first = fit.take(np.arange(min(SCALING_CONDITIONS, len(fit.x))))
+        if not np.isfinite(self._loss_on(self.subset(first, 0, start.n_neurons))(*start)):
+            start = shrink_until_finite(start, problem.loss_and_gradient)
+        held_out_loss = self._loss_on(held)
+        state = best = adam_start(*factors(with_unit_latents(start, first.q, fit.alpha, fit.nonlinearity)))
+        best_at, least, improved_at = 0, held_out_loss(*start), 0
         for k in range(epochs):
             order = np.random.default_rng([self.seed, k]).permutation(len(fit.x))
-            rate = factor * RATE / (1 + 2 * k / (self.max_iter if alone else MOST_EPOCHS))
-            run = self._kept(partial(epoch, problem, rate=rate, order=order, penalized=partial(small, l2_n=self.l2_n)))
+            rate = factor * self.limits.adam_rate / (1 + 2 * k / decay)
+            run = self._recorded(partial(adam_epoch, problem, rate=rate, order=order, penalized=penalized))
             try:
-                loss, *after = run(*state)
-                state = tuple(after)
-                reached = loss_on_held(*state[:3])
+                loss, *state = run(*state)
+                reached = held_out_loss(*state[:3])
             except KeyboardInterrupt as stop:
                 raise Interrupted(Network(*best[:3])) from stop
             if not np.isfinite(loss) or not np.isfinite(reached):
-                warn("an epoch of Adam diverged; it goes on from its best in smaller steps.")
-                factor, state = factor / 10, begin(*best[:3])
+                warn("An epoch of Adam diverged. It is repeated from the best network in smaller steps.")
+                factor, state = factor / 10, adam_start(*best[:3])
                 continue
-            gain = k + 1 if reached < least * (1 - FORESIGHT) else gain
+            improved_at = k + 1 if reached < least * (1 - MIN_IMPROVEMENT) else improved_at
             if reached <= least:
                 best, best_at, least = state, k + 1, reached
             self.report("gradient", k + 1, loss, reached if held is not None else np.nan)
-            if held is not None and k + 1 - gain >= EPOCHS:
+            if held is not None and k + 1 - improved_at >= ADAM_PATIENCE:
                 break
-        return Descent(Network(*best[:3]), self.max_iter, least, epochs=best_at)
+        return Descent(Network(*best[:3]), least, Schedule(epochs=best_at))
 
-    def _lbfgs(self, start: Network, fit: Samples, held: Samples | None) -> Descent:
-        """L-BFGS.
-
-        With a ``segment``, on segments first, the best of the rounds going on, unless whole trials alone lead further;
-        without ``held`` as many rounds and iterations as ``rounds`` says.
-        """
-        if not self.segment:
-            return self._descend(start, fit, held, self.max_iter)
-        network = best = start
-        done: list[int] = []
-        loss_on_held = self._loss_on(held)
-        kept, least = 0, loss_on_held(*start)
-        for k, length in enumerate(lengths(self.segment, fit.x.shape[1])):
-            if held is None and k == len(self.rounds):
-                break
-            cut = None if held is None else segments(held, network, length)
-            most = self.max_iter if held is not None else self.rounds[k]
-            found = self._descend(network, segments(fit, network, length), cut, most)
-            network, done = found.network, [*done, found.iterations]
-            reached = loss_on_held(*network)
-            if reached < least or held is None:
-                best, least, kept = network, reached, k + 1
-        last = self._descend(best, fit, held, self.max_iter)._replace(rounds=tuple(done[:kept]))
-        if held is None or best is start:
-            return last
-        return min(last, self._descend(start, fit, held, self.max_iter), key=lambda one: one.held_out)
+    # Losses
 
     def _loss_on(self, held: Samples | None) -> Callable[..., float]:
-        """The loss of a network on whole trials, infinite where it is not finite; 0 without any."""
+        """The loss of a network on whole trials, infinite if it is not finite; 0 without held-out conditions."""
         if held is None:
             return lambda *_: 0.0
-        loss = self._kept(problem_of(held, self.device).loss)
+        loss = self._recorded(problem_of(held, self.device).loss)
 
         def finite(*parameters: Array) -> float:
             found = loss(*parameters)
@@ -305,30 +470,6 @@ class Descending(NamedTuple):
 
         return finite
 
-    def _descend(
-        self, start: Network, fit: Samples, held: Samples | None, max_iter: int, worth: float = 0.0
-    ) -> Descent:
-        if max_iter == 0:
-            return Descent(start, 0, np.inf)
-        led = fit.q.shape[2] > start.w.shape[1]
-        held_out_loss = None if held is None else tied_loss(self._loss_on(held), led)
-        return descend(
-            start,
-            small(tied(self._kept(problem_of(fit, self.device).loss_and_gradient), led), self.l2_n),
-            held_out_loss,
-            max_iter=max_iter,
-            worth=worth,
-            pull=self.pull,
-            towards=self.towards,
-            report=lambda i, loss, out: self.report("gradient", i, loss, out),
-        )
-
-    def _kept(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        return f if self.journal is None else self.journal.keeping(f)
-
-
-def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
-    """m, n, W ~ N(0, 1): the published loop's start."""
-    generator = np.random.default_rng(seed)
-    m, n, w = (generator.standard_normal((n_neurons, k)) for k in (rank, rank, n_drives))
-    return Network(m, n, w)
+    def _recorded(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with its evaluations in the journal, if there is one."""
+        return f if self.journal is None else self.journal.recorded(f)

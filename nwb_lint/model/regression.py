@@ -1,28 +1,27 @@
-"""Closed-form fits: reduced-rank regression on filtered rates, and the latent pass that removes its noise bias.
+"""Stages 1 and 2: reduced-rank regression on filtered rates, and the latent pass that removes its noise bias.
 
-With F the low-pass filter of the network, x = W q + F[phi(x)] n m' / N is linear in W and J = m n' / N. Everything
-here works from the moments of `moments.Stream`, accumulated over chunks of conditions. Shapes: x (condition, time,
-neuron), q (condition, burn-in + time, Q). NaN = not observed: samples at which nobody was observed (the rest of a
-shorter trial, a missing condition) do not count, and the filter's past stays what it was; other gaps are filled by
-`fill`. ``weights`` (neuron) are those of the loss, sum_i w_i (x_i - its prediction)^2.
+With F the low-pass filter of the network, the network obeys x = W q + F[phi(x)] n m' / N. This is linear in W and in
+J = m n' / N. The features of the regression are therefore z = F[phi(x)].
 
-Second moments of filtered rates, streamed over chunks of conditions, and the ridge solutions that they hold.
+Moments. The moments of features z, drives q and targets y are summed over chunks of conditions, so that the features
+never exist all at once. Regression on q is removed at the end (Frisch-Waugh-Lovell theorem). Ridge penalties are
+relative to the mean variance of the features.
 
-The features are z = F[phi(x)] with F the network's low-pass filter. Moments of features, drives q and targets y are
-summed chunk by chunk, so that features never exist all at once; regression on q is taken out at the end
-(Frisch-Waugh-Lovell). Ridge penalties are relative to the mean feature variance.
+Many neurons. A sketch V (neuron, direction) with orthonormal columns replaces the N features: z → V'z. It comes from
+one pass of a randomized range finder, V = qr(Z'Z Omega) with Omega Gaussian (Halko, Martinsson & Tropp, SIAM Review
+2011). Time and memory are then linear in N. With N directions, V is a rotation and nothing is lost.
 
-Many neurons: an orthonormal V (neuron, sketch) stands for all N features, z -> V' z, from one streamed pass of a
-randomized range finder, V = qr(Z'Z Omega) with Omega Gaussian (Halko, Martinsson & Tropp, SIAM Review 2011). Time and
-memory are then linear in N; with as many directions as neurons V is a mere rotation and nothing is lost.
+Instruments. The rates of one half of the trials are instruments for those of the other half: Z'Z becomes
+(Z1'Z2 + Z2'Z1) / 2, and Z'Y becomes (Z1'Y2 + Z2'Y1) / 2. Noise that the halves do not share drops out of both (errors
+in variables: Fuller, Measurement Error Models, 1987).
 
-Two views of the same conditions (trial halves): each half's features are instruments for the other's, so that
-Z'Z becomes (Z1'Z2 + Z2'Z1) / 2 and Z'Y becomes (Z1'Y2 + Z2'Y1) / 2. Noise that the halves do not share drops out of
-both (errors in variables: Fuller, Measurement Error Models, 1987).
+Prewhitening. Noise inside the network passes the same filter, so that the residuals of the regression are correlated
+from step to step with rho = 1 - alpha. The moments of the innovations, a[t] - rho a[t-1], have independent residuals:
+generalized least squares. Where there is no sample before, (1 - rho²)^(1/2) a[t] replaces them (Prais & Winsten 1954).
 
-Whitened: noise inside the network passes the same filter, so that what regression leaves is correlated from step to
-step, by rho = 1 - alpha. Moments of a[t] - rho a[t-1] (and of (1 - rho²)^(1/2) a[t] where no sample comes before) have
-independent residuals: generalized least squares (Prais & Winsten 1954).
+Shapes: x (condition, time, neuron), q (condition, burn-in + time, drive), weights (neuron) of the loss
+sum_i w_i (x_i - prediction_i)². NaN = not observed. Time steps at which no neuron was observed (the rest of a shorter
+trial, a missing condition) do not count; `fill` replaces other missing values.
 """
 
 from __future__ import annotations
@@ -37,33 +36,114 @@ from scipy.sparse.linalg import ArpackError, eigsh
 
 from nwb_lint.model.network import Array, Network, Nonlinearity, forward, nonlinearity_of
 from nwb_lint.model.scores import squared_errors
+from nwb_lint.model.tuning import (
+    LANCZOS_RATIO,
+    LOW_RANK_MAX_STRIDE_TAU,
+    LOW_RANK_SAMPLES_PER_FEATURE,
+    MAX_STRIDE_TAU,
+    MIN_RESIDUAL,
+    MIN_RIDGE,
+    MIN_SAMPLES,
+    MOMENT_CHUNK_NEURONS,
+    MOMENT_CHUNK_VALUES,
+    RIDGES,
+    SAMPLES_PER_FEATURE,
+    SINGULAR_CUTOFF,
+    SINGULAR_VALUES_KEPT,
+    SKETCH_NEURONS,
+    SKETCH_SAMPLES_PER_DIRECTION,
+    SKETCH_SIZE,
+)
 from nwb_lint.parallel.threads import map_in_order
 
-CHUNK_VALUES = 2_000_000
-CHUNK_NEURONS = 512
-SAMPLES_EACH, APART = 50, 0.5  # per feature, from twice as many on only some are taken, so many time constants apart
-LOW_RANK = 20, 0.75  # the same for m and n alone, of fewer numbers, which later stages go on from
-SAMPLES = 10_000  # taken at least: fewer cost nothing
-MANY_NEURONS = 1000  # from here on features are sketched, and from SKETCH on where there are fewer samples than neurons
-SKETCH = 256
-PROBED = 16  # samples per direction that the range finder looks at
+# ---------------------------------------------------------------------------------------------------------------------
+# Features, innovations, and missing values
+
+
+def features(x: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
+    """F[phi(x)]: z[0] = 0, z[t+1] = (1 - alpha) z[t] + alpha phi(x[t]).
+
+    Parameters
+    ----------
+    x : array of shape (condition, time, neuron)
+    alpha : float
+        Time step / time constant.
+    nonlinearity : str or Nonlinearity
+
+    Returns
+    -------
+    array of the shape of ``x``
+    """
+    z = nonlinearity_of(nonlinearity).phi(x)
+    z *= alpha
+    previous = np.zeros_like(z[:, 0])
+    for t in range(z.shape[1]):
+        driven = z[:, t].copy()
+        z[:, t] = previous
+        previous *= 1 - alpha
+        previous += driven
+    return z
+
+
+def innovations(a: Array, alpha: float, observed: Array | None = None) -> Array:
+    """a[t] - rho a[t-1] with rho = 1 - alpha; (1 - rho²)^(1/2) a[t] where there is no observed sample before.
+
+    ``a`` (condition, time, any); ``observed`` (condition, time), None = all.
+    """
+    rho = 1 - alpha
+    out = np.sqrt(1 - rho**2) * a
+    differences = a[:, 1:] - rho * a[:, :-1]
+    out[:, 1:] = differences if observed is None else np.where(observed[:, :-1, None], differences, out[:, 1:])
+    return out.astype(a.dtype, copy=False)
+
+
+def observed_samples(*views: Array) -> Array | None:
+    """Whether some neuron was observed in every view, (condition, time); None if no value is missing."""
+    if all(np.isfinite(x.sum()) for x in views):
+        return None
+    return np.logical_and.reduce([~np.isnan(x).all(axis=2) for x in views])
+
+
+def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
+    """Replace NaN by the network's prediction, or by the neuron's mean if there is no network yet."""
+    if np.isfinite(x.sum()):  # a sum that overflows is not finite either: then nothing is missing below
+        return x
+    missing = np.isnan(x)
+    if network is None:
+        count = np.maximum((~missing).sum(axis=(0, 1)), 1)
+        guess = np.broadcast_to(np.nansum(x, axis=(0, 1), dtype=float) / count, x.shape)
+    else:
+        guess = forward(network, q, alpha, nonlinearity)[0][:, q.shape[1] - x.shape[1] :, : x.shape[2]]
+    return np.where(missing, guess, x).astype(x.dtype)
+
+
+def chunks_of(n_conditions: int, n_times: int, n_neurons: int, values: int = MOMENT_CHUNK_VALUES) -> Iterator[slice]:
+    """Slices of conditions that hold about so many values each."""
+    step = max(1, values // (n_times * max(n_neurons, MOMENT_CHUNK_NEURONS)))
+    return (slice(i, i + step) for i in range(0, n_conditions, step))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Moments
 
 
 class Chunk(NamedTuple):
-    """Some conditions: per view its states (condition, burn-in + time, N) and targets, each (condition, time, any),
-    taken side by side; and which samples are there (condition, time), None = all.
+    """Some conditions, seen once, or twice as trial halves.
+
+    Each view has states (condition, burn-in + time, neuron) and a list of targets (condition, time, any).
+    ``observed`` (condition, time), None = all.
     """
 
     states: Sequence[Array]
     targets: Sequence[Sequence[Array]]
-    there: Array | None
+    observed: Array | None
 
 
-class Gram(NamedTuple):
-    """Moments of features, targets and drives, the former two rid of their regression on the latter.
+class Moments(NamedTuple):
+    """Moments of features and targets after regression on the drives.
 
     zz (feature, feature), zy (feature, target), yy (target), q_to_z (drive, feature), q_to_y (drive, target); the mean
-    variance of the features before any sketch; numbers of samples and drives; the sketch V or None.
+    variance of the features before any sketch; number of samples less that of the drives; the sketch V or None.
     """
 
     zz: Array
@@ -76,53 +156,38 @@ class Gram(NamedTuple):
     basis: Array | None
 
     def expand(self, b: Array) -> Array:
-        """Coefficients of features → of neurons: V b."""
+        """Coefficients of the neurons from those of the features: V b."""
         return b if self.basis is None else self.basis @ b
 
 
-def features(x: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
-    """F[phi(x)]: z[0] = 0, z[t+1] = (1 - alpha) z[t] + alpha phi(x[t]); x (condition, time, neuron)."""
-    z = nonlinearity_of(nonlinearity).phi(x)
-    z *= alpha
-    previous = np.zeros_like(z[:, 0])
-    for t in range(z.shape[1]):
-        driven = z[:, t].copy()
-        z[:, t] = previous
-        previous *= 1 - alpha
-        previous += driven
-    return z
+class Sampling(NamedTuple):
+    """Which time steps enter the moments if there are many samples.
+
+    Features pass a filter with a time constant of 1 / alpha steps, so that neighbors within half of it are nearly
+    equal. If samples abound, most of them can be skipped.
+    """
+
+    per_feature: int = SAMPLES_PER_FEATURE
+    max_stride_tau: float = MAX_STRIDE_TAU
+    min_samples: int = MIN_SAMPLES
+
+    def stride(self, n_samples: int, n_features: int, alpha: float) -> int:
+        """Every how many-th time step is used."""
+        most = n_samples // max(self.per_feature * n_features, self.min_samples)
+        return max(1, min(most, round(self.max_stride_tau / alpha)))
 
 
-def whitened(a: Array, alpha: float, there: Array | None = None) -> Array:
-    """a[t] - rho a[t-1], rho = 1 - alpha; (1 - rho²)^(1/2) a[t] at the first time and wherever none was ``there``."""
-    rho = 1 - alpha
-    out = np.sqrt(1 - rho**2) * a
-    follows = a[:, 1:] - rho * a[:, :-1]
-    out[:, 1:] = follows if there is None else np.where(there[:, :-1, None], follows, out[:, 1:])
-    return out.astype(a.dtype, copy=False)
-
-
-def chunks_of(n_conditions: int, n_times: int, n_neurons: int) -> Iterator[slice]:
-    """Slices of conditions that hold about `CHUNK_VALUES` values each."""
-    step = max(1, CHUNK_VALUES // (n_times * max(n_neurons, CHUNK_NEURONS)))
-    return (slice(i, i + step) for i in range(0, n_conditions, step))
+LOW_RANK = Sampling(LOW_RANK_SAMPLES_PER_FEATURE, LOW_RANK_MAX_STRIDE_TAU)
 
 
 def sketch_size(n_neurons: int, n_samples: int) -> int | None:
-    """How many directions stand for the features: None (all of them) unless neurons are many, or more than samples."""
-    many = n_neurons > MANY_NEURONS or (n_neurons > SKETCH and n_samples < n_neurons)
-    return SKETCH if many else None
+    """Number of directions of the sketch. None (all features) unless neurons are many, or more than samples."""
+    many = n_neurons > SKETCH_NEURONS or (n_neurons > SKETCH_SIZE and n_samples < n_neurons)
+    return SKETCH_SIZE if many else None
 
 
-def _step(n_samples: int, n_features: int, alpha: float, each: int, apart: float) -> int:
-    """Every how many-th time step enters the moments: features pass a filter of 1 / alpha steps, so that neighbors
-    within half of that and more say almost the same, and where samples abound leaving them out costs nothing.
-    """
-    return max(1, min(n_samples // max(each * n_features, SAMPLES), round(apart / alpha)))
-
-
-class Stream(NamedTuple):
-    """Where moments come from: a function that gives a chunk, drives q (condition, burn-in + time, Q), and sizes."""
+class MomentStream(NamedTuple):
+    """The source of moments: a function that makes a chunk from a slice of conditions, the drives q, and sizes."""
 
     chunk: Callable[[slice], Chunk]
     q: Array
@@ -130,50 +195,45 @@ class Stream(NamedTuple):
     n_samples: int
     alpha: float
     nonlinearity: str | Nonlinearity
-    whiten: bool = False
-    enough: tuple[int, float] = (SAMPLES_EACH, APART)  # samples per feature, and how far apart in time constants
+    prewhiten: bool = False
+    sampling: Sampling = Sampling()
+    chunk_values: int = MOMENT_CHUNK_VALUES
 
-    def gram(self, sketch: int | None) -> Gram:
-        """Moments of all samples, with the features sketched to so many directions; None = not at all."""
+    def moments(self, sketch: int | None) -> Moments:
+        """Moments of the features, on a sketch with so many directions; None = of all features."""
         if sketch is None:
-            return self._gram(None, None)
-        probe = np.random.default_rng(0).standard_normal((self.n_neurons, min(sketch, self.n_neurons)))
-        basis, _ = np.linalg.qr(self._gram(None, probe, max(1, self.n_samples // (PROBED * probe.shape[1]))).zy)
-        return self._gram(basis, None)
+            return self._moments(None, None)
+        omega = np.random.default_rng(0).standard_normal((self.n_neurons, min(sketch, self.n_neurons)))
+        stride = max(1, self.n_samples // (SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1]))
+        basis, _ = np.linalg.qr(self._moments(None, omega, stride).zy)
+        return self._moments(basis, None)
 
-    def along(self, directions: Array) -> Gram:
-        """Moments of every single sample, of the features along few directions (neuron, any)."""
-        return self._gram(directions, None, 1)
+    def along(self, directions: Array) -> Moments:
+        """Moments of all samples, of the features along a few directions (neuron, any)."""
+        return self._moments(directions, None, 1)
 
-    def _gram(self, basis: Array | None, probe: Array | None, step: int | None = None) -> Gram:
-        """Moments on V (``basis``); with a ``probe`` Omega, Z Omega takes the place of the targets, and zz is left.
+    def _moments(self, basis: Array | None, omega: Array | None, stride: int | None = None) -> Moments:
+        """Moments on ``basis`` V. With ``omega``, Z Omega replaces the targets, and zz stays empty.
 
-        ``step``: how far apart samples are taken. Whitened ones are independent: none can be left out for nothing.
+        ``stride``: every how many-th time step is used. Innovations are independent, so that none is skipped.
         """
-        if step is None and not self.whiten:
+        if stride is None and not self.prewhiten:
             n_features = self.n_neurons if basis is None else basis.shape[1]
-            step = _step(self.n_samples, n_features, self.alpha, *self.enough)
-        step = step or 1
-        total: list[Array] = []
-        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons)
-        for new in map_in_order(lambda part: self._sums(self.chunk(part), self.q[part], step, basis, probe), parts):
-            total = total or [np.zeros(a.shape) for a in new]
-            for a, b in zip(total, new, strict=True):
-                a += b
-        zz, zy, yy, energy, count, qq, *crossed = total
-        inverse = np.linalg.pinv(qq, rcond=1e-10, hermitian=True)
+            stride = self.sampling.stride(self.n_samples, n_features, self.alpha)
+        zz, zy, yy, energy, count, qq, *crossed = self._total(basis, omega, stride or 1)
+        inverse = np.linalg.pinv(qq, rcond=SINGULAR_CUTOFF, hermitian=True)
         whole = crossed[: len(crossed) // 2]
         qz = whole if basis is None else [one @ basis for one in whole]
         qy = crossed[len(crossed) // 2 :]
         pairs = _pairs(len(qz))
 
-        def left(a: list[Array], b: list[Array]) -> list[Array]:
+        def explained(a: list[Array], b: list[Array]) -> list[Array]:
             return [a[i].T @ inverse @ b[j] / len(pairs) for i, j in pairs]
 
         energy = energy - sum(np.einsum("qn,qr,rn->", whole[i], inverse, whole[j]) for i, j in pairs) / len(pairs)
-        return Gram(
-            zz - sum(left(qz, qz)) if probe is None else zz,
-            zy - sum(left(qz, qy)),
+        return Moments(
+            zz - sum(explained(qz, qz)) if omega is None else zz,
+            zy - sum(explained(qz, qy)),
             yy - sum(np.einsum("qn,qr,rn->n", qy[i], inverse, qy[j]) for i, j in pairs) / len(pairs),
             inverse @ sum(qz) / len(qz),
             inverse @ sum(qy) / len(qy),
@@ -182,23 +242,33 @@ class Stream(NamedTuple):
             basis,
         )
 
-    def _sums(self, chunk: Chunk, q: Array, step: int, basis: Array | None, probe: Array | None) -> list[Array]:
-        """One chunk's sums: zz, zy, yy, all features' energy, count, qq, then qz and qy of every view."""
+    def _total(self, basis: Array | None, omega: Array | None, stride: int) -> list[Array]:
+        """The sums of all chunks, added in their order."""
+        total: list[Array] = []
+        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, self.chunk_values)
+        for new in map_in_order(lambda part: self._sums(self.chunk(part), self.q[part], stride, basis, omega), parts):
+            total = total or [np.zeros(a.shape) for a in new]
+            for a, b in zip(total, new, strict=True):
+                a += b
+        return total
+
+    def _sums(self, chunk: Chunk, q: Array, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
+        """The sums of one chunk: zz, zy, yy, energy of all features, count, qq, then qz and qy of every view."""
         skip = q.shape[1] - chunk.targets[0][0].shape[1]
-        there = None if chunk.there is None else chunk.there[:, ::step]
+        observed = None if chunk.observed is None else chunk.observed[:, ::stride]
 
         def rows(a: Array) -> Array:
-            apart = (whitened(a, self.alpha, chunk.there) if self.whiten else a)[:, ::step]
-            return apart.reshape(-1, a.shape[2]) if there is None else apart[there]
+            kept = (innovations(a, self.alpha, chunk.observed) if self.prewhiten else a)[:, ::stride]
+            return kept.reshape(-1, a.shape[2]) if observed is None else kept[observed]
 
         whole = [rows(features(x, self.alpha, self.nonlinearity)[:, skip:]) for x in chunk.states]
         z = whole if basis is None else [one @ basis.astype(one.dtype) for one in whole]
         y = [[rows(t) for t in ts] for ts in chunk.targets]
-        if probe is not None:
-            y = [[one @ probe.astype(one.dtype)] for one in z]
+        if omega is not None:
+            y = [[one @ omega.astype(one.dtype)] for one in z]
         d, pairs = rows(q[:, skip:]), _pairs(len(z))
         share = 1 / len(pairs)
-        zz = np.zeros(0) if probe is not None else sum(z[i].T @ z[j] for i, j in pairs) * share
+        zz = np.zeros(0) if omega is not None else sum(z[i].T @ z[j] for i, j in pairs) * share
         zy = sum(np.hstack([z[i].T @ t for t in y[j]]) for i, j in pairs) * share
         yy = sum(np.concatenate([_dots(a, b) for a, b in zip(y[i], y[j], strict=True)]) for i, j in pairs) * share
         energy = sum(_dots(whole[i], whole[j]).sum(dtype=float) for i, j in pairs) * share
@@ -207,7 +277,7 @@ class Stream(NamedTuple):
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:
-    """Which view's features meet which view's features and targets: its own, or those of the other half."""
+    """Which view's features are multiplied with which view's features and targets: its own, or those of the other."""
     return [(0, 0)] if views == 1 else [(0, 1), (1, 0)]
 
 
@@ -215,59 +285,62 @@ def _dots(a: Array, b: Array) -> Array:
     return np.einsum("tn,tn->n", a, b)
 
 
-class RidgePath(NamedTuple):
-    """Ridge solutions B = (Z'Z + penalty I)^-1 Z'Y for every ridge from one eigendecomposition Z'Z = v diag(s) v'.
+# ---------------------------------------------------------------------------------------------------------------------
+# Ridge solutions
 
-    ``a`` = v' Z'Y. Directions in which instruments leave no power (s <= 0) take no part. No penalty is below ``floor``.
+
+class RidgePath(NamedTuple):
+    """Ridge solutions B = (Z'Z + penalty 1)^-1 Z'Y for every penalty, from one eigendecomposition Z'Z = v diag(s) v'.
+
+    ``a`` = v' Z'Y. Directions with s <= 0 (instruments need not leave a positive matrix) do not count. No penalty is
+    below ``floor``.
     """
 
     s: Array
     v: Array
     a: Array
-    gram: Gram
+    moments: Moments
     floor: float
 
     @classmethod
-    def of(cls, gram: Gram, penalty: float = 0.0) -> RidgePath:
-        """Diagonalise the feature Gram matrix once; ``penalty`` is the least, per sample."""
-        s, v = np.linalg.eigh(gram.zz)
-        return cls(np.maximum(s, 0), v, v.T @ gram.zy, gram, penalty * gram.samples)
+    def of(cls, moments: Moments, penalty: float = 0.0) -> RidgePath:
+        """Decompose the moments of the features; ``penalty`` is the least one, per sample."""
+        s, v = np.linalg.eigh(moments.zz)
+        return cls(np.maximum(s, 0), v, v.T @ moments.zy, moments, penalty * moments.samples)
 
     def shrink(self, ridge: float) -> Array:
-        """1 / (s + penalty), with the penalty relative to the mean feature variance and never quite 0.
-
-        0 throughout where instruments leave no variance at all: nothing can be told of the solution then.
-        """
-        if self.gram.variance <= np.finfo(float).tiny:
+        """1 / (s + penalty), with ``ridge`` relative to the mean variance of the features; 0 if nothing varies."""
+        if self.moments.variance <= np.finfo(float).tiny:
             return np.zeros_like(self.s)
-        penalty = max(max(ridge, 1e-12) * self.gram.variance, self.floor)
+        penalty = max(max(ridge, MIN_RIDGE) * self.moments.variance, self.floor)
         return np.where(self.s > 0, 1 / (self.s + penalty), 0)
 
     def solve(self, ridge: float, mix: Array | None = None) -> Array:
-        """B (feature, target) at one relative ridge; B times ``mix`` (target, any) where it is given."""
+        """B (feature, target) at one relative ridge, times ``mix`` (target, any) if it is given."""
         return self.v @ (self.shrink(ridge)[:, None] * (self.a if mix is None else self.a @ mix))
 
     def gcv(self, ridge: float, weights: Array | None = None) -> float:
-        """Generalized cross-validation, sum of squared residuals / samples / (1 - degrees of freedom / samples)^2.
+        """Generalized cross-validation, sum of squared residuals / samples / (1 - degrees of freedom / samples)².
 
-        Degrees of freedom: sum s / (s + penalty). Targets count with ``weights``. Residuals below what single precision
-        tells from 0 (1e-6 of the variance) count as that. Golub, Heath & Wahba, Technometrics 1979.
+        The degrees of freedom are sum s / (s + penalty). ``weights`` (target).
+
+        References
+        ----------
+        Golub, Heath & Wahba, Technometrics 1979.
         """
         shrink = self.shrink(ridge)
         explained = (2 * shrink - self.s * shrink**2) @ self.a**2
-        left = np.maximum(self.gram.yy - explained, 1e-6 * np.abs(self.gram.yy))
-        free = 1 - (self.s * shrink).sum() / self.gram.samples
-        return float((left if weights is None else left * weights).sum() / self.gram.samples / max(free, 1e-6) ** 2)
-
-
-MANY_TIMES = 10  # as many eigenvalues as are asked for, or more: then Lanczos is faster than all of them
-LEADING = 10  # singular values returned: the gap among them shows the rank
-RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+        left = np.maximum(self.moments.yy - explained, MIN_RESIDUAL * np.abs(self.moments.yy))
+        if weights is not None:
+            left = left * weights
+        free = max(1 - (self.s * shrink).sum() / self.moments.samples, MIN_RESIDUAL)
+        return float(left.sum() / self.moments.samples / free**2)
 
 
 class Solutions(NamedTuple):
-    """One network per ridge asked, in that order; the leading singular values of the recurrent part fitted with the
-    smallest ridge (empty for an unconstrained J and a latent pass); generalized cross-validation by ridge.
+    """One network per ridge, in the order given; leading singular values of the recurrent part; GCV per ridge.
+
+    The singular values are those of the smallest ridge. They are empty for an unconstrained J and a latent pass.
     """
 
     networks: list[Network]
@@ -275,46 +348,8 @@ class Solutions(NamedTuple):
     gcv: Array
 
 
-def there_of(*views: Array) -> Array | None:
-    """Samples (condition, time) at which somebody was observed in every view; None where nothing is missing."""
-    if all(np.isfinite(x.sum()) for x in views):
-        return None
-    return np.logical_and.reduce([~np.isnan(x).all(axis=2) for x in views])
-
-
-def _burn_in_states(
-    x: Array, q: Array, network: Network | None, there: Array | None, alpha: float, nonlinearity: str | Nonlinearity
-) -> Array:
-    """States before the first sample: the current network's own, or those that the inputs alone give."""
-    skip = q.shape[1] - x.shape[1]
-    if skip == 0:
-        return x[:, :0]
-    if network is not None:
-        return forward(network, q[:, :skip], alpha, nonlinearity)[0]
-    there = np.ones(x.shape[:2], bool) if there is None else there
-    weights, *_ = np.linalg.lstsq(q[:, skip:][there], x[there], rcond=None)
-    return q[:, :skip] @ weights.astype(q.dtype)
-
-
-def _with_burn_in(states: Array, before: Array) -> Array:
-    return states if before.shape[1] == 0 else np.concatenate([before, states], axis=1)
-
-
-def fill(x: Array, network: Network | None, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
-    """x with NaN replaced by the network's prediction, or by the neuron's mean where there is no network yet."""
-    if np.isfinite(x.sum()):  # a sum that overflows is not finite either, and costs no more than the look below
-        return x
-    missing = np.isnan(x)
-    if network is None:
-        seen = np.maximum((~missing).sum(axis=(0, 1)), 1)
-        guess = np.broadcast_to(np.nansum(x, axis=(0, 1), dtype=float) / seen, x.shape)
-    else:
-        guess = forward(network, q, alpha, nonlinearity)[0][:, q.shape[1] - x.shape[1] :, : x.shape[2]]
-    return np.where(missing, guess, x).astype(x.dtype)
-
-
-def _count(x: Array, there: Array | None) -> int:
-    return x.shape[0] * x.shape[1] if there is None else int(there.sum())
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 1
 
 
 def closed_form(
@@ -328,137 +363,155 @@ def closed_form(
     weights: Array | None = None,
     halves: Array | None = None,
     penalty: float = 0.0,
-    whiten: bool = False,
+    prewhiten: bool = False,
     sketch: int | None = None,
+    sampling: Sampling | None = None,
+    chunk_values: int = MOMENT_CHUNK_VALUES,
 ) -> Solutions:
-    """Stage 1: reduced-rank regression of the activity on its own filtered rates.
+    """Fit a network by reduced-rank regression of the activity on its own filtered rates (stage 1).
 
-    B = (Z'Z + ridge)^-1 Z'X with Z = F[phi(x)], after both are rid of q; with w the neurons' weights, U the leading
-    right singular vectors of Z B w^(1/2): n = N B w^(1/2) U, m = regression of Z B on Z n / N (U itself where all
-    weights are equal), W = regression of what is left on q. ``rank=None`` keeps J = B' whole.
+    B = (Z'Z + ridge)^-1 Z'X with Z = F[phi(x)], after regression on q. With w the weights and U the leading right
+    singular vectors of Z B w^(1/2): n = N B w^(1/2) U, m is the regression of Z B on Z n / N (U itself if all weights
+    are equal), and W the regression of the rest on q. ``rank=None`` keeps J = B'.
 
-    Args:
-        x: (condition, time, neuron), NaN = not observed. q: (condition, burn-in + time, drive).
-        rank: R, or None. alpha: bin / tau. ridges: relative to the mean feature variance.
-        weights: (neuron), ≥ 0; a neuron of weight 0 drives the others and is predicted, but has no say.
-        halves: (2, condition, time, neuron), x from two halves of the trials: each half's features are instruments for
-            the other's, which takes the bias of noise in Z away that no ridge can, where phi is near linear over the
-            noise; tanh flattens the noisier halves more than their mean. Its GCV means nothing.
-        penalty: on ||J||^2 per sample; ridges that come to less count as this.
-        whiten: regress the innovations, x[t] - (1 - alpha) x[t-1] (see `moments`): the efficient estimate where noise
-            enters inside the network at every step, a poor one where it is added by observation.
-        sketch: directions that stand for the N features (see `moments`); None = 256 where there are more than 1000
-            neurons, or fewer samples than neurons (and more than 256 of them), else all. Not for ``rank=None``.
+    Parameters
+    ----------
+    x : array of shape (condition, time, neuron)
+        Activity. NaN = not observed.
+    q : array of shape (condition, burn-in + time, drive)
+        From `network.drives`.
+    rank : int or None
+        Rank R. None = an unconstrained J.
+    alpha : float
+        Time step / time constant.
+    nonlinearity : str or Nonlinearity, default="tanh"
+    ridges : sequence of float, default=RIDGES
+        Penalties relative to the mean variance of the features.
+    weights : array of shape (neuron,), optional
+        Weights of the neurons in the loss, ≥ 0. A neuron of weight 0 drives the others and is predicted, but its errors
+        do not count. None = equal.
+    halves : array of shape (2, condition, time, neuron), optional
+        x from two halves of the trials, as instruments for each other. They remove the bias from noise in Z, which no
+        ridge can, if phi is near linear over the noise. GCV has no meaning then.
+    penalty : float, default=0
+        Penalty on ||J||² per sample. Smaller ridges count as this one.
+    prewhiten : bool, default=False
+        Regress the innovations x[t] - (1 - alpha) x[t-1]. Efficient if noise enters inside the network at every step,
+        poor if noise is added by observation.
+    sketch : int, optional
+        Number of directions that replace the N features. None = 256 for more than 1000 neurons, or for fewer samples
+        than neurons (and more than 256 of these); otherwise all features. Not used for ``rank=None``.
+    sampling : Sampling, optional
+        Which time steps are used.
+    chunk_values : int, default=MOMENT_CHUNK_VALUES
+        Values that are processed together.
 
-    Source: reduced-rank regression, Izenman, J. Multivariate Analysis 1975; with ridge, Mukherjee & Zhu 2011.
+    Returns
+    -------
+    Solutions
 
-    Example:
-        >>> from nwb_lint.model.network import drives
-        >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
-        >>> q = drives(u, 0.2, bias=False, initial=False)
-        >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
-        (5, 2)
+    References
+    ----------
+    Izenman, J. Multivariate Analysis 1975; with a ridge, Mukherjee & Zhu, Statistical Analysis and Data Mining 2011.
+
+    Examples
+    --------
+    >>> from nwb_lint.model.network import drives
+    >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
+    >>> q = drives(u, 0.2, bias=False, initial=False)
+    >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
+    (5, 2)
     """
     views = [x] if halves is None else list(halves)
-    there = there_of(*views)
-    views = views if there is None else [fill(one, None, q, alpha, nonlinearity) for one in views]
+    observed = observed_samples(*views)
+    views = views if observed is None else [fill(one, None, q, alpha, nonlinearity) for one in views]
     mean = views[0] if halves is None else (views[0] + views[1]) / 2
-    before = _burn_in_states(mean, q, None, there, alpha, nonlinearity)
+    before = _burn_in_states(mean, q, None, observed, alpha, nonlinearity)
 
     def chunk(part: slice) -> Chunk:
         states = [_with_burn_in(one[part], before[part]) for one in views]
-        return Chunk(states, [[one[part]] for one in views], None if there is None else there[part])
+        return Chunk(states, [[one[part]] for one in views], None if observed is None else observed[part])
 
-    stream = Stream(chunk, q, x.shape[2], _count(x, there), alpha, nonlinearity, whiten)
+    n_samples = _count(x, observed)
     if rank is not None:
-        stream = stream._replace(enough=LOW_RANK)
-        sketch = sketch or sketch_size(stream.n_neurons, stream.n_samples)
-    path = RidgePath.of(stream.gram(None if rank is None else sketch), penalty)
+        sketch = sketch or sketch_size(x.shape[2], n_samples)
+    sampling = sampling or (Sampling() if rank is None else LOW_RANK)
+    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, nonlinearity, prewhiten, sampling, chunk_values)
+    path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
     gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
     if rank is None:
-        return Solutions([_whole(path, ridge) for ridge in ridges], np.zeros(0), gcv)
-    return Solutions(*_reduced(path, rank, weights, ridges), gcv)
+        return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
+    return Solutions(*_reduced_rank(path, rank, weights, ridges), gcv)
 
 
-def _leading(matrix: Array, number: int) -> tuple[Array, Array]:
-    """The largest eigenvalues of a symmetric matrix, in falling order, and their vectors: a few of many by Lanczos."""
+def leading_eigenpairs(matrix: Array, number: int) -> tuple[Array, Array]:
+    """The largest eigenvalues of a symmetric matrix, in falling order, and their vectors; a few of many by Lanczos."""
     size = len(matrix)
-    if number < size // MANY_TIMES:
+    if number < size // LANCZOS_RATIO:
         try:
             values, vectors = eigsh(matrix, number, v0=np.random.default_rng(0).standard_normal(size))
             return values[::-1], vectors[:, ::-1]
         except ArpackError:
-            pass  # the matrix is 0, or eigenvalues lie too close
+            pass  # the matrix is 0, or eigenvalues lie too close: the full decomposition below finds them
     values, vectors = eigh(matrix, subset_by_index=(max(0, size - number), size - 1))
     return values[::-1], vectors[:, ::-1]
 
 
-def _whole(path: RidgePath, ridge: float) -> Network:
+def _unconstrained(path: RidgePath, ridge: float) -> Network:
     b = path.solve(ridge)
-    return Network(b.T, None, (path.gram.q_to_y - path.gram.q_to_z @ b).T)
+    return Network(b.T, None, (path.moments.q_to_y - path.moments.q_to_z @ b).T)
 
 
-def _reduced(path: RidgePath, rank: int, weights: Array | None, ridges: Sequence[float]) -> tuple[list[Network], Array]:
-    """The rank-R network of every ridge, and the leading singular values of what the smallest one fits."""
-    gram, n_neurons = path.gram, path.a.shape[1]
+def _reduced_rank(
+    path: RidgePath, rank: int, weights: Array | None, ridges: Sequence[float]
+) -> tuple[list[Network], Array]:
+    """The rank-R network of every ridge, and the leading singular values of what the smallest ridge fits."""
+    moments, n_neurons = path.moments, path.a.shape[1]
     root = np.ones(n_neurons) if weights is None else np.sqrt(weights)
     weighted = path.a if weights is None else path.a * root
-    square, least = weighted @ weighted.T, min(ridges)
+    square, smallest = weighted @ weighted.T, min(ridges)
 
     def reduced(ridge: float) -> tuple[Network, Array]:
-        shrunk = np.sqrt(path.s) * path.shrink(ridge)  # what is fitted is these times a
-        few = max(rank, LEADING) if ridge == least else rank
-        power, left = _leading(shrunk[:, None] * square * shrunk, few)
+        shrunk = np.sqrt(path.s) * path.shrink(ridge)  # the fitted values have the singular values of shrunk · a
+        number = max(rank, SINGULAR_VALUES_KEPT) if ridge == smallest else rank
+        power, left = leading_eigenpairs(shrunk[:, None] * square * shrunk, number)
         singular, left = np.sqrt(np.maximum(power, 0)), left[:, :rank]
         each = singular[:rank]
-        inverse = np.divide(1, each, out=np.zeros_like(each), where=each > 1e-10 * each[0])
+        inverse = np.divide(1, each, out=np.zeros_like(each), where=each > SINGULAR_CUTOFF * each[0])
         mixed = shrunk[:, None] * (left * inverse)
         m = path.a.T @ mixed
         b = n_neurons * path.solve(ridge, root[:, None] * (weighted.T @ mixed))
-        w = (gram.q_to_y - gram.q_to_z @ b @ m.T / n_neurons).T
-        return Network(m, gram.expand(b), w), singular
+        w = (moments.q_to_y - moments.q_to_z @ b @ m.T / n_neurons).T
+        return Network(m, moments.expand(b), w), singular
 
     found = list(map_in_order(reduced, ridges))
-    return [network for network, _ in found], found[list(ridges).index(least)][1]
+    return [network for network, _ in found], found[list(ridges).index(smallest)][1]
 
 
-def from_rates(network: Network, z: Array, d: Array) -> Array:
-    """What a network predicts from filtered rates z and drives d of the same samples: m n' z / N + W d."""
-    latent = z if network.n is None else z @ (network.n / network.n_neurons).astype(z.dtype)
-    return np.concatenate([latent, d], axis=2) @ np.hstack([network.m, network.w]).T.astype(z.dtype)
-
-
-def regression_errors(
-    networks: Sequence[Network],
-    x: Array,
-    q: Array,
-    *,
-    alpha: float,
-    nonlinearity: str | Nonlinearity = "tanh",
-    weights: Array | None = None,
-    whiten: bool = False,
+def _burn_in_states(
+    x: Array, q: Array, network: Network | None, observed: Array | None, alpha: float, nonlinearity: str | Nonlinearity
 ) -> Array:
-    """What the regression leaves on given data: sum w (x - J F[phi(x)] - W q)^2 over observed samples, (network); or,
-    with ``whiten``, the same of innovations."""
-    there = there_of(x)
-    filled = x if there is None else fill(x, None, q, alpha, nonlinearity)
-    before = _burn_in_states(filled, q, None, there, alpha, nonlinearity)
-    root = None if weights is None else np.sqrt(weights).astype(x.dtype)
-    skip = before.shape[1]
+    """States before the first sample: those of the current network, or those that the inputs alone predict."""
+    skip = q.shape[1] - x.shape[1]
+    if skip == 0:
+        return x[:, :0]
+    if network is not None:
+        return forward(network, q[:, :skip], alpha, nonlinearity)[0]
+    observed = np.ones(x.shape[:2], bool) if observed is None else observed
+    weights, *_ = np.linalg.lstsq(q[:, skip:][observed], x[observed], rcond=None)
+    return q[:, :skip] @ weights.astype(q.dtype)
 
-    def left_over(part: slice) -> Array:
-        sums = np.zeros(len(networks))
-        z = features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
-        for k, network in enumerate(networks):
-            seen, told = x[part], from_rates(network, z, q[part, skip:])
-            if root is not None:
-                seen, told = seen * root, told * root
-            if whiten:
-                seen, told = whitened(seen, alpha), whitened(told, alpha)
-            sums[k] = squared_errors(seen, told).sum()
-        return sums
 
-    return np.sum(list(map_in_order(left_over, chunks_of(len(q), q.shape[1], x.shape[2]))), axis=0)
+def _with_burn_in(states: Array, before: Array) -> Array:
+    return states if before.shape[1] == 0 else np.concatenate([before, states], axis=1)
+
+
+def _count(x: Array, observed: Array | None) -> int:
+    return x.shape[0] * x.shape[1] if observed is None else int(observed.sum())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 2
 
 
 def latent_pass(
@@ -472,51 +525,123 @@ def latent_pass(
     weights: Array | None = None,
     penalty: float = 0.0,
     sketch: int | None = None,
+    chunk_values: int = MOMENT_CHUNK_VALUES,
 ) -> Solutions:
-    """Stage 2: regress again on features of the *projected* data.
+    """Regress again on features of the projected data (stage 2).
 
-    kappa_hat = (x - W q) w m (m' w m)^-1, w the neurons' weights, averages the noise of N neurons away; features
-    Z = F[phi(m kappa_hat + W q)]; ridge-regress kappa_hat on Z (and q, unpenalised) for n, then x on [Z n / N, q] for m
-    and W. Rows of the network beyond x's neurons (hidden units) lend their features and keep their m and W.
+    The latents kappa = (x - W q) w m (m' w m)^-1, with w the weights, average over the noise of N neurons. Their
+    features are Z = F[phi(m kappa + W q)]. Ridge regression of kappa on Z (and q, without penalty) gives n; regression
+    of x on [Z n / N, q] gives m and W. Hidden units contribute features and keep their m and W.
 
-    Args: network: of rank R, from `closed_form`. The others as there. Source: ours (docs: CHANGELOG).
+    Parameters
+    ----------
+    network : Network
+        Low-rank network, from `closed_form`. Rows after the neurons of ``x`` are hidden units.
+    x, q, alpha, nonlinearity, ridges, weights, penalty, sketch, chunk_values
+        As in `closed_form`.
 
-    Example:
-        >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
-        >>> first = closed_form(x, u, rank=1, alpha=0.2, ridges=(1.0,)).networks[0]
-        >>> latent_pass(first, x, u, alpha=0.2, ridges=(0.1, 1.0)).networks[1].n.shape
-        (5, 1)
+    Returns
+    -------
+    Solutions
+        Without singular values.
+
+    Examples
+    --------
+    >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
+    >>> first = closed_form(x, u, rank=1, alpha=0.2, ridges=(1.0,)).networks[0]
+    >>> latent_pass(first, x, u, alpha=0.2, ridges=(0.1, 1.0)).networks[1].n.shape
+    (5, 1)
     """
     n_neurons, recorded = network.n_neurons, x.shape[2]
-    skip, there = q.shape[1] - x.shape[1], there_of(x)
-    m_seen, w_seen = network.m[:recorded], network.w[:recorded]
-    root = np.ones(recorded) if weights is None else np.sqrt(weights)
-    back = (np.linalg.pinv(root[:, None] * m_seen) * root).T.astype(x.dtype)
-    rank = back.shape[1]
-    before = _burn_in_states(x, q, network, there, alpha, nonlinearity)
-    known = -(w_seen.T @ back).astype(x.dtype)
-    receive = np.hstack([network.m, network.w]).T.astype(x.dtype)
+    skip, observed = q.shape[1] - x.shape[1], observed_samples(x)
+    to_latents = pseudo_inverse(network.m[:recorded], weights).astype(x.dtype)
+    rank = to_latents.shape[1]
+    before = _burn_in_states(x, q, network, observed, alpha, nonlinearity)
+    drives_to_latents = -(network.w[:recorded].T @ to_latents).astype(x.dtype)
+    mw = np.hstack([network.m, network.w]).T.astype(x.dtype)
 
-    def chunk(part: slice, again: bool = False) -> Chunk:
-        y, d = x[part] if there is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
-        kappa = (y @ back + d @ known).astype(x.dtype)
-        states = np.concatenate([kappa, d], axis=2) @ receive
-        targets = [[y if again else kappa]]
-        return Chunk([_with_burn_in(states, before[part])], targets, None if there is None else there[part])
+    def chunk(part: slice, target_is_x: bool = False) -> Chunk:
+        y, d = x[part] if observed is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
+        kappa = (y @ to_latents + d @ drives_to_latents).astype(x.dtype)
+        states = np.concatenate([kappa, d], axis=2) @ mw
+        targets = [[y if target_is_x else kappa]]
+        return Chunk([_with_burn_in(states, before[part])], targets, None if observed is None else observed[part])
 
-    stream = Stream(chunk, q, n_neurons, _count(x, there), alpha, nonlinearity)
-    path = RidgePath.of(stream.gram(sketch or sketch_size(n_neurons, stream.n_samples)), penalty)
+    n_samples = _count(x, observed)
+    stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity, chunk_values=chunk_values)
+    path = RidgePath.of(stream.moments(sketch or sketch_size(n_neurons, n_samples)), penalty)
     found = [path.solve(ridge) for ridge in ridges]
-    directions = path.gram.expand(np.hstack(found))
-    latents = stream._replace(chunk=partial(chunk, again=True)).along(directions)
+    directions = path.moments.expand(np.hstack(found))
+    latents = stream._replace(chunk=partial(chunk, target_is_x=True)).along(directions)
     networks = []
     for k, b in enumerate(found):
         own = slice(k * rank, (k + 1) * rank)
-        kk = latents.zz[own, own] + path.floor * latents.samples / path.gram.samples * b.T @ b
-        m_new = np.linalg.lstsq(kk, latents.zy[own], rcond=None)[0].T
-        shift = path.gram.q_to_y - path.gram.q_to_z @ b
+        zz = latents.zz[own, own] + path.floor * latents.samples / path.moments.samples * b.T @ b
+        m_new = np.linalg.lstsq(zz, latents.zy[own], rcond=None)[0].T
+        shift = path.moments.q_to_y - path.moments.q_to_z @ b
         m, w = network.m.copy(), network.w + network.m @ shift.T
         m[:recorded] = m_new
         w[:recorded] = (latents.q_to_y - latents.q_to_z[:, own] @ m_new.T).T
         networks.append(Network(m, n_neurons * directions[:, own], w))
     return Solutions(networks, np.zeros(0), np.array([path.gcv(ridge) for ridge in ridges]))
+
+
+def pseudo_inverse(m: Array, weights: Array | None) -> Array:
+    """w m (m' w m)^-1, (neuron, rank): the latents of activity x are x times this."""
+    root = np.ones(len(m)) if weights is None else np.sqrt(weights)
+    return (np.linalg.pinv(root[:, None] * m) * root).T
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Errors of a network that the recorded rates drive
+
+
+def predict_from_features(network: Network, z: Array, d: Array) -> Array:
+    """m n' z / N + W d: the prediction from filtered rates z and drives d, each (condition, time, any)."""
+    latent = z if network.n is None else z @ (network.n / network.n_neurons).astype(z.dtype)
+    return np.concatenate([latent, d], axis=2) @ np.hstack([network.m, network.w]).T.astype(z.dtype)
+
+
+def regression_errors(
+    networks: Sequence[Network],
+    x: Array,
+    q: Array,
+    *,
+    alpha: float,
+    nonlinearity: str | Nonlinearity = "tanh",
+    weights: Array | None = None,
+    prewhiten: bool = False,
+) -> Array:
+    """Summed squared residuals of each network when the recorded rates drive it (teacher forcing).
+
+    sum w (x - J F[phi(x)] - W q)² over the observed samples; the same of the innovations with ``prewhiten``.
+
+    Parameters
+    ----------
+    networks : sequence of Network
+    x, q, alpha, nonlinearity, weights, prewhiten
+        As in `closed_form`.
+
+    Returns
+    -------
+    array of shape (network,)
+    """
+    observed = observed_samples(x)
+    filled = x if observed is None else fill(x, None, q, alpha, nonlinearity)
+    before = _burn_in_states(filled, q, None, observed, alpha, nonlinearity)
+    root = None if weights is None else np.sqrt(weights).astype(x.dtype)
+    skip = before.shape[1]
+
+    def sums_of(part: slice) -> Array:
+        sums = np.zeros(len(networks))
+        z = features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
+        for k, network in enumerate(networks):
+            y, predicted = x[part], predict_from_features(network, z, q[part, skip:])
+            if root is not None:
+                y, predicted = y * root, predicted * root
+            if prewhiten:
+                y, predicted = innovations(y, alpha), innovations(predicted, alpha)
+            sums[k] = squared_errors(y, predicted).sum()
+        return sums
+
+    return np.sum(list(map_in_order(sums_of, chunks_of(len(q), q.shape[1], x.shape[2]))), axis=0)

@@ -1,4 +1,8 @@
-"""Share of variance explained, and the most that noise lets anybody explain. NaN samples do not count."""
+"""R², the share of variance explained, and its ceiling given the noise of the trial means.
+
+Shapes: y and prediction (condition, time, neuron), reference (neuron). NaN in y = not observed; such samples do not
+count.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,50 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.model.network import Array
+from nwb_lint.model.tuning import SCORE_BLOCK_VALUES
 from nwb_lint.parallel.threads import map_in_order
 
-BLOCK_VALUES = 500_000  # condition × time × neuron values looked at together
-
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def reference_of(y: Array, train: Array) -> Array:
-    """What R² is measured against: each neuron's mean over time and the training conditions (all, where none)."""
+    """The prediction with R² = 0: each neuron's mean over time and the training conditions.
+
+    Parameters
+    ----------
+    y : array of shape (condition, time, neuron)
+    train : bool array of shape (condition,)
+        Training conditions. If there is none, all conditions count.
+
+    Returns
+    -------
+    array of shape (neuron,), float64
+    """
 
     def sums(part: Array | slice) -> tuple[Array, Array]:
-        some = y[part].reshape(-1, y.shape[2])
-        total = some.sum(axis=0)
+        samples = y[part].reshape(-1, y.shape[2])
+        total = samples.sum(axis=0)
         if np.isfinite(total).all():
-            return total.astype(float), np.full(len(total), len(some))
-        seen = np.isfinite(some)
-        return np.where(seen, some, 0).sum(axis=0, dtype=float), seen.sum(axis=0)
+            return total.astype(float), np.full(len(total), len(samples))
+        observed = np.isfinite(samples)
+        return np.where(observed, samples, 0).sum(axis=0, dtype=float), observed.sum(axis=0)
 
     total, count = np.sum(list(_by_block(sums, y, np.flatnonzero(train) if train.any() else None)), axis=0)
     return total / np.maximum(count, 1)
 
 
 def squared_errors(y: Array, prediction: Array) -> Array:
-    """Sum of squared errors over the observed samples, (condition,); NaN where a prediction is NaN."""
+    """Sum of squared errors over the observed samples of each condition.
+
+    Parameters
+    ----------
+    y, prediction : array of shape (condition, time, neuron)
+
+    Returns
+    -------
+    array of shape (condition,)
+        NaN where a prediction is NaN.
+    """
     sums = np.empty(len(y))
     for k, (one, guess) in enumerate(zip(y, prediction, strict=True)):
         error = one - guess
@@ -44,33 +68,48 @@ def squared_errors(y: Array, prediction: Array) -> Array:
 
 
 def as_slice(positions: Array) -> Array | slice:
-    """Positions as a slice where they follow each other, so that no copy is needed; else as they are."""
-    together = len(positions) > 0 and bool((np.diff(positions) == 1).all())
-    return slice(int(positions[0]), int(positions[-1]) + 1) if together else positions
+    """Positions that follow each other as a slice, so that indexing makes no copy; other positions as they are."""
+    consecutive = len(positions) > 0 and bool((np.diff(positions) == 1).all())
+    return slice(int(positions[0]), int(positions[-1]) + 1) if consecutive else positions
 
 
-def _by_block(work: Callable[[Array | slice], Found], y: Array, conditions: Array | None) -> Iterator[Found]:
-    """``work`` of few conditions at a time, which stay in fast memory: no second copy of a large array."""
+def _by_block(work: Callable[[Array | slice], Result], y: Array, conditions: Array | None) -> Iterator[Result]:
+    """``work`` on blocks of conditions that fit in the cache, without a copy of the whole array."""
     chosen = np.arange(len(y)) if conditions is None else conditions
-    step = max(1, BLOCK_VALUES // max(1, y.shape[1] * y.shape[2]))
+    step = max(1, SCORE_BLOCK_VALUES // max(1, y.shape[1] * y.shape[2]))
     return map_in_order(work, (as_slice(chosen[k : k + step]) for k in range(0, max(1, len(chosen)), step)))
 
 
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:
-    """R² = 1 - sum (y - prediction)² / sum (y - reference)², over everything and per neuron.
+    """R² = 1 - sum (y - prediction)² / sum (y - reference)².
 
-    y, prediction: (condition, time, neuron), neurons beyond those of y passed over; reference: (neuron); conditions:
-    positions of those that count, None = all. NaN where nothing varies or nothing is given.
+    Parameters
+    ----------
+    y : array of shape (condition, time, neuron)
+    prediction : array of shape (condition, time, neuron or more)
+        Neurons after those of ``y`` (hidden units) do not count.
+    reference : array of shape (neuron,)
+        From `reference_of`.
+    conditions : int array, optional
+        Positions of the conditions that count. None = all.
+
+    Returns
+    -------
+    total : float
+        R² over all neurons. NaN if y does not vary, or if there is no condition.
+    each : array of shape (neuron,)
+        R² of each neuron.
     """
     reference = reference.astype(y.dtype)
 
     def sums(part: Array | slice) -> tuple[Array, Array]:
-        some = y[part].reshape(-1, y.shape[2])
-        away, off = some - reference, some - prediction[part][:, :, : y.shape[2]].reshape(some.shape)
-        if not np.isfinite(away.sum()):
-            missing = np.isnan(some)
-            away, off = np.where(missing, 0, away), np.where(missing, 0, off)
-        return np.einsum("tn,tn->n", off, off), np.einsum("tn,tn->n", away, away)
+        samples = y[part].reshape(-1, y.shape[2])
+        deviation = samples - reference
+        error = samples - prediction[part][:, :, : y.shape[2]].reshape(samples.shape)
+        if not np.isfinite(deviation.sum()):
+            missing = np.isnan(samples)
+            deviation, error = np.where(missing, 0, deviation), np.where(missing, 0, error)
+        return np.einsum("tn,tn->n", error, error), np.einsum("tn,tn->n", deviation, deviation)
 
     error, power = np.sum(list(_by_block(sums, y, conditions)), axis=0, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -87,10 +126,26 @@ def by_split(
     counts: Array | None = None,
     reference: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """R² (2), its ceiling (2; NaN without halves) and R² per neuron (2, neuron) of training and held-out conditions.
+    """R² and its ceiling for the training conditions and for the held-out conditions.
 
-    Measured against each neuron's mean over the training conditions. held: boolean (condition); halves, counts: as in
-    `ceiling`; reference: that mean, where it is known already.
+    Parameters
+    ----------
+    y, prediction : array of shape (condition, time, neuron)
+    held : bool array of shape (condition,)
+        Held-out conditions.
+    halves, counts : array, optional
+        Trial halves and their trial numbers, from `halves_of`.
+    reference : array of shape (neuron,), optional
+        From `reference_of`. None = computed from the training conditions.
+
+    Returns
+    -------
+    r2 : array of shape (2,)
+        Training, held out. NaN where there is no condition.
+    top : array of shape (2,)
+        The ceiling of R². NaN without trial halves.
+    each : array of shape (2, neuron)
+        R² of each neuron.
     """
     reference = reference_of(y, ~held) if reference is None else reference
     r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, y.shape[2]), np.nan)
@@ -103,17 +158,41 @@ def by_split(
 
 
 def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
-    """Activity of either half of the trials and their numbers, where there are halves."""
+    """Trial halves of an activity, as `by_split` and `ceiling` need them.
+
+    Parameters
+    ----------
+    activity : xarray.Dataset
+        From `prepare`.
+
+    Returns
+    -------
+    halves : array of shape (2, condition, time, neuron) or None
+        Mean activity of each half of the trials. None if the activity has no halves.
+    counts : array of shape (2, condition, neuron) or None
+        Number of trials of each half.
+    """
     if "activity_half" not in activity:
         return None, None
     return activity["activity_half"].values, activity["n_trials_half"].values
 
 
 def noise_power(halves: Array, n_half: Array) -> Array:
-    """Noise power of the whole mean (condition, time, neuron) from independent halves of the trials; NaN without both.
+    """Noise variance of the mean over all trials, from two independent halves of the trials.
 
-    A mean over n trials has noise variance s²/n; the difference of halves has s² (1/n1 + 1/n2): so it is
-    (y1 - y2)² n1 n2 / (n1 + n2)². halves: (2, condition, time, neuron); n_half: (2, condition, neuron).
+    A mean over n trials has noise variance s²/n. The difference of the halves has variance s² (1/n1 + 1/n2). So
+    (y1 - y2)² n1 n2 / (n1 + n2)² has the expectation s² / (n1 + n2).
+
+    Parameters
+    ----------
+    halves : array of shape (2, condition, time, neuron)
+    n_half : array of shape (2, condition, neuron)
+        Number of trials of each half.
+
+    Returns
+    -------
+    array of shape (condition, time, neuron)
+        NaN where a half has no trials.
     """
     n1, n2 = n_half[0][:, None, :].astype(float), n_half[1][:, None, :].astype(float)
     share = n1 * n2 / np.maximum(n1 + n2, 1) ** 2
@@ -121,9 +200,24 @@ def noise_power(halves: Array, n_half: Array) -> Array:
 
 
 def ceiling(y: Array, halves: Array, n_half: Array, reference: Array) -> float:
-    """R² that the true mean activity would have against these trial means, from independent halves of the trials.
+    """R² that the true mean activity would have against these trial means.
 
-    1 - noise / sum (y - reference)², noise by `noise_power`. Samples that lack a half are left out of both sums.
+    1 - sum noise / sum (y - reference)², with the noise from `noise_power`. Samples that lack a half do not count.
+
+    Parameters
+    ----------
+    y : array of shape (condition, time, neuron)
+        Means over all trials.
+    halves : array of shape (2, condition, time, neuron)
+    n_half : array of shape (2, condition, neuron)
+        Number of trials of each half.
+    reference : array of shape (neuron,)
+        From `reference_of`.
+
+    Returns
+    -------
+    float
+        NaN if nothing varies.
     """
     if y.size == 0:
         return float("nan")

@@ -330,7 +330,7 @@ def test_a_fit_that_was_interrupted_is_not_taken_for_done(recipe, tmp_path, monk
         raise KeyboardInterrupt
 
     flags = ("--rank", 1, "--no-plot")
-    monkeypatch.setattr("nwb_lint.model.stages.Descending.__call__", impatient)
+    monkeypatch.setattr("nwb_lint.model.optimization.Optimizer.descend", impatient)
     stopped = run("fit", path := recipe(), *flags)
     assert stopped.exit_code == 0
     assert "interrupted" in stopped.output

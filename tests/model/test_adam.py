@@ -5,12 +5,10 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.model import _torch, optimization
-from nwb_lint.model._torch import Problem
+from nwb_lint.model._torch import Problem, adam_epoch, adam_start
 from nwb_lint.model.data import Samples
-from nwb_lint.model.network import Network, drives
-from nwb_lint.model.optimization import Descending, problem_of
-from nwb_lint.model.stages import random_network
+from nwb_lint.model.network import Network, drives, random_network
+from nwb_lint.model.optimization import Limits, Optimizer, problem_of
 
 ALPHA = 0.2
 OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2}
@@ -33,7 +31,7 @@ def test_batches_add_up_to_the_whole(problem):
     network = random_network(8, 1, 2, 0)
     whole = problem.loss_and_gradient(*network)
     parts = np.array_split(np.random.default_rng(0).permutation(70), 3)
-    each = [_torch.part_of(problem, pick).loss_and_gradient(*network) for pick in parts]
+    each = [problem.take(pick).loss_and_gradient(*network) for pick in parts]
     for k, value in enumerate(whole):
         mean = sum(len(pick) / 70 * one[k] for pick, one in zip(parts, each, strict=True))
         np.testing.assert_allclose(mean, value, rtol=1e-10, atol=1e-14)
@@ -41,15 +39,15 @@ def test_batches_add_up_to_the_whole(problem):
 
 def test_an_epoch_is_adam_as_it_is_written_down(problem):
     network, order = random_network(8, 1, 2, 0), np.random.default_rng(1).permutation(70)
-    state = _torch.begin(*network)
+    state = adam_start(*network)
     for rate in (0.03, 0.02):
-        _, *state = _torch.epoch(problem, *state, rate=rate, order=order)
+        _, *state = adam_epoch(problem, *state, rate=rate, order=order)
     p = [a.copy() for a in network]
     first, second, steps = [0 * a for a in p], [0 * a for a in p], 0
     for rate in (0.03, 0.02):
         size = [np.sqrt(np.mean(a**2)) for a in p]
         for pick in np.array_split(order, 4):
-            _, *gradients = _torch.part_of(problem, pick).loss_and_gradient(*p)
+            _, *gradients = problem.take(pick).loss_and_gradient(*p)
             steps += 1
             for k, g in enumerate(gradients):
                 first[k] = 0.9 * first[k] + 0.1 * g
@@ -65,27 +63,26 @@ def test_parts_of_any_size_share_the_arrays_of_the_whole(truth):
     """A small part first, then a larger one and all: what the small one left is not used for those."""
     problem = problem_of(samples_of(truth(neurons=6, conditions=30).activity), "cpu")
     network = random_network(6, 1, problem.q.shape[2], 0)
-    losses = [_torch.part_of(problem, np.arange(size)).loss(*network) for size in (3, 20, 30)]
+    losses = [problem.take(np.arange(size)).loss(*network) for size in (3, 20, 30)]
     assert losses[-1] == pytest.approx(problem.loss(*network))
 
 
-def silent(*_):
-    """Nobody is told."""
+def no_report(*_):
+    """Progress that nobody looks at."""
 
 
-def test_it_pays_where_lbfgs_sees_a_part(truth, monkeypatch):
+def test_it_pays_where_lbfgs_sees_a_part(truth):
     """Noise of one standard deviation, an eighth of the conditions for L-BFGS: the noise-free error falls."""
     known = truth(neurons=40, conditions=240, rank=2, observation=1.0)
     noisy, clean = samples_of(known.activity), samples_of(known.activity)._replace(x=known.x.astype(np.float32))
     fit, held, fresh = (
         s.take(np.arange(*ends)) for s, ends in ((noisy, (0, 160)), (noisy, (160, 200)), (clean, (200, 240)))
     )
-    monkeypatch.setattr(optimization, "DESCENT_VALUES", (0, 40 * 40 * 20))
-    monkeypatch.setattr(optimization, "ENOUGH", 160)
     start = random_network(40, 2, 2, 0)
     loss = problem_of(fresh, "cpu").loss
-    run = Descending(60, "cpu", silent)
-    part, both = (loss(*run._replace(optimizer=o)(start, fit, held).network) for o in ("lbfgs", "auto"))
+    limits = Limits(subset_values=(0, 40 * 40 * 20), adam_below=160)
+    run = Optimizer(60, "cpu", no_report, limits=limits)
+    part, both = (loss(*run._replace(algorithm=o).descend(start, fit, held).network) for o in ("lbfgs", "auto"))
     assert both < 0.8 * part
 
 
@@ -115,17 +112,15 @@ def test_adam_fits_and_goes_on_from_a_checkpoint(truth, tmp_path, monkeypatch):
     assert nl.fit_lint(activity, checkpoint=tmp_path / "c", **options).identical(whole)
 
 
-def test_an_epoch_that_diverges_is_run_again_in_smaller_steps(truth, monkeypatch):
+def test_an_epoch_that_diverges_is_run_again_in_smaller_steps(truth):
     samples = samples_of(truth(neurons=6, conditions=40).activity)._replace(nonlinearity="relu")
     start, loss = random_network(6, 1, 2, 0), problem_of(samples, "cpu").loss
-    run = Descending(12, "cpu", silent, optimizer="adam")
-    monkeypatch.setattr(optimization, "RATE", 1e4)
-    with pytest.warns(UserWarning, match="an epoch of Adam diverged"):
-        found = run(start, samples, samples)
+    run = Optimizer(12, "cpu", no_report, algorithm="adam")
+    with pytest.warns(UserWarning, match="Adam diverged"):
+        found = run._replace(limits=Limits(adam_rate=1e4)).descend(start, samples, samples)
     assert loss(*found.network) < loss(*start)
-    monkeypatch.undo()
-    with pytest.warns(UserWarning, match="the start of the gradient diverges"):
-        found = run(Network(start.m, 1e6 * start.n, start.w), samples, samples)
+    with pytest.warns(UserWarning, match="start .* diverges"):
+        found = run.descend(Network(start.m, 1e6 * start.n, start.w), samples, samples)
     assert np.isfinite(loss(*found.network))
 
 

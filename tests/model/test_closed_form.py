@@ -5,12 +5,19 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.model import regression
 from nwb_lint.model.data import Samples, weights_of
 from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.model.optimization import problem_of
-from nwb_lint.model.regression import closed_form, latent_pass, regression_errors
+from nwb_lint.model.regression import (
+    closed_form,
+    features,
+    latent_pass,
+    leading_eigenpairs,
+    regression_errors,
+    sketch_size,
+)
 from nwb_lint.model.scores import r_squared
+from nwb_lint.model.tuning import SKETCH_NEURONS, SKETCH_SIZE
 
 ALPHA, TAU_S = 0.2, 0.1
 
@@ -55,9 +62,9 @@ def test_a_small_sketch_predicts_as_well(truth):
 
 
 def test_features_are_sketched_where_neurons_are_many_or_samples_few():
-    many, some = regression.MANY_NEURONS + 1, regression.SKETCH + 1
-    sizes = [regression.sketch_size(n, s) for n, s in ((many, 10**6), (some, some - 1), (some, some), (20, 5))]
-    assert sizes == [regression.SKETCH, regression.SKETCH, None, None]
+    many, some = SKETCH_NEURONS + 1, SKETCH_SIZE + 1
+    sizes = [sketch_size(n, s) for n, s in ((many, 10**6), (some, some - 1), (some, some), (20, 5))]
+    assert sizes == [SKETCH_SIZE, SKETCH_SIZE, None, None]
 
 
 @pytest.mark.parametrize("stage", ["closed form", "latent pass"])
@@ -69,7 +76,7 @@ def test_weight_0_leaves_neurons_out_of_the_loss(truth, stage):
     (found,) = closed_form(x, q, rank=2, weights=weights, **options).networks
     if stage == "closed form":  # by hand: the leading directions of the first 12 neurons' fitted values
         (full,) = closed_form(x, q, rank=None, **options).networks
-        z = regression.features(x, ALPHA, "tanh").reshape(-1, 16)
+        z = features(x, ALPHA, "tanh").reshape(-1, 16)
         d = q.reshape(-1, q.shape[2])
         rest = z - d @ np.linalg.lstsq(d, z, rcond=None)[0]
         fitted = rest @ full.m.T
@@ -207,7 +214,7 @@ def test_gcv_is_the_textbook_one(truth):
     x, q = rng.standard_normal((6, 9, 5)), rng.standard_normal((6, 9, 2))
     weights = np.array([1.0, 0.0, 2.0, 0.5, 1.5])
     found = closed_form(x, q, rank=2, alpha=ALPHA, ridges=(0.1, 1.0), weights=weights).gcv
-    z, d, y = regression.features(x, ALPHA, "tanh").reshape(-1, 5), q.reshape(-1, 2), x.reshape(-1, 5)
+    z, d, y = features(x, ALPHA, "tanh").reshape(-1, 5), q.reshape(-1, 2), x.reshape(-1, 5)
     away = np.eye(54) - d @ np.linalg.pinv(d)
     z, y = away @ z, away @ y
     for ridge, value in zip((0.1, 1.0), found, strict=True):
@@ -290,7 +297,7 @@ def test_the_leading_eigenvalues_are_those_of_the_whole_decomposition(size, numb
     basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((size, size)))
     values = {"falling": 0.9 ** np.arange(size), "alike": np.ones(size), "nothing": np.zeros(size)}[kind]
     matrix = basis * values @ basis.T
-    found, vectors = regression._leading(matrix, number)
+    found, vectors = leading_eigenpairs(matrix, number)
     np.testing.assert_allclose(found, values[:number], atol=1e-12)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(min(size, number)), atol=1e-8)
     np.testing.assert_allclose(matrix @ vectors, vectors * found, atol=1e-10)

@@ -1,42 +1,42 @@
-"""Descents that see a part of the conditions: turns on others, and more of them, where it does not stand for all."""
+"""Descents on a subset of the conditions: others and larger ones follow if it does not represent the rest."""
 
 import numpy as np
 import pytest
 
-from nwb_lint.model import optimization
 from nwb_lint.model.data import Samples
-from nwb_lint.model.lbfgs import Descent, Interrupted
-from nwb_lint.model.network import drives, forward
-from nwb_lint.model.optimization import Descending, problem_of
-from nwb_lint.model.stages import random_network
+from nwb_lint.model.lbfgs import Interrupted
+from nwb_lint.model.network import drives, forward, random_network
+from nwb_lint.model.optimization import Limits, Optimizer, is_representative, problem_of, subset_of
 
 ALPHA = 0.2
+LIMITS = Limits(subset_values=(0, 4 * 40 * 30), values_per_neuron=1e9, turn_share=1.0, turn_min_conditions=1)
+
+
+def no_report(*_):
+    """Progress that nobody looks at."""
 
 
 @pytest.fixture
-def widening(truth, monkeypatch):
-    """A run whose first descent sees 4 of 160 conditions, its samples to fit and to be held against, and a start."""
+def few_of_many(truth):
+    """An optimizer whose first descent sees 4 of 160 conditions, samples to fit, held-out ones, and a start."""
     activity = truth(neurons=30, conditions=200, rank=2, observation=0.5).activity
     q = drives(activity["u"].values, ALPHA, bias=False, initial=False)
     samples = Samples(activity["activity"].values, q, ALPHA)
-    monkeypatch.setattr(optimization, "DESCENT_VALUES", (0, 4 * 40 * 30))
-    monkeypatch.setattr(optimization, "VALUES_EACH", 1e9)
-    monkeypatch.setattr(optimization, "TURN", (10, 1.0, 1))
     fit, held = samples.take(np.arange(160)), samples.take(np.arange(160, 200))
-    return Descending(60, "cpu", lambda *_: None), fit, held, random_network(30, 2, 2, 0)
+    return Optimizer(60, "cpu", no_report, limits=LIMITS), fit, held, random_network(30, 2, 2, 0)
 
 
-def test_where_a_part_does_not_stand_for_all_others_and_more_lead_further(widening):
-    run, fit, held, start = widening
-    part, wide = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
-    assert not optimization.stand_for(optimization.few_enough(fit, 30, 0), held, part.network)
-    assert not part.turns
-    assert not part.wider
-    assert wide.turns
-    assert wide.wider
+def test_other_and_more_conditions_follow_a_subset_that_does_not_represent_the_rest(few_of_many):
+    run, fit, held, start = few_of_many
+    alone, more = (run._replace(algorithm=a).descend(start, fit, held) for a in ("lbfgs", "auto"))
+    assert not is_representative(subset_of(fit, 30, 0, limits=LIMITS), held, alone.network)
+    assert not alone.schedule.turns
+    assert not alone.schedule.growth
+    assert more.schedule.turns
+    assert more.schedule.growth
     loss = problem_of(held, "cpu").loss
-    turned = run._in_turns(start, fit, held)
-    assert loss(*wide.network) < loss(*turned.network) < 0.9 * loss(*part.network)
+    turned = run.alternate_subsets(start, fit, held)
+    assert loss(*more.network) < loss(*turned.network) < 0.9 * loss(*alone.network)
 
 
 @pytest.fixture
@@ -55,132 +55,121 @@ def noisy():
 
 
 @pytest.mark.parametrize(
-    ("noise", "stand"), [((0.1, 0.1), True), ((0.1, 0.2), False), ((0.2, 0.1), False)], ids=["same", "less", "more"]
+    ("noise", "represents"),
+    [((0.1, 0.1), True), ((0.1, 0.2), False), ((0.2, 0.1), False)],
+    ids=["same", "less", "more"],
 )
-def test_conditions_stand_for_others_of_the_same_error_whatever_their_power(noisy, noise, stand):
+def test_conditions_represent_others_of_the_same_error_whatever_their_power(noisy, noise, represents):
     network, samples = noisy
     few, others = samples(1.0, noise[0]), samples(2.0, noise[1])
     assert others.power() > 2 * few.power()
-    assert optimization.stand_for(few, others, network) == stand
+    assert is_representative(few, others, network) == represents
 
 
 def test_errors_that_differ_between_conditions_need_many_to_be_known(noisy):
     network, samples = noisy
     even, uneven = samples(1.0, 0.2), samples(1.0, np.tile([0.02, 0.28], 30))
-    assert optimization.stand_for(even, even, network)
-    assert not optimization.stand_for(uneven, uneven, network)
-    assert not optimization.stand_for(even.take(np.arange(1)), even, network)
+    assert is_representative(even, even, network)
+    assert not is_representative(uneven, uneven, network)
+    assert not is_representative(even.take(np.arange(1)), even, network)
 
 
 @pytest.mark.filterwarnings("error")
-def test_nothing_stands_for_others_where_a_network_diverges(noisy):
+def test_nothing_represents_others_where_a_network_diverges(noisy):
     network, samples = noisy
     few = samples(1.0, 0.1)._replace(nonlinearity="linear")
-    assert not optimization.stand_for(few, few, network._replace(m=1e8 * network.m))
+    assert not is_representative(few, few, network._replace(m=1e8 * network.m))
 
 
-def test_a_part_that_stands_for_all_is_not_led_further(widening, monkeypatch):
-    run, fit, held, start = widening
-    asked = []
-    monkeypatch.setattr(Descending, "_led_further", lambda self, found, *_: asked.append(True) or found)
-    for stand in (True, False):
-        monkeypatch.setattr(optimization, "stand_for", lambda *_, stand=stand: stand)
-        run(start, fit, held)
-        assert bool(asked) != stand
+def test_a_representative_subset_is_enough(few_of_many):
+    run, fit, held, start = few_of_many
+    run = run._replace(max_iter=10, limits=LIMITS._replace(tolerance=np.inf, adam_below=1))
+    found, alone = (run._replace(algorithm=a).descend(start, fit, held) for a in ("auto", "lbfgs"))
+    assert found.schedule == alone.schedule
+    np.testing.assert_array_equal(found.network.n, alone.network.n)
 
 
-def test_where_others_lead_no_further_the_part_s_descent_is_kept(widening, monkeypatch):
-    run, fit, held, start = widening
-    monkeypatch.setattr(Descending, "_in_turns", lambda self, start, *_: Descent(start, 0, np.inf, turns=1))
-    monkeypatch.setattr(Descending, "_widened", lambda self, found, *_: found)
-    monkeypatch.setattr(optimization, "ENOUGH", 1)
-    narrow, kept = (run._replace(optimizer=o)(start, fit, held) for o in ("lbfgs", "auto"))
-    assert kept.turns == 0
-    np.testing.assert_array_equal(kept.network.n, narrow.network.n)
+def test_the_descent_on_the_subset_is_kept_if_more_conditions_do_not_improve_it(few_of_many):
+    """From a network that was fitted to the held-out conditions themselves."""
+    run, fit, held, start = few_of_many
+    held = held.take(np.arange(4))
+    best = run._replace(algorithm="lbfgs", limits=Limits()).descend(start, held, held).network
+    run = run._replace(max_iter=10, limits=LIMITS._replace(tolerance=0, adam_below=1))
+    found = run.descend(best, fit, held)
+    assert found.schedule == run._replace(algorithm="lbfgs").descend(best, fit, held).schedule
+    np.testing.assert_array_equal(found.network.n, best.n)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_same_rounds_without_held_out_conditions(widening, turned):
-    """As many turns and rounds on more conditions, told by the first iterations reported."""
-    run, fit, held, start = widening
-    few, told = optimization.few_enough(fit, 30, 0), []
-    found = run._in_turns(start, fit, held) if turned else run._lbfgs(start, few, held)
-    found = run._widened(found, few, fit, held)
-    assert (found.turns > 0) == turned
-    assert found.wider
-    go = {"max_iter": found.iterations, "turns": found.turns, "wider": found.wider}
-    again = run._replace(report=lambda *step: told.append(step[1]), **go)(start, fit, None)
-    assert (again.turns, again.wider) == (found.turns, found.wider)
-    assert told.count(1) == (found.turns or 1) + np.count_nonzero(found.wider)
+def test_a_repeated_descent_has_the_same_rounds(few_of_many, turned):
+    """As many turns and rounds on more conditions: each reports a first iteration."""
+    run, fit, held, start = few_of_many
+    run = run._replace(max_iter=20)
+    subset, steps = subset_of(fit, 30, 0, limits=LIMITS), []
+    found = run.alternate_subsets(start, fit, held) if turned else run.lbfgs(start, subset, held)
+    schedule = run.grow_subset(found, subset, fit, held).schedule
+    assert (schedule.turns > 0) == turned
+    assert schedule.growth
+    run._replace(report=lambda *step: steps.append(step[1])).repeat(schedule, start, fit)
+    assert steps.count(1) == (schedule.turns or 1) + np.count_nonzero(schedule.growth)
 
 
-@pytest.mark.parametrize(
-    ("gains", "kept"), [((0.5, 0.1), 0), ((2.0, 0.5), 1), ((0.5, 2.0), 2), ((0.7, 0.7), 2), ((2.0, 2.0), 2)]
-)
-def test_more_conditions_are_kept_up_to_the_last_that_gained_what_is_worth_it(widening, monkeypatch, gains, kept):
-    """A held-out loss that falls by less than `WORTH` may tell of noise; the next round may tell otherwise."""
-    run, fit, held, start = widening
-    networks = [start._replace(n=(1 + k) * start.n) for k in range(3)]
-    losses = 0.5 - optimization.WORTH * np.cumsum([0, *gains])
-    known = {network.n.tobytes(): loss for network, loss in zip(networks, losses, strict=True)}
-    rounds = iter([Descent(networks[1], 7, losses[1]), Descent(networks[2], 8, losses[2])])
-    stand = iter([False, True])
-    monkeypatch.setattr(Descending, "_loss_on", lambda *_: lambda m, n, w: known[n.tobytes()])
-    monkeypatch.setattr(Descending, "_descend", lambda *_: next(rounds))
-    monkeypatch.setattr(optimization, "stand_for", lambda *_: next(stand))
-    found = run._widened(Descent(start, 0, 0.5), optimization.few_enough(fit, 30, 0), fit, held)
-    assert found.network is (start, *networks[1:])[kept]
-    assert found.wider == (7, 8)[:kept]
+@pytest.mark.parametrize("min_gain", [0.0, 1e9])
+def test_more_conditions_are_kept_only_if_they_gain_enough(few_of_many, min_gain):
+    run, fit, held, start = few_of_many
+    run = run._replace(max_iter=20, limits=LIMITS._replace(min_gain=min_gain))
+    subset = subset_of(fit, 30, 0, limits=LIMITS)
+    found = run.lbfgs(start, subset, held)
+    grown, loss = run.grow_subset(found, subset, fit, held), problem_of(held, "cpu").loss
+    if min_gain:
+        assert grown is found
+    else:
+        assert grown.schedule.growth
+        assert loss(*grown.network) < loss(*found.network)
 
 
-@pytest.mark.parametrize(("turn", "conditions"), [((10, 0.5, 1), 2), ((10, 0.5, 3), 3), ((10, 1.0, 3), 4)])
-def test_turns_look_at_smaller_parts_than_a_descent(widening, monkeypatch, turn, conditions):
-    run, fit, held, start = widening
-    descend, seen = Descending._descend, []
-    monkeypatch.setattr(optimization, "TURN", turn)
-    monkeypatch.setattr(Descending, "_descend", lambda self, *a: seen.append(len(a[1].x)) or descend(self, *a))
-    run._replace(max_iter=10)._in_turns(start, fit, held)
-    assert set(seen) == {conditions}
+@pytest.mark.parametrize(("share", "fewest", "conditions"), [(0.5, 1, 2), (0.5, 3, 3), (1.0, 3, 4)])
+def test_turns_use_smaller_subsets_than_a_descent(few_of_many, share, fewest, conditions):
+    _, fit, _, _ = few_of_many
+    assert len(subset_of(fit, 30, 1, times=share, fewest=fewest, limits=LIMITS).x) == conditions
 
 
-def test_ctrl_c_in_turns_leaves_the_best_so_far(widening, monkeypatch):
-    """The best turn's network; that of the descent on one part before them, where it is better."""
-    run, fit, held, start = widening
-    few_enough, parts, loss = optimization.few_enough, [], problem_of(held, "cpu").loss
-    best = run._replace(max_iter=30)._in_turns(start, fit, held)
-    narrow = run._replace(optimizer="lbfgs")(start, fit, held)
-    assert best.turns
+def stop_in_descent(number):
+    """A report that presses Ctrl-C at the first iteration of the descent of this number."""
+    begun = []
 
-    def counted(samples, n_neurons, seed, *size):
-        parts.append(seed)
-        if parts[-1] == 4:
+    def report(stage, step, *_):
+        begun.extend([step] * (step == 1))
+        if len(begun) == number:
             raise KeyboardInterrupt
-        return few_enough(samples, n_neurons, seed, *size)
 
-    monkeypatch.setattr(optimization, "few_enough", counted)
+    return report
+
+
+def test_ctrl_c_in_turns_leaves_the_best_so_far(few_of_many):
+    """The best turn's network; that of the descent on one subset before them, if it is better."""
+    run, fit, held, start = few_of_many
+    loss = problem_of(held, "cpu").loss
+    turns = min(loss(*run.alternate_subsets(start, fit, None, turns=k).network) for k in (1, 2, 3))
     with pytest.raises(Interrupted) as stopped:
-        run._in_turns(start, fit, held)
-    assert loss(*stopped.value.network) == pytest.approx(best.held_out)
-    parts.clear()
+        run._replace(report=stop_in_descent(4)).alternate_subsets(start, fit, held)
+    assert loss(*stopped.value.network) == pytest.approx(min(turns, loss(*start)))
+    alone = loss(*run._replace(algorithm="lbfgs").descend(start, fit, held).network)
     with pytest.raises(Interrupted) as stopped:
-        run(start, fit, held)
-    assert loss(*stopped.value.network) == pytest.approx(min(best.held_out, loss(*narrow.network)))
+        run._replace(report=stop_in_descent(5)).descend(start, fit, held)
+    assert loss(*stopped.value.network) == pytest.approx(min(turns, alone))
 
 
-def test_ctrl_c_between_turns_leaves_the_part_s_descent(widening, monkeypatch):
-    run, fit, held, start = widening
-
-    def stopped(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Descending, "_in_turns", stopped)
+def test_ctrl_c_in_the_first_turn_leaves_the_descent_on_the_subset(few_of_many):
+    run, fit, held, start = few_of_many
     with pytest.raises(Interrupted) as stop:
-        run(start, fit, held)
-    np.testing.assert_array_equal(stop.value.network.n, run._replace(optimizer="lbfgs")(start, fit, held).network.n)
+        run._replace(report=stop_in_descent(2)).descend(start, fit, held)
+    alone = run._replace(algorithm="lbfgs").descend(start, fit, held)
+    np.testing.assert_array_equal(stop.value.network.n, alone.network.n)
 
 
-def test_a_part_of_more_conditions_has_all_of_a_smaller_one(widening):
-    _, fit, _, _ = widening
-    few, more, all_of_it = (optimization.few_enough(fit, 30, 0, times).x for times in (1, 2, 64))
+def test_a_larger_subset_has_all_of_a_smaller_one(few_of_many):
+    _, fit, _, _ = few_of_many
+    few, more, all_of_it = (subset_of(fit, 30, 0, times=times, limits=LIMITS).x for times in (1, 2, 64))
     assert (len(few), len(more), len(all_of_it)) == (4, 8, 160)
     assert {one.tobytes() for one in few} <= {one.tobytes() for one in more}

@@ -7,9 +7,11 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.contract import check_fit
 from nwb_lint.errors import ContractError
+from nwb_lint.model.data import Samples
 from nwb_lint.model.network import canonical, drives
 from nwb_lint.model.scores import r_squared
-from nwb_lint.model.stages import FOLDS, MANY_CONDITIONS, Samples, _as_good, _better, splits_of
+from nwb_lint.model.stages import equally_good, is_better, splits_of
+from nwb_lint.model.tuning import INNER_FOLDS, SINGLE_SPLIT_CONDITIONS
 
 TAU_S = 0.1
 NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
@@ -154,15 +156,15 @@ def test_scores_and_gauge_of_a_fit(truth):
     np.testing.assert_allclose(parts, prediction, atol=1e-4)
 
 
-@pytest.mark.parametrize("conditions", [2, 7, MANY_CONDITIONS - 1, MANY_CONDITIONS, 1000])
+@pytest.mark.parametrize("conditions", [2, 7, SINGLE_SPLIT_CONDITIONS - 1, SINGLE_SPLIT_CONDITIONS, 1000])
 def test_inner_splits_part_the_conditions(conditions):
     splits = splits_of(conditions, seed=0)
     for fit, held in splits:
         assert len(fit)
         assert len(held)
         np.testing.assert_array_equal(np.sort(np.concatenate([fit, held])), np.arange(conditions))
-    if conditions < MANY_CONDITIONS:
-        assert len(splits) == min(FOLDS, conditions)
+    if conditions < SINGLE_SPLIT_CONDITIONS:
+        assert len(splits) == min(INNER_FOLDS, conditions)
         np.testing.assert_array_equal(np.sort(np.concatenate([held for _, held in splits])), np.arange(conditions))
     else:
         assert len(splits) == 1
@@ -172,13 +174,13 @@ def test_of_equals_the_most_regularized_is_taken():
     rng = np.random.default_rng(3)
     base = 1 + rng.random(30)
     best, same, worse = base, base + 1e-3 * rng.standard_normal(30), base + 0.5
-    assert _as_good([worse, best, same, worse], power=10.0) == [1, 2]
-    assert _as_good([best, worse], power=10.0) == [0]
-    assert _better(worse, best, 10.0)
-    assert not _better(best, worse, 10.0)
-    assert not _better(best, same, 10.0)
-    assert not _better(best, np.full(30, np.inf), 10.0)
-    assert _better(np.full(30, np.inf), best, 10.0)
+    assert equally_good([worse, best, same, worse], power=10.0) == [1, 2]
+    assert equally_good([best, worse], power=10.0) == [0]
+    assert is_better(worse, best, 10.0)
+    assert not is_better(best, worse, 10.0)
+    assert not is_better(best, same, 10.0)
+    assert not is_better(best, np.full(30, np.inf), 10.0)
+    assert is_better(np.full(30, np.inf), best, 10.0)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.model.hidden_units import spanned
+from nwb_lint.model.data import Samples
+from nwb_lint.model.hidden_units import random_features
 from nwb_lint.model.network import Network, drives, forward
-from nwb_lint.model.stages import Samples, fit_stages
+from nwb_lint.model.stages import Settings, fit_stages
 
 ALPHA = 0.2
 
@@ -32,7 +33,7 @@ def test_hidden_units_generate_what_the_recorded_ones_cannot(seen):
     power = (truth[45:] ** 2).sum()
 
     def score(hidden):
-        stages, _ = fit_stages(samples, rank=1, method="regression", hidden=hidden)
+        stages, _ = fit_stages(samples, Settings(rank=1, method="regression", hidden=hidden))
         return stages[-1].name, 1 - test.errors(stages[-1].network).sum() / power
 
     assert score(0)[1] < 0.98
@@ -41,9 +42,9 @@ def test_hidden_units_generate_what_the_recorded_ones_cannot(seen):
     assert r2 > 0.998
 
 
-def test_spanned_reads_the_axis_and_leaves_no_dynamics(seen):
+def test_random_features_read_the_axis_and_leaves_no_dynamics(seen):
     x, q, truth = seen
-    network = spanned(x, q, 1, 9, 0)
+    network = random_features(x, q, 1, 9, 0)
     assert network.m.shape == network.w.shape == (15, 1)
     assert not network.n.any()
     flat, drive = truth.reshape(-1, 6), q.reshape(-1, 1)
@@ -58,7 +59,7 @@ def test_weights_scale_the_axis_like_the_neurons(seen):
     """Multiplying a neuron by c and dividing its weight by c² changes its row of m by c and nothing else."""
     x, q, _ = seen
     scale = np.array([1, 2, 0.5, 3, 1, 1], np.float32)
-    one, other = (spanned(x * c, q, 1, 4, 0, 1 / c.astype(float) ** 2) for c in (np.ones(6, np.float32), scale))
+    one, other = (random_features(x * c, q, 1, 4, 0, 1 / c.astype(float) ** 2) for c in (np.ones(6, np.float32), scale))
     sign = np.sign(one.m[0, 0] * other.m[0, 0])
     np.testing.assert_allclose(other.m[:6], sign * scale[:, None] * one.m[:6], rtol=1e-4)
     np.testing.assert_array_equal(other.m[6:], one.m[6:])
@@ -67,7 +68,7 @@ def test_weights_scale_the_axis_like_the_neurons(seen):
 def test_a_silent_neuron_and_a_silent_drive_do_no_harm(seen):
     x, q, _ = seen
     x, q = np.concatenate([x, 0 * x[:, :, :1]], axis=2), np.concatenate([q, 0 * q], axis=2)
-    network = spanned(x, q, 1, 4, 0)
+    network = random_features(x, q, 1, 4, 0)
     assert all(np.isfinite(part).all() for part in network)
     assert not np.concatenate([network.w[:, 1], network.m[6]]).any()
 

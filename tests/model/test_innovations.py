@@ -6,7 +6,7 @@ import pytest
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Network, drives
-from nwb_lint.model.regression import closed_form, features, regression_errors, whitened
+from nwb_lint.model.regression import closed_form, features, innovations, regression_errors
 
 ALPHA, TAU_S = 0.2, 0.1
 RHO = 1 - ALPHA
@@ -39,7 +39,7 @@ def test_whitened_moments_solve_the_slow_regression(truth, gaps):
     if gaps:
         there[3, 20:] = there[5, :4] = False
     seen = np.where(there[..., None], x, np.nan)
-    found = closed_form(seen, q, rank=None, alpha=ALPHA, ridges=(0.0,), whiten=True).networks[0]
+    found = closed_form(seen, q, rank=None, alpha=ALPHA, ridges=(0.0,), prewhiten=True).networks[0]
     filled = np.where(there[..., None], x, np.nanmean(seen, axis=(0, 1)))  # the filter's past, where nobody was seen
     j, w = slow(filled, q, there)
     np.testing.assert_allclose(found.j(), j, atol=1e-5)
@@ -51,9 +51,9 @@ def test_noise_through_the_filter_is_whitened():
     xi, x = rng.standard_normal((3, 400, 5)), np.zeros((3, 400, 5))
     for t in range(1, 400):
         x[:, t] = RHO * x[:, t - 1] + xi[:, t]
-    np.testing.assert_allclose(whitened(x, ALPHA)[:, 1:], xi[:, 1:], atol=1e-12)
+    np.testing.assert_allclose(innovations(x, ALPHA)[:, 1:], xi[:, 1:], atol=1e-12)
     exact = Network(np.zeros((5, 5)), None, np.zeros((5, 1)))
-    error = regression_errors([exact], x, np.zeros((3, 400, 1)), alpha=ALPHA, whiten=True)
+    error = regression_errors([exact], x, np.zeros((3, 400, 1)), alpha=ALPHA, prewhiten=True)
     np.testing.assert_allclose(error, np.square(xi[:, 1:]).sum())  # x[0] is 0
 
 

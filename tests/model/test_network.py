@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nwb_lint.model.network import NONLINEARITIES, Network, canonical, drives, filter_input, forward, together
+from nwb_lint.model.network import NONLINEARITIES, Network, canonical, condition_blocks, drives, filter_input, forward
 
 PHI = {
     "tanh": np.tanh,
@@ -39,9 +39,9 @@ def test_latent_form_is_the_recurrence(recurrence, nonlinearity, bias, initial):
     np.testing.assert_allclose(x, kappa @ m.T + q @ np.column_stack(columns).T, atol=1e-12)
 
 
-def test_many_conditions_run_as_each_alone(monkeypatch):
-    monkeypatch.setattr("nwb_lint.model.network.TOGETHER", (64, 1))
-    m, n, w, *_, u = network(conditions=67, times=8)
+def test_many_conditions_run_as_each_alone():
+    m, n, w, *_, u = network(neurons=4000, conditions=67, times=8)
+    assert len(condition_blocks(67, 4000)) == 2
     q = drives(u, ALPHA, bias=False, initial=False)
     whole, _ = forward(Network(m, n, w), q, ALPHA)
     for k in (0, 63, 64, 66):
@@ -49,11 +49,11 @@ def test_many_conditions_run_as_each_alone(monkeypatch):
         np.testing.assert_allclose(whole[k], alone[0], atol=1e-12)
 
 
-@pytest.mark.parametrize(("neurons", "together_"), [(10, 25_000), (500, 500), (10_000, 64)])
-def test_as_many_conditions_run_together_as_fit_in_fast_memory(neurons, together_):
-    parts = together(30_000, neurons)
+@pytest.mark.parametrize(("neurons", "conditions"), [(10, 25_000), (500, 500), (10_000, 64)])
+def test_as_many_conditions_run_together_as_fit_in_fast_memory(neurons, conditions):
+    parts = condition_blocks(30_000, neurons)
     assert [part.stop for part in parts[:-1]] == [part.start for part in parts[1:]]
-    assert parts[0] == slice(0, together_)
+    assert parts[0] == slice(0, conditions)
     assert parts[-1].start < 30_000 <= parts[-1].stop
 
 
@@ -69,12 +69,12 @@ def test_silence_takes_outputs_away_and_nothing_else(recurrence):
     m, n, w, *_, u = network()
     q, keep = drives(u, ALPHA, bias=False, initial=False), np.ones(14)
     net = Network(m, n, w)
-    np.testing.assert_array_equal(forward(net, q, ALPHA, keep=keep)[0], forward(net, q, ALPHA)[0])
-    np.testing.assert_allclose(forward(net, q, ALPHA, keep=0 * keep)[0], filter_input(u, ALPHA) @ w.T, atol=1e-12)
+    np.testing.assert_array_equal(forward(net, q, ALPHA, gain=keep)[0], forward(net, q, ALPHA)[0])
+    np.testing.assert_allclose(forward(net, q, ALPHA, gain=0 * keep)[0], filter_input(u, ALPHA) @ w.T, atol=1e-12)
     keep[[2, 5]] = 0
     unheard = n * keep[:, None]  # rows of n are what a neuron sends; N stays
     np.testing.assert_allclose(
-        forward(net, q, ALPHA, keep=keep)[0], recurrence(m, unheard, w, u, alpha=ALPHA), atol=1e-11
+        forward(net, q, ALPHA, gain=keep)[0], recurrence(m, unheard, w, u, alpha=ALPHA), atol=1e-11
     )
 
 

@@ -63,10 +63,10 @@ def test_what_gives_its_argument_back_does_not_share_it():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "words"),
     [
-        ((np.tanh, np.cosh), r"at x = 6 it is 202\.\d, and phi rises by 2\.\d+e-05"),
-        ((np.tanh, lambda x: np.where(x > 5.98, 1.0, 1 - np.tanh(x) ** 2)), "at x = 6 it is 1,"),
+        ((np.tanh, np.cosh), r"at x = 6 .* 202\.\d.* 2\.\d+e-05"),
+        ((np.tanh, lambda x: np.where(x > 5.98, 1.0, 1 - np.tanh(x) ** 2)), "at x = 6 .* 1,"),
         ((lambda x: 1 / (x > 0), np.zeros_like), "not finite"),
         ((np.sum, np.zeros_like), "another shape"),
         ((lambda x: x.nothing, np.zeros_like), "phi fails on an array"),
@@ -75,8 +75,8 @@ def test_what_gives_its_argument_back_does_not_share_it():
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
-def test_a_pair_that_is_none_is_refused(truth, given, told):
-    with pytest.raises(ContractError, match=rf"^[^\n]*{told}[^\n]*$"):
+def test_a_pair_that_is_none_is_refused(truth, given, words):
+    with pytest.raises(ContractError, match=words):
         nl.fit_lint(truth().activity, nonlinearity=given, **OPTIONS)
 
 

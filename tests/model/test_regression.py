@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nwb_lint.model import regression
 from nwb_lint.model.network import Network, drives, forward
-from nwb_lint.model.regression import closed_form, fill, latent_pass, regression_errors
+from nwb_lint.model.regression import LOW_RANK, Sampling, closed_form, fill, latent_pass, regression_errors
 from nwb_lint.model.scores import r_squared
+from nwb_lint.model.tuning import MOMENT_CHUNK_NEURONS
 
 ALPHA = 0.2
 
@@ -72,37 +72,38 @@ def test_order_of_neurons_and_conditions(truth, rank):
         np.testing.assert_allclose(permuted.j(), again.j()[np.ix_(neurons, neurons)], atol=1e-9)
 
 
-def test_chunks_do_not_show(truth, monkeypatch):
+def test_chunks_do_not_show(truth):
     x, q = arrays(truth(neurons=15, conditions=20))
     x, q = x[:, 10:], q  # ten steps of burn-in
-    whole, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
-    passed = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,)).networks
-    monkeypatch.setattr(regression, "CHUNK_VALUES", 3 * q.shape[1] * regression.CHUNK_NEURONS)
-    parts, *_ = closed_form(x, q, rank=1, alpha=ALPHA, ridges=(1e-3,))
+    options, three = {"alpha": ALPHA, "ridges": (1e-3,)}, 3 * q.shape[1] * MOMENT_CHUNK_NEURONS
+    whole, *_ = closed_form(x, q, rank=1, **options)
+    passed = latent_pass(whole[0], x, q, **options).networks
+    parts, *_ = closed_form(x, q, rank=1, chunk_values=three, **options)
     np.testing.assert_allclose(parts[0].j(), whole[0].j(), atol=1e-9)
-    parts = latent_pass(whole[0], x, q, alpha=ALPHA, ridges=(1e-3,)).networks
+    parts = latent_pass(whole[0], x, q, chunk_values=three, **options).networks
     np.testing.assert_allclose(parts[0].j(), passed[0].j(), atol=1e-9)
 
 
 @pytest.mark.parametrize("samples", [1, 50 * 400, 99 * 400, 100 * 400, 10**7])
 def test_samples_are_taken_apart_only_where_they_abound(samples):
-    step = regression._step(samples, 400, ALPHA, regression.SAMPLES_EACH, regression.APART)
-    assert step == (2 if samples >= 100 * 400 else 1)  # never beyond half of the filter's 5 steps
+    assert Sampling().stride(samples, 400, ALPHA) == (
+        2 if samples >= 100 * 400 else 1
+    )  # never beyond half of the filter's 5 steps
 
 
 @pytest.mark.parametrize(("samples", "step"), [(1, 1), (9999, 1), (20_000, 2), (39_999, 3), (40_000, 4), (10**7, 4)])
 @pytest.mark.parametrize("neurons", [1, 40, 500])
 def test_of_few_neurons_as_many_samples_are_taken_as_cost_nothing(samples, step, neurons):
-    assert regression._step(samples, neurons, ALPHA, *regression.LOW_RANK) == step
+    assert LOW_RANK.stride(samples, neurons, ALPHA) == step
 
 
-def test_taking_samples_apart_costs_nothing_where_they_abound(truth, monkeypatch):
+def test_taking_samples_apart_costs_nothing_where_they_abound(truth):
     known = truth(rank=1, conditions=400, neurons=20)  # 400 x 40 samples of 20 neurons
     x, q = arrays(known)
     found = []
     for fewest in (1, x.size):
-        monkeypatch.setattr(regression, "SAMPLES", fewest)
-        networks, *_ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,))
+        sampling = LOW_RANK._replace(min_samples=fewest)
+        networks, *_ = closed_form(x[:300], q[:300], rank=1, alpha=ALPHA, ridges=(1e-3,), sampling=sampling)
         found.append(networks[0])
     few, all_of_them = (r2_of(network, q, known, slice(300, 400)) for network in found)
     assert not np.array_equal(found[0].n, found[1].n)

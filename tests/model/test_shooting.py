@@ -9,7 +9,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model._torch import Problem
 from nwb_lint.model.data import Samples
 from nwb_lint.model.network import Network, drives, forward
-from nwb_lint.model.optimization import lengths, segments, tied, tied_loss
+from nwb_lint.model.optimization import segment_gradient, segment_lengths, segment_loss, segments_of
 
 ALPHA = 0.2
 
@@ -36,7 +36,7 @@ def test_the_true_network_is_right_on_every_segment(skip, length, lost):
     length = min(length, samples.x.shape[1])
     if lost:
         samples.x[3, ::20, 4] = np.nan
-    cut = segments(samples, network, length)
+    cut = segments_of(samples, network, length)
     assert cut.x.shape[1] == cut.q.shape[1] == length
     assert len(cut.x) == 12 * -(-samples.x.shape[1] // length)
     run, _ = forward(network._replace(w=np.hstack([network.w, network.m])), cut.q, ALPHA)
@@ -48,22 +48,22 @@ def test_the_gradient_is_that_of_the_tied_network():
     network, samples, _ = oscillator(times=40)
     rng = np.random.default_rng(1)
     other = [p + 0.1 * rng.standard_normal(p.shape) for p in network]
-    cut = segments(samples, Network(*other), 10)
+    cut = segments_of(samples, Network(*other), 10)
     problem = Problem(cut.q, cut.x, None, alpha=ALPHA, dtype="float64")
-    loss, *gradients = tied(problem.loss_and_gradient)(*other)
-    assert tied_loss(problem.loss)(*other) == pytest.approx(loss)
+    loss, *gradients = segment_gradient(problem.loss_and_gradient)(*other)
+    assert segment_loss(problem.loss)(*other) == pytest.approx(loss)
     for k, gradient in enumerate(gradients):
         moved = [[p.copy() for p in other] for _ in range(2)]
         for one, step in zip(moved, (1e-5, -1e-5), strict=True):
             one[k][3, 1] += step
-        ends = [tied_loss(problem.loss)(*one) for one in moved]
+        ends = [segment_loss(problem.loss)(*one) for one in moved]
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[3, 1], rel=1e-5, abs=1e-9)
 
 
 def test_segments_double_and_stay_below_the_trial():
-    assert lengths(30, 200) == [30, 60, 120]
-    assert lengths(30, 240) == [30, 60, 120]
-    assert lengths(200, 200) == []
+    assert segment_lengths(30, 200) == [30, 60, 120]
+    assert segment_lengths(30, 240) == [30, 60, 120]
+    assert segment_lengths(200, 200) == []
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import Samples
-from nwb_lint.model.lbfgs import small
+from nwb_lint.model.lbfgs import with_l2_penalty
 from nwb_lint.model.network import drives
 from nwb_lint.model.regression import closed_form
 
@@ -20,14 +20,17 @@ def nothing(m, n, w):
 def test_its_gradient_is_the_difference_and_no_gauge_evades_it():
     rng = np.random.default_rng(0)
     m, n, w = (rng.standard_normal((9, k)) for k in (2, 2, 3))
-    loss, *gradients = small(nothing, 0.7)(m, n, w)
+    loss, *gradients = with_l2_penalty(nothing, 0.7)(m, n, w)
     assert loss == pytest.approx(0.7 * np.linalg.norm(m @ n.T / 9) ** 2)
     turn = rng.standard_normal((2, 2))
-    assert small(nothing, 0.7)(m @ turn, n @ np.linalg.inv(turn).T, w)[0] == pytest.approx(loss)
+    assert with_l2_penalty(nothing, 0.7)(m @ turn, n @ np.linalg.inv(turn).T, w)[0] == pytest.approx(loss)
     for k, gradient in enumerate(gradients):
         step = [np.zeros_like(p) for p in (m, n, w)]
         step[k][2, 1] = 1e-5
-        ends = [small(nothing, 0.7)(*(p + s * d for p, d in zip((m, n, w), step, strict=True)))[0] for s in (1, -1)]
+        ends = [
+            with_l2_penalty(nothing, 0.7)(*(p + s * d for p, d in zip((m, n, w), step, strict=True)))[0]
+            for s in (1, -1)
+        ]
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[2, 1], abs=1e-8)
 
 

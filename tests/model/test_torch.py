@@ -31,8 +31,8 @@ def problem(dtype, nonlinearity="tanh", loss="activity", *, weighted=False, skip
 def run(p, parameters):
     """x, phi(x) and z of all conditions at once."""
     times, conditions = p.q.shape[:2]
-    room = p.q.new_empty(3, times * conditions * len(parameters[0]))
-    x, r, _, z = p._run(p.packed(*parameters), slice(None), room)
+    buffer = p.q.new_empty(3, times * conditions * len(parameters[0]))
+    x, r, _, z = p.run(p.pack(*parameters), slice(None), buffer)
     return x, r, z
 
 
@@ -50,7 +50,7 @@ def test_adjoint_is_autograd(dtype, tolerance, case, loss, nonlinearity):
     p, parameters, *_ = problem(dtype, nonlinearity, loss, **case)
     assert nonlinearity != "relu" or away_from_kinks(p, parameters, dtype)
     if "chunk" in case:
-        assert len(list(p._chunks(len(parameters[0])))) > 2
+        assert len(list(p.chunks(len(parameters[0])))) > 2
     value, *ours = p.loss_and_gradient(*parameters)
     reference, *theirs = p.autograd(*parameters)
     assert value == pytest.approx(reference, rel=tolerance)

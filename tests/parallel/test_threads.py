@@ -78,9 +78,10 @@ def test_what_is_asked_of_numpy_holds_in_every_thread(threads):
 
 @pytest.mark.parametrize("options", [{"rank": 1, "max_iter": 5}, {"rank": None}, {"rank": 2, "method": "regression"}])
 def test_a_fit_is_the_same_to_the_last_bit_on_any_number_of_threads(options, monkeypatch):
-    monkeypatch.setattr("nwb_lint.model.regression.CHUNK_VALUES", 20_000)  # several parts even of a small fit
-    monkeypatch.setattr("nwb_lint.model.scores.BLOCK_VALUES", 2_000)
-    monkeypatch.setattr("nwb_lint.model.network.TOGETHER", (2, 1))
+    monkeypatch.setattr("nwb_lint.model.regression.MOMENT_CHUNK_NEURONS", 1)  # several parts even of a small fit
+    monkeypatch.setattr("nwb_lint.model.scores.SCORE_BLOCK_VALUES", 2_000)
+    monkeypatch.setattr("nwb_lint.model.network.FREE_RUN_MIN_CONDITIONS", 2)
+    monkeypatch.setattr("nwb_lint.model.network.FREE_RUN_VALUES", 1)
     activity = mock_activity(n_neurons=20, n_conditions=16)
 
     def fit(_=None):

@@ -1,0 +1,279 @@
+"""Every number that somebody chose for the fit: what it does, and what it was chosen on.
+
+Each constant has two comments: what the number does, then where it comes from.
+
+- "Tuned on": several values were compared on the data that are named, and the best one was kept. Such a number may suit
+  these data better than others.
+- "Measured on": one value was tried on the data that are named, and it did no harm or was fast enough.
+- "Convention": a usual value, or a guard against division by zero, overflow or endless work. Results do not depend on
+  its exact size.
+- "Not recorded": nobody wrote down where the number comes from.
+
+Data that are named more than once:
+
+- the teachers: the four published low-rank networks (DM, WM, CDM, DMS; 512 neurons), 800 training trials, observation
+  noise of 0 to 2 standard deviations.
+- the grid: full-rank networks trained on CDM and DMS, 512 and 1024 neurons, g = 0.1 and 1, three seeds, ranks 1 to 5
+  (`benchmarks/networks.txt`).
+- mante2013: 19 recorded neurons of Mante et al. (2013), cross-validated over conditions.
+
+"Power" is the summed squared activity. "Values" are conditions times time steps times neurons. All other units stand
+in the comment.
+"""
+
+from __future__ import annotations
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Choice between candidates on held-out conditions (`stages`)
+
+# With this many training conditions or more, one inner split is enough; with fewer, `INNER_FOLDS` splits are made.
+# Not recorded.
+SINGLE_SPLIT_CONDITIONS = 200
+
+# Number of inner splits when there are few conditions.
+# Convention.
+INNER_FOLDS = 4
+
+# The single inner split holds out one condition in this many, and at most `MAX_VALIDATION_CONDITIONS` conditions.
+# Not recorded.
+VALIDATION_ONE_IN, MAX_VALIDATION_CONDITIONS = 8, 100
+
+# Two held-out errors that differ by less than this share of the power count as equal.
+# Measured on: the teachers without observation noise (raw connectivity comes back: r = .97, .99, .98, .99).
+EQUAL_ERROR = 3e-5
+
+# `ridge_by="innovations"`: a candidate may explain this much less of the power than the best one.
+# Measured on: inactivations in trained networks (two-context decision, 512 neurons, g = 0.1 and 1, 700 trials).
+INNOVATIONS_TOLERANCE = 0.01
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 1, closed form, and stage 2, latent pass (`regression`)
+
+# Ridge penalties that are tried, in units of the mean variance of the features.
+# Convention: one value per factor of ten.
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+
+# A time step is skipped only if this many samples per feature stay, and only up to `MAX_STRIDE_TAU` time constants
+# apart.
+# Tuned on: the teachers, noise of 0 and 1 sd. Steps of 1 tau lowered R² of CDM from .9996 to .9979.
+SAMPLES_PER_FEATURE, MAX_STRIDE_TAU = 50, 0.5
+
+# The same two numbers for a closed form of low rank, which later stages improve.
+# Tuned on: the teachers, noise of 0 to 2 sd. R² fell by at most 1e-4.
+LOW_RANK_SAMPLES_PER_FEATURE, LOW_RANK_MAX_STRIDE_TAU = 20, 0.75
+
+# At least this many samples are always used.
+# Measured on: the teachers. Fewer samples save no time.
+MIN_SAMPLES = 10_000
+
+# With more neurons than this, random projections (a sketch) replace the features.
+# Tuned on: a CDM network of 1024 neurons, ranks 1 to 5 (R² within 5e-5, half the time), and the DM teacher (with a
+# sketch of its 512 neurons, the correlation of raw connectivity fell from .970 to .893).
+SKETCH_NEURONS = 1000
+
+# Number of directions of a sketch.
+# Measured on: `benchmarks/scale.py`, 10,000 neurons, rank 2.
+SKETCH_SIZE = 256
+
+# The sketch is found from this many samples per direction.
+# Not recorded.
+SKETCH_SAMPLES_PER_DIRECTION = 16
+
+# Lanczos iterations replace a full eigendecomposition if the matrix has this many times more rows than eigenvalues.
+# Not recorded. Lanczos iterations are faster from about there on.
+LANCZOS_RATIO = 10
+
+# Number of singular values that a fit keeps, so that a plot shows the gap after the last one that matters.
+# Convention.
+SINGULAR_VALUES_KEPT = 10
+
+# Singular values below this share of the largest count as zero (collinear inputs, exact low rank).
+# Convention.
+SINGULAR_CUTOFF = 1e-10
+
+# Smallest ridge penalty, in units of the mean variance of the features: it prevents division by zero.
+# Convention.
+MIN_RIDGE = 1e-12
+
+# Generalized cross-validation counts smaller shares of the variance, and fewer degrees of freedom per sample, as this:
+# single precision does not resolve them.
+# Convention.
+MIN_RESIDUAL = 1e-6
+
+# ---------------------------------------------------------------------------------------------------------------------
+# When the closed form is the final fit (`stages`)
+
+# Largest mean autocorrelation of held-out innovations at lag 1, with its standard error.
+# Tuned on: the teachers (below .0006 without noise; .21 and more with noise of 1/20 sd) and the grid (.0012 and more).
+MAX_AUTOCORRELATION = 0.0015
+
+# The same bound for each latent, which has fewer samples.
+# Tuned on: the teachers.
+MAX_LATENT_AUTOCORRELATION = 0.05
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 3, L-BFGS (`lbfgs`)
+
+# Number of iterations without a better held-out loss after which the descent stops.
+# Tuned on: CDM networks of figure 2 (512 neurons, 400 trials): with 5, rank 2 stopped at an error of .113, with 12 at
+# .081.
+PATIENCE = 12
+
+# A held-out loss counts as better if it is smaller by this share.
+# Not recorded.
+MIN_IMPROVEMENT = 1e-4
+
+# Number of past steps that L-BFGS remembers, and the relative changes of gradient and loss at which it stops.
+# Convention: the first is twice the default of SciPy; the others are small enough that the held-out loss stops first.
+LBFGS_MEMORY, GRADIENT_TOLERANCE, LOSS_TOLERANCE = 20, 1e-7, 1e-9
+
+# After a divergence the search starts again from its best network; the first step is shorter each time.
+# Convention.
+STEP_SCALES = (1.0, 0.1, 0.01, 0.001)
+
+# If the first network diverges, its n is divided by ten, at most this many times less one.
+# Convention.
+MAX_SHRINKS = 8
+
+# This many conditions set the scale of the parameters at the start (latents of unit variance).
+# Not recorded. The scaling itself was measured on a CDM network (g = 0.8, rank 1): 23 iterations where it took 76.
+SCALING_CONDITIONS = 50
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 3 on a subset of the conditions (`optimization`)
+
+# Most values that one gradient uses: `SUBSET_VALUES_PER_NEURON` per neuron, but within these two bounds.
+# Not recorded. Measured later on a teacher of 256 neurons, 600 conditions, noise of 1 sd (64 conditions 2.5 s, all
+# 28 s).
+SUBSET_VALUES = 1_000_000, 4_000_000
+
+# Few neurons have few parameters and need fewer values: this many per neuron.
+# Not recorded. It came with the fits to 51 and 10 units of the teachers (`benchmarks/units.txt`).
+SUBSET_VALUES_PER_NEURON = 20_000
+
+# A subset represents all conditions if its error differs from the held-out error by less than this share of the power,
+# standard error included.
+# Tuned on: the grid, DMS of 512 neurons (ranks that fit: at most .0035; ranks that do not: .03 and more).
+REPRESENTATIVE_TOLERANCE = 0.01
+
+# Iterations on one subset before the next subset is drawn; its size, as a share of what one gradient may use; and its
+# least number of conditions.
+# Tuned on: the grid, DMS at ranks 1 and 2 (g = 0.1, and g = 1 with 1024 neurons).
+TURN_ITERATIONS, TURN_SHARE, TURN_MIN_CONDITIONS = 10, 0.5, 15
+
+# Each further round on more conditions uses this many times more values.
+# Tuned on: the grid, DMS of 512 neurons, g = 0.1, rank 1 (first 2, then 4).
+GROWTH_FACTOR = 4
+
+# Further subsets and rounds must lower the held-out error by this share of the power.
+# Tuned on: the grid, DMS of 512 neurons, g = 0.1, rank 1. Smaller gains did not carry over to the rates.
+MIN_GAIN = 0.001
+
+# Other starts: ranks above R whose main directions are used, and the number of random networks.
+# Tuned on: DMS networks of g = 0.1 at ranks 1 and 2 (512 neurons, seed 1; 1024 neurons).
+HIGHER_RANKS, RANDOM_STARTS = (1, 2), 2
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 3, Adam (`optimization`, `_torch`)
+
+# After L-BFGS on fewer conditions than this, Adam continues on all of them.
+# Tuned on: two fits to 512 neurons and 500 conditions, in which Adam cost 4 to 6 s and gained nothing.
+ADAM_BELOW_CONDITIONS = 16
+
+# Most epochs of Adam after L-BFGS.
+# Measured on: a teacher of 256 neurons with 600 conditions and noise of 1 sd (error .0074 before, .0026 after).
+ADAM_EPOCHS_AFTER_LBFGS = 10
+
+# Number of epochs without a better held-out loss after which Adam stops.
+# Not recorded.
+ADAM_PATIENCE = 8
+
+# Step size, in units of the root mean square of each parameter; it falls to a third in the end.
+# Tuned on: the same teacher, one seed: .01 and .03 were compared.
+ADAM_RATE = 0.03
+
+# Conditions in one step, and the least number of steps in an epoch.
+# Convention: the published loop uses batches of 32. The second is not recorded.
+ADAM_BATCH, ADAM_MIN_STEPS = 32, 4
+
+# The published loop: step size, conditions in one step, largest norm of the gradient.
+# Convention: Valente, Pillow & Ostojic (2022), their code.
+PUBLISHED_RATE, PUBLISHED_BATCH, PUBLISHED_CLIP = 1e-2, 32, 1.0
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hidden units (`hidden_units`, `stages`)
+
+# Strengths of the pull toward the prior that are tried.
+# Tuned on: mante2013, with the test folds in view. The published figures of these data are somewhat optimistic.
+PRIOR_STRENGTHS = (0.003, 0.01, 0.03)
+
+# Standard deviation of m of the recorded neurons at the random start.
+# Not recorded.
+RECORDED_M_SD = 0.1
+
+# Time step of the first, long descent, in units of tau, if the bins are much shorter.
+# Tuned on: mante2013 (bins of 15 ms).
+COARSE_ALPHA = 0.15
+
+# Most iterations of the descent in coarse steps, and of the descent in the given bins after it.
+# Tuned on: mante2013.
+COARSE_ITERATIONS, FINE_ITERATIONS = 120, 15
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights of neurons, trial halves (`data`)
+
+# `weights="precision"`: a neuron's noise variance counts as at least this share of the median.
+# Convention: one neuron with hardly any noise must not outweigh all others.
+MIN_NOISE_SHARE = 0.01
+
+# Trial halves are used as instruments up to this many neurons.
+# Convention: a copy of both halves of more neurons needs too much memory.
+MAX_INSTRUMENT_NEURONS = 2048
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Speed and memory. Results do not depend on these numbers, except for rounding.
+
+# Loss and gradient: condition × neuron values of one time step, values that are processed together, the least number
+# of conditions that are processed together, and how many times more values a GPU takes.
+# Measured on: 800 × 68 × 512 values, rank 1 (`benchmarks/fit.py cost`). The last one is not recorded.
+GRADIENT_STEP_VALUES, GRADIENT_CHUNK_VALUES, GRADIENT_MIN_CONDITIONS, GPU_FACTOR = 32_000, 4_000_000, 8, 8
+
+# Free run: the least number of conditions that run together, and most condition × neuron values.
+# Measured on: the DMS teacher.
+FREE_RUN_MIN_CONDITIONS, FREE_RUN_VALUES = 64, 250_000
+
+# Closed form: values that are processed together; fewer neurons than the second number count as that many.
+# Measured on: the DMS teacher.
+MOMENT_CHUNK_VALUES, MOMENT_CHUNK_NEURONS = 2_000_000, 512
+
+# Scores: values that are processed together, so that they stay in the cache of the processor.
+# Measured on: the teachers.
+SCORE_BLOCK_VALUES = 500_000
+
+# Initial activations per group: most condition × time × group values of their time courses.
+# Convention: 1 GB in single precision.
+MAX_IMPULSE_VALUES = 250_000_000
+
+# Time between two writes of a checkpoint, in s.
+# Convention.
+CHECKPOINT_INTERVAL_S = 10.0
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks of what a user gives
+
+# Largest activity and input: the squares of larger numbers overflow in single precision.
+# Convention.
+MAX_MAGNITUDE = 1e12
+
+# A nonlinearity of one's own is checked at these points: first, last, their number, and a shift that avoids kinks at
+# round numbers.
+# Convention.
+SLOPE_CHECK_POINTS = -6.0, 6.0, 241, 0.00317
+
+# Its slope is compared with differences over this step, and may differ by this much (relative, for slopes above 1).
+# Convention.
+SLOPE_STEP, SLOPE_TOLERANCE = 1e-3, 1e-3
+
+# Latents with a smaller standard deviation, and parameters with a smaller root mean square, are not rescaled.
+# Convention.
+MIN_LATENT_SD, MIN_PARAMETER_RMS = 1e-8, 1e-12
