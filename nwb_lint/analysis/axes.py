@@ -1,4 +1,4 @@
-"""Axes found in the data (regression, principal components) beside those of a fit."""
+"""Axes found in the data, by regression and by principal components, compared with the axes of a fit."""
 
 from __future__ import annotations
 
@@ -23,46 +23,69 @@ def compare_axes(
     orthogonal: bool = True,
     mtdr_dims: int | str = "aic",
 ) -> xr.Dataset:
-    """Angles between the fitted m, n, I and axes that need no network: targeted dimensionality reduction by regression
-    and by a model (mTDR), and PCA.
+    """Angles between the axes of a fit (m, n, I) and axes that need no network.
 
-    Regression axes: activity[c, t, i] = Σ_v β_v[t, i] z_v[c] + β_0[t, i], least squares over conditions at every time,
-    z_v the variable with mean 0 and variance 1; β_v[t] projected on the leading ``n_components`` principal components
-    (over conditions and times, mean by neuron removed); of its times the one of the largest norm; axes orthogonalized
-    by QR in the order of ``variables``. Model-based axes: β_v[t, i] = Σ_k W_v[i, k] s_v[t, k] of low rank, W and a
-    noise variance per neuron by maximum likelihood with s ~ N(0, 1) integrated out; the directions of W_v, those of
-    largest β_v first. Names: "tdr variable", "mtdr variable k", "pc k", "m k", "n k" (the effective part, see
-    `connectivity`), "I input".
+    Three methods find axes in the data.
 
-    Args:
-        activity: what was fitted, or other activity of its neurons, with the columns on ``condition``. Neurons with NaN
-            are left out of every axis.
-        variables: columns of the conditions: numbers, or text of two levels (-1 and 1 in their order). None = all such
-            columns that vary.
-        n_components: that de-noise; as many as there are ranks and inputs are compared.
-        orthogonal: regression axes orthogonalized, as published, or as found.
-        mtdr_dims: dims of each variable in the model; "aic" = added one at a time while Akaike's criterion falls, which
-            takes bins for independent, so that smoothed activity gets more; 0 = no model.
+    Regression (targeted dimensionality reduction): activity[c, t, i] = Σ_v β_v[t, i] z_v[c] + β_0[t, i], by least
+    squares over conditions at every time. z_v is the variable v with mean 0 and variance 1. β_v[t] is projected on the
+    leading principal components. The axis is β_v at the time where its norm is largest.
 
-    Returns: axis (axis_name, neuron), of length 1; overlap (cosines) and angle_deg in 0–90° (axis_name, axis_other);
-        variance_explained (axis_name), of the activity; coordinate axis_time_s (axis_name), of the regression axes.
-        A fit of rank=None has no m and n.
+    A model of the regression weights (mTDR): β_v[t, i] = Σ_k W_v[i, k] s_v[t, k] is of low rank. W and a noise variance
+    for each neuron maximize the likelihood with s ~ N(0, 1) integrated out. The axes are the directions of W_v, in
+    falling order of the size of β_v along them.
 
-    Raises: ContractError for a column that is not there, constant, of more than two texts, or collinear with others.
+    Principal components of the activity, over conditions and times, with the mean of each neuron removed.
 
-    Source: Mante, Sussillo, Shenoy & Newsome, Nature 2013, supplement 6; Aoi, Mante & Pillow, Nature Neuroscience 2020
-    (model-based; here a mean over conditions of any course stands for its unconditioned part).
+    Axes are named "tdr variable", "mtdr variable k", "pc k", "m k", "n k" and "I input". n is its effective part, as in
+    `connectivity`.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity, mock_fit
-        >>> angles = compare_axes(mock_fit(), mock_activity())["angle_deg"]
-        >>> bool(angles.sel(axis_name="tdr stimulus", axis_other="pc 1") < 10)
-        True
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`. A fit with ``rank=None`` has no m and n.
+    activity : xarray.Dataset
+        The fitted activity, or other activity of these neurons: ``activity (condition, time, neuron)``, dimensionless,
+        with columns on ``condition``. Neurons with a NaN are left out of every axis.
+    variables : sequence of str or None, default=None
+        Columns of the conditions to regress on: numbers, or texts of two values. The values count as -1 and 1 in their
+        order. None takes all such columns that vary.
+    n_components : int, default=12
+        Number of principal components that β_v is projected on. As many as the fit has ranks and inputs are compared.
+    orthogonal : bool, default=True
+        Make the regression axes orthogonal by QR in the order of ``variables``, as published.
+    mtdr_dims : int or str, default="aic"
+        Number of model axes of each variable. "aic" adds one at a time while Akaike's criterion falls. The criterion
+        takes bins as independent, so smooth activity gets more axes. 0 fits no model.
+
+    Returns
+    -------
+    xarray.Dataset
+        Kind "axes": ``axis (axis_name, neuron)`` of length 1; ``overlap`` (cosines) and ``angle_deg (axis_name,
+        axis_other)``, 0 to 90 degrees; ``variance_explained (axis_name)``, a share of the activity. The coordinate
+        ``axis_time_s (axis_name)`` has the times of the regression axes, s.
+
+    Raises
+    ------
+    ContractError
+        If a variable is not a column, does not vary, has more than two texts, or is collinear with others.
+
+    References
+    ----------
+    Mante, Sussillo, Shenoy & Newsome, Nature 2013, supplement 6 (regression).
+    Aoi, Mante & Pillow, Nature Neuroscience 2020 (model). Here the mean over conditions has a free time course.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> angles = compare_axes(mock_fit(), mock_activity())["angle_deg"]
+    >>> bool(angles.sel(axis_name="tdr stimulus", axis_other="pc 1") < 10)
+    True
     """
     check_fit(fit)
     x, kept = observed(fit, activity)
     if not isinstance(n_components, int | np.integer) or n_components < 1:
-        raise ContractError(f"n_components is {n_components!r}; it needs a whole number from 1 on.")
+        raise ContractError(f"n_components is {n_components!r}. It needs a whole number of at least 1.")
     names, columns = vectors_of(fit, ("m", "input_weights", "n") if "m" in fit else ("input_weights",))
     pcs = _components(x)[:, :n_components]
     chosen, z = _regressors(activity, variables)
@@ -86,10 +109,10 @@ def compare_axes(
 
 
 def _model_axes(x: Array, z: Array, names: list[str], dims: int | str) -> list[tuple[str, Array]]:
-    """Names and axes of model-based targeted dimensionality reduction, in the order of the variables."""
+    """Names and axes of the model of the regression weights, in the order of the variables."""
     most = min(x.shape[1:])
     if dims != "aic" and (isinstance(dims, bool | str) or dims != int(dims) or not 0 <= dims <= most):
-        raise ContractError(f"mtdr_dims is {dims!r}; it needs 'aic' or a whole number from 0 to {most}.")
+        raise ContractError(f"mtdr_dims is {dims!r}. It needs 'aic' or a whole number from 0 to {most}.")
     if dims == 0:
         return []
     moments = moments_of(x, z)
@@ -102,7 +125,7 @@ def _model_axes(x: Array, z: Array, names: list[str], dims: int | str) -> list[t
 
 
 def _components(x: Array) -> Array:
-    """Principal components (neuron, pc) over conditions and times; the entry of largest size positive."""
+    """Principal components (neuron, pc) over conditions and times. The largest entry of each is positive."""
     centered = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
     _, s, vt = np.linalg.svd(centered, full_matrices=False)
     vt = vt[s > 1e-10 * s.max(initial=0)]
@@ -111,40 +134,44 @@ def _components(x: Array) -> Array:
 
 
 def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[list[str], Array]:
-    """Names and standardized values (condition, variable)."""
+    """Names and standardized values (condition, variable) of the variables."""
     there = [name for name in coords_along(activity, "condition") if name not in ("condition", "held_out")]
     if isinstance(variables, str):
-        raise ContractError(f"variables is {variables!r}; it needs a list of columns, [{variables!r}].")
+        raise ContractError(f"variables is {variables!r}. It needs a list of columns. Give [{variables!r}].")
     chosen, columns = [], []
     for name in there if variables is None else variables:
         if name not in there:
-            raise ContractError(f"conditions have no column {name!r}; they have {', '.join(there) or 'none'}.")
-        values = activity[name].values
-        if values.dtype.kind in "OUT":
-            whole = not missing_in(values).any()
-            levels, values = np.unique(values.astype(str), return_inverse=True)
-            usable, what = whole and len(levels) == 2, f"{len(levels)} texts" if whole else "empty texts"
-        else:
-            values = values.astype(float)
-            usable, what = (
-                bool(np.isfinite(values).all() and np.ptp(values) > 0),
-                "one value, or some that are not finite",
-            )
-        if usable:
+            raise ContractError(f"Conditions have no column {name!r}. Choose from {', '.join(there) or 'none'}.")
+        values, problem = _numbers(activity[name].values)
+        if not problem:
             chosen.append(str(name))
             columns.append((values - values.mean()) / values.std())
         elif variables is not None:
-            raise ContractError(f"{name} has {what}; a regression needs numbers that vary, or two texts.")
+            raise ContractError(f"{name} has {problem}. A regression needs numbers that vary, or two texts.")
     if not chosen:
-        raise ContractError(f"no column to regress on was found; conditions have {', '.join(there) or 'none'}.")
+        raise ContractError(
+            f"No column of numbers that vary, or of two texts, was found. There are {', '.join(there) or 'none'}. "
+            "Add a column to the conditions."
+        )
     z = np.column_stack(columns)
     if np.linalg.matrix_rank(np.column_stack([z, np.ones(len(z))])) <= z.shape[1]:
-        raise ContractError(f"{', '.join(chosen)} are collinear over {len(z)} conditions; name fewer in variables.")
+        raise ContractError(f"{', '.join(chosen)} are collinear over {len(z)} conditions. Name fewer in variables.")
     return chosen, z
 
 
+def _numbers(values: Array) -> tuple[Array, str]:
+    """A column as numbers, two texts as 0 and 1, and what keeps it from a regression ("" for nothing)."""
+    if values.dtype.kind in "OUT":
+        missing = missing_in(values).any()
+        levels, values = np.unique(values.astype(str), return_inverse=True)
+        return values, "missing values" if missing else "" if len(levels) == 2 else f"{len(levels)} texts"
+    values = values.astype(float)
+    usable = np.isfinite(values).all() and np.ptp(values) > 0
+    return values, "" if usable else "one value, or values that are not finite"
+
+
 def _regression_axes(x: Array, z: Array, pcs: Array) -> tuple[Array, Array]:
-    """De-noised regression axes (neuron, variable) of length 1, and the positions of their times."""
+    """Regression axes (neuron, variable) of length 1, and the positions of their times."""
     design = np.column_stack([z, np.ones(len(z))])
     flat = np.linalg.lstsq(design, x.reshape(len(x), -1), rcond=None)[0][:-1]
     beta = flat.reshape(z.shape[1], *x.shape[1:]) @ pcs @ pcs.T

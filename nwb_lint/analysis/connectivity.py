@@ -1,4 +1,4 @@
-"""Connectivity of a fit: J, and the part of it that moves the dynamics."""
+"""Connectivity of a fit: J, its part that moves the dynamics, and the distribution of weights."""
 
 from __future__ import annotations
 
@@ -9,28 +9,45 @@ from nwb_lint.analysis.latents import vectors_of
 from nwb_lint.contract import check_fit, check_result, coords_along, named_inputs, recorded_of
 from nwb_lint.model.network import effective_n
 
-FEWEST = 20  # below which the kurtosis test's normal approximation does not hold
+FEWEST_WEIGHTS = 20  # with fewer, the normal approximation of the kurtosis test does not hold
 
 
 def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
-    """Connectivity matrix J = m n' / N, or effective connectivity J_eff = m (P n)' / N, and the overlaps.
+    """Effective connectivity m (P n)' / N of a fit, or J = m n' / N, and the overlaps of its vectors.
 
-    P projects on span(m, I). In the noise-free dynamics x stays in that span, so for tanh near its linear part only
-    P n acts; many n give the same dynamics, so never read raw n. For rank=None there is no such span, and J itself is
-    returned, whatever ``effective``.
+    P projects on span(m, I). In the noise-free dynamics x stays in this span, so only P n acts near the linear part of
+    tanh. Many n give the same dynamics, so read P n and not n. A fit with ``rank=None`` has no such span: J is
+    returned.
 
-    Returns: a result of kind "connectivity": connectivity (neuron, neuron_from), rows = post, columns = pre;
-        n_effective (neuron, rank); overlap_m = n' m / N (rank, rank_from) and overlap_input = n' I / N (rank, input),
-        the numbers that set the latent dynamics (the latter three only where there are m and n); attrs["effective"].
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
+    effective : bool, default=True
+        Return the effective connectivity, or else J.
 
-    Raises: ContractError for a Dataset that is not a fit.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "connectivity": ``connectivity (neuron, neuron_from)``, rows postsynaptic, columns presynaptic. With m and
+        n also ``n_effective (neuron, rank)``, P n; ``overlap_m (rank, rank_from)``, n' m / N; and ``overlap_input
+        (rank, input)``, n' I / N. These overlaps set the dynamics of the latents. All are dimensionless. The attribute
+        ``effective`` says which connectivity it is.
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2 and appendix.
+    Raises
+    ------
+    ContractError
+        If ``fit`` is not a fit.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> connectivity(mock_fit())["connectivity"].dims
-        ('neuron', 'neuron_from')
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 2 and appendix.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> connectivity(mock_fit())["connectivity"].dims
+    ('neuron', 'neuron_from')
     """
     check_fit(fit)
     out = xr.Dataset(coords=coords_along(fit, "neuron")).assign_coords(neuron_from=fit["neuron"].values)
@@ -50,24 +67,39 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
 
 
 def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
-    """How the weights of every connectivity vector are distributed, and whether their tails are heavier than normal.
+    """Moments of the weights of every connectivity vector, and a test for tails heavier than normal.
 
-    heavy_tail_p: D'Agostino's kurtosis test (Anscombe & Glynn's transform), one-sided. Its alternative is the question;
-    a test against the normal as a whole, such as Anderson and Darling's, also rejects for skewed or bimodal weights.
-    NaN below 20 weights. Entries of one vector are taken as independent.
+    The test is D'Agostino's test of kurtosis, one-sided, with the transform of Anscombe & Glynn. Only heavier tails
+    make it significant. A test against the normal distribution as a whole would also react to skewed or bimodal
+    weights. The test takes the entries of a vector as independent.
 
-    Returns: a result of kind "weight_statistics", over recorded neurons: mean, sd, skewness, kurtosis (excess: 0 where
-        normal), heavy_tail_p (vector); weight (vector, neuron). Vectors are "m k", "n k" (the effective part, see
-        `connectivity`), "I input"; or, with rank=None, "J" (all entries; its weight is NaN) and "I input".
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
 
-    Raises: ContractError for a Dataset that is not a fit.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "weight_statistics", of the recorded neurons: ``mean``, ``sd``, ``skewness``, ``kurtosis`` (excess: 0 for a
+        normal distribution) and ``heavy_tail_p (vector)``, NaN below 20 weights; ``weight (vector, neuron)``. Vectors
+        are "m k", "n k" (its effective part, as in `connectivity`) and "I input". With ``rank=None`` they are "J" (all
+        entries; its ``weight`` is NaN) and "I input".
 
-    Source: Anscombe & Glynn, Biometrika 1983.
+    Raises
+    ------
+    ContractError
+        If ``fit`` is not a fit.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> weight_statistics(mock_fit())["vector"].values.tolist()
-        ['m 1', 'n 1', 'I stimulus']
+    References
+    ----------
+    Anscombe & Glynn, Biometrika 1983.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> weight_statistics(mock_fit())["vector"].values.tolist()
+    ['m 1', 'n 1', 'I stimulus']
     """
     from scipy import stats
 
@@ -90,14 +122,8 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
         out[name] = ("vector",), np.array([statistic(row) for row in rows.values()])
     for name, moment in (("skewness", stats.skew), ("kurtosis", stats.kurtosis)):
         out[name] = ("vector",), np.array([moment(row) if varied[k] else np.nan for k, row in rows.items()])
-    out["heavy_tail_p"] = (
-        ("vector",),
-        np.array(
-            [
-                stats.kurtosistest(row, alternative="greater").pvalue if len(row) >= FEWEST and varied[k] else np.nan
-                for k, row in rows.items()
-            ]
-        ),
-    )
+    tested = {name: varied[name] and len(row) >= FEWEST_WEIGHTS for name, row in rows.items()}
+    p = [stats.kurtosistest(row, alternative="greater").pvalue if tested[k] else np.nan for k, row in rows.items()]
+    out["heavy_tail_p"] = ("vector",), np.array(p)
     check_result(out, "weight_statistics")
     return out

@@ -1,4 +1,4 @@
-"""Dynamics of the latents: the flow under a constant input, and whether fits to fewer neurons say the same."""
+"""Dynamics of the latents: their flow with a constant input, and the flow of fits to fewer neurons."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Input = Mapping[str, float] | Sequence[float] | Array | None
 
 
 def flow(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
-    """F(κ) = (-κ + n' phi(m κ + drive) / N) / tau, (point, rank) in 1/s; ``drive`` (neuron) or (point, neuron).
+    """F(κ) = (-κ + n' phi(m κ + drive) / N) / tau, (point, rank), 1/s, for a drive (neuron) or (point, neuron).
 
-    The drive is all of x that is not m κ: I v + what bias and initial activation add. Along a run of the network,
+    The drive is x without m κ: I v, and the contributions of bias and initial activation. Along a run of the network,
     F(κ[t]) = (κ[t+1] - κ[t]) / dt exactly.
     """
     phi = nonlinearity_of(fit.attrs.get("nonlinearity")).phi
@@ -78,9 +78,9 @@ def flow_field(
     check_low_rank(fit)
     rank = fit.sizes["rank"]
     if rank > 3:
-        raise ContractError(f"the fit has rank {rank}; a grid is for rank 1, 2 or 3. Use fixed_points.")
+        raise ContractError(f"The fit has rank {rank}. A grid needs rank 1, 2 or 3. Use fixed_points.")
     if not isinstance(n_points, int | np.integer) or n_points < 2:
-        raise ContractError(f"n_points is {n_points!r}; it needs a whole number from 2 on.")
+        raise ContractError(f"n_points is {n_points!r}. It needs a whole number of at least 2.")
     others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
     u = held_input(fit, condition, input, at_s)
     bounds = _bounds(fit, extent)
@@ -92,17 +92,20 @@ def flow_field(
     out["speed"] = ("point",), np.linalg.norm(velocity, axis=1), {"units": "1/s"}
     out.attrs |= {"n_points": int(n_points), "extent": [float(value) for value in bounds.ravel()]}
     if others is not None:
-        out = _audited(out, fit, others)
+        out = flow_of_refits(out, fit, others)
         out.attrs["seed"] = int(seed)
     check_result(out, "flow_field")
     return out
 
 
-def _audited(out: xr.Dataset, fit: xr.Dataset, others: Iterable[tuple[float, xr.Dataset]]) -> xr.Dataset:
-    """The field of fits to fewer neurons, under the same input, in the latents of the fit."""
+def flow_of_refits(out: xr.Dataset, fit: xr.Dataset, refits_found: Iterable[tuple[float, xr.Dataset]]) -> xr.Dataset:
+    """The field with the flow of refits to fewer neurons, under the same input, in the latents of the fit.
+
+    ``refits_found`` are pairs of a fraction of the neurons and a fit to them.
+    """
     kappa, own, u = out["kappa"].values, out["velocity"].values, out["input_value"].values
     tau_s, found, fractions, neurons = fit.attrs["tau_s"], [], [], []
-    for fraction, one in others:
+    for fraction, one in refits_found:
         seen = one.isel(neuron=one["recorded"].values)
         here, there = fit["m"].sel(neuron=seen["neuron"].values).values, seen["m"].values
         theirs = kappa @ (np.linalg.pinv(there) @ here).T
@@ -112,7 +115,7 @@ def _audited(out: xr.Dataset, fit: xr.Dataset, others: Iterable[tuple[float, xr.
         neurons.append(seen.sizes["neuron"])
     velocity = np.array(found)
     power = (own**2).sum(axis=1).mean()
-    with np.errstate(divide="ignore", invalid="ignore"):  # a flow that stands still everywhere agrees with nothing
+    with np.errstate(divide="ignore", invalid="ignore"):  # NaN where the flow is 0 everywhere
         cosine = (velocity * own).sum(axis=(1, 2)) / np.sqrt((velocity**2).sum(axis=(1, 2)) * (own**2).sum())
         apart = np.sqrt(((velocity - own) ** 2).sum(axis=2).mean(axis=0) / power)
     out["velocity_draw"] = ("draw", "point", "rank"), velocity, {"units": "1/s"}
@@ -121,45 +124,47 @@ def _audited(out: xr.Dataset, fit: xr.Dataset, others: Iterable[tuple[float, xr.
 
 
 def held_input(fit: xr.Dataset, condition: object, input: Input, at_s: float | None) -> Array:
-    """The input that is held constant, (input)."""
+    """The constant input, (input)."""
     size = fit.sizes["input"]
     names = input_names(fit)
     if condition is not None and input is not None:
-        raise ContractError("a condition and an input were given; the input is that of one or the other.")
+        raise ContractError("A condition and an input are given. The input comes from one or the other. Leave one out.")
     if condition is None:
         if at_s is not None:
-            raise ContractError("at_s was given without a condition; it says when the condition's input is taken.")
+            raise ContractError(
+                "at_s is given without a condition. It needs one. Name the condition, or leave at_s out."
+            )
         if isinstance(input, Mapping):
             if unknown := sorted(set(map(str, input)) - set(names)):
-                raise ContractError(f"the fit has no input {unknown[0]!r}; its inputs are {', '.join(names)}.")
+                raise ContractError(f"The fit has no input {unknown[0]!r}. Choose from {', '.join(names)}.")
             input = [float(input.get(name, 0.0)) for name in names]
         u = np.zeros(size) if input is None else np.asarray(input, float)
         if u.shape != (size,) or not np.isfinite(u).all():
-            raise ContractError(f"the input has shape {u.shape}; it needs one finite number for each of {size} inputs.")
+            raise ContractError(f"input has shape {u.shape}. It needs one finite number for each of the {size} inputs.")
         return u
     chosen = np.flatnonzero(conditions_mask(fit, condition))
     if len(chosen) != 1:
-        raise ContractError(f"{len(chosen)} conditions were chosen; the input is that of one. Give its label.")
+        raise ContractError(f"condition selects {len(chosen)} conditions. It needs one. Give its label.")
     time = fit["time"].values
     step = float(fit.attrs["dt_s"])
     when = time[-1] if at_s is None else at_s
     if not isinstance(when, Real) or not time[0] - step <= when <= time[-1] + step:
-        raise ContractError(f"at_s is {at_s}; time runs from {time[0]:g} to {time[-1]:g} s. Choose within.")
+        raise ContractError(f"at_s is {at_s}. Time runs from {time[0]:g} to {time[-1]:g} s. Choose a time within.")
     return fit["u"].values[chosen[0], int(np.argmin(np.abs(time - when)))].astype(float)
 
 
 def drive_of(fit: xr.Dataset, u: Array) -> Array:
-    """All of x that is not m κ, (neuron), while an input is held: I u + b."""
+    """Drive of each neuron (neuron) while the input is constant: I u + b."""
     return fit["input_weights"].values @ u + fit["bias"].values
 
 
 def visited(fit: xr.Dataset) -> Array:
-    """Latents of the fit's own run, (sample, rank); the origin where it has none."""
+    """Latents of the run of the fit (sample, rank). A fit without a run has the origin alone."""
     return fit["latent"].values.reshape(-1, fit.sizes["rank"]).astype(float) if "latent" in fit else np.zeros((1, 1))
 
 
 def _bounds(fit: xr.Dataset, extent: float | Sequence[Sequence[float]] | None) -> Array:
-    """(low, high) per latent, (rank, 2)."""
+    """Lowest and highest value of each latent, (rank, 2)."""
     rank = fit.sizes["rank"]
     if extent is None:
         most = np.abs(visited(fit)).max(axis=0) + np.zeros(rank)
@@ -169,13 +174,13 @@ def _bounds(fit: xr.Dataset, extent: float | Sequence[Sequence[float]] | None) -
     bounds = np.tile([-bounds, bounds], (rank, 1)) if bounds.ndim == 0 else bounds
     if bounds.shape != (rank, 2) or not np.isfinite(bounds).all() or not (bounds[:, 0] < bounds[:, 1]).all():
         raise ContractError(
-            f"extent is {extent!r}; it needs a number above 0, or (low, high) for each of {rank} latents."
+            f"extent is {extent!r}. It needs a number above 0, or (low, high) for each of the {rank} latents."
         )
     return bounds
 
 
 def field_result(fit: xr.Dataset, u: Array, kind: str, condition: object, at_s: float | None) -> xr.Dataset:
-    """A result that says nothing yet but which input is held, of which condition and when."""
+    """A result that holds the constant input, its condition and its time."""
     out = xr.Dataset({"input_value": ("input", u)}, attrs={"kind": kind, "tau_s": float(fit.attrs["tau_s"])})
     out = out.assign_coords(named_inputs(fit))
     if condition is not None:

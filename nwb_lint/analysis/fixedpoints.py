@@ -1,4 +1,4 @@
-"""Where the latents rest under a constant input, whether they stay there, and whether fewer neurons say the same."""
+"""Fixed points of the latents with a constant input, their stability, and the fixed points of fits to fewer neurons."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.validation.subsampling import refits
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
-_STEPS = 200  # of Newton's method, damped
-_RESTING = 1e-9  # of the latents' scale per time constant
-_SAME = 1e-4  # of the latents' scale
-_MARGINAL = 1e-6  # an eigenvalue times tau
-_ROUNDS, _MOST = 6, 60  # of starts, each from what the one before found; more points than that are a continuum
-_SCANNED = 2000  # points of the scan of a single latent
+_MAX_STEPS = 200  # of damped Newton steps
+_MAX_SPEED = 1e-9  # of a fixed point, in the scale of the latents per tau
+_SAME_DISTANCE = 1e-4  # between points that count as one, in the scale of the latents
+_MARGINAL = 1e-6  # |real part of an eigenvalue| × tau
+_ROUNDS = 6  # of starts, each from the points of the round before
+_MOST_POINTS = 60  # more points are a continuum
+_GRID_POINTS = 2000  # of a single latent
 
 
 def fixed_points(
@@ -71,15 +72,15 @@ def fixed_points(
     """
     check_low_rank(fit)
     if not isinstance(n_starts, int | np.integer) or n_starts < 1:
-        raise ContractError(f"n_starts is {n_starts!r}; it needs a whole number from 1 on.")
+        raise ContractError(f"n_starts is {n_starts!r}. It needs a whole number of at least 1.")
     others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
     u = held_input(fit, condition, input, at_s)
     drive = drive_of(fit, u)
     found, counts, eigenvalues = _resting(fit, drive, n_starts, seed)
     if not len(found):
         raise ContractError(
-            f"none of {n_starts} starts came to rest; with {fit.attrs['nonlinearity']} there may be no fixed point. "
-            "Try another input, or more starts."
+            f"None of {n_starts} starts came to rest. With nonlinearity {fit.attrs['nonlinearity']!r} there may be no "
+            "fixed point. Try another input, or more starts."
         )
     order = np.argsort(eigenvalues.real.max(axis=1), kind="stable")[::-1]
     found, counts, eigenvalues = found[order], counts[order], eigenvalues[order]
@@ -94,15 +95,20 @@ def fixed_points(
     out["eigenvalue_imag"] = ("fixed_point", "eigenvalue"), eigenvalues.imag, {"units": "1/s"}
     out.attrs |= {"n_found": _counts(stability), "seed": int(seed)}
     if others is not None:
-        out = _audited(out, others, n_starts, seed)
+        out = counts_of_refits(out, others, n_starts, seed)
     check_result(out, "fixed_points")
     return out
 
 
-def _audited(out: xr.Dataset, others: Iterable[tuple[float, xr.Dataset]], n_starts: int, seed: int) -> xr.Dataset:
-    """The fixed points of fits to fewer neurons, under the same input, counted."""
+def counts_of_refits(
+    out: xr.Dataset, refits_found: Iterable[tuple[float, xr.Dataset]], n_starts: int, seed: int
+) -> xr.Dataset:
+    """The result with counts of the fixed points of refits to fewer neurons, under the same input.
+
+    ``refits_found`` are pairs of a fraction of the neurons and a fit to them.
+    """
     u, rows = out["input_value"].values, []
-    for fraction, one in others:
+    for fraction, one in refits_found:
         stability = _stability(_resting(one, drive_of(one, u), n_starts, seed)[2], one.attrs["tau_s"])
         rows.append((fraction, int(one["recorded"].sum()), _counts(stability)))
     fractions, neurons, counts = zip(*rows, strict=True)
@@ -112,16 +118,18 @@ def _audited(out: xr.Dataset, others: Iterable[tuple[float, xr.Dataset]], n_star
 
 
 def _resting(fit: xr.Dataset, drive: Array, n_starts: int, seed: int) -> tuple[Array, Array, Array]:
-    """Fixed points (point, rank), how many starts came to each, and eigenvalues (point, rank), the slowest first."""
+    """Fixed points (point, rank), the number of starts that reached each, and eigenvalues (point, rank), the slowest
+    first.
+    """
     found, counts = _all_found(fit, drive, _box(fit), n_starts, seed)
     eigenvalues = np.linalg.eigvals(_jacobian(fit, found, drive)).reshape(found.shape)
     return found, counts, np.take_along_axis(eigenvalues, np.argsort(np.abs(eigenvalues), axis=1), axis=1)
 
 
 def _box(fit: xr.Dataset) -> Array:
-    """Half the sides of the box that starts are drawn from, (rank): mean |n|, and twice what was visited."""
+    """Half the sides (rank) of the box of the starts: mean |n|, and twice the largest latent if phi has no bounds."""
     side = np.abs(fit["n"].values).mean(axis=0)
-    if fit.attrs.get("nonlinearity") != "tanh":  # no bound there
+    if fit.attrs.get("nonlinearity") != "tanh":  # phi may have no bounds
         side = np.maximum(side, 2 * np.abs(visited(fit)).max(axis=0))
     return np.where(side > 0, side, 1.0)
 
@@ -133,7 +141,7 @@ def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int)
     inside = generator.uniform(-box, box, (n_starts - n_starts // 2, len(box)))
     parts = [np.zeros((1, len(box))), on, inside]
     if len(box) == 1:
-        line = np.linspace(-1.01, 1.01, _SCANNED)[:, None] * box
+        line = np.linspace(-1.01, 1.01, _GRID_POINTS)[:, None] * box
         below = flow(fit, line, drive)[:, 0] < 0
         turns = np.flatnonzero(below[1:] != below[:-1])
         parts.append((line[turns] + line[turns + 1]) / 2)
@@ -151,10 +159,10 @@ def _jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
 
 
 def _newton(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
-    """Levenberg-Marquardt on F from every start at once: a step that does not lower |F| is damped and tried again."""
+    """Levenberg-Marquardt steps on F from all starts. A step that does not lower |F| is damped and repeated."""
     kappa, tau, one = kappa.copy(), fit.attrs["tau_s"], np.eye(kappa.shape[1])
     value, damping = tau * flow(fit, kappa, drive), np.full(len(kappa), 1e-3)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         slope = tau * _jacobian(fit, kappa, drive)
         normal = np.swapaxes(slope, 1, 2) @ slope + damping[:, None, None] * one
         step = np.linalg.solve(normal, np.swapaxes(slope, 1, 2) @ value[:, :, None])[:, :, 0]
@@ -169,16 +177,17 @@ def _newton(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
 
 
 def _all_found(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int) -> tuple[Array, Array]:
-    """Fixed points (point, rank), and how many starts came to each; their mirror images and middles are starts too."""
+    """Fixed points (point, rank), and the number of starts that reached each, mirror images and middles included."""
     kappa, size = _starts(fit, drive, box, n_starts, seed), float(np.linalg.norm(box))
     found, counts = np.zeros((0, len(box))), np.zeros(0, int)
     for _ in range(_ROUNDS):
         kappa = _newton(fit, kappa, drive)
         speed = np.linalg.norm(flow(fit, kappa, drive), axis=1) * fit.attrs["tau_s"]
-        rests = speed < _RESTING * (1 + size)
+        rests = speed < _MAX_SPEED * (1 + size)
         before = len(found)
-        found, counts = _merged(found, counts, kappa[rests][np.argsort(speed[rests], kind="stable")], _SAME * size)
-        if len(found) == before or len(found) > _MOST:
+        new = kappa[rests][np.argsort(speed[rests], kind="stable")]
+        found, counts = _merged(found, counts, new, _SAME_DISTANCE * size)
+        if len(found) == before or len(found) > _MOST_POINTS:
             break
         pairs = (found[:, None] + found)[np.triu_indices(len(found), 1)] / 2  # saddles lie between attractors
         kappa = np.concatenate([-found, pairs])
@@ -186,7 +195,7 @@ def _all_found(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: i
 
 
 def _merged(found: Array, counts: Array, new: Array, apart: float) -> tuple[Array, Array]:
-    """Points with the new ones that are not within ``apart`` of one before, and how many fell to each."""
+    """Points with the new ones that are farther than ``apart`` from all others, and the number of starts of each."""
     kept, number = list(found), list(counts)
     for one in new:
         distance = [float(np.linalg.norm(one - other)) for other in kept]

@@ -1,4 +1,4 @@
-"""Latents of model and data: what runs along m, what the inputs add, and activity on the fitted axes."""
+"""Latents of the model and of the data, and activity on the axes of a fit."""
 
 from __future__ import annotations
 
@@ -19,26 +19,40 @@ VECTORS = ("m", "input_weights", "n")
 
 
 def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
-    """Latents kappa and filtered inputs v of the model's free run, and the latents of the data.
+    """Latents κ of the free run of a fit, and latents of the data.
 
-    x = m kappa + I v (+ bias and initial activation). The model's are exact. v follows from the inputs, so that the
-    data's v is the model's: what it adds is taken off, and kappa solves the least squares of the rest on m at every
-    time, over the neurons observed there (not NaN, nor False in ``mask``). NaN where fewer of them than ranks are.
+    x = m κ + I v, plus bias and initial activation. The latents and the filtered inputs v of the free run are exact. v
+    depends on the inputs alone, so the data have the same v. Their κ is the least-squares solution of what remains, on
+    m, at every time, over the neurons that are observed there. It is NaN where fewer neurons than ranks are observed.
 
-    Args:
-        fit: from `fit_lint`, with a rank. activity: what to project, with its input; neurons matched by label.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, with a rank.
+    activity : xarray.Dataset
+        From `prepare`: ``activity (condition, time, neuron)``, dimensionless, with its inputs. Neurons are matched by
+        label.
 
-    Returns: a result of kind "latents": latent, latent_data (condition, time, rank); filtered_input (condition, time,
-        input), dimensionless.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "latents": ``latent`` and ``latent_data (condition, time, rank)``, ``filtered_input (condition, time,
+        input)``, all dimensionless.
 
-    Raises: ContractError for a rank=None fit or neurons that the fit does not have.
+    Raises
+    ------
+    ContractError
+        If the fit has no latents (``rank=None``), or the fit does not have all the neurons.
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity, mock_fit
-        >>> latents(mock_fit(), mock_activity())["latent_data"].dims
-        ('condition', 'time', 'rank')
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> latents(mock_fit(), mock_activity())["latent_data"].dims
+    ('condition', 'time', 'rank')
     """
     check_low_rank(fit)
     check_activity(activity)
@@ -61,21 +75,21 @@ def check_low_rank(fit: xr.Dataset) -> None:
     """Raise ContractError unless the Dataset is a fit that has latents."""
     check_fit(fit)
     if "m" not in fit:
-        raise ContractError("the fit has J and no m (rank=None), so it has no latents; fit it with a rank.")
+        raise ContractError("The fit has J and no m (rank=None), so it has no latents. Fit with a rank.")
 
 
 def positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
-    """Where the neurons of an activity are among those of the fit."""
+    """Positions of the neurons of an activity among those of the fit."""
     index = fit.indexes["neuron"].get_indexer(activity["neuron"].values)
     if (index < 0).any():
         raise ContractError(
-            f"{int((index < 0).sum())} neurons of the activity are not in the fit; give the fitted ones."
+            f"{int((index < 0).sum())} neurons of the activity are not in the fit. Give only neurons that were fitted."
         )
     return index
 
 
 def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
-    """Warn where the activity is in other units than the fit's, neuron by neuron."""
+    """Warn if a neuron has another scale in the activity than in the fit."""
     if "scale" not in fit or "scale" not in activity:
         return
     own, other = fit["scale"].values[index], activity["scale"].values
@@ -88,18 +102,31 @@ def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
 
 
 def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
-    """Latents of the activity that was fitted, (condition, time, rank), as `latents` has them, without another run.
+    """Latents of the fitted activity, as `latents` gives them, without a new run of the network.
 
-    Neurons count where the fit has them recorded; conditions come in the order of the fit.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, with a rank.
+    activity : xarray.Dataset
+        The fitted activity. Only neurons that the fit has are used.
 
-    Raises: ContractError where conditions, times or neurons of ``activity`` are not the fit's.
+    Returns
+    -------
+    numpy.ndarray
+        (condition, time, rank), dimensionless, with the conditions in the order of the fit.
+
+    Raises
+    ------
+    ContractError
+        If the conditions, times or neurons are not those of the fit.
     """
     seen = [label for label in fit["neuron"].values if label in set(activity["neuron"].values.tolist())]
     same = activity.sizes["time"] == fit.sizes["time"] and np.allclose(activity["time"], fit["time"])
     if not seen or not same or activity.sizes["condition"] != fit.sizes["condition"]:
         raise ContractError(
-            f"activity has {dict(activity.sizes)} and shares {len(seen)} neurons with the fit of "
-            f"{dict(fit.sizes)}; both need the same conditions and times. Give the activity that was fitted."
+            f"activity has {dict(activity.sizes)} and shares {len(seen)} neurons with the fit of {dict(fit.sizes)}. "
+            "Both need the same conditions and times. Give the activity that was fitted."
         )
     activity = unmasked(activity)
     labeled = "condition" in activity.indexes and "condition" in fit.indexes
@@ -111,7 +138,7 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
 
 
 def _along_m(fit: xr.Dataset, y: Array, filtered: Array, before: int) -> Array:
-    """Least squares on m of what filtered inputs, bias and initial activation leave of y, over what is observed."""
+    """Least squares on m of y minus filtered inputs, bias and initial activation, over the observed neurons."""
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     decay = ((1 - alpha) ** (before + np.arange(y.shape[1])))[:, None]
     left = y.astype(float) - decay * fit["initial_activation"].values - (1 - decay) * fit["bias"].values
@@ -134,27 +161,41 @@ def project(
     order: Sequence[str] | None = None,
     orthogonal: bool = True,
 ) -> xr.Dataset:
-    """Activity on the fitted axes, and the share of its variance along each.
+    """Activity on the axes of a fit, and the share of its variance along each axis.
 
-    Axes are columns of length 1 over the neurons that the activity observes throughout. ``orthogonal``: each axis is
-    what those before it leave of its column (QR in the stated order), so that the shares add up; else the columns as
-    they are, and shares of axes that overlap count the same variance twice. variance_explained = Σ (a' (x - mean))² /
-    Σ |x - mean|², over conditions and times, mean by neuron.
+    Axes have length 1 over the neurons that are observed throughout. The share of axis a is Σ (a' (x - mean))² /
+    Σ |x - mean|², over conditions and times, with the mean of each neuron.
 
-    Args:
-        activity: any, its neurons matched by label: the data, a run (`simulate`), another condition or session.
-        order: vectors of the fit ("m", "input_weights", "n": its effective part, see `connectivity`), the first taken
-            first, their columns in turn. None = m, where the fit has it, and input_weights.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
+    activity : xarray.Dataset
+        Any activity of these neurons: data, a run from `simulate`, other conditions. Neurons are matched by label.
+    order : sequence of str or None, default=None
+        Vectors of the fit in their order: "m", "input_weights", "n" (its effective part, as in `connectivity`). None
+        takes m, if the fit has it, and then input_weights.
+    orthogonal : bool, default=True
+        Make the axes orthogonal by QR in this order, so that their shares add up. Otherwise the axes are the vectors
+        themselves, and overlapping axes share variance.
 
-    Returns: projection (condition, time, axis_name), of x itself; axis (axis_name, neuron); variance_explained
-        (axis_name); overlap, angle_deg (axis_name, axis_other). Axes that others before them span are NaN.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "axes": ``projection (condition, time, axis_name)`` of the activity; ``axis (axis_name, neuron)``;
+        ``variance_explained (axis_name)``; ``overlap`` and ``angle_deg (axis_name, axis_other)``. An axis within the
+        span of those before it is NaN.
 
-    Raises: ContractError for an unknown vector, or neurons that the fit does not have.
+    Raises
+    ------
+    ContractError
+        If a vector is unknown, or the fit does not have all the neurons.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity, mock_fit
-        >>> project(mock_fit(), mock_activity())["axis_name"].values.tolist()
-        ['m 1', 'I stimulus']
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> project(mock_fit(), mock_activity())["axis_name"].values.tolist()
+    ['m 1', 'I stimulus']
     """
     check_fit(fit)
     x, kept = observed(fit, activity)
@@ -173,22 +214,20 @@ def project(
 def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
     """Activity (condition, time, neuron) of the neurons observed throughout, and their positions in the fit."""
     if "activity" not in activity or set(activity["activity"].dims) != {"condition", "time", "neuron"}:
-        raise ContractError(
-            "there is no activity (condition, time, neuron) in the Dataset. Call prepare(recording, ...)."
-        )
+        raise ContractError("The Dataset has no activity (condition, time, neuron). Call prepare(recording, ...).")
     index = positions(fit, activity)
     y = unmasked(activity)["activity"].transpose("condition", "time", "neuron").values.astype(float)
     whole = np.isfinite(y).all(axis=(0, 1))
     if not whole.any():
-        raise ContractError("no neuron is observed in every condition and time; leave some conditions out.")
+        raise ContractError("No neuron is observed in every condition and time. Leave some conditions out.")
     return y[..., whole], index[whole]
 
 
 def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]:
-    """Names and columns (neuron, axis) of the fit's vectors in this order; of n the effective part."""
+    """Names and columns (neuron, axis) of the vectors of a fit in this order. n is its effective part."""
     there = [name for name in VECTORS if name in fit]
     if not order or isinstance(order, str) or not set(order) <= set(there):
-        raise ContractError(f"order is {order!r}; it needs some of {', '.join(there)}, which the fit has.")
+        raise ContractError(f"order is {order!r}. It needs a list of vectors of the fit: {', '.join(there)}.")
     names, columns = [], []
     for name in order:
         columns.append(fit[name].values)
@@ -200,13 +239,13 @@ def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]
 
 
 def unit(columns: Array) -> Array:
-    """Columns of length 1; NaN for one that is 0."""
+    """Columns of length 1. A column of zeros becomes NaN."""
     length = np.linalg.norm(columns, axis=0)
     return columns / np.where(length > 0, length, np.nan)
 
 
 def orthogonalized(columns: Array) -> Array:
-    """QR: each column less those before it, with its own sign; NaN where they leave nothing."""
+    """Columns made orthogonal by QR, each with its own sign; NaN for a column within the span of those before it."""
     q, r = np.linalg.qr(np.nan_to_num(columns))
     left = np.diag(r)
     out = np.full(columns.shape, np.nan)
@@ -215,11 +254,13 @@ def orthogonalized(columns: Array) -> Array:
 
 
 def axes_dataset(names: list[str], axes: Array, x: Array) -> xr.Dataset:
-    """A result of kind "axes" from unit columns (neuron, axis): overlaps, angles, shares of the variance of x."""
+    """A result of kind "axes" from columns of length 1 (neuron, axis): overlaps, angles, shares of variance."""
     centered = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
     total = float((centered**2).sum())
     if total <= 0:
-        raise ContractError("the activity does not vary over conditions or time, so there is no variance to explain.")
+        raise ContractError(
+            "The activity does not vary over conditions or time, so there is no variance to explain. Give another one."
+        )
     overlap = axes.T @ axes
     out = xr.Dataset(coords={"axis_name": names, "axis_other": names}, attrs={"kind": "axes"})
     out["axis"] = ("axis_name", "neuron"), axes.T

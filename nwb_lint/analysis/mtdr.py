@@ -1,4 +1,4 @@
-"""Model-based targeted dimensionality reduction: low-rank regression on trial variables by maximum likelihood."""
+"""Model-based targeted dimensionality reduction: regression of low rank on trial variables, by maximum likelihood."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import numpy as np
 
 from nwb_lint.model.network import Array
 
-MOST_DIMS = 5  # that are tried for a variable
-_MAX_ITER = 300
-_TOLERANCE = 1e-6  # of the log likelihood, per step and value
+MOST_DIMS = 5  # tried for each variable
 
 
 class Moments(NamedTuple):
-    """All that the model takes from activity: sums over conditions, the mean over conditions left out.
+    """What the model needs of the activity: sums over conditions, with the mean over conditions removed.
 
-    | name | shape | what |
+    | name | shape | content |
     |---|---|---|
     | product | (variable, time, neuron) | sum_c z_v[c] x[c, t, i] |
     | gram | (variable, variable) | sum_c z_v[c] z_w[c] |
-    | square | (neuron,) | sum_ct x[c, t, i]² |
-    | n_conditions | | |
+    | square | (neuron) | sum_ct x[c, t, i]² |
+    | n_conditions | | number of conditions |
     """
 
     product: Array
@@ -31,7 +29,16 @@ class Moments(NamedTuple):
 
 
 class Model(NamedTuple):
-    """W (neuron, dim), each dim's variable, time courses (time, dim) expected, noise variances, log likelihood."""
+    """A fitted model.
+
+    | name | shape | content |
+    |---|---|---|
+    | w | (neuron, dim) | W of all variables side by side |
+    | of | (dim) | the variable of each dim |
+    | course | (time, dim) | expected time courses |
+    | variance | (neuron) | noise variances |
+    | likelihood | | log likelihood |
+    """
 
     w: Array
     of: Array
@@ -41,22 +48,25 @@ class Model(NamedTuple):
 
     @property
     def aic(self) -> float:
-        """2 × number of parameters − 2 × log likelihood; rotations within a variable's dims are no parameters."""
+        """Akaike's criterion, 2 × parameters − 2 × log likelihood. A rotation within a variable is no parameter."""
         dims = np.bincount(self.of)
         return 2 * (self.w.size - int((dims * (dims - 1) // 2).sum()) + len(self.w)) - 2 * self.likelihood
 
 
 def moments_of(x: Array, z: Array) -> Moments:
-    """The moments of activity (condition, time, neuron) and variables (condition, variable) of mean 0."""
+    """Moments of activity (condition, time, neuron) and variables (condition, variable) of mean 0."""
     left = x - x.mean(axis=0)
     return Moments(np.einsum("cv,ctn->vtn", z, left), z.T @ z, (left**2).sum(axis=(0, 1)), len(x))
 
 
-def fit_mtdr(moments: Moments, dims: Array) -> Model:
-    """The model of ``dims`` (variable) dims per variable, by expectation maximisation.
+def fit_mtdr(moments: Moments, dims: Array, *, max_iter: int = 300, tolerance: float = 1e-6) -> Model:
+    """Fit the model with ``dims`` (variable) dims for each variable, by expectation maximization.
 
-    x[c, t, i] = mean[t, i] + Σ_v z_v[c] Σ_k W_v[i, k] s_v[t, k] + e, s ~ N(0, 1), e ~ N(0, variance[i]): each
-    variable's coefficients, over neurons and times, are of low rank, and its time courses are integrated out.
+    x[c, t, i] = mean[t, i] + Σ_v z_v[c] Σ_k W_v[i, k] s_v[t, k] + e, with s ~ N(0, 1) and e ~ N(0, variance[i]). The
+    regression weights of each variable are of low rank over neurons and times. The time courses s are integrated out.
+
+    It ends after ``max_iter`` steps, or when a step raises the log likelihood by less than ``tolerance`` for each
+    value.
     """
     of = np.repeat(np.arange(len(dims)), dims)
     w = _start(moments, dims)
@@ -64,10 +74,10 @@ def fit_mtdr(moments: Moments, dims: Array) -> Model:
     variance = moments.square / n_values
     floor = 1e-9 * variance.mean()
     last = -np.inf
-    for _ in range(_MAX_ITER):
+    for _ in range(max_iter):
         variance = np.maximum(variance, floor)
-        course, covariance, likelihood = _expect(moments, w, of, variance)
-        if likelihood - last < _TOLERANCE * n_values * len(w):
+        course, covariance, likelihood = expectation(moments, w, of, variance)
+        if likelihood - last < tolerance * n_values * len(w):
             break
         last = likelihood
         second = moments.gram[np.ix_(of, of)] * (len(course) * covariance + course.T @ course)
@@ -78,9 +88,9 @@ def fit_mtdr(moments: Moments, dims: Array) -> Model:
 
 
 def choose_dims(moments: Moments) -> Model:
-    """The model whose dims are added one at a time, to whichever variable lowers AIC the most, until none does.
+    """The model whose dims are added one at a time, where Akaike's criterion falls most, until it no longer falls.
 
-    Every variable has one at least, so that each has an axis.
+    Every variable has at least one dim, so each has an axis.
     """
     best = fit_mtdr(moments, np.ones(len(moments.product), int))
     most = min(MOST_DIMS, *moments.product.shape[1:])
@@ -94,7 +104,7 @@ def choose_dims(moments: Moments) -> Model:
 
 
 def axes_of(model: Model) -> list[Array]:
-    """Orthonormal axes (neuron, dim) of every variable, those first along which its coefficients are largest."""
+    """Orthonormal axes (neuron, dim) of every variable, in falling order of the regression weights along them."""
     found = []
     for variable in range(model.of.max() + 1):
         own = model.of == variable
@@ -105,7 +115,7 @@ def axes_of(model: Model) -> list[Array]:
 
 
 def _start(moments: Moments, dims: Array) -> Array:
-    """W from the leading directions of the unconstrained coefficients, with courses of unit mean square."""
+    """W from the leading directions of the unconstrained regression weights, with time courses of mean square 1."""
     beta = np.linalg.solve(moments.gram, moments.product.reshape(len(dims), -1)).reshape(moments.product.shape)
     parts = []
     for one, k in zip(beta, dims, strict=True):
@@ -114,8 +124,8 @@ def _start(moments: Moments, dims: Array) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def _expect(moments: Moments, w: Array, of: Array, variance: Array) -> tuple[Array, Array, float]:
-    """Expected courses (time, dim), their covariance (dim, dim), the same at all times, and the log likelihood."""
+def expectation(moments: Moments, w: Array, of: Array, variance: Array) -> tuple[Array, Array, float]:
+    """Expected time courses (time, dim), their covariance (dim, dim), equal at all times, and the log likelihood."""
     scaled = w / variance[:, None]
     precision = np.eye(len(of)) + (w.T @ scaled) * moments.gram[np.ix_(of, of)]
     pull = np.einsum("nr,rtn->tr", scaled, moments.product[of])

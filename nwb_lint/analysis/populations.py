@@ -1,4 +1,4 @@
-"""Populations of neurons in a fit's loadings, their gains, and the network that has nothing but these populations."""
+"""Populations of neurons by their loadings, their gains, and networks resampled from them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from nwb_lint.prepare import times_in
 
 METHODS = ("bayesian", "em", "small_weights", "strongest_input")
 
-_FIXED = 1e8  # neurons' worth of prior that holds the means of a Bayesian mixture at 0
+_PRIOR_NEURONS = 1e8  # strength of the prior, in neurons, that holds the means of a Bayesian mixture at 0
 _STARTS = 5
 _SUBSAMPLE = 0.8
-_REGULAR = 1e-4  # added to the variances of unit-variance loadings
+_ADDED_VARIANCE = 1e-4  # to the loadings, whose mean square is 1
 
 
 class Mixture(NamedTuple):
-    """A mixture fitted to loadings: probability (neuron, group) as a function of loadings, and its BIC."""
+    """A mixture of Gaussians fitted to loadings, and its BIC."""
 
     model: GaussianMixture | BayesianGaussianMixture
     bic: float
 
     def labels(self, z: Array) -> Array:
-        """The likeliest group of every row."""
+        """The most likely group of every row."""
         return self.model.predict(z)
 
 
@@ -51,49 +51,78 @@ def find_populations(
     hidden: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Groups of neurons by their loadings (m, n, I), and the gain of each group in every condition.
+    """Group neurons by their loadings (m, n, I), and compute the gain of each group in every condition.
 
-    Loadings are set to unit mean square and modeled as a mixture of Gaussians, p(z) = sum_p weight_p N(z; mean_p,
-    covariance_p). Stability of k groups is the adjusted Rand index, over all neurons, between mixtures fitted to two
-    random 80 % of them; its chance level the 95 % quantile of the same where the loadings come from a single Gaussian
-    of their covariance. Of the numbers more stable than chance (one group needs no proof) the one of lowest BIC is
-    taken. Groups are descriptions: a heavy-tailed single population also asks for two Gaussians.
+    Loadings are scaled to mean square 1 and modeled as a mixture of Gaussians, p(z) = Σ_p weight_p N(z; mean_p,
+    covariance_p). The stability of k groups is the adjusted Rand index between mixtures fitted to two random subsamples
+    of 80 % of the neurons. Its chance level is the 95 % quantile of the same for loadings from one Gaussian with their
+    covariance. Among the numbers that are more stable than chance, and one group, the number with the lowest BIC is
+    taken.
 
-    Args:
-        fit: from `fit_lint`, or a task network.
-        n_groups: None = chosen; a number is taken as it is, its stability told.
-        method: "em" or "bayesian" mixtures (the latter leaves groups empty that it does not need, and is slower);
-            "small_weights", two mixture groups around 0 of which the first has the smaller weights; "strongest_input",
-            the input with the largest weight relative to that input's mean square.
-        effective: n projected on span(m, I), the part of it that a fit determines; False = n itself. The projection
-            mixes populations whose n differ, so where n is known, as in a task network, False tells more.
-        zero_mean: hold the groups' means at 0 (loadings are centered), so that they differ by covariance alone.
-        max_groups: the most that are tried. resamples: pairs of subsamples, and of chance draws, per number.
-        window_s: over which gains are averaged; None = all times.
-        hidden: hidden units too, which `resample_network` needs; else the recorded neurons alone, since hidden units
-            are drawn at random and would make populations of their own.
+    Groups describe; they do not prove populations. A single population with heavy tails also needs two Gaussians.
 
-    | name | dims | unit |
-    |---|---|---|
-    | population | neuron | 1, position along group; ``fit.assign_coords(population=found["population"])`` |
-    | loading, mean, covariance, weight | neuron, group, vector | 1, in the units of the fit |
-    | probability | neuron, group | 1, of mixtures |
-    | gain | condition, group | 1, mean of phi'(x) of the group's neurons; where the fit has an input |
-    | stability, stability_chance, criterion | n_groups | 1 (BIC: lower is better) |
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, or a network that was trained on a task.
+    n_groups : int or None, default=None
+        Number of groups. None chooses it.
+    method : str, default="em"
+        "em" and "bayesian" fit mixtures. The second leaves groups empty that it does not need, and is slower.
+        "small_weights" fits two groups around 0; the first has the smaller weights. "strongest_input" groups neurons by
+        the input with their largest weight, relative to the mean square of the weights of this input.
+    effective : bool, default=True
+        Use the effective part of n, its projection on span(m, I), which a fit determines. False uses n itself. The
+        projection mixes populations that differ in n, so use False where n is known, as in a trained network.
+    zero_mean : bool, default=True
+        Hold the means of the groups at 0, so that the groups differ by their covariance alone.
+    max_groups : int, default=5
+        Largest number of groups that is tried.
+    resamples : int, default=10
+        Number of pairs of subsamples, and of chance draws, for each number of groups.
+    window_s : tuple of float or None, default=None
+        Start and end of the window that gains are averaged over, s. None takes all times.
+    hidden : bool, default=False
+        Include hidden units, as `resample_network` needs. They start at random, so they can form populations of their
+        own.
+    seed : int, default=0
+        Seed of the subsamples and the starts.
 
-    Raises: ContractError for an unknown method, too many groups, or mixtures of a fit with J (it has no loadings).
+    Returns
+    -------
+    xarray.Dataset
+        Kind "populations":
 
-    Source: Dubreuil, Valente, Beiran, Mastrogiuseppe & Ostojic, Nature Neuroscience 2022; Valente, Pillow & Ostojic,
-    NeurIPS 2022, section 3.3 (small weights).
+        - ``population (neuron)``: position of the neuron's group along ``group``. To keep it with a fit, call
+          ``fit.assign_coords(population=found["population"])``.
+        - ``loading (neuron, vector)``, ``mean (group, vector)``, ``covariance (group, vector, vector_other)``, in the
+        units
+          of the fit, and ``weight (group)``.
+        - ``probability (neuron, group)``, of mixtures.
+        - ``gain (condition, group)``: mean of phi'(x) over the neurons of the group, if the fit has inputs.
+        - ``stability``, ``stability_chance`` and ``criterion (n_groups)``, the BIC: lower is better.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> found = find_populations(mock_fit(n_neurons=40), method="strongest_input")
-        >>> found["group"].values.tolist(), found["gain"].dims
-        (['stimulus'], ('condition', 'group'))
+        All are dimensionless.
+
+    Raises
+    ------
+    ContractError
+        If the method is unknown, the groups are too many, or a mixture is asked of a fit without m and n.
+
+    References
+    ----------
+    Dubreuil, Valente, Beiran, Mastrogiuseppe & Ostojic, Nature Neuroscience 2022.
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3 (small weights).
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> found = find_populations(mock_fit(n_neurons=40), method="strongest_input")
+    >>> found["group"].values.tolist(), found["gain"].dims
+    (['stimulus'], ('condition', 'group'))
     """
     some = np.flatnonzero(recorded_of(fit) | hidden)
-    _check_asked(fit, len(some), n_groups, method, max_groups, resamples)
+    _check_options(fit, len(some), n_groups, method, max_groups, resamples)
     loading = loadings_of(fit, effective).isel(neuron=some)
     z = _scaled(loading.values)
     out = xr.Dataset({"loading": loading}).assign_coords(coords_along(fit.isel(neuron=some), "neuron"))
@@ -122,26 +151,28 @@ def find_populations(
     return out
 
 
-def _check_asked(
+def _check_options(
     fit: xr.Dataset, size: int, n_groups: int | None, method: str, max_groups: int, resamples: int
 ) -> None:
     if method not in METHODS:
-        raise ContractError(f"method is {method!r}; it needs to be one of {', '.join(map(repr, METHODS))}.")
+        raise ContractError(f"method is {method!r}. It needs to be one of {', '.join(map(repr, METHODS))}.")
     fixed = method in ("small_weights", "strongest_input")
     if fixed and n_groups is not None:
-        raise ContractError(f"method={method!r} sets the number of groups itself; leave n_groups out.")
+        raise ContractError(f"n_groups is {n_groups}. method={method!r} sets the number itself. Leave n_groups out.")
     if "m" not in fit and method != "strongest_input":
-        raise ContractError("the fit has J and no m and n, so no loadings; use method='strongest_input', or a rank.")
+        raise ContractError(
+            "The fit has J and no m and n. Mixtures need loadings. Use method='strongest_input', or fit with a rank."
+        )
     largest = size // 2
     for name, value in (("n_groups", n_groups), ("max_groups", max_groups), ("resamples", resamples)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-            raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
+            raise ContractError(f"{name} is {value!r}. It needs a whole number of at least 1.")
     if not fixed and max(n_groups or 1, 1) > largest:
-        raise ContractError(f"{n_groups} groups were asked of {size} neurons; use at most {largest}.")
+        raise ContractError(f"n_groups is {n_groups} for {size} neurons. Use at most {largest} groups.")
 
 
 def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
-    """What connects a neuron, (neuron, vector): m, n (or its projection on span(m, I)) and I, in units of the fit."""
+    """Loadings of each neuron (neuron, vector), in units of the fit: m, n (or its projection on span(m, I)) and I."""
     names, columns = [], []
     if "m" in fit:
         m, n = fit["m"].values, fit["n"].values
@@ -154,13 +185,13 @@ def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
 
 
 def _scaled(loadings: Array) -> Array:
-    """Columns of unit mean square; those of nothing but 0 stay."""
+    """Columns scaled to mean square 1. Columns of zeros stay."""
     rms = np.sqrt((loadings**2).mean(axis=0))
     return loadings / np.where(rms > 0, rms, 1.0)
 
 
 def _moments(loadings: Array, share: Array, zero_mean: bool) -> tuple[Array, Array]:
-    """Mean and covariance of a group, every neuron weighted by its share in it."""
+    """Mean and covariance of a group, with every neuron weighted by its probability in the group."""
     total = max(share.sum(), 1e-12)
     mean = np.zeros(loadings.shape[1]) if zero_mean else share @ loadings / total
     left = loadings - mean
@@ -168,7 +199,7 @@ def _moments(loadings: Array, share: Array, zero_mean: bool) -> tuple[Array, Arr
 
 
 def _mixture(z: Array, n_groups, method: str, zero_mean: bool, max_groups: int, resamples: int, seed: int):
-    """Names, labels and probabilities of a mixture's groups, and the table of stability and BIC."""
+    """Names, labels and probabilities of the groups of a mixture, and the table of stability and BIC."""
     small = method == "small_weights"
     if small:
         tried, method, zero_mean = [2], "em", True
@@ -179,8 +210,8 @@ def _mixture(z: Array, n_groups, method: str, zero_mean: bool, max_groups: int, 
     scores = [_stability(z, k, method, zero_mean, resamples, rng) for k in tried]
     stability, chance = (np.array(column) for column in zip(*scores, strict=True))
     bic = np.array([one.bic for one in fits])
-    proven = np.array([k == 1 for k in tried]) | (stability > chance)
-    best = int(np.argmin(np.where(proven, bic, np.inf))) if len(tried) > 1 else 0
+    candidate = np.array([k == 1 for k in tried]) | (stability > chance)
+    best = int(np.argmin(np.where(candidate, bic, np.inf))) if len(tried) > 1 else 0
     found = fits[best]
     names = ["small", "large"] if small else [str(k + 1) for k in range(tried[best])]
     probability = found.model.predict_proba(z)
@@ -203,16 +234,16 @@ def _mixture(z: Array, n_groups, method: str, zero_mean: bool, max_groups: int, 
 
 
 def fit_mixture(z: Array, k: int, method: str, zero_mean: bool, seed: int, starts: int = _STARTS) -> Mixture:
-    """The best of several starts of a mixture of k Gaussians, and its BIC (-2 log likelihood + parameters log N).
+    """The best of several starts of a mixture of k Gaussians, and its BIC (-2 log likelihood + parameters × log N).
 
-    EM around 0: mirrored data, -z beside z, with a start at means of 0 stay there, since every step is as symmetric.
+    To hold the means at 0, EM runs on z and -z together, from means of 0. Every step is symmetric, so the means stay 0.
     """
-    common = {"covariance_type": "full", "reg_covar": _REGULAR, "max_iter": 200, "random_state": seed}
+    common = {"covariance_type": "full", "reg_covar": _ADDED_VARIANCE, "max_iter": 200, "random_state": seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if method == "bayesian":
-            held = {"mean_prior": np.zeros(z.shape[1]), "mean_precision_prior": _FIXED} if zero_mean else {}
-            model = BayesianGaussianMixture(n_components=k, n_init=starts, **common, **held).fit(z)
+            prior = {"mean_prior": np.zeros(z.shape[1]), "mean_precision_prior": _PRIOR_NEURONS} if zero_mean else {}
+            model = BayesianGaussianMixture(n_components=k, n_init=starts, **common, **prior).fit(z)
         elif zero_mean:
             both = np.concatenate([z, -z])
             tried = [GaussianMixture(k, **common, **_around_zero(z, k, seed + s)).fit(both) for s in range(starts)]
@@ -225,7 +256,7 @@ def fit_mixture(z: Array, k: int, method: str, zero_mean: bool, seed: int, start
 
 
 def _around_zero(z: Array, k: int, seed: int) -> dict[str, Array]:
-    """A start at means of 0: covariances of groups of alike |z|."""
+    """A start with means of 0, and the covariances of groups with similar |z|."""
     groups = KMeans(k, n_init=1, random_state=seed).fit_predict(np.abs(z))
     d = z.shape[1]
     covariances = [(part.T @ part + np.eye(d)) / (len(part) + 1) for part in (z[groups == p] for p in range(k))]
@@ -237,7 +268,7 @@ def _around_zero(z: Array, k: int, seed: int) -> dict[str, Array]:
 
 
 def _stability(z: Array, k: int, method: str, zero_mean: bool, resamples: int, rng) -> tuple[float, float]:
-    """Mean adjusted Rand index between subsamples, and the 95 % quantile of that of single Gaussians."""
+    """Mean adjusted Rand index between subsamples, and its 95 % quantile for single Gaussians."""
     if k == 1:
         return 1.0, 1.0
 
@@ -247,7 +278,7 @@ def _stability(z: Array, k: int, method: str, zero_mean: bool, resamples: int, r
         for _ in range(2):
             part = sample[rng.permutation(len(sample))[:size]]
             labels.append(fit_mixture(part, k, method, zero_mean, int(rng.integers(2**31)), starts=1).labels(sample))
-        split = all(len(np.unique(one)) > 1 for one in labels)  # two times one group is no sign of several
+        split = all(len(np.unique(one)) > 1 for one in labels)  # a single group twice does not show several groups
         return float(adjusted_rand_score(*labels)) if split else 0.0
 
     mean = np.zeros(z.shape[1]) if zero_mean else z.mean(axis=0)
@@ -257,7 +288,7 @@ def _stability(z: Array, k: int, method: str, zero_mean: bool, resamples: int, r
 
 
 def _gains(fit: xr.Dataset, some: Array, label: Array, n_groups: int, window_s: tuple | None) -> xr.DataArray:
-    """Mean of phi'(x) over times and the neurons of a group, (condition, group); NaN for a group of nobody."""
+    """Mean of phi'(x) over times and the neurons of a group, (condition, group). NaN for an empty group."""
     found = run(fit)
     x = found["activity"].values[:, times_in(found["time"].values, window_s)][..., some]
     nonlinearity = nonlinearity_of(fit.attrs.get("nonlinearity"))
@@ -271,42 +302,56 @@ def _gains(fit: xr.Dataset, some: Array, label: Array, n_groups: int, window_s: 
 def resample_network(
     fit: xr.Dataset, populations: xr.Dataset, *, seed: int = 0, n_neurons: int | None = None
 ) -> xr.Dataset:
-    """The reduced network: the loadings of every neuron drawn anew from the Gaussian of its population.
+    """Draw a reduced network: new loadings for every neuron from the Gaussian of its population.
 
-    z_i ~ N(mean_p, covariance_p) jointly for m, n, I, bias, initial activation and readout: n itself, since its
-    projection on span(m, I) carries each population's overlaps over to the others. What the network
-    still does after that, `simulate` and its latents tell, rests on the populations' means and covariances alone. The
-    latents of J = m n' / N do not depend on N but for the luck of the draw, which falls as 1 / sqrt(N).
+    z_i ~ N(mean_p, covariance_p) jointly for m, n, I, bias, initial activation and readout. n itself is drawn, since
+    its projection on span(m, I) would mix the populations. What this network still does rests on the means and
+    covariances of the populations alone. Run it with `simulate`. Its dynamics depend on N only by the error of
+    sampling, which falls as 1 / sqrt(N).
 
-    Args:
-        fit: with m and n. populations: from `find_populations` of it, with hidden=True where it has hidden units.
-        n_neurons: of the new network; None = as many as before. Groups keep their shares.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, with a rank, or a network that was trained on a task.
+    populations : xarray.Dataset
+        From `find_populations` of this fit, with ``hidden=True`` if it has hidden units.
+    seed : int, default=0
+        Seed of the draw.
+    n_neurons : int or None, default=None
+        Number of neurons of the new network. None takes that of the fit. The groups keep their shares.
 
-    Returns: a fit or network that `simulate` takes, with the coordinate population (neuron); where the fit has an
-        input, the attribute latent_r2 is the share of the latents' variance that the new network's latents explain. It
-        is NaN in r2, since nothing was fitted.
+    Returns
+    -------
+    xarray.Dataset
+        A fit or a network for `simulate`, with the coordinate ``population (neuron)``. Scores are NaN, since nothing
+        was fitted. If the fit has inputs, the attribute ``latent_r2`` is the share of the variance of its latents that
+        the latents of the new network explain.
 
-    Raises: ContractError for a fit with J, or populations of other neurons.
+    Raises
+    ------
+    ContractError
+        If the fit has no m and n, or the populations have other neurons.
 
-    Source: Dubreuil, Valente, Beiran, Mastrogiuseppe & Ostojic, Nature Neuroscience 2022.
+    References
+    ----------
+    Dubreuil, Valente, Beiran, Mastrogiuseppe & Ostojic, Nature Neuroscience 2022.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> fit = mock_fit(n_neurons=40)
-        >>> groups = find_populations(fit, n_groups=1)
-        >>> resample_network(fit, groups, n_neurons=100)["m"].shape
-        (100, 1)
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> fit = mock_fit(n_neurons=40)
+    >>> groups = find_populations(fit, n_groups=1)
+    >>> resample_network(fit, groups, n_neurons=100)["m"].shape
+    (100, 1)
     """
     check_result(populations, "populations")
     if "m" not in fit:
-        raise ContractError("the fit has J and no m and n, so no loadings to draw; fit it with a rank.")
+        raise ContractError("The fit has J and no m and n, so it has no loadings to draw. Fit with a rank.")
     if populations["neuron"].values.tolist() != fit["neuron"].values.tolist():
-        raise ContractError(
-            "the populations are of other neurons than the fit; call find_populations(fit, hidden=True)."
-        )
+        raise ContractError("The populations have other neurons than the fit. Call find_populations(fit, hidden=True).")
     size = fit.sizes["neuron"] if n_neurons is None else n_neurons
     if size < 1:
-        raise ContractError(f"n_neurons is {n_neurons}; it needs a whole number from 1 on.")
+        raise ContractError(f"n_neurons is {n_neurons}. It needs a whole number of at least 1.")
     rng = np.random.default_rng(seed)
     names = [name for name in ("bias", "initial_activation", "readout") if name in fit]
     loading = loadings_of(fit, False).values
@@ -319,7 +364,7 @@ def resample_network(
     drawn = np.empty((size, whole.shape[1]))
     for k in range(share.shape[1]):
         mean, covariance = _moments(whole, share[:, k], bool(populations.attrs["zero_mean"]))
-        # bias and start are no loadings and need not be centered, whatever the groups' means are
+        # the means of bias, initial activation and readout are kept, also where the groups' means are held at 0
         mean[loading.shape[1] :] = _moments(whole, share[:, k], False)[0][loading.shape[1] :]
         covariance = covariance - np.outer(mean, mean) * bool(populations.attrs["zero_mean"])
         drawn[group == k] = rng.multivariate_normal(mean, covariance, int((group == k).sum()), check_valid="ignore")
@@ -327,10 +372,10 @@ def resample_network(
 
 
 def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> xr.Dataset:
-    """The drawn loadings as a Dataset of the fit's kind."""
+    """The drawn loadings as a Dataset of the same kind as the fit."""
     rank, inputs, size = fit.sizes["rank"], fit.sizes["input"], len(drawn)
     coords = {k: v for k, v in fit.coords.items() if "neuron" not in v.dims}
-    # the network is neither what a recipe made nor as good, and has no hidden units
+    # no recipe made this network, its scores are unknown, and it has no hidden units
     out = xr.Dataset(coords=coords, attrs={k: v for k, v in fit.attrs.items() if k not in ("accuracy", "fingerprint")})
     out.attrs |= {"hidden": 0} if "hidden" in fit.attrs else {}
     out = out.assign_coords(neuron=[f"drawn{k:05d}" for k in range(size)], population=("neuron", group))

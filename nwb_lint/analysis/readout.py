@@ -1,4 +1,4 @@
-"""A behavioral readout of activity: fitted to a column of the conditions, cross-validated."""
+"""A behavioral readout of activity: fitted to a column of the conditions, and cross-validated."""
 
 from __future__ import annotations
 
@@ -28,52 +28,75 @@ def fit_readout(
     folds: int = 5,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Weights that read a column of the conditions, such as the choice, from the rates in a window.
+    """Fit weights that read a column of the conditions, such as the choice, from the rates in a window.
 
-    z = readout . phi(x) / N + intercept, phi(x) averaged over what is observed in the window, of the N recorded
-    neurons. Two values: logistic regression, z > 0 for the larger one; more numbers: ridge regression, z the number
-    itself. Penalties are chosen inside each fold.
+    z = readout · phi(x) / N + intercept, over the N recorded neurons. phi(x) is averaged over the observed samples of
+    the window. A column of two values is fitted by logistic regression: z > 0 stands for the larger value. A column of
+    numbers is fitted by ridge regression: z is the number. The penalty is chosen inside each fold.
 
-    Args:
-        activity: activity or activity_pred (condition, time, neuron) and the column, as `prepare` and `fit_lint` give.
-        window_s: None = all times. nonlinearity: None = the fit's own, else tanh.
+    Parameters
+    ----------
+    activity : xarray.Dataset
+        From `prepare`, or a fit: ``activity`` or ``activity_pred (condition, time, neuron)``, dimensionless, with the
+        column on ``condition``.
+    column : str
+        Column to read.
+    window_s : tuple of float or None, default=None
+        Start and end of the window, s. None takes all times.
+    nonlinearity : str or None, default=None
+        phi. None takes that of the fit, or else tanh.
+    folds : int, default=5
+        Number of folds of the cross-validation, at least 2.
+    seed : int, default=0
+        Seed of the folds.
 
-    Returns: a result of kind "readout": readout (neuron), intercept, score (accuracy, or R², of what the other folds
-        say of each); attrs column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the two
-        values), window_s.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "readout": ``readout (neuron)``, ``intercept``, and ``score``, the cross-validated accuracy or R², all
+        dimensionless. Attributes: column, kind_of_readout ("logistic" or "ridge"), metric, negative and positive (the
+        two values), window_s.
 
-    Raises: ContractError for an unknown column, one of a single value, more than two texts, or with conditions that
-        have none, or too few conditions.
+    Raises
+    ------
+    ContractError
+        If the column is unknown, has a missing value, has one value, or has more than two texts; or if the conditions
+        are too few for the folds.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity
-        >>> fit_readout(mock_activity(), "stimulus", folds=4).attrs["metric"]
-        'R2'
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_activity
+    >>> fit_readout(mock_activity(), "stimulus", folds=4).attrs["metric"]
+    'R2'
     """
     name = next((n for n in ("activity", "activity_pred") if n in activity), None)
     if name is None:
-        raise ContractError("the Dataset has neither activity nor activity_pred; give an activity or a fit.")
+        raise ContractError("The Dataset has neither activity nor activity_pred. Give an activity or a fit.")
     values = column_of(activity, column)
     if lacking := int(missing_in(values).sum()):
         raise ContractError(
-            f"{column} has no value in {lacking} of {len(values)} conditions; leave them out (isel), or name another."
+            f"{column} has no value in {lacking} of {len(values)} conditions. Leave these out (isel), or name another "
+            "column."
         )
     levels = np.unique(values)
     two = len(levels) == 2
     if len(levels) < 2 or (not two and values.dtype.kind not in "fiu"):
-        raise ContractError(f"{column} has {len(levels)} values; a readout needs two of them, or numbers.")
+        raise ContractError(f"{column} has {len(levels)} values. A readout needs two values, or numbers that vary.")
     activity = unmasked(activity).isel(neuron=recorded_of(activity))
     x = activity[name].transpose("condition", "time", "neuron").values
     x = x[:, times_in(activity["time"].values, window_s)]
     seen = np.isfinite(x)
     if not seen.any(axis=1).all():
-        raise ContractError("some neuron is not observed in some condition of the window; a readout needs all of them.")
+        raise ContractError(
+            "A neuron is not observed in the window of a condition. A readout needs every neuron in every condition. "
+            "Leave the neuron or the condition out (isel)."
+        )
     phi = nonlinearity_of(nonlinearity or activity.attrs.get("nonlinearity", "tanh")).phi
     rates = np.where(seen, phi(np.where(seen, x, 0)), 0).sum(axis=1, dtype=float) / seen.sum(axis=1)
     y = (values == levels[1]).astype(int) if two else values.astype(float)
     fewest = int(np.bincount(y).min()) if two else len(y)
     if folds < 2 or fewest < folds:
-        raise ContractError(f"{folds} folds were asked of {fewest} conditions (of the rarer value); use 2 to {fewest}.")
+        raise ContractError(f"folds is {folds}. The rarer value has {fewest} conditions. Use 2 to {fewest} folds.")
     model, splits = _model(two, folds, fewest, seed)
     predicted = cross_val_predict(model, rates, y, cv=splits)
     score = accuracy_score(y, predicted) if two else r2_score(y, predicted)
@@ -92,10 +115,10 @@ def fit_readout(
 
 
 def _model(two: bool, folds: int, fewest: int, seed: int):
-    """The regression with its penalty chosen inside, and the outer folds."""
+    """The regression, which chooses its penalty, and the outer folds."""
     if not two:
         return make_pipeline(StandardScaler(), RidgeCV(_STRENGTHS)), KFold(folds, shuffle=True, random_state=seed)
-    # inside an outer fold this many of the rarer value are left
+    # as many inner folds as an outer fold leaves conditions of the rarer value
     inner = StratifiedKFold(max(2, min(3, fewest - -(-fewest // folds))), shuffle=True, random_state=seed)
     strengths = {"C": 1 / _STRENGTHS}
     chosen = GridSearchCV(LogisticRegression(max_iter=2000), strengths, scoring="neg_log_loss", cv=inner)
@@ -103,7 +126,7 @@ def _model(two: bool, folds: int, fewest: int, seed: int):
 
 
 def _weights(model) -> tuple[Array, float]:
-    """Weights and intercept on the rates themselves, the scaling undone."""
+    """Weights and intercept on the rates, without the scaling."""
     scaler, regression = model[0], getattr(model[-1], "best_estimator_", model[-1])
     weights = np.ravel(regression.coef_) / scaler.scale_
     return weights, float(np.ravel(regression.intercept_)[0] - weights @ scaler.mean_)

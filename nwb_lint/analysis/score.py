@@ -1,4 +1,4 @@
-"""How well a fit predicts an activity: R² by split and neuron, beside the ceiling that noise sets."""
+"""How well a fit predicts an activity: R² of all, of each neuron and of each condition, and the ceiling."""
 
 from __future__ import annotations
 
@@ -14,27 +14,38 @@ from nwb_lint.prepare import conditions_mask
 
 
 def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -> xr.Dataset:
-    """R² of the free-running network against an activity prepared in the same way.
+    """R² of the free-running network, for an activity that was prepared in the same way.
 
-    R² = 1 - sum (y - prediction)² / sum (y - ybar)², over observed samples, with ybar each neuron's mean over the
-    *training* conditions of ``activity`` (those that the fit has by label and did not hold out; all where none is).
+    R² = 1 - Σ (y - prediction)² / Σ (y - ybar)², over the observed samples. ybar is the mean of each neuron over the
+    *training* conditions of ``activity``: those that the fit has, by label, and did not hold out. If there are none,
+    ybar is the mean over all conditions.
 
-    Args:
-        fit: from `fit_lint`.
-        activity: activity (condition, time, neuron) with its input; neurons are matched by label. What is NaN, or False
-            in its ``mask``, does not count.
-        conditions: labels, positions or a boolean array of the conditions to score; None = all.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
+    activity : xarray.Dataset
+        From `prepare`: ``activity (condition, time, neuron)``, dimensionless, with its inputs. Neurons are matched by
+        label. A sample that is NaN, or False in ``mask``, does not count.
+    conditions : sequence or None, default=None
+        Labels, positions or a boolean mask of the conditions to score. None scores all.
 
-    Returns: a result of kind "scores": r2 (scalar), r2_ceiling (scalar; NaN without trial halves), r2_neuron (neuron),
-        r2_condition (condition).
+    Returns
+    -------
+    xarray.Dataset
+        Kind "scores": ``r2``; ``r2_ceiling``, NaN without halves of the trials; ``r2_neuron (neuron)``;
+        ``r2_condition (condition)``. It warns if the scale of the activity is not that of the fit.
 
-    Raises: ContractError when a neuron of the activity is not in the fit, or nothing was chosen. Warns where the
-        activity was scaled otherwise than the fit's.
+    Raises
+    ------
+    ContractError
+        If the fit does not have all the neurons, or no condition was chosen.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity, mock_fit
-        >>> float(score(mock_fit(), mock_activity())["r2"]) <= 1
-        True
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_activity, mock_fit
+    >>> float(score(mock_fit(), mock_activity())["r2"]) <= 1
+    True
     """
     check_fit(fit)
     check_activity(activity)
@@ -59,7 +70,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
 
 
 def _trained_on(fit: xr.Dataset, activity: xr.Dataset) -> np.ndarray:
-    """Boolean (condition) of the activity's conditions that the fit was trained on."""
+    """Boolean (condition): conditions of the activity that the fit was trained on."""
     if "condition" not in activity.coords or "condition" not in fit.coords:
         same = activity.sizes["condition"] == fit.sizes["condition"]
         return ~held_out_of(fit) if same else np.zeros(activity.sizes["condition"], bool)

@@ -87,7 +87,7 @@ def test_neurons_of_an_activity_are_found_by_their_label(fit, activity):
     assert np.isnan(nl.score(fit, without_halves)["r2_ceiling"])
     other = activity.assign_coords(neuron=[f"x{k}" for k in range(14)])
     for analyze in (nl.score, nl.latents):
-        with pytest.raises(ContractError, match=r"^14 neurons of the activity are not in the fit[^\n]*$"):
+        with pytest.raises(ContractError, match=r"14 neurons.*not in the fit"):
             analyze(fit, other)
 
 
@@ -113,7 +113,7 @@ def test_connectivity_is_what_moves_the_dynamics(fit):
 def test_unconstrained_fits(full, activity):
     np.testing.assert_array_equal(nl.connectivity(full)["connectivity"], full["J"])
     assert float(nl.score(full, activity, conditions=HELD)["r2"]) == pytest.approx(full["r2"].values[1], abs=1e-6)
-    with pytest.raises(ContractError, match=r"^the fit has J[^\n]*$"):
+    with pytest.raises(ContractError, match="fit has J"):
         nl.latents(full, activity)
 
 
@@ -140,13 +140,13 @@ def test_latents_come_from_the_neurons_observed(fit, activity):
 
 
 @pytest.mark.parametrize("analyze", [nl.score, nl.latents])
-def test_what_is_no_fit_is_told(activity, analyze):
-    with pytest.raises(ContractError, match=r"^fit lacks [^\n]+$"):
+def test_other_datasets_than_fits_are_refused(activity, analyze):
+    with pytest.raises(ContractError, match="fit.*lacks"):
         analyze(xr.Dataset(), activity)
 
 
 def test_latents_of_what_is_no_activity_are_refused(fit):
-    with pytest.raises(ContractError, match=r"^activity lacks [^\n]+$"):
+    with pytest.raises(ContractError, match="activity.*lacks"):
         nl.latents(fit, xr.Dataset())
 
 

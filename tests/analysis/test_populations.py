@@ -137,16 +137,16 @@ def test_a_resampled_fit_is_a_fit():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
-        ({"method": "magic"}, "one of 'bayesian'"),
-        ({"n_groups": 2, "method": "small_weights"}, "leave n_groups out"),
+        ({"method": "magic"}, "method.*'bayesian'"),
+        ({"n_groups": 2, "method": "small_weights"}, "n_groups.*small_weights"),
         ({"n_groups": 0}, "n_groups is 0"),
         ({"n_groups": 99}, "at most 6"),
         ({"window_s": (9.0, 10.0)}, "the window is"),
     ],
 )
-def test_errors_are_one_line(options, told):
-    with pytest.raises(ContractError, match=told) as caught:
+def test_errors_are_one_line(options, words):
+    with pytest.raises(ContractError, match=words) as caught:
         nl.find_populations(mock_fit(), **options)
     assert "\n" not in str(caught.value)
