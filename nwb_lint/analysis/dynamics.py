@@ -42,38 +42,66 @@ def flow_field(
     draws: int = 3,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Flow of the latents on a grid, while an input is held constant.
+    """Flow of the latents on a grid, while the input is constant.
 
-    dκ/dt = F(κ, u) = (-κ + n' phi(m κ + I u + b) / N) / tau: exact from the connectivity, with the filtered inputs at
-    their steady value v = u, the bias fully on and the initial activation gone.
+    dκ/dt = F(κ, u) = (-κ + n' phi(m κ + I u + b) / N) / tau. This is exact from the connectivity: the filtered inputs
+    have reached v = u, the bias acts fully, and the initial activation has decayed.
 
-    Args:
-        fit: from `fit_lint`, of rank 1, 2 or 3.
-        condition: label or position of the condition whose input at ``at_s`` (s; None = its last sample) is held.
-        input: in place of a condition: a number per input, or some by name (the others 0). Neither = all 0.
-        extent: of the grid: ± a number, or (low, high) per latent; None = the fit's latents and a fifth beyond.
-        n_points: along each latent; the grid has n_points^rank, the last latent running fastest.
-        refit_fractions: of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
-            size, drawn with ``seed``, and its flow taken at the same activity, in the fit's own latents: where that is
-            another one, the flow is not a finding. Needs ``activity``, what was fitted.
+    With ``refit_fractions`` the fit is repeated on random parts of the neurons, with its own options. If their flow
+    differs, the flow is not a finding. A refit m*, n* of N* neurons has latents of its own. With S its recorded neurons
+    and + the pseudo-inverse, κ* = m*_S+ m_S κ describes the same activity, and its flow in the latents of the fit is
+    F*(κ) = (-κ + m_S+ m*_S n*' phi(m* κ* + I* u + b*) / N*) / tau.
 
-    With S the recorded neurons of a refit m*, n* of N* neurons, and + the pseudo-inverse, κ* = m*_S+ m_S κ are its
-    latents for the same activity, and F*(κ) = (-κ + m_S+ m*_S n*' phi(m* κ* + I* u + b*) / N*) / tau.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, of rank 1, 2 or 3.
+    condition : object, default=None
+        Label or position of the condition that gives the constant input: its input at ``at_s``.
+    input : mapping, sequence of float or None, default=None
+        The constant input, in place of a condition: a number for each input, or numbers by name; the others are 0.
+        None, without a condition, is 0 for all inputs.
+    at_s : float or None, default=None
+        Time of the input of the condition, s. None takes its last sample.
+    extent : float or sequence of pairs or None, default=None
+        Extent of the grid: ± a number, or (low, high) for each latent. None takes 1.2 times the largest latent of the
+        fit.
+    n_points : int, default=25
+        Points along each latent, at least 2. The grid has n_points ** rank points; the last latent varies fastest.
+    activity : xarray.Dataset or None, default=None
+        The fitted activity. Refits need it.
+    refit_fractions : sequence of float or None, default=None
+        Fractions of the neurons that refits see. None makes no refits.
+    draws : int, default=3
+        Number of random parts of each size.
+    seed : int, default=0
+        Seed of the random parts.
 
-    Returns: kappa, velocity (point, rank), dimensionless and 1/s; speed (point), 1/s; input_value (input). With an
-        audit: velocity_draw F* (draw, point, rank), 1/s; agreement (draw), the cosine between F* and F over all points;
-        disagreement (point), [mean over draws |F* - F|²]^½ relative to the root mean square of |F|; and the coordinates
-        fraction, n_neurons (draw).
+    Returns
+    -------
+    xarray.Dataset
+        Kind "flow_field": ``kappa (point, rank)``, dimensionless; ``velocity (point, rank)`` and ``speed (point)``,
+        1/s; ``input_value (input)``. With refits also ``velocity_draw (draw, point, rank)``, F*, 1/s; ``agreement
+        (draw)``, the cosine between F* and F over all points; ``disagreement (point)``, the root mean square of F* - F
+        over draws, relative to the root mean square of F over points; and the coordinates ``fraction`` and ``n_neurons
+        (draw)``.
 
-    Raises: ContractError for a fit without m or with more ranks, an unknown condition, input or time, an empty extent,
-        or an audit without activity.
+    Raises
+    ------
+    ContractError
+        If the fit has no m or a rank above 3, the condition, input or time is unknown, the extent is empty, or refits
+        have no activity.
 
-    Source: Mastrogiuseppe & Ostojic, Neuron 2018; Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
+    References
+    ----------
+    Mastrogiuseppe & Ostojic, Neuron 2018.
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> flow_field(mock_fit(), n_points=5)["velocity"].shape
-        (5, 1)
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> flow_field(mock_fit(), n_points=5)["velocity"].shape
+    (5, 1)
     """
     check_low_rank(fit)
     rank = fit.sizes["rank"]

@@ -36,39 +36,70 @@ def fixed_points(
     refit_fractions: Sequence[float] | None = None,
     draws: int = 3,
 ) -> xr.Dataset:
-    """Where the latents rest under a constant input: F(κ, u) = 0, with F as in `flow_field`.
+    """Fixed points of the latents with a constant input: F(κ, u) = 0, with F as in `flow_field`.
 
-    Damped Newton steps with the exact Jacobian, dF/dκ = (-1 + n' diag(phi'(x)) m / N) / tau, from ``n_starts`` starts:
-    a half on the fit's trajectories, a half in the box |κ_r| ≤ mean |n_r|, outside of which a tanh network has none;
-    for rank 1 also from every change of sign on a fine grid of that box; then from the mirror images and the middles of
-    what was found, until nothing new is. Points that coincide are one. All other directions of the activity decay with
-    -1 / tau, so these eigenvalues are those of the whole network.
+    Damped Newton steps with the exact Jacobian, dF/dκ = (-1 + n' diag(phi'(x)) m / N) / tau, run from ``n_starts``
+    starts. Half of them lie on the trajectories of the fit. Half lie in the box |κ_r| ≤ mean |n_r|; outside of it a
+    tanh network has no fixed point. Rank 1 adds every change of sign on a fine grid of the box. Then the mirror images
+    of the points found, and the middles between them, are starts, until no new point is found. All other directions of
+    the activity decay at the rate 1 / tau, so these eigenvalues are those of the whole network.
 
-    stability: "stable" (all real parts below 0), "unstable" (all above), "saddle" (both), "marginal" (one within
-    1e-6 / tau of 0). line_attractor = max(0, 1 - |λ_1| / min(|λ_2|, 1 / tau)), λ_1 and λ_2 the eigenvalues nearest to 0
-    and next: 1 where one direction does not move and the others do, 0 where none is slower than the rest.
+    A fixed point is "stable" if all its eigenvalues have a real part below 0, "unstable" if all are above, "saddle" if
+    both occur, and "marginal" if one is within 1e-6 / tau of 0. ``line_attractor`` is max(0, 1 - |λ_1| / min(|λ_2|, 1 /
+    tau)), with λ_1 the eigenvalue nearest to 0 and λ_2 the next. It is 1 if one direction does not move and the others
+    do, and 0 if no direction is slower than the others.
 
-    Args:
-        fit, condition, input, at_s: as in `flow_field`, of any rank.
-        n_starts: how many; seed: which. Few starts may miss some where the rank is high.
-        refit_fractions: of the neurons. The fit is repeated with its own options on ``draws`` random groups of each
-            size, and its fixed points counted: attractors that vanish or appear then are not a finding. Needs
-            ``activity``, what was fitted. A partly observed network can gain attractors that the circuit has not.
+    With ``refit_fractions`` the fit is repeated on random parts of the neurons, with its own options. A fixed point
+    that appears or disappears is not a finding. A fit to few neurons can have attractors that the circuit does not
+    have.
 
-    Returns: kappa (fixed_point, rank), the least stable first; residual |F| in 1/s, stability, n_starts that came
-        there, line_attractor (fixed_point); eigenvalue_real, eigenvalue_imag (fixed_point, eigenvalue), 1/s;
-        input_value (input). With an audit: n_found (draw, stability_kind), and the coordinates fraction, n_neurons
-        (draw); compare them with attrs["n_found"], the same counts of the fit itself.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, of any rank above 0.
+    condition : object, default=None
+        Label or position of the condition that gives the constant input: its input at ``at_s``.
+    input : mapping, sequence of float or None, default=None
+        The constant input, in place of a condition: a number for each input, or numbers by name; the others are 0.
+        None, without a condition, is 0 for all inputs.
+    at_s : float or None, default=None
+        Time of the input of the condition, s. None takes its last sample.
+    n_starts : int, default=200
+        Number of random starts. A few starts may miss points where the rank is high.
+    seed : int, default=0
+        Seed of the starts and of the random parts.
+    activity : xarray.Dataset or None, default=None
+        The fitted activity. Refits need it.
+    refit_fractions : sequence of float or None, default=None
+        Fractions of the neurons that refits see. None makes no refits.
+    draws : int, default=3
+        Number of random parts of each size.
 
-    Raises: ContractError for what `flow_field` refuses, where nothing rests (unbounded phi), or an audit without
-        activity.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "fixed_points", the least stable point first: ``kappa (fixed_point, rank)``, dimensionless; ``residual``,
+        |F| in 1/s, ``stability``, ``n_starts`` that ended there and ``line_attractor (fixed_point)``;
+        ``eigenvalue_real`` and ``eigenvalue_imag (fixed_point, eigenvalue)``, 1/s; ``input_value (input)``. With refits
+        also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and ``n_neurons (draw)``. The attribute
+        ``n_found`` has the same counts of the fit itself.
 
-    Source: Sussillo & Barak, Neural Computation 2013; Valente, Pillow & Ostojic, NeurIPS 2022.
+    Raises
+    ------
+    ContractError
+        If the fit has no m, the condition, input or time is unknown, no start comes to rest (phi without bounds), or
+        refits have no activity.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> bool((fixed_points(mock_fit())["residual"] < 1e-6).all())
-        True
+    References
+    ----------
+    Sussillo & Barak, Neural Computation 2013.
+    Valente, Pillow & Ostojic, NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> bool((fixed_points(mock_fit())["residual"] < 1e-6).all())
+    True
     """
     check_low_rank(fit)
     if not isinstance(n_starts, int | np.integer) or n_starts < 1:

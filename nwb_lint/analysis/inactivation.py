@@ -1,4 +1,4 @@
-"""What a fit predicts when some of its neurons are silenced, suppressed or excited, for all time or for a while."""
+"""Prediction of a fit for silenced, suppressed or excited neurons, at all times or during a pulse."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
 
 QUANTILES = (0.05, 0.5, 0.95)
-# its numbers are those of docs/reproduction/inactivation.csv; a test compares them
+# the numbers are those of docs/reproduction/inactivation.csv, as a test checks
 CAUTION = (
-    "a prediction, not a measurement: a low-rank fit that predicts intact activity well may predict inactivations "
-    "poorly. In a trained network of g = 1, predicted and true changes correlated by 0.43 (rank 1), 0.50 (rank 2), "
-    "0.57 (rank 5) and 0.93 (rank=None), median of random groups, 800 trials, fitted with ridge_by='innovations'; "
-    "without it, low-rank fits do worse: docs/reproduction.md. Show the unconstrained fit beside a low-rank one."
+    "This is a prediction, not a measurement. A low-rank fit that predicts intact activity well can predict "
+    "inactivations poorly. In a trained network of g = 1, predicted and true changes correlated by 0.43 (rank 1), 0.50 "
+    "(rank 2), 0.57 (rank 5) and 0.93 (rank=None): medians over random groups, 800 trials, ridge_by='innovations'. "
+    "Other choices of the ridge did worse. Compare a low-rank fit with the unconstrained one."
 )
 
 
-class Reader(NamedTuple):
-    """z = weights . phi(x) / N + intercept, averaged over ``times``; the answer's sign in every condition, or None."""
+class Readout(NamedTuple):
+    """z = weights · phi(x) / N + intercept, averaged over ``times``.
+
+    ``answer`` is the sign of the right answer in every condition, 0 where it is missing. ``facts`` are attributes of
+    the result: column, metric and score of the readout.
+    """
 
     weights: Array
     intercept: float
     times: Array
     answer: Array | None
-    told: dict[str, object]
+    facts: dict[str, object]
 
 
 def predict_inactivation(
@@ -52,101 +56,154 @@ def predict_inactivation(
     controls: int = 20,
     seed: int = 0,
 ) -> xr.Dataset:
-    """What the free-running network does when the output of each group in turn is multiplied by ``factor``.
+    """Predict what the network does when the output of a group of neurons is multiplied by ``factor``.
 
-    r_i = factor phi(x_i) for i in the group, within the window; N stays what it was. Nothing is fitted anew. Controls
-    are random groups of as many recorded (and as many hidden) neurons. What is told of the group's own neurons is their
-    input.
+    r_i = factor · phi(x_i) for the neurons i of the group, within the window. N does not change, and nothing is fitted
+    again. Each group is inactivated in turn. Controls are random groups with as many recorded and as many hidden
+    neurons. The result gives, for the neurons of the group itself, the change of their activation x.
 
-    Args:
-        fit: from `fit_lint`, or a task network (then give ``u``, with trial columns on condition).
-        groups: a column of the neurons (area, cell_type, population: a group per value, of the recorded neurons that
-            have one), a query over such columns ("area == 'ALM' and rate > 5"), neurons (labels, positions, booleans),
-            a populations Dataset, or a dict of name → query or neurons.
-        readout: weights (neuron), a Dataset from `fit_readout`, or a column of the conditions that one is fitted to,
-            from the intact run. None = the network's own ``readout``, if any. z = readout . phi(x) / N + intercept,
-            N = the neurons that the readout has weights of.
-        context: column of the conditions by which accuracy is split.
-        answer: column of right answers, whose sign (or the readout's positive value) z must have; None = the readout's
-            column, or "answer" where there is one.
-        response_s: when z is averaged; None = the readout's window, or the last time.
-        factor: 0 silences, 0.5 suppresses, 2 excites. drive: is added to the group's inputs. window_s: of the pulse.
+    This is a prediction, not a measurement: a fit of low rank that predicts intact activity well can predict
+    inactivations poorly. The attribute ``caution`` gives numbers.
 
-    | name | dims | unit |
-    |---|---|---|
-    | factor | group, neuron | 1 |
-    | activity_change, rate_change | group, condition, neuron | 1, Hz: mean over the pulse or all times, less intact |
-    | effect, effect_control | group (, quantile) | 1: rms change of the other neurons / rms of intact activity, both \
-        of recorded neurons |
-    | latent, output | group, condition, time (, rank) | 1 |
-    | accuracy, accuracy_intact, accuracy_control | (group, quantile,) context | 1 |
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, or a network that was trained on a task, with ``u``.
+    groups : object
+        A column of the neurons, such as "area" (a group for each value, of the recorded neurons that have one); a query
+        of such columns ("area == 'ALM' and rate > 5"); labels, positions or a boolean mask of neurons; a Dataset from
+        `find_populations`; or a dict of name → query or neurons.
+    readout : xarray.Dataset or xarray.DataArray or str or None, default=None
+        Weights (neuron), a Dataset from `fit_readout`, or a column of the conditions to which a readout of the intact
+        run is fitted. None takes the ``readout`` of the network, if it has one. z = readout · phi(x) / N + intercept,
+        with N the number of neurons of the readout.
+    u : xarray.Dataset or None, default=None
+        Conditions with their inputs, ``u (condition, time, input)``. None takes those of the fit.
+    context : str or None, default=None
+        Column of the conditions. Accuracy is computed for each of its values.
+    answer : str or None, default=None
+        Column of the right answers: z must have its sign, or be positive at the positive value of the readout. None
+        takes the column of the readout, or "answer" if there is one.
+    response_s : tuple of float or None, default=None
+        Start and end of the window that z is averaged over, s. None takes the window of the readout, or the last time.
+    factor : float, default=0.0
+        Factor on the output of the group: 0 silences, 0.5 suppresses, 2 excites.
+    drive : float, default=0.0
+        Input that is added to each neuron of the group, dimensionless.
+    window_s : tuple of float or None, default=None
+        Start and end of the pulse, s. None takes all times.
+    controls : int, default=20
+        Number of random groups for each size.
+    seed : int, default=0
+        Seed of the random groups.
 
-    Raises: ContractError for groups of nobody, unknown columns, a window outside the times, or a network that diverges.
+    Returns
+    -------
+    xarray.Dataset
+        Kind "inactivation":
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2; science.md: "Inactivation".
+        - ``factor (group, neuron)``. - ``activity_change (group, condition, neuron)``, dimensionless, and
+        ``rate_change``, Hz: the mean change during the
+          pulse, or over all times.
+        - ``effect (group)``: root mean square change of the other recorded neurons, relative to the root mean square of
+        the
+          intact activity of the recorded neurons; ``effect_control (group, quantile)``.
+        - ``latent (group, condition, time, rank)`` and ``output (group, condition, time)``, dimensionless. - ``accuracy
+        (group, context)``, ``accuracy_intact (context)`` and ``accuracy_control (group, quantile, context)``:
+          share of conditions with the right answer.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> found = predict_inactivation(mock_fit(), {"first": [0, 1, 2]}, readout="stimulus", controls=3)
-        >>> found["accuracy"].dims, found["effect_control"].dims
-        (('group', 'context'), ('group', 'quantile'))
+    Raises
+    ------
+    ContractError
+        If there is no group or a group is empty, a column is unknown, a window lies outside the times, or the network
+        diverges.
+
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> found = predict_inactivation(mock_fit(), {"first": [0, 1, 2]}, readout="stimulus", controls=3)
+    >>> found["accuracy"].dims, found["effect_control"].dims
+    (('group', 'context'), ('group', 'quantile'))
     """
     _check_numbers(factor, drive, controls)
     given = fit if u is None else u
     masks = groups_of(fit, groups)
     if not masks:
-        raise ContractError("there is no group; name at least one group, or a column in which some neuron has a value.")
+        raise ContractError("There is no group. Name at least one, or a column that has a value for some neuron.")
     inside = times_in(given["time"].values, window_s)
     intact = run(fit, u)
-    reader = _reader(fit, given, intact, readout, answer, response_s)
-    shape = _contexts(given, context)
-    experiment = _Experiment(fit, u, intact, reader, shape, factor, drive, inside, pulse=window_s is not None)
-    measured = [experiment.measure(mask) for mask in masks.values()]
-    out = _result(experiment, masks, measured)
+    reading = _readout(fit, given, intact, readout, answer, response_s)
+    contexts = _contexts(given, context)
+    pulse = None if window_s is None else inside
+    inactivation = _Inactivation(fit, u, intact, reading, contexts, factor, drive, inside, pulse)
+    measured = [inactivation.measure(mask) for mask in masks.values()]
+    out = _result(inactivation, masks, measured)
     if controls:
-        out = out.merge(_controls(experiment, masks, controls, seed))
-    out = out.assign_coords(coords_along(fit, "neuron"))
-    for name, value in coords_along(given, "condition", "time").items():
-        # a column called like a dim of the result, "context" above all, would take that dim's place
-        taken = name in out.dims and name not in value.dims
-        out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
-    out.attrs = {
-        "kind": "inactivation",
-        "factor": float(factor),
-        "drive": float(drive),
-        "controls": controls,
-        "seed": seed,
-    }
-    out.attrs |= {"rank": int(fit.sizes.get("rank", 0)), "caution": CAUTION, "context": context or ""}
+        out = out.merge(_controls(inactivation, masks, controls, seed))
+    out = _with_columns(out, fit, given)
+    out.attrs = {"kind": "inactivation", "factor": float(factor), "drive": float(drive), "controls": controls}
+    out.attrs |= {"seed": seed, "rank": int(fit.sizes.get("rank", 0)), "caution": CAUTION, "context": context or ""}
     out.attrs["group_size"] = [int(mask.sum()) for mask in masks.values()]
     if window_s is not None:
         out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
-    if reader is not None:
-        out.attrs |= reader.told
+    if reading is not None:
+        out.attrs |= reading.facts
     check_result(out, "inactivation")
+    return out
+
+
+def _with_columns(out: xr.Dataset, fit: xr.Dataset, given: xr.Dataset) -> xr.Dataset:
+    """The result with the columns of the neurons and the conditions.
+
+    A column with the name of a dim of the result, such as "context", becomes "condition_context".
+    """
+    out = out.assign_coords(coords_along(fit, "neuron"))
+    for name, value in coords_along(given, "condition", "time").items():
+        taken = name in out.dims and name not in value.dims
+        out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
     return out
 
 
 def _check_numbers(factor: float, drive: float, controls: int) -> None:
     for name, value in (("factor", factor), ("drive", drive)):
         if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(float(value)):  # type: ignore[arg-type]
-            raise ContractError(f"{name} is {value!r}; it needs a finite number.")
+            raise ContractError(f"{name} is {value!r}. It needs a finite number.")
     if isinstance(controls, bool) or not isinstance(controls, int | np.integer) or controls < 0:
-        raise ContractError(f"controls is {controls!r}; it needs a whole number from 0 on.")
+        raise ContractError(f"controls is {controls!r}. It needs a whole number of at least 0.")
 
 
 def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
-    """Name → boolean (neuron) of every group asked for (see `predict_inactivation`).
+    """Members of every group of neurons, as `predict_inactivation` takes groups.
 
-    Raises: ContractError for one that is unknown or has nobody.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        A fit or a network.
+    groups : object
+        A column, a query, neurons, populations, or a dict of name → query or neurons.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> fit = mock_fit(n_neurons=4).assign_coords(area=("neuron", ["ALM", "ALM", "V1", "V1"]))
-        >>> {name: int(mask.sum()) for name, mask in groups_of(fit, "area").items()}
-        {'area=ALM': 2, 'area=V1': 2}
-        >>> list(groups_of(fit, "area == 'V1' and recorded"))
-        ["area == 'V1' and recorded"]
+    Returns
+    -------
+    dict
+        Name → boolean array (neuron).
+
+    Raises
+    ------
+    ContractError
+        If a column or a neuron is unknown, or a group is empty.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> fit = mock_fit(n_neurons=4).assign_coords(area=("neuron", ["ALM", "ALM", "V1", "V1"]))
+    >>> {name: int(mask.sum()) for name, mask in groups_of(fit, "area").items()}
+    {'area=ALM': 2, 'area=V1': 2}
+    >>> list(groups_of(fit, "area == 'V1' and recorded"))
+    ["area == 'V1' and recorded"]
     """
     labels = fit["neuron"].values.astype(str)
     if isinstance(groups, xr.Dataset):
@@ -173,7 +230,7 @@ def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
 
 
 def _columns(fit: xr.Dataset) -> dict[str, Array]:
-    """Columns of the neurons by name, texts as texts."""
+    """Columns of the neurons by name."""
     return {name: as_text_column(column.values) for name, column in coords_along(fit, "neuron").items()}
 
 
@@ -182,17 +239,17 @@ def _chosen(fit: xr.Dataset, query: str) -> Array:
 
     def get(name: str) -> Array:
         if name not in columns:
-            raise ContractError(f"neurons have no column {name!r}; they have {', '.join(columns)}.")
+            raise ContractError(f"Neurons have no column {name!r}. Choose from {', '.join(columns)}.")
         return columns[name]
 
     mask = select(query, get, fit.sizes["neuron"], "groups")
     if not mask.any():
-        raise ContractError(f"no neuron satisfies {query!r}; choose at least one.")
+        raise ContractError(f"No neuron satisfies {query!r}. A group needs at least one. Change the query.")
     return mask
 
 
 def _contexts(given: xr.Dataset, context: str | None) -> dict[str, Array]:
-    """Name → boolean (condition) of every context, a missing value being none; "all" where none is asked for."""
+    """Name → boolean (condition) of every context, without missing values; one context, "all", without a column."""
     if context is None:
         return {"all": np.ones(given.sizes["condition"], bool)}
     column = column_of(given, context)
@@ -200,8 +257,8 @@ def _contexts(given: xr.Dataset, context: str | None) -> dict[str, Array]:
     return {str(level): there & (values == level) for level in np.unique(values[there])}
 
 
-def _reader(fit, given, intact, readout, answer: str | None, response_s) -> Reader | None:
-    """Weights in the fit's order of neurons, the times that z is averaged over, and the right signs."""
+def _readout(fit, given, intact, readout, answer: str | None, response_s) -> Readout | None:
+    """Weights in the order of the neurons of the fit, the times to average over, and the signs of the right answers."""
     if readout is None and "readout" not in fit:
         return None
     if isinstance(readout, str):
@@ -209,82 +266,92 @@ def _reader(fit, given, intact, readout, answer: str | None, response_s) -> Read
             intact.assign_attrs(fit.attrs), readout, window_s=response_s, folds=_folds(intact, readout)
         )
     table = fit if readout is None else readout
-    weights = table if isinstance(table, xr.DataArray) else table["readout"]
-    if weights.dims != ("neuron",):
-        raise ContractError(f"readout has dims {weights.dims}; it needs (neuron).")
-    if "neuron" in weights.coords:
-        unknown = sorted(set(weights["neuron"].values.astype(str)) - set(fit["neuron"].values.astype(str)))
-        if unknown:
-            raise ContractError(f"readout has neuron {unknown[0]!r}, which the fit does not; fit the readout to it.")
-        # hidden units are not read; the N that a readout divides by is that of its own neurons
-        share = fit.sizes["neuron"] / weights.sizes["neuron"]
-        weights = weights.reindex(neuron=fit["neuron"].values, fill_value=0.0) * share
-    elif weights.sizes["neuron"] != fit.sizes["neuron"]:
-        raise ContractError(
-            f"readout has {weights.sizes['neuron']} weights; the fit has {fit.sizes['neuron']} neurons."
-        )
+    weights = _weights_in_order(fit, table if isinstance(table, xr.DataArray) else table["readout"])
     attrs = table.attrs if readout is not None else {}
     window = response_s or attrs.get("window_s")
     time = given["time"].values
     # a fitted readout without a window was fitted to all times
     times = times_in(time, window) if window is not None or "column" in attrs else time == time[-1]
-    there = answer or attrs.get("column") or ("answer" if "answer" in given.coords else None)
-    signs = None if there is None else _signs(column_of(given, there), there, attrs)
-    told: dict[str, object] = {f"readout_{name}": attrs[name] for name in ("column", "metric") if name in attrs}
+    column = answer or attrs.get("column") or ("answer" if "answer" in given.coords else None)
+    signs = None if column is None else _signs(column_of(given, column), column, attrs)
+    facts: dict[str, object] = {f"readout_{name}": attrs[name] for name in ("column", "metric") if name in attrs}
     if isinstance(table, xr.Dataset) and "score" in table:
-        told["readout_score"] = float(table["score"])
+        facts["readout_score"] = float(table["score"])
     intercept = float(table["intercept"]) if isinstance(table, xr.Dataset) and "intercept" in table else 0.0
-    return Reader(weights.values.astype(float), intercept, times, signs, told)
+    return Readout(weights, intercept, times, signs, facts)
+
+
+def _weights_in_order(fit: xr.Dataset, weights: xr.DataArray) -> Array:
+    """Weights of a readout in the order of the neurons of the fit, 0 for neurons that it does not read.
+
+    A readout divides by the number of its own neurons. The weights are scaled for division by the number of the fit.
+    """
+    if weights.dims != ("neuron",):
+        raise ContractError(f"readout has dims {weights.dims}. It needs (neuron). Give a Dataset from fit_readout.")
+    size = fit.sizes["neuron"]
+    if "neuron" in weights.coords:
+        unknown = sorted(set(weights["neuron"].values.astype(str)) - set(fit["neuron"].values.astype(str)))
+        if unknown:
+            raise ContractError(f"readout has neuron {unknown[0]!r}, which the fit does not have. Fit it to this fit.")
+        share = size / weights.sizes["neuron"]
+        weights = weights.reindex(neuron=fit["neuron"].values, fill_value=0.0) * share
+    elif weights.sizes["neuron"] != size:
+        raise ContractError(
+            f"readout has {weights.sizes['neuron']} weights. It needs {size}, one for each neuron of the fit."
+        )
+    return weights.values.astype(float)
 
 
 def _folds(intact: xr.Dataset, column: str) -> int:
-    """As many folds as the rarer value allows, five at most."""
+    """As many folds as the rarer value allows, at most five."""
     _, counts = np.unique(column_of(intact, column), return_counts=True)
     return min(5, int(counts.min())) if len(counts) == 2 else min(5, intact.sizes["condition"])
 
 
 def _signs(values: Array, column: str, attrs: Mapping) -> Array:
-    """-1 or 1 where the answer is, 0 where it has no sign."""
+    """Sign of the right answer, -1 or 1, and 0 where it is missing."""
     if "positive" in attrs and attrs.get("column") == column:
         return np.where(missing_in(values), 0, np.where(values.astype(str) == attrs["positive"], 1, -1))
     if values.dtype.kind not in "fiu":
-        raise ContractError(f"{column} holds no numbers; answers need a sign (-1, 1), or a readout fitted to them.")
+        raise ContractError(
+            f"{column} holds no numbers. Right answers need a sign, -1 or 1, or a readout that was fitted to them."
+        )
     return np.sign(np.nan_to_num(values)).astype(int)
 
 
-class _Experiment(NamedTuple):
+class _Inactivation(NamedTuple):
     """All that is the same for every group."""
 
     fit: xr.Dataset
     u: xr.Dataset | None
     intact: xr.Dataset
-    reader: Reader | None
+    readout: Readout | None
     contexts: dict[str, Array]
     factor: float
     drive: float
-    inside: Array
-    pulse: bool
+    inside: Array  # times that changes are averaged over
+    pulse: Array | None  # times of the inactivation; None = all
 
     @property
     def recorded(self) -> Array:
         return recorded_of(self.fit)
 
     def run(self, mask: Array) -> xr.Dataset:
-        """The network with the group's output multiplied, and its input added to."""
+        """Run the network with the output of the group multiplied, and its drive added."""
         factor, drive = np.where(mask, self.factor, 1.0), np.where(mask, self.drive, 0.0)
-        if self.pulse:
-            on = self.inside[:, None]
+        if self.pulse is not None:
+            on = self.pulse[:, None]
             factor, drive = np.where(on, factor, 1.0), np.where(on, drive, 0.0)
         found = run(self.fit, self.u, factor=factor, drive=drive if self.drive else None)
         if not np.isfinite(found["activity"].values).all():
             raise ContractError(
-                f"the network diverges with {int(mask.sum())} neurons at factor {self.factor:g} and drive "
-                f"{self.drive:g}; use a smaller factor, a shorter window_s, or a fit with nonlinearity='tanh'."
+                f"The network diverges with {int(mask.sum())} neurons at factor {self.factor:g} and drive "
+                f"{self.drive:g}. Use a smaller factor, a shorter window_s, or a fit with nonlinearity='tanh'."
             )
         return found
 
     def measure(self, mask: Array) -> dict[str, Array]:
-        """The change of activity, the effect on the others, latents, output and accuracy."""
+        """The change of activity, the effect on the other neurons, latents, output and accuracy."""
         found = self.run(mask)
         before, after = self.intact["activity"].values, found["activity"].values
         kept = self.recorded & ~mask
@@ -294,33 +361,31 @@ class _Experiment(NamedTuple):
         out = {"effect": effect, "activity_change": (after - before)[:, self.inside].mean(axis=1, dtype=float)}
         if "latent" in found:
             out["latent"] = found["latent"].values.astype(float)
-        if self.reader is not None:
-            out["output"] = self.output(after, self.gain_of(mask))
-            if self.reader.answer is not None:
-                out["accuracy"] = self.accuracy(out["output"])
+        if self.readout is not None:
+            out["output"] = self.output(self.readout, after, self.gain_of(mask))
+            if self.readout.answer is not None:
+                out["accuracy"] = self.accuracy(self.readout, out["output"])
         return out
 
     def gain_of(self, mask: Array) -> Array:
-        """What multiplies the neurons' output, (time, neuron): the readout does not hear the silenced either."""
+        """Factor on the output of each neuron (time, neuron). It also applies to the readout."""
         return np.where(self.inside[:, None], np.where(mask, self.factor, 1.0), 1.0)
 
-    def output(self, x: Array, gain: Array) -> Array:
+    def output(self, readout: Readout, x: Array, gain: Array) -> Array:
         """z (condition, time)."""
-        assert self.reader is not None
         r = nonlinearity_of(self.fit.attrs.get("nonlinearity")).phi(x)
-        return np.einsum("ctn,tn->ct", r, gain * self.reader.weights) / x.shape[2] + self.reader.intercept
+        return np.einsum("ctn,tn->ct", r, gain * readout.weights) / x.shape[2] + readout.intercept
 
-    def accuracy(self, z: Array) -> Array:
-        """Share of the conditions of each context whose mean output has the answer's sign, (context)."""
-        assert self.reader is not None
-        assert self.reader.answer is not None
-        answer, said = self.reader.answer, np.sign(z[:, self.reader.times].mean(axis=1))
+    def accuracy(self, readout: Readout, z: Array) -> Array:
+        """Share of the conditions of each context whose mean output has the sign of the right answer, (context)."""
+        answer = np.zeros(len(z)) if readout.answer is None else readout.answer
+        choice = np.sign(z[:, readout.times].mean(axis=1))
         chosen = [part & (answer != 0) for part in self.contexts.values()]
-        return np.array([(said == answer)[part].mean() if part.any() else np.nan for part in chosen])
+        return np.array([(choice == answer)[part].mean() if part.any() else np.nan for part in chosen])
 
 
-def _result(experiment: _Experiment, masks: dict[str, Array], measured: list[dict[str, Array]]) -> xr.Dataset:
-    """The table of `nwb_lint.contract`, controls still missing."""
+def _result(inactivation: _Inactivation, masks: dict[str, Array], measured: list[dict[str, Array]]) -> xr.Dataset:
+    """The result without its controls."""
     dims = {
         "effect": ("group",),
         "activity_change": ("group", "condition", "neuron"),
@@ -328,31 +393,32 @@ def _result(experiment: _Experiment, masks: dict[str, Array], measured: list[dic
         "output": ("group", "condition", "time"),
         "accuracy": ("group", "context"),
     }
-    out = xr.Dataset(coords={"group": list(masks), "context": list(experiment.contexts)})
-    out["factor"] = ("group", "neuron"), np.array([np.where(m, experiment.factor, 1.0) for m in masks.values()])
+    out = xr.Dataset(coords={"group": list(masks), "context": list(inactivation.contexts)})
+    out["factor"] = ("group", "neuron"), np.array([np.where(m, inactivation.factor, 1.0) for m in masks.values()])
     for name in measured[0]:
         out[name] = dims[name], np.array([one[name] for one in measured])
-    if "scale" in experiment.fit:
-        out["rate_change"] = out["activity_change"] * experiment.fit["scale"].values
+    if "scale" in inactivation.fit:
+        out["rate_change"] = out["activity_change"] * inactivation.fit["scale"].values
         out["rate_change"].attrs["units"] = "Hz"
-    if "accuracy" in out:
-        intact = experiment.intact["activity"].values
-        out["accuracy_intact"] = ("context",), experiment.accuracy(experiment.output(intact, np.ones(intact.shape[1:])))
+    if "accuracy" in out and inactivation.readout is not None:
+        intact = inactivation.intact["activity"].values
+        z = inactivation.output(inactivation.readout, intact, np.ones(intact.shape[1:]))
+        out["accuracy_intact"] = ("context",), inactivation.accuracy(inactivation.readout, z)
     return out
 
 
-def _controls(experiment: _Experiment, masks: dict[str, Array], controls: int, seed: int) -> xr.Dataset:
-    """Quantiles of effect and accuracy over random groups; groups of one size share theirs."""
+def _controls(inactivation: _Inactivation, masks: dict[str, Array], controls: int, seed: int) -> xr.Dataset:
+    """Quantiles of effect and accuracy over random groups. Groups of equal size share them."""
     rng, by_size = np.random.default_rng(seed), {}
-    parts = [np.flatnonzero(experiment.recorded), np.flatnonzero(~experiment.recorded)]
+    parts = [np.flatnonzero(inactivation.recorded), np.flatnonzero(~inactivation.recorded)]
     sizes = [tuple(int(mask[part].sum()) for part in parts) for mask in masks.values()]
     for size in sorted(set(sizes)):
         found = []
         for _ in range(controls):
-            mask = np.zeros(experiment.fit.sizes["neuron"], bool)
+            mask = np.zeros(inactivation.fit.sizes["neuron"], bool)
             for part, number in zip(parts, size, strict=True):
                 mask[part[rng.permutation(len(part))[:number]]] = True
-            found.append(experiment.measure(mask))
+            found.append(inactivation.measure(mask))
         by_size[size] = found
     chosen = [by_size[size] for size in sizes]
     out = xr.Dataset(coords={"quantile": list(QUANTILES)})
@@ -364,14 +430,28 @@ def _controls(experiment: _Experiment, masks: dict[str, Array], controls: int, s
 
 
 def effect_table(result: xr.Dataset) -> pd.DataFrame:
-    """One row per group: neurons, effect and its controls, accuracy per context and its controls.
+    """Table of an inactivation: a row for each group, with its size, effect and accuracy, and those of the controls.
 
-    Raises: ContractError for a Dataset that is not an inactivation.
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `predict_inactivation`.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> effect_table(predict_inactivation(mock_fit(), [0, 1], controls=0)).columns.tolist()
-        ['group', 'neurons', 'effect']
+    Returns
+    -------
+    pandas.DataFrame
+        Columns group, neurons, effect, and accuracy in each context, each with the quantiles of its controls.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> effect_table(predict_inactivation(mock_fit(), [0, 1], controls=0)).columns.tolist()
+    ['group', 'neurons', 'effect']
     """
     check_result(result, "inactivation")
     columns = {

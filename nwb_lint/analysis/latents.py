@@ -96,8 +96,8 @@ def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
     if not np.allclose(own, other, rtol=1e-3):
         k = int(np.abs(other / own - 1).argmax())
         warn(
-            f"the activity has {other[k]:.3g} Hz per unit where the fit has {own[k]:.3g} (neuron "
-            f"{fit['neuron'].values[index[k]]}), so they are not comparable; prepare both with one scale, scale=… Hz.",
+            f"The activity has {other[k]:.3g} Hz per unit and the fit has {own[k]:.3g} (neuron "
+            f"{fit['neuron'].values[index[k]]}). They are not comparable. Prepare both with the same scale.",
         )
 
 

@@ -141,12 +141,12 @@ def test_latents_come_from_the_neurons_observed(fit, activity):
 
 @pytest.mark.parametrize("analyze", [nl.score, nl.latents])
 def test_other_datasets_than_fits_are_refused(activity, analyze):
-    with pytest.raises(ContractError, match="fit.*lacks"):
+    with pytest.raises(ContractError, match=r"fit.*lacks"):
         analyze(xr.Dataset(), activity)
 
 
 def test_latents_of_what_is_no_activity_are_refused(fit):
-    with pytest.raises(ContractError, match="activity.*lacks"):
+    with pytest.raises(ContractError, match=r"activity.*lacks"):
         nl.latents(fit, xr.Dataset())
 
 

@@ -143,7 +143,7 @@ def test_a_resampled_fit_is_a_fit():
         ({"n_groups": 2, "method": "small_weights"}, "n_groups.*small_weights"),
         ({"n_groups": 0}, "n_groups is 0"),
         ({"n_groups": 99}, "at most 6"),
-        ({"window_s": (9.0, 10.0)}, "the window is"),
+        ({"window_s": (9.0, 10.0), "n_groups": 1}, "window"),
     ],
 )
 def test_errors_are_one_line(options, words):
