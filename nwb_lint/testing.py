@@ -1,4 +1,4 @@
-"""Small random sessions, recordings and fits for tests: yours and ours."""
+"""Small random sessions, recordings, activities and fits, for tests of this package and of yours."""
 
 from __future__ import annotations
 
@@ -33,17 +33,45 @@ def mock_session(
     obs_intervals: bool | Sequence[Array] = False,
     session_id: str = "mock",
 ) -> Path:
-    """Write a random session of Poisson units through `write_session`, and return its path.
+    """Write a random NWB session of Poisson units.
 
-    A trial starts every 2 s (jittered by up to 0.1 s) and lasts 1.5 s, with a cue 0.5 s after its start. The
-    table has start_time, stop_time, cue_time, side ("left", "right"), coherence (±0.1, ±0.5), correct (bool)
-    and block (whole numbers); ``columns`` adds to them or replaces them. From the cue on, units fire at 1.5
-    times ``rate_hz`` on trials of one side. With ``obs_intervals=True`` every unit is observed for the middle
-    part of the session only, in two pieces with a gap. No unit has spikes where it was not observed.
+    A trial starts every 2 s, with a jitter of up to 0.1 s, and lasts 1.5 s. Its cue comes 0.5 s after its start. The
+    table has start_time, stop_time, cue_time (s), side ("left", "right"), coherence (±0.1, ±0.5), correct (bool) and
+    block (whole numbers). In the second after the cue, units fire at 1.5 times ``rate_hz`` on trials of one side.
 
-    Example:
-        >>> mock_session("mock.nwb", n_units=3, columns={"reward": np.arange(40) % 2 == 0})
-        PosixPath('mock.nwb')
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        File to write.
+    n_units : int, default=5
+        Number of units.
+    n_trials : int, default=40
+        Number of trials.
+    seed : int, default=0
+        Seed of the session.
+    rate_hz : float, default=20.0
+        Rate of the units, Hz.
+    columns : mapping or None, default=None
+        More columns of the trials, by name. They replace columns of the same name.
+    unit_columns : mapping or None, default=None
+        Columns of the units, by name.
+    unit_ids : sequence of int or None, default=None
+        Ids of the units. None counts them from 0.
+    obs_intervals : bool or sequence of numpy.ndarray, default=False
+        Intervals (interval, 2) in which each unit was observed, s. True draws two intervals for each unit, with a gap
+        between them. A unit has spikes only where it was observed.
+    session_id : str, default="mock"
+        Id of the session.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Examples
+    --------
+    >>> mock_session("mock.nwb", n_units=3, columns={"reward": np.arange(40) % 2 == 0})
+    PosixPath('mock.nwb')
     """
     import pandas as pd
 
@@ -92,13 +120,29 @@ def mock_session(
 
 
 def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr.Dataset:
-    """A recording of a rank-1 network driven by a stimulus of graded strength, with halves: rates in Hz, no spikes.
+    """Make the recording of a rank-1 network that a stimulus of graded strength drives.
 
-    rate = 20 + 5 x + noise; x from `nwb_lint.model.network.forward`. Dims condition, time (20 ms bins), neuron.
+    Rates are 20 + 5 x + noise, Hz, where x is the activation of the network. The recording has the rates of two halves
+    of the trials.
 
-    Example:
-        >>> mock_recording()["rate"].dims
-        ('condition', 'time', 'neuron')
+    Parameters
+    ----------
+    n_neurons : int, default=12
+        Number of neurons.
+    n_conditions : int, default=8
+        Number of conditions, one for each strength of the stimulus.
+    seed : int, default=0
+        Seed of the network and the noise.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``rate (condition, time, neuron)``, Hz, in bins of 20 ms, with ``rate_half`` and the numbers of trials.
+
+    Examples
+    --------
+    >>> mock_recording()["rate"].dims
+    ('condition', 'time', 'neuron')
     """
     rng = np.random.default_rng(seed)
     m, w = rng.standard_normal((2, n_neurons, 1))
@@ -127,22 +171,55 @@ def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0)
     )
 
 
-def mock_activity(**options: int) -> xr.Dataset:
-    """`mock_recording`, prepared: activity and one input. Takes its options.
+def mock_activity(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr.Dataset:
+    """Make the activity that `nwb_lint.prepare` gives of `mock_recording`, with one input.
 
-    Example:
-        >>> mock_activity()["u"].dims
-        ('condition', 'time', 'input')
+    Parameters
+    ----------
+    n_neurons : int, default=12
+        Number of neurons.
+    n_conditions : int, default=8
+        Number of conditions, one for each strength of the stimulus.
+    seed : int, default=0
+        Seed of the network and the noise.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``activity (condition, time, neuron)`` and ``u (condition, time, input)``, dimensionless.
+
+    Examples
+    --------
+    >>> mock_activity()["u"].dims
+    ('condition', 'time', 'input')
     """
     stimulus = Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
-    return prepare(mock_recording(**options), inputs=[stimulus], center=(-0.2, 0.0), time_course=False)
+    recording = mock_recording(n_neurons=n_neurons, n_conditions=n_conditions, seed=seed)
+    return prepare(recording, inputs=[stimulus], center=(-0.2, 0.0), time_course=False)
 
 
-def mock_fit(**options: int) -> xr.Dataset:
-    """A rank-1 fit of `mock_activity`. Takes its options.
+def mock_fit(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr.Dataset:
+    """Make a rank-1 fit of `mock_activity`.
 
-    Example:
-        >>> mock_fit()["m"].dims
-        ('neuron', 'rank')
+    Parameters
+    ----------
+    n_neurons : int, default=12
+        Number of neurons.
+    n_conditions : int, default=8
+        Number of conditions, one for each strength of the stimulus.
+    seed : int, default=0
+        Seed of the network and the noise.
+
+    Returns
+    -------
+    xarray.Dataset
+        The fit: ``m`` and ``n (neuron, rank)``, ``input_weights (neuron, input)`` and all else that `nwb_lint.fit_lint`
+        gives.
+
+    Examples
+    --------
+    >>> mock_fit()["m"].dims
+    ('neuron', 'rank')
     """
-    return fit_lint(mock_activity(**options), rank=1, tau_s=0.1, method="regression")
+    activity = mock_activity(n_neurons=n_neurons, n_conditions=n_conditions, seed=seed)
+    return fit_lint(activity, rank=1, tau_s=0.1, method="regression")

@@ -16,7 +16,7 @@ from nwb_lint.model.simulate import run
 from nwb_lint.nwb.extension.write import write_fit
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import effective, share_right
+from nwb_lint.tasks.train import effective_connectivity, share_right
 
 Array = np.ndarray
 
@@ -76,7 +76,7 @@ def likeness(true: Array, found: Array) -> tuple[float, float]:
 def connectivity_scores(network: xr.Dataset, found: xr.Dataset) -> dict[str, float]:
     """CC and ECC, Pearson and cosine, of a low-rank network found (a fit, or any m, n and I) to the known one."""
     cc = likeness(*(one["m"].values @ one["n"].values.T / one.sizes["neuron"] for one in (network, found)))
-    ecc = likeness(effective(network), effective(found))
+    ecc = likeness(effective_connectivity(network), effective_connectivity(found))
     return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
 
 

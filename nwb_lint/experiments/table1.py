@@ -24,7 +24,7 @@ from nwb_lint.model.network import effective_n
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.teachers import load_teacher
-from nwb_lint.tasks.train import accuracy_of, effective, train_network
+from nwb_lint.tasks.train import accuracy_of, effective_connectivity, train_network
 
 OURS = {"dm": 1, "wm": 2, "cdm": 1, "dms": 2}  # the ranks of the networks trained here
 QUICK = ("dm", "cdm")  # wm and dms want large networks and minutes
@@ -67,7 +67,7 @@ def _published_fit(network, file: str) -> float:
         if "published_fit_m" not in stored:
             return float("nan")
         m, n, w = (stored[f"published_fit_{name}"].astype(float) for name in ("m", "n", "input_weights"))
-    return likeness(effective(network), m @ effective_n(m, n, w).T / len(m))[1]
+    return likeness(effective_connectivity(network), m @ effective_n(m, n, w).T / len(m))[1]
 
 
 def jobs(setting: Setting) -> list[Job]:

@@ -1,3 +1,1 @@
-"""Tasks as numpy generators (`generate`), a network's rates as spikes (`record`), and the demo session
-(`demo`).
-"""
+"""Simulated tasks: trials, networks trained on them, and their activity as NWB sessions."""

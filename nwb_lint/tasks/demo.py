@@ -1,4 +1,4 @@
-"""A context-dependent decision session whose network is known: the ground truth behind ``nwb-lint demo``."""
+"""A session of context-dependent decisions by a known network: the ground truth of ``nwb-lint demo``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ _CUE = round(CUE_LEAD_S / DT_S)
 _STIMULUS = (40, 60)  # 0.8 to 1.2 s
 _DELAY = (5, 25)  # 0.1 to 0.5 s
 _BETWEEN = (15, 35)  # 0.3 to 0.7 s of rest between trials
-_INPUT_NOISE = 0.9  # sd per step of both sensory inputs while the stimulus is on: the source of errors
+_INPUT_NOISE = 0.9  # sd per step of both sensory inputs while the stimulus is on: it causes the errors
 _PRIVATE_NOISE = 0.03  # sd per step of every unit
 _LOWEST_HZ = 0.5
 
 
 class Truth(NamedTuple):
-    """The rank-1 network of a demo session, with `offset` and `gain`: rate = offset + gain × activation
-    (Hz).
-    """
+    """The rank-1 network of a demo session. Its rates are offset + gain × activation, Hz."""
 
     m: Array
     n: Array
@@ -41,12 +39,11 @@ class Truth(NamedTuple):
 
 
 class DemoSession(NamedTuple):
-    """A simulated session: the network, a table of trials, spike times per unit (s), and the network's
-    latent.
+    """A simulated session: the network, its trials, spike times of each unit (s), and the latent.
 
-    ``trials`` has start_time, stop_time, cue_time, stimulus_time (s), context ("motion" or "color"), motion
-    and color (signed coherence), choice (-1 or 1) and correct (bool). ``kappa`` (trial, time from
-    start_time, steps of `DT_S`) is the latent before spikes were drawn; NaN after the end of a trial.
+    ``trials`` has start_time, stop_time, cue_time, stimulus_time (s), context ("motion" or "color"), motion and color
+    (signed coherence), choice (-1 or 1) and correct (bool). ``kappa`` (trial, time) is the latent before spikes were
+    drawn, in steps of `DT_S` from start_time. It is NaN after the end of a trial.
     """
 
     truth: Truth
@@ -56,34 +53,52 @@ class DemoSession(NamedTuple):
 
 
 def context_network(n_units: int = 200, seed: int = 0) -> tuple[Array, Array, Array]:
-    """An exact rank-1 network that decides by motion or color, whichever the context cue names: m, n,
-    input_weights.
+    """A rank-1 network that decides by motion or by color, as the context cue says.
 
-    Two populations of N/2 units. In the first, ``n`` overlaps with ``m`` and the motion weights; in the
-    second, with ``m`` and the color weights. The color cue drives the first population deep into the flat
-    part of tanh, the motion cue the second, by ±2 (either sign): there the gain is near 0, so only the
-    population of the cued stimulus writes its evidence to, and sustains, kappa (Mastrogiuseppe & Ostojic
-    2018; Dubreuil et al. 2022).
+    The network has two populations of N / 2 units. In the first, n overlaps with m and with the motion weights. In the
+    second, n overlaps with m and with the color weights. The color cue drives the first population by about ±2, deep
+    into the flat part of tanh, and the motion cue drives the second. Its gain is then near 0. So only the population of
+    the cued stimulus moves the latent κ:
 
-        kappa[t+1] = (1 - alpha) kappa[t] + alpha n' tanh(x[t]) / N,    x = m kappa + I v
+        κ[t+1] = (1 - alpha) κ[t] + alpha n' tanh(x[t]) / N,    x = m κ + I v
 
-    Within a population m and the two sensory columns have mean 0, variance 1 and no correlation exactly,
-    nor any with tanh of the cue's weights, so that a cue alone favors neither choice.
+    Within a population, m and the two sensory columns have mean 0 and variance 1, and they correlate neither with each
+    other nor with tanh of the weights of the cue. So a cue alone favors neither choice.
 
-    | name | dims | unit |
-    |---|---|---|
-    | m, n | neuron, rank (1) | 1 |
-    | input_weights | neuron, input (`INPUT_NAMES`) | 1 |
+    Parameters
+    ----------
+    n_units : int, default=200
+        Number of units, even, at least 20.
+    seed : int, default=0
+        Seed of the random weights.
 
-    Raises: ContractError unless ``n_units`` is even and at least 20.
+    Returns
+    -------
+    m : numpy.ndarray
+        (neuron, 1), dimensionless.
+    n : numpy.ndarray
+        (neuron, 1), dimensionless.
+    input_weights : numpy.ndarray
+        (neuron, input), dimensionless, with the inputs of `INPUT_NAMES`.
 
-    Example:
-        >>> m, n, weights = context_network(40, seed=1)
-        >>> m.shape, weights.shape
-        ((40, 1), (40, 4))
+    Raises
+    ------
+    ContractError
+        If ``n_units`` is odd or below 20.
+
+    References
+    ----------
+    Mastrogiuseppe & Ostojic, Neuron 2018.
+    Dubreuil, Valente, Beiran, Mastrogiuseppe & Ostojic, Nature Neuroscience 2022.
+
+    Examples
+    --------
+    >>> m, n, weights = context_network(40, seed=1)
+    >>> m.shape, weights.shape
+    ((40, 1), (40, 4))
     """
     if n_units < 20 or n_units % 2:
-        raise ContractError(f"n_units is {n_units}; the demo network needs an even number of at least 20 units.")
+        raise ContractError(f"n_units is {n_units}. The demo network needs an even number of at least 20.")
     rng = np.random.default_rng(seed)
     half = n_units // 2
     m, n, weights = np.zeros((n_units, 1)), np.zeros((n_units, 1)), np.zeros((n_units, 4))
@@ -102,8 +117,8 @@ def context_network(n_units: int = 200, seed: int = 0) -> tuple[Array, Array, Ar
 def simulate_noisy(
     m: Array, n: Array, weights: Array, u: Array, *, private_noise: float, seed: int
 ) -> tuple[Array, Array]:
-    """Activation (trial, time, neuron) and latent (trial, time) under inputs ``u`` (trial, time, input),
-    from rest.
+    """Activation (trial, time, neuron) and latent (trial, time) of a noisy run from rest, with inputs u (trial, time,
+    input).
 
     x[t+1] = (1 - alpha) x[t] + alpha (m n' tanh(x[t]) / N + I u[t]) + private_noise × xi[t].
     """
@@ -121,25 +136,43 @@ def simulate_noisy(
 
 
 def demo_session(seed: int = 0, n_units: int = 200, n_trials: int = 600) -> DemoSession:
-    """A session of ``n_trials`` context-dependent decisions by a rank-1 network of known connectivity, with
-    spikes.
+    """A session of context-dependent decisions by a rank-1 network of known connectivity, with spikes.
 
-    A trial: fixation 0.1 s, context cue 0.4 s, stimulus (cue stays on) 0.8–1.2 s, delay 0.1–0.5 s; then
-    0.3–0.7 s of rest. 32 conditions (2 contexts × 4 motion × 4 color coherences), as equal in number as
-    ``n_trials`` allows, in random order. The sensory inputs carry noise, so the network errs; its choice is
-    the sign of kappa at the end of the trial. Rates are linear in the activation, rate = offset + gain × x
-    (Hz), never below 0.5 Hz, with offsets of 2–42 Hz and gain = offset / 3; spikes are Poisson, and between
-    trials units fire at their offset.
+    A trial has fixation (0.1 s), the context cue (0.4 s), the stimulus with the cue (0.8 to 1.2 s) and a delay (0.1 to
+    0.5 s). Rest of 0.3 to 0.7 s follows. The 32 conditions (2 contexts × 4 motion × 4 color coherences) come in random
+    order, in numbers as equal as possible. The sensory inputs have noise, so the network makes errors. Its choice is
+    the sign of κ at the end of the trial.
 
-    Raises: ContractError unless ``n_units`` is even and at least 20, and ``n_trials`` at least 1.
+    Rates are offset + gain × x (Hz), with offsets of 2 to 42 Hz and gain = offset / 3. They are never below 0.5 Hz.
+    Spikes are Poisson. During rest, units fire at their offset.
 
-    Example:
-        >>> session = demo_session(seed=1, n_units=20, n_trials=64)
-        >>> len(session.spike_times), len(session.trials)
-        (20, 64)
+    Parameters
+    ----------
+    seed : int, default=0
+        Seed of the network, the trials and the spikes.
+    n_units : int, default=200
+        Number of units, even, at least 20.
+    n_trials : int, default=600
+        Number of trials, at least 1.
+
+    Returns
+    -------
+    DemoSession
+        The network, the table of trials, the spike times (s) and the latent.
+
+    Raises
+    ------
+    ContractError
+        If ``n_units`` is odd or below 20, or ``n_trials`` is below 1.
+
+    Examples
+    --------
+    >>> session = demo_session(seed=1, n_units=20, n_trials=64)
+    >>> len(session.spike_times), len(session.trials)
+    (20, 64)
     """
     if n_trials < 1:
-        raise ContractError(f"n_trials is {n_trials}; a session needs at least 1 trial.")
+        raise ContractError(f"n_trials is {n_trials}. A session needs at least 1 trial.")
     rng = np.random.default_rng([seed, 1])
     m, n, weights = context_network(n_units, seed)
     trials, epochs = _draw_trials(rng, n_trials)
@@ -161,9 +194,7 @@ def demo_session(seed: int = 0, n_units: int = 200, n_trials: int = 600) -> Demo
 
 
 def _draw_trials(rng: np.random.Generator, n_trials: int) -> tuple[pd.DataFrame, dict[str, Array]]:
-    """The table of trials, choice and correct still missing, and the lengths of the varied epochs in
-    steps.
-    """
+    """The table of trials without choice and correct, and the lengths of the varied epochs in steps."""
     grid = [(context, a, b) for context in ("motion", "color") for a in COHERENCES for b in COHERENCES]
     order = rng.permutation(np.arange(n_trials) % len(grid))
     table = pd.DataFrame([grid[k] for k in order], columns=["context", "motion", "color"])
@@ -182,7 +213,7 @@ def _draw_trials(rng: np.random.Generator, n_trials: int) -> tuple[pd.DataFrame,
 
 
 def trial_inputs(trials: pd.DataFrame, epochs: dict[str, Array], rng: np.random.Generator, *, noise: float) -> Array:
-    """Inputs (trial, step from start_time, input) with noise on the sensory ones while the stimulus is on."""
+    """Inputs (trial, step from start_time, input). The sensory inputs have noise while the stimulus is on."""
     ends = _FIXATION + _CUE + epochs["stimulus"] + epochs["delay"]
     step = np.arange(int((ends + epochs["between"]).max()) + 1)
     onset = _FIXATION + _CUE

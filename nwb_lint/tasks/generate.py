@@ -1,18 +1,18 @@
-"""Trials of the five tasks of Valente, Pillow & Ostojic (NeurIPS 2022): inputs, targets and what each trial
-was.
+"""Trials of the five tasks of Valente, Pillow & Ostojic (NeurIPS 2022): inputs, targets and trial columns.
 
-Every generator takes a number of trials and a seed and returns a Dataset (steps of 20 ms, tau 100 ms):
+Every generator takes a number of trials and a seed, and returns a Dataset in steps of 20 ms, for networks of tau 100
+ms:
 
-| name | dims | unit | dtype |
+| name | dims | dtype | content |
 |---|---|---|---|
-| input | trial, time, input | 1 | float32, with input noise |
-| target | trial, time, output | 1 | float32, the right answer inside the response window, else 0 |
-| mask | trial, time | 1 | bool, the response window |
-| answer | trial | 1 | int64, -1 or 1: the sign that the mean output in the response window must have |
+| u | trial, time, input | float32 | inputs with their noise, dimensionless |
+| target | trial, time, output | float32 | the right output in the response window, else 0 |
+| mask | trial, time | bool | the response window |
+| answer | trial | int64 | -1 or 1: the right sign of the mean output in the response window |
 
-and the trial's own columns (coherence, f1, context, ...) as coordinates on ``trial``; ``input`` names
-the inputs. ``time`` is the start of each step, in s. Trials whose delay is short end early: inputs after
-the response window carry nothing but noise.
+The trial columns (coherence, f1, context, ...) are coordinates on ``trial``. The coordinate ``input`` names the inputs.
+``time`` is the start of each step, s. A trial with a short delay ends early: after its response window, the inputs are
+noise alone.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ def _steps(milliseconds: float) -> int:
 
 
 def _during(n_steps: int, start: Array | int, length: Array | int) -> Array:
-    """Which steps lie in an epoch that starts at ``start`` and lasts ``length``: bool (trial or 1, time)."""
+    """Steps that lie in an epoch, from its start and length in steps: bool (trial or 1, time)."""
     begin, t = np.atleast_1d(start)[:, None], np.arange(n_steps)
     return (t >= begin) & (t < begin + np.atleast_1d(length)[:, None])
 
 
 def _random(n_trials: int, seed: int) -> np.random.Generator:
     if n_trials < 1:
-        raise ContractError(f"n_trials is {n_trials}; a task needs at least 1 trial.")
+        raise ContractError(f"n_trials is {n_trials}. A task needs at least 1 trial.")
     return np.random.default_rng(seed)
 
 
 def _delays(rng: np.random.Generator, n_trials: int, delay_ms: tuple[float, float]) -> Array:
-    """Whole steps of a delay uniform between two lengths, both included."""
+    """Lengths in steps of a delay that is uniform between two lengths, both included."""
     low, high = delay_ms
     if not 0 <= low <= high:
-        raise ContractError(f"delay_ms is {delay_ms!r}; it needs a shortest and a longest delay, 0 or more.")
+        raise ContractError(f"delay_ms is {delay_ms!r}. It needs a shortest and a longest delay, of at least 0.")
     return rng.integers(_steps(low), _steps(high) + 1, n_trials)
 
 
 def _dataset(
     task: str, inputs: Array, names: list[str], answer: Array, target: Array, mask: Array, **columns: Array
 ) -> xr.Dataset:
-    """Trials as a Dataset; ``target`` (trial,) is the value wanted inside ``mask`` (trial or 1, time)."""
+    """Trials as a Dataset. ``target`` (trial) is the right output inside ``mask`` (trial or 1, time)."""
     n_trials, n_steps, _ = inputs.shape
     mask = np.broadcast_to(mask, (n_trials, n_steps))
     return xr.Dataset(
@@ -79,17 +79,33 @@ def _dataset(
 
 
 def decision_making(n_trials: int, seed: int = 0) -> xr.Dataset:
-    """Perceptual decision: report the sign of one noisy input. 75 steps.
+    """Perceptual decision: the output is the sign of one noisy input.
 
-    Fixation 100 ms, stimulus 800, delay 300, decision 300. The coherence is one of ±{1, 2, 4, 8, 16} ×
-    0.032 with equal probability; input noise sd 0.03 at every step.
+    Fixation 100 ms, stimulus 800, delay 300, decision 300: 75 steps. The coherence is one of ±{1, 2, 4, 8, 16} × 0.032,
+    with equal probability. The input noise has sd 0.03 at every step.
 
-    Raises: ContractError where ``n_trials`` is below 1.
+    Parameters
+    ----------
+    n_trials : int
+        Number of trials, at least 1.
+    seed : int, default=0
+        Seed of the trials and the noise.
 
-    Example:
-        >>> trials = decision_making(100, seed=1)
-        >>> trials["u"].shape
-        (100, 75, 1)
+    Returns
+    -------
+    xarray.Dataset
+        The trials, as the module describes them, with the column coherence.
+
+    Raises
+    ------
+    ContractError
+        If ``n_trials`` is below 1.
+
+    Examples
+    --------
+    >>> trials = decision_making(100, seed=1)
+    >>> trials["u"].shape
+    (100, 75, 1)
     """
     rng = _random(n_trials, seed)
     n_steps = _steps(1500)
@@ -103,19 +119,36 @@ def decision_making(n_trials: int, seed: int = 0) -> xr.Dataset:
 
 
 def working_memory(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float] = (500, 2000)) -> xr.Dataset:
-    """Parametric working memory: report the difference of two frequencies seen one after the other. 120
-    steps.
+    """Parametric working memory: the output is the difference of two successive frequencies.
 
-    Fixation 100 ms, f1 100, delay 500 to 2000 (uniform, or as ``delay_ms`` has it), f2 100, decision 100. The
-    input is (f - 22) / 24 with f in 10...34 Hz, f2 - f1 in ±{8, 16, 24} (all such pairs equally often);
-    target (f1 - f2) / 24; input noise sd 0.01.
+    Fixation 100 ms, f1 100, delay 500 to 2000, f2 100, decision 100: 120 steps. The input is (f - 22) / 24, with f from
+    10 to 34 Hz and f2 - f1 in ±{8, 16, 24}. All such pairs are equally frequent. The target is (f1 - f2) / 24. The
+    input noise has sd 0.01.
 
-    Raises: ContractError where ``n_trials`` is below 1.
+    Parameters
+    ----------
+    n_trials : int
+        Number of trials, at least 1.
+    seed : int, default=0
+        Seed of the trials and the noise.
+    delay_ms : tuple of float, default=(500, 2000)
+        Shortest and longest delay, ms. Delays are uniform between them.
 
-    Example:
-        >>> trials = working_memory(200)
-        >>> np.unique(np.abs(trials.f1 - trials.f2)).tolist()
-        [8, 16, 24]
+    Returns
+    -------
+    xarray.Dataset
+        The trials, as the module describes them, with the columns f1, f2 (Hz) and delay_s.
+
+    Raises
+    ------
+    ContractError
+        If ``n_trials`` is below 1, or the delays are not in order.
+
+    Examples
+    --------
+    >>> trials = working_memory(200)
+    >>> np.unique(np.abs(trials.f1 - trials.f2)).tolist()
+    [8, 16, 24]
     """
     rng = _random(n_trials, seed)
     n_steps = _steps(400) + _steps(delay_ms[1])
@@ -133,18 +166,33 @@ def working_memory(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float
 
 
 def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:
-    """Context-dependent decision: report the sign of one of two noisy inputs, the one that the context names.
-    68 steps.
+    """Context-dependent decision: the output is the sign of the noisy input that the context names.
 
-    Fixation 100 ms, context alone 350, stimulus 800, delay 100, decision 20. Coherences of both sensory
-    inputs are one of ±{1, 2, 4} × 0.1; the context's cue has amplitude 1 from the end of fixation to the
-    response; input noise sd 0.1 on the two sensory inputs.
+    Fixation 100 ms, context alone 350, stimulus 800, delay 100, decision 20: 68 steps. The coherence of each sensory
+    input is one of ±{1, 2, 4} × 0.1. The context cue has amplitude 1 from the end of fixation to the response. The two
+    sensory inputs have noise of sd 0.1.
 
-    Raises: ContractError where ``n_trials`` is below 1.
+    Parameters
+    ----------
+    n_trials : int
+        Number of trials, at least 1.
+    seed : int, default=0
+        Seed of the trials and the noise.
 
-    Example:
-        >>> contextual_decision(10).input.values.tolist()
-        ['motion', 'color', 'context motion', 'context color']
+    Returns
+    -------
+    xarray.Dataset
+        The trials, as the module describes them, with the columns motion, color and context.
+
+    Raises
+    ------
+    ContractError
+        If ``n_trials`` is below 1.
+
+    Examples
+    --------
+    >>> contextual_decision(10)["input"].values.tolist()
+    ['motion', 'color', 'context motion', 'context color']
     """
     rng = _random(n_trials, seed)
     fixation, stimulus, delay, decision = _steps(100), _steps(800), _steps(100), _steps(20)
@@ -167,17 +215,35 @@ def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:
 
 
 def delayed_match(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float] = (500, 3000)) -> xr.Dataset:
-    """Delayed match to sample: were two stimuli, a delay apart, the same (+1) or not (-1)? 255 steps.
+    """Delayed match to sample: the answer is 1 if two stimuli are the same, and -1 if not.
 
-    Fixation 100 ms, first stimulus 500, delay 500 to 3000 (uniform, or as ``delay_ms`` has it), second stimulus
-    500, decision 1000. Two stimuli, A and B, each an input of its own (one-hot, amplitude 1); input noise sd 0.03.
+    Fixation 100 ms, first stimulus 500, delay 500 to 3000, second stimulus 500, decision 1000: 255 steps. Each of the
+    two stimuli, A and B, is an input of its own, of amplitude 1. The input noise has sd 0.03.
 
-    Raises: ContractError where ``n_trials`` is below 1.
+    Parameters
+    ----------
+    n_trials : int
+        Number of trials, at least 1.
+    seed : int, default=0
+        Seed of the trials and the noise.
+    delay_ms : tuple of float, default=(500, 3000)
+        Shortest and longest delay, ms. Delays are uniform between them.
 
-    Example:
-        >>> trials = delayed_match(50)
-        >>> bool(((trials["first"] == trials["second"]) == (trials.answer == 1)).all())
-        True
+    Returns
+    -------
+    xarray.Dataset
+        The trials, as the module describes them, with the columns first, second and delay_s.
+
+    Raises
+    ------
+    ContractError
+        If ``n_trials`` is below 1, or the delays are not in order.
+
+    Examples
+    --------
+    >>> trials = delayed_match(50)
+    >>> bool(((trials["first"] == trials["second"]) == (trials.answer == 1)).all())
+    True
     """
     rng = _random(n_trials, seed)
     fixation, stimulus, decision = _steps(100), _steps(500), _steps(1000)
@@ -197,7 +263,7 @@ def delayed_match(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float]
 
 
 def _k_back(k: int) -> Callable[..., xr.Dataset]:
-    """The generator of `k_back` for one K: `train_network` and `record_activity` know tasks by name."""
+    """The generator of `k_back` for one K, since tasks are known by name."""
 
     def generate(n_trials: int, seed: int = 0) -> xr.Dataset:
         return k_back(n_trials, seed, k=k)
@@ -206,22 +272,41 @@ def _k_back(k: int) -> Callable[..., xr.Dataset]:
 
 
 def k_back(n_trials: int, seed: int = 0, *, k: int = 1) -> xr.Dataset:
-    """K-back: report the sign of the K-th last of a row of pulses. 15 + 15 (2 K - 1) steps.
+    """K-back: the output is the sign of the K-th last of a row of pulses.
 
-    Timings are ours (the paper leaves them free): fixation 100 ms, then P pulses of +1 or -1, P = K, …, 2 K - 1 with
-    equal probability, each on for 100 ms and followed by 200 ms without; then decision 200 ms; input noise sd 0.03.
-    The K-th last may be any of the first K pulses: after K of them all K signs must be held.
+    Fixation 100 ms, then P pulses of 1 or -1, then decision 200 ms: 15 + 15 (2 K - 1) steps. P is one of K, ..., 2 K -
+    1, with equal probability. Each pulse lasts 100 ms, and 200 ms without input follow. The input noise has sd 0.03.
+    The K-th last pulse may be any of the first K, so after K pulses all K signs must be held. The paper does not give
+    its timings; these are our choice.
 
-    Raises: ContractError where ``n_trials`` or ``k`` is below 1.
+    Parameters
+    ----------
+    n_trials : int
+        Number of trials, at least 1.
+    seed : int, default=0
+        Seed of the trials and the noise.
+    k : int, default=1
+        K, at least 1.
 
-    Example:
-        >>> trials = k_back(50, k=2)
-        >>> sorted(set(trials.n_pulses.values.tolist()))
-        [2, 3]
+    Returns
+    -------
+    xarray.Dataset
+        The trials, as the module describes them, with the column n_pulses.
+
+    Raises
+    ------
+    ContractError
+        If ``n_trials`` or ``k`` is below 1.
+
+    Examples
+    --------
+    >>> trials = k_back(50, k=2)
+    >>> sorted(set(trials.n_pulses.values.tolist()))
+    [2, 3]
     """
     rng = _random(n_trials, seed)
     if k < 1:
-        raise ContractError(f"k is {k}; K-back needs 1 or more.")
+        raise ContractError(f"k is {k}. K-back needs at least 1.")
     fixation, pulse, slot, decision = _steps(100), _steps(100), _steps(300), _steps(200)
     most = 2 * k - 1
     n_steps = fixation + most * slot + decision
@@ -245,7 +330,7 @@ TASKS: dict[str, Callable[..., xr.Dataset]] = {
 
 
 def as_conditions(trials: xr.Dataset) -> xr.Dataset:
-    """Trials of a task as the conditions of an activity: the trial's own columns stay, ``answer`` included."""
-    out = trials[["u"]].rename({"trial": "condition"})
+    """Trials of a task as the conditions of an activity. The trial columns stay."""
+    out = trials[["input"]].rename({"trial": "condition"})
     labels = [f"trial {k}" for k in trials["trial"].values]
     return out.assign_coords(condition=labels)

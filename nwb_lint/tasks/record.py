@@ -1,4 +1,4 @@
-"""A network → its noisy activity on its task, and rates → spike times, as a recording would hold them."""
+"""Recordings of networks: noisy activity on the task, Poisson spikes, and NWB sessions."""
 
 from __future__ import annotations
 
@@ -21,35 +21,47 @@ _REST_S = 0.5
 
 
 def poisson_spikes(rate_hz: Array, dt_s: float, starts_s: Array, seed: int) -> list[Array]:
-    """Spike times of every neuron: inhomogeneous Poisson, the rate constant within each bin.
+    """Spike times of inhomogeneous Poisson neurons, with a constant rate in each bin.
 
-    Time rescaling: with L(t) the integral of a neuron's rate over all its bins, the number of spikes is
-    Poisson with mean L(end), and the spikes are that many independent uniform draws of L, mapped back to
-    time. Counts per bin are then independent Poisson(rate × dt_s) and spikes uniform within the bin, at the
-    cost of one sort per neuron.
+    Time rescaling: L(t) is the integral of a neuron's rate. The number of spikes is Poisson with mean L(end). The
+    spikes are independent uniform draws of L, mapped back to time. So the counts of the bins are independent Poisson
+    (rate × dt_s), and spikes are uniform within a bin.
 
-    | name | dims | unit |
-    |---|---|---|
-    | rate_hz | trial, time, neuron | Hz; bins where nothing is simulated hold 0 |
-    | dt_s | – | s, width of a bin |
-    | starts_s | trial | s, when each trial's first bin starts |
-    | result | list over neurons of arrays | s, sorted |
+    Parameters
+    ----------
+    rate_hz : numpy.ndarray
+        Rates (trial, time, neuron), Hz. Bins that are not simulated hold 0.
+    dt_s : float
+        Width of a bin, s.
+    starts_s : numpy.ndarray
+        Start of the first bin of each trial (trial), s.
+    seed : int
+        Seed of the spikes.
 
-    Raises: ContractError where rates are negative or not finite, or shapes do not fit.
+    Returns
+    -------
+    list of numpy.ndarray
+        Sorted spike times of each neuron, s.
 
-    Example:
-        >>> times = poisson_spikes(np.full((2, 50, 3), 20.0), 0.02, np.array([0.0, 5.0]), seed=0)
-        >>> len(times), bool((np.diff(times[0]) >= 0).all())
-        (3, True)
+    Raises
+    ------
+    ContractError
+        If rates are negative or not finite, or shapes do not agree.
+
+    Examples
+    --------
+    >>> times = poisson_spikes(np.full((2, 50, 3), 20.0), 0.02, np.array([0.0, 5.0]), seed=0)
+    >>> len(times), bool((np.diff(times[0]) >= 0).all())
+    (3, True)
     """
     starts_s = np.asarray(starts_s, dtype=float)
     if rate_hz.ndim != 3 or starts_s.shape != rate_hz.shape[:1]:
         raise ContractError(
-            f"rate_hz has shape {rate_hz.shape} and starts_s {starts_s.shape}; "
-            "they need (trial, time, neuron) and (trial,)."
+            f"rate_hz has shape {rate_hz.shape} and starts_s {starts_s.shape}. They need (trial, time, neuron) and "
+            "(trial,)."
         )
     if not np.isfinite(rate_hz).all() or rate_hz.min(initial=0) < 0:
-        raise ContractError("rate_hz has negative values or values that are not finite; use 0 where no spike may be.")
+        raise ContractError("rate_hz has negative values, or values that are not finite. Use 0 where nothing fires.")
     rng = np.random.default_rng(seed)
     bin_start = (starts_s[:, None] + np.arange(rate_hz.shape[1]) * dt_s).ravel()
     return [_spikes_of_one(rate.ravel(), bin_start, dt_s, rng) for rate in np.moveaxis(rate_hz, 2, 0).astype(float)]
@@ -73,40 +85,53 @@ def record_activity(
     observation_noise: float = 0.0,
     seed: int = 0,
 ) -> xr.Dataset:
-    """A network's noisy activity on fresh trials of its own task, every trial a condition.
+    """Noisy activity of a network on new trials of its task. Every trial is a condition.
 
-    x[t+1] = (1 - alpha) x[t] + alpha (J phi(x[t]) + I u[t]) + private_noise xi[t], xi ~ N(0, 1), from x[0] = 0, and
-    activity = x + observation_noise · sd(x) · N(0, 1). The noise-free truth is `nwb_lint.model.simulate.run` of the
-    network on what this returns.
+    x[t+1] = (1 - alpha) x[t] + alpha (J phi(x[t]) + I u[t]) + private_noise xi[t], with xi ~ N(0, 1) and x[0] = 0. The
+    activity is x + observation_noise · sd(x) · N(0, 1). The noise-free activity is `nwb_lint.model.simulate.run` of the
+    network on the returned Dataset.
 
-    | name | dims | unit | dtype |
-    |---|---|---|---|
-    | activity | condition, time, neuron | 1 | float32 |
-    | input | condition, time, input | 1 | float32, with the task's input noise |
-    | answer, … | condition | – | the trial's columns |
+    Parameters
+    ----------
+    network : xarray.Dataset
+        From `train_network` or `load_teacher`.
+    n_trials : int
+        Number of trials, at least 1.
+    private_noise : float or None, default=None
+        Standard deviation of the noise of each step, dimensionless. None takes that of the training.
+    observation_noise : float, default=0.0
+        Standard deviation of the noise on the activity, relative to sd(x).
+    seed : int, default=0
+        Seed of the trials and the noise.
 
-    Args:
-        network: from `train_network` or `load_teacher`.
-        private_noise: sd per step; None = what the network was trained with.
+    Returns
+    -------
+    xarray.Dataset
+        ``activity (condition, time, neuron)`` and ``u (condition, time, input)``, float32, dimensionless; the trial
+        columns on ``condition``.
 
-    Raises: ContractError where ``n_trials`` is below 1 or the network names no task.
+    Raises
+    ------
+    ContractError
+        If ``n_trials`` is below 1, or the network names no task.
 
-    Example:
-        >>> from nwb_lint.tasks.train import train_network
-        >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
-        >>> record_activity(network, 10)["activity"].sizes["condition"]
-        10
+    Examples
+    --------
+    >>> from nwb_lint.tasks.train import train_network
+    >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
+    >>> record_activity(network, 10)["activity"].sizes["condition"]
+    10
     """
     task = network.attrs.get("task")
     if task not in TASKS:
-        raise ContractError(f"the network's task is {task!r}; it needs to be one of {', '.join(TASKS)}.")
+        raise ContractError(f"The task of the network is {task!r}. It needs to be one of {', '.join(TASKS)}.")
     noise = float(network.attrs["private_noise"] if private_noise is None else private_noise)
     trials = TASKS[task](n_trials, seed)
     out = as_conditions(trials)
     x = _noisy_run(network, out["u"].values, noise, seed)
     if observation_noise:
         rng, sd = np.random.default_rng([seed, 3]), observation_noise * float(x.std())
-        for one in x:  # trial by trial: no second copy of a large array
+        for one in x:  # each trial by itself: no second copy of a large array
             one += np.float32(sd) * rng.standard_normal(one.shape, dtype=np.float32)
     out["activity"] = ("condition", "time", "neuron"), x, {"units": "1"}
     out = out.assign_coords(neuron=network["neuron"].values)
@@ -124,23 +149,50 @@ def record_session(
     spikes: bool = True,
     seed: int = 0,
 ) -> Path:
-    """A network's noisy activity on fresh trials as an NWB session, read back by `read_conditions`.
+    """Write the noisy activity of a network on new trials as an NWB session.
 
-    Poisson units of rate = base_hz + gain_hz phi(x), never below 0.5 Hz; or, with ``spikes=False``, the activation x
-    itself as the time series `SERIES` (``series=`` of the readers), one sample at the start of every step. The trials'
-    table has start_time, stop_time (s) and the columns of the task, ``answer`` included; between trials, 0.5 s each, no
-    unit fires and there is no sample.
+    Units are Poisson, with rate = base_hz + gain_hz phi(x), never below 0.5 Hz. With ``spikes=False`` the file holds
+    the activation x itself as the time series `SERIES`, one sample at the start of every step. The table of trials has
+    start_time, stop_time (s) and the trial columns. Between trials, 0.5 s each, no unit fires and there is no sample.
 
-    Raises: ContractError as `record_activity`, or for a rate that is not above 0; NWBError where the file is there.
+    Parameters
+    ----------
+    network : xarray.Dataset
+        From `train_network` or `load_teacher`.
+    path : str or pathlib.Path
+        File to write. It must not exist.
+    n_trials : int
+        Number of trials, at least 1.
+    base_hz : float, default=20.0
+        Rate at activation 0, Hz.
+    gain_hz : float, default=8.0
+        Change of the rate with phi(x), Hz.
+    spikes : bool, default=True
+        Write spikes, or else the activation.
+    seed : int, default=0
+        Seed of the trials, the noise and the spikes.
 
-    Example:
-        >>> from nwb_lint.tasks.train import train_network
-        >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
-        >>> record_session(network, "dm.nwb", 10)
-        PosixPath('dm.nwb')
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ContractError
+        If a rate is not above 0, or for the reasons of `record_activity`.
+    NWBError
+        If the file exists.
+
+    Examples
+    --------
+    >>> from nwb_lint.tasks.train import train_network
+    >>> network = train_network("dm", n_neurons=32, rank=1, seed=1, accuracy=0.9)
+    >>> record_session(network, "dm.nwb", 10)
+    PosixPath('dm.nwb')
     """
     if not 0 < base_hz < np.inf or not 0 < gain_hz < np.inf:
-        raise ContractError(f"base_hz is {base_hz} and gain_hz {gain_hz}; they need numbers above 0.")
+        raise ContractError(f"base_hz is {base_hz} and gain_hz is {gain_hz}. Both need to be above 0.")
     activity = record_activity(network, n_trials, seed=seed)
     x, dt_s, task = activity["activity"].values, activity.attrs["bin_s"], activity.attrs["task"]
     duration = x.shape[1] * dt_s
@@ -160,7 +212,7 @@ def record_session(
 
 
 def _noisy_run(network: xr.Dataset, u: Array, noise: float, seed: int) -> Array:
-    """Activation (trial, time, neuron) float32 by the plain recurrence, noise added per step."""
+    """Activation (trial, time, neuron) float32, by the plain recurrence with noise at each step."""
     alpha = np.float32(network.attrs["dt_s"] / network.attrs["tau_s"])
     net = network_of(network)
     m, n = net.m.astype(np.float32), None if net.n is None else net.n.astype(np.float32) / np.float32(net.n_neurons)

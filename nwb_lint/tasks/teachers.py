@@ -1,4 +1,4 @@
-"""Trained networks stored as npz files → the network Dataset of `nwb_lint.tasks.train`."""
+"""Trained networks stored in npz files → network Datasets."""
 
 from __future__ import annotations
 
@@ -13,19 +13,32 @@ from nwb_lint.tasks.train import network_dataset
 
 
 def load_teacher(path: str | Path) -> xr.Dataset:
-    """The network in an npz file (m, n, input_weights, alpha; readout where there is one) named after its task.
+    """Load a network from an npz file that is named after its task.
 
-    The readout is stored for z = readout' phi(x) / N, as `nwb_lint.tasks.train` has it.
+    The file holds m, n, input_weights and alpha, and may hold readout. The output is z = readout' phi(x) / N.
 
-    Raises: ContractError for another name or a file without these arrays.
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file, such as "cdm.npz".
+
+    Returns
+    -------
+    xarray.Dataset
+        The network, as `nwb_lint.tasks.train` describes it.
+
+    Raises
+    ------
+    ContractError
+        If the name is not that of a task, or an array is missing.
     """
     path = Path(path)
     if path.stem not in TASKS:
-        raise ContractError(f"{path.name} is not named after a task; it needs to be one of {', '.join(TASKS)}.")
+        raise ContractError(f"{path.name} is not named after a task. Name it after one of {', '.join(TASKS)}.")
     with np.load(path) as stored:
         missing = [name for name in ("m", "n", "input_weights", "alpha") if name not in stored]
         if missing:
-            raise ContractError(f"{path} lacks {', '.join(missing)}; it has {', '.join(stored.files)}.")
+            raise ContractError(f"{path} lacks {', '.join(missing)}. It has {', '.join(stored.files)}. Add the arrays.")
         names = ("m", "n", "input_weights", "readout")
         weights = {name: stored[name] for name in names if name in stored}
         alpha = float(stored["alpha"])

@@ -11,7 +11,7 @@ from nwb_lint.model.scores import r_squared
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
-from nwb_lint.tasks.train import PRIVATE_NOISE, effective
+from nwb_lint.tasks.train import PRIVATE_NOISE, effective_connectivity
 
 TRAIN, TEST = 800, 200
 
@@ -53,7 +53,7 @@ def test_effective_connectivity_is_that_of_the_package(small):
     m, n = network["m"].values, network["n"].values
     span = np.column_stack([m, network["input_weights"].values])
     inside = span @ np.linalg.lstsq(span, n, rcond=None)[0]
-    np.testing.assert_allclose(effective(network), m @ inside.T / 20, atol=1e-5)
+    np.testing.assert_allclose(effective_connectivity(network), m @ inside.T / 20, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_teacher_comes_back(task, observation, shared_data):
     r2, _ = r_squared(truth, np.tanh(fit["activity_pred"].values[held]), truth.mean(axis=(0, 1)))
     found = nl.connectivity(fit)["connectivity"].values.ravel()
     raw = nl.connectivity(fit, effective=False)["connectivity"].values.ravel()
-    ecc = np.corrcoef(effective(network).ravel(), found)[0, 1]
+    ecc = np.corrcoef(effective_connectivity(network).ravel(), found)[0, 1]
     cc = np.corrcoef((network["m"].values @ network["n"].values.T).ravel(), raw)[0, 1]
     print(f"\n{task} noise {observation:g}: R2 {r2:.5f} ECC {ecc:.5f} CC {cc:.3f} {seconds:.1f} s")
     assert PRIVATE_NOISE[task] == activity.attrs["private_noise"]
