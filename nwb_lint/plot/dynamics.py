@@ -106,7 +106,7 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     points : xarray.Dataset
-        From `nwb_lint.fixed_points` with ``audit``: ``n_found (draw, stability_kind)``.
+        From `nwb_lint.fixed_points` with ``refit_fractions``: ``n_found (draw, stability_kind)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
 
@@ -124,7 +124,7 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     --------
     >>> from nwb_lint import fixed_points, plot
     >>> from nwb_lint.testing import mock_activity, mock_fit
-    >>> points = fixed_points(mock_fit(), activity=mock_activity(), audit=[0.5], draws=1)
+    >>> points = fixed_points(mock_fit(), activity=mock_activity(), refit_fractions=[0.5], draws=1)
     >>> plot.fixed_point_counts(points).get_ylabel()
     'fixed points'
     """

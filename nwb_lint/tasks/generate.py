@@ -331,6 +331,6 @@ TASKS: dict[str, Callable[..., xr.Dataset]] = {
 
 def as_conditions(trials: xr.Dataset) -> xr.Dataset:
     """Trials of a task as the conditions of an activity. The trial columns stay."""
-    out = trials[["input"]].rename({"trial": "condition"})
+    out = trials[["u"]].rename({"trial": "condition"})
     labels = [f"trial {k}" for k in trials["trial"].values]
     return out.assign_coords(condition=labels)

@@ -87,9 +87,9 @@ def train_network(
 ) -> xr.Dataset:
     """Train a network until it answers at least the share ``accuracy`` of new trials right.
 
-    Full rank: J starts as N(0, g²/N), input weights and readout as N(0, 1). All are trained at one learning rate, as in
-    the code of the paper. Low rank: m, n and the input weights start as N(0, 1) and are trained. The readout stays
-    N(0, 16).
+    Full rank: J starts as N(0, g²/N), input weights and readout as N(0, 1). J, the input weights and readout / N are
+    trained at one learning rate, as in the code of the paper. Low rank: m, n and the input weights start as N(0, 1) and
+    are trained. The readout stays N(0, 16).
 
     Working memory and delayed match of low rank start from a trained full-rank network: `nwb_lint.fit_lint` fits its
     activity, and training goes on from this fit. The readout stays N(0, 1). In their full-rank training the delay grows

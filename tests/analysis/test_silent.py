@@ -171,7 +171,7 @@ def test_a_readout_averages_what_was_observed(activity):
     filled = nl.fit_readout(activity.assign(activity=(activity["activity"].dims, x)), "stimulus", folds=4)
     np.testing.assert_allclose(holes["readout"], filled["readout"], rtol=1e-3)
     x[2, :, 4] = np.nan
-    with pytest.raises(ContractError, match="not observed in some condition"):
+    with pytest.raises(ContractError, match="not observed in the window"):
         nl.fit_readout(activity.assign(activity=(activity["activity"].dims, x)), "stimulus", folds=4)
 
 
@@ -206,7 +206,7 @@ def test_activity_in_other_bins_inputs_or_units_is_noticed(analyze, activity):
     with pytest.raises(ContractError, match=r"bins.*0\.01 s.*0\.02 s"):
         analyze(fit, activity.assign_attrs(bin_s=0.01))
     with pytest.raises(ContractError, match=r"inputs.*tone.*stimulus"):
-        analyze(fit, activity.assign_coords(input_name=("input", ["tone"])))
+        analyze(fit, activity.assign_coords(input=("input", ["tone"])))
     with pytest.warns(UserWarning, match=r"Hz per unit.*scale"):
         analyze(fit, activity.assign(scale=1.1 * activity["scale"]))
 

@@ -1,4 +1,4 @@
-"""The four tasks as science.md specifies them."""
+"""Trials of the tasks: inputs, delays and answers as the paper has them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_k_back_answers_with_the_kth_last_pulse(k):
 
 
 @pytest.mark.parametrize("name", ["wm", "dms"])
-def test_delays_are_as_long_as_asked(name):
+def test_delays_lie_between_the_given_lengths(name):
     delay = TASKS[name](200, 1, delay_ms=(100, 300)).delay_s.values
     assert delay.min() == pytest.approx(0.1)
     assert delay.max() == pytest.approx(0.3)

@@ -50,8 +50,8 @@ def error_of(network, trials):
 
 
 def test_training_goes_on_until_answers_are_distinct():
-    trials, asked = TASKS["dm"](300, 9), {"n_neurons": 32, "rank": 1, "seed": 1, "accuracy": 0.9}
-    first, further = train_network("dm", **asked), train_network("dm", **asked, error=0.08)
+    trials, options = TASKS["dm"](300, 9), {"n_neurons": 32, "rank": 1, "seed": 1, "accuracy": 0.9}
+    first, further = train_network("dm", **options), train_network("dm", **options, error=0.08)
     assert error_of(further, trials) < 0.1 < error_of(first, trials)
 
 
@@ -83,17 +83,17 @@ def test_a_recorded_network_is_read_back_by_the_users_route(network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"task": "dmm"}, "no task"),
-        ({"rank": 99}, "rank 99"),
+        ({"rank": 99}, "rank is 99"),
         ({"g": -1.0}, "g is"),
         ({"accuracy": 0.4}, "accuracy"),
         ({"error": 0.0}, "error"),
     ],
 )
-def test_wrong_arguments_are_told(options, told):
-    with pytest.raises(ContractError, match=told):
+def test_wrong_arguments_are_refused(options, words):
+    with pytest.raises(ContractError, match=words):
         train_network(**({"task": "dm", "n_neurons": 8} | options))
 
 
