@@ -139,7 +139,7 @@ def _complete(staged: Path, subject: dict[str, str], source: Path) -> None:
 def _validated(staged: Path, root: Path, source: Path) -> tuple[Any, list[str]]:
     """The client's asset of a staged file, and what is told of it short of an error."""
     from dandi.files import dandi_file
-    from dandi.validate._types import Severity
+    from dandi.validate import Severity
     from dandischema.consts import DANDI_SCHEMA_VERSION
 
     with warnings.catch_warnings():
