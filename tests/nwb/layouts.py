@@ -137,8 +137,7 @@ def of_000004_milliseconds(path):
     s.put_table(stim_on_time=s.cue)
     return s.case(
         spikes=[times * 1000 for times in s.spikes], how={"align": "stim_on_time"},
-        warns=r"span .*–2\d{4}\S* s, the trials up to 20\.\d+ s\. One is 1\.0\d?e\+03 times the other, so it may be in "
-        "milliseconds or samples",
+        warns=r"span .*–2\d{4}\S* s, .*20\.\d+ s\. .*1\.0\d?e\+03 times .*milliseconds or samples",
     )  # fmt: skip
 
 
@@ -271,8 +270,8 @@ def of_000253_without_trials(path):
     s = Session(path)
     s.put_table("intervals/flashes_presentations", color=np.ones(N_TRIALS))
     s.put_table("intervals/gabors_presentations", slice(0, 3))
-    told = r"no interval table 'trials'; it has flashes_presentations \(10\), gabors_presentations \(3\)\. Pass one"
-    return s.case(how={"align": "start_time"}, refuses=told)
+    message = r"no interval table 'trials'.*flashes_presentations \(10 rows\), gabors_presentations \(3 rows\)"
+    return s.case(how={"align": "start_time"}, refuses=message)
 
 
 @layout
@@ -343,8 +342,8 @@ def of_000363_comma_lists(path):
     s = Session(path)
     onset = alternate("N/A", "0.5,1.2")
     s.put_table(photostim_onset=onset)
-    told = r"photostim_onset of .* holds lists of numbers, such as '0\.5,1\.2', in 5 of 10 trials; align needs one"
-    return s.case(how={"align": "photostim_onset"}, refuses=told)
+    message = r"photostim_onset of .* lists of numbers, such as '0\.5,1\.2', in 5 of 10 trials"
+    return s.case(how={"align": "photostim_onset"}, refuses=message)
 
 
 @layout
@@ -381,8 +380,8 @@ def of_000003_times_start_over(path):
     half = s.stop[-1] / 2
     s.put_units([np.where(times < half, times, times - half) for times in s.spikes])
     s.put_table()
-    told = r"unit 0 start over \(1 of \d+ steps go back, the first from 10\.\d+ to 0\.\d+ s\) and end at 10\.\d+ s"
-    return s.case(how={"align": "start_time"}, refuses=told)
+    message = r"unit 0 start over \(1 of \d+ steps go back, the first from 10\.\d+ to 0\.\d+ s\) and end at 10\.\d+ s"
+    return s.case(how={"align": "start_time"}, refuses=message)
 
 
 @layout
@@ -391,8 +390,8 @@ def of_000003_times_start_over_in_every_trial(path):
     spikes = [[t - a for a, b in zip(s.start, s.stop, strict=True) for t in times if a <= t < b] for times in s.spikes]
     s.put_units([np.array(times) for times in spikes])
     s.put_table()
-    told = r"unit 0 start over \(9 of \d+ steps go back.*are relative to trials or blocks"
-    return s.case(how={"align": "start_time"}, refuses=told)
+    message = r"unit 0 start over \(9 of \d+ steps go back.*relative to trials or blocks"
+    return s.case(how={"align": "start_time"}, refuses=message)
 
 
 @layout
@@ -402,8 +401,8 @@ def of_001610_negative_and_relative(path):
     s.start, s.stop, s.cue = (np.concatenate([t, t + 50]) for t in (s.start, s.stop, s.cue))
     s.put_units([np.sort(times) for times in since])
     s.put_table()
-    told = r"span -0\.\d+–(1|0\.\d+) s, trials last up to 1\.5 s and reach 70\.\d* s, so that 1 of 20 windows meet them"
-    return s.case(how={"align": "start_time", "window_s": (-1, 1)}, refuses=told + ": spike times look relative")
+    message = r"span -0\.\d+–(1|0\.\d+) s, .* 1\.5 s .* 70\.\d* s.* 1 of 20 windows"
+    return s.case(how={"align": "start_time", "window_s": (-1, 1)}, refuses=message + ".*look relative")
 
 
 @layout
@@ -413,8 +412,8 @@ def of_times_relative_to_trials(path):
              for t in s.spikes]  # fmt: skip
     s.put_units(since)
     s.put_table()
-    told = r"span 0\.\d+–1\.\d+ s, trials last up to 1\.5 s and reach 20\.\d* s, so that 1 of 10 windows meet them"
-    return s.case(s.start, spikes=since, how={"align": "start_time", "window_s": (-0.2, 1.4)}, warns=told)
+    message = r"span 0\.\d+–1\.\d+ s, .* 1\.5 s .* 20\.\d* s.* 1 of 10 windows.*look relative"
+    return s.case(s.start, spikes=since, how={"align": "start_time", "window_s": (-0.2, 1.4)}, warns=message)
 
 
 @layout
@@ -423,7 +422,7 @@ def of_one_unit_in_milliseconds(path):
     spikes = [s.spikes[0] * 1000, s.spikes[1]]
     s.put_units(spikes)
     s.put_table()
-    return s.case(s.start, spikes=spikes, how={"align": "start_time"}, warns="It is so in unit 0 alone")
+    return s.case(s.start, spikes=spikes, how={"align": "start_time"}, warns="only unit 0")
 
 
 @layout
@@ -433,8 +432,8 @@ def of_000239_overlapping_obs_intervals(path):
     spikes = [times[(times < 12) | (times > 14)] if k == 0 else times for k, times in enumerate(s.spikes)]
     s.put_units(spikes, obs=obs)
     s.put_table()
-    told = r"unit 0 have obs_intervals that overlap \(4 of 32 s come twice\); their union is taken"
-    return s.case(s.start, spikes=spikes, obs=obs, how={"align": "start_time"}, warns=told)
+    message = r"obs_intervals of unit 0 overlap \(4 of 32 s .*union is taken"
+    return s.case(s.start, spikes=spikes, obs=obs, how={"align": "start_time"}, warns=message)
 
 
 @layout
@@ -464,7 +463,7 @@ def of_no_spike_times(path):
     s.put("units/id", [0, 1])
     s.put("units/quality", ["good", "mua"])
     s.put_table()
-    return s.case(how={"align": "start_time"}, refuses="no spike_times column, which is needed; they have quality")
+    return s.case(how={"align": "start_time"}, refuses="no spike_times .*quality")
 
 
 @layout
@@ -534,8 +533,8 @@ def of_two_event_series_of_one_name(path):
     s.put_table()
     for place in ("acquisition/a", "processing/behavior/b"):
         s.put(f"{place}/go/timestamps", s.cue)
-    told = "2 event series named 'go': acquisition/a/go, processing/behavior/b/go"
-    return s.case(how={"align": "go"}, refuses=told)
+    message = "2 event series named 'go': acquisition/a/go, processing/behavior/b/go"
+    return s.case(how={"align": "go"}, refuses=message)
 
 
 @layout
@@ -543,8 +542,8 @@ def of_no_such_event(path):
     s = Session(path)
     s.put_table(cue_time=s.cue)
     s.put("acquisition/licks/timestamps", s.cue)
-    told = "no column 'go' for align; columns of times: start_time, stop_time, cue_time; event series: acquisition/lic"
-    return s.case(how={"align": "go"}, refuses=told)
+    message = "no column 'go' for align.*start_time, stop_time, cue_time; event series: acquisition/lic"
+    return s.case(how={"align": "go"}, refuses=message)
 
 
 @layout
@@ -575,8 +574,8 @@ def of_trials_that_stop_before_they_start(path):
     stop = s.stop.copy()
     stop[[3, 6]] = s.start[[3, 6]] - 0.5
     s.put_table(stop_time=stop)
-    told = rf"2 of 10 trials stop before they start \(the first has id 3: {s.start[3]:g} to {stop[3]:g} s\)"
-    return s.case(s.start, how={"align": "start_time"}, warns=told)
+    message = rf"2 of 10 trials stop before they start \(the first has id 3: {s.start[3]:g} to {stop[3]:g} s\)"
+    return s.case(s.start, how={"align": "start_time"}, warns=message)
 
 
 @layout
@@ -592,8 +591,8 @@ def of_unsorted_spikes(path):
     merged = np.concatenate([s.spikes[0][::2], s.spikes[0][1::2]])  # two clusters, one after the other
     s.put_units([merged, s.spikes[1]])
     s.put_table()
-    told = r"unit 0 have spike times that are not in order \(1 of \d+ steps go back, the first from 2\d.* to 0\.\d+ s\)"
-    return s.case(s.start, how={"align": "start_time"}, warns=told)
+    message = r"spike_times of unit 0 .*not in order \(1 of \d+ steps go back, the first from 2\d.* to 0\.\d+ s\)"
+    return s.case(s.start, how={"align": "start_time"}, warns=message)
 
 
 @layout
@@ -601,8 +600,8 @@ def of_trials_in_samples(path):
     s = Session(path)
     s.start, s.stop = s.start * 30000, s.stop * 30000
     s.put_table()
-    told = r"no window meets the recording: .*2\d\.?\d* s, the windows .* One is 2\.\d+e\+04 times the other"
-    return s.case(how={"align": "start_time"}, refuses=told)
+    message = r"no window meets the recording: .*2\d\.?\d* s, the windows .* One is 2\.\d+e\+04 times the other"
+    return s.case(how={"align": "start_time"}, refuses=message)
 
 
 @layout
@@ -611,8 +610,8 @@ def of_a_unit_that_stops(path):
     spikes = [s.spikes[0][s.spikes[0] < 8.2], s.spikes[1]]
     s.put_units(spikes)
     s.put_table()
-    told = r"silent unit 0 after 8 s \(6 trials later\), of 10 trials, and there are no obs_intervals"
-    return s.case(s.start, spikes=spikes, how={"align": "start_time"}, warns=told)
+    message = r"silent unit 0 after 8 s \(6 trials later\), of 10 trials, and there are no obs_intervals"
+    return s.case(s.start, spikes=spikes, how={"align": "start_time"}, warns=message)
 
 
 @layout

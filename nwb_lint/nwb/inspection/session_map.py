@@ -11,7 +11,7 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.suggest import choose_table
 from nwb_lint.nwb.inspection.units import spike_ends
 from nwb_lint.nwb.recording.binning import Intervals
-from nwb_lint.nwb.recording.dataset import texts
+from nwb_lint.nwb.recording.dataset import text_array
 from nwb_lint.nwb.recording.tables import Table, open_intervals
 from nwb_lint.nwb.recording.units import open_units, read_observed, recorded_span, spike_blocks
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
@@ -78,7 +78,7 @@ def session_map(source: Source, *, n_bins: int = 240) -> xr.Dataset:
             "last_spike": ("neuron", ends[:, 1], {"units": "s"}),
         }
     coords = {
-        "neuron": texts([str(unit) for unit in table.ids]),
+        "neuron": text_array([str(unit) for unit in table.ids]),
         "time": ("time", (edges[1:] + edges[:-1]) / 2, {"units": "s"}),
         "edge": ("edge", edges, {"units": "s"}),
     }
@@ -93,7 +93,7 @@ def _trials(table: Table) -> dict[str, Any]:
     found: dict[str, Any] = {name: ("trial", values, {"units": "s"}) for name, values in known.items()}
     if events:
         found["event_time"] = (("event", "trial"), np.array([table.times(name) for name in events]), {"units": "s"})
-        found["event"] = ("event", texts(events))
+        found["event"] = ("event", text_array(events))
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.tables import ColumnInfo, Span, describe_column
 from nwb_lint.nwb.recording.binning import Intervals
-from nwb_lint.nwb.recording.spike_time_checks import Ends, ends_of, times_apart
+from nwb_lint.nwb.recording.spike_time_checks import SpikeRange, other_unit_ratio, spike_range
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
 from nwb_lint.parallel.warnings import collect_warnings
@@ -100,17 +100,17 @@ def describe_units(file: h5py.File, name: str, *, read_spikes: bool, trial_span:
     return UnitsFound(info, span, warnings)
 
 
-def spike_ends(table: Table) -> list[Ends | None]:
-    """First and last spike of each unit (`Ends`), read block by block; None for a unit without spikes."""
-    ends: list[Ends | None] = [None] * len(table)
+def spike_ends(table: Table) -> list[SpikeRange | None]:
+    """First and last spike of each unit (`SpikeRange`), read block by block; None for a unit without spikes."""
+    ends: list[SpikeRange | None] = [None] * len(table)
     for positions, spikes in spike_blocks(table, np.arange(len(table))):
         for k, times in zip(positions, spikes, strict=True):
-            ends[k] = ends_of(times) if len(times) else None
+            ends[k] = spike_range(times) if len(times) else None
     return ends
 
 
-def stopped_units(file: h5py.File, ends: list[Ends | None]) -> list[int]:
-    """Rows of the units that fall silent before the last trial ends (`Ends.silent_for`)."""
+def stopped_units(file: h5py.File, ends: list[SpikeRange | None]) -> list[int]:
+    """Rows of the units that fall silent before the last trial ends (`SpikeRange.silent_for`)."""
     table = open_intervals(file, "trials", "") if interval_tables(file).get("trials") else None
     stops = table.times("stop_time") if table is not None and "stop_time" in table.names else np.zeros(0)
     stops = stops[np.isfinite(stops)]
@@ -119,7 +119,7 @@ def stopped_units(file: h5py.File, ends: list[Ends | None]) -> list[int]:
     return [row for row, part in enumerate(ends) if part and part.silent_for(float(stops.max()) - part.last_s)]
 
 
-def _check_spikes(ids: list[int], ends: list[Ends | None], stopped: list[int]) -> list[str]:
+def _check_spikes(ids: list[int], ends: list[SpikeRange | None], stopped: list[int]) -> list[str]:
     """Warnings of units without spikes, with negative times, and that stop early."""
     if not any(ends):
         return ["units: no unit has spikes"]
@@ -137,10 +137,10 @@ def _check_spikes(ids: list[int], ends: list[Ends | None], stopped: list[int]) -
     return warnings
 
 
-def _check_scale(ends: list[Ends | None], trials_end_s: float) -> list[str]:
+def _check_scale(ends: list[SpikeRange | None], trials_end_s: float) -> list[str]:
     """A warning where spike times and trial times differ by a factor, as seconds and milliseconds do."""
     size_s = max((max(-part.first_s, part.last_s) for part in ends if part), default=0.0)
-    factor = times_apart(size_s, trials_end_s) if size_s else 0.0
+    factor = other_unit_ratio(size_s, trials_end_s) if size_s else 0.0
     if not factor:
         return []
     return [

@@ -1,4 +1,9 @@
-"""One session's spikes, or samples → condition means, a block of units at a time: work that runs on any executor."""
+"""Spikes or samples of one session → mean rates by condition, a block of units at a time, on any executor.
+
+1. `find_session` finds the units and trials of a file.
+2. `count_blocks` reads and counts its units block by block, for both readers.
+3. `session_rates` averages and smooths the counts.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,10 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.nwb.recording.binning import Bins, Counts, smooth_units, units_at_once
-from nwb_lint.nwb.recording.series import Series, open_series, sampled
-from nwb_lint.nwb.recording.spike_time_checks import Evidence
-from nwb_lint.nwb.recording.time_axis import Frame, make_frame
+from nwb_lint.nwb.recording.binning import Counts, smooth_units, units_at_once
+from nwb_lint.nwb.recording.series import Series, open_series, sample_counter
+from nwb_lint.nwb.recording.spike_time_checks import SpikeTimeChecks
+from nwb_lint.nwb.recording.time_axis import TimeAxis, TrialTimeAxis, make_trial_time_axis
 from nwb_lint.nwb.recording.trials import Trials, choose_trials
 from nwb_lint.nwb.recording.units import (
     UnitChoice,
@@ -31,14 +36,15 @@ from nwb_lint.nwb.storage.metadata import Provenance, provenance
 from nwb_lint.nwb.storage.source import reading
 
 Array = np.ndarray
-Tally = Callable[[int], Counts]  # of a unit, by its place in a block
+CountUnit = Callable[[int], Counts]  # counts a unit, by its place in a block
+Tally = CountUnit
 
 _THREADS = 2  # that read, count and smooth
 _BLOCK = 1 << 20  # rates in memory at a time, by each and once more, beside the result
 
 
 class Request(NamedTuple):
-    """What every session is asked: units, their columns, what `choose_trials` is given, a series in place of spikes."""
+    """What to read from every session: units, their columns, the arguments of `choose_trials`, a series or spikes."""
 
     units: UnitChoice
     unit_columns: tuple[str, ...]
@@ -47,121 +53,136 @@ class Request(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What the first pass finds in a file: which units and trials, and the unit of their rates; no spikes yet.
-    ``noted``: see `digests`."""
+    """The units and trials that were found in a file; no spikes yet.
+
+    | field | |
+    |---|---|
+    | file_digest | the file's digest, or size and time of modification of a local file |
+    | unit_rows, unit_ids, columns | rows, ids and columns of the chosen units |
+    | missing_ids | chosen ids that the file does not have |
+    | series, unit | the series in place of spikes (None: spikes); the unit of the rates |
+    """
 
     asset: Asset
-    noted: str
-    said: Provenance
+    file_digest: str
+    provenance: Provenance
     unit_rows: Array
     unit_ids: Array
-    lacking: list[int]
+    missing_ids: list[int]
     columns: dict[str, Array]
     trials: Trials
     series: str | None
     unit: str
 
 
-class Framing(NamedTuple):
-    """How the trials of every session are laid on one time axis: see `frame.make_frame`."""
+class AverageOptions(NamedTuple):
+    """How the trials of a session become rates.
 
-    bins: Bins
-    warp_s: float | None
-    infer: bool
+    | field | |
+    |---|---|
+    | condition_of, n_conditions | the condition of each trial; how many there are in all sessions |
+    | axis | the time axis |
+    | sd_bins | sd of the smoothing, bins |
+    | halves_seed | seed of the random halves of trials; None: no halves |
+    """
 
-
-class Averaging(NamedTuple):
-    """How trials become rates: the condition of each, how many there are, frame, smoothing, the seed of halves."""
-
-    codes: Array
+    condition_of: Array
     n_conditions: int
-    framing: Framing
+    axis: TimeAxis
     sd_bins: float
-    seed: list[int] | None
+    halves_seed: list[int] | None
 
 
 class Rates(NamedTuple):
-    """Of one session: rate (part, condition, time, neuron) float32 and n_trials (part, condition, neuron), where
-    part is the whole, then two halves."""
+    """Rates of a session: rate (part, condition, time, neuron) float32 and n_trials (part, condition, neuron).
+
+    The first part is all trials; the second and third are their halves.
+    """
 
     rate: Array
     n_trials: Array
 
 
 def find_session(asset: Asset, request: Request) -> Session:
-    """The units and trials of a file.
-
-    Raises: NWBError where there are none, or the file cannot be read.
-    """
+    """The units and trials of a file; NWBError if there are none, or the file cannot be read."""
     with reading(asset) as file:
         before = fingerprint(asset)
         table = open_units(file, asset) if request.series is None else open_series(file, request.series, asset)
-        rows, lacking = choose_rows(table, request.units)
-        columns = columns_of_units(table, rows, request.unit_columns)
-        trials = choose_trials(file, asset, **request.trials)
-        unit = table.unit if isinstance(table, Series) else "Hz"
-        said = provenance(file, asset)
-        return Session(asset, before, said, rows, table.ids[rows], lacking, columns, trials, request.series, unit)
+        rows, missing_ids = choose_rows(table, request.units)
+        return Session(
+            asset=asset,
+            file_digest=before,
+            provenance=provenance(file, asset),
+            unit_rows=rows,
+            unit_ids=table.ids[rows],
+            missing_ids=missing_ids,
+            columns=columns_of_units(table, rows, request.unit_columns),
+            trials=choose_trials(file, asset, **request.trials),
+            series=request.series,
+            unit=table.unit if isinstance(table, Series) else "Hz",
+        )
 
 
-def session_rates(asset: Asset, session: Session, how: Averaging) -> Rates:
-    """Mean rates of a session's units in every condition."""
-    with reading(asset) as file:
-        return _averages(file, session, how)
+def count_blocks(
+    file: h5py.File, session: Session, axis: TimeAxis, groups: Array, n_groups: int
+) -> tuple[TrialTimeAxis, Iterator[tuple[Array, CountUnit]]]:
+    """The time axis of a session's trials; and its units, block by block.
 
+    A block is the positions of its units, and a function that counts one of them by group of trials and bin; it may
+    run in any thread. What a unit observed is inferred only if the file does not say it.
 
-def open_session(
-    file: h5py.File, session: Session, framing: Framing, groups: Array, n_groups: int
-) -> tuple[Frame, Iterator[tuple[Array, Tally]]]:
-    """The frame of a session's trials; and its units block by block: positions, and what counts one of them by group of
-    trials and bin, in any thread.
-
-    What was observed is inferred only where the file does not say it. Raises: NWBError, after the last block,
-    where the times of spikes cannot be those of the session (`honest.Evidence`).
+    Raises: NWBError, after the last block, if spike times cannot be those of the session (`SpikeTimeChecks`).
     """
     if session.series is not None:
-        series, frame = open_series(file, session.series, session.asset), make_frame(session.trials, *framing)
-        tally = sampled(file, series, session.unit_rows, frame, groups, n_groups)
-        return frame, iter([(np.arange(len(session.unit_rows)), tally)])
+        series, trial_axis = (
+            open_series(file, session.series, session.asset),
+            make_trial_time_axis(session.trials, axis),
+        )
+        count_unit = sample_counter(file, series, session.unit_rows, trial_axis, groups, n_groups)
+        return trial_axis, iter([(np.arange(len(session.unit_rows)), count_unit)])
     table = open_units(file, session.asset)
     has_obs = has_observed(table)
-    frame = make_frame(session.trials, framing.bins, framing.warp_s, framing.infer and not has_obs)
-    count = frame.tallying(groups, n_groups)
+    trial_axis = make_trial_time_axis(session.trials, axis._replace(infer_obs=axis.infer_obs and not has_obs))
+    count = trial_axis.unit_counter(groups, n_groups)
 
-    def blocks() -> Iterator[tuple[Array, Tally]]:
-        evidence = Evidence(session.trials, frame, has_obs)
+    def blocks() -> Iterator[tuple[Array, CountUnit]]:
+        checks = SpikeTimeChecks(session.trials, trial_axis, has_obs)
         all_observed = read_observed(file, table, session.unit_rows)
         for positions, spikes in spike_blocks(table, session.unit_rows, session.trials.reach_s):
             observed = [all_observed[k] for k in positions]
-            evidence.add(session.unit_ids[positions], spikes, observed)
+            checks.add(session.unit_ids[positions], spikes, observed)
 
-            def tally(k: int, spikes=spikes, observed=observed) -> Counts:
+            def count_unit(k: int, spikes=spikes, observed=observed) -> Counts:
                 return count(spikes[k], observed[k])
 
-            yield positions, tally
-        evidence.judge()
+            yield positions, count_unit
+        checks.finish()
 
-    return frame, blocks()
+    return trial_axis, blocks()
 
 
-def _averages(file: h5py.File, session: Session, how: Averaging) -> Rates:
-    """rate = spikes / (trials that saw the bin × bin_s), or the mean sample, smoothed; trials that saw any bin."""
-    codes, n_conditions, framing, sd_bins, seed = how
-    bins = framing.bins
+def session_rates(asset: Asset, session: Session, options: AverageOptions) -> Rates:
+    """Mean rates of a session's units in every condition, smoothed, and the number of trials that observed any bin.
+
+    The rate of a bin is spikes / (trials that observed the bin × bin_s), or the mean sample of a series.
+    """
+    condition_of, n_conditions, axis, sd_bins, seed = options
     halves = 1 if seed is None else 2
-    groups = codes if seed is None else 2 * codes + _halve(codes, np.random.default_rng(seed))
+    groups = condition_of if seed is None else 2 * condition_of + _halve(condition_of, np.random.default_rng(seed))
     n_units = len(session.unit_rows)
-    rate = np.empty((1 if seed is None else 3, n_conditions, bins.n, n_units), np.float32)
+    rate = np.empty((1 if seed is None else 3, n_conditions, axis.bins.n, n_units), np.float32)
     n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
-    lasts = bins.bin_s if session.series is None else 1.0
+    bin_s = axis.bins.bin_s if session.series is None else 1.0
 
     def average(position: int, counts: Counts, out: Array) -> None:
-        _divide(counts, lasts, out)
+        _divide(counts, bin_s, out)
         trials = counts.trials.reshape(n_conditions, halves)
         n_trials[0, :, position] = trials.sum(axis=1)
         n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
 
-    _Averager(rate, sd_bins, average, open_session(file, session, framing, groups, n_conditions * halves)[1]).run()
+    with reading(asset) as file:
+        blocks = count_blocks(file, session, axis, groups, n_conditions * halves)[1]
+        _Averager(rate, sd_bins, average, blocks).run()
     return Rates(rate, n_trials)
 
 
@@ -272,9 +293,9 @@ class _Averager:
 
 
 def _divide(counts: Counts, bin_s: float, out: Array) -> None:
-    """Rates of the whole, and of the halves where ``out`` has three parts, from sums by group (condition, half)."""
+    """Rates of all trials, and of the halves if ``out`` has three parts, from sums by group (condition, half)."""
     spikes, seen = counts.spikes, counts.seen
-    seen = seen if seen.strides[1] else seen[:, :1]  # all bins seen alike: one divisor for all
+    seen = seen if seen.strides[1] else seen[:, :1]  # the same in all bins: one divisor for all
     if len(out) == 1:
         parts = [(spikes, seen)]
     else:
@@ -283,14 +304,14 @@ def _divide(counts: Counts, bin_s: float, out: Array) -> None:
     with np.errstate(invalid="ignore"):
         for (sums, times), into in zip(parts, out, strict=True):
             into[...] = sums
-            into /= (times * bin_s).astype(np.float32)  # in single precision all along: twice as fast
+            into /= (times * bin_s).astype(np.float32)  # single precision throughout is twice as fast
 
 
-def _halve(codes: Array, rng: np.random.Generator) -> Array:
-    """0 or 1 for each trial at random, as equal in number as can be within each condition."""
-    order = np.lexsort((rng.random(len(codes)), codes))
-    ordered = codes[order]
+def _halve(condition_of: Array, rng: np.random.Generator) -> Array:
+    """0 or 1 for each trial at random, in numbers as equal as possible within each condition."""
+    order = np.lexsort((rng.random(len(condition_of)), condition_of))
+    ordered = condition_of[order]
     first = np.searchsorted(ordered, ordered)
-    half = np.empty(len(codes), np.int64)
-    half[order] = (np.arange(len(codes)) - first) % 2
+    half = np.empty(len(condition_of), np.int64)
+    half[order] = (np.arange(len(condition_of)) - first) % 2
     return half

@@ -1,8 +1,8 @@
 """Spike times → counts per group of trials and time bin, observed bins, and smoothing: arrays in, arrays out.
 
-Edges: a spike on an edge belongs to the later bin, and one less than `EDGE_S` before an edge counts as on
-it, so that rounding of times (0.1 + 3 × 0.005 is not 0.115) moves no spike. A bin is observed where it lies
-within the union of the observed intervals; intervals may end `OBSERVED_S` early or late at each side.
+A spike on an edge belongs to the later bin. A spike less than `EDGE_S` before an edge counts as on it, so that
+rounding of times (0.1 + 3 × 0.005 is not 0.115) moves no spike. A bin is observed if it lies within the union of the
+observed intervals; an interval may end `OBSERVED_S` early or late at each side.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Array = np.ndarray
 EDGE_S = 1e-7  # far below the sampling interval of any recording (1/40 kHz = 2.5e-5 s)
 OBSERVED_S = 1e-6
 _SHORTEST_BIN_S = 1e-5
-_TRUNCATE = 4.0  # sd of the smoothing kernel
-_BLOCK = 32, 512  # bins that one matrix product smooths, at least and at most
-_ONE_THREAD = 1 << 18  # multiplications up to which OpenBLAS stays in its thread
-_FEWEST_ROWS = 8
-_TILE = 16  # units that kernels of BLAS take at once
+_TRUNCATE = 4.0  # the smoothing kernel ends at this many sd
+_BAND_BINS = 32, 512  # bins that one matrix product smooths, at least and at most
+_ONE_THREAD = 1 << 18  # multiplications up to which OpenBLAS uses one thread
+_FEWEST_ROWS = 8  # products of fewer rows are slower than the threads of OpenBLAS
+_TILE = 16  # units that a kernel of BLAS multiplies at once
 
 
 class Bins(NamedTuple):
@@ -39,16 +39,20 @@ class Bins(NamedTuple):
 
 
 class Intervals(NamedTuple):
-    """Disjoint intervals in order, s."""
+    """Disjoint intervals in ascending order: starts and ends, s."""
 
     starts: Array
     ends: Array
 
 
 class Counts(NamedTuple):
-    """Of one unit: spikes and trials that saw the bin (group, time), trials that saw any bin (group).
+    """The counts of one unit by group of trials.
 
-    Where time is warped, ``seen`` is the real time that saw the bin in bins, a fraction of trials.
+    | field | dims | |
+    |---|---|---|
+    | spikes | group, time | number of spikes, or sum of samples of a series |
+    | seen | group, time | number of trials in which the bin was observed; with warped time, their real time in bins |
+    | trials | group | number of trials with any observed bin |
     """
 
     spikes: Array
@@ -59,11 +63,12 @@ class Counts(NamedTuple):
 def make_bins(window_s: Sequence[float], bin_s: float) -> Bins:
     """Bins of a window ``(start, stop)``; their number is (stop − start) / bin_s, which must be whole.
 
-    Raises: ContractError where the window is none, or the bins do not fill it to within 1e-6 of a bin.
+    Raises: ContractError if the window is not valid, or the bins do not fill it to within 1e-6 of a bin.
 
-    Example:
-        >>> make_bins((0.1, 0.85), 0.005).n
-        150
+    Examples
+    --------
+    >>> make_bins((0.1, 0.85), 0.005).n
+    150
     """
     try:
         start, stop = (float(edge) for edge in window_s)
@@ -73,7 +78,7 @@ def make_bins(window_s: Sequence[float], bin_s: float) -> Bins:
             f"window_s is {window_s!r} and bin_s {bin_s!r}; they need (start, stop) and a width in s."
         ) from None
     if not np.isfinite([start, stop]).all() or start >= stop:
-        raise ContractError(f"window_s is ({start:g}, {stop:g}); start needs to be below stop, both finite, in s.")
+        raise ContractError(f"window_s is ({start:g}, {stop:g}); start needs to be below stop, and both finite, in s.")
     if not _SHORTEST_BIN_S <= width < np.inf:
         raise ContractError(f"bin_s is {width:g}; it needs to be at least {_SHORTEST_BIN_S:g} s.")
     ratio = (stop - start) / width
@@ -81,14 +86,14 @@ def make_bins(window_s: Sequence[float], bin_s: float) -> Bins:
     if n < 1 or abs(ratio - n) > 1e-6:
         nearest = [f"({start:g}, {start + k * width:.6g})" for k in {int(ratio), int(ratio) + 1} if k]
         raise ContractError(
-            f"window_s ({start:g}, {stop:g}) is {ratio:.6g} bins of {width:g} s; a whole number is needed. "
-            f"Nearest: {' or '.join(nearest)}."
+            f"window_s ({start:g}, {stop:g}) is {ratio:.6g} bins of {width:g} s. A whole number is needed. "
+            f"Use {' or '.join(nearest)}."
         )
     return Bins(start, width, n)
 
 
 def union(starts: Array, ends: Array) -> Intervals:
-    """The union of intervals in any order, gaps up to 2 × `OBSERVED_S` closed; empty and NaN ones out."""
+    """The union of intervals in any order; gaps up to 2 × `OBSERVED_S` are closed, empty and NaN intervals left out."""
     keep = ends > starts
     starts, ends = starts[keep], ends[keep]
     order = np.argsort(starts, kind="stable")
@@ -108,15 +113,16 @@ def complement(intervals: Intervals) -> Intervals:
 
 
 def without(intervals: Intervals, invalid: Intervals) -> Intervals:
-    """The part of intervals that is in no invalid one: not (not intervals or invalid)."""
+    """The part of intervals that is in no invalid interval: not (not intervals or invalid)."""
     gaps = complement(intervals)
     return complement(union(np.concatenate([gaps.starts, invalid.starts]), np.concatenate([gaps.ends, invalid.ends])))
 
 
 class Windows(NamedTuple):
-    """Stretches of time, each of whole bins of one trial, in order of their starts; what is observed in them.
+    """Windows of time, each of whole bins of one trial, in the order of their starts.
 
-    A spike's place in sums (group, time) is spike·per_s + adds. ``seen`` and ``trials`` are those of `Counts`.
+    The index of a spike in sums (group, time), laid out flat, is spike·per_s + adds. ``seen`` and ``trials`` are those
+    of `Counts`.
     """
 
     starts: Array
@@ -130,9 +136,10 @@ class Windows(NamedTuple):
 def make_windows(
     origins: Array, groups: Array, n_groups: int, bins: Bins, runs: tuple[Array, Array, Array] | None = None
 ) -> Windows:
-    """The windows of trials aligned to ``origins`` (trial, s), each of a group (trial), 0 … n_groups − 1.
+    """The windows of trials aligned to ``origins`` (trial, s), each in a group (trial), 0 … n_groups − 1.
 
-    ``runs`` of observed bins in order: trial, first bin, and the bin after the last; None: all are.
+    ``runs`` are those of observed bins in ascending order: trial, first bin, and the bin after the last. None means
+    that all bins are observed.
     """
     of, first, last = runs or (np.arange(len(origins)), np.zeros(len(origins)), np.full(len(origins), bins.n))
     begin, at = origins[of] + bins.start - EDGE_S, groups[of]
@@ -152,10 +159,11 @@ def count_windows(spikes: Array, windows: Windows) -> Counts:
         spikes[g, k] = #{(trial, spike): groups[trial] = g, bin k observed,
                          origin + start + k·bin_s <= spike < origin + start + (k+1)·bin_s}
 
-    Example:
-        >>> windows = make_windows(np.array([0.0, 1.0]), np.array([0, 0]), 1, Bins(0, 0.5, 2))
-        >>> count_windows(np.array([0.5, 1.5]), windows).spikes
-        array([[0, 2]], dtype=int32)
+    Examples
+    --------
+    >>> windows = make_windows(np.array([0.0, 1.0]), np.array([0, 0]), 1, Bins(0, 0.5, 2))
+    >>> count_windows(np.array([0.5, 1.5]), windows).spikes
+    array([[0, 2]], dtype=int32)
     """
     starts, ends, adds, per_s, seen, trials = windows
     counts = np.zeros(seen.shape, np.int32)
@@ -164,18 +172,18 @@ def count_windows(spikes: Array, windows: Windows) -> Counts:
 
 
 def covered(rows: Array, first: Array, last: Array, n_rows: int, n: int) -> Array:
-    """How many of the runs [first, last) of each row cover each bin: (row, n)."""
+    """How many runs [first, last) of each row include each bin: (row, n)."""
     size = n_rows * (n + 1)
     change = np.bincount(rows * (n + 1) + first, minlength=size) - np.bincount(rows * (n + 1) + last, minlength=size)
     return np.cumsum(change.reshape(n_rows, n + 1), axis=1)[:, :-1]
 
 
-def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_s: float, counts: Array) -> None:
+def add_spikes_numpy(spikes: Array, starts: Array, ends: Array, adds: Array, per_s: float, counts: Array) -> None:
     """Count every spike of every window: counts[int(spike·per_s + add)] += 1 for starts <= spike < ends.
 
-    Rounding may put a spike at an edge of its window one place beside it, from where it is taken back. `add_spikes` is
-    the same, compiled (`_count.c`), where a C compiler was there on installation: bit by bit the same counts in a
-    third of the time.
+    Rounding may put a spike at an edge of its window one bin outside; it then counts in the first or last bin.
+    `add_spikes` is the compiled twin (`_count.c`), if a C compiler was found at installation. It gives exactly the
+    same counts in a third of the time.
 
     | name | dims | |
     |---|---|---|
@@ -183,7 +191,7 @@ def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_
     | starts, ends, adds | window, in order of starts | s, s, bins; float64 |
     | counts | | int32, contiguous; spikes are added to it |
     """
-    edges = np.stack([starts, ends], axis=1)  # near each other, near in the cache
+    edges = np.stack([starts, ends], axis=1)  # start and end of a window are then close in the cache
     low, high = spikes.searchsorted(edges.ravel()).reshape(-1, 2).T
     n, index = _indices(low, high)
     place = spikes[index]
@@ -197,21 +205,22 @@ def add_spikes_here(spikes: Array, starts: Array, ends: Array, adds: Array, per_
 try:
     from nwb_lint.nwb.recording._count import add_spikes
 except ImportError:
-    add_spikes = add_spikes_here
+    add_spikes = add_spikes_numpy
 
 
 def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
-    """Gaussian smoothing along an axis that neither leaks NaN nor fades at the ends.
+    """Gaussian smoothing along an axis, without spread of NaN and without decay at the ends.
 
         out[t] = sum_s g(t−s) values[s] / sum_s g(t−s),  s over the samples that are not NaN, |t−s| <= 4 sd
 
-    NaN stay NaN. A constant stays as it is; ``sd_bins`` 0 changes nothing.
+    NaN stay NaN. A constant stays constant; ``sd_bins`` 0 changes nothing.
 
-    Raises: ContractError where ``sd_bins`` is negative or not finite.
+    Raises: ContractError if ``sd_bins`` is negative or not finite.
 
-    Example:
-        >>> smooth(np.array([1.0, 1.0, np.nan, 1.0]), 2.0)
-        array([ 1.,  1., nan,  1.])
+    Examples
+    --------
+    >>> smooth(np.array([1.0, 1.0, np.nan, 1.0]), 2.0)
+    array([ 1.,  1., nan,  1.])
     """
     if not 0 <= sd_bins < np.inf:
         raise ContractError(f"sd_bins is {sd_bins}; it needs a number of bins of at least 0.")
@@ -233,10 +242,10 @@ def smooth(values: Array, sd_bins: float, axis: int = -1) -> Array:
 
 
 def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
-    """`smooth` of (row, time) values of many units, laid out with units last, in the precision of the result.
+    """`smooth` for the (row, time) values of many units, in single precision, into an array with units last.
 
-    Every product has the same shape, padded where units are fewer, so that a unit's values depend on which others come
-    with it by the last bit at most (some kernels of BLAS add in an order that follows the position); rows with NaN are
+    Every matrix product has the same shape, padded if units are fewer. A unit's result then depends on the other units
+    by the last bit at most (some kernels of BLAS add in an order that depends on the position). Rows with NaN are
     smoothed by `smooth`.
 
     | name | dims | |
@@ -248,13 +257,13 @@ def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
     if radius == 0:
         out[...] = np.moveaxis(values, 0, -1)
         return
-    any_nan = np.isnan(values.min(initial=0))  # far less work than a sum of every row, and mostly there is none
+    any_nan = np.isnan(values.min(initial=0))  # much less work than a sum of every row; most data have no NaN
     unit, row = np.nonzero(np.isnan(values.sum(axis=-1) if any_nan else values[:0, :, 0]))
     known = values if not len(unit) else np.nan_to_num(values, nan=0.0)
     n = values.shape[-1]
     k = units_at_once(sd_bins)
     bands = []
-    for band, kernel in _bands(n, sd_bins, radius):  # BLAS takes the transposed ones in half the time
+    for band, kernel in _bands(n, sd_bins, radius):  # BLAS multiplies transposed bands in half the time
         bands.append((band, np.asarray((kernel / kernel.sum(axis=0)).T, np.float32, order="F")))
     for first in range(0, len(values), k):
         part, into = known[first : first + k], out[..., first : first + k]
@@ -270,14 +279,14 @@ def smooth_units(values: Array, sd_bins: float, out: Array) -> None:
 
 
 def units_at_once(sd_bins: float) -> int:
-    """How many units one product of `smooth_units` takes."""
+    """How many units `smooth_units` multiplies at once."""
     radius = int(_TRUNCATE * sd_bins + 0.5)
     size = _band_size(radius)
     return max(_ONE_THREAD // (size * (size + 2 * radius)) // _TILE, 1) * _TILE
 
 
 class _Band(NamedTuple):
-    """Columns first to last of a banded matrix, and the rows low to high that are not 0 in them."""
+    """Columns first to last of a banded matrix, and the rows low to high in which they are not 0."""
 
     first: int
     last: int
@@ -286,7 +295,7 @@ class _Band(NamedTuple):
 
 
 def _band_size(radius: int) -> int:
-    return min(max(radius, _BLOCK[0]), _BLOCK[1])
+    return min(max(radius, _BAND_BINS[0]), _BAND_BINS[1])
 
 
 def _bands(n: int, sd_bins: float, radius: int) -> Iterator[tuple[_Band, Array]]:
@@ -304,7 +313,7 @@ def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
     n, size = values.shape[-1], _band_size(radius)
     rows = values.reshape(-1, n)
     out = np.empty(rows.shape)
-    # products too small for BLAS to spread: its threads wait on each other, long where other work is about
+    # Products too small for BLAS to divide among threads: these would wait for each other, long on a busy machine.
     k = _ONE_THREAD // (size * (size + 2 * radius))
     k = k if k >= _FEWEST_ROWS else len(rows)
     whole = len(rows) // k * k
@@ -317,7 +326,7 @@ def _convolve(values: Array, sd_bins: float, radius: int) -> Array:
 
 
 def spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array, Array]:
-    """Trial, index and bin of every spike within a trial's window; a spike in two windows comes twice."""
+    """Trial, index and bin of every spike within a trial's window; a spike in two windows occurs twice."""
     starts = starts - EDGE_S
     low, high = (spikes.searchsorted(edges) for edges in (starts, starts + bins.n * bins.bin_s))
     trial, index = expand_ranges(low, high)
@@ -326,7 +335,7 @@ def spike_bins(spikes: Array, starts: Array, bins: Bins) -> tuple[Array, Array, 
 
 
 def observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array, Array, Array]:
-    """Runs of observed bins, in order: trial, first bin, and the bin after the last."""
+    """Runs of observed bins in ascending order: trial, first bin, and the bin after the last."""
     low = np.searchsorted(observed.ends, starts, side="right")
     high = np.searchsorted(observed.starts, starts + bins.n * bins.bin_s)
     trial, index = expand_ranges(low, high)
@@ -338,13 +347,13 @@ def observed_bins(starts: Array, bins: Bins, observed: Intervals) -> tuple[Array
 
 
 def expand_ranges(low: Array, high: Array) -> tuple[Array, Array]:
-    """All pairs (row, index) with low[row] <= index < high[row], in order."""
+    """All pairs (row, index) with low[row] <= index < high[row], in ascending order."""
     n, index = _indices(low, high)
     return np.repeat(np.arange(len(low)), n), index
 
 
 def _indices(low: Array, high: Array) -> tuple[Array, Array]:
-    """How many indices each row has, and all of them in order."""
+    """How many indices each row has, and all indices in ascending order."""
     n = np.maximum(high - low, 0)
     ends = n.cumsum()
     index = np.repeat(low - (ends - n), n)
@@ -353,6 +362,6 @@ def _indices(low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def in_ranges(keys: Array, starts: Array, ends: Array) -> Array:
-    """Whether each key lies in one of the ordered disjoint ranges [start, end)."""
+    """Whether each key lies in one of the disjoint ranges [start, end), which are in ascending order."""
     at = np.searchsorted(starts, keys, side="right") - 1
     return (at >= 0) & (keys < ends[at]) if len(starts) else np.zeros(len(keys), bool)

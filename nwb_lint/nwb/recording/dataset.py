@@ -32,7 +32,7 @@ def free_name(name: str, prefix: str, taken: frozenset[str] = RESERVED) -> str:
     return f"{prefix}_{name}" if name in taken else name
 
 
-def texts(values: Sequence[str]) -> Array:
+def text_array(values: Sequence[str]) -> Array:
     return np.array(list(values), dtype=str)
 
 
@@ -76,16 +76,16 @@ def totals(trials: Sequence[Trials]) -> dict[str, int]:
 def file_coords(said: Sequence[Provenance], digests: Sequence[str], assets: Sequence[Asset]) -> dict[str, Array]:
     """The coordinates along ``file``: where each is, what it says of itself, and what its archive says of it."""
     fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
-    found = {"file": texts([item.path for item in said])}
+    found = {"file": text_array([item.path for item in said])}
     for name in fields:
-        found[f"file_{name}"] = texts([getattr(item, name) for item in said])
-    found["file_digest"] = texts(digests)
+        found[f"file_{name}"] = text_array([getattr(item, name) for item in said])
+    found["file_digest"] = text_array(digests)
     if any(asset.asset_id for asset in assets):
         places = [parse_address(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
-        found["file_dandiset"] = texts([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
-        found["file_version"] = texts([place.version for place in places])
-        found["file_asset_id"] = texts([asset.asset_id for asset in assets])
-        found["file_asset_path"] = texts([place.path for place in places])
+        found["file_dandiset"] = text_array([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
+        found["file_version"] = text_array([place.version for place in places])
+        found["file_asset_id"] = text_array([asset.asset_id for asset in assets])
+        found["file_asset_path"] = text_array([place.path for place in places])
     return found
 
 
@@ -148,9 +148,9 @@ def neuron_coords(
     labels = [f"{session}:{unit}" if several else str(unit) for session, part in pairs for unit in part]
     sizes = [len(part) for part in ids]
     coords: dict[str, Any] = {
-        "neuron": texts(labels),
+        "neuron": text_array(labels),
         "unit_id": ("neuron", np.concatenate(ids).astype(np.int64)),
-        "session": ("neuron", np.repeat(texts(sessions), sizes)),
+        "session": ("neuron", np.repeat(text_array(sessions), sizes)),
         "source": ("neuron", np.repeat(paths, sizes)),
     }
     for name in columns[0]:
@@ -181,7 +181,7 @@ def condition_dataset(
         data["rate_half"] = (("half", *dims), values[1:], {"units": unit})
         data["n_trials_half"] = (("half", "condition", "neuron"), n_trials[1:], {"units": "1"})
     coords = {
-        "condition": texts(conditions.labels),
+        "condition": text_array(conditions.labels),
         "time": ("time", bins.centers, {"units": "s"}),
         **{free_name(name, "trial"): ("condition", v) for name, v in conditions.coords.items()},
         **neurons,

@@ -11,13 +11,12 @@ import xarray as xr
 
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.averaging import (
-    Averaging,
-    Framing,
+    AverageOptions,
     Rates,
     Request,
     Session,
+    count_blocks,
     find_session,
-    open_session,
     session_rates,
 )
 from nwb_lint.nwb.recording.binning import make_bins
@@ -32,8 +31,8 @@ from nwb_lint.nwb.recording.dataset import (
     totals,
 )
 from nwb_lint.nwb.recording.tables import TableChoice
-from nwb_lint.nwb.recording.time_axis import check_frame, typical_interval
-from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, join, parse_by
+from nwb_lint.nwb.recording.time_axis import TimeAxis, check_time_axis, median_warp_interval
+from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, make_conditions, parse_by
 from nwb_lint.nwb.recording.units import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
@@ -124,7 +123,7 @@ def read_conditions(
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
     _check_options(smooth_s, min_trials, missing, errors, executor)
     _check_series(series, infer_obs)
-    check_frame(align, within, warp)
+    check_time_axis(align, within, warp)
     if isinstance(unit_columns, str):
         raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand(sources, download=download)
@@ -132,20 +131,20 @@ def read_conditions(
     options = {"executor": executor, "errors": errors}
     sessions, why = _find(assets, Request(units, tuple(unit_columns), trials, series), options, progress)
     unit = _unit_of(sessions)
-    framing = Framing(bins, typical_interval([session.trials for session in sessions]), infer_obs)
-    how = (framing, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
+    axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
+    how = (axis, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
     sessions, rates, conditions, failed = _average(sessions, factors, how, options, progress)
     why |= failed
     rate, n_trials = rates
     # rate (1 or 3, condition, time, neuron), n_trials (1 or 3, condition, neuron): whole, then two halves
     if missing == "keep":
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
-    said = [session.said for session in sessions]
-    found = file_coords(said, [s.noted for s in sessions], [s.asset for s in sessions])
+    sources_read = [session.provenance for session in sessions]
+    found = file_coords(sources_read, [s.file_digest for s in sessions], [s.asset for s in sessions])
     ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
-    neurons = neuron_coords(session_labels(said), found["file"], ids, columns)
+    neurons = neuron_coords(session_labels(sources_read), found["file"], ids, columns)
     recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found, unit)
-    recording.attrs = attributes(bins, smooth_s, align, where, table, within, warp, framing.warp_s, infer_obs) | {
+    recording.attrs = attributes(bins, smooth_s, align, where, table, within, warp, axis.warp_s, infer_obs) | {
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
         "min_trials": int(min_trials),
@@ -158,7 +157,7 @@ def read_conditions(
         recording = drop_units(recording, min_trials)
     kept = np.isin(found["file"], recording["file"].values)
     recording.attrs |= totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
-    gave = {session.said.path: (len(session.unit_ids), len(session.trials.origins)) for session in sessions}
+    gave = {session.provenance.path: (len(session.unit_ids), len(session.trials.origins)) for session in sessions}
     recording.attrs |= asset_attributes([str(asset) for asset in assets], gave, why, recording)
     if halves:
         recording.attrs["halves_seed"] = int(seed)
@@ -202,7 +201,7 @@ def read_trials(
         ('trial', 'time', 'neuron')
     """
     bins = make_bins(window_s, bin_s)
-    check_frame(align, within, warp)
+    check_time_axis(align, within, warp)
     if isinstance(columns, str):
         raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand([source], download=download)
@@ -213,10 +212,10 @@ def read_trials(
     session = find_session(assets[0], Request(units, (), request, series))
     _with_units([session], units)
     trials = session.trials
-    framing = Framing(bins, typical_interval([trials]), infer_obs)
-    data = _count(session, framing) if series is None else _sampled(session, framing)
-    label = session_labels([session.said])
-    found = file_coords([session.said], [session.noted], [session.asset])
+    axis = TimeAxis(bins, median_warp_interval([trials]), infer_obs)
+    data = _count(session, axis) if series is None else _average_samples(session, axis)
+    label = session_labels([session.provenance])
+    found = file_coords([session.provenance], [session.file_digest], [session.asset])
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centers, {"units": "s"}),
@@ -224,7 +223,7 @@ def read_trials(
         **neuron_coords(label, found["file"], [session.unit_ids], [{}]),
         **{name: ("file", values) for name, values in found.items()},
     }
-    attrs = attributes(bins, None, align, where, table, within, warp, framing.warp_s, infer_obs) | totals([trials])
+    attrs = attributes(bins, None, align, where, table, within, warp, axis.warp_s, infer_obs) | totals([trials])
     attrs |= {"n_units_dropped": 0} | ({} if series is None else {"series": series})
     return xr.Dataset(data, coords, attrs)
 
@@ -255,7 +254,7 @@ def _check_series(series: str | None, infer_obs: bool) -> None:
 
 def _unit_of(sessions: list[Session]) -> str:
     """The unit of the rates of all sessions."""
-    units = {session.unit: session.said.path for session in sessions}
+    units = {session.unit: session.provenance.path for session in sessions}
     if len(units) > 1:
         told = ", ".join(f"{unit!r} in {path}" for unit, path in units.items())
         raise NWBError(f"the series has different units: {told}. Read those files apart.")
@@ -274,8 +273,8 @@ def _find(
     kept = _with_units(sessions, request.units)
     for session in sessions:
         if not len(session.unit_rows):
-            why[session.said.path] = f"left out: none of its units is among units={request.units!r}"
-            warn(f"{session.said.path} is {why[session.said.path]}.")
+            why[session.provenance.path] = f"left out: none of its units is among units={request.units!r}"
+            warn(f"{session.provenance.path} is {why[session.provenance.path]}.")
     return kept, why
 
 
@@ -293,7 +292,7 @@ def _left_out(failed: dict[str, NWBError], n_files: int) -> dict[str, str]:
 
 def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
     """The sessions that have any of the units asked for; raises NWBError where an id is in none of them."""
-    absent = set.intersection(*(set(session.lacking) for session in sessions))
+    absent = set.intersection(*(set(session.missing_ids) for session in sessions))
     if absent:
         listed = ", ".join(map(str, sorted(absent)))
         where = sessions[0].asset if len(sessions) == 1 else f"any of {len(sessions)} files"
@@ -307,19 +306,19 @@ def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
 def _average(
     sessions: list[Session],
     factors: list[Factor],
-    how: tuple[Framing, float, int | None],
+    how: tuple[TimeAxis, float, int | None],
     options: dict[str, Any],
     progress: bool,
 ) -> tuple[list[Session], Rates, Conditions, dict[str, str]]:
     """The sessions whose spikes can be read, their rates side by side, the conditions, and why others failed."""
-    framing, sd_bins, seed = how
-    conditions = _join(factors, sessions)
+    axis, sd_bins, seed = how
+    conditions = _conditions_of(factors, sessions)
     n, edges = len(conditions.labels), np.cumsum([0, *(len(session.unit_rows) for session in sessions)])
     tasks = [
         (
             session.asset,
             session,
-            Averaging(conditions.codes[k], n, framing, sd_bins, None if seed is None else [seed, k]),
+            AverageOptions(conditions.codes[k], n, axis, sd_bins, None if seed is None else [seed, k]),
         )
         for k, session in enumerate(sessions)
     ]
@@ -336,31 +335,32 @@ def _average(
         whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
 
     failed = spread(session_rates, tasks, take, bar="reading activity" if progress else "", **options)
-    why = _left_out({sessions[k].said.path: error for k, error in failed.items()}, len(sessions))
+    why = _left_out({sessions[k].provenance.path: error for k, error in failed.items()}, len(sessions))
     (rate, n_trials), there = whole[0], [k for k in range(len(sessions)) if k not in failed]
     if failed:  # and the conditions that only they had
         rows = np.unique(np.concatenate([conditions.codes[k] for k in there]))
         units = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in there])
         rate, n_trials = rate[:, rows][..., units], n_trials[:, rows][..., units]
         sessions = [sessions[k] for k in there]
-        conditions = _join(factors, sessions)
+        conditions = _conditions_of(factors, sessions)
     return sessions, Rates(rate, n_trials), conditions, why
 
 
-def _join(factors: list[Factor], sessions: list[Session]) -> Conditions:
-    return join(factors, [session.trials.levels for session in sessions], session_labels([s.said for s in sessions]))
+def _conditions_of(factors: list[Factor], sessions: list[Session]) -> Conditions:
+    names = session_labels([session.provenance for session in sessions])
+    return make_conditions(factors, [session.trials.levels for session in sessions], names)
 
 
-def _count(session: Session, framing: Framing) -> dict[str, Any]:
+def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
     """Spikes (trial, time, neuron), whether each bin was observed, and how long bins last where they are warped."""
     n = len(session.trials.origins)
-    count = np.zeros((n, framing.bins.n, len(session.unit_rows)), np.uint16)
+    count = np.zeros((n, axis.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
-        frame, blocks = open_session(file, session, framing, np.arange(n), n)
-        for positions, tally in blocks:
+        trial_axis, blocks = count_blocks(file, session, axis, np.arange(n), n)
+        for positions, count_unit in blocks:
             for k, position in enumerate(positions):
-                counts = tally(k)
+                counts = count_unit(k)
                 most = counts.spikes.max(initial=0)
                 if most > _MOST_COUNT:
                     raise NWBError(
@@ -372,18 +372,18 @@ def _count(session: Session, framing: Framing) -> dict[str, Any]:
     data: dict[str, Any] = {"count": (_DIMS, count, {"units": "1"})}
     if not seen.all():
         data["observed"] = (_DIMS, seen, {"units": "1"})
-    if frame.exposure_s is not None:
-        data["exposure_s"] = (("trial", "time"), frame.exposure_s, {"units": "s"})
+    if trial_axis.exposure_s is not None:
+        data["exposure_s"] = (("trial", "time"), trial_axis.exposure_s, {"units": "s"})
     return data
 
 
-def _sampled(session: Session, framing: Framing) -> dict[str, Any]:
+def _average_samples(session: Session, axis: TimeAxis) -> dict[str, Any]:
     """The mean sample (trial, time, neuron) of a series."""
     n = len(session.trials.origins)
-    rate = np.empty((n, framing.bins.n, len(session.unit_rows)), np.float32)
+    rate = np.empty((n, axis.bins.n, len(session.unit_rows)), np.float32)
     with reading(session.asset) as file, np.errstate(invalid="ignore"):
-        for positions, tally in open_session(file, session, framing, np.arange(n), n)[1]:
+        for positions, count_unit in count_blocks(file, session, axis, np.arange(n), n)[1]:
             for k, position in enumerate(positions):
-                counts = tally(k)
+                counts = count_unit(k)
                 rate[:, :, position] = counts.spikes / counts.seen
     return {"rate": (_DIMS, rate, {"units": session.unit})}

@@ -1,4 +1,4 @@
-"""Activity kept as a time series (dF/F, a simulated network): its neurons, and sums of its samples by bin."""
+"""Activity in a time series (dF/F, a simulated network): its neurons, and sums of its samples by bin."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import Counts
 from nwb_lint.nwb.recording.events import activity_paths, find_series, regular_times
 from nwb_lint.nwb.recording.tables import Table
-from nwb_lint.nwb.recording.time_axis import Frame
+from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
 from nwb_lint.nwb.recording.units import valid_times
 from nwb_lint.nwb.storage.h5 import as_text, is_dataset, is_group, load, pointed_at
 from nwb_lint.nwb.storage.prefetch import fetch_rows
 
 Array = np.ndarray
 
-_SLAB = 1 << 22  # values of a series in memory at a time
+BLOCK_VALUES = 1 << 22  # values of a series in memory at a time
 
 
 class Series(Table):
     """One TimeSeries of data (time, neuron), as a table of its neurons.
 
-    Rows are the columns of the data. A RoiResponseSeries has the ids and columns of its regions of interest; any other
-    series the ids 0, 1, … and no columns. ``unit`` is that of the data.
+    Rows are the columns of the data. A RoiResponseSeries has the ids and columns of its regions of interest. Any other
+    series has the ids 0, 1, … and no columns. ``unit`` is the unit of the data.
     """
 
     def __init__(self, item: h5py.Group, at: str, path: Any) -> None:
@@ -35,7 +35,7 @@ class Series(Table):
         self.at, self.path = at, path
         if self.data.dtype.kind not in "iuf" or self.data.ndim not in (1, 2) or not self.data.size:
             raise NWBError(
-                f"{self.where} has data of type {self.data.dtype} and shape {self.data.shape}; numbers of (time, "
+                f"{self.where} has data of type {self.data.dtype} and shape {self.data.shape}. Numbers of (time, "
                 "neuron) are needed. Pass another series=."
             )
         self.unit = as_text(self.data.attrs.get("unit", ""))
@@ -48,45 +48,41 @@ class Series(Table):
         return len(self.ids)
 
     def column(self, name: str) -> Array:
-        """A column of the regions of interest, one value per neuron; raises NWBError where there is none."""
-        return self._of("column", name)
+        """A column of the regions of interest, one value per neuron; NWBError if there is none."""
+        return self._regions_with(name).column(name)[self._rows] if name != "id" else self.ids
 
-    def along(self, name: str) -> Array:
-        """A column that is read along, as `Table.along` has it."""
-        return self._of("along", name)
+    def column_or_texts(self, name: str) -> Array:
+        """A column of the regions of interest, as `Table.column_or_texts`."""
+        return self._regions_with(name).column_or_texts(name)[self._rows] if name != "id" else self.ids
 
     def select(self, query: str | None, what: str = "where") -> Array:
         """Neurons that satisfy a query over the columns of the regions of interest: bool."""
         if self._table is None:
-            raise NWBError(f"{self.where} has no columns of its neurons, so {what} needs ids: 0 to {len(self) - 1}.")
+            raise NWBError(f"{self.where} has no columns of its neurons. Pass ids as {what}=: 0 to {len(self) - 1}.")
         return self._table.select(query, what)[self._rows]
 
-    def _of(self, how: str, name: str) -> Array:
-        if self._table is not None:
-            values: Array = getattr(self._table, how)(name)
-            return values[self._rows]
-        if name == "id":
-            return self.ids
-        raise NWBError(f"{self.where} has no column {name!r}; its neurons have none. Leave it out.")
+    def _regions_with(self, name: str) -> Table:
+        if self._table is None:
+            raise NWBError(f"{self.where} has no column {name!r}; its neurons have no columns. Leave it out.")
+        return self._table
 
     def sample_times(self) -> Array:
-        """The time of every sample, s, ascending.
-
-        Raises: NWBError where they are not, or are not as many as the samples.
-        """
+        """The time of every sample, s, ascending; NWBError if the file's times are not."""
         listed = self._timestamps()
         if listed is None:
             start_s, rate_hz = regular_times(self.group, self.at, self.path)
             return start_s + np.arange(len(self.data)) / rate_hz
         times: Array = load(listed).astype(float).ravel()
         if len(times) != len(self.data):
-            raise NWBError(f"{self.where} has {len(times)} timestamps for {len(self.data)} samples: damaged.")
+            raise NWBError(
+                f"{self.where} has {len(times)} timestamps for {len(self.data)} samples: damaged. Get the file again."
+            )
         if not (np.diff(times) >= 0).all() or not np.isfinite(times[[0, -1]]).all():
-            raise NWBError(f"{self.where} has timestamps that are not ascending numbers of s; they need to be.")
+            raise NWBError(f"{self.where} has timestamps that are not ascending numbers. Pass another series=.")
         return times
 
     def typical_step_s(self) -> float:
-        """The time between two samples, s: by the rate, or the median of the first thousand."""
+        """The time between two samples, s: from the rate, or the median of the first thousand."""
         listed = self._timestamps()
         if listed is None:
             return 1 / regular_times(self.group, self.at, self.path)[1]
@@ -96,15 +92,16 @@ class Series(Table):
     def _timestamps(self) -> h5py.Dataset | None:
         listed = self.group.get("timestamps")
         if is_dataset(listed) and listed.dtype.kind not in "iuf":
-            raise NWBError(f"{self.where} has timestamps of type {listed.dtype}; numbers of s are needed.")
+            raise NWBError(f"{self.where} has timestamps of type {listed.dtype}. Numbers are needed. Pass another.")
         return listed if is_dataset(listed) else None
 
-    def slabs(self, index: Array) -> Iterator[tuple[slice, int, Array]]:
-        """The samples of a sorted ``index`` part by part: which entries of it, first sample, values (time, neuron).
+    def blocks(self, index: Array, block_values: int = BLOCK_VALUES) -> Iterator[tuple[slice, int, Array]]:
+        """The samples of a sorted ``index``, block by block: entries of it, first sample, values (time, neuron).
 
-        Values are in the unit of the series: conversion × stored + offset.
+        Values are in the unit of the series: conversion × stored + offset. A block holds at most ``block_values``, or
+        one chunk of the file.
         """
-        rows = max(1, _SLAB // len(self))
+        rows = max(1, block_values // len(self))
         if self.data.chunks is not None:
             rows = max(1, rows // self.data.chunks[0]) * self.data.chunks[0]
         scale, shift = (float(self.data.attrs.get(name, k)) for name, k in (("conversion", 1), ("offset", 0)))
@@ -121,36 +118,58 @@ class Series(Table):
 def open_series(file: h5py.File, name: str, path: Any) -> Series:
     """The series at a path, or of a name that occurs once.
 
-    Raises: NWBError where there is none (the message lists those that may be meant), or it holds no numbers.
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB file.
+    name : str
+        The series' path in the file, or its name.
+    path : object
+        Where the file is, for messages.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    NWBError
+        If there is no such series (the message lists candidates), or it holds no numbers.
     """
     found = find_series(file, name, path, "series", "series")
     if found is None or not is_dataset(found[1].get("data")):
         listed = ", ".join(activity_paths(file)[:12])
-        told = f"it has {listed}. Pass one as series=" if listed else "it has none of several neurons"
-        raise NWBError(f"{path} has no time series {name!r}; {told}.")
-    return Series(found[1], *found[:1], path)
+        hint = f"It has {listed}. Pass one as series=" if listed else "It has no series of several neurons"
+        raise NWBError(f"{path} has no time series {name!r}. {hint}.")
+    return Series(found[1], found[0], path)
 
 
-def sampled(
-    file: h5py.File, series: Series, rows: Array, frame: Frame, groups: Array, n_groups: int
+def sample_counter(
+    file: h5py.File,
+    series: Series,
+    rows: Array,
+    axis: TrialTimeAxis,
+    groups: Array,
+    n_groups: int,
+    block_values: int = BLOCK_VALUES,
 ) -> Callable[[int], Counts]:
-    """What gives `Counts` of one of the ``rows``: the sum of samples for spikes, their number for seen.
+    """A function that gives the `Counts` of one of the ``rows``: sums of samples as spikes, their number as seen.
 
-    A sample that is NaN, or lies in the file's invalid_times, was not observed. Raises: NWBError where no window meets
+    A sample that is NaN, or lies in the file's invalid_times, was not observed. Raises: NWBError if no window meets
     the series.
     """
-    times, n = series.sample_times(), frame.bins.n
-    trial, index, where = frame.samples(times, valid_times(file))
+    times, n = series.sample_times(), axis.bins.n
+    trial, index, where = axis.samples(times, valid_times(file))
     if not len(index):
         raise NWBError(
-            f"{series.where}: no window meets the series: its samples span {times[0]:g}–{times[-1]:g} s, the windows "
-            f"{frame.starts.min():g}–{frame.ends.max():g} s. Check align and window_s."
+            f"{series.where}: no window meets the series. Its samples span {times[0]:g}–{times[-1]:g} s, the windows "
+            f"{axis.starts.min():g}–{axis.ends.max():g} s. Check align and window_s."
         )
     order = np.argsort(index, kind="stable")
     trial, index, where = trial[order], index[order], where[order]
     sums, seen = np.zeros((2, n_groups * n, len(rows)))
     in_trial = np.zeros((len(groups), len(rows)))
-    for part, first, values in series.slabs(index):
+    for part, first, values in series.blocks(index, block_values):
         values = values[:, rows]
         known = np.isfinite(values)
         at, ones = index[part] - first, np.ones(part.stop - part.start)
@@ -160,15 +179,15 @@ def sampled(
         seen += by_bin @ known.astype(float)
         in_trial += by_trial @ known.astype(float)
 
-    def tally(k: int) -> Counts:
+    def count_unit(k: int) -> Counts:
         trials = np.bincount(groups[in_trial[:, k] > 0], minlength=n_groups)
         return Counts(sums[:, k].reshape(n_groups, n), seen[:, k].reshape(n_groups, n), trials)
 
-    return tally
+    return count_unit
 
 
 def _regions(item: h5py.Group, where: str, n: int) -> tuple[Table | None, Array]:
-    """The table of the regions of interest, and its row for each of ``n`` neurons; None where the series has none."""
+    """The table of the regions of interest, and its row for each of ``n`` neurons; None if the series has none."""
     region = item.get("rois")
     if not is_dataset(region):
         return None, np.arange(n)

@@ -1,4 +1,4 @@
-"""What the spikes of a session say about time: in seconds of the session or of something else, and until when."""
+"""Checks of spike times against trials: are they in seconds of the session, and is silence an observation?"""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import numpy as np
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import Intervals
-from nwb_lint.nwb.recording.time_axis import Frame
+from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
 from nwb_lint.nwb.recording.trials import Trials
+from nwb_lint.nwb.recording.units import name_units, recorded_span
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
 
-_FAR = 100.0  # times this far beyond the other kind are in another unit, such as ms or samples
-# spikes that last no longer than this many trials, and meet so few of at least so many windows, look relative to trials
-_AS_LONG, _FEW, _FEWEST = 3.0, 0.1, 4
-_EXPECTED = 10.0  # spikes that a unit's own rate promises in a silence which is told; by chance e^-10
-_LONGER = 3.0  # than the longest silence between a unit's spikes
+# Spikes and trials that reach to times of this ratio are in different units, such as s and ms.
+_OTHER_UNIT_RATIO = 100.0
+# Spike times look relative to trials if all lie within 3 trial durations, and a tenth or less of at least 4 windows
+# meets them.
+_SHORT_TRIALS, _FEW_SHARE, _FEWEST_WINDOWS = 3.0, 0.1, 4
+# A silence is reported if a unit's mean rate predicts 10 spikes in it (by chance, there are none in one of e^10 cases),
+# and it is more than 3 times the longest silence between its spikes.
+_EXPECTED_SPIKES, _LONGER = 10.0, 3.0
 
 
 class Silence(NamedTuple):
-    """A unit that says nothing any more (or yet): since (or until) when, and in how many trials."""
+    """Trials after a unit's last spike (``after``), or before its first spike, at ``at_s``."""
 
     unit: int
     at_s: float
@@ -31,8 +35,8 @@ class Silence(NamedTuple):
     after: bool
 
 
-class Ends(NamedTuple):
-    """What a unit's spike times say of its end: how many, the first, the last, the longest time between two (s)."""
+class SpikeRange(NamedTuple):
+    """Number of a unit's spikes, the first, the last, and the longest time between two, s."""
 
     n: int
     first_s: float
@@ -40,112 +44,133 @@ class Ends(NamedTuple):
     longest_s: float
 
     def silent_for(self, gap_s: float) -> bool:
-        """Whether a silence of ``gap_s`` beyond the spikes is none of the unit's own.
+        """Whether the unit does not fall silent for ``gap_s`` by itself, so that it was probably not observed.
 
-        At least 10 spikes would be expected in it at the mean rate, and it is more than three times the longest
+        At least 10 spikes are expected in that time at the mean rate, and it is more than three times the longest time
         between two spikes.
         """
         lasts = self.last_s - self.first_s
-        return lasts > 0 and self.n * gap_s >= _EXPECTED * lasts and gap_s > _LONGER * self.longest_s
+        return lasts > 0 and self.n * gap_s >= _EXPECTED_SPIKES * lasts and gap_s > _LONGER * self.longest_s
 
 
-def ends_of(times: Array) -> Ends:
-    """The `Ends` of sorted spike times (s), at least one."""
-    return Ends(len(times), float(times[0]), float(times[-1]), float(np.diff(times).max(initial=0.0)))
+def spike_range(times: Array) -> SpikeRange:
+    """The `SpikeRange` of a unit.
+
+    Parameters
+    ----------
+    times : numpy.ndarray
+        Sorted spike times, s, at least one.
+
+    Returns
+    -------
+    SpikeRange
+    """
+    return SpikeRange(len(times), float(times[0]), float(times[-1]), float(np.diff(times).max(initial=0.0)))
 
 
-def times_apart(size_s: float, reach_s: float) -> float:
-    """How many times one of two ranges of time is the other; 0 where both may be in seconds."""
-    factor = max(size_s, reach_s) / max(min(size_s, reach_s), 1.0)
-    return factor if factor > _FAR else 0.0
+def other_unit_ratio(spikes_s: float, trials_s: float) -> float:
+    """The ratio of the times that spikes and trials reach to, if it shows that they are in different units.
+
+    Parameters
+    ----------
+    spikes_s, trials_s : float
+        The largest times, s.
+
+    Returns
+    -------
+    float
+        0 if both may be in seconds.
+
+    Examples
+    --------
+    >>> other_unit_ratio(3.6e6, 3600), other_unit_ratio(4000, 3600)
+    (1000.0, 0.0)
+    """
+    ratio = max(spikes_s, trials_s) / max(min(spikes_s, trials_s), 1.0)
+    return ratio if ratio > _OTHER_UNIT_RATIO else 0.0
 
 
-class Evidence:
-    """Collects what the units of a session say, all at once or part by part, and judges it once.
+class SpikeTimeChecks:
+    """Checks the spike times of a session: `add` its units, in one or several parts, then `finish` once.
 
-    ``silences`` are of units without observed times of their own: trials lie after the unit's last spike (or
-    before its first), and the unit is not silent for so long by itself (`Ends.silent_for`).
+    ``silences`` are those of units without obs_intervals: trials lie after the unit's last spike, or before its first,
+    and the unit is not silent for so long by itself (`SpikeRange.silent_for`).
     """
 
-    def __init__(self, trials: Trials, frame: Frame, has_obs: bool) -> None:
-        self.trials, self.frame, self.has_obs = trials, frame, has_obs
-        self.spans: list[tuple[int, float, float]] = []
+    def __init__(self, trials: Trials, axis: TrialTimeAxis, has_obs: bool) -> None:
+        self.trials, self.axis, self.has_obs = trials, axis, has_obs
+        self.ranges: list[tuple[int, float, float]] = []
         self.silences: list[Silence] = []
-        self._observed: list[tuple[float, float]] = []
-        self._starts, self._ends = np.sort(frame.starts), np.sort(frame.ends)
+        self._observed: list[Intervals | None] = []
+        self._starts, self._ends = np.sort(axis.starts), np.sort(axis.ends)
 
     def add(self, ids: Sequence[int] | Array, spikes: list[Array], observed: list[Intervals | None]) -> None:
-        """Take in units: ids, sorted spike times (s), observed times."""
+        """Add units: ids, sorted spike times (s), observed times."""
         for unit, times in zip(ids, spikes, strict=True):
             if len(times):
-                self.spans.append((int(unit), float(times[0]), float(times[-1])))
+                self.ranges.append((int(unit), float(times[0]), float(times[-1])))
                 if not self.has_obs:
-                    self._note_silence(int(unit), times)
-        for part in observed:
-            if part is not None and len(part.starts) and np.isfinite([part.starts[0], part.ends[-1]]).all():
-                self._observed.append((float(part.starts[0]), float(part.ends[-1])))
+                    self._find_silences(int(unit), times)
+        self._observed += observed
 
-    def judge(self) -> None:
-        """Raise NWBError where times cannot be those of the session; warn where they may not be, or of silence."""
-        spans = [(first, last) for _, first, last in self.spans] + self._observed
-        if not spans:
+    def finish(self) -> None:
+        """Raise NWBError if times cannot be those of the session; warn if they may not be, and of silences."""
+        span = recorded_span([np.array(ends) for _, *ends in self.ranges], self._observed)
+        if span is None:
             return
-        low, high = min(first for first, _ in spans), max(last for _, last in spans)
-        starts, ends = self.frame.starts, self.frame.ends
-        told = f"spikes and observed times span {low:g}–{high:g} s"
-        far = self._far(max(abs(low), abs(high)))
+        low, high = span
+        text = f"spikes and observed times span {low:g}–{high:g} s"
+        starts, ends = self.axis.starts, self.axis.ends
+        other_unit = self._other_unit(max(abs(low), abs(high)))
         met = (ends > low) & (starts <= high)
         if not met.any():
             raise NWBError(
-                f"{self.trials.where}: no window meets the recording: {told}, the windows "
-                f"{starts.min():g}–{ends.max():g} s.{far or ' Check align and window_s.'}"
+                f"{self.trials.where}: no window meets the recording: {text}, the windows "
+                f"{starts.min():g}–{ends.max():g} s.{other_unit or ' Check align and window_s.'}"
             )
-        relative = self._look_relative(low, high, met, told)
-        if relative or far:
-            message = relative or f"{told}, the trials up to {self.trials.reach_s:g} s.{far}"
+        relative = self._relative_to_trials(low, high, met, text)
+        if relative or other_unit:
+            message = relative or f"{text}, the trials reach to {self.trials.reach_s:g} s.{other_unit}"
             warn(f"{self.trials.where}: {message}")
-        if not (self.frame.infer or relative):
-            self._tell_silences()
+        if not (self.axis.infer_obs or relative):
+            self._warn_of_silences()
 
-    def _far(self, size: float) -> str:
-        """What to think of spikes and trials that reach to times of different size; empty where they do not."""
+    def _other_unit(self, spikes_s: float) -> str:
+        """A sentence if spikes and trials reach to times of different size; else empty."""
         reach = self.trials.reach_s
-        factor = times_apart(size, reach)
-        if not factor:
+        ratio = other_unit_ratio(spikes_s, reach)
+        if not ratio:
             return ""
-        odd = [unit for unit, low, high in self.spans if max(-low, high) > _FAR * max(reach, 1.0)]
-        named = (
-            f" It is so in unit{'s' * (len(odd) > 1)} {_listed(odd)} alone." if 0 < len(odd) < len(self.spans) else ""
-        )
+        units = [unit for unit, low, high in self.ranges if max(-low, high) > _OTHER_UNIT_RATIO * max(reach, 1.0)]
+        only = f" This concerns only {name_units(units)}." if 0 < len(units) < len(self.ranges) else ""
         return (
-            f" One is {factor:.3g} times the other, so it may be in milliseconds or samples, or relative to "
-            f"trials.{named}"
+            f" One is {ratio:.3g} times the other. It may be in milliseconds or samples, or relative to trials.{only}"
         )
 
-    def _look_relative(self, low: float, high: float, met: Array, told: str) -> str:
-        """What to say of spikes that last no longer than a trial and meet few windows; empty of any others.
+    def _relative_to_trials(self, low: float, high: float, met: Array, text: str) -> str:
+        """A sentence if spike times last no longer than few trials and meet few windows; else empty.
 
-        Raises: NWBError where some come before 0 as well.
+        Raises: NWBError if some are also below 0.
         """
-        longest = max(self.trials.longest_s, float((self.frame.ends - self.frame.starts).max()))
-        few = len(met) >= _FEWEST and met.sum() <= max(1, _FEW * len(met))
-        if self.has_obs or not few or high - low > _AS_LONG * longest:
+        longest = max(self.trials.longest_s, float((self.axis.ends - self.axis.starts).max()))
+        few = len(met) >= _FEWEST_WINDOWS and met.sum() <= max(1, _FEW_SHARE * len(met))
+        if self.has_obs or not few or high - low > _SHORT_TRIALS * longest:
             return ""
         message = (
-            f"{told}, trials last up to {self.trials.longest_s:g} s and reach {self.trials.reach_s:g} s, so that "
-            f"{int(met.sum())} of {len(met)} windows meet them: spike times look relative to trials. Times since the "
-            "session's start are needed."
+            f"{text}, trials last up to {self.trials.longest_s:g} s and reach {self.trials.reach_s:g} s. "
+            f"{int(met.sum())} of {len(met)} windows meet the spikes, so spike times look relative to trials. Times "
+            "since the session's start are needed."
         )
         if low < 0:
             raise NWBError(f"{self.trials.where}: {message}")
         return message
 
-    def _note_silence(self, unit: int, times: Array) -> None:
+    def _find_silences(self, unit: int, times: Array) -> None:
         n_after = len(self._starts) - int(np.searchsorted(self._starts, times[-1], side="right"))
         n_before = int(np.searchsorted(self._ends, times[0], side="right"))
         if not n_after and not n_before:
             return
-        ends = ends_of(times)
+        ends = spike_range(times)
         for n_trials, at_s, gap_s, after in (
             (n_after, ends.last_s, self._ends[-1] - ends.last_s, True),
             (n_before, ends.first_s, ends.first_s - self._starts[0], False),
@@ -153,7 +178,7 @@ class Evidence:
             if n_trials and ends.silent_for(gap_s):
                 self.silences.append(Silence(unit, at_s, n_trials, after))
 
-    def _tell_silences(self) -> None:
+    def _warn_of_silences(self) -> None:
         for after, when, later in ((True, "after", "later"), (False, "before", "earlier")):
             found = [silence for silence in self.silences if silence.after == after]
             if not found:
@@ -162,9 +187,5 @@ class Evidence:
             more = f", … ({len(found)} units in all)" if len(found) > 8 else ""
             warn(
                 f"{self.trials.where}: silent {', '.join(parts)}{more}, of {len(self._starts)} trials, and there are "
-                "no obs_intervals: silence may not be observation. infer_obs=True leaves those trials out.",
+                "no obs_intervals. The units may not have been observed then. infer_obs=True leaves those trials out."
             )
-
-
-def _listed(ids: list[int]) -> str:
-    return ", ".join(map(str, ids[:8])) + (f", … ({len(ids)} in all)" if len(ids) > 8 else "")

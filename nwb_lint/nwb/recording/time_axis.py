@@ -1,10 +1,13 @@
-"""Trials of different length on one time axis: each in its own limits (``within``), stretched between two events
-(``warp``), or left out of a unit that was silent from then on (``infer_obs``)."""
+"""Trials of different length on one time axis.
+
+`TrialTimeAxis` holds the bins of every trial in real time. A trial can be cut to its own limits (``within``), stretched
+between two events (``warp``), or left out for a unit that was silent from then on (``infer_obs``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,16 +26,25 @@ from nwb_lint.nwb.recording.binning import (
     observed_bins,
     spike_bins,
 )
-from nwb_lint.nwb.recording.trials import align_text
-
-if TYPE_CHECKING:
-    from nwb_lint.nwb.recording.trials import Trials
+from nwb_lint.nwb.recording.trials import Trials, align_text
 
 Array = np.ndarray
 
 
+class TimeAxis(NamedTuple):
+    """The time axis that the trials of all sessions share.
+
+    ``warp_s`` is the duration, s, to which the interval of warp is stretched (None without warp). With ``infer_obs``,
+    what each unit observed is inferred from its spikes if the file does not say it.
+    """
+
+    bins: Bins
+    warp_s: float | None
+    infer_obs: bool
+
+
 class Warp(NamedTuple):
-    """Linear time-warping: in every trial the time between two events becomes ``to_s``.
+    """Linear time-warping: in every trial, the time between two events becomes ``to_s``.
 
         warped(t) = t − a                 for t < a
                     (t − a) to_s/(b − a)  for a <= t < b
@@ -48,7 +60,7 @@ class Warp(NamedTuple):
     to_s: float
 
     def warped(self, trial: Array, times: Array) -> Array:
-        """Warped times of real ``times``, each of a trial, s."""
+        """Warped times of real ``times``, each in a trial, s."""
         since, lasts = times - self.first[trial], (self.second - self.first)[trial]
         between = since * (self.to_s / lasts)
         return np.where(since < 0, since, np.where(since < lasts, between, since - lasts + self.to_s))
@@ -61,15 +73,16 @@ class Warp(NamedTuple):
         return self.first[:, None] + since
 
 
-class Frame(NamedTuple):
+class TrialTimeAxis(NamedTuple):
     """The bins of every trial of a session in real time, and which of them can be observed at all.
 
-    | name | dims | |
+    | field | dims | |
     |---|---|---|
+    | origins | trial | the time that the trial is aligned to, s |
     | starts, ends | trial | the window in real time, s |
-    | first, last | trial | bins [first, last) lie within the trial's limits; None: all do |
+    | first, last | trial | bins [first, last) lie within the trial's limits; None: all bins do |
     | exposure | trial, time | real duration of each bin, in bins; None: 1 |
-    | infer | | a trial is unobserved by a unit whose first or last spike it does not reach |
+    | infer_obs | | a trial after a unit's last spike, or before its first, is not observed by it |
     """
 
     origins: Array
@@ -80,38 +93,43 @@ class Frame(NamedTuple):
     first: Array | None
     last: Array | None
     exposure: Array | None
-    infer: bool
+    infer_obs: bool
 
     @property
     def exposure_s(self) -> Array | None:
         """Real duration of each warped bin (trial, time), s; None without warp."""
         return None if self.exposure is None else self.exposure * self.bins.bin_s
 
-    def tallying(self, groups: Array, n_groups: int) -> Callable[[Array, Intervals | None], Counts]:
-        """What counts the spikes of a unit (sorted times, s) by group of trials and bin, of the bins it observed.
+    def unit_counter(self, groups: Array, n_groups: int) -> Callable[[Array, Intervals | None], Counts]:
+        """A function that counts the spikes of a unit (sorted times, s) by group of trials and bin, in observed bins.
 
-        With ``infer``, a trial whose window begins after a unit's last spike, or ends before its first, is not
-        observed; nor is any by a unit without spikes.
+        With ``infer_obs``, a trial whose window begins after a unit's last spike, or ends before its first, is not
+        observed. A unit without spikes then observed no trial.
         """
         how = self.origins, groups, n_groups, self.bins
-        same = None if self.infer or self.warp is not None else make_windows(*how, self._runs(np.zeros(0), None))
+        same_for_all = not self.infer_obs and self.warp is None
+        shared = make_windows(*how, self._runs(np.zeros(0), None)) if same_for_all else None
 
-        def tally(spikes: Array, observed: Intervals | None) -> Counts:
-            if observed is None and same is not None:
-                return count_windows(spikes, same)
+        def count_unit(spikes: Array, observed: Intervals | None) -> Counts:
+            if observed is None and shared is not None:
+                return count_windows(spikes, shared)
             runs = self._runs(spikes, observed)
             if self.exposure is None:
                 return count_windows(spikes, make_windows(*how, runs))
-            return self._tally_warped(spikes, runs, groups, n_groups, self.exposure)
+            return self._count_warped(spikes, runs, groups, n_groups, self.exposure)
 
-        return tally
+        return count_unit
 
-    def _tally_warped(
+    def samples(self, times: Array, observed: Intervals | None = None) -> tuple[Array, Array, Array]:
+        """Trial, index and bin of every sample time (s, sorted) in an observed bin, as for spikes."""
+        return self._times_in_runs(times, self._runs(times, observed))
+
+    def _count_warped(
         self, spikes: Array, runs: tuple[Array, Array, Array], groups: Array, n_groups: int, exposure: Array
     ) -> Counts:
         n = self.bins.n
         of, first, last = runs
-        trial, _, where = self._within(spikes, runs)
+        trial, _, where = self._times_in_runs(spikes, runs)
         counts = np.bincount(groups[trial] * n + where, minlength=n_groups * n).reshape(n_groups, n)
         trials = np.bincount(groups[np.unique(of)], minlength=n_groups)
         weights = exposure * covered(of, first, last, len(groups), n)
@@ -119,28 +137,24 @@ class Frame(NamedTuple):
         seen = np.bincount(cell.ravel(), weights=weights.ravel(), minlength=n_groups * n)
         return Counts(counts, seen.reshape(n_groups, n), trials)
 
-    def samples(self, times: Array, observed: Intervals | None = None) -> tuple[Array, Array, Array]:
-        """Trial, index and bin of every time (s, sorted) that counts, as spikes are counted."""
-        return self._within(times, self._runs(times, observed))
-
-    def _within(self, times: Array, runs: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def _times_in_runs(self, times: Array, runs: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         """Trial, index and bin of the times in runs of bins."""
-        trial, index, where = self._spike_bins(times)
+        trial, index, where = self._times_in_windows(times)
         of, first, last = runs
         inside = in_ranges(trial * self.bins.n + where, of * self.bins.n + first, of * self.bins.n + last)
         return trial[inside], index[inside], where[inside]
 
-    def _spike_bins(self, spikes: Array) -> tuple[Array, Array, Array]:
-        """Trial, index and bin of every spike in a window; a spike up to `EDGE_S` (real) before an edge is on it."""
+    def _times_in_windows(self, times: Array) -> tuple[Array, Array, Array]:
+        """Trial, index and bin of every time in a window; a time up to `EDGE_S` (real) before an edge is on it."""
         if self.warp is None:
-            return spike_bins(spikes, self.starts, self.bins)
-        low, high = (np.searchsorted(spikes, edge - EDGE_S) for edge in (self.starts, self.ends))
+            return spike_bins(times, self.starts, self.bins)
+        low, high = (np.searchsorted(times, edge - EDGE_S) for edge in (self.starts, self.ends))
         trial, index = expand_ranges(low, high)
-        where = np.floor(self._place(trial, spikes[index] + EDGE_S)).astype(np.int64)
+        where = np.floor(self._place(trial, times[index] + EDGE_S)).astype(np.int64)
         return trial, index, np.clip(where, 0, self.bins.n - 1)
 
     def _runs(self, spikes: Array, observed: Intervals | None) -> tuple[Array, Array, Array]:
-        """Runs of bins that count, in order: trial, first bin, and the bin after the last."""
+        """Runs of observed bins in ascending order: trial, first bin, and the bin after the last."""
         if observed is None:
             of = np.arange(len(self.origins))
             first, last = np.zeros(len(of), np.int64), np.full(len(of), self.bins.n)
@@ -153,11 +167,12 @@ class Frame(NamedTuple):
         if self.first is not None and self.last is not None:
             first, last = np.maximum(first, self.first[of]), np.minimum(last, self.last[of])
         keep = last > first
-        if self.infer:
-            keep &= self._reached(spikes)[of]
+        if self.infer_obs:
+            keep &= self._between_spikes(spikes)[of]
         return of[keep], first[keep], last[keep]
 
-    def _reached(self, spikes: Array) -> Array:
+    def _between_spikes(self, spikes: Array) -> Array:
+        """Whether each trial's window meets the time from a unit's first to its last spike."""
         if not len(spikes):
             return np.zeros(len(self.origins), bool)
         return (spikes[-1] >= self.starts - EDGE_S) & (spikes[0] < self.ends - EDGE_S)
@@ -170,13 +185,14 @@ class Frame(NamedTuple):
         return first, last
 
     def _place(self, trial: Array, times: Array) -> Array:
-        """Where real times lie on the time axis, in bins."""
+        """The place of real times on the time axis, in bins."""
         since = times - self.origins[trial] if self.warp is None else self.warp.warped(trial, times)
         return (since - self.bins.start) / self.bins.bin_s
 
 
-def make_frame(trials: Trials, bins: Bins, warp_s: float | None = None, infer: bool = False) -> Frame:
-    """The frame of the trials that were chosen, warped to ``warp_s`` where they have a second event."""
+def make_trial_time_axis(trials: Trials, axis: TimeAxis) -> TrialTimeAxis:
+    """The bins of the chosen trials in real time, warped if they have a second event."""
+    bins, warp_s, infer_obs = axis
     warp = None
     starts = trials.origins + bins.start
     ends = starts + bins.n * bins.bin_s
@@ -185,25 +201,28 @@ def make_frame(trials: Trials, bins: Bins, warp_s: float | None = None, infer: b
         warp = Warp(trials.origins, trials.second, warp_s)
         edges = warp.real(bins.start + np.arange(bins.n + 1) * bins.bin_s)
         starts, ends, exposure = edges[:, 0], edges[:, -1], np.diff(edges, axis=1) / bins.bin_s
-    frame = Frame(trials.origins, bins, starts, ends, warp, None, None, exposure, infer)
+    found = TrialTimeAxis(trials.origins, bins, starts, ends, warp, None, None, exposure, infer_obs)
     if trials.within is None:
-        return frame
-    first, last = frame._bins_between(np.arange(len(starts)), *trials.within)
-    return frame._replace(first=first, last=np.maximum(first, last))
+        return found
+    first, last = found._bins_between(np.arange(len(starts)), *trials.within)
+    return found._replace(first=first, last=np.maximum(first, last))
 
 
-def typical_interval(sessions: Sequence[Trials]) -> float | None:
+def median_warp_interval(sessions: Sequence[Trials]) -> float | None:
     """The median time between the two events of warp, over all trials of all sessions, s; None without warp.
 
-    The median, not the mean: a few trials in which the animal waited for long would stretch all the others.
+    It is the median because a few long trials would move the mean, and so stretch all others.
     """
     parts = [trials.second - trials.origins for trials in sessions if trials.second is not None]
     return float(np.median(np.concatenate(parts))) if parts else None
 
 
-def check_frame(align: Any, within: Any, warp: Any) -> None:
-    """Raise ContractError unless ``align`` is a name or a function, ``within`` and ``warp`` are None or two
-    names, and warp begins at ``align``."""
+def check_time_axis(align: Any, within: Any, warp: Any) -> None:
+    """Check the arguments that lay trials on the time axis.
+
+    Raises: ContractError unless ``align`` is a name or a function, ``within`` and ``warp`` are None or two names, and
+    warp begins at ``align``.
+    """
     align_text(align)
     for name, pair in (("within", within), ("warp", warp)):
         names = pair is not None and not isinstance(pair, str) and isinstance(pair, Sequence)
@@ -212,4 +231,4 @@ def check_frame(align: Any, within: Any, warp: Any) -> None:
         if pair is not None and pair[0] == pair[1]:
             raise ContractError(f"{name} names {pair[0]!r} twice; it needs two different times.")
     if warp is not None and warp[0] != align:
-        raise ContractError(f"warp begins at {warp[0]!r}, align is {align!r}; align needs to be the first of the two.")
+        raise ContractError(f"warp begins at {warp[0]!r}, and align is {align!r}. Pass the first of the two as align=.")

@@ -1,8 +1,9 @@
-"""Which trials of a session are read: its table, the query, the alignment, the groups; for both readers.
+"""The trials that are read: selected by a query, aligned to a time, limited, and grouped into conditions.
 
-Trial columns → conditions: values, ranks or bins of several columns, over one session or many.
-
-What trials are aligned to → a time per row: a column, events elsewhere in the file, or a function of the table.
+1. `choose_trials` selects the trials of one session, for both readers.
+2. `align_times` gives the time that each row is aligned to: a column, events elsewhere in the file, or a function.
+3. `parse_by` reads the argument ``by``, `factor_levels` gives its values for one table, and `make_conditions` makes
+   the conditions of all sessions from them.
 """
 
 from __future__ import annotations
@@ -16,261 +17,28 @@ import numpy as np
 from nwb_lint.contract import missing_in
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import event_paths, find_events
-from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, TableChoice, numbers_of, open_table
+from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, TableChoice, open_table
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import format_value
 
 Array = np.ndarray
-By = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-
-
-class Factor(NamedTuple):
-    """One column that trials are grouped by: its values, their ``rank``, or bins between ``edges``."""
-
-    column: str
-    how: str
-    edges: tuple[float, ...] = ()
-
-    @property
-    def text(self) -> str:
-        return f"bins {', '.join(f'{edge:g}' for edge in self.edges)}" if self.edges else self.how
-
-
-class Levels(NamedTuple):
-    """Of one factor in one session: a value per trial, which are missing, and the levels that were ranked."""
-
-    values: Array
-    missing: Array
-    ranked: tuple[float, ...] = ()
-
-
-class Conditions(NamedTuple):
-    """The conditions of all sessions, in order of their values: labels, a coordinate per column, and the
-    condition of each trial of each session (−1 where a value is missing)."""
-
-    labels: list[str]
-    coords: dict[str, Array]
-    codes: list[Array]
-
-
-def parse_by(by: By) -> list[Factor]:
-    """The columns to group by, from names and ``{column: "rank"}`` or ``{column: [edge, …]}``.
-
-    Raises: ContractError where ``by`` is empty or holds anything else, or names a column twice.
-
-    Example:
-        >>> parse_by(["context", {"motion": "rank"}])
-        [Factor(column='context', how='value', edges=()), Factor(column='motion', how='rank', edges=())]
-    """
-    entries = [by] if isinstance(by, str | Mapping) else by
-    if not isinstance(entries, Sequence) or not entries:
-        raise ContractError(f"by is {by!r}; it needs at least one column of the table.")
-    factors: list[Factor] = []
-    for entry in entries:
-        if isinstance(entry, str):
-            factors.append(Factor(entry, "value"))
-        elif isinstance(entry, Mapping) and entry:
-            factors += [_factor(column, how) for column, how in entry.items()]
-        else:
-            raise ContractError(f'by holds {entry!r}; entries are names, {{name: "rank"}} or {{name: [edges]}}.')
-    names = [factor.column for factor in factors]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ContractError(f"by names {twice[0]!r} twice; name each column once.")
-    return factors
-
-
-def factor_levels(table: Table, factor: Factor) -> Levels:
-    """The values of a factor for every row of a table.
-
-    ``rank`` is sign(v) × the rank of |v| among the distinct |v| > 0 of the whole table, so that coherences of
-    ±.06, ±.17, ±.5 and of ±.04, ±.14, ±.5 are ±1, ±2, ±3 alike, and 0 is 0. Bins are [a, b), the last [a, b].
-
-    Raises: NWBError where there is no such column, it is ragged, or its texts are no numbers where numbers
-    are needed.
-    """
-    if factor.how == "value":
-        values = table.column(factor.column)
-        return Levels(values, missing_in(values))
-    values = numbers_of(table, factor.column)
-    missing = ~np.isfinite(values)
-    known = np.where(missing, 0.0, values)
-    if factor.how == "rank":
-        sizes = np.unique(np.abs(known[known != 0]))
-        rank = np.searchsorted(sizes, np.abs(known)) + 1
-        return Levels(np.sign(known).astype(np.int64) * rank, missing, tuple(sizes.tolist()))
-    edges = np.array(factor.edges)
-    at = np.searchsorted(edges, known, side="right") - 1
-    at[known == edges[-1]] = len(edges) - 2
-    return Levels(at, missing | (known < edges[0]) | (known > edges[-1]))
-
-
-def join(factors: list[Factor], sessions: list[list[Levels]], names: list[str]) -> Conditions:
-    """The conditions that occur in any session: the distinct combinations of the factors' values.
-
-    ``sessions[s][f]`` holds the trials of session s that take part. Raises: NWBError where sessions have
-    texts and numbers in the same column, or different numbers of ranked levels.
-    """
-    sizes = [len(levels[0].values) for levels in sessions]
-    missing = np.concatenate([np.any([part.missing for part in levels], axis=0) for levels in sessions])
-    columns, codes = [], []
-    for k, factor in enumerate(factors):
-        parts = [levels[k] for levels in sessions]
-        _check_alike(factor, parts, names)
-        unique, code = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
-        columns.append(unique)
-        codes.append(code)
-    table, rows = np.unique(np.stack(codes)[:, ~missing], axis=1, return_inverse=True)
-    of_trial = np.full(len(missing), -1)
-    of_trial[~missing] = rows.reshape(-1)
-    coords: dict[str, Array] = {}
-    texts: list[list[str]] = []
-    for factor, unique, code in zip(factors, columns, table, strict=True):
-        values = unique[code]
-        texts.append([f"{factor.column}={text}" for text in _texts(factor, values)])
-        coords[factor.column] = _midpoints(factor)[values] if factor.edges else values
-    labels = [", ".join(parts) for parts in zip(*texts, strict=True)]
-    return Conditions(labels, coords, np.split(of_trial, np.cumsum(sizes)[:-1]))
-
-
-def _factor(column: str, how: Any) -> Factor:
-    if isinstance(how, str):
-        if how in ("rank", "value"):
-            return Factor(column, how)
-    else:
-        try:
-            edges = tuple(float(edge) for edge in how)
-        except (TypeError, ValueError):
-            edges = ()
-        if len(edges) > 1 and np.isfinite(edges).all() and (np.diff(edges) > 0).all():
-            return Factor(column, "bins", edges)
-    raise ContractError(
-        f'by has {{{column!r}: {how!r}}}; it needs "rank", or a list of at least two finite edges, ascending.'
-    )
-
-
-def _check_alike(factor: Factor, parts: list[Levels], names: list[str]) -> None:
-    kinds = ["texts" if part.values.dtype.kind == "U" else "numbers" for part in parts]
-    if len(set(kinds)) > 1:
-        first, other = names[kinds.index("texts")], names[kinds.index("numbers")]
-        raise NWBError(f"{factor.column} holds texts in {first} and numbers in {other}; sessions need to agree.")
-    if factor.how == "rank" and len({len(part.ranked) for part in parts}) > 1:
-        shown = {
-            len(part.ranked): f"{len(part.ranked)} in {name} ({', '.join(f'{v:g}' for v in part.ranked)})"
-            for part, name in zip(parts, names, strict=True)
-        }
-        raise NWBError(
-            f"{factor.column} has different numbers of levels: {'; '.join(shown.values())}; ranks match only "
-            "where the numbers agree. Read those sessions apart."
-        )
-
-
-def _texts(factor: Factor, values: Array) -> list[str]:
-    """What labels say of each value: %g, all digits where two values would look alike."""
-    if factor.edges:
-        last = len(factor.edges) - 2
-        return [f"[{factor.edges[k]:g}, {factor.edges[k + 1]:g}{']' if k == last else ')'}" for k in values.tolist()]
-    shown = [format_value(value) for value in values.tolist()]
-    distinct = len(set(shown)) == len(np.unique(values))
-    return shown if distinct else [str(value) for value in values.tolist()]
-
-
-def _midpoints(factor: Factor) -> Array:
-    edges = np.array(factor.edges)
-    return (edges[1:] + edges[:-1]) / 2
-
-
 Align = str | Callable[[Any], Any]
-
-
-def align_text(align: Align) -> str:
-    """The name of what trials are aligned to: an attribute is text.
-
-    Raises: ContractError where it is neither a name nor a function.
-    """
-    if isinstance(align, str):
-        return align
-    if not callable(align):
-        raise ContractError(f"align is {align!r}; it needs a column, an event series, or a function of the table.")
-    return str(getattr(align, "__name__", type(align).__name__))
-
-
-def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Array, what: str = "align") -> Array:
-    """The time of every row, s; NaN where there is none.
-
-    | align | time of a row |
-    |---|---|
-    | a column | its value; NaN where it is NaN, 'N/A' or no number |
-    | a name or path of an event series or events table in the file | the first event in [start_time, stop_time) |
-    | a function | its result for a DataFrame of the columns of one value per row (index: row ids) |
-
-    Lists of numbers in a text ('1.2,0.5') are refused in the chosen ``rows``: the first of them would be a guess
-    at which event is meant, and no time at all would drop trials that have one.
-
-    Raises: NWBError where there is no such column nor series (the message lists both); ContractError where a
-    function gives anything but one number per row.
-    """
-    if not isinstance(align, str):
-        return _called(align, table, what)
-    if align in table.names:
-        _refuse_lists(table, align, rows, what)
-        if table.kind(align) == "bool":
-            listed = ", ".join(table.time_columns()) or "none"
-            raise NWBError(f"{align} of {table.where} says yes or no; {what} needs times. Columns of times: {listed}.")
-        return table.times(align)
-    events = find_events(file, align, path)
-    if events is None:
-        candidates = ", ".join(table.time_columns()) or "none"
-        series = event_paths(file)
-        told = f"; event series: {', '.join(series[:12])}{', …' * (len(series) > 12)}" if series else ""
-        raise NWBError(f"{table.where} has no column {align!r} for {what}; columns of times: {candidates}{told}.")
-    lacking = [name for name in ("start_time", "stop_time") if name not in table.names]
-    if lacking:
-        raise NWBError(f"{table.where} has no {' and no '.join(lacking)}, between which events are looked for.")
-    return events.first_within(table.times("start_time"), table.times("stop_time"))
-
-
-def _called(align: Callable[[Any], Any], table: Table, what: str) -> Array:
-    import pandas as pd
-
-    columns = {name: table.column(name) for name in table.names if table.kind(name) in SCALAR_KINDS}
-    found = align(pd.DataFrame(columns, index=pd.Index(table.ids, name="id")))
-    called = f"{what} ({align_text(align)})"
-    if np.ndim(found) != 1 or len(found) != len(table):
-        shape = f"shape {np.shape(found)}" if np.ndim(found) else f"a {type(found).__name__}"
-        raise ContractError(f"{called} gives {shape}; it needs one time per row of {table.where}: {len(table)}.")
-    try:
-        values = pd.Series(found).to_numpy(dtype=float, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{called} gives what is no number: {error}. Use pandas.to_numeric in it.") from error
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _refuse_lists(table: Table, name: str, rows: Array, what: str) -> None:
-    values = table.column(name)[rows]
-    if values.dtype.kind != "U":
-        return
-    lists = [str(text) for text in values if "," in text and _are_numbers(text.split(","))]
-    if lists:
-        raise NWBError(
-            f"{name} of {table.where} holds lists of numbers, such as {lists[0]!r}, in {len(lists)} of {len(rows)} "
-            f"trials; {what} needs one time per trial. Choose one: {what}=lambda rows: pandas.to_numeric("
-            f"rows[{name!r}].str.split(',').str[0], errors='coerce')."
-        )
-
-
-def _are_numbers(texts: list[str]) -> bool:
-    try:
-        return bool([float(text) for text in texts if text.strip()])
-    except ValueError:
-        return False
+By = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
 
 class Trials(NamedTuple):
     """The trials of a session that are read.
 
-    ``reach_s`` is the largest time in the whole table, ``longest_s`` the longest of its rows. ``second`` is
-    the second event of warp (trial), ``within`` the limits of each trial (2, trial); None where not asked for.
+    | field | dims | |
+    |---|---|---|
+    | where | | name of the table and file, for messages |
+    | ids, origins | trial | row ids; the time that each is aligned to, s |
+    | columns | trial | columns that are read along |
+    | levels | trial | one `Levels` for each factor of ``by`` |
+    | reach_s, longest_s | | the largest time in the whole table; the longest of its rows, s |
+    | second | trial | the second event of ``warp``, s; None without warp |
+    | within | 2, trial | the limits of each trial, s; None without |
+    | dropped_… | | how many trials lack the time, the interval of warp, the limits, or a value of ``by`` |
     """
 
     where: str
@@ -300,45 +68,39 @@ def choose_trials(
     within: Sequence[str] | None = None,
     warp: Sequence[str] | None = None,
 ) -> Trials:
-    """The rows that ``where`` selects; without those of no alignment, of no interval of warp above 0, of no
-    limits, and of no condition, in that order.
+    """The rows that ``where`` selects and that have all that is needed.
 
-    ``columns`` are read along (None: all that hold one value per row). Raises: NWBError, one line, where no
-    trial is left, saying how many there were and what dropped the rest.
+    In this order, rows are dropped that have no time of ``align``, no interval of ``warp`` above 0, no limits of
+    ``within``, or no value of a factor. ``columns`` are read along (None: all with one value per row).
+
+    Raises: NWBError if no trial is left. The message says how many there were, and what dropped the others.
     """
-    rows_of = open_table(file, table, path)
-    rows = np.flatnonzero(rows_of.select(where))
+    source = open_table(file, table, path)
+    rows = np.flatnonzero(source.select(where))
     if not len(rows):
-        raise NWBError(f"{rows_of.where}: 0 of {len(rows_of)} trials satisfy where={where!r}. Loosen the query.")
-    times = align_times(file, path, rows_of, align, rows)
+        raise NWBError(f"{source.where}: 0 of {len(source)} trials satisfy where={where!r}. Loosen the query.")
+    times = align_times(file, path, source, align, rows)
     aligned = rows[np.isfinite(times[rows])]
     if not len(aligned):
-        raise NWBError(_nothing_aligned(rows_of, align, rows))
-    second = None if warp is None else align_times(file, path, rows_of, warp[1], rows, "warp")
+        raise _none_aligned(source, align, rows)
+    second = None if warp is None else align_times(file, path, source, warp[1], rows, "warp")
     warped = aligned if second is None else aligned[second[aligned] > times[aligned]]
-    limits = None if within is None else np.stack([rows_of.times(name) for name in within])
-    limited = warped if limits is None else warped[np.isfinite(limits[:, warped]).all(axis=0)]
-    if not len(limited):
-        what = f"{warp[1]} after {warp[0]}" if warp is not None and not len(warped) else " and ".join(within or ())
-        raise NWBError(f"{rows_of.where}: none of {len(aligned)} aligned trials has {what}. Pass other columns.")
-    if within is not None and limits is not None and not (limits[1] > limits[0])[limited].any():
-        told = f"{within[1]} is after {within[0]} in none of {len(limited)} trials"
-        raise NWBError(f"{rows_of.where}: {told}, which are read between them. Pass other columns as within=.")
-    levels = [factor_levels(rows_of, factor) for factor in factors]
-    kept = _grouped(rows_of, factors, levels, limited, len(rows))
+    if warp is not None and not len(warped):
+        raise _none_has(source, len(aligned), f"{warp[1]} after {warp[0]}")
+    limits, limited = _limited(source, warped, within)
+    levels = [factor_levels(source, factor) for factor in factors]
+    kept = _grouped(source, factors, levels, limited, len(rows))
     if columns is None:
-        columns = [name for name in rows_of.names if rows_of.kind(name) in SCALAR_KINDS]
-    edges: dict[str, Array] = {
-        name: rows_of.times(name) for name in ("start_time", "stop_time") if name in rows_of.names
-    }
+        columns = [name for name in source.names if source.kind(name) in SCALAR_KINDS]
+    edges: dict[str, Array] = {name: source.times(name) for name in ("start_time", "stop_time") if name in source.names}
     return Trials(
-        where=rows_of.where,
-        ids=rows_of.ids[kept],
+        where=source.where,
+        ids=source.ids[kept],
         origins=times[kept],
-        columns={name: rows_of.along(name)[kept] for name in columns},
+        columns={name: source.column_or_texts(name)[kept] for name in columns},
         levels=[Levels(part.values[kept], part.missing[kept], part.ranked) for part in levels],
         reach_s=float(np.nanmax(np.abs([times, *edges.values()]))),
-        longest_s=_longest(rows_of, edges, kept),
+        longest_s=_longest(source, edges, kept),
         second=None if second is None else second[kept],
         within=None if limits is None else limits[:, kept],
         dropped_align=len(rows) - len(aligned),
@@ -346,6 +108,22 @@ def choose_trials(
         dropped_within=len(warped) - len(limited),
         dropped_by=len(limited) - len(kept),
     )
+
+
+def _limited(table: Table, rows: Array, within: Sequence[str] | None) -> tuple[Array | None, Array]:
+    """The limits of every row of the table (2, row), and those of ``rows`` that have both."""
+    if within is None:
+        return None, rows
+    limits = np.stack([table.times(name) for name in within])
+    limited = rows[np.isfinite(limits[:, rows]).all(axis=0)]
+    if not len(limited):
+        raise _none_has(table, len(rows), " and ".join(within))
+    if not (limits[1] > limits[0])[limited].any():
+        raise NWBError(
+            f"{table.where}: {within[1]} is after {within[0]} in none of {len(limited)} trials, which are read "
+            "between the two. Pass other columns as within=."
+        )
+    return limits, limited
 
 
 def _grouped(table: Table, factors: Sequence[Factor], levels: list[Levels], rows: Array, n_selected: int) -> Array:
@@ -363,25 +141,277 @@ def _grouped(table: Table, factors: Sequence[Factor], levels: list[Levels], rows
 
 
 def _longest(table: Table, edges: dict[str, Array], rows: Array) -> float:
-    """The longest of the rows, s (0 where they have no two edges); warns of those that end before they start."""
+    """The longest row, s (0 if rows have no two edges); warns of rows that do not end after their start."""
     if len(edges) < 2:
         return 0.0
     start, stop = edges["start_time"], edges["stop_time"]
-    for odd, told in ((stop[rows] < start[rows], "stop before they start"), (stop[rows] == start[rows], "last 0 s")):
+    for odd, text in ((stop[rows] < start[rows], "stop before they start"), (stop[rows] == start[rows], "last 0 s")):
         if odd.any():
             row = rows[odd][0]
             warn(
-                f"{table.where}: {odd.sum()} of {len(rows)} trials {told} (the first has id {table.ids[row]}: "
-                f"{start[row]:g} to {stop[row]:g} s).",
+                f"{table.where}: {odd.sum()} of {len(rows)} trials {text} (the first has id {table.ids[row]}: "
+                f"{start[row]:g} to {stop[row]:g} s)."
             )
     lasts = stop - start
     return float(np.nanmax(lasts)) if np.isfinite(lasts).any() else 0.0
 
 
-def _nothing_aligned(table: Table, align: Align, rows: Array) -> str:
+def _none_aligned(table: Table, align: Align, rows: Array) -> NWBError:
     valid = {name: int(np.isfinite(table.times(name)[rows]).sum()) for name in table.time_columns()}
     listed = ", ".join(f"{name} ({n})" for name, n in valid.items() if n) or "none"
-    return (
-        f"{table.where}: none of {len(rows)} trials has a number in {align_text(align)}, to which they would be "
-        f"aligned; columns with times: {listed}. Pass one as align=."
+    return NWBError(
+        f"{table.where}: none of {len(rows)} trials has a number in {align_text(align)}, so none can be aligned. "
+        f"Columns with times: {listed}. Pass one as align=."
     )
+
+
+def _none_has(table: Table, n: int, what: str) -> NWBError:
+    return NWBError(f"{table.where}: none of {n} aligned trials has {what}. Pass other columns.")
+
+
+def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Array, what: str = "align") -> Array:
+    """The time of every row, s; NaN if it has none.
+
+    | align | time of a row |
+    |---|---|
+    | a column | its value; NaN for NaN, 'N/A' and other texts that are not numbers |
+    | name or path of an event series or events table | the first event in [start_time, stop_time) |
+    | a function | its result for a DataFrame of the columns with one value per row (index: row ids) |
+
+    A text with a list of numbers ('1.2,0.5') in the chosen ``rows`` is an error. The first number would be a guess at
+    the event, and no number would drop trials that have one.
+
+    Raises: NWBError if there is no such column or series (the message lists both); ContractError if a function
+    returns anything but one number per row.
+    """
+    if not isinstance(align, str):
+        return _times_of_function(align, table, what)
+    if align in table.names:
+        _refuse_lists(table, align, rows, what)
+        if table.kind(align) == "bool":
+            times = ", ".join(table.time_columns()) or "none"
+            raise NWBError(f"{align} of {table.where} holds yes or no; {what} needs times. Columns of times: {times}.")
+        return table.times(align)
+    events = find_events(file, align, path)
+    if events is None:
+        candidates = ", ".join(table.time_columns()) or "none"
+        series = event_paths(file)
+        more = f"; event series: {', '.join(series[:12])}{', …' * (len(series) > 12)}" if series else ""
+        raise NWBError(f"{table.where} has no column {align!r} for {what}. Columns of times: {candidates}{more}.")
+    absent = [name for name in ("start_time", "stop_time") if name not in table.names]
+    if absent:
+        raise NWBError(
+            f"{table.where} has no {' and no '.join(absent)}. Events are searched between the two. Pass a column as "
+            f"{what}=."
+        )
+    return events.first_within(table.times("start_time"), table.times("stop_time"))
+
+
+def align_text(align: Align) -> str:
+    """The name of the column, series or function that trials are aligned to, for attributes and messages.
+
+    Raises: ContractError if it is neither a name nor a function.
+    """
+    if isinstance(align, str):
+        return align
+    if not callable(align):
+        raise ContractError(f"align is {align!r}; it needs a column, an event series, or a function of the table.")
+    return str(getattr(align, "__name__", type(align).__name__))
+
+
+def _times_of_function(align: Callable[[Any], Any], table: Table, what: str) -> Array:
+    import pandas as pd
+
+    columns = {name: table.column(name) for name in table.names if table.kind(name) in SCALAR_KINDS}
+    found = align(pd.DataFrame(columns, index=pd.Index(table.ids, name="id")))
+    named = f"{what} ({align_text(align)})"
+    if np.ndim(found) != 1 or len(found) != len(table):
+        shape = f"shape {np.shape(found)}" if np.ndim(found) else f"a {type(found).__name__}"
+        raise ContractError(f"{named} returns {shape}; it needs one time per row of {table.where}: {len(table)}.")
+    try:
+        values = pd.Series(found).to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"{named} returns values that are no numbers: {error}. Use pandas.to_numeric.") from error
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _refuse_lists(table: Table, name: str, rows: Array, what: str) -> None:
+    values = table.column(name)[rows]
+    if values.dtype.kind != "U":
+        return
+    lists = [str(text) for text in values if "," in text and _are_numbers(text.split(","))]
+    if lists:
+        raise NWBError(
+            f"{name} of {table.where} holds lists of numbers, such as {lists[0]!r}, in {len(lists)} of {len(rows)} "
+            f"trials; {what} needs one time per trial. Choose one: {what}=lambda rows: pandas.to_numeric("
+            f"rows[{name!r}].str.split(',').str[0], errors='coerce')."
+        )
+
+
+def _are_numbers(texts: list[str]) -> bool:
+    try:
+        return bool([float(text) for text in texts if text.strip()])
+    except ValueError:
+        return False
+
+
+class Factor(NamedTuple):
+    """One column that trials are grouped by: its values, their ``rank``, or bins between ``edges``."""
+
+    column: str
+    how: str
+    edges: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"bins {', '.join(f'{edge:g}' for edge in self.edges)}" if self.edges else self.how
+
+
+class Levels(NamedTuple):
+    """The values of one factor in one session, one per trial; which are missing; and the sizes that were ranked."""
+
+    values: Array
+    missing: Array
+    ranked: tuple[float, ...] = ()
+
+
+class Conditions(NamedTuple):
+    """The conditions of all sessions, in the order of their values.
+
+    ``labels`` and ``coords`` (one array per factor) have one entry per condition. ``codes`` holds, for each session,
+    the condition of each trial; −1 if a value is missing.
+    """
+
+    labels: list[str]
+    coords: dict[str, Array]
+    codes: list[Array]
+
+
+def parse_by(by: By) -> list[Factor]:
+    """The columns to group by, from names and ``{column: "rank"}`` or ``{column: [edge, …]}``.
+
+    Raises: ContractError if ``by`` is empty, holds anything else, or names a column twice.
+
+    Examples
+    --------
+    >>> parse_by(["context", {"motion": "rank"}])
+    [Factor(column='context', how='value', edges=()), Factor(column='motion', how='rank', edges=())]
+    """
+    entries = [by] if isinstance(by, str | Mapping) else by
+    if not isinstance(entries, Sequence) or not entries:
+        raise ContractError(f"by is {by!r}; it needs at least one column of the table.")
+    factors: list[Factor] = []
+    for entry in entries:
+        if isinstance(entry, str):
+            factors.append(Factor(entry, "value"))
+        elif isinstance(entry, Mapping) and entry:
+            factors += [_parse_factor(column, how) for column, how in entry.items()]
+        else:
+            raise ContractError(f'by holds {entry!r}; entries are names, {{name: "rank"}} or {{name: [edges]}}.')
+    names = [factor.column for factor in factors]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ContractError(f"by names {twice[0]!r} twice. Name each column once.")
+    return factors
+
+
+def _parse_factor(column: str, how: Any) -> Factor:
+    if isinstance(how, str):
+        if how in ("rank", "value"):
+            return Factor(column, how)
+    else:
+        try:
+            edges = tuple(float(edge) for edge in how)
+        except (TypeError, ValueError):
+            edges = ()
+        if len(edges) > 1 and np.isfinite(edges).all() and (np.diff(edges) > 0).all():
+            return Factor(column, "bins", edges)
+    raise ContractError(
+        f'by has {{{column!r}: {how!r}}}; it needs "rank", or a list of at least two finite edges, ascending.'
+    )
+
+
+def factor_levels(table: Table, factor: Factor) -> Levels:
+    """The values of a factor for every row of a table.
+
+    A rank is sign(v) × the rank of |v| among the distinct |v| > 0 of the whole table. Coherences of ±.06, ±.17, ±.5 in
+    one session and of ±.04, ±.14, ±.5 in another are then ±1, ±2, ±3 in both, and 0 is 0. Bins are [a, b), the last one
+    [a, b].
+
+    Raises: NWBError if there is no such column, it is ragged, or it holds texts where numbers are needed.
+    """
+    if factor.how == "value":
+        values = table.column(factor.column)
+        return Levels(values, missing_in(values))
+    values = table.numbers(factor.column)
+    missing = ~np.isfinite(values)
+    known = np.where(missing, 0.0, values)
+    if factor.how == "rank":
+        sizes = np.unique(np.abs(known[known != 0]))
+        rank = np.searchsorted(sizes, np.abs(known)) + 1
+        return Levels(np.sign(known).astype(np.int64) * rank, missing, tuple(sizes.tolist()))
+    edges = np.array(factor.edges)
+    at = np.searchsorted(edges, known, side="right") - 1
+    at[known == edges[-1]] = len(edges) - 2
+    return Levels(at, missing | (known < edges[0]) | (known > edges[-1]))
+
+
+def make_conditions(factors: list[Factor], sessions: list[list[Levels]], names: list[str]) -> Conditions:
+    """The conditions that occur in any session: the distinct combinations of the factors' values.
+
+    ``sessions[s][f]`` holds the levels of factor f for the trials of session s; ``names`` are for messages.
+    Raises: NWBError if sessions have texts and numbers in the same column, or different numbers of ranked levels.
+    """
+    sizes = [len(levels[0].values) for levels in sessions]
+    missing = np.concatenate([np.any([part.missing for part in levels], axis=0) for levels in sessions])
+    columns, codes = [], []
+    for k, factor in enumerate(factors):
+        parts = [levels[k] for levels in sessions]
+        _check_alike(factor, parts, names)
+        unique, code = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
+        columns.append(unique)
+        codes.append(code)
+    table, rows = np.unique(np.stack(codes)[:, ~missing], axis=1, return_inverse=True)
+    condition_of = np.full(len(missing), -1)
+    condition_of[~missing] = rows.reshape(-1)
+    coords: dict[str, Array] = {}
+    texts: list[list[str]] = []
+    for factor, unique, code in zip(factors, columns, table, strict=True):
+        values = unique[code]
+        texts.append([f"{factor.column}={text}" for text in _value_texts(factor, values)])
+        coords[factor.column] = _midpoints(factor)[values] if factor.edges else values
+    labels = [", ".join(parts) for parts in zip(*texts, strict=True)]
+    return Conditions(labels, coords, np.split(condition_of, np.cumsum(sizes)[:-1]))
+
+
+def _check_alike(factor: Factor, parts: list[Levels], names: list[str]) -> None:
+    kinds = ["texts" if part.values.dtype.kind == "U" else "numbers" for part in parts]
+    if len(set(kinds)) > 1:
+        first, other = names[kinds.index("texts")], names[kinds.index("numbers")]
+        raise NWBError(
+            f"{factor.column} holds texts in {first} and numbers in {other}. Sessions need to agree. Read them apart."
+        )
+    if factor.how == "rank" and len({len(part.ranked) for part in parts}) > 1:
+        shown = {
+            len(part.ranked): f"{len(part.ranked)} in {name} ({', '.join(f'{v:g}' for v in part.ranked)})"
+            for part, name in zip(parts, names, strict=True)
+        }
+        raise NWBError(
+            f"{factor.column} has different numbers of levels: {'; '.join(shown.values())}. Ranks match only if the "
+            "numbers agree. Read those sessions apart."
+        )
+
+
+def _value_texts(factor: Factor, values: Array) -> list[str]:
+    """The text of each value in a label: %g, or all digits if two values would look alike."""
+    if factor.edges:
+        last = len(factor.edges) - 2
+        return [f"[{factor.edges[k]:g}, {factor.edges[k + 1]:g}{']' if k == last else ')'}" for k in values.tolist()]
+    shown = [format_value(value) for value in values.tolist()]
+    distinct = len(set(shown)) == len(np.unique(values))
+    return shown if distinct else [str(value) for value in values.tolist()]
+
+
+def _midpoints(factor: Factor) -> Array:
+    edges = np.array(factor.edges)
+    return (edges[1:] + edges[:-1]) / 2

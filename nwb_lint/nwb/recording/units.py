@@ -1,12 +1,14 @@
-"""The units of an open NWB file: which ones, their spike times, and when they were observed.
+"""The units of an open NWB file: which ones, their columns, their spike times, and when they were observed.
 
-Unit columns, also those of the electrodes that units were recorded on: whole columns at once.
+1. `open_units` and `choose_rows` find the units; `columns_of_units` reads their columns, also those of electrodes.
+2. `spike_blocks` reads spike times block by block, so that memory does not grow with the file.
+3. `read_observed` reads when each unit was observed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -23,42 +25,73 @@ from nwb_lint.query import as_texts
 Array = np.ndarray
 UnitChoice = Sequence[int] | Array | str | None
 
-_RESTART, _EARLY = 0.3, 0.6  # of a unit's span, of the trials' reach: see `_refuse_restarts`
-_BULK = 0.25  # of all spikes: where more are wanted, reading what lies between is faster
-_BLOCK = 1 << 17  # spikes in memory at a time: 1 MB, which stays in the cache of a processor
-_STREAMED_BLOCK = 1 << 23  # fewer, larger requests: 64 MB
-_GAP = 1 << 13  # spikes between two units that one read may pass over
+ELECTRODES = "general/extracellular_ephys/electrodes"
+
+# Spike times that step back by this share of their span, and end before this share of the trials' time, start over:
+# they are relative to trials or blocks.
+_RESTART_SHARE, _EARLY_SHARE = 0.3, 0.6
+
+
+class ReadSizes(NamedTuple):
+    """How many spikes are read at once.
+
+    | field | |
+    |---|---|
+    | block | spikes in memory at a time: 1 MB, which fits the cache of a processor |
+    | streamed_block | the same for a streamed file, which is faster with fewer, larger requests: 64 MB |
+    | gap | spikes between two chosen units that one read may include |
+    | bulk_share | share of all spikes above which the spikes between the chosen ones are read too |
+    """
+
+    block: int = 1 << 17
+    streamed_block: int = 1 << 23
+    gap: int = 1 << 13
+    bulk_share: float = 0.25
 
 
 def open_units(file: h5py.File, path: Any) -> Table:
-    """The units table.
+    """The units table of a file.
 
-    Raises: NWBError where there is none, it has no rows, no spike_times, or two units of the same id.
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB file.
+    path : object
+        Where the file is, for messages.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    NWBError
+        If there is no units table, it has no rows or no spike_times, or two units have the same id.
     """
     group = file.get("units")
     if not is_group(group):
         series = activity_paths(file)
         other = f", or one of its series as series=: {', '.join(series[:12])}" if series else ""
         raise NWBError(
-            f"{path} has no units table; sorted units with spike times are needed. Pass another file{other}."
+            f"{path} has no units table. Sorted units with spike times are needed. Pass another file{other}."
         )
     table = Table(group, f"units of {path}")
     if not len(table):
-        raise NWBError(f"{table.where}: the table has no rows; at least one unit is needed. Pass another file.")
+        raise NWBError(f"{table.where}: the table has no rows. At least one unit is needed. Pass another file.")
     if "spike_times" not in table.names:
-        listed = ", ".join(table.names) or "no columns"
-        raise NWBError(f"{table.where} have no spike_times column, which is needed; they have {listed}.")
+        found = ", ".join(table.names) or "no columns"
+        raise NWBError(f"{table.where} have no spike_times column, which is needed. They have {found}.")
     ids, counts = np.unique(table.ids, return_counts=True)
     if (counts > 1).any():
-        raise NWBError(f"{table.where}: id {ids[counts > 1][0]} occurs twice; ids need to be unique.")
+        raise NWBError(f"{table.where}: id {ids[counts > 1][0]} occurs twice. Ids need to be unique. Repair the file.")
     return table
 
 
 def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[int]]:
-    """Rows of the units asked for, in the order of ids asked for or of the table, and the ids it lacks.
+    """Rows of the chosen units, in the order of ``units`` or of the table, and the ids that the table does not have.
 
-    Raises: ContractError where the choice is neither None, a query, nor whole numbers; NWBError where a query
-    does not suit the table.
+    Raises: ContractError if ``units`` is neither None, a query, nor whole numbers; NWBError if a query does not suit
+    the table.
     """
     if units is None:
         return np.arange(len(table)), []
@@ -68,30 +101,136 @@ def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[int]]:
     if wanted.ndim != 1 or (len(wanted) and wanted.dtype.kind not in "iu"):
         raise ContractError(f"units is {units!r}; it needs a list of unit ids, or a query over unit columns.")
     if len(np.unique(wanted)) < len(wanted):
-        raise ContractError(f"units names an id twice: {units!r}; name each once.")
+        raise ContractError(f"units names an id twice: {units!r}. Name each id once.")
     row_of = {int(unit): row for row, unit in enumerate(table.ids)}
     rows = [row_of[int(unit)] for unit in wanted if int(unit) in row_of]
     return np.array(rows, np.int64), [int(unit) for unit in wanted if int(unit) not in row_of]
 
 
-def spike_blocks(table: Table, rows: Array, reach_s: float | None = None) -> Iterator[tuple[Array, list[Array]]]:
-    """Spike times (s, sorted, float64) of the rows, block by block: positions in ``rows``, and the times of each.
+def name_units(ids: Sequence[int]) -> str:
+    """'unit 3', 'units 3, 5', or the first eight of more, for messages."""
+    more = f", … ({len(ids)} in all)" if len(ids) > 8 else ""
+    return f"unit{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:8]))}{more}"
 
-    A block is one read of at most `_BLOCK` spikes (or one unit), in the order of the file: memory is bounded
-    whatever the file holds. Tells, naming units, where spike times are not sorted (they are sorted then) or
-    not finite (left out).
 
-    Raises: NWBError where the column or its index is damaged; where spike times start over and over and end
-    long before ``reach_s``, the last time of the trials: then they are not times of the session.
+def columns_of_units(units: Table, rows: Array, names: Sequence[str]) -> dict[str, Array]:
+    """Columns of the units table, or of the electrodes of each unit, for the chosen rows.
+
+    ``electrode_group`` is the name of the group. A unit of several electrodes has their distinct values, in their
+    order, with a comma between. A unit without electrodes has '' (NaN in a column of numbers).
+
+    Raises: NWBError if neither table has such a column; the message lists the columns of both.
     """
-    data, bounds = _ragged(table, "spike_times", 1)
+    return {name: _unit_column(units, name)[rows] for name in names}
+
+
+def _unit_column(units: Table, name: str) -> Array:
+    if name in units.names or name == "id":
+        return units.column_or_texts(name)
+    group = units.group.file.get(ELECTRODES)
+    if "electrodes" not in units.names or not is_group(group):
+        return units.column(name)  # the error lists the columns
+    electrodes = Table(group, f"electrodes of {units.where}")
+    if name == "electrode_group" and name not in electrodes.names:
+        name = "group_name" if "group_name" in electrodes.names else "group"
+    if name not in electrodes.names:
+        raise NWBError(
+            f"{units.where} have no column {name!r}, and neither do their electrodes. Units have "
+            f"{', '.join(units.names)}; electrodes have {', '.join(electrodes.names) or 'none'}."
+        )
+    return _combine_electrodes(units, electrodes, electrodes.column_or_texts(name))
+
+
+def _combine_electrodes(units: Table, electrodes: Table, values: Array) -> Array:
+    """The value of each unit's electrode, or the distinct values of several as a text."""
+    unit, at = _electrode_rows(units, len(electrodes))
+    codes = np.unique(values, return_inverse=True)[1][at]
+    # the first of every distinct pair (unit, value), in the order of the electrodes
+    first = np.sort(np.unique(unit * (int(codes.max(initial=0)) + 1) + codes, return_index=True)[1])
+    unit, found = unit[first], values[at[first]]
+    several = bool((np.bincount(unit, minlength=1) > 1).any())
+    if values.dtype.kind != "U" and not several:
+        whole = np.full(len(units), np.nan) if len(unit) < len(units) else np.empty(len(units), values.dtype)
+        whole[unit] = found
+        return whole
+    parts: list[list[str]] = [[] for _ in range(len(units))]
+    for row, text in zip(unit.tolist(), as_texts(found), strict=True):
+        parts[row].append(text)
+    return np.array([", ".join(part) for part in parts], dtype=str)
+
+
+def _electrode_rows(units: Table, n_electrodes: int) -> tuple[Array, Array]:
+    """Every pair of a unit and one of its electrodes: rows of the two tables."""
+    region = units.group["electrodes"]
+    # files in an old format have one electrode per unit and no index
+    one_each = len(region) == len(units) and not units.is_ragged("electrodes")
+    bounds = np.arange(len(units) + 1) if one_each else _read_bounds(units, "electrodes")
+    listed = load(region).astype(np.int64).reshape(len(region), -1)
+    unit = np.repeat(np.arange(len(units)), np.diff(bounds) * listed.shape[1])
+    at = listed[: bounds[-1]].ravel()
+    outside = at[(at < 0) | (at >= n_electrodes)]
+    if len(outside):
+        raise NWBError(f"{units.where} name electrode {outside[0]} of {n_electrodes}: damaged. Leave that column out.")
+    return unit, at
+
+
+def n_spikes(table: Table) -> Array:
+    """The number of spikes of every unit, from the index alone.
+
+    Parameters
+    ----------
+    table : Table
+        From `open_units`.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (unit).
+    """
+    return np.diff(_ragged_column(table, "spike_times", 1)[1])
+
+
+def spike_blocks(
+    table: Table, rows: Array, reach_s: float | None = None, *, sizes: ReadSizes | None = None
+) -> Iterator[tuple[Array, list[Array]]]:
+    """Spike times of the chosen units, block by block in the order of the file.
+
+    A block is one read of at most ``sizes.block`` spikes, or one unit. It warns, after the last block, of units whose
+    spike times are not sorted (they are sorted) or not finite (they are left out).
+
+    Parameters
+    ----------
+    table : Table
+        From `open_units`.
+    rows : numpy.ndarray
+        Rows of the units.
+    reach_s : float or None, default=None
+        The last time of the trials, s; None skips the check of spike times that start over.
+    sizes : ReadSizes or None, default=None
+        How much is read at once.
+
+    Yields
+    ------
+    positions : numpy.ndarray
+        Positions in ``rows`` of the units of this block.
+    spikes : list of numpy.ndarray
+        The sorted spike times of each, s, float64.
+
+    Raises
+    ------
+    NWBError
+        If the column or its index is damaged, or if spike times start over and end long before ``reach_s``: these are
+        not times of the session.
+    """
+    sizes = sizes or ReadSizes()
+    data, bounds = _ragged_column(table, "spike_times", 1)
     check_size(data)
     low, high = bounds[:-1][rows], bounds[1:][rows]
-    bulk = (high - low).sum() > _BULK * data.shape[0]
-    apart = streamed(data) is not None and not bulk  # a stream is not asked for what lies between
-    odd = _Odd(table, reach_s)
-    begin, end = _side_by_side(low, high) if apart else (low, high)
-    for positions in _runs(begin, end, data, bulk):
+    bulk = (high - low).sum() > sizes.bulk_share * data.shape[0]
+    apart = streamed(data) is not None and not bulk  # of a streamed file, only the chosen spikes are fetched
+    repairs = _Repairs(table, reach_s)
+    begin, end = _bounds_without_gaps(low, high) if apart else (low, high)
+    for positions in _reads(begin, end, data, bulk, sizes):
         first, last = low[positions[0]], high[positions[-1]]
         fetch_rows(data, low[positions] if apart else [first], high[positions] if apart else [last])
         values = None if apart else data[first:last].reshape(-1).astype(float, copy=False)
@@ -101,20 +240,15 @@ def spike_blocks(table: Table, rows: Array, reach_s: float | None = None) -> Ite
                 times = data[low[k] : high[k]].reshape(-1).astype(float, copy=False)
             else:
                 times = values[low[k] - first : high[k] - first]
-            # one pass finds both: a comparison with NaN is false, and what is in order is infinite at its ends
+            # one pass finds both: a comparison with NaN is false, and sorted times are infinite at their ends only
             if not (times[1:] >= times[:-1]).all() or not np.isfinite(times[[0, -1]] if len(times) else 0).all():
-                times = odd.mended(times, int(table.ids[rows[k]]))
+                times = repairs.repaired(times, int(table.ids[rows[k]]))
             spikes.append(times)
         yield positions, spikes
-    odd.warn()
+    repairs.warn()
 
 
-def n_spikes(table: Table) -> Array:
-    """Number of spikes of every row, from the index alone."""
-    return np.diff(_ragged(table, "spike_times", 1)[1])
-
-
-def _side_by_side(low: Array, high: Array) -> tuple[Array, Array]:
+def _bounds_without_gaps(low: Array, high: Array) -> tuple[Array, Array]:
     """Bounds of the same units as if nothing lay between them."""
     order, sizes = np.lexsort((high, low)), high - low
     ends = np.empty_like(sizes)
@@ -122,11 +256,11 @@ def _side_by_side(low: Array, high: Array) -> tuple[Array, Array]:
     return ends - sizes, ends
 
 
-def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool) -> Iterator[Array]:
-    """Positions of units that are read at once: near each other in the file and not too many spikes."""
-    stored = data.chunks[0] if data.chunks else 0  # a chunk is read whole, so what is left of it costs nothing
-    gap = data.shape[0] if bulk else max(_GAP, stored)
-    most = max(_BLOCK if streamed(data) is None else _STREAMED_BLOCK, stored)
+def _reads(low: Array, high: Array, data: h5py.Dataset, bulk: bool, sizes: ReadSizes) -> Iterator[Array]:
+    """Positions of the units that are read at once: close to each other in the file, and not too many spikes."""
+    chunk = data.chunks[0] if data.chunks else 0  # a chunk is always read whole
+    gap = data.shape[0] if bulk else max(sizes.gap, chunk)
+    most = max(sizes.block if streamed(data) is None else sizes.streamed_block, chunk)
     order = np.lexsort((high, low))
     first = 0
     for k in range(1, len(order) + 1):
@@ -135,84 +269,107 @@ def _runs(low: Array, high: Array, data: h5py.Dataset, bulk: bool) -> Iterator[A
             first = k
 
 
-class _Odd:
-    """Units whose spike times are not numbers or not in order: mended one by one, told together."""
+class _Repairs:
+    """Spike times that are not numbers or not sorted: repaired unit by unit, with one warning for all."""
 
     def __init__(self, table: Table, reach_s: float | None) -> None:
         self.table, self.reach_s = table, reach_s
-        self.unfinite: list[int] = []
-        self.unsorted: list[int] = []
+        self.not_finite: list[int] = []
+        self.not_sorted: list[int] = []
         self.steps = ""
 
-    def mended(self, times: Array, unit: int) -> Array:
-        """The times that are numbers, sorted; raises NWBError where they start over (`_refuse_restarts`)."""
+    def repaired(self, times: Array, unit: int) -> Array:
+        """The times that are numbers, sorted; NWBError if they start over (`_refuse_restarts`)."""
         finite = np.isfinite(times)
         if not finite.all():
-            self.unfinite.append(unit)
+            self.not_finite.append(unit)
             times = times[finite]
         if (times[1:] < times[:-1]).any():
             _refuse_restarts(self.table, unit, times, self.reach_s)
-            self.unsorted.append(unit)
-            self.steps = self.steps or _steps_back(times)
+            self.not_sorted.append(unit)
+            self.steps = self.steps or _describe_steps_back(times)
             times = np.sort(times)
         return times
 
     def warn(self) -> None:
-        """Warn of them, if there are any."""
-        _warn(self.table, self.unfinite, "have spike times that are not numbers; these were left out")
-        _warn(self.table, self.unsorted, f"have spike times that are not in order ({self.steps}); they were sorted")
+        """Warn of the units that were repaired, if there are any."""
+        _warn_of(self.table, "spike_times", self.not_finite, "hold values that are not numbers; these were left out")
+        _warn_of(self.table, "spike_times", self.not_sorted, f"are not in order ({self.steps}); they were sorted")
 
 
-def _steps_back(times: Array) -> str:
+def _refuse_restarts(table: Table, unit: int, times: Array, reach_s: float | None) -> None:
+    """Raise if steps back are as long as the whole, and the whole ends before the trials do.
+
+    A unit that was merged from several units steps back as far, but lasts as long as the trials.
+    """
+    steps = np.diff(times)
+    span = times.max() - times.min()
+    if reach_s is None or np.median(-steps[steps < 0]) < _RESTART_SHARE * span or times.max() >= _EARLY_SHARE * reach_s:
+        return
+    raise NWBError(
+        f"{table.where}: spike times of unit {unit} start over ({_describe_steps_back(times)}) and end at "
+        f"{times.max():g} s, while trials reach {reach_s:g} s. They are relative to trials or blocks. Times since the "
+        "session's start are needed; leave such units out with units=."
+    )
+
+
+def _describe_steps_back(times: Array) -> str:
     back = np.flatnonzero(times[1:] < times[:-1])
     return (
         f"{len(back)} of {len(times) - 1} steps go back, the first from {times[back[0]]:g} to {times[back[0] + 1]:g} s"
     )
 
 
-def _refuse_restarts(table: Table, unit: int, times: Array, reach_s: float | None) -> None:
-    """Raise where steps back are as long as the whole, and the whole ends before the trials do.
-
-    A unit merged of several, one after the other, steps back as far, but lasts as long as the trials.
-    """
-    steps = np.diff(times)
-    span = times.max() - times.min()
-    if reach_s is None or np.median(-steps[steps < 0]) < _RESTART * span or times.max() >= _EARLY * reach_s:
-        return
-    raise NWBError(
-        f"{table.where}: spike times of unit {unit} start over ({_steps_back(times)}) and end at {times.max():g} s, "
-        f"while trials reach {reach_s:g} s: they are relative to trials or blocks. Times since the session's start "
-        "are needed; leave such units out with units=."
-    )
-
-
 def has_observed(table: Table) -> bool:
-    """Whether the file says when its units were observed."""
+    """Whether the file says when its units were observed (obs_intervals).
+
+    Parameters
+    ----------
+    table : Table
+        From `open_units`.
+
+    Returns
+    -------
+    bool
+    """
     return "obs_intervals" in table.names and bool(table.group["obs_intervals"].shape[0])
 
 
-def valid_times(file: h5py.File) -> Intervals | None:
-    """The time outside the file's invalid_times; None = always."""
-    invalid = _invalid_times(file)
-    return None if invalid is None else complement(invalid)
-
-
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
-    """When each row was observed: its obs_intervals without the file's invalid_times; None = always.
+    """When each unit was observed: its obs_intervals without the file's invalid_times.
 
-    Warns, naming units, where obs_intervals overlap (their union is taken), or end before they start or lack a number
-    (left out).
+    It warns of units whose obs_intervals overlap (their union is taken), and of intervals that end before they start or
+    lack a number (they are left out).
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB file.
+    table : Table
+        From `open_units`.
+    rows : numpy.ndarray
+        Rows of the units.
+
+    Returns
+    -------
+    list of Intervals or None
+        Of each unit; None means always.
+
+    Raises
+    ------
+    NWBError
+        If the column is damaged.
     """
     if not has_observed(table):
         return [valid_times(file)] * len(rows)
     invalid = _invalid_times(file)
-    data, bounds = _ragged(table, "obs_intervals", 2)
-    many = len(rows) > _BULK * len(table)
+    data, bounds = _ragged_column(table, "obs_intervals", 2)
+    many = len(rows) > ReadSizes().bulk_share * len(table)
     if not many:
         fetch_rows(data, bounds[:-1][rows], bounds[1:][rows])
     values = load(data) if many else data
     found: list[Intervals | None] = []
-    overlapping, reversed_, told = [], [], ""
+    overlapping, invalid_rows, overlap = [], [], ""
     for row in rows:
         part = values[bounds[row] : bounds[row + 1]].astype(float)
         observed = union(part[:, 0], part[:, 1])
@@ -222,17 +379,36 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
         twice = total - (observed.ends - observed.starts).sum() if np.isfinite(total) else 0.0
         if twice > 2 * OBSERVED_S * (len(part) + 1):
             overlapping.append(int(table.ids[row]))
-            told = told or f"{twice:g} of {total:g} s come twice"
+            overlap = overlap or f"{twice:g} of {total:g} s occur twice"
         if not (lasts >= 0).all():
-            reversed_.append(int(table.ids[row]))
+            invalid_rows.append(int(table.ids[row]))
         found.append(observed if invalid is None else without(observed, invalid))
-    _warn(table, overlapping, f"have obs_intervals that overlap ({told}); their union is taken")
-    _warn(table, reversed_, "have obs_intervals that end before they start, or lack a number; these were left out")
+    _warn_of(table, "obs_intervals", overlapping, f"overlap ({overlap}); their union is taken")
+    _warn_of(table, "obs_intervals", invalid_rows, "end before they start, or lack a number; these were left out")
     return found
 
 
-def recorded_span(spikes: list[Array], observed: list[Intervals | None]) -> tuple[float, float] | None:
-    """First and last time that the units say anything about, s; None where they say nothing."""
+def valid_times(file: h5py.File) -> Intervals | None:
+    """The time outside the file's invalid_times; None means always."""
+    invalid = _invalid_times(file)
+    return None if invalid is None else complement(invalid)
+
+
+def recorded_span(spikes: Sequence[Array], observed: Sequence[Intervals | None]) -> tuple[float, float] | None:
+    """The first and the last time of spikes and of observed intervals.
+
+    Parameters
+    ----------
+    spikes : sequence of numpy.ndarray
+        Sorted spike times of each unit, s; the first and the last suffice.
+    observed : sequence of Intervals or None
+        From `read_observed`.
+
+    Returns
+    -------
+    tuple of float or None
+        In s; None if there are neither spikes nor finite intervals.
+    """
     ends = [(times[0], times[-1]) for times in spikes if len(times)]
     for part in observed:
         if part is not None and len(part.starts) and np.isfinite([part.starts[0], part.ends[-1]]).all():
@@ -248,27 +424,25 @@ def _invalid_times(file: h5py.File) -> Intervals | None:
         return None
     table = Table(group, "invalid_times")
     starts, stops = table.times("start_time"), table.times("stop_time")
-    odd = ~(stops >= starts)
-    if odd.any():
-        warn(f"invalid_times: {odd.sum()} of {len(odd)} rows end before they start, or lack a number; left out.")
+    wrong = ~(stops >= starts)
+    if wrong.any():
+        warn(f"invalid_times: {wrong.sum()} of {len(wrong)} rows end before they start, or lack a number; left out.")
     found = union(starts, stops)
     return found if len(found.starts) else None
 
 
-def _ragged(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
+def _ragged_column(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
     """The values of a ragged column of ``width`` numbers each, and its bounds (row + 1) as int64."""
     data = table.group[name]
-    n_values = data.shape[0]
-    if data.dtype.kind not in "iuf" or data.size != n_values * width:
-        raise NWBError(f"{name} of {table.where} is {data.dtype} of shape {data.shape}; numbers are needed.")
-    return data, read_bounds(table, name)
+    if data.dtype.kind not in "iuf" or data.size != data.shape[0] * width:
+        raise NWBError(
+            f"{name} of {table.where} is {data.dtype} of shape {data.shape}. Numbers are needed. Pass another file."
+        )
+    return data, _read_bounds(table, name)
 
 
-def read_bounds(table: Table, name: str) -> Array:
-    """Where the values of each row of a ragged column begin and end: (row + 1), int64.
-
-    Raises: NWBError where there is no index, or it does not suit the values.
-    """
+def _read_bounds(table: Table, name: str) -> Array:
+    """Where the values of each row of a ragged column begin and end: (row + 1), int64."""
     n_values, index = table.group[name].shape[0], table.group.get(f"{name}_index")
     if is_dataset(index):
         # bounds are often uint8 or uint16, whose differences would wrap
@@ -276,71 +450,17 @@ def read_bounds(table: Table, name: str) -> Array:
     elif len(table) == 1:
         bounds = np.array([0, n_values])
     else:
-        raise NWBError(f"{name} of {table.where} has no {name}_index, so its units cannot be told apart.")
+        raise NWBError(
+            f"{name} of {table.where} has no {name}_index. It is needed to separate the units. Pass another file."
+        )
     if len(bounds) != len(table) + 1 or bounds[-1] > n_values or (np.diff(bounds) < 0).any():
-        raise NWBError(f"{name}_index of {table.where} does not suit {n_values} values of {len(table)} units.")
+        raise NWBError(
+            f"{name}_index of {table.where} does not suit {n_values} values of {len(table)} units: damaged. Get the "
+            "file again."
+        )
     return bounds
 
 
-def _warn(table: Table, ids: list[int], told: str) -> None:
+def _warn_of(table: Table, column: str, ids: list[int], text: str) -> None:
     if ids:
-        named = ", ".join(map(str, ids[:8])) + (f", … ({len(ids)} in all)" if len(ids) > 8 else "")
-        warn(f"{table.where}: unit{'s' * (len(ids) > 1)} {named} {told}.")
-
-
-ELECTRODES = "general/extracellular_ephys/electrodes"
-
-
-def columns_of_units(units: Table, rows: Array, names: Sequence[str]) -> dict[str, Array]:
-    """Columns of the units table, else of the electrodes of each unit, for the chosen rows.
-
-    ``electrode_group`` is the name of the group. A unit of several electrodes has the distinct values of them
-    all, in their order, with a comma between; one of none has '' (NaN where the column holds numbers).
-
-    Raises: NWBError where neither table has such a column; the message lists those of both.
-    """
-    return {name: _column(units, name)[rows] for name in names}
-
-
-def _column(units: Table, name: str) -> Array:
-    if name in units.names or name == "id":
-        return units.along(name)
-    group = units.group.file.get(ELECTRODES)
-    if "electrodes" not in units.names or not is_group(group):
-        return units.column(name)  # which raises, or gives the ids
-    electrodes = Table(group, f"electrodes of {units.where}")
-    if name == "electrode_group" and name not in electrodes.names:
-        name = "group_name" if "group_name" in electrodes.names else "group"
-    if name not in electrodes.names:
-        raise NWBError(
-            f"{units.where} have no column {name!r}, nor do their electrodes; they have {', '.join(units.names)}; "
-            f"electrodes have {', '.join(electrodes.names) or 'none'}."
-        )
-    return _over_electrodes(units, electrodes, electrodes.along(name))
-
-
-def _over_electrodes(units: Table, electrodes: Table, values: Array) -> Array:
-    """The values of each unit's electrodes: the one, or the distinct ones as a text."""
-    region = units.group["electrodes"]
-    # old files have one electrode per unit and no index
-    per_unit = len(region) == len(units) and not units.is_ragged("electrodes")
-    bounds = np.arange(len(units) + 1) if per_unit else read_bounds(units, "electrodes")
-    listed = load(region).astype(np.int64).reshape(len(region), -1)
-    unit = np.repeat(np.arange(len(units)), np.diff(bounds) * listed.shape[1])
-    at = listed[: bounds[-1]].ravel()
-    if len(at) and not (at.min() >= 0 and at.max() < len(electrodes)):
-        odd = at[(at < 0) | (at >= len(electrodes))][0]
-        raise NWBError(f"{units.where} name electrode {odd} of {len(electrodes)}: damaged. Leave that column out.")
-    codes = np.unique(values, return_inverse=True)[1][at]
-    # the first of every distinct pair (unit, value), in the order of the electrodes
-    first = np.sort(np.unique(unit * (int(codes.max(initial=0)) + 1) + codes, return_index=True)[1])
-    unit, found = unit[first], values[at[first]]
-    several = bool((np.bincount(unit, minlength=1) > 1).any())
-    if values.dtype.kind != "U" and not several:
-        whole = np.full(len(units), np.nan) if len(unit) < len(units) else np.empty(len(units), values.dtype)
-        whole[unit] = found
-        return whole
-    parts: list[list[str]] = [[] for _ in range(len(units))]
-    for row, text in zip(unit.tolist(), as_texts(found), strict=True):
-        parts[row].append(text)
-    return np.array([", ".join(part) for part in parts], dtype=str)
+        warn(f"{table.where}: {column} of {name_units(ids)} {text}.")

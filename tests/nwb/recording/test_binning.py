@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_lint.nwb.recording import binning
-from nwb_lint.nwb.recording.binning import EDGE_S, Bins, add_spikes_here, count_windows, make_windows
+from nwb_lint.nwb.recording.binning import EDGE_S, Bins, add_spikes_numpy, count_windows, make_windows
 from tests.nwb.oracle import slow_counts
 
 compiled = pytest.importorskip("nwb_lint.nwb.recording._count", reason="no C compiler was there on installation")
@@ -38,14 +38,14 @@ def test_compiled_counts_are_those_of_numpy(case):
     spikes, (starts, ends, adds, per_s, seen, _) = case
     found = np.full((2, seen.size), 5, np.int32)  # added to what is there
     compiled.add_spikes(spikes, starts, ends, adds, per_s, found[0])
-    add_spikes_here(spikes, starts, ends, adds, per_s, found[1])
+    add_spikes_numpy(spikes, starts, ends, adds, per_s, found[1])
     np.testing.assert_array_equal(*found)
     inside = [int(((spikes >= low) & (spikes < high)).sum()) for low, high in zip(starts, ends, strict=True)]
     assert found[0].sum() == 5 * found[0].size + sum(inside)
     assert (found[0].reshape(seen.shape)[seen == 0] == 5).all()  # none in bins that nothing saw
 
 
-@pytest.mark.parametrize("add_spikes", [compiled.add_spikes, add_spikes_here], ids=["compiled", "numpy"])
+@pytest.mark.parametrize("add_spikes", [compiled.add_spikes, add_spikes_numpy], ids=["compiled", "numpy"])
 @given(
     st.lists(st.integers(-1000, 4000).map(lambda k: k / 1000), max_size=30).map(sorted),
     st.lists(st.tuples(st.integers(0, 3000).map(lambda k: k / 1000), st.integers(0, 1)), min_size=1, max_size=6),

@@ -258,7 +258,7 @@ def test_sessions_are_warped_to_one_interval(tmp_path):
 
 def test_limits_the_wrong_way_round_are_told(tmp_path):
     path = mock_session(tmp_path / "m.nwb")
-    with pytest.raises(NWBError, match="start_time is after stop_time in none of 40 trials, which are read between"):
+    with pytest.raises(NWBError, match="start_time is after stop_time in none of 40"):
         read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1, within=("stop_time", "start_time"))
 
 
@@ -270,7 +270,7 @@ def test_a_missing_limit_drops_the_trial(tmp_path):
     assert found.attrs["n_trials_dropped_within"] == 3
     assert found.sizes["trial"] == 37
     assert not found["observed"].all()
-    with pytest.raises(NWBError, match="has no column 'off'; it has"):
+    with pytest.raises(NWBError, match=r"no column 'off'.*cue_time"):
         read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1, within=("start_time", "off"))
 
 
@@ -280,13 +280,13 @@ def test_a_missing_limit_drops_the_trial(tmp_path):
         ({"within": "start_time"}, "within is 'start_time'; it needs two names"),
         ({"within": ("a", "a")}, "within names 'a' twice"),
         ({"warp": ("cue_time",)}, "it needs two names"),
-        ({"warp": ("start_time", "cue_time")}, "warp begins at 'start_time', align is 'cue_time'"),
+        ({"warp": ("start_time", "cue_time")}, "warp begins at 'start_time'.*'cue_time'"),
         ({"table": []}, r"table is \[\]; it needs"),
         ({"table": ["trials", "trials"]}, "distinct names"),
         ({"align": 3}, "align is 3; it needs a column"),
-        ({"align": lambda rows: rows["cue_time"][:3]}, r"<lambda>\) gives shape \(3,\); it needs one time per row"),
-        ({"align": lambda rows: 1.0}, "gives a float; it needs one time"),
-        ({"align": lambda rows: rows["side"]}, "gives what is no number"),
+        ({"align": lambda rows: rows["cue_time"][:3]}, r"<lambda>.*shape \(3,\).*one time per row"),
+        ({"align": lambda rows: 1.0}, "float.*one time"),
+        ({"align": lambda rows: rows["side"]}, "no numbers"),
     ],
 )
 def test_wrong_options_are_told(tmp_path, change, told):
@@ -308,12 +308,12 @@ def test_columns_that_no_text_can_be_made_of_are_told(tmp_path):
         trials["many"] = np.zeros((40, 30000))
     how = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
     for name, told in (
-        ("pair", "no text can be made"), ("odd", "does not suit 50 values"), ("many", "holds 1200000 values"),
+        ("pair", "no text"), ("odd", "does not suit 50 values"), ("many", "holds 1200000 values"),
         ("none", "no column 'none'"),
     ):  # fmt: skip
         with pytest.raises(NWBError, match=told):
             read_trials(path, **how, columns=[name])
-    with pytest.raises(NWBError, match=r"no column 'depth', nor do their electrodes; they have .*; electrodes have"):
+    with pytest.raises(NWBError, match=r"no column 'depth'.*electrodes have"):
         read_conditions(path, **how, by="side", unit_columns=["depth"])
     with h5py.File(path, "r+") as file:
         file["units/electrodes"][0] = 77

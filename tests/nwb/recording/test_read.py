@@ -233,7 +233,7 @@ def test_a_trial_column_of_the_name_of_a_dim_stays_in_the_fit(tmp_path, name):
     fit = fit_lint(activity, rank=1, tau_s=0.1, method="regression")
     assert set(fit[f"trial_{name}"].values) == {"train", "val"}
     write_fit(fit, tmp_path / "fit.nwb", subject={"age": "P90D"})
-    xr.testing.assert_identical(read_fit(tmp_path / "fit.nwb"), fit)
+    xr.testing.assert_identical(read_fit(tmp_path / "fit.nwb"), with_digests(fit))
 
 
 def test_progress_changes_nothing(tmp_path, capfd):
@@ -245,7 +245,7 @@ def test_progress_changes_nothing(tmp_path, capfd):
     ("change", "told"),
     [
         ({"window_s": (1, 0)}, "start needs to be below stop"),
-        ({"window_s": (0, 1), "bin_s": 0.3}, r"Nearest: \(0, 0\.9\) or \(0, 1\.2\)"),
+        ({"window_s": (0, 1), "bin_s": 0.3}, r"\(0, 0\.9\) or \(0, 1\.2\)"),
         ({"window_s": 3}, "they need"),
         ({"bin_s": 0}, "at least 1e-05"),
         ({"smooth_s": -1}, "smooth_s is -1"),

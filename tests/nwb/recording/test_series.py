@@ -22,6 +22,8 @@ from nwb_lint.nwb.extension.write_session import Samples, write_session
 from nwb_lint.nwb.inspection.describe import describe
 from nwb_lint.nwb.inspection.format import format_description, to_json
 from nwb_lint.nwb.inspection.suggest import suggest
+from nwb_lint.nwb.recording.series import open_series
+from nwb_lint.nwb.storage.digests import with_digests
 from nwb_lint.tasks.generate import DT_S
 from nwb_lint.tasks.record import SERIES, record_activity, record_session
 from nwb_lint.tasks.train import train_network
@@ -137,13 +139,22 @@ def test_every_bin_is_the_mean_of_its_samples(tmp_path, within):
     np.testing.assert_array_equal(trials, recording["n_trials"])
 
 
-def test_a_part_of_the_file_and_small_slabs_change_nothing(tmp_path, imaged, monkeypatch):
+@pytest.mark.parametrize("block_values", [1, 40, 1 << 22])
+def test_blocks_of_samples_are_those_of_the_file(imaged, block_values):
+    path, _, values = imaged
+    with h5py.File(path) as file:
+        series = open_series(file, "dff", path)
+        index = np.r_[0:30, 50, 50, 90:120]
+        found = np.full((len(index), len(series)), np.inf)
+        for part, first, block in series.blocks(index, block_values):
+            assert block.size <= max(block_values, len(series) * (series.data.chunks or (1,))[0])
+            found[part] = block[index[part] - first]
+        np.testing.assert_allclose(found, values[index], rtol=1e-6)
+
+
+def test_a_part_of_the_file_gives_a_part_of_the_whole(imaged):
     path = imaged[0]
     whole = read_trials(path, series="dff", **HOW)
-    monkeypatch.setattr("nwb_lint.nwb.recording.series._SLAB", 40)
-    pd.testing.assert_frame_equal(
-        read_trials(path, series="dff", **HOW)["rate"].to_dataframe(), whole["rate"].to_dataframe()
-    )
     some = read_trials(path, series="dff", units=[12, 14], where="side == 'left'", **HOW)
     assert some["unit_id"].values.tolist() == [12, 14]
     left = np.flatnonzero(TRIALS["side"] == "left")
@@ -204,7 +215,7 @@ def test_a_series_is_fitted_and_the_fit_keeps_its_unit(tmp_path, network):
     assert fit["r2"].sel(split="held_out") > 0.9
     write_fit(fit, tmp_path / "fit.nwb")
     back = read_fit(tmp_path / "fit.nwb")
-    assert back.identical(fit)
+    assert back.identical(with_digests(fit))
     assert back["scale"].attrs["units"] == "a.u."
     done = CliRunner().invoke(
         app,
@@ -287,10 +298,10 @@ def test_units_go_before_a_series_unless_they_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"series": "df"}, "no time series 'df'; it has processing/ophys/DfOverF/dff. Pass one as series="),
+        ({"series": "df"}, "no time series 'df'.*processing/ophys/DfOverF/dff"),
         ({"series": "dff", "units": [3]}, "units names ids that are not in"),
         ({"series": "dff", "units": "size > 1"}, "no column 'size'"),
-        ({"series": "dff", "window_s": (100.0, 101.0)}, "no window meets the series: its samples span 0.5–20.45 s"),
+        ({"series": "dff", "window_s": (100.0, 101.0)}, "no window meets the series.*0.5–20.45 s"),
         ({"series": "dff", "infer_obs": True}, "infer_obs is for spikes"),
         ({"series": 3}, "series is 3; it needs the path or name"),
         ({}, "has no units table.*or one of its series as series=: processing/ophys/DfOverF/dff"),
@@ -306,9 +317,9 @@ def test_what_cannot_be_read_is_told(imaged, how, told):
     [
         (lambda g: g.create_dataset("timestamps", data=np.arange(3.0)), "3 timestamps for 40 samples: damaged"),
         (lambda g: g.create_dataset("timestamps", data=np.arange(40.0)[::-1]), "not ascending"),
-        (lambda g: g.create_dataset("timestamps", data=np.full(40, b"1.5")), "timestamps of type .S3; numbers of s"),
+        (lambda g: g.create_dataset("timestamps", data=np.full(40, b"1.5")), "timestamps of type .S3"),
         (lambda g: g.create_dataset("rois", data=np.arange(2)), "rois that do not suit its 2 columns"),
-        (lambda g: g.create_dataset("data", data=np.array([b"a", b"b"])), "numbers of .time, neuron. are needed"),
+        (lambda g: g.create_dataset("data", data=np.array([b"a", b"b"])), "[Nn]umbers of .time, neuron."),
     ],
     ids=["timestamps", "order", "times of text", "rois", "text"],
 )
