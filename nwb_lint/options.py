@@ -1,0 +1,504 @@
+"""Every option once: its type, its default, its bounds and one sentence.
+
+From these classes come
+
+- the check of the arguments of the public functions (`validated`),
+- the sections of a recipe (`Section` classes below, used by `nwb_lint.workflow.recipe`),
+- the flags of the command line (`nwb_lint.cli.flags`),
+- the field reference of the documentation (`reference`),
+- the attributes that a fit keeps, and the options of a refit (`FitOptions.kept`, `FitOptions.of_fit`).
+
+The functions keep explicit keyword arguments; a test compares them with the fields.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import types
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
+
+from nwb_lint.contract import held_out_of
+from nwb_lint.errors import ContractError
+
+Seconds = float
+Window = tuple[float, float]
+Names = tuple[str, str]
+By = str | dict[str, Literal["rank"] | tuple[float, ...]]
+ANY_WEIGHTS = "given"  # how a fit names weights that were an array
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Earlier names of arguments, by their name today. Using one is an error that names the new one.
+RENAMED = {
+    "audit": "refit_fractions", "cells": "cache_dir", "centre": "center", "fit": "fit_name", "hold": "cv_over",
+    "holdout": "test_size (a fraction or a number) or test_conditions (labels or a mask)", "input": "u", "over": "vary",
+}  # fmt: skip
+
+
+def option(default: Any, sentence: str, *, kept: bool = True, **bounds: Any) -> Any:
+    """A field with its sentence; ``kept``: whether a fit keeps it as an attribute. ``...`` as default: required."""
+    return Field(default, description=sentence, json_schema_extra={"kept": kept}, **bounds)
+
+
+class Options(BaseModel):
+    """The options of one function; values of other types are refused, numbers must be finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> Self:
+        """The options of these values.
+
+        Raises
+        ------
+        ContractError
+            If a name is not known, or a value has another type or is out of bounds.
+        """
+        try:
+            return cls.model_validate({name: plain(value) for name, value in values.items()})
+        except ValidationError as error:
+            raise ContractError(explain(error, cls, values)) from None
+
+
+class ReadOptions(Options):
+    """Options of `read_conditions`."""
+
+    by: tuple[By, ...] = option(
+        ..., "Trial columns that conditions are made of; {column = 'rank'} groups by rank, {column = [edges]} by bins.",
+        min_length=1,
+    )  # fmt: skip
+    align: str | Callable[..., Any] = option(
+        ..., "Trial column, event series or function whose time is 0 of the time axis."
+    )
+    window_s: Window = option(..., "Start and end of the time axis around the alignment, s.")
+    bin_s: Seconds = option(..., "Width of a time bin, s.", gt=0)
+    smooth_s: Seconds | None = option(None, "Standard deviation of the Gaussian that smooths rates, s.", ge=0)
+    where: str | None = option(None, "Query over the trial columns, such as \"correct and context == 'motion'\".")
+    units: str | tuple[int | str, ...] | None = option(None, "Query over the unit columns, or ids of units.")
+    series: str | None = option(None, "Path or name of a time series that is read in place of spikes.")
+    table: str | tuple[str, ...] = option("trials", "Interval table with the trials; several are read as one.")
+    within: Names | None = option(None, "Two time columns: a trial is observed between them only.")
+    warp: Names | None = option(None, "Two events: time between them is stretched to the median interval.")
+    infer_obs: bool = option(False, "Trials after the last spike of a unit count as not observed.")
+    min_trials: int = option(1, "Trials that a unit needs in every condition.", ge=1)
+    missing: Literal["drop", "keep"] = option(
+        "drop", "Units that miss a condition: leave them out, or keep them as NaN."
+    )
+    halves: bool = option(False, "Read also the means of two random halves of the trials, which ceilings need.")
+    seed: int = option(0, "Seed of the trial halves.", ge=0)
+    unit_columns: tuple[str, ...] = option((), "Unit and electrode columns that are kept on the neurons.")
+    download: bool = option(False, "Keep remote files as whole files on this machine.")
+    errors: Literal["raise", "skip"] = option(
+        "raise", "Files that cannot be read: stop, or leave them out with a warning."
+    )
+
+
+class PrepareOptions(Options):
+    """Options of `prepare`."""
+
+    n_components: int | None = option(12, "Principal components that denoise the rates; None keeps the rates.", ge=1)
+    center: bool | Window = option(True, "Subtract the mean of each neuron, over all times or over a window, s.")
+    time_course: bool = option(True, "Subtract the mean time course over conditions.")
+    scale: float | Literal["auto", "neuron"] = option(
+        "auto", "Hz for a unit of activity: one for all, one a neuron, or a number."
+    )
+    burn_in_s: Seconds = option(0.0, "Time that the network runs on its inputs before the first bin, s.", ge=0)
+
+
+class InputOptions(Options):
+    """Fields of an `Input`."""
+
+    name: str = option(..., "Name of the input.")
+    column: str | None = option(None, "Trial column that sets the amplitude; None: 1 in every condition.")
+    equals: str | float | bool | None = option(None, "The input is 1 where the column has this value, else 0.")
+    scale: float = option(1.0, "Factor of the amplitude.")
+    window_s: Window | None = option(None, "When the input is on, s; None: always.")
+
+
+class FitOptions(Options):
+    """Options of `fit_lint`."""
+
+    rank: int | None = option(..., "Rank of the connectivity; None: not constrained.", ge=1, kept=False)
+    tau_s: Seconds = option(..., "Time constant of the units, s.", gt=0)
+    method: Literal["auto", "regression", "gradient", "published"] = option("auto", "Which stages of the fit run.")
+    nonlinearity: Any = option("tanh", "'tanh', 'relu', 'softplus', 'linear', or a pair (function, its derivative).")
+    loss: Literal["activity", "rate"] = option("activity", "Squared error of the activation x or of the rate phi(x).")
+    test_size: float | None = option(
+        None, "Conditions that are only scored: a fraction, or a number.", ge=0, kept=False
+    )
+    test_conditions: Any = option(None, "Conditions that are only scored: labels, positions or a mask.", kept=False)
+    seed: int = option(0, "Seed of splits, random starts and hidden units.", ge=0)
+    device: str = option("cpu", "Device of torch for the gradient, such as 'cpu' or 'cuda'.", kept=False)
+    hidden: int = option(0, "Unobserved units that are added to the recorded ones.", ge=0)
+    bias: bool = option(False, "Fit a constant input to each neuron.")
+    initial: str = option(
+        "zero", "Initial activation: 'zero', 'learned', one a 'condition', or one a value of a trial column."
+    )
+    ridges: tuple[float, ...] = option(
+        (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0),
+        "Ridge penalties to choose from, relative to the mean variance of the features.",
+        min_length=1,
+    )
+    ridge_by: Literal["held_out", "gcv", "innovations"] = option("held_out", "How the ridge penalty is chosen.")
+    weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
+    l2_n: float = option(0.0, "Penalty on the squared norm of the connectivity.", ge=0)
+    max_iter: int = option(200, "Iterations of the gradient, at most.", ge=1)
+    epochs: int = option(50, "Epochs of method='published'.", ge=1)
+    optimizer: Literal["auto", "lbfgs", "adam"] = option("auto", "Optimizer of the gradient.")
+    segment_s: Seconds | None = option(None, "Length of the segments that the gradient sees first, s.", gt=0)
+    checkpoint: Any = option(
+        None, "File that keeps the gradient's evaluations, so that a stopped fit continues.", kept=False
+    )
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        for wrong, sentence in (
+            (any(one < 0 for one in self.ridges), f"ridges is {self.ridges}. It needs numbers from 0 on."),
+            (
+                self.rank is None and self.method not in ("auto", "regression"),
+                f"rank=None is fitted in closed form. method={self.method!r} needs a rank. Use method='regression'.",
+            ),
+            (
+                bool(self.hidden) and self.ridge_by == "innovations",
+                f"hidden={self.hidden} units have no recorded rates. ridge_by='innovations' needs them. "
+                "Use ridge_by='held_out'.",
+            ),
+            (
+                bool(self.hidden) and self.rank is None,
+                f"hidden={self.hidden} and rank=None are both given. Hidden units need a rank. Give a rank.",
+            ),
+            (
+                bool(self.l2_n) and self.method == "published",
+                "The published loop has no l2_n. Use method='auto' or 'gradient'.",
+            ),
+            (
+                self.checkpoint is not None and (self.rank is None or self.method not in ("auto", "gradient")),
+                "checkpoint keeps evaluations of the gradient. This fit has none. Leave it out, or use method='auto'.",
+            ),
+        ):
+            if wrong:
+                raise ValueError(sentence)
+        return self
+
+    def kept(self) -> dict[str, Any]:
+        """Attributes that a fit keeps: the ones that every fit has, and all others that differ from their default."""
+        always = ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")
+        found = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name in always or (is_kept(field) and not same(value, field.default)):
+                found[name] = _attribute(value)
+        return found
+
+    @classmethod
+    def of_fit(cls, fit: xr.Dataset, **changes: Any) -> Self:
+        """The options that a stored fit was made with, some of them changed.
+
+        Raises
+        ------
+        ContractError
+            If the fit had weights of its own, which it does not keep.
+        """
+        values = {name: fit.attrs[name] for name in cls.model_fields if name in fit.attrs}
+        values["rank"] = fit.sizes["rank"] if "m" in fit else None
+        values["bias"] = bool(fit["bias"].values.any())
+        if fit["initial_activation"].values.any():
+            values.setdefault("initial", "learned")
+        if "max_steps" in fit.attrs:
+            values["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
+        values["test_conditions"] = held_out_of(fit)
+        values |= changes
+        if values.get("weights") == ANY_WEIGHTS:
+            raise ContractError(
+                "The fit was made with an array of weights, which it does not keep. A refit needs them. "
+                "Fit with weights='precision' or without weights."
+            )
+        return cls.check(values)
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `fit_lint`."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class SelectOptions(Options):
+    """Options of `select_rank`."""
+
+    ranks: tuple[int, ...] = option(..., "Ranks to choose from.", min_length=1)
+    folds: int = option(9, "Parts that are held out in turn.", ge=2)
+    cv_over: Literal["condition", "neuron"] = option("condition", "What a fold holds out: conditions, or neurons too.")
+    seeds: int = option(1, "Shuffles of the folds.", ge=1)
+
+
+class EnsembleOptions(Options):
+    """Options of `ensemble`."""
+
+    vary: Literal["fold", "subsample", "half", "seed", "ridge"] = option("fold", "What differs between the members.")
+    members: int = option(10, "Number of fits.", ge=1)
+
+
+class BaselineOptions(Options):
+    """Options of `baselines`."""
+
+    folds: int = option(9, "Parts that are held out in turn.", ge=2)
+    columns: tuple[str, ...] = option((), "Trial columns that the regression sees beside the inputs.")
+
+
+class SubsamplingOptions(Options):
+    """Options of `audit`: the choice of rank on fewer neurons."""
+
+    fractions: tuple[float, ...] = option((1.0, 0.5, 0.2, 0.1), "Fractions of the neurons.", min_length=1)
+    draws: int = option(3, "Random groups of neurons for each fraction.", ge=1)
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
+
+
+class PopulationOptions(Options):
+    """Options of `find_populations`."""
+
+    n_groups: int | None = option(None, "Number of groups; None: chosen by stability.", ge=1)
+    method: Literal["em", "bayesian", "small_weights", "strongest_input"] = option("em", "How groups are found.")
+    effective: bool = option(True, "Use the part of n that moves the dynamics, not n itself.")
+    zero_mean: bool = option(True, "Keep the means of the groups at 0.")
+    max_groups: int = option(5, "Largest number of groups that is tried.", ge=1)
+    resamples: int = option(10, "Pairs of subsamples, and of chance draws, for each number of groups.", ge=1)
+    window_s: Window | None = option(None, "When gains are averaged, s; None: always.")
+    hidden: bool = option(False, "Group the hidden units too.")
+    seed: int = option(0, "Seed of mixtures and subsamples.", ge=0)
+
+
+class FixedPointOptions(Options):
+    """Options of `fixed_points`."""
+
+    condition: Any = option(None, "Label of the condition whose input is held; None: all inputs are 0.")
+    input: Any = option(None, "Values of the inputs, by name, in place of a condition.")
+    at_s: Seconds | None = option(None, "When the input of the condition is taken, s; None: at its last sample.")
+    n_starts: int = option(200, "Random starts of the search.", ge=1)
+    seed: int = option(0, "Seed of the starts.", ge=0)
+    refit_fractions: tuple[float, ...] | None = option(None, "Fractions of the neurons on which the fit is repeated.")
+    draws: int = option(3, "Random groups of neurons for each fraction.", ge=1)
+
+
+class FlowOptions(Options):
+    """Options of `flow_field`."""
+
+    condition: Any = option(None, "Label of the condition whose input is held; None: all inputs are 0.")
+    input: Any = option(None, "Values of the inputs, by name, in place of a condition.")
+    at_s: Seconds | None = option(None, "When the input of the condition is taken, s; None: at its last sample.")
+    extent: Any = option(None, "Range of the latents: one number, or a range for each; None: what trajectories visit.")
+    n_points: int = option(25, "Points along each latent.", ge=2)
+    refit_fractions: tuple[float, ...] | None = option(None, "Fractions of the neurons on which the fit is repeated.")
+    draws: int = option(3, "Random groups of neurons for each fraction.", ge=1)
+    seed: int = option(0, "Seed of the groups.", ge=0)
+
+
+class InactivationOptions(Options):
+    """Options of `predict_inactivation`."""
+
+    readout: Any = option(None, "Column of the conditions that is read from the activity, or a readout.")
+    context: str | None = option(None, "Column of the conditions by which accuracy is split.")
+    answer: str | None = option(None, "Column of the conditions with the right answer.")
+    response_s: Window | None = option(None, "When the answer is read, s; None: always.")
+    factor: float = option(0.0, "Factor of the output of the group: 0 silences, 0.5 suppresses, 2 excites.")
+    drive: float = option(0.0, "What is added to the input of the group.")
+    window_s: Window | None = option(None, "When the group is changed, s; None: always.")
+    controls: int = option(20, "Random groups of the same size.", ge=0)
+    seed: int = option(0, "Seed of the random groups.", ge=0)
+
+
+class ReadoutOptions(Options):
+    """Options of `fit_readout`."""
+
+    window_s: Window | None = option(None, "When activity is read, s; None: always.")
+    nonlinearity: str | None = option(None, "phi of the rates that are read; None: the activity itself.")
+    folds: int = option(5, "Parts of the cross-validation.", ge=2)
+    seed: int = option(0, "Seed of the folds.", ge=0)
+
+
+def section(name: str, base: type[Options], *, without: tuple[str, ...] = (), **defaults: Any) -> type[Options]:
+    """The section of a recipe: the fields of ``base``, some left out, some with a default of the recipe's own."""
+    fields: dict[str, Any] = {}
+    for key, field in base.model_fields.items():
+        if key not in without:
+            copied = FieldInfo.merge_field_infos(field, default=defaults[key]) if key in defaults else field
+            fields[key] = (field.annotation, copied)
+    return create_model(name, __base__=Options, __doc__=base.__doc__, **fields)
+
+
+# Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`.
+ReadSection = section("ReadSection", ReadOptions, without=("seed",), bin_s=0.01, smooth_s=0.05, halves=True)
+PrepareSection = section("PrepareSection", PrepareOptions)
+FitSection = section("FitSection", FitOptions, without=("rank",), tau_s=0.1, test_size=0.1)
+SelectSection = section("SelectSection", SelectOptions, ranks=(1, 2))
+EnsembleSection = section("EnsembleSection", EnsembleOptions)
+BaselineSection = section("BaselineSection", BaselineOptions)
+SubsamplingSection = section("SubsamplingSection", SubsamplingOptions)
+
+
+def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator that checks the arguments of a function by these options before it runs.
+
+    Arguments that the options do not name are left alone. An earlier name of an argument is an error that names the new
+    one.
+
+    Examples
+    --------
+    >>> @validated(EnsembleOptions)
+    ... def members_of(*, vary="fold", members=10):
+    ...     return members
+    >>> members_of(members=3)
+    3
+    >>> members_of(over="seed")
+    Traceback (most recent call last):
+    nwb_lint.errors.ContractError: members_of has no argument over. It is called vary now. Use vary.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        parameters = signature(function).parameters
+        others = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
+
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs.keys() & RENAMED.keys() - parameters.keys():
+                new = RENAMED[name]
+                raise ContractError(f"{function.__name__} has no argument {name}. It is called {new} now. Use {new}.")
+            bound = signature(function).bind_partial(*args, **kwargs).arguments
+            given = bound | (bound.get("fit_options", {}) if others else {})
+            if others and (strange := kwargs.keys() - parameters.keys() - FitOptions.model_fields.keys()):
+                raise ContractError(
+                    f"{function.__name__} has no argument {min(strange)}. It needs its own arguments or those of "
+                    f"fit_lint. Leave {min(strange)} out."
+                )
+            for options in (*classes, *([FitOptions] if others and FitOptions not in classes else [])):
+                values = {name: given[name] for name in options.model_fields if name in given}
+                values |= {"rank": 1} if others and options is FitOptions and "rank" not in values else {}
+                if all(name in values for name, field in options.model_fields.items() if field.is_required()):
+                    options.check(values)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def plain(value: Any) -> Any:
+    """Numbers of numpy as numbers of Python, sequences as tuples."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return tuple(plain(one) for one in value.tolist()) if value.ndim else plain(value.item())
+    if isinstance(value, list | tuple | range | set | frozenset):
+        return tuple(plain(one) for one in value)
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return value
+
+
+def explain(error: ValidationError, options: type[BaseModel], values: Mapping[str, Any]) -> str:
+    """The first thing that is wrong, in three short sentences: what was found, what is needed, what to do."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    if first["type"] == "extra_forbidden":
+        new = RENAMED.get(name)
+        do = f"It is called {new} now. Use {new}." if new else f"Known are {', '.join(options.model_fields)}."
+        return f"There is no option {name}. {do}"
+    field = options.model_fields[name]
+    if first["type"] == "missing":
+        return f"{name} is missing. It is needed: {field.description} Give {name}."
+    return f"{name} is {values.get(name)!r}. It needs {needed(field)}. {field.description}"
+
+
+def needed(field: FieldInfo) -> str:
+    """The type and the bounds of an option in words.
+
+    Examples
+    --------
+    >>> needed(FitOptions.model_fields["max_iter"])
+    'a whole number from 1 on'
+    >>> needed(SelectOptions.model_fields["cv_over"])
+    "'condition' or 'neuron'"
+    """
+    bounds = ""
+    for one in field.metadata:
+        bounds += f" above {one.gt:g}" if hasattr(one, "gt") else f" from {one.ge:g} on" if hasattr(one, "ge") else ""
+        bounds += f", at least {one.min_length} of them" if hasattr(one, "min_length") else ""
+    return _words(field.annotation, bounds)
+
+
+_NOUNS = {int: "whole number", float: "number", str: "text", dict: "table"}
+
+
+def _words(kind: Any, bounds: str = "") -> str:
+    """A type in words."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(repr(one) for one in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_words(one, "" if one is type(None) else bounds) for one in inner))
+    if origin is tuple:
+        first = get_args(inner[0]) if get_origin(inner[0]) is types.UnionType else inner[:1]
+        many = " or ".join(f"{_noun(one)}s" for one in first)
+        return f"a list of {many}{bounds}" if inner[-1] is Ellipsis else f"{len(inner)} {many}"
+    if kind is bool:
+        return "True or False"
+    return "None" if kind is type(None) else f"a {_noun(kind)}{bounds}"
+
+
+def _noun(kind: Any) -> str:
+    origin = get_origin(kind)
+    return "function" if origin is collections.abc.Callable else _NOUNS.get(origin or kind, "value")
+
+
+def is_kept(field: FieldInfo) -> bool:
+    """Whether a fit keeps an option as an attribute."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("kept"))
+
+
+def same(value: Any, default: Any) -> bool:
+    """Whether an option has its default, sequences compared by their values."""
+    return isinstance(value, type(default)) and bool(np.all(plain(value) == plain(default)))
+
+
+def _attribute(value: Any) -> Any:
+    """An option as an attribute of a Dataset."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, tuple) and all(isinstance(one, float | int) for one in value):
+        return [float(one) for one in value]
+    return value
+
+
+class Described(NamedTuple):
+    """One option of the reference: where it stands, its type in words, its default, its sentence."""
+
+    group: str
+    name: str
+    kind: str
+    default: str
+    sentence: str
+
+
+def reference(classes: Iterable[type[Options]] = ()) -> list[Described]:
+    """Every option in words, for the documentation."""
+    chosen = tuple(classes) or tuple(Options.__subclasses__())
+    return [
+        Described(
+            (one.__doc__ or "").strip().splitlines()[0],
+            name,
+            needed(field),
+            "required" if field.is_required() else repr(field.default),
+            field.description or "",
+        )
+        for one in chosen
+        if not one.__name__.endswith("Section")
+        for name, field in one.model_fields.items()
+    ]
