@@ -68,37 +68,47 @@ class Options(BaseModel):
             raise ContractError(explain(error, cls, values)) from None
 
 
-class ReadOptions(Options):
-    """Options of `read_conditions`."""
+class TrialOptions(Options):
+    """Options of `read_trials`."""
 
-    by: tuple[By, ...] = option(
-        ..., "Trial columns that conditions are made of; {column = 'rank'} groups by rank, {column = [edges]} by bins.",
-        min_length=1,
-    )  # fmt: skip
-    align: str | Callable[..., Any] = option(
-        ..., "Trial column, event series or function whose time is 0 of the time axis."
-    )
+    align: str | Callable[..., Any] = option(..., "Trial column, event series or function that gives time 0.")
     window_s: Window = option(..., "Start and end of the time axis around the alignment, s.")
     bin_s: Seconds = option(..., "Width of a time bin, s.", gt=0)
-    smooth_s: Seconds | None = option(None, "Standard deviation of the Gaussian that smooths rates, s.", ge=0)
     where: str | None = option(None, "Query over the trial columns, such as \"correct and context == 'motion'\".")
     units: str | tuple[int | str, ...] | None = option(None, "Query over the unit columns, or ids of units.")
     series: str | None = option(None, "Path or name of a time series that is read in place of spikes.")
     table: str | tuple[str, ...] = option("trials", "Interval table with the trials; several are read as one.")
+    columns: tuple[str, ...] | None = option(None, "Trial columns that are kept; None: all.")
     within: Names | None = option(None, "Two time columns: a trial is observed between them only.")
     warp: Names | None = option(None, "Two events: time between them is stretched to the median interval.")
     infer_obs: bool = option(False, "Trials after the last spike of a unit count as not observed.")
-    min_trials: int = option(1, "Trials that a unit needs in every condition.", ge=1)
-    missing: Literal["drop", "keep"] = option(
-        "drop", "Units that miss a condition: leave them out, or keep them as NaN."
+    download: bool = option(False, "Keep remote files as whole files on this machine.")
+
+
+def derived(name: str, base: type[Options], *, without: tuple[str, ...] = (), **defaults: Any) -> Any:
+    """A class with the fields of another one, some left out, some with another default."""
+    fields: dict[str, Any] = {}
+    for key, field in base.model_fields.items():
+        if key not in without:
+            own = FieldInfo.merge_field_infos(field, default=defaults[key]) if key in defaults else field
+            fields[key] = (field.annotation, own)
+    return create_model(name, __base__=Options, __doc__=base.__doc__, **fields)
+
+
+class ReadOptions(derived("_Reading", TrialOptions, without=("columns",))):  # type: ignore[misc]
+    """Options of `read_conditions`."""
+
+    by: By | tuple[By, ...] = option(
+        ...,
+        "Trial columns that conditions are made of; {column = 'rank'} groups by rank, {column = [edges]} by bins.",
     )
+    smooth_s: Seconds | None = option(None, "Standard deviation of the Gaussian that smooths rates, s.", ge=0)
+    min_trials: int = option(1, "Trials that a unit needs in every condition.", ge=1)
+    missing: Literal["drop", "keep"] = option("drop", "Drop units that miss a condition, or keep them as NaN.")
     halves: bool = option(False, "Read also the means of two random halves of the trials, which ceilings need.")
     seed: int = option(0, "Seed of the trial halves.", ge=0)
     unit_columns: tuple[str, ...] = option((), "Unit and electrode columns that are kept on the neurons.")
-    download: bool = option(False, "Keep remote files as whole files on this machine.")
-    errors: Literal["raise", "skip"] = option(
-        "raise", "Files that cannot be read: stop, or leave them out with a warning."
-    )
+    errors: Literal["raise", "skip"] = option("raise", "Stop at a file that cannot be read, or skip it with a warning.")
 
 
 class PrepareOptions(Options):
@@ -196,6 +206,8 @@ class FitOptions(Options):
             value = getattr(self, name)
             if name in always or (is_kept(field) and not same(value, field.default)):
                 found[name] = _attribute(value)
+        if "weights" in found and not isinstance(self.weights, str):
+            found["weights"] = ANY_WEIGHTS
         return found
 
     @classmethod
@@ -321,24 +333,14 @@ class ReadoutOptions(Options):
     seed: int = option(0, "Seed of the folds.", ge=0)
 
 
-def section(name: str, base: type[Options], *, without: tuple[str, ...] = (), **defaults: Any) -> type[Options]:
-    """The section of a recipe: the fields of ``base``, some left out, some with a default of the recipe's own."""
-    fields: dict[str, Any] = {}
-    for key, field in base.model_fields.items():
-        if key not in without:
-            copied = FieldInfo.merge_field_infos(field, default=defaults[key]) if key in defaults else field
-            fields[key] = (field.annotation, copied)
-    return create_model(name, __base__=Options, __doc__=base.__doc__, **fields)
-
-
 # Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`.
-ReadSection = section("ReadSection", ReadOptions, without=("seed",), bin_s=0.01, smooth_s=0.05, halves=True)
-PrepareSection = section("PrepareSection", PrepareOptions)
-FitSection = section("FitSection", FitOptions, without=("rank",), tau_s=0.1, test_size=0.1)
-SelectSection = section("SelectSection", SelectOptions, ranks=(1, 2))
-EnsembleSection = section("EnsembleSection", EnsembleOptions)
-BaselineSection = section("BaselineSection", BaselineOptions)
-SubsamplingSection = section("SubsamplingSection", SubsamplingOptions)
+ReadSection = derived("ReadSection", ReadOptions, without=("seed",), bin_s=0.01, smooth_s=0.05, halves=True)
+PrepareSection = derived("PrepareSection", PrepareOptions)
+FitSection = derived("FitSection", FitOptions, without=("rank",), tau_s=0.1, test_size=0.1)
+SelectSection = derived("SelectSection", SelectOptions, ranks=(1, 2))
+EnsembleSection = derived("EnsembleSection", EnsembleOptions)
+BaselineSection = derived("BaselineSection", BaselineOptions)
+SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
 
 
 def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -375,7 +377,8 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
                     f"{function.__name__} has no argument {min(strange)}. It needs its own arguments or those of "
                     f"fit_lint. Leave {min(strange)} out."
                 )
-            for options in (*classes, *([FitOptions] if others and FitOptions not in classes else [])):
+            every: list[type[Options]] = [*classes, *([FitOptions] if others and FitOptions not in classes else [])]
+            for options in every:
                 values = {name: given[name] for name in options.model_fields if name in given}
                 values |= {"rank": 1} if others and options is FitOptions and "rank" not in values else {}
                 if all(name in values for name, field in options.model_fields.items() if field.is_required()):
@@ -477,6 +480,13 @@ def _attribute(value: Any) -> Any:
     return value
 
 
+PUBLIC: tuple[type[Options], ...] = (
+    ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
+    BaselineOptions, SubsamplingOptions, PopulationOptions, FixedPointOptions, FlowOptions, InactivationOptions,
+    ReadoutOptions,
+)  # fmt: skip
+
+
 class Described(NamedTuple):
     """One option of the reference: where it stands, its type in words, its default, its sentence."""
 
@@ -489,7 +499,7 @@ class Described(NamedTuple):
 
 def reference(classes: Iterable[type[Options]] = ()) -> list[Described]:
     """Every option in words, for the documentation."""
-    chosen = tuple(classes) or tuple(Options.__subclasses__())
+    chosen = tuple(classes) or PUBLIC
     return [
         Described(
             (one.__doc__ or "").strip().splitlines()[0],
@@ -499,6 +509,5 @@ def reference(classes: Iterable[type[Options]] = ()) -> list[Described]:
             field.description or "",
         )
         for one in chosen
-        if not one.__name__.endswith("Section")
         for name, field in one.model_fields.items()
     ]

@@ -11,6 +11,7 @@ import xarray as xr
 from nwb_lint.contract import check_activity, check_recording
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
+from nwb_lint.options import PrepareOptions, validated
 
 Array = np.ndarray
 
@@ -35,6 +36,7 @@ class _Steps(NamedTuple):
         return ((centered - self.course) / self.scale).astype(np.float32)
 
 
+@validated(PrepareOptions)
 def prepare(
     recording: xr.Dataset,
     *,

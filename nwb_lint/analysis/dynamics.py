@@ -12,6 +12,7 @@ from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.contract import check_result, input_names, named_inputs
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
+from nwb_lint.options import FlowOptions, validated
 from nwb_lint.prepare import conditions_mask
 from nwb_lint.validation.subsampling import refits
 
@@ -29,6 +30,7 @@ def flow(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     return (phi(kappa @ m.T + drive) @ n / len(m) - kappa) / fit.attrs["tau_s"]
 
 
+@validated(FlowOptions)
 def flow_field(
     fit: xr.Dataset,
     *,

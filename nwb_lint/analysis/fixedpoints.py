@@ -12,6 +12,7 @@ from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
+from nwb_lint.options import FixedPointOptions, validated
 from nwb_lint.validation.subsampling import refits
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
@@ -24,6 +25,7 @@ _MOST_POINTS = 60  # more points are a continuum
 _GRID_POINTS = 2000  # of a single latent
 
 
+@validated(FixedPointOptions)
 def fixed_points(
     fit: xr.Dataset,
     *,

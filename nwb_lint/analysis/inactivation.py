@@ -14,6 +14,7 @@ from nwb_lint.contract import as_text_column, check_result, column_of, coords_al
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
+from nwb_lint.options import InactivationOptions, validated
 from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
 
@@ -41,6 +42,7 @@ class Readout(NamedTuple):
     facts: dict[str, object]
 
 
+@validated(InactivationOptions)
 def predict_inactivation(
     fit: xr.Dataset,
     groups: object,

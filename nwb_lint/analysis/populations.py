@@ -17,6 +17,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, effective_n, nonlinearity_of
 from nwb_lint.model.simulate import run, with_run
+from nwb_lint.options import PopulationOptions, validated
 from nwb_lint.prepare import times_in
 
 METHODS = ("bayesian", "em", "small_weights", "strongest_input")
@@ -38,6 +39,7 @@ class Mixture(NamedTuple):
         return self.model.predict(z)
 
 
+@validated(PopulationOptions)
 def find_populations(
     fit: xr.Dataset,
     *,

@@ -14,11 +14,13 @@ from nwb_lint.contract import check_result, column_of, coords_along, missing_in,
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, nonlinearity_of
+from nwb_lint.options import ReadoutOptions, validated
 from nwb_lint.prepare import times_in
 
 _STRENGTHS = np.logspace(-4, 4, 9)
 
 
+@validated(ReadoutOptions)
 def fit_readout(
     activity: xr.Dataset,
     column: str,

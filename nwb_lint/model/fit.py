@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from nwb_lint.contract import check_activity, check_fit, held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
-from nwb_lint.model.initial_conditions import COMMON, with_starts
+from nwb_lint.model.initial_conditions import with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of
 from nwb_lint.model.optimization import Report
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, halves_of, reference_of, squared_errors
 from nwb_lint.model.simulate import GAUGE, canonicalize, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages
+from nwb_lint.options import FitOptions, validated
 from nwb_lint.parallel.sweep import alone, plain
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
@@ -39,44 +40,21 @@ LARGEST = 1e12  # of activity and inputs: squares of more overflow in single pre
 RIDGE_BY = ("held_out", "gcv", "innovations")
 
 
-def check_options(activity, rank, tau_s, method, loss, hidden, ridge_by, optimizer) -> None:
-    def choice(name: str, value: object, known) -> None:
-        if value not in known:
-            raise ContractError(f"{name} is {value!r}; it needs to be one of {', '.join(map(repr, known))}.")
-
-    choice("method", method, METHODS)
-    choice("loss", loss, ("activity", "rate"))
-    choice("optimizer", optimizer, ("auto", "lbfgs", "adam"))
-    choice("ridge_by", ridge_by, RIDGE_BY)
-    neurons, conditions = activity.sizes["neuron"], activity.sizes["condition"]
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1):
-        raise ContractError(f"rank is {rank!r}; it needs to be a whole number from 1 on, or None.")
-    if rank is not None and neurons < rank:
-        raise ContractError(f"rank {rank} was asked of {neurons} neurons; use at most rank {neurons}, or more units.")
-    if conditions < 2:
-        raise ContractError("there is a single condition; a fit needs at least 2. Group by more columns (by=…).")
-    if not isinstance(tau_s, Real) or not float(activity.attrs["bin_s"]) <= float(tau_s) < np.inf:
-        raise ContractError(f"tau_s is {tau_s}; it needs a number, at least the bin, {activity.attrs['bin_s']:g} s.")
-    if rank is None and method not in ("auto", "regression"):
-        raise ContractError(f"rank=None is fitted in closed form; method={method!r} needs a rank. Use 'regression'.")
-    if hidden and ridge_by == "innovations":
+def check_options(activity: xr.Dataset, options: FitOptions) -> None:
+    """Refuse options that do not suit the activity."""
+    neurons, conditions, bin_s = activity.sizes["neuron"], activity.sizes["condition"], float(activity.attrs["bin_s"])
+    if options.rank is not None and neurons < options.rank:
         raise ContractError(
-            f"hidden={hidden} units have no recorded rates to predict innovations from; use ridge_by='held_out'."
+            f"rank is {options.rank} and there are {neurons} neurons. A rank needs as many neurons. Use at most rank "
+            f"{neurons}, or more units."
         )
-    if hidden < 0 or (hidden and rank is None):
-        raise ContractError(f"hidden={hidden} needs to be 0 or more, and a rank of 1 or more where it is not 0.")
-
-
-def check_numbers(ridges, max_iter: int, epochs: int, l2_n: float, method: str) -> None:
-    if len(ridges) == 0 or not all(isinstance(r, Real) and 0 <= float(r) < np.inf for r in ridges):
-        raise ContractError(f"ridges is {ridges!r}; it needs at least one number from 0 on.")
-    for name, value in (("max_iter", max_iter), ("epochs", epochs)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ContractError(f"{name} is {value!r}; it needs a whole number from 1 on.")
-    if not isinstance(l2_n, Real) or not 0 <= float(l2_n) < np.inf:
-        raise ContractError(f"l2_n is {l2_n!r}; it needs a number from 0 on.")
-    if l2_n and method == "published":
-        raise ContractError("the published loop has no l2_n; use method='auto' or 'gradient'.")
+    if conditions < 2:
+        raise ContractError("There is a single condition. A fit needs at least 2. Group by more columns (by=…).")
+    if options.tau_s < bin_s:
+        raise ContractError(
+            f"tau_s is {options.tau_s:g} s and a bin is {bin_s:g} s. tau_s needs to be at least the bin. "
+            "Give a longer tau_s or shorter bins."
+        )
 
 
 def check_training(y: Array, held: Array) -> None:
@@ -111,14 +89,9 @@ def check_inputs(activity: xr.Dataset) -> None:
 
 
 SPLITS = ("train", "held_out")
-GIVEN = "given"  # what a fit says of weights that were an array
-# Options with the values they have unless told; a fit keeps those that are others as attributes.
-OWN = {
-    "l2_n": 0.0, "ridges": list(RIDGES), "ridge_by": "held_out", "weights": None, "max_iter": 200, "optimizer": "auto",
-    "segment_s": None,
-}  # fmt: skip
 
 
+@validated(FitOptions)
 def fit_lint(
     activity: xr.Dataset,
     *,
@@ -215,14 +188,11 @@ def fit_lint(
         >>> fit["m"].dims
         ('neuron', 'rank')
     """
+    given = {name: value for name, value in locals().items() if name in FitOptions.model_fields}
+    options = FitOptions.check(given)
     check_activity(activity)
-    check_options(activity, rank, tau_s, method, loss, hidden, ridge_by, optimizer)
+    check_options(activity, options)
     nonlinearity = as_nonlinearity(nonlinearity)
-    check_numbers(ridges, max_iter, epochs, l2_n, method)
-    if checkpoint is not None and (rank is None or method not in ("auto", "gradient")):
-        raise ContractError(
-            "checkpoint keeps the gradient's evaluations, and this fit has none; drop it, or use 'auto' or 'gradient'."
-        )
     activity, held = unmasked(activity), _held_out(activity, test_size, test_conditions, seed)
     check_training(activity["activity"].values, held)
     check_inputs(activity)
@@ -251,14 +221,9 @@ def fit_lint(
         stages, singular = fit_stages(train, Settings(**search), **run)
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)
     fit = fit.assign_coords(held_out=("condition", held))
-    options = {"nonlinearity": nonlinearity, "loss": loss, "method": method, "seed": seed, "hidden": hidden}
-    fit.attrs |= {"dt_s": float(activity.attrs["bin_s"]), "tau_s": float(tau_s), **options, **_versions()}
-    if initial not in COMMON:
-        fit.attrs["initial"] = initial
-    told = {"l2_n": float(l2_n), "ridges": [float(r) for r in ridges], "ridge_by": ridge_by, "max_iter": max_iter}
-    told |= {"optimizer": optimizer, "segment_s": segment_s}
-    told["weights"] = weights if weights is None or isinstance(weights, str) else GIVEN
-    fit.attrs |= {name: value for name, value in told.items() if value != OWN[name]}
+    fit.attrs |= (
+        {"dt_s": float(activity.attrs["bin_s"])} | options.kept() | {"nonlinearity": nonlinearity} | _versions()
+    )
     fit.attrs["gauge"] = "none" if rank is None else GAUGE
     if method == "gradient" or method == "published":
         fit.attrs["max_steps"] = max_iter if method == "gradient" else epochs

@@ -7,8 +7,9 @@ import xarray as xr
 
 from nwb_lint.contract import check_fit, coords_along, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.model.initial_conditions import matched
+from nwb_lint.model.initial_conditions import COMMON, matched
 from nwb_lint.model.network import Array, Network, canonical, drives, forward
+from nwb_lint.options import validated
 from nwb_lint.prepare import mask_of
 
 GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; largest |m| positive"
@@ -54,6 +55,7 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     return out
 
 
+@validated()
 def simulate(
     fit: xr.Dataset,
     u: xr.Dataset | xr.DataArray | None = None,
@@ -113,7 +115,7 @@ def run(
         _check_like(fit, given)
     network = network_of(fit)
     if initial is not None:
-        if "initial" in fit.attrs:
+        if fit.attrs.get("initial", "zero") not in COMMON:
             raise ContractError(
                 f"the fit has an x[0] for each {fit.attrs['initial']}, as inputs; give other inputs (u=)."
             )

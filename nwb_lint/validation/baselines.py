@@ -16,6 +16,7 @@ from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array, canonical
 from nwb_lint.model.scores import by_split, halves_of, reference_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
+from nwb_lint.options import BaselineOptions, validated
 from nwb_lint.parallel.sweep import Job, Result, sweep
 from nwb_lint.validation.rank import SPLITS, Prepare, checked, conditions_to_use, folds_of
 
@@ -98,6 +99,7 @@ def _scored(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
     return fit
 
 
+@validated(BaselineOptions)
 def baselines(
     activity: xr.Dataset | Prepare,
     *,

@@ -17,6 +17,7 @@ from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array, effective_n
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, halves_of, squared_errors
+from nwb_lint.options import EnsembleOptions, validated
 from nwb_lint.parallel.sweep import Job, Result, sweep
 from nwb_lint.validation.rank import SPLITS, Prepare, folds_of
 
@@ -33,6 +34,7 @@ class _Member(NamedTuple):
     ridge: float = np.nan
 
 
+@validated(EnsembleOptions)
 def ensemble(
     activity: xr.Dataset | Prepare,
     *,

@@ -18,6 +18,7 @@ from nwb_lint.model.network import Array, drives
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, halves_of
 from nwb_lint.model.simulate import whole_input
+from nwb_lint.options import SelectOptions, validated
 from nwb_lint.parallel.sweep import Job, Result, sweep
 
 Prepare = Callable[..., xr.Dataset]
@@ -25,6 +26,7 @@ CV_OVER = ("condition", "neuron")
 SPLITS = ["train", "held_out"]
 
 
+@validated(SelectOptions)
 def select_rank(
     activity: xr.Dataset | Prepare,
     *,

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, check_result, held_out_of, input_names
+from nwb_lint.contract import check_activity, check_result, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.model.fit import GIVEN, OWN, fit_lint
+from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array
+from nwb_lint.options import FitOptions, SelectOptions, SubsamplingOptions, validated
 from nwb_lint.parallel.sweep import Job, sweep, sweeping
 from nwb_lint.validation.rank import (
     SPLITS,
@@ -30,6 +31,7 @@ from nwb_lint.validation.rank import (
 Group = tuple[float, Array]  # a fraction, and the boolean mask of the neurons drawn
 
 
+@validated(SelectOptions, SubsamplingOptions)
 def audit(
     activity: xr.Dataset | Prepare,
     *,
@@ -133,20 +135,9 @@ def refits(
             f"the activity has {len(strange)} neurons that the fit has not, and the inputs "
             f"{', '.join(input_names(activity))} where the fit has {', '.join(own)}; give what was fitted."
         )
-    if fit.attrs.get("weights") == GIVEN:
-        raise ContractError(
-            "the fit was made with weights of its own for the neurons, which it does not keep, so an audit cannot "
-            "repeat it; fit with weights='precision' or without."
-        )
-    options = {name: fit.attrs[name] for name in ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")}
-    options |= {"rank": fit.sizes["rank"] if "m" in fit else None, "bias": bool(fit["bias"].values.any())}
-    common = "learned" if fit["initial_activation"].values.any() else "zero"
-    options["initial"] = fit.attrs.get("initial", common)
-    options |= {name: fit.attrs[name] for name in OWN if name in fit.attrs}
-    if "max_steps" in fit.attrs:
-        options["max_iter" if fit.attrs["method"] == "gradient" else "epochs"] = int(fit.attrs["max_steps"])
-    if activity.sizes["condition"] == fit.sizes["condition"]:
-        options["test_conditions"] = held_out_of(fit)
+    options = FitOptions.of_fit(fit).arguments()
+    if activity.sizes["condition"] != fit.sizes["condition"]:
+        options["test_conditions"] = None
     return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
 
 

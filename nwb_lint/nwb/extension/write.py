@@ -36,6 +36,7 @@ from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.digests import with_digests
 from nwb_lint.nwb.storage.metadata import Metadata, file_fields, make_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, open_nwb
+from nwb_lint.options import validated
 
 
 def is_zarr(path: Path) -> bool:
@@ -283,6 +284,7 @@ def write_fit(
     return target
 
 
+@validated()
 def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None = None, name: str | None = None) -> Path:
     """Add a result (`nwb_lint.contract`) to the file of the fit that it was computed from.
 
@@ -323,12 +325,13 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None =
     return target
 
 
-def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None, fit: str | None = None) -> Any:
+@validated()
+def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None, fit_name: str | None = None) -> Any:
     """Add a fit or a result to a pynwb NWBFile in memory and return its container; nothing is written.
 
     It goes to the processing module ``ecephys``, made where there is none, under ``name`` (``lowrank_fit``, or the
-    kind of the result); others of other names may lie there. A result points at the network of the name ``fit``, or
-    at the only one. Where the NWBFile is the recording, or one of those, each neuron points at its row of the units
+    kind of the result); others of other names may lie there. A result points at the network named ``fit_name``, or at
+    the only one. Where the NWBFile is the recording, or one of those, each neuron points at its row of the units
     table: it is known by its object_id or identifier, or, where the fit names no file, by having all the fit's unit
     ids.
 
@@ -343,7 +346,7 @@ def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None
         >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
         (12, 1)
     """
-    return _add(dataset, nwbfile, name, fit, packed=not str(nwbfile.container_source or "").endswith(".zarr"))
+    return _add(dataset, nwbfile, name, fit_name, packed=not str(nwbfile.container_source or "").endswith(".zarr"))
 
 
 def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit: str | None, *, packed: bool) -> Any:

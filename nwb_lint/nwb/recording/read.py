@@ -37,6 +37,7 @@ from nwb_lint.nwb.recording.units import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
 from nwb_lint.nwb.storage.source import Source, expand, reading
+from nwb_lint.options import ReadOptions, TrialOptions, validated
 from nwb_lint.parallel.files import spread
 from nwb_lint.parallel.warnings import warn
 
@@ -46,6 +47,7 @@ _MOST_COUNT = np.iinfo(np.uint16).max
 _DIMS = ("trial", "time", "neuron")
 
 
+@validated(ReadOptions)
 def read_conditions(
     sources: Source | Sequence[Source],
     *,
@@ -164,6 +166,7 @@ def read_conditions(
     return recording
 
 
+@validated(TrialOptions)
 def read_trials(
     source: Source,
     *,
