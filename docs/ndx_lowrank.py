@@ -8,18 +8,19 @@ from nwb_lint.nwb.extension import schema
 
 HEAD = f"""# {schema.NAMESPACE} {schema.version()}
 
-An NWB extension for low-rank recurrent networks, whatever method fitted them, and for what analyses of them give.
-`schemas/` holds the YAML, which this page is made from (`python docs/ndx_lowrank.py`). nwb_lint writes and reads it
-(`write_fit`, `read_fit`, `write_result`, `read_result`); plain pynwb reads the files without it, since they carry the
-specification.
+An NWB extension for low-rank recurrent networks that were fitted to neural recordings, by any method, and for the
+results of analyses of these networks. `nwb_lint` writes and reads it (`write_fit`, `read_fit`, `write_result`,
+`read_result`). Plain pynwb reads the files too, without nwb_lint: every file carries the specification.
 
-A fit is one `LowRankRNN` in the processing module `ecephys`, or several under their own names; results lie beside it
-and link to it. Dims with the same name have the same size throughout a group. Units are attributes of the datasets.
+A fit is one `LowRankRNN` in the processing module `ecephys`, or several with different names. Results lie beside the
+fit and link to it. Dims with the same name have the same size throughout a group. Units are attributes of the datasets.
 Texts are UTF-8. Optional entries have a `?`.
 
-Versions follow Semantic Versioning: below 1.0 a reader reads its own and every earlier minor version and refuses a
-newer one, with both versions in the message; from 1.0 on the major version counts. `tests/golden/` has a file of every
+Versions follow Semantic Versioning. Below 1.0, a reader reads files of its own and of every earlier minor version, and
+refuses files of a newer one. From 1.0 on, the same holds for the major version. `tests/golden/` has a file of every
 version.
+
+The YAML is in `schemas/`. This page is made from it: `python docs/ndx_lowrank.py > docs/ndx-lowrank.md`.
 """
 
 

@@ -13,7 +13,7 @@ import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.contract import RESULTS, check_result
 from nwb_lint.errors import ContractError
-from nwb_lint.nwb.extension.read import find_held
+from nwb_lint.nwb.extension.read import find_entries
 from nwb_lint.testing import mock_recording
 from tests.factories import assert_same
 
@@ -190,7 +190,7 @@ def test_results_go_into_a_copy_together_with_their_fit(path, fit, results, tmp_
     again = nl.write_fit(fit, tmp_path / "copy.nwb", into=path, name="again", results={"mine": results["flow_field"]})
     assert_same(results["flow_field"], nl.read_result(again, "mine"))
     with nl.open_nwb(again) as file:
-        assert len(find_held(file)) == len(CASES) + 3
+        assert len(find_entries(file)) == len(CASES) + 3
         assert file["processing/ecephys/mine"].get("network", getlink=True).path.endswith("/again")
 
 

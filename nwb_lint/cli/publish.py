@@ -12,7 +12,7 @@ from nwb_lint.cli.shell import parse_pairs, plainly
 @click.option("--dandiset", required=True, metavar="000000", help="Dandiset whose draft the file goes into.")
 @click.option("--instance", default="", help="Archive: a name that dandi knows, or its address.  [default: dandi]")
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the file does not say, e.g. age=P90D.")
-@click.option("--dry-run", is_flag=True, help="Say where it would go and what the validators tell; send nothing.")
+@click.option("--dry-run", is_flag=True, help="Validate the file and print where it would go; send nothing.")
 def publish(fit_file: str, dandiset: str, instance: str, subject: tuple[str, ...], dry_run: bool) -> None:
     """Validate a fit's file and upload it to a dandiset, under a path that DANDI takes.
 
@@ -22,7 +22,7 @@ def publish(fit_file: str, dandiset: str, instance: str, subject: tuple[str, ...
         from nwb_lint.nwb.extension.publish import publish as send
 
         found = send(fit_file, dandiset, instance=instance, dry_run=dry_run, subject=parse_pairs(subject, "--subject"))
-        for line in found.told:
-            click.echo(f"told: {line}", err=True)
+        for line in found.warnings:
+            click.echo(f"warning: {line}", err=True)
         done = "would go to" if dry_run else "uploaded:" if found.sent else "there already:"
         click.echo(f"{done} {found.address}")

@@ -57,7 +57,7 @@ def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
     assert back.exit_code == 0, back.output
     assert_same(nl.read_fit(tmp_path / "back.nwb"), fit)
     assert "cannot be read as netCDF" in fails("import", path, "-o", tmp_path / "other.nwb")
-    assert "is there already" in fails("import", tmp_path / "fit.nc", "-o", tmp_path / "back.nwb")
+    assert "exists already" in fails("import", tmp_path / "fit.nc", "-o", tmp_path / "back.nwb")
 
 
 def test_flags_override_the_recipe_and_an_earlier_fit_is_not_replaced(recipe, tmp_path):
@@ -316,13 +316,13 @@ def test_the_same_recipe_and_files_have_nothing_to_do_and_force_gives_the_same_a
     again = run("fit", path, *flags)
     assert (again.exit_code, fit_file.stat().st_mtime_ns) == (0, whole)
     assert "nothing to do" in again.stdout
-    assert "is there already" in fails("fit", path, *flags, "--seed", 5)
+    assert "exists already" in fails("fit", path, *flags, "--seed", 5)
     assert run("fit", path, *flags, "--force").exit_code == 0
     assert fit_file.stat().st_mtime_ns > whole
     assert_same(found, nl.read_fit(fit_file))
     (tmp_path / "session.nwb").unlink()
     (tmp_path / "session.nwb").write_bytes(session_file.read_bytes() + b"\0")  # other bytes at the same path
-    assert "is there already" in fails("fit", path, *flags)
+    assert "exists already" in fails("fit", path, *flags)
 
 
 def test_a_fit_that_was_interrupted_is_not_taken_for_done(recipe, tmp_path, monkeypatch):
@@ -336,7 +336,7 @@ def test_a_fit_that_was_interrupted_is_not_taken_for_done(recipe, tmp_path, monk
     assert "interrupted" in stopped.output
     assert nl.read_fit(tmp_path / "fit.nwb").attrs["interrupted"] == 1
     monkeypatch.undo()
-    assert "is there already" in fails("fit", path, *flags)
+    assert "exists already" in fails("fit", path, *flags)
     assert run("fit", path, *flags, "--force").exit_code == 0
     assert "nothing to do" in run("fit", path, *flags).stdout
 
@@ -355,13 +355,13 @@ def test_fits_of_addresses_and_zarr_folders_have_nothing_to_do_either(session_fi
             assert "nothing to do" in run("fit", *flags).stdout
         part = next((folder / "units" / "spike_times").glob("0*"))
         part.write_bytes(part.read_bytes() + b"\0")
-        assert "is there already" in fails("fit", *flags)
+        assert "exists already" in fails("fit", *flags)
         content["/session.nwb"] = session_file.read_bytes() + b"\0"  # another ETag
-        assert "is there already" in fails("fit", address, *how, "--out", tmp_path / "fit0.nwb")
+        assert "exists already" in fails("fit", address, *how, "--out", tmp_path / "fit0.nwb")
         server.tags = False
         out = (address, *how, "--out", tmp_path / "fit2.nwb")
         assert run("fit", *out).exit_code == 0
-        assert "is there already" in fails("fit", *out)  # nobody knows whether the bytes are the same
+        assert "exists already" in fails("fit", *out)  # nobody knows whether the bytes are the same
 
 
 def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):

@@ -1,7 +1,7 @@
-"""Golden files of the version of ndx-lowrank that is here: ``python -m tests.golden.make`` from the root.
+"""Make the golden files of the current version of ndx-lowrank: ``python -m tests.golden.make`` from the root.
 
-A file is gzipped, since the schemas that every NWB file carries are text; what it holds lies beside it as netCDF, and
-as the seeds below for the results.
+The NWB file is gzipped, since it carries the schemas as text. The fit in it lies beside it as netCDF; the results in it
+follow from the seeds below.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P9
 
 
 def main() -> None:
-    """Write the files of this version; those of earlier ones stay for ever."""
+    """Write the files of this version. Those of earlier versions are never changed."""
     fit = random_fit(1, hidden=True)
     name = f"ndx-lowrank-{schema.version()}"
     with tempfile.TemporaryDirectory() as folder:

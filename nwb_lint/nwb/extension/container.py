@@ -1,6 +1,6 @@
-"""`Stored` arrays ⇄ one group: a pynwb container to write, an h5py group (or one of Zarr) to read.
+"""Plain arrays (`codec.Stored`) as a pynwb container, to write; from a group of an open file, to read.
 
-Reading goes through h5py alone: it needs neither pynwb nor the extension, only what lies in the file.
+Reading uses h5py alone, or the same members of a Zarr group: it needs neither pynwb nor the extension.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _COMPRESS_BYTES = 32_768
 
 
 def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any = None, packed: bool = True) -> Any:
-    """A new container of the stored arrays, not yet part of any file; a result's points at its ``network``.
+    """A new container of the stored arrays, not yet part of any file. That of a result points at its ``network``.
 
-    ``packed``: large arrays are gzipped, as HDF5 has it; Zarr compresses by itself.
+    ``packed`` compresses large arrays with gzip, for HDF5; Zarr compresses by itself.
     """
     classes = schema.get_classes()
     parts: dict[str, Any] = {
@@ -45,18 +45,18 @@ def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any
 
 
 def _check_class(network: Any, cls: Any) -> None:
-    """Raise ContractError unless the container of a result takes this one of a network."""
+    """Raise ContractError unless the container of a result accepts this one of a network."""
     from hdmf.utils import get_docval
 
     if not isinstance(network, next(arg["type"] for arg in get_docval(cls.__init__) if arg["name"] == "network")):
         raise ContractError(
-            f"{network.name} was read before ndx-lowrank was loaded, with classes that pynwb made; read the file again."
+            f"{network.name} was read before ndx-lowrank was loaded, so it has other classes. A result needs those of "
+            "ndx-lowrank. Read the file again."
         )
 
 
 def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
-    """Point each neuron at its row of a units table of the same file, ``None`` for a neuron that has none
-    there."""
+    """Point each neuron at its row of the units table of the same file; None for a neuron that has no row there."""
     data = [[] if row is None else [row] for row in rows]
     doc = next(c["description"] for c in container.neurons.__columns__ if c["name"] == "unit")
     container.neurons.add_column(name="unit", description=doc, data=data, index=True, table=True)
@@ -64,7 +64,7 @@ def add_unit_rows(container: Any, rows: list[int | None], units: Any) -> None:
 
 
 def describe(dataset: xr.Dataset) -> str:
-    """One sentence on the fit or result, for people who open the file."""
+    """One sentence on the fit or result, for readers who open the file."""
     if "kind" in dataset.attrs:
         sizes = ", ".join(f"{size} along {dim}" for dim, size in dataset.sizes.items())
         return f"{dataset.attrs['kind'].replace('_', ' ').capitalize()} of a fitted recurrent network: {sizes}."
@@ -109,7 +109,7 @@ def _table(stored: Stored, cls: Any, dim: str, table: schema.Table, packed: bool
     for path, values in stored.arrays.items():
         group, _, name = path.partition("/")
         if group == table.name and name:
-            doc = docs.get(path, f"{name} of each {dim}, as the recording gave it.")
+            doc = docs.get(path, f"{name} of each {dim}, from the recording.")
             columns.append(VectorData(name=name, description=doc, data=_packed(values, packed)))
     names = [column.name for column in columns]
     return cls(name=table.name, description=table.doc, columns=columns, colnames=names)

@@ -1,8 +1,8 @@
-"""A fit as netCDF, for people without NWB: the Dataset as it is, readable by any netCDF library, and back
-identical.
+"""Fits as netCDF, for users without NWB: `export_netcdf`, `import_netcdf`.
 
-netCDF has no bool, no text of fixed width and no attribute that is an empty list: what each variable and
-attribute was in memory is written beside it, in the attributes ``nwb_lint_layout`` and ``nwb_lint_kinds``.
+Any netCDF library reads the file, and `import_netcdf` gives back the identical Dataset. netCDF has no bool, no text of
+fixed width and no empty list as attribute. So what each variable and each attribute was in memory is stored in the
+attributes ``nwb_lint_layout`` and ``nwb_lint_kinds``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_fit, current_attribute, current_name
-from nwb_lint.errors import NWBError
-from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, unpack
+from nwb_lint.errors import MissingFileError, NWBError
+from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, safe_name, unpack
 from nwb_lint.nwb.extension.write import check_target, local_sources
 from nwb_lint.nwb.storage.atomic import write_atomically
 
@@ -25,15 +25,34 @@ _COMPRESS_BYTES = 32_768
 
 
 def export_netcdf(fit: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a fit to a new netCDF file (HDF5 based), whole when the path appears.
+    """Write a fit to a netCDF file (HDF5 based), which is complete when its path appears.
 
-    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is one of the
-    fit's recordings, or cannot be written.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint` or `read_fit`.
+    path : path
+        The file to write.
+    overwrite : bool, default=False
+        Whether to replace a file that exists. A recording that the fit came from is never replaced.
 
-    Example:
-        >>> from nwb_lint import read_fit
-        >>> export_netcdf(read_fit("fit.nwb"), "model.nc")
-        PosixPath('model.nc')
+    Returns
+    -------
+    pathlib.Path
+        The path of the file.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is not a fit.
+    NWBError
+        If the file exists already, is a recording that the fit came from, or cannot be written.
+
+    Examples
+    --------
+    >>> from nwb_lint import read_fit
+    >>> export_netcdf(read_fit("fit.nwb"), "model.nc")
+    PosixPath('model.nc')
     """
     target = Path(path)
     plain = _plain(fit)
@@ -48,19 +67,42 @@ def export_netcdf(fit: xr.Dataset, path: str | Path, *, overwrite: bool = False)
 
 
 def import_netcdf(path: str | Path) -> xr.Dataset:
-    """The fit that `export_netcdf` wrote, identical to it.
+    """Read a fit from a netCDF file that `export_netcdf` wrote.
 
-    Raises: NWBError where there is no such file, it is not netCDF, or `export_netcdf` did not write it;
-    ContractError where it holds no fit.
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    xarray.Dataset
+        The fit, identical to the one that was exported.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If the file is not netCDF, or `export_netcdf` did not write it.
+    ContractError
+        If the file holds no fit.
+
+    Examples
+    --------
+    >>> from nwb_lint import read_fit
+    >>> fit = read_fit("fit.nwb")
+    >>> import_netcdf(export_netcdf(fit, "model.nc")).identical(fit)
+    True
     """
     if not Path(path).is_file():
-        raise NWBError(f"{path}: no such file; import_netcdf needs a file that export_netcdf wrote. Check the path.")
+        raise MissingFileError(f"{path}: no such file. A file of export_netcdf is needed. Check the path.")
     try:
         plain = xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise NWBError(f"{path} cannot be read as netCDF ({error}); pass a whole netCDF file.") from error
+        raise NWBError(f"{path} cannot be read as netCDF ({error}). Pass a whole netCDF file.") from error
     if _LAYOUT not in plain.attrs:
-        raise NWBError(f"{path} was not written by export_netcdf; open it with xarray.open_dataset.")
+        raise NWBError(f"{path} was not written by export_netcdf. Open it with xarray.open_dataset.")
     try:
         fit = _rebuild(plain)
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -74,13 +116,13 @@ def _save(plain: xr.Dataset, path: Path, encoding: dict) -> None:
 
 
 def _plain(fit: xr.Dataset) -> xr.Dataset:
-    """The fit with text as objects, names without ``/``, attributes that netCDF has, and the layout."""
+    """The fit with text as objects, names without ``/``, attributes that netCDF allows, and the layout."""
     stored = encode(fit)
     data: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
     lines = []
     for name, path, dtype, role in layout(stored):
-        safe = path.rpartition("/")[2]
+        safe = safe_name(name)
         while safe in coords or safe in data or (safe != name and safe in fit.variables):
             safe += "_"
         variable = fit.variables[name]
@@ -93,7 +135,7 @@ def _plain(fit: xr.Dataset) -> xr.Dataset:
 
 
 def _rebuild(plain: xr.Dataset) -> xr.Dataset:
-    """The Dataset that was made plain."""
+    """The Dataset that `_plain` was given, under today's names."""
     variables: dict[str, xr.Variable] = {}
     coords: list[str] = []
     for line in plain.attrs[_LAYOUT].split("\n"):
@@ -110,8 +152,7 @@ def _rebuild(plain: xr.Dataset) -> xr.Dataset:
 
 
 def _plain_attrs(attrs: dict) -> dict[str, Any]:
-    """Attributes as netCDF has them, and one more with the kind of each; an empty list is in that one
-    alone."""
+    """Attributes that netCDF allows, and one more with the kind of each; that one alone has the empty lists."""
     plain: dict[str, Any] = {}
     kinds = []
     for key, value in attrs.items():

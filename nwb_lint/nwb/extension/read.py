@@ -1,4 +1,4 @@
-"""Fits and their results out of NWB files, wherever these are: `read_fit`, `read_result`."""
+"""Read fits and results from NWB files: `read_fit`, `read_result`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import h5py
 import xarray as xr
 
 from nwb_lint.contract import RESULTS
-from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.errors import ContractError, NWBError, one_line
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import decode
 from nwb_lint.nwb.extension.container import read_group
@@ -19,7 +19,7 @@ from nwb_lint.nwb.storage.h5 import as_text, is_group, members
 from nwb_lint.nwb.storage.source import Source, one_asset, open_nwb
 
 
-class Held(NamedTuple):
+class Entry(NamedTuple):
     """One fit or result in a file: its path there, and its neurodata type."""
 
     path: str
@@ -31,43 +31,84 @@ class Held(NamedTuple):
 
 
 def read_fit(path: Source, name: str | None = None) -> xr.Dataset:
-    """The fit that an NWB file holds, identical to the Dataset that was written.
+    """Read a fit from an NWB file.
 
-    ``path`` is whatever `open_nwb` opens: HDF5, Zarr, an address. ``name`` is needed where there are several:
-    ``"lowrank_fit"`` or ``"processing/ecephys/lowrank_fit"``.
+    The Dataset is identical to the one in the file: values, dtypes, order of coordinates, and attributes with their
+    types. A fit of an earlier version of the extension gets today's names of variables and attributes.
 
-    Raises: NWBError, one line: no such file, not NWB, no fit (and what is there), several fits (and their
-    names), written by a newer version, or arrays that do not suit each other, field by field.
+    Parameters
+    ----------
+    path : path or address
+        An HDF5 file, a Zarr folder, or an address, as `open_nwb` takes it. Neither pynwb nor the extension is needed.
+    name : str or None, default=None
+        Name of the fit, ``"lowrank_fit"``, or its path in the file, ``"processing/ecephys/lowrank_fit"``. None takes
+        the only fit in the file.
 
-    Example:
-        >>> read_fit("fit.nwb").m.dims
-        ('neuron', 'rank')
+    Returns
+    -------
+    xarray.Dataset
+        The fit, as `fit_lint` returns it: the network (``m``, ``n``, ``input_weights``, …), its inputs, its predicted
+        activity and its scores.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If the file is not NWB, holds no fit, or holds several and ``name`` is none of them; if a newer version of the
+        extension wrote it; if its arrays do not suit each other. The message names what the file holds.
+
+    Examples
+    --------
+    >>> read_fit("fit.nwb").m.dims
+    ('neuron', 'rank')
     """
-    return read_held_fit(path, name)[1]
-
-
-def read_held_fit(path: Source, name: str | None = None) -> tuple[Held, xr.Dataset]:
-    """Where a fit lies in its file, and the fit: see `read_fit`."""
-    return _read(path, name, (schema.FIT_TYPE,), "fit")
+    return read_fit_entry(path, name)[1]
 
 
 def read_result(path: Source, name: str | None = None) -> xr.Dataset:
-    """A result that lies beside a fit, identical to the Dataset that `write_result` was given.
+    """Read a result that lies beside a fit in an NWB file.
 
-    ``name`` is needed where there are several; it is the kind of the result where none was given.
+    The Dataset is identical to the one that `write_result` was given.
 
-    Raises: NWBError, as `read_fit`.
+    Parameters
+    ----------
+    path : path or address
+        An HDF5 file, a Zarr folder, or an address, as `open_nwb` takes it.
+    name : str or None, default=None
+        Name of the result, or its path in the file. A result that was written without a name has its kind as name,
+        such as ``"axes"``. None takes the only result in the file.
 
-    Example:
-        >>> read_result("fit.nwb", "populations").population.dims  # doctest: +SKIP
-        ('neuron',)
+    Returns
+    -------
+    xarray.Dataset
+        The result. Its attribute ``kind`` names what it is.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    NWBError
+        As for `read_fit`, for results.
+
+    Examples
+    --------
+    >>> from nwb_lint import connectivity, write_result
+    >>> path = write_result(connectivity(read_fit("fit.nwb")), "fit.nwb")
+    >>> read_result(path).connectivity.dims
+    ('neuron', 'neuron_from')
     """
     return _read(path, name, tuple(map(schema.type_of, RESULTS)), "result")[1]
 
 
-def find_held(file: h5py.File) -> list[Held]:
-    """The fits and results in a file, wherever a processing module or the analysis group keeps them."""
-    kinds = {schema.FIT_TYPE, *map(schema.type_of, RESULTS)}
+def read_fit_entry(path: Source, name: str | None = None) -> tuple[Entry, xr.Dataset]:
+    """Where a fit lies in its file, and the fit: see `read_fit`."""
+    return _read(path, name, (schema.FIT_TYPE,), "fit")
+
+
+def find_entries(file: h5py.File) -> list[Entry]:
+    """The fits and results in an open file: in any processing module, or in the analysis group."""
+    types = {schema.FIT_TYPE, *map(schema.type_of, RESULTS)}
     modules = file.get("processing", {})
     groups = [modules[name] for name in (members(modules) if modules else ())]
     groups += [file["analysis"]] if "analysis" in file else []
@@ -75,78 +116,74 @@ def find_held(file: h5py.File) -> list[Held]:
     for group in filter(is_group, groups):
         for name in members(group):
             item = group[name]
-            kind = as_text(item.attrs.get("neurodata_type", "")) if is_group(item) else ""
-            if kind in kinds and as_text(item.attrs.get("namespace", schema.NAMESPACE)) == schema.NAMESPACE:
-                found.append(Held(f"{group.name.strip('/')}/{name}", kind))
+            type_name = as_text(item.attrs.get("neurodata_type", "")) if is_group(item) else ""
+            if type_name in types and as_text(item.attrs.get("namespace", schema.NAMESPACE)) == schema.NAMESPACE:
+                found.append(Entry(f"{group.name.strip('/')}/{name}", type_name))
     return found
 
 
-def choose(file: h5py.File, name: str | None, types: tuple[str, ...], what: str, path: object) -> Held:
-    """The one fit or result of these types that is meant.
-
-    Raises: NWBError where there is none, or several and no name.
-    """
-    held = [one for one in find_held(file) if one.type in types]
-    if not held:
-        there = [f"processing/{key}" for key in file.get("processing", {})] + [k for k in ("units",) if k in file]
+def choose_entry(file: h5py.File, name: str | None, types: tuple[str, ...], what: str, path: object) -> Entry:
+    """The one fit or result (``what``) of these types that has the name; NWBError where it is not exactly one."""
+    entries = [one for one in find_entries(file) if one.type in types]
+    if not entries:
+        held = [f"processing/{key}" for key in file.get("processing", {})] + [k for k in ("units",) if k in file]
         type_names = types[0] if len(types) == 1 else "LowRank…"
         raise NWBError(
-            f"{path} holds no {what} ({type_names}); it holds {', '.join(there) or ', '.join(file) or 'nothing'}. "
+            f"{path} holds no {what} ({type_names}). It holds {', '.join(held) or ', '.join(file) or 'nothing'}. "
             f"Pass a file that write_{what} wrote."
         )
-    chosen = [one for one in held if name is None or name in (one.path, one.name)]
+    chosen = [one for one in entries if name is None or name in (one.path, one.name)]
     if len(chosen) == 1:
         return chosen[0]
-    unique = len({one.name for one in held}) == len(held)
-    listed = ", ".join(one.name if unique else one.path for one in held)
-    wrong = f"no {what} named {name!r}" if name is not None and not chosen else f"{len(chosen)} {what}s"
-    raise NWBError(f"{path} holds {wrong}; it has {listed}. Pass one as name=.")
+    unique = len({one.name for one in entries}) == len(entries)
+    listed = ", ".join(one.name if unique else one.path for one in entries)
+    found = f"no {what} named {name!r}" if name is not None and not chosen else f"{len(chosen)} {what}s"
+    raise NWBError(f"{path} holds {found}. It has {listed}. Pass one as name=.")
 
 
 def check_version(file: h5py.File, path: object) -> None:
-    """Refuse a file with a newer version of the extension: below 1.0 each minor version counts, then the major.
+    """Raise NWBError where a newer version of the extension wrote the file.
 
-    Raises: NWBError, with both versions.
+    Below 1.0 the minor version counts, from 1.0 on the major version.
     """
     cached = file.get(f"specifications/{schema.NAMESPACE}")
     if not is_group(cached):
         return
     newest = max(cached, key=_version)
-    if _counts(newest) > _counts(schema.version()):
+    if _compatible(newest) > _compatible(schema.version()):
         raise NWBError(
-            f"{path} was written with {schema.NAMESPACE} {newest}; this nwb_lint reads up to "
+            f"{path} was written with {schema.NAMESPACE} {newest}. This nwb_lint reads versions up to "
             f"{schema.version()}. Upgrade nwb_lint."
         )
 
 
-def _read(path: Source, name: str | None, types: tuple[str, ...], what: str) -> tuple[Held, xr.Dataset]:
-    asset = one_asset(path)
-    with telling(asset, what), open_nwb(asset) as file:
-        check_version(file, asset)
-        held = choose(file, name, types, what, asset)
-        try:
-            return held, decode(read_group(file[held.path]))
-        except ContractError as error:
-            raise NWBError(f"{asset}: {what} {held.path} is inconsistent: {error}") from error
-
-
 @contextmanager
-def telling(path: object, what: str) -> Iterator[None]:
-    """What h5py raises where a file is broken, and what follows where a group is not what it should be, as NWBError."""
+def reading_errors(path: object) -> Iterator[None]:
+    """Give an NWBError for whatever h5py and numpy raise where a file is broken or a group is not what it should be."""
     try:
         yield
     except NWBError:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        told = " ".join(str(error).split())
-        raise NWBError(f"{path} cannot be read as an NWB file ({told}); pass a whole NWB file.") from error
+        raise NWBError(f"{path} cannot be read as an NWB file ({one_line(error)}). Pass a whole NWB file.") from error
+
+
+def _read(path: Source, name: str | None, types: tuple[str, ...], what: str) -> tuple[Entry, xr.Dataset]:
+    asset = one_asset(path)
+    with reading_errors(asset), open_nwb(asset) as file:
+        check_version(file, asset)
+        entry = choose_entry(file, name, types, what, asset)
+        try:
+            return entry, decode(read_group(file[entry.path]))
+        except ContractError as error:
+            raise NWBError(f"{asset}: {what} {entry.path} is inconsistent: {error}") from error
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    """The part of a version within which files are read by every later reader."""
+def _compatible(text: str) -> tuple[int, ...]:
+    """The part of a version within which every later reader reads the files."""
     version = _version(text)
     return version[:1] if version[:1] > (0,) else version[:2]

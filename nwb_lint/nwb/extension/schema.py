@@ -1,8 +1,8 @@
-"""The NWB extension ndx-lowrank: where its YAML lies, what it says, and the pynwb classes made of it.
+"""The NWB extension ndx-lowrank: what its YAML defines, and the pynwb classes that are made of it.
 
-The YAML is the one truth about the file: `fields`, `tables` and `attributes` of a type are what the codec walks.
-A fit is a LowRankRNN; every kind of result (`nwb_lint.contract`) has a type of its own, `type_of`.
-Reading them needs no pynwb; only `get_classes` does, and it loads the namespace once.
+The codec writes and reads what `fields`, `tables` and `attributes` of a type list. A fit has the type LowRankRNN;
+every kind of result (`nwb_lint.contract`) has a type of its own (`type_of`). Only `get_classes` and `register` need
+pynwb.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ _PAGES = ("ndx-lowrank.extensions.yaml", "ndx-lowrank.results.yaml")
 
 
 class Field(NamedTuple):
-    """One array of a type: its dims (alternatives, longest last), dtype, whether it must be there, and
-    where."""
+    """One array of a type: dims (alternatives, the longest last), dtype, required or not, path in the group, unit."""
 
     dims: tuple[tuple[str, ...], ...]
     dtype: str
@@ -34,7 +33,7 @@ class Field(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The table of one dim: the group's name, the neurodata type, its doc, and whether it must be there."""
+    """The table of one dim: name of the group, neurodata type, doc, required or not."""
 
     name: str
     type: str
@@ -43,7 +42,7 @@ class Table(NamedTuple):
 
 
 class Attribute(NamedTuple):
-    """One attribute of a type's group: dtype, and whether it must be there."""
+    """One attribute of a type's group: dtype, required or not, doc."""
 
     dtype: str
     required: bool
@@ -70,20 +69,20 @@ def types() -> tuple[str, ...]:
 def type_of(kind: str) -> str:
     """The neurodata type of a kind of result.
 
-    Example:
-        >>> type_of("flow_field")
-        'LowRankFlowField'
+    Examples
+    --------
+    >>> type_of("flow_field")
+    'LowRankFlowField'
     """
     return "LowRank" + kind.title().replace("_", "")
 
 
 @lru_cache(maxsize=32)
 def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
-    """Every array of a type, by the name of its variable in memory, in the order of the YAML (layout and links left
-    out).
+    """Every array of a type by the name of its variable, in the order of the YAML, without the layout and the links.
 
-    Three names differ: ``u``, ``u_burn_in`` and ``input`` in memory are ``input``, ``input_burn_in`` and ``input_name``
-    in the file, as they were from the first version on.
+    Three variables have other names in the file, the same in all versions: ``u``, ``u_burn_in`` and ``input`` are
+    stored as ``input``, ``input_burn_in`` and ``input_name``.
     """
     found: dict[str, Field] = {}
     for spec in _parts(kind, "datasets"):
@@ -98,20 +97,19 @@ def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
 
 @lru_cache(maxsize=32)
 def tables(kind: str = FIT_TYPE) -> dict[str, Table]:
-    """The tables of a type, by the dim whose rows they hold: ``{"neuron": …, "condition": …}``."""
+    """The tables of a type by the dim that their rows stand for: ``{"neuron": …, "condition": …}``."""
     found: dict[str, Table] = {}
     for group in _parts(kind, "groups"):
-        held = group["neurodata_type_inc"]
-        if type_spec(held)["neurodata_type_inc"] == "DynamicTable":
-            dim = str(type_spec(held)["datasets"][0]["dims"][0])
-            found[dim] = Table(group["name"], held, group["doc"], group.get("quantity", 1) == 1)
+        type_name = group["neurodata_type_inc"]
+        if type_spec(type_name)["neurodata_type_inc"] == "DynamicTable":
+            dim = str(type_spec(type_name)["datasets"][0]["dims"][0])
+            found[dim] = Table(group["name"], type_name, group["doc"], group.get("quantity", 1) == 1)
     return found
 
 
 @lru_cache(maxsize=32)
 def attributes(kind: str = FIT_TYPE) -> dict[str, Attribute]:
-    """The attributes of a type's group that are also attributes of the Dataset (``description`` is the
-    file's)."""
+    """The attributes of a type's group that are also attributes of the Dataset: all but ``description``."""
     return {
         spec["name"]: Attribute(spec["dtype"], spec.get("required", True), spec["doc"])
         for spec in _parts(kind, "attributes")
@@ -121,16 +119,15 @@ def attributes(kind: str = FIT_TYPE) -> dict[str, Attribute]:
 
 @lru_cache(maxsize=1)
 def get_classes() -> dict[str, Any]:
-    """The pynwb classes of the extension, made from the YAML: the same that pynwb makes from a file's cached
-    spec."""
+    """The pynwb classes of the extension, made from the YAML: those that pynwb makes from the schema in a file."""
     import pynwb
 
     pynwb.load_namespaces(namespace_path())
     return {name: pynwb.get_class(name, NAMESPACE) for name in types()}
 
 
-def teach(io: Any) -> None:
-    """Let an open pynwb IO know the extension: one that was opened before would write our types as core ones."""
+def register(io: Any) -> None:
+    """Add the extension to a pynwb IO that was opened before it was loaded, so that it writes the right namespace."""
     import pynwb
 
     get_classes()
@@ -141,12 +138,12 @@ def teach(io: Any) -> None:
 
 
 def type_spec(name: str) -> Any:
-    """The definition of one neurodata type, as the YAML has it: without what it has of the type that it extends."""
+    """The definition of one neurodata type in the YAML, without what it inherits."""
     return _specs()[name]
 
 
 def _parts(name: str, what: str) -> list[Any]:
-    """The datasets, groups or attributes of a type, those of a type of ours that it extends last."""
+    """The datasets, groups or attributes of a type; those that it inherits from a type of this extension last."""
     spec = type_spec(name)
     base = spec["neurodata_type_inc"]
     return spec.get(what, []) + (_parts(base, what) if base in _specs() else [])

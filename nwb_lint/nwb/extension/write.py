@@ -1,220 +1,37 @@
-"""Fits and results into NWB: `write_fit` to a new file or into a copy of a recording, `write_result` beside a fit,
-`add_to_nwbfile` in memory.
-
-NWB files as they are written: a new one, or a full copy of another with more in it; HDF5 or Zarr, always valid.
-
-Nothing here is atomic: the paths are those that `atomic.write_atomically` gives.
-"""
+"""Write fits and results to NWB: `write_fit` to a file, `write_result` beside a fit, `add_to_nwbfile` in memory."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
 import nwb_lint
 from nwb_lint.contract import check_result
-from nwb_lint.errors import ContractError, NWBError, one_line
+from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import Stored, encode
 from nwb_lint.nwb.extension.container import add_unit_rows, describe, to_container
-from nwb_lint.nwb.extension.read import check_version, find_held, read_held_fit, telling
-from nwb_lint.nwb.extension.schema import get_classes
+from nwb_lint.nwb.extension.files import is_zarr, write_copy, write_new
+from nwb_lint.nwb.extension.read import check_version, find_entries, read_fit_entry, reading_errors
 from nwb_lint.nwb.storage.asset import Asset, kind_of
 from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.digests import with_digests
 from nwb_lint.nwb.storage.metadata import Metadata, file_fields, make_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, open_nwb
 from nwb_lint.options import validated
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a path is, or is to be, of a Zarr folder."""
-    return kind_of(path.name) == "zarr"
-
-
-def write_new(nwbfile: Any, path: Path) -> None:
-    """Write an NWBFile to a new file, HDF5 or Zarr by the ending of its path.
-
-    Raises: NWBError where it would not be valid.
-    """
-    with _quiet():
-        if is_zarr(path):
-            with _io(path, "w") as io:
-                io.write(nwbfile)
-        else:
-            path.write_bytes(_in_memory(nwbfile))
-    _refuse(_problems(path))
-
-
-def _in_memory(nwbfile: Any) -> bytes:
-    """The bytes of the HDF5 file: made in memory, since HDF5 itself does not get over a full disk."""
-    import pynwb
-
-    memory = h5py.File("new.nwb", "w", driver="core", backing_store=False)
-    with memory as file, pynwb.NWBHDF5IO(file=file, mode="w") as io:
-        io.write(nwbfile)
-        file.flush()
-        return bytes(file.id.get_file_image())
-
-
-def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
-    """Copy a file, byte by byte, and add to the copy what ``add`` puts into its NWBFile.
-
-    Raises: NWBError where the copy would not be valid, or where the file links to others, which the copy would too.
-    """
-    if is_zarr(source):
-        shutil.copytree(source, path, dirs_exist_ok=True)
-    else:
-        shutil.copyfile(source, path)
-        if link := external_link(path):
-            raise NWBError(f"{source} has an external link ({link}), which a copy may not have. Copy its data first.")
-    get_classes()  # before the file is read: pynwb would make classes of its own from the spec that lies there
-    with _quiet(), _io(path, "r+" if is_zarr(path) else "a") as io:
-        nwbfile = io.read()
-        add(nwbfile)
-        io.write(nwbfile)
-    # old recordings are at odds with today's schemas as they are: of those only what was added has to be valid
-    problems = _problems(path)
-    if problems and _problems(source):
-        problems = [line for line in problems if "processing/" in line]
-    _refuse(problems)
-
-
-def _refuse(problems: list[str]) -> None:
-    """Raise NWBError where pynwb finds a file at odds with the schemas it carries."""
-    if problems:
-        raise NWBError(f"the file would not be valid NWB: {'; '.join(problems)}. Nothing was written.")
-
-
-def _problems(path: Path) -> list[str]:
-    """What the validator of pynwb finds in a file, by the schemas that the file carries."""
-    with _quiet():
-        return [one_line(problem) for problem in (_zarr_problems if is_zarr(path) else _hdf5_problems)(path)]
-
-
-def _hdf5_problems(path: Path) -> list[Any]:
-    import pynwb
-    from hdmf.build import BuildManager
-
-    schemas = _schemas(path)
-    if not schemas.validators:
-        return pynwb.validate(path=str(path))
-    with _io(path, "r", manager=BuildManager(type_map=schemas.type_map)) as io:
-        builder = io.read_builder()
-        return [problem for validator in schemas.validators for problem in validator.validate(builder)]
-
-
-def _zarr_problems(path: Path) -> list[Any]:
-    import pynwb
-    from pynwb.validation import get_cached_namespaces_to_validate
-
-    with _io(path, "r") as io:
-        manager = get_cached_namespaces_to_validate(io=io)[1]
-    with _io(path, "r", manager=manager) as io:
-        return pynwb.validate(io=io)
-
-
-class _Schemas(NamedTuple):
-    """The schemas of a file as hdmf has them: the map of their types, and a validator for each extension."""
-
-    type_map: Any
-    validators: list[Any]
-
-
-_PARSED: dict[bytes, _Schemas] = {}  # by the digest of the schemas: parsing takes five times as long as validating
-_MOST_PARSED = 4
-
-
-def _schemas(path: Path) -> _Schemas:
-    """The schemas that an HDF5 file carries, parsed once for all files with the same ones."""
-    from hdmf.validate import ValidatorMap
-    from pynwb.validation import get_cached_namespaces_to_validate
-
-    with h5py.File(path, "r") as file:
-        key = _digest_of_texts(file["specifications"]) if "specifications" in file else b""
-    if key not in _PARSED:
-        names, manager, _ = get_cached_namespaces_to_validate(path=str(path))
-        validators = [ValidatorMap(manager.namespace_catalog.get_namespace(name=name)) for name in names]
-        if len(_PARSED) >= _MOST_PARSED:
-            _PARSED.clear()
-        _PARSED[key] = _Schemas(manager.type_map if names else None, validators)
-    return _PARSED[key]
-
-
-def _digest_of_texts(group: h5py.Group) -> bytes:
-    """SHA-256 of all datasets of a group, at any depth."""
-    digest = hashlib.sha256()
-
-    def add(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            digest.update(f"{name} {item[()]!r}".encode())
-
-    group.visititems(add)
-    return digest.digest()
-
-
-def external_link(path: Path) -> str:
-    """The name of a link to another file in an HDF5 file, empty where there is none."""
-    with h5py.File(path, "r") as file:
-        waiting = [file["/"]]
-        while waiting:
-            group = waiting.pop()
-            for name in group:
-                link = group.get(name, getlink=True)
-                if isinstance(link, h5py.ExternalLink):
-                    return f"{group.name.rstrip('/')}/{name} to {link.filename}"
-                if isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
-                    waiting.append(group[name])
-    return ""
-
-
-@contextmanager
-def _io(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    import pynwb
-
-    if not is_zarr(path):
-        with pynwb.NWBHDF5IO(str(path), mode, **options) as io:
-            yield io
-        return
-    try:
-        from hdmf_zarr.nwb import NWBZarrIO
-        from numcodecs import JSON
-    except ImportError as error:
-        raise NWBError(f"{path.name} is Zarr, which needs the extra: pip install 'nwb_lint[zarr]'.") from error
-    if mode == "w":
-        os.makedirs(path)
-    with NWBZarrIO(str(path), mode=mode, object_codec_class=JSON, **options) as io:  # its default are Python pickles
-        yield io
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what hdmf tells of extensions cached in other versions, and of its own future."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Ignoring cached namespace|.*[Ii]gnoring the following cached namespace"
-        )
-        warnings.filterwarnings("ignore", module="hdmf|pynwb|zarr|numcodecs")
-        yield
-
+from nwb_lint.parallel.warnings import warn
 
 MODULE = "ecephys"
 _MODULE_DOC = "Recurrent networks fitted to the recorded activity."
 _UUID = uuid.uuid5(uuid.NAMESPACE_OID, schema.NAMESPACE)
-_NO_SUBJECT = "no subject is known, and DANDI needs one"
-_BY = ["nwb_lint", nwb_lint.__version__]
+_GENERATED_BY = ["nwb_lint", nwb_lint.__version__]
 
 
 def write_fit(
@@ -228,30 +45,61 @@ def write_fit(
     results: Mapping[str, xr.Dataset] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a fit to a new NWB file, which is whole, valid and on disk when the path appears; sources stay as
-    they are.
+    """Write a fit to a new NWB file, or with a full copy of a recording.
 
-    | argument | |
-    |---|---|
-    | fit | Dataset of `contract.FIT` |
-    | path | the file; a Zarr folder where it ends in ``.zarr`` (extra ``zarr``) |
-    | source | NWB files, wherever, that subject, session and people come from; default: those of ``fit.file`` |
-    | subject | entries to add or to put in place of the source's: subject_id, species, sex, age, … |
-    | into | a recording: the file becomes a full copy of it with the fit in its processing module ``ecephys``; \
-        or ``path`` itself, a file that holds a fit already: another one is added to it |
-    | name | name of the fit within the file |
-    | results | what was computed from it (`write_result`), by name: in the file together with the fit |
-    | overwrite | whether an existing file may be replaced; a source never is |
+    The file is valid and complete when its path appears; the recordings are never changed. The file is written beside
+    the path, validated, and renamed. `read_fit` gives back the same Dataset, with the SHA-256 of its source files in
+    the coordinate ``file_digest``.
 
-    Raises: ContractError where the Dataset is no fit; NWBError where the file is there already, is a source, is
-    being written by another process, or cannot be written. Warns where no subject is known, or not its id, species,
-    sex and age: archives such as DANDI refuse such a file.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
+    path : path
+        The file to write. A path that ends in ``.zarr`` becomes a Zarr folder (extra ``zarr``).
+    source : path, address, or a sequence of these, default=None
+        NWB files that subject, session and experimenters are taken from. None takes those that the fit names
+        (``fit.file``), where they can be reached; an empty sequence takes none.
+    subject : dict or None, default=None
+        Entries of the subject, such as ``subject_id``, ``species``, ``sex`` and ``age``. They go before those of the
+        source.
+    into : path, address or None, default=None
+        A recording: the new file is a full copy of it, with the fit in its processing module ``ecephys``. Or ``path``
+        itself, with ``overwrite=True``: the fit is added to a file that holds another fit.
+    name : str, default="lowrank_fit"
+        Name of the fit in the file.
+    results : mapping of str to xarray.Dataset, or None, default=None
+        Results that were computed from the fit, by name. They are written to the same file, as by `write_result`.
+    overwrite : bool, default=False
+        Whether to replace a file that exists. A recording that the fit came from is never replaced.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> subject = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
-        >>> write_fit(mock_fit(), "new.nwb", subject=subject)
-        PosixPath('new.nwb')
+    Returns
+    -------
+    pathlib.Path
+        The path of the file.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is not a fit, or an argument is wrong; if a result has neurons, latents or inputs that the fit
+        does not have.
+    MissingFileError
+        If a file in ``source`` or ``into`` does not exist.
+    NWBError
+        If the file exists already, is a recording that the fit came from, is being written by another process, or
+        cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        If the subject has no id, species, sex or age. DANDI does not accept such a file.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> subject = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+    >>> write_fit(mock_fit(), "new.nwb", subject=subject)
+    PosixPath('new.nwb')
     """
     target, beside = Path(path), dict(results or {})
     for one in (name, *beside):
@@ -259,25 +107,26 @@ def write_fit(
     fit = with_digests(fit)
     stored = encode(fit)
     if stored.type != schema.FIT_TYPE:
-        raise ContractError(f"the Dataset is of kind {fit.attrs['kind']!r}; write_fit needs a fit. Call write_result.")
+        raise ContractError(f"The Dataset is of kind {fit.attrs['kind']!r}. write_fit needs a fit. Call write_result.")
     if into is not None:
         if source is not None or subject is not None:
-            raise ContractError("into= keeps what the recording says of itself; drop source= and subject=.")
+            raise ContractError(
+                "into= keeps subject and session of the recording. source= and subject= are for new files. Drop them."
+            )
         return _write_into(fit, target, into, name, beside, overwrite)
-    sources = _still_there(fit) if source is None else expand(source) if source else []
-    guarded = [*sources, *local_sources(fit)]
-    check_target(target, guarded, overwrite)
-    said = _metadata(sources, needed=source is not None)
-    fields = file_fields(said, subject, describe(fit))
+    sources = _reachable_sources(fit) if source is None else expand(source) if source else []
+    protected = [*sources, *local_sources(fit)]
+    check_target(target, protected, overwrite)
+    fields = file_fields(_metadata(sources, needed=source is not None), subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
     _module(nwbfile).add(to_container(stored, fit, name, packed=not is_zarr(target)))
     _add_results(beside, fit, name, nwbfile, target)
     if lack := missing_for_dandi(fields["subject"]):
-        what = f"the subject has no {', '.join(lack)}, which DANDI needs" if fields["subject"] else _NO_SUBJECT
-        warnings.warn(f"{target}: {what}; pass source= or subject=.", stacklevel=2)
+        found = f"The subject has no {', '.join(lack)}." if fields["subject"] else "The file has no subject."
+        warn(f"{target}: {found} DANDI needs it. Pass source= or subject=.")
 
     def write(temporary: Path) -> None:
-        check_target(target, guarded, overwrite)  # again, now that nobody else is writing it
+        check_target(target, protected, overwrite)  # again, now that no other process is writing it
         write_new(nwbfile, temporary)
 
     write_atomically(target, write)
@@ -286,30 +135,42 @@ def write_fit(
 
 @validated()
 def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None = None, name: str | None = None) -> Path:
-    """Add a result (`nwb_lint.contract`) to the file of the fit that it was computed from.
+    """Add a result to the file of the fit that it was computed from.
 
-    The file is replaced by a copy that has the result too, valid and on disk, or stays as it is. The result points
-    at the network, and its neurons at their own file, session and unit id.
+    The file is replaced by a copy that has the result too. If writing fails, the file stays as it is. In the file, the
+    result points at its network, and each of its neurons at session and unit id.
 
-    | argument | |
-    |---|---|
-    | result | Dataset with the attribute ``kind`` |
-    | path | a file of `write_fit`, HDF5 or Zarr |
-    | fit | name of the fit, where the file holds several |
-    | name | name of the result within the file; default: its kind |
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What an analysis returns, such as `connectivity` or `fixed_points`. Its attribute ``kind`` names what it is.
+    path : path
+        A file that `write_fit` wrote, HDF5 or Zarr.
+    fit_name : str or None, default=None
+        Name of the fit. None takes the only fit in the file.
+    name : str or None, default=None
+        Name of the result in the file. None takes its kind, such as ``"axes"``.
 
-    Raises: ContractError where the Dataset is no result, its name is taken, or it tells of neurons, latents or inputs
-    that the fit has not; NWBError where the file holds no fit, is a recording that the fit came from, or cannot be
-    written.
+    Returns
+    -------
+    pathlib.Path
+        The path of the file.
 
-    Example:
-        >>> from nwb_lint import read_fit
-        >>> fit, square = read_fit("fit.nwb"), ("axis_name", "axis_other")
-        >>> data = {"axis": (("axis_name", "neuron"), fit["m"].values.T), "overlap": (square, [[1.0]]),
-        ...     "angle_deg": (square, [[0.0]]), "variance_explained": ("axis_name", [0.4])}
-        >>> axes = xr.Dataset(data, {"axis_name": ["m"], "neuron": fit["neuron"]}, {"kind": "axes"})
-        >>> write_result(axes, "fit.nwb")
-        PosixPath('fit.nwb')
+    Raises
+    ------
+    ContractError
+        If the Dataset is not a result, its name is taken, or it has neurons, latents or inputs that the fit does not
+        have.
+    MissingFileError
+        If there is no such file.
+    NWBError
+        If the file holds no fit, is a recording that the fit came from, or cannot be written.
+
+    Examples
+    --------
+    >>> from nwb_lint import connectivity, read_fit
+    >>> write_result(connectivity(read_fit("fit.nwb")), "fit.nwb")
+    PosixPath('fit.nwb')
     """
     target, kind = Path(path), check_result(result)
     name = kind if name is None else name
@@ -317,9 +178,9 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None =
     encode(result)
 
     def write(temporary: Path) -> None:
-        network, of = read_held_fit(target, fit_name)
-        guard(target, local_sources(of))
-        write_copy(target, temporary, lambda nwbfile: _add_results({name: result}, of, network.name, nwbfile, target))
+        entry, fit = read_fit_entry(target, fit_name)
+        refuse_sources(target, local_sources(fit))
+        write_copy(target, temporary, lambda nwbfile: _add_results({name: result}, fit, entry.name, nwbfile, target))
 
     write_atomically(target, write)
     return target
@@ -327,54 +188,45 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None =
 
 @validated()
 def add_to_nwbfile(dataset: xr.Dataset, nwbfile: Any, *, name: str | None = None, fit_name: str | None = None) -> Any:
-    """Add a fit or a result to a pynwb NWBFile in memory and return its container; nothing is written.
+    """Add a fit or a result to a pynwb NWBFile in memory; no file is written.
 
-    It goes to the processing module ``ecephys``, made where there is none, under ``name`` (``lowrank_fit``, or the
-    kind of the result); others of other names may lie there. A result points at the network named ``fit_name``, or at
-    the only one. Where the NWBFile is the recording, or one of those, each neuron points at its row of the units
-    table: it is known by its object_id or identifier, or, where the fit names no file, by having all the fit's unit
-    ids.
+    The container goes to the processing module ``ecephys``, which is made where there is none. Where the NWBFile is a
+    recording of the fit, each neuron points at its row of the units table. The NWBFile is known by its object_id or
+    identifier or, where the fit names no file, by the unit ids.
 
-    Raises: ContractError where the Dataset is no fit and no result, the name is taken, a unit id is not in the units
-    table, or a result finds no network.
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A fit, or a result of an analysis.
+    nwbfile : pynwb.NWBFile
+        The file in memory, new or read.
+    name : str or None, default=None
+        Name of the container. None takes ``"lowrank_fit"``, or the kind of the result.
+    fit_name : str or None, default=None
+        For a result: name of the fit that it points at. None takes the only fit in the NWBFile.
 
-    Example:
-        >>> from datetime import UTC, datetime
-        >>> from pynwb import NWBFile
-        >>> from nwb_lint.testing import mock_fit
-        >>> nwbfile = NWBFile("a session", "s1", datetime(2026, 1, 1, tzinfo=UTC))
-        >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
-        (12, 1)
+    Returns
+    -------
+    pynwb container
+        The new container, such as ``LowRankRNN``.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is neither fit nor result, its name is taken, a unit id is not in the units table, or the NWBFile
+        does not hold the fit of a result.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from pynwb import NWBFile
+    >>> from nwb_lint.testing import mock_fit
+    >>> nwbfile = NWBFile("a session", "s1", datetime(2026, 1, 1, tzinfo=UTC))
+    >>> add_to_nwbfile(mock_fit(), nwbfile, name="rank_1").m.shape
+    (12, 1)
     """
-    return _add(dataset, nwbfile, name, fit_name, packed=not str(nwbfile.container_source or "").endswith(".zarr"))
-
-
-def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit: str | None, *, packed: bool) -> Any:
-    """`add_to_nwbfile`, with large arrays ``packed`` or not (`container.to_container`)."""
-    stored = encode(dataset)
-    is_fit = stored.type == schema.FIT_TYPE
-    name = ("lowrank_fit" if is_fit else str(dataset.attrs["kind"])) if name is None else name
-    _check_name(name)
-    module = nwbfile.processing.get(MODULE)
-    if module is not None and name in module.data_interfaces:
-        raise ContractError(f"the file has {MODULE}/{name} already; choose another name=.")
-    network = None if is_fit else _network(module, fit)
-    rows = _unit_rows(dataset, nwbfile)
-    if nwbfile.read_io is not None:
-        schema.teach(nwbfile.read_io)
-    container = to_container(stored, dataset, name, network=network, packed=packed)
-    _module(nwbfile).add(container)
-    if rows is not None:
-        add_unit_rows(container, rows, nwbfile.units)
-    return container
-
-
-def _add_results(results: Mapping[str, xr.Dataset], fit: xr.Dataset, name: str, nwbfile: Any, target: Path) -> None:
-    """Put results beside the fit of this name in an NWBFile that goes to ``target``."""
-    for key, result in results.items():
-        check_result(result)
-        _check_of(result, fit, name)
-        _add(result, nwbfile, key, name, packed=not is_zarr(target))
+    packed = not str(nwbfile.container_source or "").endswith(".zarr")
+    return _add(dataset, nwbfile, name, fit_name, packed=packed)
 
 
 def _write_into(
@@ -383,31 +235,105 @@ def _write_into(
     """The target becomes a full copy of a recording, or of itself, with the fit in it."""
     asset = one_asset(into, download=True)
     if asset.kind != ("zarr" if is_zarr(target) else "hdf5"):
-        raise NWBError(f"{asset} is {asset.kind} and {target.name} is not; a copy has the form of its recording.")
-    with telling(asset, "fit"), open_nwb(asset) as file:
+        raise NWBError(f"{asset} is {asset.kind} and {target.name} is not. A copy needs the format of its recording.")
+    with reading_errors(asset), open_nwb(asset) as file:
         check_version(file, asset)
-        ours = any(held.type == schema.FIT_TYPE for held in find_held(file))
-        itself = ours and target.exists() and target.samefile(asset.path)
-    guarded = local_sources(fit) if itself else [*local_sources(fit), asset]
+        has_fit = any(entry.type == schema.FIT_TYPE for entry in find_entries(file))
+        itself = has_fit and target.exists() and target.samefile(asset.path)
+    protected = local_sources(fit) if itself else [*local_sources(fit), asset]
 
     def add(nwbfile: Any) -> None:
         if nwbfile.was_generated_by is None:
-            nwbfile.was_generated_by = [_BY]
+            nwbfile.was_generated_by = [_GENERATED_BY]
         add_to_nwbfile(fit, nwbfile, name=name)
         _add_results(results, fit, name, nwbfile, target)
 
     def write(temporary: Path) -> None:
-        check_target(target, guarded, overwrite)
+        check_target(target, protected, overwrite)
         write_copy(asset.path, temporary, add)
 
-    check_target(target, guarded, overwrite)
+    check_target(target, protected, overwrite)
     write_atomically(target, write)
     return target
 
 
+def _add_results(results: Mapping[str, xr.Dataset], fit: xr.Dataset, name: str, nwbfile: Any, target: Path) -> None:
+    """Put results beside the fit of this name in an NWBFile that goes to ``target``."""
+    for key, result in results.items():
+        check_result(result)
+        _check_belongs(result, fit, name)
+        _add(result, nwbfile, key, name, packed=not is_zarr(target))
+
+
+def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit_name: str | None, *, packed: bool) -> Any:
+    """`add_to_nwbfile`, with large arrays ``packed`` or not (`container.to_container`)."""
+    stored = encode(dataset)
+    is_fit = stored.type == schema.FIT_TYPE
+    name = ("lowrank_fit" if is_fit else str(dataset.attrs["kind"])) if name is None else name
+    _check_name(name)
+    module = nwbfile.processing.get(MODULE)
+    if module is not None and name in module.data_interfaces:
+        raise ContractError(f"The file has {MODULE}/{name} already. Each needs a name of its own. Pass another name=.")
+    network = None if is_fit else _network(module, fit_name)
+    rows = _unit_rows(dataset, nwbfile)
+    if nwbfile.read_io is not None:
+        schema.register(nwbfile.read_io)
+    container = to_container(stored, dataset, name, network=network, packed=packed)
+    _module(nwbfile).add(container)
+    if rows is not None:
+        add_unit_rows(container, rows, nwbfile.units)
+    return container
+
+
+def check_target(target: Path, sources: Sequence[Asset], overwrite: bool) -> None:
+    """Raise NWBError where the target is one of the sources, or exists and may not be replaced."""
+    refuse_sources(target, sources)
+    if target.exists() and not (overwrite and target.is_dir() == is_zarr(target)):
+        raise NWBError(f"{target} exists already. Pass overwrite=True to replace a file, or choose another path.")
+
+
+def refuse_sources(target: Path, sources: Sequence[Asset]) -> None:
+    """Raise NWBError where the target is one of the sources."""
+    for path in (asset.path for asset in sources if not asset.remote):
+        if target.resolve() == path.resolve() or (target.exists() and path.exists() and target.samefile(path)):
+            raise NWBError(
+                f"{target} is a recording that the fit came from. Recordings are never changed. Choose another path."
+            )
+
+
+def local_sources(fit: xr.Dataset) -> list[Asset]:
+    """The files that the fit names and that are on this machine."""
+    names = [name for name in _source_names(fit) if name and "://" not in name and Path(name).exists()]
+    return [asset for name in names for asset in expand(Path(name))]
+
+
+def _reachable_sources(fit: xr.Dataset) -> list[Asset]:
+    """The fit's sources: the files that are on this machine, and addresses."""
+    remote = [Asset(name, name, kind_of(name)) for name in _source_names(fit) if "://" in name]
+    return [*local_sources(fit), *remote]
+
+
+def _source_names(fit: xr.Dataset) -> list[str]:
+    """Paths and addresses of all files that the fit names, each once."""
+    names = (str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel())
+    return list(dict.fromkeys(names))
+
+
+def _metadata(sources: Sequence[Asset], needed: bool) -> list[Metadata]:
+    """The metadata of the sources. A remote one that is not ``needed`` may be out of reach: that is a warning."""
+    found = []
+    for asset in sources:
+        try:
+            found.append(read_metadata(asset.address if asset.remote else asset))
+        except NWBError as error:
+            if needed or not asset.remote:
+                raise
+            warn(f"Subject and session of {asset} are not known: {error}")
+    return found
+
+
 def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
-    """The NWBFile of a derived file; its identifier follows from the fit, so that the same fit has the same
-    one."""
+    """The NWBFile of a derived file. Its identifier is computed from the fit: the same fit has the same one."""
     import pynwb
 
     subject = fields["subject"]
@@ -415,41 +341,8 @@ def _new_file(fields: dict[str, Any], digest: bytes) -> Any:
         **{key: value for key, value in fields.items() if key != "subject"},
         identifier=str(uuid.uuid5(_UUID, digest.hex())),
         subject=make_subject(subject) if subject else None,
-        was_generated_by=[_BY],
+        was_generated_by=[_GENERATED_BY],
     )
-
-
-def _module(nwbfile: Any) -> Any:
-    """The processing module of our containers, made where there is none."""
-    found = nwbfile.processing.get(MODULE)
-    return nwbfile.create_processing_module(MODULE, _MODULE_DOC) if found is None else found
-
-
-def _network(module: Any, name: str | None) -> Any:
-    """The container of the network that a result is of."""
-    held = {} if module is None else module.data_interfaces
-    fits = {key: held[key] for key in held if held[key].neurodata_type == schema.FIT_TYPE}
-    if name is None and len(fits) == 1:
-        return next(iter(fits.values()))
-    if name not in fits:
-        asked = f"no fit {name!r}" if name is not None else f"{len(fits)} fits"
-        raise ContractError(f"the file has {asked} in {MODULE}; it has {', '.join(fits) or 'none'}. Pass one as fit=.")
-    return fits[name]
-
-
-def _check_of(result: xr.Dataset, fit: xr.Dataset, name: str) -> None:
-    """Raise unless neurons of a result are those of the fit, or some of them, and it has the fit's latents and inputs.
-
-    Conditions may be others: a network runs, and activity is projected, on inputs that it was not fitted to.
-    """
-    if "neuron" in result.variables:
-        strange = sorted(set(result["neuron"].values.tolist()) - set(fit["neuron"].values.tolist()))
-        if strange:
-            raise ContractError(f"neuron {strange[0]!r} of the result is not one of the fit {name}; pass its own fit.")
-    for dim in ("rank", "input"):
-        found, own = result.sizes.get(dim), fit.sizes.get(dim, 0)
-        if found not in (None, own):
-            raise ContractError(f"the result has {found} along {dim} where the fit {name} has {own}; pass its own fit.")
 
 
 def _digest(stored: Stored) -> bytes:
@@ -464,49 +357,47 @@ def _digest(stored: Stored) -> bytes:
     return digest.digest()
 
 
-def _metadata(sources: Sequence[Asset], needed: bool) -> list[Metadata]:
-    """What the sources say of themselves; a remote one that nobody asked for may be out of reach, with a warning."""
-    found = []
-    for asset in sources:
-        try:
-            found.append(read_metadata(asset.address if asset.remote else asset))
-        except NWBError as error:
-            if needed or not asset.remote:
-                raise
-            warnings.warn(f"subject and session of a source are not known: {error}", stacklevel=3)
-    return found
+def _module(nwbfile: Any) -> Any:
+    """The processing module of fits and results, made where there is none."""
+    found = nwbfile.processing.get(MODULE)
+    return nwbfile.create_processing_module(MODULE, _MODULE_DOC) if found is None else found
 
 
-def _still_there(fit: xr.Dataset) -> list[Asset]:
-    """The fit's sources: addresses, and the files that are on this machine."""
-    names = dict.fromkeys(str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values)
-    return [*local_sources(fit), *(Asset(name, name, kind_of(name)) for name in names if "://" in name)]
+def _network(module: Any, fit_name: str | None) -> Any:
+    """The container of the network that a result is of."""
+    held = {} if module is None else module.data_interfaces
+    fits = {key: held[key] for key in held if held[key].neurodata_type == schema.FIT_TYPE}
+    if fit_name is None and len(fits) == 1:
+        return next(iter(fits.values()))
+    if fit_name not in fits:
+        found = f"no fit {fit_name!r}" if fit_name is not None else f"{len(fits)} fits"
+        raise ContractError(
+            f"The file has {found} in {MODULE}. A result needs one. The fits are: {', '.join(fits) or 'none'}. Pass "
+            "one as fit_name=."
+        )
+    return fits[fit_name]
 
 
-def local_sources(fit: xr.Dataset) -> list[Asset]:
-    """The files that the fit names and that are on this machine."""
-    names = [str(item) for key in ("file", "source") if key in fit.variables for item in fit[key].values.ravel()]
-    return [asset for name in dict.fromkeys(names) if name and "://" not in name and Path(name).exists()
-            for asset in expand(Path(name))]  # fmt: skip
+def _check_belongs(result: xr.Dataset, fit: xr.Dataset, name: str) -> None:
+    """Raise ContractError unless the neurons of a result are among those of the fit, and latents and inputs the same.
 
-
-def check_target(target: Path, sources: Sequence[Asset], overwrite: bool) -> None:
-    """Raise NWBError where the target is one of the sources, or is there already and may not be replaced."""
-    guard(target, sources)
-    if target.exists() and not (overwrite and target.is_dir() == is_zarr(target)):
-        raise NWBError(f"{target} is there already; choose another path, or pass overwrite=True to replace a file.")
-
-
-def guard(target: Path, sources: Sequence[Asset]) -> None:
-    """Raise NWBError where the target is one of the sources."""
-    for path in (asset.path for asset in sources if not asset.remote):
-        if target.resolve() == path.resolve() or (target.exists() and path.exists() and target.samefile(path)):
-            raise NWBError(f"{target} is a recording that the fit came from, and is never written to. Choose another.")
+    Conditions may be others: a network can run on inputs that it was not fitted to.
+    """
+    if "neuron" in result.variables:
+        strange = sorted(set(result["neuron"].values.tolist()) - set(fit["neuron"].values.tolist()))
+        if strange:
+            raise ContractError(f"Neuron {strange[0]!r} of the result is not in the fit {name}. Pass the result's fit.")
+    for dim in ("rank", "input"):
+        found, own = result.sizes.get(dim), fit.sizes.get(dim, 0)
+        if found not in (None, own):
+            raise ContractError(f"The result has {found} along {dim}, the fit {name} has {own}. Pass the result's fit.")
 
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", name):
-        raise ContractError(f"{name!r} is no name for a fit; use letters, digits, '_', '-' or '.', a letter first.")
+        raise ContractError(
+            f"The name is {name!r}. It needs letters, digits, spaces, '_', '-', '+' or '.', a letter or digit first."
+        )
 
 
 def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
@@ -530,14 +421,13 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
     absent = [str(unit) for unit in fit["unit_id"].values[here] if int(unit) not in row_of]
     if absent:
         raise ContractError(
-            f"units {', '.join(absent)} of the fit are not in the units table; pass the file they are in."
+            f"Units {', '.join(absent)} of the fit are not in the units table. Pass the recording that has them."
         )
     return [row_of[int(unit)] if own else None for unit, own in zip(fit["unit_id"].values, here, strict=True)]
 
 
 def _files_of(fit: xr.Dataset, nwbfile: Any) -> list[str] | None:
-    """Those of the fit's files that are this NWBFile; None where the fit does not say, and comes from one
-    file."""
+    """Those of the fit's files that are this NWBFile; None where the fit comes from one file and does not name it."""
     known = False
     found = []
     for index in range(fit.sizes.get("file", 0)):

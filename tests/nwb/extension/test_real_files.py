@@ -63,12 +63,12 @@ def test_derived_files_of_real_recordings_pass_every_validator(name, shared_data
     path = at_its_place(write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT[name]), tmp_path)
     xr.testing.assert_identical(fit, read_fit(path))
     assert pynwb.validate(path=str(path)) == []
-    status, told = command("dandi", "validate", str(path))
-    assert (status, told.strip()) == (0, "No errors found.")
+    status, output = command("dandi", "validate", str(path))
+    assert (status, output.strip()) == (0, "No errors found.")
     found = found_by_inspector(path)
     assert {importance for importance, _, _ in found} <= {"BEST_PRACTICE_SUGGESTION"}
     with capsys.disabled():
-        print(f"\n{path.name}, {path.stat().st_size} bytes; dandi validate: {told.strip()}")
+        print(f"\n{path.name}, {path.stat().st_size} bytes; dandi validate: {output.strip()}")
         print("\n".join(f"  {check}: {text}" for _, check, text in sorted(found)))
     with pynwb.NWBHDF5IO(str(path), "r") as io:
         table = io.read().processing["ecephys"]["lowrank_fit"].neurons
@@ -89,12 +89,12 @@ def test_copies_of_real_recordings_have_no_faults_but_their_own(name, shared_dat
     # a recording of an older NWB is held to its own schema, a copy to the one that its fit is written in
     by_schema = {one for one in found - own if one[0] == "PYNWB_VALIDATION"}
     assert found - own == by_schema
-    status, told = command("dandi", "validate", "--min-severity", "ERROR", str(path))
+    status, output = command("dandi", "validate", "--min-severity", "ERROR", str(path))
     if name == "mante2013":
         assert not by_schema
-        assert (status, told.strip()) == (0, "No errors found.")
+        assert (status, output.strip()) == (0, "No errors found.")
     else:  # the reasons are the recording's: signed indices without description, and no age
         assert len(by_schema) == 6
         assert all("units/spike_times_index" in one[2] or "units/electrodes_index" in one[2] for one in by_schema)
         assert status == 1
-        assert "check_subject_age" in told
+        assert "check_subject_age" in output

@@ -62,8 +62,7 @@ def test_every_result_comes_back_from_the_copy_and_the_fit_too(copy):
         assert_same(result, read_result(path, kind))
     assert os.listdir(path.parent) == ["copy.nwb"]
     assert pynwb.validate(path=str(path)) == []
-    told = f"{len(RESULTS)} results; it has {', '.join(sorted(RESULTS))}"
-    with pytest.raises(NWBError, match=told):
+    with pytest.raises(NWBError, match=f"{len(RESULTS)} results.*{', '.join(sorted(RESULTS))}"):
         read_result(path)
     with pytest.raises(ContractError, match="axes already"):
         write_result(results["axes"], path)
@@ -81,7 +80,7 @@ def test_the_copy_holds_the_whole_recording_and_its_own_bytes_stay(copy, recordi
         assert (new["units/spike_times"][()] == old["units/spike_times"][()]).all()
     assert hashlib.sha256(recording.read_bytes()).digest() == before
     for refused in (recording, path):
-        with pytest.raises(NWBError, match=r"never written to|is there already"):
+        with pytest.raises(NWBError, match=r"never changed|exists already"):
             write_fit(copy[1], refused, into=recording)
 
 
@@ -113,11 +112,11 @@ def test_another_fit_goes_into_the_same_file_and_a_result_names_its_own(tmp_path
     assert_same(FIT, read_fit(path, "lowrank_fit"))
     assert_same(other, read_fit(path, "full"))
     axes = random_result("axes", FIT)
-    with pytest.raises(NWBError, match="2 fits; it has full, lowrank_fit"):
+    with pytest.raises(NWBError, match=r"2 fits.*full, lowrank_fit"):
         write_result(axes, path)
     write_result(axes, path, fit_name="full", name="axes of J")
     assert_same(axes, read_result(path))
-    with pytest.raises(NWBError, match="is there already"):
+    with pytest.raises(NWBError, match="exists already"):
         write_fit(other, path, into=path, name="third")
 
 
@@ -125,7 +124,7 @@ def test_a_result_of_other_neurons_or_of_no_known_kind_is_refused(tmp_path):
     path = write_fit(FIT, tmp_path / "fit.nwb", subject=SUBJECT)
     before = path.read_bytes()
     strange = random_result("axes", FIT).assign_coords(neuron=[f"n{k}" for k in range(6)])
-    with pytest.raises(ContractError, match="neuron 'n0' of the result is not one of the fit"):
+    with pytest.raises(ContractError, match="'n0' of the result is not in the fit"):
         write_result(strange, path)
     with pytest.raises(ContractError, match="of kind 'none'"):
         write_result(FIT, path)
@@ -133,7 +132,7 @@ def test_a_result_of_other_neurons_or_of_no_known_kind_is_refused(tmp_path):
         write_result(random_result("axes", FIT).assign_coords(extra=("axis_other", [1, 2, 3])), path)
     with pytest.raises(ContractError, match="Call write_result"):
         write_fit(random_result("axes", FIT), tmp_path / "x.nwb")
-    with pytest.raises(ContractError, match=r"0 fits in ecephys; it has none"):
+    with pytest.raises(ContractError, match=r"0 fits in ecephys.*none"):
         add_to_nwbfile(random_result("axes", FIT), new_nwbfile())
     assert path.read_bytes() == before
     with pytest.raises(NWBError, match="holds no result"):
@@ -149,7 +148,7 @@ def test_a_file_of_a_recording_that_the_fit_came_from_gets_no_result(tmp_path):
         io.write(nwbfile)
     assert_same(fit, read_fit(recording))
     before = recording.read_bytes()
-    with pytest.raises(NWBError, match="never written to"):
+    with pytest.raises(NWBError, match=r"recording.*never changed"):
         write_result(random_result("axes", fit), recording)
     assert recording.read_bytes() == before
 
@@ -200,7 +199,7 @@ def test_zarr_holds_fit_and_results_and_is_read_from_afar(tmp_path, monkeypatch)
     assert not any(b"pickle" in file.read_bytes() for file in path.rglob(".zarray"))
     with RangeServer({"/fit.nwb.zarr": path}) as server:
         assert_same(FIT, read_fit(f"{server.url}/fit.nwb.zarr"))
-    with pytest.raises(NWBError, match="is there already"):
+    with pytest.raises(NWBError, match="exists already"):
         write_fit(FIT, path, subject=SUBJECT)
     write_fit(FIT.assign_attrs(seed=9), path, subject=SUBJECT, overwrite=True)
     assert read_fit(path).attrs["seed"] == 9
@@ -215,7 +214,7 @@ def test_a_copy_of_a_zarr_recording(tmp_path, recording):
     fit = fit_of([whole])
     path = write_fit(fit, tmp_path / "copy.nwb.zarr", into=zarr)
     assert_same(fit, read_fit(path))
-    with pytest.raises(NWBError, match=r"is zarr and copy\.nwb is not"):
+    with pytest.raises(NWBError, match=r"zarr.*copy\.nwb.*format"):
         write_fit(fit, tmp_path / "copy.nwb", into=zarr)
 
 
@@ -236,7 +235,7 @@ def test_a_fresh_process_adds_to_a_file_that_carries_the_specification(tmp_path)
     assert read_result(path, "silent").attrs["kind"] == "inactivation"
     code = """if True:
         import sys, pynwb, nwb_lint as nl
-        from nwb_lint.contract import ContractError
+        from nwb_lint.errors import ContractError
         with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
             nwbfile = io.read()
             try:
@@ -246,10 +245,10 @@ def test_a_fresh_process_adds_to_a_file_that_carries_the_specification(tmp_path)
         with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
             print(nl.add_to_nwbfile(nl.read_result(sys.argv[1]), io.read(), name="again").name)
     """
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, path], capture_output=True, text=True, check=True
     )
-    first, second = told.stdout.splitlines()
+    first, second = done.stdout.splitlines()
     assert "was read before ndx-lowrank was loaded" in first
     assert second == "again"
 

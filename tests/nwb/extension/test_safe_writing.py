@@ -21,7 +21,7 @@ import pytest
 import xarray as xr
 
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.extension.read import find_held, read_fit, read_result
+from nwb_lint.nwb.extension.read import find_entries, read_fit, read_result
 from nwb_lint.nwb.extension.write import write_fit, write_result
 from nwb_lint.nwb.storage import atomic
 from nwb_lint.nwb.storage.atomic import write_atomically
@@ -58,7 +58,7 @@ class Work:
         write_fit(self.new, self.target, overwrite=True)
 
     def start(self, before=lambda: None) -> int:
-        """A child that writes; its exit status is 0, or 3 where it told of an NWBError of one line."""
+        """A child that writes; its exit status is 0, or 3 after an NWBError of one line."""
         child = os.fork()
         if child:
             return child
@@ -132,7 +132,7 @@ class Beside(Work):
     def which(self) -> str:
         assert_same(read_fit(self.target), self.old)
         with h5py.File(self.target) as file:
-            names = sorted(held.name for held in find_held(file))
+            names = sorted(entry.name for entry in find_entries(file))
         if names == ["lowrank_fit"]:
             return "old"
         assert names == ["axes", "lowrank_fit"]
@@ -239,7 +239,7 @@ FULL = [(Work, 0.0), (Work, 0.5), (Copy, 0.99), (Beside, 0.99)]
 
 
 @pytest.mark.parametrize(("made", "part"), FULL, indirect=["made"])
-def test_a_full_disk_is_told_and_leaves_the_old_file(work, part):
+def test_a_full_disk_is_an_error_and_leaves_the_old_file(work, part):
     work.write()
     size = int(part * work.target.stat().st_size)
     work.reset()
@@ -256,7 +256,7 @@ def as_nobody() -> None:
         os.setuid(NOBODY)
 
 
-def test_a_read_only_folder_is_told_and_leaves_the_old_file(work):
+def test_a_read_only_folder_is_an_error_and_leaves_the_old_file(work):
     work.folder.chmod(0o555)
     assert status(work.start(as_nobody)) == 3
     assert work.check() == "old"
@@ -264,7 +264,7 @@ def test_a_read_only_folder_is_told_and_leaves_the_old_file(work):
     work.finish()
 
 
-def test_leave_that_is_lost_on_the_way_leaves_the_old_file(work):
+def test_permission_that_is_lost_on_the_way_leaves_the_old_file(work):
     def before():
         if os.getuid() == 0:
             os.chown(work.folder, NOBODY, NOBODY)
@@ -278,7 +278,7 @@ def test_leave_that_is_lost_on_the_way_leaves_the_old_file(work):
     work.finish()
 
 
-def test_two_writers_at_once_one_is_told_of_the_other(work):
+def test_of_two_writers_at_once_one_is_refused(work):
     def slow(temporary):
         temporary.write_bytes(work.target.read_bytes())
         with pytest.raises(NWBError, match=r"fit\.nwb is being written by another process"):

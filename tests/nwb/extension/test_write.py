@@ -20,8 +20,9 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nwb_lint.errors import ContractError, NWBError
-from nwb_lint.nwb.extension import write
+from nwb_lint.errors import ContractError, MissingFileError, NWBError
+from nwb_lint.nwb.extension import schema
+from nwb_lint.nwb.extension.files import write_new
 from nwb_lint.nwb.extension.netcdf import export_netcdf, import_netcdf
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.nwb.extension.write import add_to_nwbfile, write_fit
@@ -43,7 +44,7 @@ SHAPES = st.fixed_dictionaries(
 
 
 def make_recording(path: Path, *, session: str = "s1", units=(11, 4, 7), day: int = 0, **subject) -> Path:
-    """A small valid recording, with its people and its subject."""
+    """A small valid recording, with experimenters and subject."""
     nwbfile = new_nwbfile(session, units, day, **subject)
     with pynwb.NWBHDF5IO(str(path), "w") as io:
         io.write(nwbfile)
@@ -194,7 +195,7 @@ def test_sources_give_their_metadata_and_stay_as_they_are(tmp_path):
 
 def test_one_source_keeps_its_session_and_subject_overrides_it(tmp_path):
     recording = make_recording(tmp_path / "a.nwb")
-    with pytest.warns(UserWarning, match="the subject has no age"):
+    with pytest.warns(UserWarning, match="subject has no age"):
         target = write_fit(random_fit(1), tmp_path / "fit.nwb", source=recording, subject={"sex": "M", "age": None})
     with pynwb.NWBHDF5IO(str(target), "r") as io:
         nwbfile = io.read()
@@ -202,7 +203,7 @@ def test_one_source_keeps_its_session_and_subject_overrides_it(tmp_path):
         assert (nwbfile.subject.sex, nwbfile.subject.age, nwbfile.subject.subject_id) == ("M", None, "m1")
 
 
-def test_several_animals_become_one_honest_subject():
+def test_several_animals_become_one_subject():
     one = {
         "subject_id": "A",
         "species": "Macaca mulatta",
@@ -235,15 +236,15 @@ def test_a_file_without_subject_is_written_with_a_warning(tmp_path):
     assert pynwb.validate(path=str(target)) == []
 
 
-def test_nothing_is_overwritten_unless_asked_and_a_source_never(tmp_path):
+def test_a_file_is_replaced_only_with_overwrite_and_a_recording_never(tmp_path):
     recording = make_recording(tmp_path / "a.nwb")
     fit = fit_of([recording])
     (tmp_path / "link.nwb").symlink_to(recording)
     for target in (recording, tmp_path / "link.nwb"):
         for overwrite in (False, True):
-            with pytest.raises(NWBError, match="never written to"):
+            with pytest.raises(NWBError, match=r"recording.*never changed"):
                 write_fit(fit, target, overwrite=overwrite)
-        with pytest.raises(NWBError, match="never written to"):
+        with pytest.raises(NWBError, match=r"recording.*never changed"):
             export_netcdf(fit, target, overwrite=True)
     other = tmp_path / "fit.nwb"
     other.write_text("keep me")
@@ -252,7 +253,7 @@ def test_nothing_is_overwritten_unless_asked_and_a_source_never(tmp_path):
     assert other.read_text() == "keep me"
     write_fit(fit, other, overwrite=True)
     assert_same(fit, read_fit(other))
-    with pytest.raises(NWBError, match="is there already"):
+    with pytest.raises(NWBError, match="exists already"):
         write_fit(fit, tmp_path, overwrite=True)
 
 
@@ -260,7 +261,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     target = tmp_path / "fit.nwb"
     target.write_text("keep me")
     monkeypatch.setattr(hdmf.validate.ValidatorMap, "validate", lambda self, builder: ["m has 2 errors"])
-    with pytest.raises(NWBError, match=r"not be valid NWB: m has 2 errors"):
+    with pytest.raises(NWBError, match=r"valid NWB.*m has 2 errors"):
         write_fit(random_fit(1), target, subject=SUBJECT, overwrite=True)
     assert (os.listdir(tmp_path), target.read_text()) == (["fit.nwb"], "keep me")
 
@@ -275,11 +276,11 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
 
 def test_a_file_that_the_validator_refuses_is_not_written(tmp_path):
     nwbfile = new_nwbfile()
-    write.write_new(nwbfile, tmp_path / "valid.nwb")
+    write_new(nwbfile, tmp_path / "valid.nwb")
     add_to_nwbfile(random_fit(1, n_files=0), nwbfile).fields["bias"] = None
     for _ in range(2):  # the schemas are parsed for the first file only
         with pytest.raises(NWBError, match=r"valid NWB.*bias.*missing"):
-            write.write_new(nwbfile, tmp_path / "broken.nwb")
+            write_new(nwbfile, tmp_path / "broken.nwb")
     assert "bias" in " ".join(map(str, pynwb.validate(path=str(tmp_path / "broken.nwb"))))
     assert pynwb.validate(path=str(tmp_path / "valid.nwb")) == []
 
@@ -287,11 +288,11 @@ def test_a_file_that_the_validator_refuses_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
-        ({"source": "/nowhere/a.nwb"}, NWBError, "no such file"),
+        ({"source": "/nowhere/a.nwb"}, MissingFileError, "a.nwb"),
         ({"subject": {"weight_kg": 3}}, ContractError, "weight_kg"),
-        ({"subject": {"subject_id": 3}}, ContractError, "not one that NWB can hold"),
+        ({"subject": {"subject_id": 3}}, ContractError, "subject.*NWB"),
         ({"name": "a/b"}, ContractError, "'a/b'"),
-        ({"path": "no_folder/fit.nwb", "subject": SUBJECT}, NWBError, "no such folder"),
+        ({"path": "no_folder/fit.nwb", "subject": SUBJECT}, NWBError, "folder"),
     ],
 )
 def test_wrong_arguments_are_named_and_nothing_is_written(tmp_path, options, error, named):
@@ -304,8 +305,8 @@ def test_wrong_arguments_are_named_and_nothing_is_written(tmp_path, options, err
 def test_a_source_that_is_no_nwb_file_is_named(tmp_path):
     (tmp_path / "a.nwb").write_text("not HDF5")
     h5py.File(tmp_path / "b.nwb", "w").close()
-    for name, told in (("a.nwb", "is not HDF5"), ("b.nwb", "HDF5 but not NWB")):
-        with pytest.raises(NWBError, match=told):
+    for name, words in (("a.nwb", "not HDF5"), ("b.nwb", "not NWB")):
+        with pytest.raises(NWBError, match=words):
             write_fit(random_fit(1), tmp_path / "fit.nwb", source=tmp_path / name)
 
 
@@ -342,9 +343,9 @@ def test_fits_lie_side_by_side_in_a_recording_and_come_back(tmp_path):
     for name, fit in fits.items():
         assert_same(fit, read_fit(path, name))
         assert_same(fit, read_fit(path, f"processing/ecephys/{name}"))
-    with pytest.raises(NWBError, match=r"2 fits; it has full, rank_2\. Pass one as name="):
+    with pytest.raises(NWBError, match=r"2 fits.*full, rank_2.*name="):
         read_fit(path)
-    with pytest.raises(NWBError, match=r"no fit named 'x'; it has full, rank_2"):
+    with pytest.raises(NWBError, match=r"no fit named 'x'.*full, rank_2"):
         read_fit(path, "x")
     with pynwb.NWBHDF5IO(str(path), "r") as io:
         rows = io.read().processing["ecephys"]["rank_2"].neurons["unit"]
@@ -360,37 +361,38 @@ def test_units_of_another_recording_are_not_pointed_at(tmp_path):
     fit = fit_of(paths)
     other = add_to_nwbfile(fit, new_nwbfile("s9"))
     assert "unit" not in other.neurons.colnames
-    with pynwb.NWBHDF5IO(str(paths[0]), "r") as io, pytest.raises(ContractError, match="units 99 of the fit"):
+    with pynwb.NWBHDF5IO(str(paths[0]), "r") as io, pytest.raises(ContractError, match="99 of the fit"):
         add_to_nwbfile(fit.assign_coords(unit_id=("neuron", [11, 99, 7])), io.read())
 
 
 # -- bad files --
 
 
-def _refused(path, named, **options):
+def _refused(path, *words):
     with pytest.raises(NWBError) as error:
-        read_fit(path, **options)
-    assert named in str(error.value)
+        read_fit(path)
+    assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
 
 
 def test_files_without_a_fit_are_refused_with_what_they_hold(tmp_path):
-    _refused(tmp_path / "none.nwb", "no such file")
-    _refused(tmp_path, "is a folder")
+    with pytest.raises(MissingFileError):
+        read_fit(tmp_path / "none.nwb")
+    _refused(tmp_path, "folder")
     (tmp_path / "text.nwb").write_text("hello")
-    _refused(tmp_path / "text.nwb", "is not HDF5")
+    _refused(tmp_path / "text.nwb", "not HDF5")
     (tmp_path / "empty.nwb").touch()
-    _refused(tmp_path / "empty.nwb", "is empty")
-    _refused(make_recording(tmp_path / "a.nwb"), "holds no fit (LowRankRNN); it holds units")
+    _refused(tmp_path / "empty.nwb", "empty")
+    _refused(make_recording(tmp_path / "a.nwb"), "no fit (LowRankRNN)", "units")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["table"] = [1]
-    _refused(tmp_path / "other.h5", "not NWB: it has no nwb_version and holds table")
+    _refused(tmp_path / "other.h5", "not NWB", "nwb_version", "table")
 
 
 def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
     with h5py.File(fit_file, "a") as file:
-        file.copy("specifications/ndx-lowrank/0.4.0", "specifications/ndx-lowrank/1.10.0")
-    _refused(fit_file, "ndx-lowrank 1.10.0; this nwb_lint reads up to 0.4.0")
+        file.copy(f"specifications/ndx-lowrank/{schema.version()}", "specifications/ndx-lowrank/1.10.0")
+    _refused(fit_file, "ndx-lowrank 1.10.0", schema.version(), "Upgrade")
 
 
 @pytest.mark.parametrize(
@@ -426,18 +428,18 @@ def test_a_truncated_file_is_refused(tmp_path, fit_file):
     for part in (0.1, 0.5, 0.9, 0.999):
         cut = tmp_path / "cut.nwb"
         cut.write_bytes(whole[: int(len(whole) * part)])
-        _refused(cut, "is truncated")
+        _refused(cut, "truncated")
 
 
 def test_files_that_are_no_exported_netcdf_are_refused(tmp_path):
     (tmp_path / "text.nc").write_text("hello")
     xr.Dataset({"a": 1}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
-    for name, told in (
-        ("none.nc", "no such file"),
-        ("text.nc", "cannot be read"),
-        ("other.nc", "not written by"),
+    for name, error, words in (
+        ("none.nc", MissingFileError, "none.nc"),
+        ("text.nc", NWBError, "cannot be read"),
+        ("other.nc", NWBError, "not written by"),
     ):
-        with pytest.raises(NWBError, match=told):
+        with pytest.raises(error, match=words):
             import_netcdf(tmp_path / name)
 
 
@@ -447,7 +449,3 @@ def test_reading_and_the_codec_do_without_torch_and_reading_without_pynwb(fit_fi
     )
     done = subprocess.run([sys.executable, "-c", script, str(fit_file)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_module_s_name_is_one_that_nwb_has():
-    assert write.MODULE == "ecephys"
