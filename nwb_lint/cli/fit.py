@@ -55,7 +55,9 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--baselines/--no-baselines", default=None, help="Cross-validate simpler and freer models too.")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path), help="Folder for finished fits: a stopped run does only the rest."
+)
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="Of the animal, e.g. age=P90D; the sources' else.")
 @click.option("--out", type=click.Path(path_type=Path), help="The fit's NWB file.")
 @click.option("--force", is_flag=True, help="Fit again and replace the file, whatever it holds.")
@@ -74,7 +76,7 @@ def fit(
     with plainly():
         from nwb_lint.nwb.extension.write import check_target, write_fit
         from nwb_lint.nwb.storage.source import expand
-        from nwb_lint.parallel.sweep import open_executor
+        from nwb_lint.parallel.executors import open_executor
         from nwb_lint.workflow.run import run_recipe, up_to_date
 
         recipe = _recipe(sources, flags)

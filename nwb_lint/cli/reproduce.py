@@ -20,7 +20,9 @@ from nwb_lint.cli.shell import plainly, print_files
 )
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of finished cells: a stopped run goes on.")
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path), help="Folder for finished fits: a stopped run does only the rest."
+)
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of all results in the folder here.")
 def reproduce(
     name: str,
@@ -42,7 +44,7 @@ def reproduce(
     with plainly():
         from nwb_lint.errors import WorkerError
         from nwb_lint.experiments import frame
-        from nwb_lint.parallel.sweep import open_executor
+        from nwb_lint.parallel.executors import open_executor
 
         made = frame.experiment(name)
         with open_executor(workers, dask) as executor:
@@ -69,6 +71,6 @@ def reproduce(
         if failed:
             click.echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
             raise WorkerError(
-                f"{len(failed)} of the cells of {name} failed, see above; their rows are NaN. The same command tries "
+                f"{len(failed)} of the parts of {name} failed, see above; their rows are NaN. The same command tries "
                 "them again, and with --cache-dir nothing else."
             )

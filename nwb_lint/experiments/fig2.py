@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import EASY, Recorded, keep_fit, rates_r2, record
 from nwb_lint.experiments.published import FIG2_LOW_RANK, FIG2_SUBSAMPLED, FIG2_TRUNCATED
 from nwb_lint.model.fit import fit_lint
-from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.train import accuracy_of, train_network
 from nwb_lint.validation.baselines import truncate
@@ -30,7 +29,7 @@ _ANSWERED = 2000  # fresh trials that accuracy is counted on: .99 of 500 is .99 
 _COLUMNS = ("task", "g", "seed", "neurons", "model", "rank", "fraction", "r2", "accuracy", "accuracy_network")
 
 
-def cell(
+def measure(
     data: None,
     *,
     task: str,
@@ -86,12 +85,12 @@ def subsampled(recorded: Recorded, fraction: float, rank: int, tau_s: float, see
     return found
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Quick: one small CDM network; full: both tasks, g from 0.1 to 1.2, as many seeds as asked."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2, 5), "trials": 150, "test": 100, "fits": str(setting.fits)}
         some |= {"error": EASY, "fractions": (0.05,)}
-        return [(None, [{"task": "cdm", "g": 0.8, "seed": 0} | some])]
+        return [(None, {"task": "cdm", "g": 0.8, "seed": 0} | some)]
     # trials of cdm are short, and its rank-1 fits, near their own limit, want more of them
     trials = {"cdm": 400, "dms": 200}
     some = {"size": 512, "ranks": (1, 2, 3, 4, 5), "test": 100, "error": DISTINCT}
@@ -103,7 +102,7 @@ def jobs(setting: Setting) -> list[Job]:
         for seed in range(setting.seeds)
         for g in (0.1, 0.8, 1.0, 1.2)
     ]
-    return [(None, [one | some for one in asked])]
+    return [(None, one | some) for one in asked]
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,5 +171,5 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
 
 
 EXPERIMENT = Experiment(
-    "Figure 2: full-rank networks, low-rank fits and truncations", ("rank", ""), cell, jobs, long, compare, hold
+    "Figure 2: full-rank networks, low-rank fits and truncations", ("rank", ""), measure, tasks, long, compare, hold
 )

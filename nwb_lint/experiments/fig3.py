@@ -10,12 +10,11 @@ import xarray as xr
 
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
-from nwb_lint.experiments.frame import Experiment, Setting, markdown
+from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks, markdown
 from nwb_lint.experiments.measures import EASY, ERROR, angles_of, beside, keep_with_results
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.extension.read import read_result
-from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.generate import TASKS, as_conditions
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
@@ -39,7 +38,7 @@ def conditions_of(network: xr.Dataset, seed: int) -> xr.Dataset:
     return out
 
 
-def cell(
+def measure(
     data: None, *, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, error: float, fits: str
 ) -> Result:
     """One network and its fits: how far trajectories agree on every axis, angles of regression axes with those."""
@@ -75,13 +74,13 @@ def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list
     return rows + [("angle, degrees", *row) for row in angles_of(compared)]
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
     if setting.quick:
         some = {"size": 128, "ranks": (1,), "trials": 150, "error": EASY, "fits": str(setting.fits)}
-        return [(None, [{"g": 0.8, "seed": 0} | some])]
+        return [(None, {"g": 0.8, "seed": 0} | some)]
     some = {"size": 512, "ranks": (1, 2), "trials": 400, "error": ERROR, "fits": str(setting.fits)}
-    return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
+    return [(None, {"g": g, "seed": seed} | some) for g in (0.1, 1.0) for seed in range(setting.seeds)]
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
@@ -158,5 +157,13 @@ def _means(projected: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 EXPERIMENT = Experiment(
-    "Figure 3: trajectories on the fitted axes", ("axis", "R²"), cell, jobs, long, lambda table: [], hold, draw, told
+    "Figure 3: trajectories on the fitted axes",
+    ("axis", "R²"),
+    measure,
+    tasks,
+    long,
+    lambda table: [],
+    hold,
+    draw,
+    told,
 )

@@ -12,12 +12,11 @@ import xarray as xr
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import EASY, ERROR, beside, keep_with_results, rates_r2
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_result
-from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 
@@ -27,7 +26,7 @@ _TESTED = 100
 QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
 
 
-def cell(
+def measure(
     data: None,
     *,
     g: float,
@@ -97,14 +96,14 @@ def _rows(found: xr.Dataset, result: xr.Dataset) -> list[dict[str, object]]:
     return rows
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
     fits = str(setting.fits)
     if setting.quick:
         some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "error": EASY, "fits": fits}
-        return [(None, [{"g": 0.8, "seed": 0} | some])]
+        return [(None, {"g": 0.8, "seed": 0} | some)]
     some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "error": ERROR, "fits": fits}
-    return [(None, [{"g": g, "seed": seed} | some for g in (0.1, 1.0) for seed in range(setting.seeds)])]
+    return [(None, {"g": g, "seed": seed} | some) for g in (0.1, 1.0) for seed in range(setting.seeds)]
 
 
 def harm(table: pd.DataFrame) -> pd.DataFrame:
@@ -191,5 +190,5 @@ def draw(table: pd.DataFrame, fits: Path):
 
 
 EXPERIMENT = Experiment(
-    "Figure 4: populations, gains and inactivations", ("", ""), cell, jobs, long, compare, hold, draw, told
+    "Figure 4: populations, gains and inactivations", ("", ""), measure, tasks, long, compare, hold, draw, told
 )

@@ -16,12 +16,11 @@ from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.analysis.readout import fit_readout
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.frame import Experiment, Setting, markdown
+from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks, markdown
 from nwb_lint.experiments.measures import angles_of, keep_with_results
 from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.recording.read import read_conditions
-from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.rank import select_rank
 from nwb_lint.workflow.recipe import Recipe, make_recipe
@@ -67,7 +66,7 @@ def with_choice(recording: xr.Dataset) -> xr.Dataset:
     return recording.assign_coords(choice=("condition", np.sign(relevant.astype(float))))
 
 
-def cell(
+def measure(
     data: Preparation, *, kind: str, rank: int, folds: int, epochs: int, options: dict[str, Any], fits: str
 ) -> Result:
     """One part of the figure: cross-validation of a rank (``ours`` or the published ``loop``), or of ``regression``; or
@@ -161,7 +160,7 @@ def silencing(fit: xr.Dataset, seen: xr.Dataset) -> tuple[list[tuple[str, str, f
     return rows, result
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Quick: rank 1, two folds, few hidden units; full: ranks 1 to 5, and the published loop at rank 1."""
     recipe = recipe_of(setting.data or FOLDER)
     read = recipe.read.model_dump()
@@ -175,7 +174,7 @@ def jobs(setting: Setting) -> list[Job]:
         ranks, options = (1,), options | {"hidden": 8, "max_iter": 20}
     some["options"] = options
     parts = [("ours", rank) for rank in ranks] + [("loop", 1), ("regression", 0), *(("fit", r) for r in ranks[:2])]
-    return [(data, [some | {"kind": kind, "rank": rank} for kind, rank in parts])]
+    return [(data, some | {"kind": kind, "rank": rank}) for kind, rank in parts]
 
 
 _COMPARED = [("ours", 1), ("loop", 1), ("regression", 0), ("regression with choice", 0)]
@@ -228,7 +227,7 @@ def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
 def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
     """What these recordings say: against the published loop, regression and the paper's weights."""
     scores = _of(table, "R², held out").set_index(["model", "rank"])["value"]
-    scores = scores.reindex(scores.index.union(_COMPARED))  # NaN, of which nothing holds, for what a failed cell lacks
+    scores = scores.reindex(scores.index.union(_COMPARED))  # NaN, of which nothing holds, for what a failed part lacks
     top = float(_of(table, "ceiling")["value"].mean())
     ours = scores["ours"]
     claims = [
@@ -267,4 +266,4 @@ def told(table: pd.DataFrame) -> str:
     return "\n\n".join([*lines, markdown(table[~table["quantity"].str.startswith("R² by neuron")])])
 
 
-EXPERIMENT = Experiment("Figure 5: recorded neurons", ("", ""), cell, jobs, long, compare, hold, None, told)
+EXPERIMENT = Experiment("Figure 5: recorded neurons", ("", ""), measure, tasks, long, compare, hold, None, told)

@@ -1,10 +1,9 @@
-"""What an experiment is: cells → table → figure → rows of a page. An experiment module gives one `Experiment`."""
+"""What an experiment is: tasks → table → figure → rows of a page. An experiment module gives one `Experiment`."""
 
 from __future__ import annotations
 
 import json
 import platform
-import warnings
 from collections.abc import Callable
 from importlib import import_module
 from os.path import relpath
@@ -16,9 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nwb_lint.errors import ContractError, WorkerError
+from nwb_lint.errors import ContractError, NWBLintError, WorkerError, one_line
 from nwb_lint.experiments.published import FAULTS
-from nwb_lint.parallel.sweep import FAILED, Job, Result, Work, sweep
+from nwb_lint.parallel.engine import run_tasks
+from nwb_lint.parallel.tasks import Outcome, Work
+from nwb_lint.parallel.warnings import warn
+
+Tasks = list[tuple[Any, dict[str, Any]]]  # data and options of each call of the work
+Result = dict[str, np.ndarray]  # rows of the table, by column
 
 NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 
@@ -34,7 +38,7 @@ class Setting(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """jobs(setting) → cells on `work`, each result a row of the table, or several of equal length; ``long``: the table
+    """tasks(setting) → tasks of `work`, each result a row of the table, or several of equal length; ``long``: the table
     as the figure has it (columns panel, line, x, y); ``compare``: rows (what, published, ours); ``hold``: claims that
     must hold, and whether they do; ``draw``: the figure, where it is no plot of lines, from the table and the folder of
     the fits; ``told``: Markdown from the table, in place of the whole of it."""
@@ -42,7 +46,7 @@ class Experiment(NamedTuple):
     title: str
     labels: tuple[str, str]
     work: Work
-    jobs: Callable[[Setting], list[Job]]
+    tasks: Callable[[Setting], Tasks]
     long: Callable[[pd.DataFrame], pd.DataFrame]
     compare: Callable[[pd.DataFrame], list[tuple[str, float, float]]]
     hold: Callable[[pd.DataFrame], list[tuple[str, bool]]]
@@ -78,7 +82,7 @@ def reproduce(
         data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
             of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
         seeds: networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
-        executor, cache_dir, progress: as in `sweep`; ``cache_dir`` has a folder for each experiment.
+        executor, cache_dir, progress: as in `nwb_lint.parallel`; ``cache_dir`` has a folder for each experiment.
 
     A cell that fails is told in a warning and does not end the run: the others are computed, the table has a row with
     NaN for it (the last ones; ``table.attrs["failed"]`` says which and why), and the same run with this ``cache_dir``
@@ -95,9 +99,10 @@ def reproduce(
     setting.fits.mkdir(parents=True, exist_ok=True)
     kept = None if cache_dir is None else Path(cache_dir) / name
     start, resumed = perf_counter(), kept is not None and any(kept.glob("*.npz"))
-    jobs = [(data, [one | {"name": name} for one in asked]) for data, asked in made.jobs(setting)]
-    found = sweep(_cell, jobs, executor=executor, cache_dir=kept, progress=progress, label=name)
-    table = _table([one for _, asked in jobs for one in asked], found)
+    tasks = [(data, options | {"name": name}) for data, options in made.tasks(setting)]
+    how = {"executor": executor, "cache_dir": kept, "progress": progress, "label": name}
+    found = dict(run_tasks(_run, tasks, errors="skip", skippable=NWBLintError, **how))
+    table = _table([options for _, options in tasks], [found[k] for k in sorted(found)])
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     failed = table.attrs["failed"]
     facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
@@ -113,32 +118,32 @@ def reproduce(
     return table
 
 
-def _cell(data: Any, *, name: str, **options: Any) -> Result:
-    """A cell of an experiment, or why there is none."""
+def _run(data: Any, *, name: str, **options: Any) -> Result:
+    """One task of an experiment. Whatever goes wrong in it is an error of this package, which says where."""
     try:
-        return experiment(name).work(data, **options)
+        return {name: np.asarray(value) for name, value in experiment(name).work(data, **options).items()}
     except Exception as error:
         at = extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(at.filename).name}, line {at.lineno})"
-        return {FAILED: np.array(told)}
+        what = f"{type(error).__name__}: {one_line(error)} ({Path(at.filename).name}, line {at.lineno})"
+        raise NWBLintError(what) from error
 
 
-def _table(asked: list[dict[str, Any]], found: list[Result]) -> pd.DataFrame:
-    """The rows of all cells; at the end one with NaN for each that failed, all told in ``attrs``."""
+def _table(asked: list[dict[str, Any]], outcomes: list[Outcome]) -> pd.DataFrame:
+    """The rows of all tasks; at the end one with NaN for each that failed, and why in ``attrs``."""
     rows: list[pd.DataFrame] = []
     lost: list[dict[str, Any]] = []
     failed: list[str] = []
-    for options, one in zip(asked, found, strict=True):
-        if FAILED not in one:
-            rows.append(pd.DataFrame({k: v.reshape(-1) for k, v in one.items()}))
+    for options, outcome in zip(asked, outcomes, strict=True):
+        if outcome.error is None:
+            rows.append(pd.DataFrame({k: v.reshape(-1) for k, v in outcome.result.items()}))
             continue
         differ = [k for k in options if any(other.get(k) != options[k] for other in asked)]
         which = ", ".join(f"{k} {options[k]}" for k in differ) or "the only one"
-        failed.append(f"{which}: {one[FAILED]}")
+        failed.append(f"{which}: {outcome.error}")
         lost.append(options)
-        warnings.warn(f"a cell of {options['name']} failed ({which}): {one[FAILED]}", stacklevel=3)
+        warn(f"a part of {options['name']} failed ({which}): {outcome.error}")
     if not rows:
-        raise WorkerError(f"every cell of {asked[0]['name']} failed; the first: {failed[0]}")
+        raise WorkerError(f"every part of {asked[0]['name']} failed; the first: {failed[0]}")
     table = pd.concat(rows, ignore_index=True)
     if lost:
         table = pd.concat([table, pd.DataFrame(lost).reindex(columns=table.columns)], ignore_index=True)
@@ -147,13 +152,13 @@ def _table(asked: list[dict[str, Any]], found: list[Result]) -> pd.DataFrame:
 
 
 def computed(table: pd.DataFrame, failed: list[str]) -> pd.DataFrame:
-    """The table without the rows of cells that failed, which are its last."""
+    """The table without the rows of parts that failed, which are its last."""
     return table.iloc[: len(table) - len(failed)]
 
 
 def claims(made: Experiment, table: pd.DataFrame, failed: list[str]) -> list[tuple[str, bool]]:
-    """What must hold, of the cells that were computed; and that all were, where some were not."""
-    lost = [(f"every cell was computed (failed: {'; '.join(failed)})", False)] if failed else []
+    """What must hold, of the parts that were computed; and that all were, where some were not."""
+    lost = [(f"every part was computed (failed: {'; '.join(failed)})", False)] if failed else []
     return made.hold(computed(table, failed)) + lost
 
 
@@ -175,7 +180,7 @@ def write_page(results: str | Path, page: str | Path) -> Path:
     if full:
         parts.append(
             f"Wall time of the full runs together: {sum(full) / 60:.1f} minutes (a run that went on from "
-            "finished cells counts from there)."
+            "finished tasks counts from there)."
         )
     missing = [name for name in NAMES if name not in there]
     if missing:
@@ -191,7 +196,7 @@ def _section(name: str, folder: Path, base: Path) -> str:
     if "seed" in table and not facts["quick"]:
         kind += f", seeds: {table['seed'].nunique()}"
     at = Path(relpath(folder, base)).as_posix()
-    earlier = ", with cells of an earlier run at hand" if facts.get("resumed") else ""
+    earlier = ", with results of an earlier run at hand" if facts.get("resumed") else ""
     lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
     failed = facts.get("failed", [])
     there = computed(table, failed)

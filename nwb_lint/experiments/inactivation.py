@@ -13,12 +13,11 @@ import xarray as xr
 from nwb_lint.analysis.inactivation import groups_of, predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import EASY, ERROR, keep_fit, rates_r2, truth_of
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
-from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 
@@ -159,7 +158,7 @@ def _name(rank: int) -> str:
     return "unconstrained" if rank == 0 else f"rank {rank}"
 
 
-def cell(
+def measure(
     data: None, *, g: float, trials: int, noise: float, size: int, n_random: int, ranks: tuple[int | None, ...],
     error: float, fits: str,
 ) -> Result:  # fmt: skip
@@ -168,17 +167,17 @@ def cell(
     table = inactivation_test(
         network, n_trials=trials, observation_noise=noise, n_random=n_random, ranks=ranks, fits=Path(fits)
     )
-    return {str(name): np.array(table[name].tolist()) for name in table}  # texts as texts: no cell holds pickles
+    return {str(name): np.array(table[name].tolist()) for name in table}  # texts as texts: nothing is pickled
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Quick: one small network, rank 1 and unconstrained; full: g of 0.1 and 1. None with observation noise."""
     fits = str(setting.fits)
     if setting.quick:
         some = {"size": 128, "trials": 150, "n_random": 6, "ranks": (1, None), "error": EASY}
-        return [(None, [some | {"g": 0.8, "noise": 0.0, "fits": fits}])]
+        return [(None, some | {"g": 0.8, "noise": 0.0, "fits": fits})]
     some = {"size": 512, "trials": 800, "n_random": 50, "ranks": RANKS, "error": ERROR, "fits": fits}
-    return [(None, [{"g": g, "noise": noise} | some for g, noise in ((0.1, 0.0), (1.0, 0.0))])]
+    return [(None, {"g": g, "noise": noise} | some) for g, noise in ((0.1, 0.0), (1.0, 0.0))]
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
@@ -273,5 +272,13 @@ def _accuracies(table: pd.DataFrame) -> list[str]:
 
 
 EXPERIMENT = Experiment(
-    "Are predicted inactivations right?", ("rank", "correlation"), cell, jobs, long, lambda table: [], hold, None, told
+    "Are predicted inactivations right?",
+    ("rank", "correlation"),
+    measure,
+    tasks,
+    long,
+    lambda table: [],
+    hold,
+    None,
+    told,
 )

@@ -5,28 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nwb_lint.experiments.fig2 import cell
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.fig2 import measure
+from nwb_lint.experiments.frame import Experiment, Setting, Tasks
 from nwb_lint.experiments.measures import EASY, ERROR
-from nwb_lint.parallel.sweep import Job
 
 ENOUGH = 0.95  # accuracy, as a share of the network's own, and R² of the rates, that suffice
 BEYOND = 2  # ranks beyond K that are fitted
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Quick: one pulse back in a small network; full: one to four, as many seeds as asked."""
     if setting.quick:
         some = {"size": 128, "ranks": (1, 2), "trials": 150, "test": 100, "fits": str(setting.fits)}
         some["error"] = EASY
-        return [(None, [{"task": "1-back", "g": 0.8, "seed": 0} | some])]
+        return [(None, {"task": "1-back", "g": 0.8, "seed": 0} | some)]
     some = {"g": 0.8, "size": 512, "trials": 300, "test": 150, "error": ERROR, "fits": str(setting.fits)}
     asked = [
         {"task": f"{k}-back", "seed": seed, "ranks": tuple(range(1, k + BEYOND + 1))}
         for seed in range(setting.seeds)
         for k in (4, 3, 2, 1)  # the longest first
     ]
-    return [(None, [one | some for one in asked])]
+    return [(None, one | some) for one in asked]
 
 
 def sufficient(table: pd.DataFrame, *, rates: bool = True) -> pd.DataFrame:
@@ -69,4 +68,6 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
     return claims
 
 
-EXPERIMENT = Experiment("K-back: the rank that suffices", ("rank or K", ""), cell, jobs, long, lambda table: [], hold)
+EXPERIMENT = Experiment(
+    "K-back: the rank that suffices", ("rank or K", ""), measure, tasks, long, lambda table: [], hold
+)

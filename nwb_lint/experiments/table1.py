@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nwb_lint.experiments.frame import Experiment, Setting
+from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import (
     EASY,
     ERROR,
@@ -22,7 +22,6 @@ from nwb_lint.experiments.published import TABLE1
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import effective_n
 from nwb_lint.model.scores import r_squared, reference_of
-from nwb_lint.parallel.sweep import Job, Result
 from nwb_lint.tasks.teachers import load_teacher
 from nwb_lint.tasks.train import accuracy_of, effective_connectivity, train_network
 
@@ -33,7 +32,7 @@ SLOW = ("wm", "dms")
 SEED = 1
 
 
-def cell(
+def measure(
     data: None, *, task: str, source: str, file: str, size: int, trials: int, test: int, error: float, fits: str
 ) -> Result:
     """A network, trained here or from ``file``, fitted to ``trials`` and scored on ``test`` more."""
@@ -70,7 +69,7 @@ def _published_fit(network, file: str) -> float:
     return likeness(effective_connectivity(network), m @ effective_n(m, n, w).T / len(m))[1]
 
 
-def jobs(setting: Setting) -> list[Job]:
+def tasks(setting: Setting) -> Tasks:
     """Our networks, and the paper's where they are given."""
     shared: dict[str, Any] = {"trials": 150, "test": 50} if setting.quick else {"trials": 800, "test": 200}
     shared |= {
@@ -78,15 +77,15 @@ def jobs(setting: Setting) -> list[Job]:
         "error": EASY if setting.quick else ERROR,
         "fits": str(setting.fits),
     }
-    cells: list[dict[str, Any]] = [
+    networks: list[dict[str, Any]] = [
         {"task": task, "source": "ours", "file": ""} | ({"error": np.inf} if task in SLOW else {})
         for task in (QUICK if setting.quick else OURS)
     ]
     for task in TABLE1:
         path = None if setting.data is None else setting.data / f"{task}.npz"
         if path is not None and path.exists():
-            cells.append({"task": task, "source": "paper", "file": str(path)})
-    return [(None, [shared | one for one in cells])]
+            networks.append({"task": task, "source": "paper", "file": str(path)})
+    return [(None, shared | one) for one in networks]
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
@@ -125,5 +124,5 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
 
 
 EXPERIMENT = Experiment(
-    "Table 1: low-rank networks found again", ("task", ""), cell, jobs, long, compare, hold
+    "Table 1: low-rank networks found again", ("task", ""), measure, tasks, long, compare, hold
 )  # fmt: skip

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from joblib import hash as digest
 from tqdm import tqdm
 
 from nwb_lint.contract import check_activity, check_fit, held_out_of
@@ -30,7 +29,8 @@ from nwb_lint.model.scores import by_split, halves_of, reference_of, squared_err
 from nwb_lint.model.simulate import GAUGE, canonicalize, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages
 from nwb_lint.options import FitOptions, validated
-from nwb_lint.parallel.sweep import alone, plain
+from nwb_lint.parallel.store import content_hash
+from nwb_lint.parallel.tasks import is_task
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn_conditions
@@ -217,7 +217,8 @@ def fit_lint(
     }  # fmt: skip
     train = samples.take(np.flatnonzero(~held))
     with _told(progress) as report, _journal(checkpoint, train, search) as journal, one_blas_thread():
-        run: dict[str, Any] = {"device": device, "keep_interrupted": alone(), "report": report, "journal": journal}
+        alone = not is_task()
+        run: dict[str, Any] = {"device": device, "keep_interrupted": alone, "report": report, "journal": journal}
         stages, singular = fit_stages(train, Settings(**search), **run)
     fit = _dataset(activity, stages[-1].network, u, hidden, bias)
     fit = fit.assign_coords(held_out=("condition", held))
@@ -265,7 +266,7 @@ def _journal(path: str | Path | None, samples: Samples, search: dict) -> Iterato
         return
     phi = nonlinearity_of(samples.nonlinearity).phi(SLOPE_POINTS)
     told = samples._replace(nonlinearity=""), phi, search, version("nwb_lint")
-    with Journal(path, digest(plain(told), hash_name="sha1")) as journal:
+    with Journal(path, content_hash(told)) as journal:
         yield journal
 
 

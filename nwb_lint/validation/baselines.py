@@ -17,7 +17,7 @@ from nwb_lint.model.network import Array, canonical
 from nwb_lint.model.scores import by_split, halves_of, reference_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
 from nwb_lint.options import BaselineOptions, validated
-from nwb_lint.parallel.sweep import Job, Result, sweep
+from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.rank import SPLITS, Prepare, checked, conditions_to_use, folds_of
 
 # Which rows of the table each kind of cell fills.
@@ -158,10 +158,10 @@ def baselines(
     held = folds_of(whole.sizes["condition"], folds, 1, first=seed)
     options = fit_options | {"tau_s": tau_s, "seed": seed}
     asked = {"rank": int(rank), "columns": tuple(columns), "options": options}
-    jobs = _jobs(given, held, [asked | {"kind": kind} for kind in ROWS])
+    tasks = _tasks(given, held, [asked | {"kind": kind} for kind in ROWS])
     total = len(held) * len(ROWS)
-    found = sweep(
-        baseline_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="baselines", total=total
+    found = run_all(
+        baseline_cell, tasks, executor=executor, cache_dir=cache_dir, progress=progress, label="baselines", total=total
     )
     by_fold = [found[k : k + len(ROWS)] for k in range(0, len(found), len(ROWS))]
     r2 = np.stack([np.concatenate([one["r2"] for one in fold]) for fold in by_fold], axis=1)
@@ -178,21 +178,16 @@ def baselines(
     return table
 
 
-def _jobs(given: xr.Dataset | Prepare, held: list[Array], kinds: list[dict]) -> Iterator[Job]:
-    every = []
+def _tasks(given: xr.Dataset | Prepare, held: list[Array], kinds: list[dict]) -> Iterator[tuple[Any, dict[str, Any]]]:
     for mask in held:
         some = [kind | {"held": mask} for kind in kinds]
-        if isinstance(given, xr.Dataset):
-            every += some
-        else:
-            yield given(~mask), some
-    if isinstance(given, xr.Dataset):
-        yield given, every
+        data = given if isinstance(given, xr.Dataset) else given(~mask)
+        yield from ((data, one) for one in some)
 
 
 def baseline_cell(
     data: xr.Dataset, *, kind: str, held: Array, rank: int, columns: tuple[str, ...], options: dict
-) -> Result:
+) -> dict[str, Array]:
     """The rows of one kind on one fold: r2 (row, split) and r2_ceiling (split)."""
     data = unmasked(data)
     y = data["activity"].values

@@ -18,7 +18,7 @@ from nwb_lint.model.network import Array, effective_n
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, halves_of, squared_errors
 from nwb_lint.options import EnsembleOptions, validated
-from nwb_lint.parallel.sweep import Job, Result, sweep
+from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.rank import SPLITS, Prepare, folds_of
 
 VARY = ("fold", "subsample", "half", "seed", "ridge")
@@ -68,7 +68,7 @@ def ensemble(
         activity: as in `select_rank`; conditions that its preparation held out are held out of every member.
         rank: R ≥ 1. tau_s and ``fit_options``: passed to `fit_lint`.
         members: how many (not of "ridge", which has as many as there are ``ridges``). seed: of the first.
-        executor, cache_dir, progress: see `nwb_lint.parallel.sweep.sweep`.
+        executor, cache_dir, progress: see `nwb_lint.parallel`.
 
     Returns: a result of kind "ensemble": pearson, cosine (member, member_from); spread_post, spread_pre (neuron),
         relative; r2, r2_ceiling (member, split); m, n_effective (member, neuron, rank), J_eff of a member being m
@@ -86,10 +86,10 @@ def ensemble(
     """
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
     people = _members(whole, rank, vary, members, seed, tuple(sorted(fit_options.get("ridges", RIDGES))))
-    jobs = _jobs(activity, people, rank, fit_options | {"tau_s": tau_s})
+    tasks = _tasks(activity, people, rank, fit_options | {"tau_s": tau_s})
     total = len(people)
-    found = sweep(
-        member_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="ensemble", total=total
+    found = run_all(
+        member_cell, tasks, executor=executor, cache_dir=cache_dir, progress=progress, label="ensemble", total=total
     )
     m, p = np.stack([one["m"] for one in found]), np.stack([one["n_effective"] for one in found])
     n_neurons = int(found[0]["n_neurons"])
@@ -160,21 +160,20 @@ def _members(whole: xr.Dataset, rank: object, vary: str, members: int, seed: int
     return [_Member(held, seed=seed + k) for k, held in enumerate(folds)]
 
 
-def _jobs(activity: xr.Dataset | Prepare, people: list[_Member], rank: int, options: dict) -> Iterator[Job]:
-    """One job per member where each is prepared by itself, else one of all."""
-    every = []
+def _tasks(
+    activity: xr.Dataset | Prepare, people: list[_Member], rank: int, options: dict
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Member by member."""
     for one in people:
         own = options | {"seed": one.seed} | ({} if np.isnan(one.ridge) else {"ridges": (one.ridge,)})
         cell = {"held": one.held, "half": one.half, "rank": rank, "options": own}
         if isinstance(activity, xr.Dataset):
-            every.append(cell)
+            yield activity, cell
         else:
-            yield activity(~one.held if one.held.any() else None), [cell]
-    if isinstance(activity, xr.Dataset):
-        yield activity, every
+            yield activity(~one.held if one.held.any() else None), cell
 
 
-def member_cell(data: xr.Dataset, *, held: Array, half: int, rank: int, options: dict) -> Result:
+def member_cell(data: xr.Dataset, *, held: Array, half: int, rank: int, options: dict) -> dict[str, Array]:
     """One member: its factors on the recorded neurons, R², ceiling and errors against all trials."""
     seen = data = unmasked(data)
     if half >= 0:

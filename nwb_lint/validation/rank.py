@@ -19,7 +19,7 @@ from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, halves_of
 from nwb_lint.model.simulate import whole_input
 from nwb_lint.options import SelectOptions, validated
-from nwb_lint.parallel.sweep import Job, Result, sweep
+from nwb_lint.parallel.engine import run_all
 
 Prepare = Callable[..., xr.Dataset]
 CV_OVER = ("condition", "neuron")
@@ -61,7 +61,7 @@ def select_rank(
         ranks: to try. tau_s and ``fit_options``: passed to `fit_lint`.
         folds: disjoint, drawn with ``seeds`` different shuffles.
         cv_over: "condition" or "neuron".
-        executor, cache_dir, progress: see `sweep`; any `concurrent.futures.Executor` or Dask client, a
+        executor, cache_dir, progress: see `nwb_lint.parallel`; any `concurrent.futures.Executor` or Dask client, a
             folder for finished cells, a progress bar.
 
     Returns: a result of kind "rank_selection": rank_r2, rank_r2_sem (rank_tried, split), means and standard errors over
@@ -93,10 +93,10 @@ def select_rank(
             )
         out = folds_of(neurons, folds, seeds, stream=1)
     asked = [fit_options | {"tau_s": tau_s, "seed": k // folds} for k in range(len(held))]
-    jobs = _jobs(given, held, out, tried, asked)
+    tasks = _tasks(given, held, out, tried, asked)
     total = len(held) * len(tried)
-    found = sweep(
-        rank_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="ranks", total=total
+    found = run_all(
+        rank_cell, tasks, executor=executor, cache_dir=cache_dir, progress=progress, label="ranks", total=total
     )
     # cells come fold by fold, every rank in turn
     r2 = np.array([cell["r2"] for cell in found]).reshape(seeds, folds, len(tried), 2).transpose(2, 0, 1, 3)
@@ -163,22 +163,21 @@ def choice(ranks: list[int], r2: Array) -> tuple[Array, Array, int]:
     return mean, sem, int(min(enough))
 
 
-def _jobs(
+def _tasks(
     given: xr.Dataset | Prepare, held: list[Array], out: list[Array] | None, ranks: list[int], options: list[dict]
-) -> Iterator[Job]:
-    """One job per fold where each is prepared by itself, else one of all folds; fold by fold, every rank in turn."""
-    every = []
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Fold by fold, every rank in turn; data are prepared for each fold where they are given as a function."""
     for k, mask in enumerate(held):
         one = {"held": mask, "out": None if out is None else out[k], "options": options[k]}
         some = [one | {"rank": rank} for rank in ranks]
         if isinstance(given, xr.Dataset):
-            every += some
+            data: Any = given
         elif out is None:
-            yield given(~mask), some
+            data = given(~mask)
         else:
-            yield (given(~mask, ~out[k]), given(~mask, out[k])), some
-    if isinstance(given, xr.Dataset):
-        yield given, every
+            data = given(~mask, ~out[k]), given(~mask, out[k])
+        for own in some:
+            yield data, own
 
 
 def rank_cell(
@@ -189,7 +188,7 @@ def rank_cell(
     options: dict,
     out: Array | None = None,
     keep: Array | None = None,
-) -> Result:
+) -> dict[str, Array]:
     """One rank on one fold: R² and its ceiling for both splits.
 
     ``out``: the neurons held out, if any are. ``keep``: the neurons that there are at all.

@@ -16,7 +16,8 @@ from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array
 from nwb_lint.options import FitOptions, SelectOptions, SubsamplingOptions, validated
-from nwb_lint.parallel.sweep import Job, sweep, sweeping
+from nwb_lint.parallel.engine import run_all
+from nwb_lint.parallel.tasks import as_task
 from nwb_lint.validation.rank import (
     SPLITS,
     Prepare,
@@ -80,10 +81,10 @@ def audit(
     groups = _groups(whole.sizes["neuron"], fractions, draws, seed)
     held = folds_of(whole.sizes["condition"], folds, 1, first=seed)
     given = whole if isinstance(activity, xr.Dataset) else activity
-    jobs = _jobs(given, groups, held, tried, fit_options | {"tau_s": tau_s, "seed": seed})
+    tasks = _tasks(given, groups, held, tried, fit_options | {"tau_s": tau_s, "seed": seed})
     total = len(held) * sum(rank <= group.sum() for _, group in groups for rank in tried)
     found = iter(
-        sweep(rank_cell, jobs, executor=executor, cache_dir=cache_dir, progress=progress, label="audit", total=total)
+        run_all(rank_cell, tasks, executor=executor, cache_dir=cache_dir, progress=progress, label="audit", total=total)
     )
     shape = (len(groups), len(tried), 2)
     mean, sem, top = np.full(shape, np.nan), np.full(shape, np.nan), np.full((len(groups), 2), np.nan)
@@ -143,7 +144,7 @@ def refits(
 
 def _refitted(activity: xr.Dataset, groups: list[Group], options: dict[str, Any]) -> Iterator[tuple[float, xr.Dataset]]:
     for fraction, group in groups:
-        with sweeping():
+        with as_task():
             fit = fit_lint(activity.isel(neuron=group), **options)
         yield fraction, fit
 
@@ -163,17 +164,15 @@ def _groups(neurons: int, fractions: Sequence[float], draws: int, seed: int) -> 
     return groups
 
 
-def _jobs(
+def _tasks(
     given: xr.Dataset | Prepare, groups: list[Group], held: list[Array], ranks: list[int], options: dict
-) -> Iterator[Job]:
-    """One job per group and fold where each is prepared by itself, else one of all; every rank in turn."""
-    every = []
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Group by group, fold by fold, every rank in turn."""
     for _, group in groups:
         for mask in held:
             some = [{"held": mask, "rank": r, "options": options} for r in ranks if r <= group.sum()]
             if isinstance(given, xr.Dataset):
-                every += [one | {"keep": group} for one in some]
+                yield from ((given, one | {"keep": group}) for one in some)
             elif some:
-                yield given(~mask, group), some
-    if isinstance(given, xr.Dataset):
-        yield given, every
+                data = given(~mask, group)
+                yield from ((data, one) for one in some)

@@ -87,7 +87,7 @@ def run_recipe(
     Held-out conditions are put aside first; ranks are compared by cross-validation among the others, and so are the
     baselines and the members of the ensemble, where the recipe asks for them; the chosen rank is fitted to all of
     the others and scored on those put aside. ``assets``: what the sources stand for, where that is known.
-    ``executor`` and ``cache_dir`` as in `sweep`; a `concurrent.futures.Executor` reads the files
+    ``executor`` and ``cache_dir`` as in `nwb_lint.parallel`; a `concurrent.futures.Executor` reads the files
     too, a Dask client does not: its workers may not see them.
 
     Raises: NWBError, ContractError: one line each.

@@ -19,7 +19,7 @@ from nwb_lint.experiments.measures import likeness, rates_r2, record
 from nwb_lint.experiments.published import FAULTS, TABLE1
 from nwb_lint.experiments.table1 import compare
 from nwb_lint.nwb.extension.read import read_fit
-from nwb_lint.parallel.sweep import open_executor
+from nwb_lint.parallel.executors import open_executor
 from nwb_lint.tasks.train import train_network
 
 
@@ -177,9 +177,9 @@ def test_two_workers_find_what_one_does(tmp_path):
 
 
 def mock_experiment(monkeypatch, asked):
-    """An experiment whose cells are squares of numbers, without one of 3."""
+    """An experiment whose parts are squares of numbers, without one of 3."""
     made = Experiment(
-        "Mock", ("", ""), _mock, lambda setting: [(None, [{"x": x} for x in asked])], _mock_long, lambda table: [],
+        "Mock", ("", ""), _mock, lambda setting: [(None, {"x": x}) for x in asked], _mock_long, lambda table: [],
         lambda table: [("squares are small", bool((table["y"] < 5).all()))],
     )  # fmt: skip
     monkeypatch.setattr("nwb_lint.experiments.frame.experiment", lambda name: made)
@@ -190,21 +190,21 @@ def test_a_cell_that_fails_is_told_and_the_others_are_computed(tmp_path, monkeyp
     asked = ["reproduce", "table1", "--out", str(tmp_path), "--cache-dir", str(tmp_path / "cells")]
     done = CliRunner().invoke(app, [*asked, "--page", str(tmp_path / "page.md")])
     assert done.exit_code == 1
-    assert "warning: a cell of table1 failed (x 3): ValueError: no square of 3 (test_experiments.py" in done.output
+    assert "warning: a part of table1 failed (x 3): ValueError: no square of 3 (test_experiments.py" in done.output
     assert "holds: squares are small" in done.output
-    assert "DOES NOT HOLD: every cell was computed (failed: x 3: ValueError" in done.output
-    assert "error: 1 of the cells of table1 failed" in done.output
+    assert "DOES NOT HOLD: every part was computed (failed: x 3: ValueError" in done.output
+    assert "error: 1 of the parts of table1 failed" in done.output
     table = pd.read_csv(tmp_path / "table1.csv")
     assert table["x"].tolist() == [1, 2, 3]
     assert table["y"].tolist()[:2] == [1, 4]
     assert np.isnan(table["y"][2])
     page = (tmp_path / "page.md").read_text()
     assert "| 3 | nan |" in page
-    assert "**Does not hold**: every cell was computed" in page
+    assert "**Does not hold**: every part was computed" in page
     assert len(list((tmp_path / "cells" / "table1").glob("*.npz"))) == 2  # so that the third is tried again
     mock_experiment(monkeypatch, [3])
-    every = "every cell of table1 failed; the first: the only one: ValueError"
-    with pytest.raises(WorkerError, match=every), pytest.warns(UserWarning, match="a cell of table1 failed"):
+    every = "every part of table1 failed; the first: the only one: ValueError"
+    with pytest.raises(WorkerError, match=every), pytest.warns(UserWarning, match="a part of table1 failed"):
         reproduce("table1", tmp_path)
 
 

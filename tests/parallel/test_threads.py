@@ -1,4 +1,4 @@
-"""Laws of work side by side: the order and the numbers of a plain loop, and BLAS as it was before."""
+"""`map_in_order` has the order and the numbers of a plain loop, and BLAS is afterwards as it was before."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, get_ident

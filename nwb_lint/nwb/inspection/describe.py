@@ -16,8 +16,7 @@ from nwb_lint.nwb.inspection.units import UnitsInfo, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
 from nwb_lint.nwb.recording.tables import interval_tables, open_intervals
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
-from nwb_lint.nwb.storage.source import Source, expand, reading
-from nwb_lint.parallel.files import spread
+from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
 
 
 class Description(NamedTuple):
@@ -153,16 +152,11 @@ def describe_all(
     """
     paths = expand(sources)
     found = [Description(str(path), "", "", None, None, [], [], {}) for path in paths]
-    tasks = [(path, spikes) for path in paths]
-    bar = "inspecting" if progress else ""
-    failed = spread(_describe, tasks, found.__setitem__, executor=executor, errors="skip", bar=bar)
-    for k, error in failed.items():
-        found[k] = found[k]._replace(error=str(error))
+    tasks = [(path, {"spikes": spikes}) for path in paths]
+    how = {"executor": executor, "errors": "skip", "progress": progress, "label": "inspecting"}
+    for k, outcome in run_on_files(describe, tasks, **how):
+        found[k] = outcome.result or found[k]._replace(error=str(outcome.error))
     return found
-
-
-def _describe(source: Source, spikes: bool | None) -> Description:
-    return describe(source, spikes=spikes)
 
 
 def _describe_tables(file: h5py.File, name: str) -> tuple[list[TableInfo], list[Span], list[str]]:

@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -34,13 +32,14 @@ from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import fingerprint
 from nwb_lint.nwb.storage.metadata import Provenance, provenance
 from nwb_lint.nwb.storage.source import reading
+from nwb_lint.parallel.engine import run_tasks
+from nwb_lint.parallel.threads import processors
 
 Array = np.ndarray
 CountUnit = Callable[[int], Counts]  # counts a unit, by its place in a block
-Tally = CountUnit
 
-_THREADS = 2  # that read, count and smooth
-_BLOCK = 1 << 20  # rates in memory at a time, by each and once more, beside the result
+_MOST_THREADS = 4  # that read, count and smooth; more wait for each other's reading
+_VALUES_AT_ONCE = 1 << 20  # rates that one thread holds before they are smoothed
 
 
 class Request(NamedTuple):
@@ -182,8 +181,32 @@ def session_rates(asset: Asset, session: Session, options: AverageOptions) -> Ra
 
     with reading(asset) as file:
         blocks = count_blocks(file, session, axis, groups, n_conditions * halves)[1]
-        _Averager(rate, sd_bins, average, blocks).run()
+        average_blocks(blocks, average, rate, sd_bins)
     return Rates(rate, n_trials)
+
+
+def average_blocks(
+    blocks: Iterator[tuple[Array, CountUnit]],
+    average: Callable[[int, Counts, Array], None],
+    rate: Array,
+    sd_bins: float,
+    *,
+    threads: int | None = None,
+    values_at_once: int = _VALUES_AT_ONCE,
+) -> None:
+    """Average the units of all blocks by ``average(position, counts, out)``, smooth them, and write them to ``rate``.
+
+    ``out`` is (part, condition, time) of one unit, ``rate`` (part, condition, time, neuron). The result is the same to
+    the last bit for any number of threads. None is the number of processors, at most 4, but at least 2: one can wait
+    for the disk or the network while the other one counts. Beside ``rate``, memory holds ``values_at_once`` values for
+    every thread and once more.
+    """
+    if threads is None:
+        threads = max(2, min(_MOST_THREADS, processors()))
+    averager = _Averager(rate, sd_bins, average, blocks, values_at_once)
+    for _ in run_tasks(_Averager.work, [(averager, {})] * threads, threads=threads):
+        pass
+    averager.finish()
 
 
 class _Piece(NamedTuple):
@@ -193,7 +216,7 @@ class _Piece(NamedTuple):
     first: int
     positions: list[int]
     ks: range
-    tally: Tally
+    count_unit: CountUnit
 
 
 class _Buffer:
@@ -218,32 +241,24 @@ class _Averager:
         rate: Array,
         sd_bins: float,
         average: Callable[[int, Counts, Array], None],
-        blocks: Iterator[tuple[Array, Tally]],
+        blocks: Iterator[tuple[Array, CountUnit]],
+        values_at_once: int,
     ) -> None:
         self._rate, self._sd_bins, self._average = rate, sd_bins, average
-        n, k = max(1, _BLOCK // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
+        n, k = max(1, values_at_once // int(np.prod(rate.shape[:-1]))), units_at_once(sd_bins)
         self._at_once = min(n if n < k else n // k * k, rate.shape[-1])
         self._lock = Lock()
         self._free: list[_Buffer] = []
         self._buffer = self._empty()
         self._pieces = self._split(blocks)
 
-    def run(self) -> None:
-        """All blocks; this thread is one of those that work."""
-        with ThreadPoolExecutor(_THREADS - 1) as others:
-            running = [others.submit(copy_context().run, self._work) for _ in range(_THREADS - 1)]
-            self._work()
-        for future in running:
-            future.result()
-        if self._buffer.n_averaged < self._at_once:
-            self._smooth(self._buffer)
-
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Average and smooth one piece after another, until there is none left."""
         try:
             while piece := self._next():
-                buffer, first, positions, ks, tally = piece
+                buffer, first, positions, ks, count_unit = piece
                 for place, (position, k) in enumerate(zip(positions, ks, strict=True), first):
-                    self._average(position, tally(k), buffer.values[place])
+                    self._average(position, count_unit(k), buffer.values[place])
                 with self._lock:
                     buffer.n_averaged += len(ks)
                     full = buffer.n_averaged == self._at_once
@@ -251,16 +266,21 @@ class _Averager:
                     self._smooth(buffer)
                     self._free.append(buffer)
         except BaseException:
-            self._pieces = iter(())  # nor need the others go on
+            self._pieces = iter(())  # so that the other threads end too
             raise
+
+    def finish(self) -> None:
+        """Smooth the last buffer, which may not be full."""
+        if self._buffer.n_averaged < self._at_once:
+            self._smooth(self._buffer)
 
     def _next(self) -> _Piece | None:
         with self._lock:
             return next(self._pieces, None)
 
-    def _split(self, blocks: Iterator[tuple[Array, Tally]]) -> Iterator[_Piece]:
+    def _split(self, blocks: Iterator[tuple[Array, CountUnit]]) -> Iterator[_Piece]:
         """The blocks in pieces, each of which has room in one buffer."""
-        for positions, tally in blocks:
+        for positions, count_unit in blocks:
             done = 0
             while done < len(positions):
                 if len(self._buffer.positions) == self._at_once:
@@ -270,7 +290,7 @@ class _Averager:
                 some = positions[ks.start : ks.stop].tolist()
                 self._buffer.positions += some
                 done = ks.stop
-                yield _Piece(self._buffer, first, some, ks, tally)
+                yield _Piece(self._buffer, first, some, ks, count_unit)
 
     def _empty(self) -> _Buffer:
         if not self._free:

@@ -36,9 +36,8 @@ from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, make_co
 from nwb_lint.nwb.recording.units import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
-from nwb_lint.nwb.storage.source import Source, expand, reading
+from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
 from nwb_lint.options import ReadOptions, TrialOptions, validated
-from nwb_lint.parallel.files import spread
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
@@ -269,9 +268,14 @@ def _find(
 ) -> tuple[list[Session], dict[str, str]]:
     """The sessions that have something to give, and why others have not."""
     found: dict[int, Session] = {}
-    bar = "reading trials" if progress else ""
-    failed = spread(find_session, [(asset, request) for asset in assets], found.__setitem__, bar=bar, **options)
-    why = _left_out({str(assets[k]): error for k, error in failed.items()}, len(assets))
+    failed: dict[int, NWBError] = {}
+    tasks = [(asset, {"request": request}) for asset in assets]
+    for k, outcome in run_on_files(find_session, tasks, progress=progress, label="reading trials", **options):
+        if outcome.error is None:
+            found[k] = outcome.result
+        else:
+            failed[k] = outcome.error
+    why = _left_out({str(assets[k]): failed[k] for k in sorted(failed)}, len(assets))
     sessions = [found[k] for k in sorted(found)]
     kept = _with_units(sessions, request.units)
     for session in sessions:
@@ -317,28 +321,23 @@ def _average(
     axis, sd_bins, seed = how
     conditions = _conditions_of(factors, sessions)
     n, edges = len(conditions.labels), np.cumsum([0, *(len(session.unit_rows) for session in sessions)])
-    tasks = [
-        (
-            session.asset,
-            session,
-            AverageOptions(conditions.codes[k], n, axis, sd_bins, None if seed is None else [seed, k]),
-        )
-        for k, session in enumerate(sessions)
-    ]
+    seeds = [None if seed is None else [seed, k] for k in range(len(sessions))]
+    hows = [AverageOptions(conditions.codes[k], n, axis, sd_bins, seeds[k]) for k in range(len(sessions))]
+    tasks = [(one.asset, {"session": one, "options": how}) for one, how in zip(sessions, hows, strict=True)]
     whole: list[Rates] = []  # filled as sessions come in, so that no two copies of all are held
-
-    def take(k: int, part: Rates) -> None:
-        if len(sessions) == 1:
-            whole.append(part)
-            return
-        if not whole:
-            sizes = [(*array.shape[:-1], edges[-1]) for array in part]
-            whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64)))
-        whole[0].rate[..., edges[k] : edges[k + 1]] = part.rate
-        whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
-
-    failed = spread(session_rates, tasks, take, bar="reading activity" if progress else "", **options)
-    why = _left_out({sessions[k].provenance.path: error for k, error in failed.items()}, len(sessions))
+    failed: dict[int, NWBError] = {}
+    for k, outcome in run_on_files(session_rates, tasks, progress=progress, label="reading activity", **options):
+        if outcome.error is not None:
+            failed[k] = outcome.error
+        elif len(sessions) == 1:
+            whole.append(outcome.result)
+        else:
+            if not whole:
+                sizes = [(*array.shape[:-1], edges[-1]) for array in outcome.result]
+                whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64)))
+            whole[0].rate[..., edges[k] : edges[k + 1]] = outcome.result.rate
+            whole[0].n_trials[..., edges[k] : edges[k + 1]] = outcome.result.n_trials
+    why = _left_out({sessions[k].provenance.path: failed[k] for k in sorted(failed)}, len(sessions))
     (rate, n_trials), there = whole[0], [k for k in range(len(sessions)) if k not in failed]
     if failed:  # and the conditions that only they had
         rows = np.unique(np.concatenate([conditions.codes[k] for k in there]))

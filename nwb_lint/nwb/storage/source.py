@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,14 @@ import h5py
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of
 from nwb_lint.nwb.storage.h5 import root_text
+from nwb_lint.parallel.engine import run_tasks
+from nwb_lint.parallel.tasks import Outcome
 
 Source = str | os.PathLike[str] | Asset
 
 _GLOB = re.compile(r"[*?\[]")
 _SCHEMES = ("dandi", "http", "https", "s3")
+_FILES_AT_ONCE = 8  # that threads of this process read: most of the time goes to waiting
 _FORMATS = {"hdf5": "HDF5", "zarr": "Zarr", "lindi": "LINDI"}
 
 
@@ -145,6 +148,23 @@ def reading(source: Source) -> Iterator[h5py.File]:
             if asset.kind != "lindi":  # lindi raises plain Exceptions
                 raise
             raise _damaged(asset, error) from error
+
+
+def run_on_files(
+    work: Callable[..., Any], tasks: Sequence[tuple[Asset, dict[str, Any]]], *, executor: Any = None, **how: Any
+) -> Iterator[tuple[int, Outcome]]:
+    """`run_tasks` on files, on threads where there is no executor, and in this thread where there is a single file."""
+    tasks = [(asset, options | {"work": work}) for asset, options in tasks]
+    return run_tasks(_on_file, tasks, executor=executor if len(tasks) > 1 else None, threads=_FILES_AT_ONCE, **how)
+
+
+def _on_file(asset: Asset, *, work: Callable[..., Any], **options: Any) -> Any:
+    try:
+        return work(asset, **options)
+    except NWBError:
+        raise
+    except OSError as error:
+        raise NWBError(f"{asset} cannot be read: {one_line(error)}. Try again.") from error
 
 
 def _damaged(asset: Asset, error: BaseException) -> NWBError:

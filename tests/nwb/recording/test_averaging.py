@@ -1,28 +1,29 @@
 """Threads that read, count and smooth side by side give what one loop gives, and end together where one fails."""
 
 from threading import Barrier
-from types import GeneratorType
+from time import sleep
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_lint.nwb.recording import averaging
+from nwb_lint.nwb.recording.averaging import average_blocks
 from nwb_lint.nwb.recording.binning import Counts, smooth
 
 N_CONDITIONS, N_BINS = 2, 6
 
 
-def averaged(blocks, n_units, sd_bins, tally):
-    """What `_Averager` makes of blocks of positions, where ``tally`` gives the counts of a position."""
+def averaged(blocks, n_units, sd_bins, tally, **options):
+    """What `average_blocks` makes of blocks of positions, where ``tally`` gives the counts of a position."""
     rate = np.full((1, N_CONDITIONS, N_BINS, n_units), -1, np.float32)
-
-    def average(position, counts, out):
-        out[0] = counts.spikes + position
-
-    averaging._Averager(rate, sd_bins, average, ((b, lambda k, b=b: tally(b[k])) for b in blocks)).run()
+    counted = ((block, lambda k, block=block: tally(block[k])) for block in blocks)
+    average_blocks(counted, plus_position, rate, sd_bins, **options)
     return rate[0]
+
+
+def plus_position(position, counts, out):
+    out[0] = counts.spikes + position
 
 
 def counts_of(position):
@@ -34,22 +35,26 @@ def counts_of(position):
 @given(st.integers(1, 40).flatmap(lambda n: st.permutations(range(n))), st.data())
 def test_units_in_any_order_blocks_and_buffers_are_a_loop_s(order, data):
     cuts = data.draw(st.lists(st.integers(0, len(order)), max_size=6).map(sorted))
-    sd_bins, at_once, n_threads = data.draw(st.tuples(*map(st.sampled_from, ((0.0, 1.5), (1, 3, 7, 40), (2, 3)))))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(averaging, "_BLOCK", at_once * N_CONDITIONS * N_BINS)
-        patch.setattr(averaging, "_THREADS", n_threads)
-        found = averaged(np.split(np.array(order), cuts), len(order), sd_bins, counts_of)
+    sd_bins, at_once, n_threads = data.draw(st.tuples(*map(st.sampled_from, ((0.0, 1.5), (1, 3, 7, 40), (2, 3, 4)))))
+    blocks, at_once = np.split(np.array(order), cuts), at_once * N_CONDITIONS * N_BINS
+    found = averaged(blocks, len(order), sd_bins, counts_of, threads=n_threads, values_at_once=at_once)
     plain = np.stack([counts_of(k).spikes + k for k in range(len(order))], axis=-1)
     np.testing.assert_allclose(found, smooth(plain, sd_bins, axis=1), rtol=1e-5, atol=1e-5)
+    alone = averaged(blocks, len(order), sd_bins, counts_of, threads=1, values_at_once=at_once)
+    np.testing.assert_array_equal(found, alone)  # to the last bit
 
 
-def test_no_more_buffers_than_threads_and_one(monkeypatch):
-    monkeypatch.setattr(averaging, "_BLOCK", N_CONDITIONS * N_BINS)
-    made = []
-    plain = averaging._Buffer
-    monkeypatch.setattr(averaging, "_Buffer", lambda shape: made.append(shape) or plain(shape))
-    averaged(np.arange(200)[:, None], 200, 0.0, counts_of)
-    assert 1 <= len(made) <= averaging._THREADS + 1
+def test_no_more_buffers_than_threads_and_one():
+    buffers = {}  # that units are averaged into, kept alive here, so that each has an address of its own
+
+    def average(position, counts, out):
+        buffers[id(out.base)] = out.base
+        plus_position(position, counts, out)
+
+    rate = np.empty((1, N_CONDITIONS, N_BINS, 200), np.float32)
+    blocks = ((np.array([k]), lambda _, k=k: counts_of(k)) for k in range(200))
+    average_blocks(blocks, average, rate, 0.0, threads=3, values_at_once=N_CONDITIONS * N_BINS)
+    assert 1 <= len(buffers) <= 4
 
 
 @pytest.mark.parametrize("bad", [0, 1, 57, 199])
@@ -72,20 +77,12 @@ def test_an_error_stops_the_thread_that_had_none():
             both.wait()
         if position == 0:
             raise ValueError("bad")
-        while position == 1 and not failed():
-            pass
+        sleep(0.5)
         done.append(position)
         return counts_of(position)
 
-    def failed():
-        return not isinstance(made[0]._pieces, GeneratorType)
-
-    made = []
-    with pytest.MonkeyPatch.context() as patch:
-        run = averaging._Averager.run
-        patch.setattr(averaging._Averager, "run", lambda self: made.append(self) or run(self))
-        with pytest.raises(ValueError, match="bad"):
-            averaged(np.arange(200)[:, None], 200, 1.0, tally)
+    with pytest.raises(ValueError, match="bad"):
+        averaged(np.arange(200)[:, None], 200, 1.0, tally, threads=2)
     assert done == [1]
 
 
@@ -98,13 +95,14 @@ def test_an_error_while_reading_is_raised():
         averaged(blocks(), 200, 1.0, counts_of)
 
 
-def test_threads_work_at_the_same_time():
-    met, came = Barrier(averaging._THREADS, timeout=5), []
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_work_at_the_same_time(threads):
+    met, came = Barrier(threads, timeout=5), []
 
     def tally(position):
-        if position < averaging._THREADS:
-            came.append(met.wait())  # raises BrokenBarrierError unless another thread comes here meanwhile
+        if position < threads:
+            came.append(met.wait())  # raises BrokenBarrierError unless the other threads come here meanwhile
         return counts_of(position)
 
-    averaged(np.arange(20)[:, None], 20, 0.0, tally)
-    assert sorted(came) == list(range(averaging._THREADS))
+    averaged(np.arange(20)[:, None], 20, 0.0, tally, threads=threads)
+    assert sorted(came) == list(range(threads))

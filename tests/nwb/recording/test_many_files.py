@@ -21,7 +21,7 @@ from nwb_lint.nwb.recording import units
 from nwb_lint.nwb.recording.binning import smooth, smooth_units
 from nwb_lint.nwb.recording.dataset import format_assets
 from nwb_lint.nwb.storage.digests import with_digests
-from nwb_lint.parallel.files import spread
+from nwb_lint.nwb.storage.source import run_on_files
 from nwb_lint.testing import mock_session
 
 READ = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.05, "smooth_s": 0.1}
@@ -206,16 +206,11 @@ def test_blocks_hold_the_spikes_of_the_file_and_no_more_than_they_may(folder, bl
         np.testing.assert_array_equal(units.n_spikes(table), np.diff(bounds))
 
 
-def test_the_failure_that_is_raised_is_the_first_in_order():
-    with Backwards() as executor, pytest.raises(NWBError, match=r"^1$"):
-        spread(_fail_from_one, [(k,) for k in range(5)], lambda k, result: None, executor=executor)
-
-
 def test_a_network_failure_names_its_file():
-    found = []
-    failed = spread(_no_network, [("a.nwb",), ("b.nwb",)], lambda k, result: found.append(result), errors="skip")
-    assert found == ["b.nwb"]
-    assert str(failed[0]).startswith("a.nwb cannot be read: connection reset")
+    found = dict(run_on_files(_no_network, [("a.nwb", {}), ("b.nwb", {})], errors="skip"))
+    assert found[1].result == "b.nwb"
+    with pytest.raises(NWBError, match=r"a\.nwb.*connection reset"):
+        raise found[0].error
 
 
 @pytest.mark.parametrize(("change", "told"), [({"errors": "ignore"}, "errors is"), ({"executor": 3}, "executor is 3")])
@@ -224,14 +219,10 @@ def test_wrong_options_are_told(folder, change, told):
         read_conditions(folder / "0.nwb", **READ | change)
 
 
-def _fail_from_one(k):
-    if k:
-        raise NWBError(str(k))
-
-
 def _no_network(path):
     if path == "a.nwb":
         raise ConnectionResetError("connection reset")
+    return path
     return path
 
 
