@@ -40,7 +40,7 @@ import xarray as xr
 from authors import authors_fit
 
 import nwb_lint as nl
-from nwb_lint.experiments.measures import connectivity_scores, rates_r2, truth_of
+from nwb_lint.experiments.measures import connectivity_scores, noise_free_rates, rates_r2
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.teachers import load_teacher
@@ -203,7 +203,7 @@ def teachers(options: argparse.Namespace) -> None:
     for noise in options.noise:
         for task in options.tasks:
             teacher, activity, held = data_of(task, noise, options)
-            truth = truth_of(teacher, activity.isel(condition=held))
+            truth = noise_free_rates(teacher, activity.isel(condition=held))
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth) -> Score:
                 how = {"rank": teacher.sizes["rank"], "test_conditions": held, "epochs": options.epochs or 1}
@@ -230,7 +230,7 @@ def units(options: argparse.Namespace) -> None:
             teacher, whole, held = data_of(task, noise, options)
             picked = np.sort(np.random.default_rng(options.seed).permutation(whole.sizes["neuron"])[:seen])
             activity = whole.isel(neuron=picked)
-            truth = truth_of(teacher, activity.isel(condition=held))[:, :, picked]
+            truth = noise_free_rates(teacher, activity.isel(condition=held))[:, :, picked]
 
             def score(method: str, teacher=teacher, activity=activity, held=held, truth=truth, ours=ours) -> Score:
                 rank, tau_s = teacher.sizes["rank"], teacher.attrs["tau_s"]
@@ -255,7 +255,7 @@ def trained(
     """The activity of a network of full rank in trials of seed ``of``; those for testing, and their truth; tau, s."""
     network = train_network(task, n_neurons=neurons, g=g, seed=seed)
     activity, held = record_activity(network, train + test, seed=of), np.arange(train, train + test)
-    return activity, held, truth_of(network, activity.isel(condition=held)), network.attrs["tau_s"]
+    return activity, held, noise_free_rates(network, activity.isel(condition=held)), network.attrs["tau_s"]
 
 
 def networks(options: argparse.Namespace) -> None:

@@ -37,16 +37,16 @@ def reproduce(
 ) -> None:
     """Compute a result of the paper again: table1, fig2, kback, fig3, fig4, fig5 or inactivation.
 
-    Table, figure and fits go to a folder. table1 looks for the paper's trained networks in --data (dm.npz, …), fig5 for
-    the recordings (*.nwb), in ../shared/data/mante2013 where no folder is named. A cell that fails is told, the others
-    go on, its row of the table is NaN, and the exit status is 1.
+    Table, figure and fits go to a folder. table1 also fits the networks of the paper in --data (dm.npz, ...). fig5
+    needs the folder of the recordings in --data (*.nwb). If a part fails, the others are computed, its row of the table
+    is NaN, and the exit status is 1.
     """
     with plainly():
         from nwb_lint.errors import WorkerError
         from nwb_lint.experiments import frame
         from nwb_lint.parallel.executors import open_executor
 
-        made = frame.experiment(name)
+        experiment = frame.load_experiment(name)
         with open_executor(workers, dask) as executor:
             table = frame.reproduce(
                 name,
@@ -60,9 +60,9 @@ def reproduce(
             )
         failed = table.attrs["failed"]
         there = frame.computed(table, failed)
-        for what, old, new in made.compare(there):
+        for what, old, new in experiment.compare(there):
             click.echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")
-        for claim, good in frame.claims(made, table, failed):
+        for claim, good in frame.check_claims(experiment, table, failed):
             click.echo(f"{'holds' if good else 'DOES NOT HOLD'}: {claim}")
         files = [out / f"{name}.{kind}" for kind in ("csv", "json", "png", "pdf")]
         if page is not None:
@@ -71,6 +71,6 @@ def reproduce(
         if failed:
             click.echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
             raise WorkerError(
-                f"{len(failed)} of the parts of {name} failed, see above; their rows are NaN. The same command tries "
-                "them again, and with --cache-dir nothing else."
+                f"{len(failed)} of the parts of {name} failed, as listed above. Their rows are NaN. Run the same "
+                "command again, with --cache-dir to compute only these parts."
             )

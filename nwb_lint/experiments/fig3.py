@@ -1,4 +1,4 @@
-"""Figure 3: trajectories of a full-rank network and its fits on the fitted axes, and regression axes beside those."""
+"""Figure 3: trajectories of a full-rank network and its fits on the fitted axes, and the angles of regression axes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import xarray as xr
 
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
-from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks, markdown
-from nwb_lint.experiments.measures import EASY, ERROR, angles_of, beside, keep_with_results
+from nwb_lint.experiments.frame import Claims, Experiment, Result, Setting, Tasks, markdown
+from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, angles_of, append_conditions, save_with_results
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.extension.read import read_result
@@ -22,13 +22,13 @@ from nwb_lint.tasks.train import train_network
 Array = np.ndarray
 
 COLUMNS = ("context", "motion", "color")
-_AVERAGED = 2000  # trials whose inputs are averaged by condition
+_AVERAGED_TRIALS = 2000  # their inputs are averaged by condition
 PAIRS = {"motion": ("m 1", "I motion"), "color": ("m 1", "I color")}
 
 
 def conditions_of(network: xr.Dataset, seed: int) -> xr.Dataset:
-    """Noise-free activity of a network in the 72 conditions, driven by the mean inputs of each."""
-    trials = as_conditions(TASKS["cdm"](_AVERAGED, seed))
+    """Noise-free activity of a network in the 72 conditions, with the mean inputs of each."""
+    trials = as_conditions(TASKS["cdm"](_AVERAGED_TRIALS, seed))
     which = pd.DataFrame({name: trials[name].values for name in COLUMNS}).groupby(list(COLUMNS)).indices
     first = [positions[0] for positions in which.values()]
     mean = np.stack([trials["u"].values[positions].mean(axis=0) for positions in which.values()])
@@ -41,30 +41,30 @@ def conditions_of(network: xr.Dataset, seed: int) -> xr.Dataset:
 def measure(
     data: None, *, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, error: float, fits: str
 ) -> Result:
-    """One network and its fits: how far trajectories agree on every axis, angles of regression axes with those."""
+    """One network and its fits: agreement of trajectories on every axis, and angles with the regression axes."""
     network = train_network("cdm", n_neurons=size, g=g, seed=seed, error=error)
     noisy, clean = record_activity(network, trials, seed=seed + 1), conditions_of(network, seed + 2)
-    activity, held = beside(noisy, clean)
+    activity, test = append_conditions(noisy, clean)
     rows = []
     for rank in ranks:
-        fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=held).isel(condition=held)
+        fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=test).isel(condition=test)
         found = clean.assign(activity=(clean["activity"].dims, fit["activity_pred"].values))
         own, fitted = project(fit, clean, orthogonal=False), project(fit, found, orthogonal=False)
         compared = compare_axes(fit, clean, variables=["motion", "color", "context", "answer"])
-        rows += [(g, seed, size, rank, *row) for row in _measured(own, fitted, compared)]
+        rows += [(g, seed, size, rank, *row) for row in agreement(own, fitted, compared)]
         results = {"network": own, "fitted": fitted, "axes": compared}
-        keep_with_results(fit, file_of(fits, g, seed, rank), results)
+        save_with_results(fit, fit_path(fits, g, seed, rank), results)
     names = ("g", "seed", "neurons", "rank", "quantity", "axis", "other", "value")
     return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def file_of(fits: str | Path, g: float, seed: int, rank: int) -> Path:
-    """Where a fit and its axes lie."""
+def fit_path(fits: str | Path, g: float, seed: int, rank: int) -> Path:
+    """The file of a fit and its axes."""
     return Path(fits) / f"fig3_g{g:g}_seed{seed}_rank{rank}.nwb"
 
 
-def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list[tuple[str, str, str, float]]:
-    """R² of trajectories and shares of variance by axis; angles between regression axes and m, I."""
+def agreement(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list[tuple[str, str, str, float]]:
+    """R² of trajectories and shares of variance by axis, and angles between regression axes and m, I."""
     rows: list[tuple[str, str, str, float]] = []
     for name in own["axis_name"].values.astype(str):
         a, b = (one["projection"].sel(axis_name=name).values for one in (own, fitted))
@@ -75,15 +75,15 @@ def _measured(own: xr.Dataset, fitted: xr.Dataset, compared: xr.Dataset) -> list
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
+    """Quick: one small network, rank 1. Full: g of 0.1 and 1, ranks 1 and 2, and all seeds."""
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 150, "error": EASY, "fits": str(setting.fits)}
+        some = {"size": 128, "ranks": (1,), "trials": 150, "error": QUICK_ERROR, "fits": str(setting.fits)}
         return [(None, {"g": 0.8, "seed": 0} | some)]
-    some = {"size": 512, "ranks": (1, 2), "trials": 400, "error": ERROR, "fits": str(setting.fits)}
+    some = {"size": 512, "ranks": (1, 2), "trials": 400, "error": TRAINING_ERROR, "fits": str(setting.fits)}
     return [(None, {"g": g, "seed": seed} | some) for g in (0.1, 1.0) for seed in range(setting.seeds)]
 
 
-def long(table: pd.DataFrame) -> pd.DataFrame:
+def figure_table(table: pd.DataFrame) -> pd.DataFrame:
     """R² of trajectories by axis, a panel for each g and rank."""
     some = table[table["quantity"] == "trajectory R²"]
     panel = "g = " + some["g"].map("{:g}".format) + ", rank " + some["rank"].astype(str)
@@ -92,34 +92,34 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(table: pd.DataFrame) -> pd.DataFrame:
-    """The fitted axis nearest to each regression axis: axis, other, value in degrees."""
+    """The fitted axis nearest to each regression axis: axis, other, value (degrees)."""
     some = table[table["quantity"] == "angle, degrees"]
     return some.loc[some.groupby(["g", "seed", "rank", "axis"])["value"].idxmin()]
 
 
-def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
+def claims(table: pd.DataFrame) -> Claims:
     """Trajectories agree on the fitted axes, and regression on a stimulus finds the axis of its input."""
     of = table[table["quantity"] == "trajectory R²"]
-    claims = []
+    found = []
     for rank, some in of.groupby("rank"):
         worst = some.loc[some["value"].idxmin()]
-        told = f"least: {worst['value']:.3f}, {worst['axis']}, g = {worst['g']:g}"
-        claims.append((f"rank {rank}: trajectories on every fitted axis agree with R² of .9 or more ({told})",
+        detail = f"lowest: {worst['value']:.3f}, {worst['axis']}, g = {worst['g']:g}"
+        found.append((f"rank {rank}: trajectories on every fitted axis agree with R² of .9 or more ({detail})",
                        bool(worst["value"] >= 0.9)))  # fmt: skip
     close = nearest(table)
     for name in ("motion", "color"):
         some = close[close["axis"] == f"tdr {name}"]
-        told = ", ".join(f"{row.other} {row.value:.0f}°" for row in some.itertuples())
-        claims.append((f"the fitted axis nearest to regression on {name} is its input's ({told})",
+        detail = ", ".join(f"{row.other} {row.value:.0f}°" for row in some.itertuples())
+        found.append((f"the fitted axis nearest to regression on {name} is its input's ({detail})",
                        bool((some["other"] == f"I {name}").all())))  # fmt: skip
     some = close[close["axis"] == "tdr answer"]
-    told = ", ".join(f"{row.other} {row.value:.0f}°" for row in some.itertuples())
-    claims.append((f"the fitted axis nearest to regression on the choice is m ({told})",
+    detail = ", ".join(f"{row.other} {row.value:.0f}°" for row in some.itertuples())
+    found.append((f"the fitted axis nearest to regression on the choice is m ({detail})",
                    bool(some["other"].str.startswith("m ").all())))  # fmt: skip
-    return claims
+    return found
 
 
-def told(table: pd.DataFrame) -> str:
+def report(table: pd.DataFrame) -> str:
     """Agreement and shares of variance by axis, and the fitted axis nearest to each regression axis."""
     keys = ["g", "seed", "rank", "axis"]
     by_axis = table[table["quantity"] != "angle, degrees"].pivot_table(
@@ -131,17 +131,17 @@ def told(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame, fits: Path):
-    """Network and fit on m and either sensory input, means over the other coherence, and the angles between axes."""
+    """Network and fit on m and each sensory input, averaged over the other coherence, and the angles between axes."""
     from nwb_lint.plot.experiments import trajectories
 
     first = table.iloc[0]
-    path = file_of(fits, first["g"], first["seed"], first["rank"])
+    path = fit_path(fits, first["g"], first["seed"], first["rank"])
     rows = {name: _means(read_result(path, name)) for name in ("network", "fitted")}
     return trajectories(rows, PAIRS, read_result(path, "axes"))
 
 
 def _means(projected: xr.Dataset) -> dict[str, xr.Dataset]:
-    """Per stimulus, the projections averaged over the other stimulus: the conditions are contexts and coherences."""
+    """For each stimulus, the projections averaged over the other one: conditions are contexts and coherences."""
     out = {}
     for name in PAIRS:
         keys = pd.DataFrame({"context": projected["context"].values, name: projected[name].values})
@@ -157,13 +157,12 @@ def _means(projected: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 EXPERIMENT = Experiment(
-    "Figure 3: trajectories on the fitted axes",
-    ("axis", "R²"),
-    measure,
-    tasks,
-    long,
-    lambda table: [],
-    hold,
-    draw,
-    told,
+    title="Figure 3: trajectories on the fitted axes",
+    labels=("axis", "R²"),
+    work=measure,
+    tasks=tasks,
+    figure_table=figure_table,
+    claims=claims,
+    draw=draw,
+    report=report,
 )

@@ -1,4 +1,4 @@
-"""Figure 4: populations of fits to a full-rank network, their gains by context, and what silencing each does."""
+"""Figure 4: populations in fits to a full-rank network, their gains by context, and the effect of silencing each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import xarray as xr
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
-from nwb_lint.experiments.measures import EASY, ERROR, beside, keep_with_results, rates_r2
+from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks
+from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, append_conditions, rates_r2, save_with_results
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_result
@@ -21,8 +21,8 @@ from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 
 CONTEXTS = ("color", "motion")
-METHODS = {"em": 3, "strongest_input": None}  # three: one for each context, and the rest
-_TESTED = 100
+METHODS = {"em": 3, "strongest_input": None}  # three groups: one for each context, and the rest
+_TEST_TRIALS = 100
 QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
 
 
@@ -38,14 +38,14 @@ def measure(
     error: float,
     fits: str,
 ) -> Result:
-    """One network; populations of its fits of every rank, silenced in that fit, the unconstrained one and itself."""
+    """One network. Populations of each low-rank fit are silenced in that fit, the unconstrained fit and the network."""
     network = train_network("cdm", n_neurons=size, g=g, seed=seed, error=error)
-    clean = record_activity(network, _TESTED, private_noise=0.0, seed=seed + 2)
-    activity, held = beside(record_activity(network, trials, seed=seed + 1), clean)
+    clean = record_activity(network, _TEST_TRIALS, private_noise=0.0, seed=seed + 2)
+    activity, test = append_conditions(record_activity(network, trials, seed=seed + 1), clean)
     made = {
         rank: fit_lint(
-            activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=held, ridge_by="innovations", seed=seed
-        ).isel(condition=held)
+            activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=test, ridge_by="innovations", seed=seed
+        ).isel(condition=test)
         for rank in (*ranks, None)
     }
     r2 = {rank: rates_r2(np.tanh(clean["activity"].values), fit["activity_pred"].values) for rank, fit in made.items()}
@@ -58,25 +58,27 @@ def measure(
         results: dict[str, xr.Dataset] = {}
         for method, n_groups in METHODS.items():
             found = find_populations(made[rank], method=method, n_groups=n_groups, seed=seed)
-            told = {"network": silence(network, found)}
-            told |= {name_of(k): silence(made[k], found) for k in (rank, None)}
+            silenced = {"network": silence(network, found)}
+            silenced |= {model_name(k): silence(made[k], found) for k in (rank, None)}
             facts = {"g": g, "seed": seed, "neurons": size, "rank": rank, "method": method}
-            for model, result in told.items():
-                score = {"network": 1.0, name_of(rank): r2[rank]}.get(model, r2[None])
-                rows += [facts | {"model": model, "r2_intact": score} | row for row in _rows(found, result)]
+            for model, result in silenced.items():
+                score = {"network": 1.0, model_name(rank): r2[rank]}.get(model, r2[None])
+                rows += [
+                    facts | {"model": model, "r2_intact": score} | row for row in rows_by_population(found, result)
+                ]
             results[f"{method}_populations"] = found
-            results |= {f"{method}_{model.replace(' ', '')}": result for model, result in told.items()}
-        keep_with_results(made[rank], Path(fits) / f"fig4_g{g:g}_seed{seed}_rank{rank}.nwb", results)
+            results |= {f"{method}_{model.replace(' ', '')}": result for model, result in silenced.items()}
+        save_with_results(made[rank], Path(fits) / f"fig4_g{g:g}_seed{seed}_rank{rank}.nwb", results)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def name_of(rank: int | None) -> str:
-    """What a fit of this rank is called in the table."""
+def model_name(rank: int | None) -> str:
+    """Name of a fit of this rank in the table."""
     return "unconstrained" if rank is None else f"rank {rank}"
 
 
-def _rows(found: xr.Dataset, result: xr.Dataset) -> list[dict[str, object]]:
-    """A row per population: role, own context (that of the larger gain), gains, accuracy beside intact and random."""
+def rows_by_population(found: xr.Dataset, result: xr.Dataset) -> list[dict[str, object]]:
+    """A row for each population: role, own context (of the larger gain), gains, and accuracies."""
     context = found["context"].values.astype(str)
     gain = np.array([found["gain"].values[context == name].mean(axis=0) for name in CONTEXTS])
     rows = []
@@ -97,24 +99,24 @@ def _rows(found: xr.Dataset, result: xr.Dataset) -> list[dict[str, object]]:
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: one small network, rank 1; full: g of 0.1 and 1, ranks 1 and 2, as many seeds as asked."""
+    """Quick: one small network, rank 1. Full: g of 0.1 and 1, ranks 1 and 2, and all seeds."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "error": EASY, "fits": fits}
+        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "error": QUICK_ERROR, "fits": fits}
         return [(None, {"g": 0.8, "seed": 0} | some)]
-    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "error": ERROR, "fits": fits}
+    some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "error": TRAINING_ERROR, "fits": fits}
     return [(None, {"g": g, "seed": seed} | some) for g in (0.1, 1.0) for seed in range(setting.seeds)]
 
 
 def harm(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of context populations, with the fall of accuracy in their own and in the other context."""
+    """Rows of the context populations, with the loss of accuracy in their own and in the other context."""
     some = table[table["role"] == "context"].copy()
     for where in ("own", "other"):
         some[f"harm_{where}"] = some[f"intact_{where}"] - some[f"accuracy_{where}"]
     return some
 
 
-def long(table: pd.DataFrame) -> pd.DataFrame:
+def figure_table(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in the own and the other context by model, a panel for each network and population."""
     some = table[table["method"] == "em"]
     panel = "g = " + some["g"].map("{:g}".format) + ", " + some["population"].astype(str)
@@ -125,45 +127,45 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Accuracy with the context populations of rank-1 fits silenced, means over both and all networks."""
+def compare(table: pd.DataFrame) -> Comparison:
+    """Accuracy with a context population of a rank-1 fit silenced, means over both populations and all networks."""
     some = table[(table["role"] == "context") & (table["method"] == "em") & (table["rank"] == 1)]
     rows = []
-    for model, told in FIG4.items():
+    for model, published in FIG4.items():
         ours = some[some["model"] == model]
-        for where, values in told.items() if len(ours) else ():
+        for where, values in published.items() if len(ours) else ():
             what = f"{model}, context population silenced, {where} context: accuracy"
             rows.append((what, float(np.mean(values)), float(ours[f"accuracy_{where}"].mean())))
     return rows
 
 
-def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
-    """Each context population's inactivation harms its own context more than the other, in model and network alike."""
-    claims = []
+def claims(table: pd.DataFrame) -> Claims:
+    """Silencing a context population harms its own context more than the other, in models and networks."""
+    found = []
     for (method, rank), some in harm(table).groupby(["method", "rank"], sort=False):
         for model, rows in some.groupby("model", sort=False):
             more = rows["harm_own"] > rows["harm_other"]
-            told = f"{int(more.sum())} of {len(rows)}; accuracy falls by {rows['harm_own'].mean():.2f} and "
-            told += f"{rows['harm_other'].mean():.2f} on average"
-            claims.append((f"populations of rank {rank} ({method}), in the {_kind(model)}: each context population's "
-                           f"inactivation harms its own context more ({told})", bool(more.all())))  # fmt: skip
+            detail = f"{int(more.sum())} of {len(rows)}; accuracy falls by {rows['harm_own'].mean():.2f} and "
+            detail += f"{rows['harm_other'].mean():.2f} on average"
+            found.append((f"populations of rank {rank} ({method}), in the {_kind(model)}: each context population's "
+                           f"inactivation harms its own context more ({detail})", bool(more.all())))  # fmt: skip
     for method, some in harm(table).groupby("method", sort=False):
         below = some["accuracy_own"] < some["random_own_low"]
-        claims.append((f"{method}: accuracy in the own context is below 95 % of random groups of the same size in each "
+        found.append((f"{method}: accuracy in the own context is below 95 % of random groups of the same size in each "
                        f"model and network ({int(below.sum())} of {len(below)})", bool(below.all())))  # fmt: skip
-    return claims
+    return found
 
 
 def _kind(model: str) -> str:
     return model if model == "network" else f"fit, {model}"
 
 
-def told(table: pd.DataFrame) -> str:
-    """A row per network, fit and context population, contexts as own / other."""
+def report(table: pd.DataFrame) -> str:
+    """A row for each network, fit and context population. Contexts are given as own / other."""
     lines = [
-        "Context population: one for each context, whose gain φ'(x) there is most above that in the other; its own "
-        "context is that of the larger gain. Accuracy: own / other context; random: 5 % to 95 % of groups as large, in "
-        "the own context. N stays what it was.",
+        "Context population: for each context, the population whose gain φ'(x) exceeds most its gain in the other one. "
+        "Its own context is that of the larger gain. Accuracy: own / other context. Random: 5 % to 95 % of random "
+        "groups of the same size, in the own context. N does not change.",
         "",
         "| g | seed | found in | method | population (neurons) | gain | silenced in | R² intact | accuracy | random |",
         "|---" * 10 + "|",
@@ -179,16 +181,24 @@ def told(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame, fits: Path):
-    """Of the first network and rank: gains by context, and silencing in the network and its fits."""
+    """Gains by context, and silencing in the network and its fits, of the first network and rank."""
     from nwb_lint.plot.experiments import silencing
 
     first = table.iloc[0]
     path = fits / f"fig4_g{first['g']:g}_seed{first['seed']}_rank{first['rank']}.nwb"
     read: Callable[[str], xr.Dataset] = lambda name: read_result(path, f"em_{name}")  # noqa: E731
-    models = ("network", name_of(int(first["rank"])), name_of(None))
+    models = ("network", model_name(int(first["rank"])), model_name(None))
     return silencing(read("populations"), {name: read(name.replace(" ", "")) for name in models})
 
 
 EXPERIMENT = Experiment(
-    "Figure 4: populations, gains and inactivations", ("", ""), measure, tasks, long, compare, hold, draw, told
+    title="Figure 4: populations, gains and inactivations",
+    labels=("", ""),
+    work=measure,
+    tasks=tasks,
+    figure_table=figure_table,
+    claims=claims,
+    compare=compare,
+    draw=draw,
+    report=report,
 )

@@ -1,4 +1,4 @@
-"""Figure 5: recordings of prefrontal neurons in the context-dependent decision, as NWB files: held-out R² by rank."""
+"""Figure 5: recorded prefrontal neurons in the context-dependent decision: held-out R² by rank, axes, weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.analysis.readout import fit_readout
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks, markdown
-from nwb_lint.experiments.measures import angles_of, keep_with_results
+from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks, markdown
+from nwb_lint.experiments.measures import angles_of, save_with_results
 from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.recording.read import read_conditions
@@ -26,8 +26,13 @@ from nwb_lint.validation.rank import select_rank
 from nwb_lint.workflow.recipe import Recipe, make_recipe
 from nwb_lint.workflow.run import NOT_OF_ONE_FIT, Preparation
 
-FOLDER = Path("../shared/data/mante2013")
-RANDOM = 20  # groups of recorded neurons, beside the small and the large weights
+NEEDED = (
+    "It needs the recordings of Mante, Sussillo, Shenoy & Newsome, Nature 2013, as NWB files: spike times of units "
+    "and a trials table with dots_on_time, correct, context, motion and color. The authors offer MATLAB files at "
+    "https://www.ini.uzh.ch/en/research/groups/mante/data.html, and examples/mante2013.toml describes the files. Name "
+    "their folder with --data."
+)
+RANDOM = 20  # random groups of recorded neurons for each kind of weights
 _STIMULUS_S = (0.1, 0.85)
 _SHORT = {" weights": "", "as many as (.*) at random": r"random (\1)"}
 COLUMNS = ("quantity", "model", "rank", "item", "value", "error")
@@ -35,15 +40,12 @@ Row = tuple[str, str, int, str, float, float]
 
 
 def recipe_of(folder: Path) -> Recipe:
-    """The analysis of the paper's section 3.3 as examples/mante2013.toml has it, of the NWB files in a folder.
+    """The analysis of section 3.3 of the paper, as in examples/mante2013.toml, of the NWB files in a folder.
 
-    Raises: ContractError where there are none.
+    Raises ContractError if there are none.
     """
     if not any(folder.glob("*.nwb")):
-        raise ContractError(
-            f"no NWB files in {folder}; name the folder of the recordings with --data (units of Mante et al. 2013, a "
-            "trials table with dots_on_time, correct, context, motion and color)."
-        )
+        raise ContractError(f"There are no NWB files in {folder}. {NEEDED}")
     stimulus = {"scale": 1 / 3, "window_s": _STIMULUS_S}  # ranks ±1, ±2, ±3: coherences differ between sessions
     return make_recipe({
         "sources": [str(folder / "*.nwb")],
@@ -61,7 +63,7 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def with_choice(recording: xr.Dataset) -> xr.Dataset:
-    """The choice on correct trials: the sign of the coherence that the context names."""
+    """The recording with the choice on correct trials: the sign of the coherence that the context names."""
     relevant = np.where(recording["context"] == "motion", recording["motion"], recording["color"])
     return recording.assign_coords(choice=("condition", np.sign(relevant.astype(float))))
 
@@ -69,23 +71,25 @@ def with_choice(recording: xr.Dataset) -> xr.Dataset:
 def measure(
     data: Preparation, *, kind: str, rank: int, folds: int, epochs: int, options: dict[str, Any], fits: str
 ) -> Result:
-    """One part of the figure: cross-validation of a rank (``ours`` or the published ``loop``), or of ``regression``; or
-    ``fit``, one fit looked into."""
+    """One part of the figure.
+
+    ``kind`` is the cross-validation of a rank ("ours", or the published "loop"), that of "regression", or one "fit".
+    """
     if kind == "fit":
-        rows = looked_into(data, rank, options, fits)
+        rows = analyze_fit(data, rank, options, fits)
     elif kind == "regression":
         rows = _regressions(data, folds, options)
     else:
-        asked = options if kind == "ours" else {"tau_s": options["tau_s"], "method": "published", "epochs": epochs}
-        rows = _validated(data, kind, rank, folds, asked)
+        chosen = options if kind == "ours" else {"tau_s": options["tau_s"], "method": "published", "epochs": epochs}
+        rows = _cross_validation(data, kind, rank, folds, chosen)
     return {name: np.array(column) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
 
 
-def _validated(data: Preparation, model: str, rank: int, folds: int, options: dict[str, Any]) -> list[Row]:
-    """Mean held-out R² over folds with its standard error, its ceiling, and seconds of a fit with its preparation."""
+def _cross_validation(data: Preparation, model: str, rank: int, folds: int, options: dict[str, Any]) -> list[Row]:
+    """Mean held-out R² over folds, its standard error and ceiling, and the seconds of a fit with its preparation."""
     start = perf_counter()
-    asked = {name: value for name, value in options.items() if name != "seed"}
-    table = select_rank(data, ranks=[rank], folds=folds, **asked).sel(split="held_out")
+    shared = {name: value for name, value in options.items() if name != "seed"}
+    table = select_rank(data, ranks=[rank], folds=folds, **shared).sel(split="held_out")
     seconds = (perf_counter() - start) / folds
     r2, top = table["r2"].values.ravel(), float(table["r2_ceiling"].mean())
     error = float(r2.std(ddof=1) / np.sqrt(len(r2)))
@@ -97,23 +101,23 @@ def _validated(data: Preparation, model: str, rank: int, folds: int, options: di
 
 
 def _regressions(data: Preparation, folds: int, options: dict[str, Any]) -> list[Row]:
-    """The same of linear regression at every time on the inputs, without and with the choice."""
+    """The same of a linear regression on the inputs at every time, without and with the choice."""
     rows: list[Row] = []
     for columns in ((), ("choice",)):
-        asked = {"seed": options["seed"], "tau_s": options["tau_s"], "folds": folds, "method": "regression"}
-        table = baselines(data, rank=1, columns=columns, **asked)
+        shared = {"seed": options["seed"], "tau_s": options["tau_s"], "folds": folds, "method": "regression"}
+        table = baselines(data, rank=1, columns=columns, **shared)
         r2 = float(table["baseline_r2"].sel(baseline="regression", split="held_out"))
         rows.append(("R², held out", "regression" + " with choice" * bool(columns), 0, "all neurons", r2, np.nan))
     return rows
 
 
-def looked_into(data: Preparation, rank: int, options: dict[str, Any], fits: str) -> list[Row]:
-    """R² by neuron, axes, weights, and silencing of small and large weights, of one fit with 8 conditions held out."""
+def analyze_fit(data: Preparation, rank: int, options: dict[str, Any], fits: str) -> list[Row]:
+    """One fit with 8 test conditions: R² by neuron, axes, weights, and silencing of small and large weights."""
     size = data.recording.sizes["condition"]
-    held = np.zeros(size, bool)
-    held[np.random.default_rng(options["seed"]).permutation(size)[:8]] = True
-    activity = data(~held)
-    fit = fit_lint(activity, rank=rank, test_conditions=held, **options)
+    test = np.zeros(size, bool)
+    test[np.random.default_rng(options["seed"]).permutation(size)[:8]] = True
+    activity = data(~test)
+    fit = fit_lint(activity, rank=rank, test_conditions=test, **options)
     seen = fit.isel(neuron=np.flatnonzero(fit["recorded"].values))
     rows: list[Row] = []
     for split in ("train", "held_out"):
@@ -122,20 +126,23 @@ def looked_into(data: Preparation, rank: int, options: dict[str, Any], fits: str
                  for n, v in zip(seen["neuron"].values, score.values, strict=True)]  # fmt: skip
     axes = compare_axes(fit, activity, variables=["motion", "color", "context", "choice"])
     rows += [("angle, degrees", "ours", rank, f"{a}, {b}", value, np.nan) for a, b, value in angles_of(axes)]
-    told = weight_statistics(fit)
-    for one in told["vector"].values.astype(str):
-        at = told.sel(vector=one)
+    statistics = weight_statistics(fit)
+    for one in statistics["vector"].values.astype(str):
+        at = statistics.sel(vector=one)
         rows.append(("excess kurtosis (error: p of heavier tails)", "ours", rank, one,
                      float(at["kurtosis"]), float(at["heavy_tail_p"])))  # fmt: skip
-    more, silenced = silencing(fit, seen)
+    more, silenced = silence_by_weight(fit, seen)
     rows += [(quantity, "ours", rank, item, value, error) for quantity, item, value, error in more]
-    keep_with_results(fit, Path(fits) / f"fig5_rank{rank}.nwb", {"axes": axes, "inactivation": silenced})
+    save_with_results(fit, Path(fits) / f"fig5_rank{rank}.nwb", {"axes": axes, "inactivation": silenced})
     return rows
 
 
-def silencing(fit: xr.Dataset, seen: xr.Dataset) -> tuple[list[tuple[str, str, float, float]], xr.Dataset]:
-    """Share of right choices per context with recorded neurons of small, or of large, weights silenced; the choice is
-    read from recorded neurons. Beside them random groups of recorded neurons (mean, and sd in place of the error)."""
+def silence_by_weight(fit: xr.Dataset, seen: xr.Dataset) -> tuple[list[tuple[str, str, float, float]], xr.Dataset]:
+    """Share of right choices in each context, with the recorded neurons of small or of large weights silenced.
+
+    The choice is read from the recorded neurons. Random groups of recorded neurons have their mean, and their standard
+    deviation in place of the error.
+    """
     found = find_populations(seen, method="small_weights", resamples=2)
     small = found["population"].values == found["group"].values.tolist().index("small")
     labels, rng = seen["neuron"].values.astype(str), np.random.default_rng(0)
@@ -161,8 +168,10 @@ def silencing(fit: xr.Dataset, seen: xr.Dataset) -> tuple[list[tuple[str, str, f
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: rank 1, two folds, few hidden units; full: ranks 1 to 5, and the published loop at rank 1."""
-    recipe = recipe_of(setting.data or FOLDER)
+    """Quick: rank 1, two folds, few hidden units. Full: ranks 1 to 5, and the published training at rank 1."""
+    if setting.data is None:
+        raise ContractError(f"fig5 has no folder of recordings. {NEEDED}")
+    recipe = recipe_of(setting.data)
     read = recipe.read.model_dump()
     recording = with_choice(read_conditions(recipe.sources, halves=True, seed=recipe.fit.seed, **read))
     data = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
@@ -180,18 +189,18 @@ def tasks(setting: Setting) -> Tasks:
 _COMPARED = [("ours", 1), ("loop", 1), ("regression", 0), ("regression with choice", 0)]
 
 
-def _of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+def _rows(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return table[table["quantity"] == quantity]
 
 
-def long(table: pd.DataFrame) -> pd.DataFrame:
+def figure_table(table: pd.DataFrame) -> pd.DataFrame:
     """Panels: R² by rank with its ceiling, R² by neuron, kurtosis of weights, accuracy with neurons silenced."""
-    by_rank = _of(table, "R², held out")
-    top = _of(table, "ceiling")
+    by_rank = _rows(table, "R², held out")
+    top = _rows(table, "ceiling")
     each = table[table["quantity"].str.startswith("R² by neuron") & (table["rank"] == 1)].copy()
     each["x"] = each.groupby("quantity")["value"].rank(method="first").astype(int)
     tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]
-    right = _of(table, "accuracy")
+    right = _rows(table, "accuracy")
     right = right[right["rank"] == 1]
     made = [
         ("R², held out, by rank (0: no network)", by_rank["model"], by_rank["rank"], by_rank["value"]),
@@ -206,17 +215,17 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Held-out R² beside the published R² of all conditions; kurtosis, and the share of small weights."""
+def compare(table: pd.DataFrame) -> Comparison:
+    """Held-out R² with the published R² of all conditions; kurtosis, and the share of small weights."""
     rows = []
-    ours = _of(table, "R², held out")
+    ours = _rows(table, "R², held out")
     for rank, value in ours[ours["model"] == "ours"].set_index("rank")["value"].items():
         old = FIG5_ALL_CONDITIONS["A"][int(str(rank)) - 1]
         rows.append((f"rank {rank}: R² (published: monkey A, all conditions)", old, float(value)))
     tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]["value"]
-    rows += [("kurtosis of weights, least", FIG5_KURTOSIS[0], float(tails.min()))]
-    rows += [("kurtosis of weights, most", FIG5_KURTOSIS[1], float(tails.max()))]
-    number = _of(table, "neurons")
+    rows += [("kurtosis of weights, lowest", FIG5_KURTOSIS[0], float(tails.min()))]
+    rows += [("kurtosis of weights, highest", FIG5_KURTOSIS[1], float(tails.max()))]
+    number = _rows(table, "neurons")
     number = number[number["rank"] == 1].set_index("item")["value"]
     if {"small weights", "large weights"} <= set(number.index):
         share = number["small weights"] / (number["small weights"] + number["large weights"])
@@ -224,13 +233,13 @@ def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
     return rows
 
 
-def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
-    """What these recordings say: against the published loop, regression and the paper's weights."""
-    scores = _of(table, "R², held out").set_index(["model", "rank"])["value"]
-    scores = scores.reindex(scores.index.union(_COMPARED))  # NaN, of which nothing holds, for what a failed part lacks
-    top = float(_of(table, "ceiling")["value"].mean())
+def claims(table: pd.DataFrame) -> Claims:
+    """Rank 1 against the published training, regression and other ranks; the weights against those of the paper."""
+    scores = _rows(table, "R², held out").set_index(["model", "rank"])["value"]
+    scores = scores.reindex(scores.index.union(_COMPARED))  # NaN for a failed part, so its claims do not hold
+    top = float(_rows(table, "ceiling")["value"].mean())
     ours = scores["ours"]
-    claims = [
+    found = [
         (f"rank 1 is above the published training on the same folds ({ours[1]:.3f}, {scores['loop', 1]:.3f}; "
          f"ceiling {top:.3f})", bool(ours[1] > scores["loop", 1])),
         (f"rank 1 is above regression on the inputs ({scores['regression', 0]:.3f})",
@@ -239,31 +248,42 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
          bool(ours[1] > scores["regression with choice", 0])),
     ]  # fmt: skip
     if len(ours) > 1:
-        told = ", ".join(f"{rank}: {value:.3f}" for rank, value in ours.items())
-        claims.append((f"rank 1 does as well as any rank, within .02 ({told})", bool(ours.max() - ours[1] < 0.02)))
+        detail = ", ".join(f"{rank}: {value:.3f}" for rank, value in ours.items())
+        found.append((f"rank 1 does as well as any rank, within .02 ({detail})", bool(ours.max() - ours[1] < 0.02)))
     tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]
     heavy = tails[tails["error"] < 0.05]["item"].tolist()
-    told = f"rank 1; p < .05: {', '.join(heavy) or 'none'}; too few neurons to test: {int(tails['error'].isna().sum())}"
-    claims.append((f"weights have heavier tails than a normal distribution ({told})", len(heavy) == len(tails)))
-    right = _of(table, "accuracy")
+    detail = (
+        f"rank 1; p < .05: {', '.join(heavy) or 'none'}; too few neurons to test: {int(tails['error'].isna().sum())}"
+    )
+    found.append((f"weights have heavier tails than a normal distribution ({detail})", len(heavy) == len(tails)))
+    right = _rows(table, "accuracy")
     right = right[right["rank"] == 1].set_index("item")["value"]
     if any(item.startswith("small weights") for item in right.index):
         mean = {name: float(right[right.index.str.startswith(name)].mean()) for name in ("nobody", "small", "large")}
-        told = ", ".join(f"{name} {value:.2f}" for name, value in mean.items())
-        claims.append((f"silencing small weights keeps more right choices than silencing large ones ({told})",
+        detail = ", ".join(f"{name} {value:.2f}" for name, value in mean.items())
+        found.append((f"silencing small weights keeps more right choices than silencing large ones ({detail})",
                        mean["small"] > mean["large"]))  # fmt: skip
-    return claims
+    return found
 
 
-def told(table: pd.DataFrame) -> str:
-    """The table but for single neurons, and how many of those are predicted at all."""
-    each = _of(table, "R² by neuron, held_out")
+def report(table: pd.DataFrame) -> str:
+    """The table without single neurons, and the number of neurons with R² above 0."""
+    each = _rows(table, "R² by neuron, held_out")
     lines = [
         f"Rank {rank}: R² above 0 on held-out conditions in {int((some['value'] > 0).sum())} of {len(some)} neurons, "
-        f"median {some['value'].median():.3f}, most {some['value'].max():.3f}."
+        f"median {some['value'].median():.3f}, highest {some['value'].max():.3f}."
         for rank, some in each.groupby("rank")
     ]
     return "\n\n".join([*lines, markdown(table[~table["quantity"].str.startswith("R² by neuron")])])
 
 
-EXPERIMENT = Experiment("Figure 5: recorded neurons", ("", ""), measure, tasks, long, compare, hold, None, told)
+EXPERIMENT = Experiment(
+    title="Figure 5: recorded neurons",
+    labels=("", ""),
+    work=measure,
+    tasks=tasks,
+    figure_table=figure_table,
+    claims=claims,
+    compare=compare,
+    report=report,
+)

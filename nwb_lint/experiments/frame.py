@@ -1,4 +1,7 @@
-"""What an experiment is: tasks → table → figure → rows of a page. An experiment module gives one `Experiment`."""
+"""The frame of every experiment: tasks → table → figure → section of a page.
+
+A module of this folder defines one `Experiment`. `reproduce` runs it, and `write_page` writes the page of all results.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,25 @@ import numpy as np
 import pandas as pd
 
 from nwb_lint.errors import ContractError, NWBLintError, WorkerError, one_line
-from nwb_lint.experiments.published import FAULTS
+from nwb_lint.experiments.published import NOTES
 from nwb_lint.parallel.engine import run_tasks
 from nwb_lint.parallel.tasks import Outcome, Work
 from nwb_lint.parallel.warnings import warn
 
 Tasks = list[tuple[Any, dict[str, Any]]]  # data and options of each call of the work
 Result = dict[str, np.ndarray]  # rows of the table, by column
+Comparison = list[tuple[str, float, float]]  # what, published, ours
+Claims = list[tuple[str, bool]]  # a claim, and whether it holds
 
 NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 
 
 class Setting(NamedTuple):
-    """What a run was asked for: whether it is the quick one, a folder of trained networks or recordings, one for the
-    fits, and how many seeds a full run has where it trains several networks."""
+    """What a run needs to know.
+
+    ``quick`` runs are small. ``data`` is a folder of trained networks or recordings. ``fits`` is the folder for the
+    fits. ``seeds`` is the number of networks of each kind in a full run.
+    """
 
     quick: bool
     data: Path | None
@@ -38,29 +46,47 @@ class Setting(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """tasks(setting) → tasks of `work`, each result a row of the table, or several of equal length; ``long``: the table
-    as the figure has it (columns panel, line, x, y); ``compare``: rows (what, published, ours); ``hold``: claims that
-    must hold, and whether they do; ``draw``: the figure, where it is no plot of lines, from the table and the folder of
-    the fits; ``told``: Markdown from the table, in place of the whole of it."""
+    """What an experiment computes, and what it shows.
+
+    ``work(data, **options)`` gives one or several rows of the table for every task of ``tasks(setting)``.
+    ``figure_table`` makes the table of the figure (columns panel, line, x, y; ``labels`` of x and y). ``claims`` are
+    statements that must hold. ``compare`` has the published numbers and ours. ``draw`` makes the figure from the table
+    and the folder of the fits, if it is no plot of lines. ``report`` makes the Markdown of the page, if it is not the
+    whole table.
+    """
 
     title: str
     labels: tuple[str, str]
     work: Work
     tasks: Callable[[Setting], Tasks]
-    long: Callable[[pd.DataFrame], pd.DataFrame]
-    compare: Callable[[pd.DataFrame], list[tuple[str, float, float]]]
-    hold: Callable[[pd.DataFrame], list[tuple[str, bool]]]
+    figure_table: Callable[[pd.DataFrame], pd.DataFrame]
+    claims: Callable[[pd.DataFrame], Claims]
+    compare: Callable[[pd.DataFrame], Comparison] = lambda table: []
     draw: Callable[[pd.DataFrame, Path], Any] | None = None
-    told: Callable[[pd.DataFrame], str] | None = None
+    report: Callable[[pd.DataFrame], str] | None = None
 
 
-def experiment(name: str) -> Experiment:
-    """The experiment of this name. Raises: ContractError for an unknown one."""
+def load_experiment(name: str) -> Experiment:
+    """The experiment of this name.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+
+    Returns
+    -------
+    Experiment
+        The experiment.
+
+    Raises
+    ------
+    ContractError
+        If there is no such experiment.
+    """
     if name not in NAMES:
-        raise ContractError(f"no experiment {name!r}; there are {', '.join(NAMES)}.")
-    found = import_module(f"nwb_lint.experiments.{name}").EXPERIMENT
-    assert isinstance(found, Experiment)
-    return found
+        raise ContractError(f"There is no experiment {name!r}. Choose from {', '.join(NAMES)}.")
+    return import_module(f"nwb_lint.experiments.{name}").EXPERIMENT
 
 
 def reproduce(
@@ -73,77 +99,107 @@ def reproduce(
     executor: Any = None,
     cache_dir: str | Path | None = None,
     progress: bool = False,
+    experiment: Experiment | None = None,
 ) -> pd.DataFrame:
-    """Run an experiment, and write ``name.csv``, ``name.json``, ``name.png`` and ``name.pdf`` to ``out``, and its fits
-    to ``out/fits``.
+    """Run an experiment, and write its table, facts, figure and fits to a folder.
 
-    Args:
-        quick: small networks, few trials, one seed.
-        data: folder with the paper's trained networks (dm.npz, wm.npz, cdm.npz, dms.npz), where there is one; for fig5,
-            of the recordings (*.nwb), ../shared/data/mante2013 where none is named.
-        seeds: networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
-        executor, cache_dir, progress: as in `nwb_lint.parallel`; ``cache_dir`` has a folder for each experiment.
+    The files are ``name.csv``, ``name.json``, ``name.png`` and ``name.pdf``; the fits are in the folder ``fits``. A
+    part that fails gives a warning. The others are computed, and its row of the table, at the end, is NaN.
+    ``table.attrs["failed"]`` has the reasons. The same run with the same ``cache_dir`` computes the failed parts again.
 
-    A cell that fails is told in a warning and does not end the run: the others are computed, the table has a row with
-    NaN for it (the last ones; ``table.attrs["failed"]`` says which and why), and the same run with this ``cache_dir``
-    tries it again.
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+    out : str or pathlib.Path
+        Folder for the results.
+    quick : bool, default=False
+        Run with small networks, few trials and one seed.
+    data : str or pathlib.Path or None, default=None
+        Folder with data. table1 also fits the networks of the paper that are there (dm.npz, wm.npz, cdm.npz, dms.npz).
+        fig5 needs the folder of the recordings (NWB files). The others need none.
+    seeds : int, default=2
+        Number of networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
+    executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
+        What runs the parts, as in `nwb_lint.parallel.engine.run_tasks`. None is this process.
+    cache_dir : str or pathlib.Path or None, default=None
+        Folder for the results of finished parts. It gets a folder for each experiment.
+    progress : bool, default=False
+        Show a progress bar.
+    experiment : Experiment or None, default=None
+        An experiment of your own, to run under this name. Its work needs to be a function at the top level of a module.
 
-    Raises: ContractError for an unknown experiment or a folder that is not there; WorkerError when workers are lost, or
-        when every cell failed.
+    Returns
+    -------
+    pandas.DataFrame
+        The table.
+
+    Raises
+    ------
+    ContractError
+        If there is no such experiment or folder, or the folder has no data of the experiment.
+    WorkerError
+        If workers are lost, or every part failed.
     """
-    made = experiment(name)
+    made = load_experiment(name) if experiment is None else experiment
     folder = Path(out)
     if data is not None and not Path(data).is_dir():
-        raise ContractError(f"no folder {data}; name the one that holds the data, or leave it out.")
+        raise ContractError(
+            f"There is no folder {data}. data needs the folder of the data. Name it, or leave data out."
+        )
     setting = Setting(quick, None if data is None else Path(data).resolve(), (folder / "fits").resolve(), seeds)
+    tasks = made.tasks(setting)
     setting.fits.mkdir(parents=True, exist_ok=True)
     kept = None if cache_dir is None else Path(cache_dir) / name
     start, resumed = perf_counter(), kept is not None and any(kept.glob("*.npz"))
-    tasks = [(data, options | {"name": name}) for data, options in made.tasks(setting)]
     how = {"executor": executor, "cache_dir": kept, "progress": progress, "label": name}
-    found = dict(run_tasks(_run, tasks, errors="skip", skippable=NWBLintError, **how))
-    table = _table([options for _, options in tasks], [found[k] for k in sorted(found)])
+    work = f"{made.work.__module__}:{made.work.__qualname__}"
+    calls = [(shared, options | {"work": work}) for shared, options in tasks]
+    found = dict(run_tasks(_measure, calls, errors="skip", skippable=NWBLintError, **how))
+    table = _table(name, [options for _, options in tasks], [found[k] for k in sorted(found)])
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     failed = table.attrs["failed"]
     facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
-    facts |= {"resumed": resumed, "failed": failed}
-    facts["notes"] = FAULTS[name]  # of how this run was made: a page of stored results may be written much later
+    # notes are those of this run; the page may be written much later
+    facts |= {"resumed": resumed, "failed": failed, "notes": NOTES.get(name, [])}
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
-    there = computed(table, failed)
-    figure = made.draw(there, setting.fits) if made.draw else panels(made.long(there), *made.labels)
+    rows = computed(table, failed)
+    figure = made.draw(rows, setting.fits) if made.draw else panels(made.figure_table(rows), *made.labels)
     for kind in ("png", "pdf"):
         figure.savefig(folder / f"{name}.{kind}", dpi=110)
     return table
 
 
-def _run(data: Any, *, name: str, **options: Any) -> Result:
-    """One task of an experiment. Whatever goes wrong in it is an error of this package, which says where."""
+def _measure(data: Any, *, work: str, **options: Any) -> Result:
+    """One part of an experiment. Any exception becomes an error of this package that names its line."""
+    module, _, name = work.partition(":")
     try:
-        return {name: np.asarray(value) for name, value in experiment(name).work(data, **options).items()}
+        result = getattr(import_module(module), name)(data, **options)
+        return {column: np.asarray(value) for column, value in result.items()}
     except Exception as error:
         at = extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {one_line(error)} ({Path(at.filename).name}, line {at.lineno})"
         raise NWBLintError(what) from error
 
 
-def _table(asked: list[dict[str, Any]], outcomes: list[Outcome]) -> pd.DataFrame:
-    """The rows of all tasks; at the end one with NaN for each that failed, and why in ``attrs``."""
+def _table(name: str, tasks: list[dict[str, Any]], outcomes: list[Outcome]) -> pd.DataFrame:
+    """The rows of all parts. A part that failed has a row of NaN at the end, and its reason in ``attrs["failed"]``."""
     rows: list[pd.DataFrame] = []
     lost: list[dict[str, Any]] = []
     failed: list[str] = []
-    for options, outcome in zip(asked, outcomes, strict=True):
+    for options, outcome in zip(tasks, outcomes, strict=True):
         if outcome.error is None:
             rows.append(pd.DataFrame({k: v.reshape(-1) for k, v in outcome.result.items()}))
             continue
-        differ = [k for k in options if any(other.get(k) != options[k] for other in asked)]
+        differ = [k for k in options if any(other.get(k) != options[k] for other in tasks)]
         which = ", ".join(f"{k} {options[k]}" for k in differ) or "the only one"
         failed.append(f"{which}: {outcome.error}")
         lost.append(options)
-        warn(f"a part of {options['name']} failed ({which}): {outcome.error}")
+        warn(f"A part of {name} failed ({which}): {outcome.error}")
     if not rows:
-        raise WorkerError(f"every part of {asked[0]['name']} failed; the first: {failed[0]}")
+        raise WorkerError(f"Every part of {name} failed. The first: {failed[0]}")
     table = pd.concat(rows, ignore_index=True)
     if lost:
         table = pd.concat([table, pd.DataFrame(lost).reindex(columns=table.columns)], ignore_index=True)
@@ -152,37 +208,52 @@ def _table(asked: list[dict[str, Any]], outcomes: list[Outcome]) -> pd.DataFrame
 
 
 def computed(table: pd.DataFrame, failed: list[str]) -> pd.DataFrame:
-    """The table without the rows of parts that failed, which are its last."""
+    """The table without the rows of failed parts, which are its last."""
     return table.iloc[: len(table) - len(failed)]
 
 
-def claims(made: Experiment, table: pd.DataFrame, failed: list[str]) -> list[tuple[str, bool]]:
-    """What must hold, of the parts that were computed; and that all were, where some were not."""
+def check_claims(made: Experiment, table: pd.DataFrame, failed: list[str]) -> Claims:
+    """The claims of an experiment on the computed parts, and the claim that no part failed if one did."""
     lost = [(f"every part was computed (failed: {'; '.join(failed)})", False)] if failed else []
-    return made.hold(computed(table, failed)) + lost
+    return made.claims(computed(table, failed)) + lost
 
 
 def write_page(results: str | Path, page: str | Path) -> Path:
-    """The page of every experiment with stored results in a folder: published, ours, difference, claims, known faults.
+    """Write the page of all experiments with results in a folder: published and our numbers, claims, notes.
 
-    Raises: ContractError where the folder holds no results.
+    Parameters
+    ----------
+    results : str or pathlib.Path
+        Folder that `reproduce` wrote to.
+    page : str or pathlib.Path
+        Markdown file to write.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    ContractError
+        If the folder has no results.
     """
     folder, target = Path(results), Path(page)
-    there = [name for name in NAMES if (folder / f"{name}.csv").exists() and (folder / f"{name}.json").exists()]
-    if not there:
-        raise ContractError(f"{folder} holds no results; run nwb-lint reproduce NAME --out {folder} first.")
+    names = [name for name in NAMES if (folder / f"{name}.csv").exists() and (folder / f"{name}.json").exists()]
+    if not names:
+        raise ContractError(f"{folder} has no results. Run nwb-lint reproduce NAME --out {folder} first.")
     parts = [
-        "# The paper's results, computed again\n\nWritten by `nwb_lint.experiments.frame.write_page` from the tables "
-        "beside the figures; no number is typed by hand.\nValente, Pillow & Ostojic, NeurIPS 2022."
+        "# The results of the paper, computed again\n\nWritten by `nwb_lint.experiments.frame.write_page` from the "
+        "tables beside the figures. No number is typed by hand.\nValente, Pillow & Ostojic, NeurIPS 2022."
     ]
-    parts += [_section(name, folder, target.parent) for name in there]
-    full = [facts["seconds"] for facts in (_facts(name, folder) for name in there) if not facts["quick"]]
+    parts += [_section(name, folder, target.parent) for name in names]
+    full = [facts["seconds"] for facts in (_facts(name, folder) for name in names) if not facts["quick"]]
     if full:
         parts.append(
-            f"Wall time of the full runs together: {sum(full) / 60:.1f} minutes (a run that went on from "
-            "finished tasks counts from there)."
+            f"Wall time of the full runs together: {sum(full) / 60:.1f} minutes. A run that used results of an "
+            "earlier one counts only its own time."
         )
-    missing = [name for name in NAMES if name not in there]
+    missing = [name for name in NAMES if name not in names]
     if missing:
         parts.append(f"Without stored results: {', '.join(missing)}.")
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -190,35 +261,35 @@ def write_page(results: str | Path, page: str | Path) -> Path:
 
 
 def _section(name: str, folder: Path, base: Path) -> str:
-    made, table = experiment(name), pd.read_csv(folder / f"{name}.csv")
+    made, table = load_experiment(name), pd.read_csv(folder / f"{name}.csv")
     facts = _facts(name, folder)
     kind = "quick run: small networks, not comparable in size" if facts["quick"] else "full run"
     if "seed" in table and not facts["quick"]:
         kind += f", seeds: {table['seed'].nunique()}"
     at = Path(relpath(folder, base)).as_posix()
-    earlier = ", with results of an earlier run at hand" if facts.get("resumed") else ""
+    earlier = ", with results of an earlier run" if facts.get("resumed") else ""
     lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
     failed = facts.get("failed", [])
-    there = computed(table, failed)
-    rows = made.compare(there)
-    if rows:
+    rows = computed(table, failed)
+    compared = made.compare(rows)
+    if compared:
         lines += ["| | published | ours | difference |", "|---|---|---|---|"]
-        lines += [f"| {what} | {old:.3f} | {new:.3f} | {new - old:+.3f} |" for what, old, new in rows]
+        lines += [f"| {what} | {old:.3f} | {new:.3f} | {new - old:+.3f} |" for what, old, new in compared]
         lines.append("")
-    lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in claims(made, table, failed)]
-    lines += ["", "Known faults and differences:", ""] + [f"- {fault}" for fault in facts.get("notes", FAULTS[name])]
-    lines += ["", made.told(there) if made.told else markdown(table)]
+    claims = check_claims(made, table, failed)
+    lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in claims]
+    lines += ["", "Known faults and differences:", ""] + [f"- {note}" for note in facts.get("notes", NOTES[name])]
+    lines += ["", made.report(rows) if made.report else markdown(table)]
     return "\n".join(lines)
 
 
 def _facts(name: str, folder: Path) -> dict[str, Any]:
-    facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    assert isinstance(facts, dict)
+    facts: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return facts
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of a page, numbers with three decimals."""
+    """A table as Markdown, numbers with three decimals."""
 
     def text(value: Any) -> str:
         return f"{value:.3f}" if isinstance(value, float) else str(value)

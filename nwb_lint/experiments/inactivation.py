@@ -1,4 +1,4 @@
-"""Is a predicted inactivation right? Silence the same neurons in a trained network and in fits of its recording."""
+"""Test of predicted inactivations: the same neurons are silenced in a trained network and in fits of its recording."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import xarray as xr
 from nwb_lint.analysis.inactivation import groups_of, predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
-from nwb_lint.experiments.measures import EASY, ERROR, keep_fit, rates_r2, truth_of
+from nwb_lint.experiments.frame import Claims, Experiment, Result, Setting, Tasks
+from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, noise_free_rates, rates_r2, save_fit
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
@@ -22,12 +22,12 @@ from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import train_network
 
 RANKS: tuple[int | None, ...] = (1, 2, 5, None)
-# Weights that the free run leaves undetermined do not show in the intact activity, whose held-out error chooses the
-# ridge; they do as soon as neurons are taken out. Innovations show them: fluctuations that one neuron hands on.
+# The free run of the intact network leaves some weights undetermined. They have no effect on its activity, but on that
+# of the silenced network. Innovations, the fluctuations that neurons pass on to each other, determine them.
 CHOICES = ("held_out", "innovations")
 AIM = 0.9
-_SILENCED = 0.1
-_TESTED = 100
+_SILENCED = 0.1  # fraction of the neurons
+_TEST_TRIALS = 100
 
 
 def inactivation_test(
@@ -40,27 +40,51 @@ def inactivation_test(
     seed: int = 0,
     fits: Path | None = None,
 ) -> pd.DataFrame:
-    """Predicted against true effects of silencing groups of a known network's neurons.
+    """Compare predicted and true effects of silencing groups of neurons of a known network.
 
-    The network's recording (``n_trials`` noisy trials, with observation noise of so many sd) is fitted at every rank,
-    the ridge chosen in every way of `CHOICES`; random groups of 10 % of the neurons and the populations of the rank-2
-    fit (of the first rank, where 2 is not asked for) are silenced in the fits and in the network, both without noise,
-    on fresh trials. ``fits``: a folder to keep the fits in.
+    The recording of the network has noisy trials. It is fitted at every rank, with the ridge chosen in every way of
+    `CHOICES`. Random groups of 10 % of the neurons, and the populations of the rank-2 fit (or of the first rank), are
+    silenced in the fits and in the network, without noise, on new trials.
 
-    Returns: a row per rank, choice and group: g, trials, noise, rank (0 = unconstrained), chosen_by, stages (those
-        kept, with their ridges), r2_intact (rates on fresh trials), kind ("random" or "population"), group, neurons,
-        correlation (Pearson, over the other neurons and trials, of the predicted with the true change of activity, mean
-        over the trial), effect_true, effect_predicted, and accuracy_{true,predicted,intact}_{context}.
+    Parameters
+    ----------
+    network : xarray.Dataset
+        From `nwb_lint.tasks.train.train_network`, of the task "cdm", with a readout.
+    n_trials : int, default=800
+        Number of noisy trials that are fitted.
+    observation_noise : float, default=0.0
+        Standard deviation of the noise on the activity, relative to that of the activity.
+    n_random : int, default=50
+        Number of random groups.
+    ranks : sequence of int or None, default=(1, 2, 5, None)
+        Ranks to fit. None is the unconstrained fit.
+    seed : int, default=0
+        Seed of the trials, the fits and the groups.
+    fits : pathlib.Path or None, default=None
+        Folder for the fits.
 
-    Raises: ContractError where the network has no readout or its task no contexts.
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each rank, choice and group: g, trials, noise, rank (0 = unconstrained), chosen_by, stages (with their
+        ridges), r2_intact (of the rates on new trials), kind ("random" or "population"), group, neurons, correlation
+        (Pearson, of the predicted with the true mean change of activity, over trials and the other neurons),
+        effect_true, effect_predicted, and accuracy_{true,predicted,intact}_{context}.
+
+    Raises
+    ------
+    ContractError
+        If the network has another task, or no readout.
     """
     if network.attrs.get("task") != "cdm" or "readout" not in network:
-        raise ContractError(f"the network's task is {network.attrs.get('task')!r}; cdm, and a readout, are needed.")
+        raise ContractError(f"The task of the network is {network.attrs.get('task')!r}. It needs cdm and a readout.")
     activity = record_activity(network, n_trials, observation_noise=observation_noise, seed=seed + 1)
-    tested = record_activity(network, _TESTED, private_noise=0.0, seed=seed + 2)
-    truth, tau_s = truth_of(network, tested), float(network.attrs["tau_s"])
+    tested = record_activity(network, _TEST_TRIALS, private_noise=0.0, seed=seed + 2)
+    rates, tau_s = noise_free_rates(network, tested), float(network.attrs["tau_s"])
     made = {
-        (rank, by): fit_lint(activity, rank=rank, tau_s=tau_s, ridge_by=by, test_conditions=_held(n_trials), seed=seed)
+        (rank, by): fit_lint(
+            activity, rank=rank, tau_s=tau_s, ridge_by=by, test_conditions=_test_trials(n_trials), seed=seed
+        )
         for by in CHOICES
         for rank in ranks
     }
@@ -75,26 +99,26 @@ def inactivation_test(
         found, g = silenced(fit), network.attrs["g"]
         facts = {"g": g, "trials": n_trials, "noise": observation_noise, "rank": rank or 0, "chosen_by": by}
         facts["stages"] = _stages(fit)
-        facts["r2_intact"] = rates_r2(truth, simulate(fit, tested)["activity"].values)
-        rows += [facts | row for row in compare(true, found)]
+        facts["r2_intact"] = rates_r2(rates, simulate(fit, tested)["activity"].values)
+        rows += [facts | row for row in agreement(true, found)]
         if fits is not None:
-            keep_fit(fit, str(fits), f"inactivation_g{g:g}_noise{observation_noise:g}_rank{rank or 0}_{by}")
+            save_fit(fit, str(fits), f"inactivation_g{g:g}_noise{observation_noise:g}_rank{rank or 0}_{by}")
     return pd.DataFrame(rows)
 
 
-def _held(n_trials: int) -> Array:
-    """The last few trials are held out, so that a written fit shows what it predicts of unseen ones."""
+def _test_trials(n_trials: int) -> Array:
+    """Positions of the last few trials, which a saved fit predicts without having seen them."""
     return np.arange(n_trials - 8, n_trials)
 
 
 def _stages(fit: xr.Dataset) -> str:
-    """Stages that were kept and the ridges that they chose."""
+    """Stages of the fit and the ridges that they chose."""
     pairs = zip(fit["stage"].values.astype(str), fit["stage_ridge"].values, strict=True)
     return ", ".join(name if np.isnan(ridge) else f"{name} {ridge:g}" for name, ridge in pairs)
 
 
 def _groups(network: xr.Dataset, fit: xr.Dataset, n_random: int, seed: int) -> dict[str, Array]:
-    """Random groups, and populations of a fit by three ways of finding them."""
+    """Random groups, and the populations of a fit by three methods."""
     size, rng = network.sizes["neuron"], np.random.default_rng([seed, 9])
     groups = {}
     for k in range(n_random):
@@ -108,8 +132,8 @@ def _groups(network: xr.Dataset, fit: xr.Dataset, n_random: int, seed: int) -> d
     return groups
 
 
-def compare(true: xr.Dataset, found: xr.Dataset) -> list[dict[str, object]]:
-    """A row per group: how the predicted change agrees with the true one in the neurons that were left alone."""
+def agreement(true: xr.Dataset, found: xr.Dataset) -> list[dict[str, object]]:
+    """A row for each group: agreement of the predicted with the true change in the neurons outside the group."""
     rows = []
     for k, group in enumerate(true["group"].values):
         others = true["factor"].values[k] == 1
@@ -131,7 +155,7 @@ def compare(true: xr.Dataset, found: xr.Dataset) -> list[dict[str, object]]:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per g, trials, noise, rank, choice and kind of group: median, quantiles, mean error of accuracy."""
+    """A row for each g, trials, noise, rank, choice and kind of group: quantiles, and mean error of accuracy."""
     contexts = _contexts(table)
     errors = [(table[f"accuracy_predicted_{c}"] - table[f"accuracy_true_{c}"]).abs() for c in contexts]
     table = table.assign(error=pd.concat(errors, axis=1).mean(axis=1))
@@ -167,21 +191,21 @@ def measure(
     table = inactivation_test(
         network, n_trials=trials, observation_noise=noise, n_random=n_random, ranks=ranks, fits=Path(fits)
     )
-    return {str(name): np.array(table[name].tolist()) for name in table}  # texts as texts: nothing is pickled
+    return {str(name): np.array(table[name].tolist()) for name in table}  # texts as texts, since nothing may be pickled
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: one small network, rank 1 and unconstrained; full: g of 0.1 and 1. None with observation noise."""
+    """Quick: one small network, rank 1 and unconstrained. Full: g of 0.1 and 1. No run has observation noise."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "trials": 150, "n_random": 6, "ranks": (1, None), "error": EASY}
+        some = {"size": 128, "trials": 150, "n_random": 6, "ranks": (1, None), "error": QUICK_ERROR}
         return [(None, some | {"g": 0.8, "noise": 0.0, "fits": fits})]
-    some = {"size": 512, "trials": 800, "n_random": 50, "ranks": RANKS, "error": ERROR, "fits": fits}
+    some = {"size": 512, "trials": 800, "n_random": 50, "ranks": RANKS, "error": TRAINING_ERROR, "fits": fits}
     return [(None, {"g": g, "noise": noise} | some) for g, noise in ((0.1, 0.0), (1.0, 0.0))]
 
 
-def long(table: pd.DataFrame) -> pd.DataFrame:
-    """Median correlation by rank, a panel for each recording and kind of group, a line for each choice."""
+def figure_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Median correlation by rank, a panel for each recording and kind of group, a line for each choice of the ridge."""
     short = summary(table)
     panel = "g = " + short["g"].map("{:g}".format) + ", noise " + short["noise"].map("{:g}".format)
     names = [_name(rank).replace("rank ", "").replace("unconstrained", "free") for rank in short["rank"]]
@@ -189,31 +213,32 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"panel": panel + "\n" + kinds, "line": short["chosen_by"], "x": names, "y": short["median"]})
 
 
-def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
-    """What was aimed at: the unconstrained fit at g = 1, rank 2 at g = 0.1; by each choice of the ridge."""
+def claims(table: pd.DataFrame) -> Claims:
+    """The aims: the unconstrained fit at g = 1, and rank 2 at g = 0.1, by each choice of the ridge."""
     short = summary(table)
     aims = (
         ("unconstrained at g = 1, random groups", 1.0, 0, "random"),
         ("rank 2 at g = 0.1, populations", 0.1, 2, "population"),
     )
-    claims = []
+    found = []
     for what, g, rank, kind in aims:
         some = short[(short["g"] == g) & (short["rank"] == rank) & (short["kind"] == kind) & (short["noise"] == 0)]
         for row in some.itertuples():
-            told = f"{what}, ridge by {row.chosen_by}: median correlation of {AIM} or more ({row.median:.3f})"
-            claims.append((told, bool(row.median >= AIM)))
-    return claims
+            claim = f"{what}, ridge by {row.chosen_by}: median correlation of {AIM} or more ({row.median:.3f})"
+            found.append((claim, bool(row.median >= AIM)))
+    return found
 
 
-def told(table: pd.DataFrame) -> str:
-    """Correlations, what they say of the choice of the ridge, and accuracy by context with populations silenced."""
+def report(table: pd.DataFrame) -> str:
+    """Correlations, findings about the choice of the ridge, and accuracy by context with populations silenced."""
     short = summary(table)
     lines = [
         "The same neurons are silenced in full-rank networks trained on the context-dependent decision and in fits of "
-        "their recordings, without noise, on fresh trials. Correlation: predicted with true change of activity, over "
-        "trials and the neurons left alone. Accuracy error: mean over groups and contexts of the difference between "
-        "predicted and true accuracy. Noise: of observation, in sd of activity. The ridge is chosen by the free run "
-        "on held-out trials (`held_out`), or by held-out innovations (`innovations`).",
+        "their recordings, without noise, on new trials. Correlation: of the predicted with the true change of "
+        "activity, over trials and the other neurons. Accuracy error: mean difference between predicted and true "
+        "accuracy, over groups and contexts. Noise: standard deviation of the observation noise, relative to that of "
+        "the activity. The ridge is chosen by the free run on held-out trials (`held_out`), or by held-out innovations "
+        "(`innovations`).",
         "",
         "| g | trials | noise | rank | ridge by | stages and ridges | R² intact | groups "
         "| correlation, median (5–95 %) | accuracy error |",
@@ -230,13 +255,13 @@ def told(table: pd.DataFrame) -> str:
 
 
 def findings(short: pd.DataFrame) -> list[str]:
-    """What the table says of rank and ridge, in its own numbers."""
+    """What the table shows about rank and ridge."""
     lines = []
     for (g, noise), some in short[short["kind"] == "random"].groupby(["g", "noise"]):
         pairs = some.pivot_table(index="rank", columns="chosen_by", values="median", sort=False)
         both = zip(pairs.index, pairs["held_out"], pairs["innovations"], strict=True)
-        told = ", ".join(f"{_name(rank)} {before:.2f} → {after:.2f}" for rank, before, after in both)
-        lines.append(f"Random groups, g = {g:g}, noise {noise:g}, held_out → innovations: {told}.")
+        detail = ", ".join(f"{_name(rank)} {before:.2f} → {after:.2f}" for rank, before, after in both)
+        lines.append(f"Random groups, g = {g:g}, noise {noise:g}, held_out → innovations: {detail}.")
     keys = ["g", "noise", "rank", "kind"]
     pairs = short.pivot_table(index=keys, columns="chosen_by", values=["median", "r2_intact"])
     gained = (pairs["median"]["innovations"] - pairs["median"]["held_out"]).to_numpy()
@@ -245,18 +270,18 @@ def findings(short: pd.DataFrame) -> list[str]:
         f"Chosen by innovations, the median correlation rises by more than 0.02 in {int((gained > 0.02).sum())} of "
         f"{len(gained)} comparisons (by {gained.max():.2f} at most) and falls by more in {int((gained < -0.02).sum())} "
         f"(by {max(0.0, -gained.min()):.2f} at most), while R² of the intact rates moves by {moved.min():+.4f} to "
-        f"{moved.max():+.4f}: intact activity does not tell these fits apart, inactivations do."
+        f"{moved.max():+.4f}: intact activity does not distinguish these fits, inactivations do."
     )
     poor = short[(short["chosen_by"] == "innovations") & (short["rank"] > 0) & (short["median"] < AIM)]
     what = [
         f"rank {row.rank}, g = {row.g:g}, noise {row.noise:g}, {row.kind} {row.median:.2f}" for row in poor.itertuples()
     ]
-    lines.append(f"Low rank stays below {AIM} all the same in: {'; '.join(what) or 'none'}.")
+    lines.append(f"Low rank is still below {AIM} in: {'; '.join(what) or 'none'}.")
     return lines
 
 
 def _accuracies(table: pd.DataFrame) -> list[str]:
-    """Accuracy of network and fits where populations are silenced (the paper's figure 4c)."""
+    """Accuracy of the network and the fits with populations silenced (figure 4c of the paper)."""
     some = table[(table["kind"] == "population") & (table["chosen_by"] == "innovations") & (table["noise"] == 0)]
     contexts, ranks = _contexts(table), list(some["rank"].unique())
     names = ["network", *map(_name, ranks)]
@@ -272,13 +297,11 @@ def _accuracies(table: pd.DataFrame) -> list[str]:
 
 
 EXPERIMENT = Experiment(
-    "Are predicted inactivations right?",
-    ("rank", "correlation"),
-    measure,
-    tasks,
-    long,
-    lambda table: [],
-    hold,
-    None,
-    told,
+    title="Are predicted inactivations right?",
+    labels=("rank", "correlation"),
+    work=measure,
+    tasks=tasks,
+    figure_table=figure_table,
+    claims=claims,
+    report=report,
 )

@@ -20,89 +20,96 @@ from nwb_lint.tasks.train import effective_connectivity, share_right
 
 Array = np.ndarray
 
-# mean squared error of the output at which training ends. That of the paper's networks, in the results beside its code:
-# .0003 to .006 (CDM), .0001 or less (DMS)
-ERROR = 0.003
-EASY = 0.1  # the same of the small networks of quick runs: the last hundredths take most of the time
-_KEPT = 8  # held-out trials that a written fit keeps: all of them would be 100 MB
+# Mean squared error of the output at which training ends. The networks of the paper, in the results beside its code,
+# have .0003 to .006 (CDM) and .0001 or less (DMS).
+TRAINING_ERROR = 0.003
+QUICK_ERROR = 0.1  # the same for the small networks of quick runs; a smaller error takes most of the time
+_SAVED_TRIALS = 8  # held-out trials of a saved fit; all of them would take 100 MB
 
 
 class Recorded(NamedTuple):
-    """A network's noisy activity, its last trials to be held out: their positions, activity, task trials and truth."""
+    """Noisy activity of a network, and what its last trials are for tests.
+
+    ``test`` has the positions of these trials, ``test_activity`` their activity, ``test_trials`` the trials of the
+    task, and ``rates`` their noise-free rates.
+    """
 
     activity: xr.Dataset
-    held: Array
-    out: xr.Dataset
-    fresh: xr.Dataset
-    truth: Array
+    test: Array
+    test_activity: xr.Dataset
+    test_trials: xr.Dataset
+    rates: Array
 
 
-def record(network: xr.Dataset, trials: int, test: int, seed: int) -> Recorded:
-    """``trials`` to fit and ``test`` more to score on, of the network's own task."""
-    activity, held = record_activity(network, trials + test, seed=seed), np.arange(trials, trials + test)
-    out = activity.isel(condition=held)
-    fresh = TASKS[network.attrs["task"]](trials + test, seed).isel(trial=held)
-    return Recorded(activity, held, out, fresh, truth_of(network, out))
+def record(network: xr.Dataset, n_trials: int, n_test: int, seed: int) -> Recorded:
+    """Record ``n_trials`` to fit and ``n_test`` more for the scores, of the task of the network."""
+    activity, test = record_activity(network, n_trials + n_test, seed=seed), np.arange(n_trials, n_trials + n_test)
+    test_activity = activity.isel(condition=test)
+    test_trials = TASKS[network.attrs["task"]](n_trials + n_test, seed).isel(trial=test)
+    return Recorded(activity, test, test_activity, test_trials, noise_free_rates(network, test_activity))
 
 
-def beside(noisy: xr.Dataset, clean: xr.Dataset) -> tuple[xr.Dataset, Array]:
-    """Noisy trials to fit with noise-free conditions after them, and the positions of those, to be held out."""
+def append_conditions(noisy: xr.Dataset, clean: xr.Dataset) -> tuple[xr.Dataset, Array]:
+    """Noisy trials followed by noise-free conditions, and the positions of these."""
     both = xr.concat([noisy, clean], dim="condition", combine_attrs="override", join="override")
     return both, np.arange(noisy.sizes["condition"], both.sizes["condition"])
 
 
-def truth_of(network: xr.Dataset, activity: xr.Dataset) -> Array:
-    """Noise-free rates (condition, time, neuron) of a network on the inputs of an activity."""
+def noise_free_rates(network: xr.Dataset, activity: xr.Dataset) -> Array:
+    """Noise-free rates (condition, time, neuron) of a network with the inputs of an activity."""
     return np.tanh(run(network, activity)["activity"].values)
 
 
-def rates_r2(truth: Array, x: Array) -> float:
-    """R² of the rates phi(x) against noise-free ones, measured from each neuron's mean."""
-    return r_squared(truth, np.tanh(x), reference_of(truth, np.ones(len(truth), bool)))[0]
+def rates_r2(rates: Array, x: Array) -> float:
+    """R² of the rates phi(x), for noise-free rates, measured from the mean of each neuron."""
+    return r_squared(rates, np.tanh(x), reference_of(rates, np.ones(len(rates), bool)))[0]
 
 
-def fitted_accuracy(x: Array, network: xr.Dataset, task_trials: xr.Dataset) -> float:
-    """Accuracy of fitted activation (trial, time, neuron) through the network's own readout."""
+def fitted_accuracy(x: Array, network: xr.Dataset, trials: xr.Dataset) -> float:
+    """Accuracy of fitted activation (trial, time, neuron) with the readout of the network."""
     w = network["readout"].values
-    return share_right(np.tanh(x) @ w / len(w), task_trials)
+    return share_right(np.tanh(x) @ w / len(w), trials)
 
 
-def likeness(true: Array, found: Array) -> tuple[float, float]:
+def similarity(true: Array, found: Array) -> tuple[float, float]:
     """Pearson correlation and cosine of two connectivities."""
     a, b = true.ravel(), found.ravel()
     return float(np.corrcoef(a, b)[0, 1]), float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def connectivity_scores(network: xr.Dataset, found: xr.Dataset) -> dict[str, float]:
-    """CC and ECC, Pearson and cosine, of a low-rank network found (a fit, or any m, n and I) to the known one."""
-    cc = likeness(*(one["m"].values @ one["n"].values.T / one.sizes["neuron"] for one in (network, found)))
-    ecc = likeness(effective_connectivity(network), effective_connectivity(found))
+    """Similarity of a low-rank network (a fit, or any m, n and I) to the known one.
+
+    Correlation and cosine of the connectivities (cc) and of the effective connectivities (ecc).
+    """
+    cc = similarity(*(one["m"].values @ one["n"].values.T / one.sizes["neuron"] for one in (network, found)))
+    ecc = similarity(effective_connectivity(network), effective_connectivity(found))
     return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
 
 
 @contextmanager
-def no_subject() -> Iterator[None]:
-    """Where a simulated network is written: no warning that its subject is not known, since there is none."""
+def ignore_missing_subject() -> Iterator[None]:
+    """Ignore the warning that a file has no subject. A simulated network has none."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*no subject is known")
+        warnings.filterwarnings("ignore", message=".*no subject")
         yield
 
 
-def keep_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
-    """Write a fit as NWB with a few of its held-out trials; one of an earlier run is replaced."""
-    few = fit.isel(condition=np.flatnonzero(fit["held_out"].values)[:_KEPT])
-    with no_subject():
+def save_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
+    """Write a fit as NWB with a few of its held-out trials. It replaces the file of an earlier run."""
+    few = fit.isel(condition=np.flatnonzero(fit["held_out"].values)[:_SAVED_TRIALS])
+    with ignore_missing_subject():
         return write_fit(few, Path(folder) / f"{name}.nwb", overwrite=True)
 
 
-def keep_with_results(fit: xr.Dataset, path: Path, results: dict[str, xr.Dataset]) -> None:
-    """Write a fit as it is, and results beside it by their names; a file of an earlier run is replaced."""
-    with no_subject():
+def save_with_results(fit: xr.Dataset, path: Path, results: dict[str, xr.Dataset]) -> None:
+    """Write a fit and its named results as NWB. It replaces the file of an earlier run."""
+    with ignore_missing_subject():
         write_fit(fit, path, results=results, overwrite=True)
 
 
 def angles_of(compared: xr.Dataset) -> list[tuple[str, str, float]]:
-    """Regression axis, fitted axis (m or I), and the angle between them in degrees, of `compare_axes`."""
+    """Regression axis, fitted axis (m or I), and the angle between them in degrees, from `compare_axes`."""
     fitted = [name for name in compared["axis_name"].values.astype(str) if name.startswith(("m ", "I "))]
     angle = compared["angle_deg"]
     return [

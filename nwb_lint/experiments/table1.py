@@ -1,4 +1,4 @@
-"""Table 1: low-rank networks of known connectivity, found again from their noisy activity."""
+"""Table 1: low-rank networks of known connectivity, fitted to their noisy activity."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nwb_lint.experiments.frame import Experiment, Result, Setting, Tasks
+from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import (
-    EASY,
-    ERROR,
+    QUICK_ERROR,
+    TRAINING_ERROR,
     connectivity_scores,
     fitted_accuracy,
-    keep_fit,
-    likeness,
     rates_r2,
     record,
+    save_fit,
+    similarity,
 )
 from nwb_lint.experiments.published import TABLE1
 from nwb_lint.model.fit import fit_lint
@@ -25,33 +25,35 @@ from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.tasks.teachers import load_teacher
 from nwb_lint.tasks.train import accuracy_of, effective_connectivity, train_network
 
-OURS = {"dm": 1, "wm": 2, "cdm": 1, "dms": 2}  # the ranks of the networks trained here
-QUICK = ("dm", "cdm")  # wm and dms want large networks and minutes
-# right answers are all that is asked of these: their error falls by a tenth in 100 updates of rank-2 networks
-SLOW = ("wm", "dms")
+RANKS_BY_TASK = {"dm": 1, "wm": 2, "cdm": 1, "dms": 2}  # the ranks of the networks trained here
+QUICK_TASKS = ("dm", "cdm")  # wm and dms need large networks and minutes
+# trained for right answers alone: the error of rank-2 networks falls by a tenth in 100 updates
+WITHOUT_ERROR_GOAL = ("wm", "dms")
 SEED = 1
 
 
 def measure(
     data: None, *, task: str, source: str, file: str, size: int, trials: int, test: int, error: float, fits: str
 ) -> Result:
-    """A network, trained here or from ``file``, fitted to ``trials`` and scored on ``test`` more."""
+    """A network, trained here or read from ``file``: its fit to ``trials``, scored on ``test`` more."""
     network = (
-        load_teacher(file) if file else train_network(task, n_neurons=size, rank=OURS[task], seed=SEED, error=error)
+        load_teacher(file)
+        if file
+        else train_network(task, n_neurons=size, rank=RANKS_BY_TASK[task], seed=SEED, error=error)
     )
-    activity, held, out, fresh, truth = record(network, trials, test, SEED)
+    recorded = record(network, trials, test, SEED)
     rank = network.sizes["rank"]
-    fit = fit_lint(activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=held)
-    keep_fit(fit, fits, f"table1_{task}_{source}")
-    x = fit["activity_pred"].values[held]
-    noisy = np.tanh(out["activity"].values)
+    fit = fit_lint(recorded.activity, rank=rank, tau_s=network.attrs["tau_s"], test_conditions=recorded.test)
+    save_fit(fit, fits, f"table1_{task}_{source}")
+    x = fit["activity_pred"].values[recorded.test]
+    noisy = np.tanh(recorded.test_activity["activity"].values)
     reference = reference_of(noisy, np.ones(test, bool))
     scores = {
-        "r2_truth": rates_r2(truth, x),
+        "r2_truth": rates_r2(recorded.rates, x),
         "r2_trials": r_squared(noisy, np.tanh(x), reference)[0],
-        "r2_ceiling": r_squared(noisy, truth, reference)[0],
-        "accuracy": fitted_accuracy(x, network, fresh),
-        "accuracy_network": accuracy_of(network, fresh),
+        "r2_ceiling": r_squared(noisy, recorded.rates, reference)[0],
+        "accuracy": fitted_accuracy(x, network, recorded.test_trials),
+        "accuracy_network": accuracy_of(network, recorded.test_trials),
     }
     scores |= connectivity_scores(network, fit) | {"ecc_published_fit": _published_fit(network, file)}
     named = {"task": task, "source": source, "rank": rank, "neurons": network.sizes["neuron"]}
@@ -59,27 +61,27 @@ def measure(
 
 
 def _published_fit(network, file: str) -> float:
-    """Cosine of effective connectivities of the paper's own fit, NaN without one."""
+    """Cosine of the effective connectivities of the network and of the fit of the paper; NaN without that fit."""
     if not file:
         return float("nan")
     with np.load(file) as stored:
         if "published_fit_m" not in stored:
             return float("nan")
         m, n, w = (stored[f"published_fit_{name}"].astype(float) for name in ("m", "n", "input_weights"))
-    return likeness(effective_connectivity(network), m @ effective_n(m, n, w).T / len(m))[1]
+    return similarity(effective_connectivity(network), m @ effective_n(m, n, w).T / len(m))[1]
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Our networks, and the paper's where they are given."""
+    """Our networks, and those of the paper that are in the folder."""
     shared: dict[str, Any] = {"trials": 150, "test": 50} if setting.quick else {"trials": 800, "test": 200}
     shared |= {
         "size": 64 if setting.quick else 512,
-        "error": EASY if setting.quick else ERROR,
+        "error": QUICK_ERROR if setting.quick else TRAINING_ERROR,
         "fits": str(setting.fits),
     }
     networks: list[dict[str, Any]] = [
-        {"task": task, "source": "ours", "file": ""} | ({"error": np.inf} if task in SLOW else {})
-        for task in (QUICK if setting.quick else OURS)
+        {"task": task, "source": "ours", "file": ""} | ({"error": np.inf} if task in WITHOUT_ERROR_GOAL else {})
+        for task in (QUICK_TASKS if setting.quick else RANKS_BY_TASK)
     ]
     for task in TABLE1:
         path = None if setting.data is None else setting.data / f"{task}.npz"
@@ -88,8 +90,8 @@ def tasks(setting: Setting) -> Tasks:
     return [(None, shared | one) for one in networks]
 
 
-def long(table: pd.DataFrame) -> pd.DataFrame:
-    """Panels of R², ECC and accuracy over tasks, one line per source."""
+def figure_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Panels of R², ECC, CC and accuracy by task, a line for each source."""
     kept = {"r2_truth": "R² of rates, noise-free", "ecc": "ECC (Pearson)", "cc": "CC (Pearson)", "accuracy": "accuracy"}
     parts = [
         pd.DataFrame({"panel": panel, "line": table["source"], "x": table["task"], "y": table[name]})
@@ -98,20 +100,20 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def compare(table: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Every published cell beside ours; the published fits scored as they should have been."""
+def compare(table: pd.DataFrame) -> Comparison:
+    """Every published number with ours, and the published fits without the error in their score."""
     names = {"r2_trials": "R² (noisy trials)", "cc_cosine": "CC (cosine)", "ecc_cosine": "ECC (cosine)"}
     rows = []
     for _, row in table.iterrows():
         old = TABLE1[row["task"]]
         rows += [(f"{row['task']}, {row['source']}: {names[k]}", old[k], float(row[k])) for k in names]
         if np.isfinite(row["ecc_published_fit"]):
-            told = f"{row['task']}: ECC (cosine) of the published fit itself"
-            rows.append((told, old["ecc_cosine"], float(row["ecc_published_fit"])))
+            what = f"{row['task']}: ECC (cosine) of the published fit itself"
+            rows.append((what, old["ecc_cosine"], float(row["ecc_published_fit"])))
     return rows
 
 
-def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
+def claims(table: pd.DataFrame) -> Claims:
     """What must hold of a full run."""
     below = "; ".join(what for what, old, new in compare(table) if round(new, 2) < old and "published fit" not in what)
     near = ((table["r2_ceiling"] - table["r2_trials"]) < 0.005).all()
@@ -124,5 +126,11 @@ def hold(table: pd.DataFrame) -> list[tuple[str, bool]]:
 
 
 EXPERIMENT = Experiment(
-    "Table 1: low-rank networks found again", ("task", ""), measure, tasks, long, compare, hold
-)  # fmt: skip
+    title="Table 1: low-rank networks found again",
+    labels=("task", ""),
+    work=measure,
+    tasks=tasks,
+    figure_table=figure_table,
+    claims=claims,
+    compare=compare,
+)

@@ -1,4 +1,4 @@
-"""Figures 3, 4 and 5: what is measured, who a context population is, and what is said of the stored numbers."""
+"""Figures 3, 4 and 5: what is measured, what a context population is, and what the claims say of the numbers."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from nwb_lint.cli import app
 from nwb_lint.errors import ContractError
 from nwb_lint.experiments import fig3, fig4, fig5
 from nwb_lint.experiments.frame import reproduce
-from nwb_lint.experiments.measures import beside
+from nwb_lint.experiments.measures import append_conditions
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_fit, read_result
 from nwb_lint.tasks.generate import TASKS
@@ -23,7 +23,6 @@ from nwb_lint.tasks.train import network_dataset
 from nwb_lint.workflow.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT.parent / "shared" / "data" / "mante2013"
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,9 @@ def test_conditions_are_means_of_inputs_by_condition(network):
 
 def test_a_network_agrees_with_itself_on_every_axis_and_a_still_one_on_none(network):
     noisy, clean = record_activity(network, 60, seed=1), fig3.conditions_of(network, 2)
-    activity, held = beside(noisy, clean)
-    assert held.tolist() == list(range(60, 132))
-    fit = fit_lint(activity, rank=1, tau_s=0.1, test_conditions=held, method="regression").isel(condition=held)
+    activity, test = append_conditions(noisy, clean)
+    assert test.tolist() == list(range(60, 132))
+    fit = fit_lint(activity, rank=1, tau_s=0.1, test_conditions=test, method="regression").isel(condition=test)
     own = project(fit, clean, orthogonal=False)
     still = own.assign(projection=own["projection"] * 0 + own["projection"].mean(("condition", "time")))
     compared = xr.Dataset(
@@ -58,7 +57,7 @@ def test_a_network_agrees_with_itself_on_every_axis_and_a_still_one_on_none(netw
         {"axis_name": ["tdr motion"], "axis_other": ["tdr motion"]},
         {"variables": ["motion"]},
     )
-    same, none = (fig3._measured(own, one, compared) for one in (own, still))
+    same, none = (fig3.agreement(own, one, compared) for one in (own, still))
     assert {value for what, _, _, value in same if what == "trajectory R²"} == {1.0}
     np.testing.assert_allclose([v for what, _, _, v in none if what == "trajectory R²"], 0, atol=1e-6)
 
@@ -69,9 +68,9 @@ def test_figure_3_says_which_axis_is_nearest():
              for a, near in (("motion", "I motion"), ("color", "m 1"), ("answer", "m 1"))
              for b in ("m 1", "I motion", "I color")]  # fmt: skip
     table = pd.DataFrame(rows, columns=["quantity", "axis", "other", "value"]).assign(g=0.1, seed=0, rank=1)
-    claims = fig3.hold(table)
+    claims = fig3.claims(table)
     assert [good for _, good in claims] == [False, True, False, True]
-    assert "least: 0.500, I motion, g = 0.1" in claims[0][0]
+    assert "lowest: 0.500, I motion, g = 0.1" in claims[0][0]
     assert "m 1 20°" in claims[2][0]
 
 
@@ -102,23 +101,23 @@ def test_a_context_population_is_known_by_its_gain_not_by_its_harm():
             "quantile": [0.05, 0.5, 0.95],
         },
     )
-    rows = fig4._rows(found, result)
+    rows = fig4.rows_by_population(found, result)
     assert [row["role"] for row in rows] == ["other", "context", "context"]
     assert [row["own"] for row in rows[1:]] == ["color", "motion"]
     assert (rows[1]["accuracy_own"], rows[1]["accuracy_other"]) == (0.5, 0.8)
     assert (rows[2]["accuracy_own"], rows[2]["accuracy_other"], rows[2]["intact_own"]) == (0.6, 0.7, 0.95)
     table = pd.DataFrame(rows).assign(g=0.1, seed=0, rank=1, method="em", model="network", r2_intact=1.0)
-    claims = fig4.hold(table)
+    claims = fig4.claims(table)
     assert claims[0][1]  # 0.5 against 0.15, 0.35 against 0.3
     assert "2 of 2; accuracy falls by 0.42 and 0.22 on average" in claims[0][0]
     assert claims[1][1]
     worse = table.assign(accuracy_other=0.1)
-    assert not fig4.hold(worse)[0][1]
+    assert not fig4.claims(worse)[0][1]
     assert fig4.compare(table) == [
         ("network, context population silenced, own context: accuracy", pytest.approx(0.565), pytest.approx(0.55)),
         ("network, context population silenced, other context: accuracy", pytest.approx(0.965), pytest.approx(0.75)),
     ]
-    assert "| 2, own color (3) | 0.90 / 0.40 | network | 1.000 | 0.50 / 0.80 | 0.85 to 0.85 |" in fig4.told(table)
+    assert "| 2, own color (3) | 0.90 / 0.40 | network | 1.000 | 0.50 / 0.80 | 0.85 to 0.85 |" in fig4.report(table)
 
 
 def test_rows_of_figure_4_are_those_of_the_prediction(network):
@@ -127,23 +126,25 @@ def test_rows_of_figure_4_are_those_of_the_prediction(network):
     found = populations({"color": [0.5, 0.9, 0.2], "motion": [0.5, 0.4, 0.6]}, trials["context"].values)
     groups = {f"population {k}": [] for k in (1, 2, 3)}
     result = predict_inactivation(network, groups, u=trials, context="context", answer="answer", controls=2)
-    for row in fig4._rows(found, result):
+    for row in fig4.rows_by_population(found, result):
         assert row["accuracy_own"] == row["intact_own"] == row["random_own_low"]
 
 
 def test_figure_5_reads_as_the_example_does(tmp_path):
     (tmp_path / "one.nwb").touch()
     ours, example = fig5.recipe_of(tmp_path), load_recipe(ROOT / "examples" / "mante2013.toml")
-    told = [one.model_dump(exclude={"sources", "out"}) for one in (ours, example)]
-    assert told[0] == told[1]
+    sections = [one.model_dump(exclude={"sources", "out"}) for one in (ours, example)]
+    assert sections[0] == sections[1]
 
 
-def test_figure_5_without_recordings_is_told(tmp_path):
-    with pytest.raises(ContractError, match="no NWB files in"):
+def test_figure_5_says_what_recordings_it_needs(tmp_path):
+    with pytest.raises(ContractError, match=r"no NWB files.*Mante.*--data"):
         reproduce("fig5", tmp_path / "out", data=tmp_path)
+    with pytest.raises(ContractError, match=r"no folder.*Mante.*--data"):
+        reproduce("fig5", tmp_path / "out")
     done = CliRunner().invoke(app, ["reproduce", "fig5", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
     assert done.exit_code == 1
-    assert done.output.startswith("error: no NWB files in")
+    assert done.output.startswith("error: There are no NWB files in")
 
 
 def test_figure_5_says_what_the_numbers_say():
@@ -162,13 +163,13 @@ def test_figure_5_says_what_the_numbers_say():
           for name, value in (("nobody", 1.0), ("small weights", 0.9), ("large weights", 0.5))),
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=fig5.COLUMNS)
-    claims = dict(fig5.hold(table))
+    claims = dict(fig5.claims(table))
     assert [good for good in claims.values()] == [True, True, False, False, False, True]
     assert any("(nobody 1.00, small 0.90, large 0.50)" in claim for claim in claims)
-    told = {what: ours for what, _, ours in fig5.compare(table)}
-    assert told["share of neurons with small weights (monkey A)"] == pytest.approx(15 / 19)
-    assert told["rank 2: R² (published: monkey A, all conditions)"] == 0.35
-    assert fig5.long(table)["y"].notna().all()
+    numbers = {what: ours for what, _, ours in fig5.compare(table)}
+    assert numbers["share of neurons with small weights (monkey A)"] == pytest.approx(15 / 19)
+    assert numbers["rank 2: R² (published: monkey A, all conditions)"] == 0.35
+    assert fig5.figure_table(table)["y"].notna().all()
 
 
 @pytest.mark.slow
@@ -184,9 +185,8 @@ def test_quick_runs(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not FOLDER.exists(), reason="the recordings of Mante et al. are not there")
 @pytest.mark.filterwarnings("ignore:dropped 1 of 20 units")
-def test_quick_run_of_figure_5(tmp_path):
-    table = reproduce("fig5", tmp_path, quick=True, data=FOLDER)
-    assert dict(fig5.hold(table))
+def test_quick_run_of_figure_5(tmp_path, shared_data):
+    table = reproduce("fig5", tmp_path, quick=True, data=shared_data / "mante2013")
+    assert dict(fig5.claims(table))
     assert read_fit(tmp_path / "fits" / "fig5_rank1.nwb").sizes["rank"] == 1

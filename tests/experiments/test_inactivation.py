@@ -9,7 +9,7 @@ import pytest
 
 from nwb_lint.analysis.inactivation import CAUTION, predict_inactivation
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.inactivation import compare, hold, inactivation_test, long, summary, told
+from nwb_lint.experiments.inactivation import agreement, claims, figure_table, inactivation_test, report, summary
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import network_dataset
 
@@ -28,7 +28,7 @@ def test_a_network_agrees_with_itself(network):
     trials = record_activity(network, 20, private_noise=0.0)
     groups = {"random 0": np.arange(4), "else": np.arange(30)}
     found = predict_inactivation(network, groups, u=trials, context="context", controls=0)
-    rows = compare(found, found)
+    rows = agreement(found, found)
     assert [row["kind"] for row in rows] == ["random", "population"]
     assert [row["neurons"] for row in rows] == [4, 30]
     for row in rows:
@@ -42,14 +42,14 @@ def test_an_unconstrained_fit_predicts_what_rank_1_does_not(network, tmp_path):
     short = summary(table).set_index(["rank", "chosen_by", "kind"])["median"]
     assert short[0, "innovations", "random"] > 0.9
     assert short[0, "innovations", "random"] > short[1, "innovations", "random"] + 0.1
-    text = told(table)
+    text = report(table)
     assert all(f"| {value:.3f} (" in text for value in short)
-    assert hold(table)[0] == (
+    assert claims(table)[0] == (
         f"unconstrained at g = 1, random groups, ridge by held_out: median correlation of 0.9 or more "
         f"({short[0, 'held_out', 'random']:.3f})",
         bool(short[0, "held_out", "random"] >= 0.9),
     )
-    assert set(long(table)["line"]) == {"held_out", "innovations"}
+    assert set(figure_table(table)["line"]) == {"held_out", "innovations"}
     assert len(list(tmp_path.glob("*.nwb"))) == 4
 
 
