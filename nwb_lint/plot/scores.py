@@ -109,15 +109,15 @@ def _table_of(fit: xr.Dataset) -> _Table:
         return _Table(r2, sem, fit[f"{name}_r2_ceiling"].values, ticks, label, chosen)
     check_fit(fit)
     if "rank_r2" in fit:
-        r2, ticks, label = fit["rank_r2"].transpose("rank_tried", "split").values, fit["rank_tried"].values, "rank"
+        r2, tried, label = fit["rank_r2"].transpose("rank_tried", "split").values, fit["rank_tried"].values, "rank"
     elif "stage_r2" in fit:
-        r2, ticks, label = fit["stage_r2"].transpose("stage", "split").values, fit["stage"].values, "stage"
+        r2, tried, label = fit["stage_r2"].transpose("stage", "split").values, fit["stage"].values, "stage"
     else:
-        r2, ticks, label = fit["r2"].values[None], np.array(["fit"]), "fit"
+        r2, tried, label = fit["r2"].values[None], np.array(["fit"]), "fit"
     known = label == "rank" and "rank_r2_sem" in fit
     sem = fit["rank_r2_sem"].transpose("rank_tried", "split").values if known else np.full(r2.shape, np.nan)
     chosen = float(fit.sizes["rank"]) if label == "rank" and "rank" in fit.sizes else None
-    return _Table(r2, sem, fit["r2_ceiling"].values, [str(one) for one in ticks], label, chosen)
+    return _Table(r2, sem, fit["r2_ceiling"].values, [str(one) for one in tried], label, chosen)
 
 
 def _one_se(table: _Table, splits: list[str]) -> float | None:

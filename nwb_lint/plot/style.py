@@ -35,7 +35,7 @@ class Look(NamedTuple):
 def make_axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    return cast(Axes, Figure(figsize=(3.2, 2.6), layout="constrained").subplots())
+    return Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
 
 
 def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
