@@ -144,7 +144,9 @@ class FitOptions(Options):
     test_size: float | None = option(
         None, "Conditions that are only scored: a fraction, or a number.", ge=0, kept=False
     )
-    test_conditions: Any = option(None, "Conditions that are only scored: labels, positions or a mask.", kept=False)
+    test_conditions: str | tuple[str | int | bool, ...] | None = option(
+        None, "Conditions that are only scored: labels, positions or a mask.", kept=False
+    )
     seed: int = option(0, "Seed of splits, random starts and hidden units.", ge=0)
     device: str = option("cpu", "Device of torch for the gradient, such as 'cpu' or 'cuda'.", kept=False)
     hidden: int = option(0, "Unobserved units that are added to the recorded ones.", ge=0)

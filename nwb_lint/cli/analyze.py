@@ -7,32 +7,24 @@ from typing import Any
 
 import click
 
+from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import keep_result, of_fit, parse_pairs, plainly, save_picture, saved_as, with_picture
+from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOptions
 
 
 @click.command()
 @click.argument("path", metavar="FIT.nwb")
-@click.option(
-    "--method",
-    type=click.Choice(["em", "bayesian", "small_weights", "strongest_input"]),
-    default="em",
-    help="How groups are found in the loadings.",
-)
-@click.option("--groups", "n_groups", type=click.IntRange(1), help="Their number.  [default: chosen by stability]")
-@click.option("--max-groups", type=click.IntRange(1), default=5, help="The most that are tried.")
-@click.option("--resamples", type=click.IntRange(1), default=10, help="Pairs of subsamples, and of chance draws.")
-@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the gains, s; else always.")
-@click.option("--seed", default=0, help="Seed of the mixtures and subsamples.")
+@flags(PopulationOptions)
 @of_fit
 @saved_as
 @with_picture
-def populations(path: str, name: str | None, save: str | None, picture: Path | None, **options: Any) -> None:
+def populations(path: str, name: str | None, save: str | None, picture: Path | None, **parameters: Any) -> None:
     """Find groups of neurons in the loadings of a fit, and their gain in every condition."""
     with plainly():
         from nwb_lint.analysis.populations import find_populations
         from nwb_lint.nwb.extension.read import read_fit
 
-        found = find_populations(read_fit(path, name), **options)
+        found = find_populations(read_fit(path, name), **given(parameters))
         sizes = found["population"].to_series().value_counts().reindex(range(found.sizes["group"]), fill_value=0)
         click.echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
         for k, group in enumerate(found["group"].values):
@@ -53,11 +45,8 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
 
 @click.command("fixed-points")
 @click.argument("path", metavar="FIT.nwb")
-@click.option("--condition", help="Label of the condition whose input is held.  [default: all inputs 0]")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=NUMBER", help="In place of a condition: the others 0.")
-@click.option("--at", "at_s", type=float, help="When the condition's input is taken, s.  [default: its last sample]")
-@click.option("--starts", "n_starts", type=click.IntRange(1), default=200, help="Of the search.")
-@click.option("--seed", default=0, help="Which starts.")
+@flags(FixedPointOptions, without=("input", "refit_fractions", "draws"))
 @of_fit
 @saved_as
 @with_picture
@@ -67,14 +56,14 @@ def fixed_points(
     save: str | None,
     picture: Path | None,
     inputs: tuple[str, ...],
-    **options: Any,
+    **parameters: Any,
 ) -> None:
     """Find where the latents of a fit rest under a constant input, and whether they stay there."""
     with plainly():
         from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
         from nwb_lint.nwb.extension.read import read_fit
 
-        fit, held = read_fit(path, name), _numbers(inputs)
+        fit, held, options = read_fit(path, name), _numbers(inputs), given(parameters)
         found = find_fixed_points(fit, input=held, **options)
         width = 9 * found.sizes["rank"]
         click.echo(
@@ -93,7 +82,7 @@ def fixed_points(
             from nwb_lint.analysis.dynamics import flow_field
             from nwb_lint.plot import flow
 
-            field = flow_field(fit, input=held, condition=options["condition"], at_s=options["at_s"])
+            field = flow_field(fit, input=held, condition=options.get("condition"), at_s=options.get("at_s"))
             save_picture(flow(field, found, fit if "latent" in fit else None), picture)
 
 
@@ -123,10 +112,10 @@ def connectivity(
                 row = [*found["overlap_m"].values[k], *found["overlap_input"].values[k]]
                 click.echo(f"n {k + 1:<5d}" + "".join(f"{value:18.3f}" for value in row))
             click.echo()
-        told = weight_statistics(fit)
+        statistics = weight_statistics(fit)
         click.echo(f"{'weights':20s} {'mean':>9s} {'sd':>9s} {'kurtosis':>9s} {'p heavy':>9s}")
-        for k, vector in enumerate(told["vector"].values):
-            numbers = [float(told[key][k]) for key in ("mean", "sd", "kurtosis", "heavy_tail_p")]
+        for k, vector in enumerate(statistics["vector"].values):
+            numbers = [float(statistics[key][k]) for key in ("mean", "sd", "kurtosis", "heavy_tail_p")]
             click.echo(f"{vector:20s} " + " ".join(f"{value:9.3f}" for value in numbers))
         keep_result(found, path, name, save)
         if picture is not None:
@@ -138,19 +127,19 @@ def connectivity(
 @click.command()
 @click.argument("path", metavar="FIT.nwb")
 @click.argument("column")
-@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the rates, s; else always.")
-@click.option("--folds", type=click.IntRange(2), default=5, help="Of the cross-validation.")
-@click.option("--seed", default=0, help="Of the folds.")
+@flags(ReadoutOptions)
 @of_fit
 @saved_as
 @with_picture
-def readout(path: str, column: str, name: str | None, save: str | None, picture: Path | None, **options: Any) -> None:
+def readout(
+    path: str, column: str, name: str | None, save: str | None, picture: Path | None, **parameters: Any
+) -> None:
     """Weights that read a COLUMN of the conditions, such as the choice, from the rates that a fit predicts."""
     with plainly():
         from nwb_lint.analysis.readout import fit_readout
         from nwb_lint.nwb.extension.read import read_fit
 
-        found = fit_readout(read_fit(path, name), column, **options)
+        found = fit_readout(read_fit(path, name), column, **given(parameters))
         between = f", {found.attrs['negative']} against {found.attrs['positive']}" if "positive" in found.attrs else ""
         click.echo(
             f"{column}{between}: {found.attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import keep_result, of_fit, plainly, save_picture, saved_as, with_picture
+from nwb_lint.options import InactivationOptions
 
 
 @click.command()
@@ -18,14 +20,7 @@ from nwb_lint.cli.shell import keep_result, of_fit, plainly, save_picture, saved
     type=click.Choice(["em", "bayesian", "small_weights", "strongest_input"]),
     help="Groups found in the fit's loadings.",
 )
-@click.option("--factor", default=0.0, help="What the neurons' output is multiplied by: 0 silences, 2 excites.")
-@click.option("--drive", default=0.0, help="What is added to the neurons' input.")
-@click.option("--window", "window_s", nargs=2, type=float, metavar="START STOP", help="Of the pulse, s; else always.")
-@click.option("--readout", metavar="COLUMN", help="Column of the conditions that is read from the activity.")
-@click.option("--response", "response_s", nargs=2, type=float, metavar="START STOP", help="When it is read, s.")
-@click.option("--context", metavar="COLUMN", help="Column of the conditions by which accuracy is split.")
-@click.option("--controls", type=click.IntRange(0), default=20, help="Random groups of the same size.")
-@click.option("--seed", default=0, help="Seed of the random groups and of the populations.")
+@flags(InactivationOptions)
 @of_fit
 @saved_as
 @click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Save the table.")
@@ -38,24 +33,23 @@ def inactivate(
     save: str | None,
     table_path: Path | None,
     picture: Path | None,
-    seed: int,
-    **options: Any,
+    **parameters: Any,
 ) -> None:
     """Predict what silencing, suppressing or exciting groups of neurons does, beside random groups of the same size."""
     if not groups and populations is None:
-        raise click.UsageError("say who is silenced: --groups COLUMN|QUERY, or --populations METHOD.")
+        raise click.UsageError("No group is named. Give --groups COLUMN|QUERY or --populations METHOD.")
     with plainly():
         from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
         from nwb_lint.analysis.populations import find_populations
         from nwb_lint.nwb.extension.read import read_fit
 
-        fit = read_fit(path, name)
+        fit, options = read_fit(path, name), given(parameters)
         masks: dict[str, Any] = {}
-        for asked in groups:
-            masks |= groups_of(fit, asked)
+        for group in groups:
+            masks |= groups_of(fit, group)
         if populations is not None:
-            masks |= groups_of(fit, find_populations(fit, method=populations, seed=seed))
-        result = predict_inactivation(fit, masks, seed=seed, **options)
+            masks |= groups_of(fit, find_populations(fit, method=populations, seed=options.get("seed", 0)))
+        result = predict_inactivation(fit, masks, **options)
         table = effect_table(result)
         _print(result, table)
         keep_result(result, path, name, save)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nwb_lint.cli.shell import plainly, print_files
+from nwb_lint.cli.shell import plainly, print_files, run_on
 
 
 @click.command()
@@ -18,11 +18,7 @@ from nwb_lint.cli.shell import plainly, print_files
 @click.option(
     "--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4 and kback."
 )
-@click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute.")
-@click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes.")
-@click.option(
-    "--cache-dir", type=click.Path(path_type=Path), help="Folder for finished fits: a stopped run does only the rest."
-)
+@run_on
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of all results in the folder here.")
 def reproduce(
     name: str,

@@ -18,6 +18,19 @@ with_picture = click.option(
 )
 
 
+def run_on(command):
+    """The flags that say where work is computed, and where finished work is kept."""
+    for option in (
+        click.option(
+            "--cache-dir", type=click.Path(path_type=Path), help="Folder of finished fits: a stopped run continues."
+        ),
+        click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes."),
+        click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute."),
+    ):
+        command = option(command)
+    return command
+
+
 @contextmanager
 def plainly():
     """Failures of the work as one line and exit status 1, warnings as one line each."""

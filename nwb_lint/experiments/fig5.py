@@ -24,7 +24,7 @@ from nwb_lint.nwb.recording.read import read_conditions
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.rank import select_rank
 from nwb_lint.workflow.recipe import Recipe, make_recipe
-from nwb_lint.workflow.run import NOT_OF_ONE_FIT, Preparation
+from nwb_lint.workflow.run import Preparation
 
 NEEDED = (
     "It needs the recordings of Mante, Sussillo, Shenoy & Newsome, Nature 2013, as NWB files: spike times of units "
@@ -58,7 +58,8 @@ def recipe_of(folder: Path) -> Recipe:
             *({"name": name, "column": name} | stimulus for name in ("motion", "color")),
             *({"name": f"context {name}", "column": "context", "equals": name} for name in ("motion", "color")),
         ],
-        "fit": {"ranks": [1, 2, 3], "tau_s": 0.1, "hidden": 100, "test_size": 8, "folds": 8},
+        "fit": {"tau_s": 0.1, "hidden": 100, "test_size": 8},
+        "select": {"ranks": [1, 2, 3], "folds": 8},
     })  # fmt: skip
 
 
@@ -173,9 +174,9 @@ def tasks(setting: Setting) -> Tasks:
         raise ContractError(f"fig5 has no folder of recordings. {NEEDED}")
     recipe = recipe_of(setting.data)
     read = recipe.read.model_dump()
-    recording = with_choice(read_conditions(recipe.sources, halves=True, seed=recipe.fit.seed, **read))
-    data = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
-    options = recipe.fit.model_dump(exclude=NOT_OF_ONE_FIT) | {"tau_s": recipe.fit.tau_s}
+    recording = with_choice(read_conditions(recipe.sources, seed=recipe.fit.seed, **read))
+    data = Preparation(recording, recipe.input_list(), recipe.prepare.model_dump())
+    options = recipe.fit.model_dump(exclude={"test_size", "test_conditions", "checkpoint"})
     some: dict[str, Any] = {"folds": 9, "epochs": 50, "fits": str(setting.fits)}
     ranks: tuple[int, ...] = (1, 2, 3, 4, 5)
     if setting.quick:

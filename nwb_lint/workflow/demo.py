@@ -53,7 +53,8 @@ def demo_recipe(session: Path, seed: int) -> Recipe:
                 {"name": "context motion", "column": "context", "equals": "motion", "window_s": cue},
                 {"name": "context color", "column": "context", "equals": "color", "window_s": cue},
             ],
-            "fit": {"ranks": [1, 2], "tau_s": TAU_S, "test_size": 4, "folds": 4, "seed": seed},
+            "fit": {"tau_s": TAU_S, "test_size": 4, "seed": seed},
+            "select": {"ranks": [1, 2], "folds": 4},
         }
     )
 

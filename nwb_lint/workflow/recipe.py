@@ -1,178 +1,212 @@
-"""A recipe: the whole analysis as data (TOML), checked field by field, and never code."""
+"""A recipe: a whole analysis as data (TOML). It is checked field by field and never runs as code.
+
+The sections are those of `nwb_lint.options`. TOML has no word for None: the text "none" stands for it.
+"""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from nwb_lint.errors import ContractError
+from nwb_lint.errors import ContractError, MissingFileError
 from nwb_lint.inputs import Input
+from nwb_lint.options import (
+    BaselineSection,
+    EnsembleSection,
+    FitSection,
+    InputOptions,
+    Options,
+    PrepareSection,
+    ReadSection,
+    SelectSection,
+    SubsamplingSection,
+    explain,
+    option,
+    plain,
+)
 
-By = str | dict[str, Literal["rank"] | list[float]]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Read(_Part):
-    """What `read_conditions` is asked."""
-
-    by: list[By] = Field(min_length=1)
-    align: str
-    window_s: tuple[float, float]
-    bin_s: float = Field(default=0.01, gt=0)
-    smooth_s: float | None = Field(default=0.05, ge=0)
-    where: str | None = None
-    units: str | list[int] | None = None
-    series: str | None = None
-    table: str | list[str] = "trials"
-    within: tuple[str, str] | None = None
-    warp: tuple[str, str] | None = None
-    infer_obs: bool = False
-    min_trials: int = Field(default=1, ge=1)
-    missing: Literal["drop", "keep"] = "drop"
-    unit_columns: list[str] = []
-    download: bool = False
-    errors: Literal["raise", "skip"] = "raise"
+NONE = "none"
 
 
-class Prepare(_Part):
-    """What `prepare` is asked."""
+class Subject(Options):
+    """What the file of the fit says of the animal, beside its sources or in their place."""
 
-    n_components: int | None = Field(default=12, ge=1)
-    center: bool | tuple[float, float] = True
-    time_course: bool = True
-    scale: float | Literal["auto", "neuron"] = "auto"
-    burn_in_s: float = Field(default=0.0, ge=0)
-
-
-class OneInput(_Part):
-    """One `Input`."""
-
-    name: str
-    column: str | None = None
-    equals: str | float | bool | None = None
-    scale: float = 1.0
-    window_s: tuple[float, float] | None = None
+    subject_id: str | None = option(None, "Id of the animal.")
+    species: str | None = option(None, "Species, such as 'Mus musculus'.")
+    sex: str | None = option(None, "M, F, U or O.")
+    age: str | None = option(None, "Age, such as P90D.")
+    date_of_birth: str | None = option(None, "Date of birth.")
+    strain: str | None = option(None, "Strain.")
+    genotype: str | None = option(None, "Genotype.")
+    weight: str | None = option(None, "Weight.")
+    description: str | None = option(None, "Description.")
 
 
-class Fit(_Part):
-    """What `fit_lint` and `select_rank` are asked, and what is told beside the fit.
-
-    ``test_size``: a fraction or a number of conditions; ``test_conditions``: their labels, instead. ``cv_over``: what a
-    fold holds out.
-    ``ensemble``: members fitted ``vary`` folds, seeds, … of the training conditions (0 = none). ``baselines``: whether
-    simpler and freer models are cross-validated too. ``checkpoint``: of the last fit, the one of the chosen rank.
-    """
-
-    ranks: list[int] = Field(default=[1, 2], min_length=1)
-    tau_s: float = Field(default=0.1, gt=0)
-    method: Literal["auto", "regression", "gradient", "published"] = "auto"
-    nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
-    loss: Literal["activity", "rate"] = "activity"
-    test_size: float = 0.1
-    test_conditions: list[str] | None = None
-    folds: int = Field(default=9, ge=2)
-    cv_over: Literal["condition", "neuron"] = "condition"
-    ensemble: int = Field(default=0, ge=0)
-    vary: Literal["fold", "subsample", "half", "seed", "ridge"] = "fold"
-    baselines: bool = False
-    hidden: int = Field(default=0, ge=0)
-    bias: bool = False
-    initial: str = "zero"
-    l2_n: float = Field(default=0.0, ge=0)
-    ridge_by: Literal["held_out", "gcv", "innovations"] = "held_out"
-    max_iter: int = Field(default=200, ge=1)
-    optimizer: Literal["auto", "lbfgs", "adam"] = "auto"
-    segment_s: float | None = Field(default=None, gt=0)
-    seed: int = 0
-    checkpoint: str | None = None
-    device: str = "cpu"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rank_is_one_of_ranks(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "rank" in data:
-            if "ranks" in data:
-                raise ValueError("rank and ranks are both given; keep one")
-            data = {k: v for k, v in data.items() if k != "rank"} | {"ranks": [data["rank"]]}
-        return data
+# The sections with their classes; those that a recipe may leave out.
+SECTIONS: dict[str, type[Options]] = {
+    "read": ReadSection, "prepare": PrepareSection, "inputs": InputOptions, "fit": FitSection, "select": SelectSection,
+    "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection, "subject": Subject,
+}  # fmt: skip
 
 
-class Subject(_Part):
-    """What the fit's file says of the animal beside what its sources say, or in place of that."""
+class Recipe(Options):
+    """From NWB files to a fit: the sources, the file of the fit, and one section for each step."""
 
-    subject_id: str | None = None
-    species: str | None = None
-    sex: str | None = None
-    age: str | None = None
-    date_of_birth: str | None = None
-    strain: str | None = None
-    genotype: str | None = None
-    weight: str | None = None
-    description: str | None = None
+    sources: tuple[str, ...] = option(..., "NWB files: paths, patterns or addresses.", min_length=1)
+    out: str | None = option(None, "File of the fit.")
+    read: Any = option(..., "Options of read_conditions.")
+    prepare: Any = option(PrepareSection(), "Options of prepare.")
+    inputs: tuple[Any, ...] = option((), "The inputs; none: one for each column of read.by.")
+    fit: Any = option(FitSection(), "Options of fit_lint.")
+    select: Any = option(SelectSection(), "Options of select_rank; a single rank is fitted without a choice.")
+    ensemble: Any = option(None, "Options of ensemble; without this section there is none.")
+    baselines: Any = option(None, "Options of baselines; without this section there are none.")
+    subsampling: Any = option(None, "Options of audit; without this section there is none.")
+    subject: Any = option(None, "What the file of the fit says of the animal.")
 
-
-class Recipe(_Part):
-    """From NWB files to a fit: sources and where the fit goes, then one part per step."""
-
-    sources: list[str] = Field(min_length=1)
-    out: str | None = None
-    read: Read
-    prepare: Prepare = Prepare()
-    inputs: list[OneInput] = []
-    fit: Fit = Fit()
-    subject: Subject | None = None
-
-    def given_inputs(self) -> list[Input]:
-        """The inputs, or one for each column of ``by`` where the recipe names none."""
+    def input_list(self) -> list[Input]:
+        """The inputs, or one for each column of ``read.by`` where the recipe names none."""
         if self.inputs:
             return [Input(**one.model_dump()) for one in self.inputs]
-        columns = [name for by in self.read.by for name in ([by] if isinstance(by, str) else by)]
+        by = self.read.by if isinstance(self.read.by, tuple) else (self.read.by,)
+        columns = [name for one in by for name in ([one] if isinstance(one, str) else one)]
         return [Input(name, column=name) for name in columns]
 
     def text(self) -> str:
         """The recipe as TOML, with every default written out."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        return tomli_w.dumps(recipe_data(self))
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe; sources and out are taken relative to its folder.
+    """Read a recipe. Sources, out and checkpoint are taken relative to its folder.
 
-    Raises: ContractError, one line, naming the field that is wrong, missing or not known.
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    ContractError
+        If it is not TOML, or a field is wrong, missing or not known.
 
-    Example:
-        >>> load_recipe("nowhere.toml")
-        Traceback (most recent call last):
-        nwb_lint.errors.ContractError: there is no recipe nowhere.toml; make one with `nwb-lint init SOURCE`.
+    Examples
+    --------
+    >>> load_recipe("nowhere.toml")
+    Traceback (most recent call last):
+    nwb_lint.errors.MissingFileError: There is no recipe nowhere.toml. Make one: nwb-lint init SOURCE > recipe.toml.
     """
     path = Path(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ContractError(f"there is no recipe {path}; make one with `nwb-lint init SOURCE`.") from None
+        raise MissingFileError(f"There is no recipe {path}. Make one: nwb-lint init SOURCE > recipe.toml.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path} is not TOML: {' '.join(str(error).split())}. Mend that line.") from None
+        raise ContractError(f"{path} is not TOML: {' '.join(str(error).split())}. Correct that line.") from None
     recipe = make_recipe(data)
     folder = path.parent
-    sources = [source if "://" in source else str(folder / source) for source in recipe.sources]
+    sources = tuple(source if "://" in source else str(folder / source) for source in recipe.sources)
     out = None if recipe.out is None else str(folder / recipe.out)
     kept = None if recipe.fit.checkpoint is None else str(folder / recipe.fit.checkpoint)
     fit = recipe.fit.model_copy(update={"checkpoint": kept})
     return recipe.model_copy(update={"sources": sources, "out": out, "fit": fit})
 
 
-def make_recipe(data: dict[str, Any]) -> Recipe:
-    """A recipe from plain data, or a ContractError that names the first field at fault."""
+def make_recipe(data: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain data, of this version or an earlier one.
+
+    Raises
+    ------
+    ContractError
+        If a field is wrong, missing or not known. The message names the section and the field.
+    """
+    values = _current(data)
+    for name, section in SECTIONS.items():
+        if name == "inputs":
+            given = values.get(name, ())
+            if not isinstance(given, list | tuple):
+                raise ContractError("Recipe field inputs is no list. Write [[inputs]] before each input.")
+            values[name] = tuple(_section(f"inputs, number {k}", section, one) for k, one in enumerate(given, 1))
+        elif name in values:
+            values[name] = _section(name, section, values[name])
     try:
-        return Recipe.model_validate(data)
+        return Recipe.model_validate({name: plain(value) for name, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "recipe"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ContractError(f"recipe field {field}: {first['msg'].lower()}{more}; mend or drop it.") from None
+        raise ContractError(f"Recipe: {explain(error, Recipe, values)}") from None
+
+
+def recipe_data(options: Options) -> dict[str, Any]:
+    """The fields as TOML has them: None is left out, or written as "none" where it is not the default."""
+    found: dict[str, Any] = {}
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if isinstance(value, Options):
+            found[name] = recipe_data(value)
+        elif value is not None:
+            found[name] = [recipe_data(one) for one in value] if name == "inputs" else _toml(value)
+        elif field.default is not None and not field.is_required():
+            found[name] = NONE
+    return found
+
+
+def _section(name: str, section: type[Options], values: Any) -> Options:
+    if not isinstance(values, Mapping):
+        raise ContractError(f"Recipe section {name} is {values!r}. It needs a table. Write [{name}] before its fields.")
+    nothing = {
+        key for key, value in values.items() if isinstance(value, str) and value == NONE and _optional(section, key)
+    }
+    try:
+        return section.check({key: None if key in nothing else value for key, value in values.items()})
+    except ContractError as error:
+        raise ContractError(f"Recipe section {name}: {error}") from None
+
+
+def _optional(section: type[Options], name: str) -> bool:
+    """Whether a field may be None and has another default."""
+    field = section.model_fields.get(name)
+    return field is not None and field.default is not None and "None" in str(field.annotation)
+
+
+def _toml(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_toml(one) for one in value]
+    return {key: _toml(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _current(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe of an earlier version at their place and under their name of today."""
+    values: dict[str, Any] = {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in data.items()
+    }
+    prepare, fit = values.get("prepare"), values.get("fit")
+    if isinstance(prepare, dict) and "centre" in prepare:
+        prepare["center"] = prepare.pop("centre")
+    if not isinstance(fit, dict):
+        return values
+    if "holdout" in fit:
+        held = fit.pop("holdout")
+        if isinstance(held, list) and held:
+            fit["test_conditions"] = held
+        else:
+            fit["test_size"] = 0 if isinstance(held, list) else held
+    select: dict[str, Any] = {}
+    if "rank" in fit:
+        if "ranks" in fit:
+            raise ContractError("Recipe section fit has rank and ranks. One of them is needed. Write select.ranks.")
+        select["ranks"] = [fit.pop("rank")]
+    select |= {new: fit.pop(old) for old, new in _MOVED.items() if old in fit}
+    folds = {"folds": select["folds"]} if "folds" in select else {}
+    if "ensemble" in fit or "over" in fit:
+        members, vary = fit.pop("ensemble", 0), fit.pop("over", None)
+        if members:
+            values["ensemble"] = {"members": members} | ({} if vary is None else {"vary": vary})
+    if fit.pop("baselines", False):
+        values["baselines"] = dict(folds)
+    if select:
+        values["select"] = select | values.get("select", {})
+    return values
+
+
+_MOVED = {"ranks": "ranks", "folds": "folds", "hold": "cv_over", "cv_over": "cv_over"}

@@ -27,12 +27,11 @@ from nwb_lint.prepare import drawn_conditions, prepare
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.ensemble import ensemble
 from nwb_lint.validation.rank import select_rank
+from nwb_lint.validation.subsampling import audit
 from nwb_lint.workflow.recipe import Recipe
 
-# Fields of a recipe's [fit] that are not arguments of `fit_lint`.
-NOT_OF_ONE_FIT = {
-    "ranks", "test_size", "test_conditions", "folds", "tau_s", "cv_over", "ensemble", "vary", "baselines", "checkpoint",
-}  # fmt: skip
+# Fields of the section fit that a sweep sets itself, or that only the last fit has.
+_OF_THE_LAST_FIT = {"test_size", "test_conditions", "checkpoint"}
 
 
 class Laps:
@@ -97,38 +96,37 @@ def run_recipe(
         >>> outcome = run_recipe(load_recipe("examples/mante2013.toml"))  # doctest: +SKIP
     """
     laps = Laps()
-    asked = recipe.read.model_dump()
     sources = expand(recipe.sources) if assets is None else list(assets)
     reader = executor if isinstance(executor, Executor) else None
-    recording = read_conditions(sources, halves=True, seed=recipe.fit.seed, executor=reader, progress=progress, **asked)
+    read: dict[str, Any] = recipe.read.model_dump()
+    recording = read_conditions(sources, seed=recipe.fit.seed, executor=reader, progress=progress, **read)
     recording = with_digests(recording)
     if recording.sizes["condition"] < 2:
         raise ContractError(
-            f"there is a single condition ({recording['condition'].values[0]}); a fit needs at least 2. "
-            "Group by more columns (by), or loosen where."
+            f"There is a single condition ({recording['condition'].values[0]}). A fit needs at least 2. "
+            "Group by more columns (by), or make where less strict."
         )
     laps.end("read")
     held = _test_conditions(recording, recipe)
-    options = recipe.fit.model_dump(exclude=NOT_OF_ONE_FIT)
-    preparation = Preparation(recording, recipe.given_inputs(), recipe.prepare.model_dump())
+    preparation = Preparation(recording, recipe.input_list(), recipe.prepare.model_dump())
     activity = preparation(~held)
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
-    tables = _sweeps(recipe, train, options, laps, {"executor": executor, "cache_dir": cache_dir, "progress": progress})
+    tables = _sweeps(recipe, train, laps, {"executor": executor, "cache_dir": cache_dir, "progress": progress})
     chosen = tables.get("rank_selection")
-    rank = recipe.fit.ranks[0] if chosen is None else int(chosen.attrs["rank"])
-    told: dict[str, Any] = {"progress": progress, "checkpoint": recipe.fit.checkpoint}
-    fit = fit_lint(activity, rank=rank, tau_s=recipe.fit.tau_s, test_conditions=held, **told, **options)
+    rank = recipe.select.ranks[0] if chosen is None else int(chosen.attrs["rank"])
+    options = recipe.fit.model_dump() | {"test_size": None, "test_conditions": held}
+    fit = fit_lint(activity, rank=rank, progress=progress, **options)
     laps.end("fit")
     if chosen is not None:
         fit = fit.assign(rank_r2=chosen["rank_r2"], rank_r2_sem=chosen["rank_r2_sem"])
     if "ensemble" in tables:
-        told = tables["ensemble"].attrs
-        fit.attrs |= {f"ensemble_{name}": told[name] for name in ("vary", "pearson", "cosine")}
+        agreement = tables["ensemble"].attrs
+        fit.attrs |= {f"ensemble_{name}": agreement[name] for name in ("vary", "pearson", "cosine")}
         fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
     fit.attrs["recipe"] = recipe.text()
-    read = dict(zip(recording["file"].values.tolist(), recording["file_digest"].values.tolist(), strict=True))
-    if "interrupted" not in fit.attrs and (mark := fingerprint(recipe, sources, read)):  # else it is to be done again
+    digests = dict(zip(recording["file"].values.tolist(), recording["file_digest"].values.tolist(), strict=True))
+    if "interrupted" not in fit.attrs and (mark := fingerprint(recipe, sources, digests)):
         fit.attrs["fingerprint"] = mark
     return Outcome(fit, activity, laps.seconds, tables)
 
@@ -166,40 +164,42 @@ def up_to_date(recipe: Recipe, assets: Sequence[Asset], path: Path) -> bool:
     return found != "" and found == fingerprint(recipe, assets)
 
 
-def _sweeps(
-    recipe: Recipe, train: Preparation, options: dict, laps: Laps, running: dict[str, Any]
-) -> dict[str, xr.Dataset]:
-    """The tables by name: choice of rank, baselines and ensemble of the rank chosen."""
-    asked, tables = recipe.fit, {}
-    folds = min(asked.folds, train.recording.sizes["condition"])
-    rank, shared = asked.ranks[0], running | {"tau_s": asked.tau_s}
-    if len(asked.ranks) > 1:
-        own = {k: v for k, v in options.items() if k != "seed"}
-        if asked.cv_over == "neuron":
-            folds = min(folds, train.recording.sizes["neuron"])
-        tables["rank_selection"] = select_rank(
-            train, ranks=asked.ranks, cv_over=asked.cv_over, folds=folds, **shared, **own
-        )
+def _sweeps(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, Any]) -> dict[str, xr.Dataset]:
+    """The tables that the recipe asks for, by name: the choice of rank, then what is computed at the chosen rank."""
+    tables: dict[str, xr.Dataset] = {}
+    options = recipe.fit.model_dump(exclude=_OF_THE_LAST_FIT)
+    conditions, neurons = train.recording.sizes["condition"], train.recording.sizes["neuron"]
+    rank, ranks = recipe.select.ranks[0], recipe.select.ranks
+    unseeded = {name: value for name, value in options.items() if name != "seed"}
+
+    def folds_of(section: Any, most: int = conditions) -> dict[str, Any]:
+        return section.model_dump() | {"folds": min(section.folds, most)}
+
+    if len(ranks) > 1:
+        most = min(conditions, neurons) if recipe.select.cv_over == "neuron" else conditions
+        tables["rank_selection"] = select_rank(train, **folds_of(recipe.select, most), **running, **unseeded)
         rank = int(tables["rank_selection"].attrs["rank"])
         laps.end("choose rank")
-    if asked.baselines:
-        tables["baselines"] = baselines(train, rank=rank, folds=folds, **shared, **options)
+    if recipe.subsampling is not None:
+        tables["audit"] = audit(train, ranks=ranks, **folds_of(recipe.subsampling), **running, **options)
+        laps.end("subsampling")
+    if recipe.baselines is not None:
+        tables["baselines"] = baselines(train, rank=rank, **folds_of(recipe.baselines), **running, **options)
         laps.end("baselines")
-    if asked.ensemble:
-        own = {"members": asked.ensemble, "vary": asked.vary}
-        tables["ensemble"] = ensemble(train, rank=rank, **own, **shared, **options)
+    if recipe.ensemble is not None:
+        tables["ensemble"] = ensemble(train, rank=rank, **recipe.ensemble.model_dump(), **running, **options)
         laps.end("ensemble")
     return tables
 
 
 def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
     """Boolean (condition): those that the recipe names, or as many as it says, drawn with its seed."""
-    asked = recipe.fit
-    size = asked.test_size if asked.test_conditions is None else None
-    held = drawn_conditions(recording, size, asked.test_conditions, asked.seed)
-    assert held is not None
-    if (~held).sum() < 2:
+    names = recipe.fit.test_conditions
+    size = (recipe.fit.test_size or 0) if names is None else None
+    held = drawn_conditions(recording, size, names, recipe.fit.seed)
+    if held is None or (~held).sum() < 2:
         raise ContractError(
-            f"{int((~held).sum())} of {len(held)} conditions are left to train on. A fit needs 2. Lower test_size."
+            f"test_size is {size} of {recording.sizes['condition']} conditions. A fit needs 2 for training. "
+            "Lower test_size."
         )
     return held

@@ -29,10 +29,11 @@ name = "context"
 column = "context"
 window_s = [-0.4, 0.8]
 [fit]
-ranks = [1, 2]
 test_size = 2
-folds = 3
 max_iter = 20
+[select]
+ranks = [1, 2]
+folds = 3
 """
 
 
