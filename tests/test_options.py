@@ -1,4 +1,4 @@
-"""Every option once: the signature, the recipe, the flag, the reference and the fit all have it, and it has an effect."""
+"""Every option once: signature, recipe, flag, reference and fit all have it, and it has an effect."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ RECIPE = {
 # Fields that a recipe or the command line has at another place, and where.
 ELSEWHERE = {
     ("FitOptions", "rank"): "select.ranks", ("ReadOptions", "seed"): "fit.seed",
-    ("FixedPointOptions", "refit_fractions"): "needs the activity", ("FixedPointOptions", "draws"): "needs the activity",
+    ("FixedPointOptions", "refit_fractions"): "needs the activity",
+    ("FixedPointOptions", "draws"): "needs the activity",
 }  # fmt: skip
 COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-points", "ReadoutOptions": "readout",
             "InactivationOptions": "inactivate"}  # fmt: skip
@@ -96,7 +97,7 @@ OTHER = {
     "bias": (True, {}), "initial": ("learned", {}), "ridges": ((1.0,), {}), "ridge_by": ("gcv", {}),
     "weights": ("precision", {}), "l2_n": (0.1, {"method": "gradient"}), "max_iter": (3, {"method": "gradient"}),
     "epochs": (2, {"method": "published"}), "optimizer": ("adam", {"method": "gradient"}),
-    "segment_s": (0.1, {"method": "gradient"}),
+    "segment_s": (0.2, {"method": "gradient"}),
 }  # fmt: skip
 HOW = {"device", "checkpoint"}  # they do not change the fit
 

@@ -95,8 +95,8 @@ def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
 @pytest.mark.parametrize(
     ("command", "flags", "told"),
     [
-        ("populations", ["--groups", 99], "99 groups were asked of 60 neurons"),
-        ("populations", ["--method", "strongest_input", "--groups", 2], "leave n_groups out"),
+        ("populations", ["--n-groups", 99], "99 groups were asked of 60 neurons"),
+        ("populations", ["--method", "strongest_input", "--n-groups", 2], "leave n_groups out"),
         ("populations", ["--method", "strongest_input", "--window", 7, 8], "the window is 7 to 8"),
         ("fixed-points", ["--condition", "none"], "none"),
         ("fixed-points", ["--input", "tone=1"], "tone"),

@@ -114,7 +114,7 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
 
     for module in (rank, baselines, ensemble):
         monkeypatch.setattr(module, "fit_lint", fit)
-    flags = [recipe(), "--ensemble", 3, "--baselines", "--no-plot", "--force"]
+    flags = [recipe(), "--ensemble", "--ensemble-members", 3, "--baselines", "--no-plot", "--force"]
     stop = 0
     whole = run("fit", *flags)
     assert whole.exit_code == 0, whole.output
