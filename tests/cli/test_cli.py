@@ -232,7 +232,7 @@ def test_no_such_file(tmp_path):
         ({"stimulus_time": "never_time"}, "never_time"),
         ({"[-0.5,__0.8]": "[9000.0, 9001.0]"}, "no window meets"),
         ({'"context",': '"contexts",'}, "contexts"),
-        ({"ranks__=__[1,__2]": "ranks = [21]"}, "rank 21"),
+        ({"ranks__=__[1,__2]": "ranks = [21]"}, "rank is 21"),
         ({"ranks__=__[1,__2]": "ranks = [0]"}, "rank"),
         ({"test_size": "hold_out"}, "hold_out"),
         ({"test_size__=__2": "test_size = 7"}, "test_size"),
