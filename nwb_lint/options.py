@@ -18,15 +18,15 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, Union, get_args, get_origin
 
-import numpy as np
-import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from nwb_lint.contract import held_out_of
 from nwb_lint.errors import ContractError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Seconds = float
 Window = tuple[float, float]
@@ -51,7 +51,7 @@ def option(default: Any, sentence: str, *, kept: bool = True, **bounds: Any) -> 
 class Options(BaseModel):
     """The options of one function; values of other types are refused, numbers must be finite."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> Self:
@@ -221,6 +221,8 @@ class FitOptions(Options):
         ContractError
             If the fit had weights of its own, which it does not keep.
         """
+        from nwb_lint.contract import held_out_of  # xarray takes a second to import, and the command line needs none
+
         values = {name: fit.attrs[name] for name in cls.model_fields if name in fit.attrs}
         values["rank"] = fit.sizes["rank"] if "m" in fit else None
         values["bias"] = bool(fit["bias"].values.any())
@@ -394,10 +396,8 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
 
 def plain(value: Any) -> Any:
     """Numbers of numpy as numbers of Python, sequences as tuples."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return tuple(plain(one) for one in value.tolist()) if value.ndim else plain(value.item())
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, list | tuple | range | set | frozenset):
         return tuple(plain(one) for one in value)
     if isinstance(value, dict):
@@ -470,7 +470,7 @@ def is_kept(field: FieldInfo) -> bool:
 
 def same(value: Any, default: Any) -> bool:
     """Whether an option has its default, sequences compared by their values."""
-    return isinstance(value, type(default)) and bool(np.all(plain(value) == plain(default)))
+    return isinstance(value, type(default)) and plain(value) == plain(default)
 
 
 def _attribute(value: Any) -> Any:
