@@ -56,7 +56,7 @@ class Asset(NamedTuple):
 
 
 def kind_of(name: str) -> str:
-    """The kind of file that the ending of a path or address stands for: hdf5, zarr or lindi."""
+    """The kind of file by the ending of its path or address: hdf5, zarr or lindi."""
     lower = name.lower().rstrip("/")
     return "lindi" if lower.endswith(".lindi.json") else "zarr" if lower.endswith(".zarr") else "hdf5"
 

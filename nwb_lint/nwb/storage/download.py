@@ -40,8 +40,8 @@ _REQUESTS_AT_ONCE = 8
 def download_asset(asset: Asset) -> Asset:
     """Copy a remote file to the cache folder, unless the same version of it is there.
 
-    A file with a digest in its archive is looked up by it, without a request. For any other file the server is asked
-    for ETag and size; for a Zarr folder, for its consolidated metadata.
+    A file with a digest in its archive is looked up by it, without a request. For any other file the server gives
+    ETag and size; for a Zarr folder, its consolidated metadata.
 
     Parameters
     ----------

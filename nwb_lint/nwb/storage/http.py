@@ -211,7 +211,7 @@ def total_bytes(response: requests.Response) -> int:
 
 
 def strong_etag(response: requests.Response) -> str:
-    """The ETag, if it stands for exactly these bytes; empty if there is none, or a weak one."""
+    """The ETag, if it identifies exactly these bytes; empty if there is none, or a weak one."""
     etag = response.headers.get("ETag", "")
     return "" if etag.startswith("W/") else etag
 

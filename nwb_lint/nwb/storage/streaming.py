@@ -48,7 +48,7 @@ class HTTPFile(io.RawIOBase):
     size : int
         Bytes of the file.
     requested : list of tuple of int
-        The ranges (start, stop) that h5py has asked for, in order.
+        The ranges (start, stop) that h5py has read, in order.
     index_nodes : dict of int to bytes
         Nodes of chunk indices by their position in the file, kept for `prefetch.plan_chunks`.
     """

@@ -181,7 +181,7 @@ class ZarrFile(ZarrGroup, h5py.File):
 
 
 class ZarrDataset(_Item, h5py.Dataset):
-    """A Zarr array as an h5py.Dataset; an array that stands for a scalar has no dims."""
+    """A Zarr array as an h5py.Dataset; a scalar has no dims."""
 
     def __init__(self, array: Any, file: ZarrFile) -> None:
         self._zarr, self._file = array, file
