@@ -299,7 +299,7 @@ def client_errors(address: str) -> Iterator[None]:
             raise MissingFileError(f"{address}: no such dandiset or version. Check the address.") from error
         if status in (401, 403):
             raise NWBError(
-                f"{address} may not be read with this token (status {status}). Its owner can give access."
+                f"{address} may not be read with this token (status {status}). Ask its owner for access."
             ) from error
         raise NWBError(f"{address}: the archive answers with status {status}. Try again later.") from error
     except (requests.RequestException, OSError) as error:

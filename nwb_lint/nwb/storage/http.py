@@ -269,7 +269,9 @@ def unreadable(address: str, error: BaseException) -> NWBError:
     if status in (404, 410):
         return MissingFileError(f"{address}: no such file ({reason}). Check the address.")
     if status in (401, 403):
-        return NWBError(f"{address} may not be read ({reason}). Its owner can give access. Set a token of yours.")
+        return NWBError(
+            f"{address} may not be read ({reason}). Ask its owner for access, or set a token (DANDI_API_KEY)."
+        )
     if status == 416:
         return NWBError(f"{address} is empty (0 bytes). An NWB file is needed. Check the address.")
     if status == 200:

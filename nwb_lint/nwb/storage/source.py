@@ -136,17 +136,14 @@ def reading(source: Source) -> Iterator[h5py.File]:
         If the file cannot be opened, or if reading it fails inside the ``with`` statement.
     """
     asset = one_asset(source)
+    # h5py raises these where an object or a block of data cannot be read; lindi raises plain Exceptions
+    damage = (Exception,) if asset.kind == "lindi" else (OSError, RuntimeError, KeyError)
     with open_nwb(asset) as file:
         try:
             yield file
         except (NWBError, ContractError, Warning):
             raise
-        except (OSError, RuntimeError, KeyError) as error:
-            # h5py raises these where an object or a block of data cannot be read
-            raise _damaged(asset, error) from error
-        except Exception as error:
-            if asset.kind != "lindi":  # lindi raises plain Exceptions
-                raise
+        except damage as error:
             raise _damaged(asset, error) from error
 
 

@@ -70,8 +70,8 @@ class HTTPFile(io.RawIOBase):
         if session.etag:
             self._cache = RangeCache(f"{self._url} {version!r}")
         if known:
-            head = self._cached("head") if known == version else None
-            head = head or get_range(session, self._url, 0, _HEAD_BYTES).content
+            cached = self._cached("head") if known == version else None
+            head = cached or get_range(session, self._url, 0, _HEAD_BYTES).content
         if self._cache:
             self._cache.lock()
             self._cache.set("head", head)

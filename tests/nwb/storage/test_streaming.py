@@ -106,7 +106,7 @@ def test_a_fit_of_a_remote_file_takes_its_subject_or_warns(path, server, address
     gone = mock_fit().assign_coords(file=np.array([f"{server.url}/gone.nwb"]), **files)
     with (
         pytest.warns(UserWarning, match="species, sex, age"),
-        pytest.warns(UserWarning, match="subject and session.*no such file"),
+        pytest.warns(UserWarning, match=r"gone\.nwb: no such file"),
     ):
         write_fit(gone, tmp_path / "other.nwb", subject={"subject_id": "a"})
     refused("no such file", write_fit, mock_fit(), tmp_path / "third.nwb", source=f"{server.url}/gone.nwb")
