@@ -92,7 +92,7 @@ def import_netcdf(path: str | Path) -> xr.Dataset:
     --------
     >>> from nwb_lint import read_fit
     >>> fit = read_fit("fit.nwb")
-    >>> import_netcdf(export_netcdf(fit, "model.nc")).identical(fit)
+    >>> import_netcdf(export_netcdf(fit, "copy.nc")).identical(fit)
     True
     """
     if not Path(path).is_file():

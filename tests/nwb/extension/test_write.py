@@ -231,7 +231,7 @@ def test_several_animals_become_one_subject():
 
 
 def test_a_file_without_subject_is_written_with_a_warning(tmp_path):
-    with pytest.warns(UserWarning, match="no subject is known"):
+    with pytest.warns(UserWarning, match="no subject"):
         target = write_fit(random_fit(1), tmp_path / "fit.nwb")
     assert pynwb.validate(path=str(target)) == []
 
