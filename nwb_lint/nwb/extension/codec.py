@@ -142,10 +142,10 @@ def layout(stored: Stored) -> list[LayoutRow]:
         absent = [name for name in _LAYOUT if name not in stored.arrays]
         lengths = {stored.arrays[name].shape for name in _LAYOUT if name not in absent}
         if absent or len(lengths) != 1:
-            found = f"{', '.join(absent)} missing" if absent else "its columns differ in length"
-            raise ContractError(f"The layout is broken ({found}). Write the fit again.")
-        columns = (map(str, stored.arrays[name].tolist()) for name in _LAYOUT)
-        return [LayoutRow(*row) for row in zip(*columns, strict=True)]
+            problem = f"{', '.join(absent)} missing" if absent else "its columns differ in length"
+            raise ContractError(f"The layout is broken ({problem}). Write the fit again.")
+        parts = [stored.arrays[name].tolist() for name in _LAYOUT]
+        return [LayoutRow(*map(str, row)) for row in zip(*parts, strict=True)]
     table = FIT if stored.type == schema.FIT_TYPE else RESULTS[_kind_of(stored.type)]
     found = []
     for name, known in schema.fields(stored.type).items():
