@@ -1,0 +1,51 @@
+"""docs/options.md from the options of the package: ``python docs/options.py > docs/options.md``."""
+
+from __future__ import annotations
+
+from nwb_lint.options import PUBLIC, Options, reference
+
+SECTIONS = {
+    "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
+    "SelectOptions": "select", "EnsembleOptions": "ensemble", "BaselineOptions": "baselines",
+    "SubsamplingOptions": "subsampling",
+}  # fmt: skip
+
+HEAD = """# Options
+
+Every option of the public functions: its type, its default, and what it does. This page is made from
+`nwb_lint/options.py` by `python docs/options.py > docs/options.md`.
+
+An option is an argument of the function. If the heading names a section of a recipe, it is also a field of that section
+and a flag of `nwb-lint fit`: the name with dashes, without `_s` at the end (`burn_in_s` → `--burn-in`). Flags of the
+sections ensemble, baselines and subsampling begin with the name of the section (`--ensemble-members`); the flags
+`--ensemble`, `--baselines` and `--subsampling` switch these sections on. In a recipe and as a flag, the text `none`
+stands for None. A few defaults of recipes differ from those of the functions; `nwb-lint init` writes all of them out.
+All times are in seconds.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    return HEAD + "".join(table(one) for one in PUBLIC)
+
+
+def table(options: type[Options]) -> str:
+    """The heading and the table of one class of options."""
+    section = SECTIONS.get(options.__name__)
+    rows = "".join(
+        f"| `{one.name}` | {cell(one.kind)} | {cell(one.default)} | {cell(one.sentence)} |\n"
+        for one in reference([options])
+    )
+    title = (options.__doc__ or "").strip().splitlines()[0].removeprefix("Options of ").removeprefix("Fields of an ")
+    where = f" – recipe section `[{section}]`" if section and section != "inputs" else ""
+    where = " – recipe section `[[inputs]]`" if section == "inputs" else where
+    return f"\n## {title.rstrip('.')}{where}\n\n| option | type | default | |\n|---|---|---|---|\n{rows}"
+
+
+def cell(text: str) -> str:
+    """A text as a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")
