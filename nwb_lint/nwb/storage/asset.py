@@ -56,7 +56,18 @@ class Asset(NamedTuple):
 
 
 def kind_of(name: str) -> str:
-    """The kind of file by the ending of its path or address: hdf5, zarr or lindi."""
+    """The kind of a file by the ending of its name.
+
+    Parameters
+    ----------
+    name : str
+        A path or address.
+
+    Returns
+    -------
+    str
+        ``"lindi"`` for ``.lindi.json``, ``"zarr"`` for ``.zarr``, ``"hdf5"`` for any other.
+    """
     lower = name.lower().rstrip("/")
     return "lindi" if lower.endswith(".lindi.json") else "zarr" if lower.endswith(".zarr") else "hdf5"
 

@@ -31,7 +31,19 @@ _MAIN_ARCHIVE = "dandi"
 
 
 class Address(NamedTuple):
-    """The parts of a DANDI address; an empty part is not in it."""
+    """The parts of a DANDI address; a part that is not in it is empty.
+
+    Attributes
+    ----------
+    instance : str
+        The archive.
+    dandiset : str
+        Six digits.
+    version : str
+        ``draft`` or a published version.
+    path : str
+        Path of the asset in the dandiset, or a pattern.
+    """
 
     instance: str
     dandiset: str

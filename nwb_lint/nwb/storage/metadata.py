@@ -24,7 +24,17 @@ _AGE = re.compile(r"P(\d+(?:\.\d+)?)([YMWD])")
 
 
 class Provenance(NamedTuple):
-    """How one NWB file names itself; an entry that the file does not have is empty text."""
+    """The identifiers in one NWB file; an entry that the file does not have is empty.
+
+    Attributes
+    ----------
+    path : str
+        Path or address.
+    identifier, object_id, units_object_id : str
+        Of the file, of its root, and of its table of units.
+    session_id, subject_id : str
+        Of the recording.
+    """
 
     path: str
     identifier: str
@@ -83,7 +93,19 @@ def session_labels(files: Sequence[Provenance]) -> list[str]:
 
 
 class Metadata(NamedTuple):
-    """Subject, ``general`` fields, start and description of one NWB file; an empty entry is not in the file."""
+    """The metadata of one NWB file; an entry that the file does not have is empty.
+
+    Attributes
+    ----------
+    subject : dict of str to str
+        Entries of `SUBJECT_KEYS`.
+    general : dict of str to list of str
+        Experimenters, keywords, publications, institution, lab, session id, experiment description.
+    start : datetime or None
+        Start of the session.
+    description : str
+        Description of the session.
+    """
 
     subject: dict[str, str]
     general: dict[str, list[str]]
@@ -167,7 +189,18 @@ def file_fields(sources: Sequence[Metadata], override: dict[str, Any] | None, su
 
 
 def check_subject(subject: Mapping[str, Any]) -> None:
-    """Raise ContractError where a subject has entries that NWB does not know."""
+    """Check that NWB knows every entry of a subject.
+
+    Parameters
+    ----------
+    subject : mapping of str to object
+        Entries of a subject.
+
+    Raises
+    ------
+    ContractError
+        If there is another entry than those of `SUBJECT_KEYS`.
+    """
     if unknown := [key for key in subject if key not in SUBJECT_KEYS]:
         raise ContractError(
             f"subject has {', '.join(unknown)}; it may have {', '.join(SUBJECT_KEYS)}. Rename or remove it."
@@ -209,7 +242,18 @@ def merge_subjects(subjects: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def missing_for_dandi(subject: Mapping[str, Any]) -> list[str]:
-    """The entries that DANDI requires and that a subject does not have."""
+    """The entries that DANDI requires and that a subject does not have.
+
+    Parameters
+    ----------
+    subject : mapping of str to object
+        Entries of a subject.
+
+    Returns
+    -------
+    list of str
+        Of ``subject_id``, ``species``, ``sex`` and ``age`` (a date of birth serves as well).
+    """
     return [either[0] for either in _DANDI_NEEDS if not any(subject.get(key) for key in either)]
 
 

@@ -63,7 +63,18 @@ def register(address: str, stream: Streamed) -> str:
 
 
 def streamed(item: h5py.Dataset | h5py.Group) -> Streamed | None:
-    """The stream that an object is read from; None for a local file."""
+    """The stream that an object is read from.
+
+    Parameters
+    ----------
+    item : h5py.Dataset or h5py.Group
+        A member of an open file.
+
+    Returns
+    -------
+    Streamed or None
+        None for a member of a local file.
+    """
     return _open_streams.get(item.file.filename) if len(_open_streams) else None
 
 

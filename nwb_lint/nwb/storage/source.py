@@ -147,10 +147,35 @@ def reading(source: Source) -> Iterator[h5py.File]:
             raise _damaged(asset, error) from error
 
 
+def _damaged(asset: Asset, error: BaseException) -> NWBError:
+    if asset.remote or asset.kind == "lindi":
+        from nwb_lint.nwb.storage.http import describe_error
+
+        return NWBError(f"Reading {asset} failed: {describe_error(error)}. Try again, or check the file.")
+    return NWBError(f"{asset} is damaged: {one_line(error)}. Pass a whole NWB file.")
+
+
 def run_on_files(
     work: Callable[..., Any], tasks: Sequence[tuple[Asset, dict[str, Any]]], *, executor: Any = None, **how: Any
 ) -> Iterator[tuple[int, Outcome]]:
-    """`run_tasks` on files, on threads where there is no executor, and in this thread where there is a single file."""
+    """Run ``work(asset, **options)`` for every file, and yield its position and outcome as files finish.
+
+    Parameters
+    ----------
+    work : callable
+        A function at the top level of a module.
+    tasks : sequence of (Asset, dict)
+        The file and the keyword options of each call.
+    executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
+        What runs the calls; None is threads of this process. A single file is read in this thread.
+    **how
+        As for `nwb_lint.parallel.engine.run_tasks`.
+
+    Yields
+    ------
+    tuple of int and Outcome
+        Position of a file, and its outcome. An OSError of a file is an NWBError.
+    """
     tasks = [(asset, options | {"work": work}) for asset, options in tasks]
     return run_tasks(_on_file, tasks, executor=executor if len(tasks) > 1 else None, threads=_FILES_AT_ONCE, **how)
 
@@ -162,14 +187,6 @@ def _on_file(asset: Asset, *, work: Callable[..., Any], **options: Any) -> Any:
         raise
     except OSError as error:
         raise NWBError(f"{asset} cannot be read: {one_line(error)}. Try again.") from error
-
-
-def _damaged(asset: Asset, error: BaseException) -> NWBError:
-    if asset.remote or asset.kind == "lindi":
-        from nwb_lint.nwb.storage.http import describe_error
-
-        return NWBError(f"Reading {asset} failed: {describe_error(error)}. Try again, or check the file.")
-    return NWBError(f"{asset} is damaged: {one_line(error)}. Pass a whole NWB file.")
 
 
 def one_asset(source: Source, *, download: bool = False) -> Asset:
