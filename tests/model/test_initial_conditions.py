@@ -1,4 +1,4 @@
-"""Initial activations by group: found where they are known, honest for conditions of no group in training."""
+"""Initial activations by group: found where they are known, and the mean for conditions of no group in training."""
 
 import warnings
 
@@ -83,7 +83,7 @@ def test_the_fit_runs_scores_and_comes_back_from_a_file_alone(started, tmp_path,
 def test_held_out_conditions_start_from_the_mean_and_it_is_said(started):
     activity, _, _ = started(own=True)
     held = np.arange(24) % 4 == 0
-    with pytest.warns(UserWarning, match=r"6 held-out conditions are of no group in training; .* mean of the 18 "):
+    with pytest.warns(UserWarning, match=r"6 held-out conditions .* mean of the 18 "):
         fit = nl.fit_lint(activity, initial="condition", test_conditions=held, method="regression", **OPTIONS)
     found = learned(fit)
     assert set(found) == set(activity["condition"].values[~held])
@@ -103,10 +103,10 @@ def test_inner_splits_know_no_start_of_what_they_hold_out(started):
         q = drives(u, 0.2, bias=True, initial=False)
         samples = Samples(activity["activity"].values, q, 0.2, starts=(u.shape[2] - size, u.shape[2]))
         fit, held = samples.take(np.arange(16)), samples.take(np.arange(16, 24))
-        honest = held.held_from(fit)
-        assert (honest.q is not held.q) == changed
+        new = held.as_new_conditions(fit)
+        assert (new.q is not held.q) == changed
         if changed:
-            part = honest.q[:, :, slice(*samples.starts)]
+            part = new.q[:, :, slice(*samples.starts)]
             assert not part[:, :, 16:].any()
             np.testing.assert_allclose(part[0], part[5])
             np.testing.assert_allclose(part.sum(axis=2), held.q[:, :, slice(*samples.starts)].sum(axis=2), rtol=1e-5)
