@@ -1,4 +1,4 @@
-"""Fit → simulation: run a fitted network again with nothing but its Dataset, and its canonical gauge."""
+"""Run a fitted network again from its Dataset alone, and rewrite it in the canonical gauge."""
 
 from __future__ import annotations
 
@@ -16,13 +16,34 @@ GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times sin
 
 
 def whole_input(dataset: xr.Dataset) -> Array:
-    """Input over burn-in and time, (condition, burn-in + time, input) float32."""
+    """Inputs of an activity or a fit over burn-in and time.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With ``u (condition, time, input)`` and perhaps ``u_burn_in (condition, burn_in, input)``.
+
+    Returns
+    -------
+    array of shape (condition, burn-in + time, input), float32
+    """
     parts = [dataset["u_burn_in"].values] if "u_burn_in" in dataset.variables else []
     return np.concatenate([*parts, dataset["u"].values], axis=1).astype(np.float32)
 
 
 def network_of(fit: xr.Dataset) -> Network:
-    """The numbers of a fit that simulate: m, n (or J) and the weights of [input, bias, initial activation]."""
+    """Parameters of a fit on arrays.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
+
+    Returns
+    -------
+    Network
+        Its ``w`` has the columns inputs, bias and initial activation, as `network.drives` orders them.
+    """
     w = np.column_stack([fit["input_weights"].values, fit["bias"].values, fit["initial_activation"].values])
     if "J" in fit:
         return Network(fit["J"].values, None, w)
@@ -30,18 +51,27 @@ def network_of(fit: xr.Dataset) -> Network:
 
 
 def canonicalize(fit: xr.Dataset) -> xr.Dataset:
-    """The same network in the canonical gauge: J = m n' / N unchanged, m orthonormal, latents turned along.
+    """Rewrite a fit in the canonical gauge, with the same connectivity J = m n' / N.
 
-    m n' = U S V': m = U, n = V S, columns by falling singular value, the entry of largest magnitude in each column of m
-    positive. Latents follow: kappa_new = m' m_old kappa_old. A fit without m (rank=None) is returned as it is.
+    With m n' = U S V': m = U and n = V S. Columns come in order of falling singular value, and the entry of largest
+    magnitude in each column of m is positive. The latents become kappa_new = m_new' m_old kappa_old.
 
-    Raises: ContractError for a Dataset that is not a fit.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint` or `read_fit`. Without m and n (``rank=None``) a copy is returned.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> m = canonicalize(mock_fit())["m"].values
-        >>> bool(abs(m.T @ m - 1).max() < 1e-9)
-        True
+    Returns
+    -------
+    xarray.Dataset
+        The fit with other ``m``, ``n (neuron, rank)`` and ``latent (condition, time, rank)``.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> m = canonicalize(mock_fit())["m"].values
+    >>> bool(abs(m.T @ m - 1).max() < 1e-9)
+    True
     """
     if "J" in fit:
         return fit.copy()
@@ -49,8 +79,8 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     out = fit.copy()
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
     if "latent" in fit:
-        turned = fit["latent"].values @ (m.T @ fit["m"].values).T
-        out["latent"] = fit["latent"].dims, turned.astype(fit["latent"].dtype), fit["latent"].attrs
+        latent = fit["latent"].values @ (m.T @ fit["m"].values).T
+        out["latent"] = fit["latent"].dims, latent.astype(fit["latent"].dtype), fit["latent"].attrs
     out.attrs["gauge"] = GAUGE
     return out
 
@@ -65,31 +95,49 @@ def simulate(
     factor: Array | xr.DataArray | None = None,
     drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """Run the fitted network freely, with nothing but the fit at hand.
+    """Run a fitted network freely.
 
-    Args:
-        fit: from `fit_lint` or `read_fit`.
-        u: other inputs (condition, time, input): a DataArray, which starts at x[0], or a Dataset with ``u`` and, for a
-            burn-in, ``u_burn_in``. None = the fit's own.
-        silence: neurons whose output is set to 0 (labels, positions or a boolean array); N stays what it was.
-        initial: other x[0] (neuron); None = the fit's. Not where the fit has one for each group (`fit_lint`).
-        factor: by which every neuron's output is multiplied, (neuron) or (time, neuron): 0 silences, 1 changes nothing,
-            above 1 excites. Over time, as a pulse, it is 1 before the first time; without time it holds in the burn-in.
-        drive: added to every neuron's input, in units of the activity, (neuron) or (time, neuron):
-            x[t+1] = ... + alpha drive[t]; over time, it is 0 before the first one.
+    The network is x[t+1] = (1 - alpha) x[t] + alpha (m n' (factor phi(x[t])) / N + I u[t] + b + drive).
 
-    Returns: activity (condition, time, neuron) dimensionless; rate in Hz where the fit can undo its preparation; latent
-        (condition, time, rank); filtered_input (condition, time, input).
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint` or `read_fit`.
+    u : xarray.Dataset or xarray.DataArray, optional
+        Other inputs (condition, time, input). A DataArray has no burn-in. A Dataset has ``u`` and perhaps
+        ``u_burn_in``. None = the inputs of the fit.
+    silence : array_like, optional
+        Neurons whose output is 0: labels, positions or a boolean mask. N does not change.
+    initial : array of shape (neuron,), optional
+        x[0]. None = that of the fit. Not for a fit with an initial activation for each group.
+    factor : array of shape (neuron,) or (time, neuron), optional
+        Factor on the output of each neuron: 0 silences, 1 changes nothing, above 1 excites. With time it is 1 during
+        the burn-in, without time it applies to the burn-in as well.
+    drive : array of shape (neuron,) or (time, neuron), optional
+        Added to the input of each neuron, in units of the activity. With time it is 0 during the burn-in.
 
-    Raises: ContractError for a Dataset that is not a fit, inputs of another number, other names or another bin, unknown
-        neurons, or a factor or drive of another shape.
+    Returns
+    -------
+    xarray.Dataset
+        ``activity (condition, time, neuron)``, dimensionless; ``latent (condition, time, rank)``;
+        ``filtered_input (condition, time, input)``; ``rate (condition, time, neuron)`` in Hz if the preparation can be
+        undone.
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
+    Raises
+    ------
+    ContractError
+        If the Dataset is not a fit, the inputs have another number, other names or another bin, a neuron does not
+        exist, or ``initial``, ``factor`` or ``drive`` has another shape.
 
-    Example:
-        >>> from nwb_lint.testing import mock_fit
-        >>> simulate(mock_fit())["activity"].dims
-        ('condition', 'time', 'neuron')
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 2.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> simulate(mock_fit())["activity"].dims
+    ('condition', 'time', 'neuron')
     """
     check_fit(fit)
     return run(fit, u, silence=silence, initial=initial, factor=factor, drive=drive)
@@ -104,42 +152,27 @@ def run(
     factor: Array | xr.DataArray | None = None,
     drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """`simulate` for a Dataset that need not be a whole fit: a network with its inputs ``u`` at hand."""
-    given = matched(fit, _given_input(fit, u))
-    if given["u"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
-        raise ContractError(
-            f"u has dims {given['u'].dims} and {given['u'].sizes.get('input', 0)} inputs; "
-            f"it needs (condition, time, input) with {fit.sizes['input']}."
-        )
-    if u is not None:
-        _check_like(fit, given)
+    """`simulate` for a network with inputs that need not be a whole fit; the arguments and results are the same."""
+    given = matched(fit, _given_inputs(fit, u))
+    _check_inputs(fit, given, own=u is None)
     network = network_of(fit)
     if initial is not None:
-        if fit.attrs.get("initial", "zero") not in COMMON:
-            raise ContractError(
-                f"the fit has an x[0] for each {fit.attrs['initial']}, as inputs; give other inputs (u=)."
-            )
-        start = np.asarray(initial, float)
-        if start.shape != (network.n_neurons,) or not np.isfinite(start).all():
-            raise ContractError(
-                f"initial has shape {start.shape}; it needs one finite number for each of {network.n_neurons} neurons."
-            )
-        network.w[:, -1] = start
+        network.w[:, -1] = _checked_initial(fit, network, initial)
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
-    driven = whole_input(given)
-    skip = driven.shape[1] - given.sizes["time"]
-    keep = _over_time(given, network, factor, "factor", skip, before=1.0)
+    inputs = whole_input(given)
+    skip = inputs.shape[1] - given.sizes["time"]
+    gain = _over_time(given, network, factor, "factor", skip, burn_in=1.0)
     if silence is not None:
-        quiet = mask_of(fit["neuron"].values.astype(str), silence, "neuron", nobody=True)
-        keep = np.where(quiet, 0.0, 1.0 if keep is None else keep)
-    added = _over_time(given, network, drive, "drive", skip, before=0.0)
-    q = drives(driven, alpha, bias=True, initial=True)
-    x, kappa = forward(network, q, alpha, fit.attrs.get("nonlinearity", ""), keep, added)
+        silent = mask_of(fit["neuron"].values.astype(str), silence, "neuron", nobody=True)
+        gain = np.where(silent, 0.0, 1.0 if gain is None else gain)
+    added = _over_time(given, network, drive, "drive", skip, burn_in=0.0)
+    q = drives(inputs, alpha, bias=True, initial=True)
+    x, kappa = forward(network, q, alpha, fit.attrs.get("nonlinearity", ""), gain, added)
     out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
     if network.n is not None:
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
-    out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : driven.shape[2]]
+    out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : inputs.shape[2]]
     if "scale" in fit and ("time" not in fit["offset"].dims or given.sizes["time"] == fit.sizes["time"]):
         rate = x[:, skip:] * fit["scale"].values + fit["offset"].values
         out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
@@ -147,7 +180,18 @@ def run(
 
 
 def with_run(fit: xr.Dataset) -> xr.Dataset:
-    """The network with what it predicts on its own input: activity_pred, filtered_input, and latent if it has any."""
+    """Add the free run on the fit's own inputs to a network.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        A network with its inputs ``u``.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``activity_pred``, ``filtered_input``, and ``latent`` if there are m and n.
+    """
     found = run(fit)
     out = fit.assign(activity_pred=(found["activity"].dims, found["activity"].values, {"units": "1"}))
     for name in ("latent", "filtered_input"):
@@ -156,43 +200,67 @@ def with_run(fit: xr.Dataset) -> xr.Dataset:
     return out
 
 
-def _over_time(given: xr.Dataset, network: Network, values, name: str, skip: int, *, before: float) -> Array | None:
-    """What multiplies or is added at every step, (burn-in + time, neuron); what has no time holds at every step."""
+def _given_inputs(fit: xr.Dataset, u: xr.Dataset | xr.DataArray | None) -> xr.Dataset:
+    """The Dataset whose ``u`` drives the network."""
+    if u is None:
+        return fit
+    given = u.to_dataset(name="u") if isinstance(u, xr.DataArray) else u
+    if "u" not in given.variables:
+        raise ContractError(
+            "The Dataset has no inputs u. simulate needs u (condition, time, input). Give what prepare returns."
+        )
+    if not np.isfinite(given["u"].values).all():
+        raise ContractError("u has values that are not finite. Give a number for every condition and time.")
+    return given
+
+
+def _check_inputs(fit: xr.Dataset, given: xr.Dataset, own: bool) -> None:
+    """Refuse inputs of another shape; and, unless they are the fit's own, of other names or another bin."""
+    if given["u"].dims != ("condition", "time", "input") or given.sizes["input"] != fit.sizes["input"]:
+        raise ContractError(
+            f"u has dims {given['u'].dims} and {given['u'].sizes.get('input', 0)} inputs. It needs dims "
+            f"(condition, time, input) and {fit.sizes['input']} inputs. Prepare the inputs as for the fit."
+        )
+    if own:
+        return
+    step = given.attrs.get("bin_s", fit.attrs["dt_s"])
+    if not np.isclose(step, fit.attrs["dt_s"], rtol=1e-6):
+        raise ContractError(
+            f"u has bins of {step:g} s, but the network has steps of {fit.attrs['dt_s']:g} s. Prepare the inputs with "
+            "the bins of the fit."
+        )
+    expected, names = input_names(fit), input_names(given)
+    if "input" in fit.coords and "input" in given.coords and expected != names:
+        raise ContractError(
+            f"u has the inputs {', '.join(names)}. The fit has {', '.join(expected)}. Give these, in this order."
+        )
+
+
+def _checked_initial(fit: xr.Dataset, network: Network, initial: Array) -> Array:
+    """x[0] (neuron), if the fit has one x[0] for all conditions."""
+    if fit.attrs.get("initial", "zero") not in COMMON:
+        raise ContractError(
+            f"The fit has an x[0] for each {fit.attrs['initial']}, as inputs. It cannot take another. Change u instead."
+        )
+    start = np.asarray(initial, float)
+    if start.shape != (network.n_neurons,) or not np.isfinite(start).all():
+        raise ContractError(
+            f"initial has shape {start.shape}. It must have one finite number for each of {network.n_neurons} neurons."
+        )
+    return start
+
+
+def _over_time(given: xr.Dataset, network: Network, values, name: str, skip: int, *, burn_in: float) -> Array | None:
+    """A factor or a drive at every step, (burn-in + time, neuron)."""
     if values is None:
         return None
     array = np.asarray(values, float)
     shape = (given.sizes["time"], network.n_neurons)
     if array.shape not in (shape, shape[1:]) or not np.isfinite(array).all():
         raise ContractError(
-            f"{name} has shape {array.shape}; it needs finite numbers, (neuron) or (time, neuron), here {shape}."
+            f"{name} has shape {array.shape}. It must have finite numbers of shape (neuron,) or (time, neuron), here "
+            f"{shape}."
         )
     if array.ndim == 1:
         return np.broadcast_to(array, (skip + shape[0], shape[1]))
-    return np.concatenate([np.full((skip, shape[1]), before), array])
-
-
-def _check_like(fit: xr.Dataset, given: xr.Dataset) -> None:
-    """Inputs that say of themselves that they are others than the fit's, or in other steps, are refused."""
-    step = given.attrs.get("bin_s", fit.attrs["dt_s"])
-    if not np.isclose(step, fit.attrs["dt_s"], rtol=1e-6):
-        raise ContractError(
-            f"the input is in bins of {step:g} s and the network in steps of {fit.attrs['dt_s']:g} s; prepare the "
-            "input with the fit's bins."
-        )
-    own, names = input_names(fit), input_names(given)
-    if "input" in fit.coords and "input" in given.coords and own != names:
-        raise ContractError(
-            f"the inputs are {', '.join(names)} where the fit has {', '.join(own)}; give those, in this order."
-        )
-
-
-def _given_input(fit: xr.Dataset, u: xr.Dataset | xr.DataArray | None) -> xr.Dataset:
-    """The Dataset whose ``u`` drives the network."""
-    if u is None:
-        return fit
-    given = u.to_dataset(name="u") if isinstance(u, xr.DataArray) else u
-    if "u" not in given.variables:
-        raise ContractError("the Dataset has no inputs u. simulate needs u (condition, time, input).")
-    if not np.isfinite(given["u"].values).all():
-        raise ContractError("u has values that are not finite; give a number for every condition and time.")
-    return given
+    return np.concatenate([np.full((skip, shape[1]), burn_in), array])

@@ -68,9 +68,9 @@ def test_segments_double_and_stay_below_the_trial():
 
 @pytest.fixture
 def long_trials():
-    """The oscillator over 1000 steps as an activity."""
-    _, samples, u = oscillator(times=1000, conditions=10)
-    activity = xr.Dataset(coords={"time": 0.02 * np.arange(1000)}, attrs={"bin_s": 0.02})
+    """The oscillator over 400 steps as an activity."""
+    _, samples, u = oscillator(times=400, conditions=10)
+    activity = xr.Dataset(coords={"time": 0.02 * np.arange(400)}, attrs={"bin_s": 0.02})
     activity = activity.assign_coords(neuron=[f"n{k}" for k in range(30)])
     activity["activity"] = ("condition", "time", "neuron"), samples.x.astype(np.float32)
     activity["u"] = ("condition", "time", "input"), u.astype(np.float32)
@@ -79,7 +79,7 @@ def long_trials():
 
 @pytest.mark.slow
 def test_segments_find_an_oscillation_that_whole_trials_do_not(long_trials):
-    options = {"rank": 2, "tau_s": 0.1, "method": "gradient", "max_iter": 60, "test_size": 0.2, "bias": True}
+    options = {"rank": 2, "tau_s": 0.1, "method": "gradient", "max_iter": 25, "test_size": 0.2, "bias": True}
     plain, cut = (nl.fit_lint(long_trials, segment_s=s, **options) for s in (None, 0.64))
     assert cut["r2"].values[1] > 0.8 > 0.5 > plain["r2"].values[1]
 
@@ -87,5 +87,5 @@ def test_segments_find_an_oscillation_that_whole_trials_do_not(long_trials):
 @pytest.mark.parametrize("more", [{"segment_s": 20}, {"segment_s": 0.02}, {"segment_s": np.nan}, {"hidden": 3},
                                   {"method": "regression"}, {"method": "published"}])  # fmt: skip
 def test_what_cannot_be_is_refused(long_trials, more):
-    with pytest.raises(ContractError, match=r"^segment_s[^\n]*$"):
+    with pytest.raises(ContractError, match="^segment_s"):
         nl.fit_lint(long_trials, **{"rank": 1, "tau_s": 0.1, "segment_s": 1.0} | more)
