@@ -1,4 +1,4 @@
-"""Laws of the fit: the network comes back, held-out data have no say, everything reruns from the fit alone."""
+"""Laws of the fit: the network comes back, held-out data have no influence, a fit runs again from itself."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,7 +63,7 @@ def test_unconstrained_fit():
 
 
 @pytest.mark.parametrize("method", ["auto", "regression", "gradient", "published"])
-def test_methods_run_and_repeat_themselves(method):
+def test_methods_run_and_are_reproducible(method):
     activity, *_ = teacher(conditions=24, neurons=15)
     options = {"rank": 2, "tau_s": TAU_S, "method": method, "max_iter": 30, "epochs": 3, "test_conditions": [0, 1]}
     a, b = nl.fit_lint(activity, **options), nl.fit_lint(activity, **options)
@@ -77,7 +77,7 @@ def test_gradient_from_a_random_start_finds_the_dynamics():
     assert fit["r2"].values[1] > 0.9
 
 
-def test_held_out_conditions_have_no_say():
+def test_held_out_conditions_have_no_influence():
     activity, *_ = teacher(conditions=24, neurons=15)
     other = activity.copy(deep=True)
     other["activity"][20:] = 100.0
@@ -164,7 +164,7 @@ def test_ceiling_is_the_score_of_the_true_mean():
     assert ceiling(whole, halves, counts, reference) == pytest.approx(r_squared(whole, truth, reference)[0], abs=0.02)
 
 
-def test_rank_of_a_teacher_is_chosen_whoever_computes():
+def test_rank_of_a_teacher_is_the_same_on_any_executor():
     activity, *_ = teacher(conditions=24, neurons=15)
     options = {"ranks": [1, 2], "tau_s": TAU_S, "folds": 3, "method": "regression"}
     table = nl.select_rank(activity, **options)
@@ -174,7 +174,7 @@ def test_rank_of_a_teacher_is_chosen_whoever_computes():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"rank": 13}, "12 neurons"),
         ({"rank": 0}, "rank"),
@@ -190,10 +190,10 @@ def test_rank_of_a_teacher_is_chosen_whoever_computes():
         ({"test_conditions": range(7)}, "left to train"),
     ],
 )
-def test_errors_are_one_line(options, told):
+def test_errors_are_one_line(options, words):
     with pytest.raises(ContractError) as caught:
         nl.fit_lint(mock_activity(), **({"rank": 1, "tau_s": TAU_S} | options))
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Adam: its steps against a plain loop, batches that add up to the whole, where it pays, and where it diverges."""
+"""Adam: its steps against a plain loop, batches that add up to the whole, when it helps, and when it diverges."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def no_report(*_):
     """Progress that nobody looks at."""
 
 
-def test_it_pays_where_lbfgs_sees_a_part(truth):
+def test_it_helps_if_lbfgs_sees_a_subset(truth):
     """Noise of one standard deviation, an eighth of the conditions for L-BFGS: the noise-free error falls."""
     known = truth(neurons=40, conditions=240, rank=2, observation=1.0)
     noisy, clean = samples_of(known.activity), samples_of(known.activity)._replace(x=known.x.astype(np.float32))
@@ -86,14 +86,14 @@ def test_it_pays_where_lbfgs_sees_a_part(truth):
     assert both < 0.8 * part
 
 
-def test_auto_is_lbfgs_where_that_sees_all(truth):
+def test_auto_is_lbfgs_if_that_sees_all(truth):
     activity = truth(neurons=10, conditions=20).activity
     fits = [nl.fit_lint(activity, method="gradient", optimizer=o, max_iter=10, **OPTIONS) for o in ("auto", "lbfgs")]
     assert fits[1].attrs.pop("optimizer") == "lbfgs"
     assert fits[0].identical(fits[1])
 
 
-def test_adam_fits_and_goes_on_from_a_checkpoint(truth, tmp_path, monkeypatch):
+def test_adam_fits_and_continues_from_a_checkpoint(truth, tmp_path, monkeypatch):
     activity = truth(neurons=10, conditions=40).activity
     options = {"optimizer": "adam", "method": "gradient", "max_iter": 25, **OPTIONS}
     whole = nl.fit_lint(activity, **options)
@@ -112,7 +112,7 @@ def test_adam_fits_and_goes_on_from_a_checkpoint(truth, tmp_path, monkeypatch):
     assert nl.fit_lint(activity, checkpoint=tmp_path / "c", **options).identical(whole)
 
 
-def test_an_epoch_that_diverges_is_run_again_in_smaller_steps(truth):
+def test_an_epoch_that_diverges_is_repeated_in_smaller_steps(truth):
     samples = samples_of(truth(neurons=6, conditions=40).activity)._replace(nonlinearity="relu")
     start, loss = random_network(6, 1, 2, 0), problem_of(samples, "cpu").loss
     run = Optimizer(12, "cpu", no_report, algorithm="adam")
@@ -125,6 +125,6 @@ def test_an_epoch_that_diverges_is_run_again_in_smaller_steps(truth):
 
 
 @pytest.mark.parametrize("more", [{"optimizer": "sgd"}, {"hidden": 3}, {"segment_s": 0.2}, {"method": "regression"}])
-def test_what_cannot_be_is_refused(truth, more):
+def test_other_options_exclude_adam(truth, more):
     with pytest.raises(ContractError, match=r"^optimizer[^\n]*$"):
         nl.fit_lint(truth().activity, **OPTIONS | {"optimizer": "adam"} | more)

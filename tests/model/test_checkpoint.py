@@ -1,4 +1,4 @@
-"""A fit that was stopped goes on to the result of one that was not; a checkpoint of anything else is refused."""
+"""A stopped fit continues to the result of one that was not stopped; a checkpoint of another fit is refused."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def stopped(counted, last, activity, path, **more):
 
 
 @pytest.mark.parametrize("more", [{}, {"method": "auto", "hidden": 5, "max_iter": 4}])
-def test_a_stopped_fit_goes_on_to_the_same_result(truth, tmp_path, counted, more):
+def test_a_stopped_fit_continues_to_the_same_result(truth, tmp_path, counted, more):
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
     whole = nl.fit_lint(activity, **OPTIONS | more)
     number = counted["done"]
@@ -54,7 +54,7 @@ def test_a_stopped_fit_goes_on_to_the_same_result(truth, tmp_path, counted, more
 
 
 @pytest.mark.parametrize("cut", [1, 200])
-def test_a_half_written_evaluation_is_run_again(truth, tmp_path, counted, cut):
+def test_a_half_written_evaluation_is_computed_again(truth, tmp_path, counted, cut):
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
     whole = nl.fit_lint(activity, **OPTIONS)
     stopped(counted, 10, activity, path)
@@ -71,7 +71,7 @@ def test_evaluations_are_written_at_the_given_interval(tmp_path, interval_s, wri
     assert (tmp_path / "c").stat().st_size > empty
 
 
-def test_an_evaluation_elsewhere_is_not_taken(tmp_path):
+def test_an_evaluation_of_other_arguments_is_not_used(tmp_path):
     def square(a):
         return float(a @ a), 2 * a
 
@@ -92,7 +92,7 @@ def test_an_evaluation_elsewhere_is_not_taken(tmp_path):
 @pytest.mark.parametrize(
     "more", [{"rank": 2}, {"seed": 1}, {"l2_n": 0.1}, {"test_size": 0.3}, {"bias": True}, {"scale": 2}]
 )
-def test_that_of_another_fit_is_refused_and_left(truth, tmp_path, more):
+def test_a_checkpoint_of_another_fit_is_refused_and_not_changed(truth, tmp_path, more):
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
     nl.fit_lint(activity, checkpoint=path, **OPTIONS | {"max_iter": 2})
     before = path.read_bytes()
@@ -102,7 +102,7 @@ def test_that_of_another_fit_is_refused_and_left(truth, tmp_path, more):
     assert path.read_bytes() == before
 
 
-def test_what_is_none_is_refused_and_left(truth, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused_and_not_changed(truth, tmp_path):
     activity = truth(neurons=10, conditions=16).activity
     (tmp_path / "text").write_text("my notes")
     np.save(tmp_path / "array.npy", np.ones(3))
@@ -115,6 +115,6 @@ def test_what_is_none_is_refused_and_left(truth, tmp_path):
         with pytest.raises(ContractError, match="cannot be opened"):
             nl.fit_lint(activity, checkpoint=path, **OPTIONS)
     for method in ("regression", "published"):
-        with pytest.raises(ContractError, match="this fit has none"):
+        with pytest.raises(ContractError, match="checkpoint keeps evaluations"):
             nl.fit_lint(activity, checkpoint=tmp_path / "new", **OPTIONS | {"method": method})
     assert not (tmp_path / "new").exists()

@@ -255,7 +255,7 @@ def test_precision_is_one_over_the_noise_variance(truth):
 
 
 def test_halves_in_a_whole_fit(truth):
-    """Where instruments pay they are kept, where they do not the fit is what it was without."""
+    """Instruments that improve the fit are kept; otherwise the fit is the one without them."""
     known = truth(neurons=12, conditions=60)
     noise = 0.5 * known.x.std() * np.random.default_rng(7).standard_normal((2, *known.x.shape))
     halves = (known.x + noise).astype(np.float32)
@@ -273,7 +273,7 @@ def test_halves_in_a_whole_fit(truth):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"weights": "equal"}, "weights is 'equal'"),
         ({"weights": np.ones(3)}, "shape (3,)"),
@@ -284,10 +284,10 @@ def test_halves_in_a_whole_fit(truth):
         ({"ridge_by": "luck"}, "ridge_by is 'luck'"),
     ],
 )
-def test_errors_are_one_line(truth, options, told):
+def test_errors_are_one_line(truth, options, words):
     with pytest.raises(ContractError) as caught:
         nl.fit_lint(truth(neurons=10, conditions=12).activity, rank=1, tau_s=TAU_S, **options)
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

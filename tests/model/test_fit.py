@@ -1,4 +1,4 @@
-"""Laws of the fit: teachers come back, held-out data have no say, two runs are one, errors in one line."""
+"""Laws of the fit: teachers come back, held-out data have no influence, two runs are equal, errors in one line."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_unseen_samples(truth):
 
 
 @pytest.mark.parametrize("rank", [1, None])
-def test_two_runs_are_one(truth, rank):
+def test_two_runs_are_equal(truth, rank):
     activity = truth(neurons=16, conditions=20, observation=0.5).activity
     before = activity.copy(deep=True)
     one, two = (fit_of(activity, rank, test_size=0.2, seed=3) for _ in range(2))
@@ -101,7 +101,7 @@ def test_two_runs_are_one(truth, rank):
 
 
 @pytest.mark.parametrize("method", ["auto", "regression", "gradient", "published"])
-def test_held_out_conditions_have_no_say(truth, method):
+def test_held_out_conditions_have_no_influence(truth, method):
     activity = truth(neurons=16, conditions=24, observation=0.5).activity
     wild = activity.copy(deep=True)
     held = np.arange(24) % 4 == 1
@@ -115,7 +115,7 @@ def test_held_out_conditions_have_no_say(truth, method):
     assert one["r2"].values[1] != two["r2"].values[1]
 
 
-def test_held_out_inputs_have_no_say(truth):
+def test_held_out_inputs_have_no_influence(truth):
     activity = truth(neurons=16, conditions=24).activity
     other = activity.copy(deep=True)
     other["u"].values[20:] *= -7
@@ -170,7 +170,7 @@ def test_inner_splits_part_the_conditions(conditions):
         assert len(splits) == 1
 
 
-def test_of_equals_the_most_regularized_is_taken():
+def test_of_equally_good_candidates_the_most_regularized_is_taken():
     rng = np.random.default_rng(3)
     base = 1 + rng.random(30)
     best, same, worse = base, base + 1e-3 * rng.standard_normal(30), base + 0.5
@@ -184,7 +184,7 @@ def test_of_equals_the_most_regularized_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"rank": 11}, "10 neurons"),
         ({"rank": 0}, "rank is 0"),
@@ -204,10 +204,10 @@ def test_of_equals_the_most_regularized_is_taken():
         ({"device": "abacus", "method": "gradient", "max_iter": 1}, "device"),
     ],
 )
-def test_errors_are_one_line(truth, options, told):
+def test_errors_are_one_line(truth, options, words):
     with pytest.raises(ContractError) as caught:
         fit_of(truth(neurons=10, conditions=12).activity, **options)
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -216,7 +216,7 @@ def test_a_single_condition_is_refused(truth):
         fit_of(truth(neurons=10, conditions=12).activity.isel(condition=[0]))
 
 
-def test_what_is_no_activity_is_refused(truth):
+def test_a_dataset_that_is_not_an_activity_is_refused(truth):
     activity = truth(neurons=10, conditions=12).activity
     for broken in (activity.drop_vars("u"), activity.transpose("time", ...), activity.drop_attrs()):
         with pytest.raises(ContractError, match=r"^[^\n]+$"):
@@ -224,7 +224,7 @@ def test_what_is_no_activity_is_refused(truth):
 
 
 @pytest.mark.parametrize("value", [0.0, np.inf])
-def test_activity_that_cannot_be_fitted_is_told_in_one_line(truth, value):
+def test_activity_that_cannot_be_fitted_is_an_error(truth, value):
     activity = truth(neurons=10, conditions=12).activity
     activity["activity"].values[...] = value
     with pytest.raises(ContractError, match=r"^[^\n]+$"):
@@ -232,14 +232,14 @@ def test_activity_that_cannot_be_fitted_is_told_in_one_line(truth, value):
 
 
 @pytest.mark.parametrize("unseen", [np.s_[1:9, :, 3], np.s_[9:]], ids=["a neuron in an inner fold", "all held out"])
-def test_what_is_unseen_in_a_part_is_no_trouble(truth, unseen):
+def test_what_is_unseen_in_a_part_does_no_harm(truth, unseen):
     activity = truth(neurons=10, conditions=12).activity
     activity["activity"].values[unseen] = np.nan
     fit = fit_of(activity, test_conditions=[9, 10, 11])
     assert np.isfinite(fit["activity_pred"]).all()
 
 
-def test_neuron_unseen_in_training_is_told_in_one_line(truth):
+def test_neuron_unseen_in_training_is_an_error(truth):
     activity = truth(neurons=10, conditions=12).activity
     activity["activity"].values[:9, :, 3] = np.nan
     with pytest.raises(ContractError, match=r"^[^\n]+$"):

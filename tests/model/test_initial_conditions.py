@@ -80,7 +80,7 @@ def test_the_fit_runs_scores_and_comes_back_from_a_file_alone(started, tmp_path,
         nl.simulate(fit, initial=np.zeros(20))
 
 
-def test_held_out_conditions_start_from_the_mean_and_it_is_said(started):
+def test_held_out_conditions_start_from_the_mean_with_a_warning(started):
     activity, _, _ = started(own=True)
     held = np.arange(24) % 4 == 0
     with pytest.warns(UserWarning, match=r"6 held-out conditions .* mean of the 18 "):
@@ -93,8 +93,8 @@ def test_held_out_conditions_start_from_the_mean_and_it_is_said(started):
     np.testing.assert_array_equal(nl.simulate(fit, activity)["activity"], fit["activity_pred"])
 
 
-def test_inner_splits_know_no_start_of_what_they_hold_out(started):
-    """Of the drives of held-out conditions nothing tells which they are; with groups seen nothing changes."""
+def test_inner_splits_do_not_see_the_starts_of_held_out_conditions(started):
+    """The drives of held-out conditions of new groups are all the same; those of known groups do not change."""
     activity, _, group = started(own=True)
     for initial, changed in (("condition", True), ("common", False)):
         named = activity.assign_coords(common=("condition", group % 2))
@@ -122,9 +122,9 @@ def test_starts_are_chosen_in_every_fold(started):
     assert min(float(t["rank_r2"][0, 1]) for t in (table, outside)) > 0.95
 
 
-@pytest.mark.parametrize(("initial", "told"), [("nothing", "no column 'nothing'"), ("side", "name of an initial")])
-def test_what_cannot_be_is_refused(started, initial, told):
+@pytest.mark.parametrize(("initial", "words"), [("nothing", "no column 'nothing'"), ("side", "name of an initial")])
+def test_unknown_columns_and_names_in_use_are_refused(started, initial, words):
     activity, _, _ = started()
     activity = activity.assign_coords(input=("input", ["start left", "pulse"]))
-    with pytest.raises(ContractError, match=told):
+    with pytest.raises(ContractError, match=words):
         nl.fit_lint(activity, initial=initial, **OPTIONS)

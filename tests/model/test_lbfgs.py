@@ -1,4 +1,4 @@
-"""Ctrl-C leaves the best so far, and a diverged gradient is told, never returned."""
+"""Ctrl-C leaves the best network so far; a diverged gradient is an error or a warning, never a result."""
 
 import pickle
 import re
@@ -51,7 +51,7 @@ def test_an_interrupted_fit_with_hidden_units_is_no_worse_than_its_closed_form(t
     assert samples.errors(stages[-1].network).sum() <= 1.05 * samples.errors(before[-1].network).sum()
 
 
-def test_an_interrupt_is_raised_where_it_is_not_to_be_kept(truth):
+def test_an_interrupt_is_raised_unless_it_is_to_be_kept(truth):
     with pytest.raises(KeyboardInterrupt):
         fit_stages(samples_of(truth(neurons=12, conditions=24)), Settings(1, "gradient"), report=stop_at(3))
 
@@ -84,23 +84,23 @@ def test_fit_lint_returns_a_whole_fit_after_ctrl_c(truth, monkeypatch):
     assert fit.attrs["interrupted"] == 1
     with pytest.warns(UserWarning, match="interrupted"):
         nl.fit_lint(activity, **options)
-    told = []
+    stops = []
 
     def elsewhere():
         try:
             nl.fit_lint(activity, **options)
         except KeyboardInterrupt as stop:
-            told.append(stop)
+            stops.append(stop)
 
     thread = Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert told
+    assert stops
     with pytest.raises(KeyboardInterrupt):
         nl.select_rank(activity, ranks=[1], folds=2, tau_s=0.1, method="gradient")
 
 
-def test_a_gradient_that_diverged_is_told(truth):
+def test_a_gradient_that_diverged_is_an_error(truth):
     samples = samples_of(truth(neurons=12, conditions=24))._replace(nonlinearity="linear")
     wild = Network(np.full((12, 1), 1e9), np.full((12, 1), 1e9), np.ones((12, 2)))
     search = Search(samples, Settings(1))
@@ -129,8 +129,8 @@ def no_report(done, loss, held):
     """Progress that nobody looks at."""
 
 
-def test_a_descent_goes_over_a_rise_of_the_held_out_loss(truth):
-    """A few trials that go either way make it jagged: five worse iterations ended descents far above their minimum."""
+def test_a_descent_continues_over_a_rise_of_the_held_out_loss(truth):
+    """A few trials near a decision boundary make it jagged: a patience of five ended descents far above the minimum."""
     samples = samples_of(truth(neurons=12, conditions=24))
     problem, start = problem_of(samples, "cpu"), random_network(12, 1, 2, 0)
 
@@ -158,7 +158,7 @@ def test_a_start_that_diverges_is_given_a_weaker_recurrence(truth):
     assert problem.loss(*found) < 0.2
 
 
-def test_a_search_between_walls_goes_on_in_smaller_steps():
+def test_a_search_between_divergences_continues_in_smaller_steps():
     """A steep loss that is NaN a hundred-millionth away from where it falls."""
 
     def steep(m, n, w):
@@ -183,7 +183,7 @@ def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
 
 
 @pytest.mark.parametrize("name", ["activity", "u"])
-def test_what_single_precision_cannot_hold_is_told(truth, name):
+def test_what_single_precision_cannot_hold_is_an_error(truth, name):
     activity = truth(neurons=6, conditions=12).activity
     values = activity[name].values * np.float32(1e20)
     activity = activity.assign({name: (activity[name].dims, values)})
@@ -208,5 +208,5 @@ def test_the_bar_names_loss_and_held_out_r2(truth, capsys):
     nl.fit_lint(
         truth(neurons=8, conditions=16).activity, rank=1, tau_s=0.1, method="gradient", max_iter=5, progress=True
     )
-    told = capsys.readouterr().err
-    assert re.search(r"gradient: \d+step .*held_out_R2=-?\d\.\d{3}, loss=0\.\d+", told), told
+    shown = capsys.readouterr().err
+    assert re.search(r"gradient: \d+step .*held_out_R2=-?\d\.\d{3}, loss=0\.\d+", shown), shown

@@ -1,4 +1,4 @@
-"""A pair of functions is what its name would be: in fits, runs, dynamics; a wrong slope is told."""
+"""A pair of functions gives what its name gives, in fits, runs and dynamics; a wrong slope is an error."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_what_gives_its_argument_back_does_not_share_it():
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
-def test_a_pair_that_is_none_is_refused(truth, given, words):
+def test_what_is_not_a_pair_of_phi_and_slope_is_refused(truth, given, words):
     with pytest.raises(ContractError, match=words):
         nl.fit_lint(truth().activity, nonlinearity=given, **OPTIONS)
 
@@ -87,7 +87,7 @@ def test_no_file_takes_a_pair(truth, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fit_of_an_unknown_name_is_told(truth):
+def test_a_fit_with_an_unknown_nonlinearity_is_refused(truth):
     fit = nl.fit_lint(truth(neurons=12, conditions=24).activity, method="regression", **OPTIONS)
     with pytest.raises(ContractError, match="nonlinearity is 'sine'"):
         nl.simulate(fit.assign_attrs(nonlinearity="sine"))

@@ -65,8 +65,8 @@ def test_fit_alone_is_the_recurrence(fitted, recurrence):
 def test_silence(fitted):
     fit, *_ = fitted
     full, labels = fit["activity_pred"].values, fit["neuron"].values
-    for nobody in ([], np.zeros(18, bool), None):
-        np.testing.assert_array_equal(nl.simulate(fit, silence=nobody)["activity"], full)
+    for nothing in ([], np.zeros(18, bool), None):
+        np.testing.assert_array_equal(nl.simulate(fit, silence=nothing)["activity"], full)
     quiet = nl.simulate(fit, silence=labels)
     u = np.concatenate([fit["u_burn_in"].values, fit["u"].values], axis=1)
     decay = 0.8 ** np.arange(35)[:, None]
@@ -168,23 +168,23 @@ def test_permuted_neurons_run_permuted(fitted):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
-        ({"silence": ["nobody"]}, "no neuron is called"),
+        ({"silence": ["nothing"]}, "no neuron is called"),
         ({"silence": [18]}, "18"),
         ({"silence": np.ones(3, bool)}, "18 neurons"),
         ({"silence": np.zeros(3, bool)}, "18 neurons"),
-        ({"silence": ["nobody"]}, "called 'nobody'"),
+        ({"silence": ["nothing"]}, "called 'nothing'"),
         ({"initial": np.zeros(3)}, "initial"),
         ({"factor": np.ones((18, 30))}, "factor has shape (18, 30)"),
         ({"drive": np.full(18, np.nan)}, "drive has shape (18,)"),
         ({"u": xr.Dataset()}, "inputs u"),
     ],
 )
-def test_errors_are_one_line(fitted, options, told):
+def test_errors_are_one_line(fitted, options, words):
     with pytest.raises(ContractError) as caught:
         nl.simulate(fitted[0], **options)
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

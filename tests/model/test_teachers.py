@@ -43,8 +43,8 @@ def test_noise_is_as_strong_as_asked(small):
 
 def test_teacher_files_are_checked(small):
     np.savez(small.with_name("wm.npz"), m=np.ones((3, 1)))
-    for name, told in (("wm", "lacks n, input_weights, alpha"), ("other", "named after a task")):
-        with pytest.raises(ContractError, match=told):
+    for name, words in (("wm", "lacks n, input_weights, alpha"), ("other", "named after a task")):
+        with pytest.raises(ContractError, match=words):
             load_teacher(small.with_name(f"{name}.npz"))
 
 

@@ -22,7 +22,7 @@ def problem(dtype, nonlinearity="tanh", loss="activity", *, weighted=False, skip
     rng = np.random.default_rng(3)
     q = drives(rng.standard_normal((9, skip + 12, 2)), ALPHA, bias=True, initial=True)
     y = rng.standard_normal((9, 12, 10))
-    weight = rng.random(y.shape) * (rng.random(y.shape) < 0.8) if weighted else None  # graded, and some 0: not seen
+    weight = rng.random(y.shape) * (rng.random(y.shape) < 0.8) if weighted else None  # graded, and some 0: not observed
     options = {"alpha": ALPHA, "nonlinearity": nonlinearity, "loss": loss}
     parameters = [rng.standard_normal((10 + hidden, k)) for k in (2, 2, 4)]
     return Problem(q, y, weight, dtype=dtype, chunk=chunk, **options), parameters, q, y, weight
@@ -99,7 +99,7 @@ def test_loss_is_what_its_docstring_says(loss):
     assert p.loss(m, n, w) == pytest.approx(data, rel=1e-12)
 
 
-def test_unseen_samples_have_no_say():
+def test_unobserved_samples_have_no_influence():
     _, parameters, q, y, weight = problem("float64", weighted=True)
     other = np.where(weight == 0, 1e3, y)
     both = [Problem(q, v, weight, alpha=ALPHA, dtype="float64").loss_and_gradient(*parameters) for v in (y, other)]

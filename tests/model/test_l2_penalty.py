@@ -1,4 +1,4 @@
-"""l2_n: its gradient, its gauge, and the closed form that minimizes the same thing."""
+"""l2_n: its gradient, its independence of the gauge, and the closed form that minimizes the same loss."""
 
 import numpy as np
 import pytest
@@ -13,22 +13,22 @@ from nwb_lint.model.regression import closed_form
 OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 30}
 
 
-def nothing(m, n, w):
+def zero_loss(m, n, w):
     return 0.0, 0 * m, 0 * n, 0 * w
 
 
-def test_its_gradient_is_the_difference_and_no_gauge_evades_it():
+def test_its_gradient_is_the_difference_and_it_does_not_depend_on_the_gauge():
     rng = np.random.default_rng(0)
     m, n, w = (rng.standard_normal((9, k)) for k in (2, 2, 3))
-    loss, *gradients = with_l2_penalty(nothing, 0.7)(m, n, w)
+    loss, *gradients = with_l2_penalty(zero_loss, 0.7)(m, n, w)
     assert loss == pytest.approx(0.7 * np.linalg.norm(m @ n.T / 9) ** 2)
     turn = rng.standard_normal((2, 2))
-    assert with_l2_penalty(nothing, 0.7)(m @ turn, n @ np.linalg.inv(turn).T, w)[0] == pytest.approx(loss)
+    assert with_l2_penalty(zero_loss, 0.7)(m @ turn, n @ np.linalg.inv(turn).T, w)[0] == pytest.approx(loss)
     for k, gradient in enumerate(gradients):
         step = [np.zeros_like(p) for p in (m, n, w)]
         step[k][2, 1] = 1e-5
         ends = [
-            with_l2_penalty(nothing, 0.7)(*(p + s * d for p, d in zip((m, n, w), step, strict=True)))[0]
+            with_l2_penalty(zero_loss, 0.7)(*(p + s * d for p, d in zip((m, n, w), step, strict=True)))[0]
             for s in (1, -1)
         ]
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[2, 1], abs=1e-8)
@@ -60,7 +60,7 @@ def test_the_closed_form_minimizes_the_same(truth):
 
 
 @pytest.mark.parametrize("method", ["regression", "gradient", "auto"])
-def test_more_of_it_is_a_smaller_j(truth, method):
+def test_a_larger_penalty_gives_a_smaller_j(truth, method):
     activity = truth(neurons=12, conditions=24).activity
     fits = [nl.fit_lint(activity, method=method, l2_n=l2_n, **OPTIONS) for l2_n in (0, 0.03, 1)]
     size = [float((fit["n"] ** 2).sum()) for fit in fits]
@@ -69,8 +69,8 @@ def test_more_of_it_is_a_smaller_j(truth, method):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [({"l2_n": -1}, "l2_n is -1"), ({"l2_n": 1, "method": "published"}, "no")]
+    ("options", "words"), [({"l2_n": -1}, "l2_n is -1"), ({"l2_n": 1, "method": "published"}, "no")]
 )
-def test_what_cannot_be_is_refused(truth, options, told):
-    with pytest.raises(ContractError, match=told):
+def test_invalid_penalties_are_refused(truth, options, words):
+    with pytest.raises(ContractError, match=words):
         nl.fit_lint(truth().activity, **OPTIONS | options)

@@ -1,4 +1,4 @@
-"""Segments: the true network is right on them, their gradient is tied, and they find what whole trials do not."""
+"""Segments: the true network is exact on them, their gradient is right, and they find what whole trials do not."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ALPHA = 0.2
 
 
 def oscillator(seed=0, neurons=30, conditions=12, times=200, skip=0):
-    """A rank-2 network that turns for ever after a kick, and turns on from another."""
+    """A rank-2 network that oscillates after a pulse, and continues after a second one."""
     rng = np.random.default_rng(seed)
     m, w = rng.standard_normal((neurons, 2)), rng.standard_normal((neurons, 2))
     n = m @ np.array([[2.0, 3.0], [-3.0, 2.0]]) + 0.5 * rng.standard_normal((neurons, 2))
@@ -30,11 +30,11 @@ def oscillator(seed=0, neurons=30, conditions=12, times=200, skip=0):
 
 @pytest.mark.parametrize("skip", [0, 7])
 @pytest.mark.parametrize("length", [16, 50, 200])
-@pytest.mark.parametrize("lost", [False, True])
-def test_the_true_network_is_right_on_every_segment(skip, length, lost):
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_true_network_is_exact_on_every_segment(skip, length, missing):
     network, samples, _ = oscillator(skip=skip)
     length = min(length, samples.x.shape[1])
-    if lost:
+    if missing:
         samples.x[3, ::20, 4] = np.nan
     cut = segments_of(samples, network, length)
     assert cut.x.shape[1] == cut.q.shape[1] == length
@@ -44,7 +44,7 @@ def test_the_true_network_is_right_on_every_segment(skip, length, lost):
     np.testing.assert_allclose(run[seen], cut.x[seen], atol=1e-9)
 
 
-def test_the_gradient_is_that_of_the_tied_network():
+def test_the_gradient_is_that_of_the_network_on_whole_trials():
     network, samples, _ = oscillator(times=40)
     rng = np.random.default_rng(1)
     other = [p + 0.1 * rng.standard_normal(p.shape) for p in network]
@@ -86,6 +86,6 @@ def test_segments_find_an_oscillation_that_whole_trials_do_not(long_trials):
 
 @pytest.mark.parametrize("more", [{"segment_s": 20}, {"segment_s": 0.02}, {"segment_s": np.nan}, {"hidden": 3},
                                   {"method": "regression"}, {"method": "published"}])  # fmt: skip
-def test_what_cannot_be_is_refused(long_trials, more):
-    with pytest.raises(ContractError, match="^segment_s"):
+def test_lengths_and_options_that_segments_exclude_are_refused(long_trials, more):
+    with pytest.raises(ContractError, match="segment_s"):
         nl.fit_lint(long_trials, **{"rank": 1, "tau_s": 0.1, "segment_s": 1.0} | more)
