@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import joblib
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel
 
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel.tasks import Outcome, Work
@@ -66,12 +67,14 @@ def content_hash(value: Any) -> str:
 
 
 def _content(value: Any) -> Any:
-    """The value with Datasets as dicts of arrays, and text as fixed-width text."""
+    """The value with Datasets as dicts of arrays, options as dicts, and text as fixed-width text."""
     if isinstance(value, xr.Dataset):
         arrays = {str(k): (v.dims, _content(v.values)) for k, v in value.variables.items()}
         return {"variables": arrays, "attrs": _content(value.attrs)}
     if isinstance(value, np.ndarray):
         return value.astype(str) if value.dtype.kind in "OT" else np.ascontiguousarray(value)
+    if isinstance(value, BaseModel):
+        value = dict(value)
     if isinstance(value, dict):
         return {str(k): _content(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

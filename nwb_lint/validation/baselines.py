@@ -1,4 +1,4 @@
-"""Baselines that a low-rank network is to be read beside, on the same folds and with the same ceilings."""
+"""Simpler and freer models to compare a low-rank network with, on the same folds and with the same ceilings."""
 
 from __future__ import annotations
 
@@ -12,22 +12,35 @@ import xarray as xr
 from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
-from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array, canonical
 from nwb_lint.model.scores import by_split, halves_of, reference_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
-from nwb_lint.options import BaselineOptions, validated
+from nwb_lint.options import BaselineOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
-from nwb_lint.validation.rank import SPLITS, Prepare, checked, conditions_to_use, folds_of
+from nwb_lint.validation.folds import (
+    SPLITS,
+    Prepare,
+    conditions_to_use,
+    fit_with,
+    folds_of,
+    mean_and_sem,
+    shared_options,
+)
 
-# Which rows of the table each kind of cell fills.
+# The rows of the table that each kind of task fills.
 ROWS = {
     "low rank": ("low rank",),
     "linear": ("linear",),
     "unconstrained": ("unconstrained", "truncated"),
     "references": ("time course", "regression", "components", "components and inputs"),
 }
-_SHARED = ("nonlinearity", "loss", "bias", "initial", "ridges")  # options that mean something without a rank
+# Options that mean something without a rank.
+_SHARED = ("tau_s", "seed", "nonlinearity", "loss", "bias", "initial", "ridges")
+# Variables of a fit that are of another network once its connectivity is truncated.
+_OF_NETWORK = (
+    "J", "m", "n", "latent", "activity_pred", "filtered_input", "r2", "r2_ceiling", "r2_neuron", "stage", "stage_r2",
+    "stage_ridge", "singular_value", "rank_r2", "rank_r2_sem", "rank_tried",
+)  # fmt: skip
 
 
 def truncate(
@@ -35,67 +48,89 @@ def truncate(
 ) -> xr.Dataset:
     """The fit with the truncated singular value decomposition of a connectivity for its own: J → U_R S_R V_R'.
 
-    The closest rank-R connectivity in the Frobenius norm, m n' / N = U_R S_R V_R', in the canonical gauge; input
-    weights, bias and initial activation stay. It is a baseline: nothing is fitted, and what a network computes is
-    seldom in its leading singular directions.
+    m n' / N = U_R S_R V_R' is the closest connectivity of rank R in the Frobenius norm, in the canonical gauge. Input
+    weights, bias and initial activation stay. It is a baseline, because nothing is fitted: the leading singular
+    directions are seldom those that a network computes with.
 
-    Args:
-        fit: from `fit_lint`: with J (rank=None) or with m and n of a higher rank.
-        rank: R, at most the number of neurons.
-        connectivity: another J (neuron, neuron_from) on the fit's neurons, e.g. a trained network's; None = the fit's.
-        activity: to score against, with the training and held-out conditions of the fit; None = R² is NaN.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`, with J (``rank=None``) or with m and n of a higher rank.
+    rank : int
+        R, at most the number of neurons.
+    connectivity : array of shape (neuron, neuron_from) or None, default=None
+        Another J on the neurons of the fit, such as that of a trained network; None is that of the fit.
+    activity : xarray.Dataset or None, default=None
+        Activity to score on, with the conditions of the fit; R² is NaN without it.
 
-    Returns: a fit (see `nwb_lint.contract.FIT`) with m, n, latent, activity_pred and attrs["method"] = "truncated".
+    Returns
+    -------
+    xarray.Dataset
+        A fit (see `nwb_lint.contract.FIT`) with m, n, latent, activity_pred and ``attrs["method"] = "truncated"``.
 
-    Raises: ContractError for a Dataset that is not a fit, a rank that is too high, or a J of another shape.
+    Raises
+    ------
+    ContractError
+        If the Dataset is not a fit, the rank is too high, or J has another shape.
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2.
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity
-        >>> full = fit_lint(mock_activity(), rank=None, tau_s=0.1)
-        >>> truncate(full, rank=2)["m"].shape
-        (12, 2)
+    Examples
+    --------
+    >>> from nwb_lint import fit_lint
+    >>> from nwb_lint.testing import mock_activity
+    >>> full = fit_lint(mock_activity(), rank=None, tau_s=0.1)
+    >>> truncate(full, rank=2)["m"].shape
+    (12, 2)
     """
     check_fit(fit)
-    size = fit.sizes["neuron"]
-    if not 1 <= rank <= size:
-        raise ContractError(f"rank is {rank!r}; a connectivity of {size} neurons is truncated to rank 1–{size}.")
-    if connectivity is None and "J" not in fit:
-        m, n = canonical(fit["m"].values, fit["n"].values)
-        if rank > m.shape[1]:
-            raise ContractError(f"rank {rank} was asked of a fit of rank {m.shape[1]}; ask for at most that.")
-        m, n = m[:, :rank], n[:, :rank]
-    else:
-        j = np.asarray(fit["J"].values if connectivity is None else connectivity, float)
-        if j.shape != (size, size) or not np.isfinite(j).all():
-            raise ContractError(f"connectivity has shape {j.shape}; it needs finite numbers, {size} × {size}.")
-        u, s, vt = np.linalg.svd(j)
-        m, n = canonical(u[:, :rank], size * vt[:rank].T * s[:rank])
-    gone = ["J", "m", "n", "latent", "activity_pred", "filtered_input", "r2", "r2_ceiling", "r2_neuron"]
-    gone += ["stage_r2", "stage_ridge", "stage", "singular_value", "rank_r2", "rank_r2_sem", "rank_tried"]
-    out = fit.drop_vars(gone, errors="ignore")
+    m, n = _truncated(fit, rank, connectivity)
+    out = fit.drop_vars(_OF_NETWORK, errors="ignore")
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
     out.attrs |= {"method": "truncated", "gauge": GAUGE}
     return _scored(with_run(out), activity)
 
 
+def _truncated(fit: xr.Dataset, rank: int, connectivity: object) -> tuple[Array, Array]:
+    """m and n (neuron, rank) of a connectivity, or of the fit."""
+    size = fit.sizes["neuron"]
+    if not 1 <= rank <= size:
+        raise ContractError(f"rank is {rank!r}. There are {size} neurons. Use a rank from 1 to {size}.")
+    if connectivity is None and "J" not in fit:
+        m, n = canonical(fit["m"].values, fit["n"].values)
+        if rank > m.shape[1]:
+            raise ContractError(f"rank is {rank}. The fit has rank {m.shape[1]}. Use at most that.")
+        return m[:, :rank], n[:, :rank]
+    j = np.asarray(fit["J"].values if connectivity is None else connectivity, float)
+    if j.shape != (size, size) or not np.isfinite(j).all():
+        raise ContractError(
+            f"connectivity has shape {j.shape}. It needs finite numbers, {size} × {size}. Give one on the neurons of "
+            "the fit."
+        )
+    u, s, vt = np.linalg.svd(j)
+    m, n = canonical(u[:, :rank], size * vt[:rank].T * s[:rank])
+    return m, n
+
+
 def _scored(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
     """Add scores, NaN where there is no activity; the recorded neurons come first."""
-    r2, top, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, fit.sizes["neuron"]), np.nan)
+    r2, ceiling, each = np.full(2, np.nan), np.full(2, np.nan), np.full((2, fit.sizes["neuron"]), np.nan)
     if activity is not None:
         check_activity(activity)
         activity = unmasked(activity)
         y, recorded = activity["activity"].values, activity.sizes["neuron"]
-        seen = fit["neuron"].values[recorded_of(fit)]
-        same = np.array_equal(activity["neuron"].values.astype(str), seen.astype(str))
+        names = fit["neuron"].values[recorded_of(fit)]
+        same = np.array_equal(activity["neuron"].values.astype(str), names.astype(str))
         if not same or activity.sizes["condition"] != fit.sizes["condition"]:
             raise ContractError(
-                "the activity has other neurons or conditions than the fit; give the one it was fitted to."
+                "The activity has other neurons or conditions than the fit. Scores need the same ones. "
+                "Give the activity that was fitted."
             )
-        held = held_out_of(fit)
-        r2, top, each[:, :recorded] = by_split(y, fit["activity_pred"].values, held, *halves_of(activity))
-    fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = ("split", r2), ("split", top), (("split", "neuron"), each)
+        scores = by_split(y, fit["activity_pred"].values, held_out_of(fit), *halves_of(activity))
+        r2, ceiling, each[:, :recorded] = scores
+    fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = ("split", r2), ("split", ceiling), (("split", "neuron"), each)
     return fit
 
 
@@ -125,90 +160,122 @@ def baselines(
     "time course"            each neuron's mean over the training conditions, at every time
     "regression"             y[c, t] = b0[t] + B[t] x[c], by least squares at every time, x[c] the mean over time of
                              every input and the values of ``columns``
-    "components"             not a prediction: the held-out activity itself, projected on the R leading principal
+    "components"             no prediction: the held-out activity itself, projected on the R leading principal
                              components of the training activity
-    "components and inputs"  the same with R + K components, K the number of inputs: what no linear readout of R latents
-                             and K filtered inputs can much exceed
+    "components and inputs"  the same with R + K components, where K is the number of inputs. A linear readout of R
+                             latents and K filtered inputs cannot be much better
     =======================  =========================================================================================
 
-    Args:
-        activity, folds, tau_s, executor, cache_dir, progress: as in `select_rank`.
-        columns: coordinates on ``condition`` that the regression sees beside the inputs, e.g. a choice that networks
-            have to generate themselves: numbers as they are, anything else as one column per level.
-        seed: of folds and fits. ``fit_options``: passed to `fit_lint`.
+    Parameters
+    ----------
+    activity : xarray.Dataset or callable
+        As in `select_rank`.
+    rank : int
+        R.
+    tau_s : float
+        Time constant of the units, s.
+    folds : int, default=9
+        Disjoint parts of the conditions that are held out in turn.
+    columns : sequence of str, default=()
+        Coordinates on ``condition`` that the regression sees beside the inputs, such as a choice that networks have
+        to generate themselves. Numbers are used as they are, anything else as one column a level.
+    seed : int, default=0
+        Seed of folds and fits.
+    executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
+        What runs the fits; None is this process. See `nwb_lint.parallel`.
+    cache_dir : str or Path or None, default=None
+        Folder for finished fits: a run that was stopped does only the rest.
+    progress : bool, default=False
+        Show a progress bar.
+    **fit_options
+        Other options of `fit_lint`.
 
-    Returns: a result of kind "baselines": r2 (baseline, fold, split) and r2_ceiling (fold, split); baseline_r2,
-        baseline_r2_sem (baseline, split) and baseline_r2_ceiling (split), means and standard errors over folds.
+    Returns
+    -------
+    xarray.Dataset
+        A result of kind "baselines": ``r2`` (baseline, fold, split) and ``r2_ceiling`` (fold, split); ``baseline_r2``
+        and ``baseline_r2_sem`` (baseline, split), mean and standard error over folds; ``baseline_r2_ceiling`` (split).
 
-    Raises: ContractError for a column that is not there, and what `select_rank` refuses.
+    Raises
+    ------
+    ContractError
+        If there is no such column, or for the reasons of `select_rank`.
 
-    Example:
-        >>> from nwb_lint.testing import mock_activity
-        >>> table = baselines(mock_activity(), rank=1, tau_s=0.1, folds=2, method="regression")
-        >>> float(table["baseline_r2"].sel(baseline="low rank", split="held_out")) > 0.5
-        True
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_activity
+    >>> table = baselines(mock_activity(), rank=1, tau_s=0.1, folds=2, method="regression")
+    >>> float(table["baseline_r2"].sel(baseline="low rank", split="held_out")) > 0.5
+    True
     """
     whole = conditions_to_use(activity)
-    checked([rank], folds, 1, whole.sizes["condition"])
     for name in columns:
         if name not in whole.coords or whole[name].dims != ("condition",):
-            known = list(coords_along(whole, "condition"))
-            raise ContractError(f"no column {name!r} on the conditions; they have {', '.join(known) or 'none'}.")
-    given = whole if isinstance(activity, xr.Dataset) else activity
-    held = folds_of(whole.sizes["condition"], folds, 1, first=seed)
-    options = fit_options | {"tau_s": tau_s, "seed": seed}
-    asked = {"rank": int(rank), "columns": tuple(columns), "options": options}
-    tasks = _tasks(given, held, [asked | {"kind": kind} for kind in ROWS])
-    total = len(held) * len(ROWS)
+            known = ", ".join(coords_along(whole, "condition")) or "none"
+            raise ContractError(f"columns has {name!r}. The conditions have {known}. Use one of these.")
+    held_out = folds_of(whole.sizes["condition"], folds, first=seed)
+    options = shared_options(fit_options, rank=rank, tau_s=tau_s, seed=seed)
+    data = whole if isinstance(activity, xr.Dataset) else activity
     found = run_all(
-        baseline_cell, tasks, executor=executor, cache_dir=cache_dir, progress=progress, label="baselines", total=total
+        score_baseline,
+        _tasks(data, held_out, options, tuple(columns)),
+        executor=executor,
+        cache_dir=cache_dir,
+        progress=progress,
+        label="baselines",
+        total=len(held_out) * len(ROWS),
     )
     by_fold = [found[k : k + len(ROWS)] for k in range(0, len(found), len(ROWS))]
     r2 = np.stack([np.concatenate([one["r2"] for one in fold]) for fold in by_fold], axis=1)
-    top = np.stack([fold[0]["r2_ceiling"] for fold in by_fold])
-    names = [name for rows in ROWS.values() for name in rows]
-    table = xr.Dataset(coords={"baseline": names, "split": SPLITS})
+    ceiling = np.stack([fold[0]["r2_ceiling"] for fold in by_fold])
+    table = xr.Dataset(coords={"baseline": [name for rows in ROWS.values() for name in rows], "split": SPLITS})
     table.attrs = {"kind": "baselines", "rank": int(rank), "tau_s": float(tau_s)}
-    table["baseline_r2"] = ("baseline", "split"), r2.mean(axis=1)
-    table["baseline_r2_sem"] = ("baseline", "split"), r2.std(axis=1, ddof=1) / np.sqrt(folds)
-    table["baseline_r2_ceiling"] = ("split",), top.mean(axis=0)
+    mean, sem = mean_and_sem(r2, axis=1)
+    table["baseline_r2"], table["baseline_r2_sem"] = (("baseline", "split"), mean), (("baseline", "split"), sem)
+    table["baseline_r2_ceiling"] = ("split",), ceiling.mean(axis=0)
     table["r2"] = ("baseline", "fold", "split"), r2
-    table["r2_ceiling"] = ("fold", "split"), top
+    table["r2_ceiling"] = ("fold", "split"), ceiling
     check_result(table, "baselines")
     return table
 
 
-def _tasks(given: xr.Dataset | Prepare, held: list[Array], kinds: list[dict]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    for mask in held:
-        some = [kind | {"held": mask} for kind in kinds]
-        data = given if isinstance(given, xr.Dataset) else given(~mask)
-        yield from ((data, one) for one in some)
+def _tasks(
+    activity: xr.Dataset | Prepare, held_out: list[Array], options: FitOptions, columns: tuple[str, ...]
+) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
+    """Fold by fold, every kind of baseline in turn."""
+    for held in held_out:
+        data = activity if isinstance(activity, xr.Dataset) else activity(~held)
+        for kind in ROWS:
+            yield data, {"options": options, "kind": kind, "held_out": held, "columns": columns}
 
 
-def baseline_cell(
-    data: xr.Dataset, *, kind: str, held: Array, rank: int, columns: tuple[str, ...], options: dict
+def score_baseline(
+    data: xr.Dataset, *, options: FitOptions, kind: str, held_out: Array, columns: tuple[str, ...]
 ) -> dict[str, Array]:
     """The rows of one kind on one fold: r2 (row, split) and r2_ceiling (split)."""
     data = unmasked(data)
-    y = data["activity"].values
     if kind == "references":
-        guesses = [
-            time_course(y, held),
-            regression(y, held, variables_of(data, columns)),
-            components(y, held, rank),
-            components(y, held, rank + data.sizes["input"]),
-        ]
-        halves, counts = halves_of(data)
-        scores = [by_split(y, guess, held, halves, counts)[:2] for guess in guesses]
-        return {"r2": np.stack([r2 for r2, _ in scores]), "r2_ceiling": scores[0][1]}
+        return _score_references(data, held_out, columns, int(options.rank or 0))
     if kind == "unconstrained":
-        shared = {name: options[name] for name in _SHARED if name in options}
-        full = fit_lint(data, rank=None, tau_s=options["tau_s"], seed=options["seed"], test_conditions=held, **shared)
-        fits = [full, truncate(full, rank=rank, activity=data)]
+        free = FitOptions.check({"rank": None} | {name: getattr(options, name) for name in _SHARED})
+        full = fit_with(data, free, test_conditions=held_out)
+        fits = [full, truncate(full, rank=int(options.rank or 0), activity=data)]
     else:
-        own = options if kind == "low rank" else options | {"nonlinearity": "linear", "hidden": 0}
-        fits = [fit_lint(data, rank=rank, test_conditions=held, **own)]
+        changes = {} if kind == "low rank" else {"nonlinearity": "linear", "hidden": 0}
+        fits = [fit_with(data, options, test_conditions=held_out, **changes)]
     return {"r2": np.stack([one["r2"].values for one in fits]), "r2_ceiling": fits[0]["r2_ceiling"].values}
+
+
+def _score_references(data: xr.Dataset, held_out: Array, columns: Sequence[str], rank: int) -> dict[str, Array]:
+    y, (halves, n_trials) = data["activity"].values, halves_of(data)
+    predictions = [
+        time_course(y, held_out),
+        regression(y, held_out, variables_of(data, columns)),
+        components(y, held_out, rank),
+        components(y, held_out, rank + data.sizes["input"]),
+    ]
+    scores = [by_split(y, prediction, held_out, halves, n_trials)[:2] for prediction in predictions]
+    return {"r2": np.stack([r2 for r2, _ in scores]), "r2_ceiling": scores[0][1]}
 
 
 def variables_of(data: xr.Dataset, columns: Sequence[str]) -> Array:
@@ -218,7 +285,9 @@ def variables_of(data: xr.Dataset, columns: Sequence[str]) -> Array:
         values = data[name].values
         if values.dtype.kind in "iuf":
             if not np.isfinite(values).all():
-                raise ContractError(f"column {name!r} has values that are not finite; a regressor needs numbers.")
+                raise ContractError(
+                    f"Column {name!r} is not finite everywhere. The regression needs numbers. Leave it out."
+                )
             parts.append(values[:, None].astype(float))
         else:
             text = values.astype(str)
@@ -226,31 +295,31 @@ def variables_of(data: xr.Dataset, columns: Sequence[str]) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def time_course(y: Array, held: Array) -> Array:
+def time_course(y: Array, held_out: Array) -> Array:
     """Mean over the training conditions at every time and neuron, for every condition."""
-    seen = np.isfinite(y[~held])
-    course = np.where(seen, y[~held], 0).sum(axis=0, dtype=float) / np.maximum(seen.sum(axis=0), 1)
+    seen = np.isfinite(y[~held_out])
+    course = np.where(seen, y[~held_out], 0).sum(axis=0, dtype=float) / np.maximum(seen.sum(axis=0), 1)
     return np.broadcast_to(course, y.shape)
 
 
-def regression(y: Array, held: Array, variables: Array) -> Array:
+def regression(y: Array, held_out: Array, variables: Array) -> Array:
     """Least squares on [1, variables] over the training conditions, at every time and neuron, least norm."""
     design = np.column_stack([np.ones(len(y)), variables])
     flat = y.reshape(len(y), -1).astype(float)
-    guess, seen = np.zeros_like(flat), np.isfinite(flat[~held])
-    whole = seen.all(axis=0)
-    guess[:, whole] = design @ np.linalg.lstsq(design[~held], flat[~held][:, whole], rcond=None)[0]
-    for k in np.flatnonzero(~whole):
-        some = seen[:, k]
-        guess[:, k] = design @ np.linalg.lstsq(design[~held][some], flat[~held][some, k], rcond=None)[0]
-    return guess.reshape(y.shape)
+    prediction, seen = np.zeros_like(flat), np.isfinite(flat[~held_out])
+    complete = seen.all(axis=0)
+    prediction[:, complete] = design @ np.linalg.lstsq(design[~held_out], flat[~held_out][:, complete], rcond=None)[0]
+    for k in np.flatnonzero(~complete):
+        rows = seen[:, k]
+        prediction[:, k] = design @ np.linalg.lstsq(design[~held_out][rows], flat[~held_out][rows, k], rcond=None)[0]
+    return prediction.reshape(y.shape)
 
 
-def components(y: Array, held: Array, number: int) -> Array:
-    """The data themselves on the ``number`` leading components of the training conditions, NaN taken as the mean."""
-    mean = reference_of(y, ~held)
+def components(y: Array, held_out: Array, number: int) -> Array:
+    """The data projected on the ``number`` leading components of the training conditions; NaN counts as the mean."""
+    mean = reference_of(y, ~held_out)
     centered = np.nan_to_num(y.astype(float) - mean)
-    flat = centered[~held].reshape(-1, y.shape[2])
+    flat = centered[~held_out].reshape(-1, y.shape[2])
     _, vectors = np.linalg.eigh(flat.T @ flat)
     leading = vectors[:, ::-1][:, :number]
     return mean + centered @ leading @ leading.T

@@ -1,38 +1,44 @@
-"""Subsampling audit: the same choice of rank on fewer of the neurons."""
+"""Subsampling: the same choice of rank, or the same fit, on fewer of the neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_activity, check_result, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array
 from nwb_lint.options import FitOptions, SelectOptions, SubsamplingOptions, validated
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.tasks import as_task
-from nwb_lint.validation.rank import (
+from nwb_lint.validation.folds import (
     SPLITS,
     Prepare,
-    checked,
-    choice,
     conditions_to_use,
+    fit_with,
     folds_of,
-    rank_cell,
+    mean_and_sem,
     refuse_components,
+    shared_options,
+    smallest_good_rank,
 )
+from nwb_lint.validation.rank import score_rank
 
-Group = tuple[float, Array]  # a fraction, and the boolean mask of the neurons drawn
+
+class Group(NamedTuple):
+    """Neurons that were drawn: the fraction of all, a boolean array, and their number."""
+
+    fraction: float
+    neurons: Array
+    n_neurons: int
 
 
-@validated(SelectOptions, SubsamplingOptions)
+@validated(SubsamplingOptions, SelectOptions)
 def audit(
     activity: xr.Dataset | Prepare,
     *,
@@ -47,62 +53,117 @@ def audit(
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
-    """Subsampling audit: does the choice of rank, and how well it predicts, stay when fewer neurons are seen?
+    """Subsampling audit: do the choice of rank and its R² stay the same when fewer neurons are recorded?
 
-    For every fraction, ``draws`` random groups of round(fraction × N) neurons; each is taken as the whole recording,
-    and every rank is cross-validated on it by held-out conditions, as in `select_rank`. A network of which few neurons
-    are seen can gain attractors and lose ranks that the circuit does not: what only holds at fraction 1 is suspect.
+    For every fraction, random groups of round(fraction × N) neurons are drawn. Each group is taken as the whole
+    recording, and every rank is cross-validated on it by held-out conditions, as in `select_rank`. A network of which
+    few neurons are recorded can gain attractors and lose ranks that the circuit does not have or lose. Do not trust
+    what is found at fraction 1 alone.
 
-    Args:
-        activity: as in `select_rank` with cv_over="neuron": not denoised, or a function (training conditions, neurons).
-        fractions: of the neurons, each above 0 and at most 1; a fraction of 1 is drawn once whatever ``draws`` is.
-        draws: groups of neurons per fraction. seed: of groups, folds and fits.
-        ranks, tau_s, folds, executor, cache_dir, progress, ``fit_options``: as in `select_rank`; a rank above the
-            number of neurons drawn is NaN, and the choice 0 where all are.
+    Parameters
+    ----------
+    activity : xarray.Dataset or callable
+        As in `select_rank` with ``cv_over="neuron"``: not denoised, or a function of training conditions and neurons.
+    ranks : iterable of int
+        Ranks to try. R² is NaN where a rank is above the number of neurons drawn.
+    tau_s : float
+        Time constant of the units, s.
+    fractions : sequence of float, default=(1.0, 0.5, 0.2, 0.1)
+        Fractions of the neurons, each above 0 and at most 1.
+    draws : int, default=3
+        Groups of neurons for each fraction; fraction 1 is drawn once.
+    folds : int, default=4
+        Disjoint parts of the conditions.
+    seed : int, default=0
+        Seed of groups, folds and fits.
+    executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
+        What runs the fits; None is this process. See `nwb_lint.parallel`.
+    cache_dir : str or Path or None, default=None
+        Folder for finished fits: a run that was stopped does only the rest.
+    progress : bool, default=False
+        Show a progress bar.
+    **fit_options
+        Other options of `fit_lint`.
 
-    Returns: a result of kind "audit": rank (draw), the choice on every group, with the coordinates ``fraction`` and
-        ``n_neurons`` (draw); r2, r2_sem (draw, rank_tried, split), means and standard errors over folds; r2_ceiling
-        (draw, split).
+    Returns
+    -------
+    xarray.Dataset
+        A result of kind "audit": ``rank`` (draw), the choice for every group, 0 where no rank was possible, with the
+        coordinates ``fraction`` and ``n_neurons`` (draw); ``r2`` and ``r2_sem`` (draw, rank_tried, split), mean and
+        standard error over folds; ``r2_ceiling`` (draw, split).
 
-    Raises: ContractError for fractions outside 0–1 or what `select_rank` refuses.
+    Raises
+    ------
+    ContractError
+        If a fraction is not above 0 and at most 1, or for the reasons of `select_rank`.
 
-    Source: subsampling of a recorded population, Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2.
+    References
+    ----------
+    Subsampling of a recorded population: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.2.
 
-    Example:
-        >>> from nwb_lint.testing import mock_recording
-        >>> from nwb_lint import Input, prepare
-        >>> activity = prepare(mock_recording(), inputs=[Input("stimulus", column="stimulus")], n_components=None)
-        >>> audit(activity, ranks=[1], tau_s=0.1, fractions=[1, 0.5], draws=2, folds=2)["rank"].values
-        array([1, 1, 1])
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_recording
+    >>> from nwb_lint import Input, prepare
+    >>> activity = prepare(mock_recording(), inputs=[Input("stimulus", column="stimulus")], n_components=None)
+    >>> audit(activity, ranks=[1], tau_s=0.1, fractions=[1, 0.5], draws=2, folds=2)["rank"].values
+    array([1, 1, 1])
     """
-    whole = conditions_to_use(activity)
+    whole, ranks = conditions_to_use(activity), list(ranks)
     refuse_components(activity, "audit")
-    tried = checked(ranks, folds, 1, whole.sizes["condition"])
     groups = _groups(whole.sizes["neuron"], fractions, draws, seed)
-    held = folds_of(whole.sizes["condition"], folds, 1, first=seed)
-    given = whole if isinstance(activity, xr.Dataset) else activity
-    tasks = _tasks(given, groups, held, tried, fit_options | {"tau_s": tau_s, "seed": seed})
-    total = len(held) * sum(rank <= group.sum() for _, group in groups for rank in tried)
-    found = iter(
-        run_all(rank_cell, tasks, executor=executor, cache_dir=cache_dir, progress=progress, label="audit", total=total)
+    held_out = folds_of(whole.sizes["condition"], folds, first=seed)
+    options = shared_options(fit_options, rank=ranks[0], tau_s=tau_s, seed=seed)
+    data = whole if isinstance(activity, xr.Dataset) else activity
+    found = run_all(
+        score_rank,
+        _tasks(data, groups, held_out, ranks, options),
+        executor=executor,
+        cache_dir=cache_dir,
+        progress=progress,
+        label="audit",
+        total=len(held_out) * sum(rank <= group.n_neurons for group in groups for rank in ranks),
     )
-    shape = (len(groups), len(tried), 2)
-    mean, sem, top = np.full(shape, np.nan), np.full(shape, np.nan), np.full((len(groups), 2), np.nan)
+    return _table(ranks, groups, len(held_out), found)
+
+
+def _tasks(
+    activity: xr.Dataset | Prepare, groups: list[Group], held_out: list[Array], ranks: list[int], options: FitOptions
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Group by group, fold by fold, every rank in turn that the group has neurons for."""
+    for group in groups:
+        possible = [rank for rank in ranks if rank <= group.n_neurons]
+        for held in held_out if possible else []:
+            own: dict[str, Any] = {"options": options, "held_out": held}
+            if isinstance(activity, xr.Dataset):
+                data, own = activity, own | {"neurons": group.neurons}
+            else:
+                data = activity(~held, group.neurons)
+            for rank in possible:
+                yield data, own | {"rank": rank}
+
+
+def _table(ranks: list[int], groups: list[Group], n_folds: int, found: list[dict[str, Array]]) -> xr.Dataset:
+    """The result, from the scores in the order of the tasks."""
+    shape, results = (len(groups), len(ranks), 2), iter(found)
+    r2, sem, ceiling = np.full(shape, np.nan), np.full(shape, np.nan), np.full((len(groups), 2), np.nan)
     chosen = np.zeros(len(groups), int)
-    for k, (_, group) in enumerate(groups):
-        some = np.flatnonzero([rank <= group.sum() for rank in tried])
-        cell = [[next(found) for _ in some] for _ in held]
-        if len(some):
-            r2 = np.array([[one["r2"] for one in fold] for fold in cell]).swapaxes(0, 1)
-            mean[k, some], sem[k, some], chosen[k] = choice([tried[i] for i in some], r2)
-            top[k] = np.mean([fold[0]["r2_ceiling"] for fold in cell], axis=0)
-    table = xr.Dataset(coords={"rank_tried": tried, "split": SPLITS}, attrs={"kind": "audit"})
+    for k, group in enumerate(groups):
+        possible = np.flatnonzero([rank <= group.n_neurons for rank in ranks])
+        if not len(possible):
+            continue
+        scores = [[next(results) for _ in possible] for _ in range(n_folds)]
+        mean, error = mean_and_sem(np.array([[one["r2"] for one in fold] for fold in scores]), axis=0)
+        r2[k, possible], sem[k, possible] = mean, error
+        chosen[k] = smallest_good_rank([ranks[i] for i in possible], mean, error)
+        ceiling[k] = np.mean([fold[0]["r2_ceiling"] for fold in scores], axis=0)
+    table = xr.Dataset(coords={"rank_tried": ranks, "split": SPLITS}, attrs={"kind": "audit"})
     table = table.assign_coords(
-        fraction=("draw", [fraction for fraction, _ in groups]), n_neurons=("draw", [int(g.sum()) for _, g in groups])
+        fraction=("draw", [group.fraction for group in groups]), n_neurons=("draw", [one.n_neurons for one in groups])
     )
     table["rank"] = ("draw",), chosen
-    table["r2"], table["r2_sem"] = (("draw", "rank_tried", "split"), mean), (("draw", "rank_tried", "split"), sem)
-    table["r2_ceiling"] = ("draw", "split"), top
+    table["r2"], table["r2_sem"] = (("draw", "rank_tried", "split"), r2), (("draw", "rank_tried", "split"), sem)
+    table["r2_ceiling"] = ("draw", "split"), ceiling
     check_result(table, "audit")
     return table
 
@@ -115,64 +176,69 @@ def refits(
     draws: int = 3,
     seed: int = 0,
 ) -> Iterator[tuple[float, xr.Dataset]] | None:
-    """The fit again, with its own options, on random groups of the neurons: pairs of a fraction and a fit.
+    """The fit again, with its own options, on random groups of the neurons.
 
-    Ridges and the number of steps are chosen anew, as the fit's own were. Groups are those of `audit`. None where no
-    ``fractions`` are asked for.
+    Ridge and number of steps are chosen anew, as those of the fit were. The groups are those of `audit`.
 
-    Raises: ContractError as `audit` does, where there is no activity, and for weights that the fit does not keep; for
-        groups smaller than the rank when their turn comes.
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint`.
+    activity : xarray.Dataset or None
+        The activity that was fitted.
+    fractions : sequence of float or None
+        Fractions of the neurons.
+    draws : int, default=3
+        Groups for each fraction.
+    seed : int, default=0
+        Seed of the groups.
+
+    Returns
+    -------
+    iterator of (float, xarray.Dataset) or None
+        Fraction and fit of each group, in turn; None where there are no ``fractions``.
+
+    Raises
+    ------
+    ContractError
+        If there is no activity, it is denoised or another one, or the fit does not keep its weights. For a group with
+        fewer neurons than the rank, when its turn comes.
     """
     if fractions is None:
         return None
     if activity is None:
-        raise ContractError("an audit refits, and no activity was given; add activity=, what was fitted.")
+        raise ContractError("activity is missing. Refits on fewer neurons need what was fitted. Give activity=...")
     check_activity(activity)
-    refuse_components(activity, "the audit")
-    strange = np.setdiff1d(activity["neuron"].values.astype(str), fit["neuron"].values.astype(str))
-    own = [name for name in input_names(fit) if not name.startswith(PREFIX)]
-    if len(strange) or own != input_names(activity):
+    refuse_components(activity, "A refit on fewer neurons")
+    unknown = np.setdiff1d(activity["neuron"].values.astype(str), fit["neuron"].values.astype(str))
+    inputs = [name for name in input_names(fit) if not name.startswith(PREFIX)]
+    if len(unknown) or inputs != input_names(activity):
         raise ContractError(
-            f"the activity has {len(strange)} neurons that the fit has not, and the inputs "
-            f"{', '.join(input_names(activity))} where the fit has {', '.join(own)}; give what was fitted."
+            f"The activity has {len(unknown)} neurons that the fit does not have, and the inputs "
+            f"{', '.join(input_names(activity))}. The inputs of the fit are {', '.join(inputs)}. "
+            "Give the activity that was fitted."
         )
-    options = FitOptions.of_fit(fit).arguments()
-    if activity.sizes["condition"] != fit.sizes["condition"]:
-        options["test_conditions"] = None
+    same = activity.sizes["condition"] == fit.sizes["condition"]
+    options = FitOptions.of_fit(fit, **({} if same else {"test_conditions": None}))
     return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
 
 
-def _refitted(activity: xr.Dataset, groups: list[Group], options: dict[str, Any]) -> Iterator[tuple[float, xr.Dataset]]:
-    for fraction, group in groups:
+def _refitted(activity: xr.Dataset, groups: list[Group], options: FitOptions) -> Iterator[tuple[float, xr.Dataset]]:
+    for group in groups:
         with as_task():
-            fit = fit_lint(activity.isel(neuron=group), **options)
-        yield fraction, fit
+            fit = fit_with(activity.isel(neuron=group.neurons), options)
+        yield group.fraction, fit
 
 
-def _groups(neurons: int, fractions: Sequence[float], draws: int, seed: int) -> list[Group]:
-    """Random groups of neurons, in falling fraction; everybody once."""
-    if not isinstance(draws, Integral) or draws < 1:
-        raise ContractError(f"draws is {draws!r}; it needs a whole number from 1 on.")
-    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
-        raise ContractError(f"fractions is {fractions!r}; it needs numbers above 0, at most 1.")
+def _groups(size: int, fractions: Sequence[float], draws: int, seed: int) -> list[Group]:
+    """Random groups of ``size`` neurons, the largest fraction first; a group of all neurons is drawn once."""
+    if not all(0 < fraction <= 1 for fraction in fractions):
+        raise ContractError(f"fractions is {fractions!r}. It needs numbers above 0 and at most 1. Change it.")
     generator = np.random.default_rng([seed, 2])
     groups = []
     for fraction in sorted(fractions, reverse=True):
-        number = max(1, round(fraction * neurons))
-        for _ in range(1 if number == neurons else draws):
-            groups.append((float(fraction), np.isin(np.arange(neurons), generator.permutation(neurons)[:number])))
+        number = max(1, round(fraction * size))
+        for _ in range(1 if number == size else draws):
+            neurons = np.isin(np.arange(size), generator.permutation(size)[:number])
+            groups.append(Group(float(fraction), neurons, number))
     return groups
-
-
-def _tasks(
-    given: xr.Dataset | Prepare, groups: list[Group], held: list[Array], ranks: list[int], options: dict
-) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Group by group, fold by fold, every rank in turn."""
-    for _, group in groups:
-        for mask in held:
-            some = [{"held": mask, "rank": r, "options": options} for r in ranks if r <= group.sum()]
-            if isinstance(given, xr.Dataset):
-                yield from ((given, one | {"keep": group}) for one in some)
-            elif some:
-                data = given(~mask, group)
-                yield from ((data, one) for one in some)

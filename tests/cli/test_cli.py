@@ -101,8 +101,8 @@ def test_workers_give_the_same_table(recipe, tmp_path):
 
 
 def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeypatch):
-    """Interrupted at the fifth fit, then run again: four cells are read, and what is printed is that of one run."""
-    from nwb_lint.validation import baselines, ensemble, rank
+    """Interrupted at the fifth fit, then run again: four fits are read, and what is printed is that of one run."""
+    from nwb_lint.validation import folds
 
     begun = []
 
@@ -112,8 +112,7 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
             raise KeyboardInterrupt
         return nl.fit_lint(*args, **options)
 
-    for module in (rank, baselines, ensemble):
-        monkeypatch.setattr(module, "fit_lint", fit)
+    monkeypatch.setattr(folds, "fit_lint", fit)
     flags = [recipe(), "--ensemble", "--ensemble-members", 3, "--baselines", "--no-plot", "--force"]
     stop = 0
     whole = run("fit", *flags)
@@ -121,11 +120,11 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
     total = len(begun)
     begun.clear()
     stop = 5
-    assert run("fit", *flags, "--cache-dir", tmp_path / "cells").exit_code != 0
-    assert len(list((tmp_path / "cells").iterdir())) == 4
+    assert run("fit", *flags, "--cache-dir", tmp_path / "cache").exit_code != 0
+    assert len(list((tmp_path / "cache").iterdir())) == 4
     begun.clear()
     stop = 0
-    again = run("fit", *flags, "--cache-dir", tmp_path / "cells")
+    again = run("fit", *flags, "--cache-dir", tmp_path / "cache")
     assert len(begun) == total - 4
     printed = [one.stdout.split("\nseconds")[0] for one in (whole, again)]
     assert printed[0] == printed[1]

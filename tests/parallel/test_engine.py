@@ -21,7 +21,7 @@ from nwb_lint.parallel.executors import open_executor
 from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.tasks import is_task
 from nwb_lint.parallel.warnings import collect_warnings, warn
-from nwb_lint.validation import rank
+from nwb_lint.validation import folds
 
 OPTIONS = {"tau_s": 0.1, "ranks": [1, 2], "folds": 3, "method": "regression"}
 
@@ -64,7 +64,7 @@ def cluster():
         ) as local,
         distributed.Client(local) as client,
     ):
-        client.wait_for_workers(2)
+        client.wait_for_workers(2, timeout=120)
         yield client
 
 
@@ -84,7 +84,7 @@ def counted(monkeypatch):
         counter["fits"] += 1
         return nl.fit_lint(*args, **options)
 
-    monkeypatch.setattr(rank, "fit_lint", fit)
+    monkeypatch.setattr(folds, "fit_lint", fit)
     return counter
 
 
@@ -281,7 +281,7 @@ def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkey
     whole = nl.select_rank(activity, executor=cluster, **options)
     sent, scatter = [], cluster.scatter
     monkeypatch.setattr(cluster, "scatter", lambda *given, **options: sent.append(1) or scatter(*given, **options))
-    cluster.wait_for_workers(2)
+    cluster.wait_for_workers(2, timeout=120)
     pids, finished, over = sorted(cluster.run(os.getpid).values()), [], threading.Event()
 
     def strike():
@@ -299,7 +299,7 @@ def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkey
     assert 2 <= finished[0] < 18
     assert len(sent) >= victims
     xr.testing.assert_identical(table, whole)
-    cluster.wait_for_workers(2)
+    cluster.wait_for_workers(2, timeout=120)
     assert not set(pids[:victims]) & set(cluster.run(os.getpid).values())
 
 

@@ -82,17 +82,17 @@ def test_truncation_is_the_closest_connectivity_and_keeps_the_inputs(truth):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
-        ({"rank": 2}, "rank 2 was asked of a fit of rank 1"),
-        ({"rank": 0}, "rank 1–12"),
+        ({"rank": 2}, r"rank is 2.*rank 1"),
+        ({"rank": 0}, r"rank.*1 to 12"),
         ({"rank": 1, "connectivity": np.ones((3, 3))}, "12 × 12"),
         ({"rank": 1, "activity": mock_activity(n_neurons=7)}, "other neurons"),
     ],
 )
-def test_errors_of_truncation(options, told):
+def test_errors_of_truncation(options, words):
     fit = nl.fit_lint(mock_activity(), rank=1, tau_s=0.1, method="regression")
-    with pytest.raises(ContractError, match=told):
+    with pytest.raises(ContractError, match=words):
         nl.truncate(fit, **options)
 
 
@@ -148,7 +148,7 @@ def test_columns_are_regressors_and_categories_are_levels():
     np.testing.assert_allclose(seen[:, 0], activity["u"].values.mean(axis=1)[:, 0], atol=1e-6)
     table = nl.baselines(activity, rank=1, columns=["side"], **OPTIONS)
     assert not table.equals(nl.baselines(activity, rank=1, **OPTIONS))
-    with pytest.raises(ContractError, match="no column 'choice'"):
+    with pytest.raises(ContractError, match="columns has 'choice'"):
         nl.baselines(activity, rank=1, columns=["choice"], **OPTIONS)
 
 

@@ -1,0 +1,100 @@
+"""What all validations share: parts that are held out in turn, the options of their fits, and the choice of a rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.errors import ContractError
+from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.network import Array
+from nwb_lint.options import FitOptions
+
+Prepare = Callable[..., xr.Dataset]
+SPLITS = ["train", "held_out"]
+
+
+def conditions_to_use(activity: xr.Dataset | Prepare) -> xr.Dataset:
+    """The whole activity without the conditions that its preparation held out: these are for the last score alone."""
+    whole = activity if isinstance(activity, xr.Dataset) else activity(None)
+    if "held_out" in whole.coords and whole["held_out"].values.any():
+        whole = whole.isel(condition=~whole["held_out"].values).drop_vars("held_out")
+    return whole
+
+
+def folds_of(
+    size: int, folds: int, seeds: int = 1, *, first: int = 0, stream: int | None = None, what: str = "conditions"
+) -> list[Array]:
+    """Boolean masks of the parts that are held out in turn.
+
+    Parameters
+    ----------
+    size : int
+        Number of conditions, or of neurons.
+    folds : int
+        Disjoint parts for each shuffle.
+    seeds : int, default=1
+        Number of shuffles.
+    first : int, default=0
+        Seed of the first shuffle.
+    stream : int or None, default=None
+        A number makes the shuffle of neurons another one than that of conditions.
+    what : str, default="conditions"
+        What is divided, for the error message.
+
+    Raises
+    ------
+    ContractError
+        If there are more folds than conditions, or fewer than 2.
+    """
+    if not 2 <= folds <= size:
+        raise ContractError(f"folds is {folds}. There are {size} {what}. Use 2 to {size} folds.")
+    masks = []
+    for seed in range(first, first + seeds):
+        order = np.random.default_rng(seed if stream is None else [seed, stream]).permutation(size)
+        masks += [np.isin(np.arange(size), part) for part in np.array_split(order, folds)]
+    return masks
+
+
+def refuse_components(activity: xr.Dataset | Prepare, what: str) -> None:
+    """Raise an error for denoised activity: each of its neurons is a mixture of all of them, held-out ones included."""
+    if isinstance(activity, xr.Dataset) and "component" in activity:
+        raise ContractError(
+            f"The activity was denoised on components of all neurons. {what} needs neurons that are independent. "
+            "Prepare with n_components=None, or give a function of (training conditions, neurons)."
+        )
+
+
+def shared_options(given: Mapping[str, Any], *, refused: Sequence[str] = (), **own: Any) -> FitOptions:
+    """The options of every fit of a validation, checked once.
+
+    ``given`` are the keyword arguments for `fit_lint`, ``own`` those that the validation sets itself.
+
+    Raises
+    ------
+    ContractError
+        If a value is wrong, or if an option is given that the validation must set.
+    """
+    for name in ("test_size", "test_conditions", "checkpoint", *refused):
+        if given.get(name) is not None:
+            raise ContractError(f"{name} is {given[name]!r}. Every fit here needs its own. Leave {name} out.")
+    return FitOptions.check({**given, **own})
+
+
+def fit_with(activity: xr.Dataset, options: FitOptions, **changes: Any) -> xr.Dataset:
+    """A fit with these options, some of them changed."""
+    return fit_lint(activity, **options.arguments() | changes)
+
+
+def mean_and_sem(values: Array, axis: int) -> tuple[Array, Array]:
+    """Mean over folds, and its standard error."""
+    return values.mean(axis=axis), values.std(axis=axis, ddof=1) / np.sqrt(values.shape[axis])
+
+
+def smallest_good_rank(ranks: Sequence[int], mean: Array, sem: Array) -> int:
+    """The smallest rank whose held-out R² is within one standard error of the best; mean and sem are (rank, split)."""
+    best = int(np.argmax(mean[:, 1]))
+    return int(min(r for r, value in zip(ranks, mean[:, 1], strict=True) if value >= mean[best, 1] - sem[best, 1]))
