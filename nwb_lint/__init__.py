@@ -1,32 +1,18 @@
-"""From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
+"""From an NWB recording to a fitted low-rank recurrent network, and back into NWB.
+
+The public names are listed in ``__init__.pyi``; each is imported when it is first used.
+"""
 
 import lazy_loader as _lazy
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = _lazy.attach(
-    __name__,
-    submod_attrs={
-        "inputs": ["Input"],
-        "prepare": ["prepare"],
-        "nwb.recording.read": ["read_trials", "read_conditions"],
-        "nwb.storage.source": ["open_nwb"],
-        "nwb.extension.write": ["write_fit", "write_result", "add_to_nwbfile"],
-        "nwb.extension.read": ["read_fit", "read_result"],
-        "model.fit": ["fit_lint"],
-        "model.simulate": ["simulate", "canonicalize"],
-        "validation.rank": ["select_rank"],
-        "validation.ensemble": ["ensemble"],
-        "validation.subsampling": ["audit"],
-        "validation.baselines": ["baselines", "truncate"],
-        "analysis.axes": ["compare_axes"],
-        "analysis.connectivity": ["connectivity", "weight_statistics"],
-        "analysis.dynamics": ["flow_field"],
-        "analysis.fixedpoints": ["fixed_points"],
-        "analysis.latents": ["latents", "project"],
-        "analysis.score": ["score"],
-        "analysis.populations": ["find_populations", "resample_network"],
-        "analysis.readout": ["fit_readout"],
-        "analysis.inactivation": ["predict_inactivation"],
-    },
-)
+_imported, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_RENAMED = {"canonicalise": "canonicalize"}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name. An earlier name is an error that names the new one."""
+    if name in _RENAMED:
+        raise AttributeError(f"nwb_lint has no {name}. It is called {_RENAMED[name]} now. Use {_RENAMED[name]}.")
+    return _imported(name)

@@ -2,9 +2,11 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import shutil
 
+import griffe
 import pytest
 
 import nwb_lint
@@ -33,6 +35,40 @@ def test_examples_run(name, files, tmp_path, monkeypatch):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("name", sorted(nwb_lint.__all__))
+PUBLIC = {f"nl.{name}": getattr(nwb_lint, name) for name in nwb_lint.__all__ if name not in ("errors", "plot")}
+PUBLIC |= {f"nl.plot.{name}": getattr(nwb_lint.plot, name) for name in nwb_lint.plot.__all__}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_names_have_an_example(name):
-    assert ">>> " in getattr(nwb_lint, name).__doc__
+    assert ">>> " in PUBLIC[name].__doc__
+
+
+def documented(function) -> tuple[set[str], dict[str, str], list]:
+    """Parameters of the signature, documented parameters with their types, and the kinds of sections there are."""
+    sections = griffe.Docstring(inspect.getdoc(function), lineno=1).parse("numpy", warnings=False)
+    found = {}
+    for section in sections:
+        if section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.attributes):
+            for one in section.value:
+                for part in one.name.split(", "):
+                    found[part.lstrip("*")] = str(one.annotation or "")
+    return set(inspect.signature(function).parameters), found, [section.kind for section in sections]
+
+
+def test_every_public_parameter_is_documented_with_its_type():
+    """At least 99 % of the parameters are found by a parser of NumPy docstrings, each with a type."""
+    wanted, missing = 0, []
+    for name, function in PUBLIC.items():
+        parameters, found, _ = documented(function)
+        wanted += len(parameters)
+        missing += [f"{name}: {one}" for one in sorted(parameters) if not found.get(one)]
+    assert len(missing) <= 0.01 * wanted, missing
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_no_docstring_names_a_parameter_that_is_not_there(name):
+    parameters, found, kinds = documented(PUBLIC[name])
+    assert found.keys() <= parameters
+    if inspect.isfunction(PUBLIC[name]):
+        assert griffe.DocstringSectionKind.returns in kinds

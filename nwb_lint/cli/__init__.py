@@ -14,8 +14,23 @@ from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
 
 
+def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from nwb_lint.versions import show_versions
+
+        show_versions()
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(package_name="nwb_lint")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of what matters and exit.",
+)
 def app() -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 

@@ -1,0 +1,35 @@
+from . import errors as errors
+from . import plot as plot
+from .analysis.axes import compare_axes as compare_axes
+from .analysis.connectivity import connectivity as connectivity
+from .analysis.connectivity import weight_statistics as weight_statistics
+from .analysis.dynamics import flow_field as flow_field
+from .analysis.fixedpoints import fixed_points as fixed_points
+from .analysis.inactivation import predict_inactivation as predict_inactivation
+from .analysis.latents import latents as latents
+from .analysis.latents import project as project
+from .analysis.populations import find_populations as find_populations
+from .analysis.populations import resample_network as resample_network
+from .analysis.readout import fit_readout as fit_readout
+from .analysis.score import score as score
+from .inputs import Input as Input
+from .model.fit import fit_lint as fit_lint
+from .model.simulate import canonicalize as canonicalize
+from .model.simulate import simulate as simulate
+from .nwb.extension.read import read_fit as read_fit
+from .nwb.extension.read import read_result as read_result
+from .nwb.extension.write import add_to_nwbfile as add_to_nwbfile
+from .nwb.extension.write import write_fit as write_fit
+from .nwb.extension.write import write_result as write_result
+from .nwb.recording.read import read_conditions as read_conditions
+from .nwb.recording.read import read_trials as read_trials
+from .nwb.storage.source import open_nwb as open_nwb
+from .prepare import prepare as prepare
+from .validation.baselines import baselines as baselines
+from .validation.baselines import truncate as truncate
+from .validation.ensemble import ensemble as ensemble
+from .validation.rank import select_rank as select_rank
+from .validation.subsampling import audit as audit
+from .versions import show_versions as show_versions
+
+__version__: str
