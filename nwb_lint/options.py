@@ -320,7 +320,7 @@ class InactivationOptions(Options):
     readout: Any = option(None, "Column of the conditions that is read from the activity, or a readout.")
     context: str | None = option(None, "Column of the conditions by which accuracy is split.")
     answer: str | None = option(None, "Column of the conditions with the right answer.")
-    response_s: Window | None = option(None, "When the answer is read, s; None: always.")
+    response_s: Window | None = option(None, "When the answer is read, s; None: as the readout, else the last time.")
     factor: float = option(0.0, "Factor of the output of the group: 0 silences, 0.5 suppresses, 2 excites.")
     drive: float = option(0.0, "What is added to the input of the group.")
     window_s: Window | None = option(None, "When the group is changed, s; None: always.")
@@ -332,7 +332,7 @@ class ReadoutOptions(Options):
     """Options of `fit_readout`."""
 
     window_s: Window | None = option(None, "When activity is read, s; None: always.")
-    nonlinearity: str | None = option(None, "phi of the rates that are read; None: the activity itself.")
+    nonlinearity: str | None = option(None, "phi of the rates that are read; None: that of the fit, else tanh.")
     folds: int = option(5, "Parts of the cross-validation.", ge=2)
     seed: int = option(0, "Seed of the folds.", ge=0)
 

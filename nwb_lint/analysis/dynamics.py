@@ -109,8 +109,7 @@ def flow_field(
     rank = fit.sizes["rank"]
     if rank > 3:
         raise ContractError(f"The fit has rank {rank}. A grid needs rank 1, 2 or 3. Use fixed_points.")
-    if not isinstance(n_points, int | np.integer) or n_points < 2:
-        raise ContractError(f"n_points is {n_points!r}. It needs a whole number of at least 2.")
+
     others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
     u = held_input(fit, condition, input, at_s)
     bounds = _bounds(fit, extent)

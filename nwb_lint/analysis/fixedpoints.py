@@ -104,8 +104,7 @@ def fixed_points(
     True
     """
     check_low_rank(fit)
-    if not isinstance(n_starts, int | np.integer) or n_starts < 1:
-        raise ContractError(f"n_starts is {n_starts!r}. It needs a whole number of at least 1.")
+
     others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
     u = held_input(fit, condition, input, at_s)
     drive = drive_of(fit, u)

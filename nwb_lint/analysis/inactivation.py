@@ -131,7 +131,7 @@ def predict_inactivation(
     >>> found["accuracy"].dims, found["effect_control"].dims
     (('group', 'context'), ('group', 'quantile'))
     """
-    _check_numbers(factor, drive, controls)
+
     given = fit if u is None else u
     masks = groups_of(fit, groups)
     if not masks:
@@ -168,14 +168,6 @@ def _with_columns(out: xr.Dataset, fit: xr.Dataset, given: xr.Dataset) -> xr.Dat
         taken = name in out.dims and name not in value.dims
         out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
     return out
-
-
-def _check_numbers(factor: float, drive: float, controls: int) -> None:
-    for name, value in (("factor", factor), ("drive", drive)):
-        if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(float(value)):  # type: ignore[arg-type]
-            raise ContractError(f"{name} is {value!r}. It needs a finite number.")
-    if isinstance(controls, bool) or not isinstance(controls, int | np.integer) or controls < 0:
-        raise ContractError(f"controls is {controls!r}. It needs a whole number of at least 0.")
 
 
 def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:

@@ -20,8 +20,6 @@ from nwb_lint.model.simulate import run, with_run
 from nwb_lint.options import PopulationOptions, validated
 from nwb_lint.prepare import times_in
 
-METHODS = ("bayesian", "em", "small_weights", "strongest_input")
-
 _PRIOR_NEURONS = 1e8  # strength of the prior, in neurons, that holds the means of a Bayesian mixture at 0
 _STARTS = 5
 _SUBSAMPLE = 0.8
@@ -109,7 +107,7 @@ def find_populations(
     Raises
     ------
     ContractError
-        If the method is unknown, the groups are too many, or a mixture is asked of a fit without m and n.
+        If the method is unknown, the groups are too many, or a mixture needs m and n, which the fit does not have.
 
     References
     ----------
@@ -124,7 +122,7 @@ def find_populations(
     (['stimulus'], ('condition', 'group'))
     """
     some = np.flatnonzero(recorded_of(fit) | hidden)
-    _check_options(fit, len(some), n_groups, method, max_groups, resamples)
+    _check_groups(fit, len(some), n_groups, method)
     loading = loadings_of(fit, effective).isel(neuron=some)
     z = _scaled(loading.values)
     out = xr.Dataset({"loading": loading}).assign_coords(coords_along(fit.isel(neuron=some), "neuron"))
@@ -153,11 +151,7 @@ def find_populations(
     return out
 
 
-def _check_options(
-    fit: xr.Dataset, size: int, n_groups: int | None, method: str, max_groups: int, resamples: int
-) -> None:
-    if method not in METHODS:
-        raise ContractError(f"method is {method!r}. It needs to be one of {', '.join(map(repr, METHODS))}.")
+def _check_groups(fit: xr.Dataset, size: int, n_groups: int | None, method: str) -> None:
     fixed = method in ("small_weights", "strongest_input")
     if fixed and n_groups is not None:
         raise ContractError(f"n_groups is {n_groups}. method={method!r} sets the number itself. Leave n_groups out.")
@@ -166,10 +160,7 @@ def _check_options(
             "The fit has J and no m and n. Mixtures need loadings. Use method='strongest_input', or fit with a rank."
         )
     largest = size // 2
-    for name, value in (("n_groups", n_groups), ("max_groups", max_groups), ("resamples", resamples)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-            raise ContractError(f"{name} is {value!r}. It needs a whole number of at least 1.")
-    if not fixed and max(n_groups or 1, 1) > largest:
+    if not fixed and (n_groups or 1) > largest:
         raise ContractError(f"n_groups is {n_groups} for {size} neurons. Use at most {largest} groups.")
 
 

@@ -97,7 +97,7 @@ def fit_readout(
     rates = np.where(seen, phi(np.where(seen, x, 0)), 0).sum(axis=1, dtype=float) / seen.sum(axis=1)
     y = (values == levels[1]).astype(int) if two else values.astype(float)
     fewest = int(np.bincount(y).min()) if two else len(y)
-    if folds < 2 or fewest < folds:
+    if fewest < folds:
         raise ContractError(f"folds is {folds}. The rarer value has {fewest} conditions. Use 2 to {fewest} folds.")
     model, splits = _model(two, folds, fewest, seed)
     predicted = cross_val_predict(model, rates, y, cv=splits)

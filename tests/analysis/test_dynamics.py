@@ -245,13 +245,13 @@ def test_an_audit_of_what_cannot_be_repeated_is_refused():
     activity = mock_activity()
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", weights=np.linspace(1, 2, 12))
     cases = [
-        (fit, activity, "weights of its own"),
-        (mock_fit(), activity.assign_coords(neuron=[f"x{k}" for k in range(12)]), "12 neurons that the fit has not"),
-        (mock_fit(), activity.assign_coords(input=("input", ["tone"])), "inputs tone where the fit has stimulus"),
+        (fit, activity, "weights"),
+        (mock_fit(), activity.assign_coords(neuron=[f"x{k}" for k in range(12)]), "12 neurons"),
+        (mock_fit(), activity.assign_coords(input=("input", ["tone"])), r"tone.*stimulus"),
     ]
     for analyze in (nl.flow_field, nl.fixed_points):
-        for one, other, told in cases:
-            with pytest.raises(ContractError, match=told):
+        for one, other, words in cases:
+            with pytest.raises(ContractError, match=words):
                 analyze(one, activity=other, refit_fractions=(0.5,))
 
 
@@ -273,7 +273,7 @@ def test_a_fit_to_fewer_neurons_without_a_fixed_point_counts_as_none():
         ({"condition": [0, 1]}, "2 conditions"),
         ({"condition": 0, "at_s": 99.0}, "at_s.*Time runs"),
         ({"at_s": 0.1}, "without a condition"),
-        ({"n_points": 1}, "n_points.*at least 2"),
+        ({"n_points": 1}, "n_points"),
         ({"extent": -1.0}, "above 0"),
     ],
 )

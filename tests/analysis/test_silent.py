@@ -185,7 +185,7 @@ def test_a_network_that_diverges_when_excited_is_told():
 
 
 def test_axes_and_weights_speak_of_the_same_n(activity):
-    """Of n only its part within span(m, I) is told, whatever the rest is."""
+    """Only the part of n within span(m, I) is given, whatever the rest is."""
     fit = nl.fit_lint(activity, rank=1, **SWEEP)
     span = np.column_stack([fit["m"].values, fit["input_weights"].values])
     rest = np.random.default_rng(0).standard_normal((12, 1))

@@ -232,7 +232,7 @@ def test_what_cannot_be_drawn_is_refused(one, two):
         (lambda: plot.projections(projected, ("m 1",)), "needs two"),
         (lambda: plot.projections(projected.drop_vars("projection"), ("m 1", "m 2")), "no projection"),
     ]
-    for call, told in calls:
-        with pytest.raises(ContractError, match=told) as raised:
+    for call, words in calls:
+        with pytest.raises(ContractError, match=words) as raised:
             call()
         assert "\n" not in str(raised.value)

@@ -127,7 +127,7 @@ def test_weights_of_a_readout_in_their_order():
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "words"),
     [
         (lambda p, r: plot.loadings(p, x="m7"), "no vector 'm7'"),
         (lambda p, r: plot.loadings(r), "needs to be populations"),
@@ -140,7 +140,7 @@ def test_weights_of_a_readout_in_their_order():
         (lambda p, r: plot.psychometric(r, "motion", window_s=(5.0, 6.0)), "the window is 5 to 6 s"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_in_one_line(populations, result, call, told):
-    with pytest.raises(ContractError, match=told) as caught:
+def test_what_cannot_be_drawn_is_refused_in_one_line(populations, result, call, words):
+    with pytest.raises(ContractError, match=words) as caught:
         call(populations, result)
     assert "\n" not in str(caught.value)
