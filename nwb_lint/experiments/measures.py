@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +11,7 @@ import xarray as xr
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.extension.write import write_fit
+from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import effective_connectivity, share_right
@@ -87,25 +85,22 @@ def connectivity_scores(network: xr.Dataset, found: xr.Dataset) -> dict[str, flo
     return {"cc": cc[0], "cc_cosine": cc[1], "ecc": ecc[0], "ecc_cosine": ecc[1]}
 
 
-@contextmanager
-def ignore_missing_subject() -> Iterator[None]:
-    """Ignore the warning that a file has no subject. A simulated network has none."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*no subject")
-        yield
-
-
-def save_fit(fit: xr.Dataset, folder: str, name: str) -> Path:
+def save_fit(fit: xr.Dataset, folder: str, name: str) -> None:
     """Write a fit as NWB with a few of its held-out trials. It replaces the file of an earlier run."""
     few = fit.isel(condition=np.flatnonzero(fit["held_out"].values)[:_SAVED_TRIALS])
-    with ignore_missing_subject():
-        return write_fit(few, Path(folder) / f"{name}.nwb", overwrite=True)
+    save_with_results(few, Path(folder) / f"{name}.nwb", {})
 
 
 def save_with_results(fit: xr.Dataset, path: Path, results: dict[str, xr.Dataset]) -> None:
-    """Write a fit and its named results as NWB. It replaces the file of an earlier run."""
-    with ignore_missing_subject():
+    """Write a fit and its named results as NWB. It replaces the file of an earlier run.
+
+    A warning that the file has no subject is dropped, since a simulated network has none.
+    """
+    with collect_warnings() as messages:
         write_fit(fit, path, results=results, overwrite=True)
+    for message in messages:
+        if "no subject" not in message:
+            warn(message)
 
 
 def angles_of(compared: xr.Dataset) -> list[tuple[str, str, float]]:

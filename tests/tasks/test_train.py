@@ -109,5 +109,5 @@ def test_memory_networks_of_rank_2_reach_the_criterion(task):
 @pytest.mark.parametrize("task", ["cdm", "dms"])
 @pytest.mark.parametrize("g", [0.1, 0.8, 1.2])
 def test_full_rank_networks_reach_the_criterion(task, g):
-    network = train_network(task, n_neurons=512, g=g)
+    network = train_network(task, n_neurons=256, g=g)
     assert accuracy_of(network, TASKS[task](1000, 99)) >= 0.985
