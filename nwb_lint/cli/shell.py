@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -31,13 +32,32 @@ def run_on(command):
     return command
 
 
+# Arguments of Python as messages name them, and the flags that set them.
+_FLAGS = (
+    ("overwrite=True", "--force"),
+    ("fit_name=", "--name"),
+    ("another name=", "another --save"),
+    ("name=", "--name"),
+    (r"subject=\{'(\w+)': …\}", r"--subject \1=…"),
+    ("subject=", "--subject"),
+)
+
+
+def with_flags(message: object) -> str:
+    """A message on one line that names flags in place of arguments of Python."""
+    text = " ".join(str(message).split())
+    for argument, flag in _FLAGS:
+        text = re.sub(rf"\b{argument}(?![\w\"'\[{{])", flag, text)
+    return text
+
+
 @contextmanager
 def plainly():
     """Failures of the work as one line and exit status 1, warnings as one line each."""
     from nwb_lint.errors import ContractError, NWBError, WorkerError
 
     def tell(message, category, filename, lineno, file=None, line=None) -> None:
-        click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"warning: {with_flags(message)}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -46,7 +66,7 @@ def plainly():
         try:
             yield
         except (ContractError, NWBError, WorkerError, OSError) as error:
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            click.echo(f"error: {with_flags(error)}", err=True)
             sys.exit(1)
 
 

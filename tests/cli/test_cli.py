@@ -57,7 +57,7 @@ def test_recipe_to_fit_to_netcdf(recipe, tmp_path):
     assert back.exit_code == 0, back.output
     assert_same(nl.read_fit(tmp_path / "back.nwb"), fit)
     assert "cannot be read as netCDF" in fails("import", path, "-o", tmp_path / "other.nwb")
-    assert "exists already" in fails("import", tmp_path / "fit.nc", "-o", tmp_path / "back.nwb")
+    assert "exists already. Pass --force" in fails("import", tmp_path / "fit.nc", "-o", tmp_path / "back.nwb")
 
 
 def test_flags_override_the_recipe_and_an_earlier_fit_is_not_replaced(recipe, tmp_path):
