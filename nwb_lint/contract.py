@@ -1,14 +1,12 @@
-"""The three Datasets that travel between the rooms: their dims, variables, units and dtypes.
+"""The Datasets of this package: names, dims, units and dtypes of their variables, and the checks of them.
 
-``recording`` (from `read_conditions`, `read_trials`) → ``activity`` (from `prepare`) → ``fit`` (from
-`fit_lint`). Every table below is one row per variable: name → (dims, dtype, unit, required). A dims entry
-ending in ``?`` may be absent. Attributes are plain strings, numbers and lists of numbers, so that every
-Dataset fits netCDF and NWB.
+``recording`` (from `read_conditions`) or ``trials`` (from `read_trials`) → ``activity`` (from `prepare`) → ``fit``
+(from `fit_lint`) → results of analyses, one table for each kind.
 
-What analyses of fits give: one table per kind of result, in the form of `nwb_lint.contract`.
-
-A result is a Dataset whose attribute ``kind`` names its table here. Whatever it says of neurons, conditions or inputs
-bears the coordinates of the fit that it came from, so that it can be written beside that fit.
+Each table below has a row for each variable: name → (dims, dtype, unit, required). A dim with ``?`` at its end may be
+absent. Attributes are texts, numbers and lists of numbers, so that every Dataset can be written as netCDF and NWB. The
+attribute ``kind`` of a result names its table. A result keeps the coordinates of its fit on neurons, conditions and
+inputs, so that it can be written beside this fit.
 """
 
 from __future__ import annotations
@@ -126,7 +124,10 @@ def check_recording(recording: xr.Dataset) -> None:
     """Raise unless the Dataset is a recording by condition: every row of `RECORDING`, `COORDS`, and
     ``bin_s``.
 
-    Raises: ContractError, one line, naming the variable, what was found and what was needed.
+    Raises
+    ------
+    ContractError
+        If a variable is missing, or has other dims or another dtype. The message names it.
     """
     check_table(recording, RECORDING, "recording", _READ)
     _check_positive(recording, ("bin_s",), "recording", _READ)
@@ -135,7 +136,10 @@ def check_recording(recording: xr.Dataset) -> None:
 def check_activity(activity: xr.Dataset) -> None:
     """Raise unless the Dataset is an activity: every row of `ACTIVITY`, `COORDS`, ``bin_s``, finite inputs.
 
-    Raises: ContractError, one line, naming the variable, what was found and what was needed.
+    Raises
+    ------
+    ContractError
+        If a variable is missing, or has other dims or another dtype. The message names it.
     """
     check_table(activity, ACTIVITY, "activity", _PREPARE)
     _check_finite(activity, ("u", "u_burn_in", "offset", "scale"), "activity", _PREPARE)
@@ -146,13 +150,17 @@ def check_fit(fit: xr.Dataset) -> None:
     """Raise unless the Dataset is a fit: every row of `FIT` and `COORDS`, ``m`` and ``n`` or ``J``, all
     finite.
 
-    Raises: ContractError, one line, naming the variable, what was found and what was needed.
+    Raises
+    ------
+    ContractError
+        If a variable is missing, or has other dims or another dtype. The message names it.
 
-    Example:
-        >>> check_fit(xr.Dataset())
-        Traceback (most recent call last):
-        nwb_lint.errors.ContractError: fit lacks input_weights (neuron, input); it has no variables. Call
-        fit_lint(...
+    Examples
+    --------
+    >>> check_fit(xr.Dataset())
+    Traceback (most recent call last):
+    nwb_lint.errors.ContractError: fit lacks input_weights (neuron, input); it has no variables. Call
+    fit_lint(...
     """
     check_table(fit, FIT, "fit", _FIT)
     low = [name for name in ("m", "n") if name in fit.variables]
@@ -262,7 +270,10 @@ def named_inputs(dataset: xr.Dataset) -> dict[str, xr.Variable]:
 def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
     """Values of a column of the conditions, texts as texts.
 
-    Raises: ContractError for one that is not there.
+    Raises
+    ------
+    ContractError
+        If there is no such column.
     """
     there = [name for name in coords_along(dataset, "condition") if name != "condition"]
     if column not in there:
@@ -482,7 +493,10 @@ RESULTS = {
 def check_result(result: xr.Dataset, kind: str | None = None) -> str:
     """The kind of a result, when it is what its table says.
 
-    Raises: ContractError, one line, for another kind, an unknown one, or a variable that is not as its table has it.
+    Raises
+    ------
+    ContractError
+        If the kind is another one or not known, or a variable differs from its row in the table.
     """
     found = str(getattr(result, "attrs", {}).get("kind", "none"))
     if found not in RESULTS or kind not in (None, found):

@@ -1,4 +1,4 @@
-"""Recording → activity: centered, denoised, scaled rates beside the network's input; every step can be undone."""
+"""Recording → activity: centered, denoised and scaled rates, and the inputs of the network; all can be undone."""
 
 from __future__ import annotations
 
@@ -48,45 +48,65 @@ def prepare(
     burn_in_s: float = 0.0,
     fit_on: object = None,
 ) -> xr.Dataset:
-    """Turn rates into the activation that a network is fitted to, and trial columns into its input.
+    """Turn rates into the activity that a network is fitted to, and trial columns into its inputs.
 
-    activity = (P (rate - mean) - course) / scale, with mean (neuron) over ``fit_on`` conditions and time, P the
-    projector on the leading principal components and course (time, neuron) the condition average of what is left. All
-    of it is estimated on the ``fit_on`` conditions alone and kept, so that rate = activity · scale + offset with
-    offset = mean + course (exact up to the denoising).
+    activity = (P (rate - mean) - course) / scale. The mean (neuron) is taken over time and the ``fit_on`` conditions, P
+    projects on the leading principal components, and the course (time, neuron) is the average over conditions of what
+    is left. All are estimated on the ``fit_on`` conditions alone and kept, so that rate = activity * scale + offset
+    with offset = mean + course; with n_components=None this is exact.
 
-    Args:
-        recording: from `read_conditions`: rate (condition, time, neuron), Hz; NaN = not observed.
-        inputs: the `Input` of the network, at least one.
-        n_components: principal components kept, None or ≥ the number of neurons for no denoising.
-        center: subtract each neuron's mean over time and conditions; (start, stop) in s: its mean in that window, a
-            baseline at which the network rests (x = 0 there, which is where tanh is steepest).
-        time_course: subtract the condition-averaged time course (what all conditions share).
-        scale: Hz per unit of activity: a number, "auto" (one for all neurons: the root mean square of the prepared
-            rates, so that activity has unit variance) or "neuron" (each neuron's own). It sets where tanh operates.
-        burn_in_s: s that the network runs on its inputs before the first sample, unconstrained by data.
-        fit_on: conditions used for the estimates: labels, positions or a boolean array; None = all. `fit_lint` holds
-            the others out.
+    Parameters
+    ----------
+    recording : xarray.Dataset
+        From `read_conditions`: ``rate (condition, time, neuron)``, Hz; NaN = not observed.
+    inputs : sequence of Input
+        The inputs of the network, at least one.
+    n_components : int or None, default=12
+        Principal components that are kept. None, or the number of neurons and more: no denoising.
+    center : bool or (float, float), default=True
+        Subtract the mean of each neuron over time and conditions. Two numbers: its mean in this window, s. The network
+        then rests in the window (x = 0), where tanh is steepest.
+    time_course : bool, default=True
+        Subtract the time course that all conditions share.
+    scale : float, "auto" or "neuron", default="auto"
+        Hz for a unit of activity. It sets where tanh operates. "auto": the root mean square of the prepared rates, the
+        same for all neurons. "neuron": that of each neuron.
+    burn_in_s : float, default=0.0
+        Time that the network runs on its inputs before the first bin, s; no data constrain it there.
+    fit_on : labels, positions or array of bool, default=None
+        Conditions used for the estimates; None = all. `fit_lint` holds the others out.
 
-    Returns: activity (condition, time, neuron) float32, dimensionless; input, u_burn_in, offset, scale, component,
-        and ``held_out`` (condition) where ``fit_on`` leaves conditions out.
+    Returns
+    -------
+    xarray.Dataset
+        ``activity (condition, time, neuron)`` float32, dimensionless; ``u (condition, time, input)``, with the labels
+        of the inputs as coordinate ``input``; ``u_burn_in``, ``offset``, ``scale``, ``component``; the coordinate
+        ``held_out (condition)`` if ``fit_on`` leaves conditions out.
 
-    Raises: ContractError for a Dataset, column, level or condition that is not there, or rates that do not vary.
+    Raises
+    ------
+    ContractError
+        If a column, level or condition is not there, or the rates do not vary.
 
-    Source: Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3 (there centered and denoised on all conditions).
+    References
+    ----------
+    Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3. There the data were centered and denoised on all conditions.
 
-    Example:
-        >>> from nwb_lint.testing import mock_recording
-        >>> activity = prepare(mock_recording(), inputs=[Input("cue")], n_components=None)
-        >>> activity["activity"].dims
-        ('condition', 'time', 'neuron')
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_recording
+    >>> activity = prepare(mock_recording(), inputs=[Input("cue")], n_components=None)
+    >>> activity["activity"].dims
+    ('condition', 'time', 'neuron')
     """
     check_recording(recording)
     train = conditions_mask(recording, fit_on)
     rate = recording["rate"].values.astype(float)
     resting = _baseline(recording["time"].values, center)
     if np.isinf(rate).any():
-        raise ContractError(f"rate has {int(np.isinf(rate).sum())} infinite values; it needs numbers in Hz, or NaN.")
+        raise ContractError(
+            f"rate has {int(np.isinf(rate).sum())} infinite values. It needs numbers in Hz, or NaN. Remove them."
+        )
     units = {"units": recording["rate"].attrs.get("units", "Hz")}
     steps = _estimate(rate[train], n_components, resting, time_course, scale)
     out = build_inputs(recording, inputs, burn_in_s)
@@ -128,8 +148,8 @@ def conditions_mask(dataset: xr.Dataset, which: object, *, nobody: bool = False)
 def drawn_conditions(dataset: xr.Dataset, test_size: float | None, test_conditions: object, seed: int) -> Array | None:
     """Boolean (condition) of the test conditions: those named, or so many drawn with the seed; None for neither.
 
-    Raises: ContractError for both at once, a size that is no fraction and no whole number, or conditions that are not
-        there.
+    Raises ContractError for both at once, a size that is no fraction and no whole number, and conditions that are not
+    there.
     """
     size = dataset.sizes["condition"]
     if test_conditions is not None:
@@ -154,8 +174,8 @@ def drawn_conditions(dataset: xr.Dataset, test_size: float | None, test_conditio
 def mask_of(labels: Array, which: object, what: str, *, nobody: bool = False) -> Array:
     """Boolean mask over ``labels`` (text) of those named by labels, positions or a boolean array; None = all of them.
 
-    Raises: ContractError, speaking of ``what``, for one that is not there, and for none at all unless ``nobody`` may be
-        chosen.
+    ``what`` names the things in messages. Raises ContractError for one that is not there, and for none at all unless
+    ``nobody`` may be chosen.
     """
     size = len(labels)
     if which is None:
@@ -164,26 +184,30 @@ def mask_of(labels: Array, which: object, what: str, *, nobody: bool = False) ->
     mask = np.zeros(size, bool)
     if wanted.dtype.kind == "b":
         if wanted.shape != (size,):
-            raise ContractError(f"the boolean choice has {wanted.size} entries; there are {size} {what}s.")
+            raise ContractError(
+                f"The boolean array has {wanted.size} entries. There are {size} {what}s. Give one entry for each."
+            )
         mask = wanted.copy()
     elif wanted.dtype.kind in "iu":
         if ((wanted < 0) | (wanted >= size)).any():
-            raise ContractError(f"positions {wanted.tolist()} were chosen; they need to be within 0…{size - 1}.")
+            raise ContractError(f"Positions {wanted.tolist()} were chosen. They need to be between 0 and {size - 1}.")
         mask[wanted] = True
     else:
         unknown = sorted(set(wanted.astype(str)) - set(labels))
         if unknown:
-            raise ContractError(f"no {what} is called {str(unknown[0])!r}; they start with {', '.join(labels[:4])}.")
+            raise ContractError(
+                f"No {what} is called {str(unknown[0])!r}. The first are {', '.join(labels[:4])}. Use such a label."
+            )
         mask = np.isin(labels, wanted.astype(str))
     if not (nobody or mask.any()):
-        raise ContractError(f"none of the {size} {what}s was chosen; choose at least one.")
+        raise ContractError(f"None of the {size} {what}s was chosen. At least one is needed. Choose one.")
     return mask
 
 
 def times_in(time: Array, window_s: Sequence[float] | None, what: str = "the window") -> Array:
     """Boolean (time): start <= time < stop, all for None.
 
-    Raises: ContractError, speaking of ``what``, for a window that holds no time.
+    ``what`` names the window in messages. Raises ContractError for a window that holds no time.
     """
     if window_s is None:
         return np.ones(len(time), bool)
@@ -191,7 +215,7 @@ def times_in(time: Array, window_s: Sequence[float] | None, what: str = "the win
     inside = (time >= start) & (time < stop)
     if not inside.any():
         raise ContractError(
-            f"{what} is {start:g} to {stop:g} s and time runs from {time[0]:g} to {time[-1]:g} s; mend it."
+            f"{what} is {start:g} to {stop:g} s. Time runs from {time[0]:g} to {time[-1]:g} s. Give a window within it."
         )
     return inside
 
@@ -206,8 +230,8 @@ def _estimate(rate: Array, n_components: int | None, resting: Array, time_course
     unseen = np.isnan(rate).all(axis=(0, 1))
     if unseen.any():
         raise ContractError(
-            f"{int(unseen.sum())} of {n_neurons} neurons have no observed sample in the conditions used; read with "
-            'missing="drop" or widen fit_on.'
+            f"{int(unseen.sum())} of {n_neurons} neurons have no observed sample in these conditions. Each needs one. "
+            'Read with missing="drop", or name more conditions in fit_on.'
         )
     kept = rate[:, resting]
     seen = np.isfinite(kept)
@@ -215,8 +239,6 @@ def _estimate(rate: Array, n_components: int | None, resting: Array, time_course
     centered = rate - mean
     component = None
     if n_components is not None and n_components < n_neurons:
-        if n_components < 1 or int(n_components) != n_components:
-            raise ContractError(f"n_components is {n_components}; it needs to be a whole number from 1 on, or None.")
         flat = np.nan_to_num(centered).reshape(-1, n_neurons)
         _, vectors = np.linalg.eigh(flat.T @ flat)
         component = vectors[:, ::-1][:, :n_components].T
@@ -232,17 +254,15 @@ def _estimate(rate: Array, n_components: int | None, resting: Array, time_course
 def _scale_of(left: Array, scale: float | str) -> Array:
     n_neurons = left.shape[2]
     if isinstance(scale, str):
-        if scale not in ("auto", "neuron"):
-            raise ContractError(f"scale is {scale!r}; it needs a number in Hz, 'auto' or 'neuron'.")
         power = np.nanmean(left**2, axis=(0, 1))
         if not power.max() > 1e-12:
             raise ContractError(
-                "the prepared rates do not vary over time or conditions, so there is nothing to fit; "
-                "use more conditions, or time_course=False."
+                "The prepared rates do not vary over time or conditions. A fit needs rates that vary. "
+                "Use more conditions, or time_course=False."
             )
         if scale == "auto":
             return np.full(n_neurons, np.sqrt(power.mean()))
         return np.sqrt(np.maximum(power, 1e-4 * power.mean()))
-    if not np.isfinite(scale) or scale <= 0:
-        raise ContractError(f"scale is {scale}; it needs a number above 0, in Hz per unit of activity.")
+    if scale <= 0:
+        raise ContractError(f"scale is {scale:g}. It needs a number above 0, in Hz for a unit of activity.")
     return np.full(n_neurons, float(scale))

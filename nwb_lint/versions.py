@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 # Packages whose version can change a number or decide whether a file can be read.
 PACKAGES = (
     "nwb_lint", "numpy", "scipy", "xarray", "pandas", "torch", "scikit-learn", "h5py", "hdmf", "pynwb", "dandi",
-    "remfile", "zarr", "hdmf-zarr", "lindi", "distributed", "matplotlib", "pydantic",
+    "zarr", "hdmf-zarr", "lindi", "distributed", "matplotlib", "pydantic",
 )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def test_estimates_with_unobserved_samples_use_what_was_seen():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"fit_on": []}, "choose at least one"),
+        ({"fit_on": []}, "Choose one"),
         ({"fit_on": np.ones(3, bool)}, "3 entries"),
         ({"fit_on": [-1]}, "-1"),
         ({"fit_on": [0]}, "do not vary"),

@@ -170,7 +170,7 @@ def test_permuted_neurons_run_permuted(fitted):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"silence": ["nothing"]}, "no neuron is called"),
+        ({"silence": ["nothing"]}, "neuron is called"),
         ({"silence": [18]}, "18"),
         ({"silence": np.ones(3, bool)}, "18 neurons"),
         ({"silence": np.zeros(3, bool)}, "18 neurons"),
