@@ -1,4 +1,4 @@
-"""Arrays that were read → the Dataset of a recording: coordinates, attributes, units that are left out."""
+"""Arrays of a session → the Dataset of a recording: variables, coordinates, attributes, units that are dropped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import xarray as xr
 
 from nwb_lint.contract import ACTIVITY, COORDS, FIT, RECORDING, TRIALS
 from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.nwb.recording.averaging import Rates
 from nwb_lint.nwb.recording.binning import Bins
 from nwb_lint.nwb.recording.tables import TableChoice
+from nwb_lint.nwb.recording.time_axis import TimeAxis
 from nwb_lint.nwb.recording.trials import Align, Conditions, Trials, align_text
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.dandi import Address, parse_address
@@ -20,128 +22,52 @@ from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
 
-# Names that a column of a table may not have in a Dataset, nor in those that are made of it: of variables and of dims.
-_WHY = ("align", "warp", "within", "by")  # in the order of `choose_trials`
+# Names of variables and dims of any Dataset. A column of a file may not have such a name.
 _TABLES = (COORDS, RECORDING, TRIALS, ACTIVITY, FIT)
 _DIMS = (dim.rstrip("?") for table in _TABLES for var in table.values() for dim in var.dims)
 RESERVED = frozenset(_DIMS).union(*_TABLES)
 
+_DROP_REASONS = ("align", "warp", "within", "by")  # in the order of `choose_trials`
+_ASSET_COLUMNS = ("assets", "assets_units", "assets_trials", "assets_warnings")
 
-def free_name(name: str, prefix: str, taken: frozenset[str] = RESERVED) -> str:
-    """The name of a column's coordinate: its own, or ``prefix_name`` where that one is taken."""
-    return f"{prefix}_{name}" if name in taken else name
+
+def free_name(name: str, prefix: str) -> str:
+    """The name of a column's coordinate: its own, or ``prefix_name`` if it is reserved."""
+    return f"{prefix}_{name}" if name in RESERVED else name
 
 
 def text_array(values: Sequence[str]) -> Array:
+    """Texts as a numpy array of ``U`` text, also if there are none."""
     return np.array(list(values), dtype=str)
 
 
-def attributes(
-    bins: Bins,
-    smooth_s: float | None,
-    align: Align,
-    where: str | None,
-    table: TableChoice,
-    within: Sequence[str] | None,
-    warp: Sequence[str] | None,
-    warp_s: float | None,
-    infer_obs: bool,
-) -> dict[str, Any]:
-    """The attributes that both readers give; those of options that were not asked for are left out."""
-    attrs: dict[str, Any] = {
-        "bin_s": bins.bin_s,
-        "smooth_s": float(smooth_s or 0.0),
-        "align": align_text(align),
-        "window_s": [bins.start, bins.start + bins.n * bins.bin_s],
-        "where": where or "",
-        "table": table if isinstance(table, str) else list(table),
+def condition_dataset(
+    rates: Rates, bins: Bins, conditions: Conditions, coords: dict[str, Any], unit: str = "Hz"
+) -> xr.Dataset:
+    """A recording from rates of all trials, and of two halves if there are three parts."""
+    dims = ("condition", "time", "neuron")
+    rate, n_trials = rates.rate.astype(np.float32, copy=False), rates.n_trials
+    data: dict[str, Any] = {
+        "rate": (dims, rate[0], {"units": unit}),
+        "n_trials": (("condition", "neuron"), n_trials[0], {"units": "1"}),
     }
-    if within is not None:
-        attrs["within"] = list(within)
-    if warp is not None and warp_s is not None:
-        attrs |= {"warp": list(warp), "warp_s": warp_s}
-    if infer_obs:
-        attrs["infer_obs"] = 1
-    return attrs
-
-
-def totals(trials: Sequence[Trials]) -> dict[str, int]:
-    """How many trials were used, and dropped for want of what; for both readers."""
-    return {
-        "n_trials_used": sum(len(part.origins) for part in trials),
-        **{f"n_trials_dropped_{why}": sum(getattr(part, f"dropped_{why}") for part in trials) for why in _WHY},
+    if len(rate) > 1:
+        data["rate_half"] = (("half", *dims), rate[1:], {"units": unit})
+        data["n_trials_half"] = (("half", "condition", "neuron"), n_trials[1:], {"units": "1"})
+    own = {
+        "condition": text_array(conditions.labels),
+        "time": ("time", bins.centers, {"units": "s"}),
+        **{free_name(name, "trial"): ("condition", values) for name, values in conditions.coords.items()},
     }
-
-
-def file_coords(said: Sequence[Provenance], digests: Sequence[str], assets: Sequence[Asset]) -> dict[str, Array]:
-    """The coordinates along ``file``: where each is, what it says of itself, and what its archive says of it."""
-    fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
-    found = {"file": text_array([item.path for item in said])}
-    for name in fields:
-        found[f"file_{name}"] = text_array([getattr(item, name) for item in said])
-    found["file_digest"] = text_array(digests)
-    if any(asset.asset_id for asset in assets):
-        places = [parse_address(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
-        found["file_dandiset"] = text_array([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
-        found["file_version"] = text_array([place.version for place in places])
-        found["file_asset_id"] = text_array([asset.asset_id for asset in assets])
-        found["file_asset_path"] = text_array([place.path for place in places])
-    return found
-
-
-def asset_attributes(
-    paths: Sequence[str], gave: dict[str, tuple[int, int]], why: dict[str, str], recording: xr.Dataset
-) -> dict[str, list]:
-    """What every file gave to a recording, units and trials, and why where it is not all: attributes.
-
-    ``gave`` holds the units and trials chosen in each file that was read, ``why`` the reason of each that was not.
-    """
-    sources, counts = np.unique(recording["source"].values, return_counts=True)
-    units = dict(zip(sources.tolist(), counts.tolist(), strict=True))
-    told = []
-    for path in paths:
-        chosen, kept = gave.get(path, (0, 0))[0], units.get(path, 0)
-        lost = f"{chosen - kept} of {chosen} units miss a condition" if kept < chosen else ""
-        told.append(why.get(path, lost))
-    return {
-        "assets": list(paths),
-        "assets_units": [units.get(path, 0) for path in paths],
-        "assets_trials": [gave[path][1] if path in units else 0 for path in paths],
-        "assets_warnings": told,
-    }
-
-
-def format_assets(recording: xr.Dataset, *, all_files: bool = True) -> str:
-    """What each file gave to a recording, activity or fit, as a table; without ``all_files`` those that gave less.
-
-    Raises: ContractError where the Dataset does not say.
-
-    Example:
-        >>> print(format_assets(xr.Dataset(attrs={"assets": ["a.nwb", "b.nwb"], "assets_units": [3, 0],
-        ...     "assets_trials": [40, 0], "assets_warnings": ["", "left out: b.nwb: no such file"]})))
-        2 files: 1 gave 3 units
-        units  trials  file
-            3      40  a.nwb
-            0       0  b.nwb  left out: b.nwb: no such file
-    """
-    columns = [recording.attrs.get(name) for name in ("assets", "assets_units", "assets_trials", "assets_warnings")]
-    if any(column is None for column in columns):
-        raise ContractError("the Dataset has no attribute assets; pass what read_conditions gave, or made from it.")
-    rows = list(zip(*columns, strict=True))
-    lines = [f"{len(rows)} files: {sum(row[1] > 0 for row in rows)} gave {sum(row[1] for row in rows)} units"]
-    shown = [row for row in rows if all_files or row[3]]
-    if shown:
-        lines.append("units  trials  file")
-    lines += [f"{units:5d}  {trials:6d}  {path}  {told}".rstrip() for path, units, trials, told in shown]
-    return "\n".join(lines)
+    return xr.Dataset(data, own | coords)
 
 
 def neuron_coords(
     sessions: Sequence[str], paths: Array, ids: Sequence[Array], columns: Sequence[dict[str, Array]]
 ) -> dict[str, Any]:
-    """Coordinates along ``neuron``: labels ``session:id`` (``id`` alone for one file), and unit columns.
+    """Coordinates on ``neuron``: labels ``session:id`` (``id`` alone for one file), and unit columns.
 
-    Raises: NWBError where sessions hold texts and numbers in the same unit column.
+    Raises: NWBError if sessions hold texts and numbers in the same unit column.
     """
     several = len(sessions) > 1
     pairs = list(zip(sessions, ids, strict=True))
@@ -156,72 +82,184 @@ def neuron_coords(
     for name in columns[0]:
         parts = [part[name] for part in columns]
         if len({part.dtype.kind == "U" for part in parts}) > 1:
-            raise NWBError(f"unit column {name} holds texts in one session and numbers in another; leave it out.")
+            raise NWBError(
+                f"unit column {name} holds texts in one session and numbers in another. One kind is needed. Leave it "
+                "out."
+            )
         coords[free_name(name, "unit")] = ("neuron", np.concatenate(parts))
     return coords
 
 
-def condition_dataset(
-    rate: Array,
-    n_trials: Array,
-    bins: Bins,
-    conditions: Conditions,
-    neurons: dict[str, Any],
-    files: dict[str, Array],
-    unit: str = "Hz",
-) -> xr.Dataset:
-    """A recording from rate (1 or 3, condition, time, neuron) and n_trials (1 or 3, condition, neuron)."""
-    dims = ("condition", "time", "neuron")
-    values = rate.astype(np.float32, copy=False)
-    data: dict[str, Any] = {
-        "rate": (dims, values[0], {"units": unit}),
-        "n_trials": (("condition", "neuron"), n_trials[0], {"units": "1"}),
+def file_coords(sources: Sequence[Provenance], digests: Sequence[str], assets: Sequence[Asset]) -> dict[str, Array]:
+    """The values of coordinates on ``file``: its path, its identifiers, and its place in an archive."""
+    fields = ("identifier", "object_id", "units_object_id", "session_id", "subject_id")
+    found = {"file": text_array([source.path for source in sources])}
+    for name in fields:
+        found[f"file_{name}"] = text_array([getattr(source, name) for source in sources])
+    found["file_digest"] = text_array(digests)
+    if any(asset.asset_id for asset in assets):
+        places = [parse_address(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
+        found["file_dandiset"] = text_array([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
+        found["file_version"] = text_array([place.version for place in places])
+        found["file_asset_id"] = text_array([asset.asset_id for asset in assets])
+        found["file_asset_path"] = text_array([place.path for place in places])
+    return found
+
+
+def reading_attributes(
+    axis: TimeAxis,
+    *,
+    align: Align,
+    where: str | None,
+    table: TableChoice,
+    within: Sequence[str] | None,
+    warp: Sequence[str] | None,
+    series: str | None,
+    smooth_s: float | None = None,
+) -> dict[str, Any]:
+    """The attributes that both readers give: the options that were used."""
+    bins = axis.bins
+    attrs: dict[str, Any] = {
+        "bin_s": bins.bin_s,
+        "smooth_s": float(smooth_s or 0.0),
+        "align": align_text(align),
+        "window_s": [bins.start, bins.start + bins.n * bins.bin_s],
+        "where": where or "",
+        "table": table if isinstance(table, str) else list(table),
     }
-    if len(rate) > 1:
-        data["rate_half"] = (("half", *dims), values[1:], {"units": unit})
-        data["n_trials_half"] = (("half", "condition", "neuron"), n_trials[1:], {"units": "1"})
-    coords = {
-        "condition": text_array(conditions.labels),
-        "time": ("time", bins.centers, {"units": "s"}),
-        **{free_name(name, "trial"): ("condition", v) for name, v in conditions.coords.items()},
-        **neurons,
-        **{name: ("file", values) for name, values in files.items()},
+    if within is not None:
+        attrs["within"] = list(within)
+    if warp is not None and axis.warp_s is not None:
+        attrs |= {"warp": list(warp), "warp_s": axis.warp_s}
+    if axis.infer_obs:
+        attrs["infer_obs"] = 1
+    if series is not None:
+        attrs["series"] = series
+    return attrs
+
+
+def trial_counts(sessions: Sequence[Trials]) -> dict[str, int]:
+    """Attributes of both readers: how many trials were used, and how many were dropped for each reason."""
+    return {
+        "n_trials_used": sum(len(trials.origins) for trials in sessions),
+        **{
+            f"n_trials_dropped_{reason}": sum(getattr(trials, f"dropped_{reason}") for trials in sessions)
+            for reason in _DROP_REASONS
+        },
     }
-    return xr.Dataset(data, coords)
 
 
 def drop_units(recording: xr.Dataset, min_trials: int) -> xr.Dataset:
-    """Without the units that have fewer than ``min_trials`` in some condition, and the files left with none.
+    """The recording without units that have fewer than ``min_trials`` in some condition, and without emptied files.
 
-    Warns of how many, which, and why; and where bins that no trial observed stay NaN. Raises: NWBError where
-    no unit is left, naming the emptiest conditions.
+    It warns of how many units were dropped, which and why, and of bins that no trial observed, which stay NaN.
+    Raises: NWBError if no unit is left; the message names the emptiest conditions.
     """
     short: Array = recording["n_trials"].values < min_trials
     out: Array = np.any(short, axis=0)
-    n, needed = len(out), f"{min_trials} trial{'s' * (min_trials > 1)}"
-    labels, conditions = recording["neuron"].values, recording["condition"].values
+    labels = recording["neuron"].values
     if out.all():
-        trials = recording["n_trials"].values.sum(axis=1)
-        worst = np.lexsort((trials, -short.sum(axis=1)))[:3]
-        listed = "; ".join(f"{conditions[c]} ({short[c].sum()} of {n} units)" for c in worst if short[c].any())
-        raise NWBError(
-            f"all {n} units have fewer than {needed} in some condition: {listed}. Use fewer columns in by, a "
-            'lower min_trials, or missing="keep".'
-        )
+        raise _no_unit_left(recording, short, min_trials)
     if out.any():
-        first = int(np.flatnonzero(out)[0])
-        lacking = conditions[short[:, first]]
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        told = f"{labels[first]} has fewer than {needed} in {lacking[0]}{more}"
-        others = f"; also {', '.join(labels[out][1:9])}" if out.sum() > 1 else ""
-        warn(f"dropped {out.sum()} of {n} units that miss a condition ({told}{others}).")
-    kept = recording.isel(neuron=np.flatnonzero(~out) if out.any() else slice(None))  # a slice copies nothing
+        _warn_of_dropped(recording, short, min_trials)
+    kept = recording.isel(neuron=np.flatnonzero(~out) if out.any() else slice(None))  # a slice makes no copy
     kept = kept.isel(file=np.flatnonzero(np.isin(kept["file"].values, kept["source"].values)))
     kept.attrs |= {"n_units_dropped": int(out.sum()), "dropped_units": [str(label) for label in labels[out]]}
-    if np.isnan(kept["rate"].values.sum()):  # in one pass; most recordings have none
+    if np.isnan(kept["rate"].values.sum()):  # one pass; most recordings have no NaN
         unseen = np.isnan(kept["rate"].values)
         warn(
             f"{unseen.mean():.2%} of the rates are NaN: no trial observed those bins of "
-            f"{int(unseen.any(axis=(0, 1)).sum())} units. A narrower window_s may avoid it.",
+            f"{int(unseen.any(axis=(0, 1)).sum())} units. A narrower window_s may avoid it."
         )
     return kept
+
+
+def _no_unit_left(recording: xr.Dataset, short: Array, min_trials: int) -> NWBError:
+    n = short.shape[1]
+    conditions, trials = recording["condition"].values, recording["n_trials"].values.sum(axis=1)
+    worst = np.lexsort((trials, -short.sum(axis=1)))[:3]
+    emptiest = "; ".join(f"{conditions[c]} ({short[c].sum()} of {n} units)" for c in worst if short[c].any())
+    return NWBError(
+        f"all {n} units have fewer than {_trials_text(min_trials)} in some condition: {emptiest}. Use fewer columns in "
+        'by, a lower min_trials, or missing="keep".'
+    )
+
+
+def _warn_of_dropped(recording: xr.Dataset, short: Array, min_trials: int) -> None:
+    labels, out = recording["neuron"].values, short.any(axis=0)
+    first = int(np.flatnonzero(out)[0])
+    conditions = recording["condition"].values[short[:, first]]
+    more = f" and {len(conditions) - 1} more" if len(conditions) > 1 else ""
+    example = f"{labels[first]} has fewer than {_trials_text(min_trials)} in {conditions[0]}{more}"
+    others = f"; also {', '.join(labels[out][1:9])}" if out.sum() > 1 else ""
+    warn(f"dropped {out.sum()} of {len(out)} units that lack trials of a condition ({example}{others}).")
+
+
+def _trials_text(n: int) -> str:
+    return f"{n} trial{'s' * (n > 1)}"
+
+
+def asset_attributes(
+    paths: Sequence[str], chosen: dict[str, tuple[int, int]], reasons: dict[str, str], recording: xr.Dataset
+) -> dict[str, list]:
+    """Attributes: how many units and trials each file gave to a recording, and why not all.
+
+    ``chosen`` holds the numbers of units and trials that were chosen in each file that was read, ``reasons`` the reason
+    of each file that was not.
+    """
+    sources, counts = np.unique(recording["source"].values, return_counts=True)
+    units = dict(zip(sources.tolist(), counts.tolist(), strict=True))
+    warnings = []
+    for path in paths:
+        n_chosen, n_kept = chosen.get(path, (0, 0))[0], units.get(path, 0)
+        dropped = f"{n_chosen - n_kept} of {n_chosen} units lack trials of a condition" if n_kept < n_chosen else ""
+        warnings.append(reasons.get(path, dropped))
+    columns = (
+        list(paths),
+        [units.get(path, 0) for path in paths],
+        [chosen[path][1] if path in units else 0 for path in paths],
+        warnings,
+    )
+    return dict(zip(_ASSET_COLUMNS, columns, strict=True))
+
+
+def format_assets(recording: xr.Dataset, *, all_files: bool = True) -> str:
+    """What each file gave to a recording, activity or fit, as a table of text.
+
+    Parameters
+    ----------
+    recording : xarray.Dataset
+        From `read_conditions`, or a Dataset that was made from it.
+    all_files : bool, default=True
+        False leaves out the files that gave all that they hold.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ContractError
+        If the Dataset has no such attributes.
+
+    Examples
+    --------
+    >>> print(format_assets(xr.Dataset(attrs={"assets": ["a.nwb", "b.nwb"], "assets_units": [3, 0],
+    ...     "assets_trials": [40, 0], "assets_warnings": ["", "left out: b.nwb: no such file"]})))
+    2 files: 1 gave 3 units
+    units  trials  file
+        3      40  a.nwb
+        0       0  b.nwb  left out: b.nwb: no such file
+    """
+    columns = [recording.attrs.get(name) for name in _ASSET_COLUMNS]
+    if any(column is None for column in columns):
+        raise ContractError(
+            "the Dataset has no attribute assets. It is needed. Pass a Dataset of read_conditions, or one made from it."
+        )
+    rows = list(zip(*columns, strict=True))
+    lines = [f"{len(rows)} files: {sum(row[1] > 0 for row in rows)} gave {sum(row[1] for row in rows)} units"]
+    shown = [row for row in rows if all_files or row[3]]
+    if shown:
+        lines.append("units  trials  file")
+    lines += [f"{units:5d}  {trials:6d}  {path}  {warning}".rstrip() for path, units, trials, warning in shown]
+    return "\n".join(lines)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -22,13 +22,13 @@ from nwb_lint.nwb.recording.averaging import (
 from nwb_lint.nwb.recording.binning import make_bins
 from nwb_lint.nwb.recording.dataset import (
     asset_attributes,
-    attributes,
     condition_dataset,
     drop_units,
     file_coords,
     free_name,
     neuron_coords,
-    totals,
+    reading_attributes,
+    trial_counts,
 )
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis, check_time_axis, median_warp_interval
@@ -72,94 +72,129 @@ def read_conditions(
     errors: str = "raise",
     progress: bool = False,
 ) -> xr.Dataset:
-    """Mean firing rate of every unit in every condition: a recording, one NWB file or hundreds stacked.
+    """Read the mean firing rate of every unit in every condition, from one NWB file or hundreds of them.
 
         rate[c, t, i] = spikes of unit i in bin t over the trials of c that observed it
                         / (number of those trials × bin_s),        then smoothed along t
 
-    With ``warp``, t is warped time and the denominator is the real time that the bin lasts in those trials. With
-    ``series``, activity is read from a time series (dF/F, a simulated network) in place of spikes: ``rate`` is the mean
-    of its samples in the bin over the trials of c, in the unit of the series; a sample at an edge is in the later bin.
+    With ``warp``, t is warped time, and the denominator is the real duration of the bin in those trials. With
+    ``series``, activity comes from a time series (dF/F, a simulated network): ``rate`` is the mean of its samples in
+    the bin over the trials of c, in the unit of the series. A sample on an edge is in the later bin.
 
-    | argument | |
-    |---|---|
-    | sources | files or addresses (`open_nwb`); a text with ``*`` stands for what it matches. Neurons are stacked |
-    | by | columns that make a condition: names, ``{name: "rank"}``, ``{name: [edges]}``, or several |
-    | align | what is 0: a column of times, an event series, a function (`align.align_times`); trials without drop out |
-    | window_s, bin_s | (start, stop) around it and the width of a bin, s; nothing beyond is read |
-    | smooth_s | sd of the Gaussian (`counts.smooth`), s |
-    | where | query over the table's columns (`query.select`) |
-    | units | unit ids, or a query over the units table's columns |
-    | series | path, or name, of a TimeSeries of data (time, neuron); ``units`` are then its regions of interest |
-    | table | interval table, or several: their rows in the order of start, the column ``table`` says which |
-    | within | two columns of times: what lies outside those of its own trial is not observed |
-    | warp | two times, the first is align: the time between is stretched to the median (`frame.Warp`) |
-    | infer_obs | without obs_intervals: trials wholly after a unit's last spike or before its first are unobserved |
-    | unit_columns | columns of units, or of their electrodes (``location``, ``electrode_group``), on ``neuron`` |
-    | missing | "drop" units with fewer than ``min_trials`` in a condition, or "keep" them as NaN |
-    | halves | also the rates of two random halves of each condition's trials (``seed``) |
-    | download | keep remote files whole in the cache folder; by default they are streamed |
-    | executor | any `concurrent.futures.Executor` for several files: processes, a dask client's; None: threads |
-    | errors | "raise" the first failure, or "skip" files that cannot be read or have nothing to give, with a warning |
+    Parameters
+    ----------
+    sources : path, address, or sequence of them
+        Files as for `open_nwb`. A text with ``*`` stands for all files that it matches. Neurons of all files are
+        stacked.
+    by : str, mapping, or sequence of them
+        Columns of the table that make a condition: names, ``{name: "rank"}``, or ``{name: [edge, edge, ...]}`` for
+        bins. ``rank`` is sign(v) × the rank of |v| in the session, so that sessions with different levels match.
+    align : str or callable
+        What is time 0: a column of times, the name or path of an event series, or a function that takes a DataFrame of
+        the table and returns one time per row. Trials without a time are dropped.
+    window_s : (float, float)
+        Start and stop of the time axis relative to ``align``, s.
+    bin_s : float
+        Width of a bin, s. The window needs to be a whole number of bins.
+    smooth_s : float or None, default=None
+        sd of the Gaussian that smooths rates along time, s; None means no smoothing.
+    where : str or None, default=None
+        A query over the columns of the table that selects trials, such as ``"correct and block in (1, 2)"``.
+    units : sequence of int, str, or None, default=None
+        Unit ids, or a query over the columns of the units table. None reads all units.
+    series : str or None, default=None
+        Path or name of a time series of data (time, neuron) to read in place of spikes. ``units`` then chooses its
+        regions of interest.
+    table : str or sequence of str, default="trials"
+        Name of the interval table. Several tables are stacked in the order of start times, with a column ``table``.
+    within : (str, str) or None, default=None
+        Two columns of times. What lies outside of them in its own trial is not observed.
+    warp : (str, str) or None, default=None
+        Two times; the first one is ``align``. The time between them is stretched to its median over all trials.
+    infer_obs : bool, default=False
+        For units without obs_intervals: trials after a unit's last spike, or before its first, are not observed.
+    min_trials : int, default=1
+        Trials that a unit needs in every condition.
+    missing : {"drop", "keep"}, default="drop"
+        Whether units with fewer trials in a condition are dropped, or kept with NaN in that condition.
+    halves : bool, default=False
+        Whether to give also the rates of two random halves of each condition's trials.
+    seed : int, default=0
+        Seed of the random halves.
+    unit_columns : sequence of str, default=()
+        Columns of units, or of their electrodes (``location``, ``electrode_group``), that become coordinates on
+        ``neuron``.
+    download : bool, default=False
+        Whether to keep whole remote files in the cache folder. By default they are streamed.
+    executor : concurrent.futures.Executor or None, default=None
+        Reads several files at once: processes, or a Dask client's ``get_executor()``. None uses threads.
+    errors : {"raise", "skip"}, default="raise"
+        Whether the first failure is raised, or files that cannot be read are left out with a warning.
+    progress : bool, default=False
+        Whether to show a progress bar.
 
-    | result | dims | unit |
-    |---|---|---|
-    | rate | condition, time, neuron | Hz, or that of the series; float32; NaN where no trial observed the bin |
-    | n_trials | condition, neuron | trials with an observed bin |
-    | rate_half, n_trials_half | half, … | with ``halves`` |
+    Returns
+    -------
+    xarray.Dataset
+        A recording:
 
-    A coordinate whose name is taken (such as a column named ``condition``) is called ``trial_condition``.
-    Attributes ``assets``, ``assets_units``, ``assets_trials`` and ``assets_warnings`` say what every file gave, and
-    why where it is less than it has (`assemble.format_assets`). The result depends on no order of reading.
+        - ``rate (condition, time, neuron)``: Hz, or the unit of the series; float32; NaN where no trial observed the
+          bin.
+        - ``n_trials (condition, neuron)``: number of trials with an observed bin.
+        - ``rate_half``, ``n_trials_half (half, ...)``: with ``halves``.
+        - Coordinates: the columns of ``by`` on ``condition``; bin centers on ``time``, s; ``unit_id``, ``session``,
+          ``source`` and ``unit_columns`` on ``neuron``. A column whose name is taken, such as ``condition``, is called
+          ``trial_condition``.
+        - Attributes ``assets``, ``assets_units``, ``assets_trials``, ``assets_warnings``: what each file gave, and why
+          it gave less than it holds.
 
-    Raises: ContractError for arguments that are wrong whatever the file; NWBError, one line, for files that
-    do not hold what is asked for.
+        The result does not depend on the order in which files are read.
 
-    Example:
-        >>> recording = read_conditions("session.nwb", by=["side"], align="cue_time",
-        ...                             window_s=(0, 1), bin_s=0.01, smooth_s=0.05)
-        >>> recording.rate.dims
-        ('condition', 'time', 'neuron')
+    Raises
+    ------
+    ContractError
+        If arguments are wrong for any file.
+    NWBError
+        If a file does not hold what is needed.
+
+    Examples
+    --------
+    >>> recording = read_conditions("session.nwb", by=["side"], align="cue_time",
+    ...                             window_s=(0, 1), bin_s=0.01, smooth_s=0.05)
+    >>> recording.rate.dims
+    ('condition', 'time', 'neuron')
     """
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
-    _check_options(smooth_s, min_trials, missing, errors, executor)
     _check_series(series, infer_obs)
     check_time_axis(align, within, warp)
-    if isinstance(unit_columns, str):
-        raise ContractError(f"unit_columns is {unit_columns!r}; it needs a list of names. Put it in brackets.")
     assets = expand(sources, download=download)
     trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
-    options = {"executor": executor, "errors": errors}
-    sessions, why = _find(assets, Request(units, tuple(unit_columns), trials, series), options, progress)
-    unit = _unit_of(sessions)
+    files = _Files(executor, errors, progress)
+    sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series), files)
+    unit = _common_unit(sessions)
     axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
-    how = (axis, (smooth_s or 0.0) / bins.bin_s, seed if halves else None)
-    sessions, rates, conditions, failed = _average(sessions, factors, how, options, progress)
-    why |= failed
-    rate, n_trials = rates
-    # rate (1 or 3, condition, time, neuron), n_trials (1 or 3, condition, neuron): whole, then two halves
+    averaged = _average(sessions, factors, axis, (smooth_s or 0.0) / bins.bin_s, seed if halves else None, files)
+    rate, n_trials = averaged.rates
     if missing == "keep":
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
-    sources_read = [session.provenance for session in sessions]
-    found = file_coords(sources_read, [s.file_digest for s in sessions], [s.asset for s in sessions])
-    ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
-    neurons = neuron_coords(session_labels(sources_read), found["file"], ids, columns)
-    recording = condition_dataset(rate, n_trials, bins, conditions, neurons, found, unit)
-    recording.attrs = attributes(bins, smooth_s, align, where, table, within, warp, axis.warp_s, infer_obs) | {
+    coords = _session_coords(averaged.sessions)
+    recording = condition_dataset(averaged.rates, bins, averaged.conditions, coords, unit)
+    recording.attrs = reading_attributes(
+        axis, align=align, where=where, table=table, within=within, warp=warp, series=series, smooth_s=smooth_s
+    )
+    recording.attrs |= {
         "by": [factor.column for factor in factors],
         "by_how": [factor.text for factor in factors],
         "min_trials": int(min_trials),
         "n_units_dropped": 0,
         "dropped_units": [],
     }
-    if series is not None:
-        recording.attrs["series"] = series
     if missing == "drop":
         recording = drop_units(recording, min_trials)
-    kept = np.isin(found["file"], recording["file"].values)
-    recording.attrs |= totals([session.trials for session, is_in in zip(sessions, kept, strict=True) if is_in])
-    gave = {session.provenance.path: (len(session.unit_ids), len(session.trials.origins)) for session in sessions}
-    recording.attrs |= asset_attributes([str(asset) for asset in assets], gave, why, recording)
+    kept = set(recording["file"].values.tolist())
+    recording.attrs |= trial_counts([s.trials for s in averaged.sessions if s.provenance.path in kept])
+    chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
+    recording.attrs |= asset_attributes([str(asset) for asset in assets], chosen, reasons | averaged.reasons, recording)
     if halves:
         recording.attrs["halves_seed"] = int(seed)
     return recording
@@ -182,170 +217,212 @@ def read_trials(
     infer_obs: bool = False,
     download: bool = False,
 ) -> xr.Dataset:
-    """Spike counts, or the samples of a series, of every unit in every trial of one NWB file.
+    """Read the spike counts, or the samples of a series, of every unit in every trial of one NWB file.
 
-    Arguments as for `read_conditions`; ``columns`` of the table become coordinates on ``trial`` (None: all
-    that hold one value per row; one that holds many becomes a text such as '1.5, 2'), and the row ids are the
-    coordinate ``trial``.
+        count[k, t, i] = spikes of unit i in bin t of trial k
 
-    | result | dims | unit |
-    |---|---|---|
-    | count | trial, time, neuron | spikes, uint16; 0 where not observed |
-    | observed | trial, time, neuron | bool; absent where all is observed |
-    | exposure_s | trial, time | real duration of a bin, s, with ``warp``: the rate is count / exposure_s |
-    | rate | trial, time, neuron | with ``series``, alone: mean sample in the bin, float32; NaN where there is none |
+    Parameters
+    ----------
+    source : path or address
+        One file, as for `open_nwb`.
+    align : str or callable
+        What is time 0: a column of times, the name or path of an event series, or a function that takes a DataFrame of
+        the table and returns one time per row. Trials without a time are dropped.
+    window_s : (float, float)
+        Start and stop of the time axis relative to ``align``, s.
+    bin_s : float
+        Width of a bin, s. The window needs to be a whole number of bins.
+    where : str or None, default=None
+        A query over the columns of the table that selects trials.
+    units : sequence of int, str, or None, default=None
+        Unit ids, or a query over the columns of the units table. None reads all units.
+    series : str or None, default=None
+        Path or name of a time series of data (time, neuron) to read in place of spikes.
+    table : str or sequence of str, default="trials"
+        Name of the interval table. Several tables are stacked in the order of start times, with a column ``table``.
+    columns : sequence of str or None, default=None
+        Columns of the table that become coordinates on ``trial``. None takes all with one value per row. A column with
+        many values per row becomes a text such as '1.5, 2'.
+    within : (str, str) or None, default=None
+        Two columns of times. What lies outside of them in its own trial is not observed.
+    warp : (str, str) or None, default=None
+        Two times; the first one is ``align``. The time between them is stretched to its median over all trials.
+    infer_obs : bool, default=False
+        For units without obs_intervals: trials after a unit's last spike, or before its first, are not observed.
+    download : bool, default=False
+        Whether to keep a whole remote file in the cache folder. By default it is streamed.
 
-    Raises: ContractError for arguments that are wrong whatever the file; NWBError for a file that does not
-    hold what is asked for.
+    Returns
+    -------
+    xarray.Dataset
+        The trials, with row ids as coordinate ``trial``:
 
-    Example:
-        >>> read_trials("session.nwb", align="cue_time", window_s=(0, 1), bin_s=0.01)["count"].dims
-        ('trial', 'time', 'neuron')
+        - ``count (trial, time, neuron)``: spikes, uint16; 0 where not observed.
+        - ``observed (trial, time, neuron)``: bool; absent if all is observed.
+        - ``exposure_s (trial, time)``: real duration of a bin, s, with ``warp``. The rate is count / exposure_s.
+        - ``rate (trial, time, neuron)``: only with ``series``: the mean sample in the bin, float32; NaN if there is
+          none.
+
+    Raises
+    ------
+    ContractError
+        If arguments are wrong for any file.
+    NWBError
+        If the file does not hold what is needed.
+
+    Examples
+    --------
+    >>> read_trials("session.nwb", align="cue_time", window_s=(0, 1), bin_s=0.01)["count"].dims
+    ('trial', 'time', 'neuron')
     """
     bins = make_bins(window_s, bin_s)
     check_time_axis(align, within, warp)
-    if isinstance(columns, str):
-        raise ContractError(f"columns is {columns!r}; it needs a list of names. Put it in brackets.")
+    _check_series(series, infer_obs)
     assets = expand([source], download=download)
     if len(assets) > 1:
-        raise NWBError(f"{source} stands for {len(assets)} files; read_trials reads one. Call it for each.")
-    _check_series(series, infer_obs)
+        raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
     request = {"table": table, "where": where, "align": align, "columns": columns, "within": within, "warp": warp}
     session = find_session(assets[0], Request(units, (), request, series))
     _with_units([session], units)
     trials = session.trials
     axis = TimeAxis(bins, median_warp_interval([trials]), infer_obs)
-    data = _count(session, axis) if series is None else _average_samples(session, axis)
-    label = session_labels([session.provenance])
-    found = file_coords([session.provenance], [session.file_digest], [session.asset])
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centers, {"units": "s"}),
         **{free_name(name, "trial"): ("trial", values) for name, values in trials.columns.items()},
-        **neuron_coords(label, found["file"], [session.unit_ids], [{}]),
-        **{name: ("file", values) for name, values in found.items()},
+        **_session_coords([session._replace(columns={})]),
     }
-    attrs = attributes(bins, None, align, where, table, within, warp, axis.warp_s, infer_obs) | totals([trials])
-    attrs |= {"n_units_dropped": 0} | ({} if series is None else {"series": series})
-    return xr.Dataset(data, coords, attrs)
-
-
-def _check_options(
-    smooth_s: float | None, min_trials: int, missing: str, errors: str, executor: Executor | None
-) -> None:
-    if smooth_s is not None and not (isinstance(smooth_s, int | float) and 0 <= smooth_s < np.inf):
-        raise ContractError(f"smooth_s is {smooth_s!r}; it needs a number of seconds of at least 0, or None.")
-    if not isinstance(min_trials, int | np.integer) or min_trials < 1:
-        raise ContractError(f"min_trials is {min_trials!r}; it needs a whole number of at least 1.")
-    if missing not in ("drop", "keep"):
-        raise ContractError(f'missing is {missing!r}; it needs to be "drop" or "keep".')
-    if errors not in ("raise", "skip"):
-        raise ContractError(f'errors is {errors!r}; it needs to be "raise" or "skip".')
-    if executor is not None and not isinstance(executor, Executor):
-        raise ContractError(
-            f"executor is {executor!r}; it needs a concurrent.futures.Executor (of a dask client: get_executor())."
-        )
+    attrs = reading_attributes(axis, align=align, where=where, table=table, within=within, warp=warp, series=series)
+    attrs |= trial_counts([trials]) | {"n_units_dropped": 0}
+    return xr.Dataset(_count(session, axis) if series is None else _average_samples(session, axis), coords, attrs)
 
 
 def _check_series(series: str | None, infer_obs: bool) -> None:
-    if series is not None and not isinstance(series, str):
-        raise ContractError(f"series is {series!r}; it needs the path or name of a time series, or None.")
     if series is not None and infer_obs:
-        raise ContractError("infer_obs is for spikes: of a series, what was not observed is NaN. Drop it.")
+        raise ContractError("infer_obs is for spikes. Samples of a series that were not observed are NaN. Drop it.")
 
 
-def _unit_of(sessions: list[Session]) -> str:
-    """The unit of the rates of all sessions."""
-    units = {session.unit: session.provenance.path for session in sessions}
-    if len(units) > 1:
-        told = ", ".join(f"{unit!r} in {path}" for unit, path in units.items())
-        raise NWBError(f"the series has different units: {told}. Read those files apart.")
-    return next(iter(units))
+class _Files(NamedTuple):
+    """How several files are read."""
+
+    executor: Executor | None
+    errors: str
+    progress: bool
+
+    def run(
+        self,
+        work: Callable[..., Any],
+        tasks: list[tuple[Asset, dict[str, Any]]],
+        label: str,
+        failed: dict[int, NWBError],
+    ) -> Iterator[tuple[int, Any]]:
+        """Position and result of each task as tasks finish; errors are put into ``failed``."""
+        options = {"executor": self.executor, "errors": self.errors, "progress": self.progress}
+        for k, outcome in run_on_files(work, tasks, label=label, **options):
+            if outcome.error is None:
+                yield k, outcome.result
+            else:
+                failed[k] = outcome.error
 
 
-def _find(
-    assets: Sequence[Asset], request: Request, options: dict[str, Any], progress: bool
-) -> tuple[list[Session], dict[str, str]]:
-    """The sessions that have something to give, and why others have not."""
-    found: dict[int, Session] = {}
+def _find_sessions(assets: Sequence[Asset], request: Request, files: _Files) -> tuple[list[Session], dict[str, str]]:
+    """The sessions with units and trials, and for each other file the reason why it is left out."""
     failed: dict[int, NWBError] = {}
     tasks = [(asset, {"request": request}) for asset in assets]
-    for k, outcome in run_on_files(find_session, tasks, progress=progress, label="reading trials", **options):
-        if outcome.error is None:
-            found[k] = outcome.result
-        else:
-            failed[k] = outcome.error
-    why = _left_out({str(assets[k]): failed[k] for k in sorted(failed)}, len(assets))
+    found: dict[int, Session] = dict(files.run(find_session, tasks, "reading trials", failed))
+    reasons = _left_out({str(assets[k]): failed[k] for k in sorted(failed)}, len(assets))
     sessions = [found[k] for k in sorted(found)]
     kept = _with_units(sessions, request.units)
     for session in sessions:
         if not len(session.unit_rows):
-            why[session.provenance.path] = f"left out: none of its units is among units={request.units!r}"
-            warn(f"{session.provenance.path} is {why[session.provenance.path]}.")
-    return kept, why
+            path = session.provenance.path
+            reasons[path] = f"left out: none of its units is among units={request.units!r}"
+            warn(f"{path} is {reasons[path]}.")
+    return kept, reasons
 
 
 def _left_out(failed: dict[str, NWBError], n_files: int) -> dict[str, str]:
-    """Warn of the files that are left out; raises NWBError with the reasons where it is all of them."""
+    """Warn of the files that are left out; NWBError with the reasons if these are all files."""
     if len(failed) == n_files:
         if n_files == 1:
             raise next(iter(failed.values()))
         reasons = "; ".join(str(error).rstrip(".") for error in list(failed.values())[:3])
-        raise NWBError(f"none of {n_files} files gives anything: {reasons}{'; …' if n_files > 3 else '.'}")
+        raise NWBError(f"none of {n_files} files can be used: {reasons}{'; …' if n_files > 3 else '.'}")
     for path, error in failed.items():
         warn(f"left out {path}: {error}")
     return {path: f"left out: {error}" for path, error in failed.items()}
 
 
 def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
-    """The sessions that have any of the units asked for; raises NWBError where an id is in none of them."""
+    """The sessions with any of the chosen units; NWBError if an id is in none of them."""
     absent = set.intersection(*(set(session.missing_ids) for session in sessions))
     if absent:
-        listed = ", ".join(map(str, sorted(absent)))
+        ids = ", ".join(map(str, sorted(absent)))
         where = sessions[0].asset if len(sessions) == 1 else f"any of {len(sessions)} files"
-        raise NWBError(f"units names ids that are not in {where}: {listed}. nwb-lint inspect lists those there.")
+        raise NWBError(f"units names ids that are not in {where}: {ids}. nwb-lint inspect lists the ids of a file.")
     kept = [session for session in sessions if len(session.unit_rows)]
     if not kept:
         raise NWBError(f"units={units!r} selects none of the units of {sessions[0].asset}. Loosen it.")
     return kept
 
 
+def _common_unit(sessions: list[Session]) -> str:
+    """The unit of the rates of all sessions."""
+    units = {session.unit: session.provenance.path for session in sessions}
+    if len(units) > 1:
+        found = ", ".join(f"{unit!r} in {path}" for unit, path in units.items())
+        raise NWBError(f"the series has different units: {found}. One unit is needed. Read those files apart.")
+    return next(iter(units))
+
+
+def _session_coords(sessions: list[Session]) -> dict[str, Any]:
+    """The coordinates on ``neuron`` and ``file``."""
+    sources = [session.provenance for session in sessions]
+    files = file_coords(sources, [s.file_digest for s in sessions], [s.asset for s in sessions])
+    ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
+    neurons = neuron_coords(session_labels(sources), files["file"], ids, columns)
+    return neurons | {name: ("file", values) for name, values in files.items()}
+
+
+class _Averaged(NamedTuple):
+    """The sessions that could be read, their rates side by side, the conditions, and why others were left out."""
+
+    sessions: list[Session]
+    rates: Rates
+    conditions: Conditions
+    reasons: dict[str, str]
+
+
 def _average(
-    sessions: list[Session],
-    factors: list[Factor],
-    how: tuple[TimeAxis, float, int | None],
-    options: dict[str, Any],
-    progress: bool,
-) -> tuple[list[Session], Rates, Conditions, dict[str, str]]:
-    """The sessions whose spikes can be read, their rates side by side, the conditions, and why others failed."""
-    axis, sd_bins, seed = how
+    sessions: list[Session], factors: list[Factor], axis: TimeAxis, sd_bins: float, seed: int | None, files: _Files
+) -> _Averaged:
     conditions = _conditions_of(factors, sessions)
     n, edges = len(conditions.labels), np.cumsum([0, *(len(session.unit_rows) for session in sessions)])
-    seeds = [None if seed is None else [seed, k] for k in range(len(sessions))]
-    hows = [AverageOptions(conditions.codes[k], n, axis, sd_bins, seeds[k]) for k in range(len(sessions))]
-    tasks = [(one.asset, {"session": one, "options": how}) for one, how in zip(sessions, hows, strict=True)]
-    whole: list[Rates] = []  # filled as sessions come in, so that no two copies of all are held
+    tasks = []
+    for k, session in enumerate(sessions):
+        seeds = None if seed is None else [seed, k]
+        options = AverageOptions(conditions.codes[k], n, axis, sd_bins, seeds)
+        tasks.append((session.asset, {"session": session, "options": options}))
     failed: dict[int, NWBError] = {}
-    for k, outcome in run_on_files(session_rates, tasks, progress=progress, label="reading activity", **options):
-        if outcome.error is not None:
-            failed[k] = outcome.error
-        elif len(sessions) == 1:
-            whole.append(outcome.result)
-        else:
-            if not whole:
-                sizes = [(*array.shape[:-1], edges[-1]) for array in outcome.result]
-                whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64)))
-            whole[0].rate[..., edges[k] : edges[k + 1]] = outcome.result.rate
-            whole[0].n_trials[..., edges[k] : edges[k + 1]] = outcome.result.n_trials
-    why = _left_out({sessions[k].provenance.path: failed[k] for k in sorted(failed)}, len(sessions))
-    (rate, n_trials), there = whole[0], [k for k in range(len(sessions)) if k not in failed]
-    if failed:  # and the conditions that only they had
-        rows = np.unique(np.concatenate([conditions.codes[k] for k in there]))
-        units = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in there])
-        rate, n_trials = rate[:, rows][..., units], n_trials[:, rows][..., units]
-        sessions = [sessions[k] for k in there]
-        conditions = _conditions_of(factors, sessions)
-    return sessions, Rates(rate, n_trials), conditions, why
+    whole: list[Rates] = []  # filled session by session, so that all rates are in memory only once
+    for k, part in files.run(session_rates, tasks, "reading activity", failed):
+        if len(sessions) == 1:
+            whole.append(part)
+            continue
+        if not whole:
+            sizes = [(*array.shape[:-1], edges[-1]) for array in part]
+            whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64)))
+        whole[0].rate[..., edges[k] : edges[k + 1]] = part.rate
+        whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
+    reasons = _left_out({sessions[k].provenance.path: failed[k] for k in sorted(failed)}, len(sessions))
+    if not failed:
+        return _Averaged(sessions, whole[0], conditions, reasons)
+    read = [k for k in range(len(sessions)) if k not in failed]
+    rows = np.unique(np.concatenate([conditions.codes[k] for k in read]))  # some conditions were only in other sessions
+    units = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in read])
+    rates = Rates(*(array[:, rows][..., units] for array in whole[0]))
+    sessions = [sessions[k] for k in read]
+    return _Averaged(sessions, rates, _conditions_of(factors, sessions), reasons)
 
 
 def _conditions_of(factors: list[Factor], sessions: list[Session]) -> Conditions:
@@ -354,7 +431,7 @@ def _conditions_of(factors: list[Factor], sessions: list[Session]) -> Conditions
 
 
 def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
-    """Spikes (trial, time, neuron), whether each bin was observed, and how long bins last where they are warped."""
+    """The variables of `read_trials` for spikes."""
     n = len(session.trials.origins)
     count = np.zeros((n, axis.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
@@ -366,8 +443,8 @@ def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
                 most = counts.spikes.max(initial=0)
                 if most > _MOST_COUNT:
                     raise NWBError(
-                        f"{session.asset}: unit {session.unit_ids[position]} has {most} spikes in one bin; "
-                        f"at most {_MOST_COUNT} can be. Check the unit of the spike times."
+                        f"{session.asset}: unit {session.unit_ids[position]} has {most} spikes in one bin. At most "
+                        f"{_MOST_COUNT} can be stored. Check the unit of the spike times."
                     )
                 count[:, :, position] = counts.spikes
                 seen[:, :, position] = counts.seen > 0
@@ -380,7 +457,7 @@ def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
 
 
 def _average_samples(session: Session, axis: TimeAxis) -> dict[str, Any]:
-    """The mean sample (trial, time, neuron) of a series."""
+    """The variable of `read_trials` for a series."""
     n = len(session.trials.origins)
     rate = np.empty((n, axis.bins.n, len(session.unit_rows)), np.float32)
     with reading(session.asset) as file, np.errstate(invalid="ignore"):

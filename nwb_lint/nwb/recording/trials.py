@@ -208,15 +208,8 @@ def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Ar
 
 
 def align_text(align: Align) -> str:
-    """The name of the column, series or function that trials are aligned to, for attributes and messages.
-
-    Raises: ContractError if it is neither a name nor a function.
-    """
-    if isinstance(align, str):
-        return align
-    if not callable(align):
-        raise ContractError(f"align is {align!r}; it needs a column, an event series, or a function of the table.")
-    return str(getattr(align, "__name__", type(align).__name__))
+    """The name of the column, series or function that trials are aligned to, for attributes and messages."""
+    return align if isinstance(align, str) else str(getattr(align, "__name__", type(align).__name__))
 
 
 def _times_of_function(align: Callable[[Any], Any], table: Table, what: str) -> Array:
