@@ -1,4 +1,4 @@
-"""Trial columns of the conditions → the network's input (condition, time, input)."""
+"""Columns of the conditions → the inputs u (condition, time, input) of the network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from nwb_lint.contract import column_of, coords_along, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel.warnings import warn
 
@@ -16,22 +17,40 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Input:
-    """One input, or one for every level of a column.
+    """One input of the network, or one input for every level of a column.
 
-    u(condition, t) = scale · amplitude(condition) inside ``window_s``, 0 outside, with the amplitude
+    u(condition, t) = scale × amplitude(condition) inside ``window_s``, and 0 outside. The amplitude depends on the
+    column:
 
     ============================  =============================================================
-    ``column`` alone, numeric     the column's value
+    ``column`` alone, numbers     the column's value
     ``column`` and ``equals``     1 where the column equals the value, else 0
-    ``column`` alone, text/bool   one input per level, each 1 at its level (``name=level``)
+    ``column`` alone, text, bool  one input for each level, 1 at its level (``name=level``)
     no column                     1 in every condition
     ============================  =============================================================
 
-    ``window_s`` = (start, stop) in s on the recording's time axis, None = always; start is in, stop out.
+    Parameters
+    ----------
+    name : str
+        Name of the input.
+    column : str or None, default=None
+        A column of the conditions.
+    equals : str, float, bool or None, default=None
+        The value of the column at which the input is on.
+    scale : float, default=1.0
+        Factor of the amplitude, not 0; an input is dimensionless.
+    window_s : (float, float) or None, default=None
+        Start and stop on the time axis of the recording, s; the start is included, the stop is not. None means always.
 
-    Example:
-        >>> Input("motion", column="motion", scale=1 / 3, window_s=(0.0, 0.75)).name
-        'motion'
+    Raises
+    ------
+    ContractError
+        If ``equals`` is given without ``column``, ``window_s`` does not start before it stops, or ``scale`` is 0.
+
+    Examples
+    --------
+    >>> Input("motion", column="motion", scale=1 / 3, window_s=(0.0, 0.75)).name
+    'motion'
     """
 
     name: str
@@ -41,86 +60,89 @@ class Input:
     window_s: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot mean anything."""
         if self.equals is not None and self.column is None:
-            raise ContractError(f"input {self.name!r} has equals={self.equals!r} and no column; name the column too.")
+            raise ContractError(f"input {self.name!r} has equals={self.equals!r} and no column. Name the column too.")
         if self.window_s is not None and not self.window_s[0] < self.window_s[1]:
             raise ContractError(f"input {self.name!r} has window_s={self.window_s}; it needs start < stop, in s.")
         if not np.isfinite(self.scale) or self.scale == 0:
             raise ContractError(f"input {self.name!r} has scale={self.scale}; it needs a number other than 0.")
 
     def amplitudes(self, recording: xr.Dataset) -> list[tuple[str, str, Array]]:
-        """(name, level it is on at or "", amplitude per condition) of every input that this one stands for."""
+        """Name, level (or "") and amplitude in each condition of every input that this one stands for."""
         if self.column is None:
             return [(self.name, "", np.ones(recording.sizes["condition"]))]
-        columns = [str(c) for c, v in recording.coords.items() if v.dims == ("condition",) and c != "condition"]
+        columns = [name for name in coords_along(recording, "condition") if name != "condition"]
         if self.column not in columns:
             raise ContractError(
                 f"input {self.name!r} needs the column {self.column!r}; the conditions have {', '.join(columns)}. "
-                "Put it among `by` of read_conditions."
+                "Name it in `by` of read_conditions."
             )
-        values = recording[self.column].values
+        values = column_of(recording, self.column)
+        levels = sorted({str(value) for value in values})
         if self.equals is not None:
-            hits = np.array([_same(v, self.equals) for v in values])
-            if not hits.any():
+            on = np.array([_same(value, self.equals) for value in values])
+            if not on.any():
                 raise ContractError(
-                    f"input {self.name!r} is on where {self.column} equals {self.equals!r}, which no condition does; "
-                    f"its levels are {', '.join(sorted({str(v) for v in values}))}."
+                    f"input {self.name!r} is on where {self.column} equals {self.equals!r}. No condition has this "
+                    f"value. The levels are {', '.join(levels)}."
                 )
-            return [(self.name, str(self.equals), hits.astype(float))]
-        if values.dtype.kind in "iuf":
-            if not np.isfinite(values).all():
-                raise ContractError(
-                    f"input {self.name!r} needs numbers, and {self.column} has {int((~np.isfinite(values)).sum())} "
-                    "conditions where it has none; leave them out with `where`, or use equals."
-                )
+            return [(self.name, str(self.equals), on.astype(float))]
+        numbers = values.dtype.kind in "iuf"
+        without = int((~np.isfinite(values) if numbers else missing_in(values)).sum())
+        if without:
+            raise ContractError(
+                f"input {self.name!r} needs a value of {self.column} in every condition; {without} have none. Leave "
+                "them out with `where`, or use equals."
+            )
+        if numbers:
             return [(self.name, "", values.astype(float))]
-        levels = sorted({str(v) for v in values})
         return [(f"{self.name}={level}", level, (values.astype(str) == level).astype(float)) for level in levels]
 
 
-def _same(value: object, wanted: object) -> bool:
-    try:
-        return float(value) == float(wanted)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return str(value) == str(wanted)
-
-
 def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: float) -> xr.Dataset:
-    """``u (condition, time, input)``, ``u_burn_in (condition, burn_in, input)`` and what defines each.
+    """The inputs of all conditions on the time axis of a recording.
 
-    Raises ContractError for unknown columns or levels; warns of inputs that are collinear, naming them.
+    It warns of inputs that are collinear.
+
+    Parameters
+    ----------
+    recording : xarray.Dataset
+        Coordinates ``time``, s, and columns on ``condition``; attribute ``bin_s``.
+    inputs : sequence of Input
+        At least one.
+    burn_in_s : float
+        Time before the first bin in which the network runs on its inputs, s; a multiple of the bin.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``u (condition, time, input)``, dimensionless; ``u_burn_in (condition, burn_in, input)`` if ``burn_in_s`` is
+        above 0; the coordinates ``input`` (names), ``input_column``, ``input_equals``, ``input_scale``,
+        ``input_start_s`` and ``input_stop_s`` define each input.
+
+    Raises
+    ------
+    ContractError
+        If a column or level is not known, a name occurs twice, a window is outside the time axis, or an input is 0 in
+        every condition.
     """
-    step = float(recording.attrs["bin_s"])
-    if not np.isfinite(burn_in_s):
-        raise ContractError(f"burn_in_s is {burn_in_s}; it needs a multiple of the bin, {step:g} s, from 0 on.")
-    n_before = round(burn_in_s / step)
-    if burn_in_s < 0 or abs(n_before * step - burn_in_s) > 1e-6:
-        raise ContractError(f"burn_in_s is {burn_in_s}; it needs a multiple of the bin, {step:g} s, from 0 on.")
-    time = recording["time"].values
-    axis = np.concatenate([time[0] - step * np.arange(n_before, 0, -1), time])
+    n_before, axis = _axis_with_burn_in(recording, burn_in_s)
     rows: list[tuple[Input, str, str]] = []
     courses = []
     for one in inputs:
-        start, stop = one.window_s or (-np.inf, np.inf)
-        on = (axis >= start - 1e-9) & (axis < stop - 1e-9)
-        if not on.any():
-            raise ContractError(
-                f"input {one.name!r} is on from {start:g} to {stop:g} s, and the time axis runs from {axis[0]:g} to "
-                f"{axis[-1]:g} s; give a window that meets it."
-            )
+        on = _window_on(one, axis)
         for name, level, amplitude in one.amplitudes(recording):
             rows.append((one, name, level))
             courses.append(one.scale * amplitude[:, None] * on)
     if not rows:
         raise ContractError(
-            "no inputs were given; a network needs at least one Input, e.g. Input('stimulus', column=…)."
+            "no inputs were given. A network needs at least one Input, such as Input('stimulus', column=…)."
         )
     names = [name for _, name, _ in rows]
     if len(set(names)) < len(names):
-        raise ContractError(f"two inputs have the same name: {', '.join(names)}. Give each its own.")
+        raise ContractError(f"two inputs have the same name: {', '.join(names)}. Give each input its own name.")
     u = np.stack(courses, axis=2).astype(np.float32)
-    _warn_collinear(u, names)
+    _check_independent(u, names)
     windows = [one.window_s or (np.nan, np.nan) for one, _, _ in rows]
     out = xr.Dataset(
         {"u": (("condition", "time", "input"), u[:, n_before:])},
@@ -139,18 +161,47 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
     return out
 
 
-def _warn_collinear(u: Array, names: list[str]) -> None:
-    """Warn when some inputs are linear combinations of others: their weights are then not determined."""
+def _same(value: object, wanted: object) -> bool:
+    try:
+        return float(value) == float(wanted)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return str(value) == str(wanted)
+
+
+def _axis_with_burn_in(recording: xr.Dataset, burn_in_s: float) -> tuple[int, Array]:
+    """How many bins the burn-in has, and bin centers from its first bin on, s."""
+    step = float(recording.attrs["bin_s"])
+    n_before = round(burn_in_s / step) if np.isfinite(burn_in_s) else -1
+    if n_before < 0 or burn_in_s < 0 or abs(n_before * step - burn_in_s) > 1e-6:
+        raise ContractError(f"burn_in_s is {burn_in_s}; it needs a multiple of the bin, {step:g} s, from 0 on.")
+    time = recording["time"].values
+    return n_before, np.concatenate([time[0] - step * np.arange(n_before, 0, -1), time])
+
+
+def _window_on(one: Input, axis: Array) -> Array:
+    """Whether the input is on in each bin."""
+    start, stop = one.window_s or (-np.inf, np.inf)
+    on = (axis >= start - 1e-9) & (axis < stop - 1e-9)
+    if not on.any():
+        raise ContractError(
+            f"input {one.name!r} is on from {start:g} to {stop:g} s, and the time axis runs from {axis[0]:g} to "
+            f"{axis[-1]:g} s. Give a window that meets it."
+        )
+    return on
+
+
+def _check_independent(u: Array, names: list[str]) -> None:
+    """Raise if an input is always 0; warn if some are linear combinations of others, so that weights are ambiguous."""
     flat = u.reshape(-1, u.shape[2]).astype(float)
     norm = np.linalg.norm(flat, axis=0)
-    silent = [name for name, size in zip(names, norm, strict=True) if size == 0]
-    if silent:
-        raise ContractError(f"input {', '.join(silent)} is 0 in every condition; drop it or mend its column or scale.")
+    zero = [name for name, size in zip(names, norm, strict=True) if size == 0]
+    if zero:
+        raise ContractError(f"input {', '.join(zero)} is 0 in every condition. Drop it, or change its column or scale.")
     _, s, vt = np.linalg.svd(flat / norm, full_matrices=False)
-    loose = vt[s < 1e-6 * s[0]] if len(s) == len(names) else vt
-    involved = [name for name, weight in zip(names, np.abs(loose).max(axis=0, initial=0), strict=True) if weight > 1e-6]
+    null = vt[s < 1e-6 * s[0]] if len(s) == len(names) else vt
+    involved = [name for name, weight in zip(names, np.abs(null).max(axis=0, initial=0), strict=True) if weight > 1e-6]
     if involved:
         warn(
             f"inputs {', '.join(involved)} are collinear: only a combination of their weights is determined. "
-            "Drop one of them, or give them different windows.",
+            "Drop one of them, or give them different windows."
         )

@@ -56,7 +56,7 @@ def test_amplitudes(one, expected):
 
 
 @pytest.mark.parametrize(("column", "levels"), [("side", ["left", "right"]), ("correct", ["False", "True"])])
-def test_levels_part_the_conditions(column, levels):
+def test_a_text_has_an_input_for_each_level(column, levels):
     out = built(Input("x", column=column, scale=2.0))
     assert list(out["input"].values) == [f"x={level}" for level in levels]
     assert list(out["input_equals"].values) == levels
@@ -153,7 +153,8 @@ def test_meaningless_inputs_are_refused(options, told):
         ([Input("a")], {}, 0.03, "multiple of the bin"),
         ([Input("a")], {}, -0.02, "from 0 on"),
         ([Input("a")], {}, float("nan"), "burn_in_s"),
-        ([Input("a", column="motion")], {"motion": [np.nan, 1, 1, 1, 1, 1.0]}, 0.0, "a"),
+        ([Input("a", column="motion")], {"motion": [np.nan, 1, 1, 1, 1, 1.0]}, 0.0, "1 have none"),
+        ([Input("a", column="side")], {"side": ["left", "N/A", "right"] * 2}, 0.0, "2 have none"),
     ],
 )
 def test_errors_are_one_line(inputs, columns, burn_in_s, told):

@@ -1,23 +1,23 @@
-/* The counting of spikes, compiled: `counts.add_spikes` says what it does, and does it where this was not built. */
+/* Counts spikes, compiled. `add_spikes_numpy` in binning.py describes it, and is used if this file was not compiled. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
 
-enum { STEP = 8 }; /* spikes passed over at a time, of those between windows */
+enum { STEP = 8 }; /* spikes between windows that are skipped at a time */
 
 static void add_all(const double *spikes, Py_ssize_t n_spikes, const double *starts, const double *ends,
                     const double *adds, Py_ssize_t n_windows, double per_s, int32_t *counts, Py_ssize_t n_counts)
 {
     Py_ssize_t first = 0, next = 0;
     for (Py_ssize_t k = 0; k < n_windows; k++) {
-        if (k > 0 && starts[k] >= ends[k - 1]) /* no spike before the last one counted is in any window to come */
+        if (k > 0 && starts[k] >= ends[k - 1]) /* no later window has a spike before this one */
             first = next;
         while (n_spikes - first > STEP && spikes[first + STEP] < starts[k])
             first += STEP;
         while (first < n_spikes && spikes[first] < starts[k])
             first++;
         next = first;
-        /* the middles of the first and the last bin; beyond the sums nothing is written, whatever is asked */
+        /* the middles of the first and the last bin; a window outside of the counts is skipped */
         double low = starts[k] * per_s + adds[k] + 0.5, high = ends[k] * per_s + adds[k] - 0.5;
         if (!(low >= 0 && low < (double)n_counts && high >= 0 && high < (double)n_counts))
             continue;
