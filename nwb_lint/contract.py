@@ -263,7 +263,7 @@ def input_names(dataset: xr.Dataset) -> list[str]:
 
 
 def named_inputs(dataset: xr.Dataset) -> dict[str, xr.Variable]:
-    """The coordinate that names the inputs, where there is one, for a result that is told of them."""
+    """The coordinate with the labels of the inputs, where there is one."""
     return {k: v for k, v in coords_along(dataset, "input").items() if k == "input"}
 
 

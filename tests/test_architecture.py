@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ast
-import itertools
-import re
 import subprocess
 import sys
-import tomllib
 from graphlib import TopologicalSorter
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -149,19 +145,6 @@ def test_external_packages_stay_in_their_rooms(path):
 def test_torch_room_knows_neither_xarray_nor_the_contract():
     known = {i for i in imports_of(ROOT / "model" / "_torch.py") if i.startswith(("xarray", "nwb_lint.contract"))}
     assert not known
-
-
-def test_every_package_that_is_imported_is_declared():
-    """A direct import is a dependency of pyproject.toml, or of one of its extras."""
-    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    declared = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in lines}
-    known = packages_distributions()
-    for path in MODULES:
-        for name in {one.split(".")[0] for one in imports_of(path)} - {"nwb_lint"} - sys.stdlib_module_names:
-            own = {one.lower().replace("_", "-") for one in known.get(name, [name])}
-            # ruamel and mpl_toolkits are folders that several distributions share
-            assert own & declared or name in ("mpl_toolkits",), f"{name_of(path)} imports {name}"
 
 
 def test_the_rules_see_what_they_should(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def init(source: str) -> None:
         from nwb_lint.nwb.inspection.suggest import suggest
         from nwb_lint.workflow.recipe import make_recipe
 
-        asked = suggest(source)
+        read = suggest(source)
         resolved = source if "://" in source else str(Path(source).resolve())
         out = f"{Path(source).stem}_desc-lowrank.nwb"
-        click.echo(make_recipe({"sources": [resolved], "out": out, "read": asked}).text(), nl=False)
+        click.echo(make_recipe({"sources": [resolved], "out": out, "read": read}).text(), nl=False)

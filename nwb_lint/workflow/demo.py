@@ -1,4 +1,4 @@
-"""``nwb-lint demo``: a session with a known network inside, taken the user's way from its NWB file to a fit in NWB."""
+"""``nwb-lint demo``: from the NWB file of a session with a known network to a fit in NWB, as a user would do it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from nwb_lint.workflow.run import Laps, run_recipe
 
 
 class Demo(NamedTuple):
-    """What the demo found: the fit as read back, the comparison with the truth, seconds per stage, files written,
-    and the tables beside the fit."""
+    """The results of the demo: the fit that was read back, its agreement with the truth, seconds, files and tables."""
 
     fit: xr.Dataset
     pearson: float
@@ -32,7 +31,7 @@ class Demo(NamedTuple):
 
 
 def demo_recipe(session: Path, seed: int) -> Recipe:
-    """The recipe that a user of this session would write."""
+    """The recipe that a user would write for this session."""
     stimulus, cue = [0.0, 0.8], [-0.4, 0.8]
     return make_recipe(
         {
@@ -60,15 +59,17 @@ def demo_recipe(session: Path, seed: int) -> Recipe:
 
 
 def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress: bool = False) -> Demo:
-    """Simulate a session, write it, and go from that file alone to a fit in NWB that is read back and compared.
+    """Simulate a session, write it to NWB, and go from this file to a fit that is written, read back and compared.
 
-    Raises: ContractError when the folder already holds a demo's files.
+    Raises ContractError if the folder already holds files of a demo.
     """
     folder = Path(folder)
     session, fitted, picture = folder / "demo_session.nwb", folder / "demo_fit.nwb", folder / "demo_summary.png"
     taken = [path.name for path in (session, fitted, picture) if path.exists()]
     if taken:
-        raise ContractError(f"{folder} already holds {', '.join(taken)}; name another folder: nwb-lint demo DIR.")
+        raise ContractError(
+            f"{folder} holds {', '.join(taken)} already. The demo replaces no file. Name another folder: nwb-lint demo DIR."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     before = Laps()
     simulated = demo_session(seed=seed)
@@ -81,7 +82,9 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     after.end("write fit")
     fit = read_fit(fitted)
     if not fit.identical(outcome.fit):
-        raise ContractError(f"{fitted} does not read back as what was written; please report this.")
+        raise ContractError(
+            f"{fitted} was not read back as it was written. This is an error of nwb_lint. Please report it."
+        )
     after.end("read fit back")
     files = [session, fitted]
     if figure:
@@ -96,7 +99,7 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
 
 
 def write_demo_session(simulated: DemoSession, path: str | Path) -> Path:
-    """The simulated session as the NWB file that a lab would have of it: spikes and trials, nothing of the network."""
+    """Write the simulated session as a lab would have it: spikes and trials, nothing of the network."""
     return write_session(
         path,
         simulated.spike_times,
@@ -107,10 +110,10 @@ def write_demo_session(simulated: DemoSession, path: str | Path) -> Path:
 
 
 def true_connectivity(truth: Truth, fit: xr.Dataset) -> np.ndarray:
-    """Effective connectivity of the true network in the fit's units of activity, (neuron, neuron_from).
+    """Effective connectivity of the true network, in the units of the activity of a fit: (neuron, neuron_from).
 
-    The recording shows rate = offset + gain x, the fit sees activity = (rate - …) / scale: the true vectors of neuron
-    i, scaled by gain_i / scale_i, are what the fit should find.
+    The rates are offset + gain x and the activity is (rate - ...) / scale. So the true vectors of neuron i, times
+    gain_i / scale_i, are what the fit should find.
     """
     factor = (truth.gain / fit["scale"].values)[:, None]
     m, weights = truth.m * factor, truth.input_weights * factor

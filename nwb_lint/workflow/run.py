@@ -1,4 +1,4 @@
-"""A recipe carried out: read → prepare → choose the rank → fit. Preprocessing is refitted inside every fold."""
+"""Run a recipe: read → prepare → choose the rank → fit. Every fold has its own preprocessing."""
 
 from __future__ import annotations
 
@@ -35,22 +35,31 @@ _OF_THE_LAST_FIT = {"test_size", "test_conditions", "checkpoint"}
 
 
 class Laps:
-    """Seconds per stage: each lap runs from the end of the one before."""
+    """Seconds of each stage, from the end of the stage before it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._clock = perf_counter()
 
     def end(self, stage: str) -> None:
-        """End the lap of this stage."""
+        """End a stage."""
         now = perf_counter()
         self.seconds[stage], self._clock = now - self._clock, now
 
 
 class Outcome(NamedTuple):
-    """What a recipe gave: the fit, the activity it was fitted to, seconds per stage, and tables beside the fit.
+    """The results of a recipe.
 
-    tables: "rank_selection" (`select_rank`), "baselines" and "ensemble", results by their kinds, those asked for.
+    Attributes
+    ----------
+    fit : xarray.Dataset
+        The fit of the chosen rank.
+    activity : xarray.Dataset
+        What it was fitted to.
+    seconds : dict of str to float
+        Seconds of each stage.
+    tables : dict of str to xarray.Dataset
+        The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble".
     """
 
     fit: xr.Dataset
@@ -61,7 +70,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """`prepare` with everything but the training conditions given: a fold's preprocessing is its own. Picklable."""
+    """`prepare` with all its arguments but the training conditions, so that every fold is prepared by itself. Picklable."""
 
     recording: xr.Dataset
     inputs: list[Input]
@@ -81,19 +90,42 @@ def run_recipe(
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Outcome:
-    """From the recipe's NWB files to one fit.
+    """Go from the NWB files of a recipe to a fit.
 
-    Held-out conditions are put aside first; ranks are compared by cross-validation among the others, and so are the
-    baselines and the members of the ensemble, where the recipe asks for them; the chosen rank is fitted to all of
-    the others and scored on those put aside. ``assets``: what the sources stand for, where that is known.
-    ``executor`` and ``cache_dir`` as in `nwb_lint.parallel`; a `concurrent.futures.Executor` reads the files
-    too, a Dask client does not: its workers may not see them.
+    Test conditions are put aside first. Ranks, baselines, subsamples and members of the ensemble are compared by
+    cross-validation among the other conditions. The chosen rank is fitted to all of these and scored on the test
+    conditions.
 
-    Raises: NWBError, ContractError: one line each.
+    Parameters
+    ----------
+    recipe : Recipe
+        From `load_recipe` or `make_recipe`.
+    assets : sequence of Asset, default=None
+        The files that the sources name, if they are known already.
+    executor : concurrent.futures.Executor or dask.distributed.Client, default=None
+        Where fits run; None = in this process. An executor of concurrent.futures also reads the files. A Dask client
+        does not, since its workers may not see them.
+    cache_dir : str or Path, default=None
+        Folder for finished fits: a stopped run does only the rest.
+    progress : bool, default=False
+        Show progress bars.
 
-    Example:
-        >>> from nwb_lint.workflow.recipe import load_recipe
-        >>> outcome = run_recipe(load_recipe("examples/mante2013.toml"))  # doctest: +SKIP
+    Returns
+    -------
+    Outcome
+        The fit, the activity, seconds and tables.
+
+    Raises
+    ------
+    NWBError
+        If a file cannot be read.
+    ContractError
+        If an option does not suit the data.
+
+    Examples
+    --------
+    >>> from nwb_lint.workflow.recipe import load_recipe
+    >>> outcome = run_recipe(load_recipe("examples/mante2013.toml"))  # doctest: +SKIP
     """
     laps = Laps()
     sources = expand(recipe.sources) if assets is None else list(assets)
@@ -132,11 +164,11 @@ def run_recipe(
 
 
 def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, str] | None = None) -> str:
-    """SHA-256 of all that a fit follows from: the recipe (but where the fit goes), this package's version, the bytes of
-    every source, by their digest or, at an address that tells none, their ETag; empty where one has neither (servers
-    without ETags, Zarr folders outside archives). ``digests``: those that reading gave already, by the source.
+    """SHA-256 of all that decides a fit: the recipe without ``out``, the version of this package, the bytes of the files.
 
-    Raises: NWBError where a source cannot be read and is not to be skipped.
+    The bytes are known by their digest, or by the ETag of an address. The fingerprint is empty if a file has neither.
+    ``digests`` are those that reading has taken already, by source. Raises NWBError for a file that cannot be read,
+    unless the recipe skips such files.
     """
     given = digests or {}
     lines = [nwb_lint.__version__, recipe.model_copy(update={"out": None}).text()]
@@ -154,12 +186,12 @@ def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, s
 
 
 def up_to_date(recipe: Recipe, assets: Sequence[Asset], path: Path) -> bool:
-    """Whether a file holds the fit that this recipe would give: its ``fingerprint`` is the same."""
+    """Whether a file holds the fit that this recipe would give: it has the same `fingerprint`."""
     if not path.exists():
         return False
     try:
         found = str(read_fit(path).attrs.get("fingerprint", ""))
-    except NWBError:  # something else, which the caller may or may not replace
+    except NWBError:  # no fit; the caller decides whether it may be replaced
         return False
     return found != "" and found == fingerprint(recipe, assets)
 
