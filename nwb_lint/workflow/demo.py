@@ -68,7 +68,7 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
     taken = [path.name for path in (session, fitted, picture) if path.exists()]
     if taken:
         raise ContractError(
-            f"{folder} holds {', '.join(taken)} already. The demo replaces no file. Name another folder: nwb-lint demo DIR."
+            f"{folder} holds {', '.join(taken)} already. The demo replaces no file. Use another folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
     before = Laps()

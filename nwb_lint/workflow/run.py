@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """`prepare` with all its arguments but the training conditions, so that every fold is prepared by itself. Picklable."""
+    """`prepare` with all arguments but the training conditions, so that every fold is prepared by itself."""
 
     recording: xr.Dataset
     inputs: list[Input]
@@ -164,7 +164,7 @@ def run_recipe(
 
 
 def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, str] | None = None) -> str:
-    """SHA-256 of all that decides a fit: the recipe without ``out``, the version of this package, the bytes of the files.
+    """SHA-256 of all that decides a fit: the recipe without ``out``, the version of the package, the bytes of files.
 
     The bytes are known by their digest, or by the ETag of an address. The fingerprint is empty if a file has neither.
     ``digests`` are those that reading has taken already, by source. Raises NWBError for a file that cannot be read,
