@@ -179,7 +179,7 @@ def test_inputs_by_name_are_those_by_number():
     np.testing.assert_array_equal(named["input_value"], [0.0, 0.7])
 
 
-def test_the_audit_counts_what_fits_to_fewer_neurons_have():
+def test_refits_count_the_fixed_points_of_fits_to_fewer_neurons():
     activity = mock_activity()
     fit = mock_fit()
     activity = activity.drop_vars("component", errors="ignore")
@@ -191,7 +191,7 @@ def test_the_audit_counts_what_fits_to_fewer_neurons_have():
 
 
 @pytest.mark.parametrize("hidden", [0, 6])
-def test_the_audit_of_a_field_is_the_flow_of_fits_to_fewer_neurons(hidden):
+def test_refits_of_a_field_are_the_flow_of_fits_to_fewer_neurons(hidden):
     activity = mock_activity()
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", hidden=hidden)
     found = nl.flow_field(fit, input=[0.5], n_points=7, activity=activity, refit_fractions=(0.5, 1.0), draws=2, seed=3)
@@ -206,7 +206,7 @@ def test_the_audit_of_a_field_is_the_flow_of_fits_to_fewer_neurons(hidden):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_an_audit_sees_a_network_in_another_gauge_and_order_as_the_same(rank):
+def test_a_refit_in_another_gauge_and_order_has_the_same_flow(rank):
     fit = random_network(rank, bias=0.3)
     fit = fit.assign_coords(recorded=("neuron", np.arange(N) < 2 * rank + 3))  # the others are hidden units
     mixing = np.random.default_rng(1).standard_normal((rank, rank)) + 2 * np.eye(rank)
@@ -231,7 +231,7 @@ def test_an_audit_sees_a_network_in_another_gauge_and_order_as_the_same(rank):
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_an_audit_repeats_the_fit_with_its_own_options(options):
+def test_a_refit_has_the_options_of_the_fit(options):
     activity = mock_activity()
     fit = nl.fit_lint(activity, **({"rank": 1, "tau_s": 0.1, "method": "regression"} | options))
     ((fraction, again),) = refits(fit, activity, [1.0])
@@ -241,7 +241,7 @@ def test_an_audit_repeats_the_fit_with_its_own_options(options):
         np.testing.assert_allclose(again[name], fit[name], rtol=0, atol=5e-3 * float(np.nanmax(np.abs(fit[name]))))
 
 
-def test_an_audit_of_what_cannot_be_repeated_is_refused():
+def test_what_cannot_be_fitted_again_is_refused():
     activity = mock_activity()
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", weights=np.linspace(1, 2, 12))
     cases = [

@@ -81,7 +81,7 @@ def test_flow_of_three_latents():
     assert_looks_like(ax, "flow3")
 
 
-def audited(field, size=0.6):
+def with_refits(field, size=0.6):
     """What two fits to fewer neurons might say: slower and faster, and off where κ_1 is large."""
     own, off = field["velocity"].values, size * np.abs(field["kappa"].values[:, :1])
     draws = np.stack([0.9 * own + off, 1.1 * own - off])
@@ -89,20 +89,20 @@ def audited(field, size=0.6):
     return field.assign(velocity_draw=(("draw", "point", "rank"), draws), disagreement=("point", apart))
 
 
-def test_a_flow_with_an_audit_shows_where_fits_to_fewer_neurons_disagree(one, two):
-    field = audited(nl.flow_field(one, extent=1.5))
+def test_a_flow_with_refits_shows_where_fits_to_fewer_neurons_disagree(one, two):
+    field = with_refits(nl.flow_field(one, extent=1.5))
     ax = plot.flow(field)
     (band,) = ax.collections
     edge = band.get_paths()[0].vertices
     draws = field["velocity_draw"].values[..., 0]
     assert (edge[:, 1].min(), edge[:, 1].max()) == (draws.min(), draws.max())
     assert_looks_like(ax, "flow1_audit")
-    field = audited(nl.flow_field(two, extent=1.5))
+    field = with_refits(nl.flow_field(two, extent=1.5))
     ax = plot.flow(field)
     (shade,) = [part for part in ax.collections if part.get_array() is not None and part.get_array().size == 625]
     np.testing.assert_array_equal(np.ravel(shade.get_array().T), field["disagreement"])
     assert_looks_like(ax, "flow2_audit")
-    field = audited(nl.flow_field(made(3), extent=1.5, n_points=5), size=10)
+    field = with_refits(nl.flow_field(made(3), extent=1.5, n_points=5), size=10)
     (arrows,) = plot.flow(field).collections
     colored = (np.ptp(arrows.get_colors()[:, :3], axis=1) > 0.1)[: field.sizes["point"]]
     np.testing.assert_array_equal(colored, field["disagreement"] >= 0.5)
