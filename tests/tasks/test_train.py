@@ -106,8 +106,10 @@ def test_memory_networks_of_rank_2_reach_the_criterion(task):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["cdm", "dms"])
-@pytest.mark.parametrize("g", [0.1, 0.8, 1.2])
-def test_full_rank_networks_reach_the_criterion(task, g):
-    network = train_network(task, n_neurons=256, g=g)
+@pytest.mark.parametrize(
+    ("task", "g", "n_neurons"),
+    [("cdm", 0.1, 256), ("cdm", 0.8, 256), ("cdm", 1.2, 256), ("dms", 0.1, 128), ("dms", 0.8, 256), ("dms", 1.2, 256)],
+)
+def test_full_rank_networks_reach_the_criterion(task, g, n_neurons):
+    network = train_network(task, n_neurons=n_neurons, g=g)
     assert accuracy_of(network, TASKS[task](1000, 99)) >= 0.985
