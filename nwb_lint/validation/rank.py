@@ -159,32 +159,30 @@ def _tasks(
             data = activity(~held)
         else:
             data = activity(~held, ~left), activity(~held, left)
-        own = options.model_copy(update={"seed": k // folds})
         for rank in ranks:
-            yield data, {"options": own, "rank": rank, "held_out": held, "left_out": left}
+            own = options.model_copy(update={"rank": rank, "seed": k // folds})
+            yield data, {"options": own, "held_out": held, "left_out": left}
 
 
 def score_rank(
     data: xr.Dataset | tuple[xr.Dataset, xr.Dataset],
     *,
     options: FitOptions,
-    rank: int,
     held_out: Array,
     left_out: Array | None = None,
     neurons: Array | None = None,
 ) -> dict[str, Array]:
-    """R² and its ceiling (split) of one rank on one fold.
+    """R² and its ceiling (split) of the fit of one rank on one fold.
 
     ``held_out`` and ``left_out`` are boolean arrays of the conditions and neurons that the fold holds out, ``neurons``
     one of all neurons that there are. Data are two activities where both parts of the neurons were prepared apart.
     """
-    changes = {"rank": rank, "test_conditions": held_out}
     if left_out is None and isinstance(data, xr.Dataset):
-        fit = fit_with(data if neurons is None else data.isel(neuron=neurons), options, **changes)
+        fit = fit_with(data if neurons is None else data.isel(neuron=neurons), options, test_conditions=held_out)
         return {"r2": fit["r2"].values, "r2_ceiling": fit["r2_ceiling"].values}
     apart = (data.isel(neuron=~left_out), data.isel(neuron=left_out)) if isinstance(data, xr.Dataset) else data
     inside, outside = apart
-    fit = fit_with(inside, options, **changes)
+    fit = fit_with(inside, options, test_conditions=held_out)
     outside = unmasked(outside)
     y = outside["activity"].values
     halves, n_trials = halves_of(outside)

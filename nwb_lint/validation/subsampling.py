@@ -134,13 +134,13 @@ def _tasks(
     for group in groups:
         possible = [rank for rank in ranks if rank <= group.n_neurons]
         for held in held_out if possible else []:
-            own: dict[str, Any] = {"options": options, "held_out": held}
+            own: dict[str, Any] = {"held_out": held}
             if isinstance(activity, xr.Dataset):
                 data, own = activity, own | {"neurons": group.neurons}
             else:
                 data = activity(~held, group.neurons)
             for rank in possible:
-                yield data, own | {"rank": rank}
+                yield data, own | {"options": options.model_copy(update={"rank": rank})}
 
 
 def _table(ranks: list[int], groups: list[Group], n_folds: int, found: list[dict[str, Array]]) -> xr.Dataset:

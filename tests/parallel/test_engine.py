@@ -214,7 +214,7 @@ def test_what_fits_in_workers_warn_of_reaches_the_caller(activity, cluster):
     marked = activity.assign_coords(day=("condition", np.arange(12)))
     options = OPTIONS | {"initial": "day"}
     for executor in (None, cluster):
-        with pytest.warns(UserWarning, match="no group in training"):
+        with pytest.warns(UserWarning, match="held-out conditions"):
             nl.select_rank(marked, executor=executor, **options)
 
 
@@ -351,7 +351,7 @@ def test_a_hash_is_of_the_content(activity):
 
 
 def test_linear_algebra_gets_its_share_of_the_processors():
-    """Two threads that compute share the processors; a worker process is told how many it may use."""
+    """Two threads that compute share the processors; a worker process has a limit too."""
     share = max(1, (os.cpu_count() or 1) // 2)
     with ThreadPoolExecutor(2) as executor:
         found = run_all(threads, [(None, {})] * 2, executor=executor)

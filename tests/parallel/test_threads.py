@@ -71,7 +71,7 @@ def test_the_last_to_leave_lifts_the_limit():
         assert set(blas_threads()) == {2}
 
 
-def test_what_is_asked_of_numpy_holds_in_every_thread(threads):
+def test_numpy_errstate_holds_in_every_thread(threads):
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         list(map_in_order(lambda k: np.float32(1e38) * np.float32(k), range(1, 9)))
 

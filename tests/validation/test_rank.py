@@ -79,7 +79,7 @@ def test_held_out_neurons_take_no_part_in_the_latents(truth):
     """Other held-out neurons' noise, other held-out conditions: what is fitted to the rest does not move."""
     activity = truth(neurons=12, conditions=12, private=0.01).activity
     held, out = np.arange(12) < 3, np.arange(12) % 4 == 0
-    task = {"held_out": held, "left_out": out, "rank": 1, "options": FIT}
+    task = {"held_out": held, "left_out": out, "options": FIT}
     one = score_rank(activity, **task)
     other = activity.copy(deep=True)
     other["activity"][:, :, out] *= 3.0  # their rows of m and W grow with them, and nothing else does
@@ -96,7 +96,7 @@ def test_the_order_of_neurons_does_not_matter(truth, cv_over):
     activity = truth(rank=2, neurons=16, conditions=20).activity
     order = np.random.default_rng(0).permutation(16)
     out = np.arange(16) < 4 if cv_over == "neuron" else None
-    task = {"held_out": np.arange(20) < 5, "rank": 2, "options": FIT}
+    task = {"held_out": np.arange(20) < 5, "options": FIT.model_copy(update={"rank": 2})}
     one = score_rank(activity, **task, left_out=out)
     other = score_rank(activity.isel(neuron=order), **task, left_out=None if out is None else out[order])
     np.testing.assert_allclose(other["r2"], one["r2"], atol=1e-5)
