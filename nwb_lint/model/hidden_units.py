@@ -1,4 +1,4 @@
-"""Hidden units: neurons that nobody recorded, added to the recorded ones.
+"""Hidden units: unrecorded neurons that are added to the recorded ones.
 
 The functions of the latents that a circuit computes are sums over all its neurons. A few recorded neurons cannot span
 these functions; hidden units can. Shapes: x (condition, time, recorded) without NaN, q (condition, burn-in + time,

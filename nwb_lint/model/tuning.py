@@ -1,4 +1,4 @@
-"""Every number that somebody chose for the fit: what it does, and what it was chosen on.
+"""Every number that was chosen for the fit: what it does, and what it was chosen on.
 
 Each constant has two comments: what the number does, then where it comes from.
 
@@ -7,7 +7,7 @@ Each constant has two comments: what the number does, then where it comes from.
 - "Measured on": one value was tried on the data that are named, and it did no harm or was fast enough.
 - "Convention": a usual value, or a guard against division by zero, overflow or endless work. Results do not depend on
   its exact size.
-- "Not recorded": nobody wrote down where the number comes from.
+- "Not recorded": it is not known where the number comes from.
 
 Data that are named more than once:
 
