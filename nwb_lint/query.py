@@ -1,9 +1,9 @@
-"""A query over table columns, as data: parsed, checked piece by piece, never run as code.
+"""Queries over the columns of a table. A query is parsed and checked piece by piece; it never runs as code.
 
     response == 'correct' and not early and motion in (-0.5, 0.5) and 0.2 <= delay < 1.5
 
-Column names (in backticks where they are no identifiers), texts, numbers, True, False, tuples and lists;
-comparisons, ``in``, ``and``, ``or``, ``not``, and a minus before a number. Nothing else.
+A query may have column names (in backticks if they are not identifiers), texts, numbers, True, False, tuples, lists,
+comparisons, ``in``, ``and``, ``or``, ``not``, and a minus before a number. All else is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = np.ndarray
 
 _LONGEST = 4000
 _PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`([^`]+)`""", re.DOTALL)
-_ALLOWED = "a query may have column names, literals, comparisons, in, and, or, not"
+_ALLOWED = "A query may have column names, literals, comparisons, in, and, or, not"
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -42,19 +42,39 @@ class _Operand(NamedTuple):
 
 
 def select(query: str, get: Callable[[str], Array], n_rows: int, what: str = "where") -> Array:
-    """Rows that satisfy a query: bool (row).
+    """The rows that satisfy a query.
 
-    ``get(name)`` gives the values of a column, or raises for an unknown one. A comparison with NaN is False,
-    ``!=`` and ``not in`` too. A text column compared with a number is read as numbers where all its texts are
-    numbers or missing ('', 'N/A').
+    A comparison with NaN is False, also for ``!=`` and ``not in``. A column of texts that is compared with a number is
+    read as numbers if all its texts are numbers or missing ('', 'N/A').
 
-    Raises: ContractError where the query is not one (the message quotes the piece); NWBError where a column
-    cannot be compared with such a value (the message shows its levels).
+    Parameters
+    ----------
+    query : str
+        The query.
+    get : callable
+        Takes the name of a column and returns its values (row), or raises if the name is not known.
+    n_rows : int
+        Number of rows.
+    what : str, default="where"
+        Name of the argument that holds the query, for messages.
 
-    Example:
-        >>> columns = {"go": np.array([True, True, False]), "power": np.array([0.0, 2.0, np.nan])}
-        >>> select("go and power > 1", columns.__getitem__, 3)
-        array([False,  True, False])
+    Returns
+    -------
+    numpy.ndarray
+        bool (row).
+
+    Raises
+    ------
+    ContractError
+        If the query cannot be parsed, or has a piece that is not allowed; the message quotes the piece.
+    NWBError
+        If a column cannot be compared with such a value; the message shows its levels.
+
+    Examples
+    --------
+    >>> columns = {"go": np.array([True, True, False]), "power": np.array([0.0, 2.0, np.nan])}
+    >>> select("go and power > 1", columns.__getitem__, 3)
+    array([False,  True, False])
     """
     if not isinstance(query, str) or not query.strip():
         raise ContractError(f"{what} is {query!r}; it needs a query such as \"response == 'correct'\", or None.")
@@ -67,15 +87,15 @@ def select(query: str, get: Callable[[str], Array], n_rows: int, what: str = "wh
         return walker.mask(tree.body)
     except SyntaxError as error:
         at = (error.text or query).strip()
-        raise ContractError(f"{what} {query!r} is no query ({error.msg} in {at!r}); {_ALLOWED}.") from error
+        raise ContractError(f"{what} {query!r} is not a query ({error.msg} in {at!r}). {_ALLOWED}.") from error
     except ContractError:
         raise
     except (RecursionError, MemoryError, ValueError) as error:
-        raise ContractError(f"{what} is no query ({type(error).__name__}: {error}); {_ALLOWED}.") from error
+        raise ContractError(f"{what} is not a query ({type(error).__name__}: {error}). {_ALLOWED}.") from error
 
 
 def column_names(query: str) -> list[str]:
-    """The names that a query mentions, in order; empty where it cannot be parsed."""
+    """The names in a query, in order; none if it cannot be parsed."""
     source, quoted = _unquote(query)
     try:
         tree = ast.parse(source.strip(), mode="eval")
@@ -86,7 +106,7 @@ def column_names(query: str) -> list[str]:
 
 
 def levels(values: Array, most: int = 12) -> str:
-    """The distinct values of a column as text, in order, cut after ``most``."""
+    """The first ``most`` distinct values of a column, sorted, as one text."""
     found = values[~np.isnan(values)] if values.dtype.kind == "f" else values
     unique = np.unique(found)
     shown = [repr(str(v)) if unique.dtype.kind in "UO" else format_value(v) for v in unique[:most]]
@@ -99,7 +119,7 @@ def format_value(value: Any) -> str:
 
 
 def as_numbers(values: Array) -> Array | None:
-    """Text values as float64 with NaN where missing; None unless every other text is a number."""
+    """Texts as float64, NaN where missing; None if any other text is not a number."""
     unique, where = np.unique(values, return_inverse=True)
     numbers = np.full(len(unique), np.nan)
     for k in np.flatnonzero(~missing_in(unique)):
@@ -111,7 +131,7 @@ def as_numbers(values: Array) -> Array | None:
 
 
 def as_texts(values: Array) -> Array:
-    """Values as labels say them (%g for floats)."""
+    """Values as texts, written as in labels of conditions (%g for floats)."""
     return values if values.dtype.kind == "U" else np.array([format_value(v) for v in values.tolist()], dtype=str)
 
 
@@ -140,11 +160,11 @@ class _Walker:
         self.source, self.quoted, self.get, self.n_rows, self.what = source, quoted, get, n_rows, what
 
     def mask(self, node: ast.expr) -> Array:
-        """A piece that is true or false of each row."""
+        """A piece that is true or false in each row, as bool (row)."""
         if isinstance(node, ast.BoolOp):
             parts = [self.mask(value) for value in node.values]
-            joined: Any = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-            return joined.reduce(parts)
+            combine: Any = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+            return combine.reduce(parts)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             return ~self.mask(node.operand)
         if isinstance(node, ast.Compare):
@@ -167,10 +187,10 @@ class _Walker:
         for op, right_node in zip(node.ops, node.comparators, strict=True):
             if isinstance(op, ast.In | ast.NotIn):
                 if len(node.ops) > 1 or not isinstance(right_node, ast.Tuple | ast.List):
-                    raise self._refuse(node, "in needs a tuple or list of literals after it")
+                    raise self._refuse(node, "After in, it needs a tuple or list of literals")
                 return self._member(left, op, right_node)
             if type(op) not in _COMPARE:
-                raise self._refuse(node, "is compares no values; use ==")
+                raise self._refuse(node, "Use == to compare values")
             right = self._operand(right_node)
             result &= self._compare(left, op, right, node)
             left = right
@@ -181,7 +201,7 @@ class _Walker:
         for item in right.elts:
             value = self._operand(item)
             if value.name:
-                raise self._refuse(item, "a list after in holds literals only")
+                raise self._refuse(item, "A list after in may hold literals only")
             found |= self._compare(left, ast.Eq(), value, item)
         return found if isinstance(op, ast.In) else ~found & ~_is_nan(left.values)
 
@@ -229,11 +249,11 @@ class _Walker:
     def _number(self, node: ast.Constant) -> int | float:
         value: Any = node.value
         if isinstance(value, int) and abs(value) >= 2**63:
-            raise self._refuse(node, "whole numbers need to be below 2**63")
+            raise self._refuse(node, "Whole numbers need to be below 2**63")
         return value
 
     def _refuse(self, node: ast.AST, why: str) -> ContractError:
-        return ContractError(f"{self.what}: {self._text(node)!r} is refused; {why}.")
+        return ContractError(f"{self.what}: {self._text(node)!r} is refused. {why}.")
 
     def _text(self, node: ast.AST) -> str:
         """The piece as the user wrote it, on one line."""

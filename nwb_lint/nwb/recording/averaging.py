@@ -210,7 +210,7 @@ def average_blocks(
 
 
 class _Piece(NamedTuple):
-    """Units of a block that find room in one buffer, from place ``first`` on: positions, and places in the block."""
+    """Units of a block that fit into one buffer, from place ``first`` on: positions, and places in the block."""
 
     buffer: _Buffer
     first: int
@@ -231,9 +231,9 @@ class _Buffer:
 class _Averager:
     """Units averaged and smoothed into rate (part, condition, time, neuron) by threads that do the same work.
 
-    Each takes the next block, averages its units into a buffer by a function of position, counts and place (part,
-    condition, time), and smooths the buffer if it was the last to fill it. So what was read is counted by the core in
-    whose cache it is, and no thread waits for another but to read. There are never more buffers than threads, and one.
+    Each thread takes the next block, averages its units into a buffer by a function of position, counts and place
+    (part, condition, time), and smooths the buffer if it was the last to fill it. Spikes are thus counted by the core
+    whose cache holds them, and threads wait for each other only to read. There is at most one buffer more than threads.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class _Averager:
             return next(self._pieces, None)
 
     def _split(self, blocks: Iterator[tuple[Array, CountUnit]]) -> Iterator[_Piece]:
-        """The blocks in pieces, each of which has room in one buffer."""
+        """The blocks in pieces, each of which fits into one buffer."""
         for positions, count_unit in blocks:
             done = 0
             while done < len(positions):
@@ -300,7 +300,7 @@ class _Averager:
         return buffer
 
     def _smooth(self, buffer: _Buffer) -> None:
-        """Put a buffer, smoothed, where it belongs in rate."""
+        """Write a buffer, smoothed, to its units in rate."""
         positions = np.array(buffer.positions, np.int64)
         rows = self._rate.reshape(-1, *self._rate.shape[-2:])
         values = buffer.values[: len(positions)].reshape(len(positions), -1, rows.shape[1])
