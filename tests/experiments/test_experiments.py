@@ -177,9 +177,11 @@ def test_quick_runs_of_the_others(name, tmp_path):
 
 
 def test_two_workers_find_what_one_does(tmp_path):
-    shared = {"task": "dm", "source": "ours", "file": "", "size": 64, "test": 20, "error": np.inf}
+    shared = {"task": "dm", "file": "", "size": 64, "test": 20, "error": np.inf}
     small = load_experiment("table1")._replace(
-        tasks=lambda setting: [(None, shared | {"trials": n, "fits": str(setting.fits)}) for n in (60, 80)]
+        tasks=lambda setting: [
+            (None, shared | {"trials": n, "source": f"{n} trials", "fits": str(setting.fits)}) for n in (60, 80)
+        ]
     )
     alone = reproduce("table1", tmp_path / "alone", experiment=small)
     with open_executor(2) as executor:
