@@ -52,7 +52,7 @@ class Store:
     def save(self, path: Path, outcome: Outcome) -> None:
         """Write a file under another name, then rename it, so that no reader sees half a file."""
         beside = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-        messages = {_WARNINGS: np.array(outcome.warnings)} if outcome.warnings else {}
+        messages: dict[str, Any] = {_WARNINGS: np.array(outcome.warnings)} if outcome.warnings else {}
         try:
             with beside.open("wb") as file:
                 np.savez(file, **outcome.result, **messages)

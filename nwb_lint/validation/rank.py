@@ -177,7 +177,8 @@ def score_rank(
     ``held_out`` and ``left_out`` are boolean arrays of the conditions and neurons that the fold holds out, ``neurons``
     one of all neurons that there are. Data are two activities where both parts of the neurons were prepared apart.
     """
-    if left_out is None and isinstance(data, xr.Dataset):
+    if left_out is None:
+        assert isinstance(data, xr.Dataset)
         fit = fit_with(data if neurons is None else data.isel(neuron=neurons), options, test_conditions=held_out)
         return {"r2": fit["r2"].values, "r2_ceiling": fit["r2_ceiling"].values}
     apart = (data.isel(neuron=~left_out), data.isel(neuron=left_out)) if isinstance(data, xr.Dataset) else data

@@ -186,7 +186,8 @@ def _no_unit_left(recording: xr.Dataset, short: Array, min_trials: int) -> NWBEr
 
 
 def _warn_of_dropped(recording: xr.Dataset, short: Array, min_trials: int) -> None:
-    labels, out = recording["neuron"].values, short.any(axis=0)
+    labels: Array = recording["neuron"].values
+    out: Array = np.asarray(short.any(axis=0))
     first = int(np.flatnonzero(out)[0])
     conditions = recording["condition"].values[short[:, first]]
     more = f" and {len(conditions) - 1} more" if len(conditions) > 1 else ""

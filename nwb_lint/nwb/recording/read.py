@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.errors import ContractError, NWBError, NWBLintError
 from nwb_lint.nwb.recording.averaging import (
     AverageOptions,
     Rates,
@@ -314,7 +314,7 @@ class _Files(NamedTuple):
         work: Callable[..., Any],
         tasks: list[tuple[Asset, dict[str, Any]]],
         label: str,
-        failed: dict[int, NWBError],
+        failed: dict[int, NWBLintError],
     ) -> Iterator[tuple[int, Any]]:
         """Position and result of each task as tasks finish; errors are put into ``failed``."""
         options = {"executor": self.executor, "errors": self.errors, "progress": self.progress}

@@ -107,8 +107,8 @@ def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
         group = found[0] if len(found) == 1 else None
     if not is_group(group):
         tables = [f"{other} ({n} rows)" for other, n in interval_tables(file).items()]
-        found = f"It has {', '.join(tables)}. Pass one of them as table=" if tables else "It has no interval tables"
-        raise NWBError(f"{path} has no interval table {name!r}. {found}.")
+        known = f"It has {', '.join(tables)}. Pass one of them as table=" if tables else "It has no interval tables"
+        raise NWBError(f"{path} has no interval table {name!r}. {known}.")
     table = Table(group, f"{name} of {path}")
     if not len(table):
         raise NWBError(f"{table.where} has no rows. At least one row is needed. Pass another table or file.")
