@@ -327,7 +327,7 @@ class _Files(NamedTuple):
 
 def _find_sessions(assets: Sequence[Asset], request: Request, files: _Files) -> tuple[list[Session], dict[str, str]]:
     """The sessions with units and trials, and for each other file the reason why it is left out."""
-    failed: dict[int, NWBError] = {}
+    failed: dict[int, NWBLintError] = {}
     tasks = [(asset, {"request": request}) for asset in assets]
     found: dict[int, Session] = dict(files.run(find_session, tasks, "reading trials", failed))
     reasons = _left_out({str(assets[k]): failed[k] for k in sorted(failed)}, len(assets))
@@ -403,7 +403,7 @@ def _average(
         seeds = None if seed is None else [seed, k]
         options = AverageOptions(conditions.codes[k], n, axis, sd_bins, seeds)
         tasks.append((session.asset, {"session": session, "options": options}))
-    failed: dict[int, NWBError] = {}
+    failed: dict[int, NWBLintError] = {}
     whole: list[Rates] = []  # filled session by session, so that all rates are in memory only once
     for k, part in files.run(session_rates, tasks, "reading activity", failed):
         if len(sessions) == 1:
