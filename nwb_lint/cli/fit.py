@@ -111,7 +111,7 @@ def fit(
 @click.option("--name", help="Name of the fit, where the file holds several.")
 @click.option("--force", is_flag=True, help="Replace the file.")
 def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
-    """Write a fit as netCDF, for people without NWB."""
+    """Write a fit as netCDF, for readers without NWB."""
     with plainly():
         from nwb_lint.nwb.extension.netcdf import export_netcdf
         from nwb_lint.nwb.extension.read import read_fit

@@ -419,7 +419,7 @@ def published_loop(
         Parameters at the start.
     epochs : int
     seed : int
-        Of the batches.
+        Seed of the batches.
     report : callable
         Called after each epoch with its number and its summed loss.
 

@@ -31,9 +31,9 @@ class Provenance(NamedTuple):
     path : str
         Path or address.
     identifier, object_id, units_object_id : str
-        Of the file, of its root, and of its table of units.
+        Identifier of the file, object id of its root, object id of its units table.
     session_id, subject_id : str
-        Of the recording.
+        Ids of session and subject.
     """
 
     path: str
