@@ -187,7 +187,7 @@ def baselines(
         Folder for finished fits: a run that was stopped does only the rest.
     progress : bool, default=False
         Show a progress bar.
-    **fit_options
+    **fit_options : Any
         Other options of `fit_lint`.
 
     Returns

@@ -24,13 +24,13 @@ class PermanentError(OSError):
 
     Parameters
     ----------
-    status : int
-        The HTTP status.
     message : str
         One line about it.
+    status : int, default=0
+        The HTTP status.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
 
@@ -157,7 +157,7 @@ def get_response(session: requests.Session, url: str, **options: Any) -> request
     if response.status_code in _TRANSIENT:
         seconds = response.headers.get("Retry-After", "")
         raise TransientError(message, float(seconds) if seconds.isdigit() else 0)
-    raise PermanentError(response.status_code, message)
+    raise PermanentError(message, response.status_code)
 
 
 @retry
@@ -193,7 +193,7 @@ def get_range(session: FileSession, url: str, start: int, stop: int) -> ByteRang
     with get_response(session, url, headers={"Range": f"bytes={start}-{stop - 1}"}, stream=True) as response:
         total = total_bytes(response)
         if response.status_code != 206 or not total:
-            raise PermanentError(200, "the server does not serve ranges of bytes")
+            raise PermanentError("the server does not serve ranges of bytes", 200)
         content = response.content
         session.etag = session.etag or strong_etag(response)
     needed = min(stop, total) - start
