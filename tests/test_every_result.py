@@ -180,7 +180,7 @@ def test_results_of_other_conditions_than_the_fits_are_kept(fit, activity, tmp_p
 
 def test_a_result_of_another_network_is_refused_and_nothing_is_written(fit, activity, tmp_path):
     other = nl.fit_lint(activity, rank=1, **SWEEP)
-    with pytest.raises(ContractError, match="1 along rank.*lowrank_fit has 2"):
+    with pytest.raises(ContractError, match=r"1 along rank.*lowrank_fit has 2"):
         nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT, results={"flow": nl.flow_field(other, n_points=3)})
     with pytest.raises(ContractError, match="of kind 'none'"):
         nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT, results={"fit": other})
