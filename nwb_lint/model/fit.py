@@ -128,8 +128,8 @@ def fit_lint(
         Epochs of ``method="published"``.
     optimizer : {"auto", "lbfgs", "adam"}, default="auto"
         "lbfgs": on a random subset of the conditions if there are many (1 to 4 million values, by the number of
-        neurons). "adam": on batches of all conditions. "auto": L-BFGS, and on one subset after another if the first
-        does not represent the held-out conditions.
+        neurons). "adam": on batches of all conditions. "auto": L-BFGS, and more conditions after it if the subset does
+        not represent the held-out conditions.
     segment_s : float, optional
         Length of the segments that the gradient sees first, s. Each starts from the data; their length doubles from
         round to round until the whole trial (multiple shooting). For long trials of networks that oscillate or are

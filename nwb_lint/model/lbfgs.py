@@ -63,6 +63,7 @@ def minimize_lbfgs(
     held_out_loss: Loss | None,
     *,
     max_iter: int,
+    min_gain: float = 0.0,
     prior_strength: float = 0.0,
     prior: Network | None = None,
     report: Callable[[int, float, float], None],
@@ -81,6 +82,8 @@ def minimize_lbfgs(
     held_out_loss : callable or None
         Loss on held-out conditions, which stops the search. None = ``max_iter`` iterations, and the last one counts.
     max_iter : int
+    min_gain : float, default=0
+        The search stops after iterations that together did not decrease the held-out loss by more than this.
     prior_strength : float, default=0
         The loss gains prior_strength / N · sum (parameter - its value in ``prior``)².
     prior : Network, optional
@@ -102,7 +105,7 @@ def minimize_lbfgs(
     Interrupted
         On Ctrl-C, with the best network until then.
     """
-    search = _Search(start, held_out_loss, report)
+    search = _Search(start, held_out_loss, min_gain, report)
     mean = _flat(*factors(start if prior is None or prior.n is None else prior))
     strength = prior_strength / start.n_neurons
 
@@ -149,10 +152,11 @@ class _Search:
         self,
         start: Network,
         held_out_loss: Loss | None,
+        min_gain: float,
         report: Callable[[int, float, float], None],
     ) -> None:
         self.shapes = [part.shape for part in factors(start)]
-        self.held_out_loss, self.report = held_out_loss, report
+        self.held_out_loss, self.min_gain, self.report = held_out_loss, min_gain, report
         self.best = self.last = _flat(*factors(start))
         self.best_at = self.done = self.divergences = 0
         self.improved_at = 0  # last iteration that decreased the held-out loss by enough, and the loss there
@@ -208,7 +212,7 @@ class _Search:
     def _step(self, v: Array, loss: float) -> None:
         self.done, self.last, self.divergences = self.done + 1, v.copy(), 0
         held_out = self._held_out(v) if self.held_out_loss else -np.inf
-        if held_out < self.improved_loss - MIN_IMPROVEMENT * self.improved_loss:
+        if held_out < self.improved_loss - max(MIN_IMPROVEMENT * self.improved_loss, self.min_gain):
             self.improved_at, self.improved_loss = self.done, held_out
         if held_out <= self.best_held_out:
             self.best, self.best_at, self.best_held_out = self.last, self.done, held_out

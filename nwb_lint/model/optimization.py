@@ -1,9 +1,10 @@
 """Stage 3: descents of the free-running loss, on how much of the data, by which algorithm, and stopped by what.
 
 A descent sees a random subset of the conditions if there are many (`subset_of`). If the error on this subset does not
-represent that on held-out conditions (`is_representative`), another descent sees one subset after another. Held-out
-conditions stop every descent. The final network is fitted to all conditions, without held-out ones, by the same
-`Schedule` of iterations.
+represent that on held-out conditions (`is_representative`), the descent is repeated on one subset after another, and
+then continued on more and more conditions. Otherwise, if the subset is very small, some epochs of Adam on all
+conditions follow. Held-out conditions stop every descent. The final network is fitted to all conditions, without
+held-out ones, by the same `Schedule` of iterations.
 
 Multiple shooting (`segments_of`): the gradient through a long trial of a network that oscillates or is chaotic has
 little meaning, because phase errors add up and the loss has a minimum at each of them. Trials are therefore first cut
@@ -38,8 +39,11 @@ from nwb_lint.model.lbfgs import (
 from nwb_lint.model.network import Array, Network, factors, forward, with_unit_latents
 from nwb_lint.model.regression import pseudo_inverse
 from nwb_lint.model.tuning import (
+    ADAM_BELOW_CONDITIONS,
+    ADAM_EPOCHS_AFTER_LBFGS,
     ADAM_PATIENCE,
     ADAM_RATE,
+    GROWTH_FACTOR,
     MIN_GAIN,
     MIN_IMPROVEMENT,
     REPRESENTATIVE_TOLERANCE,
@@ -70,7 +74,9 @@ class Limits(NamedTuple):
     turn_iterations: int = TURN_ITERATIONS
     turn_share: float = TURN_SHARE
     turn_min_conditions: int = TURN_MIN_CONDITIONS
+    growth_factor: int = GROWTH_FACTOR
     min_gain: float = MIN_GAIN
+    adam_below: int = ADAM_BELOW_CONDITIONS
     adam_rate: float = ADAM_RATE
 
 
@@ -165,12 +171,13 @@ class Schedule(NamedTuple):
     """What a descent did until its best network, so that it can be repeated without held-out conditions.
 
     ``iterations`` of L-BFGS, those of each round on ``segments`` before, ``turns`` on one subset after another instead,
-    or ``epochs`` of Adam.
+    iterations of each round of ``growth`` of the subset after, and ``epochs`` of Adam at the end.
     """
 
     iterations: int = 0
     segments: tuple[int, ...] = ()
     turns: int = 0
+    growth: tuple[int, ...] = ()
     epochs: int = 0
 
 
@@ -227,35 +234,48 @@ class Optimizer(NamedTuple):
     def descend(self, start: Network, fit: Samples, held: Samples) -> Descent:
         """Minimize the loss on ``fit``, stopped by the loss on ``held``.
 
-        "lbfgs": L-BFGS on a subset. "adam": Adam on all conditions. "auto": L-BFGS on a subset; if the subset does not
-        represent the held-out conditions, on one subset after another too, and the better network counts.
+        "lbfgs": L-BFGS on a subset. "adam": Adam on all conditions. "auto": L-BFGS on a subset. If the subset does not
+        represent the held-out conditions, other subsets and larger ones follow (`use_more_conditions`). If it does, but
+        is very small, Adam follows on all conditions for about as many gradients.
         """
         some_held = self.subset(held, 0, start.n_neurons)
         if self.algorithm == "adam":
             return self._adam(start, fit, some_held, self.max_iter)
         subset = self.subset(fit, self.seed, start.n_neurons)
         found = self.lbfgs(start, subset, some_held)
-        if self.algorithm == "lbfgs" or self.segment or len(subset.x) == len(fit.x):
+        if self.algorithm == "lbfgs" or len(subset.x) == len(fit.x):
             return found
-        if is_representative(subset, held, found.network, self.limits.tolerance):
+        if not is_representative(subset, held, found.network, self.limits.tolerance):
+            found = self.use_more_conditions(found, start, subset, fit, held)
+        if not self._ends_with_adam(found.schedule, subset, fit):
             return found
-        loss = self._loss_on(held)
-        try:
-            return min(found, self.alternate_subsets(start, fit, held), key=lambda one: loss(*one.network))
-        except KeyboardInterrupt as stop:
-            raise Interrupted.best_of(found.network, stop, lambda one: loss(*one)) from stop
+        share = len(subset.x) / len(fit.x)
+        epochs = min(ADAM_EPOCHS_AFTER_LBFGS, max(1, round(found.schedule.iterations * share)))
+        last = self._adam(found.network, fit, some_held, epochs)
+        return last._replace(schedule=found.schedule._replace(epochs=last.schedule.epochs))
 
     def repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
         """A descent with as many iterations and epochs as an earlier one, without held-out conditions."""
         if self.algorithm == "adam":
             return self._adam(start, fit, None, schedule.epochs).network
+        subset = self.subset(fit, self.seed, start.n_neurons)
         if schedule.turns:
-            return self.alternate_subsets(start, fit, None, schedule.turns).network
-        return self.lbfgs(start, self.subset(fit, self.seed, start.n_neurons), None, schedule).network
+            found = self.alternate_subsets(start, fit, None, schedule.turns)
+        else:
+            found = self.lbfgs(start, subset, None, schedule)
+        if self.algorithm == "lbfgs":
+            return found.network
+        found = self.grow_subset(found, subset, fit, None, schedule.growth)
+        if not schedule.epochs:
+            return found.network
+        return self._adam(found.network, fit, None, schedule.epochs).network
 
-    def subset(self, samples: Samples, seed: int, n_neurons: int) -> Samples:
-        """As many conditions as one gradient should use."""
-        return subset_of(samples, n_neurons, seed, limits=self.limits)
+    def subset(self, samples: Samples, seed: int, n_neurons: int, times: float = 1) -> Samples:
+        """As many conditions as one gradient should use, or ``times`` as many."""
+        return subset_of(samples, n_neurons, seed, times=times, limits=self.limits)
+
+    def _ends_with_adam(self, schedule: Schedule, subset: Samples, fit: Samples) -> bool:
+        return not (schedule.turns or schedule.growth or len(subset.x) >= min(self.limits.adam_below, len(fit.x)))
 
     # L-BFGS
 
@@ -295,7 +315,9 @@ class Optimizer(NamedTuple):
                 best, least, kept = network, reached, k + 1
         return best, tuple(rounds[:kept])
 
-    def _minimize(self, start: Network, fit: Samples, held: Samples | None, iterations: int) -> Descent:
+    def _minimize(
+        self, start: Network, fit: Samples, held: Samples | None, iterations: int, min_gain: float = 0.0
+    ) -> Descent:
         """One run of L-BFGS, on whole trials or on segments (which have more drives than the network)."""
         if iterations == 0:
             return Descent(start, np.inf)
@@ -309,13 +331,29 @@ class Optimizer(NamedTuple):
             with_l2_penalty(loss_and_gradient, self.l2_n),
             held_out_loss,
             max_iter=iterations,
+            min_gain=min_gain,
             prior_strength=self.prior_strength,
             prior=self.prior,
             report=partial(self.report, "gradient"),
         )
         return Descent(network, held_out, Schedule(done))
 
-    # One subset after another
+    # More conditions
+
+    def use_more_conditions(
+        self, found: Descent, start: Network, subset: Samples, fit: Samples, held: Samples
+    ) -> Descent:
+        """`alternate_subsets`, then `grow_subset`, if this decreases the loss on ``held``; otherwise ``found``.
+
+        After segments, `grow_subset` alone.
+        """
+        loss = self._loss_on(held)
+        try:
+            turned = found if self.segment else self.alternate_subsets(start, fit, held)
+            grown = self.grow_subset(turned, subset, fit, held)
+            return min(found, grown, key=lambda one: loss(*one.network))
+        except KeyboardInterrupt as stop:
+            raise Interrupted.best_of(found.network, stop, lambda one: loss(*one)) from stop
 
     def alternate_subsets(
         self, start: Network, fit: Samples, held: Samples | None, turns: int | None = None
@@ -351,6 +389,34 @@ class Optimizer(NamedTuple):
             if turn == turns or (held is not None and turn - gained_at >= patience):
                 return Descent(best, least, Schedule(turns=kept))
 
+    def grow_subset(
+        self, found: Descent, subset: Samples, fit: Samples, held: Samples | None, given: tuple[int, ...] = ()
+    ) -> Descent:
+        """Continue a descent on more and more conditions, until the subset represents ``held``.
+
+        The last round that decreased the loss on ``held`` by ``min_gain`` counts, because a smaller gain may be noise.
+        Without ``held``, ``given`` is the number of iterations of each round.
+        """
+        n_neurons, times, held_out_loss = found.network.n_neurons, self.limits.growth_factor, self._loss_on(held)
+        done = kept = found
+        gained_loss = held_out_loss(*found.network)
+        while len(subset.x) < len(fit.x) and (held is not None or len(done.schedule.growth) < len(given)):
+            subset = self.subset(fit, self.seed, n_neurons, times)
+            some_held = None if held is None else self.subset(held, 0, n_neurons, times)
+            iterations = self.max_iter if held is not None else given[len(done.schedule.growth)]
+            last = self._minimize(done.network, subset, some_held, iterations, self.limits.min_gain)
+            growth = (*done.schedule.growth, last.schedule.iterations)
+            done = Descent(last.network, last.held_out, found.schedule._replace(growth=growth))
+            reached = held_out_loss(*done.network)
+            if held is None or reached < gained_loss - self.limits.min_gain:
+                kept, gained_loss = done, reached
+            if last.schedule.iterations == 0:
+                break
+            if held is not None and is_representative(subset, held, last.network, self.limits.tolerance):
+                break
+            times *= self.limits.growth_factor
+        return kept
+
     # Adam
 
     def _adam(self, start: Network, fit: Samples, held: Samples | None, epochs: int) -> Descent:
@@ -361,6 +427,7 @@ class Optimizer(NamedTuple):
         from nwb_lint.model._torch import adam_epoch, adam_start
 
         problem, factor = problem_of(fit, self.device), 1.0
+        decay = self.max_iter if self.algorithm == "adam" else ADAM_EPOCHS_AFTER_LBFGS
         penalized = partial(with_l2_penalty, l2_n=self.l2_n)
         first = fit.take(np.arange(min(SCALING_CONDITIONS, len(fit.x))))
         if not np.isfinite(self._loss_on(self.subset(first, 0, start.n_neurons))(*start)):
@@ -370,7 +437,7 @@ class Optimizer(NamedTuple):
         best_at, least, improved_at = 0, held_out_loss(*start), 0
         for k in range(epochs):
             order = np.random.default_rng([self.seed, k]).permutation(len(fit.x))
-            rate = factor * self.limits.adam_rate / (1 + 2 * k / self.max_iter)
+            rate = factor * self.limits.adam_rate / (1 + 2 * k / decay)
             run = self._recorded(partial(adam_epoch, problem, rate=rate, order=order, penalized=penalized))
             try:
                 loss, *state = run(*state)

@@ -526,7 +526,7 @@ def run_gradient(
 
     found, start = optimizer.descend(scaled(search.networks[0], fit), fit, held), None
     explains_nothing = bool(search.errors.mean() >= search.power)
-    if search.stages and (explains_nothing or found.schedule.turns):
+    if search.stages and (explains_nothing or found.schedule.turns or found.schedule.growth):
         quick = optimizer if explains_nothing else optimizer._replace(algorithm="lbfgs")
         least = error(found.network)
         try:

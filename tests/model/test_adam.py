@@ -1,4 +1,4 @@
-"""Adam: its steps against a plain loop, batches that add up to the whole, and when it diverges."""
+"""Adam: its steps against a plain loop, batches that add up to the whole, when it helps, and when it diverges."""
 
 import numpy as np
 import pytest
@@ -69,6 +69,21 @@ def test_parts_of_any_size_share_the_arrays_of_the_whole(truth):
 
 def no_report(*_):
     """Progress that nobody looks at."""
+
+
+def test_it_helps_if_lbfgs_sees_a_subset(truth):
+    """Noise of one standard deviation, an eighth of the conditions for L-BFGS: the noise-free error falls."""
+    known = truth(neurons=40, conditions=240, rank=2, observation=1.0)
+    noisy, clean = samples_of(known.activity), samples_of(known.activity)._replace(x=known.x.astype(np.float32))
+    fit, held, fresh = (
+        s.take(np.arange(*ends)) for s, ends in ((noisy, (0, 160)), (noisy, (160, 200)), (clean, (200, 240)))
+    )
+    start = random_network(40, 2, 2, 0)
+    loss = problem_of(fresh, "cpu").loss
+    limits = Limits(subset_values=(0, 40 * 40 * 20), adam_below=160)
+    run = Optimizer(60, "cpu", no_report, limits=limits)
+    part, both = (loss(*run._replace(algorithm=o).descend(start, fit, held).network) for o in ("lbfgs", "auto"))
+    assert both < 0.8 * part
 
 
 def test_auto_is_lbfgs_if_that_sees_all(truth):

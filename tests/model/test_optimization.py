@@ -1,4 +1,4 @@
-"""Descents on a subset of the conditions: others follow if it does not represent the rest."""
+"""Descents on a subset of the conditions: others and larger ones follow if it does not represent the rest."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,17 @@ def few_of_many(truth):
     return Optimizer(60, "cpu", no_report, limits=LIMITS), fit, held, random_network(30, 2, 2, 0)
 
 
-def test_other_subsets_follow_one_that_does_not_represent_the_rest(few_of_many):
+def test_other_and_more_conditions_follow_a_subset_that_does_not_represent_the_rest(few_of_many):
     run, fit, held, start = few_of_many
     alone, more = (run._replace(algorithm=a).descend(start, fit, held) for a in ("lbfgs", "auto"))
     assert not is_representative(subset_of(fit, 30, 0, limits=LIMITS), held, alone.network)
     assert not alone.schedule.turns
+    assert not alone.schedule.growth
     assert more.schedule.turns
+    assert more.schedule.growth
     loss = problem_of(held, "cpu").loss
-    assert loss(*more.network) < 0.9 * loss(*alone.network)
+    turned = run.alternate_subsets(start, fit, held)
+    assert loss(*more.network) < loss(*turned.network) < 0.9 * loss(*alone.network)
 
 
 @pytest.fixture
@@ -80,33 +83,49 @@ def test_nothing_represents_others_where_a_network_diverges(noisy):
 
 def test_a_representative_subset_is_enough(few_of_many):
     run, fit, held, start = few_of_many
-    run = run._replace(max_iter=10, limits=LIMITS._replace(tolerance=np.inf))
+    run = run._replace(max_iter=10, limits=LIMITS._replace(tolerance=np.inf, adam_below=1))
     found, alone = (run._replace(algorithm=a).descend(start, fit, held) for a in ("auto", "lbfgs"))
     assert found.schedule == alone.schedule
     np.testing.assert_array_equal(found.network.n, alone.network.n)
 
 
-def test_the_descent_on_the_subset_is_kept_if_others_do_not_improve_it(few_of_many):
+def test_the_descent_on_the_subset_is_kept_if_more_conditions_do_not_improve_it(few_of_many):
     """From a network that was fitted to the held-out conditions themselves."""
     run, fit, held, start = few_of_many
     held = held.take(np.arange(4))
     best = run._replace(algorithm="lbfgs", limits=Limits()).descend(start, held, held).network
-    run = run._replace(max_iter=10, limits=LIMITS._replace(tolerance=0))
+    run = run._replace(max_iter=10, limits=LIMITS._replace(tolerance=0, adam_below=1))
     found = run.descend(best, fit, held)
     assert found.schedule == run._replace(algorithm="lbfgs").descend(best, fit, held).schedule
     np.testing.assert_array_equal(found.network.n, best.n)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "lbfgs"])
-def test_a_repeated_descent_has_the_same_rounds(few_of_many, algorithm):
-    """As many turns, or one descent: each reports a first iteration."""
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_repeated_descent_has_the_same_rounds(few_of_many, turned):
+    """As many turns and rounds on more conditions: each reports a first iteration."""
     run, fit, held, start = few_of_many
-    run, steps = run._replace(max_iter=20, algorithm=algorithm), []
-    schedule = run.descend(start, fit, held).schedule
-    assert (schedule.turns > 0) == (algorithm == "auto")
+    run = run._replace(max_iter=20)
+    subset, steps = subset_of(fit, 30, 0, limits=LIMITS), []
+    found = run.alternate_subsets(start, fit, held) if turned else run.lbfgs(start, subset, held)
+    schedule = run.grow_subset(found, subset, fit, held).schedule
+    assert (schedule.turns > 0) == turned
+    assert schedule.growth
     run._replace(report=lambda *step: steps.append(step[1])).repeat(schedule, start, fit)
-    assert steps.count(1) == (schedule.turns or 1)
-    assert steps[-1] == (schedule.iterations or LIMITS.turn_iterations)
+    assert steps.count(1) == (schedule.turns or 1) + np.count_nonzero(schedule.growth)
+
+
+@pytest.mark.parametrize("min_gain", [0.0, 1e9])
+def test_more_conditions_are_kept_only_if_they_gain_enough(few_of_many, min_gain):
+    run, fit, held, start = few_of_many
+    run = run._replace(max_iter=20, limits=LIMITS._replace(min_gain=min_gain))
+    subset = subset_of(fit, 30, 0, limits=LIMITS)
+    found = run.lbfgs(start, subset, held)
+    grown, loss = run.grow_subset(found, subset, fit, held), problem_of(held, "cpu").loss
+    if min_gain:
+        assert grown is found
+    else:
+        assert grown.schedule.growth
+        assert loss(*grown.network) < loss(*found.network)
 
 
 @pytest.mark.parametrize(("share", "fewest", "conditions"), [(0.5, 1, 2), (0.5, 3, 3), (1.0, 3, 4)])

@@ -1,4 +1,4 @@
-"""A descent from a start that explains nothing is repeated from others, and the held-out loss decides."""
+"""A descent from a start that explains nothing is run from others too, and the held-out loss chooses."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ class Recording(Optimizer):
         return found._replace(schedule=self.schedule) if len(self.descents) == 1 else found
 
 
-@pytest.mark.parametrize("schedule", [Schedule(turns=2), Schedule(3)])
+@pytest.mark.parametrize("schedule", [Schedule(turns=2), Schedule(growth=(3,)), Schedule(3)])
 def test_a_subset_that_does_not_represent_all_needs_other_starts(schedule):
-    """Each for a short descent; none if the regressions and the subset are enough."""
+    """Each for a short descent; none if regressions and the subset are enough."""
     Recording.descents, Recording.schedule = [], schedule
     search = sighted(Settings(1))
     run_gradient(search, Recording(3, "cpu", no_report), lambda search: [(search.final, search.final, 0.0)] * 3)
