@@ -45,7 +45,7 @@ def sessions(draw):
 @example(([np.array([0.5])], np.zeros(2), ["left", "right"], [np.zeros((1, 2))], 0.005))
 @example(([np.array([])], np.zeros(2), ["left", "right"], [np.zeros((1, 2))], 0.005))
 @pytest.mark.filterwarnings(
-    "ignore:.*of the rates are NaN", "ignore:.*obs_intervals that overlap", "ignore:.*silent", "ignore:.*look relative"
+    "ignore:.*of the rates are NaN", "ignore:.*obs_intervals of .* overlap", "ignore:.*silent", "ignore:.*look relative"
 )
 def test_both_readers_agree_with_the_slow_loop(tmp_path, session):
     spikes, cues, sides, obs, width = session
