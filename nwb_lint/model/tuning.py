@@ -39,7 +39,7 @@ INNER_FOLDS = 4
 VALIDATION_ONE_IN, MAX_VALIDATION_CONDITIONS = 8, 100
 
 # Two held-out errors that differ by less than this share of the power count as equal.
-# Measured on: the teachers without observation noise (raw connectivity comes back: r = .97, .99, .98, .99).
+# Not recorded.
 EQUAL_ERROR = 3e-5
 
 # `ridge_by="innovations"`: a candidate may explain this much less of the power than the best one.
@@ -239,7 +239,7 @@ MAX_INSTRUMENT_NEURONS = 2048
 GRADIENT_STEP_VALUES, GRADIENT_CHUNK_VALUES, GRADIENT_MIN_CONDITIONS, GPU_FACTOR = 32_000, 4_000_000, 8, 8
 
 # Free run: the least number of conditions that run together, and most condition × neuron values.
-# Measured on: the DMS teacher.
+# Not recorded.
 FREE_RUN_MIN_CONDITIONS, FREE_RUN_VALUES = 64, 250_000
 
 # Closed form: values that are processed together; fewer neurons than the second number count as that many.
@@ -247,7 +247,7 @@ FREE_RUN_MIN_CONDITIONS, FREE_RUN_VALUES = 64, 250_000
 MOMENT_CHUNK_VALUES, MOMENT_CHUNK_NEURONS = 2_000_000, 512
 
 # Scores: values that are processed together, so that they stay in the cache of the processor.
-# Measured on: the teachers.
+# Not recorded.
 SCORE_BLOCK_VALUES = 500_000
 
 # Initial activations per group: most condition × time × group values of their time courses.
