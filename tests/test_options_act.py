@@ -1,0 +1,202 @@
+"""No option is accepted and ignored: a value other than the default changes what its function gives."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint import options
+from nwb_lint.nwb.extension.write_session import write_session
+from nwb_lint.testing import mock_recording
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+READ = {"align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.05}
+FIT = {"rank": 1, "tau_s": 0.1, "method": "regression"}
+# Options that say how work runs, or that need a file elsewhere; they have tests of their own.
+ELSEWHERE = {"download", "device", "checkpoint"}
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """Three units, the last of which ends early; trials with two times each."""
+    rng = np.random.default_rng(0)
+    spikes = [np.sort(rng.uniform(0, end, round(20 * end))) for end in (80, 80, 30)]
+    start = 2.0 * np.arange(40)
+    trials = pd.DataFrame(
+        {
+            "start_time": start, "stop_time": start + 1.6, "cue_time": start + rng.uniform(0.3, 0.6, 40),
+            "go_time": start + rng.uniform(0.9, 1.2, 40), "side": np.resize(["left", "right"], 40),
+            "block": np.repeat([1, 2], 20), "correct": rng.random(40) < 0.8,
+        }
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("session") / "s.nwb"
+    return write_session(path, spikes, trials, unit_columns={"region": ["a", "b", "b"]})
+
+
+@pytest.fixture(scope="module")
+def activity() -> xr.Dataset:
+    """An activity that was not denoised, with a second column on its conditions."""
+    recording = mock_recording(n_neurons=16)
+    recording = recording.assign_coords(side=("condition", np.resize(["left", "right"], 8)))
+    inputs = [nl.Input("stimulus", column="stimulus", window_s=(0.1, 0.5))]
+    activity = nl.prepare(recording, inputs=inputs, n_components=None)
+    noise = np.random.default_rng(1).standard_normal(activity["activity"].shape)
+    activity["activity"] = activity["activity"].dims, (activity["activity"].values + 0.2 * noise).astype("f4")
+    return activity
+
+
+@pytest.fixture(scope="module")
+def fit(activity) -> xr.Dataset:
+    return nl.fit_lint(activity, rank=2, tau_s=0.1, hidden=8, method="regression")
+
+
+def outcome(call, **arguments):
+    """The Dataset, or the text of the error."""
+    try:
+        return call(**arguments)
+    except (nl.errors.NWBLintError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def same(one, other) -> bool:
+    return type(one) is type(other) and (one.identical(other) if isinstance(one, xr.Dataset) else one == other)
+
+
+def check(call, base, name, value, more=None):
+    """The value changes the outcome; twice the same value does not."""
+    base = base | (more or {})
+    first = outcome(call, **base)
+    assert same(first, outcome(call, **base))
+    assert not same(first, outcome(call, **(base | {name: value})))
+
+
+TRIALS = {
+    "align": ("go_time", {}), "window_s": ((0.0, 0.5), {}), "bin_s": (0.1, {}), "where": ("correct", {}),
+    "units": ((0, 1), {}), "series": ("nothing", {}), "table": ("others", {}),
+    "within": (("start_time", "go_time"), {}), "warp": (("cue_time", "go_time"), {}), "infer_obs": (True, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [one for one in options.TrialOptions.model_fields if one not in ELSEWHERE])
+def test_read_trials(name, session):
+    value, more = (TRIALS | {"columns": (("side",), {})})[name]
+    check(partial(nl.read_trials, session), READ, name, value, more)
+
+
+CONDITIONS = TRIALS | {
+    "by": (("side", "block"), {}), "smooth_s": (0.1, {}), "min_trials": (25, {}),
+    "missing": ("keep", {"infer_obs": True, "by": ["side", "block"]}), "halves": (True, {}),
+    "seed": (1, {"halves": True}), "unit_columns": (("region",), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [one for one in options.ReadOptions.model_fields if one not in {*ELSEWHERE, "errors"}])
+def test_read_conditions(name, session):
+    value, more = CONDITIONS[name]
+    check(partial(nl.read_conditions, session), READ | {"by": ["side"]}, name, value, more)
+
+
+def test_read_conditions_errors(session):
+    sources = [session, session.with_name("nothing.nwb")]
+    check(partial(nl.read_conditions, sources), READ | {"by": ["side"]}, "errors", "skip")
+
+
+PREPARE = {"n_components": 2, "center": False, "time_course": False, "scale": 5.0, "burn_in_s": 0.1}
+
+
+@pytest.mark.parametrize("name", options.PrepareOptions.model_fields)
+def test_prepare(name):
+    inputs = [nl.Input("stimulus", column="stimulus")]
+    check(partial(nl.prepare, mock_recording(), inputs=inputs), {}, name, PREPARE[name])
+
+
+INPUT = {"name": "other", "column": None, "equals": 1.0, "scale": 2.0, "window_s": (0.1, 0.4)}
+
+
+@pytest.mark.parametrize("name", options.InputOptions.model_fields)
+def test_input(name):
+    def activity_of(**fields):
+        return nl.prepare(mock_recording(), inputs=[nl.Input(**fields)])
+
+    check(activity_of, {"name": "stimulus", "column": "stimulus"}, name, INPUT[name])
+
+
+SWEEPS = [
+    (nl.select_rank, options.SelectOptions, {"tau_s": 0.1, "method": "regression", "ranks": [1], "folds": 2},
+     {"ranks": [1, 2], "folds": 3, "cv_over": "neuron", "seeds": 2}),
+    (nl.ensemble, options.EnsembleOptions, FIT | {"members": 2}, {"vary": "seed", "members": 3}),
+    (nl.baselines, options.BaselineOptions, FIT | {"folds": 2}, {"folds": 3, "columns": ("side",)}),
+    (nl.audit, options.SubsamplingOptions,
+     {"tau_s": 0.1, "method": "regression", "ranks": [1], "fractions": (0.5,), "draws": 1, "folds": 2},
+     {"fractions": (0.75,), "draws": 2, "folds": 3}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("function", "group", "base", "values", "name"),
+    [(*case, name) for case in SWEEPS for name in case[1].model_fields],
+    ids=lambda one: one if isinstance(one, str) else getattr(one, "__name__", ""),
+)
+def test_sweeps(function, group, base, values, name, activity):
+    check(partial(function, activity), base, name, values[name])
+
+
+POPULATIONS = {
+    "n_groups": (3, {}), "method": ("bayesian", {}), "effective": (False, {}), "zero_mean": (False, {}),
+    "max_groups": (3, {"n_groups": None}), "resamples": (4, {}), "window_s": ((0.1, 0.4), {}), "hidden": (True, {}),
+    "seed": (1, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", options.PopulationOptions.model_fields)
+def test_find_populations(name, fit):
+    value, more = POPULATIONS[name]
+    base = {"n_groups": 2, "max_groups": 2, "resamples": 2}
+    check(partial(nl.find_populations, fit), base, name, value, more)
+
+
+HELD = {
+    "condition": (0, {}), "input": ({"stimulus": 0.5}, {}), "at_s": (0.2, {"condition": 0}),
+    "refit_fractions": ((0.75,), {}), "draws": (2, {"refit_fractions": (0.75,)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", options.FixedPointOptions.model_fields)
+def test_fixed_points(name, fit, activity):
+    value, more = (HELD | {"n_starts": (7, {}), "seed": (1, {"refit_fractions": (0.75,)})})[name]
+    check(partial(nl.fixed_points, fit, activity=activity), {"n_starts": 20, "draws": 1}, name, value, more)
+
+
+@pytest.mark.parametrize("name", options.FlowOptions.model_fields)
+def test_flow_field(name, fit, activity):
+    value, more = (HELD | {"extent": (2.0, {}), "n_points": (4, {}), "seed": (1, {"refit_fractions": (0.75,)})})[name]
+    check(partial(nl.flow_field, fit, activity=activity), {"n_points": 3, "draws": 1}, name, value, more)
+
+
+READS = {"readout": "side"}
+INACTIVATION = {
+    "readout": ("side", {}), "context": ("side", READS), "answer": ("stimulus", READS),
+    "response_s": ((0.4, 0.6), READS), "factor": (0.5, {}), "drive": (0.3, {}), "window_s": ((0.1, 0.3), {}),
+    "controls": (3, {}), "seed": (1, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", options.InactivationOptions.model_fields)
+def test_predict_inactivation(name, fit):
+    value, more = INACTIVATION[name]
+    groups = {"some": list(fit["neuron"].values[:4])}
+    check(partial(nl.predict_inactivation, fit, groups), {"controls": 2}, name, value, more)
+
+
+READOUT = {"window_s": (0.4, 0.6), "nonlinearity": "linear", "folds": 2, "seed": 1}
+
+
+@pytest.mark.parametrize("name", options.ReadoutOptions.model_fields)
+def test_fit_readout(name, activity):
+    check(partial(nl.fit_readout, activity, "side"), {"folds": 3}, name, READOUT[name])
