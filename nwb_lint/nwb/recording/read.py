@@ -342,12 +342,12 @@ def _find_sessions(assets: Sequence[Asset], request: Request, files: _Files) -> 
 
 
 def _left_out(failed: dict[str, NWBLintError], n_files: int) -> dict[str, str]:
-    """Warn of the files that are left out; NWBLintError with the reasons if these are all files."""
+    """Warn of the files that are left out; NWBError with the reasons if these are all files."""
     if len(failed) == n_files:
         if n_files == 1:
             raise next(iter(failed.values()))
         reasons = "; ".join(str(error).rstrip(".") for error in list(failed.values())[:3])
-        raise NWBLintError(f"none of {n_files} files can be used: {reasons}{'; …' if n_files > 3 else '.'}")
+        raise NWBError(f"none of {n_files} files can be used: {reasons}{'; …' if n_files > 3 else '.'}")
     for path, error in failed.items():
         warn(f"left out {path}: {error}")
     return {path: f"left out: {error}" for path, error in failed.items()}
