@@ -366,7 +366,8 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        parameters = signature(function).parameters
+        called = signature(function)
+        parameters = called.parameters
         others = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
 
         @wraps(function)
@@ -374,7 +375,7 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
             for name in kwargs.keys() & RENAMED.keys() - parameters.keys():
                 new = RENAMED[name]
                 raise ContractError(f"{function.__name__} has no argument {name}. It is called {new} now. Use {new}.")
-            bound = signature(function).bind_partial(*args, **kwargs).arguments
+            bound = called.bind_partial(*args, **kwargs).arguments
             given = bound | (bound.get("fit_options", {}) if others else {})
             if others and (strange := kwargs.keys() - parameters.keys() - FitOptions.model_fields.keys()):
                 raise ContractError(

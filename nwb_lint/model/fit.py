@@ -35,7 +35,7 @@ from nwb_lint.prepare import drawn_conditions
 SPLITS = ("train", "held_out")
 
 
-@validated(FitOptions)
+@validated()  # the values are checked below, once, by FitOptions.check
 def fit_lint(
     activity: xr.Dataset,
     *,
