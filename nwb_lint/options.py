@@ -337,6 +337,39 @@ class ReadoutOptions(Options):
     seed: int = option(0, "Seed of the folds.", ge=0)
 
 
+class ResampleOptions(Options):
+    """Options of `resample_network`."""
+
+    seed: int = option(0, "Seed of the draws.", ge=0)
+    n_neurons: int | None = option(None, "Neurons of the new network; None: as many as the fit has.", ge=1)
+
+
+class ProjectOptions(Options):
+    """Options of `project`."""
+
+    order: tuple[str, ...] | None = option(
+        None, "Vectors of the fit, in this order; None: m, then the input weights.", min_length=1
+    )
+    orthogonal: bool = option(True, "Make the axes orthogonal, so that their shares of the variance add up.")
+
+
+class ScoreOptions(Options):
+    """Options of `score`."""
+
+    conditions: Any = option(None, "Labels, positions or a mask of the conditions to score; None: all.")
+
+
+class AxesOptions(Options):
+    """Options of `compare_axes`."""
+
+    variables: tuple[str, ...] | None = option(None, "Trial columns of the regression; None: all with numbers.")
+    n_components: int = option(12, "Principal components to which regression weights are restricted.", ge=1)
+    orthogonal: bool = option(True, "Make the regression axes orthogonal in the order of the variables.")
+    mtdr_dims: int | Literal["aic"] = option(
+        "aic", "Dimensions of each variable in the model of the weights; 'aic': chosen by Akaike's criterion.", ge=0
+    )
+
+
 # Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`.
 ReadSection = derived("ReadSection", ReadOptions, without=("seed",), bin_s=0.01, smooth_s=0.05, halves=True)
 PrepareSection = derived("PrepareSection", PrepareOptions)
@@ -486,7 +519,7 @@ def _attribute(value: Any) -> Any:
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
     BaselineOptions, SubsamplingOptions, PopulationOptions, FixedPointOptions, FlowOptions, InactivationOptions,
-    ReadoutOptions,
+    ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions,
 )  # fmt: skip
 
 

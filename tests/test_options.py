@@ -23,12 +23,13 @@ FUNCTIONS = {
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
-    options.ReadoutOptions: nl.fit_readout,
+    options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
+    options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
-    "executor", "cache_dir", "progress", "rank", "ranks", "tau_s", "seed",
+    "executor", "cache_dir", "progress", "rank", "ranks", "tau_s", "seed", "populations",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

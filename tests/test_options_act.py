@@ -200,3 +200,26 @@ READOUT = {"window_s": (0.4, 0.6), "nonlinearity": "linear", "folds": 2, "seed":
 @pytest.mark.parametrize("name", options.ReadoutOptions.model_fields)
 def test_fit_readout(name, activity):
     check(partial(nl.fit_readout, activity, "side"), {"folds": 3}, name, READOUT[name])
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 1), ("n_neurons", 30)])
+def test_resample_network(name, value, fit):
+    groups = nl.find_populations(fit, n_groups=1, hidden=True)
+    check(partial(nl.resample_network, fit, groups), {}, name, value)
+
+
+COMPARED = [
+    (nl.project, options.ProjectOptions, {"order": ("n", "m"), "orthogonal": False}),
+    (nl.score, options.ScoreOptions, {"conditions": [0, 1, 5]}),
+    (nl.compare_axes, options.AxesOptions,
+     {"variables": ("side",), "n_components": 1, "orthogonal": False, "mtdr_dims": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "name"),
+    [(function, values, name) for function, group, values in COMPARED for name in group.model_fields],
+    ids=lambda one: one if isinstance(one, str) else getattr(one, "__name__", ""),
+)
+def test_comparisons_with_an_activity(function, values, name, fit, activity):
+    check(partial(function, fit, activity), {"mtdr_dims": 0} if function is nl.compare_axes else {}, name, values[name])

@@ -12,8 +12,10 @@ from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
 from nwb_lint.contract import check_fit, check_result, coords_along, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
+from nwb_lint.options import AxesOptions, validated
 
 
+@validated(AxesOptions)
 def compare_axes(
     fit: xr.Dataset,
     activity: xr.Dataset,
@@ -84,8 +86,6 @@ def compare_axes(
     """
     check_fit(fit)
     x, kept = observed(fit, activity)
-    if not isinstance(n_components, int | np.integer) or n_components < 1:
-        raise ContractError(f"n_components is {n_components!r}. It needs a whole number of at least 1.")
     names, columns = vectors_of(fit, ("m", "input_weights", "n") if "m" in fit else ("input_weights",))
     pcs = _components(x)[:, :n_components]
     chosen, z = _regressors(activity, variables)
@@ -111,7 +111,7 @@ def compare_axes(
 def _model_axes(x: Array, z: Array, names: list[str], dims: int | str) -> list[tuple[str, Array]]:
     """Names and axes of the model of the regression weights, in the order of the variables."""
     most = min(x.shape[1:])
-    if dims != "aic" and (isinstance(dims, bool | str) or dims != int(dims) or not 0 <= dims <= most):
+    if isinstance(dims, int) and dims > most:
         raise ContractError(f"mtdr_dims is {dims!r}. It needs 'aic' or a whole number from 0 to {most}.")
     if dims == 0:
         return []
@@ -136,8 +136,6 @@ def _components(x: Array) -> Array:
 def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[list[str], Array]:
     """Names and standardized values (condition, variable) of the variables."""
     there = [name for name in coords_along(activity, "condition") if name not in ("condition", "held_out")]
-    if isinstance(variables, str):
-        raise ContractError(f"variables is {variables!r}. It needs a list of columns. Give [{variables!r}].")
     chosen, columns = [], []
     for name in there if variables is None else variables:
         if name not in there:

@@ -13,6 +13,7 @@ from nwb_lint.model.data import unmasked
 from nwb_lint.model.initial_conditions import matched
 from nwb_lint.model.network import Array, effective_n
 from nwb_lint.model.simulate import simulate
+from nwb_lint.options import ProjectOptions, validated
 from nwb_lint.parallel.warnings import warn
 
 VECTORS = ("m", "input_weights", "n")
@@ -154,6 +155,7 @@ def _along_m(fit: xr.Dataset, y: Array, filtered: Array, before: int) -> Array:
     return out.reshape(*left.shape[:2], -1)
 
 
+@validated(ProjectOptions)
 def project(
     fit: xr.Dataset,
     activity: xr.Dataset,
@@ -226,7 +228,7 @@ def observed(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
 def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]:
     """Names and columns (neuron, axis) of the vectors of a fit in this order. n is its effective part."""
     there = [name for name in VECTORS if name in fit]
-    if not order or isinstance(order, str) or not set(order) <= set(there):
+    if not set(order) <= set(there):
         raise ContractError(f"order is {order!r}. It needs a list of vectors of the fit: {', '.join(there)}.")
     names, columns = [], []
     for name in order:

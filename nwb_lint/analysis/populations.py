@@ -17,7 +17,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, effective_n, nonlinearity_of
 from nwb_lint.model.simulate import run, with_run
-from nwb_lint.options import PopulationOptions, validated
+from nwb_lint.options import PopulationOptions, ResampleOptions, validated
 from nwb_lint.prepare import times_in
 
 _PRIOR_NEURONS = 1e8  # strength of the prior, in neurons, that holds the means of a Bayesian mixture at 0
@@ -292,6 +292,7 @@ def _gains(fit: xr.Dataset, some: Array, label: Array, n_groups: int, window_s: 
     return xr.DataArray(np.array(gains).T.astype(float), dims=("condition", "group"))
 
 
+@validated(ResampleOptions)
 def resample_network(
     fit: xr.Dataset, populations: xr.Dataset, *, seed: int = 0, n_neurons: int | None = None
 ) -> xr.Dataset:
@@ -343,8 +344,6 @@ def resample_network(
     if populations["neuron"].values.tolist() != fit["neuron"].values.tolist():
         raise ContractError("The populations have other neurons than the fit. Call find_populations(fit, hidden=True).")
     size = fit.sizes["neuron"] if n_neurons is None else n_neurons
-    if size < 1:
-        raise ContractError(f"n_neurons is {n_neurons}. It needs a whole number of at least 1.")
     rng = np.random.default_rng(seed)
     names = [name for name in ("bias", "initial_activation", "readout") if name in fit]
     loading = loadings_of(fit, False).values

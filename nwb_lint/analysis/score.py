@@ -10,9 +10,11 @@ from nwb_lint.contract import check_activity, check_fit, check_result, coords_al
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.scores import ceiling, halves_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
+from nwb_lint.options import ScoreOptions, validated
 from nwb_lint.prepare import conditions_mask
 
 
+@validated(ScoreOptions)
 def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -> xr.Dataset:
     """R² of the free-running network, for an activity that was prepared in the same way.
 

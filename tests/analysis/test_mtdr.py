@@ -87,7 +87,7 @@ def test_order_of_neurons_and_scale_of_activity_do_not_change_angles():
 @pytest.mark.parametrize("dims", [-1, 1.5, "bic", 99, True])
 def test_dims_that_cannot_be_are_refused(dims):
     fit, activity, _ = planted(noise=0.3)
-    with pytest.raises(ContractError, match=r"mtdr_dims.*'aic' or a whole number from 0 to 20"):
+    with pytest.raises(ContractError, match=r"mtdr_dims.*whole number"):
         nl.compare_axes(fit, activity, mtdr_dims=dims)
     none = nl.compare_axes(fit, activity, mtdr_dims=0)
     assert not [name for name in none["axis_name"].values if name.startswith("mtdr")]
