@@ -78,7 +78,9 @@ class TrialOptions(Options):
     units: str | tuple[int | str, ...] | None = option(None, "Query over the unit columns, or ids of units.")
     series: str | None = option(None, "Path or name of a time series that is read in place of spikes.")
     table: str | tuple[str, ...] = option("trials", "Interval table with the trials; several are read as one.")
-    columns: tuple[str, ...] | None = option(None, "Trial columns that are kept; None: all.")
+    columns: tuple[str, ...] | dict[str, str] | None = option(
+        None, "Trial columns that are kept; None: all; {name = 'expression'} adds columns to all."
+    )
     within: Names | None = option(None, "Two time columns: a trial is observed between them only.")
     warp: Names | None = option(None, "Two events: time between them is stretched to the median interval.")
     infer_obs: bool = option(False, "Trials after the last spike of a unit count as not observed.")
@@ -101,6 +103,9 @@ class ReadOptions(derived("_Reading", TrialOptions, without=("columns",))):  # t
     by: By | tuple[By, ...] = option(
         ...,
         "Trial columns that conditions are made of; {column = 'rank'} groups by rank, {column = [edges]} by bins.",
+    )
+    columns: dict[str, str] | None = option(
+        None, "Columns that expressions over others give: {contrast = 'contrast_right - contrast_left'}."
     )
     smooth_s: Seconds | None = option(None, "Standard deviation of the Gaussian that smooths rates, s.", ge=0)
     min_trials: int = option(1, "Trials that a unit needs in every condition.", ge=1)

@@ -90,7 +90,8 @@ def test_read_trials(name, session):
 
 
 CONDITIONS = TRIALS | {
-    "by": (("side", "block"), {}), "smooth_s": (0.1, {}), "min_trials": (25, {}),
+    "columns": ({"late": "block == 2"}, {"by": ["late"]}), "by": (("side", "block"), {}),
+    "smooth_s": (0.1, {}), "min_trials": (25, {}),
     "missing": ("keep", {"infer_obs": True, "by": ["side", "block"]}), "halves": (True, {}),
     "seed": (1, {"halves": True}), "unit_columns": (("region",), {}),
 }  # fmt: skip

@@ -66,6 +66,8 @@ def _flag(name: str, field: FieldInfo, section: str, prefix: str) -> Callable[[A
     if _is_pair(kind):
         metavar, single = ("START STOP", float) if float in _parts(kind) else ("FROM TO", str)
         return click.option(flag, parameter, nargs=2, type=single, metavar=metavar, **shared)
+    if _is_mapping(kind):
+        return click.option(flag, parameter, multiple=True, metavar="NAME=TEXT", callback=_as_mapping, **shared)
     if _takes_many(kind):
         return click.option(flag, parameter, multiple=True, metavar="TEXT", **shared)
     if get_origin(kind) is Literal:
@@ -93,6 +95,21 @@ def _is_pair(kind: Any) -> bool:
     """Whether a field is two numbers or two names, perhaps None, and nothing else."""
     every = _alternatives(kind)
     return len(every) == 1 and get_origin(every[0]) is tuple and Ellipsis not in get_args(every[0])
+
+
+def _is_mapping(kind: Any) -> bool:
+    """Whether a field is texts by name, perhaps None: its flag may be given several times."""
+    every = _alternatives(kind)
+    return len(every) == 1 and get_origin(every[0]) is dict
+
+
+def _as_mapping(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    """NAME=TEXT, each once, as a dict."""
+    pairs = [text.partition("=") for text in values]
+    found = {name.strip(): text.strip() for name, _, text in pairs}
+    if len(found) < len(pairs) or not all(name.strip() and sign for name, sign, _ in pairs):
+        raise click.BadParameter(f"{', '.join(values)!r} is not valid. NAME=TEXT is needed, each name once.")
+    return found or None
 
 
 def _takes_many(kind: Any) -> bool:

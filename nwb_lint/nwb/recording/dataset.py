@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,7 @@ def reading_attributes(
     warp: Sequence[str] | None,
     series: str | None,
     smooth_s: float | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The attributes that both readers give: the options that were used."""
     bins = axis.bins
@@ -127,6 +128,8 @@ def reading_attributes(
         "where": where or "",
         "table": table if isinstance(table, str) else list(table),
     }
+    if columns:
+        attrs["columns"] = [f"{name} = {expression}" for name, expression in columns.items()]
     if within is not None:
         attrs["within"] = list(within)
     if warp is not None and axis.warp_s is not None:

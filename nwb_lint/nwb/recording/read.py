@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ def read_conditions(
     units: UnitChoice = None,
     series: str | None = None,
     table: TableChoice = "trials",
+    columns: Mapping[str, str] | None = None,
     within: Sequence[str] | None = None,
     warp: Sequence[str] | None = None,
     infer_obs: bool = False,
@@ -107,6 +108,10 @@ def read_conditions(
         regions of interest.
     table : str or sequence of str, default="trials"
         Name of the interval table. Several tables are stacked in the order of start times, with a column ``table``.
+    columns : mapping or None, default=None
+        Columns that are added to the table: names, and expressions over the other columns, such as
+        ``{"contrast": "contrast_right - contrast_left"}``. All other arguments may name them. An expression may have
+        what a query may have.
     within : (str, str) or None, default=None
         Two columns of times. What lies outside of them in its own trial is not observed.
     warp : (str, str) or None, default=None
@@ -169,6 +174,7 @@ def read_conditions(
     check_time_axis(align, within, warp)
     assets = expand(sources, download=download)
     trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
+    trials["derived"] = columns
     files = _Files(executor, errors, progress)
     sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series), files)
     unit = _common_unit(sessions)
@@ -180,7 +186,15 @@ def read_conditions(
     coords = _session_coords(averaged.sessions)
     recording = condition_dataset(averaged.rates, bins, averaged.conditions, coords, unit)
     recording.attrs = reading_attributes(
-        axis, align=align, where=where, table=table, within=within, warp=warp, series=series, smooth_s=smooth_s
+        axis,
+        align=align,
+        where=where,
+        table=table,
+        within=within,
+        warp=warp,
+        series=series,
+        smooth_s=smooth_s,
+        columns=columns,
     )
     recording.attrs |= {
         "by": [factor.column for factor in factors],
@@ -211,7 +225,7 @@ def read_trials(
     units: UnitChoice = None,
     series: str | None = None,
     table: TableChoice = "trials",
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | Mapping[str, str] | None = None,
     within: Sequence[str] | None = None,
     warp: Sequence[str] | None = None,
     infer_obs: bool = False,
@@ -240,9 +254,10 @@ def read_trials(
         Path or name of a time series of data (time, neuron) to read in place of spikes.
     table : str or sequence of str, default="trials"
         Name of the interval table. Several tables are stacked in the order of start times, with a column ``table``.
-    columns : sequence of str or None, default=None
+    columns : sequence of str, mapping, or None, default=None
         Columns of the table that become coordinates on ``trial``. None takes all with one value per row. A column with
-        many values per row becomes a text such as '1.5, 2'.
+        many values per row becomes a text such as '1.5, 2'. A mapping takes all too, and adds columns by expressions,
+        as in `read_conditions`.
     within : (str, str) or None, default=None
         Two columns of times. What lies outside of them in its own trial is not observed.
     warp : (str, str) or None, default=None
@@ -281,7 +296,9 @@ def read_trials(
     assets = expand([source], download=download)
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
-    request = {"table": table, "where": where, "align": align, "columns": columns, "within": within, "warp": warp}
+    derived = columns if isinstance(columns, Mapping) else None
+    request = {"table": table, "where": where, "align": align, "within": within, "warp": warp, "derived": derived}
+    request["columns"] = columns if derived is None else None
     session = find_session(assets[0], Request(units, (), request, series))
     _with_units([session], units)
     trials = session.trials
@@ -292,7 +309,9 @@ def read_trials(
         **{free_name(name, "trial"): ("trial", values) for name, values in trials.columns.items()},
         **_session_coords([session._replace(columns={})]),
     }
-    attrs = reading_attributes(axis, align=align, where=where, table=table, within=within, warp=warp, series=series)
+    attrs = reading_attributes(
+        axis, align=align, where=where, table=table, within=within, warp=warp, series=series, columns=derived
+    )
     attrs |= trial_counts([trials]) | {"n_units_dropped": 0}
     return xr.Dataset(_count(session, axis) if series is None else _average_samples(session, axis), coords, attrs)
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +28,7 @@ from nwb_lint.nwb.storage.h5 import (
     name_of,
     pointed_at,
 )
-from nwb_lint.query import as_numbers, as_texts, select
+from nwb_lint.query import Ragged, as_numbers, as_texts, evaluate, select
 
 Array = np.ndarray
 TableChoice = str | Sequence[str]
@@ -178,6 +178,8 @@ class Table:
 
     def __init__(self, group: h5py.Group, where: str) -> None:
         self.group, self.where = group, where
+        self.added: set[str] = set()  # columns that the file does not have
+        self._values: dict[str, Array] = {}
         listed = [as_text(name) for name in np.ravel(group.attrs.get("colnames", []))]
         names = [name for name in dict.fromkeys((*listed, *members(group))) if name.isprintable()]
         items = {name: group.get(name) for name in names}
@@ -187,24 +189,27 @@ class Table:
         self.ids = self._read_ids()
         # a dataset that colnames does not list may be a column that was added by hand, or the words of an enum
         self.names = [name for name in self.names if name in listed or self._n_rows(name) == len(self.ids)]
-        self._values: dict[str, Array] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def is_ragged(self, name: str) -> bool:
         """Whether rows of this column hold any number of values."""
-        return is_dataset(self.group.get(f"{name}_index"))
+        return name not in self.added and is_dataset(self.group.get(f"{name}_index"))
 
     def kind(self, name: str) -> str:
         """The kind of a column, by its type, and for floats also by its name and values."""
-        item = self.group[name]
-        if self.is_ragged(name):
-            return "ragged"
-        if not is_scalar_type(item):
-            return "reference"
-        if item.ndim > 1 and item.size != item.shape[0]:
-            return "array"
+        if name not in self.added:
+            item = self.group[name]
+            if self.is_ragged(name):
+                return "ragged"
+            if not is_scalar_type(item):
+                return "reference"
+            if item.ndim > 1 and item.size != item.shape[0]:
+                return "array"
+        return self._scalar_kind(name)
+
+    def _scalar_kind(self, name: str) -> str:
         dtype = self.column(name).dtype
         if dtype.kind == "f":
             return "time" if "time" in name.lower() or self._lies_within_rows(name) else "number"
@@ -264,7 +269,52 @@ class Table:
         """The rows that satisfy a query (`nwb_lint.query.select`), bool (row); None selects all rows."""
         if query is None:
             return np.ones(len(self), bool)
-        return select(query, self.column, len(self), what)
+        return select(query, self._column_or_lists, len(self), what)
+
+    def derive(self, columns: Mapping[str, str]) -> None:
+        """Add columns, each the value of an expression over the others (`nwb_lint.query.evaluate`).
+
+        Raises: NWBError if the table has a column of that name; ContractError if an expression cannot be parsed.
+        """
+        for name, expression in columns.items():
+            if not name.strip() or not name.isprintable():
+                raise ContractError(f"columns has the name {name!r}. A name that can be printed is needed. Change it.")
+            if name in self.names or name == "id":
+                raise NWBError(
+                    f"{self.where} has a column {name!r} already. A derived column needs a name of its own. Give it "
+                    "another name in columns=."
+                )
+            self._values[name] = evaluate(expression, self._column_or_lists, len(self), f"columns, {name}")
+            self.names.append(name)
+            self.added.add(name)
+
+    def lists(self, name: str) -> Ragged:
+        """All values of a column with many values a row, and the row of each; NWBError if the column is damaged."""
+        item = self.group[name]
+        if not is_scalar_type(item):
+            raise NWBError(f"{name} of {self.where} holds references. A column of values is needed. Name another.")
+        rows = np.repeat(np.arange(len(item)), item.size // max(len(item), 1))
+        for bounds in self.bounds(name, len(item)):
+            rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))[rows]
+        return Ragged(self.decoded(name, load(item).ravel()), rows)
+
+    def _column_or_lists(self, name: str) -> Array | Ragged:
+        many = name in self.names and self.kind(name) in ("ragged", "array")
+        return self.lists(name) if many else self.column(name)
+
+    def bounds(self, name: str, n_values: int) -> Iterator[Array]:
+        """Where the rows of a ragged column begin and end, from the innermost index outwards."""
+        index = f"{name}_index"
+        while is_dataset(self.group.get(index)):
+            bounds = np.concatenate([[0], load(self.group[index]).astype(np.int64)])
+            if (np.diff(bounds) < 0).any() or bounds[-1] > n_values:
+                raise NWBError(f"{index} of {self.where} does not suit {n_values} values: damaged. Get the file again.")
+            yield bounds
+            n_values, index = len(bounds) - 1, f"{index}_index"
+        if n_values != len(self):
+            raise NWBError(
+                f"{name} of {self.where} has {n_values} values for {len(self)} rows: damaged. Get the file again."
+            )
 
     def decoded(self, name: str, values: Array) -> Array:
         """Stored values (flat) of a column as their meaning: enums as words, bytes as text, wide numbers."""
@@ -358,14 +408,16 @@ class StackedTable(Table):
         table_names = np.repeat(np.array(list(parts), dtype=str), sizes)
         row_ids = np.concatenate([part.ids for part in parts.values()])
         self._values = {TABLE_NAME: table_names[self._order], TABLE_ROW_ID: row_ids[self._order]}
+        self.added = {TABLE_NAME, TABLE_ROW_ID}
         self.names += [TABLE_NAME, TABLE_ROW_ID]
 
     def is_ragged(self, name: str) -> bool:
         return any(part.is_ragged(name) for part in self._parts_with(name))
 
     def kind(self, name: str) -> str:
-        added = {TABLE_NAME: ["text"], TABLE_ROW_ID: ["number"]}
-        kinds = added.get(name) or [part.kind(name) for part in self._parts_with(name)]
+        if name in self.added:
+            return self._scalar_kind(name)
+        kinds = [part.kind(name) for part in self._parts_with(name)]
         not_scalar = [kind for kind in kinds if kind not in SCALAR_KINDS]
         if not_scalar or len(set(kinds)) == 1:
             return (not_scalar or kinds)[0]
@@ -375,6 +427,20 @@ class StackedTable(Table):
         if name not in self.names or self.kind(name) in SCALAR_KINDS:
             return self.column(name)
         return self._stacked([p.column_or_texts(name) if name in p.names else None for p in self.parts.values()])
+
+    def lists(self, name: str) -> Ragged:
+        place = np.empty(len(self), np.int64)
+        place[self._order] = np.arange(len(self))  # of a row of the tables one after another
+        values, rows, first = [], [], 0
+        for part in self.parts.values():
+            if name in part.names:
+                found = part._column_or_lists(name)
+                found = found if isinstance(found, Ragged) else Ragged(found, np.arange(len(part)))
+                values.append(found.values)
+                rows.append(place[first + found.rows])
+            first += len(part)
+        known = [part for part in _of_one_type(values) if part is not None]
+        return Ragged(np.concatenate(known), np.concatenate(rows))
 
     def _read(self, name: str) -> Array:
         return self._stacked([part.column(name) if name in part.names else None for part in self.parts.values()])
@@ -442,16 +508,8 @@ def row_texts(table: Table, name: str) -> Array:
     for size in item.shape[:0:-1]:
         bounds = np.arange(len(texts) // size + 1) * size if size else [0] * len(item)
         texts = _text_per_range(texts, bounds, separators)
-    index = f"{name}_index"
-    while is_dataset(table.group.get(index)):
-        bounds = np.concatenate([[0], load(table.group[index]).astype(np.int64)])
-        if (np.diff(bounds) < 0).any() or bounds[-1] > len(texts):
-            raise NWBError(f"{index} of {table.where} does not suit {len(texts)} values: damaged. Get the file again.")
-        texts, index = _text_per_range(texts, bounds, separators), f"{index}_index"
-    if len(texts) != len(table):
-        raise NWBError(
-            f"{name} of {table.where} has {len(texts)} values for {len(table)} rows: damaged. Get the file again."
-        )
+    for bounds in table.bounds(name, len(texts)):
+        texts = _text_per_range(texts, bounds, separators)
     return np.array(texts, dtype=str)
 
 

@@ -67,15 +67,18 @@ def choose_trials(
     columns: Sequence[str] | None = (),
     within: Sequence[str] | None = None,
     warp: Sequence[str] | None = None,
+    derived: Mapping[str, str] | None = None,
 ) -> Trials:
     """The rows that ``where`` selects and that have all that is needed.
 
     In this order, rows are dropped that have no time of ``align``, no interval of ``warp`` above 0, no limits of
-    ``within``, or no value of a factor. ``columns`` are read along (None: all with one value per row).
+    ``within``, or no value of a factor. ``columns`` are read along (None: all with one value per row). ``derived``
+    columns come first, so that all other arguments may name them.
 
     Raises: NWBError if no trial is left. The message says how many there were, and what dropped the others.
     """
     source = open_table(file, table, path)
+    source.derive(derived or {})
     rows = np.flatnonzero(source.select(where))
     if not len(rows):
         raise NWBError(f"{source.where}: 0 of {len(source)} trials satisfy where={where!r}. Loosen the query.")
