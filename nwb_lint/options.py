@@ -75,7 +75,10 @@ class TrialOptions(Options):
     window_s: Window = option(..., "Start and end of the time axis around the alignment, s.")
     bin_s: Seconds = option(..., "Width of a time bin, s.", gt=0)
     where: str | None = option(None, "Query over the trial columns, such as \"correct and context == 'motion'\".")
-    units: str | tuple[int | str, ...] | None = option(None, "Query over the unit columns, or ids of units.")
+    units: str | tuple[int | float | str, ...] | None = option(
+        None, "Query over columns of units, electrodes and electrode groups, or ids or labels of units."
+    )
+    units_table: str | None = option(None, "Path of the units table; None: /units, or the only one of the file.")
     series: str | None = option(None, "Path or name of a time series that is read in place of spikes.")
     table: str | tuple[str, ...] = option("trials", "Interval table with the trials; several are read as one.")
     columns: tuple[str, ...] | dict[str, str] | None = option(

@@ -78,7 +78,7 @@ def check(call, base, name, value, more=None):
 
 TRIALS = {
     "align": ("go_time", {}), "window_s": ((0.0, 0.5), {}), "bin_s": (0.1, {}), "where": ("correct", {}),
-    "units": ((0, 1), {}), "series": ("nothing", {}), "table": ("others", {}),
+    "units": ((0, 1), {}), "units_table": ("nowhere", {}), "series": ("nothing", {}), "table": ("others", {}),
     "within": (("start_time", "go_time"), {}), "warp": (("cue_time", "go_time"), {}), "infer_obs": (True, {}),
 }  # fmt: skip
 

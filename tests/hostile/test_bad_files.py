@@ -112,7 +112,6 @@ def set_values(name, values):
         (drop("intervals/trials"), "no interval table 'trials'.*no interval tables"),
         (drop("intervals"), "no interval tables"),
         (lambda f: f.move("intervals/trials", "intervals/stimuli"), r"stimuli \(40 rows\).*table="),
-        (set_values("units/id", np.zeros(5, int)), "id 0 occurs twice"),
         (set_values("units/id", np.zeros(0, int)), "the table has no rows"),
         (set_values("units/spike_times_index", [9, 3, 4, 5, 6]), "spike_times_index of units .* does not suit"),
         (set_values("units/spike_times_index", [1, 2, 3, 4, 10**6]), "does not suit"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import h5py
@@ -12,7 +13,7 @@ import h5py
 from nwb_lint.errors import NWBError, one_line
 from nwb_lint.nwb.inspection.suggest import suggest_from
 from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span_of_rows
-from nwb_lint.nwb.inspection.units import UnitsInfo, describe_units
+from nwb_lint.nwb.inspection.units import UnitsInfo, count_units, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
 from nwb_lint.nwb.recording.tables import interval_tables, open_intervals
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
@@ -42,6 +43,8 @@ class Description(NamedTuple):
         Paths of event series and event tables, which ``align`` takes.
     series : tuple of str
         Paths of time series that may be activity, which ``series`` takes.
+    units_tables : dict of str to int
+        Number of units in every units table of the file, by the paths that ``units_table`` takes.
     """
 
     path: str
@@ -55,9 +58,10 @@ class Description(NamedTuple):
     error: str = ""
     events: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
+    units_tables: Mapping[str, int] = MappingProxyType({})
 
 
-def describe(source: Source, *, spikes: bool | None = None) -> Description:
+def describe(source: Source, *, spikes: bool | None = None, units_table: str | None = None) -> Description:
     """Describe one file: its units, interval tables, warnings, and a call of `read_conditions` that would read it.
 
     A file without units or trials is described too: what is missing is among the warnings.
@@ -69,6 +73,8 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
     spikes : bool or None, default=None
         Whether to read the spike times, block by block. If not, only the number of spikes of each unit is known.
         None reads those of local files only.
+    units_table : str or None, default=None
+        Path of the units table to describe. None takes ``/units``, or else the only units table of the file.
 
     Returns
     -------
@@ -92,13 +98,15 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
     with reading(source) as file:
         found = provenance(file, source)
         tables, spans, warnings = _describe_tables(file, name)
-        units = describe_units(file, name, read_spikes=read_spikes, trial_span=_hull(spans))
+        units = describe_units(file, name, read_spikes=read_spikes, trial_span=_hull(spans), units_table=units_table)
         events, series, more = _find_series(file)
         warnings += units.warnings + more
         suggestion: dict[str, Any] = {}
         if (units.info or series) and tables:
             try:
-                suggestion = suggest_from(file, source, infer_obs=bool(units.info and units.info.stopped))
+                suggestion = suggest_from(
+                    file, source, infer_obs=bool(units.info and units.info.stopped), units_table=units_table
+                )
             except NWBError as error:
                 warnings.append(f"no call of read_conditions fits: {error}")
         return Description(
@@ -112,6 +120,7 @@ def describe(source: Source, *, spikes: bool | None = None) -> Description:
             suggestion=suggestion,
             events=events,
             series=series,
+            units_tables=count_units(file),
         )
 
 
@@ -119,6 +128,7 @@ def describe_all(
     sources: Source | Sequence[Source],
     *,
     spikes: bool | None = None,
+    units_table: str | None = None,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Description]:
@@ -129,6 +139,8 @@ def describe_all(
     sources : path, address, pattern, or a sequence of these
         Files that `open_nwb` opens. A text with ``*``, ``?`` or ``[`` stands for all files that it matches.
     spikes : bool or None, default=None
+        As in `describe`.
+    units_table : str or None, default=None
         As in `describe`.
     executor : concurrent.futures.Executor or None, default=None
         What runs the work; threads of this process where None.
@@ -152,7 +164,7 @@ def describe_all(
     """
     paths = expand(sources)
     found = [Description(str(path), "", "", None, None, [], [], {}) for path in paths]
-    tasks = [(path, {"spikes": spikes}) for path in paths]
+    tasks = [(path, {"spikes": spikes, "units_table": units_table}) for path in paths]
     how = {"executor": executor, "errors": "skip", "progress": progress, "label": "inspecting"}
     for k, outcome in run_on_files(describe, tasks, **how):
         found[k] = outcome.result or found[k]._replace(error=str(outcome.error))

@@ -39,6 +39,7 @@ def format_description(description: Description) -> str:
     lines = [description.path, f"session {description.session}{subject}{span}", ""]
     if description.units:
         lines += [*_unit_lines(description.units), ""]
+    lines += _units_table_lines(description)
     for table in description.tables:
         lines += [*_table_lines(table), ""]
     lines += _path_lines("align to events of each trial", description.events)
@@ -104,11 +105,12 @@ def to_json(descriptions: Sequence[Description]) -> str:
 
         - ``path``, ``session``, ``subject``: texts. ``error``: a text, empty for a file that could be described.
         - ``span_s``: [first, last], s.
-        - ``units``: ``ids``, ``n_spikes``, ``rates_hz``, ``rates_over``, ``spikes_read``, ``has_obs_intervals``,
-          ``columns``.
+        - ``units``: ``table`` (its path), ``ids``, ``n_spikes``, ``rates_hz``, ``rates_over``, ``spikes_read``,
+          ``has_obs_intervals``, ``columns``.
         - ``tables``, each with ``name``, ``n_rows``, ``duration_s`` (``min``, ``median``, ``max``), ``columns``, and
           ``align`` (column → number of rows that have a time).
         - ``columns`` of both, each with ``name``, ``kind``, ``levels`` (value → number of rows) and ``summary``.
+        - ``units_tables``: path → number of units, of every units table in the file.
         - ``events``: paths that ``align`` takes. ``series``: paths that ``series`` takes.
         - ``warnings``: texts. ``suggestion``: arguments of `read_conditions`.
 
@@ -131,6 +133,7 @@ def _plain(one: Description) -> dict[str, Any]:
         "span_s": None if one.span is None else [_number(edge) for edge in one.span],
         "units": None if one.units is None else _plain_units(one.units),
         "tables": [_plain_table(table) for table in one.tables],
+        "units_tables": dict(one.units_tables),
         "events": list(one.events),
         "series": list(one.series),
         "warnings": one.warnings,
@@ -140,6 +143,7 @@ def _plain(one: Description) -> dict[str, Any]:
 
 def _plain_units(units: UnitsInfo) -> dict[str, Any]:
     return {
+        "table": units.table,
         "ids": units.ids,
         "n_spikes": units.n_spikes,
         "rates_hz": [_number(rate) for rate in units.rates],
@@ -190,9 +194,18 @@ def _path_lines(what: str, paths: Sequence[str]) -> list[str]:
     return [f"{what}: {', '.join(paths[:_MOST_EVENTS])}{more}", ""]
 
 
+def _units_table_lines(one: Description) -> list[str]:
+    """A line that lists the units tables that are not described, and an empty one; none where there are no others."""
+    described = one.units.table if one.units else ""
+    others = [f"{at} ({n} units)" for at, n in one.units_tables.items() if at != described]
+    more = "more units tables" if described else "units tables"
+    return [f"{more}, one of which units_table= takes: {', '.join(others)}", ""] if others else []
+
+
 def _unit_lines(units: UnitsInfo) -> list[str]:
     observed = "with obs_intervals" if units.has_obs_intervals else "no obs_intervals"
-    lines = [f"units: {len(units.ids)}, {sum(units.n_spikes)} spikes, {observed}"]
+    where = "" if units.table == "units" else f" in {units.table}"
+    lines = [f"units{where}: {len(units.ids)}, {sum(units.n_spikes)} spikes, {observed}"]
     known = np.asarray(units.rates)[np.isfinite(units.rates)]
     if len(known):
         low, median, high = np.quantile(known, [0, 0.5, 1])

@@ -13,7 +13,8 @@ from nwb_lint.nwb.inspection.units import spike_ends
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.dataset import text_array
 from nwb_lint.nwb.recording.tables import Table, open_intervals
-from nwb_lint.nwb.recording.units import open_units, read_observed, recorded_span, spike_blocks
+from nwb_lint.nwb.recording.unit_tables import open_units
+from nwb_lint.nwb.recording.units import read_observed, recorded_span, spike_blocks
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
@@ -21,7 +22,7 @@ from nwb_lint.parallel.warnings import collect_warnings
 Array = np.ndarray
 
 
-def session_map(source: Source, *, n_bins: int = 240) -> xr.Dataset:
+def session_map(source: Source, *, n_bins: int = 240, units_table: str | None = None) -> xr.Dataset:
     """Rates of all units over the whole session, and the times of its trials.
 
     Parameters
@@ -30,6 +31,8 @@ def session_map(source: Source, *, n_bins: int = 240) -> xr.Dataset:
         One file that `open_nwb` opens.
     n_bins : int, default=240
         Number of equal bins from the first to the last spike, observed time or trial.
+    units_table : str or None, default=None
+        Path of the units table. None takes ``/units``, or else the only units table of the file.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def session_map(source: Source, *, n_bins: int = 240) -> xr.Dataset:
     """
     with reading(source) as file:
         found = provenance(file, source)
-        table = open_units(file, source)
+        table = open_units(file, source, units_table)
         observed = read_observed(file, table, np.arange(len(table)))
         try:
             name = choose_table(file, source)
@@ -78,7 +81,7 @@ def session_map(source: Source, *, n_bins: int = 240) -> xr.Dataset:
             "last_spike": ("neuron", ends[:, 1], {"units": "s"}),
         }
     coords = {
-        "neuron": text_array([str(unit) for unit in table.ids]),
+        "neuron": table.labels,
         "time": ("time", (edges[1:] + edges[:-1]) / 2, {"units": "s"}),
         "edge": ("edge", edges, {"units": "s"}),
     }

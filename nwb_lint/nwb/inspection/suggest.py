@@ -15,7 +15,8 @@ from nwb_lint.nwb.inspection.units import spike_ends, stopped_units
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
-from nwb_lint.nwb.recording.units import has_observed, open_units, read_observed
+from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
+from nwb_lint.nwb.recording.units import has_observed, read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
 
@@ -40,7 +41,7 @@ _WIDEST_S = (-0.5, 2.0)
 _MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
 
 
-def suggest(source: Source) -> dict[str, Any]:
+def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]:
     """Guess arguments of `read_conditions` that would read a file.
 
     The guess comes from names, levels and times of the columns. A file without units gets the time series that is
@@ -50,13 +51,16 @@ def suggest(source: Source) -> dict[str, Any]:
     ----------
     source : path or address
         One file that `open_nwb` opens.
+    units_table : str or None, default=None
+        Path of the units table. None takes ``/units``, or else the only units table of the file.
 
     Returns
     -------
     dict
         ``table``, ``align``, ``by``, ``where``, ``window_s`` (s), ``bin_s`` (s) and ``smooth_s`` (s). ``where`` is
-        None where no column speaks for a query. ``series`` is there for a file without units. ``infer_obs`` is there
-        for a local file with units that stop firing before the trials end and without observed times.
+        None where no column speaks for a query. ``series`` is there for a file without units, ``units_table`` for one
+        with units elsewhere than at ``/units``. ``infer_obs`` is there for a local file with units that stop firing
+        before the trials end and without observed times.
 
     Raises
     ------
@@ -72,22 +76,25 @@ def suggest(source: Source) -> dict[str, Any]:
     """
     with reading(source) as file:
         stopped = False
-        if choose_series(file, source) is None and Path(str(source)).exists():
-            table = open_units(file, source)
+        if choose_series(file, source, units_table) is None and Path(str(source)).exists():
+            table = open_units(file, source, units_table)
             with collect_warnings():  # reading the file gives them
                 stopped = not has_observed(table) and bool(stopped_units(file, spike_ends(table)))
-        return suggest_from(file, source, infer_obs=stopped)
+        return suggest_from(file, source, infer_obs=stopped, units_table=units_table)
 
 
-def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict[str, Any]:
+def suggest_from(
+    file: h5py.File, path: Any, *, infer_obs: bool = False, units_table: str | None = None
+) -> dict[str, Any]:
     """`suggest` for an open file; ``path`` is its name in messages, ``infer_obs`` goes among the arguments."""
-    series = choose_series(file, path)
+    series = choose_series(file, path, units_table)
     name = choose_table(file, path)
     table = open_intervals(file, name, path)
     align = _choose_align(table)
     times = table.times(align)
     clauses, kept = _choose_where(table, np.isfinite(times))
-    start, stop = _choose_window(file, table, times, kept, path, series)
+    at = None if series is not None else open_units(file, path, units_table).at
+    start, stop = _choose_window(file, table, times, kept, path, at)
     bin_s = _BIN_S if series is None else _choose_bin(file, series, path)
     length = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
     arguments = {
@@ -99,22 +106,24 @@ def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False) -> dict
         "where": " and ".join(clauses) or None,
         "table": name,
     }
+    if at is not None and at != UNITS:
+        arguments["units_table"] = at
     if infer_obs:
         return arguments | {"infer_obs": True}
     return arguments if series is None else arguments | {"series": series}
 
 
-def choose_series(file: h5py.File, path: Any) -> str | None:
+def choose_series(file: h5py.File, path: Any, units_table: str | None = None) -> str | None:
     """None where a file has units; else the path of the series whose name speaks most of processed activity.
 
     Raises the NWBError about the units where there is no such series either.
     """
     try:
-        open_units(file, path)
+        open_units(file, path, units_table)
         return None
     except NWBError:
         series = activity_paths(file)
-        if not series:
+        if not series or units_table is not None or len(units_tables(file)) > 1:
             raise
     return min(series, key=lambda path: _first_match(_PROCESSED, path))
 
@@ -228,11 +237,11 @@ def _fewest_levels(table: Table, kept: Array) -> str:
 
 
 def _choose_window(
-    file: h5py.File, table: Table, times: Array, kept: Array, path: Any, series: str | None
+    file: h5py.File, table: Table, times: Array, kept: Array, path: Any, units_table: str | None
 ) -> list[float]:
     """What nine tenths of the trials share, at most −0.5 to 2 s: observed time where it is known, else the trial."""
     origins = times[kept]
-    edges = _observed_edges(file, origins, path) if series is None else None
+    edges = None if units_table is None else _observed_edges(file, origins, path, units_table)
     if edges is None:
         edges = tuple(
             table.times(name)[kept] if name in table.names else origins for name in ("start_time", "stop_time")
@@ -248,9 +257,9 @@ def _choose_window(
     return [start, stop] if stop - start >= 2 * _GRID_S else [0.0, 1.0]
 
 
-def _observed_edges(file: h5py.File, origins: Array, path: Any) -> tuple[Array, Array] | None:
+def _observed_edges(file: h5py.File, origins: Array, path: Any, at: str) -> tuple[Array, Array] | None:
     """Start and stop of the first unit's observed interval at, or next after, each origin; None without intervals."""
-    units = open_units(file, path)
+    units = open_units(file, path, at)
     if "obs_intervals" not in units.names:
         return None
     with collect_warnings():  # reading the file gives them

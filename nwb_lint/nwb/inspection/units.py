@@ -12,7 +12,8 @@ from nwb_lint.nwb.inspection.tables import ColumnInfo, Span, describe_column
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.spike_time_checks import SpikeRange, other_unit_ratio, spike_range
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
-from nwb_lint.nwb.recording.units import has_observed, n_spikes, open_units, read_observed, recorded_span, spike_blocks
+from nwb_lint.nwb.recording.unit_tables import open_units, units_tables, warn_of_ids
+from nwb_lint.nwb.recording.units import has_observed, n_spikes, read_observed, recorded_span, spike_blocks
 from nwb_lint.parallel.warnings import collect_warnings
 
 _MOST_INTERVALS = 1 << 16  # observed intervals (1 MB) that are read where the spikes are not
@@ -25,8 +26,12 @@ class UnitsInfo(NamedTuple):
 
     Attributes
     ----------
-    ids, n_spikes : list of int
-        Id and number of spikes of each unit.
+    table : str
+        Path of the table in the file.
+    ids : list of int or str
+        Id of each unit; 'row 0', … where the table has no ids.
+    n_spikes : list of int
+        Number of spikes of each unit.
     rates : list of float
         Mean rate of each unit over the time that ``over`` names, Hz; NaN where the recorded time is not known.
     over : str
@@ -41,7 +46,8 @@ class UnitsInfo(NamedTuple):
         The columns, without spike times and observed times.
     """
 
-    ids: list[int]
+    table: str
+    ids: list[int] | list[str]
     n_spikes: list[int]
     rates: list[float]
     over: str
@@ -59,36 +65,45 @@ class UnitsFound(NamedTuple):
     warnings: list[str]
 
 
-def describe_units(file: h5py.File, name: str, *, read_spikes: bool, trial_span: Span | None) -> UnitsFound:
+def count_units(file: h5py.File) -> dict[str, int]:
+    """The number of units in every units table of a file, by path."""
+    return {at: len(Table(item, at)) for at, item in units_tables(file).items()}
+
+
+def describe_units(
+    file: h5py.File, name: str, *, read_spikes: bool, trial_span: Span | None, units_table: str | None = None
+) -> UnitsFound:
     """The units of an open file, from their spikes or from the index of the spikes alone.
 
     ``trial_span`` (s, from the first to the last trial) is what rates are taken over where neither spikes nor observed
     times were read.
     """
     try:
-        table = open_units(file, name)
+        table = open_units(file, name, units_table)
         counts = n_spikes(table)
         has_obs = has_observed(table)
         few = not has_obs or table.group["obs_intervals"].shape[0] <= _MOST_INTERVALS
         observed: list[Intervals | None] = [None] * len(table)
         with collect_warnings() as warnings:
+            warn_of_ids(table)
             if read_spikes or few:
                 observed = read_observed(file, table, np.arange(len(table)))
             ends = spike_ends(table) if read_spikes else []
     except NWBError as error:
         return UnitsFound(None, None, [str(error)])
     stopped = [] if has_obs else stopped_units(file, ends)
-    ids = [int(unit) for unit in table.ids]
+    labels = table.labels.tolist()
     if trial_span:
         warnings += _check_scale(ends, trial_span[1])
     if read_spikes:
-        warnings += _check_spikes(ids, ends, stopped)
+        warnings += _check_spikes(labels, ends, stopped)
     span = recorded_span([np.array([part.first_s, part.last_s]) for part in ends if part], observed)
     over = "the time that is observed" if span and has_obs else "first to last spike"
     if span is None and not read_spikes:
         span, over = trial_span, "first to last trial"
     info = UnitsInfo(
-        ids=ids,
+        table=table.at,
+        ids=table.ids.tolist(),
         n_spikes=counts.tolist(),
         rates=[_mean_rate(int(n), part, span) for n, part in zip(counts, observed, strict=True)],
         over=over,
@@ -119,7 +134,7 @@ def stopped_units(file: h5py.File, ends: list[SpikeRange | None]) -> list[int]:
     return [row for row, part in enumerate(ends) if part and part.silent_for(float(stops.max()) - part.last_s)]
 
 
-def _check_spikes(ids: list[int], ends: list[SpikeRange | None], stopped: list[int]) -> list[str]:
+def _check_spikes(ids: list[str], ends: list[SpikeRange | None], stopped: list[int]) -> list[str]:
     """Warnings of units without spikes, with negative times, and that stop early."""
     if not any(ends):
         return ["units: no unit has spikes"]

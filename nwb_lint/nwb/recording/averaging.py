@@ -19,15 +19,14 @@ from nwb_lint.nwb.recording.series import Series, open_series, sample_counter
 from nwb_lint.nwb.recording.spike_time_checks import SpikeTimeChecks
 from nwb_lint.nwb.recording.time_axis import TimeAxis, TrialTimeAxis, make_trial_time_axis
 from nwb_lint.nwb.recording.trials import Trials, choose_trials
-from nwb_lint.nwb.recording.units import (
+from nwb_lint.nwb.recording.unit_tables import (
     UnitChoice,
+    UnitsTable,
     choose_rows,
     columns_of_units,
-    has_observed,
     open_units,
-    read_observed,
-    spike_blocks,
 )
+from nwb_lint.nwb.recording.units import has_observed, read_observed, spike_blocks
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import fingerprint
 from nwb_lint.nwb.storage.metadata import Provenance, provenance
@@ -43,12 +42,20 @@ _VALUES_AT_ONCE = 1 << 20  # rates that one thread holds before they are smoothe
 
 
 class Request(NamedTuple):
-    """What to read from every session: units, their columns, the arguments of `choose_trials`, a series or spikes."""
+    """What to read from every session.
+
+    | field | |
+    |---|---|
+    | units, unit_columns | which units, and their columns |
+    | trials | arguments of `choose_trials` |
+    | series, units_table | a series in place of spikes; where the units table is |
+    """
 
     units: UnitChoice
     unit_columns: tuple[str, ...]
     trials: dict[str, Any]
     series: str | None = None
+    units_table: str | None = None
 
 
 class Session(NamedTuple):
@@ -57,9 +64,10 @@ class Session(NamedTuple):
     | field | |
     |---|---|
     | file_digest | the file's digest, or size and time of modification of a local file |
-    | unit_rows, unit_ids, columns | rows, ids and columns of the chosen units |
+    | unit_rows, unit_ids, unit_labels, columns | rows, ids, unique labels and columns of the chosen units |
     | missing_ids | chosen ids that the file does not have |
     | series, unit | the series in place of spikes (None: spikes); the unit of the rates |
+    | units_table | path of the units table; '' for a series |
     """
 
     asset: Asset
@@ -67,11 +75,13 @@ class Session(NamedTuple):
     provenance: Provenance
     unit_rows: Array
     unit_ids: Array
-    missing_ids: list[int]
+    unit_labels: Array
+    missing_ids: list[Any]
     columns: dict[str, Array]
     trials: Trials
     series: str | None
     unit: str
+    units_table: str
 
 
 class AverageOptions(NamedTuple):
@@ -106,19 +116,25 @@ def find_session(asset: Asset, request: Request) -> Session:
     """The units and trials of a file; NWBError if there are none, or the file cannot be read."""
     with reading(asset) as file:
         before = fingerprint(asset)
-        table = open_units(file, asset) if request.series is None else open_series(file, request.series, asset)
+        if request.series is None:
+            table: UnitsTable | Series = open_units(file, asset, request.units_table)
+        else:
+            table = open_series(file, request.series, asset)
+        at = table.at if isinstance(table, UnitsTable) else ""
         rows, missing_ids = choose_rows(table, request.units)
         return Session(
             asset=asset,
             file_digest=before,
-            provenance=provenance(file, asset),
+            provenance=provenance(file, asset, at or None),
             unit_rows=rows,
             unit_ids=table.ids[rows],
+            unit_labels=table.labels[rows],
             missing_ids=missing_ids,
             columns=columns_of_units(table, rows, request.unit_columns),
             trials=choose_trials(file, asset, **request.trials),
             series=request.series,
             unit=table.unit if isinstance(table, Series) else "Hz",
+            units_table=at,
         )
 
 
@@ -139,7 +155,7 @@ def count_blocks(
         )
         count_unit = sample_counter(file, series, session.unit_rows, trial_axis, groups, n_groups)
         return trial_axis, iter([(np.arange(len(session.unit_rows)), count_unit)])
-    table = open_units(file, session.asset)
+    table = open_units(file, session.asset, session.units_table)
     has_obs = has_observed(table)
     trial_axis = make_trial_time_axis(session.trials, axis._replace(infer_obs=axis.infer_obs and not has_obs))
     count = trial_axis.unit_counter(groups, n_groups)
@@ -149,7 +165,7 @@ def count_blocks(
         all_observed = read_observed(file, table, session.unit_rows)
         for positions, spikes in spike_blocks(table, session.unit_rows, session.trials.reach_s):
             observed = [all_observed[k] for k in positions]
-            checks.add(session.unit_ids[positions], spikes, observed)
+            checks.add(session.unit_labels[positions], spikes, observed)
 
             def count_unit(k: int, spikes=spikes, observed=observed) -> Counts:
                 return count(spikes[k], observed[k])

@@ -63,19 +63,25 @@ def condition_dataset(
 
 
 def neuron_coords(
-    sessions: Sequence[str], paths: Array, ids: Sequence[Array], columns: Sequence[dict[str, Array]]
+    sessions: Sequence[str],
+    paths: Array,
+    ids: Sequence[Array],
+    unit_labels: Sequence[Array],
+    columns: Sequence[dict[str, Array]],
 ) -> dict[str, Any]:
-    """Coordinates on ``neuron``: labels ``session:id`` (``id`` alone for one file), and unit columns.
+    """Coordinates on ``neuron``: labels ``session:label`` (``label`` alone for one file), ids, and unit columns.
+
+    ``unit_id`` holds texts if the ids of any session are texts.
 
     Raises: NWBError if sessions hold texts and numbers in the same unit column.
     """
-    several = len(sessions) > 1
-    pairs = list(zip(sessions, ids, strict=True))
+    several, whole = len(sessions) > 1, all(part.dtype.kind == "i" for part in ids)
+    pairs = list(zip(sessions, unit_labels, strict=True))
     labels = [f"{session}:{unit}" if several else str(unit) for session, part in pairs for unit in part]
     sizes = [len(part) for part in ids]
     coords: dict[str, Any] = {
         "neuron": text_array(labels),
-        "unit_id": ("neuron", np.concatenate(ids).astype(np.int64)),
+        "unit_id": ("neuron", np.concatenate(ids if whole else [part.astype(str) for part in ids])),
         "session": ("neuron", np.repeat(text_array(sessions), sizes)),
         "source": ("neuron", np.repeat(paths, sizes)),
     }
@@ -139,6 +145,13 @@ def reading_attributes(
     if series is not None:
         attrs["series"] = series
     return attrs
+
+
+def units_table_attribute(tables: Sequence[str]) -> dict[str, Any]:
+    """The attribute that says which units table was read in each file that neurons come from; none for a series."""
+    if not all(tables):
+        return {}
+    return {"units_table": tables[0] if len(set(tables)) == 1 else list(tables)}
 
 
 def trial_counts(sessions: Sequence[Trials]) -> dict[str, int]:

@@ -29,11 +29,12 @@ from nwb_lint.nwb.recording.dataset import (
     neuron_coords,
     reading_attributes,
     trial_counts,
+    units_table_attribute,
 )
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis, check_time_axis, median_warp_interval
 from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, make_conditions, parse_by
-from nwb_lint.nwb.recording.units import UnitChoice
+from nwb_lint.nwb.recording.unit_tables import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
 from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
@@ -57,6 +58,7 @@ def read_conditions(
     smooth_s: float | None = None,
     where: str | None = None,
     units: UnitChoice = None,
+    units_table: str | None = None,
     series: str | None = None,
     table: TableChoice = "trials",
     columns: Mapping[str, str] | None = None,
@@ -101,8 +103,14 @@ def read_conditions(
         sd of the Gaussian that smooths rates along time, s; None means no smoothing.
     where : str or None, default=None
         A query over the columns of the table that selects trials, such as ``"correct and block in (1, 2)"``.
-    units : sequence of int, str, or None, default=None
-        Unit ids, or a query over the columns of the units table. None reads all units.
+    units : sequence of int, float or str, str, or None, default=None
+        Ids or labels of units, or a query over columns of units, of their electrodes and of electrode groups, such as
+        ``"location == 'PFC' and quality == 'good'"``. None reads all units. Ids may be texts or fractions
+        (``["a1"]``, ``[1.5]``); floats that are whole count as whole numbers. Units that share an id have labels with
+        their row: ``"0 (row 2)"``. Without a column of ids the labels are ``"row 0"``, ``"row 1"``, ….
+    units_table : str or None, default=None
+        Path of the units table, such as ``"processing/ecephys/units"``. None takes ``/units``, or else the only units
+        table of the file.
     series : str or None, default=None
         Path or name of a time series of data (time, neuron) to read in place of spikes. ``units`` then chooses its
         regions of interest.
@@ -127,8 +135,9 @@ def read_conditions(
     seed : int, default=0
         Seed of the random halves.
     unit_columns : sequence of str, default=()
-        Columns of units, or of their electrodes (``location``, ``electrode_group``), that become coordinates on
-        ``neuron``.
+        Columns of units, of their electrodes (``location``) or of electrode groups (``electrode_group``,
+        ``group_location``), that become coordinates on ``neuron``. A unit of several electrodes has their distinct
+        values as one text: 'V1, PFC'.
     download : bool, default=False
         Whether to keep whole remote files in the cache folder. By default they are streamed.
     executor : concurrent.futures.Executor or None, default=None
@@ -150,6 +159,7 @@ def read_conditions(
         - Coordinates: the columns of ``by`` on ``condition``; bin centers on ``time``, s; ``unit_id``, ``session``,
           ``source`` and ``unit_columns`` on ``neuron``. A column whose name is taken, such as ``condition``, is called
           ``trial_condition``.
+        - Attribute ``units_table``: the path of the units table; one for each ``file`` where they differ.
         - Attributes ``assets``, ``assets_units``, ``assets_trials``, ``assets_warnings``: what each file gave, and why
           it gave less than it holds.
 
@@ -170,13 +180,13 @@ def read_conditions(
     ('condition', 'time', 'neuron')
     """
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
-    _check_series(series, infer_obs)
+    _check_series(series, infer_obs, units_table)
     check_time_axis(align, within, warp)
     assets = expand(sources, download=download)
     trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
     trials["derived"] = columns
     files = _Files(executor, errors, progress)
-    sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series), files)
+    sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series, units_table), files)
     unit = _common_unit(sessions)
     axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
     averaged = _average(sessions, factors, axis, (smooth_s or 0.0) / bins.bin_s, seed if halves else None, files)
@@ -205,8 +215,8 @@ def read_conditions(
     }
     if missing == "drop":
         recording = drop_units(recording, min_trials)
-    kept = set(recording["file"].values.tolist())
-    recording.attrs |= trial_counts([s.trials for s in averaged.sessions if s.provenance.path in kept])
+    kept = [s for s in averaged.sessions if s.provenance.path in recording["file"].values]
+    recording.attrs |= units_table_attribute([s.units_table for s in kept]) | trial_counts([s.trials for s in kept])
     chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
     recording.attrs |= asset_attributes([str(asset) for asset in assets], chosen, reasons | averaged.reasons, recording)
     if halves:
@@ -223,6 +233,7 @@ def read_trials(
     bin_s: float,
     where: str | None = None,
     units: UnitChoice = None,
+    units_table: str | None = None,
     series: str | None = None,
     table: TableChoice = "trials",
     columns: Sequence[str] | Mapping[str, str] | None = None,
@@ -248,8 +259,11 @@ def read_trials(
         Width of a bin, s. The window needs to be a whole number of bins.
     where : str or None, default=None
         A query over the columns of the table that selects trials.
-    units : sequence of int, str, or None, default=None
-        Unit ids, or a query over the columns of the units table. None reads all units.
+    units : sequence of int, float or str, str, or None, default=None
+        Ids or labels of units, or a query over columns of units, of their electrodes and of electrode groups, as for
+        `read_conditions`. None reads all units.
+    units_table : str or None, default=None
+        Path of the units table. None takes ``/units``, or else the only units table of the file.
     series : str or None, default=None
         Path or name of a time series of data (time, neuron) to read in place of spikes.
     table : str or sequence of str, default="trials"
@@ -292,14 +306,14 @@ def read_trials(
     """
     bins = make_bins(window_s, bin_s)
     check_time_axis(align, within, warp)
-    _check_series(series, infer_obs)
+    _check_series(series, infer_obs, units_table)
     assets = expand([source], download=download)
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
     derived = columns if isinstance(columns, Mapping) else None
     request = {"table": table, "where": where, "align": align, "within": within, "warp": warp, "derived": derived}
     request["columns"] = columns if derived is None else None
-    session = find_session(assets[0], Request(units, (), request, series))
+    session = find_session(assets[0], Request(units, (), request, series, units_table))
     _with_units([session], units)
     trials = session.trials
     axis = TimeAxis(bins, median_warp_interval([trials]), infer_obs)
@@ -312,13 +326,15 @@ def read_trials(
     attrs = reading_attributes(
         axis, align=align, where=where, table=table, within=within, warp=warp, series=series, columns=derived
     )
-    attrs |= trial_counts([trials]) | {"n_units_dropped": 0}
+    attrs |= units_table_attribute([session.units_table]) | trial_counts([trials]) | {"n_units_dropped": 0}
     return xr.Dataset(_count(session, axis) if series is None else _average_samples(session, axis), coords, attrs)
 
 
-def _check_series(series: str | None, infer_obs: bool) -> None:
+def _check_series(series: str | None, infer_obs: bool, units_table: str | None) -> None:
     if series is not None and infer_obs:
         raise ContractError("infer_obs is for spikes. Samples of a series that were not observed are NaN. Drop it.")
+    if series is not None and units_table is not None:
+        raise ContractError("units_table is for spikes, and series is read in place of spikes. Drop one of them.")
 
 
 class _Files(NamedTuple):
@@ -376,7 +392,13 @@ def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
     """The sessions with any of the chosen units; NWBError if an id is in none of them."""
     absent = set.intersection(*(set(session.missing_ids) for session in sessions))
     if absent:
-        ids = ", ".join(map(str, sorted(absent)))
+        whole = all(session.unit_ids.dtype.kind == "i" for session in sessions)
+        if whole and not all(isinstance(unit, int | np.integer) for unit in absent):
+            raise ContractError(
+                f"units is {units!r}; it needs ids, and those of {sessions[0].asset} are whole numbers. Pass these, or "
+                "a query as one text."
+            )
+        ids = ", ".join(sorted(map(str, absent)))
         where = sessions[0].asset if len(sessions) == 1 else f"any of {len(sessions)} files"
         raise NWBError(f"units names ids that are not in {where}: {ids}. nwb-lint inspect lists the ids of a file.")
     kept = [session for session in sessions if len(session.unit_rows)]
@@ -399,7 +421,8 @@ def _session_coords(sessions: list[Session]) -> dict[str, Any]:
     sources = [session.provenance for session in sessions]
     files = file_coords(sources, [s.file_digest for s in sessions], [s.asset for s in sessions])
     ids, columns = [s.unit_ids for s in sessions], [s.columns for s in sessions]
-    neurons = neuron_coords(session_labels(sources), files["file"], ids, columns)
+    labels = [s.unit_labels for s in sessions]
+    neurons = neuron_coords(session_labels(sources), files["file"], ids, labels, columns)
     return neurons | {name: ("file", values) for name, values in files.items()}
 
 
@@ -462,7 +485,7 @@ def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
                 most = counts.spikes.max(initial=0)
                 if most > _MOST_COUNT:
                     raise NWBError(
-                        f"{session.asset}: unit {session.unit_ids[position]} has {most} spikes in one bin. At most "
+                        f"{session.asset}: unit {session.unit_labels[position]} has {most} spikes in one bin. At most "
                         f"{_MOST_COUNT} can be stored. Check the unit of the spike times."
                     )
                 count[:, :, position] = counts.spikes

@@ -14,6 +14,7 @@ from nwb_lint.nwb.recording.binning import Counts
 from nwb_lint.nwb.recording.events import activity_paths, find_series, regular_times
 from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
+from nwb_lint.nwb.recording.unit_tables import UnitsTable, unit_labels
 from nwb_lint.nwb.recording.units import valid_times
 from nwb_lint.nwb.storage.h5 import as_text, is_dataset, is_group, load, pointed_at
 from nwb_lint.nwb.storage.prefetch import fetch_rows
@@ -43,9 +44,15 @@ class Series(Table):
         self._table, self._rows = _regions(item, self.where, n)
         self.names = [] if self._table is None else self._table.names
         self.ids = np.arange(n) if self._table is None else self._table.ids[self._rows]
+        self.has_ids = self._table is None or self._table.has_ids
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labels(self) -> Array:
+        """A unique text for each neuron, as those of a `UnitsTable`."""
+        return unit_labels(self.ids)
 
     def column(self, name: str) -> Array:
         """A column of the regions of interest, one value per neuron; NWBError if there is none."""
@@ -186,14 +193,14 @@ def sample_counter(
     return count_unit
 
 
-def _regions(item: h5py.Group, where: str, n: int) -> tuple[Table | None, Array]:
+def _regions(item: h5py.Group, where: str, n: int) -> tuple[UnitsTable | None, Array]:
     """The table of the regions of interest, and its row for each of ``n`` neurons; None if the series has none."""
     region = item.get("rois")
     if not is_dataset(region):
         return None, np.arange(n)
     group = pointed_at(item.file, region.attrs.get("table"))
     rows = load(region).astype(np.int64).ravel()
-    table = Table(group, f"regions of interest of {where}") if is_group(group) else None
+    table = UnitsTable(group, "", f"regions of interest of {where}") if is_group(group) else None
     if table is None or len(rows) != n or not ((rows >= 0) & (rows < len(table))).all():
         raise NWBError(f"{where} has rois that do not suit its {n} columns: damaged. Get the file again.")
     return table, rows

@@ -29,7 +29,7 @@ _EXPECTED_SPIKES, _LONGER = 10.0, 3.0
 class Silence(NamedTuple):
     """Trials after a unit's last spike (``after``), or before its first spike, at ``at_s``."""
 
-    unit: int
+    unit: str
     at_s: float
     n_trials: int
     after: bool
@@ -99,18 +99,18 @@ class SpikeTimeChecks:
 
     def __init__(self, trials: Trials, axis: TrialTimeAxis, has_obs: bool) -> None:
         self.trials, self.axis, self.has_obs = trials, axis, has_obs
-        self.ranges: list[tuple[int, float, float]] = []
+        self.ranges: list[tuple[str, float, float]] = []
         self.silences: list[Silence] = []
         self._observed: list[Intervals | None] = []
         self._starts, self._ends = np.sort(axis.starts), np.sort(axis.ends)
 
-    def add(self, ids: Sequence[int] | Array, spikes: list[Array], observed: list[Intervals | None]) -> None:
-        """Add units: ids, sorted spike times (s), observed times."""
-        for unit, times in zip(ids, spikes, strict=True):
+    def add(self, labels: Sequence[str] | Array, spikes: list[Array], observed: list[Intervals | None]) -> None:
+        """Add units: labels, sorted spike times (s), observed times."""
+        for unit, times in zip(labels, spikes, strict=True):
             if len(times):
-                self.ranges.append((int(unit), float(times[0]), float(times[-1])))
+                self.ranges.append((str(unit), float(times[0]), float(times[-1])))
                 if not self.has_obs:
-                    self._find_silences(int(unit), times)
+                    self._find_silences(str(unit), times)
         self._observed += observed
 
     def finish(self) -> None:
@@ -165,7 +165,7 @@ class SpikeTimeChecks:
             raise NWBError(f"{self.trials.where}: {message}")
         return message
 
-    def _find_silences(self, unit: int, times: Array) -> None:
+    def _find_silences(self, unit: str, times: Array) -> None:
         n_after = len(self._starts) - int(np.searchsorted(self._starts, times[-1], side="right"))
         n_before = int(np.searchsorted(self._ends, times[0], side="right"))
         if not n_after and not n_before:

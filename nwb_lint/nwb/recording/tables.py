@@ -193,6 +193,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def labels(self) -> Array:
+        """The id of each row as a text."""
+        return self.ids.astype(str)
+
     def is_ragged(self, name: str) -> bool:
         """Whether rows of this column hold any number of values."""
         return name not in self.added and is_dataset(self.group.get(f"{name}_index"))

@@ -1,31 +1,25 @@
-"""The units of an open NWB file: which ones, their columns, their spike times, and when they were observed.
+"""The spike times of the units of an open NWB file, and when each unit was observed.
 
-1. `open_units` and `choose_rows` find the units; `columns_of_units` reads their columns, also those of electrodes.
-2. `spike_blocks` reads spike times block by block, so that memory does not grow with the file.
-3. `read_observed` reads when each unit was observed.
+1. `spike_blocks` reads spike times block by block, so that memory does not grow with the file.
+2. `read_observed` reads when each unit was observed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, union, without
-from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.storage.h5 import check_size, is_dataset, is_group, load
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.query import as_texts
 
 Array = np.ndarray
-UnitChoice = Sequence[int] | Array | str | None
-
-ELECTRODES = "general/extracellular_ephys/electrodes"
 
 # Spike times that step back by this share of their span, and end before this share of the trials' time, start over:
 # they are relative to trials or blocks.
@@ -49,129 +43,11 @@ class ReadSizes(NamedTuple):
     bulk_share: float = 0.25
 
 
-def open_units(file: h5py.File, path: Any) -> Table:
-    """The units table of a file.
-
-    Parameters
-    ----------
-    file : h5py.File
-        An open NWB file.
-    path : object
-        Where the file is, for messages.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    NWBError
-        If there is no units table, it has no rows or no spike_times, or two units have the same id.
-    """
-    group = file.get("units")
-    if not is_group(group):
-        series = activity_paths(file)
-        other = f", or one of its series as series=: {', '.join(series[:12])}" if series else ""
-        raise NWBError(
-            f"{path} has no units table. Sorted units with spike times are needed. Pass another file{other}."
-        )
-    table = Table(group, f"units of {path}")
-    if not len(table):
-        raise NWBError(f"{table.where}: the table has no rows. At least one unit is needed. Pass another file.")
-    if "spike_times" not in table.names:
-        found = ", ".join(table.names) or "no columns"
-        raise NWBError(f"{table.where} have no spike_times column, which is needed. They have {found}.")
-    ids, counts = np.unique(table.ids, return_counts=True)
-    if (counts > 1).any():
-        raise NWBError(f"{table.where}: id {ids[counts > 1][0]} occurs twice. Ids need to be unique. Repair the file.")
-    return table
-
-
-def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[int]]:
-    """Rows of the chosen units, in the order of ``units`` or of the table, and the ids that the table does not have.
-
-    Raises: ContractError if ``units`` is neither None, a query, nor whole numbers; NWBError if a query does not suit
-    the table.
-    """
-    if units is None:
-        return np.arange(len(table)), []
-    if isinstance(units, str):
-        return np.flatnonzero(table.select(units, "units")), []
-    wanted = np.asarray(list(units))
-    if wanted.ndim != 1 or (len(wanted) and wanted.dtype.kind not in "iu"):
-        raise ContractError(f"units is {units!r}; it needs a list of unit ids, or a query over unit columns.")
-    if len(np.unique(wanted)) < len(wanted):
-        raise ContractError(f"units names an id twice: {units!r}. Name each id once.")
-    row_of = {int(unit): row for row, unit in enumerate(table.ids)}
-    rows = [row_of[int(unit)] for unit in wanted if int(unit) in row_of]
-    return np.array(rows, np.int64), [int(unit) for unit in wanted if int(unit) not in row_of]
-
-
-def name_units(ids: Sequence[int]) -> str:
+def name_units(labels: Sequence[str] | Array) -> str:
     """'unit 3', 'units 3, 5', or the first eight of more, for messages."""
+    ids = list(labels)
     more = f", … ({len(ids)} in all)" if len(ids) > 8 else ""
     return f"unit{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:8]))}{more}"
-
-
-def columns_of_units(units: Table, rows: Array, names: Sequence[str]) -> dict[str, Array]:
-    """Columns of the units table, or of the electrodes of each unit, for the chosen rows.
-
-    ``electrode_group`` is the name of the group. A unit of several electrodes has their distinct values, in their
-    order, with a comma between. A unit without electrodes has '' (NaN in a column of numbers).
-
-    Raises: NWBError if neither table has such a column; the message lists the columns of both.
-    """
-    return {name: _unit_column(units, name)[rows] for name in names}
-
-
-def _unit_column(units: Table, name: str) -> Array:
-    if name in units.names or name == "id":
-        return units.column_or_texts(name)
-    group = units.group.file.get(ELECTRODES)
-    if "electrodes" not in units.names or not is_group(group):
-        return units.column(name)  # the error lists the columns
-    electrodes = Table(group, f"electrodes of {units.where}")
-    if name == "electrode_group" and name not in electrodes.names:
-        name = "group_name" if "group_name" in electrodes.names else "group"
-    if name not in electrodes.names:
-        raise NWBError(
-            f"{units.where} have no column {name!r}, and neither do their electrodes. Units have "
-            f"{', '.join(units.names)}; electrodes have {', '.join(electrodes.names) or 'none'}."
-        )
-    return _combine_electrodes(units, electrodes, electrodes.column_or_texts(name))
-
-
-def _combine_electrodes(units: Table, electrodes: Table, values: Array) -> Array:
-    """The value of each unit's electrode, or the distinct values of several as a text."""
-    unit, at = _electrode_rows(units, len(electrodes))
-    codes = np.unique(values, return_inverse=True)[1][at]
-    # the first of every distinct pair (unit, value), in the order of the electrodes
-    first = np.sort(np.unique(unit * (int(codes.max(initial=0)) + 1) + codes, return_index=True)[1])
-    unit, found = unit[first], values[at[first]]
-    several = bool((np.bincount(unit, minlength=1) > 1).any())
-    if values.dtype.kind != "U" and not several:
-        whole = np.full(len(units), np.nan) if len(unit) < len(units) else np.empty(len(units), values.dtype)
-        whole[unit] = found
-        return whole
-    parts: list[list[str]] = [[] for _ in range(len(units))]
-    for row, text in zip(unit.tolist(), as_texts(found), strict=True):
-        parts[row].append(text)
-    return np.array([", ".join(part) for part in parts], dtype=str)
-
-
-def _electrode_rows(units: Table, n_electrodes: int) -> tuple[Array, Array]:
-    """Every pair of a unit and one of its electrodes: rows of the two tables."""
-    region = units.group["electrodes"]
-    # files in an old format have one electrode per unit and no index
-    one_each = len(region) == len(units) and not units.is_ragged("electrodes")
-    bounds = np.arange(len(units) + 1) if one_each else _read_bounds(units, "electrodes")
-    listed = load(region).astype(np.int64).reshape(len(region), -1)
-    unit = np.repeat(np.arange(len(units)), np.diff(bounds) * listed.shape[1])
-    at = listed[: bounds[-1]].ravel()
-    outside = at[(at < 0) | (at >= n_electrodes)]
-    if len(outside):
-        raise NWBError(f"{units.where} name electrode {outside[0]} of {n_electrodes}: damaged. Leave that column out.")
-    return unit, at
 
 
 def n_spikes(table: Table) -> Array:
@@ -180,7 +56,7 @@ def n_spikes(table: Table) -> Array:
     Parameters
     ----------
     table : Table
-        From `open_units`.
+        From `unit_tables.open_units`.
 
     Returns
     -------
@@ -201,7 +77,7 @@ def spike_blocks(
     Parameters
     ----------
     table : Table
-        From `open_units`.
+        From `unit_tables.open_units`.
     rows : numpy.ndarray
         Rows of the units.
     reach_s : float or None, default=None
@@ -242,7 +118,7 @@ def spike_blocks(
                 times = values[low[k] - first : high[k] - first]
             # one pass finds both: a comparison with NaN is false, and sorted times are infinite at their ends only
             if not (times[1:] >= times[:-1]).all() or not np.isfinite(times[[0, -1]] if len(times) else 0).all():
-                times = repairs.repaired(times, int(table.ids[rows[k]]))
+                times = repairs.repaired(times, str(table.labels[rows[k]]))
             spikes.append(times)
         yield positions, spikes
     repairs.warn()
@@ -274,11 +150,11 @@ class _Repairs:
 
     def __init__(self, table: Table, reach_s: float | None) -> None:
         self.table, self.reach_s = table, reach_s
-        self.not_finite: list[int] = []
-        self.not_sorted: list[int] = []
+        self.not_finite: list[str] = []
+        self.not_sorted: list[str] = []
         self.steps = ""
 
-    def repaired(self, times: Array, unit: int) -> Array:
+    def repaired(self, times: Array, unit: str) -> Array:
         """The times that are numbers, sorted; NWBError if they start over (`_refuse_restarts`)."""
         finite = np.isfinite(times)
         if not finite.all():
@@ -297,7 +173,7 @@ class _Repairs:
         _warn_of(self.table, "spike_times", self.not_sorted, f"are not in order ({self.steps}); they were sorted")
 
 
-def _refuse_restarts(table: Table, unit: int, times: Array, reach_s: float | None) -> None:
+def _refuse_restarts(table: Table, unit: str, times: Array, reach_s: float | None) -> None:
     """Raise if steps back are as long as the whole, and the whole ends before the trials do.
 
     A unit that was merged from several units steps back as far, but lasts as long as the trials.
@@ -326,7 +202,7 @@ def has_observed(table: Table) -> bool:
     Parameters
     ----------
     table : Table
-        From `open_units`.
+        From `unit_tables.open_units`.
 
     Returns
     -------
@@ -346,7 +222,7 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
     file : h5py.File
         An open NWB file.
     table : Table
-        From `open_units`.
+        From `unit_tables.open_units`.
     rows : numpy.ndarray
         Rows of the units.
 
@@ -378,10 +254,10 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
         total = lasts[lasts > 0].sum()
         twice = total - (observed.ends - observed.starts).sum() if np.isfinite(total) else 0.0
         if twice > 2 * OBSERVED_S * (len(part) + 1):
-            overlapping.append(int(table.ids[row]))
+            overlapping.append(str(table.labels[row]))
             overlap = overlap or f"{twice:g} of {total:g} s occur twice"
         if not (lasts >= 0).all():
-            invalid_rows.append(int(table.ids[row]))
+            invalid_rows.append(str(table.labels[row]))
         found.append(observed if invalid is None else without(observed, invalid))
     _warn_of(table, "obs_intervals", overlapping, f"overlap ({overlap}); their union is taken")
     _warn_of(table, "obs_intervals", invalid_rows, "end before they start, or lack a number; these were left out")
@@ -438,10 +314,10 @@ def _ragged_column(table: Table, name: str, width: int) -> tuple[h5py.Dataset, A
         raise NWBError(
             f"{name} of {table.where} is {data.dtype} of shape {data.shape}. Numbers are needed. Pass another file."
         )
-    return data, _read_bounds(table, name)
+    return data, read_bounds(table, name)
 
 
-def _read_bounds(table: Table, name: str) -> Array:
+def read_bounds(table: Table, name: str) -> Array:
     """Where the values of each row of a ragged column begin and end: (row + 1), int64."""
     n_values, index = table.group[name].shape[0], table.group.get(f"{name}_index")
     if is_dataset(index):
@@ -461,6 +337,6 @@ def _read_bounds(table: Table, name: str) -> Array:
     return bounds
 
 
-def _warn_of(table: Table, column: str, ids: list[int], text: str) -> None:
+def _warn_of(table: Table, column: str, ids: list[str], text: str) -> None:
     if ids:
         warn(f"{table.where}: {column} of {name_units(ids)} {text}.")

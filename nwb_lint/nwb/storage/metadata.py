@@ -44,7 +44,7 @@ class Provenance(NamedTuple):
     subject_id: str
 
 
-def provenance(file: h5py.File, path: object) -> Provenance:
+def provenance(file: h5py.File, path: object, units_table: str | None = None) -> Provenance:
     """The identifiers of an open file.
 
     Parameters
@@ -53,13 +53,15 @@ def provenance(file: h5py.File, path: object) -> Provenance:
         From `open_nwb`.
     path : str, os.PathLike or Asset
         The path or address of the file.
+    units_table : str or None, default=None
+        Path of the units table in the file; None means ``/units``.
 
     Returns
     -------
     Provenance
         Texts; empty where the file has none.
     """
-    units = file.get("units")
+    units = file.get(units_table or "units")
     return Provenance(
         path=str(path),
         identifier=dataset_text(file, "identifier"),

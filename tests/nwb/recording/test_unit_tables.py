@@ -1,0 +1,347 @@
+"""Laws of the units of a file: which table, which ids and labels, and which units a query selects."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+
+from nwb_lint import read_conditions, read_trials
+from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.nwb.inspection.describe import describe
+from nwb_lint.nwb.inspection.format import format_description, to_json
+from nwb_lint.nwb.inspection.session_map import session_map
+from tests.nwb.layouts import Session
+
+TRIALS = {"align": "cue", "window_s": (-0.2, 0.6), "bin_s": 0.2}
+READ = {"by": "side", **TRIALS}
+TEXT = h5py.string_dtype()
+
+
+@pytest.fixture
+def session(tmp_path):
+    """Four units and ten trials."""
+    made = Session(tmp_path / "s.nwb", n_units=4)
+    made.put_table(cue=made.cue, side=["left", "right"] * 5)
+    return made
+
+
+@pytest.fixture
+def path(session):
+    return session.path
+
+
+def edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def put_ids(path, ids):
+    def change(file):
+        del file["units/id"]
+        file.create_dataset("units/id", data=ids, dtype=TEXT if isinstance(ids[0], str) else None)
+
+    edit(path, change)
+
+
+def rates(path, **how):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_conditions(path, **READ | how)["rate"].values
+
+
+# -- which table ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place", ["processing/ecephys/units", "analysis/sorted", "acquisition/Units", "scratch/a/b/units", "sorting/units"]
+)
+def test_the_only_units_table_is_found_wherever_it_is(path, place):
+    plain = rates(path)
+
+    def move(file):
+        file.require_group(place.rpartition("/")[0])
+        file.move("units", place)
+
+    edit(path, move)
+    if place.startswith("sorting/"):  # not a place of NWB: by its path alone
+        with pytest.raises(NWBError, match="no units table"):
+            read_conditions(path, **READ)
+    else:
+        found = read_conditions(path, **READ)
+        np.testing.assert_array_equal(found["rate"], plain)
+        assert found.attrs["units_table"] == place
+        assert describe(path).suggestion["units_table"] == place
+        assert read_conditions(path, **describe(path).suggestion).sizes["neuron"] == 4
+    np.testing.assert_array_equal(rates(path, units_table=f"/{place}"), plain)
+    assert read_trials(path, **TRIALS, units_table=place).attrs["units_table"] == place
+    assert describe(path, units_table=place).units.table == place
+    assert session_map(path, units_table=place).sizes["neuron"] == 4
+
+
+def test_a_group_of_units_at_the_root_is_found_by_its_type(path):
+    edit(path, lambda file: file.move("units", "sorted_units"))
+    assert read_conditions(path, **READ).attrs["units_table"] == "sorted_units"
+
+
+def test_several_units_tables_need_a_choice_unless_one_is_at_its_place(path):
+    plain = rates(path)
+
+    def add(file):
+        file.copy("units", "processing/ecephys/units_mua")
+        for name in ("spike_times_index", "id"):
+            values = file[f"processing/ecephys/units_mua/{name}"][:2]
+            del file[f"processing/ecephys/units_mua/{name}"]
+            file[f"processing/ecephys/units_mua/{name}"] = values
+        times = file["units/spike_times"][: values_end(file)]
+        del file["processing/ecephys/units_mua/spike_times"]
+        file["processing/ecephys/units_mua/spike_times"] = times
+        for at, object_id in (("units", "one"), ("processing/ecephys/units_mua", "other")):
+            file[at].attrs.update(neurodata_type="Units", object_id=object_id)
+
+    def values_end(file):
+        return int(file["units/spike_times_index"][1])
+
+    edit(path, add)
+    np.testing.assert_array_equal(rates(path), plain)
+    for name in ("processing/ecephys/units_mua", "units_mua"):
+        found = read_conditions(path, **READ, units_table=name)
+        np.testing.assert_array_equal(found["rate"], plain[..., :2])
+        assert found.attrs["units_table"] == "processing/ecephys/units_mua"
+        assert found["file_units_object_id"].item() == "other"
+    described = describe(path)
+    assert dict(described.units_tables) == {"units": 4, "processing/ecephys/units_mua": 2}
+    assert "processing/ecephys/units_mua (2 units)" in format_description(described)
+    assert json.loads(to_json([described]))["files"][0]["units_tables"]["processing/ecephys/units_mua"] == 2
+    edit(path, lambda file: file.move("units", "processing/ecephys/units"))
+    words = r"processing/ecephys/units \(4 units\), processing/ecephys/units_mua \(2 units\).*units_table="
+    with pytest.raises(NWBError, match=words):
+        read_conditions(path, **READ)
+    described = describe(path)
+    assert any("units_table=" in warning for warning in described.warnings)
+    assert described.suggestion == {}
+    assert describe(path, units_table="units_mua").suggestion["units_table"] == "processing/ecephys/units_mua"
+
+
+def test_a_units_table_that_cannot_be_read_names_the_others(path):
+    def empty(file):
+        file.move("units", "processing/ecephys/units")
+        file["units/id"] = np.zeros(0, int)
+
+    edit(path, empty)
+    with pytest.raises(NWBError, match=r"no rows.*units_table=: processing/ecephys/units \(4 units\)"):
+        read_conditions(path, **READ)
+    with pytest.raises(NWBError, match=r"no units table 'nothing'.*processing/ecephys/units \(4 units\)"):
+        read_conditions(path, **READ, units_table="nothing")
+    with pytest.raises(NWBError, match="no spike_times"):
+        read_conditions(path, **READ, units_table="intervals/trials")
+    with pytest.raises(ContractError, match="units_table"):
+        read_conditions(path, **READ, units_table="units", series="x")
+
+
+def test_each_file_may_have_its_own_table(tmp_path):
+    paths = []
+    for k in range(2):
+        made = Session(tmp_path / f"{k}.nwb", seed=k)
+        made.put_table(cue=made.cue, side=["left", "right"] * 5)
+        paths.append(made.path)
+    edit(paths[1], lambda file: file.move("units", "analysis/units"))
+    found = read_conditions(paths, **READ)
+    assert found.attrs["units_table"] == ["units", "analysis/units"]
+    assert found["file"].values.tolist() == [str(path) for path in paths]
+
+
+# -- ids and labels ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "chosen"),
+    [
+        (["a1", "b2", "c3", "d4"], ["a1", "b2", "c3", "d4"], ["d4", "a1"]),
+        (["1", "02", "2", "x"], ["1", "02", "2", "x"], ["x", "1"]),
+        ([0.5, 1.5, 2.0, 3.25], ["0.5", "1.5", "2", "3.25"], [3.25, 0.5]),
+        ([10.0, 20.0, 30.0, 40.0], ["10", "20", "30", "40"], [40, 10]),
+        (np.array([9, 7, 2**63 + 5, 2], np.uint64), ["9", "7", str(2**63 + 5), "2"], [2, 9]),
+        (np.array([[5], [6], [7], [8]]), ["5", "6", "7", "8"], [8, 5]),
+    ],
+)  # fmt: skip
+def test_ids_are_kept_and_select_by_what_they_are(path, ids, labels, chosen):
+    plain = rates(path)
+    put_ids(path, ids)
+    found = read_conditions(path, **READ)
+    np.testing.assert_array_equal(found["rate"], plain)
+    assert found["neuron"].values.tolist() == labels
+    whole = found["unit_id"].dtype.kind == "i"
+    assert found["unit_id"].values.tolist() == ([int(label) for label in labels] if whole else labels)
+    np.testing.assert_array_equal(rates(path, units=chosen), plain[..., [3, 0]])
+    np.testing.assert_array_equal(rates(path, units=[labels[3], labels[0]]), plain[..., [3, 0]])
+    with pytest.raises((NWBError, ContractError), match="77"):
+        read_conditions(path, **READ, units=[77])
+    assert [str(unit) for unit in describe(path).units.ids] == labels
+    assert session_map(path)["neuron"].values.tolist() == labels
+
+
+def test_units_that_share_an_id_have_labels_with_their_row(path):
+    plain = rates(path)
+    put_ids(path, [0, 1, 0, 2])
+    with pytest.warns(UserWarning, match=r"1 of 3 ids occur more than once.*'0 \(row 0\)', '0 \(row 2\)'"):
+        found = read_conditions(path, **READ)
+    assert found["neuron"].values.tolist() == ["0 (row 0)", "1", "0 (row 2)", "2"]
+    assert found["unit_id"].values.tolist() == [0, 1, 0, 2]
+    np.testing.assert_array_equal(found["rate"], plain)
+    with pytest.warns(UserWarning, match="more than once"):
+        some = read_conditions(path, **READ, units=["0 (row 2)", 1])
+    np.testing.assert_array_equal(some["rate"], plain[..., [2, 1]])
+    with (
+        pytest.warns(UserWarning, match="more than once"),
+        pytest.raises(NWBError, match=r"id 0 is that of 2 units.*'0 \(row 0\)', '0 \(row 2\)'"),
+    ):
+        read_conditions(path, **READ, units=[0])
+    assert any("more than once" in warning for warning in describe(path).warnings)
+
+
+def test_the_number_of_a_row_is_no_id(path):
+    plain = rates(path)
+    edit(path, lambda file: file.pop("units/id"))
+    found = read_conditions(path, **READ)
+    assert found["neuron"].values.tolist() == ["row 0", "row 1", "row 2", "row 3"]
+    np.testing.assert_array_equal(found["rate"], plain)
+    with pytest.raises(NWBError, match=r"no ids.*row 0"):
+        read_conditions(path, **READ, units=[1, 3])
+    np.testing.assert_array_equal(rates(path, units=["row 3", "row 1"]), plain[..., [3, 1]])
+
+
+def test_ids_of_other_kinds_are_refused_by_name(path):
+    edit(path, lambda file: file.pop("units/id"))
+    edit(path, lambda file: file.create_dataset("units/id", data=np.zeros(4, [("a", int)])))
+    with pytest.raises(NWBError, match="id of units"):
+        read_conditions(path, **READ)
+
+
+@pytest.mark.parametrize("units", [[True], [None], [[1]], 3, [0, 0.0], ["0", 0]])
+def test_what_is_no_list_of_ids_is_refused(path, units):
+    with pytest.raises(ContractError, match="units"):
+        read_conditions(path, **READ, units=units)
+
+
+# -- queries ----------------------------------------------------------------------------------------------------------
+
+
+def put_electrodes(file, region, ends=None):
+    """Four electrodes in two groups, and the region of each unit."""
+    at = "general/extracellular_ephys"
+    for name, place in (("probeA", "PFC"), ("probeB", "V1")):
+        group = file.create_group(f"{at}/{name}")
+        group.attrs.update(neurodata_type="ElectrodeGroup", description=f"the {name}", location=place)
+        file.require_group(f"general/devices/dev{name}")
+        group["device"] = h5py.SoftLink(f"/general/devices/dev{name}")
+    table = file.create_group(f"{at}/electrodes")
+    table["id"] = [100, 101, 102, 103]
+    table["x"] = [0.0, 1.0, 2.0, 3.0]
+    table.create_dataset("area", data=["a", "b", "b", "c"], dtype=TEXT)
+    names = ["probeA", "probeA", "probeB", "probeB"]
+    table.create_dataset("group_name", data=names, dtype=TEXT)
+    refs = table.create_dataset("group", (4,), dtype=h5py.ref_dtype)
+    for k, name in enumerate(names):
+        refs[k] = file[f"{at}/{name}"].ref
+    if region is not None:
+        file["units/electrodes"] = region
+        file["units/electrodes"].attrs.update(neurodata_type="DynamicTableRegion", table=table.ref)
+        if ends is not None:
+            file["units/electrodes_index"] = ends
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("area == 'b'", [1, 2]),
+        ("x > 0.5 and area != 'c'", [1, 2]),
+        ("electrode_group == 'probeA'", [0, 1]),
+        ("group_name == 'probeB'", [2, 3]),
+        ("location == 'PFC'", [0, 1]),
+        ("group_location == 'V1' and area == 'b'", [2]),
+        ("description == 'the probeB'", [2, 3]),
+        ("device == 'devprobeA' or id == 3", [0, 1, 3]),
+    ],
+)
+@pytest.mark.parametrize("how", ["region", "peak"])
+def test_a_query_selects_by_electrodes_and_their_groups(path, query, rows, how):
+    plain = rates(path)
+    edit(path, lambda file: put_electrodes(file, [0, 1, 2, 3] if how == "region" else None))
+    if how == "peak":
+        edit(path, lambda file: file.create_dataset("units/peak_channel_id", data=[100, 101, 102, 103]))
+    np.testing.assert_array_equal(rates(path, units=query), plain[..., rows])
+    name = query.split(" ")[0]
+    found = read_conditions(path, **READ, units=query, unit_columns=[name])
+    every = read_conditions(path, **READ, unit_columns=[name])
+    assert found[name].values.tolist() == every[name].values[rows].tolist()
+
+
+def test_a_unit_of_several_electrodes_has_their_value_if_all_agree(path):
+    plain = rates(path)
+    edit(path, lambda file: put_electrodes(file, [1, 2, 0, 3, 3, 1], [2, 4, 5, 6]))
+    words = r"area differs between the electrodes of 1 of 4 units, such as a, c of unit 1"
+    with pytest.warns(UserWarning, match=words):
+        found = read_conditions(path, **READ, units="area == 'b'")
+    np.testing.assert_array_equal(found["rate"], plain[..., [0, 3]])
+    with pytest.warns(UserWarning, match=words):
+        found = read_conditions(path, **READ, units="area == 'a, c'", unit_columns=["area", "x", "location"])
+    assert found["area"].values.tolist() == ["a, c"]
+    assert found["x"].values.tolist() == ["0, 3"]
+    assert found["location"].values.tolist() == ["PFC, V1"]
+    with pytest.warns(UserWarning, match="x differs between the electrodes of 2 of 4 units.*no number"):
+        found = read_conditions(path, **READ, units="x >= 0")
+    assert found["neuron"].values.tolist() == ["2", "3"]
+
+
+def test_a_unit_without_electrodes_has_no_value(path):
+    plain = rates(path)
+    edit(path, lambda file: put_electrodes(file, [0, 1, 2], [1, 2, 2, 3]))
+    np.testing.assert_array_equal(rates(path, units="area == 'b'"), plain[..., [1, 3]])
+    np.testing.assert_array_equal(rates(path, units="x < 99"), plain[..., [0, 1, 3]])
+    np.testing.assert_array_equal(rates(path, units="area == ''"), plain[..., [2]])
+
+
+def test_units_may_refer_to_groups_without_electrodes(path):
+    plain = rates(path)
+
+    def change(file):
+        put_electrodes(file, None)
+        refs = file.create_dataset("units/electrode_group", (4,), dtype=h5py.ref_dtype)
+        for row, name in enumerate(["probeA", "probeB", "probeB", "probeA"]):
+            refs[row] = file[f"general/extracellular_ephys/{name}"].ref
+
+    edit(path, change)
+    np.testing.assert_array_equal(rates(path, units="location == 'V1'"), plain[..., [1, 2]])
+    np.testing.assert_array_equal(rates(path, units="electrode_group == 'probeA'"), plain[..., [0, 3]])
+
+
+def test_a_column_of_units_goes_before_one_of_electrodes(path):
+    plain = rates(path)
+    edit(path, lambda file: put_electrodes(file, [0, 1, 2, 3]))
+    edit(path, lambda file: file.create_dataset("units/location", data=["x", "x", "PFC", "PFC"], dtype=TEXT))
+    np.testing.assert_array_equal(rates(path, units="location == 'PFC'"), plain[..., [2, 3]])
+    np.testing.assert_array_equal(rates(path, units="group_location == 'PFC'"), plain[..., [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: put_electrodes(f, [0, 1, 2, 9]), "electrode 9 of 4"),
+        (lambda f: (put_electrodes(f, None), f.create_dataset("units/peak_channel_id", data=[100, 101, 102, 7])),
+         "peak_channel_id .* names electrode 7"),
+    ],
+)  # fmt: skip
+def test_electrodes_that_are_not_there_are_an_error(path, change, words):
+    edit(path, change)
+    with pytest.raises(NWBError, match=words):
+        read_conditions(path, **READ, units="area == 'b'")
+
+
+def test_a_name_that_nobody_has_lists_those_of_units_and_electrodes(path):
+    edit(path, lambda file: put_electrodes(file, [0, 1, 2, 3]))
+    with pytest.raises(NWBError, match=r"no column 'depth'.*electrodes have .*area"):
+        read_conditions(path, **READ, units="depth > 1")
