@@ -30,6 +30,8 @@ class Asset(NamedTuple):
         What an archive gives as the number of bytes; 0 if it is not known.
     asset_id : str, default=""
         The identifier of the file in an archive.
+    external : bool, default=False
+        Whether other files that this one names (links, values that HDF5 keeps elsewhere) are read too.
     """
 
     address: str
@@ -38,6 +40,7 @@ class Asset(NamedTuple):
     digest: str = ""
     size: int = 0
     asset_id: str = ""
+    external: bool = False
 
     def __str__(self) -> str:
         return self.address

@@ -1,17 +1,20 @@
-"""Objects of an open NWB file: what kind they are, their text, their values.
+"""Objects of an open NWB file: how to reach them, what kind they are, their text, their values.
 
-HDF5 files are opened by h5py. Zarr and LINDI files give objects of classes that derive from h5py's, so the functions
-here work for all of them.
+All files give objects of classes that derive from h5py's: HDF5 (`checked_file`), Zarr and LINDI (`zarr`). The functions
+here work for all of them. `find_dataset` and `find_group` are how a member of a group is reached: None means that the
+file does not name it. What it names and does not hold is an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import h5py
 import numpy as np
 
 from nwb_lint.errors import NWBError
+from nwb_lint.nwb.storage.checked_file import CheckedDataset
 from nwb_lint.nwb.storage.prefetch import load_streamed, streamed
 
 
@@ -43,6 +46,107 @@ def is_dataset(item: Any) -> bool:
     bool
     """
     return isinstance(item, h5py.Dataset)
+
+
+def find_dataset(group: Any, name: str) -> Any:
+    """A dataset that a group may have.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        A group of an open file.
+    name : str
+        Its name, or a path from the group.
+
+    Returns
+    -------
+    h5py.Dataset or None
+        None where nothing has that name.
+
+    Raises
+    ------
+    NWBError
+        If the name is that of a group, or of something that cannot be opened.
+    """
+    return _find(group, name, is_dataset, "a dataset")
+
+
+def find_group(group: Any, name: str) -> Any:
+    """A group that a group may have.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        A group of an open file.
+    name : str
+        Its name, or a path from the group.
+
+    Returns
+    -------
+    h5py.Group or None
+        None where nothing has that name.
+
+    Raises
+    ------
+    NWBError
+        If the name is that of a dataset, or of something that cannot be opened.
+    """
+    return _find(group, name, is_group, "a group")
+
+
+def _find(group: Any, name: str, suits: Callable[[Any], bool], what: str) -> Any:
+    item = group.get(name)
+    if item is None or suits(item):
+        return item
+    kind = "a dataset" if is_dataset(item) else "a group" if is_group(item) else "a named type"
+    path = f"{as_text(group.name or '').rstrip('/')}/{name}"
+    raise NWBError(f"{path} of {group.file.filename} is {kind}. It needs to be {what}. Write the file again.")
+
+
+def openable_members(group: Any) -> dict[str, Any]:
+    """The members of a group that can be opened. Use it to search a file, not for what was asked for by name.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        A group of an open file.
+
+    Returns
+    -------
+    dict of str to object
+        Name → group or dataset; in the order of the file.
+    """
+    return {name: item for name in members(group) if not isinstance(item := member_or_error(group, name), NWBError)}
+
+
+def member_or_error(group: Any, name: str) -> Any:
+    """The member of this name, or the NWBError that says why it cannot be opened."""
+    try:
+        return group.get(name)
+    except NWBError as error:
+        return error
+
+
+def shape_text(item: Any) -> str:
+    """The type and shape of a dataset in words, for messages: 'float64 of shape (3, 2)', 'text', 'no values'."""
+    if item.shape is None:
+        return "empty: it has no values at all"
+    shape = f"of shape {tuple(int(size) for size in item.shape)}" if item.ndim else "a single value"
+    return f"{type_text(item)}, {shape}"
+
+
+def type_text(item: Any) -> str:
+    """The type of a dataset in words, for messages."""
+    dtype = item.dtype
+    if holds_text(item):
+        return "text"
+    if (reference := h5py.check_ref_dtype(dtype)) is not None:
+        return "region references" if reference is h5py.RegionReference else "object references"
+    if (base := h5py.check_vlen_dtype(dtype)) is not None:
+        return f"lists of {np.dtype(base)} (HDF5 vlen)"
+    if dtype.names is not None:
+        return f"pairs of {', '.join(dtype.names)} (HDF5 compound)" if len(dtype.names) == 2 else "HDF5 compound"
+    return "opaque bytes" if dtype.kind == "V" else str(dtype)
 
 
 def holds_text(item: Any) -> bool:
@@ -188,7 +292,7 @@ def root_text(file: h5py.File, name: str) -> str:
 def dataset_text(file: h5py.File, name: str) -> str:
     """The scalar text at a path; empty where there is none."""
     item = file.get(name)
-    if not is_dataset(item) or item.size != 1 or not holds_text(item):
+    if not is_dataset(item) or item.shape is None or item.size != 1 or not holds_text(item):
         return ""
     return as_text(np.asarray(item[()], object).ravel()[0])
 
@@ -233,7 +337,10 @@ def check_size(dataset: h5py.Dataset) -> None:
     NWBError
         If it claims more, as in a damaged file.
     """
-    uncompressed = type(dataset) is h5py.Dataset and dataset.compression is None and not holds_text(dataset)
+    if not isinstance(dataset, CheckedDataset) or dataset.shape is None:
+        return
+    dataset.check_stored()
+    uncompressed = dataset.compression is None and not (dataset.is_virtual or dataset.external or holds_text(dataset))
     if uncompressed and dataset.nbytes > max(dataset.file.id.get_filesize(), dataset.id.get_storage_size()):
         raise _too_large(dataset)
 

@@ -16,7 +16,8 @@ import h5py
 
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of
-from nwb_lint.nwb.storage.h5 import root_text
+from nwb_lint.nwb.storage.checked_file import CheckedFile
+from nwb_lint.nwb.storage.h5 import dataset_text, root_text
 from nwb_lint.parallel.engine import run_tasks
 from nwb_lint.parallel.tasks import Outcome
 
@@ -28,7 +29,7 @@ _FILES_AT_ONCE = 8  # that threads of this process read: most of the time goes t
 _FORMATS = {"hdf5": "HDF5", "zarr": "Zarr", "lindi": "LINDI"}
 
 
-def open_nwb(source: Source, *, download: bool = False) -> h5py.File:
+def open_nwb(source: Source, *, download: bool = False, external: bool = False) -> h5py.File:
     """Open one NWB file read-only: a local one, or one on a server.
 
     Close the file after use, or open it in a ``with`` statement. Remote files are streamed. Bytes that were read
@@ -43,11 +44,15 @@ def open_nwb(source: Source, *, download: bool = False) -> h5py.File:
         ``dandi://<dandiset>[/<version>]/<path>`` for a published or a draft version.
     download : bool, default=False
         Whether to copy a remote file to the cache folder as a whole, instead of streaming it.
+    external : bool, default=False
+        Whether other files that this one names are read too: those of external links, of HDF5 external storage, and
+        sources of virtual datasets outside of its folder. Such a file can name any file of this machine.
 
     Returns
     -------
     h5py.File
-        The open file. Zarr and LINDI give an object with the same members.
+        The open file. Zarr and LINDI give an object with the same members. What the file names and does not hold, such
+        as the target of a broken link, is an `NWBError`, and never None or 0.
 
     Raises
     ------
@@ -62,14 +67,21 @@ def open_nwb(source: Source, *, download: bool = False) -> h5py.File:
     ...     print(list(file["intervals"]))
     ['trials']
     """
-    asset = one_asset(source, download=download)
+    asset = one_asset(source, download=download, external=external)
     file = _open(asset)
     try:
+        old = dataset_text(file, "nwb_version")  # an attribute since NWB 2
         is_nwb = bool(root_text(file, "nwb_version")) or root_text(file, "neurodata_type") == "NWBFile"
         names = ", ".join(str(name) for name in islice(file, 6)) or "nothing"  # a LINDI file has no length
     except (OSError, RuntimeError, KeyError) as error:
         file.close()
         raise _damaged(asset, error) from error
+    if old and not is_nwb:
+        file.close()
+        raise NWBError(
+            f"{asset} is of version {old[:40]!r}: NWB 1, a format of its own. NWB 2 is needed. Convert the file, or ask "
+            "for it in NWB 2."
+        )
     if not is_nwb:
         file.close()
         raise NWBError(
@@ -97,7 +109,7 @@ def _open(asset: Asset) -> h5py.File:
     if path.is_dir():
         raise NWBError(f"{path} is a folder. One NWB file (HDF5 or Zarr) is needed. Pass a file in it.")
     try:
-        return h5py.File(path, "r")
+        return CheckedFile(path, external=asset.external)
     except PermissionError as error:
         raise NWBError(f"{path} may not be read. Check its permissions.") from error
     except (OSError, RuntimeError) as error:
@@ -110,10 +122,27 @@ def _why_not_opened(path: Path, error: BaseException) -> str:
     if size == 0:
         return f"{path} is empty (0 bytes). An NWB file (HDF5) is needed. Get the file again."
     if not h5py.is_hdf5(path):
-        return f"{path} is not HDF5. An NWB file (HDF5) is needed. Check the path."
+        return f"{path} is not HDF5{_format_of(path)}. An NWB file (HDF5) is needed. Check the path."
     if "truncated" in str(error):
         return f"{path} is truncated: its end is missing after {size} bytes. Get the file again."
     return f"{path} cannot be opened as HDF5 ({one_line(error)}). Get the whole file again."
+
+
+# First bytes of files that are passed for NWB by mistake.
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "but compressed by gzip: unpack it", b"PK\x03\x04": "but a zip archive: unpack it",
+    b"version https://git-lfs": "but a pointer of Git LFS: get the file by git lfs pull",
+    b"/annex/": "but a pointer of git-annex: get the file by datalad get",
+    b"../": "but a pointer of git-annex: get the file by datalad get", b"MATLAB 5": "but a MATLAB file before 7.3",
+    b"CDF": "but netCDF 3", b"<": "but a page of a web server (HTML or XML)", b"{": "but JSON",
+}  # fmt: skip
+
+
+def _format_of(path: Path) -> str:
+    """', but …' for a file of a format that its first bytes tell."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    return next((f", {text}" for start, text in _OTHER_FORMATS.items() if head.lstrip().startswith(start)), "")
 
 
 @contextmanager
@@ -189,7 +218,7 @@ def _on_file(asset: Asset, *, work: Callable[..., Any], **options: Any) -> Any:
         raise NWBError(f"{asset} cannot be read: {one_line(error)}. Try again.") from error
 
 
-def one_asset(source: Source, *, download: bool = False) -> Asset:
+def one_asset(source: Source, *, download: bool = False, external: bool = False) -> Asset:
     """The one asset of a source.
 
     Parameters
@@ -198,6 +227,8 @@ def one_asset(source: Source, *, download: bool = False) -> Asset:
         As for `open_nwb`; a pattern may match one file only.
     download : bool, default=False
         Whether to copy a remote file to the cache folder.
+    external : bool, default=False
+        Whether other files that this one names are read too.
 
     Returns
     -------
@@ -210,14 +241,14 @@ def one_asset(source: Source, *, download: bool = False) -> Asset:
         If the source matches no file, or several.
     """
     if isinstance(source, Asset) and not download:
-        return source
-    found = expand(source, download=download)
+        return source._replace(external=True) if external else source
+    found = expand(source, download=download, external=external)
     if len(found) > 1:
         raise NWBError(f"{source} matches {len(found)} files. One is needed here. Pass each file by itself.")
     return found[0]
 
 
-def expand(sources: Source | Sequence[Source], *, download: bool = False) -> list[Asset]:
+def expand(sources: Source | Sequence[Source], *, download: bool = False, external: bool = False) -> list[Asset]:
     """The assets of one source or several.
 
     No file is opened. Addresses of DANDI are looked up in the archive.
@@ -229,6 +260,8 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False) -> lis
         ``[``: it gives all files that match, sorted.
     download : bool, default=False
         Whether to copy remote files to the cache folder. Their addresses stay the same.
+    external : bool, default=False
+        Whether other files that these ones name are read too.
 
     Returns
     -------
@@ -263,7 +296,7 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False) -> lis
         from nwb_lint.nwb.storage.download import download_asset
 
         assets = [download_asset(asset) for asset in assets]
-    return assets
+    return [asset._replace(external=True) for asset in assets] if external else assets
 
 
 def _assets(item: str | os.PathLike[str]) -> list[Asset]:

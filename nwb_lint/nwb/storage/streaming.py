@@ -17,6 +17,7 @@ import h5py
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.cache import RangeCache, enforce_limit, limit_bytes
+from nwb_lint.nwb.storage.checked_file import CheckedFile
 from nwb_lint.nwb.storage.http import FileSession, as_nwb_error, describe_error, get_range
 from nwb_lint.nwb.storage.prefetch import Ranges, register
 
@@ -219,13 +220,13 @@ class HTTPFile(io.RawIOBase):
         super().close()
 
 
-class _RemoteH5File(h5py.File):
-    """An h5py.File that closes the file object below it too."""
+class _RemoteH5File(CheckedFile):
+    """A `CheckedFile` that closes the file object below it too."""
 
     stream: HTTPFile | None = None
 
     def close(self) -> None:
-        """As `h5py.File.close`."""
+        """As `CheckedFile.close`."""
         super().close()
         if self.stream is not None:
             self.stream.close()
@@ -276,6 +277,6 @@ def _open(stream: HTTPFile) -> h5py.File:
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, stream)
     name = register(stream.address, stream)
-    file = _RemoteH5File(h5py.h5f.open(name.encode(), h5py.h5f.ACC_RDONLY, fapl=access))
+    file = _RemoteH5File(h5py.h5f.open(name.encode(), h5py.h5f.ACC_RDONLY, fapl=access), remote=True)
     file.stream = stream
     return file
