@@ -15,7 +15,7 @@ from nwb_lint.nwb.inspection.suggest import suggest_from
 from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span_of_rows
 from nwb_lint.nwb.inspection.units import UnitsInfo, count_units, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
-from nwb_lint.nwb.recording.tables import interval_tables, open_intervals
+from nwb_lint.nwb.recording.tables import open_intervals, rows_of_tables
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
 from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
 
@@ -176,8 +176,10 @@ def _describe_tables(file: h5py.File, name: str) -> tuple[list[TableInfo], list[
     tables: list[TableInfo] = []
     spans: list[Span] = []
     warnings: list[str] = []
-    for key in interval_tables(file):
+    for key, n in rows_of_tables(file).items():
         try:
+            if isinstance(n, NWBError):
+                raise n
             table = open_intervals(file, key, name)
             info, found = describe_table(table, key)
             tables.append(info)

@@ -8,7 +8,8 @@ import numpy as np
 
 from nwb_lint.contract import missing_in
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.recording.tables import Table
+from nwb_lint.nwb.recording.tables import DAMAGED, Table
+from nwb_lint.nwb.storage.h5 import type_text
 from nwb_lint.query import format_value
 
 Span = tuple[float, float]
@@ -62,7 +63,7 @@ class TableInfo(NamedTuple):
 def describe_table(table: Table, name: str) -> tuple[TableInfo, list[str]]:
     """An interval table, and warnings of rows that look wrong."""
     columns = [describe_column(table, column) for column in table.names]
-    warnings = []
+    warnings = table.problems()
     for column in columns:
         if column.kind == "time":
             values = table.times(column.name)
@@ -84,14 +85,14 @@ def describe_table(table: Table, name: str) -> tuple[TableInfo, list[str]]:
 
 def describe_column(table: Table, name: str) -> ColumnInfo:
     """A column; one that cannot be read is of the kind "damaged", and its summary is the error."""
+    kind = table.kind(name)
     try:
-        kind = table.kind(name)
         if kind in ("ragged", "array", "reference"):
             shape = " × ".join(map(str, table.group[name].shape))
-            return ColumnInfo(name, kind, {}, f"{shape} {table.group[name].dtype}")
+            return ColumnInfo(name, kind, {}, f"{shape} {type_text(table.group[name])}")
         values = table.column(name)
     except NWBError as error:
-        return ColumnInfo(name, "damaged", {}, str(error))
+        return ColumnInfo(name, DAMAGED, {}, str(error))
     known = values[~missing_in(values)]
     if not len(known):
         return ColumnInfo(name, kind, {}, "no values")

@@ -91,6 +91,7 @@ def describe_units(
             ends = spike_ends(table) if read_spikes else []
     except NWBError as error:
         return UnitsFound(None, None, [str(error)])
+    warnings += table.problems()
     stopped = [] if has_obs else stopped_units(file, ends)
     labels = table.labels.tolist()
     if trial_span:

@@ -9,7 +9,16 @@ import h5py
 import numpy as np
 
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.storage.h5 import as_text, is_dataset, is_group, load, members
+from nwb_lint.nwb.storage.h5 import (
+    as_text,
+    find_dataset,
+    is_dataset,
+    is_group,
+    load,
+    member_or_error,
+    members,
+    shape_text,
+)
 
 Array = np.ndarray
 
@@ -58,11 +67,14 @@ def find_series(file: h5py.File, name: str, path: Any, kind: str, argument: str)
     wanted = name.strip("/")
     try:
         direct = file.get(wanted) if wanted else None
-    except (ValueError, KeyError):  # h5py refuses some texts as names
+    except (ValueError, KeyError):  # lindi refuses some texts as names
         return None
     if _has_times(direct):
         return wanted, direct
-    found = [(at, item) for at, item in _series(file) if at.endswith(f"/{wanted}")]
+    broken: dict[str, NWBError] = {}
+    found = [(at, item) for at, item in groups_of(file, broken) if _has_times(item) and at.endswith(f"/{wanted}")]
+    if not found and (errors := [error for at, error in broken.items() if at.endswith(f"/{wanted}")]):
+        raise errors[0]
     if len(found) > 1:
         paths = ", ".join(at for at, _ in found[:8])
         raise NWBError(
@@ -85,7 +97,7 @@ def event_paths(file: h5py.File, *, listed: bool = False) -> list[str]:
     -------
     list of str
     """
-    return [at for at, item in _series(file) if not listed or any(is_dataset(item.get(name)) for name in _TIMES)]
+    return [at for at, item in _series(file) if not listed or any(_names(item, name) for name in _TIMES)]
 
 
 def activity_paths(file: h5py.File) -> list[str]:
@@ -104,36 +116,44 @@ def activity_paths(file: h5py.File) -> list[str]:
 
 
 def _may_be_activity(item: Any) -> bool:
-    data, kind = item.get("data"), as_text(item.attrs.get("neurodata_type", ""))
+    data, kind = member_or_error(item, "data"), as_text(item.attrs.get("neurodata_type", ""))
     if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim != 2:
         return False
-    return is_dataset(item.get("rois")) or (kind == "TimeSeries" and data.shape[1] > 1)
+    return _names(item, "rois") or (kind == "TimeSeries" and data.shape[1] > 1)
 
 
 def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
     """Start (s) and rate (Hz) of a series of regular samples; NWBError if they are not numbers."""
-    start, rate = item["starting_time"], item["starting_time"].attrs.get("rate")
-    numbers = start.size == 1 and start.dtype.kind in "iuf" and np.size(rate) == 1 and item["data"].ndim
-    rate_hz = float(np.ravel(rate)[0]) if numbers else 0.0
+    start, data = find_dataset(item, "starting_time"), find_dataset(item, "data")
+    rate = np.ravel(start.attrs.get("rate", ())) if start is not None and start.shape is not None else np.zeros(0)
+    numbers = rate.size == 1 and rate.dtype.kind in "iuf" and start.size == 1 and start.dtype.kind in "iuf"
+    rate_hz = float(rate[0]) if numbers and data is not None and data.shape else 0.0
     if not 0 < rate_hz < np.inf:
         raise NWBError(
-            f"{at} of {path} has a starting_time with rate {rate}. A number above 0 is needed. Pass another series."
+            f"{at} of {path} has a starting_time with rate {rate.tolist()}. A number above 0 is needed. Pass another "
+            "series."
         )
     return float(np.ravel(start[()])[0]), rate_hz
 
 
-def groups_of(file: h5py.File) -> Iterator[tuple[str, Any]]:
-    """Path and group of everything in the places for series and tables, except the parts of a series."""
-    stack = [(name, file.get(name), 0) for name in reversed(_PLACES)]
+def groups_of(file: h5py.File, broken: dict[str, NWBError] | None = None) -> Iterator[tuple[str, Any]]:
+    """Path and group of everything in the places for series and tables, except the parts of a series.
+
+    What cannot be opened is passed over; its path and the error are put into ``broken``.
+    """
+    stack = [(name, member_or_error(file, name), 0) for name in reversed(_PLACES)]
     for _ in range(_MOST_OBJECTS):
         if not stack:
             return
         at, item, depth = stack.pop()
+        if isinstance(item, NWBError) and broken is not None:
+            broken[at] = item
         if not is_group(item):
             continue
         yield at, item
         if depth < _DEEPEST and not _has_times(item):
-            stack += [(f"{at}/{name}", item.get(name), depth + 1) for name in reversed(members(item))]
+            inside = reversed(members(item))
+            stack += [(f"{at}/{name}", member_or_error(item, name), depth + 1) for name in inside]
 
 
 def _series(file: h5py.File) -> Iterator[tuple[str, Any]]:
@@ -143,16 +163,20 @@ def _series(file: h5py.File) -> Iterator[tuple[str, Any]]:
 def _has_times(item: Any) -> bool:
     if not is_group(item):
         return False
-    return any(is_dataset(item.get(name)) for name in _TIMES) or (
-        is_dataset(item.get("starting_time")) and is_dataset(item.get("data"))
-    )
+    return any(_names(item, name) for name in _TIMES) or (_names(item, "starting_time") and _names(item, "data"))
+
+
+def _names(item: Any, name: str) -> bool:
+    """Whether a group has a dataset of this name, or a link of this name that cannot be followed."""
+    found = member_or_error(item, name)
+    return is_dataset(found) or isinstance(found, NWBError)
 
 
 def _read_events(item: Any, at: str, path: Any) -> Events:
-    listed = next((item.get(name) for name in _TIMES if is_dataset(item.get(name))), None)
+    listed = next((found for name in _TIMES if (found := find_dataset(item, name)) is not None), None)
     if listed is None:
         return Events(at, None, *regular_times(item, at, path), int(item["data"].shape[0]))
-    if listed.dtype.kind not in "iuf":
-        raise NWBError(f"{at} of {path} has times of type {listed.dtype}. Numbers are needed. Pass another series.")
+    if listed.dtype.kind not in "iuf" or not listed.shape:
+        raise NWBError(f"{at} of {path} has times that are {shape_text(listed)}. Numbers are needed. Pass another.")
     times = load(listed).astype(float).ravel()
     return Events(at, np.sort(times[np.isfinite(times)]))

@@ -16,7 +16,7 @@ from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
 from nwb_lint.nwb.recording.unit_tables import UnitsTable, unit_labels
 from nwb_lint.nwb.recording.units import valid_times
-from nwb_lint.nwb.storage.h5 import as_text, is_dataset, is_group, load, pointed_at
+from nwb_lint.nwb.storage.h5 import as_text, find_dataset, is_group, load, pointed_at, shape_text
 from nwb_lint.nwb.storage.prefetch import fetch_rows
 
 Array = np.ndarray
@@ -32,12 +32,12 @@ class Series(Table):
     """
 
     def __init__(self, item: h5py.Group, at: str, path: Any) -> None:
-        self.group, self.where, self.data = item, f"{at} of {path}", item["data"]
+        self.group, self.where, self.data = item, f"{at} of {path}", find_dataset(item, "data")
         self.at, self.path = at, path
         if self.data.dtype.kind not in "iuf" or self.data.ndim not in (1, 2) or not self.data.size:
             raise NWBError(
-                f"{self.where} has data of type {self.data.dtype} and shape {self.data.shape}. Numbers of (time, "
-                "neuron) are needed. Pass another series=."
+                f"{self.where} has data that are {shape_text(self.data)}. Numbers of (time, neuron) are needed. Pass "
+                "another series=."
             )
         self.unit = as_text(self.data.attrs.get("unit", ""))
         n = 1 if self.data.ndim == 1 else self.data.shape[1]
@@ -97,10 +97,12 @@ class Series(Table):
         return float(np.median(steps)) if len(steps) else 0.0
 
     def _timestamps(self) -> h5py.Dataset | None:
-        listed = self.group.get("timestamps")
-        if is_dataset(listed) and listed.dtype.kind not in "iuf":
-            raise NWBError(f"{self.where} has timestamps of type {listed.dtype}. Numbers are needed. Pass another.")
-        return listed if is_dataset(listed) else None
+        listed = find_dataset(self.group, "timestamps")
+        if listed is not None and (listed.dtype.kind not in "iuf" or not listed.shape):
+            raise NWBError(
+                f"{self.where} has timestamps that are {shape_text(listed)}. Numbers are needed. Pass another."
+            )
+        return listed
 
     def blocks(self, index: Array, block_values: int = BLOCK_VALUES) -> Iterator[tuple[slice, int, Array]]:
         """The samples of a sorted ``index``, block by block: entries of it, first sample, values (time, neuron).
@@ -144,7 +146,7 @@ def open_series(file: h5py.File, name: str, path: Any) -> Series:
         If there is no such series (the message lists candidates), or it holds no numbers.
     """
     found = find_series(file, name, path, "series", "series")
-    if found is None or not is_dataset(found[1].get("data")):
+    if found is None or find_dataset(found[1], "data") is None:
         listed = ", ".join(activity_paths(file)[:12])
         hint = f"It has {listed}. Pass one as series=" if listed else "It has no series of several neurons"
         raise NWBError(f"{path} has no time series {name!r}. {hint}.")
@@ -195,9 +197,11 @@ def sample_counter(
 
 def _regions(item: h5py.Group, where: str, n: int) -> tuple[UnitsTable | None, Array]:
     """The table of the regions of interest, and its row for each of ``n`` neurons; None if the series has none."""
-    region = item.get("rois")
-    if not is_dataset(region):
+    region = find_dataset(item, "rois")
+    if region is None:
         return None, np.arange(n)
+    if not region.shape or region.dtype.kind not in "iu":
+        raise NWBError(f"rois of {where} are {shape_text(region)}. Row numbers are needed. Pass another series=.")
     group = pointed_at(item.file, region.attrs.get("table"))
     rows = load(region).astype(np.int64).ravel()
     table = UnitsTable(group, "", f"regions of interest of {where}") if is_group(group) else None

@@ -16,22 +16,31 @@ import numpy as np
 
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import groups_of
+from nwb_lint.nwb.recording.ragged import row_bounds
 from nwb_lint.nwb.storage.h5 import (
     as_text,
     enum_words,
+    find_dataset,
+    find_group,
     is_dataset,
     is_group,
     is_reference,
     is_scalar_type,
     load,
+    member_or_error,
     members,
     name_of,
     pointed_at,
+    shape_text,
+    type_text,
 )
 from nwb_lint.query import Ragged, as_numbers, as_texts, evaluate, select
 
 Array = np.ndarray
 TableChoice = str | Sequence[str]
+
+DAMAGED = "damaged"  # the kind of a column that cannot be read
+_AT_ROOT = ("trials", "epochs", "invalid_times")  # tables outside of /intervals in files of schema 2.0b
 
 # Kinds of columns with one value per row. Trials can be selected and grouped by them.
 SCALAR_KINDS = ("time", "number", "bool", "text")
@@ -99,13 +108,14 @@ def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
     NWBError
         If there is no such table (the message lists the tables of the file), or the table has no rows.
     """
-    group = _interval_groups(file).get(name)
+    places = _interval_places(file)
+    group = find_group(file, places[name]) if name in places else None
     if group is None and "/" in name:
-        group = file.get(name)
+        group = find_group(file, name)
     if group is None:
         found = [item for at, item in _other_interval_groups(file).items() if at.endswith(f"/{name}")]
         group = found[0] if len(found) == 1 else None
-    if not is_group(group):
+    if group is None:
         tables = [f"{other} ({n} rows)" for other, n in interval_tables(file).items()]
         known = f"It has {', '.join(tables)}. Pass one of them as table=" if tables else "It has no interval tables"
         raise NWBError(f"{path} has no interval table {name!r}. {known}.")
@@ -128,17 +138,35 @@ def interval_tables(file: h5py.File) -> dict[str, int]:
     dict
         Name or path → number of rows.
     """
-    groups = _interval_groups(file) | _other_interval_groups(file)
-    return {name: len(Table(item, name)) for name, item in groups.items()}
+    return {name: n for name, n in rows_of_tables(file).items() if isinstance(n, int)}
 
 
-def _interval_groups(file: h5py.File) -> dict[str, Any]:
-    """The tables of ``/intervals``, and ``/epochs`` of files in an old format."""
-    intervals, epochs = file.get("intervals"), file.get("epochs")
-    items = {name: intervals.get(name) for name in members(intervals)} if is_group(intervals) else {}
-    if is_group(epochs) and is_dataset(epochs.get("start_time")):
-        items.setdefault("epochs", epochs)
-    return {name: item for name, item in items.items() if is_group(item)}
+def rows_of_tables(file: h5py.File) -> dict[str, int | NWBError]:
+    """The interval tables of a file and their numbers of rows, or for a table that cannot be read, why."""
+    groups = {name: member_or_error(file, at) for name, at in _interval_places(file).items()}
+    groups |= _other_interval_groups(file)
+    found: dict[str, int | NWBError] = {}
+    for name, item in groups.items():
+        try:
+            if is_group(item):
+                found[name] = len(Table(item, name))
+            elif isinstance(item, NWBError):
+                raise item
+        except NWBError as error:
+            found[name] = error
+    return found
+
+
+def _interval_places(file: h5py.File) -> dict[str, str]:
+    """Name and path of the members of ``/intervals``, and of the tables that files of schema 2.0b have at the root."""
+    intervals = find_group(file, "intervals")
+    places = {} if intervals is None else {name: f"intervals/{name}" for name in members(intervals)}
+    for name in _AT_ROOT:
+        item = member_or_error(file, name)
+        # NWB 1 had groups of these names that are no tables
+        if isinstance(item, NWBError) or (is_group(item) and {"start_time", "colnames"} & {*item, *item.attrs}):
+            places.setdefault(name, name)
+    return places
 
 
 def _other_interval_groups(file: h5py.File) -> dict[str, Any]:
@@ -146,7 +174,7 @@ def _other_interval_groups(file: h5py.File) -> dict[str, Any]:
     return {
         at: item
         for at, item in groups_of(file)
-        if as_text(item.attrs.get("neurodata_type", "")) == "TimeIntervals" and is_dataset(item.get("id"))
+        if as_text(item.attrs.get("neurodata_type", "")) == "TimeIntervals" and "id" in item
     }
 
 
@@ -182,13 +210,17 @@ class Table:
         self._values: dict[str, Array] = {}
         listed = [as_text(name) for name in np.ravel(group.attrs.get("colnames", []))]
         names = [name for name in dict.fromkeys((*listed, *members(group))) if name.isprintable()]
-        items = {name: group.get(name) for name in names}
         companions = {f"{name}_{end}" for name in names for end in ("index", "elements")} | {"id"}
         companions |= {f"{name}_index" for name in companions}
-        self.names = [name for name, item in items.items() if is_dataset(item) and item.ndim and name not in companions]
+        items = {name: member_or_error(group, name) for name in names if name not in companions}
+        # what colnames lists, or a link names, is a column, readable or not
+        sure = {
+            name for name, item in items.items() if isinstance(item, NWBError) or (name in listed and item is not None)
+        }
+        self.names = [name for name, item in items.items() if name in sure or (is_dataset(item) and item.shape)]
         self.ids = self._read_ids()
         # a dataset that colnames does not list may be a column that was added by hand, or the words of an enum
-        self.names = [name for name in self.names if name in listed or self._n_rows(name) == len(self.ids)]
+        self.names = [name for name in self.names if name in sure or self._suits(name)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -200,17 +232,23 @@ class Table:
 
     def is_ragged(self, name: str) -> bool:
         """Whether rows of this column hold any number of values."""
-        return name not in self.added and is_dataset(self.group.get(f"{name}_index"))
+        return name not in self.added and find_dataset(self.group, f"{name}_index") is not None
 
     def kind(self, name: str) -> str:
         """The kind of a column, by its type, and for floats also by its name and values."""
+        try:
+            return self._kind(name)
+        except NWBError:
+            return DAMAGED
+
+    def _kind(self, name: str) -> str:
         if name not in self.added:
-            item = self.group[name]
+            item = self.dataset(name)
             if self.is_ragged(name):
                 return "ragged"
             if not is_scalar_type(item):
                 return "reference"
-            if item.ndim > 1 and item.size != item.shape[0]:
+            if self._is_array(item):
                 return "array"
         return self._scalar_kind(name)
 
@@ -236,7 +274,7 @@ class Table:
 
     def column_or_texts(self, name: str) -> Array:
         """A column, or one text per row ('1.5, 2') if its rows hold many values."""
-        if name not in self.names or self.kind(name) in SCALAR_KINDS:
+        if name not in self.names or self.kind(name) in (*SCALAR_KINDS, DAMAGED):
             return self.column(name)
         return row_texts(self, name)
 
@@ -295,9 +333,11 @@ class Table:
 
     def lists(self, name: str) -> Ragged:
         """All values of a column with many values a row, and the row of each; NWBError if the column is damaged."""
-        item = self.group[name]
+        item = self.dataset(name)
         if not is_scalar_type(item):
-            raise NWBError(f"{name} of {self.where} holds references. A column of values is needed. Name another.")
+            raise NWBError(
+                f"{name} of {self.where} holds {type_text(item)}. A column of numbers or texts is needed. Name another."
+            )
         rows = np.repeat(np.arange(len(item)), item.size // max(len(item), 1))
         for bounds in self.bounds(name, len(item)):
             rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))[rows]
@@ -310,10 +350,9 @@ class Table:
     def bounds(self, name: str, n_values: int) -> Iterator[Array]:
         """Where the rows of a ragged column begin and end, from the innermost index outwards."""
         index = f"{name}_index"
-        while is_dataset(self.group.get(index)):
-            bounds = np.concatenate([[0], load(self.group[index]).astype(np.int64)])
-            if (np.diff(bounds) < 0).any() or bounds[-1] > n_values:
-                raise NWBError(f"{index} of {self.where} does not suit {n_values} values: damaged. Get the file again.")
+        while find_dataset(self.group, index) is not None:
+            last = find_dataset(self.group, f"{index}_index") is None
+            bounds = row_bounds(self.group, index, n_values, self.ids if last else None, self.where)
             yield bounds
             n_values, index = len(bounds) - 1, f"{index}_index"
         if n_values != len(self):
@@ -339,16 +378,69 @@ class Table:
         return _widened(values)
 
     def _read_ids(self) -> Array:
-        item = self.group.get("id")
-        if is_dataset(item) and item.ndim == 1 and item.dtype.kind in "iu":
-            return load(item).astype(np.int64)
+        values = self._stored_ids()
+        if values is not None:
+            if values.dtype.kind not in "iu" or (values.dtype.kind == "u" and values.max(initial=0) >= 2**63):
+                raise NWBError(
+                    f"id of {self.where} holds {values.dtype}. Whole numbers below 2**63 are needed. Write it again."
+                )
+            return values.astype(np.int64)
         for name in ("start_time", *self.names):
             if name in self.names:
                 return np.arange(self._n_rows(name))
         return np.arange(0)
 
+    def _stored_ids(self) -> Array | None:
+        """The ids as they are stored, one a row; None if there are none."""
+        item = find_dataset(self.group, "id")
+        if item is None:
+            return None
+        if not item.shape or _flat_size(item) < 0 or not is_scalar_type(item):
+            raise NWBError(
+                f"id of {self.where} is {shape_text(item)}. A number or a text for each row is needed. Write it again."
+            )
+        return load(item).reshape(-1)
+
+    def dataset(self, name: str) -> h5py.Dataset:
+        """The dataset of a column; NWBError if it cannot be opened or has no rows."""
+        item = find_dataset(self.group, name)
+        if item is None:
+            raise NWBError(f"{self.where} lists a column {name!r} that is not in the file. Leave it out.")
+        if not item.shape:
+            raise NWBError(f"{name} of {self.where} is {shape_text(item)}. One value per row is needed. Leave it out.")
+        return item
+
     def _n_rows(self, name: str) -> int:
-        return self.group[f"{name}_index" if self.is_ragged(name) else name].shape[0]
+        item = self.dataset(f"{name}_index" if self.is_ragged(name) else name)
+        return int(item.size if name == "start_time" and item.size == max(item.shape) else item.shape[0])
+
+    def _suits(self, name: str) -> bool:
+        """Whether a dataset that colnames does not list has a value, or the end of its values, for every row."""
+        index = member_or_error(self.group, f"{name}_index")
+        item = index if is_dataset(index) else self.group[name]
+        return isinstance(index, NWBError) or (bool(item.shape) and len(self) in (item.shape[0], _flat_size(item)))
+
+    def problems(self) -> list[str]:
+        """What is wrong with columns: those that cannot be read, and those in one row of a matrix, as MATLAB writes."""
+        found = []
+        for name in self.names:
+            if self.kind(name) == DAMAGED:
+                try:
+                    self.column(name)
+                except NWBError as error:
+                    found.append(str(error))
+        flat = {name: item.shape for name in ("id", *self.names) if self._is_one_row(item := self.group.get(name))}
+        if flat:
+            shape = next(iter(flat.values()))
+            found.append(f"{self.where}: {', '.join(flat)} of shape {shape}: one row. Each is read as {shape[1]} rows.")
+        return found
+
+    def _is_one_row(self, item: Any) -> bool:
+        return is_dataset(item) and bool(item.shape) and item.shape != (1, 1) and item.shape == (1, len(self))
+
+    def _is_array(self, item: h5py.Dataset) -> bool:
+        """Whether the rows of a column hold several values; columns (row, 1) and, from MATLAB, (1, row) hold one."""
+        return item.ndim > 1 and item.size != item.shape[0] and _flat_size(item) != len(self)
 
     def _lies_within_rows(self, name: str) -> bool:
         """Whether nine tenths of a column's numbers, and at least two, lie in their row's start to stop."""
@@ -360,27 +452,31 @@ class Table:
         return bool(finite.sum() >= 2 and inside.sum() >= 0.9 * finite.sum() and np.ptp(values[finite]) > 0)
 
     def _read(self, name: str) -> Array:
-        item = self.group[name]
+        item = self.dataset(name)
         advice = "Name it among columns= or unit_columns=, which read it as text"
         if self.is_ragged(name):
             raise NWBError(f"{name} of {self.where} is ragged: a row holds many values. One is needed. {advice}.")
-        if item.ndim > 1 and item.size != item.shape[0]:
+        if self._is_array(item):
             raise NWBError(f"{name} of {self.where} has shape {item.shape}. One value per row is needed. {advice}.")
-        if item.shape[0] != len(self):
+        if item.size != len(self):
             raise NWBError(
-                f"{name} of {self.where} has {item.shape[0]} values for {len(self)} rows. The column is damaged. "
+                f"{name} of {self.where} has {item.size} values for {len(self)} rows. The column is damaged. "
                 "Get the file again."
             )
         if not is_scalar_type(item):
-            raise NWBError(f"{name} of {self.where} holds references. A column of values is needed. Name another.")
+            raise NWBError(
+                f"{name} of {self.where} holds {type_text(item)}. A column of numbers or texts is needed. Name another."
+            )
         return self.decoded(name, load(item).reshape(len(self)))
 
     def _elements(self, name: str, item: h5py.Dataset) -> Array | None:
         """The words for the codes of an enum column; None if the column is not one."""
         words = pointed_at(self.group.file, item.attrs.get("elements"))
         if words is None:
-            words = self.group.get(f"{name}_elements")
-        if is_dataset(words):
+            words = find_dataset(self.group, f"{name}_elements")
+        if words is not None:
+            if not is_dataset(words) or not is_scalar_type(words) or not words.shape:
+                raise NWBError(f"The elements of {name} of {self.where} are no list of texts. Get the file again.")
             return _widened(np.ravel(load(words)))
         listed = [item.attrs.get(key) for key in ("elements", f"{name}_elements")]
         return next((_widened(np.ravel(found)) for found in listed if isinstance(found, np.ndarray)), None)
@@ -497,7 +593,7 @@ def row_texts(table: Table, name: str) -> Array:
     NWBError
         If the column is damaged, holds more than a million values, or its type has no text.
     """
-    item = table.group[name]
+    item = table.dataset(name)
     if item.size > _MOST_TEXT_VALUES:
         raise NWBError(
             f"{name} of {table.where} holds {item.size} values. At most {_MOST_TEXT_VALUES} are kept as text. "
@@ -521,6 +617,11 @@ def row_texts(table: Table, name: str) -> Array:
 def _text_per_range(texts: list[str], bounds: Sequence[int] | Array, separators: list[str]) -> list[str]:
     separator = separators.pop(0) if len(separators) > 1 else separators[0]
     return [separator.join(texts[a:b]) for a, b in pairwise(bounds)]
+
+
+def _flat_size(item: h5py.Dataset) -> int:
+    """The number of values of a vector, also of one that is stored as a row or column of a matrix; else −1."""
+    return int(item.size) if item.size == max(item.shape, default=0) else -1
 
 
 def _widened(values: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from nwb_lint.contract import missing_in
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import event_paths, find_events
-from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, TableChoice, open_table
+from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import format_value
 
@@ -94,7 +94,7 @@ def choose_trials(
     levels = [factor_levels(source, factor) for factor in factors]
     kept = _grouped(source, factors, levels, limited, len(rows))
     if columns is None:
-        columns = [name for name in source.names if source.kind(name) in SCALAR_KINDS]
+        columns = [name for name in source.names if source.kind(name) in (*SCALAR_KINDS, DAMAGED)]
     edges: dict[str, Array] = {name: source.times(name) for name in ("start_time", "stop_time") if name in source.names}
     return Trials(
         where=source.where,

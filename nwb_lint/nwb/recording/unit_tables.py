@@ -19,13 +19,15 @@ from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.units import name_units, read_bounds
 from nwb_lint.nwb.storage.h5 import (
     as_text,
-    holds_text,
+    find_group,
     is_dataset,
     is_group,
     is_reference,
     load,
+    member_or_error,
     members,
     pointed_at,
+    type_text,
 )
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import as_texts
@@ -93,24 +95,28 @@ def units_tables(file: h5py.File) -> dict[str, Any]:
     dict of str to h5py.Group
         Groups by their paths, ``units`` first.
     """
-    roots = [(UNITS, file.get(UNITS))]
-    roots += [(name, file.get(name)) for name in members(file) if name not in (UNITS, *_NO_UNITS)]
+    roots = [(UNITS, member_or_error(file, UNITS))]
+    roots += [(name, member_or_error(file, name)) for name in members(file) if name not in (UNITS, *_NO_UNITS)]
     return {at: item for at, item in [*roots, *groups_of(file)] if is_group(item) and _holds_units(item)}
 
 
 def _holds_units(item: Any) -> bool:
-    return as_text(item.attrs.get("neurodata_type", "")) == "Units" or is_dataset(item.get("spike_times"))
+    return as_text(item.attrs.get("neurodata_type", "")) == "Units" or _has_spikes(item)
+
+
+def _has_spikes(item: Any) -> bool:
+    return is_dataset(member_or_error(item, "spike_times"))
 
 
 def _find_units(file: h5py.File, path: Any, name: str | None) -> tuple[str, Any]:
     """Path and group of the units table of this name, or of the one that is found by itself."""
     if name is not None:
         return _find_named(file, path, name)
-    group = file.get(UNITS)
-    if is_group(group):
+    group = find_group(file, UNITS)
+    if group is not None:
         return UNITS, group
     found = units_tables(file)
-    filled = {at: item for at, item in found.items() if is_dataset(item.get("spike_times"))}
+    filled = {at: item for at, item in found.items() if _has_spikes(item)}
     if len(filled) == 1:
         return next(iter(filled.items()))
     if len(found) == 1:
@@ -217,26 +223,25 @@ class UnitsTable(Table):
         return self._labels
 
     def _read_ids(self) -> Array:
-        item = self.group.get("id")
-        if not is_dataset(item):
+        values = self._stored_ids()
+        if values is None:
             self.has_ids = False
             return np.array([f"row {row}" for row in range(len(super()._read_ids()))], dtype=str)
-        if not holds_text(item) and item.dtype.kind not in "iuf":
-            raise NWBError(f"id of {self.where} is {item.dtype}. Numbers or texts are needed. Get the file again.")
-        values: Array = load(item).ravel()
-        if item.dtype.kind == "f" and len(values):
+        if values.dtype.kind == "b":
+            raise NWBError(f"id of {self.where} is bool. Numbers or texts are needed. Get the file again.")
+        if values.dtype.kind == "f" and len(values):
             whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**63)
             if not whole.all():
                 texts = [str(int(v)) if k else str(v) for v, k in zip(values.tolist(), whole, strict=True)]
                 return np.array(texts, dtype=str)
-        elif item.dtype == np.uint64 and len(values) and values.max() >= 2**63:
+        elif values.dtype == np.uint64 and len(values) and values.max() >= 2**63:
             return values.astype(str)
-        elif holds_text(item):
+        elif values.dtype.kind in "OSU":
             return np.array([as_text(value) for value in values.tolist()], dtype=str)
         return values.astype(np.int64)
 
     def column(self, name: str) -> Array:
-        if name in self.names and is_reference(self.group[name]) and not self.is_ragged(name):
+        if name in self.names and is_reference(self.dataset(name)) and not self.is_ragged(name):
             return self.column_or_texts(name)
         if name in self.names or name == "id":
             return super().column(name)
@@ -306,8 +311,9 @@ class UnitsTable(Table):
         if "electrodes" in self.names:
             return "electrodes"
         for name in self.names:
-            kind = self.group[name].attrs.get("neurodata_type", "")
-            if as_text(kind) == "DynamicTableRegion" and self.group[name].dtype.kind in "iu":
+            item = member_or_error(self.group, name)
+            kind = item.attrs.get("neurodata_type", "") if is_dataset(item) else ""
+            if as_text(kind) == "DynamicTableRegion" and item.dtype.kind in "iu":
                 return name
         return _PEAK if _PEAK in self.names else ""
 
@@ -316,8 +322,8 @@ class UnitsTable(Table):
         region = self._region()
         if not region:
             return None
-        group = pointed_at(self.group.file, self.group[region].attrs.get("table")) if region != _PEAK else None
-        group = group if is_group(group) else self.group.file.get(ELECTRODES)
+        group = pointed_at(self.group.file, self.dataset(region).attrs.get("table")) if region != _PEAK else None
+        group = group if is_group(group) else find_group(self.group.file, ELECTRODES)
         return Table(group, f"electrodes of {self.where}") if is_group(group) else None
 
     def _electrode_rows(self, electrodes: Table) -> tuple[Array, Array]:
@@ -325,7 +331,12 @@ class UnitsTable(Table):
         name = self._region()
         if name == _PEAK:
             return self._peak_rows(electrodes)
-        region = self.group[name]
+        region = self.dataset(name)
+        if region.dtype.kind not in "iu":
+            raise NWBError(
+                f"{name} of {self.where} holds {type_text(region)}. Rows of electrodes are needed. Leave columns of "
+                "electrodes out."
+            )
         # files in an old format have one electrode per unit and no index
         one_each = len(region) == len(self) and not self.is_ragged(name)
         bounds = np.arange(len(self) + 1) if one_each else read_bounds(self, name)
@@ -374,9 +385,12 @@ def _electrode_values(electrodes: Table, name: str) -> Array | None:
 def _groups_of(table: Table, name: str) -> list[Any]:
     """The electrode group of each row, from references or from names; None for a row without one."""
     file = table.group.file
-    if is_reference(table.group[name]):
-        return [pointed_at(file, reference) for reference in load(table.group[name]).ravel()]
-    known = {text: file.get(f"{GROUPS}/{text}") for text in np.unique(table.column_or_texts(name)).tolist() if text}
+    item = table.dataset(name)
+    if is_reference(item):
+        return [pointed_at(file, reference) for reference in load(item).ravel()]
+    known = {
+        text: find_group(file, f"{GROUPS}/{text}") for text in np.unique(table.column_or_texts(name)).tolist() if text
+    }
     return [known.get(text) for text in table.column_or_texts(name).tolist()]
 
 

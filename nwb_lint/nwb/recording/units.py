@@ -14,8 +14,9 @@ import numpy as np
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, union, without
+from nwb_lint.nwb.recording.ragged import row_bounds
 from nwb_lint.nwb.recording.tables import Table
-from nwb_lint.nwb.storage.h5 import check_size, is_dataset, is_group, load
+from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, load, shape_text
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
 from nwb_lint.parallel.warnings import warn
 
@@ -118,6 +119,7 @@ def spike_blocks(
                 times = values[low[k] - first : high[k] - first]
             # one pass finds both: a comparison with NaN is false, and sorted times are infinite at their ends only
             if not (times[1:] >= times[:-1]).all() or not np.isfinite(times[[0, -1]] if len(times) else 0).all():
+                _refuse_lost_ends(table, int(rows[k]), bounds, times)
                 times = repairs.repaired(times, str(table.labels[rows[k]]))
             spikes.append(times)
         yield positions, spikes
@@ -189,6 +191,18 @@ def _refuse_restarts(table: Table, unit: str, times: Array, reach_s: float | Non
     )
 
 
+def _refuse_lost_ends(table: Table, row: int, bounds: Array, times: Array) -> None:
+    """Raise if a unit looks like several ones, of which the rows before it have no spikes: their ends were lost."""
+    starts_over = int((times[1:] < times[:-1]).sum())
+    n_empty = row - int(np.searchsorted(bounds, bounds[row]))
+    if 0 < starts_over <= n_empty:
+        raise NWBError(
+            f"spike_times_index of {table.where} has no spikes for {n_empty} rows before row {row}, and the times of "
+            f"that row start over ({_describe_steps_back(times)}). Ends of rows were probably lost, as where they "
+            "overflow. Write the index again."
+        )
+
+
 def _describe_steps_back(times: Array) -> str:
     back = np.flatnonzero(times[1:] < times[:-1])
     return (
@@ -208,7 +222,10 @@ def has_observed(table: Table) -> bool:
     -------
     bool
     """
-    return "obs_intervals" in table.names and bool(table.group["obs_intervals"].shape[0])
+    listed = find_dataset(table.group, "obs_intervals")
+    if listed is not None and not listed.shape:
+        raise NWBError(f"obs_intervals of {table.where} is {shape_text(listed)}. Intervals are needed. Write it again.")
+    return listed is not None and bool(listed.shape[0])
 
 
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
@@ -295,8 +312,9 @@ def recorded_span(spikes: Sequence[Array], observed: Sequence[Intervals | None])
 
 
 def _invalid_times(file: h5py.File) -> Intervals | None:
-    group = file.get("intervals/invalid_times")
-    if not is_group(group):
+    group = find_group(file, "intervals/invalid_times")
+    group = find_group(file, "invalid_times") if group is None else group  # its place in files of schema 2.0b
+    if group is None:
         return None
     table = Table(group, "invalid_times")
     starts, stops = table.times("start_time"), table.times("stop_time")
@@ -309,32 +327,25 @@ def _invalid_times(file: h5py.File) -> Intervals | None:
 
 def _ragged_column(table: Table, name: str, width: int) -> tuple[h5py.Dataset, Array]:
     """The values of a ragged column of ``width`` numbers each, and its bounds (row + 1) as int64."""
-    data = table.group[name]
-    if data.dtype.kind not in "iuf" or data.size != data.shape[0] * width:
-        raise NWBError(
-            f"{name} of {table.where} is {data.dtype} of shape {data.shape}. Numbers are needed. Pass another file."
-        )
+    data = find_dataset(table.group, name)
+    wide = data is not None and data.shape is not None and data.shape[1:] in ((width,), () if width == 1 else (width,))
+    if data is None or not wide or data.dtype.kind not in "iuf" or not data.ndim:
+        found = "not in the file" if data is None else shape_text(data)
+        each = "one number a row" if width == 1 else f"{width} numbers a row"
+        raise NWBError(f"{name} of {table.where} is {found}. Numbers are needed, {each}. Write it again.")
     return data, read_bounds(table, name)
 
 
 def read_bounds(table: Table, name: str) -> Array:
     """Where the values of each row of a ragged column begin and end: (row + 1), int64."""
-    n_values, index = table.group[name].shape[0], table.group.get(f"{name}_index")
-    if is_dataset(index):
-        # bounds are often uint8 or uint16, whose differences would wrap
-        bounds = np.concatenate([[0], load(index).astype(np.int64).ravel()])
-    elif len(table) == 1:
-        bounds = np.array([0, n_values])
-    else:
-        raise NWBError(
-            f"{name} of {table.where} has no {name}_index. It is needed to separate the units. Pass another file."
-        )
-    if len(bounds) != len(table) + 1 or bounds[-1] > n_values or (np.diff(bounds) < 0).any():
-        raise NWBError(
-            f"{name}_index of {table.where} does not suit {n_values} values of {len(table)} units: damaged. Get the "
-            "file again."
-        )
-    return bounds
+    n_values = table.group[name].shape[0]
+    if table.is_ragged(name):
+        return row_bounds(table.group, f"{name}_index", n_values, table.ids, table.where)
+    if len(table) == 1:
+        return np.array([0, n_values])
+    raise NWBError(
+        f"{name} of {table.where} has no {name}_index. It is needed to separate the units. Pass another file."
+    )
 
 
 def _warn_of(table: Table, column: str, ids: list[str], text: str) -> None:

@@ -217,7 +217,9 @@ class CheckedDataset(h5py.Dataset):
             known = FILTERS.get(number, "")
             name = known or one_line(title.decode("utf-8", "replace")) or "of unknown name"
             advice = "pip install 'nwb_lint[hdf5plugin]'" if known else "Install the HDF5 plugin of that filter"
-            raise NWBError(f"{self.where()} went through the HDF5 filter {name} ({number}), which is missing. {advice}.")
+            raise NWBError(
+                f"{self.where()} went through the HDF5 filter {name} ({number}), which is missing. {advice}."
+            )
 
     def _check_raw_files(self, plist: Any) -> None:
         """External raw storage: the files may be read, are there, and hold all bytes."""
@@ -370,12 +372,12 @@ class CheckedFile(CheckedGroup, h5py.File):
         """
         places = [self.folder / name, self.folder / Path(name).name]  # HDF5 looks for lost absolute paths here too
         path = next((place for place in places if place.is_file()), None) if not self.remote else None
-        missing = "" if path or self.remote else ", and that file is missing"
         inside = path is not None and Path(os.path.realpath(path)).is_relative_to(self.folder)
-        if not self.external and not (beside and (inside or missing)):
-            raise NWBError(f"{what}{missing}. {self.why_not_others()}.")
+        if self.remote or (path and not self.external and not (beside and inside)):
+            raise NWBError(f"{what}. {self.why_not_others()}.")
         if path is None:
-            raise NWBError(f"{what}{missing}. Put {Path(name).name} into the folder {self.folder}.")
+            ask = "" if self.external or beside else f" {_ASK}."
+            raise NWBError(f"{what}, and that file is missing. Put it into the folder {self.folder}.{ask}")
         key = os.path.realpath(path)
         if key not in self._others:
             try:

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import h5py
 
 from nwb_lint.errors import ContractError, one_line
-from nwb_lint.nwb.storage.h5 import as_text, dataset_text, holds_text, is_dataset, root_text
+from nwb_lint.nwb.storage.h5 import (
+    as_text,
+    dataset_text,
+    find_dataset,
+    holds_text,
+    is_group,
+    member_or_error,
+    root_text,
+)
 from nwb_lint.nwb.storage.source import Source, reading
 
 SUBJECT_KEYS = (
@@ -61,12 +69,12 @@ def provenance(file: h5py.File, path: object, units_table: str | None = None) ->
     Provenance
         Texts; empty where the file has none.
     """
-    units = file.get(units_table or "units")
+    units = member_or_error(file, units_table or "units")  # if it cannot be opened, reading the units says why
     return Provenance(
         path=str(path),
         identifier=dataset_text(file, "identifier"),
         object_id=root_text(file, "object_id"),
-        units_object_id="" if units is None else as_text(units.attrs.get("object_id", "")),
+        units_object_id=as_text(units.attrs.get("object_id", "")) if is_group(units) else "",
         session_id=dataset_text(file, "general/session_id"),
         subject_id=dataset_text(file, "general/subject/subject_id"),
     )
@@ -299,8 +307,8 @@ def _age_range(ages: Iterable[str]) -> str:
 
 def _texts(file: h5py.File, path: str) -> list[str]:
     """The text or texts at a path, empty where there are none."""
-    item = file.get(path)
-    if not is_dataset(item) or not holds_text(item):
+    item = find_dataset(file, path)
+    if item is None or item.shape is None or not holds_text(item):
         return []
     value = item[()]
     values = [value] if isinstance(value, bytes | str) else value.ravel().tolist()

@@ -79,8 +79,7 @@ def open_nwb(source: Source, *, download: bool = False, external: bool = False) 
     if old and not is_nwb:
         file.close()
         raise NWBError(
-            f"{asset} is of version {old[:40]!r}: NWB 1, a format of its own. NWB 2 is needed. Convert the file, or ask "
-            "for it in NWB 2."
+            f"{asset} is of version {old[:40]!r}. That is NWB 1, another format. NWB 2 is needed. Convert the file."
         )
     if not is_nwb:
         file.close()
