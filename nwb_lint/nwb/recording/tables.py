@@ -378,7 +378,7 @@ class Table:
         return _widened(values)
 
     def _read_ids(self) -> Array:
-        values = self._stored_ids()
+        values = self.stored_ids()
         if values is not None:
             if values.dtype.kind not in "iu" or (values.dtype.kind == "u" and values.max(initial=0) >= 2**63):
                 raise NWBError(
@@ -390,7 +390,7 @@ class Table:
                 return np.arange(self._n_rows(name))
         return np.arange(0)
 
-    def _stored_ids(self) -> Array | None:
+    def stored_ids(self) -> Array | None:
         """The ids as they are stored, one a row; None if there are none."""
         item = find_dataset(self.group, "id")
         if item is None:

@@ -223,7 +223,7 @@ class UnitsTable(Table):
         return self._labels
 
     def _read_ids(self) -> Array:
-        values = self._stored_ids()
+        values = self.stored_ids()
         if values is None:
             self.has_ids = False
             return np.array([f"row {row}" for row in range(len(super()._read_ids()))], dtype=str)
