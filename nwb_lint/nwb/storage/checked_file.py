@@ -33,6 +33,10 @@ class _Absent(KeyError):
     """No member has this name."""
 
 
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
 class CheckedGroup(h5py.Group):
     """A group whose members are found, absent, or an NWBError.
 
@@ -54,8 +58,7 @@ class CheckedGroup(h5py.Group):
         """The member at a path, or what a reference points at."""
         if isinstance(name, h5py.h5r.Reference):
             return self._referred(name)
-        text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-        return self._walk(text, _MAX_LINKS)
+        return self._walk(_decoded(name) if isinstance(name, bytes) else name, _MAX_LINKS)
 
     def get(self, name: Any, default: Any = None, getclass: bool = False, getlink: bool = False, **how: Any) -> Any:
         """As `h5py.Group.get`; NWBError for a member that cannot be opened."""
@@ -80,13 +83,13 @@ class CheckedGroup(h5py.Group):
 
     def _step(self, name: str, links: int) -> Any:
         """One member of this group; its links are followed."""
+        code = name.encode("utf-8", "surrogateescape")
+        if b"\0" in code:
+            raise _Absent(f"{name!r} is not in {self.name}")
         try:
-            code = self._e(name)
             present = self.id.links.exists(code)
             kind = self.id.links.get_info(code).type if present else None
-        except (ValueError, TypeError):  # h5py refuses some texts as names
-            raise _Absent(f"{name!r} is not in {self.name}") from None
-        except (KeyError, RuntimeError, OSError) as error:
+        except (KeyError, RuntimeError, OSError, ValueError) as error:
             raise self._unreadable(name, error) from error
         if kind is None:
             raise _Absent(f"{name} is not in {self.name}")
@@ -98,10 +101,10 @@ class CheckedGroup(h5py.Group):
         if not links:
             raise NWBError(f"{self._named(name)} is a link that leads in a circle. Replace the link by its target.")
         if kind == h5py.h5l.TYPE_SOFT:
-            return self._soft(name, self._d(self.id.links.get_val(code)), links - 1)
+            return self._soft(name, _decoded(self.id.links.get_val(code)), links - 1)
         if kind == h5py.h5l.TYPE_EXTERNAL:
             file_name, target = self.id.links.get_val(code)
-            return self._external(name, os.fsdecode(file_name), self._d(target), links - 1)
+            return self._external(name, os.fsdecode(file_name), _decoded(target), links - 1)
         raise NWBError(f"{self._named(name)} is a link of a kind that HDF5 does not know. Replace it by its target.")
 
     def _soft(self, name: str, target: str, links: int) -> Any:
