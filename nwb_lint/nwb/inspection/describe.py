@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import h5py
 
 from nwb_lint.errors import NWBError, one_line
-from nwb_lint.nwb.inspection.suggest import suggest_from
+from nwb_lint.nwb.inspection.suggest import rows_of_trials, suggest_from
+from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
 from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span_of_rows
 from nwb_lint.nwb.inspection.units import UnitsInfo, count_units, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
@@ -98,7 +99,10 @@ def describe(source: Source, *, spikes: bool | None = None, units_table: str | N
     with reading(source) as file:
         found = provenance(file, source)
         tables, spans, warnings = _describe_tables(file, name)
-        units = describe_units(file, name, read_spikes=read_spikes, trial_span=_hull(spans), units_table=units_table)
+        units = describe_units(
+            file, name, read_spikes=read_spikes, trial_span=_hull(spans), rows=rows_of_trials(file, source),
+            units_table=units_table,
+        )  # fmt: skip
         events, series, more = _find_series(file)
         warnings += units.warnings + more
         suggestion: dict[str, Any] = {}
@@ -107,7 +111,9 @@ def describe(source: Source, *, spikes: bool | None = None, units_table: str | N
                 suggestion = suggest_from(
                     file, source, infer_obs=bool(units.info and units.info.stopped), units_table=units_table
                 )
+                check_suggestion(file, source, suggestion, units.spikes)
             except NWBError as error:
+                suggestion = {}
                 warnings.append(f"no call of read_conditions fits: {error}")
         return Description(
             path=str(source),

@@ -11,12 +11,14 @@ import numpy as np
 
 from nwb_lint.contract import missing_in
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.inspection.units import spike_ends, stopped_units
+from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
+from nwb_lint.nwb.inspection.units import read_spike_times, stopped_units
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
+from nwb_lint.nwb.recording.time_checks import RowSpans, row_spans
 from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
-from nwb_lint.nwb.recording.units import has_observed, read_observed
+from nwb_lint.nwb.recording.units import read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
 
@@ -75,12 +77,15 @@ def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]
     'cue_time'
     """
     with reading(source) as file:
-        stopped = False
+        spikes = None
         if choose_series(file, source, units_table) is None and Path(str(source)).exists():
             table = open_units(file, source, units_table)
             with collect_warnings():  # reading the file gives them
-                stopped = not has_observed(table) and bool(stopped_units(file, spike_ends(table)))
-        return suggest_from(file, source, infer_obs=stopped, units_table=units_table)
+                spikes = read_spike_times(table, rows_of_trials(file, source), [None] * len(table))
+        stopped = spikes is not None and not spikes.has_obs and bool(stopped_units(file, spikes.ends))
+        arguments = suggest_from(file, source, infer_obs=stopped, units_table=units_table)
+        check_suggestion(file, source, arguments, spikes)
+        return arguments
 
 
 def suggest_from(
@@ -134,6 +139,14 @@ def choose_table(file: h5py.File, path: Any) -> str:
     if not tables:
         raise NWBError(f"{path} has no interval table with rows. A table of trials is needed. Pass another file.")
     return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
+
+
+def rows_of_trials(file: h5py.File, path: Any) -> RowSpans | None:
+    """Start and stop of the rows of the table that most likely holds the trials; None where there is none."""
+    try:
+        return row_spans(open_intervals(file, choose_table(file, path), path))
+    except NWBError:  # `suggest_from` says why
+        return None
 
 
 def _choose_bin(file: h5py.File, series: str, path: Any) -> float:

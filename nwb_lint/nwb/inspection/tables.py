@@ -9,6 +9,8 @@ import numpy as np
 from nwb_lint.contract import missing_in
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.tables import DAMAGED, Table
+from nwb_lint.nwb.recording.time_checks import check_times, row_spans, rows_at_once, rows_start_over
+from nwb_lint.nwb.recording.trials import spell_column
 from nwb_lint.nwb.storage.h5 import type_text
 from nwb_lint.query import format_value
 
@@ -72,6 +74,7 @@ def describe_table(table: Table, name: str) -> tuple[TableInfo, list[str]]:
             if n := int((values < 0).sum()):
                 warnings.append(f"{name}: {column.name} is negative in {n} of {len(table)} rows")
     times = {column: int(np.isfinite(table.times(column)).sum()) for column in table.time_columns()}
+    warnings += [f"{name}: {text}" for text in _check_times(table, list(times))]
     durations = np.zeros(0)
     if {"start_time", "stop_time"} <= set(table.names):
         durations = table.times("stop_time") - table.times("start_time")
@@ -81,6 +84,23 @@ def describe_table(table: Table, name: str) -> tuple[TableInfo, list[str]]:
     shortest, median, longest = np.quantile(durations, [0, 0.5, 1]).tolist() if len(durations) else (0.0,) * 3
     known = (shortest, median, longest) if len(durations) else None
     return TableInfo(name, len(table), known, columns, times), warnings
+
+
+def _check_times(table: Table, columns: list[str]) -> list[str]:
+    """What the readers' checks say of the times of a table."""
+    spans = row_spans(table)
+    if spans is None:
+        return []
+    over = rows_start_over(spans)
+    texts = [f"{over}."] if over else []
+    at_once = rows_at_once(spans)
+    for column in columns:
+        values = table.times(column)
+        events = values[np.isfinite(values)] if column not in ("start_time", "stop_time") else spans.starts
+        at_once = at_once if len(events) and rows_at_once(spans, events, 1.0) else ""
+        checked = check_times(spell_column(column), values, spans)
+        texts += [checked.placeholder_text, "" if checked.problem is None else checked.problem.text]
+    return [text for text in (at_once, *texts) if text]
 
 
 def describe_column(table: Table, name: str) -> ColumnInfo:

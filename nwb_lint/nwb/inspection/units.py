@@ -12,7 +12,8 @@ from nwb_lint.nwb.inspection.tables import ColumnInfo, Span, describe_column
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.spike_time_checks import SpikeRange, other_unit_ratio, spike_range
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
-from nwb_lint.nwb.recording.unit_tables import open_units, units_tables, warn_of_ids
+from nwb_lint.nwb.recording.time_checks import ClockEvidence, RowSpans
+from nwb_lint.nwb.recording.unit_tables import UnitsTable, open_units, units_tables, warn_of_ids
 from nwb_lint.nwb.recording.units import has_observed, n_spikes, read_observed, recorded_span, spike_blocks
 from nwb_lint.parallel.warnings import collect_warnings
 
@@ -57,12 +58,32 @@ class UnitsInfo(NamedTuple):
     columns: list[ColumnInfo]
 
 
+class SpikesFound(NamedTuple):
+    """What spikes that were read once say about their times.
+
+    | field | |
+    |---|---|
+    | labels, has_obs | labels of the units; whether the file says when they were observed |
+    | ends, observed | `SpikeRange` (None: no spikes) and observed times of each unit |
+    | evidence | whether they are in seconds |
+    | start_over | why they cannot be read, if they start over; else empty |
+    """
+
+    labels: list[str]
+    has_obs: bool
+    ends: list[SpikeRange | None]
+    observed: list[Intervals | None]
+    evidence: ClockEvidence
+    start_over: str
+
+
 class UnitsFound(NamedTuple):
-    """What `describe_units` finds: the units, the span of their times (s), and warnings."""
+    """What `describe_units` finds: the units, the span of their times (s), warnings, and the spikes if read."""
 
     info: UnitsInfo | None
     span: Span | None
     warnings: list[str]
+    spikes: SpikesFound | None = None
 
 
 def count_units(file: h5py.File) -> dict[str, int]:
@@ -71,12 +92,18 @@ def count_units(file: h5py.File) -> dict[str, int]:
 
 
 def describe_units(
-    file: h5py.File, name: str, *, read_spikes: bool, trial_span: Span | None, units_table: str | None = None
+    file: h5py.File,
+    name: str,
+    *,
+    read_spikes: bool,
+    trial_span: Span | None,
+    rows: RowSpans | None = None,
+    units_table: str | None = None,
 ) -> UnitsFound:
     """The units of an open file, from their spikes or from the index of the spikes alone.
 
     ``trial_span`` (s, from the first to the last trial) is what rates are taken over where neither spikes nor observed
-    times were read.
+    times were read. ``rows`` are those of the table of trials, which their times are checked against.
     """
     try:
         table = open_units(file, name, units_table)
@@ -88,15 +115,19 @@ def describe_units(
             warn_of_ids(table)
             if read_spikes or few:
                 observed = read_observed(file, table, np.arange(len(table)))
-            ends = spike_ends(table) if read_spikes else []
+            spikes = read_spike_times(table, rows, observed) if read_spikes else None
     except NWBError as error:
         return UnitsFound(None, None, [str(error)])
     warnings += table.problems()
+    ends = [] if spikes is None else spikes.ends
     stopped = [] if has_obs else stopped_units(file, ends)
     labels = table.labels.tolist()
     if trial_span:
         warnings += _check_scale(ends, trial_span[1])
-    if read_spikes:
+    if spikes is not None:
+        problem = spikes.evidence.problem(rows)
+        warnings += [spikes.start_over] if spikes.start_over else []
+        warnings += [] if problem is None else [f"units: {problem.text}"]
         warnings += _check_spikes(labels, ends, stopped)
     span = recorded_span([np.array([part.first_s, part.last_s]) for part in ends if part], observed)
     over = "the time that is observed" if span and has_obs else "first to last spike"
@@ -113,15 +144,36 @@ def describe_units(
         stopped=bool(stopped),
         columns=[describe_column(table, column) for column in table.names if column not in _TIME_COLUMNS],
     )
-    return UnitsFound(info, span, warnings)
+    return UnitsFound(info, span, warnings, spikes)
 
 
-def spike_ends(table: Table) -> list[SpikeRange | None]:
-    """First and last spike of each unit (`SpikeRange`), read block by block; None for a unit without spikes."""
+def read_spike_times(table: UnitsTable, rows: RowSpans | None, observed: list[Intervals | None]) -> SpikesFound:
+    """What the spike times of all units say, read block by block, beside the rows of the table of trials."""
+    evidence, start_over = ClockEvidence(), ""
+    reach_s = None if rows is None else float(np.nanmax(rows.stops))
+    try:
+        ends = spike_ends(table, reach_s, evidence)
+    except NWBError as error:
+        if reach_s is None:
+            raise
+        evidence, start_over = ClockEvidence(), str(error)
+        ends = spike_ends(table, None, evidence)
+    return SpikesFound(table.labels.tolist(), has_observed(table), ends, observed, evidence, start_over)
+
+
+def spike_ends(
+    table: Table, reach_s: float | None = None, evidence: ClockEvidence | None = None
+) -> list[SpikeRange | None]:
+    """First and last spike of each unit (`SpikeRange`), read block by block; None for a unit without spikes.
+
+    Raises: NWBError if spike times start over and end long before ``reach_s``; None does not look.
+    """
     ends: list[SpikeRange | None] = [None] * len(table)
-    for positions, spikes in spike_blocks(table, np.arange(len(table))):
+    for positions, spikes in spike_blocks(table, np.arange(len(table)), reach_s):
         for k, times in zip(positions, spikes, strict=True):
             ends[k] = spike_range(times) if len(times) else None
+            if evidence is not None:
+                evidence.add(times)
     return ends
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from nwb_lint.nwb.recording.binning import Counts, smooth_units, units_at_once
 from nwb_lint.nwb.recording.series import Series, open_series, sample_counter
-from nwb_lint.nwb.recording.spike_time_checks import SpikeTimeChecks
+from nwb_lint.nwb.recording.spike_time_checks import SpikeTimeChecks, check_rows_at_once, check_trials_against
 from nwb_lint.nwb.recording.time_axis import TimeAxis, TrialTimeAxis, make_trial_time_axis
 from nwb_lint.nwb.recording.trials import Trials, choose_trials
 from nwb_lint.nwb.recording.unit_tables import (
@@ -153,17 +153,20 @@ def count_blocks(
             open_series(file, session.series, session.asset),
             make_trial_time_axis(session.trials, axis),
         )
-        count_unit = sample_counter(file, series, session.unit_rows, trial_axis, groups, n_groups)
+        check_rows_at_once(session.trials, trial_axis)
+        count_unit, recorded = sample_counter(file, series, session.unit_rows, trial_axis, groups, n_groups)
+        check_trials_against(session.trials, recorded)
         return trial_axis, iter([(np.arange(len(session.unit_rows)), count_unit)])
     table = open_units(file, session.asset, session.units_table)
     has_obs = has_observed(table)
     trial_axis = make_trial_time_axis(session.trials, axis._replace(infer_obs=axis.infer_obs and not has_obs))
+    check_rows_at_once(session.trials, trial_axis)
     count = trial_axis.unit_counter(groups, n_groups)
 
     def blocks() -> Iterator[tuple[Array, CountUnit]]:
         checks = SpikeTimeChecks(session.trials, trial_axis, has_obs)
         all_observed = read_observed(file, table, session.unit_rows)
-        for positions, spikes in spike_blocks(table, session.unit_rows, session.trials.reach_s):
+        for positions, spikes in spike_blocks(table, session.unit_rows, checks.reach_s):
             observed = [all_observed[k] for k in positions]
             checks.add(session.unit_labels[positions], spikes, observed)
 

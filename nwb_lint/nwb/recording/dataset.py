@@ -27,7 +27,7 @@ _TABLES = (COORDS, RECORDING, TRIALS, ACTIVITY, FIT)
 _DIMS = (dim.rstrip("?") for table in _TABLES for var in table.values() for dim in var.dims)
 RESERVED = frozenset(_DIMS).union(*_TABLES)
 
-_DROP_REASONS = ("align", "warp", "within", "by")  # in the order of `choose_trials`
+_DROP_REASONS = ("placeholder", "align", "warp", "within", "by")  # in the order of `choose_trials`
 _ASSET_COLUMNS = ("assets", "assets_units", "assets_trials", "assets_warnings")
 
 
@@ -154,9 +154,10 @@ def units_table_attribute(tables: Sequence[str]) -> dict[str, Any]:
     return {"units_table": tables[0] if len(set(tables)) == 1 else list(tables)}
 
 
-def trial_counts(sessions: Sequence[Trials]) -> dict[str, int]:
+def trial_counts(sessions: Sequence[Trials]) -> dict[str, Any]:
     """Attributes of both readers: how many trials were used, and how many were dropped for each reason."""
-    return {
+    placeholders = [f"{trials.where}: {text}" for trials in sessions for text in trials.placeholders]
+    return ({"placeholders": placeholders} if placeholders else {}) | {
         "n_trials_used": sum(len(trials.origins) for trials in sessions),
         **{
             f"n_trials_dropped_{reason}": sum(getattr(trials, f"dropped_{reason}") for trials in sessions)

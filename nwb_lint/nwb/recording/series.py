@@ -161,11 +161,11 @@ def sample_counter(
     groups: Array,
     n_groups: int,
     block_values: int = BLOCK_VALUES,
-) -> Callable[[int], Counts]:
+) -> tuple[Callable[[int], Counts], tuple[float, float]]:
     """A function that gives the `Counts` of one of the ``rows``: sums of samples as spikes, their number as seen.
 
-    A sample that is NaN, or lies in the file's invalid_times, was not observed. Raises: NWBError if no window meets
-    the series.
+    The second result is the first and the last time of the samples, s. A sample that is NaN, or lies in the file's
+    invalid_times, was not observed. Raises: NWBError if no window meets the series.
     """
     times, n = series.sample_times(), axis.bins.n
     trial, index, where = axis.samples(times, valid_times(file))
@@ -192,7 +192,7 @@ def sample_counter(
         trials = np.bincount(groups[in_trial[:, k] > 0], minlength=n_groups)
         return Counts(sums[:, k].reshape(n_groups, n), seen[:, k].reshape(n_groups, n), trials)
 
-    return count_unit
+    return count_unit, (float(times[0]), float(times[-1]))
 
 
 def _regions(item: h5py.Group, where: str, n: int) -> tuple[UnitsTable | None, Array]:

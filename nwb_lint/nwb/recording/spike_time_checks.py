@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
+from nwb_lint.nwb.recording.time_checks import ClockEvidence, Problem, rows_at_once, rows_start_over
 from nwb_lint.nwb.recording.trials import Trials
 from nwb_lint.nwb.recording.units import name_units, recorded_span
 from nwb_lint.parallel.warnings import warn
@@ -24,6 +26,8 @@ _SHORT_TRIALS, _FEW_SHARE, _FEWEST_WINDOWS = 3.0, 0.1, 4
 # A silence is reported if a unit's mean rate predicts 10 spikes in it (by chance, there are none in one of e^10 cases),
 # and it is more than 3 times the longest silence between its spikes.
 _EXPECTED_SPIKES, _LONGER = 10.0, 3.0
+# Trials that start over are relative to blocks if the recording is longer than the trials by this factor.
+_RECORDED_LONGER = 1.5
 
 
 class Silence(NamedTuple):
@@ -90,6 +94,40 @@ def other_unit_ratio(spikes_s: float, trials_s: float) -> float:
     return ratio if ratio > _OTHER_UNIT_RATIO else 0.0
 
 
+def refuse_or_warn(where: str, problem: Problem | None) -> None:
+    """Raise NWBError if a problem is fatal, else warn of it; None is no problem."""
+    if problem is None:
+        return
+    if problem.fatal:
+        raise NWBError(f"{where}: {problem.text}")
+    warn(f"{where}: {problem.text}")
+
+
+def check_rows_at_once(trials: Trials, axis: TrialTimeAxis) -> None:
+    """Raise NWBError if all trials are at the same time (`rows_at_once`)."""
+    length_s = float(np.median(axis.ends - axis.starts))
+    text = "" if trials.spans is None else rows_at_once(trials.spans, trials.origins, length_s)
+    if text:
+        raise NWBError(f"{trials.where}: {text}")
+
+
+def check_trials_against(trials: Trials, recorded: tuple[float, float]) -> None:
+    """Warn of what is likely wrong with the times of trials, and of start times that start over (`rows_start_over`).
+
+    Raises: NWBError if they start over, and the recording (first and last time, s) goes on after the last trial.
+    """
+    for doubt in trials.doubts:
+        warn(doubt)
+    text = "" if trials.spans is None else rows_start_over(trials.spans)
+    if not text or trials.spans is None:
+        return
+    first, last = float(np.nanmin(trials.spans.starts)), float(np.nanmax(trials.spans.stops))
+    goes_on = recorded[1] - first >= _RECORDED_LONGER * (last - first)
+    text += f", and the recording goes on until {recorded[1]:g} s" if goes_on else ""
+    advice = "Times of the session are needed. Read one block at a time by where=."
+    refuse_or_warn(trials.where, Problem(f"{text}. {advice}", goes_on))
+
+
 class SpikeTimeChecks:
     """Checks the spike times of a session: `add` its units, in one or several parts, then `finish` once.
 
@@ -99,6 +137,9 @@ class SpikeTimeChecks:
 
     def __init__(self, trials: Trials, axis: TrialTimeAxis, has_obs: bool) -> None:
         self.trials, self.axis, self.has_obs = trials, axis, has_obs
+        self.evidence = ClockEvidence()
+        blocks = trials.spans is not None and rows_start_over(trials.spans)
+        self.reach_s = np.inf if blocks else trials.reach_s  # spikes that start over too are then never complete
         self.ranges: list[tuple[str, float, float]] = []
         self.silences: list[Silence] = []
         self._observed: list[Intervals | None] = []
@@ -108,10 +149,28 @@ class SpikeTimeChecks:
         """Add units: labels, sorted spike times (s), observed times."""
         for unit, times in zip(labels, spikes, strict=True):
             if len(times):
-                self.ranges.append((str(unit), float(times[0]), float(times[-1])))
-                if not self.has_obs:
-                    self._find_silences(str(unit), times)
+                self.evidence.add(times)
+                self._add_range(str(unit), float(times[0]), float(times[-1]), partial(spike_range, times))
         self._observed += observed
+
+    def add_ranges(
+        self,
+        labels: Sequence[str] | Array,
+        ranges: Sequence[SpikeRange | None],
+        observed: list[Intervals | None],
+        evidence: ClockEvidence,
+    ) -> None:
+        """Add units whose spike times were read before (`spike_range`; None: a unit without spikes)."""
+        for unit, one in zip(labels, ranges, strict=True):
+            if one is not None:
+                self._add_range(str(unit), one.first_s, one.last_s, lambda one=one: one)
+        self._observed += observed
+        self.evidence = evidence
+
+    def _add_range(self, unit: str, first_s: float, last_s: float, range_of: Callable[[], SpikeRange]) -> None:
+        self.ranges.append((unit, first_s, last_s))
+        if not self.has_obs:
+            self._find_silences(unit, first_s, last_s, range_of)
 
     def finish(self) -> None:
         """Raise NWBError if times cannot be those of the session; warn if they may not be, and of silences."""
@@ -128,6 +187,8 @@ class SpikeTimeChecks:
                 f"{self.trials.where}: no window meets the recording: {text}, the windows "
                 f"{starts.min():g}–{ends.max():g} s.{other_unit or ' Check align and window_s.'}"
             )
+        refuse_or_warn(self.trials.where, self.evidence.problem(self.trials.spans))
+        check_trials_against(self.trials, span)
         relative = self._relative_to_trials(low, high, met, text)
         if relative or other_unit:
             message = relative or f"{text}, the trials reach to {self.trials.reach_s:g} s.{other_unit}"
@@ -165,12 +226,12 @@ class SpikeTimeChecks:
             raise NWBError(f"{self.trials.where}: {message}")
         return message
 
-    def _find_silences(self, unit: str, times: Array) -> None:
-        n_after = len(self._starts) - int(np.searchsorted(self._starts, times[-1], side="right"))
-        n_before = int(np.searchsorted(self._ends, times[0], side="right"))
+    def _find_silences(self, unit: str, first_s: float, last_s: float, range_of: Callable[[], SpikeRange]) -> None:
+        n_after = len(self._starts) - int(np.searchsorted(self._starts, last_s, side="right"))
+        n_before = int(np.searchsorted(self._ends, first_s, side="right"))
         if not n_after and not n_before:
             return
-        ends = spike_range(times)
+        ends = range_of()
         for n_trials, at_s, gap_s, after in (
             (n_after, ends.last_s, self._ends[-1] - ends.last_s, True),
             (n_before, ends.first_s, ends.first_s - self._starts[0], False),

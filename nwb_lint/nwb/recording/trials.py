@@ -18,6 +18,7 @@ from nwb_lint.contract import missing_in
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import event_paths, find_events
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
+from nwb_lint.nwb.recording.time_checks import FUNCTION, RowSpans, check_times, row_spans
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import format_value
 
@@ -38,7 +39,9 @@ class Trials(NamedTuple):
     | reach_s, longest_s | | the largest time in the whole table; the longest of its rows, s |
     | second | trial | the second event of ``warp``, s; None without warp |
     | within | 2, trial | the limits of each trial, s; None without |
-    | dropped_… | | how many trials lack the time, the interval of warp, the limits, or a value of ``by`` |
+    | spans | | start and stop of each trial (`RowSpans`); None if the table has no start_time |
+    | placeholders, doubts | | sentences on numbers that stand for no time, and on what is likely wrong with times |
+    | dropped_… | | how many trials have such a value, lack the time, the interval of warp, the limits, or a level |
     """
 
     where: str
@@ -50,6 +53,10 @@ class Trials(NamedTuple):
     longest_s: float
     second: Array | None
     within: Array | None
+    spans: RowSpans | None
+    placeholders: list[str]
+    doubts: list[str]
+    dropped_placeholder: int
     dropped_align: int
     dropped_warp: int
     dropped_within: int
@@ -71,41 +78,50 @@ def choose_trials(
 ) -> Trials:
     """The rows that ``where`` selects and that have all that is needed.
 
-    In this order, rows are dropped that have no time of ``align``, no interval of ``warp`` above 0, no limits of
-    ``within``, or no value of a factor. ``columns`` are read along (None: all with one value per row). ``derived``
-    columns come first, so that all other arguments may name them.
+    In this order, rows are dropped that have a number in place of a missing time, no time of ``align``, no interval of
+    ``warp`` above 0, no limits of ``within``, or no value of a factor. ``columns`` are read along (None: all with one
+    value per row). ``derived`` columns come first, so that all other arguments may name them.
 
-    Raises: NWBError if no trial is left. The message says how many there were, and what dropped the others.
+    Raises: NWBError if no trial is left, or times cannot be in the session. The message says how many there were, and
+    what dropped the others.
     """
     source = open_table(file, table, path)
     source.derive(derived or {})
-    rows = np.flatnonzero(source.select(where))
-    if not len(rows):
+    selected = np.flatnonzero(source.select(where))
+    if not len(selected):
         raise NWBError(f"{source.where}: 0 of {len(source)} trials satisfy where={where!r}. Loosen the query.")
-    times = align_times(file, path, source, align, rows)
+    read = _TimesOfRows(file, path, source, selected)
+    times = read.times(align)
+    second = None if warp is None else read.times(warp[1], "warp")
+    limits = None if within is None else np.stack([read.times(name, "within") for name in within])
+    rows = selected[~read.placeholder[selected]]
     aligned = rows[np.isfinite(times[rows])]
     if not len(aligned):
-        raise _none_aligned(source, align, rows)
-    second = None if warp is None else align_times(file, path, source, warp[1], rows, "warp")
+        raise _none_aligned(source, align, selected)
     warped = aligned if second is None else aligned[second[aligned] > times[aligned]]
     if warp is not None and not len(warped):
         raise _none_has(source, len(aligned), f"{warp[1]} after {warp[0]}")
-    limits, limited = _limited(source, warped, within)
+    limited = warped if limits is None or within is None else _limited(source, warped, limits, within)
     levels = [factor_levels(source, factor) for factor in factors]
-    kept = _grouped(source, factors, levels, limited, len(rows))
+    kept = _grouped(source, factors, levels, limited, len(selected))
     if columns is None:
         columns = [name for name in source.names if source.kind(name) in (*SCALAR_KINDS, DAMAGED)]
     edges: dict[str, Array] = {name: source.times(name) for name in ("start_time", "stop_time") if name in source.names}
+    known = [times, *edges.values()] if read.spans is None else [times, read.spans.starts, read.spans.stops]
     return Trials(
         where=source.where,
         ids=source.ids[kept],
         origins=times[kept],
         columns={name: source.column_or_texts(name)[kept] for name in columns},
         levels=[Levels(part.values[kept], part.missing[kept], part.ranked) for part in levels],
-        reach_s=float(np.nanmax(np.abs([times, *edges.values()]))),
+        reach_s=float(np.nanmax(np.abs(known))),
         longest_s=_longest(source, edges, kept),
         second=None if second is None else second[kept],
         within=None if limits is None else limits[:, kept],
+        spans=None if read.spans is None else read.spans.take(kept),
+        placeholders=read.texts,
+        doubts=read.doubts,
+        dropped_placeholder=len(selected) - len(rows),
         dropped_align=len(rows) - len(aligned),
         dropped_warp=len(aligned) - len(warped),
         dropped_within=len(warped) - len(limited),
@@ -113,11 +129,44 @@ def choose_trials(
     )
 
 
-def _limited(table: Table, rows: Array, within: Sequence[str] | None) -> tuple[Array | None, Array]:
-    """The limits of every row of the table (2, row), and those of ``rows`` that have both."""
-    if within is None:
-        return None, rows
-    limits = np.stack([table.times(name) for name in within])
+class _TimesOfRows:
+    """Reads times of the rows of a table, and checks them in the ``selected`` rows (`check_times`).
+
+    Over all times that were read, ``placeholder`` (row) and ``texts`` collect the numbers that stand for no time, and
+    ``doubts`` what is likely wrong.
+    """
+
+    def __init__(self, file: h5py.File, path: Any, table: Table, selected: Array) -> None:
+        self.file, self.path, self.table, self.selected = file, path, table, selected
+        self.spans = row_spans(table)
+        self.placeholder = np.zeros(len(table), bool)
+        self.texts: list[str] = []
+        self.doubts: list[str] = []
+
+    def times(self, name: Align, what: str = "align") -> Array:
+        """The time of every row, s; NaN where there is none. Raises: NWBError if they cannot be in the session."""
+        values = align_times(self.file, self.path, self.table, name, self.selected, what)
+        if self.spans is None:
+            return values
+        spelled = spell_column(name) if isinstance(name, str) and name in self.table.names else align_text(name)
+        spelled = spelled if isinstance(name, str) else f"{FUNCTION}{spelled}"
+        checked = check_times(spelled, values[self.selected], self.spans.take(self.selected), what)
+        if checked.problem is not None:
+            message = f"{self.table.where}: {checked.problem.text}"
+            if checked.problem.fatal:
+                raise NWBError(message)
+            self.doubts.append(message)
+        if checked.placeholder.any() and checked.placeholder_text not in self.texts:
+            self.texts.append(checked.placeholder_text)
+            warn(f"{self.table.where}: {checked.placeholder_text} These trials are left out.")
+        self.placeholder[self.selected] |= checked.placeholder
+        values = values.copy()
+        values[self.selected] = checked.values
+        return values
+
+
+def _limited(table: Table, rows: Array, limits: Array, within: Sequence[str]) -> Array:
+    """Those of ``rows`` that have both limits (2, row of the table)."""
     limited = rows[np.isfinite(limits[:, rows]).all(axis=0)]
     if not len(limited):
         raise _none_has(table, len(rows), " and ".join(within))
@@ -126,7 +175,7 @@ def _limited(table: Table, rows: Array, within: Sequence[str] | None) -> tuple[A
             f"{table.where}: {within[1]} is after {within[0]} in none of {len(limited)} trials, which are read "
             "between the two. Pass other columns as within=."
         )
-    return limits, limited
+    return limited
 
 
 def _grouped(table: Table, factors: Sequence[Factor], levels: list[Levels], rows: Array, n_selected: int) -> Array:
@@ -208,6 +257,11 @@ def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Ar
             f"{what}=."
         )
     return events.first_within(table.times("start_time"), table.times("stop_time"))
+
+
+def spell_column(name: str) -> str:
+    """A column's name as a query or expression writes it."""
+    return name if name.isidentifier() else f"`{name}`"
 
 
 def align_text(align: Align) -> str:

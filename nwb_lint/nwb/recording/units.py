@@ -16,15 +16,12 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, union, without
 from nwb_lint.nwb.recording.ragged import row_bounds
 from nwb_lint.nwb.recording.tables import Table
+from nwb_lint.nwb.recording.time_checks import spikes_start_over
 from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, load, shape_text
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
-
-# Spike times that step back by this share of their span, and end before this share of the trials' time, start over:
-# they are relative to trials or blocks.
-_RESTART_SHARE, _EARLY_SHARE = 0.3, 0.6
 
 
 class ReadSizes(NamedTuple):
@@ -176,18 +173,14 @@ class _Repairs:
 
 
 def _refuse_restarts(table: Table, unit: str, times: Array, reach_s: float | None) -> None:
-    """Raise if steps back are as long as the whole, and the whole ends before the trials do.
-
-    A unit that was merged from several units steps back as far, but lasts as long as the trials.
-    """
-    steps = np.diff(times)
-    span = times.max() - times.min()
-    if reach_s is None or np.median(-steps[steps < 0]) < _RESTART_SHARE * span or times.max() >= _EARLY_SHARE * reach_s:
+    """Raise if spike times start over (`spikes_start_over`)."""
+    if reach_s is None or not spikes_start_over(times, reach_s):
         return
+    trials = "start over too" if np.isinf(reach_s) else f"reach {reach_s:g} s"
     raise NWBError(
         f"{table.where}: spike times of unit {unit} start over ({_describe_steps_back(times)}) and end at "
-        f"{times.max():g} s, while trials reach {reach_s:g} s. They are relative to trials or blocks. Times since the "
-        "session's start are needed; leave such units out with units=."
+        f"{times.max():g} s, while trials {trials}. They are relative to trials or blocks. Times since the session's "
+        "start are needed; leave such units out with units=."
     )
 
 

@@ -163,7 +163,7 @@ def test_without_spikes_none_of_their_bytes_is_read(tmp_path):
             return super().readinto(buffer)
 
     with Counting(path, "rb") as counting, h5py.File(counting, "r") as file:
-        units, span, warnings = describe_units(file, "m.nwb", read_spikes=False, trial_span=(0.0, 10.0))
+        units, span, warnings, _ = describe_units(file, "m.nwb", read_spikes=False, trial_span=(0.0, 10.0))
     assert units.n_spikes == [n // 3, n // 2 - n // 3, n - n // 2]
     np.testing.assert_allclose(units.rates, np.array(units.n_spikes) / 10)
     assert (span, warnings) == ((0.0, 10.0), [])
