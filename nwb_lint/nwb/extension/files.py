@@ -11,14 +11,23 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
 
-from nwb_lint.errors import NWBError, one_line
+from nwb_lint.errors import NWBError, NWBLintError, one_line
+from nwb_lint.nwb.extension.links import check_links
 from nwb_lint.nwb.extension.schema import get_classes
 from nwb_lint.nwb.storage.asset import kind_of
+from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, is_group
+from nwb_lint.parallel.warnings import warn
+
+_CREATED = "file_create_date"
+_FACTS = ("identifier", "session_description", "session_start_time", "timestamps_reference_time", _CREATED)
+_LONGEST_REASON = 300  # characters of an error of pynwb
 
 
 def is_zarr(path: Path) -> bool:
@@ -40,42 +49,103 @@ def write_new(nwbfile: Any, path: Path) -> None:
 def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
     """Copy a file, byte by byte, and add to the copy what ``add`` puts into its NWBFile.
 
-    Raises NWBError where the copy would not be valid, or where the file links to other files, as the copy would.
+    A copy without file_create_date gets the time of copying, as pynwb needs one; that is a warning.
+
+    Raises NWBError where pynwb cannot read the file, where the copy would not be valid, or where links lead out of the
+    file or in a circle.
     """
     if is_zarr(source):
+        _refuse_circles_of_folders(source)
         shutil.copytree(source, path, dirs_exist_ok=True)
     else:
+        check_links(source, "A copy")
         shutil.copyfile(source, path)
-        if link := external_link(path):
-            raise NWBError(
-                f"{source} has an external link ({link}). A copy needs all data in one file. Copy the linked data "
-                "into the file first."
-            )
+        _complete(path, source)
     get_classes()  # before the file is read: pynwb would make classes of its own from the schemas in the file
-    with _quiet(), _open_io(path, "r+" if is_zarr(path) else "a") as io:
-        nwbfile = io.read()
+    with _quiet(), _pynwb_errors(source), _open_io(path, "r+" if is_zarr(path) else "a") as io:
+        with _disk_errors(source):
+            nwbfile = io.read()
         add(nwbfile)
         io.write(nwbfile)
     # an old recording may be at odds with today's schemas by itself; then only what was added has to be valid
-    problems = _problems(path)
-    if problems and _problems(source):
-        problems = [line for line in problems if "processing/" in line]
+    with _pynwb_errors(source), _disk_errors(source):
+        problems = _problems(path)
+        if problems and _problems(source):
+            problems = [line for line in problems if "processing/" in line]
     _refuse(problems)
 
 
-def external_link(path: Path) -> str:
-    """The name of a link to another file in an HDF5 file; empty where it has none."""
+def _complete(path: Path, source: Path) -> None:
+    """Add to a copy the date that pynwb needs; NWBError where other facts of the session are missing or no text."""
     with h5py.File(path, "r") as file:
-        waiting = [file["/"]]
-        while waiting:
-            group = waiting.pop()
-            for name in group:
-                link = group.get(name, getlink=True)
-                if isinstance(link, h5py.ExternalLink):
-                    return f"{group.name.rstrip('/')}/{name} to {link.filename}"
-                if isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
-                    waiting.append(group[name])
-    return ""
+        lack = [name for name in _FACTS if file.get(name, getlink=True) is None]
+        wrong = [name for name in _FACTS if name not in lack and not _is_text(file, name)]
+    wrong += [name for name in lack if name != _CREATED]
+    if wrong:
+        raise NWBError(
+            f"{source} has no {' and no '.join(wrong)} that pynwb accepts. A fit goes only into a recording that pynwb "
+            "reads. Write the fit to a file of its own: write_fit(fit, path, source=recording)."
+        )
+    if lack:
+        with h5py.File(path, "r+") as file:
+            now = [datetime.now(UTC).isoformat()]
+            file.create_dataset(_CREATED, data=now, dtype=h5py.string_dtype(), maxshape=(None,), chunks=True)
+        warn(f"{source} has no {_CREATED}, which pynwb needs. The copy has the time of copying.")
+
+
+def _is_text(file: h5py.File, name: str) -> bool:
+    """Whether there is a text at a path, or a list of them; the dates need to be dates."""
+    try:
+        item = file.get(name)
+        if not is_dataset(item) or not holds_text(item) or item.shape is None or item.size < 1:
+            return False
+        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in np.ravel(item[()])]
+        if name != _CREATED and len(texts) > 1:
+            return False
+        return name in ("identifier", "session_description") or all(map(datetime.fromisoformat, texts))
+    except (TypeError, ValueError, OSError, RuntimeError, KeyError):  # of what h5py, or a date, cannot be
+        return False
+
+
+def _refuse_circles_of_folders(source: Path) -> None:
+    """Raise NWBError where a link in a Zarr folder leads to a folder that it lies in."""
+    for folder, names, _ in os.walk(source):
+        for name in names:
+            link = Path(folder, name)
+            if link.is_symlink() and Path(folder).resolve().is_relative_to(link.resolve()):
+                raise NWBError(f"{link} is a link to a folder that it lies in: a circle. Remove the link.")
+
+
+@contextmanager
+def _pynwb_errors(source: Path) -> Iterator[None]:
+    """Give an NWBError for what pynwb and hdmf raise where a file is not what they need, except of the disk."""
+    from hdmf.build.errors import BuildError, ConstructError
+
+    try:
+        yield
+    except (NWBLintError, OSError, RuntimeError):
+        raise
+    except (BuildError, ConstructError, LookupError, TypeError, ValueError, AttributeError, MemoryError) as error:
+        raise _unreadable(source, error) from error
+
+
+@contextmanager
+def _disk_errors(source: Path) -> Iterator[None]:
+    """The same for what HDF5 raises where a file that is only read cannot be."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path, error: BaseException) -> NWBError:
+    why = one_line(error.args[-1] if error.args else "")  # hdmf puts whole groups before the reason
+    why = f"{type(error).__name__}: {why}"
+    why = why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]}…"
+    return NWBError(
+        f"{source} cannot be read or completed by pynwb ({why}). A fit goes only into a recording that pynwb reads. "
+        "Write the fit to a file of its own: write_fit(fit, path, source=recording)."
+    )
 
 
 def _hdf5_bytes(nwbfile: Any) -> bytes:
@@ -140,7 +210,8 @@ def _schemas(path: Path) -> _Schemas:
     from pynwb.validation import get_cached_namespaces_to_validate
 
     with h5py.File(path, "r") as file:
-        key = _digest_of_texts(file["specifications"]) if "specifications" in file else b""
+        cached = file.get("specifications")
+        key = _digest_of_texts(cached) if is_group(cached) else b""
     if key not in _PARSED:
         names, manager, _ = get_cached_namespaces_to_validate(path=str(path))
         validators = [ValidatorMap(manager.namespace_catalog.get_namespace(name=name)) for name in names]

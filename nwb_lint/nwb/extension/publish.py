@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import h5py
 
 from nwb_lint.errors import ContractError, NWBError, one_line
-from nwb_lint.nwb.extension.files import external_link
+from nwb_lint.nwb.extension.links import check_links
 from nwb_lint.nwb.extension.read import check_version, choose_entry, find_entries, reading_errors
 from nwb_lint.nwb.extension.schema import FIT_TYPE
 from nwb_lint.nwb.storage.asset import kind_of
@@ -166,11 +166,7 @@ def _check_file(path: Path) -> None:
         check_version(file, path)
         if not any(entry.type == FIT_TYPE for entry in find_entries(file)):
             choose_entry(file, None, (FIT_TYPE,), "fit", path)  # raises, and names what is there instead
-    if link := external_link(path):
-        raise NWBError(
-            f"{path} has an external link ({link}). An archive needs all data in one file. Copy the linked data into "
-            "the file first."
-        )
+    check_links(path, "An archive")
 
 
 def _complete_subject(staged: Path, subject: dict[str, str], source: Path) -> None:

@@ -15,7 +15,7 @@ from nwb_lint.errors import ContractError, NWBError, one_line
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import decode
 from nwb_lint.nwb.extension.container import read_group
-from nwb_lint.nwb.storage.h5 import as_text, is_group, members
+from nwb_lint.nwb.storage.h5 import as_text, is_group, member_or_error, members
 from nwb_lint.nwb.storage.source import Source, one_asset, open_nwb
 
 
@@ -109,13 +109,13 @@ def read_fit_entry(path: Source, name: str | None = None) -> tuple[Entry, xr.Dat
 def find_entries(file: h5py.File) -> list[Entry]:
     """The fits and results in an open file: in any processing module, or in the analysis group."""
     types = {schema.FIT_TYPE, *map(schema.type_of, RESULTS)}
-    modules = file.get("processing", {})
-    groups = [modules[name] for name in (members(modules) if modules else ())]
-    groups += [file["analysis"]] if "analysis" in file else []
+    modules = file.get("processing")
+    groups = [member_or_error(modules, name) for name in members(modules)] if is_group(modules) else []
+    groups.append(member_or_error(file, "analysis"))
     found = []
     for group in filter(is_group, groups):
         for name in members(group):
-            item = group[name]
+            item = member_or_error(group, name)
             type_name = as_text(item.attrs.get("neurodata_type", "")) if is_group(item) else ""
             if type_name in types and as_text(item.attrs.get("namespace", schema.NAMESPACE)) == schema.NAMESPACE:
                 found.append(Entry(f"{group.name.strip('/')}/{name}", type_name))

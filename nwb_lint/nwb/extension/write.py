@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from nwb_lint.nwb.extension.read import check_version, find_entries, read_fit_en
 from nwb_lint.nwb.storage.asset import Asset, kind_of
 from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.digests import with_digests
+from nwb_lint.nwb.storage.h5 import as_text
 from nwb_lint.nwb.storage.metadata import Metadata, file_fields, make_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, open_nwb
 from nwb_lint.options import validated
@@ -401,16 +403,23 @@ def _check_name(name: str) -> None:
 
 
 def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
-    """Row of the units table of each neuron, or None where the fit does not come from this file."""
-    if nwbfile.units is None or "unit_id" not in fit.variables:
+    """Row of the units table of each neuron, or None where the fit does not come from this file's units.
+
+    A neuron whose id occurs more than once in the table has no row: the id does not say which one it is.
+    """
+    elsewhere = fit.attrs.get("series") or fit.attrs.get("units_table", "units") != "units"
+    if nwbfile.units is None or "unit_id" not in fit.variables or elsewhere:
         return None
     here = np.ones(fit.sizes["neuron"], bool)
     if "recorded" in fit.variables:
         here &= fit["recorded"].values
-    row_of = {int(unit): row for row, unit in enumerate(nwbfile.units.id[:])}
+    ids = [_id_text(unit) for unit in nwbfile.units.id[:]]
+    counts = Counter(ids)
+    row_of = {unit: row if counts[unit] == 1 else None for row, unit in enumerate(ids)}
+    wanted = [_id_text(unit) for unit in fit["unit_id"].values]
     files = _files_of(fit, nwbfile)
     if files is None:
-        if not all(int(unit) in row_of for unit in fit["unit_id"].values[here]):
+        if not all(unit in row_of for unit, own in zip(wanted, here, strict=True) if own):
             return None
     elif "source" in fit.variables:
         here &= np.isin(fit["source"].values.astype(str), files)
@@ -418,12 +427,18 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
         return None
     if not here.any():
         return None
-    absent = [str(unit) for unit in fit["unit_id"].values[here] if int(unit) not in row_of]
+    absent = [unit for unit, own in zip(wanted, here, strict=True) if own and unit not in row_of]
     if absent:
         raise ContractError(
             f"Units {', '.join(absent)} of the fit are not in the units table. Pass the recording that has them."
         )
-    return [row_of[int(unit)] if own else None for unit, own in zip(fit["unit_id"].values, here, strict=True)]
+    return [row_of[unit] if own else None for unit, own in zip(wanted, here, strict=True)]
+
+
+def _id_text(unit: Any) -> str:
+    """The id of a unit as text; 3.0 is 3."""
+    plain = unit.item() if isinstance(unit, np.generic) else unit
+    return str(int(plain)) if isinstance(plain, float) and plain.is_integer() else as_text(plain)
 
 
 def _files_of(fit: xr.Dataset, nwbfile: Any) -> list[str] | None:

@@ -139,8 +139,10 @@ def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
 def groups_of(file: h5py.File, broken: dict[str, NWBError] | None = None) -> Iterator[tuple[str, Any]]:
     """Path and group of everything in the places for series and tables, except the parts of a series.
 
-    What cannot be opened is passed over; its path and the error are put into ``broken``.
+    What cannot be opened is passed over; its path and the error are put into ``broken``. A group of several names comes
+    under each, and what it holds comes once: links may form a circle.
     """
+    seen = {file["/"]}
     stack = [(name, member_or_error(file, name), 0) for name in reversed(_PLACES)]
     for _ in range(_MOST_OBJECTS):
         if not stack:
@@ -151,7 +153,8 @@ def groups_of(file: h5py.File, broken: dict[str, NWBError] | None = None) -> Ite
         if not is_group(item):
             continue
         yield at, item
-        if depth < _DEEPEST and not _has_times(item):
+        if depth < _DEEPEST and item not in seen and not _has_times(item):
+            seen.add(item)
             inside = reversed(members(item))
             stack += [(f"{at}/{name}", member_or_error(item, name), depth + 1) for name in inside]
 

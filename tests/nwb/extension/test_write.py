@@ -365,6 +365,19 @@ def test_units_of_another_recording_are_not_pointed_at(tmp_path):
         add_to_nwbfile(fit.assign_coords(unit_id=("neuron", [11, 99, 7])), io.read())
 
 
+def test_only_rows_of_the_units_that_were_read_are_pointed_at(tmp_path):
+    path = make_recording(tmp_path / "a.nwb")
+    fit = fit_of([path])
+    for other in ({"units_table": "processing/ecephys/units"}, {"series": "processing/ophys/dff"}):
+        with pynwb.NWBHDF5IO(str(path), "r") as io:
+            assert "unit" not in add_to_nwbfile(fit.assign_attrs(other), io.read()).neurons.colnames
+    twice = make_recording(tmp_path / "twice.nwb", units=(11, 4, 11))
+    fit = fit_of([twice]).assign_coords(unit_id=("neuron", [11, 4, 11]))
+    with pynwb.NWBHDF5IO(str(twice), "r") as io:
+        rows = add_to_nwbfile(fit, io.read()).neurons["unit"]
+        assert [rows[k].index.tolist() for k in range(3)] == [[], [4], []]
+
+
 # -- bad files --
 
 
