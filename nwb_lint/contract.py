@@ -11,6 +11,7 @@ inputs, so that it can be written beside this fit.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +113,9 @@ _EARLIER_ATTRIBUTES = {
     "assets_told": "assets_warnings",
 }  # fmt: skip
 
+# What stands before the name of a column whose own name is taken.
+_PREFIXES = {"condition": "trial", "trial": "trial", "neuron": "unit"}
+
 # Which dtype kinds (numpy's one-letter codes) stand for each dtype of the tables.
 _KINDS = {"float32": "f", "float64": "f", "int64": "iu", "uint16": "iu", "bool": "b", "str": "UOT"}
 _FINITE_FIT = ("m", "n", "J", "input_weights", "bias", "initial_activation", "u", "u_burn_in")
@@ -188,10 +192,62 @@ def current_attribute(name: str) -> str:
     return _EARLIER_ATTRIBUTES.get(name, name)
 
 
-def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str) -> dict[str, xr.Variable]:
-    """The coordinates of each of these dims: labels and columns, by name."""
+def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str, kind: str = "") -> dict[str, xr.Variable]:
+    """The coordinates of each of these dims: labels and columns, by name.
+
+    ``kind`` is that of the result that they go into. A column gets another name where the result has a variable or dim
+    of its name: "context" of the conditions becomes "condition_context".
+    """
     own = [(dim,) for dim in dims]
-    return {str(name): value.variable for name, value in dataset.coords.items() if value.dims in own}
+    found = {str(name): value.variable for name, value in dataset.coords.items() if value.dims in own}
+    if not kind:
+        return found
+    taken = {name for var in RESULTS[kind].values() for name in var.dims}.union(RESULTS[kind]) - set(dims)
+    for dim in dims:
+        columns = {name: variable for name, variable in found.items() if variable.dims == (dim,)}
+        for name, free in free_names(columns, taken, dim).items():
+            if free != name:
+                found[free] = renamed(found.pop(name), name, free)
+    return found
+
+
+def free_names(names: Collection[str], taken: Collection[str], prefix: str) -> dict[str, str]:
+    """The name of the coordinate of each column: its own, or ``prefix_name`` where that is taken."""
+    found: dict[str, str] = {}
+    for name in names:
+        free = f"{prefix}_{name}" if name in taken else name
+        while free != name and (free in taken or free in names or free in found.values()):
+            free += "_"
+        found[name] = free
+    return found
+
+
+def renamed(variable: xr.Variable, name: str, new: str) -> xr.Variable:
+    """A column under a new name; its attribute ``column`` keeps the name that it has in its file."""
+    if name == new:
+        return variable
+    return xr.Variable(variable.dims, variable.values, {"column": name} | variable.attrs)
+
+
+def columns_of(dataset: xr.Dataset | xr.DataArray, dim: str) -> dict[str, xr.Variable]:
+    """The columns of the conditions, trials or neurons, by the name that each has in its file.
+
+    The coordinate of a column may have another name, such as ``trial_condition`` for the column ``condition``. It is
+    found by either.
+    """
+    there = {name: variable for name, variable in coords_along(dataset, dim).items() if name != dim}
+    own = {str(variable.attrs["column"]): variable for variable in there.values() if "column" in variable.attrs}
+    plain = {name: variable for name, variable in there.items() if "column" not in variable.attrs}
+    return plain | own
+
+
+def find_column(dataset: xr.Dataset | xr.DataArray, column: str, dim: str) -> xr.Variable | None:
+    """A column by its name in the file or the name of its coordinate; None where there is none."""
+    there = coords_along(dataset, dim)
+    # files of earlier versions do not say which column a coordinate is
+    names = [*([column] if column != dim else []), f"{dim}_{column}", f"{_PREFIXES.get(dim, dim)}_{column}"]
+    found = [there[name] for name in names if name in there]
+    return columns_of(dataset, dim).get(column, found[0] if found else None)
 
 
 def held_out_of(dataset: xr.Dataset) -> np.ndarray:
@@ -275,10 +331,11 @@ def column_of(dataset: xr.Dataset, column: str) -> np.ndarray:
     ContractError
         If there is no such column.
     """
-    there = [name for name in coords_along(dataset, "condition") if name != "condition"]
-    if column not in there:
-        raise ContractError(f"conditions have no column {column!r}; they have {', '.join(there) or 'none'}.")
-    return as_text_column(dataset[column].values)
+    found = find_column(dataset, column, "condition")
+    if found is None:
+        there = ", ".join(columns_of(dataset, "condition")) or "none"
+        raise ContractError(f"conditions have no column {column!r}; they have {there}.")
+    return as_text_column(found.values)
 
 
 def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str) -> None:

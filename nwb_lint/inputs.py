@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import column_of, coords_along, missing_in
+from nwb_lint.contract import column_of, columns_of, find_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel.warnings import warn
 
@@ -71,10 +71,10 @@ class Input:
         """Name, level (or "") and amplitude in each condition of every input that this one stands for."""
         if self.column is None:
             return [(self.name, "", np.ones(recording.sizes["condition"]))]
-        columns = [name for name in coords_along(recording, "condition") if name != "condition"]
-        if self.column not in columns:
+        if find_column(recording, self.column, "condition") is None:
+            there = ", ".join(columns_of(recording, "condition")) or "none"
             raise ContractError(
-                f"input {self.name!r} needs the column {self.column!r}; the conditions have {', '.join(columns)}. "
+                f"input {self.name!r} needs the column {self.column!r}; the conditions have {there}. "
                 "Name it in `by` of read_conditions."
             )
         values = column_of(recording, self.column)

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 
 import nwb_lint as nl
 from nwb_lint import plot
-from nwb_lint.contract import RESULTS, check_result
+from nwb_lint.contract import RESULTS, check_result, columns_of
 from nwb_lint.errors import ContractError
+from nwb_lint.nwb.extension.codec import encode
 from nwb_lint.nwb.extension.read import find_entries
+from nwb_lint.nwb.recording.dataset import RESERVED
 from nwb_lint.testing import mock_recording
 from tests.factories import assert_same
 
@@ -193,6 +195,22 @@ def test_results_go_into_a_copy_together_with_their_fit(path, fit, results, tmp_
     with nl.open_nwb(again) as file:
         assert len(find_entries(file)) == len(CASES) + 3
         assert file["processing/ecephys/mine"].get("network", getlink=True).path.endswith("/again")
+
+
+def test_columns_called_like_variables_of_a_result_are_in_it_under_another_name(activity):
+    names = {name for table in RESULTS.values() for name, var in table.items() for name in (name, *var.dims)} - RESERVED
+    columns = {name: ("condition", np.array([f"{name} {k}" for k in range(12)])) for name in names}
+    of_units = {f"{name}": ("neuron", np.arange(16.0)) for name in names}
+    for added in (columns, of_units):
+        fit = nl.fit_lint(activity.assign_coords(added), rank=2, hidden=4, **SWEEP)
+        for name in ("latents", "project", "compare_axes", "connectivity", "weight_statistics", "find_populations",
+                     "predict_inactivation", "fit_readout", "score", "ensemble"):  # fmt: skip
+            result = CASES[name][0](fit, activity.assign_coords(added))
+            for dim in {"condition", "neuron"} & set(result.dims):
+                kept = columns_of(result, dim)
+                wanted = columns_of(fit, dim)
+                assert kept.keys() >= names & wanted.keys()
+            encode(result)
 
 
 # -- figures --

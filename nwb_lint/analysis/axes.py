@@ -9,7 +9,7 @@ import xarray as xr
 
 from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalized, unit, vectors_of
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
-from nwb_lint.contract import check_fit, check_result, coords_along, missing_in
+from nwb_lint.contract import check_fit, check_result, columns_of, coords_along, find_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.options import AxesOptions, validated
@@ -100,7 +100,7 @@ def compare_axes(
     out = axes_dataset(labels, np.column_stack([unit(columns[kept]), *(axis for _, axis in labeled)]), x)
     times = np.full(len(labels), np.nan)
     times[len(names) : len(names) + len(chosen)] = activity["time"].values[when]
-    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
+    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron", kind="axes"))
     out = out.assign_coords(axis_time_s=("axis_name", times, {"units": "s"}))
     out.attrs |= {"variables": chosen, "n_components": int(n_components), "orthogonal": int(orthogonal)}
     out.attrs["mtdr_dims"] = [sum(one.startswith(f"mtdr {name} ") for one in labels) for name in chosen]
@@ -135,12 +135,13 @@ def _components(x: Array) -> Array:
 
 def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[list[str], Array]:
     """Names and standardized values (condition, variable) of the variables."""
-    there = [name for name in coords_along(activity, "condition") if name not in ("condition", "held_out")]
+    there = [name for name in columns_of(activity, "condition") if name != "held_out"]
     chosen, columns = [], []
     for name in there if variables is None else variables:
-        if name not in there:
+        column = find_column(activity, str(name), "condition")
+        if column is None:
             raise ContractError(f"Conditions have no column {name!r}. Choose from {', '.join(there) or 'none'}.")
-        values, problem = _numbers(activity[name].values)
+        values, problem = _numbers(column.values)
         if not problem:
             chosen.append(str(name))
             columns.append((values - values.mean()) / values.std())

@@ -50,7 +50,9 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
     ('neuron', 'neuron_from')
     """
     check_fit(fit)
-    out = xr.Dataset(coords=coords_along(fit, "neuron")).assign_coords(neuron_from=fit["neuron"].values)
+    out = xr.Dataset(coords=coords_along(fit, "neuron", kind="connectivity")).assign_coords(
+        neuron_from=fit["neuron"].values
+    )
     out.attrs = {"kind": "connectivity", "effective": int(effective and "J" not in fit)}
     if "J" in fit:
         out["connectivity"] = ("neuron", "neuron_from"), fit["J"].values
@@ -114,7 +116,11 @@ def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     names, columns = vectors_of(fit, order)
     rows |= dict(zip(names, columns[recorded].T, strict=True))
     weight = [np.full(recorded.sum(), np.nan) if name == "J" else row for name, row in rows.items()]
-    out = xr.Dataset(coords=coords_along(fit, "neuron")).isel(neuron=recorded).assign_coords(vector=list(rows))
+    out = (
+        xr.Dataset(coords=coords_along(fit, "neuron", kind="weight_statistics"))
+        .isel(neuron=recorded)
+        .assign_coords(vector=list(rows))
+    )
     out.attrs = {"kind": "weight_statistics"}
     out["weight"] = ("vector", "neuron"), np.array(weight)
     varied = {name: np.ptp(row) > 0 for name, row in rows.items()}

@@ -10,7 +10,15 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import as_text_column, check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.contract import (
+    as_text_column,
+    check_result,
+    column_of,
+    columns_of,
+    coords_along,
+    missing_in,
+    recorded_of,
+)
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.simulate import run
@@ -163,11 +171,8 @@ def _with_columns(out: xr.Dataset, fit: xr.Dataset, given: xr.Dataset) -> xr.Dat
 
     A column with the name of a dim of the result, such as "context", becomes "condition_context".
     """
-    out = out.assign_coords(coords_along(fit, "neuron"))
-    for name, value in coords_along(given, "condition", "time").items():
-        taken = name in out.dims and name not in value.dims
-        out = out.assign_coords({f"condition_{name}" if taken else name: (value.dims, value.values)})
-    return out
+    columns = coords_along(fit, "neuron", kind="inactivation")
+    return out.assign_coords(columns | coords_along(given, "condition", "time", kind="inactivation"))
 
 
 def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
@@ -224,8 +229,9 @@ def groups_of(fit: xr.Dataset, groups: object) -> dict[str, Array]:
 
 
 def _columns(fit: xr.Dataset) -> dict[str, Array]:
-    """Columns of the neurons by name."""
-    return {name: as_text_column(column.values) for name, column in coords_along(fit, "neuron").items()}
+    """Labels and columns of the neurons by name."""
+    columns = coords_along(fit, "neuron") | columns_of(fit, "neuron")
+    return {name: as_text_column(column.values) for name, column in columns.items()}
 
 
 def _chosen(fit: xr.Dataset, query: str) -> Array:

@@ -63,7 +63,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
     found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
-    out = xr.Dataset(coords=coords_along(activity, "condition", "time"), attrs={"kind": "latents"})
+    out = xr.Dataset(coords=coords_along(activity, "condition", "time", kind="latents"), attrs={"kind": "latents"})
     for name in ("latent", "filtered_input"):
         out[name] = run[name].dims, run[name].values
     out["latent_data"] = run["latent"].dims, found.astype(np.float32)
@@ -205,9 +205,9 @@ def project(
     names, columns = vectors_of(fit, order)
     axes = unit(columns[kept])
     out = axes_dataset(names, orthogonalized(axes) if orthogonal else axes, x)
-    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron"))
+    out = out.assign_coords(coords_along(fit.isel(neuron=kept), "neuron", kind="axes"))
     out["projection"] = ("condition", "time", "axis_name"), x @ out["axis"].values.T
-    out = out.assign_coords(coords_along(activity, "condition", "time"))
+    out = out.assign_coords(coords_along(activity, "condition", "time", kind="axes"))
     out.attrs |= {"orthogonal": int(orthogonal), "order": list(order)}
     check_result(out, "axes")
     return out

@@ -125,7 +125,9 @@ def find_populations(
     _check_groups(fit, len(some), n_groups, method)
     loading = loadings_of(fit, effective).isel(neuron=some)
     z = _scaled(loading.values)
-    out = xr.Dataset({"loading": loading}).assign_coords(coords_along(fit.isel(neuron=some), "neuron"))
+    out = xr.Dataset({"loading": loading}).assign_coords(
+        coords_along(fit.isel(neuron=some), "neuron", kind="populations")
+    )
     if method == "strongest_input":
         names = [name for name in input_names(fit) if not name.startswith(PREFIX)]  # an initial activation is no input
         strength = np.abs(_scaled(fit["input_weights"].values[some, : len(names)]))
@@ -144,7 +146,7 @@ def find_populations(
     out = out.assign_coords(group=names, vector_other=out["vector"].values)
     if "u" in fit.variables:
         out["gain"] = _gains(fit, some, label, len(names), window_s)
-        out = out.assign_coords(coords_along(fit, "condition"))
+        out = out.assign_coords(coords_along(fit, "condition", kind="populations"))
     out.attrs = {"kind": "populations", "method": method, "zero_mean": int(zero_mean), "seed": seed}
     out.attrs["effective"] = int(effective)
     check_result(out, "populations")

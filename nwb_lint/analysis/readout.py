@@ -103,7 +103,7 @@ def fit_readout(
     predicted = cross_val_predict(model, rates, y, cv=splits)
     score = accuracy_score(y, predicted) if two else r2_score(y, predicted)
     weights, intercept = _weights(model.fit(rates, y))
-    out = xr.Dataset(coords=coords_along(activity, "neuron"))
+    out = xr.Dataset(coords=coords_along(activity, "neuron", kind="readout"))
     out["readout"] = ("neuron",), weights * rates.shape[1]
     out["intercept"], out["score"] = intercept, float(score)
     out.attrs = {"kind": "readout", "column": column, "kind_of_readout": "logistic" if two else "ridge"}

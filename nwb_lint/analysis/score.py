@@ -66,7 +66,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     out = xr.Dataset({"r2": total, "r2_ceiling": top}, attrs={"kind": "scores"})
     out["r2_neuron"] = ("neuron",), each
     out["r2_condition"] = ("condition",), np.array(by_condition)
-    out = out.assign_coords(coords_along(activity.isel(condition=chosen), "neuron", "condition"))
+    out = out.assign_coords(coords_along(activity.isel(condition=chosen), "neuron", "condition", kind="scores"))
     check_result(out, "scores")
     return out
 

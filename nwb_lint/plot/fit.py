@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import check_fit, check_result, input_names
+from nwb_lint.contract import check_fit, check_result, columns_of, find_column, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.scores import neuron_scores, scores
 from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes
@@ -369,10 +369,11 @@ def _groups(fit: xr.Dataset, by: str | None) -> tuple[Array, dict[str, int]]:
     """Group of every neuron, and where each begins once they are sorted by it."""
     if by is None:
         return np.zeros(fit.sizes["neuron"], int), {}
-    there = [str(k) for k, v in fit.coords.items() if v.dims == ("neuron",) and k != "neuron"]
-    if by not in there:
-        raise ContractError(f"Neurons have no column {by!r}. Choose from {', '.join(there) or 'none'}.")
-    levels, groups, counts = np.unique(fit[by].values, return_inverse=True, return_counts=True)
+    column = find_column(fit, by, "neuron")
+    if column is None:
+        there = ", ".join(columns_of(fit, "neuron")) or "none"
+        raise ContractError(f"Neurons have no column {by!r}. Choose from {there}.")
+    levels, groups, counts = np.unique(column.values, return_inverse=True, return_counts=True)
     starts = np.cumsum(counts) - counts
     return groups, {str(level): int(start) for level, start in zip(levels, starts, strict=True)}
 

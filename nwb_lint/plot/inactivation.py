@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nwb_lint.contract import check_result, missing_in
+from nwb_lint.contract import check_result, column_of, columns_of, find_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import COLORS, GRAY, SMALL, STYLES, finish, make_axes
 from nwb_lint.prepare import times_in
@@ -129,11 +129,10 @@ def psychometric(
         raise ContractError(f"kind is {kind!r}. It needs to be 'choice' or 'output'.")
     if "output" not in result:
         raise ContractError("The result has no output. Call predict_inactivation with a readout.")
-    columns = [str(c) for c in result.coords if result[c].dims == ("condition",) and c != "condition"]
-    if column not in columns or result[column].dtype.kind not in "fiu":
-        raise ContractError(
-            f"Conditions have no column {column!r} of numbers. Their columns are {', '.join(columns) or 'none'}."
-        )
+    values = find_column(result, column, "condition")
+    if values is None or values.dtype.kind not in "fiu":
+        columns = ", ".join(columns_of(result, "condition")) or "none"
+        raise ContractError(f"Conditions have no column {column!r} of numbers. Their columns are {columns}.")
     there = [str(g) for g in result["group"].values]
     shown = there if groups is None else groups
     missing = [g for g in shown if g not in there]
@@ -143,7 +142,7 @@ def psychometric(
     time = result["time"].values
     inside = time == time[-1] if window_s is None else times_in(time, window_s)
     z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
-    context, x = _contexts(result), result[column].values.astype(float)
+    context, x = _contexts(result), values.values.astype(float)
     levels = [level for level in np.unique(context) if level]
     for k, level in enumerate(levels):
         for style, group in enumerate(shown):
@@ -198,10 +197,10 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 def _contexts(result: xr.Dataset) -> np.ndarray:
     """The context of every condition; empty where it is missing."""
     name = str(result.attrs.get("context", ""))
-    kept = f"condition_{name}" if f"condition_{name}" in result.coords else name
     if not name:
         return np.full(result.sizes["condition"], "all")
-    return np.where(missing_in(result[kept].values), "", result[kept].values.astype(str))
+    column = column_of(result, name)
+    return np.where(missing_in(column), "", column.astype(str))
 
 
 def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, color: str, style: str) -> None:

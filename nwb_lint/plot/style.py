@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nwb_lint.contract import column_of, columns_of
 from nwb_lint.errors import ContractError
 
 COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
@@ -79,8 +80,8 @@ def heat_map(
 
 def _columns(fit: xr.Dataset) -> list[str]:
     """Columns of the conditions: those of ``by`` first, then the others in their order."""
-    skip = {"condition", "held_out"}
-    there = [str(c) for c in fit.coords if fit[c].dims == ("condition",) and c not in skip]
+    skip = {"held_out"}
+    there = [name for name in columns_of(fit, "condition") if name not in skip]
     by: Any = fit.attrs.get("by", [])
     first = [name for name in ([by] if isinstance(by, str) else by) if name in there]
     return [*first, *(name for name in there if name not in first)]
@@ -90,7 +91,7 @@ def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
     columns = _columns(fit)
     if name is not None and name not in columns:
         raise ContractError(f"Conditions have no column {name!r}. Choose from {', '.join(columns) or 'none'}.")
-    return name or next((c for c in columns if fit[c].dtype.kind in kinds), None)
+    return name or next((c for c in columns if column_of(fit, c).dtype.kind in kinds), None)
 
 
 def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look:
@@ -99,7 +100,7 @@ def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look
     colors, styles = ["#006BA4"] * n, ["-"] * n
     handles: list[Line2D] = []
     if (color_column := _pick(fit, color_by, "fiu")) is not None:
-        levels, index = np.unique(fit[color_column].values, return_inverse=True)
+        levels, index = np.unique(column_of(fit, color_column), return_inverse=True)
         # without the lightest yellow, which is not visible in print
         palette = [to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(levels)))]
         colors = [palette[k] for k in index]
@@ -109,7 +110,7 @@ def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look
             handles.append(Line2D([], [], color=palette[k], lw=2.5, label=label))
     style_column = _pick(fit, style_by, "UOT")
     if style_column is not None and style_column != color_column:
-        levels, index = np.unique(fit[style_column].values.astype(str), return_inverse=True)
+        levels, index = np.unique(column_of(fit, style_column).astype(str), return_inverse=True)
         styles = [STYLES[k % len(STYLES)] for k in index]
         for k, level in enumerate(levels[:_MOST_LEVELS]):
             style = STYLES[k % len(STYLES)]

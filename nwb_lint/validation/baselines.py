@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of, recorded_of
+from nwb_lint.contract import (
+    check_activity,
+    check_fit,
+    check_result,
+    column_of,
+    columns_of,
+    find_column,
+    held_out_of,
+    recorded_of,
+)
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, canonical
@@ -210,8 +219,8 @@ def baselines(
     """
     whole = conditions_to_use(activity)
     for name in columns:
-        if name not in whole.coords or whole[name].dims != ("condition",):
-            known = ", ".join(coords_along(whole, "condition")) or "none"
+        if find_column(whole, name, "condition") is None:
+            known = ", ".join(columns_of(whole, "condition")) or "none"
             raise ContractError(f"columns has {name!r}. The conditions have {known}. Use one of these.")
     held_out = folds_of(whole.sizes["condition"], folds, first=seed)
     options = shared_options(fit_options, rank=rank, tau_s=tau_s, seed=seed)
@@ -282,7 +291,7 @@ def variables_of(data: xr.Dataset, columns: Sequence[str]) -> Array:
     """What the regression sees, (condition, variable): the mean of every input over time, then the columns."""
     parts = [whole_input(data).mean(axis=1, dtype=float)]
     for name in columns:
-        values = data[name].values
+        values = column_of(data, name)
         if values.dtype.kind in "iuf":
             if not np.isfinite(values).all():
                 raise ContractError(

@@ -133,7 +133,7 @@ def ensemble(
 def _table(whole: xr.Dataset, members: list[Member], scores: dict[str, Array], good: Array) -> xr.Dataset:
     """The result, from what `fit_member` gives of all members and which of them are as good as the best."""
     m, p, n_neurons = scores["m"], scores["n_effective"], int(scores["n_neurons"][0])
-    out = xr.Dataset(coords=coords_along(whole, "neuron")).assign_coords(split=SPLITS)
+    out = xr.Dataset(coords=coords_along(whole, "neuron", kind="ensemble")).assign_coords(split=SPLITS)
     for name in ("half", "seed", "ridge"):
         out = out.assign_coords({name: ("member", [getattr(one, name) for one in members])})
     out.attrs = {"kind": "ensemble", "n_neurons": n_neurons}

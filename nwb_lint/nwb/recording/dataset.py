@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ACTIVITY, COORDS, FIT, RECORDING, TRIALS
+from nwb_lint.contract import ACTIVITY, COORDS, FIT, RECORDING, TRIALS, free_names, renamed
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.averaging import Rates
 from nwb_lint.nwb.recording.binning import Bins
@@ -22,18 +22,20 @@ from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
 
-# Names of variables and dims of any Dataset. A column of a file may not have such a name.
+# Names of variables and dims of recordings, activities and fits. The coordinate of a column has another name.
 _TABLES = (COORDS, RECORDING, TRIALS, ACTIVITY, FIT)
 _DIMS = (dim.rstrip("?") for table in _TABLES for var in table.values() for dim in var.dims)
-RESERVED = frozenset(_DIMS).union(*_TABLES)
+_OTHERS = ("input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s", "readout")
+RESERVED = frozenset(_DIMS).union(*_TABLES, _OTHERS)
 
 _DROP_REASONS = ("placeholder", "align", "warp", "within", "by")  # in the order of `choose_trials`
 _ASSET_COLUMNS = ("assets", "assets_units", "assets_trials", "assets_warnings")
 
 
-def free_name(name: str, prefix: str) -> str:
-    """The name of a column's coordinate: its own, or ``prefix_name`` if it is reserved."""
-    return f"{prefix}_{name}" if name in RESERVED else name
+def column_coords(columns: Mapping[str, Array], dim: str, prefix: str) -> dict[str, xr.Variable]:
+    """Columns as coordinates: under their names, or as ``prefix_name`` where a Dataset has a variable of that name."""
+    names = free_names(columns, RESERVED, prefix)
+    return {names[name]: renamed(xr.Variable(dim, column), name, names[name]) for name, column in columns.items()}
 
 
 def text_array(values: Sequence[str]) -> Array:
@@ -57,9 +59,18 @@ def condition_dataset(
     own = {
         "condition": text_array(conditions.labels),
         "time": ("time", bins.centers, {"units": "s"}),
-        **{free_name(name, "trial"): ("condition", values) for name, values in conditions.coords.items()},
+        **column_coords(conditions.coords, "condition", "trial"),
     }
-    return xr.Dataset(data, own | coords)
+    return xr.Dataset(data, with_units(own, coords))
+
+
+def with_units(coords: dict[str, Any], of_units: dict[str, Any]) -> dict[str, Any]:
+    """Coordinates of trials or conditions and those of units; a column of units whose name is taken gets another."""
+    names = free_names(of_units, coords, "unit")
+    return coords | {
+        names[name]: renamed(xr.as_variable(value), name, names[name]) if names[name] != name else value
+        for name, value in of_units.items()
+    }
 
 
 def neuron_coords(
@@ -85,6 +96,7 @@ def neuron_coords(
         "session": ("neuron", np.repeat(text_array(sessions), sizes)),
         "source": ("neuron", np.repeat(paths, sizes)),
     }
+    kept: dict[str, Array] = {}
     for name in columns[0]:
         parts = [part[name] for part in columns]
         if len({part.dtype.kind == "U" for part in parts}) > 1:
@@ -92,8 +104,8 @@ def neuron_coords(
                 f"unit column {name} holds texts in one session and numbers in another. One kind is needed. Leave it "
                 "out."
             )
-        coords[free_name(name, "unit")] = ("neuron", np.concatenate(parts))
-    return coords
+        kept[name] = np.concatenate(parts)
+    return coords | column_coords(kept, "neuron", "unit")
 
 
 def file_coords(sources: Sequence[Provenance], digests: Sequence[str], assets: Sequence[Asset]) -> dict[str, Array]:

@@ -22,14 +22,15 @@ from nwb_lint.nwb.recording.averaging import (
 from nwb_lint.nwb.recording.binning import make_bins
 from nwb_lint.nwb.recording.dataset import (
     asset_attributes,
+    column_coords,
     condition_dataset,
     drop_units,
     file_coords,
-    free_name,
     neuron_coords,
     reading_attributes,
     trial_counts,
     units_table_attribute,
+    with_units,
 )
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis, check_time_axis, median_warp_interval
@@ -157,8 +158,8 @@ def read_conditions(
         - ``n_trials (condition, neuron)``: number of trials with an observed bin.
         - ``rate_half``, ``n_trials_half (half, ...)``: with ``halves``.
         - Coordinates: the columns of ``by`` on ``condition``; bin centers on ``time``, s; ``unit_id``, ``session``,
-          ``source`` and ``unit_columns`` on ``neuron``. A column whose name is taken, such as ``condition``, is called
-          ``trial_condition``.
+          ``source`` and ``unit_columns`` on ``neuron``. The coordinate of a column whose name is taken, such as
+          ``condition``, is called ``trial_condition``. Other functions find it as ``condition`` too.
         - Attribute ``units_table``: the path of the units table; one for each ``file`` where they differ.
         - Attributes ``assets``, ``assets_units``, ``assets_trials``, ``assets_warnings``: what each file gave, and why
           it gave less than it holds.
@@ -320,9 +321,9 @@ def read_trials(
     coords = {
         "trial": trials.ids,
         "time": ("time", bins.centers, {"units": "s"}),
-        **{free_name(name, "trial"): ("trial", values) for name, values in trials.columns.items()},
-        **_session_coords([session._replace(columns={})]),
+        **column_coords(trials.columns, "trial", "trial"),
     }
+    coords = with_units(coords, _session_coords([session._replace(columns={})]))
     attrs = reading_attributes(
         axis, align=align, where=where, table=table, within=within, warp=warp, series=series, columns=derived
     )
