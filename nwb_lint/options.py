@@ -88,6 +88,7 @@ class TrialOptions(Options):
     warp: Names | None = option(None, "Two events: time between them is stretched to the median interval.")
     infer_obs: bool = option(False, "Trials after the last spike of a unit count as not observed.")
     download: bool = option(False, "Keep remote files as whole files on this machine.")
+    external: bool = option(False, "Read other files that a file names: external links, HDF5 external storage.")
 
 
 def derived(name: str, base: type[Options], *, without: tuple[str, ...] = (), **defaults: Any) -> Any:

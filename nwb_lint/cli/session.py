@@ -15,9 +15,15 @@ from nwb_lint.cli.shell import plainly
 @click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
 @click.option("--spikes/--no-spikes", default=None, help="Read the spikes.  [default: of local files only]")
 @click.option("--units-table", metavar="PATH", help="Units table to describe, where a file has several.")
+@click.option("--external", is_flag=True, help="Read other files that a file names, such as those of external links.")
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture of one file.")
 def inspect(
-    sources: tuple[str, ...], as_json: bool, spikes: bool | None, units_table: str | None, picture: Path | None
+    sources: tuple[str, ...],
+    as_json: bool,
+    spikes: bool | None,
+    units_table: str | None,
+    external: bool,
+    picture: Path | None,
 ) -> None:
     """Units, interval tables, columns, rates and warnings of an NWB file, and the call that would read it.
 
@@ -28,7 +34,8 @@ def inspect(
         from nwb_lint.nwb.inspection.describe import describe_all
         from nwb_lint.nwb.inspection.format import format_description, format_table, to_json
 
-        found = describe_all(list(sources), spikes=spikes, units_table=units_table, progress=sys.stderr.isatty())
+        how = {"spikes": spikes, "units_table": units_table, "external": external}
+        found = describe_all(list(sources), **how, progress=sys.stderr.isatty())
         failed = [one for one in found if one.error]
         if as_json:
             click.echo(to_json(found))
@@ -39,21 +46,22 @@ def inspect(
         if failed:
             raise NWBError(failed[0].error if len(found) == 1 else _not_read(failed, len(found)))
         if picture is not None:
-            _picture(found[0].path, len(found), units_table, picture)
+            _picture(found[0].path, len(found), units_table, external, picture)
 
 
 def _not_read(failed: list, n: int) -> str:
     return f"{len(failed)} of {n} files cannot be read, first {failed[0].error}"
 
 
-def _picture(path: str, n: int, units_table: str | None, picture: Path) -> None:
+def _picture(path: str, n: int, units_table: str | None, external: bool, picture: Path) -> None:
     """The session as a picture, which is of one file."""
     if n > 1:
         raise click.UsageError(f"--plot is of one file; these are {n}.")
     from nwb_lint.nwb.inspection.session_map import session_map
+    from nwb_lint.nwb.storage.source import one_asset
     from nwb_lint.plot import session_summary
 
-    session_summary(session_map(path, units_table=units_table), picture)
+    session_summary(session_map(one_asset(path, external=external), units_table=units_table), picture)
     click.echo(f"written: {picture}", err=True)
 
 

@@ -18,7 +18,7 @@ from nwb_lint.nwb.inspection.units import UnitsInfo, count_units, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
 from nwb_lint.nwb.recording.tables import open_intervals, rows_of_tables
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
-from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
+from nwb_lint.nwb.storage.source import Source, expand, one_asset, reading, run_on_files
 
 
 class Description(NamedTuple):
@@ -62,7 +62,9 @@ class Description(NamedTuple):
     units_tables: Mapping[str, int] = MappingProxyType({})
 
 
-def describe(source: Source, *, spikes: bool | None = None, units_table: str | None = None) -> Description:
+def describe(
+    source: Source, *, spikes: bool | None = None, units_table: str | None = None, external: bool = False
+) -> Description:
     """Describe one file: its units, interval tables, warnings, and a call of `read_conditions` that would read it.
 
     A file without units or trials is described too: what is missing is among the warnings.
@@ -76,6 +78,8 @@ def describe(source: Source, *, spikes: bool | None = None, units_table: str | N
         None reads those of local files only.
     units_table : str or None, default=None
         Path of the units table to describe. None takes ``/units``, or else the only units table of the file.
+    external : bool, default=False
+        Whether other files that a file names are read too, as for `open_nwb`.
 
     Returns
     -------
@@ -96,7 +100,8 @@ def describe(source: Source, *, spikes: bool | None = None, units_table: str | N
     """
     read_spikes = Path(str(source)).exists() if spikes is None else spikes
     name = Path(str(source)).name
-    with reading(source) as file:
+    asset = one_asset(source, external=external)
+    with reading(asset) as file:
         found = provenance(file, source)
         tables, spans, warnings = _describe_tables(file, name)
         units = describe_units(
@@ -112,6 +117,7 @@ def describe(source: Source, *, spikes: bool | None = None, units_table: str | N
                     file, source, infer_obs=bool(units.info and units.info.stopped), units_table=units_table
                 )
                 check_suggestion(file, source, suggestion, units.spikes)
+                suggestion |= {"external": True} if asset.external else {}
             except NWBError as error:
                 suggestion = {}
                 warnings.append(f"no call of read_conditions fits: {error}")
@@ -135,6 +141,7 @@ def describe_all(
     *,
     spikes: bool | None = None,
     units_table: str | None = None,
+    external: bool = False,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> list[Description]:
@@ -148,6 +155,8 @@ def describe_all(
         As in `describe`.
     units_table : str or None, default=None
         As in `describe`.
+    external : bool, default=False
+        Whether other files that a file names are read too, as for `open_nwb`.
     executor : concurrent.futures.Executor or None, default=None
         What runs the work; threads of this process where None.
     progress : bool, default=False
@@ -168,7 +177,7 @@ def describe_all(
     >>> [found.error for found in describe_all(["session.nwb", "none.nwb"])]
     ['', 'none.nwb: no such file. An NWB file is needed. Check the path.']
     """
-    paths = expand(sources)
+    paths = expand(sources, external=external)
     found = [Description(str(path), "", "", None, None, [], [], {}) for path in paths]
     tasks = [(path, {"spikes": spikes, "units_table": units_table}) for path in paths]
     how = {"executor": executor, "errors": "skip", "progress": progress, "label": "inspecting"}
@@ -182,7 +191,11 @@ def _describe_tables(file: h5py.File, name: str) -> tuple[list[TableInfo], list[
     tables: list[TableInfo] = []
     spans: list[Span] = []
     warnings: list[str] = []
-    for key, n in rows_of_tables(file).items():
+    try:
+        rows = rows_of_tables(file)
+    except NWBError as error:
+        return [], [], [str(error)]
+    for key, n in rows.items():
         try:
             if isinstance(n, NWBError):
                 raise n

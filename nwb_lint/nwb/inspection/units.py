@@ -13,7 +13,7 @@ from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.spike_time_checks import SpikeRange, other_unit_ratio, spike_range
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.time_checks import ClockEvidence, RowSpans
-from nwb_lint.nwb.recording.unit_tables import UnitsTable, open_units, units_tables, warn_of_ids
+from nwb_lint.nwb.recording.unit_tables import UnitsTable, open_units, rows_of_units_tables, units_tables, warn_of_ids
 from nwb_lint.nwb.recording.units import has_observed, n_spikes, read_observed, recorded_span, spike_blocks
 from nwb_lint.parallel.warnings import collect_warnings
 
@@ -87,8 +87,8 @@ class UnitsFound(NamedTuple):
 
 
 def count_units(file: h5py.File) -> dict[str, int]:
-    """The number of units in every units table of a file, by path."""
-    return {at: len(Table(item, at)) for at, item in units_tables(file).items()}
+    """The number of units in every units table of a file that can be read, by path."""
+    return {at: n for at, n in rows_of_units_tables(units_tables(file)).items() if isinstance(n, int)}
 
 
 def describe_units(

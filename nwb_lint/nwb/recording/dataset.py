@@ -135,6 +135,7 @@ def reading_attributes(
     series: str | None,
     smooth_s: float | None = None,
     columns: Mapping[str, str] | None = None,
+    external: bool = False,
 ) -> dict[str, Any]:
     """The attributes that both readers give: the options that were used."""
     bins = axis.bins
@@ -154,6 +155,8 @@ def reading_attributes(
         attrs |= {"warp": list(warp), "warp_s": axis.warp_s}
     if axis.infer_obs:
         attrs["infer_obs"] = 1
+    if external:
+        attrs["external"] = 1
     if series is not None:
         attrs["series"] = series
     return attrs

@@ -72,6 +72,7 @@ def read_conditions(
     seed: int = 0,
     unit_columns: Sequence[str] = (),
     download: bool = False,
+    external: bool = False,
     executor: Executor | None = None,
     errors: str = "raise",
     progress: bool = False,
@@ -141,6 +142,9 @@ def read_conditions(
         values as one text: 'V1, PFC'.
     download : bool, default=False
         Whether to keep whole remote files in the cache folder. By default they are streamed.
+    external : bool, default=False
+        Whether other files that a file names are read too: those of external links and of HDF5 external storage, and
+        sources of virtual datasets outside of its folder.
     executor : concurrent.futures.Executor or None, default=None
         Reads several files at once: processes, or a Dask client's ``get_executor()``. None uses threads.
     errors : {"raise", "skip"}, default="raise"
@@ -183,7 +187,7 @@ def read_conditions(
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
     _check_series(series, infer_obs, units_table)
     check_time_axis(align, within, warp)
-    assets = expand(sources, download=download)
+    assets = expand(sources, download=download, external=external)
     trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
     trials["derived"] = columns
     files = _Files(executor, errors, progress)
@@ -206,6 +210,7 @@ def read_conditions(
         series=series,
         smooth_s=smooth_s,
         columns=columns,
+        external=external,
     )
     recording.attrs |= {
         "by": [factor.column for factor in factors],
@@ -242,6 +247,7 @@ def read_trials(
     warp: Sequence[str] | None = None,
     infer_obs: bool = False,
     download: bool = False,
+    external: bool = False,
 ) -> xr.Dataset:
     """Read the spike counts, or the samples of a series, of every unit in every trial of one NWB file.
 
@@ -281,6 +287,9 @@ def read_trials(
         For units without obs_intervals: trials after a unit's last spike, or before its first, are not observed.
     download : bool, default=False
         Whether to keep a whole remote file in the cache folder. By default it is streamed.
+    external : bool, default=False
+        Whether other files that the file names are read too: those of external links and of HDF5 external storage, and
+        sources of virtual datasets outside of its folder.
 
     Returns
     -------
@@ -308,7 +317,7 @@ def read_trials(
     bins = make_bins(window_s, bin_s)
     check_time_axis(align, within, warp)
     _check_series(series, infer_obs, units_table)
-    assets = expand([source], download=download)
+    assets = expand([source], download=download, external=external)
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
     derived = columns if isinstance(columns, Mapping) else None
@@ -325,7 +334,15 @@ def read_trials(
     }
     coords = with_units(coords, _session_coords([session._replace(columns={})]))
     attrs = reading_attributes(
-        axis, align=align, where=where, table=table, within=within, warp=warp, series=series, columns=derived
+        axis,
+        align=align,
+        where=where,
+        table=table,
+        within=within,
+        warp=warp,
+        series=series,
+        columns=derived,
+        external=external,
     )
     attrs |= units_table_attribute([session.units_table]) | trial_counts([trials]) | {"n_units_dropped": 0}
     return xr.Dataset(_count(session, axis) if series is None else _average_samples(session, axis), coords, attrs)

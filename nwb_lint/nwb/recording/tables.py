@@ -33,6 +33,7 @@ from nwb_lint.nwb.storage.h5 import (
     pointed_at,
     shape_text,
     type_text,
+    virtual_hint,
 )
 from nwb_lint.query import Ragged, as_numbers, as_texts, evaluate, select
 
@@ -460,8 +461,8 @@ class Table:
             raise NWBError(f"{name} of {self.where} has shape {item.shape}. One value per row is needed. {advice}.")
         if item.size != len(self):
             raise NWBError(
-                f"{name} of {self.where} has {item.size} values for {len(self)} rows. The column is damaged. "
-                "Get the file again."
+                f"{name} of {self.where} has {item.size} values for {len(self)} rows. {virtual_hint(item)}The column "
+                "is damaged. Get the file again."
             )
         if not is_scalar_type(item):
             raise NWBError(

@@ -147,8 +147,20 @@ def _find_named(file: h5py.File, path: Any, name: str) -> tuple[str, Any]:
     raise NWBError(f"{path} has {len(found) or 'no'} units table{'s' * (len(found) > 1)} {name!r}. {listed}.")
 
 
+def rows_of_units_tables(tables: dict[str, Any]) -> dict[str, int | NWBError]:
+    """The number of units in each of some units tables, or for a table that cannot be read, why."""
+    found: dict[str, int | NWBError] = {}
+    for at, item in tables.items():
+        try:
+            found[at] = len(Table(item, at))
+        except NWBError as error:
+            found[at] = error
+    return found
+
+
 def _listed(tables: dict[str, Any]) -> str:
-    return ", ".join(f"{at} ({len(Table(item, at))} units)" for at, item in tables.items())
+    rows = rows_of_units_tables(tables)
+    return ", ".join(f"{at} ({f'{n} units' if isinstance(n, int) else 'cannot be read'})" for at, n in rows.items())
 
 
 def unit_labels(ids: Array) -> Array:

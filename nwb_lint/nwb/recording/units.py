@@ -17,7 +17,7 @@ from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, un
 from nwb_lint.nwb.recording.ragged import row_bounds
 from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_checks import spikes_start_over
-from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, load, shape_text
+from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, load, shape_text, virtual_hint
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
 from nwb_lint.parallel.warnings import warn
 
@@ -331,9 +331,15 @@ def _ragged_column(table: Table, name: str, width: int) -> tuple[h5py.Dataset, A
 
 def read_bounds(table: Table, name: str) -> Array:
     """Where the values of each row of a ragged column begin and end: (row + 1), int64."""
-    n_values = table.group[name].shape[0]
+    data = table.dataset(name)
+    n_values = data.shape[0]
     if table.is_ragged(name):
-        return row_bounds(table.group, f"{name}_index", n_values, table.ids, table.where)
+        try:
+            return row_bounds(table.group, f"{name}_index", n_values, table.ids, table.where)
+        except NWBError as error:
+            if not virtual_hint(data):
+                raise
+            raise NWBError(f"{error} {virtual_hint(data).strip()}") from error
     if len(table) == 1:
         return np.array([0, n_values])
     raise NWBError(

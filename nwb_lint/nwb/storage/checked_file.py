@@ -275,27 +275,21 @@ class _Virtual:
 
     def _check_source(self, file_name: str, path: str, space: Any = None, n: int = 0) -> None:
         what = f"{self.dataset.where()} is a virtual dataset with values from {path} of {file_name}"
+        if self.owner.depth > _MAX_LINKS:
+            raise NWBError(f"{what}, and so on in a circle. Write the values themselves.")
         source = self._open(file_name, what).get(path)
         if not isinstance(source, CheckedDataset):
             raise NWBError(f"{what}, and that file has no such dataset. HDF5 would give fill values. Restore it.")
-        if source.id == self.dataset.id:
-            raise NWBError(f"{what}, which is the dataset itself. Write the values themselves.")
         if not _holds(source.shape or (), space, n):
             raise NWBError(
                 f"{what}. That source has shape {source.shape}, and more is taken from it. HDF5 would give fill "
                 "values. Restore it."
             )
-        self.owner.depth += 1
-        try:
-            if self.owner.depth > _MAX_LINKS:
-                raise NWBError(f"{what}, and so on in a circle. Write the values themselves.")
-            source.check_stored()
-        finally:
-            self.owner.depth -= 1
+        source.check_stored()
 
     def _open(self, file_name: str, what: str) -> CheckedFile:
         if file_name == ".":
-            return self.owner
+            file_name = self.owner.filename
         return self.owner.other_file(file_name, what, beside=True)
 
 
@@ -387,7 +381,7 @@ class CheckedFile(CheckedGroup, h5py.File):
                 self._others[key] = CheckedFile(path, external=self.external)
             except (OSError, RuntimeError) as error:
                 raise NWBError(f"{what}, which cannot be opened ({one_line(error)}). Get it again.") from error
-        self._others[key].depth = self.depth
+        self._others[key].depth = self.depth + 1
         return self._others[key]
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from nwb_lint.nwb.storage.http import (
     strong_etag,
     total_bytes,
 )
-from nwb_lint.nwb.storage.zarr import no_zarr_metadata, read_lindi
+from nwb_lint.nwb.storage.zarr import no_zarr_metadata, read_lindi, referenced_files
 
 _BLOCK_BYTES = 2**16
 _REQUESTS_AT_ONCE = 8
@@ -235,10 +235,7 @@ def _download_chunk(session: FileSession, asset: Asset, name: str, folder: Path)
 
 def _refuse_references(asset: Asset) -> None:
     """Raise NWBError where a LINDI file refers to chunks in other files, of which a copy would hold none."""
-    content = read_lindi(asset)
-    files = {str(value[0]) for value in content["refs"].values() if isinstance(value, list) and value}
-    for short, long in (content.get("templates") or {}).items():
-        files = {name.replace("{{" + short + "}}", str(long)) for name in files}
+    files = referenced_files(read_lindi(asset))
     if files:
         raise NWBError(
             f"{asset} refers to data in {len(files)} other file{'s' * (len(files) > 1)}, which download=True would "

@@ -135,6 +135,12 @@ def shape_text(item: Any) -> str:
     return f"{type_text(item)}, {shape}"
 
 
+def virtual_hint(item: Any) -> str:
+    """A sentence for messages about a dataset that is too short, if HDF5 may have made it so; else empty."""
+    virtual = isinstance(item, CheckedDataset) and item.is_virtual
+    return "It is a virtual dataset, and files that it is made of may be missing. " if virtual else ""
+
+
 def type_text(item: Any) -> str:
     """The type of a dataset in words, for messages."""
     dtype = item.dtype

@@ -10,9 +10,11 @@ A LINDI file is JSON that lists where the chunks of an NWB file are. lindi opens
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -110,18 +112,39 @@ class ZarrGroup(_Item, h5py.Group):
     def _walk(self, parts: list[str], links: int) -> Any:
         """The object at a path from here, with at most so many links on the way."""
         item: Any = self
-        for k, part in enumerate(parts):
+        for part in parts:
             if not isinstance(item, ZarrGroup):
                 raise KeyError(f"{'/'.join(parts)} is not in {self.name}")
             with _damage_is_oserror():
                 present = part in item._zarr
                 target = None if present else item._link(part)
-            if target is not None and links:
-                return self._file._walk([*(p for p in target.split("/") if p), *parts[k + 1 :]], links - 1)
+            if target is not None:
+                item = item._linked(part, target, links)
+                continue
             if not present:
+                item._check_absent(part)
                 raise KeyError(f"{part} is not in {item.name}")
             item = item._member(part)
         return item
+
+    def _check_absent(self, name: str) -> None:
+        """Raise NWBError where a local store has a folder of this name without its metadata."""
+        folder = getattr(self._zarr.store, "path", None)
+        if folder is not None and os.path.isdir(os.path.join(folder, self._zarr.path, name)):
+            raise NWBError(
+                f"{self.name.rstrip('/')}/{name} of {self._file.filename} has no metadata (.zarray or .zgroup). It is "
+                "damaged. Get the Zarr folder again."
+            )
+
+    def _linked(self, name: str, target: str, links: int) -> Any:
+        """What a link leads to; NWBError where that is not in the store."""
+        what = f"{self.name.rstrip('/')}/{name} of {self._file.filename} is a link to {target}"
+        if not links:
+            raise NWBError(f"{what}, which leads in a circle. Replace the link by its target.")
+        try:
+            return self._file._walk([part for part in target.split("/") if part], links - 1)
+        except KeyError:
+            raise NWBError(f"{what}, which is not in the store. Restore it, or delete the link.") from None
 
     def _member(self, name: str) -> Any:
         with _damage_is_oserror():
@@ -131,15 +154,21 @@ class ZarrGroup(_Item, h5py.Group):
         return ZarrGroup(found, self._file) if hasattr(found, "groups") else ZarrDataset(found, self._file)
 
     def _link(self, name: str) -> str | None:
-        """The path that a link of this name leads to; None if there is no such link within the file."""
+        """The path that a link of this name leads to; None if there is no such link."""
         for link in self._zarr.attrs.get("zarr_link", []):
-            if link.get("name") == name and link.get("source") == ".":
-                return str(link["path"])
+            if link.get("name") != name:
+                continue
+            if link.get("source") != ".":
+                raise NWBError(
+                    f"{self.name.rstrip('/')}/{name} of {self._file.filename} is a link to {link.get('path')} of "
+                    f"{link.get('source')}, another store. Zarr is read from one store. Copy that part into it."
+                )
+            return str(link["path"])
         return None
 
     def __iter__(self) -> Iterator[str]:
         with _damage_is_oserror():
-            links = [link.get("name") for link in self._zarr.attrs.get("zarr_link", []) if link.get("source") == "."]
+            links = [link.get("name") for link in self._zarr.attrs.get("zarr_link", [])]
             return iter(sorted({*self._zarr, *links}))
 
     def __len__(self) -> int:
@@ -272,6 +301,8 @@ def open_zarr(asset: Asset) -> ZarrFile:
         with _damage_is_oserror():
             if asset.remote:
                 return _open_remote(asset)
+            if not (asset.path / ".zgroup").exists() and (asset.path / "zarr.json").exists():
+                raise _of_zarr_3(asset)
             store = _complete(zarr.DirectoryStore)(str(asset.path))
             return ZarrFile(zarr.open_group(store, mode="r"), asset.address)
     except NWBError:
@@ -339,8 +370,18 @@ def no_zarr_metadata(asset: Asset, session: FileSession) -> NWBError:
     try:
         get_bytes(session, f"{asset.location}/.zgroup")
     except OSError as error:
+        with suppress(OSError):
+            get_bytes(session, f"{asset.location}/zarr.json")
+            return _of_zarr_3(asset)
         return unreadable(asset.address, error)
     return NWBError(f"{asset} has no consolidated metadata (.zmetadata), which reading over HTTP needs.")
+
+
+def _of_zarr_3(asset: Asset) -> NWBError:
+    return NWBError(
+        f"{asset} is Zarr of version 3 (zarr.json). Version 2 is read, as hdmf-zarr before 0.14 writes it. Export the "
+        "file to HDF5."
+    )
 
 
 def _complete(store_class: Any) -> Any:
@@ -412,12 +453,16 @@ def open_lindi(asset: Asset) -> h5py.File:
         import lindi
     except ImportError as error:
         raise NWBError(f"{asset} is LINDI, which needs the extra: pip install 'nwb_lint[lindi]'.") from error
+    from lindi.LindiH5pyFile.LindiReferenceFileSystemStore import LindiReferenceFileSystemStore
+
     content = read_lindi(asset)
+    _check_local_files(asset, content)
     try:
         for key, value in content["refs"].items():
             if key.endswith(".zarray") and _has_pickles(value if isinstance(value, dict) else json.loads(value)):
                 raise ValueError(f"{key.removesuffix('/.zarray')} holds Python pickles, which are not read")
-        return lindi.LindiH5pyFile.from_reference_file_system(content)
+        store = _complete(LindiReferenceFileSystemStore)(content)
+        return lindi.LindiH5pyFile.from_zarr_store(store, mode="r")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_lindi(asset, error) from error
 
@@ -458,6 +503,45 @@ def read_lindi(asset: Asset) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("refs"), dict):
         raise _not_lindi(asset, "it has no refs")
     return content
+
+
+def referenced_files(content: dict[str, Any]) -> set[str]:
+    """The files in which a LINDI file says that chunks are, as paths or addresses.
+
+    Parameters
+    ----------
+    content : dict
+        From `read_lindi`.
+
+    Returns
+    -------
+    set of str
+    """
+    refs = content["refs"]
+    files = {str(value[0]) for value in refs.values() if isinstance(value, list) and value}
+    for name, value in refs.items():
+        if name.endswith(".zattrs"):
+            attributes = value if isinstance(value, dict) else json.loads(value)
+            link = attributes.get("_EXTERNAL_ARRAY_LINK") if isinstance(attributes, dict) else None
+            files |= {str(link["url"])} if isinstance(link, dict) and "url" in link else set()
+    for short, long in (content.get("templates") or {}).items():
+        files = {name.replace("{{" + short + "}}", str(long)) for name in files}
+    return files
+
+
+def _check_local_files(asset: Asset, content: dict[str, Any]) -> None:
+    """Raise NWBError if chunks are in files of this machine that are not beside the LINDI file."""
+    try:
+        local = sorted(name for name in referenced_files(content) if not name.startswith(("http://", "https://")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _not_lindi(asset, error) from error
+    folder = None if asset.remote else Path(os.path.realpath(asset.path)).parent
+    for name in local:
+        if not asset.external and (folder is None or not Path(os.path.realpath(name)).is_relative_to(folder)):
+            raise NWBError(
+                f"{asset} has chunks in {name}, a file of this machine. Such a file is read only if it was asked for. "
+                "Pass external=True, where you trust the file."
+            )
 
 
 def _not_lindi(asset: Asset, reason: object) -> NWBError:
