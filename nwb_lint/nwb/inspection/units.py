@@ -11,7 +11,7 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.tables import ColumnInfo, Span, describe_column
 from nwb_lint.nwb.recording.binning import Intervals
 from nwb_lint.nwb.recording.spike_time_checks import SpikeRange, other_unit_ratio, spike_range
-from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
+from nwb_lint.nwb.recording.tables import Table, open_intervals
 from nwb_lint.nwb.recording.time_checks import ClockEvidence, RowSpans
 from nwb_lint.nwb.recording.unit_tables import UnitsTable, open_units, rows_of_units_tables, units_tables, warn_of_ids
 from nwb_lint.nwb.recording.units import has_observed, n_spikes, read_observed, recorded_span, spike_blocks
@@ -179,8 +179,11 @@ def spike_ends(
 
 def stopped_units(file: h5py.File, ends: list[SpikeRange | None]) -> list[int]:
     """Rows of the units that fall silent before the last trial ends (`SpikeRange.silent_for`)."""
-    table = open_intervals(file, "trials", "") if interval_tables(file).get("trials") else None
-    stops = table.times("stop_time") if table is not None and "stop_time" in table.names else np.zeros(0)
+    try:
+        table = open_intervals(file, "trials", "")
+        stops = table.times("stop_time")
+    except NWBError:  # there are no trials, or the tables are described with what is wrong
+        return []
     stops = stops[np.isfinite(stops)]
     if not len(stops):
         return []

@@ -461,8 +461,9 @@ class Table:
             raise NWBError(f"{name} of {self.where} has shape {item.shape}. One value per row is needed. {advice}.")
         if item.size != len(self):
             raise NWBError(
-                f"{name} of {self.where} has {item.size} values for {len(self)} rows. {virtual_hint(item)}The column "
-                "is damaged. Get the file again."
+                f"{name} of {self.where} has {item.size} values for {len(self)} rows. "
+                + (virtual_hint(item) or "The column is damaged. ")
+                + "Get the file again."
             )
         if not is_scalar_type(item):
             raise NWBError(

@@ -137,8 +137,10 @@ def shape_text(item: Any) -> str:
 
 def virtual_hint(item: Any) -> str:
     """A sentence for messages about a dataset that is too short, if HDF5 may have made it so; else empty."""
-    virtual = isinstance(item, CheckedDataset) and item.is_virtual
-    return "It is a virtual dataset, and files that it is made of may be missing. " if virtual else ""
+    if not isinstance(item, CheckedDataset) or not item.is_virtual:
+        return ""
+    files = ", ".join(sorted({source.file_name for source in item.virtual_sources()})[:4])
+    return f"It is a virtual dataset of {files}, and such files may be missing. "
 
 
 def type_text(item: Any) -> str:
