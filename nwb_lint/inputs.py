@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import column_of, columns_of, find_column, missing_in
+from nwb_lint.contract import column_of, columns_of, equal_up_to_rounding, find_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel.warnings import warn
 
@@ -163,7 +163,7 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
 
 def _same(value: object, wanted: object) -> bool:
     try:
-        return float(value) == float(wanted)  # type: ignore[arg-type]
+        return bool(equal_up_to_rounding(float(value), float(wanted)))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return str(value) == str(wanted)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import missing_in
+from nwb_lint.contract import ROUNDING, equal_up_to_rounding, missing_in
 from nwb_lint.errors import ContractError, NWBError
 
 Array = np.ndarray
@@ -26,7 +26,6 @@ Array = np.ndarray
 _LONGEST = 4000  # characters
 _MOST_PIECES, _DEEPEST = 1000, 50  # pieces of an expression; pieces inside of each other
 _EXACT = 2**53  # whole numbers below are exact as float64
-_ROUNDING = 1e-12  # numbers that differ by this fraction are equal
 _PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`([^`]+)`""", re.DOTALL)
 _ALLOWED = "A query may have column names, literals, comparisons, in, and, or, not, + - * /, abs(), isnan()"
 _FUNCTIONS = ("abs", "isnan")
@@ -392,7 +391,7 @@ class _Walker:
             if op is not ast.Div and a.dtype.kind == b.dtype.kind == "i":
                 result = result.astype(np.int64) if _is_exact(result) else result
             elif op in (ast.Add, ast.Sub):  # 0.1 + 0.2 - 0.3 is 0
-                result = np.where(np.abs(result) <= _ROUNDING * np.maximum(np.abs(a), np.abs(b)), 0.0, result)
+                result = np.where(np.abs(result) <= ROUNDING * np.maximum(np.abs(a), np.abs(b)), 0.0, result)
         if result.dtype.kind == "f":
             result = np.where(np.isfinite(result), result, np.nan)
         if not (left.name or right.name):
@@ -455,8 +454,7 @@ def _equal(a: Any, b: Any) -> Any:
     same = np.asarray(a == b)
     if "f" not in (np.asarray(a).dtype.kind, np.asarray(b).dtype.kind):
         return same
-    with np.errstate(all="ignore"):
-        return same | (np.abs(np.subtract(a, b, dtype=float)) <= _ROUNDING * np.minimum(np.abs(a), np.abs(b)))
+    return same | equal_up_to_rounding(a, b)
 
 
 def _no_text(a: Any, b: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nwb_lint.contract import missing_in
+from nwb_lint.contract import distinct, missing_in
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
 from nwb_lint.nwb.inspection.units import read_spike_times, stopped_units
@@ -217,7 +217,7 @@ def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
         if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _STIMULATED.search(name):
             continue
         values = table.column(name)[kept]
-        if not missing_in(values).any() and 2 <= len(np.unique(values)) <= _MOST_LEVELS:
+        if not missing_in(values).any() and 2 <= len(distinct(values)[0]) <= _MOST_LEVELS:
             found.append(name)
     found.sort(key=lambda name: bool(_RESPONSE.search(name)))
     stimuli = [name for name in found if not _RESPONSE.search(name)] or found[:1]
@@ -225,7 +225,7 @@ def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
     codes = np.zeros(int(kept.sum()), np.int64)
     for name in stimuli[:_MOST_FACTORS]:
         values = table.column(name)[kept]
-        joint = codes * _MOST_LEVELS + np.unique(values, return_inverse=True)[1]
+        joint = codes * _MOST_LEVELS + distinct(values)[1]
         _, joint, counts = np.unique(joint, return_inverse=True, return_counts=True)
         if np.median(counts) < _FEWEST_TRIALS or len(counts) == len(np.unique(codes)):
             continue

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import missing_in
+from nwb_lint.contract import distinct, missing_in
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.tables import DAMAGED, Table
 from nwb_lint.nwb.recording.time_checks import check_times, row_spans, rows_at_once, rows_start_over
@@ -116,7 +116,8 @@ def describe_column(table: Table, name: str) -> ColumnInfo:
     known = values[~missing_in(values)]
     if not len(known):
         return ColumnInfo(name, kind, {}, "no values")
-    unique, counts = np.unique(values, return_counts=True)
+    unique, codes = distinct(values)
+    counts = np.bincount(codes, minlength=len(unique))
     if len(unique) <= _MOST_LEVELS and kind != "time":
         pairs = zip(unique.tolist(), counts.tolist(), strict=True)
         levels = {format_value(value): n for value, n in pairs}

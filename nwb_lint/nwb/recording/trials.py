@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.contract import missing_in
+from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import event_paths, find_events
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
@@ -386,7 +386,7 @@ def factor_levels(table: Table, factor: Factor) -> Levels:
 
     A rank is sign(v) × the rank of |v| among the distinct |v| > 0 of the whole table. Coherences of ±.06, ±.17, ±.5 in
     one session and of ±.04, ±.14, ±.5 in another are then ±1, ±2, ±3 in both, and 0 is 0. Bins are [a, b), the last one
-    [a, b].
+    [a, b]. Numbers that differ by rounding are one level, and on an edge that they differ from by rounding.
 
     Raises: NWBError if there is no such column, it is ragged, or it holds texts where numbers are needed.
     """
@@ -397,10 +397,14 @@ def factor_levels(table: Table, factor: Factor) -> Levels:
     missing = ~np.isfinite(values)
     known = np.where(missing, 0.0, values)
     if factor.how == "rank":
-        sizes = np.unique(np.abs(known[known != 0]))
-        rank = np.searchsorted(sizes, np.abs(known)) + 1
-        return Levels(np.sign(known).astype(np.int64) * rank, missing, tuple(sizes.tolist()))
+        levels, codes = distinct(known)
+        known = levels[codes]
+        sizes, rank = distinct(np.abs(known))
+        zero = int(sizes[0] == 0)
+        return Levels(np.sign(known).astype(np.int64) * (rank + 1 - zero), missing, tuple(sizes[zero:].tolist()))
     edges = np.array(factor.edges)
+    for edge in edges:
+        known = np.where(equal_up_to_rounding(known, edge, float(np.abs(known).max())), edge, known)
     at = np.searchsorted(edges, known, side="right") - 1
     at[known == edges[-1]] = len(edges) - 2
     return Levels(at, missing | (known < edges[0]) | (known > edges[-1]))
@@ -418,7 +422,7 @@ def make_conditions(factors: list[Factor], sessions: list[list[Levels]], names: 
     for k, factor in enumerate(factors):
         parts = [levels[k] for levels in sessions]
         _check_alike(factor, parts, names)
-        unique, code = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
+        unique, code = distinct(np.concatenate([part.values for part in parts]))
         columns.append(unique)
         codes.append(code)
     table, rows = np.unique(np.stack(codes)[:, ~missing], axis=1, return_inverse=True)
