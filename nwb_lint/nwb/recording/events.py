@@ -136,6 +136,15 @@ def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
     return float(np.ravel(start[()])[0]), rate_hz
 
 
+def one_time_a_sample(listed: h5py.Dataset, where: str) -> Array:
+    """Times of samples, s, in the order of the file; NWBError if they are those of several clocks, of shape (2, n)."""
+    if listed.size != max(listed.shape):
+        raise NWBError(
+            f"{where} has timestamps of shape {listed.shape}. One time a sample is needed, of one clock. Pass another."
+        )
+    return load(listed).astype(float).ravel()
+
+
 def groups_of(file: h5py.File, broken: dict[str, NWBError] | None = None) -> Iterator[tuple[str, Any]]:
     """Path and group of everything in the places for series and tables, except the parts of a series.
 
@@ -181,5 +190,11 @@ def _read_events(item: Any, at: str, path: Any) -> Events:
         return Events(at, None, *regular_times(item, at, path), int(item["data"].shape[0]))
     if listed.dtype.kind not in "iuf" or not listed.shape:
         raise NWBError(f"{at} of {path} has times that are {shape_text(listed)}. Numbers are needed. Pass another.")
-    times = load(listed).astype(float).ravel()
+    times = one_time_a_sample(listed, f"{at} of {path}")
+    data = find_dataset(item, "data")
+    if data is not None and data.size and len(times) not in data.shape:
+        raise NWBError(
+            f"{at} of {path} has {len(times)} times and data of shape {data.shape}. One time a sample is needed. Pass "
+            "another series."
+        )
     return Events(at, np.sort(times[np.isfinite(times)]))

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import Counts
-from nwb_lint.nwb.recording.events import activity_paths, find_series, regular_times
+from nwb_lint.nwb.recording.events import activity_paths, find_series, one_time_a_sample, regular_times
 from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
 from nwb_lint.nwb.recording.unit_tables import UnitsTable, unit_labels
@@ -22,13 +22,15 @@ from nwb_lint.nwb.storage.prefetch import fetch_rows
 Array = np.ndarray
 
 BLOCK_VALUES = 1 << 22  # values of a series in memory at a time
+_CONVERSION = {"conversion": 1.0, "offset": 0.0}  # attributes of data, and their defaults
 
 
 class Series(Table):
     """One TimeSeries of data (time, neuron), as a table of its neurons.
 
     Rows are the columns of the data. A RoiResponseSeries has the ids and columns of its regions of interest. Any other
-    series has the ids 0, 1, … and no columns. ``unit`` is the unit of the data.
+    series has the ids 0, 1, … and no columns. ``unit`` is the unit of the data. Data that are stored (neuron, time) are
+    read if both the number of regions and the number of timestamps show it (``transposed``).
     """
 
     def __init__(self, item: h5py.Group, at: str, path: Any) -> None:
@@ -40,7 +42,9 @@ class Series(Table):
                 "another series=."
             )
         self.unit = as_text(self.data.attrs.get("unit", ""))
-        n = 1 if self.data.ndim == 1 else self.data.shape[1]
+        self.transposed = self._is_transposed()
+        self.n_samples = self.data.shape[1 if self.transposed else 0]
+        n = 1 if self.data.ndim == 1 else self.data.shape[0 if self.transposed else 1]
         self._table, self._rows = _regions(item, self.where, n)
         self.names = [] if self._table is None else self._table.names
         self.ids = np.arange(n) if self._table is None else self._table.ids[self._rows]
@@ -78,11 +82,12 @@ class Series(Table):
         listed = self._timestamps()
         if listed is None:
             start_s, rate_hz = regular_times(self.group, self.at, self.path)
-            return start_s + np.arange(len(self.data)) / rate_hz
-        times: Array = load(listed).astype(float).ravel()
-        if len(times) != len(self.data):
+            return start_s + np.arange(self.n_samples) / rate_hz
+        times = one_time_a_sample(listed, self.where)
+        if len(times) != self.n_samples:
             raise NWBError(
-                f"{self.where} has {len(times)} timestamps for {len(self.data)} samples: damaged. Get the file again."
+                f"{self.where} has {len(times)} timestamps for {self.n_samples} samples: damaged, or data of shape "
+                f"{self.data.shape} are not (time, neuron). Pass another series=."
             )
         if not (np.diff(times) >= 0).all() or not np.isfinite(times[[0, -1]]).all():
             raise NWBError(f"{self.where} has timestamps that are not ascending numbers. Pass another series=.")
@@ -104,23 +109,61 @@ class Series(Table):
             )
         return listed
 
+    def _is_transposed(self) -> bool:
+        """Whether data are (neuron, time); NWBError if regions or electrodes say so, and timestamps do not."""
+        if self.data.ndim == 1 or self.data.shape[0] == self.data.shape[1]:
+            return False
+        found = ((name, find_dataset(self.group, name)) for name in ("rois", "electrodes"))
+        sizes = {name: item.size for name, item in found if item is not None}
+        name = next((name for name, size in sizes.items() if size == self.data.shape[0]), None)
+        if name is None or sizes[name] == self.data.shape[1]:
+            return False
+        listed = self._timestamps()
+        if listed is not None and listed.size == self.data.shape[1]:
+            return True
+        raise NWBError(
+            f"{self.where} has data of shape {self.data.shape} and {sizes[name]} {name}: they seem to be transposed, "
+            "(neuron, time), and there are no timestamps that show it. Data need to be (time, neuron). Transpose them "
+            "in a copy of the file, or pass another series=."
+        )
+
+    def _conversion(self) -> tuple[Array, float]:
+        """What stored values are multiplied by (neuron, or one for all), and what is then added."""
+        scale, shift = (_number_of(self.data, name, default, self.where) for name, default in _CONVERSION.items())
+        of_channel = find_dataset(self.group, "channel_conversion")
+        if of_channel is None:
+            return np.array([scale]), shift
+        n = 1 if self.data.ndim == 1 else self.data.shape[0 if self.transposed else 1]
+        axis = int(_number_of(of_channel, "axis", 1, self.where))
+        if of_channel.dtype.kind not in "iuf" or of_channel.size != n or axis != 1:
+            raise NWBError(
+                f"{self.where} has a channel_conversion (axis {axis}) that is {shape_text(of_channel)}. One number for "
+                f"each of {n} channels, axis 1 of the data, is needed. Pass another series=."
+            )
+        return scale * load(of_channel).astype(float).ravel(), shift
+
     def blocks(self, index: Array, block_values: int = BLOCK_VALUES) -> Iterator[tuple[slice, int, Array]]:
         """The samples of a sorted ``index``, block by block: entries of it, first sample, values (time, neuron).
 
-        Values are in the unit of the series: conversion × stored + offset. A block holds at most ``block_values``, or
-        one chunk of the file.
+        Values are in the unit of the series: conversion × channel_conversion × stored + offset. A block holds at most
+        ``block_values``, or one chunk of the file.
         """
         rows = max(1, block_values // len(self))
         if self.data.chunks is not None:
-            rows = max(1, rows // self.data.chunks[0]) * self.data.chunks[0]
-        scale, shift = (float(self.data.attrs.get(name, k)) for name, k in (("conversion", 1), ("offset", 0)))
+            chunk = self.data.chunks[1 if self.transposed else 0]
+            rows = max(1, rows // chunk) * chunk
+        scale, shift = self._conversion()
         done = 0
         while done < len(index):
             first = int(index[done]) // rows * rows
-            last = min(first + rows, len(self.data))
+            last = min(first + rows, self.n_samples)
             end = int(np.searchsorted(index, last))
-            fetch_rows(self.data, [first], [last])
-            yield slice(done, end), first, scale * self.data[first:last].reshape(last - first, -1).astype(float) + shift
+            if self.transposed:
+                values = self.data[:, first:last].T
+            else:
+                fetch_rows(self.data, [first], [last])
+                values = self.data[first:last].reshape(last - first, -1)
+            yield slice(done, end), first, scale * values.astype(float) + shift
             done = end
 
 
@@ -193,6 +236,15 @@ def sample_counter(
         return Counts(sums[:, k].reshape(n_groups, n), seen[:, k].reshape(n_groups, n), trials)
 
     return count_unit, (float(times[0]), float(times[-1]))
+
+
+def _number_of(item: h5py.Dataset, name: str, default: float, where: str) -> float:
+    """An attribute that needs to be a finite number; a conversion, not 0."""
+    value = np.ravel(item.attrs.get(name, default))
+    number = float(value[0]) if value.size == 1 and value.dtype.kind in "iuf" else np.nan
+    if not np.isfinite(number) or (number == 0 and name == "conversion"):
+        raise NWBError(f"{where} has {name} {item.attrs[name]!r}. A number is needed. Pass another series=.")
+    return number
 
 
 def _regions(item: h5py.Group, where: str, n: int) -> tuple[UnitsTable | None, Array]:
