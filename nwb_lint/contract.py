@@ -84,7 +84,7 @@ COORDS = {
     "time": Var(("time",), "float64", "s"),
     "burn_in": Var(("burn_in",), "float64", "s", False),
     "neuron": Var(("neuron",), "str", ""),
-    "unit_id": Var(("neuron",), "int64", "", False),
+    "unit_id": Var(("neuron",), "int64", "", False),  # texts where a file has texts or fractions for ids
     "session": Var(("neuron",), "str", "", False),
     "source": Var(("neuron",), "str", "", False),
     "recorded": Var(("neuron",), "bool", "", False),
@@ -447,7 +447,7 @@ def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str
             raise ContractError(
                 f"{name} of the {what} has dims ({', '.join(map(str, found.dims))}); it needs {wanted}."
             )
-        if found.dtype.kind not in _KINDS[var.dtype]:
+        if found.dtype.kind not in _KINDS[var.dtype] + ("UOT" if name == "unit_id" else ""):
             raise ContractError(f"{name} of the {what} is {found.dtype}; it needs {var.dtype}. Cast it.")
     empty = [str(dim) for dim, size in dataset.sizes.items() if size == 0]
     if empty:

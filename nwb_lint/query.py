@@ -48,11 +48,13 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any, Any], Any]] = {  # of two va
 class Ragged(NamedTuple):
     """A column with any number of values in a row: all values, and the row of each.
 
-    A query asks for one of the values: ``'good' in tags``.
+    A query asks for one of the values: ``'good' in tags``. Elsewhere ``single`` gives one value for each row; None
+    means that there is no such value.
     """
 
     values: Array
     rows: Array
+    single: Callable[[], Array] | None = None
 
 
 class _Operand(NamedTuple):
@@ -359,6 +361,8 @@ class _Walker:
         if isinstance(node, ast.Name):
             name = self._name(node)
             values = self.get(name)
+            if isinstance(values, Ragged) and values.single is not None:
+                return _Operand(values.single(), name)
             if isinstance(values, Ragged):
                 raise NWBError(
                     f"{self.what}: {name} has any number of values in a row ({levels(values.values)}). One is needed. "

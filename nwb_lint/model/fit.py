@@ -386,7 +386,8 @@ def _extend_column(name: str, values: Array, hidden: int) -> Array:
     if name == "neuron":
         return np.concatenate([values.astype(str), [f"hidden{k:04d}" for k in range(hidden)]])
     is_text = values.dtype.kind in "OUT"
-    blank: object = -1 if name == "unit_id" else {"f": np.nan, "i": -1, "u": 0, "b": False}.get(values.dtype.kind, "")
+    blanks = {"f": np.nan, "i": -1, "u": -1 if name == "unit_id" else 0, "b": False}
+    blank: object = blanks.get(values.dtype.kind, "")
     values = values.astype(str) if is_text else values
     return np.concatenate([values, np.full(hidden, blank, str if is_text else values.dtype)])
 

@@ -174,7 +174,9 @@ def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:
         name, dims = str(key), tuple(map(str, variable.dims))
         known = fields.get(name)
         table = schema.tables(kind).get(dims[0]) if len(dims) == 1 else None
-        if known is not None and dims in known.dims and isinstance(key, str):
+        if name == "unit_id" and variable.dtype.kind in "UOT" and table is not None:  # the YAML has whole numbers there
+            paths[name] = f"{table.name}/{name}_text"
+        elif known is not None and dims in known.dims and isinstance(key, str):
             paths[name] = known.path
         elif table is not None and name in dataset.coords and isinstance(key, str):
             paths[name] = f"{table.name}/{name}"

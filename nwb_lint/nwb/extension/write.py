@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from nwb_lint.nwb.extension.codec import Stored, encode
 from nwb_lint.nwb.extension.container import add_unit_rows, describe, to_container
 from nwb_lint.nwb.extension.files import is_zarr, write_copy, write_new
 from nwb_lint.nwb.extension.read import check_version, find_entries, read_fit_entry, reading_errors
+from nwb_lint.nwb.recording.unit_tables import plain_ids, unit_labels
 from nwb_lint.nwb.storage.asset import Asset, kind_of
 from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.digests import with_digests
-from nwb_lint.nwb.storage.h5 import as_text
 from nwb_lint.nwb.storage.metadata import Metadata, file_fields, make_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, open_nwb
 from nwb_lint.options import validated
@@ -283,7 +282,7 @@ def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit_name: str | No
     container = to_container(stored, dataset, name, network=network, packed=packed)
     _module(nwbfile).add(container)
     if rows is not None:
-        add_unit_rows(container, rows, nwbfile.units)
+        add_unit_rows(container, rows[1], rows[0])
     return container
 
 
@@ -402,24 +401,18 @@ def _check_name(name: str) -> None:
         )
 
 
-def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
-    """Row of the units table of each neuron, or None where the fit does not come from this file's units.
-
-    A neuron whose id occurs more than once in the table has no row: the id does not say which one it is.
-    """
-    elsewhere = fit.attrs.get("series") or fit.attrs.get("units_table", "units") != "units"
-    if nwbfile.units is None or "unit_id" not in fit.variables or elsewhere:
+def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> tuple[Any, list[int | None]] | None:
+    """The units table and the row of each neuron in it, or None where the fit does not come from this file's units."""
+    units = None if fit.attrs.get("series") else _units_of(fit, nwbfile)
+    if units is None or "unit_id" not in fit.variables:
         return None
     here = np.ones(fit.sizes["neuron"], bool)
     if "recorded" in fit.variables:
         here &= fit["recorded"].values
-    ids = [_id_text(unit) for unit in nwbfile.units.id[:]]
-    counts = Counter(ids)
-    row_of = {unit: row if counts[unit] == 1 else None for row, unit in enumerate(ids)}
-    wanted = [_id_text(unit) for unit in fit["unit_id"].values]
+    rows = _rows_by_label(fit, np.asarray(units.id[:]))
     files = _files_of(fit, nwbfile)
     if files is None:
-        if not all(unit in row_of for unit, own in zip(wanted, here, strict=True) if own):
+        if any(row is None for row, own in zip(rows, here, strict=True) if own):
             return None
     elif "source" in fit.variables:
         here &= np.isin(fit["source"].values.astype(str), files)
@@ -427,18 +420,34 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> list[int | None] | None:
         return None
     if not here.any():
         return None
-    absent = [unit for unit, own in zip(wanted, here, strict=True) if own and unit not in row_of]
+    absent = [str(fit["unit_id"].values[k]) for k in np.flatnonzero(here) if rows[k] is None]
     if absent:
         raise ContractError(
             f"Units {', '.join(absent)} of the fit are not in the units table. Pass the recording that has them."
         )
-    return [row_of[unit] if own else None for unit, own in zip(wanted, here, strict=True)]
+    return units, [row if own else None for row, own in zip(rows, here, strict=True)]
 
 
-def _id_text(unit: Any) -> str:
-    """The id of a unit as text; 3.0 is 3."""
-    plain = unit.item() if isinstance(unit, np.generic) else unit
-    return str(int(plain)) if isinstance(plain, float) and plain.is_integer() else as_text(plain)
+def _rows_by_label(fit: xr.Dataset, ids: np.ndarray) -> list[int | None]:
+    """The row of each neuron among the ids of a units table: by its id, or by its label where an id is not unique."""
+    row_of = {label: row for row, label in enumerate(unit_labels(plain_ids(ids)).tolist())}
+    sessions = fit["session"].values.tolist() if "session" in fit.variables else [""] * fit.sizes["neuron"]
+    labels = [str(one) for one in fit["neuron"].values]
+    own = [label.removeprefix(f"{session}:") for label, session in zip(labels, sessions, strict=True)]
+    return [row_of.get(str(unit), row_of.get(label)) for unit, label in zip(fit["unit_id"].values, own, strict=True)]
+
+
+def _units_of(fit: xr.Dataset, nwbfile: Any) -> Any:
+    """The units table of an NWBFile that the fit was read from; None if it has none."""
+    if "file_units_object_id" in fit.variables:
+        known = set(fit["file_units_object_id"].values.tolist())
+        places = [module.data_interfaces for module in nwbfile.processing.values()]
+        places += [nwbfile.analysis, nwbfile.acquisition, nwbfile.scratch]
+        tables = [nwbfile.units, *(item for place in places for item in place.values())]
+        found = next((one for one in tables if one is not None and one.object_id in known and hasattr(one, "id")), None)
+        if found is not None:
+            return found
+    return nwbfile.units if fit.attrs.get("units_table", "units") == "units" else None
 
 
 def _files_of(fit: xr.Dataset, nwbfile: Any) -> list[str] | None:

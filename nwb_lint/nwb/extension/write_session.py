@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.nwb.recording.unit_tables import plain_ids
 from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.metadata import make_subject
 
@@ -139,7 +140,7 @@ def write_session(
     if target.exists() and not overwrite:
         raise NWBError(f"{target} exists already. Pass overwrite=True to replace it, or choose another path.")
     spikes = [np.asarray(times, float) for times in spike_times]
-    ids = list(range(len(spikes))) if unit_ids is None else [int(unit) for unit in unit_ids]
+    ids = list(range(len(spikes))) if unit_ids is None else _whole_ids(unit_ids)
     columns = {name: column(name, values) for name, values in (unit_columns or {}).items()}
     sampled = dict(series or {})
     if spikes or not sampled:
@@ -167,6 +168,16 @@ def write_session(
 
     write_atomically(target, write)
     return target
+
+
+def _whole_ids(unit_ids: Sequence[Any]) -> list[int]:
+    ids = plain_ids(np.asarray(unit_ids))
+    if ids.dtype.kind != "i":
+        raise ContractError(
+            f"unit_ids holds {ids[0]!s}. Ids of NWB are whole numbers. Write such names as a column: "
+            "unit_columns={'label': …}."
+        )
+    return ids.tolist()
 
 
 def column(name: str, values: Any) -> Array:

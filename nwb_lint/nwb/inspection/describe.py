@@ -44,8 +44,9 @@ class Description(NamedTuple):
         Paths of event series and event tables, which ``align`` takes.
     series : tuple of str
         Paths of time series that may be activity, which ``series`` takes.
-    units_tables : dict of str to int
-        Number of units in every units table of the file, by the paths that ``units_table`` takes.
+    units_tables : dict of str to int or None
+        Number of units in every units table of the file, by the paths that ``units_table`` takes; None for a table that
+        cannot be read.
     """
 
     path: str
@@ -59,7 +60,7 @@ class Description(NamedTuple):
     error: str = ""
     events: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
-    units_tables: Mapping[str, int] = MappingProxyType({})
+    units_tables: Mapping[str, int | None] = MappingProxyType({})
 
 
 def describe(

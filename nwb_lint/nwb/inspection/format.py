@@ -110,7 +110,7 @@ def to_json(descriptions: Sequence[Description]) -> str:
         - ``tables``, each with ``name``, ``n_rows``, ``duration_s`` (``min``, ``median``, ``max``), ``columns``, and
           ``align`` (column → number of rows that have a time).
         - ``columns`` of both, each with ``name``, ``kind``, ``levels`` (value → number of rows) and ``summary``.
-        - ``units_tables``: path → number of units, of every units table in the file.
+        - ``units_tables``: path → number of units (null: not known), of every units table in the file.
         - ``events``: paths that ``align`` takes. ``series``: paths that ``series`` takes.
         - ``warnings``: texts. ``suggestion``: arguments of `read_conditions`.
 
@@ -197,7 +197,7 @@ def _path_lines(what: str, paths: Sequence[str]) -> list[str]:
 def _units_table_lines(one: Description) -> list[str]:
     """A line that lists the units tables that are not described, and an empty one; none where there are no others."""
     described = one.units.table if one.units else ""
-    others = [f"{at} ({n} units)" for at, n in one.units_tables.items() if at != described]
+    others = [at if n is None else f"{at} ({n} units)" for at, n in one.units_tables.items() if at != described]
     more = "more units tables" if described else "units tables"
     return [f"{more}, one of which units_table= takes: {', '.join(others)}", ""] if others else []
 

@@ -18,7 +18,7 @@ from nwb_lint.nwb.recording.series import open_series
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.time_checks import RowSpans, row_spans
 from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
-from nwb_lint.nwb.recording.units import read_observed
+from nwb_lint.nwb.recording.units import Observed, read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
 
@@ -81,7 +81,7 @@ def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]
         if choose_series(file, source, units_table) is None and Path(str(source)).exists():
             table = open_units(file, source, units_table)
             with collect_warnings():  # reading the file gives them
-                spikes = read_spike_times(table, rows_of_trials(file, source), [None] * len(table))
+                spikes = read_spike_times(table, rows_of_trials(file, source), Observed([None] * len(table), None))
         stopped = spikes is not None and not spikes.has_obs and bool(stopped_units(file, spikes.ends))
         arguments = suggest_from(file, source, infer_obs=stopped, units_table=units_table)
         check_suggestion(file, source, arguments, spikes)

@@ -10,12 +10,12 @@ import numpy as np
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.tables import ColumnInfo, Span, describe_column
 from nwb_lint.nwb.recording.binning import Intervals
-from nwb_lint.nwb.recording.spike_time_checks import SpikeRange, other_unit_ratio, spike_range
+from nwb_lint.nwb.recording.spike_time_checks import ObservedChecks, SpikeRange, other_unit_ratio, spike_range
 from nwb_lint.nwb.recording.tables import Table, open_intervals
 from nwb_lint.nwb.recording.time_checks import ClockEvidence, RowSpans
 from nwb_lint.nwb.recording.unit_tables import UnitsTable, open_units, rows_of_units_tables, units_tables, warn_of_ids
-from nwb_lint.nwb.recording.units import has_observed, n_spikes, read_observed, recorded_span, spike_blocks
-from nwb_lint.parallel.warnings import collect_warnings
+from nwb_lint.nwb.recording.units import Observed, has_observed, n_spikes, read_intervals, recorded_span, spike_blocks
+from nwb_lint.parallel.warnings import collect_warnings, warn
 
 _MOST_INTERVALS = 1 << 16  # observed intervals (1 MB) that are read where the spikes are not
 _MOST_LISTED = 8
@@ -86,9 +86,10 @@ class UnitsFound(NamedTuple):
     spikes: SpikesFound | None = None
 
 
-def count_units(file: h5py.File) -> dict[str, int]:
-    """The number of units in every units table of a file that can be read, by path."""
-    return {at: n for at, n in rows_of_units_tables(units_tables(file)).items() if isinstance(n, int)}
+def count_units(file: h5py.File) -> dict[str, int | None]:
+    """The number of units in every units table of a file, by path; None for a table that cannot be read."""
+    rows = rows_of_units_tables(units_tables(file))
+    return {at: n if isinstance(n, int) else None for at, n in rows.items()}
 
 
 def describe_units(
@@ -113,9 +114,11 @@ def describe_units(
         observed: list[Intervals | None] = [None] * len(table)
         with collect_warnings() as warnings:
             warn_of_ids(table)
+            intervals = Observed(observed, None)
             if read_spikes or few:
-                observed = read_observed(file, table, np.arange(len(table)))
-            spikes = read_spike_times(table, rows, observed) if read_spikes else None
+                intervals = read_intervals(file, table, np.arange(len(table)))
+                observed = intervals.valid()
+            spikes = read_spike_times(table, rows, intervals) if read_spikes else None
     except NWBError as error:
         return UnitsFound(None, None, [str(error)])
     warnings += table.problems()
@@ -147,33 +150,44 @@ def describe_units(
     return UnitsFound(info, span, warnings, spikes)
 
 
-def read_spike_times(table: UnitsTable, rows: RowSpans | None, observed: list[Intervals | None]) -> SpikesFound:
+def read_spike_times(table: UnitsTable, rows: RowSpans | None, intervals: Observed) -> SpikesFound:
     """What the spike times of all units say, read block by block, beside the rows of the table of trials."""
     evidence, start_over = ClockEvidence(), ""
     reach_s = None if rows is None else float(np.nanmax(rows.stops))
     try:
-        ends = spike_ends(table, reach_s, evidence)
+        ends = spike_ends(table, reach_s, evidence, intervals)
     except NWBError as error:
         if reach_s is None:
             raise
         evidence, start_over = ClockEvidence(), str(error)
-        ends = spike_ends(table, None, evidence)
-    return SpikesFound(table.labels.tolist(), has_observed(table), ends, observed, evidence, start_over)
+        ends = spike_ends(table, None, evidence, intervals)
+    return SpikesFound(table.labels.tolist(), has_observed(table), ends, intervals.valid(), evidence, start_over)
 
 
 def spike_ends(
-    table: Table, reach_s: float | None = None, evidence: ClockEvidence | None = None
+    table: Table,
+    reach_s: float | None = None,
+    evidence: ClockEvidence | None = None,
+    intervals: Observed | None = None,
 ) -> list[SpikeRange | None]:
     """First and last spike of each unit (`SpikeRange`), read block by block; None for a unit without spikes.
 
+    Spikes are checked against ``intervals``, where these are given; what is wrong is a warning.
     Raises: NWBError if spike times start over and end long before ``reach_s``; None does not look.
     """
     ends: list[SpikeRange | None] = [None] * len(table)
+    checks = ObservedChecks(table.where, None if intervals is None else intervals.invalid)
     for positions, spikes in spike_blocks(table, np.arange(len(table)), reach_s):
         for k, times in zip(positions, spikes, strict=True):
             ends[k] = spike_range(times) if len(times) else None
             if evidence is not None:
                 evidence.add(times)
+        if intervals is not None:
+            checks.add(table.labels[positions], spikes, [intervals.given[k] for k in positions])
+    try:
+        checks.finish()
+    except NWBError as error:
+        warn(str(error))
     return ends
 
 

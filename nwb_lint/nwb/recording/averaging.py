@@ -1,22 +1,29 @@
 """Spikes or samples of one session → mean rates by condition, a block of units at a time, on any executor.
 
-1. `find_session` finds the units and trials of a file.
+1. `find_session` finds the units and trials of a file; `repeated_recordings` finds those that are there twice.
 2. `count_blocks` reads and counts its units block by block, for both readers.
 3. `session_rates` averages and smooths the counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import Counts, smooth_units, units_at_once
+from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import Series, open_series, sample_counter
-from nwb_lint.nwb.recording.spike_time_checks import SpikeTimeChecks, check_rows_at_once, check_trials_against
+from nwb_lint.nwb.recording.spike_time_checks import (
+    ObservedChecks,
+    SpikeTimeChecks,
+    check_rows_at_once,
+    check_trials_against,
+)
 from nwb_lint.nwb.recording.time_axis import TimeAxis, TrialTimeAxis, make_trial_time_axis
 from nwb_lint.nwb.recording.trials import Trials, choose_trials
 from nwb_lint.nwb.recording.unit_tables import (
@@ -24,11 +31,14 @@ from nwb_lint.nwb.recording.unit_tables import (
     UnitsTable,
     choose_rows,
     columns_of_units,
+    fit_paths,
     open_units,
+    units_tables,
 )
-from nwb_lint.nwb.recording.units import has_observed, read_observed, spike_blocks
+from nwb_lint.nwb.recording.units import has_observed, read_intervals, spike_blocks
 from nwb_lint.nwb.storage.asset import Asset
-from nwb_lint.nwb.storage.digests import fingerprint
+from nwb_lint.nwb.storage.digests import fingerprint, sha256
+from nwb_lint.nwb.storage.h5 import as_text
 from nwb_lint.nwb.storage.metadata import Provenance, provenance
 from nwb_lint.nwb.storage.source import reading
 from nwb_lint.parallel.engine import run_tasks
@@ -67,7 +77,7 @@ class Session(NamedTuple):
     | unit_rows, unit_ids, unit_labels, columns | rows, ids, unique labels and columns of the chosen units |
     | missing_ids | chosen ids that the file does not have |
     | series, unit | the series in place of spikes (None: spikes); the unit of the rates |
-    | units_table | path of the units table; '' for a series |
+    | units_table, object_id | path of the units table ('' for a series); object_id of the table or series |
     """
 
     asset: Asset
@@ -82,6 +92,7 @@ class Session(NamedTuple):
     series: str | None
     unit: str
     units_table: str
+    object_id: str
 
 
 class AverageOptions(NamedTuple):
@@ -135,7 +146,65 @@ def find_session(asset: Asset, request: Request) -> Session:
             series=request.series,
             unit=table.unit if isinstance(table, Series) else "Hz",
             units_table=at,
+            object_id=as_text(table.group.attrs.get("object_id", "")),
         )
+
+
+def find_session_or_fit(asset: Asset, request: Request) -> Session | str:
+    """The units and trials of a file, or one sentence if it holds a fit and no recording.
+
+    Raises: NWBError as `find_session`.
+    """
+    try:
+        return find_session(asset, request)
+    except NWBError:
+        fits = _fits_alone(asset)
+        if not fits:
+            raise
+    return f"{asset} holds a fit ({fits[0]}) and no recording. Read it with read_fit."
+
+
+def _fits_alone(asset: Asset) -> list[str]:
+    """Paths of the fits in a file without activity; none if the file cannot be read."""
+    try:
+        with reading(asset) as file:
+            return [] if _has_activity(file) else fit_paths(file)
+    except NWBError:  # the error of the first try says why
+        return []
+
+
+def _has_activity(file: h5py.File) -> bool:
+    return bool(units_tables(file) or activity_paths(file))
+
+
+def repeated_recordings(sessions: Sequence[Session]) -> Iterator[tuple[int, str]]:
+    """Position of each session that is the same recording as an earlier one, and a message that names both.
+
+    Two files are the same recording if the object_id of their units (or series) is the same, as in a copy, or in a full
+    copy with a fit; or, where a file has no object_id, if their bytes are the same.
+    """
+    first: dict[str, Session] = {}
+    sizes = [_size(session) for session in sessions]
+    for k, session in enumerate(sessions):
+        known = {f"their units have the object_id {session.object_id}": session.object_id}
+        if session.asset.digest or (sizes[k] and sizes.count(sizes[k]) > 1):
+            known["their bytes are the same"] = session.asset.digest or sha256(session.asset.path)
+        why = next((text for text, key in known.items() if key and key in first), None)
+        if why is None:
+            first |= {key: session for key in known.values()}
+            continue
+        twin = first[known[why]].asset
+        yield (
+            k,
+            f"{session.asset} is the same recording as {twin}: {why}. Its neurons would count twice. Leave one of the "
+            "two out.",
+        )
+
+
+def _size(session: Session) -> str:
+    """The size of a local file without object_id, as a text; '' for others, whose bytes need not be compared."""
+    local = not session.object_id and not session.asset.remote and session.asset.path.is_file()
+    return session.file_digest.partition(",")[0] if local else ""
 
 
 def count_blocks(
@@ -165,15 +234,19 @@ def count_blocks(
 
     def blocks() -> Iterator[tuple[Array, CountUnit]]:
         checks = SpikeTimeChecks(session.trials, trial_axis, has_obs)
-        all_observed = read_observed(file, table, session.unit_rows)
+        intervals = read_intervals(file, table, session.unit_rows)
+        all_observed = intervals.valid()
+        observed_checks = ObservedChecks(table.where, intervals.invalid)
         for positions, spikes in spike_blocks(table, session.unit_rows, checks.reach_s):
             observed = [all_observed[k] for k in positions]
             checks.add(session.unit_labels[positions], spikes, observed)
+            observed_checks.add(session.unit_labels[positions], spikes, [intervals.given[k] for k in positions])
 
             def count_unit(k: int, spikes=spikes, observed=observed) -> Counts:
                 return count(spikes[k], observed[k])
 
             yield positions, count_unit
+        observed_checks.finish()
         checks.finish()
 
     return trial_axis, blocks()

@@ -17,6 +17,8 @@ from nwb_lint.nwb.recording.averaging import (
     Session,
     count_blocks,
     find_session,
+    find_session_or_fit,
+    repeated_recordings,
     session_rates,
 )
 from nwb_lint.nwb.recording.binning import make_bins
@@ -90,7 +92,8 @@ def read_conditions(
     ----------
     sources : path, address, or sequence of them
         Files as for `open_nwb`. A text with ``*`` stands for all files that it matches. Neurons of all files are
-        stacked.
+        stacked. A file that holds a fit and no recording is left out with a warning. The same recording twice, such as
+        a copy, or a full copy with a fit, is an error.
     by : str, mapping, or sequence of them
         Columns of the table that make a condition: names, ``{name: "rank"}``, or ``{name: [edge, edge, ...]}`` for
         bins. ``rank`` is sign(v) × the rank of |v| in the session, so that sessions with different levels match.
@@ -382,7 +385,18 @@ def _find_sessions(assets: Sequence[Asset], request: Request, files: _Files) -> 
     """The sessions with units and trials, and for each other file the reason why it is left out."""
     failed: dict[int, NWBLintError] = {}
     tasks = [(asset, {"request": request}) for asset in assets]
-    found: dict[int, Session] = dict(files.run(find_session, tasks, "reading trials", failed))
+    found: dict[int, Session] = {}
+    for k, one in files.run(find_session_or_fit, tasks, "reading trials", failed):
+        if isinstance(one, Session):
+            found[k] = one
+        else:
+            failed[k] = NWBError(one)
+    order = sorted(found)
+    for k, message in repeated_recordings([found[k] for k in order]):
+        failed[order[k]] = NWBError(message)
+        del found[order[k]]
+        if files.errors == "raise":
+            raise failed[order[k]]
     reasons = _left_out({str(assets[k]): failed[k] for k in sorted(failed)}, len(assets))
     sessions = [found[k] for k in sorted(found)]
     kept = _with_units(sessions, request.units)

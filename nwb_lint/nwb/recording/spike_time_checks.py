@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.recording.binning import Intervals
+from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, union
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
 from nwb_lint.nwb.recording.time_checks import ClockEvidence, Problem, rows_at_once, rows_start_over
 from nwb_lint.nwb.recording.trials import Trials
@@ -28,6 +28,9 @@ _SHORT_TRIALS, _FEW_SHARE, _FEWEST_WINDOWS = 3.0, 0.1, 4
 _EXPECTED_SPIKES, _LONGER = 10.0, 3.0
 # Trials that start over are relative to blocks if the recording is longer than the trials by this factor.
 _RECORDED_LONGER = 1.5
+# A unit of at least 10 spikes is reported if a tenth of them lie outside of its obs_intervals. The file is refused if
+# most units have most spikes there, and fire at twice the rate that they have inside or more.
+_FEWEST_SPIKES, _OUTSIDE_SHARE, _OUTSIDE_RATIO = 10, 0.1, 2.0
 
 
 class Silence(NamedTuple):
@@ -250,3 +253,56 @@ class SpikeTimeChecks:
                 f"{self.trials.where}: silent {', '.join(parts)}{more}, of {len(self._starts)} trials, and there are "
                 "no obs_intervals. The units may not have been observed then. infer_obs=True leaves those trials out."
             )
+
+
+class ObservedChecks:
+    """Checks spikes against the obs_intervals of their units: `add` the units, in one or several parts, then `finish`.
+
+    Spikes in the file's invalid_times are not counted as outside.
+    """
+
+    def __init__(self, where: str, invalid: Intervals | None) -> None:
+        self.where, self.invalid = where, invalid
+        self.labels: list[str] = []
+        self.counts: list[tuple[int, int, float, float]] = []  # spikes, those outside, seconds inside and outside
+
+    def add(self, labels: Sequence[str] | Array, spikes: list[Array], given: list[Intervals | None]) -> None:
+        """Add units: labels, sorted spike times (s), obs_intervals (None: always)."""
+        for label, times, part in zip(labels, spikes, given, strict=True):
+            if part is None or len(times) < _FEWEST_SPIKES:
+                continue
+            if self.invalid is not None:
+                part = union(*(np.concatenate(pair) for pair in zip(part, self.invalid, strict=True)))
+            first = times.searchsorted(part.starts - OBSERVED_S)
+            inside = int((times.searchsorted(part.ends + OBSERVED_S, side="right") - first).sum())
+            low, high = (np.clip(edge, times[0], times[-1]) for edge in part)
+            seconds, lasts = float((high - low).sum()), float(times[-1] - times[0])
+            self.labels.append(str(label))
+            self.counts.append((len(times), len(times) - inside, seconds, lasts - seconds))
+
+    def finish(self) -> None:
+        """Warn of units with many spikes outside of their obs_intervals.
+
+        Raises: NWBError if most units have most spikes outside, at twice the rate inside or more: then the intervals
+        are not when these units were observed.
+        """
+        if not self.counts:
+            return
+        n, outside, in_s, out_s = np.array(self.counts, float).T
+        many = outside > _OUTSIDE_SHARE * n
+        if not many.any():
+            return
+        worst = np.flatnonzero(many)[np.argsort(-(outside / n)[many], kind="stable")]
+        parts = [f"{int(outside[k])} of {int(n[k])} spikes of unit {self.labels[k]}" for k in worst[:4]]
+        more = f", … ({len(worst)} of {len(n)} units)" if len(worst) > 4 else f" ({len(worst)} of {len(n)} units)"
+        text = f"{self.where}: {', '.join(parts)}{more} lie outside of their obs_intervals"
+        most = outside > 0.5 * n
+        if most.sum() > 0.5 * len(n):
+            inside_hz = (n - outside)[most].sum() / max(in_s[most].sum(), 1e-9)
+            outside_hz = outside[most].sum() / max(out_s[most].sum(), 1e-9)
+            if outside_hz >= _OUTSIDE_RATIO * inside_hz:
+                raise NWBError(
+                    f"{text}: {inside_hz:.3g} Hz inside, {outside_hz:.3g} Hz outside. The intervals are not the "
+                    "observed time of these units. Correct obs_intervals in the file."
+                )
+        warn(f"{text}. Spikes there are not counted, as the units count as not observed.")

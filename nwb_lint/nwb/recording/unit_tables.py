@@ -30,7 +30,7 @@ from nwb_lint.nwb.storage.h5 import (
     type_text,
 )
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.query import as_texts
+from nwb_lint.query import Ragged, as_texts
 
 Array = np.ndarray
 UnitChoice = Sequence[int | float | str] | Array | str | None
@@ -41,6 +41,7 @@ GROUPS = "general/extracellular_ephys"
 
 # Groups of the root that hold no units table, or that are searched as processed data.
 _NO_UNITS = ("general", "intervals", "specifications", "acquisition", "processing", "events", "stimulus", "analysis")
+_FIT_TYPE = "LowRankRNN"
 # What an electrode group says of itself; in queries also with "group_" before it.
 _OF_GROUPS = ("location", "description", "device")
 _PEAK = "peak_channel_id"  # ids of electrodes in files of the Allen Institute, in place of rows
@@ -100,6 +101,21 @@ def units_tables(file: h5py.File) -> dict[str, Any]:
     return {at: item for at, item in [*roots, *groups_of(file)] if is_group(item) and _holds_units(item)}
 
 
+def fit_paths(file: h5py.File) -> list[str]:
+    """The paths of the fits that `nwb_lint.write_fit` put into a file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB file.
+
+    Returns
+    -------
+    list of str
+    """
+    return [at for at, item in groups_of(file) if as_text(item.attrs.get("neurodata_type", "")) == _FIT_TYPE]
+
+
 def _holds_units(item: Any) -> bool:
     return as_text(item.attrs.get("neurodata_type", "")) == "Units" or _has_spikes(item)
 
@@ -125,6 +141,11 @@ def _find_units(file: h5py.File, path: Any, name: str | None) -> tuple[str, Any]
         raise NWBError(
             f"{path} has {len(found)} units tables, and none is at /units: {_listed(found)}. One is needed. Pass one "
             "of them as units_table=."
+        )
+    if fits := fit_paths(file):
+        raise NWBError(
+            f"{path} holds a fit ({fits[0]}) and no recording. Units with spike times are needed. Pass a recording, or "
+            "read the fit with read_fit."
         )
     series = activity_paths(file)
     other = f", or one of its series as series=: {', '.join(series[:12])}" if series else ""
@@ -152,7 +173,7 @@ def rows_of_units_tables(tables: dict[str, Any]) -> dict[str, int | NWBError]:
     found: dict[str, int | NWBError] = {}
     for at, item in tables.items():
         try:
-            found[at] = len(Table(item, at))
+            found[at] = len(UnitsTable(item, at, at))
         except NWBError as error:
             found[at] = error
     return found
@@ -161,6 +182,33 @@ def rows_of_units_tables(tables: dict[str, Any]) -> dict[str, int | NWBError]:
 def _listed(tables: dict[str, Any]) -> str:
     rows = rows_of_units_tables(tables)
     return ", ".join(f"{at} ({f'{n} units' if isinstance(n, int) else 'cannot be read'})" for at, n in rows.items())
+
+
+def plain_ids(values: Array) -> Array:
+    """Stored ids as int64; as texts if any is a text, a fraction, or above 63 bits.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Numbers or texts.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 or ``U`` text.
+
+    Examples
+    --------
+    >>> plain_ids(np.array([1.0, 2.5])).tolist(), plain_ids(np.array([1.0, 2.0])).tolist()
+    (['1', '2.5'], [1, 2])
+    """
+    if values.dtype.kind in "iuf":
+        whole = np.isfinite(values) & (values == np.round(values)) & (values < 2**63) & (values >= -(2**63))
+        if whole.all():
+            return values.astype(np.int64)
+        pairs = zip(values.tolist(), whole.tolist(), strict=True)
+        return np.array([str(int(value)) if is_whole else str(value) for value, is_whole in pairs], dtype=str)
+    return np.array([as_text(value) for value in values.tolist()], dtype=str)
 
 
 def unit_labels(ids: Array) -> Array:
@@ -199,7 +247,8 @@ class UnitsTable(Table):
     by ``peak_channel_id``.
 
     A unit of several electrodes has their value if all agree. Otherwise it has no number (NaN), and as text the
-    distinct values in their order, with a comma between: 'V1, PFC'. A unit without electrodes has NaN or ''.
+    distinct values in their order, with a comma between: 'V1, PFC'. A query finds one of them by
+    ``'PFC' in location``. A unit without electrodes has NaN or ''.
 
     Parameters
     ----------
@@ -241,16 +290,7 @@ class UnitsTable(Table):
             return np.array([f"row {row}" for row in range(len(super()._read_ids()))], dtype=str)
         if values.dtype.kind == "b":
             raise NWBError(f"id of {self.where} is bool. Numbers or texts are needed. Get the file again.")
-        if values.dtype.kind == "f" and len(values):
-            whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**63)
-            if not whole.all():
-                texts = [str(int(v)) if k else str(v) for v, k in zip(values.tolist(), whole, strict=True)]
-                return np.array(texts, dtype=str)
-        elif values.dtype == np.uint64 and len(values) and values.max() >= 2**63:
-            return values.astype(str)
-        elif values.dtype.kind in "OSU":
-            return np.array([as_text(value) for value in values.tolist()], dtype=str)
-        return values.astype(np.int64)
+        return plain_ids(values)
 
     def column(self, name: str) -> Array:
         if name in self.names and is_reference(self.dataset(name)) and not self.is_ragged(name):
@@ -264,10 +304,11 @@ class UnitsTable(Table):
         several = np.bincount(unit, minlength=len(self)) > 1
         if several.any():
             first = ", ".join(as_texts(values[unit == np.flatnonzero(several)[0]])[:4])
-            does = "is no number then" if values.dtype.kind != "U" else "is that text then, and equals neither value"
+            does = "no number" if values.dtype.kind != "U" else "that whole text"
             warn(
                 f"{self.where}: {name} differs between the electrodes of {int(several.sum())} of {len(self)} units, "
-                f"such as {first} of {name_units(self.labels[several][:1])}. It {does}."
+                f"such as {first} of {name_units(self.labels[several][:1])}. It is {does} there. A query finds units "
+                f"with one of the values by: … in {name}."
             )
         if values.dtype.kind == "U":
             return self._joined(unit, values)
@@ -275,6 +316,13 @@ class UnitsTable(Table):
         whole = np.full(len(self), np.nan) if (~single).any() or len(unit) < len(self) else np.empty_like(values)
         whole[unit[single]] = values[single]
         return whole
+
+    def _column_or_lists(self, name: str) -> Array | Ragged:
+        pairs = None if name in self.names or name == "id" else self._of_electrodes(name)
+        if pairs is None:
+            return super()._column_or_lists(name)
+        unit, values = pairs
+        return Ragged(values, unit, single=lambda: self.column(name))
 
     def column_or_texts(self, name: str) -> Array:
         if name in self.names or name == "id":

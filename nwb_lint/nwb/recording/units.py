@@ -246,9 +246,48 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
     NWBError
         If the column is damaged.
     """
-    if not has_observed(table):
-        return [valid_times(file)] * len(rows)
+    return read_intervals(file, table, rows).valid()
+
+
+class Observed(NamedTuple):
+    """When units were observed.
+
+    | field | dims | |
+    |---|---|---|
+    | given | unit | the union of its obs_intervals; None: always |
+    | invalid | | the file's invalid_times; None: none |
+    """
+
+    given: list[Intervals | None]
+    invalid: Intervals | None
+
+    def valid(self) -> list[Intervals | None]:
+        """The observed time of each unit that is not invalid; None: always."""
+        if self.invalid is None:
+            return self.given
+        always = complement(self.invalid)
+        return [always if part is None else without(part, self.invalid) for part in self.given]
+
+
+def read_intervals(file: h5py.File, table: Table, rows: Array) -> Observed:
+    """The obs_intervals of units and the file's invalid_times, with the warnings and errors of `read_observed`.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB file.
+    table : Table
+        From `unit_tables.open_units`.
+    rows : numpy.ndarray
+        Rows of the units.
+
+    Returns
+    -------
+    Observed
+    """
     invalid = _invalid_times(file)
+    if not has_observed(table):
+        return Observed([None] * len(rows), invalid)
     data, bounds = _ragged_column(table, "obs_intervals", 2)
     many = len(rows) > ReadSizes().bulk_share * len(table)
     if not many:
@@ -268,10 +307,10 @@ def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals 
             overlap = overlap or f"{twice:g} of {total:g} s occur twice"
         if not (lasts >= 0).all():
             invalid_rows.append(str(table.labels[row]))
-        found.append(observed if invalid is None else without(observed, invalid))
+        found.append(observed)
     _warn_of(table, "obs_intervals", overlapping, f"overlap ({overlap}); their union is taken")
     _warn_of(table, "obs_intervals", invalid_rows, "end before they start, or lack a number; these were left out")
-    return found
+    return Observed(found, invalid)
 
 
 def valid_times(file: h5py.File) -> Intervals | None:

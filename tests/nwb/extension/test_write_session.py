@@ -91,6 +91,8 @@ def test_a_demo_sized_session_takes_less_than_five_seconds(tmp_path):
         ({"trials": TRIALS[:0]}, "no rows"),
         ({"trials": TRIALS.assign(odd=[{}, 1])}, "odd holds {}"),
         ({"unit_ids": [1, 1, 2]}, "2 different ids for 3 units"),
+        ({"unit_ids": ["a", "b", "c"]}, "unit_ids holds a.*whole numbers"),
+        ({"unit_ids": [1, 1.5, 2]}, "unit_ids holds 1.*whole numbers"),
         ({"unit_columns": {"region": ["a"]}}, "column region has 1 values for 3"),
         ({"obs_intervals": [np.zeros((1, 2))]}, "one array of shape"),
     ],

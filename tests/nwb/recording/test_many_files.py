@@ -18,7 +18,7 @@ import xarray as xr
 from nwb_lint import fit_lint, prepare, read_conditions, read_fit, write_fit
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input
-from nwb_lint.nwb.recording import units
+from nwb_lint.nwb.recording import unit_tables, units
 from nwb_lint.nwb.recording.binning import smooth, smooth_units
 from nwb_lint.nwb.recording.dataset import format_assets
 from nwb_lint.nwb.storage.digests import with_digests
@@ -202,7 +202,7 @@ def test_the_table_of_files_survives_the_fit_and_its_file(folder, tmp_path):
 def test_blocks_hold_the_spikes_of_the_file_and_no_more_than_they_may(folder, block, storage, gap, rows):
     sizes = units.ReadSizes(block=block, gap=gap, bulk_share=1.0)
     with h5py.File(restored(folder / "4.nwb", **storage)) as file:
-        table = units.open_units(file, "4")
+        table = unit_tables.open_units(file, "4")
         bounds = np.append(0, file["units/spike_times_index"][()].astype(int))
         found = {}
         for positions, spikes in units.spike_blocks(table, np.array(rows), sizes=sizes):

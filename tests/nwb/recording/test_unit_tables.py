@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
-from nwb_lint import read_conditions, read_trials
+from nwb_lint import fit_lint, prepare, read_conditions, read_fit, read_trials, write_fit
 from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.inputs import Input
 from nwb_lint.nwb.inspection.describe import describe
 from nwb_lint.nwb.inspection.format import format_description, to_json
 from nwb_lint.nwb.inspection.session_map import session_map
+from nwb_lint.nwb.storage.digests import with_digests
+from nwb_lint.testing import mock_session
 from tests.nwb.layouts import Session
 
 TRIALS = {"align": "cue", "window_s": (-0.2, 0.6), "bin_s": 0.2}
@@ -295,6 +300,9 @@ def test_a_unit_of_several_electrodes_has_their_value_if_all_agree(path):
     with pytest.warns(UserWarning, match="x differs between the electrodes of 2 of 4 units.*no number"):
         found = read_conditions(path, **READ, units="x >= 0")
     assert found["neuron"].values.tolist() == ["2", "3"]
+    np.testing.assert_array_equal(rates(path, units="'b' in area"), plain[..., [0, 3]])
+    np.testing.assert_array_equal(rates(path, units="'PFC' in location and not 'a' in area"), plain[..., [0, 3]])
+    np.testing.assert_array_equal(rates(path, units="3 in x"), plain[..., [1, 2]])
 
 
 def test_a_unit_without_electrodes_has_no_value(path):
@@ -345,3 +353,118 @@ def test_a_name_that_nobody_has_lists_those_of_units_and_electrodes(path):
     edit(path, lambda file: put_electrodes(file, [0, 1, 2, 3]))
     with pytest.raises(NWBError, match=r"no column 'depth'.*electrodes have .*area"):
         read_conditions(path, **READ, units="depth > 1")
+
+
+# -- the same recording twice, and fits among recordings --------------------------------------------------------------
+
+
+def other_session(tmp_path, k):
+    made = Session(tmp_path / f"other{k}.nwb", seed=k + 1)
+    made.put_table(cue=made.cue, side=["left", "right"] * 5)
+    return made.path
+
+
+@pytest.mark.parametrize("object_id", ["", "c9b5a5ac"])
+def test_a_recording_and_its_copy_are_one(tmp_path, path, object_id):
+    def mark(file):
+        if object_id:
+            file["units"].attrs["object_id"] = object_id
+
+    edit(path, mark)
+    copy, other = tmp_path / "copy.nwb", other_session(tmp_path, 0)
+    shutil.copy(path, copy)
+    if object_id:
+        edit(copy, lambda file: file.create_dataset("scratch/more", data=np.zeros(5)))
+    with pytest.raises(NWBError, match=r"copy\.nwb is the same recording as .*s\.nwb.*twice"):
+        read_conditions([path, other, copy], **READ)
+    with pytest.warns(UserWarning, match=r"left out .*copy\.nwb.*same recording as .*s\.nwb"):
+        found = read_conditions([path, other, copy], **READ, errors="skip")
+    np.testing.assert_array_equal(found["rate"], rates([path, other]))
+    assert found.attrs["assets_units"] == [4, 2, 0]
+
+
+def test_files_of_equal_size_are_two_recordings(tmp_path, path):
+    twin = tmp_path / "twin.nwb"
+    shutil.copy(path, twin)
+    edit(twin, lambda file: file["units/spike_times"].write_direct(file["units/spike_times"][()] + 0.001))
+    assert twin.stat().st_size == path.stat().st_size
+    assert read_conditions([path, twin], **READ).sizes["neuron"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*(subject has no|no subject)")
+def test_a_fit_among_recordings_is_left_out_with_a_warning(tmp_path, path):
+    other = other_session(tmp_path, 0)
+    both = rates([other, path])
+    recording = read_conditions([other, path], **READ)
+    activity = prepare(recording, inputs=[Input("side", column="side")], time_course=False)
+    write_fit(
+        fit_lint(activity, rank=1, tau_s=0.2, method="regression"), tmp_path / "a_fit.nwb", subject={"age": "P9D"}
+    )
+    for sources in (str(tmp_path / "*.nwb"), sorted(tmp_path.glob("*.nwb"))):
+        with pytest.warns(UserWarning, match=r"left out .*a_fit\.nwb.*holds a fit.*read_fit"):
+            found = read_conditions(sources, **READ)
+        np.testing.assert_array_equal(found["rate"], both)
+    with pytest.raises(NWBError, match=r"a_fit\.nwb.*holds a fit"):
+        read_conditions(tmp_path / "a_fit.nwb", **READ)
+    with pytest.raises(NWBError, match=r"a_fit\.nwb.*holds a fit"):
+        read_trials(tmp_path / "a_fit.nwb", **TRIALS)
+    assert any("holds a fit" in warning for warning in describe(tmp_path / "a_fit.nwb").warnings)
+
+
+# -- labels in files of fits ------------------------------------------------------------------------------------------
+
+
+def fit_of(path, **how):
+    read = READ | {"bin_s": 0.1} | how
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        activity = prepare(read_conditions(path, **read), inputs=[Input("side", column="side")], time_course=False)
+    return fit_lint(activity, rank=1, tau_s=0.2, method="regression", hidden=2)
+
+
+@pytest.mark.filterwarnings("ignore:.*(subject has no|no subject)")
+@pytest.mark.parametrize("ids", [["a1", "b2", "c3", "d4"], [0.5, 1.5, 2.0, 3.25], [0, 1, 0, 2], None])
+def test_labels_survive_the_file_of_a_fit(tmp_path, path, ids):
+    edit(path, lambda file: file.pop("units/id")) if ids is None else put_ids(path, ids)
+    fit = fit_of(path)
+    target = tmp_path / "fit.nwb"
+    write_fit(fit, target, subject={"age": "P9D"})
+    xr.testing.assert_identical(read_fit(target), with_digests(fit))
+    labels = fit["neuron"].values[fit["recorded"].values].tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = read_conditions(path, **READ, units=labels[::-1])
+    assert again["neuron"].values.tolist() == labels[::-1]
+
+
+@pytest.mark.filterwarnings("ignore:.*more than once")
+@pytest.mark.parametrize("change", ["ids", "twice", "elsewhere"])
+def test_neurons_of_a_full_copy_point_at_their_rows(tmp_path, change):
+    path = mock_session(tmp_path / "s.nwb", n_units=4)
+    if change != "ids":
+        edit(path, lambda file: file["units/id"].write_direct(np.array([5, 1, 5, 0])))
+    if change == "elsewhere":
+
+        def move(file):
+            module = file.create_group("processing/ecephys")
+            module.attrs.update(neurodata_type="ProcessingModule", namespace="core", description="x", object_id="m")
+            file.copy("units", "processing/ecephys/sorted")
+            file["processing/ecephys/sorted"].attrs["object_id"] = "other"
+            file["processing/ecephys/sorted/id"][...] = [7, 8, 9, 6]
+            for name in ("electrodes", "electrodes_index"):
+                del file[f"processing/ecephys/sorted/{name}"]
+            file["processing/ecephys/sorted"].attrs["colnames"] = ["spike_times"]
+            index = file["processing/ecephys/sorted/spike_times_index"]
+            index.attrs["target"] = file["processing/ecephys/sorted/spike_times"].ref
+
+        edit(path, move)
+    table = "processing/ecephys/sorted" if change == "elsewhere" else "units"
+    fit = fit_of(path, align="cue_time", units_table=table)
+    write_fit(fit, tmp_path / "copy.nwb", into=path)
+    with h5py.File(tmp_path / "copy.nwb") as file:
+        neurons = file["processing/ecephys/lowrank_fit/neurons"]
+        assert neurons["unit"][()].tolist() == [0, 1, 2, 3]
+        assert file[neurons["unit"].attrs["table"]].name == f"/{table}"
+    if change == "ids":
+        with pytest.raises(NWBError, match="same recording"):
+            read_conditions([path, tmp_path / "copy.nwb"], **READ | {"align": "cue_time"})
