@@ -402,17 +402,21 @@ def _check_name(name: str) -> None:
 
 
 def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> tuple[Any, list[int | None]] | None:
-    """The units table and the row of each neuron in it, or None where the fit does not come from this file's units."""
+    """The units table and the row of each neuron in it, or None where the fit does not come from this file's units.
+
+    A neuron whose id occurs more than once has a row if its label names it (`unit_labels`).
+    """
     units = None if fit.attrs.get("series") else _units_of(fit, nwbfile)
     if units is None or "unit_id" not in fit.variables:
         return None
     here = np.ones(fit.sizes["neuron"], bool)
     if "recorded" in fit.variables:
         here &= fit["recorded"].values
-    rows = _rows_by_label(fit, np.asarray(units.id[:]))
+    ids = plain_ids(np.asarray(units.id[:]))
+    absent = here & ~np.isin(fit["unit_id"].values.astype(str), ids.astype(str))
     files = _files_of(fit, nwbfile)
     if files is None:
-        if any(row is None for row, own in zip(rows, here, strict=True) if own):
+        if absent.any():
             return None
     elif "source" in fit.variables:
         here &= np.isin(fit["source"].values.astype(str), files)
@@ -420,17 +424,16 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> tuple[Any, list[int | None]] | 
         return None
     if not here.any():
         return None
-    absent = [str(fit["unit_id"].values[k]) for k in np.flatnonzero(here) if rows[k] is None]
-    if absent:
-        raise ContractError(
-            f"Units {', '.join(absent)} of the fit are not in the units table. Pass the recording that has them."
-        )
+    if (absent & here).any():
+        named = ", ".join(map(str, fit["unit_id"].values[absent & here]))
+        raise ContractError(f"Units {named} of the fit are not in the units table. Pass the recording that has them.")
+    rows = _rows_by_label(fit, ids)
     return units, [row if own else None for row, own in zip(rows, here, strict=True)]
 
 
 def _rows_by_label(fit: xr.Dataset, ids: np.ndarray) -> list[int | None]:
-    """The row of each neuron among the ids of a units table: by its id, or by its label where an id is not unique."""
-    row_of = {label: row for row, label in enumerate(unit_labels(plain_ids(ids)).tolist())}
+    """The row of each neuron among the ids of a units table, by its id or its label; None if neither is unique."""
+    row_of = {label: row for row, label in enumerate(unit_labels(ids).tolist())}
     sessions = fit["session"].values.tolist() if "session" in fit.variables else [""] * fit.sizes["neuron"]
     labels = [str(one) for one in fit["neuron"].values]
     own = [label.removeprefix(f"{session}:") for label, session in zip(labels, sessions, strict=True)]
