@@ -12,6 +12,7 @@ from nwb_lint.nwb.recording.tables import DAMAGED, Table
 from nwb_lint.nwb.recording.time_checks import check_times, row_spans, rows_at_once, rows_start_over
 from nwb_lint.nwb.recording.trials import spell_column
 from nwb_lint.nwb.storage.h5 import type_text
+from nwb_lint.nwb.storage.prefetch import streamed
 from nwb_lint.query import format_value
 
 Span = tuple[float, float]
@@ -108,6 +109,8 @@ def describe_column(table: Table, name: str) -> ColumnInfo:
     kind = table.kind(name)
     try:
         if kind in ("ragged", "array", "reference"):
+            if streamed(table.group[name]) is None:  # an index costs a request
+                list(table.bounds(name, table.group[name].shape[0]))
             shape = " × ".join(map(str, table.group[name].shape))
             return ColumnInfo(name, kind, {}, f"{shape} {type_text(table.group[name])}")
         values = table.column(name)

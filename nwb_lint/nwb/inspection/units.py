@@ -121,7 +121,7 @@ def describe_units(
             spikes = read_spike_times(table, rows, intervals) if read_spikes else None
     except NWBError as error:
         return UnitsFound(None, None, [str(error)])
-    warnings += table.problems()
+    warnings += table.problems() + table.electrode_problems()
     ends = [] if spikes is None else spikes.ends
     stopped = [] if has_obs else stopped_units(file, ends)
     labels = table.labels.tolist()

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.storage.h5 import find_dataset, load, shape_text, type_text
+from nwb_lint.nwb.storage.h5 import find_dataset, holds_numbers, load, shape_text, type_text
 
 Array = np.ndarray
 
@@ -50,7 +50,7 @@ def row_bounds(group: h5py.Group, index: str, n_values: int, labels: Sequence[An
         raise NWBError(f"{what} is not there. It is needed to separate the rows. Pass another file.")
     if item.shape is None or not item.ndim or item.size != max(item.shape):
         raise NWBError(f"{what} is {shape_text(item)}. An index needs one whole number for each row. {_AGAIN}")
-    if item.dtype.kind not in "iuf":
+    if not holds_numbers(item):
         old = ", as files of schema 2.0b do" if type_text(item).endswith("references") else ""
         raise NWBError(
             f"{what} holds {type_text(item)}{old}. An index needs the end of each row as a whole number. {_AGAIN}"

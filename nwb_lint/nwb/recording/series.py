@@ -16,7 +16,7 @@ from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
 from nwb_lint.nwb.recording.unit_tables import UnitsTable, unit_labels
 from nwb_lint.nwb.recording.units import valid_times
-from nwb_lint.nwb.storage.h5 import as_text, find_dataset, is_group, load, pointed_at, shape_text
+from nwb_lint.nwb.storage.h5 import as_text, find_dataset, holds_numbers, is_group, load, pointed_at, shape_text
 from nwb_lint.nwb.storage.prefetch import fetch_rows
 
 Array = np.ndarray
@@ -36,7 +36,7 @@ class Series(Table):
     def __init__(self, item: h5py.Group, at: str, path: Any) -> None:
         self.group, self.where, self.data = item, f"{at} of {path}", find_dataset(item, "data")
         self.at, self.path = at, path
-        if self.data.dtype.kind not in "iuf" or self.data.ndim not in (1, 2) or not self.data.size:
+        if not holds_numbers(self.data) or self.data.ndim not in (1, 2) or not self.data.size:
             raise NWBError(
                 f"{self.where} has data that are {shape_text(self.data)}. Numbers of (time, neuron) are needed. Pass "
                 "another series=."
@@ -103,7 +103,7 @@ class Series(Table):
 
     def _timestamps(self) -> h5py.Dataset | None:
         listed = find_dataset(self.group, "timestamps")
-        if listed is not None and (listed.dtype.kind not in "iuf" or not listed.shape):
+        if listed is not None and (not holds_numbers(listed) or not listed.shape):
             raise NWBError(
                 f"{self.where} has timestamps that are {shape_text(listed)}. Numbers are needed. Pass another."
             )

@@ -295,6 +295,8 @@ class Table:
         values = self.column(name)
         if values.dtype.kind == "U":
             values = np.array([_number(text) for text in values], dtype=float)
+        if values.dtype.kind == "b":
+            raise NWBError(f"{name} of {self.where} holds yes or no. Times in s are needed. Name another column.")
         values = values.astype(float)
         return np.where(np.isfinite(values), values, np.nan)
 

@@ -29,6 +29,7 @@ from nwb_lint.nwb.storage.h5 import (
     pointed_at,
     type_text,
 )
+from nwb_lint.nwb.storage.prefetch import streamed
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import Ragged, as_texts
 
@@ -385,6 +386,19 @@ class UnitsTable(Table):
         group = pointed_at(self.group.file, self.dataset(region).attrs.get("table")) if region != _PEAK else None
         group = group if is_group(group) else find_group(self.group.file, ELECTRODES)
         return Table(group, f"electrodes of {self.where}") if is_group(group) else None
+
+    def electrode_problems(self) -> list[str]:
+        """What is wrong with the electrodes: with columns of their table, and with the rows of it that units name."""
+        if streamed(self.group) is not None:  # it would cost requests
+            return []
+        try:
+            electrodes = self._electrodes()
+            if electrodes is None:
+                return []
+            self._electrode_rows(electrodes)
+            return electrodes.problems()
+        except NWBError as error:
+            return [str(error)]
 
     def _electrode_rows(self, electrodes: Table) -> tuple[Array, Array]:
         """Every pair of a unit and one of its electrodes: rows of the two tables."""

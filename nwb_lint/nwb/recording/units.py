@@ -17,7 +17,7 @@ from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, un
 from nwb_lint.nwb.recording.ragged import row_bounds
 from nwb_lint.nwb.recording.tables import Table
 from nwb_lint.nwb.recording.time_checks import spikes_start_over
-from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, load, shape_text, virtual_hint
+from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, holds_numbers, load, shape_text, virtual_hint
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
 from nwb_lint.parallel.warnings import warn
 
@@ -361,7 +361,7 @@ def _ragged_column(table: Table, name: str, width: int) -> tuple[h5py.Dataset, A
     """The values of a ragged column of ``width`` numbers each, and its bounds (row + 1) as int64."""
     data = find_dataset(table.group, name)
     wide = data is not None and data.shape is not None and data.shape[1:] in ((width,), () if width == 1 else (width,))
-    if data is None or not wide or data.dtype.kind not in "iuf" or not data.ndim:
+    if data is None or not wide or not holds_numbers(data) or not data.ndim:
         found = "not in the file" if data is None else shape_text(data)
         each = "one number a row" if width == 1 else f"{width} numbers a row"
         raise NWBError(f"{name} of {table.where} is {found}. Numbers are needed, {each}. Write it again.")

@@ -157,6 +157,11 @@ def type_text(item: Any) -> str:
     return "opaque bytes" if dtype.kind == "V" else str(dtype)
 
 
+def holds_numbers(item: Any) -> bool:
+    """Whether the values of a dataset are real numbers, and not codes of words (an enum), yes or no, or complex."""
+    return item.dtype.kind in "iuf" and h5py.check_enum_dtype(item.dtype) is None
+
+
 def holds_text(item: Any) -> bool:
     """Whether the values of a dataset are texts, as HDF5, Zarr or LINDI store them.
 
