@@ -71,7 +71,13 @@ class Options(BaseModel):
 class TrialOptions(Options):
     """Options of `read_trials`."""
 
-    align: str | Callable[..., Any] = option(..., "Trial column, event series or function that gives time 0.")
+    align: str | Callable[..., Any] = option(
+        ..., "Trial column, expression of columns, event series or function that gives time 0."
+    )
+    align_where: str | None = option(None, "Query over the labels or columns of the events that align names.")
+    align_which: Literal["first", "last"] | int | None = option(
+        None, "Which of several times of a trial is time 0; numbers count from 0."
+    )
     window_s: Window = option(..., "Start and end of the time axis around the alignment, s.")
     bin_s: Seconds = option(..., "Width of a time bin, s.", gt=0)
     where: str | None = option(None, "Query over the trial columns, such as \"correct and context == 'motion'\".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,7 +37,11 @@ def session(tmp_path_factory):
         }
     )  # fmt: skip
     path = tmp_path_factory.mktemp("session") / "s.nwb"
-    return write_session(path, spikes, trials, unit_columns={"region": ["a", "b", "b"]})
+    write_session(path, spikes, trials, unit_columns={"region": ["a", "b", "b"]})
+    with h5py.File(path, "r+") as file:  # two pulses in every trial, up and down
+        file["acquisition/ttl/timestamps"] = (start[:, None] + [0.4, 1.1]).ravel()
+        file["acquisition/ttl/data"] = np.tile([1, -1], 40)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,7 @@ TRIALS = {
     "align": ("go_time", {}), "window_s": ((0.0, 0.5), {}), "bin_s": (0.1, {}), "where": ("correct", {}),
     "units": ((0, 1), {}), "units_table": ("nowhere", {}), "series": ("nothing", {}), "table": ("others", {}),
     "within": (("start_time", "go_time"), {}), "warp": (("cue_time", "go_time"), {}), "infer_obs": (True, {}),
+    "align_where": ("data < 0", {"align": "ttl"}), "align_which": ("last", {"align": "ttl"}),
 }  # fmt: skip
 
 

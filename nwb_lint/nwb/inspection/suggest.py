@@ -16,11 +16,13 @@ from nwb_lint.nwb.inspection.units import read_spike_times, stopped_units
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
 from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
-from nwb_lint.nwb.recording.time_checks import RowSpans, row_spans
+from nwb_lint.nwb.recording.time_checks import RowSpans, check_times, row_spans
+from nwb_lint.nwb.recording.trials import spell_column
 from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
 from nwb_lint.nwb.recording.units import Observed, read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
+from nwb_lint.query import evaluate
 
 Array = np.ndarray
 
@@ -95,8 +97,7 @@ def suggest_from(
     series = choose_series(file, path, units_table)
     name = choose_table(file, path)
     table = open_intervals(file, name, path)
-    align = _choose_align(table)
-    times = table.times(align)
+    align, times = _choose_align(table)
     clauses, kept = _choose_where(table, np.isfinite(times))
     at = None if series is not None else open_units(file, path, units_table).at
     start, stop = _choose_window(file, table, times, kept, path, at)
@@ -138,7 +139,11 @@ def choose_table(file: h5py.File, path: Any) -> str:
     tables = {name: n for name, n in interval_tables(file).items() if n and name != "invalid_times"}
     if not tables:
         raise NWBError(f"{path} has no interval table with rows. A table of trials is needed. Pass another file.")
-    return max(tables, key=lambda name: (name.rsplit("/", 1)[-1] == "trials", "/" not in name, tables[name]))
+
+    def likely(name: str) -> tuple[bool, bool, bool, int]:
+        return name.rsplit("/", 1)[-1] == "trials", "/" not in name, not name.startswith("events/"), tables[name]
+
+    return max(tables, key=likely)
 
 
 def rows_of_trials(file: h5py.File, path: Any) -> RowSpans | None:
@@ -155,15 +160,28 @@ def _choose_bin(file: h5py.File, series: str, path: Any) -> float:
     return next((width for width in _SAMPLED_BINS_S if width >= apart_s * (1 - 1e-6)), _SAMPLED_BINS_S[-1])
 
 
-def _choose_align(table: Table) -> str:
-    """The column whose name speaks most of an event that starts, with a time in at least half of the rows."""
-    found = [name for name in table.time_columns() if name not in ("start_time", "stop_time")]
-    found = [name for name in found if np.isfinite(table.times(name)).mean() >= 0.5]
+def _choose_align(table: Table) -> tuple[str, Array]:
+    """The column whose name speaks most of an event that starts, with a time in at least half of the rows; its times.
+
+    A column of an event that is relative to the trial's start is an expression: ``start_time + cue_time``.
+    """
+    spans = row_spans(table)
+    found: dict[str, tuple[str, Array]] = {}
+    for name in table.time_columns():
+        times = table.times(name)
+        if name in ("start_time", "stop_time") or np.isfinite(times).mean() < 0.5:
+            continue
+        checked = spans and check_times(spell_column(name), times, spans)
+        problem = checked and checked.problem
+        if problem is None or not problem.fatal:
+            found[name] = name, times if checked is None else checked.values
+        elif problem.expression and _first_match(_EVENTS, name) < len(_EVENTS):
+            found[name] = problem.expression, evaluate(problem.expression, table.column, len(table), "align")
 
     def penalty(name: str) -> int:
         return 2 * _first_match(_EVENTS, name) + 3 * bool(_END.search(name))
 
-    return min(found, key=penalty) if found else "start_time"
+    return found[min(found, key=penalty)] if found else ("start_time", table.times("start_time"))
 
 
 def _first_match(patterns: tuple[str, ...], text: str) -> int:

@@ -14,7 +14,7 @@ from nwb_lint.nwb.recording.averaging import Rates
 from nwb_lint.nwb.recording.binning import Bins
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis
-from nwb_lint.nwb.recording.trials import Align, Conditions, Trials, align_text
+from nwb_lint.nwb.recording.trials import Align, Conditions, Trials, Which, align_text
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.dandi import Address, parse_address
 from nwb_lint.nwb.storage.metadata import Provenance
@@ -128,6 +128,8 @@ def reading_attributes(
     axis: TimeAxis,
     *,
     align: Align,
+    align_where: str | None,
+    align_which: Which | None,
     where: str | None,
     table: TableChoice,
     within: Sequence[str] | None,
@@ -143,6 +145,8 @@ def reading_attributes(
         "bin_s": bins.bin_s,
         "smooth_s": float(smooth_s or 0.0),
         "align": align_text(align),
+        **({} if align_where is None else {"align_where": align_where}),
+        **({} if align_which is None else {"align_which": align_which}),
         "window_s": [bins.start, bins.start + bins.n * bins.bin_s],
         "where": where or "",
         "table": table if isinstance(table, str) else list(table),

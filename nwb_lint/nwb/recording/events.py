@@ -12,6 +12,7 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.storage.h5 import (
     as_text,
     find_dataset,
+    holds_text,
     is_dataset,
     is_group,
     load,
@@ -38,25 +39,23 @@ class Events(NamedTuple):
     rate_hz: float = 1.0
     n: int = 0
 
-    def first_within(self, starts: Array, stops: Array) -> Array:
-        """The first time in [start, stop) of each trial, s; NaN if there is none."""
+    def within(self, starts: Array, stops: Array, which: str | int = "first") -> Array:
+        """The first, last or k-th (from 0) time in [start, stop) of each trial, s; NaN if there is none."""
+        low, high = self._places(starts), self._places(stops)
+        at = low if which == "first" else high - 1 if which == "last" else low + int(which)
+        inside = (at >= low) & (at < high)
         if self.times is None:
-            at = np.maximum(np.ceil((starts - self.start_s) * self.rate_hz - 1e-6), 0)
-            found = np.where(at < self.n, self.start_s + at / self.rate_hz, np.nan)
+            found = self.start_s + at / self.rate_hz
         else:
-            where = np.searchsorted(self.times, starts)
-            found = np.append(self.times, np.nan)[where]
-        return np.where(found < stops, found, np.nan)
+            found = np.append(self.times, np.nan)[np.where(inside, at, -1)]
+        return np.where(inside & (found < stops), found, np.nan)
 
-
-def find_events(file: h5py.File, name: str, path: Any) -> Events | None:
-    """The events at a path, or of a name that occurs once; None if nothing has that name.
-
-    A TimeSeries has ``timestamps``, or ``starting_time`` and its rate. A table of events has ``timestamp``.
-    Raises: NWBError if the name occurs several times (the message lists the paths), or the times are damaged.
-    """
-    found = find_series(file, name, path, "event series", "align")
-    return found and _read_events(found[1], found[0], path)
+    def _places(self, edges: Array) -> Array:
+        """The place of the first time at each edge or after it; the number of times where there is none."""
+        if self.times is not None:
+            return np.searchsorted(self.times, edges)
+        at = np.ceil((edges - self.start_s) * self.rate_hz - 1e-6)
+        return np.clip(np.nan_to_num(at, nan=self.n), 0, self.n).astype(np.int64)
 
 
 def find_series(file: h5py.File, name: str, path: Any, kind: str, argument: str) -> tuple[str, Any] | None:
@@ -184,7 +183,12 @@ def _names(item: Any, name: str) -> bool:
     return is_dataset(found) or isinstance(found, NWBError)
 
 
-def _read_events(item: Any, at: str, path: Any) -> Events:
+def read_events(item: Any, at: str, path: Any) -> Events:
+    """The times of a series of events, in the order of the file; NaN stay.
+
+    A TimeSeries has ``timestamps``, or ``starting_time`` and its rate. A table of events has ``timestamp``.
+    Raises: NWBError if the times are damaged.
+    """
     listed = next((found for name in _TIMES if (found := find_dataset(item, name)) is not None), None)
     if listed is None:
         return Events(at, None, *regular_times(item, at, path), int(item["data"].shape[0]))
@@ -197,4 +201,35 @@ def _read_events(item: Any, at: str, path: Any) -> Events:
             f"{at} of {path} has {len(times)} times and data of shape {data.shape}. One time a sample is needed. Pass "
             "another series."
         )
-    return Events(at, np.sort(times[np.isfinite(times)]))
+    return Events(at, times)
+
+
+class EventLabels(NamedTuple):
+    """What the events of a series are: ``values`` (event), and whether one kind must be chosen by them."""
+
+    values: Array
+    of_kinds: bool
+
+
+def event_labels(item: Any, where: str) -> EventLabels | None:
+    """The labels of the events of a series; None if it has none.
+
+    LabeledEvents and TTLs have codes and the attribute ``labels``, an AnnotationSeries has texts, an IntervalSeries has
+    numbers above 0 where an interval starts, and below 0 where one stops. Other series may have a number per event.
+    """
+    data = find_dataset(item, "data")
+    if data is None or not data.shape or data.size != max(data.shape):
+        return None
+    words = data.attrs.get("labels")
+    if words is not None and data.dtype.kind in "iu":
+        codes, texts = load(data).ravel(), np.array([as_text(word) for word in np.ravel(words)])
+        outside = codes[(codes < 0) | (codes >= len(texts))]
+        if len(outside):
+            raise NWBError(f"{where} has code {outside[0]} of {len(texts)} labels: damaged. Pass another series.")
+        return EventLabels(texts[codes.astype(np.int64)], True)
+    if holds_text(data):
+        return EventLabels(np.array([as_text(value) for value in load(data).ravel()], dtype=str), True)
+    if data.dtype.kind not in "biuf":
+        return None
+    of_kinds = as_text(item.attrs.get("neurodata_type", "")) == "IntervalSeries"
+    return EventLabels(load(data).ravel(), of_kinds)

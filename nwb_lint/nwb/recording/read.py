@@ -36,7 +36,7 @@ from nwb_lint.nwb.recording.dataset import (
 )
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis, check_time_axis, median_warp_interval
-from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, make_conditions, parse_by
+from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, Which, check_choice, make_conditions, parse_by
 from nwb_lint.nwb.recording.unit_tables import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
@@ -58,6 +58,8 @@ def read_conditions(
     align: Align,
     window_s: Sequence[float],
     bin_s: float,
+    align_where: str | None = None,
+    align_which: Which | None = None,
     smooth_s: float | None = None,
     where: str | None = None,
     units: UnitChoice = None,
@@ -98,14 +100,21 @@ def read_conditions(
         Columns of the table that make a condition: names, ``{name: "rank"}``, or ``{name: [edge, edge, ...]}`` for
         bins. ``rank`` is sign(v) × the rank of |v| in the session, so that sessions with different levels match.
     align : str or callable
-        What is time 0: a column of times, the name or path of an event series, or a function that takes a DataFrame of
-        the table and returns one time per row. Trials without a time are dropped.
+        What is time 0: a column of times, an expression over columns (``"start_time + cue_time"``), the name or path of
+        a series or table of events, or a function that takes a DataFrame of the table and returns one time per row.
+        Trials without a time are dropped.
     window_s : (float, float)
         Start and stop of the time axis relative to ``align``, s.
     bin_s : float
         Width of a bin, s. The window needs to be a whole number of bins.
     smooth_s : float or None, default=None
         sd of the Gaussian that smooths rates along time, s; None means no smoothing.
+    align_where : str or None, default=None
+        A query over the labels of the events that ``align`` names, such as ``"label == 'go'"``, or over the columns of
+        a table of events. Trials are aligned to the first such event in them.
+    align_which : {"first", "last"}, int or None, default=None
+        Which time is time 0 where a trial has several: in a column with lists of times, as the file lists them, or
+        among events in the trial. Numbers count from 0. None takes the first event, and refuses such a column.
     where : str or None, default=None
         A query over the columns of the table that selects trials, such as ``"correct and block in (1, 2)"``.
     units : sequence of int, float or str, str, or None, default=None
@@ -190,9 +199,10 @@ def read_conditions(
     bins, factors = make_bins(window_s, bin_s), parse_by(by)
     _check_series(series, infer_obs, units_table)
     check_time_axis(align, within, warp)
+    check_choice(align_which)
     assets = expand(sources, download=download, external=external)
     trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
-    trials["derived"] = columns
+    trials |= {"derived": columns, "align_where": align_where, "align_which": align_which}
     files = _Files(executor, errors, progress)
     sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series, units_table), files)
     unit = _common_unit(sessions)
@@ -206,6 +216,8 @@ def read_conditions(
     recording.attrs = reading_attributes(
         axis,
         align=align,
+        align_where=align_where,
+        align_which=align_which,
         where=where,
         table=table,
         within=within,
@@ -240,6 +252,8 @@ def read_trials(
     align: Align,
     window_s: Sequence[float],
     bin_s: float,
+    align_where: str | None = None,
+    align_which: Which | None = None,
     where: str | None = None,
     units: UnitChoice = None,
     units_table: str | None = None,
@@ -261,12 +275,19 @@ def read_trials(
     source : path or address
         One file, as for `open_nwb`.
     align : str or callable
-        What is time 0: a column of times, the name or path of an event series, or a function that takes a DataFrame of
-        the table and returns one time per row. Trials without a time are dropped.
+        What is time 0: a column of times, an expression over columns (``"start_time + cue_time"``), the name or path of
+        a series or table of events, or a function that takes a DataFrame of the table and returns one time per row.
+        Trials without a time are dropped.
     window_s : (float, float)
         Start and stop of the time axis relative to ``align``, s.
     bin_s : float
         Width of a bin, s. The window needs to be a whole number of bins.
+    align_where : str or None, default=None
+        A query over the labels of the events that ``align`` names, such as ``"label == 'go'"``, or over the columns of
+        a table of events. Trials are aligned to the first such event in them.
+    align_which : {"first", "last"}, int or None, default=None
+        Which time is time 0 where a trial has several: in a column with lists of times, as the file lists them, or
+        among events in the trial. Numbers count from 0. None takes the first event, and refuses such a column.
     where : str or None, default=None
         A query over the columns of the table that selects trials.
     units : sequence of int, float or str, str, or None, default=None
@@ -319,12 +340,14 @@ def read_trials(
     """
     bins = make_bins(window_s, bin_s)
     check_time_axis(align, within, warp)
+    check_choice(align_which)
     _check_series(series, infer_obs, units_table)
     assets = expand([source], download=download, external=external)
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
     derived = columns if isinstance(columns, Mapping) else None
     request = {"table": table, "where": where, "align": align, "within": within, "warp": warp, "derived": derived}
+    request |= {"align_where": align_where, "align_which": align_which}
     request["columns"] = columns if derived is None else None
     session = find_session(assets[0], Request(units, (), request, series, units_table))
     _with_units([session], units)
@@ -339,6 +362,8 @@ def read_trials(
     attrs = reading_attributes(
         axis,
         align=align,
+        align_where=align_where,
+        align_which=align_which,
         where=where,
         table=table,
         within=within,

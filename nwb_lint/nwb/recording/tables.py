@@ -86,7 +86,7 @@ def open_table(file: h5py.File, table: TableChoice, path: Any) -> Table:
 
 
 def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
-    """The interval table of this name.
+    """The interval table, or table of events, of this name.
 
     Tables of ``/intervals`` come first. Elsewhere in the file, a path finds a table, and so does a name that occurs
     once.
@@ -120,7 +120,7 @@ def open_intervals(file: h5py.File, name: str, path: Any) -> Table:
         tables = [f"{other} ({n} rows)" for other, n in interval_tables(file).items()]
         known = f"It has {', '.join(tables)}. Pass one of them as table=" if tables else "It has no interval tables"
         raise NWBError(f"{path} has no interval table {name!r}. {known}.")
-    table = Table(group, f"{name} of {path}")
+    table = table_of_rows(group, f"{name} of {path}")
     if not len(table):
         raise NWBError(f"{table.where} has no rows. At least one row is needed. Pass another table or file.")
     return table
@@ -150,7 +150,7 @@ def rows_of_tables(file: h5py.File) -> dict[str, int | NWBError]:
     for name, item in groups.items():
         try:
             if is_group(item):
-                found[name] = len(Table(item, name))
+                found[name] = len(table_of_rows(item, name))
             elif isinstance(item, NWBError):
                 raise item
         except NWBError as error:
@@ -171,12 +171,21 @@ def _interval_places(file: h5py.File) -> dict[str, str]:
 
 
 def _other_interval_groups(file: h5py.File) -> dict[str, Any]:
-    """Interval tables among processed data or events, by their paths."""
+    """Interval tables among processed data or events, and tables of events, by their paths."""
     return {
         at: item
         for at, item in groups_of(file)
-        if as_text(item.attrs.get("neurodata_type", "")) == "TimeIntervals" and "id" in item
+        if "id" in item and (as_text(item.attrs.get("neurodata_type", "")) == "TimeIntervals" or _is_events_table(item))
     }
+
+
+def _is_events_table(group: Any) -> bool:
+    return "timestamp" in group and "start_time" not in group and "timestamps" not in group
+
+
+def table_of_rows(group: h5py.Group, where: str) -> Table:
+    """The table of intervals or events of a group."""
+    return EventsTable(group, where) if _is_events_table(group) else Table(group, where)
 
 
 class Table:
@@ -484,6 +493,26 @@ class Table:
             return _widened(np.ravel(load(words)))
         listed = [item.attrs.get(key) for key in ("elements", f"{name}_elements")]
         return next((_widened(np.ravel(found)) for found in listed if isinstance(found, np.ndarray)), None)
+
+
+class EventsTable(Table):
+    """A table of events (core EventsTable): a row starts at its ``timestamp`` and stops after its ``duration``.
+
+    ``start_time`` and ``stop_time`` (s) are columns that the file does not have. Without durations there is no
+    ``stop_time``.
+    """
+
+    def __init__(self, group: h5py.Group, where: str) -> None:
+        super().__init__(group, where)
+        ends = ["stop_time"] if "duration" in self.names and "stop_time" not in self.names else []
+        self.names = [*self.names, "start_time", *ends]
+        self.added |= {"start_time", *ends}
+
+    def _read(self, name: str) -> Array:
+        if name not in self.added or name not in ("start_time", "stop_time"):
+            return super()._read(name)
+        starts = self.times("timestamp")
+        return starts if name == "start_time" else starts + self.times("duration")
 
 
 class StackedTable(Table):

@@ -28,7 +28,8 @@ _MOST, _NEARLY_ALL, _SOME = 0.5, 0.9, 0.1
 # Factors between clocks: milliseconds, microseconds, nanoseconds, and common sampling rates (Hz).
 _CLOCKS = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds", 3e4: "samples of 30 kHz",
            2.5e4: "samples of 25 kHz", 2e4: "samples of 20 kHz", 24414.0625: "samples of 24.4 kHz"}  # fmt: skip
-# Times of the session rise with the starts of their rows: their correlation is at least this.
+# Times of the session rise with the starts of their rows: their correlation is at least this, and the slope 1, up to
+# this.
 _RISING = 0.5
 # Times in milliseconds since the start of a trial are at least this share of the trial, in the median.
 _SMALLEST_SHARE = 0.05
@@ -48,10 +49,11 @@ FUNCTION = "the result of "  # how the name of times begins that come from a fun
 
 
 class Problem(NamedTuple):
-    """What is wrong with times, in sentences, and whether they cannot be used at all."""
+    """What is wrong with times, in sentences; whether it is fatal; the expression that would be right."""
 
     text: str
     fatal: bool
+    expression: str = ""
 
 
 class RowSpans(NamedTuple):
@@ -168,6 +170,9 @@ def _placeholders(times: Array, known: Array, outside: Array, far: Array, spans:
     sentinel = far & np.isin(times, [value for value in repeated if value in _SENTINELS])
     others = known & ~(usual | beyond | sentinel)
     n = int(others.sum())
+    negative = times == -1
+    if n and negative.any() and (times[others] >= 0).all() and (far & others).sum() > _MOST * n:
+        return known & negative  # the others are relative to the trial's start, which nothing here precedes
     if n <= 2 * int((far & others).sum()):
         return none
     if not (far & usual).any() and (outside & others).sum() > (1 - _NEARLY_ALL) * n:
@@ -195,9 +200,11 @@ def _clock_problem(name: str, times: Array, kept: Array, far: Array, spans: RowS
     )
     other = _other_clock(at, spans.take(np.flatnonzero(kept))) if most else None
     if other is not None:
-        return Problem(f"{found} It looks {other.text}. {_advice(name, other, argument)}", n >= _FEWEST_ROWS)
+        before, behind = other.around()
+        text = f"{found} It looks {other.text}. {_advice(name, other, argument)}"
+        return Problem(text, n >= _FEWEST_ROWS, f"{before}{name}{behind}")
     if most and n >= _FEWEST_ROWS and not _rise_together(at, starts):
-        return Problem(f"{found} It does not rise with them. Pass a column of times of the session.", True)
+        return Problem(f"{found} It does not rise as they do. Pass a column of times of the session.", True)
     return Problem(f"{found} Check that these are times of the session.", False)
 
 
@@ -207,6 +214,10 @@ class _Clock(NamedTuple):
     text: str
     relative: bool
     factor: float = 1.0
+
+    def around(self) -> tuple[str, str]:
+        """What an expression needs before the name of a column, and behind it."""
+        return "start_time + " * self.relative, f" / {self.factor:g}" if self.factor != 1 else ""
 
 
 def _other_clock(at: Array, spans: RowSpans) -> _Clock | None:
@@ -228,12 +239,15 @@ def _other_clock(at: Array, spans: RowSpans) -> _Clock | None:
 
 
 def _rise_together(at: Array, starts: Array) -> bool:
-    return bool(np.ptp(at) > 0 and np.ptp(starts) > 0 and np.corrcoef(at, starts)[0, 1] >= _RISING)
+    """Whether times rise with the starts of their rows, about as fast."""
+    if not (np.ptp(at) > 0 and np.ptp(starts) > 0) or np.corrcoef(at, starts)[0, 1] < _RISING:
+        return False
+    return bool(1 - _RISING <= np.polyfit(starts - starts.mean(), at, 1)[0] <= 1 + _RISING)
 
 
 def _advice(name: str, clock: _Clock, argument: str) -> str:
     """The call that would be right; ``name`` is a column as a query spells it, an expression, or words."""
-    before, behind = "start_time + " * clock.relative, f" / {clock.factor:g}" if clock.factor != 1 else ""
+    before, behind = clock.around()
     needed = "Times of the session are needed."
     if name.startswith(FUNCTION):
         return f"{needed} Let the function return {'t.' * clock.relative}{before}…{behind}."

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import h5py
@@ -16,15 +17,42 @@ import numpy as np
 
 from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in
 from nwb_lint.errors import ContractError, NWBError
-from nwb_lint.nwb.recording.events import event_paths, find_events
+from nwb_lint.nwb.recording.events import EventLabels, Events, event_labels, event_paths, find_series, read_events
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
-from nwb_lint.nwb.recording.time_checks import FUNCTION, RowSpans, check_times, row_spans
+from nwb_lint.nwb.recording.time_checks import FUNCTION, CheckedTimes, RowSpans, check_times, row_spans
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.query import format_value
+from nwb_lint.query import column_names, evaluate, format_value, select
 
 Array = np.ndarray
 Align = str | Callable[[Any], Any]
+Which = str | int  # "first", "last", or a number from 0
 By = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+
+
+class Choice(NamedTuple):
+    """Which of several events trials are aligned to: ``where`` selects events, ``which`` one of those of a trial."""
+
+    where: str | None = None
+    which: Which | None = None
+
+    def refuse_where(self, reason: str) -> None:
+        """Raise ContractError if events are selected, and there are none."""
+        if self.where is not None:
+            raise ContractError(f"align_where selects events of a series, and {reason}. Select trials by where=.")
+
+    def refuse_which(self, reason: str) -> None:
+        """Raise ContractError if one of several times is chosen, and there is only one."""
+        if self.which is not None:
+            raise ContractError(f"align_which chooses one of several times of a trial, and {reason}. Leave it out.")
+
+
+NO_CHOICE = Choice()
+
+
+def check_choice(which: Which | None) -> None:
+    """Raise ContractError unless ``align_which`` is None, "first", "last" or a number from 0."""
+    if which is not None and which not in ("first", "last") and (isinstance(which, bool | str) or which < 0):
+        raise ContractError(f'align_which is {which!r}. It needs "first", "last" or a number from 0. Change it.')
 
 
 class Trials(NamedTuple):
@@ -75,6 +103,8 @@ def choose_trials(
     within: Sequence[str] | None = None,
     warp: Sequence[str] | None = None,
     derived: Mapping[str, str] | None = None,
+    align_where: str | None = None,
+    align_which: Which | None = None,
 ) -> Trials:
     """The rows that ``where`` selects and that have all that is needed.
 
@@ -91,7 +121,7 @@ def choose_trials(
     if not len(selected):
         raise NWBError(f"{source.where}: 0 of {len(source)} trials satisfy where={where!r}. Loosen the query.")
     read = _TimesOfRows(file, path, source, selected)
-    times = read.times(align)
+    times = read.times(align, choice=Choice(align_where, align_which))
     second = None if warp is None else read.times(warp[1], "warp")
     limits = None if within is None else np.stack([read.times(name, "within") for name in within])
     rows = selected[~read.placeholder[selected]]
@@ -143,19 +173,25 @@ class _TimesOfRows:
         self.texts: list[str] = []
         self.doubts: list[str] = []
 
-    def times(self, name: Align, what: str = "align") -> Array:
+    def times(self, name: Align, what: str = "align", choice: Choice = NO_CHOICE) -> Array:
         """The time of every row, s; NaN where there is none. Raises: NWBError if they cannot be in the session."""
-        values = align_times(self.file, self.path, self.table, name, self.selected, what)
-        if self.spans is None:
-            return values
+        values = self._read(name, what, choice)
         spelled = spell_column(name) if isinstance(name, str) and name in self.table.names else align_text(name)
-        spelled = spelled if isinstance(name, str) else f"{FUNCTION}{spelled}"
-        checked = check_times(spelled, values[self.selected], self.spans.take(self.selected), what)
+        checked = self._checked(spelled if isinstance(name, str) else f"{FUNCTION}{spelled}", values, what)
+        if checked is None:
+            return values
         if checked.problem is not None:
             message = f"{self.table.where}: {checked.problem.text}"
             if checked.problem.fatal:
                 raise NWBError(message)
             self.doubts.append(message)
+        return self._without_placeholders(values, checked)
+
+    def _checked(self, name: str, values: Array, what: str) -> CheckedTimes | None:
+        return self.spans and check_times(name, values[self.selected], self.spans.take(self.selected), what)
+
+    def _without_placeholders(self, values: Array, checked: CheckedTimes) -> Array:
+        """The times without the numbers that stand for none, which are counted."""
         if checked.placeholder.any() and checked.placeholder_text not in self.texts:
             self.texts.append(checked.placeholder_text)
             warn(f"{self.table.where}: {checked.placeholder_text} These trials are left out.")
@@ -163,6 +199,34 @@ class _TimesOfRows:
         values = values.copy()
         values[self.selected] = checked.values
         return values
+
+    def _read(self, name: Align, what: str, choice: Choice) -> Array:
+        """The times as `align_times` gives them, or those of an expression over columns."""
+        names = column_names(name) if isinstance(name, str) and name not in self.table.names else []
+        if not isinstance(name, str) or not any(one in self.table.names for one in names):
+            return align_times(self.file, self.path, self.table, name, self.selected, what, choice)
+        if find_series(self.file, name, self.path, "event series", what) is not None:
+            return align_times(self.file, self.path, self.table, name, self.selected, what, choice)
+        choice.refuse_where(f"{name!r} is an expression over columns")
+        many = [one for one in names if one in self.table.names and _has_many(self.table, one, self.selected)]
+        if not many:
+            choice.refuse_which(f"each column of {name!r} has one time per trial")
+        read = partial(self._column_of_expression, what=what, choice=choice, many=many)
+        values = np.asarray(evaluate(name, read, len(self.table), what))
+        if values.dtype.kind not in "iuf":
+            raise NWBError(f"{what}: {name!r} gives {values.dtype} and no times. Pass an expression over times.")
+        return values.astype(float)
+
+    def _column_of_expression(self, name: str, *, what: str, choice: Choice, many: list[str]) -> Array:
+        """A column of an expression, without the numbers that stand for no time."""
+        if name in many:
+            values = _times_of_column(self.table, name, self.selected, what, choice)
+        elif name not in self.table.names or self.table.kind(name) not in ("time", "number"):
+            return self.table.column(name)
+        else:
+            values = self.table.times(name)
+        checked = self._checked(spell_column(name), values, what)
+        return values if checked is None else self._without_placeholders(values, checked)
 
 
 def _limited(table: Table, rows: Array, limits: Array, within: Sequence[str]) -> Array:
@@ -221,30 +285,36 @@ def _none_has(table: Table, n: int, what: str) -> NWBError:
     return NWBError(f"{table.where}: none of {n} aligned trials has {what}. Pass other columns.")
 
 
-def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Array, what: str = "align") -> Array:
+def align_times(
+    file: h5py.File,
+    path: Any,
+    table: Table,
+    align: Align,
+    rows: Array,
+    what: str = "align",
+    choice: Choice = NO_CHOICE,
+) -> Array:
     """The time of every row, s; NaN if it has none.
 
     | align | time of a row |
     |---|---|
     | a column | its value; NaN for NaN, 'N/A' and other texts that are not numbers |
+    | a column with many values per row | one of them, as ``align_which`` says |
     | name or path of an event series or events table | the first event in [start_time, stop_time) |
     | a function | its result for a DataFrame of the columns with one value per row (index: row ids) |
 
-    A text with a list of numbers ('1.2,0.5') in the chosen ``rows`` is an error. The first number would be a guess at
-    the event, and no number would drop trials that have one.
+    Of events, ``align_where`` selects some, and ``align_which`` takes another one than the first.
 
-    Raises: NWBError if there is no such column or series (the message lists both); ContractError if a function
-    returns anything but one number per row.
+    Raises: NWBError if there is no such column or series (the message lists both), or several times per row and no
+    ``align_which``; ContractError if a function returns anything but one number per row, or a choice does not apply.
     """
     if not isinstance(align, str):
+        choice.refuse_where("a function gives the times")
+        choice.refuse_which("a function gives one time per trial")
         return _times_of_function(align, table, what)
     if align in table.names:
-        _refuse_lists(table, align, rows, what)
-        if table.kind(align) == "bool":
-            times = ", ".join(table.time_columns()) or "none"
-            raise NWBError(f"{align} of {table.where} holds yes or no; {what} needs times. Columns of times: {times}.")
-        return table.times(align)
-    events = find_events(file, align, path)
+        return _times_of_column(table, align, rows, what, choice)
+    events = _find_events(file, align, path, what, choice)
     if events is None:
         candidates = ", ".join(table.time_columns()) or "none"
         series = event_paths(file)
@@ -256,7 +326,131 @@ def align_times(file: h5py.File, path: Any, table: Table, align: Align, rows: Ar
             f"{table.where} has no {' and no '.join(absent)}. Events are searched between the two. Pass a column as "
             f"{what}=."
         )
-    return events.first_within(table.times("start_time"), table.times("stop_time"))
+    which = "first" if choice.which is None else choice.which
+    return events.within(table.times("start_time"), table.times("stop_time"), which)
+
+
+def _times_of_column(table: Table, name: str, rows: Array, what: str, choice: Choice) -> Array:
+    """The times of a column, s, or one of the many that it has in each row."""
+    choice.refuse_where(f"{name} is a column of {table.where}")
+    if _has_many(table, name, rows):
+        return _chosen_times(table, name, rows, what, choice)
+    choice.refuse_which(f"{name} has one time per trial")
+    if table.kind(name) == "bool":
+        times = ", ".join(table.time_columns()) or "none"
+        raise NWBError(f"{name} of {table.where} holds yes or no; {what} needs times. Columns of times: {times}.")
+    return table.times(name)
+
+
+def _has_many(table: Table, name: str, rows: Array) -> bool:
+    """Whether rows of a column hold many values, or texts with lists of numbers."""
+    kind = table.kind(name)
+    return kind in ("ragged", "array") or (kind == "text" and bool(_lists_of_numbers(table.column(name)[rows])))
+
+
+def _chosen_times(table: Table, name: str, rows: Array, what: str, choice: Choice) -> Array:
+    """One of the times of every row; NaN if it has no such time.
+
+    The first of many would be a guess at the event, so that a choice is needed.
+    """
+    if table.kind(name) == "text":
+        texts = table.column(name)
+        lists = _lists_of_numbers(texts[rows])
+        found = f"lists of numbers, such as {lists[0]!r}, in {len(lists)} of {len(rows)} trials"
+        parts = [[one for one in text.split(",") if _are_numbers([one])] for text in texts.tolist()]
+        values, of_row = (
+            np.array([float(one) for part in parts for one in part]),
+            np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
+        )
+    else:
+        listed = table.lists(name)
+        values, of_row = listed.values, listed.rows
+        counts = np.bincount(of_row, minlength=len(table))[rows]
+        found = f"any number of times per trial, {counts.min()} to {counts.max()}"
+        if values.dtype.kind not in "iuf":
+            raise NWBError(f"{name} of {table.where} holds texts; {what} needs times. Name another column.")
+    if choice.which is None:
+        use = 'align_which="first", "last" or a number from 0' if what == "align" else "another column"
+        raise NWBError(f"{name} of {table.where} holds {found}; {what} needs one time per trial. Pass {use}.")
+    known = np.isfinite(values)
+    values, of_row = values[known].astype(float), of_row[known]
+    ends = np.cumsum(np.bincount(of_row, minlength=len(table)))
+    return _one_of_each(values, np.concatenate([[0], ends]), choice.which)
+
+
+def _one_of_each(values: Array, bounds: Array, which: Which) -> Array:
+    """The first, last or k-th value between each two bounds; NaN if there is none."""
+    low, high = bounds[:-1], bounds[1:]
+    at = low if which == "first" else high - 1 if which == "last" else low + int(which)
+    inside = (at >= low) & (at < high)
+    return np.append(values, np.nan)[np.where(inside, at, len(values))]
+
+
+def _find_events(file: h5py.File, name: str, path: Any, what: str, choice: Choice) -> Events | None:
+    """The events at a path, or of a name that occurs once, that the choice selects; None if nothing has that name.
+
+    Raises: NWBError if events are of several labels, and none is chosen (the message lists them).
+    """
+    found = find_series(file, name, path, "event series", what)
+    if found is None:
+        return None
+    at, item = found
+    where = f"{at} of {path}"
+    if "timestamps" not in item and ("timestamp" in item or "event_times" in item):
+        return _events_of_table(Table(item, where), at, choice)
+    events = read_events(item, at, path)
+    if events.times is None:
+        choice.refuse_where(f"{at} has regular samples and no events")
+        return events
+    labels = event_labels(item, where)
+    chosen = np.ones(len(events.times), bool)
+    if choice.where is not None:
+        if labels is None or len(labels.values) != len(chosen):
+            raise NWBError(f"{where} has no label for each event, which align_where selects by. Leave it out.")
+        chosen = select(choice.where, partial(_label_column, labels.values, where), len(chosen), "align_where")
+        if not chosen.any():
+            raise NWBError(
+                f"{where}: 0 of {len(chosen)} events satisfy align_where={choice.where!r}. {_listed(labels)}"
+            )
+    elif labels is not None and labels.of_kinds and len(np.unique(labels.values)) > 1:
+        raise NWBError(f"{where} has events of several kinds. {_listed(labels)} {_example(labels, what)}")
+    times = events.times[chosen & np.isfinite(events.times)]
+    return Events(at, np.sort(times))
+
+
+def _events_of_table(table: Table, at: str, choice: Choice) -> Events:
+    """The events of a table: a row each (``timestamp``), or the times of a label in each row (``event_times``)."""
+    rows = table.select(choice.where, "align_where")
+    if not rows.any():
+        raise NWBError(f"{table.where}: 0 of {len(table)} events satisfy align_where={choice.where!r}. Loosen it.")
+    if "timestamp" in table.names:
+        times = table.times("timestamp")[rows]
+    else:
+        if choice.where is None and len(table) > 1 and "label" in table.names:
+            labels = EventLabels(table.column("label"), True)
+            raise NWBError(f"{table.where} has events of several kinds. {_listed(labels)} {_example(labels, 'align')}")
+        listed = table.lists("event_times")
+        times = listed.values[rows[listed.rows]].astype(float)
+    return Events(at, np.sort(times[np.isfinite(times)]))
+
+
+def _label_column(values: Array, where: str, name: str) -> Array:
+    if name not in ("label", "data"):
+        raise NWBError(f"{where} has no {name!r} of its events. It has label and data, which are the same. Use one.")
+    return values
+
+
+def _listed(labels: EventLabels) -> str:
+    levels, codes = distinct(labels.values)
+    counts = np.bincount(codes)
+    shown = ", ".join(f"{format_value(level)} ({n})" for level, n in zip(levels[:12].tolist(), counts, strict=False))
+    return f"The labels are {shown}{', …' * (len(levels) > 12)}."
+
+
+def _example(labels: EventLabels, what: str) -> str:
+    level = labels.values[0]
+    query = f"label == {str(level)!r}" if labels.values.dtype.kind == "U" else f"data == {format_value(level)}"
+    return f'Choose one by align_where="{query}".' if what == "align" else f"Pass another series in {what}."
 
 
 def spell_column(name: str) -> str:
@@ -285,17 +479,11 @@ def _times_of_function(align: Callable[[Any], Any], table: Table, what: str) -> 
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _refuse_lists(table: Table, name: str, rows: Array, what: str) -> None:
-    values = table.column(name)[rows]
-    if values.dtype.kind != "U":
-        return
-    lists = [str(text) for text in values if "," in text and _are_numbers(text.split(","))]
-    if lists:
-        raise NWBError(
-            f"{name} of {table.where} holds lists of numbers, such as {lists[0]!r}, in {len(lists)} of {len(rows)} "
-            f"trials; {what} needs one time per trial. Choose one: {what}=lambda rows: pandas.to_numeric("
-            f"rows[{name!r}].str.split(',').str[0], errors='coerce')."
-        )
+def _lists_of_numbers(texts: Array) -> list[str]:
+    """The texts that are lists of numbers ('1.2,0.5')."""
+    if texts.dtype.kind != "U":
+        return []
+    return [str(text) for text in texts if "," in text and _are_numbers(text.split(","))]
 
 
 def _are_numbers(texts: list[str]) -> bool:

@@ -67,7 +67,7 @@ RELATIVE = {
     "in milliseconds": (1000 * SINCE, r"relative.*milliseconds.*start_time \+ cue_time / 1000"),
     "of the session, in milliseconds": (1000 * CUE, r"as if it were in milliseconds.*cue_time / 1000"),
     "of the session, in samples": (30000 * CUE, r"in samples of 30 kHz.*cue_time / 30000"),
-    "of no clock": (np.random.default_rng(0).permutation(CUE), "does not rise with them"),
+    "of no clock": (np.random.default_rng(0).permutation(CUE), "does not rise as they do"),
 }
 
 
