@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def fit(
         target = out or (Path(recipe.out) if recipe.out else None)
         if target is None:
             raise click.UsageError("The fit has no file. Give --out FIT.nwb, or out = … in the recipe.")
-        assets = expand(recipe.sources)
+        assets = _without_target(expand(recipe.sources), target)
         if not force and up_to_date(recipe, assets, target):
             click.echo(
                 f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again)."
@@ -147,6 +148,8 @@ def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
         data["sources"] = list(parameters["instead"])
     for name in SECTIONS:
         own = given(parameters, name)
+        if name == "read" and "units" in own:
+            own["units"] = _units(own["units"])
         if name == "read" and "by" in own:
             own["by"] = [{by.removesuffix(":rank"): "rank"} if by.endswith(":rank") else by for by in own["by"]]
         switch = parameters.get(name) if name in ("ensemble", "baselines", "subsampling") else None
@@ -167,6 +170,27 @@ def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
     if parameters["subject"]:
         data["subject"] = data.get("subject", {}) | parse_pairs(parameters["subject"], "--subject")
     return make_recipe(data)
+
+
+def _without_target(assets: list[Any], target: Path) -> list[Any]:
+    """The files but an earlier fit at the target, which a pattern of recordings may match."""
+    from nwb_lint.nwb.recording.averaging import fits_alone
+
+    there = target.resolve()
+    own = [one for one in assets if not one.remote and one.path.resolve() == there and fits_alone(one)]
+    return [one for one in assets if one not in own] if len(own) < len(assets) else assets
+
+
+def _units(texts: tuple[str, ...]) -> Any:
+    """Ids or labels of several flags, or with a comma between them (1,2 or 1:5); any other single text is a query."""
+    if len(texts) > 1:
+        return texts
+    first, colon, last = texts[0].partition(":")
+    if colon and first.isdigit() and last.isdigit():
+        return tuple(range(int(first), int(last) + 1))
+    parts = [part.strip() for part in texts[0].split(",")]
+    labels = all(re.fullmatch(r"[\w.\-]+", part) for part in parts)
+    return tuple(parts) if labels and (len(parts) > 1 or parts[0].isdigit()) else texts[0]
 
 
 def _input(text: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The commands as a user types them: what they print, what they write, and how they fail."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -373,3 +374,28 @@ def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):
     assert (tmp_path / "kept").stat().st_size > 1000
     path.write_text(path.read_text().replace("l2_n = 0.01", "l2_n = 0.02"))
     assert "is the checkpoint of another fit" in fails("fit", path, "--rank", 1, "--no-plot", "--force")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--units", "nothing == 'x'"], "no column 'nothing'"),
+        (["--units", "990,991"], "not in .*990, 991"),
+        (["--units", "990:992"], "not in .*990, 991, 992"),
+        (["--units", "990"], "not in .*990"),
+        (["--units", "990", "--units", "991"], "not in .*990, 991"),
+        (["--units-table", "nothing"], "no units table 'nothing'.*units \\(20 units\\)"),
+    ],
+)
+def test_units_are_ids_or_a_query(given, words, session_file, tmp_path):
+    flags = ["--by", "context", "--align", "stimulus_time", "--window", "0", "0.5", "--rank", "1"]
+    assert re.search(words, fails("fit", session_file, *flags, *given, "--out", tmp_path / "fit.nwb"))
+
+
+def test_a_pattern_may_match_the_fit_that_it_gave(recipe, tmp_path):
+    how = recipe(**{'sources = ["session.nwb"]': 'sources = ["*.nwb"]', "ranks = [1, 2]": "ranks = [1]"})
+    first = run("fit", how, "--no-plot")
+    assert first.exit_code == 0, first.output
+    again = run("fit", how, "--no-plot")
+    assert again.exit_code == 0, again.output
+    assert "nothing to do" in again.stdout

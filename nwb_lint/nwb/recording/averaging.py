@@ -158,14 +158,24 @@ def find_session_or_fit(asset: Asset, request: Request) -> Session | str:
     try:
         return find_session(asset, request)
     except NWBError:
-        fits = _fits_alone(asset)
+        fits = fits_alone(asset)
         if not fits:
             raise
     return f"{asset} holds a fit ({fits[0]}) and no recording. Read it with read_fit."
 
 
-def _fits_alone(asset: Asset) -> list[str]:
-    """Paths of the fits in a file without activity; none if the file cannot be read."""
+def fits_alone(asset: Asset) -> list[str]:
+    """Paths of the fits in a file without activity; none if the file cannot be read.
+
+    Parameters
+    ----------
+    asset : Asset
+        One file.
+
+    Returns
+    -------
+    list of str
+    """
     try:
         with reading(asset) as file:
             return [] if _has_activity(file) else fit_paths(file)

@@ -450,7 +450,7 @@ def _with_units(sessions: list[Session], units: UnitChoice) -> list[Session]:
     absent = set.intersection(*(set(session.missing_ids) for session in sessions))
     if absent:
         whole = all(session.unit_ids.dtype.kind == "i" for session in sessions)
-        if whole and not all(isinstance(unit, int | np.integer) for unit in absent):
+        if whole and not all(str(unit).removeprefix("-").isdigit() for unit in absent):
             raise ContractError(
                 f"units is {units!r}; it needs ids, and those of {sessions[0].asset} are whole numbers. Pass these, or "
                 "a query as one text."

@@ -504,8 +504,8 @@ def _distinct(unit: Array, values: Array) -> tuple[Array, Array]:
 def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[Any]]:
     """Rows of the chosen units, in the order of ``units`` or of the table, and the ids that the table does not have.
 
-    An entry of ``units`` is an id (a whole number, a fraction, a text) or a label (`unit_labels`). It warns of ids that
-    occur more than once.
+    An entry of ``units`` is an id (a whole number, a fraction, a text) or a label (`unit_labels`). A single text is a
+    query, or a label that is no column. It warns of ids that occur more than once.
 
     Raises: ContractError if ``units`` is neither None, a query, nor a list of numbers and texts; NWBError if a query
     does not suit the table, if an id stands for several units, or if ids are asked for and there are none.
@@ -513,9 +513,9 @@ def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[Any]]:
     warn_of_ids(table)
     if units is None:
         return np.arange(len(table)), []
-    if isinstance(units, str):
+    if isinstance(units, str) and (units not in table.labels or units in table.names):
         return np.flatnonzero(table.select(units, "units")), []
-    wanted = list(units)
+    wanted = [units] if isinstance(units, str) else list(units)
     names = [_as_label(unit) for unit in wanted]
     if None in names:
         raise ContractError(f"units is {units!r}; it needs a list of unit ids, or a query over unit columns.")

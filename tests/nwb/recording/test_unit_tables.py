@@ -468,3 +468,97 @@ def test_neurons_of_a_full_copy_point_at_their_rows(tmp_path, change):
     if change == "ids":
         with pytest.raises(NWBError, match="same recording"):
             read_conditions([path, tmp_path / "copy.nwb"], **READ | {"align": "cue_time"})
+
+
+# -- spikes and obs_intervals -----------------------------------------------------------------------------------------
+
+
+def observed(tmp_path, intervals, ids=None):
+    made = Session(tmp_path / "obs.nwb", n_units=4)
+    made.put_units(made.spikes, ids, [np.array(part, float).reshape(-1, 2) for part in intervals])
+    made.put_table(cue=made.cue, side=["left", "right"] * 5)
+    return made
+
+
+ALL = [[0, 22]]
+
+
+@pytest.mark.parametrize(
+    ("intervals", "words"),
+    [
+        ([[[0, 11]]] * 4, r"spikes of unit \d.*4 of 4 units\) lie outside of their obs_intervals.*not counted"),
+        ([ALL, ALL, [[0, 8]], ALL], r"spikes of unit 2 \(1 of 4 units\) lie outside of their obs_intervals"),
+        ([[[k, k + 0.5] for k in range(0, 20, 2)]] * 4, r"4 of 4 units\) lie outside of their obs_intervals"),
+    ],
+)
+def test_units_with_spikes_outside_of_their_obs_intervals_are_named(tmp_path, intervals, words):
+    made = observed(tmp_path, intervals)
+    n = [int(((made.spikes[2][:, None] < a) | (made.spikes[2][:, None] > b)).all(axis=1).sum())
+         for a, b in [np.array(intervals[2], float).T]]  # fmt: skip
+    with pytest.warns(UserWarning, match=words) as caught:
+        read_conditions(made.path, **READ, missing="keep")
+    told = " ".join(str(warning.message) for warning in caught)
+    assert f"{n[0]} of {len(made.spikes[2])} spikes of unit 2" in told
+    assert any("obs_intervals" in warning for warning in describe(made.path).warnings)
+
+
+def test_obs_intervals_that_are_not_the_observed_time_are_refused(tmp_path):
+    made = observed(tmp_path, [[[22 - 0.5, 40]]] * 4)
+    with pytest.raises(NWBError, match=r"4 of 4 units\) lie outside.*Hz inside.*Hz outside.*obs_intervals"):
+        read_conditions(made.path, **READ, missing="keep")
+    assert any("Hz outside" in warning for warning in describe(made.path).warnings)
+
+
+def test_spikes_in_invalid_times_are_no_spikes_outside(tmp_path):
+    made = observed(tmp_path, [[[0, 15]]] * 4)
+    made.put_table("intervals/invalid_times", slice(0, 1))
+    edit(made.path, lambda file: file["intervals/invalid_times/start_time"].write_direct(np.array([15.0])))
+    edit(made.path, lambda file: file["intervals/invalid_times/stop_time"].write_direct(np.array([22.0])))
+    rates(made.path, missing="keep")
+
+
+# -- neurons of a series ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels"),
+    [
+        (["a", "b", "c"], ["a", "b", "c"]),
+        ([4, 4, 5], ["4 (row 0)", "4 (row 1)", "5"]),
+        ([0.5, 1.5, 2.5], ["0.5", "1.5", "2.5"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*more than once")
+def test_regions_of_interest_have_labels_as_units_have(tmp_path, path, ids, labels):
+    def add(file):
+        series = file.create_group("processing/ophys/dff")
+        series.create_dataset("data", data=np.random.default_rng(0).random((400, 3))).attrs["unit"] = "a.u."
+        series["starting_time"] = 0.0
+        series["starting_time"].attrs["rate"] = 20.0
+        table = file.create_group("processing/ophys/plane")
+        table.create_dataset("id", data=ids, dtype=TEXT if isinstance(ids[0], str) else None)
+        table["area"] = [1.0, 2.0, 3.0]
+        series["rois"] = [0, 1, 2]
+        series["rois"].attrs["table"] = table.ref
+        series.attrs["object_id"] = "series"
+
+    edit(path, add)
+    found = read_conditions(path, **READ, series="dff")
+    assert found["neuron"].values.tolist() == labels
+    some = read_conditions(path, **READ, series="dff", units=labels[1:])
+    np.testing.assert_array_equal(some["rate"], found["rate"][..., 1:])
+    shutil.copy(path, tmp_path / "copy.nwb")
+    edit(tmp_path / "copy.nwb", lambda file: file.create_dataset("scratch/x", data=1))
+    with pytest.raises(NWBError, match="same recording"):
+        read_conditions([path, tmp_path / "copy.nwb"], **READ, series="dff")
+
+
+def test_a_single_text_is_a_query_or_a_label(path):
+    plain = rates(path)
+    put_ids(path, ["a1", "b2", "c3", "good"])
+    edit(path, lambda file: file.create_dataset("units/good", data=[True, True, False, False]))
+    np.testing.assert_array_equal(rates(path, units="b2"), plain[..., [1]])
+    np.testing.assert_array_equal(rates(path, units="good"), plain[..., [0, 1]])
+    np.testing.assert_array_equal(rates(path, units=["good"]), plain[..., [3]])
+    with pytest.raises(NWBError, match="'zz'"):
+        read_conditions(path, **READ, units="zz")
