@@ -75,6 +75,10 @@ def open_units(file: h5py.File, path: Any, units_table: str | None = None) -> Un
     problem = ""
     if not len(table):
         problem = f"{table.where}: the table has no rows. At least one unit is needed."
+    elif "spike_times" not in table.names and _has_spikes(group):
+        problem = (
+            f"{table.where} have {len(table)} ids, which is not the number of units in spike_times. Write it again."
+        )
     elif "spike_times" not in table.names:
         found = ", ".join(table.names) or "no columns"
         problem = f"{table.where} have no spike_times column, which is needed. They have {found}."
@@ -165,8 +169,9 @@ def _find_named(file: h5py.File, path: Any, name: str) -> tuple[str, Any]:
     found = [at for at in known if at.endswith(f"/{wanted}")]
     if len(found) == 1:
         return found[0], known[found[0]]
-    listed = f"It has {_listed(known)}. Pass one of them" if known else "It has none. Leave units_table= out"
-    raise NWBError(f"{path} has {len(found) or 'no'} units table{'s' * (len(found) > 1)} {name!r}. {listed}.")
+    listed = f"It has {_listed(known)}. Pass one of them as" if known else "It has none. Leave out"
+    n = len(found) or "no"
+    raise NWBError(f"{path} has {n} units table{'s' * (len(found) > 1)} {name!r}. {listed} units_table=.")
 
 
 def rows_of_units_tables(tables: dict[str, Any]) -> dict[str, int | NWBError]:
@@ -375,7 +380,9 @@ class UnitsTable(Table):
             item = member_or_error(self.group, name)
             kind = item.attrs.get("neurodata_type", "") if is_dataset(item) else ""
             if as_text(kind) == "DynamicTableRegion" and item.dtype.kind in "iu":
-                return name
+                table = pointed_at(self.group.file, item.attrs.get("table"))
+                if table is not None and as_text(table.name).startswith(f"/{GROUPS}"):
+                    return name
         return _PEAK if _PEAK in self.names else ""
 
     def _electrodes(self) -> Table | None:
