@@ -13,9 +13,19 @@ error               is also a            raised when
 
 from __future__ import annotations
 
+import re
+
+# Control characters but tab and line end, marks that reorder or break lines, and bytes of file names that are no text.
+_CONTROL = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
 
 class NWBLintError(Exception):
     """Any error of this package."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ContractError(NWBLintError, ValueError):
@@ -32,6 +42,19 @@ class MissingFileError(NWBError, FileNotFoundError):
 
 class WorkerError(NWBLintError, RuntimeError):
     """Worker processes were lost, and with them unfinished fits."""
+
+
+def printable(text: str) -> str:
+    """A text with control characters, which a terminal would obey, as escapes such as ``\\u001b``.
+
+    Line ends and tabs stay. Texts of files pass it before they are shown.
+
+    Examples
+    --------
+    >>> print(printable("left" + chr(27) + "[2J"))
+    left\\u001b[2J
+    """
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def one_line(message: object) -> str:

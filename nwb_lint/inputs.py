@@ -40,7 +40,8 @@ class Input:
     scale : float, default=1.0
         Factor of the amplitude, not 0; an input is dimensionless.
     window_s : (float, float) or None, default=None
-        Start and stop on the time axis of the recording, s; the start is included, the stop is not. None means always.
+        Start and stop on the time axis of the recording, s; the start is included, the stop is not. None means always,
+        also before time 0.
 
     Raises
     ------
@@ -102,7 +103,7 @@ class Input:
 def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: float) -> xr.Dataset:
     """The inputs of all conditions on the time axis of a recording.
 
-    It warns of inputs that are collinear.
+    It warns of inputs that are collinear, and of inputs without a window that are on before time 0.
 
     Parameters
     ----------
@@ -127,6 +128,7 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
         every condition.
     """
     n_before, axis = _axis_with_burn_in(recording, burn_in_s)
+    _warn_of_early(inputs, axis)
     rows: list[tuple[Input, str, str]] = []
     courses = []
     for one in inputs:
@@ -188,6 +190,18 @@ def _window_on(one: Input, axis: Array) -> Array:
             f"{axis[-1]:g} s. Give a window that meets it."
         )
     return on
+
+
+def _warn_of_early(inputs: Sequence[Input], axis: Array) -> None:
+    """Warn of inputs that act before time 0, which trials are aligned to, unless their window says so."""
+    early = [one.name for one in inputs if one.window_s is None]
+    if early and axis[0] < -1e-9:
+        stop = axis[-1] + (axis[1] - axis[0] if len(axis) > 1 else 0.0)
+        warn(
+            f"input {', '.join(early)} has no window_s and is on from {axis[0]:.3g} s, before time 0 of the trials. "
+            "What happens at time 0 cannot act before it. "
+            f"Give window_s=(0, {stop:.3g}), or a window that starts before 0."
+        )
 
 
 def _check_independent(u: Array, names: list[str]) -> None:

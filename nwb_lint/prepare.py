@@ -95,7 +95,7 @@ def prepare(
     Examples
     --------
     >>> from nwb_lint.testing import mock_recording
-    >>> activity = prepare(mock_recording(), inputs=[Input("cue")], n_components=None)
+    >>> activity = prepare(mock_recording(), inputs=[Input("cue", window_s=(0, 1))], n_components=None)
     >>> activity["activity"].dims
     ('condition', 'time', 'neuron')
     """

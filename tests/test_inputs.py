@@ -1,5 +1,7 @@
 """Inputs: every kind against its definition, windows half open, what defines each kept, errors in one line."""
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,11 +11,11 @@ from hypothesis import strategies as st
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
 
-TIME = 0.02 * np.arange(20) - 0.1
+TIME = 0.02 * np.arange(20)
 
 
 def recording(**columns):
-    """Six conditions, twenty bins of 20 ms from -0.1 s on."""
+    """Six conditions, twenty bins of 20 ms from 0 s on."""
     columns = {
         "motion": [-0.5, -0.1, 0.1, 0.5, 0.2, -0.2],
         "side": ["left", "right"] * 3,
@@ -159,3 +161,23 @@ def test_meaningless_inputs_are_refused(options, told):
 )
 def test_errors_are_one_line(inputs, columns, burn_in_s, told):
     told_in_one_line(told, lambda: built(*inputs, burn_in_s=burn_in_s, **columns))
+
+
+@pytest.mark.parametrize(
+    ("window_s", "first_s", "burn_in_s", "warned"),
+    [
+        (None, -0.1, 0.0, True),
+        (None, 0.0, 0.0, False),
+        (None, 0.0, 0.04, True),
+        ((-0.1, 0.3), -0.1, 0.0, False),  # somebody says so
+        ((0.0, 0.3), -0.1, 0.0, False),
+    ],
+)
+def test_an_input_that_acts_before_time_0_without_saying_so_is_warned_of(window_s, first_s, burn_in_s, warned):
+    given = recording().assign_coords(time=first_s + 0.02 * np.arange(20))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        out = build_inputs(given, [Input("cue", window_s=window_s)], burn_in_s)
+    told = ["input cue has no window_s and is on from" in str(one.message) for one in caught]
+    assert told == [True] * warned
+    assert out.sizes["time"] == 20

@@ -29,7 +29,7 @@ FUNCTIONS = {
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
-    "executor", "cache_dir", "progress", "rank", "ranks", "tau_s", "seed", "populations",
+    "executor", "cache_dir", "progress", "verbose", "rank", "ranks", "tau_s", "seed", "populations",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

@@ -58,7 +58,7 @@ def test_kinds_of_input():
     recording = mock_recording().assign_coords(side=("condition", ["left", "right"] * 4))
     inputs = [
         STIMULUS,
-        nl.Input("left", column="side", equals="left", scale=2.0),
+        nl.Input("left", column="side", equals="left", scale=2.0, window_s=(-9, 9)),
         nl.Input("side", column="side", window_s=(0.1, 0.2)),
         nl.Input("go", window_s=(0.3, 0.4)),
     ]
@@ -73,8 +73,11 @@ def test_kinds_of_input():
     np.testing.assert_array_equal(u[0, :, 4], (time >= 0.3) & (time < 0.4))
 
 
+GO = nl.Input("on", window_s=(-0.2, 0.7))
+
+
 def test_collinear_inputs_are_named():
-    inputs = [STIMULUS, nl.Input("again", column="stimulus", scale=-3.0, window_s=(0.0, 1.0)), nl.Input("on")]
+    inputs = [STIMULUS, nl.Input("again", column="stimulus", scale=-3.0, window_s=(0.0, 1.0)), GO]
     with pytest.warns(UserWarning, match="stimulus, again are collinear"):
         nl.prepare(mock_recording(), inputs=inputs)
 
@@ -83,8 +86,8 @@ def test_collinear_inputs_are_named():
     ("options", "told"),
     [
         ({"inputs": []}, "no inputs"),
-        ({"inputs": [nl.Input("a", column="motion")]}, "motion"),
-        ({"inputs": [nl.Input("a", column="stimulus", equals=7)]}, "7"),
+        ({"inputs": [nl.Input("a", column="motion", window_s=(0, 1))]}, "motion"),
+        ({"inputs": [nl.Input("a", column="stimulus", equals=7, window_s=(0, 1))]}, "7"),
         ({"inputs": [nl.Input("a", window_s=(5.0, 6.0))]}, "5 to 6"),
         ({"inputs": [STIMULUS, STIMULUS]}, "same name"),
         ({"n_components": 0}, "n_components"),

@@ -13,7 +13,7 @@ RIGHT = """\
 import nwb_lint as nl
 
 recording = nl.read_conditions("a.nwb", by="x", align="t", window_s=(0, 1), bin_s=0.01)
-activity = nl.prepare(recording, inputs=[nl.Input("x")])
+activity = nl.prepare(recording, inputs=[nl.Input("x", window_s=(0.0, 1.0))])
 fit = nl.fit_lint(activity, rank=1, tau_s=0.1)
 reveal_type(nl.fit_lint)
 nl.plot.summary(fit, activity)

@@ -12,6 +12,7 @@ from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
+from nwb_lint.errors import printable
 
 
 def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -22,7 +23,19 @@ def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) ->
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class Commands(click.Group):
+    """Commands whose usage errors, which may quote names of files, have no control characters either."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = printable(error.message)
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option(
     "--version",
     is_flag=True,

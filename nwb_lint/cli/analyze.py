@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import keep_result, of_fit, parse_pairs, plainly, save_picture, saved_as, with_picture
+from nwb_lint.cli.shell import echo, keep_result, of_fit, parse_pairs, plainly, save_picture, saved_as, with_picture
 from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOptions
 
 
@@ -26,16 +26,16 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
 
         found = find_populations(read_fit(path, name), **given(parameters))
         sizes = found["population"].to_series().value_counts().reindex(range(found.sizes["group"]), fill_value=0)
-        click.echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
+        echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
         for k, group in enumerate(found["group"].values):
             gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found and sizes[k] else []
             span = f"{min(gain):.3f} to {max(gain):.3f}" if gain else "none"
-            click.echo(f"{group:20s} {sizes[k]:8d} {span:>22s}")
+            echo(f"{group:20s} {sizes[k]:8d} {span:>22s}")
         if "stability" in found:
-            click.echo(f"\n{'groups':>6s} {'stability':>10s} {'by chance':>10s} {'BIC':>12s}")
+            echo(f"\n{'groups':>6s} {'stability':>10s} {'by chance':>10s} {'BIC':>12s}")
             columns = [found[key].values for key in ("n_groups", "stability", "stability_chance", "criterion")]
             for count, *values in zip(*columns, strict=True):
-                click.echo("{:6d} {:10.3f} {:10.3f} {:12.1f}".format(count, *values))
+                echo("{:6d} {:10.3f} {:10.3f} {:12.1f}".format(count, *values))
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import loadings
@@ -66,17 +66,15 @@ def fixed_points(
         fit, held, options = read_fit(path, name), _numbers(inputs), given(parameters)
         found = find_fixed_points(fit, input=held, **options)
         width = 9 * found.sizes["rank"]
-        click.echo(
-            f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}"
-        )
+        echo(f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}")
         for k in range(found.sizes["fixed_point"]):
             one = found.isel(fixed_point=k)
             kappa = "".join(f"{value:9.3f}" for value in one["kappa"].values)
             slowest = min(one["eigenvalue_real"].values, key=abs)
             line = f"{float(one['line_attractor']):15.3f}" if "line_attractor" in one else f"{'':15s}"
-            click.echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {int(one['n_starts']):7d}")
+            echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {int(one['n_starts']):7d}")
         if not found.sizes["fixed_point"]:
-            click.echo("none found")
+            echo("none found")
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.analysis.dynamics import flow_field
@@ -107,16 +105,16 @@ def connectivity(
         found = connectivity_of(fit, effective=not raw)
         if "overlap_m" in found:
             columns = [*(f"m {k + 1}" for k in range(fit.sizes["rank"])), *(f"I {one}" for one in input_names(found))]
-            click.echo("overlap" + "".join(f"{column:>18s}" for column in columns))
+            echo("overlap" + "".join(f"{column:>18s}" for column in columns))
             for k in range(fit.sizes["rank"]):
                 row = [*found["overlap_m"].values[k], *found["overlap_input"].values[k]]
-                click.echo(f"n {k + 1:<5d}" + "".join(f"{value:18.3f}" for value in row))
-            click.echo()
+                echo(f"n {k + 1:<5d}" + "".join(f"{value:18.3f}" for value in row))
+            echo()
         statistics = weight_statistics(fit)
-        click.echo(f"{'weights':20s} {'mean':>9s} {'sd':>9s} {'kurtosis':>9s} {'p heavy':>9s}")
+        echo(f"{'weights':20s} {'mean':>9s} {'sd':>9s} {'kurtosis':>9s} {'p heavy':>9s}")
         for k, vector in enumerate(statistics["vector"].values):
             numbers = [float(statistics[key][k]) for key in ("mean", "sd", "kurtosis", "heavy_tail_p")]
-            click.echo(f"{vector:20s} " + " ".join(f"{value:9.3f}" for value in numbers))
+            echo(f"{vector:20s} " + " ".join(f"{value:9.3f}" for value in numbers))
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import effective_connectivity
@@ -141,7 +139,7 @@ def readout(
 
         found = fit_readout(read_fit(path, name), column, **given(parameters))
         between = f", {found.attrs['negative']} against {found.attrs['positive']}" if "positive" in found.attrs else ""
-        click.echo(
+        echo(
             f"{column}{between}: {found.attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "
             f"held-out {found.attrs['metric']} {float(found['score']):.3f}"
         )

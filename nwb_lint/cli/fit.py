@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import parse_pairs, plainly, print_assets, print_files, print_scores, print_seconds, run_on
+from nwb_lint.cli.shell import (
+    echo,
+    parse_pairs,
+    plainly,
+    print_files,
+    print_reading,
+    print_scores,
+    print_seconds,
+    run_on,
+)
 from nwb_lint.options import (
     BaselineSection,
     EnsembleSection,
@@ -33,8 +42,8 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 
         found = run_demo(folder, seed=seed, figure=plot, progress=sys.stderr.isatty())
         print_scores(found.fit, found.tables)
-        click.echo("\ntrue against recovered effective connectivity")
-        click.echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
+        echo("\ntrue against recovered effective connectivity")
+        echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
         print_seconds(found.seconds)
         print_files(found.files)
 
@@ -82,9 +91,7 @@ def fit(
             raise click.UsageError("The fit has no file. Give --out FIT.nwb, or out = … in the recipe.")
         assets = _without_target(expand(recipe.sources), target)
         if not force and up_to_date(recipe, assets, target):
-            click.echo(
-                f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again)."
-            )
+            echo(f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again).")
             return
         picture = target.with_suffix(".png")
         check_target(target, assets, force)
@@ -100,7 +107,7 @@ def fit(
 
             summary(outcome.fit, outcome.activity, picture)
             files.append(picture)
-        print_assets(outcome.activity)
+        print_reading(outcome.activity, [] if recipe.inputs else recipe.input_list())
         print_scores(outcome.fit, outcome.tables)
         print_seconds(outcome.seconds)
         print_files(files)

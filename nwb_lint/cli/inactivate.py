@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import keep_result, of_fit, plainly, save_picture, saved_as, with_picture
+from nwb_lint.cli.shell import echo, keep_result, of_fit, plainly, save_picture, saved_as, with_picture
 from nwb_lint.options import InactivationOptions
 
 
@@ -55,7 +55,7 @@ def inactivate(
         keep_result(result, path, name, save)
         if table_path is not None:
             table.to_csv(table_path, index=False)
-            click.echo(f"written: {table_path}", err=True)
+            echo(f"written: {table_path}", err=True)
         if picture is not None:
             from nwb_lint.plot import inactivation_bars
 
@@ -65,10 +65,10 @@ def inactivate(
 
 def _print(result, table) -> None:
     """The table, what was read and how well, and the caution."""
-    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    echo(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     if "readout_score" in result.attrs:
-        click.echo(
+        echo(
             f"\nreadout of {result.attrs['readout_column']}: held-out {result.attrs['readout_metric']} "
             f"{result.attrs['readout_score']:.3f}"
         )
-    click.echo(f"\ncaution: {result.attrs['caution']}")
+    echo(f"\ncaution: {result.attrs['caution']}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nwb_lint.cli.shell import plainly, print_files, run_on
+from nwb_lint.cli.shell import echo, plainly, print_files, run_on
 
 
 @click.command()
@@ -57,15 +57,15 @@ def reproduce(
         failed = table.attrs["failed"]
         there = frame.computed(table, failed)
         for what, old, new in experiment.compare(there):
-            click.echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")
+            echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")
         for claim, good in frame.check_claims(experiment, table, failed):
-            click.echo(f"{'holds' if good else 'DOES NOT HOLD'}: {claim}")
+            echo(f"{'holds' if good else 'DOES NOT HOLD'}: {claim}")
         files = [out / f"{name}.{kind}" for kind in ("csv", "json", "png", "pdf")]
         if page is not None:
             files.append(frame.write_page(out, page))
         print_files(files)
         if failed:
-            click.echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
+            echo(f"\n{table.iloc[len(there) :].to_string(index=False)}")
             raise WorkerError(
                 f"{len(failed)} of the parts of {name} failed, as listed above. Their rows are NaN. Run the same "
                 "command again, with --cache-dir to compute only these parts."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nwb_lint.cli.shell import plainly
+from nwb_lint.cli.shell import echo, plainly
 
 
 @click.command()
@@ -38,11 +38,11 @@ def inspect(
         found = describe_all(list(sources), **how, progress=sys.stderr.isatty())
         failed = [one for one in found if one.error]
         if as_json:
-            click.echo(to_json(found))
+            echo(to_json(found))
         elif len(found) > 1:
-            click.echo(format_table(found))
+            echo(format_table(found))
         elif not failed:
-            click.echo(format_description(found[0]))
+            echo(format_description(found[0]))
         if failed:
             raise NWBError(failed[0].error if len(found) == 1 else _not_read(failed, len(found)))
         if picture is not None:
@@ -62,7 +62,7 @@ def _picture(path: str, n: int, units_table: str | None, external: bool, picture
     from nwb_lint.plot import session_summary
 
     session_summary(session_map(one_asset(path, external=external), units_table=units_table), picture)
-    click.echo(f"written: {picture}", err=True)
+    echo(f"written: {picture}", err=True)
 
 
 @click.command()
@@ -76,4 +76,4 @@ def init(source: str) -> None:
         read = suggest(source)
         resolved = source if "://" in source else str(Path(source).resolve())
         out = f"{Path(source).stem}_desc-lowrank.nwb"
-        click.echo(make_recipe({"sources": [resolved], "out": out, "read": read}).text(), nl=False)
+        echo(make_recipe({"sources": [resolved], "out": out, "read": read}).text(), nl=False)

@@ -12,6 +12,14 @@ from typing import Any
 
 import click
 
+from nwb_lint.errors import printable
+
+
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text without control characters: all that commands print goes through here."""
+    click.echo(printable(str(text)), err=err, nl=nl)
+
+
 of_fit = click.option("--name", help="Name of the fit, where the file holds several.")
 saved_as = click.option("--save", metavar="NAME", help="Keep the result in the file, beside the fit, under this name.")
 with_picture = click.option(
@@ -57,7 +65,7 @@ def plainly():
     from nwb_lint.errors import ContractError, NWBError, WorkerError
 
     def tell(message, category, filename, lineno, file=None, line=None) -> None:
-        click.echo(f"warning: {with_flags(message)}", err=True)
+        echo(f"warning: {with_flags(message)}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -66,7 +74,7 @@ def plainly():
         try:
             yield
         except (ContractError, NWBError, WorkerError, OSError) as error:
-            click.echo(f"error: {with_flags(error)}", err=True)
+            echo(f"error: {with_flags(error)}", err=True)
             sys.exit(1)
 
 
@@ -80,7 +88,7 @@ def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
 
 def print_scores(fit, tables: dict[str, Any]) -> None:
     """R² per rank and of the fit, and the tables beside it, each with its split and its ceiling."""
-    click.echo(
+    echo(
         f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
         f"{int(fit['held_out'].sum())} of them held out"
     )
@@ -94,54 +102,55 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
     if "ensemble" in tables:
         print_ensemble(tables["ensemble"])
-    click.echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
+    echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
     for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
-        click.echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
+        echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
 
 
-def print_assets(activity) -> None:
-    """What several files gave: one line, and a table of those that gave less than they have."""
-    from nwb_lint.nwb.recording.dataset import format_assets
+def print_reading(activity, inputs: Sequence[Any]) -> None:
+    """Trials and units of all, inputs that nobody named, and of several files those that gave less than they have."""
+    from nwb_lint.nwb.recording.dataset import format_assets, format_reading
 
+    echo(format_reading(activity))
+    if inputs:
+        start = f"from time 0 ({activity.attrs['align']}) on" if inputs[0].window_s else "at all times"
+        echo(f"inputs: {', '.join(one.name for one in inputs)}, {start} (others: --input, or [[inputs]] of a recipe)")
+    echo()
     if len(activity.attrs["assets"]) > 1:
-        click.echo(format_assets(activity, all_files=False) + "\n")
+        echo(format_assets(activity, all_files=False) + "\n")
 
 
 def print_table(title: str, names: Sequence[str], table, of: str) -> None:
     """One row per model, R² in training and held out ± standard error over folds; their ceiling below."""
-    click.echo(f"\n{title} (cross-validated, among the training conditions)")
-    click.echo(f"  {'':22s} {'in training':>12s} {'held out ± s.e.':>18s}")
+    echo(f"\n{title} (cross-validated, among the training conditions)")
+    echo(f"  {'':22s} {'in training':>12s} {'held out ± s.e.':>18s}")
     values, errors = table[f"{of}_r2"].values, table[f"{of}_r2_sem"].values[:, 1]
     for name, (trained, held), error in zip(names, values, errors, strict=True):
-        click.echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
+        echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
     trained, held = table[f"{of}_r2_ceiling"].values
-    click.echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
+    echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
 
 
 def print_ensemble(table) -> None:
     """How far the members' effective connectivities agree, and how well each predicts."""
     good = table["as_good"].values
     r2, top = table["r2"].values[good, 1], table["r2_ceiling"].values[good, 1]
-    click.echo(f"\nensemble over {table.attrs['vary']}: {int(good.sum())} of {len(good)} members equally good")
-    click.echo(
-        f"  R² held out            {r2.mean():.3f}, from {r2.min():.3f} to {r2.max():.3f}; ceiling {top.mean():.3f}"
-    )
+    echo(f"\nensemble over {table.attrs['vary']}: {int(good.sum())} of {len(good)} members equally good")
+    echo(f"  R² held out            {r2.mean():.3f}, from {r2.min():.3f} to {r2.max():.3f}; ceiling {top.mean():.3f}")
     agreement = f"Pearson {table.attrs['pearson']:.3f}, cosine {table.attrs['cosine']:.3f}"
-    click.echo(f"  effective connectivity {agreement} between members (mean over pairs)")
+    echo(f"  effective connectivity {agreement} between members (mean over pairs)")
     spread = sorted(table["spread_post"].values)
-    click.echo(
-        f"  spread per neuron      {spread[len(spread) // 2]:.2f} of its mean (median), {spread[-1]:.2f} at most"
-    )
+    echo(f"  spread per neuron      {spread[len(spread) // 2]:.2f} of its mean (median), {spread[-1]:.2f} at most")
 
 
 def print_seconds(seconds: dict[str, float]) -> None:
-    click.echo("\nseconds")
+    echo("\nseconds")
     for stage, value in seconds.items():
-        click.echo(f"  {stage:<14s} {value:6.2f}")
+        echo(f"  {stage:<14s} {value:6.2f}")
 
 
 def print_files(files: list[Path]) -> None:
-    click.echo("\nwritten: " + ", ".join(str(path) for path in files))
+    echo("\nwritten: " + ", ".join(str(path) for path in files))
 
 
 def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
@@ -150,10 +159,10 @@ def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
         from nwb_lint.nwb.extension.write import write_result
 
         write_result(result, path, fit_name=fit, name=save)
-        click.echo(f"written: {save} in {path}", err=True)
+        echo(f"written: {save} in {path}", err=True)
 
 
 def save_picture(ax, picture: Path) -> None:
     """Save the figure of some axes."""
     ax.figure.savefig(picture, dpi=150)
-    click.echo(f"written: {picture}", err=True)
+    echo(f"written: {picture}", err=True)

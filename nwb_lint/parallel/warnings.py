@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from nwb_lint.errors import printable
+
 _PACKAGE = str(Path(__file__).parents[1])
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 def warn(message: str) -> None:
     """Warn at the line that called the package, or add the message to those that `collect_warnings` gathers."""
+    message = printable(message)
     collected = _COLLECTED.get()
     if collected is None:
         warnings.warn(message, stacklevel=_level_outside())

@@ -105,7 +105,8 @@ def audit(
     --------
     >>> from nwb_lint.testing import mock_recording
     >>> from nwb_lint import Input, prepare
-    >>> activity = prepare(mock_recording(), inputs=[Input("stimulus", column="stimulus")], n_components=None)
+    >>> inputs = [Input("stimulus", column="stimulus", window_s=(0, 1))]
+    >>> activity = prepare(mock_recording(), inputs=inputs, n_components=None)
     >>> audit(activity, ranks=[1], tau_s=0.1, fractions=[1, 0.5], draws=2, folds=2)["rank"].values
     array([1, 1, 1])
     """

@@ -61,7 +61,7 @@ class Recipe(Options):
     out: str | None = option(None, "File of the fit.")
     read: Any = option(..., "Options of read_conditions.")
     prepare: Any = option(PrepareSection(), "Options of prepare.")
-    inputs: tuple[Any, ...] = option((), "The inputs; none: one for each column of read.by.")
+    inputs: tuple[Any, ...] = option((), "The inputs; none: one for each column of read.by, from time 0 on.")
     fit: Any = option(FitSection(), "Options of fit_lint.")
     select: Any = option(SelectSection(), "Options of select_rank; a single rank is fitted without a choice.")
     ensemble: Any = option(None, "Options of ensemble; without this section there is none.")
@@ -70,16 +70,23 @@ class Recipe(Options):
     subject: Any = option(None, "What the file of the fit says of the animal.")
 
     def input_list(self) -> list[Input]:
-        """The inputs, or one for each column of ``read.by`` where the recipe names none."""
+        """The inputs, or where the recipe names none, one for each column of ``read.by``.
+
+        The latter begin at time 0 if the time axis contains it, since no trial column acts before the event that
+        trials are aligned to.
+        """
         if self.inputs:
             return [Input(**one.model_dump()) for one in self.inputs]
         by = self.read.by if isinstance(self.read.by, tuple) else (self.read.by,)
         columns = [name for one in by for name in ([one] if isinstance(one, str) else one)]
-        return [Input(name, column=name) for name in columns]
+        start, stop = self.read.window_s
+        window = (0.0, stop) if start - self.prepare.burn_in_s < 0 < stop else None
+        return [Input(name, column=name, window_s=window) for name in columns]
 
     def text(self) -> str:
-        """The recipe as TOML, with every default written out."""
-        return tomli_w.dumps(recipe_data(self))
+        """The recipe as TOML, with every default and every input written out."""
+        inputs = tuple(InputOptions.check(vars(one)) for one in self.input_list())
+        return tomli_w.dumps(recipe_data(self.model_copy(update={"inputs": inputs})))
 
 
 def load_recipe(path: str | Path) -> Recipe:

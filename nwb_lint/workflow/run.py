@@ -23,6 +23,7 @@ from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.nwb.storage.download import server_version
 from nwb_lint.nwb.storage.source import expand
+from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn_conditions, prepare
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.ensemble import ensemble
@@ -228,6 +229,10 @@ def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
     """Boolean (condition): those that the recipe names, or as many as it says, drawn with its seed."""
     names = recipe.fit.test_conditions
     size = (recipe.fit.test_size or 0) if names is None else None
+    n = recording.sizes["condition"]
+    if size is not None and 0 < size < 1 and max(round(size * n), 1) > n - 2:
+        warn(f"test_size is {size} of {n} conditions. A fit needs 2 for training. {max(n - 2, 0)} are held out.")
+        size = max(n - 2, 0)
     held = drawn_conditions(recording, size, names, recipe.fit.seed)
     if held is None or (~held).sum() < 2:
         raise ContractError(

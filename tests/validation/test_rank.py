@@ -136,7 +136,9 @@ def test_denoised_activity_cannot_be_taken_apart_by_neurons():
 
 
 def denoised():
-    return nl.prepare(mock_recording(), inputs=[nl.Input("stimulus", column="stimulus")], n_components=3)
+    return nl.prepare(
+        mock_recording(), inputs=[nl.Input("stimulus", column="stimulus", window_s=(-0.2, 0.6))], n_components=3
+    )
 
 
 def test_conditions_that_the_preparation_held_out_have_no_say(truth):

@@ -78,6 +78,7 @@ class Session(NamedTuple):
     | missing_ids | chosen ids that the file does not have |
     | series, unit | the series in place of spikes (None: spikes); the unit of the rates |
     | units_table, object_id | path of the units table ('' for a series); object_id of the table or series |
+    | n_units | how many units there are to choose from |
     """
 
     asset: Asset
@@ -93,6 +94,7 @@ class Session(NamedTuple):
     unit: str
     units_table: str
     object_id: str
+    n_units: int
 
 
 class AverageOptions(NamedTuple):
@@ -147,6 +149,7 @@ def find_session(asset: Asset, request: Request) -> Session:
             unit=table.unit if isinstance(table, Series) else "Hz",
             units_table=at,
             object_id=as_text(table.group.attrs.get("object_id", "")),
+            n_units=len(table.ids),
         )
 
 

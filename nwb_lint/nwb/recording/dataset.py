@@ -28,7 +28,7 @@ _DIMS = (dim.rstrip("?") for table in _TABLES for var in table.values() for dim 
 _OTHERS = ("input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s", "readout")
 RESERVED = frozenset(_DIMS).union(*_TABLES, _OTHERS)
 
-_DROP_REASONS = ("placeholder", "align", "warp", "within", "by")  # in the order of `choose_trials`
+_DROP_REASONS = ("where", "placeholder", "align", "warp", "within", "by")  # in the order of `choose_trials`
 _ASSET_COLUMNS = ("assets", "assets_units", "assets_trials", "assets_warnings")
 
 
@@ -258,6 +258,61 @@ def asset_attributes(
         warnings,
     )
     return dict(zip(_ASSET_COLUMNS, columns, strict=True))
+
+
+# What dropped trials, in words, by the end of the attribute n_trials_dropped_…
+_WORDS = {
+    "where": "by where", "placeholder": "with a number that stands for no time", "align": "without a time of align",
+    "warp": "without an interval of warp", "within": "without limits of within", "by": "without a value of by",
+}  # fmt: skip
+_MOST_CONDITIONS = 12
+
+
+def format_reading(recording: xr.Dataset) -> str:
+    """How many trials and units were used of all, what dropped the others, and the trials of the conditions.
+
+    Parameters
+    ----------
+    recording : xarray.Dataset
+        From `read_conditions`, or an activity that was made from it.
+
+    Returns
+    -------
+    str
+        Three lines.
+
+    Examples
+    --------
+    >>> print(format_reading(xr.Dataset(
+    ...     {"n_trials": (("condition", "neuron"), [[30], [15]])}, {"condition": ["side=left", "side=right"]},
+    ...     {"n_trials_used": 45, "n_trials_dropped_where": 15, "n_units_dropped": 2, "n_units_not_chosen": 0})))
+    trials: 45 of 60 used (15 dropped by where)
+    conditions: 2, of 15 to 30 trials: side=left (30), side=right (15)
+    units: 1 of 3 used (2 dropped without enough trials of every condition)
+    """
+    start, attrs = "n_trials_dropped_", recording.attrs
+    dropped = {
+        _WORDS.get(name.removeprefix(start), name): int(n) for name, n in attrs.items() if name.startswith(start)
+    }
+    per_condition = recording["n_trials"].values.max(axis=1).tolist()
+    listed = zip(recording["condition"].values[:_MOST_CONDITIONS], per_condition, strict=False)
+    texts = ", ".join(f"{label} ({n})" for label, n in listed) + ", …" * (len(per_condition) > _MOST_CONDITIONS)
+    of_units = {
+        "not chosen by units": int(attrs.get("n_units_not_chosen", 0)),
+        "without enough trials of every condition": int(attrs.get("n_units_dropped", 0)),
+    }
+    return "\n".join(
+        [
+            f"trials: {_of_all(int(attrs.get('n_trials_used', 0)), dropped)}",
+            f"conditions: {len(per_condition)}, of {min(per_condition)} to {max(per_condition)} trials: {texts}",
+            f"units: {_of_all(recording.sizes['neuron'], of_units)}",
+        ]
+    )
+
+
+def _of_all(used: int, dropped: dict[str, int]) -> str:
+    reasons = ", ".join(f"{n} dropped {reason}" for reason, n in dropped.items() if n)
+    return f"{used} of {used + sum(dropped.values())} used" + (f" ({reasons})" if reasons else "")
 
 
 def format_assets(recording: xr.Dataset, *, all_files: bool = True) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.errors import ContractError, NWBError, NWBLintError
+from nwb_lint.errors import ContractError, NWBError, NWBLintError, printable
 from nwb_lint.nwb.recording.averaging import (
     AverageOptions,
     Rates,
@@ -28,6 +28,7 @@ from nwb_lint.nwb.recording.dataset import (
     condition_dataset,
     drop_units,
     file_coords,
+    format_reading,
     neuron_coords,
     reading_attributes,
     trial_counts,
@@ -80,6 +81,7 @@ def read_conditions(
     executor: Executor | None = None,
     errors: str = "raise",
     progress: bool = False,
+    verbose: bool = False,
 ) -> xr.Dataset:
     """Read the mean firing rate of every unit in every condition, from one NWB file or hundreds of them.
 
@@ -163,6 +165,8 @@ def read_conditions(
         Whether the first failure is raised, or files that cannot be read are left out with a warning.
     progress : bool, default=False
         Whether to show a progress bar.
+    verbose : bool, default=False
+        Whether to print how many trials and units were used of all, and what dropped the others.
 
     Returns
     -------
@@ -238,10 +242,13 @@ def read_conditions(
         recording = drop_units(recording, min_trials)
     kept = [s for s in averaged.sessions if s.provenance.path in recording["file"].values]
     recording.attrs |= units_table_attribute([s.units_table for s in kept]) | trial_counts([s.trials for s in kept])
+    recording.attrs["n_units_not_chosen"] = sum(s.n_units - len(s.unit_ids) for s in averaged.sessions)
     chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
     recording.attrs |= asset_attributes([str(asset) for asset in assets], chosen, reasons | averaged.reasons, recording)
     if halves:
         recording.attrs["halves_seed"] = int(seed)
+    if verbose:
+        print(printable(format_reading(recording)))
     return recording
 
 
@@ -372,7 +379,8 @@ def read_trials(
         columns=derived,
         external=external,
     )
-    attrs |= units_table_attribute([session.units_table]) | trial_counts([trials]) | {"n_units_dropped": 0}
+    attrs |= units_table_attribute([session.units_table]) | trial_counts([trials])
+    attrs |= {"n_units_dropped": 0, "n_units_not_chosen": session.n_units - len(session.unit_ids)}
     return xr.Dataset(_count(session, axis) if series is None else _average_samples(session, axis), coords, attrs)
 
 

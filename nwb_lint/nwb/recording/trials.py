@@ -69,7 +69,7 @@ class Trials(NamedTuple):
     | within | 2, trial | the limits of each trial, s; None without |
     | spans | | start and stop of each trial (`RowSpans`); None if the table has no start_time |
     | placeholders, doubts | | sentences on numbers that stand for no time, and on what is likely wrong with times |
-    | dropped_… | | how many trials have such a value, lack the time, the interval of warp, the limits, or a level |
+    | dropped_… | | trials that the query leaves out, have such a value, or lack time, warp, limits, or level |
     """
 
     where: str
@@ -84,6 +84,7 @@ class Trials(NamedTuple):
     spans: RowSpans | None
     placeholders: list[str]
     doubts: list[str]
+    dropped_where: int
     dropped_placeholder: int
     dropped_align: int
     dropped_warp: int
@@ -151,6 +152,7 @@ def choose_trials(
         spans=None if read.spans is None else read.spans.take(kept),
         placeholders=read.texts,
         doubts=read.doubts,
+        dropped_where=len(source) - len(selected),
         dropped_placeholder=len(selected) - len(rows),
         dropped_align=len(rows) - len(aligned),
         dropped_warp=len(aligned) - len(warped),

@@ -185,7 +185,9 @@ def test_units_that_are_elsewhere_and_units_that_miss_a_condition_are_told(folde
 def test_the_table_of_files_survives_the_fit_and_its_file(folder, tmp_path):
     with pytest.warns(UserWarning, match="left out"):
         recording = read_conditions([folder / "2.nwb", folder / "gone.nwb", folder / "4.nwb"], **READ, errors="skip")
-    activity = prepare(recording, inputs=[Input("side", column="side", equals="left")], time_course=False)
+    activity = prepare(
+        recording, inputs=[Input("side", column="side", equals="left", window_s=(-9, 9))], time_course=False
+    )
     fit = fit_lint(activity, rank=1, tau_s=0.1, method="regression")
     subject = {"subject_id": "m", "species": "Mus musculus", "sex": "U", "age": "P90D"}
     write_fit(fit, tmp_path / "fit.nwb", subject=subject)

@@ -218,7 +218,10 @@ def test_a_unit_column_of_a_name_that_fits_use_does_not_touch_the_fit(tmp_path, 
     read = {"by": ["side", "coherence"], "align": "cue_time", "window_s": (-0.4, 0.8), "bin_s": 0.05}
     fits = []
     for columns in ([], [name]):
-        activity = prepare(read_conditions(path, **read, unit_columns=columns), inputs=[Input("c", column="coherence")])
+        activity = prepare(
+            read_conditions(path, **read, unit_columns=columns),
+            inputs=[Input("c", column="coherence", window_s=(-9, 9))],
+        )
         fits.append(fit_lint(activity, rank=1, tau_s=0.1, method="regression"))
     assert fits[1][f"unit_{name}"].values.tolist() == list(range(6))
     xr.testing.assert_identical(fits[1].drop_vars(f"unit_{name}").drop_attrs(), fits[0].drop_attrs())
@@ -229,7 +232,9 @@ def test_a_trial_column_of_the_name_of_a_dim_stays_in_the_fit(tmp_path, name):
     sides = np.resize(["train", "val"], 40)  # as in 000128, whose trials have a column called split
     path = mock_session(tmp_path / "m.nwb", n_units=6, columns={name: sides})
     read = {"align": "cue_time", "window_s": (-0.4, 0.8), "bin_s": 0.05}
-    activity = prepare(read_conditions(path, by=[name, "coherence"], **read), inputs=[Input("c", column="coherence")])
+    activity = prepare(
+        read_conditions(path, by=[name, "coherence"], **read), inputs=[Input("c", column="coherence", window_s=(-9, 9))]
+    )
     fit = fit_lint(activity, rank=1, tau_s=0.1, method="regression")
     assert set(fit[f"trial_{name}"].values) == {"train", "val"}
     write_fit(fit, tmp_path / "fit.nwb", subject={"age": "P90D"})
