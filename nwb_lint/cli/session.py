@@ -66,14 +66,25 @@ def _picture(path: str, n: int, units_table: str | None, external: bool, picture
 
 
 @click.command()
-@click.argument("source")
-def init(source: str) -> None:
-    """Print a recipe with the file's own columns filled in: nwb-lint init SOURCE > recipe.toml."""
-    with plainly():
-        from nwb_lint.nwb.inspection.suggest import suggest
-        from nwb_lint.workflow.recipe import make_recipe
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--units-table", help="Path of the units table.  [default: /units, or the only one]")
+def init(sources: tuple[str, ...], units_table: str | None) -> None:
+    """Print a recipe with the columns of the files filled in: nwb-lint init SOURCE... > recipe.toml.
 
-        read = suggest(source)
-        resolved = source if "://" in source else str(Path(source).resolve())
-        out = f"{Path(source).stem}_desc-lowrank.nwb"
-        echo(make_recipe({"sources": [resolved], "out": out, "read": read}).text(), nl=False)
+    The recipe has what differs from the defaults. Files that it does not suit are left out with a warning.
+    """
+    with plainly():
+        from nwb_lint.nwb.inspection.suggest import suggest_for_all
+        from nwb_lint.nwb.storage.source import expand
+        from nwb_lint.workflow.recipe import commented, make_recipe
+
+        assets = expand(list(sources))
+        read, problems = suggest_for_all(assets, units_table=units_table)
+        kept = [str(asset) for asset, problem in zip(assets, problems, strict=True) if not problem]
+        for asset, problem in zip(assets, problems, strict=True):
+            if problem:
+                echo(f"warning: left out: {asset}: {problem}", err=True)
+        files = list(sources) if len(kept) == len(assets) else kept
+        resolved = [one if "://" in one else str(Path(one).expanduser().absolute()) for one in files]
+        out = f"{Path(kept[0]).stem}_desc-lowrank.nwb"
+        echo(commented(make_recipe({"sources": resolved, "out": out, "read": read})), nl=False)

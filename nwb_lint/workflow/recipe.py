@@ -28,6 +28,7 @@ from nwb_lint.options import (
     explain,
     option,
     plain,
+    same,
 )
 
 NONE = "none"
@@ -87,6 +88,74 @@ class Recipe(Options):
         """The recipe as TOML, with every default and every input written out."""
         inputs = tuple(InputOptions.check(vars(one)) for one in self.input_list())
         return tomli_w.dumps(recipe_data(self.model_copy(update={"inputs": inputs})))
+
+
+def commented(recipe: Recipe) -> str:
+    """A recipe as TOML: the fields that differ from their defaults, each with a comment that says what it is.
+
+    Inputs are written out, also those that the recipe does not name.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        From `make_recipe`.
+
+    Returns
+    -------
+    str
+        TOML that `load_recipe` reads.
+
+    Examples
+    --------
+    >>> read = {"by": ["side"], "align": "cue_time", "window_s": [-0.5, 1.0], "bin_s": 0.01}
+    >>> print(commented(make_recipe({"sources": ["a.nwb"], "read": read})))
+    sources = ["a.nwb"]  # NWB files: paths, patterns or addresses.
+    <BLANKLINE>
+    [read]
+    align = "cue_time"  # Trial column, event series or function that gives time 0.
+    window_s = [-0.5, 1.0]  # Start and end of the time axis around the alignment, s.
+    by = ["side"]  # Trial columns that conditions are made of; ...
+    <BLANKLINE>
+    [[inputs]]
+    name = "side"  # Name of the input.
+    column = "side"  # Trial column that sets the amplitude; None: 1 in every condition.
+    window_s = [0.0, 1.0]  # When the input is on, s; None: always.
+    <BLANKLINE>
+    """
+    inputs = tuple(InputOptions.check(vars(one)) for one in recipe.input_list())
+    whole = recipe.model_copy(update={"inputs": inputs})
+    lines = _commented_fields(whole)
+    for name in SECTIONS:
+        value = getattr(whole, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            own = [] if one is None else _commented_fields(one)
+            if own or (isinstance(one, Options) and Recipe.model_fields[name].default is None):
+                lines += ["", f"[[{name}]]" if name == "inputs" else f"[{name}]", *own]
+    return "\n".join(lines) + "\n"
+
+
+def _commented_fields(options: Options) -> list[str]:
+    """The fields with a value of their own, which is no section, a line each."""
+    lines = []
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if name in SECTIONS or (not field.is_required() and same(value, field.default)):
+            continue
+        lines.append(f"{name} = {_toml_text(NONE if value is None else value)}  # {field.description}")
+    return lines
+
+
+def _toml_text(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml_text(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml_text, value)) + "]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
+
+
+def _toml_key(name: str) -> str:
+    return tomli_w.dumps({name: 0}).rpartition(" = ")[0]
 
 
 def load_recipe(path: str | Path) -> Recipe:

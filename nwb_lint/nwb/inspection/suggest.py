@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,23 @@ from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
 from nwb_lint.nwb.inspection.units import read_spike_times, stopped_units
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
-from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
+from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.time_checks import RowSpans, check_times, row_spans
 from nwb_lint.nwb.recording.trials import spell_column
 from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
 from nwb_lint.nwb.recording.units import Observed, read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
-from nwb_lint.query import evaluate
+from nwb_lint.query import column_names, evaluate
 
 Array = np.ndarray
 
 # What names of columns say.
 _OUTCOME = re.compile(r"correct|success|is_?good|valid|hit|include|rewarded|completed", re.I)
-_STIMULATED = re.compile(r"photo|opto|laser|galvo", re.I)
+_STIMULATED = re.compile(
+    r"photo|opto|laser|galvo|inactivat|silenc|perturb|micro_?stim|(^|_)(tms|chr2|gtacr\d?|halo|arch)(_|$)", re.I
+)
+_STIMULATED_FLAG = re.compile(r"^((is|was|has|brain|electrical)_?)*stim(ulat(ed|ion))?(_?(on|trials?|flag))?$", re.I)
 _RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction", re.I)
 _BOOKKEEPING = re.compile(r"(^|_)(id|index|idx|number|num|no|trial|trials|block|uid|session|tags?)$", re.I)
 _END = re.compile(r"end|stop|off|out", re.I)
@@ -37,12 +42,17 @@ _EVENTS = (r"dots|stim|sample|target", r"go|cue", r"delay", r"pole|odou?r|tone|s
 _PROCESSED = (r"deconv|spike|event", r"dff|df_over_f|delta|activity|rate", r"denois|correct", r"roi|fluo|trace")
 # Levels that ordinary trials have.
 _GOOD = ("correct", "hit", "success", "good", "rewarded")
-_UNSTIMULATED = ("N/A", "none", "None", "no", "off", "control", "")
+_UNSTIMULATED = re.compile(
+    r"(n/?a|nan|none|null|no|off|false|0(\.0*)?|control|ctrl|sham|baseline|-*|(no|non|without)[ _-]+\w+|\w+[ _-]off"
+    r"|(no|un)(stim|opto|laser|light)\w*)",
+    re.I,
+)
 
 _BIN_S, _SMOOTH_S, _GRID_S = 0.01, 0.05, 0.05
 _SAMPLED_BINS_S = (_BIN_S, _GRID_S, 0.1, 0.25, 0.5)  # bins for time series, the narrowest first
 _WIDEST_S = (-0.5, 2.0)
 _MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
+_FEWEST_ORDINARY = 6  # trials that are enough to leave all others out
 
 
 def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]:
@@ -90,6 +100,53 @@ def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]
         return arguments
 
 
+def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None) -> tuple[dict[str, Any], list[str]]:
+    """A suggestion for the first file that suits all, and for each other file that it does not suit the reason.
+
+    Parameters
+    ----------
+    sources : sequence of path or address
+        Files that `open_nwb` opens.
+    units_table : str or None, default=None
+        As in `suggest`.
+
+    Returns
+    -------
+    arguments : dict
+        As from `suggest`, for the first file that has a suggestion.
+    problems : list of str
+        One for each source: why these arguments do not suit it; empty where they do.
+
+    Raises
+    ------
+    NWBError
+        If no file has a suggestion: the error of the first one.
+
+    Examples
+    --------
+    >>> arguments, problems = suggest_for_all(["session.nwb", "none.nwb"])
+    >>> arguments["align"], problems
+    ('cue_time', ['', 'none.nwb: no such file. An NWB file is needed. Check the path.'])
+    """
+    arguments: dict[str, Any] | None = None
+    problems: list[str] = []
+    first: NWBError | None = None
+    for source in sources:
+        try:
+            if arguments is None:
+                arguments = suggest(source, units_table=units_table)
+            else:
+                with reading(source) as file:
+                    check_suggestion(file, source, arguments, None)
+            problems.append("")
+        except NWBError as error:
+            first = first or error
+            problems.append(str(error))
+    if arguments is None:
+        raise first or NWBError("There are no files. At least one is needed. Name one.")
+    return arguments, problems
+
+
 def suggest_from(
     file: h5py.File, path: Any, *, infer_obs: bool = False, units_table: str | None = None
 ) -> dict[str, Any]:
@@ -99,12 +156,13 @@ def suggest_from(
     table = open_intervals(file, name, path)
     align, times = _choose_align(table)
     clauses, kept = _choose_where(table, np.isfinite(times))
+    used = {name for clause in clauses for name in column_names(clause)}
     at = None if series is not None else open_units(file, path, units_table).at
     start, stop = _choose_window(file, table, times, kept, path, at)
     bin_s = _BIN_S if series is None else _choose_bin(file, series, path)
     length = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
     arguments = {
-        "by": _choose_by(table, kept, {query.split(" ")[0] for query in clauses}),
+        "by": _choose_by(table, kept, used),
         "align": align,
         "window_s": [start, round(start + length, 6)],
         "bin_s": bin_s,
@@ -194,45 +252,76 @@ def _choose_where(table: Table, kept: Array) -> tuple[list[str], Array]:
     clauses = []
     for name in table.names:
         kind = table.kind(name)
-        if kind not in ("bool", "text", "number"):
+        if kind not in SCALAR_KINDS or "`" in name:
             continue
         values = table.column(name)
-        value = _ordinary_level(name, kind, values[kept])
-        if value is None:
-            continue
-        rows = kept & (values == value)
-        if 0.2 * kept.sum() <= rows.sum() < kept.sum():
-            clauses.append(_quote(name) if kind == "bool" else f"{_quote(name)} == {value!r}")
+        stimulated = _is_stimulated(name, kind, values)
+        clause, rows = (_unstimulated if stimulated else _ordinary)(name, kind, values, kept)
+        enough = rows.sum() >= _FEWEST_ORDINARY if stimulated else rows.sum() >= 0.2 * kept.sum()
+        if clause and enough and rows.sum() < kept.sum():
+            clauses.append(clause)
             kept = rows
     return clauses, kept
 
 
-def _ordinary_level(name: str, kind: str, values: Array) -> Any:
-    """The level of a column that ordinary trials have; None where its name and levels do not say."""
-    levels = np.unique(values)
-    if kind == "text":
-        if _STIMULATED.search(name):
-            return next((level for level in _UNSTIMULATED if level in levels), None)
-        return next((level for level in _GOOD if level in levels), None)
+def _is_stimulated(name: str, kind: str, values: Array) -> bool:
+    """Whether a column says in which trials the brain was stimulated; plain "stim" does so as yes or no alone."""
     if _STIMULATED.search(name):
-        return 0 if len(levels) > 1 and (levels == 0).any() else None
-    if _OUTCOME.search(name) and len(levels) == 2 and set(levels.tolist()) == {0, 1}:
-        return True if kind == "bool" else 1
-    return None
+        return True
+    known = values[~missing_in(values)]
+    yes_or_no = kind == "bool" or (kind == "number" and bool(np.isin(known, (0, 1)).all()))
+    on_or_off = kind == "text" and len(_off_levels(known)) > 0 and len(np.unique(known)) <= 2
+    return bool(_STIMULATED_FLAG.search(name)) and (yes_or_no or on_or_off)
+
+
+def _off_levels(values: Array) -> Array:
+    """The texts that say that there was no stimulation."""
+    return np.array(
+        [level for level in np.unique(values).tolist() if _UNSTIMULATED.fullmatch(level.strip())], dtype=str
+    )
+
+
+def _unstimulated(name: str, kind: str, values: Array, kept: Array) -> tuple[str, Array]:
+    """The clause that keeps trials without stimulation, and its rows; no clause where the column does not say."""
+    column = _quote(name)
+    if kind == "bool":
+        return f"not {column}", kept & ~values
+    if kind == "text":
+        off = _off_levels(values[kept])
+        rows = kept & np.isin(values, off)
+        if len(off) > 1:
+            return f"{column} in ({', '.join(map(repr, off.tolist()))})", rows
+        return (f"{column} == {off[0].item()!r}" if len(off) else ""), rows
+    if kind == "number" and (values[kept] == 0).any():
+        return f"{column} == 0", kept & (values == 0)
+    return f"isnan({column})", kept & missing_in(values)
+
+
+def _ordinary(name: str, kind: str, values: Array, kept: Array) -> tuple[str, Array]:
+    """The clause that keeps correct trials, and its rows; no clause where name and levels of a column do not say."""
+    levels = np.unique(values[kept])
+    if kind == "text":
+        good = next((level for level in _GOOD if level in levels), None)
+        return (f"{_quote(name)} == {good!r}" if good else ""), kept & (values == good)
+    if kind == "time" or not _OUTCOME.search(name) or len(levels) != 2 or set(levels.tolist()) != {0, 1}:
+        return "", kept
+    return (_quote(name) if kind == "bool" else f"{_quote(name)} == 1"), kept & (values == 1)
 
 
 def _quote(name: str) -> str:
     """A column's name as a query writes it."""
-    return name if name.isidentifier() else f"`{name}`"
+    plain = name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not name.startswith("__")
+    return name if plain else f"`{name}`"
 
 
 def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
     """Columns of two to eight levels, stimuli before responses, as many as leave enough trials per condition."""
     found = []
     for name in table.names:
-        if table.kind(name) not in ("bool", "text", "number") or _quote(name) in used:
+        kind = table.kind(name)
+        if kind not in ("bool", "text", "number") or name in used:
             continue
-        if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _STIMULATED.search(name):
+        if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _is_stimulated(name, kind, table.column(name)):
             continue
         values = table.column(name)[kept]
         if not missing_in(values).any() and 2 <= len(distinct(values)[0]) <= _MOST_LEVELS:
@@ -261,10 +350,15 @@ def _is_signed(values: Array) -> bool:
 
 
 def _fewest_levels(table: Table, kept: Array) -> str:
-    """The scalar column of fewest levels, where no column looks like a condition."""
-    scalar = [name for name in table.names if table.kind(name) in ("bool", "text", "number")]
-    scalar = [name for name in scalar if not missing_in(table.column(name)[kept]).all()]
-    return min(scalar, key=lambda name: len(np.unique(table.column(name)[kept])), default="start_time")
+    """The scalar column of fewest levels, two at least where there is one, where no column looks like a condition."""
+    found: dict[str, int] = {}
+    for name in table.names:
+        kind = table.kind(name)
+        if kind in ("bool", "text", "number") and not _is_stimulated(name, kind, table.column(name)):
+            values = table.column(name)[kept]
+            if not missing_in(values).all():
+                found[name] = len(np.unique(values))
+    return min(found, key=lambda name: (found[name] < 2, found[name]), default="start_time")
 
 
 def _choose_window(

@@ -1,0 +1,126 @@
+"""Recipes that init writes: short, commented, without stimulated trials, and they run."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nwb_lint as nl
+from nwb_lint.cli import app
+from nwb_lint.nwb.inspection.suggest import suggest
+from tests.nwb.layouts import Session, alternate
+
+SIDES = alternate("left", "right")
+ON = np.arange(10) % 5 == 0
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
+
+
+def written(folder, **columns):
+    made = Session(folder / "s.nwb", n_units=4)
+    made.put_table(cue_time=made.cue, **({"side": SIDES} | columns))
+    return made.path
+
+
+def fitted(path, folder):
+    """The recipe, and the fit that it gives."""
+    made = run("init", path)
+    assert made.exit_code == 0, made.output
+    (folder / "recipe.toml").write_text(made.stdout)
+    done = run("fit", folder / "recipe.toml", "--rank", 1, "--no-plot", "--out", folder / "fit.nwb")
+    assert done.exit_code == 0, done.output
+    return made.stdout, nl.read_fit(folder / "fit.nwb")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "where"),
+    [
+        ("opto", ON, "not opto"),
+        ("laser_on", ON.astype(np.int64), "laser_on == 0"),
+        ("stim", ON, "not stim"),
+        ("is_stim", ON.astype(float), "is_stim == 0"),
+        ("photostim", ["on" if on else "off" for on in ON], "photostim == 'off'"),
+        ("opto_type", ["ALM" if on else "N/A" for on in ON], "opto_type == 'N/A'"),
+        ("laser_power", np.where(ON, 2.5, np.nan), "isnan(laser_power)"),
+        ("laser_onset_time", np.where(ON, 3.0 + np.arange(10), np.nan), "isnan(laser_onset_time)"),
+        ("photo stim", np.where(ON, 1.5, 0.0), "`photo stim` == 0"),
+        ("silenced", ~ON, None),  # two trials without it are too few
+    ],
+)
+def test_stimulated_trials_are_left_out_and_are_no_condition(name, values, where, tmp_path):
+    found = suggest(written(tmp_path, **{name: values}))
+    assert found["where"] == where
+    assert found["by"] == ["side"]
+    if where:
+        ordinary = nl.read_conditions(tmp_path / "s.nwb", **found)
+        assert ordinary.attrs["n_trials_used"] == 8
+
+
+def test_stimuli_that_are_seen_are_conditions(tmp_path):
+    found = suggest(written(tmp_path, stim=alternate("left", "right", "left", "left"), side=["x"] * 10))
+    assert found["by"] == ["stim"]
+    assert found["where"] is None
+
+
+def test_a_recipe_has_what_differs_from_the_defaults_with_comments(tmp_path):
+    text, fit = fitted(written(tmp_path, opto=ON), tmp_path)
+    data = tomllib.loads(text)
+    assert set(data) == {"sources", "out", "read", "inputs"}
+    assert set(data["read"]) == {"by", "align", "window_s", "where"}
+    assert data["inputs"] == [{"name": "side", "column": "side", "window_s": [0.0, data["read"]["window_s"][1]]}]
+    assert all("  # " in line for line in text.splitlines() if " = " in line)
+    assert not fit["u"].values[:, fit["time"].values < 0].any()
+    assert fit.attrs["n_trials_used"] == 8
+
+
+@pytest.mark.parametrize("name", ["condition", "rank", "class", "two words.npy"])
+def test_the_recipe_runs_for_columns_of_any_name(name, tmp_path):
+    columns = {name: np.arange(10) % 3, "side": ["x"] * 10, f"{name} correct": np.arange(10) > 0}
+    _, fit = fitted(written(tmp_path, **columns), tmp_path)
+    assert fit.attrs["by"] == [name]
+    assert fit.attrs["where"] == f"`{name} correct`"
+    assert fit["input_column"].values.tolist() == [name]
+
+
+def test_recipes_of_files_with_series_and_of_other_units_tables_run(tmp_path):
+    (tmp_path / "a").mkdir()
+    made = Session(tmp_path / "a" / "s.nwb", units=False)
+    made.put_table(cue_time=made.cue, side=SIDES)
+    made.put("acquisition/dff/data", np.random.default_rng(0).random((700, 4)))
+    made.put("acquisition/dff/timestamps", 0.04 * np.arange(700))
+    with h5py.File(made.path, "r+") as file:
+        file["acquisition/dff"].attrs["neurodata_type"] = "TimeSeries"
+    _, fit = fitted(made.path, tmp_path / "a")
+    assert fit.attrs["series"] == "acquisition/dff"
+    path = written(tmp_path, opto=ON)
+    with h5py.File(path, "r+") as file:
+        file.move("units", "processing/ecephys/units")
+        file["processing/ecephys/units"].attrs["neurodata_type"] = "Units"
+    _, fit = fitted(path, tmp_path)
+    assert fit.attrs["units_table"] == "processing/ecephys/units"
+
+
+def test_several_files_give_one_recipe_and_the_others_are_named(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name)
+    shutil.move(tmp_path / "b" / "s.nwb", tmp_path / "b" / "t.nwb")
+    (tmp_path / "c").mkdir()
+    Session(tmp_path / "c" / "s.nwb").put_table()
+    paths = [tmp_path / "a" / "s.nwb", tmp_path / "c" / "s.nwb", tmp_path / "b" / "t.nwb", tmp_path / "none.nwb"]
+    made = run("init", *paths)
+    assert made.exit_code == 0
+    assert tomllib.loads(made.stdout)["sources"] == [str(paths[0]), str(paths[2])]
+    assert made.stderr.count("warning: left out:") == 2
+    pattern = str(tmp_path / "[ab]" / "*.nwb")
+    assert tomllib.loads(run("init", pattern).stdout)["sources"] == [pattern]
+    nothing = run("init", paths[3])
+    assert nothing.exit_code == 1
+    assert "no such file" in nothing.stderr
