@@ -11,6 +11,7 @@ comparisons, ``in``, ``and``, ``or``, ``not``, ``+ - * /``, ``abs()`` and ``isna
 from __future__ import annotations
 
 import ast
+import keyword
 import operator
 import re
 from collections.abc import Callable
@@ -160,6 +161,12 @@ def column_names(query: str) -> list[str]:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
     return list(dict.fromkeys(quoted.get(node.id, node.id) for node in found))
+
+
+def spell_column(name: str) -> str:
+    """A column's name as a query or expression writes it: in backticks if Python would not take it for a name."""
+    plain = name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not name.startswith("__")
+    return name if plain else f"`{name}`"
 
 
 def levels(values: Array, most: int = 12) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +18,11 @@ from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
 from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.time_checks import RowSpans, check_times, row_spans
-from nwb_lint.nwb.recording.trials import spell_column
 from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
 from nwb_lint.nwb.recording.units import Observed, read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
-from nwb_lint.query import column_names, evaluate
+from nwb_lint.query import column_names, evaluate, spell_column
 
 Array = np.ndarray
 
@@ -283,7 +281,7 @@ def _off_levels(values: Array) -> Array:
 
 def _unstimulated(name: str, kind: str, values: Array, kept: Array) -> tuple[str, Array]:
     """The clause that keeps trials without stimulation, and its rows; no clause where the column does not say."""
-    column = _quote(name)
+    column = spell_column(name)
     if kind == "bool":
         return f"not {column}", kept & ~values
     if kind == "text":
@@ -302,16 +300,10 @@ def _ordinary(name: str, kind: str, values: Array, kept: Array) -> tuple[str, Ar
     levels = np.unique(values[kept])
     if kind == "text":
         good = next((level for level in _GOOD if level in levels), None)
-        return (f"{_quote(name)} == {good!r}" if good else ""), kept & (values == good)
+        return (f"{spell_column(name)} == {good!r}" if good else ""), kept & (values == good)
     if kind == "time" or not _OUTCOME.search(name) or len(levels) != 2 or set(levels.tolist()) != {0, 1}:
         return "", kept
-    return (_quote(name) if kind == "bool" else f"{_quote(name)} == 1"), kept & (values == 1)
-
-
-def _quote(name: str) -> str:
-    """A column's name as a query writes it."""
-    plain = name.isidentifier() and name.isascii() and not keyword.iskeyword(name) and not name.startswith("__")
-    return name if plain else f"`{name}`"
+    return (spell_column(name) if kind == "bool" else f"{spell_column(name)} == 1"), kept & (values == 1)
 
 
 def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:

@@ -21,7 +21,7 @@ from nwb_lint.nwb.recording.events import EventLabels, Events, event_labels, eve
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
 from nwb_lint.nwb.recording.time_checks import FUNCTION, CheckedTimes, RowSpans, check_times, row_spans
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.query import column_names, evaluate, format_value, select
+from nwb_lint.query import column_names, evaluate, format_value, select, spell_column
 
 Array = np.ndarray
 Align = str | Callable[[Any], Any]
@@ -453,11 +453,6 @@ def _example(labels: EventLabels, what: str) -> str:
     level = labels.values[0]
     query = f"label == {str(level)!r}" if labels.values.dtype.kind == "U" else f"data == {format_value(level)}"
     return f'Choose one by align_where="{query}".' if what == "align" else f"Pass another series in {what}."
-
-
-def spell_column(name: str) -> str:
-    """A column's name as a query or expression writes it."""
-    return name if name.isidentifier() else f"`{name}`"
 
 
 def align_text(align: Align) -> str:
