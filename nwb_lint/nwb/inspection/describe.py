@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from nwb_lint.errors import NWBError, one_line
+from nwb_lint.nwb.inspection.series import series_problems
 from nwb_lint.nwb.inspection.suggest import rows_of_trials, suggest_from
 from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
 from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span_of_rows
@@ -109,7 +110,7 @@ def describe(
             file, name, read_spikes=read_spikes, trial_span=_hull(spans), rows=rows_of_trials(file, source),
             units_table=units_table,
         )  # fmt: skip
-        events, series, more = _find_series(file)
+        events, series, more = _find_series(file, name)
         warnings += units.warnings + more
         suggestion: dict[str, Any] = {}
         if (units.info or series) and tables:
@@ -212,11 +213,12 @@ def _describe_tables(file: h5py.File, name: str) -> tuple[list[TableInfo], list[
     return tables, spans, warnings
 
 
-def _find_series(file: h5py.File) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+def _find_series(file: h5py.File, name: str) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
     """Paths of event series and tables, paths of series of activity, and warnings."""
     try:
         series = tuple(activity_paths(file))
-        return tuple(path for path in event_paths(file, listed=True) if path not in series), series, []
+        events = tuple(path for path in event_paths(file, listed=True) if path not in series)
+        return events, series, series_problems(file, name)
     except (OSError, RuntimeError, KeyError) as error:
         return (), (), [f"series of events and activity cannot be found: {one_line(error)}"]
 

@@ -12,6 +12,7 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.storage.h5 import (
     as_text,
     find_dataset,
+    holds_numbers,
     holds_text,
     is_dataset,
     is_group,
@@ -135,6 +136,14 @@ def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
     return float(np.ravel(start[()])[0]), rate_hz
 
 
+def listed_times(item: Any, where: str) -> h5py.Dataset | None:
+    """The dataset that lists the times of a series; None if it has none. Raises: NWBError if they are no numbers."""
+    listed = next((found for name in _TIMES if (found := find_dataset(item, name)) is not None), None)
+    if listed is not None and (not holds_numbers(listed) or not listed.shape):
+        raise NWBError(f"{where} has times that are {shape_text(listed)}. Numbers are needed. Pass another.")
+    return listed
+
+
 def one_time_a_sample(listed: h5py.Dataset, where: str) -> Array:
     """Times of samples, s, in the order of the file; NWBError if they are those of several clocks, of shape (2, n)."""
     if listed.size != max(listed.shape):
@@ -189,11 +198,9 @@ def read_events(item: Any, at: str, path: Any) -> Events:
     A TimeSeries has ``timestamps``, or ``starting_time`` and its rate. A table of events has ``timestamp``.
     Raises: NWBError if the times are damaged.
     """
-    listed = next((found for name in _TIMES if (found := find_dataset(item, name)) is not None), None)
+    listed = listed_times(item, f"{at} of {path}")
     if listed is None:
         return Events(at, None, *regular_times(item, at, path), int(item["data"].shape[0]))
-    if listed.dtype.kind not in "iuf" or not listed.shape:
-        raise NWBError(f"{at} of {path} has times that are {shape_text(listed)}. Numbers are needed. Pass another.")
     times = one_time_a_sample(listed, f"{at} of {path}")
     data = find_dataset(item, "data")
     if data is not None and data.size and len(times) not in data.shape:

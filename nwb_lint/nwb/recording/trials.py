@@ -146,7 +146,7 @@ def choose_trials(
         columns={name: source.column_or_texts(name)[kept] for name in columns},
         levels=[Levels(part.values[kept], part.missing[kept], part.ranked) for part in levels],
         reach_s=float(np.nanmax(np.abs(known))),
-        longest_s=_longest(source, edges, kept),
+        longest_s=_longest(source, edges, selected),
         second=None if second is None else second[kept],
         within=None if limits is None else limits[:, kept],
         spans=None if read.spans is None else read.spans.take(kept),
