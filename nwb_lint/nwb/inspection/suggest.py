@@ -231,7 +231,7 @@ def _choose_align(table: Table) -> tuple[str, Array]:
         problem = checked and checked.problem
         if problem is None or not problem.fatal:
             found[name] = name, times if checked is None else checked.values
-        elif problem.expression and _first_match(_EVENTS, name) < len(_EVENTS):
+        elif problem.expression and times[np.isfinite(times)].any() and _first_match(_EVENTS, name) < len(_EVENTS):
             found[name] = problem.expression, evaluate(problem.expression, table.column, len(table), "align")
 
     def penalty(name: str) -> int:

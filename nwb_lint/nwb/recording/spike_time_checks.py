@@ -11,7 +11,13 @@ import numpy as np
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, union
 from nwb_lint.nwb.recording.time_axis import TrialTimeAxis
-from nwb_lint.nwb.recording.time_checks import ClockEvidence, Problem, rows_at_once, rows_start_over
+from nwb_lint.nwb.recording.time_checks import (
+    ClockEvidence,
+    Problem,
+    rows_at_once,
+    rows_start_over,
+    samples_in_other_units,
+)
 from nwb_lint.nwb.recording.trials import Trials
 from nwb_lint.nwb.recording.units import name_units, recorded_span
 from nwb_lint.parallel.warnings import warn
@@ -114,15 +120,21 @@ def check_rows_at_once(trials: Trials, axis: TrialTimeAxis) -> None:
         raise NWBError(f"{trials.where}: {text}")
 
 
-def check_trials_against(trials: Trials, recorded: tuple[float, float]) -> None:
+def check_trials_against(trials: Trials, recorded: tuple[float, float], step_s: float = 0.0) -> None:
     """Warn of what is likely wrong with the times of trials, and of start times that start over (`rows_start_over`).
+
+    ``step_s`` is the time between two samples of a series, s.
 
     Raises: NWBError if they start over, and the recording (first and last time, s) goes on after the last trial.
     """
     for doubt in trials.doubts:
         warn(doubt)
-    text = "" if trials.spans is None else rows_start_over(trials.spans)
-    if not text or trials.spans is None:
+    if trials.spans is None:
+        return
+    units = samples_in_other_units(step_s, recorded, trials.spans)
+    refuse_or_warn(trials.where, Problem(units, False) if units else None)
+    text = rows_start_over(trials.spans)
+    if not text:
         return
     first, last = float(np.nanmin(trials.spans.starts)), float(np.nanmax(trials.spans.stops))
     goes_on = recorded[1] - first >= _RECORDED_LONGER * (last - first)

@@ -33,6 +33,8 @@ _CLOCKS = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds", 3e4: "s
 _RISING = 0.5
 # Times in milliseconds since the start of a trial are at least this share of the trial, in the median.
 _SMALLEST_SHARE = 0.05
+# Zeros among times since a trial's start stand out if all others are at least this share of their median.
+_FAR_FROM_0 = 0.3
 # Windows of rows that share a moment overlap; those of one session cover their time three times at most.
 _MOST_COVERED = 3.0
 # Runs of rows start over if each begins in the first tenth of the time, and a fifth of the rows overlap others.
@@ -72,6 +74,11 @@ class RowSpans(NamedTuple):
     unset: Array
     gap_s: float
     have_stops: bool
+
+    def median_length_s(self) -> float:
+        """The median time from start to stop, s; 0 if none is known."""
+        lasts = self.stops - self.starts
+        return float(np.median(lasts[np.isfinite(lasts)])) if np.isfinite(lasts).any() else 0.0
 
     def take(self, rows: Array) -> RowSpans:
         """The spans of some rows."""
@@ -227,7 +234,7 @@ def _other_clock(at: Array, spans: RowSpans) -> _Clock | None:
     def fit(since: Array) -> bool:
         return bool(((since >= -gap) & (since <= lasts + gap)).mean() >= _NEARLY_ALL)
 
-    if fit(at):
+    if fit(at) and ((at >= 0) & (at <= lasts)).mean() >= _MOST:
         return _Clock("relative to the trial's start, or like a duration", True)
     for factor, unit in _CLOCKS.items():
         if fit(at / factor - starts):
@@ -338,7 +345,7 @@ class ClockEvidence:
         interval = float(np.quantile(np.concatenate(self._intervals), 1 - 0.95))
         if rate >= _SLOWEST_HZ or interval < _LONGEST_INTERVAL_S:
             return None
-        trial_s = 0.0 if spans is None else float(np.nanmedian(spans.stops - spans.starts))
+        trial_s = 0.0 if spans is None else spans.median_length_s()
         lasts_s = self._span[1] - self._span[0]
         signs = [
             f"{_NEARLY_ALL:.0%} of the units fire below {rate:.2g} Hz",
@@ -350,8 +357,33 @@ class ClockEvidence:
         signs += ["all spike times are whole numbers"] if self._all_whole else []
         if len(signs) < 3:
             return None
+        which = "all times look" if long_trials else "spike times look"
         return Problem(
-            f"all times look as if they were in milliseconds or samples: {', '.join(signs)}. Seconds are needed. "
-            "Divide spike times and trial times in a copy of the file.",
+            f"{which} as if they were in milliseconds or samples: {', '.join(signs)}. Seconds are needed. Divide them "
+            "in a copy of the file.",
             long_trials and (long_session or self._all_whole),
         )
+
+
+def samples_in_other_units(step_s: float, recorded: tuple[float, float], spans: RowSpans) -> str:
+    """A sentence if samples, trials and the session of a series are too far apart and long for seconds; else empty."""
+    trial_s, lasts_s = spans.median_length_s(), recorded[1] - recorded[0]
+    if step_s < _LONGEST_INTERVAL_S or trial_s < _LONGEST_TRIAL_S or lasts_s < _LONGEST_SESSION_S:
+        return ""
+    return (
+        f"all times look as if they were in milliseconds or samples: samples are {step_s:g} s apart, trials last "
+        f"{trial_s:.4g} s, and the session lasts {lasts_s / 86400:.2g} days. Seconds are needed. Divide them in a copy "
+        "of the file."
+    )
+
+
+def doubtful_zeros(name: str, values: Array) -> str:
+    """A sentence if some times since the trial's start are 0, and all others far above; else empty."""
+    known = values[np.isfinite(values)]
+    zero, others = known == 0, known[known != 0]
+    if not zero.any() or len(others) < len(known) / 2 or others.min() < _FAR_FROM_0 * np.median(others):
+        return ""
+    return (
+        f"{name} is 0 in {zero.sum()} of {len(known)} trials, and at least {others.min():g} in all others. If 0 stands "
+        f'for a missing time, leave these trials out by where="{name} != 0".'
+    )

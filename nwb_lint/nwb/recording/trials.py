@@ -19,7 +19,7 @@ from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import EventLabels, Events, event_labels, event_paths, find_series, read_events
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
-from nwb_lint.nwb.recording.time_checks import FUNCTION, CheckedTimes, RowSpans, check_times, row_spans
+from nwb_lint.nwb.recording.time_checks import FUNCTION, CheckedTimes, RowSpans, check_times, doubtful_zeros, row_spans
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import column_names, evaluate, format_value, select, spell_column
 
@@ -228,7 +228,12 @@ class _TimesOfRows:
         else:
             values = self.table.times(name)
         checked = self._checked(spell_column(name), values, what)
-        return values if checked is None else self._without_placeholders(values, checked)
+        if checked is None:
+            return values
+        if checked.problem is not None and checked.problem.expression.startswith("start_time + "):
+            text = doubtful_zeros(spell_column(name), checked.values)
+            self.doubts += [f"{self.table.where}: {text}"] if text else []
+        return self._without_placeholders(values, checked)
 
 
 def _limited(table: Table, rows: Array, limits: Array, within: Sequence[str]) -> Array:

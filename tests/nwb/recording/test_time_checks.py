@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 
@@ -227,3 +228,27 @@ def test_slow_units_long_trials_and_long_recordings_are_read_in_silence(write):
     units = [np.sort(rng.uniform(0, 4e5, 40000 // 2)) for _ in range(2)] + bursts[:1]  # a spike in 20 s, four days
     path = write(spikes=units, start_time=start, stop_time=start + 3e4, cue_time=start + 5, side=SIDE[:10])
     in_silence(read_trials, path, **HOW | {"window_s": (0, 1000), "bin_s": 100.0})
+
+
+def test_a_series_in_milliseconds_is_warned_of(write):
+    path = write(start_time=START * 1e3, stop_time=(START + 1.5) * 1e3, cue_time=CUE * 1e3)
+    with h5py.File(path, "r+") as file:
+        file["acquisition/dff/data"] = np.ones((40_000, 2))
+        file["acquisition/dff/timestamps"] = 33.0 * np.arange(40_000)
+    with pytest.warns(UserWarning, match=r"milliseconds or samples: samples are 33 s apart, trials last 1500 s"):
+        read_trials(path, **HOW | {"window_s": (0, 66), "bin_s": 66.0}, series="acquisition/dff")
+
+
+def test_zeros_among_times_since_the_start_are_warned_of_if_they_stand_out(write):
+    path = write(cue_time=np.where(ROWS % 5, SINCE, 0.0))
+    with pytest.warns(UserWarning, match="cue_time is 0 in 4 of 20 trials, and at least 0.4.*where="):
+        read_trials(path, **HOW | {"align": "start_time + cue_time"})
+    in_silence(read_trials, path, **HOW | {"align": "start_time + cue_time", "where": "cue_time != 0"})
+    path = write(cue_time=np.where(ROWS % 5, SINCE - 0.4, 0.0))
+    in_silence(read_trials, path, **HOW | {"align": "start_time + cue_time"})
+
+
+def test_times_since_the_trial_before_are_not_called_those_of_the_trial(write):
+    path = write(cue_time=CUE - np.append(0, START[:-1]))
+    with pytest.raises(NWBError, match="does not rise as they do"):
+        read_trials(path, **HOW)
