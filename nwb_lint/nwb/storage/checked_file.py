@@ -87,12 +87,11 @@ class CheckedGroup(h5py.Group):
         if b"\0" in code:
             raise _Absent(f"{name!r} is not in {self.name}")
         try:
-            present = self.id.links.exists(code)
-            kind = self.id.links.get_info(code).type if present else None
+            kind = self.id.links.get_info(code).type
         except (KeyError, RuntimeError, OSError, ValueError) as error:
+            if self._lacks(code):
+                raise _Absent(f"{name} is not in {self.name}") from None
             raise self._unreadable(name, error) from error
-        if kind is None:
-            raise _Absent(f"{name} is not in {self.name}")
         if kind == h5py.h5l.TYPE_HARD:
             try:
                 return self._owner.wrapped(h5py.h5o.open(self.id, code))
@@ -106,6 +105,13 @@ class CheckedGroup(h5py.Group):
             file_name, target = self.id.links.get_val(code)
             return self._external(name, os.fsdecode(file_name), _decoded(target), links - 1)
         raise NWBError(f"{self._named(name)} is a link of a kind that HDF5 does not know. Replace it by its target.")
+
+    def _lacks(self, code: bytes) -> bool:
+        """Whether there is no link of this name; False where that cannot be told."""
+        try:
+            return not self.id.links.exists(code)
+        except (KeyError, RuntimeError, OSError, ValueError):
+            return False
 
     def _soft(self, name: str, target: str, links: int) -> Any:
         try:
