@@ -37,6 +37,28 @@ def _decoded(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+class CheckedAttributes(h5py.AttributeManager):
+    """Attributes that are found, absent, or an NWBError."""
+
+    def __init__(self, item: Any, owner: CheckedFile) -> None:
+        super().__init__(item)
+        self._owner, self._of = owner, item.name
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of an attribute; KeyError where there is none."""
+        try:
+            return super().__getitem__(name)
+        except KeyError:
+            raise
+        except (TypeError, ValueError, RuntimeError, OSError) as error:
+            if self._owner.remote and isinstance(error, OSError):
+                raise  # of the connection
+            raise NWBError(
+                f"Attribute {name} of {self._of} of {self._owner.filename} cannot be read ({one_line(error)}). Write "
+                "it as text or numbers."
+            ) from error
+
+
 class CheckedGroup(h5py.Group):
     """A group whose members are found, absent, or an NWBError.
 
@@ -53,6 +75,11 @@ class CheckedGroup(h5py.Group):
     def file(self) -> CheckedFile:
         """The open file that holds the group."""
         return self._owner
+
+    @property
+    def attrs(self) -> CheckedAttributes:
+        """The attributes of the group."""
+        return CheckedAttributes(self["/"] if isinstance(self, h5py.File) else self, self._owner)
 
     def __getitem__(self, name: Any) -> Any:
         """The member at a path, or what a reference points at."""
@@ -171,13 +198,18 @@ class CheckedDataset(h5py.Dataset):
         return self._owner
 
     @property
+    def attrs(self) -> CheckedAttributes:
+        """The attributes of the dataset."""
+        return CheckedAttributes(self, self._owner)
+
+    @property
     def dtype(self) -> np.dtype:
         """As `h5py.Dataset.dtype`; NWBError for a type that numpy does not have."""
         try:
             return super().dtype
         except (TypeError, ValueError) as error:
             raise NWBError(
-                f"{self.name} of {self._owner.filename} is of a type that cannot be read ({one_line(error)}). Write it "
+                f"{self.name} of {self._owner.filename} is of a type that cannot be read ({one_line(error)}). Write "
                 "as numbers or text."
             ) from error
 

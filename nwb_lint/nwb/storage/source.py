@@ -73,6 +73,9 @@ def open_nwb(source: Source, *, download: bool = False, external: bool = False) 
         old = dataset_text(file, "nwb_version")  # an attribute since NWB 2
         is_nwb = bool(root_text(file, "nwb_version")) or root_text(file, "neurodata_type") == "NWBFile"
         names = ", ".join(str(name) for name in islice(file, 6)) or "nothing"  # a LINDI file has no length
+    except NWBError:
+        file.close()
+        raise
     except (OSError, RuntimeError, KeyError) as error:
         file.close()
         raise _damaged(asset, error) from error
