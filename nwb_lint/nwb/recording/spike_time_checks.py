@@ -34,9 +34,9 @@ _SHORT_TRIALS, _FEW_SHARE, _FEWEST_WINDOWS = 3.0, 0.1, 4
 _EXPECTED_SPIKES, _LONGER = 10.0, 3.0
 # Trials that start over are relative to blocks if the recording is longer than the trials by this factor.
 _RECORDED_LONGER = 1.5
-# A unit of at least 10 spikes is reported if a tenth of them lie outside of its obs_intervals. The file is refused if
+# A unit of at least 50 spikes is reported if a quarter of them lie outside of its obs_intervals. The file is refused if
 # most units have most spikes there, and fire at twice the rate that they have inside or more.
-_FEWEST_SPIKES, _OUTSIDE_SHARE, _OUTSIDE_RATIO = 10, 0.1, 2.0
+_FEWEST_SPIKES, _OUTSIDE_SHARE, _OUTSIDE_RATIO = 50, 0.25, 2.0
 
 
 class Silence(NamedTuple):
