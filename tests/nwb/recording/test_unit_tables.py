@@ -396,7 +396,7 @@ def test_a_fit_among_recordings_is_left_out_with_a_warning(tmp_path, path):
     other = other_session(tmp_path, 0)
     both = rates([other, path])
     recording = read_conditions([other, path], **READ)
-    activity = prepare(recording, inputs=[Input("side", column="side")], time_course=False)
+    activity = prepare(recording, inputs=[Input("side", column="side", window_s=(0.0, 0.6))], time_course=False)
     write_fit(
         fit_lint(activity, rank=1, tau_s=0.2, method="regression"), tmp_path / "a_fit.nwb", subject={"age": "P9D"}
     )
@@ -418,7 +418,9 @@ def fit_of(path, **how):
     read = READ | {"bin_s": 0.1} | how
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        activity = prepare(read_conditions(path, **read), inputs=[Input("side", column="side")], time_course=False)
+        activity = prepare(
+            read_conditions(path, **read), inputs=[Input("side", column="side", window_s=(0.0, 0.6))], time_course=False
+        )
     return fit_lint(activity, rank=1, tau_s=0.2, method="regression", hidden=2)
 
 
