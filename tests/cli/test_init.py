@@ -121,6 +121,15 @@ def test_several_files_give_one_recipe_and_the_others_are_named(tmp_path):
     assert made.stderr.count("warning: left out:") == 2
     pattern = str(tmp_path / "[ab]" / "*.nwb")
     assert tomllib.loads(run("init", pattern).stdout)["sources"] == [pattern]
+    (tmp_path / "d").mkdir()
+    without = Session(tmp_path / "d" / "s.nwb", units=False)
+    without.put_table(cue_time=without.cue, side=SIDES)
+    with h5py.File(written(tmp_path / "c"), "r+") as file:
+        file["intervals/invalid_times"] = h5py.SoftLink("/nowhere")
+    made = run("init", paths[0], without.path, tmp_path / "c" / "s.nwb")
+    assert tomllib.loads(made.stdout)["sources"] == [str(paths[0])]
+    assert "no units table" in made.stderr
+    assert "/nowhere" in made.stderr
     nothing = run("init", paths[3])
     assert nothing.exit_code == 1
     assert "no such file" in nothing.stderr

@@ -135,6 +135,10 @@ def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None
                 arguments = suggest(source, units_table=units_table)
             else:
                 with reading(source) as file:
+                    if "series" in arguments:
+                        open_series(file, arguments["series"], source)
+                    else:
+                        open_units(file, source, arguments.get("units_table"))
                     check_suggestion(file, source, arguments, None)
             problems.append("")
         except NWBError as error:

@@ -13,6 +13,7 @@ from nwb_lint.nwb.recording.binning import make_bins
 from nwb_lint.nwb.recording.spike_time_checks import SpikeTimeChecks, check_rows_at_once
 from nwb_lint.nwb.recording.time_axis import TimeAxis, make_trial_time_axis
 from nwb_lint.nwb.recording.trials import choose_trials, parse_by
+from nwb_lint.nwb.recording.units import valid_times
 from nwb_lint.parallel.warnings import collect_warnings
 
 
@@ -38,6 +39,7 @@ def check_suggestion(file: h5py.File, path: Any, arguments: Mapping[str, Any], s
     if spikes is not None and spikes.start_over:
         raise NWBError(spikes.start_over)
     with collect_warnings():  # reading the file gives them
+        valid_times(file)
         how = {name: arguments.get(name) for name in ("where", "align")}
         trials = choose_trials(file, path, table=arguments["table"], factors=parse_by(arguments["by"]), **how)
         bins = make_bins(arguments["window_s"], arguments["bin_s"])
