@@ -228,7 +228,9 @@ def event_labels(item: Any, where: str) -> EventLabels | None:
     if data is None or not data.shape or data.size != max(data.shape):
         return None
     words = data.attrs.get("labels")
-    if words is not None and data.dtype.kind in "iu":
+    if words is not None:
+        if data.dtype.kind not in "iu":
+            raise NWBError(f"{where} has labels and data that are {shape_text(data)}. Codes of labels are needed.")
         codes, texts = load(data).ravel(), np.array([as_text(word) for word in np.ravel(words)])
         outside = codes[(codes < 0) | (codes >= len(texts))]
         if len(outside):

@@ -181,6 +181,8 @@ def read_conditions(
           ``source`` and ``unit_columns`` on ``neuron``. The coordinate of a column whose name is taken, such as
           ``condition``, is called ``trial_condition``. Other functions find it as ``condition`` too.
         - Attribute ``units_table``: the path of the units table; one for each ``file`` where they differ.
+        - Attributes ``n_trials_used`` and ``n_trials_dropped_…``: trials that were used, or dropped for each reason.
+          ``placeholders`` says which numbers stood for a missing time (0, −1 far outside of their trial).
         - Attributes ``assets``, ``assets_units``, ``assets_trials``, ``assets_warnings``: what each file gave, and why
           it gave less than it holds.
 

@@ -327,23 +327,25 @@ class ClockEvidence:
         self._span = np.inf, -np.inf
 
     def add(self, times: Array) -> None:
-        """Add the sorted spike times of a unit; only the first 256 are looked at."""
+        """Add the sorted spike times of a unit; of slow units, the first 256 are looked at."""
         if len(times) < _FEWEST_SPIKES or times[-1] <= times[0]:
             return
         first, last = float(times[0]), float(times[-1])
         self._rates.append(len(times) / (last - first))
         self._span = min(first, self._span[0]), max(last, self._span[1])
+        if self._rates[-1] >= _SLOWEST_HZ:
+            return
         sample = times[:_SAMPLE]
         self._intervals.append(np.diff(sample))
         self._all_whole = self._all_whole and bool((sample == np.rint(sample)).all())
 
     def problem(self, spans: RowSpans | None) -> Problem | None:
         """The signs, if several agree; fatal if nearly all do."""
-        if not self._rates:
+        rate = float(np.quantile(self._rates, _NEARLY_ALL)) if self._intervals else np.inf
+        if rate >= _SLOWEST_HZ:
             return None
-        rate = float(np.quantile(self._rates, _NEARLY_ALL))
         interval = float(np.quantile(np.concatenate(self._intervals), 1 - 0.95))
-        if rate >= _SLOWEST_HZ or interval < _LONGEST_INTERVAL_S:
+        if interval < _LONGEST_INTERVAL_S:
             return None
         trial_s = 0.0 if spans is None else spans.median_length_s()
         lasts_s = self._span[1] - self._span[0]

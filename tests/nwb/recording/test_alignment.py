@@ -286,3 +286,12 @@ def test_choices_are_flags_and_fields_of_a_recipe(session, tmp_path):
     attrs = read_fit(tmp_path / "fit.nwb").attrs
     assert attrs["align_where"] == "label == 'go'"
     assert attrs["align_which"] == "last"
+
+
+@pytest.mark.parametrize("values", [np.ones(3 * N_TRIALS), np.zeros(3 * N_TRIALS, dtype=[("code", "i4")])])
+def test_labels_without_codes_are_refused(session, values):
+    session.put_table()
+    labelled(session, "LabeledEvents")
+    session.put("acquisition/ttl/data", values, labels=np.array(["go", "stop"], "S"))
+    with pytest.raises(NWBError, match="has labels and data that are .*[Cc]odes of labels are needed"):
+        read_trials(session.path, **HOW, align="ttl")
