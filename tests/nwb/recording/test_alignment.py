@@ -293,5 +293,5 @@ def test_labels_without_codes_are_refused(session, values):
     session.put_table()
     labelled(session, "LabeledEvents")
     session.put("acquisition/ttl/data", values, labels=np.array(["go", "stop"], "S"))
-    with pytest.raises(NWBError, match="has labels and data that are .*[Cc]odes of labels are needed"):
+    with pytest.raises(NWBError, match=r"has labels and data that are .*[Cc]odes of labels are needed"):
         read_trials(session.path, **HOW, align="ttl")
