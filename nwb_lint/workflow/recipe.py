@@ -112,7 +112,7 @@ def commented(recipe: Recipe) -> str:
     sources = ["a.nwb"]  # NWB files: paths, patterns or addresses.
     <BLANKLINE>
     [read]
-    align = "cue_time"  # Trial column, event series or function that gives time 0.
+    align = "cue_time"  # Trial column, expression of columns, event series or function that gives time 0.
     window_s = [-0.5, 1.0]  # Start and end of the time axis around the alignment, s.
     by = ["side"]  # Trial columns that conditions are made of; ...
     <BLANKLINE>
