@@ -228,6 +228,7 @@ class Table:
             name for name, item in items.items() if isinstance(item, NWBError) or (name in listed and item is not None)
         }
         self.names = [name for name, item in items.items() if name in sure or (is_dataset(item) and item.shape)]
+        self.lost = [name for name in listed if items.get(name, group) is None]  # columns that are not in the file
         self.ids = self._read_ids()
         # a dataset that colnames does not list may be a column that was added by hand, or the words of an enum
         self.names = [name for name in self.names if name in sure or self._suits(name)]
@@ -277,7 +278,8 @@ class Table:
         if name == "id" and name not in self.names:
             return self.ids
         if name not in self.names:
-            raise NWBError(f"{self.where} has no column {name!r}; it has {', '.join(self.names) or 'none'}.")
+            lists = ", which its colnames list" if name in self.lost else ""
+            raise NWBError(f"{self.where} has no column {name!r}{lists}; it has {', '.join(self.names) or 'none'}.")
         if name not in self._values:
             self._values[name] = self._read(name)
         return self._values[name]
@@ -441,7 +443,10 @@ class Table:
                     self.column(name)
                 except NWBError as error:
                     found.append(str(error))
-        flat = {name: item.shape for name in ("id", *self.names) if self._is_one_row(item := self.group.get(name))}
+        if self.lost:
+            found.append(f"{self.where}: colnames list {', '.join(self.lost)}, which the file does not have")
+        items = {name: member_or_error(self.group, name) for name in ("id", *self.names)}
+        flat = {name: item.shape for name, item in items.items() if self._is_one_row(item)}
         if flat:
             shape = next(iter(flat.values()))
             found.append(f"{self.where}: {', '.join(flat)} of shape {shape}: one row. Each is read as {shape[1]} rows.")
@@ -492,7 +497,12 @@ class Table:
                 raise NWBError(f"The elements of {name} of {self.where} are no list of texts. Get the file again.")
             return _widened(np.ravel(load(words)))
         listed = [item.attrs.get(key) for key in ("elements", f"{name}_elements")]
-        return next((_widened(np.ravel(found)) for found in listed if isinstance(found, np.ndarray)), None)
+        found = next((_widened(np.ravel(texts)) for texts in listed if isinstance(texts, np.ndarray)), None)
+        if found is None and as_text(item.attrs.get("neurodata_type", "")) == "EnumData":
+            raise NWBError(
+                f"{name} of {self.where} holds codes of words (EnumData), and its words are not in the file."
+            )
+        return found
 
 
 class EventsTable(Table):
@@ -524,7 +534,7 @@ class StackedTable(Table):
     """
 
     def __init__(self, parts: dict[str, Table], where: str) -> None:
-        self.parts, self.where = parts, where
+        self.parts, self.where, self.lost = parts, where, []
         self.names = list(dict.fromkeys(name for part in parts.values() for name in part.names))
         taken = [name for name in (TABLE_NAME, TABLE_ROW_ID) if name in self.names]
         if taken:

@@ -218,6 +218,11 @@ def has_observed(table: Table) -> bool:
     listed = find_dataset(table.group, "obs_intervals")
     if listed is not None and not listed.shape:
         raise NWBError(f"obs_intervals of {table.where} is {shape_text(listed)}. Intervals are needed. Write it again.")
+    if listed is None and ("obs_intervals" in table.lost or "obs_intervals_index" in table.group):
+        raise NWBError(
+            f"{table.where} name obs_intervals, which are not in the file. When units were observed is not known. Get "
+            "the file again."
+        )
     return listed is not None and bool(listed.shape[0])
 
 

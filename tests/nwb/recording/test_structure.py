@@ -242,3 +242,41 @@ def test_tables_of_schema_2_0b_are_found_at_the_root(path):
     np.testing.assert_array_equal(rates(path), limited)
     assert not np.array_equal(limited, expected)
     assert [table.name for table in describe(path).tables] == ["trials", "invalid_times"]
+
+
+@pytest.mark.filterwarnings("ignore:.*silent unit")
+def test_what_a_table_lists_and_the_file_lacks_is_an_error(path):
+    with h5py.File(path, "r+") as file:
+        del file["units/obs_intervals"], file["units/region"], file["intervals/trials/coherence"]
+    with pytest.raises(NWBError, match="obs_intervals, which are not in the file"):
+        rates(path)
+    with h5py.File(path, "r+") as file:
+        del file["units/obs_intervals_index"]
+        file["units"].attrs["colnames"] = ["spike_times", "region"]
+    rates(path)
+    with pytest.raises(NWBError, match="no column 'region', which its colnames list"):
+        rates(path, units="region == 'a'")
+    text = "\n".join(describe(path).warnings)
+    assert "colnames list region" in text
+    assert "colnames list coherence" in text
+
+
+def test_an_enumeration_without_its_words_is_an_error(path):
+    with h5py.File(path, "r+") as file:
+        del file["intervals/trials/kind_elements"]
+        file["intervals/trials/kind"].attrs["neurodata_type"] = "EnumData"
+    with pytest.raises(NWBError, match=r"kind .* words are not in the file"):
+        read_conditions(path, by="kind", **HOW)
+
+
+@pytest.mark.parametrize(
+    ("at", "name"), [("/", "nwb_version"), ("units", "colnames"), ("intervals/trials/kind", "elements")]
+)
+def test_an_attribute_that_cannot_be_read_is_an_error(path, at, name):
+    with h5py.File(path, "r+") as file:
+        if name in file[at].attrs:
+            del file[at].attrs[name]
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(file[at].id, name.encode(), h5py.h5t.UNIX_D32LE, space)
+    with pytest.raises(NWBError, match=f"Attribute {name} of /.* cannot be read"):
+        read_conditions(path, by="kind", **HOW)

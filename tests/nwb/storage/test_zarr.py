@@ -202,6 +202,38 @@ def test_damage_is_an_error_of_one_line(zarr_path, tmp_path, part, content, word
     refused(words, read_conditions, bad, **HOW)
 
 
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ({"path": "/gone", "source": "."}, "units/obs_intervals .* link to /gone, which is not in the store"),
+        ({"path": "/units/obs_intervals", "source": "."}, "circle"),
+        ({"path": "/x", "source": "../other.zarr"}, r"link to /x of \.\./other\.zarr, another store"),
+    ],
+)
+def test_links_that_cannot_be_followed_are_errors(zarr_path, tmp_path, link, words):
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    shutil.rmtree(bad / "units" / "obs_intervals")
+    attributes = json.loads((bad / "units" / ".zattrs").read_text())
+    links = [link | {"name": "obs_intervals", "object_id": "", "source_object_id": ""}]
+    (bad / "units" / ".zattrs").write_text(json.dumps(attributes | {"zarr_link": links}))
+    refused(words, read_conditions, bad, **HOW)
+
+
+def test_an_array_without_metadata_is_an_error(zarr_path, tmp_path):
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    (bad / "units" / "id" / ".zarray").unlink()
+    refused("/units/id of .* no metadata", read_conditions, bad, **HOW)
+
+
+def test_zarr_3_is_called_so(tmp_path):
+    store = tmp_path / "s.nwb.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    refused("Zarr of version 3", read_conditions, store, **HOW)
+    with RangeServer({"/s.nwb.zarr": store}) as server:
+        refused("Zarr of version 3", read_conditions, f"{server.url}/s.nwb.zarr", **HOW)
+
+
 def test_missing_files_and_extras_are_errors(tmp_path, zarr_path, monkeypatch):
     refused("no such file", read_trials, tmp_path / "none.nwb.zarr", **TRIALS, kind=MissingFileError)
     refused("no such file", read_trials, tmp_path / "none.lindi.json", **TRIALS, kind=MissingFileError)
@@ -363,3 +395,27 @@ def test_files_that_are_not_lindi_are_refused(path, tmp_path):
         file.write_text(text)
         pytest.importorskip("lindi")
         refused(words, read_trials, file, **TRIALS)
+
+
+def test_what_a_lindi_file_lists_and_lacks_is_an_error(path, tmp_path):
+    with RangeServer({"/session.nwb": path}) as server:
+        content = json.loads(to_lindi(path, f"{server.url}/session.nwb"))
+        file = tmp_path / "bad.lindi.json"
+        for name in ("units/spike_times/0", "units/id/0", "units/obs_intervals/0.0", "intervals/trials/cue_time/0"):
+            refs = {key: value for key, value in content["refs"].items() if key != name}
+            assert len(refs) < len(content["refs"])
+            file.write_text(json.dumps(content | {"refs": refs}))
+            refused(f"{name} is missing", read_conditions, file, **HOW)
+
+
+def test_chunks_in_files_of_this_machine_are_read_only_where_asked_for(path, tmp_path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside.nwb"
+    inside.mkdir()
+    shutil.copy(path, outside)
+    file = inside / "s.lindi.json"
+    file.write_text(to_lindi(path, str(outside)))
+    refused(r"chunks in .*outside\.nwb.*external=True", read_conditions, file, **HOW)
+    same(read_conditions(file, **HOW, external=True).drop_attrs(), read_conditions(path, **HOW).drop_attrs())
+    shutil.copy(path, inside / "s.nwb")
+    file.write_text(to_lindi(path, str(inside / "s.nwb")))
+    same(read_conditions(file, **HOW), read_conditions(path, **HOW))
