@@ -413,7 +413,8 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> tuple[Any, list[int | None]] | 
     if "recorded" in fit.variables:
         here &= fit["recorded"].values
     ids = plain_ids(np.asarray(units.id[:]))
-    absent = here & ~np.isin(fit["unit_id"].values.astype(str), ids.astype(str))
+    rows = _rows_by_label(fit, ids)
+    absent = here & ~np.isin(fit["unit_id"].values.astype(str), ids.astype(str)) & [row is None for row in rows]
     files = _files_of(fit, nwbfile)
     if files is None:
         if absent.any():
@@ -427,13 +428,13 @@ def _unit_rows(fit: xr.Dataset, nwbfile: Any) -> tuple[Any, list[int | None]] | 
     if (absent & here).any():
         named = ", ".join(map(str, fit["unit_id"].values[absent & here]))
         raise ContractError(f"Units {named} of the fit are not in the units table. Pass the recording that has them.")
-    rows = _rows_by_label(fit, ids)
     return units, [row if own else None for row, own in zip(rows, here, strict=True)]
 
 
 def _rows_by_label(fit: xr.Dataset, ids: np.ndarray) -> list[int | None]:
     """The row of each neuron among the ids of a units table, by its id or its label; None if neither is unique."""
-    row_of = {label: row for row, label in enumerate(unit_labels(ids).tolist())}
+    row_of = {f"row {row}": row for row in range(len(ids))}  # the labels in a recording without ids
+    row_of |= {label: row for row, label in enumerate(unit_labels(ids).tolist())}
     sessions = fit["session"].values.tolist() if "session" in fit.variables else [""] * fit.sizes["neuron"]
     labels = [str(one) for one in fit["neuron"].values]
     own = [label.removeprefix(f"{session}:") for label, session in zip(labels, sessions, strict=True)]

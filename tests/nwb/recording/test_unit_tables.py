@@ -440,11 +440,20 @@ def test_labels_survive_the_file_of_a_fit(tmp_path, path, ids):
 
 
 @pytest.mark.filterwarnings("ignore:.*more than once")
-@pytest.mark.parametrize("change", ["ids", "twice", "elsewhere"])
+@pytest.mark.parametrize("change", ["ids", "twice", "elsewhere", "text", "none"])
 def test_neurons_of_a_full_copy_point_at_their_rows(tmp_path, change):
     path = mock_session(tmp_path / "s.nwb", n_units=4)
-    if change != "ids":
+    if change in ("twice", "elsewhere"):
         edit(path, lambda file: file["units/id"].write_direct(np.array([5, 1, 5, 0])))
+    if change in ("text", "none"):
+
+        def replace(file):
+            attributes = dict(file["units/id"].attrs)
+            del file["units/id"]
+            if change == "text":
+                file.create_dataset("units/id", data=["a", "b", "c", "d"], dtype=TEXT).attrs.update(attributes)
+
+        edit(path, replace)
     if change == "elsewhere":
 
         def move(file):
@@ -462,6 +471,10 @@ def test_neurons_of_a_full_copy_point_at_their_rows(tmp_path, change):
         edit(path, move)
     table = "processing/ecephys/sorted" if change == "elsewhere" else "units"
     fit = fit_of(path, align="cue_time", units_table=table)
+    if change == "text":  # pynwb reads ids that are whole numbers
+        with pytest.raises(NWBError, match=r"integers.*file of its own"):
+            write_fit(fit, tmp_path / "copy.nwb", into=path)
+        return
     write_fit(fit, tmp_path / "copy.nwb", into=path)
     with h5py.File(tmp_path / "copy.nwb") as file:
         neurons = file["processing/ecephys/lowrank_fit/neurons"]
