@@ -15,7 +15,9 @@ from click.testing import CliRunner
 
 import nwb_lint as nl
 from nwb_lint.cli import app
+from nwb_lint.nwb.extension.write_session import write_session
 from nwb_lint.nwb.storage.metadata import read_metadata
+from nwb_lint.tasks.demo import demo_session
 from tests.cli.conftest import SUBJECT
 from tests.factories import assert_same
 from tests.nwb.server import RangeServer
@@ -203,7 +205,8 @@ def test_inspect_of_several_files_for_people_and_machines(session_file, tmp_path
 
 
 def test_files_left_out_of_a_fit_are_told(recipe, session_file, tmp_path):
-    shutil.copy(session_file, tmp_path / "other.nwb")
+    other = demo_session(seed=4, n_units=20, n_trials=160)  # a copy would be the same recording twice
+    write_session(tmp_path / "other.nwb", other.spike_times, other.trials, session_id="other", subject=SUBJECT)
     several = {'"session.nwb"': '"session.nwb", "gone.nwb", "other.nwb"'}
     assert "gone.nwb: no such file" in fails("fit", recipe(**several), "--rank", 1, "--no-plot")
     result = run("fit", recipe(**several), "--rank", 1, "--no-plot", "--errors", "skip")
