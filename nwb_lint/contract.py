@@ -307,6 +307,7 @@ def _is_missing_text(value: object) -> bool:
 # Numbers that differ by this fraction differ by rounding alone (0.3 and 0.1 + 0.2), and so do numbers of a column by
 # this fraction of its largest one (0 and 0.1 + 0.2 - 0.3). Real differences are larger by far.
 ROUNDING, ROUNDING_OF_COLUMN = 1e-12, 1e-14
+_FEW_DIGITS = 6  # a number of so few is no rounding error
 
 
 def shortest_decimals(values: np.ndarray) -> np.ndarray:
@@ -353,6 +354,37 @@ def equal_up_to_rounding(a: Any, b: Any, size: float = 0.0) -> np.ndarray:
         return (a == b) | (close & ~((a == np.rint(a)) & (b == np.rint(b))))
 
 
+def size_of_column(values: np.ndarray) -> float:
+    """The number that rounding errors of a column are measured by, for `equal_up_to_rounding`.
+
+    It is the largest number, unless rounding errors of that size would hide a number of few digits: one number that is
+    very large, such as 1e18 for "none", must not make 0.25 and 0.5 equal.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Numbers.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> size_of_column(np.array([0.25, 0.5, 2.0])), size_of_column(np.array([0.25, 0.5, 1e18])) < 1e6
+    (2.0, True)
+    """
+    known = np.unique(np.abs(values[np.isfinite(values) & (values != 0)]))
+    if not len(known):
+        return 0.0
+    largest = float(known[-1])
+    hidden = known[known <= ROUNDING_OF_COLUMN * largest].tolist()
+    plain = [
+        number for number in hidden if len(f"{number!r}".partition("e")[0].strip("0.").replace(".", "")) <= _FEW_DIGITS
+    ]
+    return min([largest, *(number * 1e-6 / ROUNDING_OF_COLUMN for number in plain)])
+
+
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The levels of a column, ascending, and the level of each value. Numbers that differ by rounding are one level.
 
@@ -382,6 +414,7 @@ def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ordered, size = keys[order], float(np.abs(keys).max())
     if not equal_up_to_rounding(ordered[1:], ordered[:-1], size).any():
         return levels, codes
+    size = size_of_column(ordered)
     group, first = np.zeros(n, np.int64), 0
     for k in range(1, n):
         if not equal_up_to_rounding(ordered[k], ordered[first], size):

@@ -8,7 +8,7 @@ import h5py
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.events import groups_of, listed_times, regular_times
-from nwb_lint.nwb.storage.h5 import as_text, find_dataset
+from nwb_lint.nwb.storage.h5 import as_text, check_size, find_dataset, is_list, never_written, shape_text
 from nwb_lint.nwb.storage.prefetch import streamed
 
 _MOST = 12  # problems that are listed
@@ -46,9 +46,18 @@ def series_problems(file: h5py.File, path: Any) -> list[str]:
 
 def _check_series(item: Any, at: str, path: Any) -> None:
     """Raise NWBError where a series has no data, or no times that are numbers."""
-    if find_dataset(item, "data") is None:
+    data, listed = find_dataset(item, "data"), listed_times(item, f"{at} of {path}")
+    if data is None:
         raise NWBError(f"{at} of {path} has no data. A time series needs them. Pass another series.")
-    if listed_times(item, f"{at} of {path}") is None:
+    if data.dtype.kind in "Vmc" or is_list(data) or data.shape is None:
+        raise NWBError(f"{at} of {path} has data that are {shape_text(data)}. Numbers are needed. Pass another series.")
+    for values, what in ((data, "data"), (listed, "timestamps")):
+        if values is None or not values.size:
+            continue
+        check_size(values)
+        if never_written(values):
+            raise NWBError(f"{at} of {path} has {what} that were never written: all are fill values. Pass another.")
+    if listed is None:
         if find_dataset(item, "starting_time") is None:
             raise NWBError(
                 f"{at} of {path} has no timestamps and no starting_time. One is needed. Pass another series."

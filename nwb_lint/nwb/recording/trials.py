@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in
+from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in, size_of_column
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.events import EventLabels, Events, event_labels, event_paths, find_series, read_events
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
@@ -594,7 +594,7 @@ def factor_levels(table: Table, factor: Factor) -> Levels:
         return Levels(np.sign(known).astype(np.int64) * (rank + 1 - zero), missing, tuple(sizes[zero:].tolist()))
     edges = np.array(factor.edges)
     for edge in edges:
-        known = np.where(equal_up_to_rounding(known, edge, float(np.abs(known).max())), edge, known)
+        known = np.where(equal_up_to_rounding(known, edge, size_of_column(known)), edge, known)
     at = np.searchsorted(edges, known, side="right") - 1
     at[known == edges[-1]] = len(edges) - 2
     return Levels(at, missing | (known < edges[0]) | (known > edges[-1]))

@@ -162,6 +162,17 @@ def holds_numbers(item: Any) -> bool:
     return item.dtype.kind in "iuf" and h5py.check_enum_dtype(item.dtype) is None
 
 
+def is_list(item: Any) -> bool:
+    """Whether each value of a dataset is a list of values, or a reference."""
+    return item.dtype.kind == "O" and not holds_text(item)
+
+
+def never_written(item: Any) -> bool:
+    """Whether no value of a dataset of an HDF5 file was ever written, so that all read as its fill value."""
+    local = isinstance(getattr(item, "id", None), h5py.h5d.DatasetID)
+    return local and not item.is_virtual and not item.id.get_storage_size()
+
+
 def holds_text(item: Any) -> bool:
     """Whether the values of a dataset are texts, as HDF5, Zarr or LINDI store them.
 
