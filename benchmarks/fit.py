@@ -320,8 +320,8 @@ def cost(options: argparse.Namespace) -> None:
         axis = ["condition", "time", "neuron"].index(name)
         steps = [size[axis] for size in sizes]
         exponent = np.polyfit(np.log(steps), np.log(spent), 1)[0]
-        told = ", ".join(f"{step}: {s:.3f} s" for step, s in zip(steps, spent, strict=True))
-        print(f"{name}: {told}; exponent {exponent:.2f}", flush=True)
+        text = ", ".join(f"{step}: {s:.3f} s" for step, s in zip(steps, spent, strict=True))
+        print(f"{name}: {text}; exponent {exponent:.2f}", flush=True)
 
 
 def _growth() -> Iterator[tuple[str, list[tuple[int, int, int]]]]:
@@ -340,7 +340,7 @@ PARTS = {"teachers": teachers, "networks": networks, "units": units, "cost": cos
 
 
 def main() -> None:
-    """Run the parts asked for."""
+    """Run the chosen parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; none = all")
     parser.add_argument("--folder", type=Path, default=FOLDER)

@@ -240,11 +240,11 @@ def cells(found: dict[str, float], ratio: str = "", agreement: str = "") -> list
 MISSED: list[str] = []
 
 
-def verdict(holds: bool, told: str, *, judged: bool = True) -> str:
+def verdict(holds: bool, text: str, *, judged: bool = True) -> str:
     """Whether a bound holds; bounds of full size are not judged on small files."""
     if not judged:
         return "–"
-    MISSED.extend([] if holds else [told])
+    MISSED.extend([] if holds else [text])
     return "yes" if holds else "NO"
 
 
@@ -315,15 +315,15 @@ class Ranges(http.server.BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         type(self).requests += 1
         size = self.path_on_disk.stat().st_size
-        asked = self.headers.get("Range")
+        wanted = self.headers.get("Range")
         first, last = 0, size - 1
-        if asked:
-            low, _, high = asked.removeprefix("bytes=").partition("-")
+        if wanted:
+            low, _, high = wanted.removeprefix("bytes=").partition("-")
             first, last = (size - int(high), size - 1) if not low else (int(low), min(int(high or last), last))
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if wanted else 200)
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(last - first + 1))
-        if asked:
+        if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.end_headers()
         if body:
@@ -358,8 +358,8 @@ def streaming(folder: Path, quick: bool) -> None:
             read_conditions(f"http://127.0.0.1:{server.server_address[1]}/x.nwb", units=units, **READ)
             seconds, beyond = perf_counter() - start, Ranges.sent - spikes
             held = verdict(Ranges.requests <= most and beyond <= MB, f"http, {what}")
-            told = f"{bound}: {Ranges.requests}, {beyond / MB:.2f}"
-            row(f"http, {what}", "ours", f"{seconds:.2f}", "", "", "", "", told, held)
+            figures = f"{bound}: {Ranges.requests}, {beyond / MB:.2f}"
+            row(f"http, {what}", "ours", f"{seconds:.2f}", "", "", "", "", figures, held)
         except NWBError as error:
             row(f"http, {what}", "ours", f"not read: {error}", "", "", "", "", bound, verdict(False, f"http, {what}"))
     server.shutdown()

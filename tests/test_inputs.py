@@ -112,9 +112,9 @@ def test_collinear_inputs_are_named(inputs, named, free):
     with pytest.warns(UserWarning, match="are collinear") as caught:
         built(*inputs)
     (warning,) = caught
-    told = str(warning.message).split("inputs ")[1].split(" are")[0].split(", ")
-    assert set(named) <= set(told)
-    assert not set(free) & set(told)
+    words = str(warning.message).split("inputs ")[1].split(" are")[0].split(", ")
+    assert set(named) <= set(words)
+    assert not set(free) & set(words)
     assert "\n" not in str(warning.message)
 
 
@@ -122,15 +122,15 @@ def test_inputs_of_different_windows_are_not_collinear():
     built(Input("a", column="motion", window_s=(-0.1, 0.1)), Input("b", column="motion", window_s=(0.1, 0.3)))
 
 
-def told_in_one_line(told, make):
+def refused_in_one_line(words, make):
     with pytest.raises(ContractError) as caught:
         make()
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"equals": 1}, "no column"),
         ({"window_s": (0.2, 0.2)}, "start < stop"),
@@ -139,12 +139,12 @@ def told_in_one_line(told, make):
         ({"scale": float("inf")}, "scale=inf"),
     ],
 )
-def test_meaningless_inputs_are_refused(options, told):
-    told_in_one_line(told, lambda: Input("a", **options))
+def test_meaningless_inputs_are_refused(options, words):
+    refused_in_one_line(words, lambda: Input("a", **options))
 
 
 @pytest.mark.parametrize(
-    ("inputs", "columns", "burn_in_s", "told"),
+    ("inputs", "columns", "burn_in_s", "words"),
     [
         ([], {}, 0.0, "no inputs"),
         ([Input("a", column="color")], {}, 0.0, "motion, side, correct, block"),
@@ -159,8 +159,8 @@ def test_meaningless_inputs_are_refused(options, told):
         ([Input("a", column="side")], {"side": ["left", "N/A", "right"] * 2}, 0.0, "2 have none"),
     ],
 )
-def test_errors_are_one_line(inputs, columns, burn_in_s, told):
-    told_in_one_line(told, lambda: built(*inputs, burn_in_s=burn_in_s, **columns))
+def test_errors_are_one_line(inputs, columns, burn_in_s, words):
+    refused_in_one_line(words, lambda: built(*inputs, burn_in_s=burn_in_s, **columns))
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,6 @@ def test_an_input_that_acts_before_time_0_without_saying_so_is_warned_of(window_
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         out = build_inputs(given, [Input("cue", window_s=window_s)], burn_in_s)
-    told = ["input cue has no window_s and is on from" in str(one.message) for one in caught]
-    assert told == [True] * warned
+    words = ["input cue has no window_s and is on from" in str(one.message) for one in caught]
+    assert words == [True] * warned
     assert out.sizes["time"] == 20

@@ -83,7 +83,7 @@ def test_collinear_inputs_are_named():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"inputs": []}, "no inputs"),
         ({"inputs": [nl.Input("a", column="motion", window_s=(0, 1))]}, "motion"),
@@ -99,10 +99,10 @@ def test_collinear_inputs_are_named():
         ({"fit_on": ["stimulus=7"]}, "stimulus=7"),
     ],
 )
-def test_errors_are_one_line(options, told):
+def test_errors_are_one_line(options, words):
     with pytest.raises(ContractError) as caught:
         nl.prepare(mock_recording(), **({"inputs": [STIMULUS]} | options))
-    assert told in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -166,7 +166,7 @@ def test_estimates_with_unobserved_samples_use_what_was_seen():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"fit_on": []}, "Choose one"),
         ({"fit_on": np.ones(3, bool)}, "3 entries"),
@@ -179,18 +179,18 @@ def test_estimates_with_unobserved_samples_use_what_was_seen():
         ({"fit_on": ["stimulus=7"]}, "called 'stimulus=7'"),
     ],
 )
-def test_more_errors_are_one_line(options, told):
-    test_errors_are_one_line(options, told)
+def test_more_errors_are_one_line(options, words):
+    test_errors_are_one_line(options, words)
 
 
-def test_neuron_never_observed_is_told():
+def test_neuron_never_observed_is_reported():
     recording = mock_recording()
     recording["rate"][:6, :, 3] = np.nan
     with pytest.raises(ContractError, match=r"^1 of 12 neurons have no observed sample [^\n]*$"):
         nl.prepare(recording, inputs=[STIMULUS], fit_on=range(6))
 
 
-def test_infinite_rates_are_told_without_a_warning():
+def test_infinite_rates_are_reported_without_a_warning():
     recording = mock_recording()
     recording["rate"][3, :, 2] = np.inf
     with pytest.raises(ContractError, match=r"^rate [^\n]*$"):

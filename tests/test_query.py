@@ -109,7 +109,7 @@ def test_all_else_is_refused_in_one_line(query):
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "words"),
     [
         ("a == 1 and open('f')", r"\"open\('f'\)\" is refused"),
         ("`odd name.npy` ** 2 > 2", r"'`odd name.npy` \*\* 2' is refused"),
@@ -125,8 +125,8 @@ def test_all_else_is_refused_in_one_line(query):
         ("abs(choices) == 1", "any number of values in a row"),
     ],
 )
-def test_messages_point_at_the_piece(query, told):
-    with pytest.raises((ContractError, NWBError), match=told) as error:
+def test_messages_point_at_the_piece(query, words):
+    with pytest.raises((ContractError, NWBError), match=words) as error:
         ask(query)
     assert "\n" not in str(error.value)
 
@@ -206,13 +206,13 @@ def test_it_agrees_with_python_row_by_row(query):
 
 @given(st.text(max_size=40))
 def test_any_text_is_answered_or_refused(query):
-    told = ""
+    words = ""
     try:
         found = select(query, get, 4)
     except (ContractError, NWBError) as error:
-        told = str(error)
+        words = str(error)
         found = np.zeros(4, bool)
-    assert "\n" not in told
+    assert "\n" not in words
     assert found.shape == (4,)
     assert found.dtype == bool
 

@@ -175,7 +175,7 @@ def test_a_readout_averages_what_was_observed(activity):
         nl.fit_readout(activity.assign(activity=(activity["activity"].dims, x)), "stimulus", folds=4)
 
 
-def test_a_network_that_diverges_when_excited_is_told():
+def test_a_network_that_diverges_when_excited_is_reported():
     m = np.ones((6, 1))
     fit = random_fit(n_neurons=6, rank=1, n_bins=400, burn_in=False, optional=False)
     fit = fit.assign(m=(("neuron", "rank"), m), n=(("neuron", "rank"), 2 * m)).assign_attrs(nonlinearity="linear")

@@ -49,9 +49,9 @@ def test_connectivity_is_printed_kept_and_drawn(own, tmp_path):
     assert lines[0].split() == ["overlap", "m", "1", "m", "2", "I", "in0", "I", "in1"]
     shown = [[float(part) for part in line.split()[2:]] for line in lines[1:3]]
     np.testing.assert_allclose(shown, np.hstack([expected["overlap_m"], expected["overlap_input"]]), atol=6e-4)
-    told = nl.weight_statistics(fit)
-    assert [line[:20].strip() for line in lines[5:]] == told["vector"].values.tolist()
-    assert [float(line.split()[-1]) for line in lines[5:]] == [round(float(p), 3) for p in told["heavy_tail_p"]]
+    words = nl.weight_statistics(fit)
+    assert [line[:20].strip() for line in lines[5:]] == words["vector"].values.tolist()
+    assert [float(line.split()[-1]) for line in lines[5:]] == [round(float(p), 3) for p in words["heavy_tail_p"]]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert run("connectivity", own, "--raw", "--save", "raw").exit_code == 0
     assert nl.read_result(own, "raw").identical(nl.connectivity(fit, effective=False))
@@ -81,10 +81,10 @@ def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
     fit = nl.read_fit(own)
     flags = ["--condition", fit["condition"].values[2]] if "condition" in held else []
     flags += ["--input", "in1=0.3"] if "input" in held else []
-    asked = held | ({"condition": fit["condition"].values[2]} if "condition" in held else {})
+    arguments = held | ({"condition": fit["condition"].values[2]} if "condition" in held else {})
     result = run("fixed-points", own, *flags, "--save", "rest", "--plot", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
-    expected = nl.fixed_points(fit, **asked)
+    expected = nl.fixed_points(fit, **arguments)
     assert nl.read_result(own, "rest").identical(expected)
     shown = [line.split() for line in result.stdout.splitlines()[1:]]
     np.testing.assert_allclose([[float(part) for part in line[:2]] for line in shown], expected["kappa"], atol=6e-4)
@@ -93,7 +93,7 @@ def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
 
 
 @pytest.mark.parametrize(
-    ("command", "flags", "told"),
+    ("command", "flags", "words"),
     [
         ("populations", ["--n-groups", 99], "n_groups is 99"),
         ("populations", ["--method", "strongest_input", "--n-groups", 2], "Leave n_groups out"),
@@ -106,12 +106,12 @@ def test_fixed_points_are_printed_kept_and_drawn(own, tmp_path, held):
         ("readout", ["motion", "--folds", 99], "folds is 99"),
     ],
 )
-def test_failures_are_one_line(path, command, flags, told):
+def test_failures_are_one_line(path, command, flags, words):
     result = run(command, path, *flags)
     assert result.exit_code == 1, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert words in line
 
 
 def test_a_network_of_another_nonlinearity_is_read_and_not_run(tmp_path):

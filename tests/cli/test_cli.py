@@ -137,8 +137,8 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
     assert f"Pearson {kept['ensemble'].attrs['pearson']:.3f}" in printed[0]
     for value in kept["baselines"]["baseline_r2"].values[:, 1]:
         assert f"{value:.3f} ±" in printed[0]
-    for told in ("ceiling", "unconstrained", "regression", "3 of 3 members", "Pearson", "<- chosen"):
-        assert told in printed[0]
+    for phrase in ("ceiling", "unconstrained", "regression", "3 of 3 members", "Pearson", "<- chosen"):
+        assert phrase in printed[0]
 
 
 def test_ranks_by_held_out_neurons(recipe):
@@ -161,7 +161,7 @@ def test_a_cluster_at_an_address_computes(recipe, tmp_path):
     assert "Dask cluster" in fails("fit", recipe(), "--dask", address, "--workers", 2, "--force")
 
 
-def test_no_cluster_is_told_in_one_line(recipe, monkeypatch):
+def test_no_cluster_is_refused_in_one_line(recipe, monkeypatch):
     assert "scheduler answers at nowhere" in fails("fit", recipe(), "--dask", "nowhere")
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert "pip install 'nwb_lint[dask]'" in fails("fit", recipe(), "--dask", "127.0.0.1:1")
@@ -204,7 +204,7 @@ def test_inspect_of_several_files_for_people_and_machines(session_file, tmp_path
     assert run("inspect", tmp_path / "a.nwb", tmp_path / "b.nwb", "--plot", picture).exit_code == 2
 
 
-def test_files_left_out_of_a_fit_are_told(recipe, session_file, tmp_path):
+def test_files_left_out_of_a_fit_are_reported(recipe, session_file, tmp_path):
     other = demo_session(seed=4, n_units=20, n_trials=160)  # a copy would be the same recording twice
     write_session(tmp_path / "other.nwb", other.spike_times, other.trials, session_id="other", subject=SUBJECT)
     several = {'"session.nwb"': '"session.nwb", "gone.nwb", "other.nwb"'}
@@ -225,7 +225,7 @@ def test_no_such_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "phrase"),
     [
         ({"where": "corect"}, "corect"),
         ({"where": "correct ==="}, "where"),
@@ -242,9 +242,9 @@ def test_no_such_file(tmp_path):
         ({"folds__=__3": "folds = three"}, "TOML"),
     ],
 )
-def test_bad_recipes_fail_in_one_line_and_write_nothing(recipe, tmp_path, change, told):
+def test_bad_recipes_fail_in_one_line_and_write_nothing(recipe, tmp_path, change, phrase):
     line = fails("fit", recipe(**change))
-    assert told in line
+    assert phrase in line
     assert sorted(p.name for p in tmp_path.iterdir()) == ["recipe.toml", "session.nwb"]
 
 

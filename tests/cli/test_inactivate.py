@@ -48,7 +48,7 @@ def test_populations_of_the_fit(path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "words"),
     [
         (["--groups", "cell_type == 'x'"], "no column 'cell_type'"),
         (["--groups", "depth == 'x'"], "depth"),
@@ -56,12 +56,12 @@ def test_populations_of_the_fit(path):
         (["--groups", "area", "--window", 7, 8], "the window is 7 to 8"),
     ],
 )
-def test_failures_are_one_line(path, flags, told):
+def test_failures_are_one_line(path, flags, words):
     result = run(path, *flags)
     assert result.exit_code == 1
     (line,) = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
     assert line.startswith("error: ")
-    assert told in line
+    assert words in line
 
 
 def test_nobody_asked_for_is_wrong_usage(path):

@@ -41,13 +41,13 @@ def test_a_wrong_recurrence_is_not_white(truth):
     assert not innovations_are_white(network._replace(n=0.5 * network.n), samples)
 
 
-def test_too_few_samples_cannot_be_told_to_be_white(truth):
+def test_too_few_samples_cannot_be_reported_to_be_white(truth):
     network, samples = network_and_samples(truth(**LARGE))
     assert not innovations_are_white(network, samples.take(np.arange(6)))
     assert not innovations_are_white(network, samples.take(np.arange(1)))
 
 
-def test_where_samples_are_missing_nothing_is_told(truth):
+def test_where_samples_are_missing_nothing_is_reported(truth):
     network, samples = network_and_samples(truth(**LARGE))
     gaps = samples.x.copy()
     gaps[3, 50:] = np.nan

@@ -515,7 +515,7 @@ def choose_rows(table: Table, units: UnitChoice) -> tuple[Array, list[Any]]:
     query, or a label that is no column. It warns of ids that occur more than once.
 
     Raises: ContractError if ``units`` is neither None, a query, nor a list of numbers and texts; NWBError if a query
-    does not suit the table, if an id stands for several units, or if ids are asked for and there are none.
+    does not suit the table, if an id stands for several units, or if ids are given and there are none.
     """
     warn_of_ids(table)
     if units is None:
@@ -561,7 +561,7 @@ def warn_of_ids(table: Table) -> None:
 
 
 def _refuse_ambiguous(table: Table, missing: list[Any]) -> None:
-    """Raise if ids are asked for that no unit has, because there are none or because they stand for several."""
+    """Raise if ids are given that no unit has, because there are none or because they stand for several."""
     texts, labels = table.ids.astype(str), table.labels
     if not getattr(table, "has_ids", True):
         raise NWBError(

@@ -2,7 +2,7 @@
 
 HDF5 gives fill values for a virtual dataset whose source is missing and for raw files that end early, and h5py gives
 None for a link that leads nowhere. The classes here derive from h5py's. What a file names but does not hold is an
-`NWBError` with the path, the link and the file in it. What lies in other files is read only if that was asked for.
+`NWBError` with the path, the link and the file in it. What lies in other files is read only with ``external=True``.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class CheckedGroup(h5py.Group):
         raise NWBError(f"{self._named(name)} is a link of a kind that HDF5 does not know. Replace it by its target.")
 
     def _lacks(self, code: bytes) -> bool:
-        """Whether there is no link of this name; False where that cannot be told."""
+        """Whether there is no link of this name; False where that cannot be known."""
         try:
             return not self.id.links.exists(code)
         except (KeyError, RuntimeError, OSError, ValueError):

@@ -104,7 +104,7 @@ def _find(group: Any, name: str, suits: Callable[[Any], bool], what: str) -> Any
 
 
 def openable_members(group: Any) -> dict[str, Any]:
-    """The members of a group that can be opened. Use it to search a file, not for what was asked for by name.
+    """The members of a group that can be opened. Use it to search a file, not for what a user names.
 
     Parameters
     ----------

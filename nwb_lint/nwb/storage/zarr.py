@@ -539,8 +539,8 @@ def _check_local_files(asset: Asset, content: dict[str, Any]) -> None:
     for name in local:
         if not asset.external and (folder is None or not Path(os.path.realpath(name)).is_relative_to(folder)):
             raise NWBError(
-                f"{asset} has chunks in {name}, a file of this machine. Such a file is read only if it was asked for. "
-                "Pass external=True, where you trust the file."
+                f"{asset} has chunks in {name}, a file of this machine. Other files are read only where they are trusted. "
+                "Pass external=True."
             )
 
 

@@ -106,7 +106,7 @@ def test_many_paths_to_one_group_are_walked_once(tmp_path, recording):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         (link("another", "units/id"), "/another and /units/id are one object under two names"),
         (lambda file: file.create_group("analysis/" + "deep/" * 300), "60 groups deep"),
@@ -118,9 +118,9 @@ def test_many_paths_to_one_group_are_walked_once(tmp_path, recording):
         (lambda file: file.__delitem__("general"), "cannot be read or completed by pynwb.*general"),
     ],
 )
-def test_what_pynwb_cannot_read_is_refused(tmp_path, recording, change, told):
+def test_what_pynwb_cannot_read_is_refused(tmp_path, recording, change, words):
     source = changed(recording, tmp_path / "bad.nwb", change)
-    with pytest.raises(NWBError, match=told) as found:
+    with pytest.raises(NWBError, match=words) as found:
         write_fit(fit_of([source]), tmp_path / "copy.nwb", into=source)
     assert "\n" not in str(found.value)
     assert len(str(found.value)) < 700

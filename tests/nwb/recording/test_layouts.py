@@ -1,4 +1,4 @@
-"""Every layout that real files have: read as a slow loop over what was written says, or told in one line."""
+"""Every layout that real files have: read as a slow loop over what was written says, or reported in one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_there_are_more_than_22_layouts():
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_layout_is_read_as_written_or_told(name, tmp_path):
+def test_a_layout_is_read_as_written_or_reported(name, tmp_path):
     path = tmp_path / f"{name}.nwb"
     case = LAYOUTS[name](path)
     with warnings.catch_warnings():
@@ -118,7 +118,7 @@ SPANS = st.tuples(GRID, st.integers(-300, 2000).map(lambda k: k / 1000))
 
 @st.composite
 def frames(draw):
-    """Spikes, obs_intervals (or None), trials with two events and limits, and which options are asked for."""
+    """Spikes, obs_intervals (or None), trials with two events and limits, and which options are given."""
     spikes = [np.sort(draw(st.lists(GRID, max_size=20))) for _ in range(2)]
     cues, lasts = (np.array(part) for part in zip(*draw(st.lists(SPANS, min_size=2, max_size=5)), strict=True))
     if draw(st.booleans()):
@@ -142,14 +142,14 @@ def test_warp_within_and_infer_obs_agree_with_the_slow_loop(tmp_path, drawn):
     how |= {"warp": ("cue", "go")} if warped else {}
     how |= {"within": ("start_time", "stop_time")} if limited else {}
     kept = goes > cues if warped else np.ones(len(cues), bool)
-    told = ""
+    phrase = ""
     try:
         found = read_trials(path, **how)
     except NWBError as error:
-        told = str(error)
-    if told:
-        assert ("none of" in told) == (not kept.any() or (limited and not (high > low)[kept].any()))
-        assert "none of" in told or "no window meets" in told
+        phrase = str(error)
+    if phrase:
+        assert ("none of" in phrase) == (not kept.any() or (limited and not (high > low)[kept].any()))
+        assert "none of" in phrase or "no window meets" in phrase
         return
     seconds, to_s = (goes[kept], float(np.median((goes - cues)[kept]))) if warped else (None, None)
     counts, seen = slow_counts(
@@ -256,7 +256,7 @@ def test_sessions_are_warped_to_one_interval(tmp_path):
     assert at.values.tolist() == pytest.approx([-0.25, -0.25])
 
 
-def test_limits_the_wrong_way_round_are_told(tmp_path):
+def test_limits_the_wrong_way_round_are_reported(tmp_path):
     path = mock_session(tmp_path / "m.nwb")
     with pytest.raises(NWBError, match="start_time is after stop_time in none of 40"):
         read_trials(path, align="cue_time", window_s=(0, 1), bin_s=0.1, within=("stop_time", "start_time"))
@@ -298,7 +298,7 @@ def test_wrong_options_are_refused(tmp_path, change, words):
         assert "\n" not in str(error.value)
 
 
-def test_columns_that_no_text_can_be_made_of_are_told(tmp_path):
+def test_columns_that_no_text_can_be_made_of_are_reported(tmp_path):
     path = mock_session(tmp_path / "m.nwb")
     with h5py.File(path, "r+") as file:
         trials = file["intervals/trials"]
@@ -307,11 +307,11 @@ def test_columns_that_no_text_can_be_made_of_are_told(tmp_path):
         trials["odd_index"] = np.arange(40)[::-1]
         trials["many"] = np.zeros((40, 30000))
     how = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
-    for name, told in (
+    for name, phrase in (
         ("pair", "no text"), ("odd", "odd_index .* ends at 0.* 50"), ("many", "holds 1200000 values"),
         ("none", "no column 'none'"),
     ):  # fmt: skip
-        with pytest.raises(NWBError, match=told):
+        with pytest.raises(NWBError, match=phrase):
             read_trials(path, **how, columns=[name])
     with pytest.raises(NWBError, match=r"no column 'depth'.*electrodes have"):
         read_conditions(path, **how, by="side", unit_columns=["depth"])

@@ -118,10 +118,10 @@ def test_files_are_read_alike_alone_and_in_any_company(folder):
         np.testing.assert_array_equal(found["rate"][:, :, found["source"].values == str(path)], alone["rate"])
 
 
-@pytest.mark.parametrize("asked", ["~/0.nwb", Path("~/0.nwb"), "~/[0].nwb"])
-def test_a_tilde_is_the_home_folder(folder, monkeypatch, asked):
+@pytest.mark.parametrize("sources", ["~/0.nwb", Path("~/0.nwb"), "~/[0].nwb"])
+def test_a_tilde_is_the_home_folder(folder, monkeypatch, sources):
     monkeypatch.setenv("HOME", str(folder))
-    xr.testing.assert_identical(read_conditions(asked, **READ), read_conditions(folder / "0.nwb", **READ))
+    xr.testing.assert_identical(read_conditions(sources, **READ), read_conditions(folder / "0.nwb", **READ))
 
 
 def test_what_cannot_be_read_is_left_out_by_name_or_raised(folder):
@@ -129,22 +129,22 @@ def test_what_cannot_be_read_is_left_out_by_name_or_raised(folder):
     (folder / "text.nwb").write_text("no recording")
     spoil(folder / "4.nwb")
     never = mock_session(folder / "never.nwb", session_id="never", columns={"cue_time": np.full(40, np.nan)})
-    asked = [folder / "none.nwb", paths[0], folder / "text.nwb", paths[1], never, paths[3], paths[2]]
+    sources = [folder / "none.nwb", paths[0], folder / "text.nwb", paths[1], never, paths[3], paths[2]]
     with pytest.warns(UserWarning, match=r"left out|dropped|is left") as caught:
-        found = read_conditions(asked, **READ, errors="skip")
-    told = [str(warning.message) for warning in caught]
+        found = read_conditions(sources, **READ, errors="skip")
+    phrase = [str(warning.message) for warning in caught]
     for name, why in (("none", "no such file"), ("text", "not HDF5"), ("never", "none of 40"), ("4", "is damaged")):
-        (line,) = [line for line in told if f"{name}.nwb" in line]
+        (line,) = [line for line in phrase if f"{name}.nwb" in line]
         assert line.startswith("left out ")
         assert why in line
     good = read_conditions(paths[:3], **READ)
     assert list(found["neuron"].values) == list(good["neuron"].values)
     xr.testing.assert_equal(found.drop_attrs(), good.drop_attrs())
-    assert found.attrs["assets"] == [str(path) for path in asked]
+    assert found.attrs["assets"] == [str(path) for path in sources]
     assert found.attrs["assets_units"] == [0, 1, 0, 2, 0, 0, 3]
     assert [bool(text) for text in found.attrs["assets_warnings"]] == [not n for n in found.attrs["assets_units"]]
     with pytest.raises(NWBError, match=r"none\.nwb: no such file"):
-        read_conditions(asked, **READ)
+        read_conditions(sources, **READ)
     with pytest.raises(NWBError, match=r"4\.nwb is damaged"):
         read_conditions(paths, **READ)
     with pytest.raises(NWBError, match=r"^none of 2 files .*.*none\.nwb: no such file.*text\.nwb"):
@@ -163,7 +163,7 @@ def test_a_condition_that_only_an_unreadable_file_has_is_left_out_with_it(folder
     assert list(found["side"].values) == ["left", "right"]
 
 
-def test_units_that_are_elsewhere_and_units_that_miss_a_condition_are_told(folder):
+def test_units_that_are_elsewhere_and_units_that_miss_a_condition_are_reported(folder):
     half = mock_session(
         folder / "half.nwb", session_id="half", n_units=2, obs_intervals=[np.array([[0, end]]) for end in (90, 2.9)]
     )

@@ -247,7 +247,7 @@ def test_progress_changes_nothing(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         ({"window_s": (1, 0)}, "start needs to be below stop"),
         ({"window_s": (0, 1), "bin_s": 0.3}, r"\(0, 0\.9\) or \(0, 1\.2\)"),
@@ -266,9 +266,9 @@ def test_progress_changes_nothing(tmp_path, capfd):
         ({"unit_columns": "region"}, "unit_columns is"),
     ],
 )
-def test_wrong_arguments_are_told(tmp_path, change, told):
+def test_wrong_arguments_are_reported(tmp_path, change, words):
     path = mock_session(tmp_path / "m.nwb")
-    with pytest.raises(ContractError, match=told) as error:
+    with pytest.raises(ContractError, match=words) as error:
         read_conditions(path, **READ | change)
     assert "\n" not in str(error.value)
 

@@ -113,7 +113,7 @@ def test_invalid_times_are_not_observed_by_any_unit(path):
     assert not found["count"].values[~found["observed"].values].any()
 
 
-def test_intervals_without_a_number_are_left_out_and_told(path):
+def test_intervals_without_a_number_are_left_out_and_reported(path):
     obs = np.tile([[0.0, 30.0], [40.0, 82.0], [50.0, np.nan]], (5, 1))
     put(path, "units/obs_intervals", obs)
     put(path, "units/obs_intervals_index", 3 * np.arange(1, 6))
@@ -213,8 +213,8 @@ def test_alm000009_reads_by_trial_type(shared_data):
         "bin_s": 0.05,
         "where": "response in ('correct', 'incorrect') and photo_stim_power == 0",
     }
-    told = r"silent unit 1 after 2423 s \(157 trials later\), unit 2 after 2405 s \(159 .*, unit 3 after 3983 s \(58 "
-    with pytest.warns(UserWarning, match=told):
+    phrase = r"silent unit 1 after 2423 s \(157 trials later\), unit 2 after 2405 s \(159 .*, unit 3 after 3983 s \(58 "
+    with pytest.warns(UserWarning, match=phrase):
         found = read_conditions(path, **how)
     assert found.sizes == {"condition": 4, "time": 30, "neuron": 4, "file": 1}
     assert found.attrs["n_trials_dropped_align"] == 0

@@ -296,7 +296,7 @@ def test_units_go_before_a_series_unless_they_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "words"),
     [
         ({"series": "df"}, "no time series 'df'.*processing/ophys/DfOverF/dff"),
         ({"series": "dff", "units": [3]}, "units names ids that are not in"),
@@ -307,13 +307,13 @@ def test_units_go_before_a_series_unless_they_cannot_be_read(tmp_path):
         ({}, "has no units table.*or one of its series as series=: processing/ophys/DfOverF/dff"),
     ],
 )
-def test_what_cannot_be_read_is_told(imaged, how, told):
-    with pytest.raises((NWBError, ContractError), match=told):
+def test_what_cannot_be_read_is_reported(imaged, how, words):
+    with pytest.raises((NWBError, ContractError), match=words):
         read_trials(imaged[0], **(HOW | how))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "words"),
     [
         (lambda g: g.create_dataset("timestamps", data=np.arange(3.0)), "3 timestamps for 40 samples: damaged"),
         (lambda g: g.create_dataset("timestamps", data=np.arange(40.0)[::-1]), "not ascending"),
@@ -323,7 +323,7 @@ def test_what_cannot_be_read_is_told(imaged, how, told):
     ],
     ids=["timestamps", "order", "times of text", "rois", "text"],
 )
-def test_damaged_series_are_told(tmp_path, damage, told):
+def test_damaged_series_are_reported(tmp_path, damage, words):
     samples = Samples(np.arange(40.0), np.ones((40, 2)))
     path = write_session(tmp_path / "s.nwb", [], TRIALS, series={"a": samples})
     with h5py.File(path, "r+") as file:
@@ -332,17 +332,17 @@ def test_damaged_series_are_told(tmp_path, damage, told):
             if name in group and name in damage.__code__.co_consts:
                 del group[name]
         damage(group)
-    with pytest.raises(NWBError, match=told):
+    with pytest.raises(NWBError, match=words):
         read_trials(path, series="a", units=None, **HOW)
     assert format_description(describe(path))  # described, not refused
 
 
-def test_series_that_cannot_be_written_are_told(tmp_path):
-    for samples, told in (
+def test_series_that_cannot_be_written_are_reported(tmp_path):
+    for samples, words in (
         (Samples(np.arange(3.0), np.ones((2, 2))), r"eries a has times \(3,\) and values \(2, 2\)"),
         (Samples(np.array([1.0, 0.0]), np.ones((2, 2))), "not finite and ascending"),
     ):
-        with pytest.raises(ContractError, match=told):
+        with pytest.raises(ContractError, match=words):
             write_session(tmp_path / "s.nwb", [], TRIALS, series={"a": samples})
 
 

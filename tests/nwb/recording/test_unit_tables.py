@@ -512,8 +512,8 @@ def test_units_with_spikes_outside_of_their_obs_intervals_are_named(tmp_path, in
          for a, b in [np.array(intervals[2], float).T]]  # fmt: skip
     with pytest.warns(UserWarning, match=words) as caught:
         read_conditions(made.path, **READ, missing="keep")
-    told = " ".join(str(warning.message) for warning in caught)
-    assert f"{n[0]} of {len(made.spikes[2])} spikes of unit 2" in told
+    phrase = " ".join(str(warning.message) for warning in caught)
+    assert f"{n[0]} of {len(made.spikes[2])} spikes of unit 2" in phrase
     assert any("obs_intervals" in warning for warning in describe(made.path).warnings)
 
 
