@@ -49,7 +49,7 @@ def _check_series(item: Any, at: str, path: Any) -> None:
     data, listed = find_dataset(item, "data"), listed_times(item, f"{at} of {path}")
     if data is None:
         raise NWBError(f"{at} of {path} has no data. A time series needs them. Pass another series.")
-    if data.dtype.kind in "Vmc" or is_list(data) or data.shape is None:
+    if data.dtype.kind in "VmMc" or is_list(data) or not data.shape:
         raise NWBError(f"{at} of {path} has data that are {shape_text(data)}. Numbers are needed. Pass another series.")
     for values, what in ((data, "data"), (listed, "timestamps")):
         if values is None or not values.size:

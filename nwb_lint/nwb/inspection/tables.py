@@ -11,7 +11,7 @@ from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.tables import DAMAGED, Table
 from nwb_lint.nwb.recording.time_checks import check_times, row_spans, rows_at_once, rows_start_over
 from nwb_lint.nwb.recording.trials import spell_column
-from nwb_lint.nwb.storage.h5 import type_text
+from nwb_lint.nwb.storage.h5 import check_size, type_text
 from nwb_lint.nwb.storage.prefetch import streamed
 from nwb_lint.query import format_value
 
@@ -109,10 +109,12 @@ def describe_column(table: Table, name: str) -> ColumnInfo:
     kind = table.kind(name)
     try:
         if kind in ("ragged", "array", "reference"):
-            if streamed(table.group[name]) is None:  # an index costs a request
-                list(table.bounds(name, table.group[name].shape[0]))
-            shape = " × ".join(map(str, table.group[name].shape))
-            return ColumnInfo(name, kind, {}, f"{shape} {type_text(table.group[name])}")
+            item = table.group[name]
+            if streamed(item) is None:  # an index costs a request
+                check_size(item)
+                list(table.bounds(name, item.shape[0]))
+            shape = " × ".join(map(str, item.shape))
+            return ColumnInfo(name, kind, {}, f"{shape} {type_text(item)}")
         values = table.column(name)
     except NWBError as error:
         return ColumnInfo(name, DAMAGED, {}, str(error))

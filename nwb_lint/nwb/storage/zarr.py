@@ -539,8 +539,7 @@ def _check_local_files(asset: Asset, content: dict[str, Any]) -> None:
     for name in local:
         if not asset.external and (folder is None or not Path(os.path.realpath(name)).is_relative_to(folder)):
             raise NWBError(
-                f"{asset} has chunks in {name}, a file of this machine. Other files are read only where they are trusted. "
-                "Pass external=True."
+                f"{asset} has chunks in {name}, a file of this machine. It is not read by default. Pass external=True."
             )
 
 
