@@ -348,6 +348,12 @@ class _Walker:
     def _comparable(self, left: _Operand, right: _Operand, node: ast.expr) -> tuple[Any, Any]:
         """Both sides as texts or both as numbers."""
         a, b = left.values, right.values
+        for column, other in ((left, right), (right, left)):
+            if column.name and np.asarray(column.values).dtype.kind == "b" and _is_other_number(other):
+                raise NWBError(
+                    f"{self.what}: {column.name} holds yes or no, and {self._text(node)!r} compares it with a number. "
+                    "Compare it with True or False."
+                )
         if _is_text(a) == _is_text(b):
             return a, b
         text, other = (left, right) if _is_text(a) else (right, left)
@@ -484,6 +490,11 @@ def _is_exact(values: Array) -> bool:
 
 def _an_item(values: Array) -> Any:
     return values[0].item() if len(values) else ""
+
+
+def _is_other_number(operand: _Operand) -> bool:
+    """Whether an operand is a number in the query other than 0 and 1, which stand for no and yes."""
+    return not operand.name and type(operand.values) in (int, float) and operand.values not in (0, 1)
 
 
 def _is_text(values: Any) -> bool:

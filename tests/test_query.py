@@ -221,3 +221,10 @@ def test_names_of_a_query_in_order():
     assert column_names("b == 1 and `odd name.npy` > a or b") == ["b", "odd name.npy", "a"]
     assert column_names("abs(c) + isnan(b) > 1") == ["c", "b"]
     assert column_names("b ==") == []
+
+
+def test_yes_or_no_is_no_number():
+    columns = {"go": np.array([True, False]), "depth": np.array([1.0, 2.0])}
+    assert select("go == 1 and depth > 0", columns.__getitem__, 2).tolist() == [True, False]
+    with pytest.raises(NWBError, match=r"go holds yes or no.*True or False"):
+        select("go < 900", columns.__getitem__, 2)

@@ -260,12 +260,11 @@ def _without(spans: list, gaps: list) -> list:
 def is_observed(left: float, right: float, intervals: list[tuple[float, float]]) -> bool:
     """Whether [left, right] lies in the union of intervals."""
     at = left + 1e-6
-    while at < right - 1e-6:
-        reach = [b for a, b in intervals if a <= at < b]
-        if not reach:
-            return False
+    while reach := [b for a, b in intervals if a <= at < b]:
         at = max(reach)
-    return True
+        if at >= right - 1e-6:
+            return True
+    return False
 
 
 def count(spikes: list[Array], origins: Array, observed: list[list[tuple[float, float]]]) -> tuple[Array, Array]:
@@ -390,7 +389,7 @@ def around_events(arrays: Arrays) -> Arrays:
     ends = values.ends(f"{UNITS}/electrodes_index", n, len(electrodes))
     parts = np.split(locations[electrodes.astype(int)], ends[:-1])
     texts = [", ".join(dict.fromkeys(str(name) for name in part.tolist())) for part in parts]
-    if locations.dtype.kind != "U":
+    if locations.dtype.kind not in "Ub":
         texts = [", ".join(dict.fromkeys(f"{value:g}" for value in part.tolist())) for part in parts]
     return {
         "rate": rates, "n_trials": trials, "location": texts, "depths": row_texts(values, f"{UNITS}/depths", n),
@@ -470,12 +469,16 @@ def needs_warning(arrays: Arrays) -> str:
         times = values.times(f"{UNITS}/spike_times")
         return np.split(times, values.get(f"{UNITS}/spike_times_index").astype(int)[:-1])
 
+    def known(name: str) -> Array:
+        times = values.times(f"{TRIALS}/{name}")
+        return np.where(np.isfinite(times), times, np.nan)
+
     def start_stop() -> tuple[Array, Array]:
-        return values.times(f"{TRIALS}/start_time"), values.times(f"{TRIALS}/stop_time")
+        return known("start_time"), known("stop_time")
 
     def outside() -> bool:
         start, stop = start_stop()
-        cue = values.times(f"{TRIALS}/cue_time")
+        cue = known("cue_time")
         return bool(((cue < start - 2) | (cue > stop + 2)).any())
 
     note("spike times not numbers", lambda: not np.isfinite(values.times(f"{UNITS}/spike_times")).all())

@@ -8,6 +8,7 @@ import h5py
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.events import groups_of, listed_times, regular_times
+from nwb_lint.nwb.recording.series import Series
 from nwb_lint.nwb.storage.h5 import as_text, check_size, find_dataset, is_list, never_written, shape_text
 from nwb_lint.nwb.storage.prefetch import streamed
 
@@ -45,7 +46,9 @@ def series_problems(file: h5py.File, path: Any) -> list[str]:
 
 
 def _check_series(item: Any, at: str, path: Any) -> None:
-    """Raise NWBError where a series has no data, or no times that are numbers."""
+    """Raise NWBError where a series has no data, no times that are numbers, or regions that do not suit its data."""
+    if "rois" in item:
+        Series(item, at, path)
     data, listed = find_dataset(item, "data"), listed_times(item, f"{at} of {path}")
     if data is None:
         raise NWBError(f"{at} of {path} has no data. A time series needs them. Pass another series.")
@@ -57,6 +60,11 @@ def _check_series(item: Any, at: str, path: Any) -> None:
         check_size(values)
         if never_written(values):
             raise NWBError(f"{at} of {path} has {what} that were never written: all are fill values. Pass another.")
+    if listed is not None and "rois" not in item and listed.shape[0] != data.shape[0]:
+        raise NWBError(
+            f"{at} of {path} has {listed.shape[0]} timestamps for {data.shape[0]} samples. One a sample is needed. "
+            "Pass another series."
+        )
     if listed is None:
         if find_dataset(item, "starting_time") is None:
             raise NWBError(
