@@ -826,7 +826,7 @@ def _(file, at, rng):
 @kind("times 1000")
 def _(file, at, rng):
     need((is_times(at) and "time" in at) or "obs" in at)
-    return store(file, at, TRUTH[at] * 1000)
+    return store(file, at, TRUTH[at] * np.int64(1000))
 
 
 @kind("divided by 1000")
@@ -838,7 +838,7 @@ def _(file, at, rng):
 @kind("samples of 30 kHz")
 def _(file, at, rng):
     need((is_times(at) and "time" in at) or "obs" in at)
-    return store(file, at, np.round(TRUTH[at] * 30_000))
+    return store(file, at, np.round(TRUTH[at] * np.int64(30_000)))
 
 
 @kind("relative to trials")

@@ -47,8 +47,6 @@ def series_problems(file: h5py.File, path: Any) -> list[str]:
 
 def _check_series(item: Any, at: str, path: Any) -> None:
     """Raise NWBError where a series has no data, no times that are numbers, or regions that do not suit its data."""
-    if "rois" in item:
-        Series(item, at, path)
     data, listed = find_dataset(item, "data"), listed_times(item, f"{at} of {path}")
     if data is None:
         raise NWBError(f"{at} of {path} has no data. A time series needs them. Pass another series.")
@@ -60,9 +58,14 @@ def _check_series(item: Any, at: str, path: Any) -> None:
         check_size(values)
         if never_written(values):
             raise NWBError(f"{at} of {path} has {what} that were never written: all are fill values. Pass another.")
-    if listed is not None and "rois" not in item and listed.shape[0] != data.shape[0]:
+    n_samples = data.shape[0]
+    if "rois" in item or (data.dtype.kind in "iuf" and data.ndim < 3 and data.size):
+        series = Series(item, at, path)
+        series.conversion()
+        n_samples = series.n_samples
+    if listed is not None and listed.shape[0] != n_samples:
         raise NWBError(
-            f"{at} of {path} has {listed.shape[0]} timestamps for {data.shape[0]} samples. One a sample is needed. "
+            f"{at} of {path} has {listed.shape[0]} timestamps for {n_samples} samples. One a sample is needed. "
             "Pass another series."
         )
     if listed is None:

@@ -127,7 +127,7 @@ class Series(Table):
             "in a copy of the file, or pass another series=."
         )
 
-    def _conversion(self) -> tuple[Array, float]:
+    def conversion(self) -> tuple[Array, float]:
         """What stored values are multiplied by (neuron, or one for all), and what is then added."""
         scale, shift = (_number_of(self.data, name, default, self.where) for name, default in _CONVERSION.items())
         of_channel = find_dataset(self.group, "channel_conversion")
@@ -152,7 +152,7 @@ class Series(Table):
         if self.data.chunks is not None:
             chunk = self.data.chunks[1 if self.transposed else 0]
             rows = max(1, rows // chunk) * chunk
-        scale, shift = self._conversion()
+        scale, shift = self.conversion()
         done = 0
         while done < len(index):
             first = int(index[done]) // rows * rows
