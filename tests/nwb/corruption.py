@@ -310,7 +310,7 @@ def truth_of(values: Array) -> Array:
 
 
 def row_texts(values: Values, at: str, n_rows: int) -> list[str]:
-    texts = [value if isinstance(value, str) else f"{value:g}" for value in values.get(at).tolist()]
+    texts = [str(value) if isinstance(value, str | bool) else f"{value:g}" for value in values.get(at).tolist()]
     ends = values.ends(f"{at}_index", n_rows, len(texts))
     return [", ".join(texts[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
