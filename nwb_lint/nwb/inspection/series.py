@@ -63,9 +63,9 @@ def _check_series(item: Any, at: str, path: Any) -> None:
         series = Series(item, at, path)
         series.conversion()
         n_samples = series.n_samples
-    if listed is not None and listed.shape[0] != n_samples:
+    if listed is not None and listed.size != n_samples:
         raise NWBError(
-            f"{at} of {path} has {listed.shape[0]} timestamps for {n_samples} samples. One a sample is needed. "
+            f"{at} of {path} has timestamps of shape {listed.shape} for {n_samples} samples. One a sample is needed. "
             "Pass another series."
         )
     if listed is None:

@@ -223,7 +223,11 @@ def has_observed(table: Table) -> bool:
             f"{table.where} name obs_intervals, which are not in the file. When units were observed is not known. Get "
             "the file again."
         )
-    return listed is not None and bool(listed.shape[0])
+    if listed is None or listed.shape[0]:
+        return listed is not None
+    if table.is_ragged("obs_intervals"):
+        list(table.bounds("obs_intervals", 0))  # an index that points at intervals says that they are lost
+    return False
 
 
 def read_observed(file: h5py.File, table: Table, rows: Array) -> list[Intervals | None]:
