@@ -371,7 +371,7 @@ def size_of_column(values: np.ndarray) -> float:
 
     Examples
     --------
-    >>> size_of_column(np.array([0.25, 0.5, 2.0])), size_of_column(np.array([0.25, 0.5, 1e18])) < 1e6
+    >>> size_of_column(np.array([0.25, 0.5, 2.0])), size_of_column(np.array([0.25, 0.5, 1e18])) < 1e9
     (2.0, True)
     """
     known = np.unique(np.abs(values[np.isfinite(values) & (values != 0)]))

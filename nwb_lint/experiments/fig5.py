@@ -34,6 +34,7 @@ NEEDED = (
 )
 RANDOM = 20  # random groups of recorded neurons for each kind of weights
 _STIMULUS_S = (0.1, 0.85)
+_CONTEXT_S = (-0.25, 0.85)  # with the burn-in
 _SHORT = {" weights": "", "as many as (.*) at random": r"random (\1)"}
 COLUMNS = ("quantity", "model", "rank", "item", "value", "error")
 Row = tuple[str, str, int, str, float, float]
@@ -56,7 +57,8 @@ def recipe_of(folder: Path) -> Recipe:
         "prepare": {"n_components": 12, "burn_in_s": 0.35},
         "inputs": [
             *({"name": name, "column": name} | stimulus for name in ("motion", "color")),
-            *({"name": f"context {name}", "column": "context", "equals": name} for name in ("motion", "color")),
+            *({"name": f"context {name}", "column": "context", "equals": name, "window_s": _CONTEXT_S}
+              for name in ("motion", "color")),
         ],
         "fit": {"tau_s": 0.1, "hidden": 100, "test_size": 8},
         "select": {"ranks": [1, 2, 3], "folds": 8},

@@ -38,7 +38,7 @@ def activity():
         },
         attrs={"bin_s": 0.02},
     )
-    inputs = [nl.Input("s", column="s"), nl.Input("go", window_s=(0.2, 0.5))]
+    inputs = [nl.Input("s", column="s", window_s=(-1.0, 1.0)), nl.Input("go", window_s=(0.2, 0.5))]
     return nl.prepare(recording, inputs=inputs, n_components=None, time_course=False, burn_in_s=0.06)
 
 

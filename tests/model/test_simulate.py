@@ -32,7 +32,7 @@ def fitted():
         },
         attrs={"bin_s": 0.02},
     )
-    inputs = [nl.Input("side", column="side", window_s=(0.0, 0.4)), nl.Input("on")]
+    inputs = [nl.Input("side", column="side", window_s=(0.0, 0.4)), nl.Input("on", window_s=(-1.0, 1.0))]
     activity = nl.prepare(recording, inputs=inputs, n_components=None, burn_in_s=0.1)
     fit = nl.fit_lint(activity, rank=2, tau_s=TAU_S, bias=True, initial="learned", max_iter=30, test_conditions=[2, 9])
     return fit, recording, activity
