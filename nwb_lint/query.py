@@ -295,8 +295,10 @@ class _Walker:
         """``and`` is known where a part is known to be false, ``or`` where one is known to be true."""
         true, unknown = (np.array(part) for part in zip(*map(self.truth, node.values), strict=True))
         if isinstance(node.op, ast.And):
-            return _Truth(true.all(axis=0), unknown.any(axis=0) & ~(~true & ~unknown).any(axis=0))
-        return _Truth(true.any(axis=0), unknown.any(axis=0) & ~(true & ~unknown).any(axis=0))
+            all_true = np.asarray(true.all(axis=0))
+            return _Truth(all_true, unknown.any(axis=0) & ~(~true & ~unknown).any(axis=0))
+        any_true = np.asarray(true.any(axis=0))
+        return _Truth(any_true, unknown.any(axis=0) & ~(true & ~unknown).any(axis=0))
 
     def _chain(self, node: ast.Compare) -> _Truth:
         """``a < b < c`` is ``a < b and b < c``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,7 @@ def inspect(
         from nwb_lint.nwb.inspection.describe import describe_all
         from nwb_lint.nwb.inspection.format import format_description, format_table, to_json
 
-        how = {"spikes": spikes, "units_table": units_table, "external": external}
+        how: dict[str, Any] = {"spikes": spikes, "units_table": units_table, "external": external}
         found = describe_all(list(sources), **how, progress=sys.stderr.isatty())
         failed = [one for one in found if one.error]
         if as_json:

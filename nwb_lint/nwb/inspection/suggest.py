@@ -387,5 +387,5 @@ def _observed_edges(file: h5py.File, origins: Array, path: Any, at: str) -> tupl
         observed = read_observed(file, units, np.array([0]))[0]
     if observed is None or not len(observed.starts):
         return None
-    at = np.minimum(np.searchsorted(observed.ends, origins, side="right"), len(observed.ends) - 1)
-    return observed.starts[at], observed.ends[at]
+    found = np.minimum(np.searchsorted(observed.ends, origins, side="right"), len(observed.ends) - 1)
+    return observed.starts[found], observed.ends[found]

@@ -40,7 +40,7 @@ def check_suggestion(file: h5py.File, path: Any, arguments: Mapping[str, Any], s
         raise NWBError(spikes.start_over)
     with collect_warnings():  # reading the file gives them
         valid_times(file)
-        how = {name: arguments.get(name) for name in ("where", "align")}
+        how: dict[str, Any] = {name: arguments.get(name) for name in ("where", "align")}
         trials = choose_trials(file, path, table=arguments["table"], factors=parse_by(arguments["by"]), **how)
         bins = make_bins(arguments["window_s"], arguments["bin_s"])
         has_obs = spikes is not None and spikes.has_obs

@@ -207,8 +207,14 @@ def read_conditions(
     check_time_axis(align, within, warp)
     check_choice(align_which)
     assets = expand(sources, download=download, external=external)
-    trials = {"table": table, "where": where, "align": align, "factors": factors, "within": within, "warp": warp}
-    trials |= {"derived": columns, "align_where": align_where, "align_which": align_which}
+    trials: dict[str, Any] = {"table": table, "where": where, "align": align, "factors": factors}
+    trials |= {
+        "within": within,
+        "warp": warp,
+        "derived": columns,
+        "align_where": align_where,
+        "align_which": align_which,
+    }
     files = _Files(executor, errors, progress)
     sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series, units_table), files)
     unit = _common_unit(sessions)
@@ -355,8 +361,8 @@ def read_trials(
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
     derived = columns if isinstance(columns, Mapping) else None
-    request = {"table": table, "where": where, "align": align, "within": within, "warp": warp, "derived": derived}
-    request |= {"align_where": align_where, "align_which": align_which}
+    request: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
+    request |= {"derived": derived, "align_where": align_where, "align_which": align_which}
     request["columns"] = columns if derived is None else None
     session = find_session(assets[0], Request(units, (), request, series, units_table))
     _with_units([session], units)

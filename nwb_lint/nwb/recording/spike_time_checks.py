@@ -178,7 +178,7 @@ class SpikeTimeChecks:
         """Add units whose spike times were read before (`spike_range`; None: a unit without spikes)."""
         for unit, one in zip(labels, ranges, strict=True):
             if one is not None:
-                self._add_range(str(unit), one.first_s, one.last_s, lambda one=one: one)
+                self._add_range(str(unit), one.first_s, one.last_s, partial(SpikeRange._make, one))
         self._observed += observed
         self.evidence = evidence
 

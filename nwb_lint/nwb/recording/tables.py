@@ -575,7 +575,8 @@ class StackedTable(Table):
     def lists(self, name: str) -> Ragged:
         place = np.empty(len(self), np.int64)
         place[self._order] = np.arange(len(self))  # of a row of the tables one after another
-        values, rows, first = [], [], 0
+        values: list[Array | None] = []
+        rows, first = [], 0
         for part in self.parts.values():
             if name in part.names:
                 found = part._column_or_lists(name)

@@ -304,7 +304,7 @@ class _Virtual:
                 self._check_source(*names)
                 continue
             for block in range(min(max(blocks, 1), _MOST_SOURCES)):
-                self._check_source(*(_of_block(name, block) for name in names))
+                self._check_source(_of_block(names[0], block), _of_block(names[1], block))
         if covered < self.dataset.size:
             raise NWBError(
                 f"{self.dataset.where()} is a virtual dataset of {self.dataset.size} values. {covered} of them have a "
