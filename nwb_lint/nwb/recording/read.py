@@ -207,14 +207,9 @@ def read_conditions(
     check_time_axis(align, within, warp)
     check_choice(align_which)
     assets = expand(sources, download=download, external=external)
-    trials: dict[str, Any] = {"table": table, "where": where, "align": align, "factors": factors}
-    trials |= {
-        "within": within,
-        "warp": warp,
-        "derived": columns,
-        "align_where": align_where,
-        "align_which": align_which,
-    }
+    selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
+    selection |= {"align_where": align_where, "align_which": align_which}
+    trials = selection | {"factors": factors, "derived": columns}
     files = _Files(executor, errors, progress)
     sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series, units_table), files)
     unit = _common_unit(sessions)
@@ -227,13 +222,7 @@ def read_conditions(
     recording = condition_dataset(averaged.rates, bins, averaged.conditions, coords, unit)
     recording.attrs = reading_attributes(
         axis,
-        align=align,
-        align_where=align_where,
-        align_which=align_which,
-        where=where,
-        table=table,
-        within=within,
-        warp=warp,
+        **selection,
         series=series,
         smooth_s=smooth_s,
         columns=columns,
@@ -361,9 +350,9 @@ def read_trials(
     if len(assets) > 1:
         raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
     derived = columns if isinstance(columns, Mapping) else None
-    request: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
-    request |= {"derived": derived, "align_where": align_where, "align_which": align_which}
-    request["columns"] = columns if derived is None else None
+    selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
+    selection |= {"align_where": align_where, "align_which": align_which}
+    request = selection | {"derived": derived, "columns": columns if derived is None else None}
     session = find_session(assets[0], Request(units, (), request, series, units_table))
     _with_units([session], units)
     trials = session.trials
@@ -376,13 +365,7 @@ def read_trials(
     coords = with_units(coords, _session_coords([session._replace(columns={})]))
     attrs = reading_attributes(
         axis,
-        align=align,
-        align_where=align_where,
-        align_which=align_which,
-        where=where,
-        table=table,
-        within=within,
-        warp=warp,
+        **selection,
         series=series,
         columns=derived,
         external=external,
