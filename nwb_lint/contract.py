@@ -46,6 +46,7 @@ ACTIVITY = {
     "activity": Var(("condition", "time", "neuron"), "float32", "1"),
     "activity_half": Var(("half", "condition", "time", "neuron"), "float32", "1", False),
     "n_trials_half": Var(("half", "condition", "neuron"), "int64", "1", False),
+    "noise_factor": Var(("condition",), "float64", "1", False),
     "u": Var(("condition", "time", "input"), "float32", "1"),
     "u_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
     "offset": Var(("time?", "neuron"), "float64", "Hz", False),

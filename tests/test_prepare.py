@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
+from nwb_lint.model.scores import ceiling, noise_of, r_squared, reference_of
 from nwb_lint.prepare import conditions_mask
 from nwb_lint.testing import mock_recording
 
@@ -195,3 +197,40 @@ def test_infinite_rates_are_reported_without_a_warning():
     recording["rate"][3, :, 2] = np.inf
     with pytest.raises(ContractError, match=r"^rate [^\n]*$"):
         nl.prepare(recording, inputs=[STIMULUS])
+
+
+@pytest.mark.parametrize(("trials", "raw"), [(4, 0.06), (40, 0.003)])
+def test_ceiling_of_denoised_conditions_is_the_score_of_the_true_rates(trials, raw):
+    """Components that were estimated from noise follow it; 30 units, two true components, ten estimated."""
+    rng = np.random.default_rng(0)
+    recording = mock_recording()
+    latents = np.cumsum(rng.standard_normal((24, 30, 2)), axis=1)
+    true = 20 + latents @ rng.standard_normal((2, 40))
+    halves = true + rng.standard_normal((2, *true.shape)) * 12 / np.sqrt(trials / 2)
+    shape = ("condition", "time", "neuron")
+    made = xr.Dataset(
+        {"rate": (shape, halves.mean(0).astype("f4")), "rate_half": (("half", *shape), halves.astype("f4"))},
+        {"condition": [str(k) for k in range(24)], "time": np.arange(30) * 0.1, "neuron": [str(k) for k in range(40)]},
+        recording.attrs | {"bin_s": 0.1},
+    )
+    made["n_trials"] = ("condition", "neuron"), np.full((24, 40), trials)
+    made["n_trials_half"] = ("half", "condition", "neuron"), np.full((2, 24, 40), trials // 2)
+    made["time"].attrs["units"] = "s"
+    activity = nl.prepare(made, inputs=[nl.Input("on", window_s=(0, 1))], n_components=10, fit_on=range(18))
+    axes, y = activity["component"].values, activity["activity"].values
+    truth = (true - activity["offset"].values) @ axes.T @ axes / activity["scale"].values
+    reference = reference_of(y, np.arange(24) < 18)
+    for part in (slice(0, 18), slice(18, 24)):
+        scored = r_squared(y[part], truth[part], reference)[0]
+        assert ceiling(y[part], noise_of(activity)[part], reference) == pytest.approx(scored, abs=0.02)
+    plain = ceiling(y[:18], noise_of(activity.drop_vars("noise_factor"))[:18], reference)
+    assert plain > r_squared(y[:18], truth[:18], reference)[0] + raw
+
+
+def test_without_two_halves_of_trials_the_ceiling_is_unknown():
+    recording = mock_recording()
+    recording["n_trials_half"][0, :4] = 0
+    recording["rate_half"][0, :4] = np.nan
+    with pytest.warns(UserWarning, match="no two halves of trials"):
+        activity = nl.prepare(recording, inputs=[STIMULUS], n_components=3)
+    assert np.isnan(ceiling(activity["activity"].values, noise_of(activity), np.zeros(12)))

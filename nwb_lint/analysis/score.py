@@ -8,7 +8,7 @@ import xarray as xr
 from nwb_lint.analysis.latents import positions, warn_of_scale
 from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of
 from nwb_lint.model.data import unmasked
-from nwb_lint.model.scores import ceiling, halves_of, r_squared, reference_of
+from nwb_lint.model.scores import ceiling, noise_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
 from nwb_lint.options import ScoreOptions, validated
 from nwb_lint.prepare import conditions_mask
@@ -60,9 +60,9 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     reference = reference_of(y, _trained_on(fit, activity))
     total, each = r_squared(y[chosen], prediction[chosen], reference)
     by_condition = [r_squared(y[[k]], prediction[[k]], reference)[0] for k in np.flatnonzero(chosen)]
-    top, (halves, counts) = float("nan"), halves_of(activity)
-    if halves is not None and counts is not None:
-        top = ceiling(y[chosen], halves[:, chosen], counts[:, chosen], reference)
+    top, noise = float("nan"), noise_of(activity)
+    if noise is not None:
+        top = ceiling(y[chosen], noise[chosen], reference)
     out = xr.Dataset({"r2": total, "r2_ceiling": top}, attrs={"kind": "scores"})
     out["r2_neuron"] = ("neuron",), each
     out["r2_condition"] = ("condition",), np.array(by_condition)

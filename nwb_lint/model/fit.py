@@ -21,7 +21,7 @@ from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of
 from nwb_lint.model.optimization import Report
-from nwb_lint.model.scores import by_split, halves_of, reference_of, squared_errors
+from nwb_lint.model.scores import by_split, noise_of, reference_of, squared_errors
 from nwb_lint.model.simulate import GAUGE, canonicalize, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages
 from nwb_lint.model.tuning import MAX_MAGNITUDE, RIDGES
@@ -423,7 +423,7 @@ def _with_scores(
             "infinity. Use nonlinearity='tanh', larger ridges, l2_n, or a lower rank."
         )
     reference = reference_of(samples.x, ~held)
-    r2, ceiling, of_neurons = by_split(y, prediction, held, *halves_of(activity), reference)
+    r2, ceiling, of_neurons = by_split(y, prediction, held, noise_of(activity), reference)
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # hidden units have none
     each[:, : y.shape[2]] = of_neurons
     fit["r2"], fit["r2_ceiling"] = (("split",), r2), (("split",), ceiling)

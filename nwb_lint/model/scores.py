@@ -122,8 +122,7 @@ def by_split(
     y: Array,
     prediction: Array,
     held: Array,
-    halves: Array | None = None,
-    counts: Array | None = None,
+    noise: Array | None = None,
     reference: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """R² and its ceiling for the training conditions and for the held-out conditions.
@@ -133,8 +132,8 @@ def by_split(
     y, prediction : array of shape (condition, time, neuron)
     held : bool array of shape (condition,)
         Held-out conditions.
-    halves, counts : array, optional
-        Trial halves and their trial numbers, from `halves_of`.
+    noise : array of shape (condition, time, neuron), optional
+        Noise variance of y, from `noise_of`.
     reference : array of shape (neuron,), optional
         From `reference_of`. None = computed from the training conditions.
 
@@ -152,13 +151,16 @@ def by_split(
     for k, part in enumerate((~held, held)):
         if part.any():
             r2[k], each[k] = r_squared(y, prediction, reference, np.flatnonzero(part))
-            if halves is not None and counts is not None:
-                top[k] = ceiling(y[part], halves[:, part], counts[:, part], reference)
+            if noise is not None:
+                top[k] = ceiling(y[part], noise[part], reference)
     return r2, top, each
 
 
-def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
-    """Trial halves of an activity, as `by_split` and `ceiling` need them.
+def noise_of(activity: xr.Dataset) -> Array | None:
+    """Noise variance of an activity, as `by_split` and `ceiling` need it.
+
+    Components follow the noise of the conditions that they were estimated from. There the noise is ``noise_factor``
+    times what the halves show.
 
     Parameters
     ----------
@@ -167,14 +169,13 @@ def halves_of(activity: xr.Dataset) -> tuple[Array | None, Array | None]:
 
     Returns
     -------
-    halves : array of shape (2, condition, time, neuron) or None
-        Mean activity of each half of the trials. None if the activity has no halves.
-    counts : array of shape (2, condition, neuron) or None
-        Number of trials of each half.
+    array of shape (condition, time, neuron) or None
+        None if the activity has no halves of the trials.
     """
     if "activity_half" not in activity:
-        return None, None
-    return activity["activity_half"].values, activity["n_trials_half"].values
+        return None
+    noise = noise_power(activity["activity_half"].values, activity["n_trials_half"].values)
+    return noise * activity["noise_factor"].values[:, None, None] if "noise_factor" in activity else noise
 
 
 def noise_power(halves: Array, n_half: Array) -> Array:
@@ -199,29 +200,27 @@ def noise_power(halves: Array, n_half: Array) -> Array:
     return np.where(share > 0, (halves[0].astype(float) - halves[1]) ** 2 * share, np.nan)
 
 
-def ceiling(y: Array, halves: Array, n_half: Array, reference: Array) -> float:
+def ceiling(y: Array, noise: Array, reference: Array) -> float:
     """R² that the true mean activity would have against these trial means.
 
-    1 - sum noise / sum (y - reference)², with the noise from `noise_power`. Samples that lack a half do not count.
+    1 - sum noise / sum (y - reference)². Samples whose noise is NaN do not count.
 
     Parameters
     ----------
     y : array of shape (condition, time, neuron)
         Means over all trials.
-    halves : array of shape (2, condition, time, neuron)
-    n_half : array of shape (2, condition, neuron)
-        Number of trials of each half.
+    noise : array of shape (condition, time, neuron)
+        From `noise_of` or `noise_power`.
     reference : array of shape (neuron,)
         From `reference_of`.
 
     Returns
     -------
     float
-        NaN if nothing varies.
+        NaN if nothing varies, or if no noise is known.
     """
     if y.size == 0:
         return float("nan")
-    noise = noise_power(halves, n_half)
     usable = np.isfinite(noise) & np.isfinite(y)
     power = np.where(usable, (y.astype(float) - reference) ** 2, 0).sum()
     return float(1 - np.where(usable, noise, 0).sum() / power) if power > 0 else float("nan")

@@ -22,7 +22,7 @@ from nwb_lint.contract import (
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, canonical
-from nwb_lint.model.scores import by_split, halves_of, reference_of
+from nwb_lint.model.scores import by_split, noise_of, reference_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
 from nwb_lint.options import BaselineOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
@@ -137,7 +137,7 @@ def _scored(fit: xr.Dataset, activity: xr.Dataset | None) -> xr.Dataset:
                 "The activity has other neurons or conditions than the fit. Scores need the same ones. "
                 "Give the activity that was fitted."
             )
-        scores = by_split(y, fit["activity_pred"].values, held_out_of(fit), *halves_of(activity))
+        scores = by_split(y, fit["activity_pred"].values, held_out_of(fit), noise_of(activity))
         r2, ceiling, each[:, :recorded] = scores
     fit["r2"], fit["r2_ceiling"], fit["r2_neuron"] = ("split", r2), ("split", ceiling), (("split", "neuron"), each)
     return fit
@@ -276,14 +276,14 @@ def score_baseline(
 
 
 def _score_references(data: xr.Dataset, held_out: Array, columns: Sequence[str], rank: int) -> dict[str, Array]:
-    y, (halves, n_trials) = data["activity"].values, halves_of(data)
+    y, noise = data["activity"].values, noise_of(data)
     predictions = [
         time_course(y, held_out),
         regression(y, held_out, variables_of(data, columns)),
         components(y, held_out, rank),
         components(y, held_out, rank + data.sizes["input"]),
     ]
-    scores = [by_split(y, prediction, held_out, halves, n_trials)[:2] for prediction in predictions]
+    scores = [by_split(y, prediction, held_out, noise)[:2] for prediction in predictions]
     return {"r2": np.stack([r2 for r2, _ in scores]), "r2_ceiling": scores[0][1]}
 
 

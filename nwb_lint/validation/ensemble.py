@@ -14,7 +14,7 @@ from nwb_lint.contract import check_result, coords_along, held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, effective_n
-from nwb_lint.model.scores import by_split, halves_of, squared_errors
+from nwb_lint.model.scores import by_split, noise_of, squared_errors
 from nwb_lint.options import EnsembleOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import SPLITS, Prepare, fit_with, folds_of, shared_options
@@ -207,7 +207,7 @@ def fit_member(data: xr.Dataset, *, options: FitOptions, held_out: Array, half: 
         seen["activity"] = data["activity"].dims, data["activity_half"].values[half]
     fit = fit_with(seen, options, test_conditions=held_out)
     y, prediction, recorded = data["activity"].values, fit["activity_pred"].values, data.sizes["neuron"]
-    r2, ceiling, _ = by_split(y, prediction, held_out, *halves_of(data))
+    r2, ceiling, _ = by_split(y, prediction, held_out, noise_of(data))
     m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
     return {
         "m": m[:recorded],

@@ -13,7 +13,7 @@ from nwb_lint.contract import check_result
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, drives
 from nwb_lint.model.regression import RIDGES
-from nwb_lint.model.scores import by_split, halves_of
+from nwb_lint.model.scores import by_split, noise_of
 from nwb_lint.model.simulate import whole_input
 from nwb_lint.options import FitOptions, SelectOptions, validated
 from nwb_lint.parallel.engine import run_all
@@ -186,8 +186,7 @@ def score_rank(
     fit = fit_with(inside, options, test_conditions=held_out)
     outside = unmasked(outside)
     y = outside["activity"].values
-    halves, n_trials = halves_of(outside)
-    r2, ceiling, _ = by_split(y, _predicted(fit, y, held_out, options), held_out, halves, n_trials)
+    r2, ceiling, _ = by_split(y, _predicted(fit, y, held_out, options), held_out, noise_of(outside))
     return {"r2": r2, "r2_ceiling": ceiling}
 
 

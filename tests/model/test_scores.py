@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_lint.model.scores import ceiling, r_squared, reference_of, squared_errors
+from nwb_lint.model.scores import ceiling, noise_power, r_squared, reference_of, squared_errors
 
 
 def test_r2_is_its_formula_with_unseen_samples_left_out():
@@ -40,7 +40,7 @@ def test_a_diverged_prediction_is_no_good_score():
 def test_nothing_varies_nothing_is_explained():
     y = np.ones((3, 4, 2))
     assert np.isnan(r_squared(y, y, np.ones(2))[0])
-    assert np.isnan(ceiling(y, np.stack([y, y]), np.ones((2, 3, 2)), np.ones(2)))
+    assert np.isnan(ceiling(y, noise_power(np.stack([y, y]), np.ones((2, 3, 2))), np.ones(2)))
 
 
 @pytest.mark.parametrize("sd", [0.5, 2.0, 5.0])
@@ -58,7 +58,7 @@ def test_ceiling_is_the_r2_of_the_true_mean(sd):
         weights = np.where(counts[:, :, None] > 0, counts[:, :, None], 0)
         whole = np.nansum(halves * weights, axis=0) / weights.sum(axis=0)
         reference = reference_of(whole, np.ones(12, bool))
-        tops.append(ceiling(whole, halves, counts, reference))
+        tops.append(ceiling(whole, noise_power(halves, counts), reference))
         both = np.where(np.isfinite(halves).all(axis=0), whole, np.nan)
         scores.append(r_squared(both, truth, reference)[0])
     assert np.mean(tops) == pytest.approx(np.mean(scores), abs=0.01)

@@ -1,0 +1,87 @@
+"""Sections of `honesty.py` about scores: ceilings, ranks, and fits that are worse than nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from scipy.ndimage import gaussian_filter1d
+
+import nwb_lint as nl
+from nwb_lint.testing import mock_recording
+
+BIN_S, TAU_S, SMOOTH_S = 0.02, 0.1, 0.04
+INPUTS = [nl.Input("a", column="a", window_s=(0, 0.5)), nl.Input("b", column="b", window_s=(0, 0.5))]
+
+
+def low_rank_recording(
+    rank: int, seed: int, neurons: int = 60, trials: int = 20, base: float = 10.0, gain: float = 4.0
+) -> tuple[xr.Dataset, np.ndarray]:
+    """Means of Poisson trials of a random network with two inputs, 16 conditions, and its smoothed true rates."""
+    rng = np.random.default_rng([rank, seed, neurons, trials])
+    m, w, n = (rng.standard_normal((neurons, k)) for k in (rank, 2, rank))
+    overlap = np.diag([1.4, 1.2, 1.1])[:rank, :rank]
+    if rank > 1:
+        overlap[0, 1], overlap[1, 0] = -0.8, 0.8
+    n = 0.3 * n + m @ overlap.T + 0.6 * (w[:, :1] + w[:, 1:] * np.array([1.0, -1.0, 0.5])[:rank])
+    levels = np.linspace(-1, 1, 4)
+    inputs = np.stack(np.meshgrid(levels, levels), -1).reshape(-1, 2)
+    time, alpha = (np.arange(60) + 0.5) * BIN_S - 0.2, BIN_S / TAU_S
+    x, states = np.zeros((16, neurons)), []
+    for t in time:
+        states.append(x)
+        x = (1 - alpha) * x + alpha * (np.tanh(x) @ n @ m.T / neurons + inputs * (0 <= t < 0.5) @ w.T)
+    rate = np.clip(base + gain * np.stack(states, 1), 0.2, None)
+    number = [(trials + 1) // 2, trials // 2]
+    counts = [rng.poisson(rate * BIN_S * k) / (BIN_S * k) for k in number]
+    true, halves = (gaussian_filter1d(one, SMOOTH_S / BIN_S, axis=-2) for one in (rate, np.stack(counts)))
+    mean = np.average(halves, axis=0, weights=number)
+    shape = ("condition", "time", "neuron")
+    recording = xr.Dataset(
+        {"rate": (shape, mean.astype("f4")), "rate_half": (("half", *shape), halves.astype("f4"))},
+        {
+            "condition": [f"c{k}" for k in range(16)],
+            "time": ("time", time, {"units": "s"}),
+            "neuron": [f"n{k}" for k in range(neurons)],
+            "a": ("condition", inputs[:, 0]),
+            "b": ("condition", inputs[:, 1]),
+        },
+        mock_recording().attrs | {"bin_s": BIN_S, "smooth_s": SMOOTH_S},
+    )
+    recording["n_trials"] = ("condition", "neuron"), np.full((16, neurons), trials)
+    recording["n_trials_half"] = (
+        ("half", "condition", "neuron"),
+        np.tile(np.array(number)[:, None, None], (1, 16, neurons)),
+    )
+    return recording, true
+
+
+def ceilings(seeds: range = range(100, 108)) -> None:
+    """Ceilings of conditions that took part in denoising, beside R² of the true rates in the same units."""
+    settings = ((200, 2), (60, 4), (100, 10), (60, 20), (2000, 5))
+    for gain in (4.0, 2.0):
+        for neurons, trials in settings:
+            found = []
+            for seed in seeds:
+                recording, true = low_rank_recording(2, seed, neurons, trials, gain=gain)
+                activity = nl.prepare(recording, inputs=INPUTS)
+                found.append(_ceiling_and_truth(activity, true))
+            top, raw, truth = np.array(found).T
+            print(
+                f"{neurons} units, {trials} trials, gain {gain:g}: true {truth.mean():.3f}, ceiling {top.mean():.3f} "
+                f"(without the factor {raw.mean():.3f}), largest error {np.abs(top - truth).max():.3f} (goal .05)",
+                flush=True,
+            )
+
+
+def _ceiling_and_truth(activity: xr.Dataset, rate: np.ndarray) -> tuple[float, float, float]:
+    """The ceiling, the same without the factor, and R² of the true rates, projected on the same components."""
+    from nwb_lint.model.scores import ceiling, noise_of, r_squared, reference_of
+
+    y, component, scale = activity["activity"].values, activity["component"].values, activity["scale"].values
+    reference = reference_of(y, np.ones(len(y), bool))
+    plain = ceiling(y, noise_of(activity.drop_vars("noise_factor")), reference)
+    inside = (rate - activity["offset"].values) @ component.T @ component
+    return ceiling(y, noise_of(activity), reference), plain, r_squared(y, inside / scale, reference)[0]
+
+
+SECTIONS = {"ceilings": ceilings}
