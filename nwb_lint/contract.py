@@ -78,6 +78,9 @@ FIT = {
     "singular_value": Var(("singular",), "float64", "1", False),
     "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1", False),
+    "rank_r2_ceiling": Var(("split",), "float64", "1", False),
+    "rank_deficit": Var(("rank_tried",), "float64", "1", False),
+    "rank_deficit_sem": Var(("rank_tried",), "float64", "1", False),
 }
 
 # Coordinates every room knows, beside the trial columns on `condition` and the unit columns on `neuron`.
@@ -617,6 +620,8 @@ RANK_SELECTION = {
     "rank_r2": Var(("rank_tried", "split"), "float64", "1"),
     "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1"),
     "rank_r2_ceiling": Var(("split",), "float64", "1"),
+    "rank_deficit": Var(("rank_tried",), "float64", "1", False),
+    "rank_deficit_sem": Var(("rank_tried",), "float64", "1", False),
     "r2": Var(("rank_tried", "seed", "fold", "split"), "float64", "1"),
     "r2_ceiling": Var(("seed", "fold", "split"), "float64", "1"),
 }

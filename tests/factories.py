@@ -70,6 +70,9 @@ def random_fit(
             "singular_value": draw("singular"),
             "rank_r2": draw("rank_tried", "split"),
             "rank_r2_sem": draw("rank_tried", "split"),
+            "rank_r2_ceiling": draw("split"),
+            "rank_deficit": draw("rank_tried"),
+            "rank_deficit_sem": draw("rank_tried"),
         }
     fit = xr.Dataset(data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden))
     fit["activity_pred"].attrs.update(units="1", long_name="activité prédite")

@@ -97,6 +97,7 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         whose = " of held-out neurons" if table.attrs["cv_over"] == "neuron" else ""
         names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
         print_table(f"R²{whose} by rank", names, table, "rank")
+        print_ranks(table)
     if "baselines" in tables:
         table = tables["baselines"]
         print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
@@ -129,6 +130,16 @@ def print_table(title: str, names: Sequence[str], table, of: str) -> None:
         echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
     trained, held = table[f"{of}_r2_ceiling"].values
     echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
+
+
+def print_ranks(table) -> None:
+    """How each rank was judged: its difference to the best one, paired over folds."""
+    echo("  behind the best rank (mean ± s.e. of paired differences between folds):")
+    rows = zip(table["rank_tried"].values, table["rank_deficit"].values, table["rank_deficit_sem"].values, strict=True)
+    for rank, deficit, error in rows:
+        verdict = "best" if deficit == 0 else "as good" if deficit <= error else "worse"
+        echo(f"  {rank:<22d} {deficit:12.4f} ± {error:.4f}  {verdict}")
+    echo(f"  chosen: rank {table.attrs['rank']}, the smallest that is at most one standard error behind")
 
 
 def print_ensemble(table) -> None:

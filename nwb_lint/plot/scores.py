@@ -28,13 +28,14 @@ class _Table(NamedTuple):
     ticks: list[str]
     label: str
     chosen: float | None = None
+    good: Array | None = None  # (x), whether a rank is as good as the best
 
 
 def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Draw R² against rank, or R² of every baseline, for each split.
 
-    Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. A dotted line is one
-    standard error below the best held-out R²: the smallest rank that reaches it is as good.
+    Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. Rings mark the ranks
+    that are at most one standard error behind the best, by paired differences between folds.
 
     Where a fit tried a single rank, R² after each stage of the fit is drawn, or else the final R². Splits without a
     score are not drawn.
@@ -79,10 +80,10 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     handles, _ = ax.get_legend_handles_labels()
     if np.isfinite(table.ceiling).any():
         handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
-    if table.label == "rank" and (enough := _one_se(table, splits)) is not None:
-        mark: dict[str, Any] = {"color": COLORS[1], "lw": 1, "ls": ":"}
-        ax.axhline(enough, **mark)
-        handles.append(Line2D([], [], label="best − 1 SE", **mark))
+    if table.good is not None and "held_out" in splits:
+        ring: dict[str, Any] = {"ls": "", "marker": "o", "ms": 10, "mfc": "none", "mec": "black", "mew": 0.8}
+        ax.plot(x[table.good], table.r2[table.good, splits.index("held_out")], **ring)
+        handles.append(Line2D([], [], label="as good as the best", **ring))
     if table.chosen is not None:
         ax.axvspan(table.chosen - 0.15, table.chosen + 0.15, color=PALE, lw=0, zorder=0)
         handles.append(Line2D([], [], color=PALE, lw=6, label="chosen rank"))
@@ -106,7 +107,7 @@ def _table_of(fit: xr.Dataset) -> _Table:
         r2, sem = (fit[f"{name}_{what}"].values for what in ("r2", "r2_sem"))
         ticks = [str(one) for one in fit["rank_tried" if label == "rank" else "baseline"].values]
         chosen = float(fit.attrs["rank"]) if label == "rank" else None
-        return _Table(r2, sem, fit[f"{name}_r2_ceiling"].values, ticks, label, chosen)
+        return _Table(r2, sem, fit[f"{name}_r2_ceiling"].values, ticks, label, chosen, _good_ranks(fit))
     check_fit(fit)
     if "rank_r2" in fit:
         r2, tried, label = fit["rank_r2"].transpose("rank_tried", "split").values, fit["rank_tried"].values, "rank"
@@ -117,18 +118,17 @@ def _table_of(fit: xr.Dataset) -> _Table:
     known = label == "rank" and "rank_r2_sem" in fit
     sem = fit["rank_r2_sem"].transpose("rank_tried", "split").values if known else np.full(r2.shape, np.nan)
     chosen = float(fit.sizes["rank"]) if label == "rank" and "rank" in fit.sizes else None
-    return _Table(r2, sem, fit["r2_ceiling"].values, [str(one) for one in tried], label, chosen)
+    ceiling = fit["r2_ceiling"].values
+    if label == "rank":  # a cross-validated score has the ceiling of the cross-validation
+        ceiling = fit["rank_r2_ceiling"].values if "rank_r2_ceiling" in fit else np.full(r2.shape[1], np.nan)
+    return _Table(r2, sem, ceiling, [str(one) for one in tried], label, chosen, _good_ranks(fit))
 
 
-def _one_se(table: _Table, splits: list[str]) -> float | None:
-    """The best held-out R² minus its standard error."""
-    if "held_out" not in splits:
+def _good_ranks(fit: xr.Dataset) -> Array | None:
+    """Which ranks are at most one standard error behind the best."""
+    if "rank_deficit" not in fit:
         return None
-    mean, sem = (part[:, splits.index("held_out")] for part in (table.r2, table.sem))
-    if not np.isfinite(mean).any():
-        return None
-    best = int(np.nanargmax(mean))
-    return float(mean[best] - sem[best]) if np.isfinite(sem[best]) else None
+    return fit["rank_deficit"].values <= np.nan_to_num(fit["rank_deficit_sem"].values)
 
 
 def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:

@@ -48,7 +48,8 @@ _SHARED = ("tau_s", "seed", "nonlinearity", "loss", "bias", "initial", "ridges")
 # Variables of a fit that are of another network once its connectivity is truncated.
 _OF_NETWORK = (
     "J", "m", "n", "latent", "activity_pred", "filtered_input", "r2", "r2_ceiling", "r2_neuron", "stage", "stage_r2",
-    "stage_ridge", "singular_value", "rank_r2", "rank_r2_sem", "rank_tried",
+    "stage_ridge", "singular_value", "rank_r2", "rank_r2_sem", "rank_r2_ceiling",
+    "rank_deficit", "rank_deficit_sem", "rank_tried",
 )  # fmt: skip
 
 

@@ -94,7 +94,29 @@ def mean_and_sem(values: Array, axis: int) -> tuple[Array, Array]:
     return values.mean(axis=axis), values.std(axis=axis, ddof=1) / np.sqrt(values.shape[axis])
 
 
-def smallest_good_rank(ranks: Sequence[int], mean: Array, sem: Array) -> int:
-    """The smallest rank whose held-out R² is within one standard error of the best; mean and sem are (rank, split)."""
-    best = int(np.argmax(mean[:, 1]))
-    return int(min(r for r, value in zip(ranks, mean[:, 1], strict=True) if value >= mean[best, 1] - sem[best, 1]))
+def behind_the_best(r2: Array) -> tuple[Array, Array]:
+    """How far the score of each candidate is below that of the best one, and the standard error of this difference.
+
+    Folds differ in difficulty, which both candidates share. The standard error is therefore that of paired differences.
+    Several shuffles of the same conditions are not independent: they are averaged and do not make it smaller.
+
+    Parameters
+    ----------
+    r2 : array of shape (candidate, shuffle, fold)
+        Held-out scores.
+
+    Returns
+    -------
+    deficit, sem : array of shape (candidate,)
+        Both 0 for the best candidate; infinite and NaN for one that diverged.
+    """
+    with np.errstate(invalid="ignore"):
+        difference = r2[int(np.argmax(r2.mean(axis=(1, 2))))] - r2
+        variance = difference.var(axis=2, ddof=1).mean(axis=1)
+        return difference.mean(axis=(1, 2)), np.sqrt(variance / r2.shape[2])
+
+
+def smallest_good_rank(ranks: Sequence[int], deficit: Array, sem: Array) -> int:
+    """The smallest rank that is at most one standard error behind the best, from `behind_the_best`."""
+    good = deficit <= np.nan_to_num(sem)
+    return int(min(rank for rank, one in zip(ranks, good, strict=True) if one))

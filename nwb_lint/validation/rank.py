@@ -20,6 +20,7 @@ from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import (
     SPLITS,
     Prepare,
+    behind_the_best,
     conditions_to_use,
     fit_with,
     folds_of,
@@ -45,6 +46,8 @@ def select_rank(
     **fit_options,
 ) -> xr.Dataset:
     """Cross-validated R² of every rank, and the smallest rank within one standard error of the best.
+
+    The standard error is that of the paired differences between the two ranks over folds.
 
     ``cv_over="condition"``: the conditions of a fold are held out of the fit. Their activity is predicted from their
     inputs.
@@ -89,7 +92,8 @@ def select_rank(
     xarray.Dataset
         A result of kind "rank_selection": ``rank_r2`` and ``rank_r2_sem`` (rank_tried, split), mean and standard
         error over folds; ``r2`` (rank_tried, seed, fold, split); ``r2_ceiling`` (seed, fold, split) and its mean
-        ``rank_r2_ceiling`` (split). ``attrs["rank"]`` is the choice.
+        ``rank_r2_ceiling`` (split); ``rank_deficit`` and ``rank_deficit_sem`` (rank_tried), how far each rank is
+        behind the best one on what is held out, with its standard error. ``attrs["rank"]`` is the choice.
 
     Raises
     ------
@@ -133,7 +137,9 @@ def _table(ranks: list[int], r2: Array, ceiling: Array, cv_over: str) -> xr.Data
     """The result, from R² (rank, seed, fold, split) and its ceiling (seed, fold, split)."""
     mean, sem = mean_and_sem(r2.reshape(len(ranks), -1, 2), axis=1)
     table = xr.Dataset(coords={"rank_tried": ranks, "split": SPLITS})
-    table.attrs = {"kind": "rank_selection", "rank": smallest_good_rank(ranks, mean, sem), "cv_over": cv_over}
+    deficit, error = behind_the_best(r2[..., 1])
+    table.attrs = {"kind": "rank_selection", "rank": smallest_good_rank(ranks, deficit, error), "cv_over": cv_over}
+    table["rank_deficit"], table["rank_deficit_sem"] = ("rank_tried", deficit), ("rank_tried", error)
     table["rank_r2"], table["rank_r2_sem"] = (("rank_tried", "split"), mean), (("rank_tried", "split"), sem)
     table["rank_r2_ceiling"] = ("split",), ceiling.mean(axis=(0, 1))
     table["r2"] = ("rank_tried", "seed", "fold", "split"), r2

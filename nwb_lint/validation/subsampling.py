@@ -19,6 +19,7 @@ from nwb_lint.parallel.tasks import as_task
 from nwb_lint.validation.folds import (
     SPLITS,
     Prepare,
+    behind_the_best,
     conditions_to_use,
     fit_with,
     folds_of,
@@ -154,9 +155,9 @@ def _table(ranks: list[int], groups: list[Group], n_folds: int, found: list[dict
         if not len(possible):
             continue
         scores = [[next(results) for _ in possible] for _ in range(n_folds)]
-        mean, error = mean_and_sem(np.array([[one["r2"] for one in fold] for fold in scores]), axis=0)
-        r2[k, possible], sem[k, possible] = mean, error
-        chosen[k] = smallest_good_rank([ranks[i] for i in possible], mean, error)
+        found_r2 = np.array([[one["r2"] for one in fold] for fold in scores])  # (fold, rank, split)
+        r2[k, possible], sem[k, possible] = mean_and_sem(found_r2, axis=0)
+        chosen[k] = smallest_good_rank([ranks[i] for i in possible], *behind_the_best(found_r2[..., 1].T[:, None]))
         ceiling[k] = np.mean([fold[0]["r2_ceiling"] for fold in scores], axis=0)
     table = xr.Dataset(coords={"rank_tried": ranks, "split": SPLITS}, attrs={"kind": "audit"})
     table = table.assign_coords(

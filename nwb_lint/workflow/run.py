@@ -31,6 +31,9 @@ from nwb_lint.validation.rank import select_rank
 from nwb_lint.validation.subsampling import audit
 from nwb_lint.workflow.recipe import Recipe
 
+# What a fit keeps of the choice of its rank.
+_OF_RANKS = ("rank_r2", "rank_r2_sem", "rank_r2_ceiling", "rank_deficit", "rank_deficit_sem")
+
 # Fields of the section fit that a sweep sets itself, or that only the last fit has.
 _OF_THE_LAST_FIT = {"test_size", "test_conditions", "checkpoint"}
 
@@ -152,7 +155,7 @@ def run_recipe(
     fit = fit_lint(activity, rank=rank, progress=progress, **options)
     laps.end("fit")
     if chosen is not None:
-        fit = fit.assign(rank_r2=chosen["rank_r2"], rank_r2_sem=chosen["rank_r2_sem"])
+        fit = fit.assign({name: chosen[name] for name in _OF_RANKS})
     if "ensemble" in tables:
         agreement = tables["ensemble"].attrs
         fit.attrs |= {f"ensemble_{name}": agreement[name] for name in ("vary", "pearson", "cosine")}

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from nwb_lint import plot
+from nwb_lint.testing import mock_fit
 from tests.plot.pictures import assert_looks_like
 
 SPLITS = ["train", "held_out"]
@@ -39,6 +40,7 @@ def bars(ax, label):
 def test_scores_of_a_choice_of_rank():
     mean = np.array([[0.5, 0.42], [0.8, 0.7], [0.9, 0.71]])
     ranks = table("rank_selection", [1, 2, 4], mean, np.full((3, 2), 0.03), [0.95, 0.8], rank=2)
+    ranks = ranks.assign(rank_deficit=("rank_tried", [0.29, 0.01, 0]), rank_deficit_sem=("rank_tried", [0.05, 0.02, 0]))
     ax = plot.scores(ranks)
     for split, label in enumerate(("train", "held out")):
         y, half = bars(ax, label)
@@ -46,9 +48,22 @@ def test_scores_of_a_choice_of_rank():
         np.testing.assert_allclose(half, 0.03)
     flat = {float(part.get_ydata()[0]) for part in ax.lines if len(set(part.get_ydata())) == 1}
     assert {0.95, 0.8} <= flat
-    assert min(abs(one - (0.71 - 0.03)) for one in flat) < 1e-12
+    (rings,) = [part for part in ax.lines if part.get_markersize() == 10]
+    np.testing.assert_array_equal(rings.get_xydata(), [[2, 0.7], [4, 0.71]])
     (band,) = ax.patches
     assert band.get_x() < 2 < band.get_x() + band.get_width()
+
+
+def test_cross_validated_scores_of_a_fit_are_under_the_ceiling_of_the_cross_validation():
+    fit = mock_fit().assign(
+        rank_r2=(("rank_tried", "split"), [[0.5, 0.3], [0.6, 0.35]]), rank_r2_ceiling=("split", [0.91, 0.47])
+    )
+    ax = plot.scores(fit.assign_coords(rank_tried=[1, 2]))
+    flat = {float(part.get_ydata()[0]) for part in ax.lines if len(set(part.get_ydata())) == 1}
+    assert {0.91, 0.47} <= flat
+    assert not {float(top) for top in fit["r2_ceiling"].values} & flat
+    ax = plot.scores(fit.drop_vars("rank_r2_ceiling").assign_coords(rank_tried=[1, 2]))  # from an earlier version
+    assert not {float(top) for top in fit["r2_ceiling"].values} & {float(part.get_ydata()[0]) for part in ax.lines}
 
 
 def test_scores_of_baselines():

@@ -10,6 +10,7 @@ import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.options import FitOptions
 from nwb_lint.testing import mock_recording
+from nwb_lint.validation.folds import behind_the_best, smallest_good_rank
 from nwb_lint.validation.rank import score_rank
 
 OPTIONS = {"tau_s": 0.1, "folds": 3, "method": "regression"}
@@ -25,8 +26,24 @@ def test_rank_of_a_teacher(truth, rank):
     assert r2.shape == (3, 1, 3, 2)
     np.testing.assert_allclose(table["rank_r2"], r2.mean(axis=(1, 2)))
     np.testing.assert_allclose(table["rank_r2_sem"], r2.std(axis=(1, 2), ddof=1) / np.sqrt(3))
+    assert table["rank_deficit"].values[rank - 1] <= table["rank_deficit_sem"].values[rank - 1]
     with ThreadPoolExecutor(2) as executor:
         xr.testing.assert_identical(nl.select_rank(activity, ranks=[1, 2, 3], executor=executor, **OPTIONS), table)
+
+
+def test_ranks_are_compared_within_folds():
+    """Folds differ by far more than ranks; the difference of two ranks is as certain as it is within a fold."""
+    difficulty = np.array([0.2, 0.5, 0.9, 0.6, 0.4])
+    wobble = np.array([0.002, -0.002, 0.001, -0.001, 0.0])
+    better = np.stack([difficulty, difficulty + 0.034 + wobble, difficulty + 0.0335 + 2 * wobble])[:, None]
+    deficit, sem = behind_the_best(better)
+    assert smallest_good_rank([1, 2, 3], deficit, sem) == 2
+    np.testing.assert_allclose(deficit, [0.034, 0, 0.0005], atol=1e-12)
+    assert sem[0] == pytest.approx(wobble.std(ddof=1) / np.sqrt(5))
+    doubled = behind_the_best(np.repeat(better, 2, axis=1))  # the same folds again are no new evidence
+    np.testing.assert_allclose(doubled, (deficit, sem), atol=1e-12)
+    diverged = np.concatenate([better, np.full((1, 1, 5), -np.inf)])
+    assert smallest_good_rank([2, 3, 4, 1], *behind_the_best(diverged)) == 3
 
 
 def test_folds_hold_every_condition_out_once_a_seed(truth):
