@@ -12,7 +12,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.initial_conditions import matched
 from nwb_lint.model.network import Array, effective_n
-from nwb_lint.model.simulate import simulate
+from nwb_lint.model.simulate import network_of, simulate
 from nwb_lint.options import ProjectOptions, validated
 from nwb_lint.parallel.warnings import warn
 
@@ -57,7 +57,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     """
     check_low_rank(fit)
     check_activity(activity)
-    activity = matched(fit, unmasked(activity))
+    activity = matched(fit, unmasked(activity), network_of(fit))
     index = positions(fit, activity)
     warn_of_scale(fit, activity, index)
     run = simulate(fit, activity)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.errors import ContractError
-from nwb_lint.model.initial_conditions import for_new_conditions
+from nwb_lint.model.initial_conditions import for_new_conditions, from_first_sample
 from nwb_lint.model.network import Array, Network, Nonlinearity, condition_blocks, free_run, nonlinearity_of
 from nwb_lint.model.regression import fill, observed_samples, regression_errors
 from nwb_lint.model.scores import as_slice, noise_power
@@ -27,6 +27,7 @@ class Samples(NamedTuple):
     weights : array of shape (recorded,) of the loss. None = equal.
     halves : array of shape (2, condition, time, recorded), activity of two halves of the trials, if there are any.
     starts : first and last + 1 of the drives that are initial activations of groups (`initial_conditions`).
+    inferred : array of shape (condition,), bool; conditions that start from their own first sample. None = no one.
     """
 
     x: Array
@@ -37,16 +38,29 @@ class Samples(NamedTuple):
     weights: Array | None = None
     halves: Array | None = None
     starts: tuple[int, int] = (0, 0)
+    inferred: Array | None = None
 
     def take(self, conditions: Array) -> Samples:
         """The samples of some conditions."""
         chosen = as_slice(conditions)
         halves = None if self.halves is None else self.halves[:, chosen]
-        return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves)
+        some = self.inferred is not None and self.inferred[chosen].any()
+        inferred = self.inferred[chosen] if self.inferred is not None and some else None
+        return self._replace(x=self.x[chosen], q=self.q[chosen], halves=halves, inferred=inferred)
 
     def as_new_conditions(self, fitted: Samples) -> Samples:
-        """These conditions as a fit to others predicts them: initial activations that it lacks are the mean of its."""
-        return self._replace(q=for_new_conditions(self.q, fitted.q, self.starts))
+        """These conditions as a fit to others predicts them: unknown initial activations come from the first sample."""
+        q, inferred = for_new_conditions(self.q, fitted.q, self.starts)
+        return self._replace(q=q, inferred=inferred)
+
+    def drives_for(self, network: Network) -> Array:
+        """The drives of a free run, with the initial activations that this network infers from first samples."""
+        if self.inferred is None or not self.inferred.any():
+            return self.q
+        q, new = self.q.copy(), self.inferred
+        x = self.x[new]
+        q[new] = from_first_sample(network, x, q[new], self.alpha, self.nonlinearity, self.starts)
+        return q
 
     def coarse(self, step: int) -> Samples:
         """The same in time steps ``step`` times as long, with the same decay over a given time."""
@@ -82,14 +96,14 @@ class Samples(NamedTuple):
 
     def errors(self, network: Network) -> Array:
         """Squared error of a free run, per condition; infinite if the run diverged."""
-        skip, recorded = self.q.shape[1] - self.x.shape[1], self.x.shape[2]
+        skip, recorded, q = self.q.shape[1] - self.x.shape[1], self.x.shape[2], self.drives_for(network)
 
         def errors_of(block: slice) -> Array:
             y = self.x[block]
             total = np.zeros(len(y))
             missing = None if np.isfinite(y.sum()) else np.isnan(y)
             with np.errstate(over="ignore", invalid="ignore"):
-                for t, (x, _) in enumerate(free_run(network, self.q[block], self.alpha, self.nonlinearity), -skip):
+                for t, (x, _) in enumerate(free_run(network, q[block], self.alpha, self.nonlinearity), -skip):
                     if t < 0:
                         continue
                     predicted = self.in_loss_space(x[:, :recorded])
@@ -104,6 +118,10 @@ class Samples(NamedTuple):
 
     def teacher_forced_errors(self, networks: Sequence[Network], prewhiten: bool = False) -> Array:
         """Summed squared error of each network when the recorded rates drive it; of innovations with ``prewhiten``."""
+        if self.inferred is not None:
+            known = [self._replace(q=self.drives_for(one), inferred=None) for one in networks]
+            each = [own.teacher_forced_errors([one], prewhiten)[0] for own, one in zip(known, networks, strict=True)]
+            return np.array(each)
         return regression_errors(
             networks,
             self.x,

@@ -18,7 +18,7 @@ from nwb_lint.contract import check_activity, check_fit, held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
-from nwb_lint.model.initial_conditions import with_starts
+from nwb_lint.model.initial_conditions import with_shares, with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of
 from nwb_lint.model.optimization import Report
 from nwb_lint.model.scores import by_split, noise_of, reference_of, squared_errors
@@ -109,7 +109,7 @@ def fit_lint(
     initial : str, default="zero"
         x[0]: "zero", "learned" (one for all conditions), "condition" (one for each), or a column of the conditions (one
         for each value). The last two are inputs "start …" with an impulse in one more step of burn-in. Conditions whose
-        group is not in the training conditions start from the mean, with a warning.
+        group is not in training start from the combination that is nearest to their first sample, with a warning.
     ridges : tuple of float, default=RIDGES
         Ridge penalties to choose from, relative to the mean variance of the features.
     ridge_by : {"held_out", "gcv", "innovations"}, default="held_out"
@@ -177,7 +177,7 @@ def fit_lint(
     _check_training(activity["activity"].values, held)
     _check_magnitude("u", whole_input(activity), "Give Input(..., scale=...).")
     alpha = float(activity.attrs["bin_s"]) / tau_s
-    activity, n_groups = with_starts(activity, initial, held, alpha)
+    activity, n_groups, unknown = with_starts(activity, initial, held, alpha)
     u = whole_input(activity)
     samples = Samples(
         activity["activity"].values.astype(np.float32, copy=False),
@@ -188,8 +188,12 @@ def fit_lint(
         weights_of(activity, weights, ~held),
         instruments_of(activity),
         starts=(u.shape[2] - n_groups, u.shape[2]),
+        inferred=unknown if unknown.any() else None,
     )
     stages, singular = _run_stages(samples.take(np.flatnonzero(~held)), _settings(activity, options), options, progress)
+    if unknown.any():
+        q = samples.drives_for(stages[-1].network)[unknown]
+        activity = with_shares(activity, unknown, q, samples.starts, alpha)
     fit = _dataset(activity, stages[-1].network, hidden, bias).assign_coords(held_out=("condition", held))
     fit.attrs |= _attributes(activity, options, stages[-1]) | {"nonlinearity": phi}
     if rank is not None:

@@ -145,7 +145,7 @@ def segments_of(samples: Samples, network: Network, length: int) -> Samples:
         parts.append(np.concatenate([samples.q[:, skip + start : skip + start + length], decaying], axis=2))
     x = np.concatenate([samples.x[:, start : start + length] for start in starts])
     q = np.concatenate(parts).astype(samples.q.dtype)
-    return samples._replace(x=x, q=q, halves=None, starts=(0, 0))
+    return samples._replace(x=x, q=q, halves=None, starts=(0, 0), inferred=None)
 
 
 def segment_gradient(loss_and_gradient: LossAndGradient) -> LossAndGradient:
@@ -462,7 +462,11 @@ class Optimizer(NamedTuple):
         """The loss of a network on whole trials, infinite if it is not finite; 0 without held-out conditions."""
         if held is None:
             return lambda *_: 0.0
-        loss = self._recorded(problem_of(held, self.device).loss)
+        if held.inferred is None:
+            loss = self._recorded(problem_of(held, self.device).loss)
+        else:
+            power = max(float(held.energies().sum()), np.finfo(float).tiny)
+            loss = self._recorded(lambda *parameters: float(held.errors(Network(*parameters)).sum()) / power)
 
         def finite(*parameters: Array) -> float:
             found = loss(*parameters)

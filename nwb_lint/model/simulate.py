@@ -153,9 +153,9 @@ def run(
     drive: Array | xr.DataArray | None = None,
 ) -> xr.Dataset:
     """`simulate` for a network with inputs that need not be a whole fit; the arguments and results are the same."""
-    given = matched(fit, _given_inputs(fit, u))
-    _check_inputs(fit, given, own=u is None)
     network = network_of(fit)
+    given = matched(fit, _given_inputs(fit, u), network)
+    _check_inputs(fit, given, own=u is None)
     if initial is not None:
         network.w[:, -1] = _checked_initial(fit, network, initial)
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]

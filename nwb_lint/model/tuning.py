@@ -250,6 +250,10 @@ MOMENT_CHUNK_VALUES, MOMENT_CHUNK_NEURONS = 2_000_000, 512
 # Not recorded.
 SCORE_BLOCK_VALUES = 500_000
 
+# A start before a burn-in of several steps is found in so many fixed-point iterations.
+# Convention: the burn-in is short, and each iteration removes most of the error.
+START_ITERATIONS = 4
+
 # Initial activations per group: most condition × time × group values of their time courses.
 # Convention: 1 GB in single precision.
 MAX_IMPULSE_VALUES = 250_000_000

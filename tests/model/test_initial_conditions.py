@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.contract import input_names
@@ -80,17 +81,50 @@ def test_the_fit_runs_scores_and_comes_back_from_a_file_alone(started, tmp_path,
         nl.simulate(fit, initial=np.zeros(20))
 
 
-def test_held_out_conditions_start_from_the_mean_with_a_warning(started):
+def test_held_out_conditions_start_from_their_first_sample_with_a_warning(started):
     activity, _, _ = started(own=True)
     held = np.arange(24) % 4 == 0
-    with pytest.warns(UserWarning, match=r"6 held-out conditions .* mean of the 18 "):
-        fit = nl.fit_lint(activity, initial="condition", test_conditions=held, method="regression", **OPTIONS)
+    options = {"initial": "condition", "method": "regression", **OPTIONS}
+    with pytest.warns(UserWarning, match=r"6 held-out conditions .* combination of the 18 .* first sample"):
+        fit = nl.fit_lint(activity, test_conditions=held, **options)
     found = learned(fit)
     assert set(found) == set(activity["condition"].values[~held])
-    mean = np.mean(list(found.values()), axis=0)
-    np.testing.assert_allclose(fit["activity_pred"].values[held, 0], np.tile(mean, (6, 1)), atol=1e-5)
-    assert fit["r2"].values[0] > 0.97 > fit["r2"].values[1]
+    columns = np.array(list(found.values())).T
+    first = activity["activity"].values[held, 0].T
+    nearest = columns @ np.linalg.lstsq(columns, first, rcond=None)[0]
+    np.testing.assert_allclose(fit["activity_pred"].values[held, 0], nearest.T, atol=1e-3)
     np.testing.assert_array_equal(nl.simulate(fit, activity)["activity"], fit["activity_pred"])
+    assert float(nl.score(fit, activity, conditions=held)["r2"]) == pytest.approx(float(fit["r2"][1]), abs=1e-9)
+    mean = nl.simulate(fit, activity.drop_vars("activity"))["activity"].values[held, 0]
+    np.testing.assert_allclose(mean, np.tile(columns.mean(axis=1), (6, 1)), atol=1e-5)
+    unseen = activity.copy()
+    unseen["activity"] = unseen["activity"].where(unseen["time"] > unseen["time"][0])
+    blind = nl.fit_lint(activity, test_conditions=[], **options)
+    assert np.isfinite(nl.simulate(blind, unseen)["activity"]).all()
+
+
+@pytest.mark.filterwarnings("ignore:initial=")
+def test_a_limit_cycle_from_many_phases_comes_back():
+    """Without inputs, only the start tells the phase: choices inside the fit need that of held-out conditions."""
+    rng = np.random.default_rng(7)
+    m = rng.standard_normal((40, 2))
+    phase = rng.uniform(0, 2 * np.pi, 14)
+    n, kappa, states = m @ np.array([[1.9, 0.9], [-0.9, 1.9]]), 2 * np.array([np.cos(phase), np.sin(phase)]).T, []
+    for _ in range(80):
+        states.append(kappa @ m.T)
+        kappa = 0.8 * kappa + 0.2 * np.tanh(states[-1]) @ n / 40
+    x = np.stack(states[30:], 1).astype(np.float32)
+    u = np.zeros((14, 50, 1), np.float32)
+    activity = xr.Dataset(
+        {"activity": (("condition", "time", "neuron"), x), "u": (("condition", "time", "input"), u)},
+        {"condition": [f"c{k}" for k in range(14)], "time": ("time", np.arange(50) * 0.02, {"units": "s"}),
+         "neuron": [str(k) for k in range(40)], "input": ["none"]},
+        {"bin_s": 0.02},
+    )  # fmt: skip
+    fit = nl.fit_lint(activity, rank=2, tau_s=0.1, initial="condition", test_size=4)
+    assert fit["r2"].values.min() > 0.999
+    table = nl.select_rank(activity, ranks=[2], tau_s=0.1, initial="condition", folds=3, method="regression")
+    assert float(table["rank_r2"][0, 1]) > 0.999
 
 
 def test_inner_splits_do_not_see_the_starts_of_held_out_conditions(started):
@@ -98,7 +132,7 @@ def test_inner_splits_do_not_see_the_starts_of_held_out_conditions(started):
     activity, _, group = started(own=True)
     for initial, changed in (("condition", True), ("common", False)):
         named = activity.assign_coords(common=("condition", group % 2))
-        wide, size = with_starts(named, initial, np.zeros(24, bool), 0.2)
+        wide, size, _ = with_starts(named, initial, np.zeros(24, bool), 0.2)
         u = np.concatenate([wide["u_burn_in"].values, wide["u"].values], axis=1)
         q = drives(u, 0.2, bias=True, initial=False)
         samples = Samples(activity["activity"].values, q, 0.2, starts=(u.shape[2] - size, u.shape[2]))
