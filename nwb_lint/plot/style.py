@@ -83,7 +83,8 @@ def _columns(fit: xr.Dataset) -> list[str]:
     skip = {"held_out"}
     there = [name for name in columns_of(fit, "condition") if name not in skip]
     by: Any = fit.attrs.get("by", [])
-    first = [name for name in ([by] if isinstance(by, str) else by) if name in there]
+    coordinates = [name for name in ([by] if isinstance(by, str) else by) if name in fit.coords]
+    first = [name for name in (fit[name].attrs.get("column", name) for name in coordinates) if name in there]
     return [*first, *(name for name in there if name not in first)]
 
 

@@ -84,7 +84,7 @@ def test_a_recipe_has_what_differs_from_the_defaults_with_comments(tmp_path):
 def test_the_recipe_runs_for_columns_of_any_name(name, tmp_path):
     columns = {name: np.arange(10) % 3, "side": ["x"] * 10, f"{name} correct": np.arange(10) > 0}
     _, fit = fitted(written(tmp_path, **columns), tmp_path)
-    assert fit.attrs["by"] == [name]
+    assert [fit[coordinate].attrs.get("column", coordinate) for coordinate in fit.attrs["by"]] == [name]
     assert fit.attrs["where"] == f"`{name} correct`"
     assert fit["input_column"].values.tolist() == [name]
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from nwb_lint.contract import coords_along
 from nwb_lint.errors import ContractError, NWBError, NWBLintError, printable
 from nwb_lint.nwb.recording.averaging import (
     AverageOptions,
@@ -180,6 +181,8 @@ def read_conditions(
         - Coordinates: the columns of ``by`` on ``condition``; bin centers on ``time``, s; ``unit_id``, ``session``,
           ``source`` and ``unit_columns`` on ``neuron``. The coordinate of a column whose name is taken, such as
           ``condition``, is called ``trial_condition``. Other functions find it as ``condition`` too.
+        - Attributes ``by``, the coordinates of ``condition`` that tell the conditions apart, and ``by_how``, how their
+          values were grouped.
         - Attribute ``units_table``: the path of the units table; one for each ``file`` where they differ.
         - Attributes ``n_trials_used`` and ``n_trials_dropped_…``: trials that were used, or dropped for each reason.
           ``placeholders`` says which numbers stood for a missing time (0, −1 far outside of their trial).
@@ -220,6 +223,9 @@ def read_conditions(
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
     coords = _session_coords(averaged.sessions)
     recording = condition_dataset(averaged.rates, bins, averaged.conditions, coords, unit)
+    names = {
+        variable.attrs.get("column", name): name for name, variable in coords_along(recording, "condition").items()
+    }
     recording.attrs = reading_attributes(
         axis,
         **selection,
@@ -229,7 +235,7 @@ def read_conditions(
         external=external,
     )
     recording.attrs |= {
-        "by": [factor.column for factor in factors],
+        "by": [names[factor.column] for factor in factors],
         "by_how": [factor.text for factor in factors],
         "min_trials": int(min_trials),
         "n_units_dropped": 0,
