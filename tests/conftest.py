@@ -21,7 +21,7 @@ def offline_dandi(tmp_path, monkeypatch):
     monkeypatch.delenv("DANDI_API_KEY", raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real recordings and published networks; the test is skipped where it is absent."""
     if not SHARED.is_dir():

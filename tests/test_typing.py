@@ -27,8 +27,15 @@ import nwb_lint as nl
 
 nl.fit_lint(3, rnak=1)
 """
-CHECKERS = {
-    "mypy": [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent"],
+ROOT = Path(nwb_lint.__file__).parents[1]
+CHECKERS = {  # with the options and the cache of the project, since most of the time is for the libraries
+    "mypy": [
+        sys.executable,
+        "-m",
+        "mypy",
+        f"--config-file={ROOT / 'pyproject.toml'}",
+        f"--cache-dir={ROOT / '.mypy_cache'}",
+    ],
     "pyright": [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable],
 }
 
@@ -39,10 +46,9 @@ def said(request, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "right.py").write_text(RIGHT)
     (folder / "wrong.py").write_text(WRONG)
-    root = str(Path(nwb_lint.__file__).parents[1])
-    (folder / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{root}"], "typeCheckingMode": "basic"}}')
+    (folder / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{ROOT}"], "typeCheckingMode": "basic"}}')
     command = [*CHECKERS[request.param], "right.py", "wrong.py"]
-    environment = os.environ | {"MYPYPATH": root, "PYTHONPATH": root}
+    environment = os.environ | {"MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment).stdout
 
 

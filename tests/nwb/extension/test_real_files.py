@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import warnings
+from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pynwb
 import pytest
@@ -36,39 +38,76 @@ def fit_of(name, folder):
 def command(name, *args):
     """Exit status and output of a command, run as its script runs it."""
     script = f"from importlib.metadata import entry_points as e; e(group='console_scripts', name='{name}')['{name}']"
-    ran = subprocess.run([sys.executable, "-c", f"{script}.load()()", *args], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", f"{script}.load()()", *map(str, args)], capture_output=True, text=True)
     return ran.returncode, ran.stdout
 
 
-def found_by_inspector(path):
-    """(importance, check, message) of all that nwbinspector finds."""
-    out = path.parent / "found.json"
-    status, text = command("nwbinspector", str(path), "--overwrite", "--json-file-path", str(out))
-    assert status == 0, text
-    messages = json.loads(out.read_text())["messages"]
-    return {(m["importance"], m["check_function_name"], f"{m['location']} {m['message']}") for m in messages}
+def dandiset(root):
+    """A folder that dandi takes for a dandiset."""
+    root.mkdir()
+    (root / "dandiset.yaml").write_text("identifier: DANDI:000009\nname: a\ndescription: b\n")
+    return root
 
 
 def at_its_place(path, root):
     """The file where a dandiset has it."""
-    (root / "dandiset.yaml").write_text("identifier: DANDI:000009\nname: a\ndescription: b\n")
     place = root / dandi_path(path)
-    place.parent.mkdir()
+    place.parent.mkdir(exist_ok=True)
     return path.rename(place)
 
 
-@pytest.mark.parametrize("name", ["alm000009", "mante2013"])
-def test_derived_files_of_real_recordings_pass_every_validator(name, shared_data, tmp_path, capsys):
-    fit = fit_of(name, shared_data)
-    path = at_its_place(write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT[name]), tmp_path)
+class Written(NamedTuple):
+    """The fit of a recording, a file of it alone, its copy of the recording, and the recording."""
+
+    fit: xr.Dataset
+    alone: Path
+    copy: Path
+    recording: Path
+
+
+@pytest.fixture(scope="module")
+def written(shared_data, tmp_path_factory):
+    """Every file that is looked at, by the name of its recipe: the validators start once for all."""
+    folder, found = tmp_path_factory.mktemp("real"), {}
+    alone, copies = dandiset(folder / "alone"), dandiset(folder / "copies")
+    (folder / "recordings").mkdir()
+    for name, subject in SUBJECT.items():
+        fit = fit_of(name, shared_data)
+        source = Path(fit["file"].values[0])
+        recording = folder / "recordings" / f"{name}.nwb"
+        recording.write_bytes(source.read_bytes())
+        found[name] = Written(
+            fit,
+            at_its_place(write_fit(fit, folder / f"{name}.nwb", subject=subject), alone),
+            at_its_place(write_fit(fit, folder / f"{name}_copy.nwb", into=source), copies),
+            recording,
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def inspected(written, tmp_path_factory):
+    """(importance, check, message) of all that nwbinspector finds in each file."""
+    folder = next(iter(written.values())).recording.parents[1]
+    out = tmp_path_factory.mktemp("inspected") / "found.json"
+    status, text = command("nwbinspector", folder, "--overwrite", "--json-file-path", out)
+    assert status == 0, text
+    found = defaultdict(set)
+    for one in json.loads(out.read_text())["messages"]:
+        message = f"{one['location']} {one['message']}"
+        found[Path(one["file_path"]).resolve()].add((one["importance"], one["check_function_name"], message))
+    return lambda path: found[path.resolve()]
+
+
+@pytest.mark.parametrize("name", SUBJECT)
+def test_derived_files_of_real_recordings_pass_every_validator(name, written, inspected, capsys):
+    fit, path = written[name].fit, written[name].alone
     xr.testing.assert_identical(fit, read_fit(path))
     assert pynwb.validate(path=str(path)) == []
-    status, output = command("dandi", "validate", str(path))
-    assert (status, output.strip()) == (0, "No errors found.")
-    found = found_by_inspector(path)
+    found = inspected(path)
     assert {importance for importance, _, _ in found} <= {"BEST_PRACTICE_SUGGESTION"}
     with capsys.disabled():
-        print(f"\n{path.name}, {path.stat().st_size} bytes; dandi validate: {output.strip()}")
+        print(f"\n{path.name}, {path.stat().st_size} bytes")
         print("\n".join(f"  {check}: {text}" for _, check, text in sorted(found)))
     with pynwb.NWBHDF5IO(str(path), "r") as io:
         table = io.read().processing["ecephys"]["lowrank_fit"].neurons
@@ -76,20 +115,21 @@ def test_derived_files_of_real_recordings_pass_every_validator(name, shared_data
             assert list(table[column][:]) == fit[column].values.tolist()
 
 
-@pytest.mark.parametrize("name", ["alm000009", "mante2013"])
-def test_copies_of_real_recordings_have_no_faults_but_their_own(name, shared_data, tmp_path):
-    fit = fit_of(name, shared_data)
-    source = Path(fit["file"].values[0])
-    path = at_its_place(write_fit(fit, tmp_path / "fit.nwb", into=source), tmp_path)
+def test_dandi_finds_no_fault_in_derived_files(written):
+    status, output = command("dandi", "validate", *(one.alone for one in written.values()))
+    assert (status, output.strip()) == (0, "No errors found.")
+
+
+@pytest.mark.parametrize("name", SUBJECT)
+def test_copies_of_real_recordings_have_no_faults_but_their_own(name, written, inspected):
+    fit, _, path, recording = written[name]
     xr.testing.assert_identical(fit, read_fit(path))
-    recording = tmp_path / "recording.nwb"
-    recording.write_bytes(source.read_bytes())
-    own, found = found_by_inspector(recording), found_by_inspector(path)
+    own, found = inspected(recording), inspected(path)
     assert not [text for _, _, text in found if "lowrank" in text]
     # a recording of an older NWB is held to its own schema, a copy to the one that its fit is written in
     by_schema = {one for one in found - own if one[0] == "PYNWB_VALIDATION"}
     assert found - own == by_schema
-    status, output = command("dandi", "validate", "--min-severity", "ERROR", str(path))
+    status, output = command("dandi", "validate", "--min-severity", "ERROR", path)
     if name == "mante2013":
         assert not by_schema
         assert (status, output.strip()) == (0, "No errors found.")
