@@ -11,7 +11,7 @@ from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalized, un
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
 from nwb_lint.contract import check_fit, check_result, columns_of, coords_along, find_column, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.model.network import Array
+from nwb_lint.model.network import Array, column_signs
 from nwb_lint.options import AxesOptions, validated
 
 
@@ -125,12 +125,11 @@ def _model_axes(x: Array, z: Array, names: list[str], dims: int | str) -> list[t
 
 
 def _components(x: Array) -> Array:
-    """Principal components (neuron, pc) over conditions and times. The largest entry of each is positive."""
+    """Principal components (neuron, pc) over conditions and times, with the signs of `column_signs`."""
     centered = (x - x.mean(axis=(0, 1))).reshape(-1, x.shape[2])
     _, s, vt = np.linalg.svd(centered, full_matrices=False)
-    vt = vt[s > 1e-10 * s.max(initial=0)]
-    sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(axis=1)])
-    return (vt * sign[:, None]).T
+    components = vt[s > 1e-10 * s.max(initial=0)].T
+    return components * column_signs(components)
 
 
 def _regressors(activity: xr.Dataset, variables: Sequence[str] | None) -> tuple[list[str], Array]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.model.network import Array
+from nwb_lint.model.network import Array, column_signs
 
 MOST_DIMS = 5  # tried for each variable
 
@@ -109,8 +109,7 @@ def axes_of(model: Model) -> list[Array]:
     for variable in range(model.of.max() + 1):
         own = model.of == variable
         axes = np.linalg.svd(model.w[:, own] @ model.course[:, own].T, full_matrices=False)[0][:, : own.sum()]
-        sign = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-        found.append(axes * sign)
+        found.append(axes * column_signs(axes))
     return found
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks
-from nwb_lint.experiments.measures import QUICK_ERROR, Recorded, rates_r2, record, save_fit
+from nwb_lint.experiments.measures import QUICK_ERROR, Recorded, rates_r2, record, save_fit, trained
 from nwb_lint.experiments.published import FIG2_LOW_RANK, FIG2_SUBSAMPLED, FIG2_TRUNCATED
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.tasks.generate import TASKS
-from nwb_lint.tasks.train import accuracy_of, train_network
+from nwb_lint.tasks.train import accuracy_of
 from nwb_lint.validation.baselines import truncate
 
 TASK_RANK = {"cdm": 1, "dms": 2}  # the rank that suffices
@@ -43,7 +43,7 @@ def measure(
     fractions: tuple[float, ...] = (),
 ) -> Result:
     """One network, its fits and truncations of every rank, and fits to ``fractions`` of its neurons."""
-    network = train_network(task, n_neurons=size, g=g, seed=seed, error=error)
+    network = trained(task, size=size, g=g, seed=seed, error=error)
     recorded = record(network, trials, test, seed)
     tau_s, readout = network.attrs["tau_s"], network["readout"]
     answered = TASKS[task](_ANSWER_TRIALS, seed + 1000)

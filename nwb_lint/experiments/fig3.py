@@ -11,13 +11,19 @@ import xarray as xr
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
 from nwb_lint.experiments.frame import Claims, Experiment, Result, Setting, Tasks, markdown
-from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, angles_of, append_conditions, save_with_results
+from nwb_lint.experiments.measures import (
+    QUICK_ERROR,
+    TRAINING_ERROR,
+    angles_of,
+    append_conditions,
+    save_with_results,
+    trained,
+)
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.extension.read import read_result
 from nwb_lint.tasks.generate import TASKS, as_conditions
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import train_network
 
 Array = np.ndarray
 
@@ -42,7 +48,7 @@ def measure(
     data: None, *, g: float, seed: int, size: int, ranks: tuple[int, ...], trials: int, error: float, fits: str
 ) -> Result:
     """One network and its fits: agreement of trajectories on every axis, and angles with the regression axes."""
-    network = train_network("cdm", n_neurons=size, g=g, seed=seed, error=error)
+    network = trained("cdm", size=size, g=g, seed=seed, error=error)
     noisy, clean = record_activity(network, trials, seed=seed + 1), conditions_of(network, seed + 2)
     activity, test = append_conditions(noisy, clean)
     rows = []

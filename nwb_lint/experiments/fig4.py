@@ -13,12 +13,18 @@ import xarray as xr
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks
-from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, append_conditions, rates_r2, save_with_results
+from nwb_lint.experiments.measures import (
+    QUICK_ERROR,
+    TRAINING_ERROR,
+    append_conditions,
+    rates_r2,
+    save_with_results,
+    trained,
+)
 from nwb_lint.experiments.published import FIG4
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_result
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import train_network
 
 CONTEXTS = ("color", "motion")
 METHODS = {"em": 3, "strongest_input": None}  # three groups: one for each context, and the rest
@@ -39,7 +45,7 @@ def measure(
     fits: str,
 ) -> Result:
     """One network. Populations of each low-rank fit are silenced in that fit, the unconstrained fit and the network."""
-    network = train_network("cdm", n_neurons=size, g=g, seed=seed, error=error)
+    network = trained("cdm", size=size, g=g, seed=seed, error=error)
     clean = record_activity(network, _TEST_TRIALS, private_noise=0.0, seed=seed + 2)
     activity, test = append_conditions(record_activity(network, trials, seed=seed + 1), clean)
     made = {

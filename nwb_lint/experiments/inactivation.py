@@ -14,12 +14,11 @@ from nwb_lint.analysis.inactivation import groups_of, predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.errors import ContractError
 from nwb_lint.experiments.frame import Claims, Experiment, Result, Setting, Tasks
-from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, noise_free_rates, rates_r2, save_fit
+from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, noise_free_rates, rates_r2, save_fit, trained
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import train_network
 
 RANKS: tuple[int | None, ...] = (1, 2, 5, None)
 # The free run of the intact network leaves some weights undetermined. They have no effect on its activity, but on that
@@ -187,7 +186,7 @@ def measure(
     error: float, fits: str,
 ) -> Result:  # fmt: skip
     """One network, tested with one kind of recording."""
-    network = train_network("cdm", n_neurons=size, g=g, seed=0, error=error)
+    network = trained("cdm", size=size, g=g, seed=0, error=error)
     table = inactivation_test(
         network, n_trials=trials, observation_noise=noise, n_random=n_random, ranks=ranks, fits=Path(fits)
     )

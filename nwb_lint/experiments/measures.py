@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from nwb_lint.nwb.extension.write import write_fit
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
-from nwb_lint.tasks.train import effective_connectivity, share_right
+from nwb_lint.tasks.train import effective_connectivity, share_right, train_network
 
 Array = np.ndarray
 
@@ -23,6 +24,12 @@ Array = np.ndarray
 TRAINING_ERROR = 0.003
 QUICK_ERROR = 0.1  # the same for the small networks of quick runs; a smaller error takes most of the time
 _SAVED_TRIALS = 8  # held-out trials of a saved fit; all of them would take 100 MB
+
+
+@lru_cache(maxsize=8)
+def trained(task: str, *, size: int, g: float, seed: int, error: float) -> xr.Dataset:
+    """A network of full rank. Several figures use the same one, so it is trained once in a process."""
+    return train_network(task, n_neurons=size, g=g, seed=seed, error=error)
 
 
 class Recorded(NamedTuple):

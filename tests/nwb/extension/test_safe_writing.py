@@ -200,11 +200,8 @@ def kill_along(kind: type[Work], parts: list[float]) -> set[str]:
     return found
 
 
-KILLED = [(Work, 6), (Copy, 2), (Beside, 2)]
-KILLED += [pytest.param(*one, marks=pytest.mark.slow) for one in ((Work, 200), (Copy, 30), (Beside, 30))]
-
-
-@pytest.mark.parametrize(("kind", "n"), KILLED)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "n"), [(Work, 200), (Copy, 30), (Beside, 30)])
 def test_a_process_killed_anywhere_leaves_the_old_or_the_new_file(warm, kind, n):
     """Each worker process has a folder of its own and kills its share of the children."""
     parts = [k / n for k in range(n)]
