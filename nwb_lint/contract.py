@@ -34,6 +34,7 @@ RECORDING = {
     "n_trials": Var(("condition", "neuron"), "int64", "1"),
     "rate_half": Var(("half", "condition", "time", "neuron"), "float32", "Hz", False),
     "n_trials_half": Var(("half", "condition", "neuron"), "int64", "1", False),
+    "rate_draw": Var(("draw", "condition", "time", "neuron"), "float32", "Hz", False),
 }
 
 TRIALS = {

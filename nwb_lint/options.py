@@ -121,7 +121,8 @@ class ReadOptions(derived("_Reading", TrialOptions, without=("columns",))):  # t
     min_trials: int = option(1, "Trials that a unit needs in every condition.", ge=1)
     missing: Literal["drop", "keep"] = option("drop", "Drop units that miss a condition, or keep them as NaN.")
     halves: bool = option(False, "Read also the means of two random halves of the trials, which ceilings need.")
-    seed: int = option(0, "Seed of the trial halves.", ge=0)
+    draws: int = option(0, "Resamples of the trials within conditions, which bootstrap needs.", ge=0)
+    seed: int = option(0, "Seed of the trial halves and resamples.", ge=0)
     unit_columns: tuple[str, ...] = option((), "Unit and electrode columns that are kept on the neurons.")
     errors: Literal["raise", "skip"] = option("raise", "Stop at a file that cannot be read, or skip it with a warning.")
 
@@ -386,7 +387,7 @@ class AxesOptions(Options):
 
 
 # Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`.
-ReadSection = derived("ReadSection", ReadOptions, without=("seed",), bin_s=0.01, smooth_s=0.05, halves=True)
+ReadSection = derived("ReadSection", ReadOptions, without=("seed", "draws"), bin_s=0.01, smooth_s=0.05, halves=True)
 PrepareSection = derived("PrepareSection", PrepareOptions)
 FitSection = derived("FitSection", FitOptions, without=("rank",), tau_s=0.1, test_size=0.1)
 SelectSection = derived("SelectSection", SelectOptions, ranks=(1, 2))

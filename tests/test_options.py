@@ -39,6 +39,7 @@ RECIPE = {
 # Fields that a recipe or the command line has at another place, and where.
 ELSEWHERE = {
     ("FitOptions", "rank"): "select.ranks", ("ReadOptions", "seed"): "fit.seed",
+    ("ReadOptions", "draws"): "for bootstrap",
     ("FixedPointOptions", "refit_fractions"): "needs the activity",
     ("FixedPointOptions", "draws"): "needs the activity",
 }  # fmt: skip

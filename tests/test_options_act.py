@@ -98,7 +98,7 @@ def test_read_trials(name, session):
 CONDITIONS = TRIALS | {
     "columns": ({"late": "block == 2"}, {"by": ["late"]}), "by": (("side", "block"), {}),
     "smooth_s": (0.1, {}), "min_trials": (25, {}),
-    "missing": ("keep", {"infer_obs": True, "by": ["side", "block"]}), "halves": (True, {}),
+    "missing": ("keep", {"infer_obs": True, "by": ["side", "block"]}), "halves": (True, {}), "draws": (3, {}),
     "seed": (1, {"halves": True}), "unit_columns": (("region",), {}),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from scipy.sparse import csr_array
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import Counts, smooth_units, units_at_once
@@ -105,20 +106,30 @@ class AverageOptions(NamedTuple):
     | condition_of, n_conditions | the condition of each trial; how many there are in all sessions |
     | axis | the time axis |
     | sd_bins | sd of the smoothing, bins |
-    | halves_seed | seed of the random halves of trials; None: no halves |
+    | seed | seed of the random halves and resamples of trials |
+    | halves | whether there are halves |
+    | draws | number of resamples of the trials |
     """
 
     condition_of: Array
     n_conditions: int
     axis: TimeAxis
     sd_bins: float
-    halves_seed: list[int] | None
+    seed: list[int]
+    halves: bool = False
+    draws: int = 0
+
+    @property
+    def parts(self) -> int:
+        """The number of rates of each condition."""
+        return 1 + 2 * self.halves + self.draws
 
 
 class Rates(NamedTuple):
     """Rates of a session: rate (part, condition, time, neuron) float32 and n_trials (part, condition, neuron).
 
-    The first part is all trials; the second and third are their halves.
+    The first part is all trials; then come two halves, if there are any, and resamples. ``n_trials`` has all trials and
+    halves only.
     """
 
     rate: Array
@@ -269,26 +280,61 @@ def count_blocks(
 def session_rates(asset: Asset, session: Session, options: AverageOptions) -> Rates:
     """Mean rates of a session's units in every condition, smoothed, and the number of trials that observed any bin.
 
-    The rate of a bin is spikes / (trials that observed the bin × bin_s), or the mean sample of a series.
+    The rate of a bin is spikes / (trials that observed the bin × bin_s), or the mean sample of a series. A resample
+    counts each trial as often as it was drawn.
     """
-    condition_of, n_conditions, axis, sd_bins, seed = options
-    halves = 1 if seed is None else 2
-    groups = condition_of if seed is None else 2 * condition_of + _halve(condition_of, np.random.default_rng(seed))
-    n_units = len(session.unit_rows)
-    rate = np.empty((1 if seed is None else 3, n_conditions, axis.bins.n, n_units), np.float32)
-    n_trials = np.empty((*rate.shape[:2], n_units), np.int64)
+    condition_of, n_conditions, axis, sd_bins, seed = options[:5]
+    halves, n_units = 1 + options.halves, len(session.unit_rows)
+    rate = np.empty((options.parts, n_conditions, axis.bins.n, n_units), np.float32)
+    n_trials = np.empty((options.parts - options.draws, n_conditions, n_units), np.int64)
     bin_s = axis.bins.bin_s if session.series is None else 1.0
+    groups = condition_of
+    if options.halves:
+        groups = 2 * condition_of + _halve(condition_of, np.random.default_rng(seed))
+    if options.draws:
+        weights = _trial_weights(groups, n_conditions, halves, options.draws, np.random.default_rng([*seed, 1]))
+        groups, n_groups = np.arange(len(groups)), len(groups)
+    else:
+        n_groups = n_conditions * halves
 
     def average(position: int, counts: Counts, out: Array) -> None:
+        if options.draws:
+            seen = counts.seen if counts.seen.strides[1] else counts.seen[:, :1]
+            with np.errstate(invalid="ignore"):
+                out[...] = (weights @ counts.spikes / (weights @ seen * bin_s)).reshape(out.shape)
+            trials = weights[: n_trials[:, :, 0].size] @ counts.trials
+            n_trials[:, :, position] = trials.reshape(-1, n_conditions)
+            return
         _divide(counts, bin_s, out)
         trials = counts.trials.reshape(n_conditions, halves)
         n_trials[0, :, position] = trials.sum(axis=1)
         n_trials[1:, :, position] = trials.T[: len(n_trials) - 1]
 
-    with reading(asset) as file:
-        blocks = count_blocks(file, session, axis, groups, n_conditions * halves)[1]
+    with reading(session.asset) as file:
+        blocks = count_blocks(file, session, axis, groups, n_groups)[1]
         average_blocks(blocks, average, rate, sd_bins)
     return Rates(rate, n_trials)
+
+
+def _trial_weights(
+    groups: Array, n_conditions: int, halves: int, draws: int, generator: np.random.Generator
+) -> csr_array:
+    """How often each trial counts, (part × condition, trial): in all trials, in halves, and in each resample.
+
+    A resample of a condition has as many trials as the condition, drawn with replacement. All units of a session have
+    the same ones, so that a resample keeps the correlations between units.
+    """
+    condition_of, n = groups // halves, len(groups)
+    counts = np.zeros((1 + 2 * (halves - 1) + draws, n))
+    counts[0] = 1
+    for half in range(2 * (halves - 1)):
+        counts[1 + half] = groups % halves == half
+    for condition in np.unique(condition_of):
+        own = np.flatnonzero(condition_of == condition)
+        counts[-draws:, own] = generator.multinomial(len(own), np.full(len(own), 1 / len(own)), size=draws)
+    part, trial = np.nonzero(counts)
+    rows = part * n_conditions + condition_of[trial]
+    return csr_array((counts[part, trial], (rows, trial)), shape=(len(counts) * n_conditions, n))
 
 
 def average_blocks(

@@ -46,16 +46,18 @@ def text_array(values: Sequence[str]) -> Array:
 def condition_dataset(
     rates: Rates, bins: Bins, conditions: Conditions, coords: dict[str, Any], unit: str = "Hz"
 ) -> xr.Dataset:
-    """A recording from rates of all trials, and of two halves if there are three parts."""
+    """A recording from rates of all trials, of two halves if there are any, and of resamples if there are any."""
     dims = ("condition", "time", "neuron")
     rate, n_trials = rates.rate.astype(np.float32, copy=False), rates.n_trials
     data: dict[str, Any] = {
         "rate": (dims, rate[0], {"units": unit}),
         "n_trials": (("condition", "neuron"), n_trials[0], {"units": "1"}),
     }
-    if len(rate) > 1:
-        data["rate_half"] = (("half", *dims), rate[1:], {"units": unit})
+    if len(n_trials) > 1:
+        data["rate_half"] = (("half", *dims), rate[1:3], {"units": unit})
         data["n_trials_half"] = (("half", "condition", "neuron"), n_trials[1:], {"units": "1"})
+    if len(rate) > len(n_trials):
+        data["rate_draw"] = (("draw", *dims), rate[len(n_trials) :], {"units": unit})
     own = {
         "condition": text_array(conditions.labels),
         "time": ("time", bins.centers, {"units": "s"}),

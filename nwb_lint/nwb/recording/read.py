@@ -75,6 +75,7 @@ def read_conditions(
     min_trials: int = 1,
     missing: str = "drop",
     halves: bool = False,
+    draws: int = 0,
     seed: int = 0,
     unit_columns: Sequence[str] = (),
     download: bool = False,
@@ -149,8 +150,12 @@ def read_conditions(
         Whether units with fewer trials in a condition are dropped, or kept with NaN in that condition.
     halves : bool, default=False
         Whether to give also the rates of two random halves of each condition's trials.
+    draws : int, default=0
+        Number of resamples of the trials, for `bootstrap`: each has as many trials of every condition as there are,
+        drawn with replacement, the same ones for all units of a file. Files are read once. The recording takes
+        ``draws`` times the memory.
     seed : int, default=0
-        Seed of the random halves.
+        Seed of the random halves and the resamples.
     unit_columns : sequence of str, default=()
         Columns of units, of their electrodes (``location``) or of electrode groups (``electrode_group``,
         ``group_location``), that become coordinates on ``neuron``. A unit of several electrodes has their distinct
@@ -177,7 +182,7 @@ def read_conditions(
         - ``rate (condition, time, neuron)``: Hz, or the unit of the series; float32; NaN where no trial observed the
           bin.
         - ``n_trials (condition, neuron)``: number of trials with an observed bin.
-        - ``rate_half``, ``n_trials_half (half, ...)``: with ``halves``.
+        - ``rate_half``, ``n_trials_half (half, ...)``: with ``halves``. ``rate_draw (draw, ...)``: with ``draws``.
         - Coordinates: the columns of ``by`` on ``condition``; bin centers on ``time``, s; ``unit_id``, ``session``,
           ``source`` and ``unit_columns`` on ``neuron``. The coordinate of a column whose name is taken, such as
           ``condition``, is called ``trial_condition``. Other functions find it as ``condition`` too.
@@ -217,7 +222,8 @@ def read_conditions(
     sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series, units_table), files)
     unit = _common_unit(sessions)
     axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
-    averaged = _average(sessions, factors, axis, (smooth_s or 0.0) / bins.bin_s, seed if halves else None, files)
+    how = {"sd_bins": (smooth_s or 0.0) / bins.bin_s, "halves": halves, "draws": draws}
+    averaged = _average(sessions, factors, axis, how, seed, files)
     rate, n_trials = averaged.rates
     if missing == "keep":
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
@@ -248,8 +254,7 @@ def read_conditions(
     recording.attrs["n_units_not_chosen"] = sum(s.n_units - len(s.unit_ids) for s in averaged.sessions)
     chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
     recording.attrs |= asset_attributes([str(asset) for asset in assets], chosen, reasons | averaged.reasons, recording)
-    if halves:
-        recording.attrs["halves_seed"] = int(seed)
+    recording.attrs |= {name: int(seed) for name, made in (("halves_seed", halves), ("draws_seed", draws)) if made}
     if verbose:
         print(printable(format_reading(recording)))
     return recording
@@ -498,14 +503,13 @@ class _Averaged(NamedTuple):
 
 
 def _average(
-    sessions: list[Session], factors: list[Factor], axis: TimeAxis, sd_bins: float, seed: int | None, files: _Files
+    sessions: list[Session], factors: list[Factor], axis: TimeAxis, how: dict[str, Any], seed: int, files: _Files
 ) -> _Averaged:
     conditions = _conditions_of(factors, sessions)
     n, edges = len(conditions.labels), np.cumsum([0, *(len(session.unit_rows) for session in sessions)])
     tasks = []
     for k, session in enumerate(sessions):
-        seeds = None if seed is None else [seed, k]
-        options = AverageOptions(conditions.codes[k], n, axis, sd_bins, seeds)
+        options = AverageOptions(conditions.codes[k], n, axis, seed=[seed, k], **how)
         tasks.append((session.asset, {"session": session, "options": options}))
     failed: dict[int, NWBLintError] = {}
     whole: list[Rates] = []  # filled session by session, so that all rates are in memory only once

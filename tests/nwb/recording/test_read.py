@@ -116,6 +116,26 @@ def test_halves_average_back_to_the_whole(tmp_path):
     assert not np.array_equal(other["rate_half"], found["rate_half"])
 
 
+def test_resamples_count_whole_trials_the_same_ones_for_all_units(tmp_path):
+    path = mock_session(tmp_path / "m.nwb", n_units=6, n_trials=16, rate_hz=40)
+    found = read_conditions(path, **READ, halves=True, draws=5, seed=3)
+    xr.testing.assert_identical(found.drop_vars("rate_draw")["rate"], read_conditions(path, **READ)["rate"])
+    halves = read_conditions(path, **READ, halves=True, seed=3)
+    xr.testing.assert_equal(found[["rate_half", "n_trials_half"]], halves[["rate_half", "n_trials_half"]])
+    trials = read_trials(path, **{name: value for name, value in READ.items() if name != "by"})
+    for k, side in enumerate(found["side"].values):
+        own = trials["count"].values[trials["side"].values == side].astype(float)
+        sums = found["rate_draw"].values[:, k] * READ["bin_s"] * len(own)
+        weights = np.linalg.lstsq(own.reshape(len(own), -1).T, sums.reshape(5, -1).T, rcond=None)[0].T
+        np.testing.assert_allclose(weights, np.rint(weights), atol=1e-3)
+        np.testing.assert_array_equal(np.rint(weights).sum(axis=1), len(own))
+        assert np.unique(np.rint(weights), axis=0).shape == weights.shape
+    xr.testing.assert_identical(found, read_conditions(path, **READ, halves=True, draws=5, seed=3))
+    other = read_conditions(path, **READ, draws=5, seed=4, smooth_s=0.1)
+    assert not np.array_equal(other["rate_draw"], found["rate_draw"])
+    np.testing.assert_array_equal(prepare(other, inputs=[Input("on", window_s=(0, 0.5))])["neuron"], other["neuron"])
+
+
 def test_units_and_trials_may_come_in_any_order(tmp_path):
     path = mock_session(tmp_path / "m.nwb")
     whole = read_conditions(path, **READ)
