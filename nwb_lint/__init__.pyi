@@ -27,6 +27,8 @@ from .nwb.storage.source import open_nwb as open_nwb
 from .prepare import prepare as prepare
 from .validation.baselines import baselines as baselines
 from .validation.baselines import truncate as truncate
+from .validation.bootstrap import bootstrap as bootstrap
+from .validation.bootstrap import networks_of_draws as networks_of_draws
 from .validation.ensemble import ensemble as ensemble
 from .validation.rank import select_rank as select_rank
 from .validation.subsampling import audit as audit

@@ -541,6 +541,15 @@ FIXED_POINTS = {
     "eigenvalue_imag": Var(("fixed_point", "eigenvalue"), "float64", "1/s"),
     "n_starts": Var(("fixed_point",), "int64", "1"),
     "line_attractor": Var(("fixed_point",), "float64", "1", False),
+    "distance": Var(("fixed_point",), "float64", "1", False),
+    "near_marginal": Var(("fixed_point",), "bool", "1", False),
+    "supported": Var(("fixed_point",), "bool", "1", False),
+    "share_draws": Var(("fixed_point",), "float64", "1", False),
+    "kappa_low": Var(("fixed_point", "rank"), "float64", "1", False),
+    "kappa_high": Var(("fixed_point", "rank"), "float64", "1", False),
+    "eigenvalue_real_low": Var(("fixed_point", "eigenvalue"), "float64", "1/s", False),
+    "eigenvalue_real_high": Var(("fixed_point", "eigenvalue"), "float64", "1/s", False),
+    "n_found_resample": Var(("resample", "stability_kind"), "int64", "1", False),
     "n_found": Var(("draw", "stability_kind"), "int64", "1", False),
     "fraction": Var(("draw",), "float64", "1", False),
     "n_neurons": Var(("draw",), "int64", "1", False),
@@ -650,6 +659,27 @@ ENSEMBLE = {
     "ridge": Var(("member",), "float64", "1"),
 }
 
+BOOTSTRAP = {
+    "unit": Var(("quantity",), "str", ""),
+    "estimate": Var(("quantity",), "float64", ""),
+    "value_draw": Var(("draw", "quantity"), "float64", ""),
+    "corrected": Var(("quantity",), "float64", "", False),
+    "low": Var(("quantity",), "float64", "", False),
+    "high": Var(("quantity",), "float64", "", False),
+    "determined": Var(("quantity",), "float64", "1", False),
+    "reason": Var(("quantity",), "str", "", False),
+    "value_simulated": Var(("simulation", "quantity"), "float64", "", False),
+    "value_refitted": Var(("simulation", "quantity"), "float64", "", False),
+    "r2": Var(("bound",), "float64", "1", False),
+    "latent_low": Var(("condition", "time", "rank"), "float32", "1"),
+    "latent_high": Var(("condition", "time", "rank"), "float32", "1"),
+    "m_draw": Var(("draw", "neuron", "rank"), "float64", "1"),
+    "n_draw": Var(("draw", "neuron", "rank"), "float64", "1"),
+    "input_weights_draw": Var(("draw", "neuron", "input"), "float64", "1"),
+    "bias_draw": Var(("draw", "neuron"), "float64", "1"),
+    "initial_activation_draw": Var(("draw", "neuron"), "float64", "1"),
+}
+
 AUDIT = {
     "rank": Var(("draw",), "int64", "1"),
     "r2": Var(("draw", "rank_tried", "split"), "float64", "1"),
@@ -673,6 +703,7 @@ RESULTS = {
     "rank_selection": RANK_SELECTION,
     "baselines": BASELINES,
     "ensemble": ENSEMBLE,
+    "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
 }
 

@@ -291,6 +291,14 @@ class SubsamplingOptions(Options):
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
 
 
+class BootstrapOptions(Options):
+    """Options of `bootstrap`."""
+
+    draws: int = option(200, "Resamples of the trials that are fitted, at most as many as the recording has.", ge=2)
+    simulations: int = option(200, "Simulated recordings that are fitted, which calibrate the intervals.", ge=0)
+    seed: int = option(0, "Seed of the trial halves of resamples and simulations.", ge=0)
+
+
 class PopulationOptions(Options):
     """Options of `find_populations`."""
 
@@ -534,7 +542,8 @@ def _attribute(value: Any) -> Any:
 
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
-    BaselineOptions, SubsamplingOptions, PopulationOptions, FixedPointOptions, FlowOptions, InactivationOptions,
+    BaselineOptions, SubsamplingOptions, BootstrapOptions, PopulationOptions, FixedPointOptions, FlowOptions,
+    InactivationOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions,
 )  # fmt: skip
 

@@ -119,7 +119,7 @@ def mock_session(
     )
 
 
-def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr.Dataset:
+def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, draws: int = 0, seed: int = 0) -> xr.Dataset:
     """Make the recording of a rank-1 network that a stimulus of graded strength drives.
 
     Rates are 20 + 5 x + noise, Hz, where x is the activation of the network. The recording has the rates of two halves
@@ -131,13 +131,16 @@ def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0)
         Number of neurons.
     n_conditions : int, default=8
         Number of conditions, one for each strength of the stimulus.
+    draws : int, default=0
+        Number of resamples of the trials.
     seed : int, default=0
         Seed of the network and the noise.
 
     Returns
     -------
     xarray.Dataset
-        ``rate (condition, time, neuron)``, Hz, in bins of 20 ms, with ``rate_half`` and the numbers of trials.
+        ``rate (condition, time, neuron)``, Hz, in bins of 20 ms, with ``rate_half``, the numbers of trials, and
+        ``rate_draw`` if there are resamples.
 
     Examples
     --------
@@ -154,8 +157,11 @@ def mock_recording(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0)
     halves = (20 + 5 * x + rng.standard_normal((2, *x.shape))).astype(np.float32)
     counts = np.full((2, n_conditions, n_neurons), 10)
     dims = ("condition", "time", "neuron")
+    noise = rng.standard_normal((draws, *x.shape)) / np.sqrt(2)
+    resamples = {"rate_draw": (("draw", *dims), (halves.mean(axis=0) + noise).astype(np.float32))}
     return xr.Dataset(
         {
+            **(resamples if draws else {}),
             "rate": (dims, halves.mean(axis=0)),
             "n_trials": (("condition", "neuron"), counts.sum(axis=0)),
             "rate_half": (("half", *dims), halves),

@@ -25,7 +25,7 @@ SWEEP = {"tau_s": 0.1, "method": "regression"}
 
 def recording():
     """16 neurons with unit columns in 12 conditions with a text column and a number."""
-    found = mock_recording(n_neurons=16, n_conditions=12)
+    found = mock_recording(n_neurons=16, n_conditions=12, draws=3)
     return found.assign_coords(
         side=("condition", np.array(["left", "right"])[np.arange(12) % 2]),
         unit_id=("neuron", 3 * np.arange(16)),
@@ -34,11 +34,15 @@ def recording():
     )
 
 
-@pytest.fixture(scope="module")
-def activity():
+def prepared(recording):
     inputs = [nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0)), nl.Input("go", window_s=(0.3, 0.6))]
     options = {"center": (-0.2, 0.0), "time_course": False, "n_components": None, "fit_on": range(10)}
-    return nl.prepare(recording(), inputs=inputs, **options)
+    return nl.prepare(recording, inputs=inputs, **options)
+
+
+@pytest.fixture(scope="module")
+def activity():
+    return prepared(recording())
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,10 @@ CASES = {
         lambda fit, activity: nl.ensemble(activity, rank=2, members=3, **SWEEP),
         lambda one, ax: plot.ensemble_agreement(one, ax=ax),
     ),
+    "bootstrap": (
+        lambda fit, activity: nl.bootstrap(fit, recording(), prepare=prepared, simulations=3),
+        lambda one, ax: plot.intervals(one, ax=ax),
+    ),
     "audit": (
         lambda fit, activity: nl.audit(activity, ranks=[1, 2], fractions=[1, 0.1], folds=2, draws=2, **SWEEP),
         lambda one, ax: plot.rank_audit(one, ax=ax),
@@ -105,8 +113,9 @@ CASES = {
 # What gives no result: data, fits (`write_fit` keeps them) and networks' runs, readers, writers.
 OTHERS = {
     "errors", "plot", "show_versions",  # two modules and a report
-    "Input", "add_to_nwbfile", "canonicalize", "fit_lint", "open_nwb", "prepare", "read_conditions", "read_fit",
-    "read_result", "read_trials", "resample_network", "simulate", "truncate", "write_fit", "write_result",
+    "Input", "add_to_nwbfile", "canonicalize", "fit_lint", "networks_of_draws", "open_nwb", "prepare",
+    "read_conditions", "read_fit", "read_result", "read_trials", "resample_network", "simulate", "truncate",
+    "write_fit", "write_result",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ FUNCTIONS = {
     options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
     options.InputOptions: nl.Input, options.FitOptions: nl.fit_lint, options.SelectOptions: nl.select_rank,
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
+    options.BootstrapOptions: nl.bootstrap,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
@@ -29,7 +30,8 @@ FUNCTIONS = {
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
-    "executor", "cache_dir", "progress", "verbose", "rank", "ranks", "tau_s", "seed", "populations",
+    "executor", "cache_dir", "progress", "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap",
+    "prepare",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

@@ -154,6 +154,17 @@ def test_sweeps(function, group, base, values, name, activity):
     check(partial(function, activity), base, name, values[name])
 
 
+@pytest.mark.parametrize("name", options.BootstrapOptions.model_fields)
+def test_bootstrap(name):
+    def prepared(recording):
+        return nl.prepare(recording, inputs=[nl.Input("stimulus", column="stimulus", window_s=(0, 1))])
+
+    recording = mock_recording(draws=4)
+    fit = nl.fit_lint(prepared(recording), **FIT)
+    base = {"prepare": prepared, "draws": 2, "simulations": 2}
+    check(partial(nl.bootstrap, fit, recording), base, name, {"draws": 3, "simulations": 3, "seed": 1}[name])
+
+
 POPULATIONS = {
     "n_groups": (3, {}), "method": ("bayesian", {}), "effective": (False, {}), "zero_mean": (False, {}),
     "max_groups": (3, {"n_groups": None}), "resamples": (4, {}), "window_s": ((0.1, 0.4), {}), "hidden": (True, {}),

@@ -9,13 +9,14 @@ import xarray as xr
 
 from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held_input, visited
 from nwb_lint.analysis.latents import check_low_rank
+from nwb_lint.analysis.support import STABILITIES, with_draws, with_support
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.options import FixedPointOptions, validated
+from nwb_lint.validation.bootstrap import LEVEL, networks_of_draws
 from nwb_lint.validation.subsampling import refits
 
-STABILITIES = ("stable", "saddle", "unstable", "marginal")
 _MAX_STEPS = 200  # of damped Newton steps
 _MAX_SPEED = 1e-9  # of a fixed point, in the scale of the latents per tau
 _SAME_DISTANCE = 1e-4  # between points that count as one, in the scale of the latents
@@ -37,6 +38,7 @@ def fixed_points(
     activity: xr.Dataset | None = None,
     refit_fractions: Sequence[float] | None = None,
     draws: int = 3,
+    bootstrap: xr.Dataset | None = None,
 ) -> xr.Dataset:
     """Fixed points of the latents with a constant input: F(κ, u) = 0, with F as in `flow_field`.
 
@@ -50,6 +52,11 @@ def fixed_points(
     both occur, and "marginal" if one is within 1e-6 / tau of 0. ``line_attractor`` is max(0, 1 - |λ_1| / min(|λ_2|, 1 /
     tau)), with λ_1 the eigenvalue nearest to 0 and λ_2 the next. It is 1 if one direction does not move and the others
     do, and 0 if no direction is slower than the others.
+
+    A point is ``supported`` if it is at most one standard deviation from what the trajectories visited and, with
+    ``bootstrap``, exists in at least 80 % of the fits to resampled trials. Fits to noisy means often have attractors
+    that the circuit does not have, and only the draws show it. ``near_marginal`` points have an eigenvalue below 1 /
+    (length of a trial): such a trial cannot tell them from marginal ones.
 
     With ``refit_fractions`` the fit is repeated on random parts of the neurons, with its own options. A fixed point
     that appears or disappears is not a finding. A fit to few neurons can have attractors that the circuit does not
@@ -76,13 +83,19 @@ def fixed_points(
         Fractions of the neurons that refits see. None makes no refits.
     draws : int, default=3
         Number of random parts of each size.
+    bootstrap : xarray.Dataset or None, default=None
+        From `nwb_lint.bootstrap`, of this fit.
 
     Returns
     -------
     xarray.Dataset
         Kind "fixed_points", the least stable point first: ``kappa (fixed_point, rank)``, dimensionless; ``residual``,
         |F| in 1/s, ``stability``, ``n_starts`` that ended there and ``line_attractor (fixed_point)``;
-        ``eigenvalue_real`` and ``eigenvalue_imag (fixed_point, eigenvalue)``, 1/s; ``input_value (input)``. With refits
+        ``eigenvalue_real`` and ``eigenvalue_imag (fixed_point, eigenvalue)``, 1/s; ``input_value (input)``;
+        ``distance`` from what was visited, in its standard deviations along its principal axes, ``near_marginal`` and
+        ``supported (fixed_point)``. With ``bootstrap`` also ``share_draws (fixed_point)``, ``kappa_low``,
+        ``kappa_high``, ``eigenvalue_real_low`` and ``eigenvalue_real_high``, of 90 %, from the draws in which a point
+        exists, and the counts ``n_found_resample (resample, stability_kind)``. With refits
         also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and ``n_neurons (draw)``. The attribute
         ``n_found`` has the same counts of the fit itself.
 
@@ -126,6 +139,10 @@ def fixed_points(
     out["eigenvalue_real"] = ("fixed_point", "eigenvalue"), eigenvalues.real, {"units": "1/s"}
     out["eigenvalue_imag"] = ("fixed_point", "eigenvalue"), eigenvalues.imag, {"units": "1/s"}
     out.attrs |= {"n_found": _counts(stability), "seed": int(seed)}
+    out = with_support(out, fit)
+    if bootstrap is not None:
+        networks = networks_of_draws(fit, bootstrap)
+        out = with_draws(out, fit, networks, lambda one: _found(one, drive_of(one, u), n_starts, seed), LEVEL)
     if others is not None:
         out = counts_of_refits(out, others, n_starts, seed)
     check_result(out, "fixed_points")
@@ -141,7 +158,7 @@ def counts_of_refits(
     """
     u, rows = out["input_value"].values, []
     for fraction, one in refits_found:
-        stability = _stability(_resting(one, drive_of(one, u), n_starts, seed)[2], one.attrs["tau_s"])
+        stability = _found(one, drive_of(one, u), n_starts, seed)[1]
         rows.append((fraction, int(one["recorded"].sum()), _counts(stability)))
     fractions, neurons, counts = zip(*rows, strict=True)
     out["n_found"] = ("draw", "stability_kind"), np.array(counts)
@@ -156,6 +173,12 @@ def _resting(fit: xr.Dataset, drive: Array, n_starts: int, seed: int) -> tuple[A
     found, counts = _all_found(fit, drive, _box(fit), n_starts, seed)
     eigenvalues = np.linalg.eigvals(_jacobian(fit, found, drive)).reshape(found.shape)
     return found, counts, np.take_along_axis(eigenvalues, np.argsort(np.abs(eigenvalues), axis=1), axis=1)
+
+
+def _found(fit: xr.Dataset, drive: Array, n_starts: int, seed: int) -> tuple[Array, Array, Array]:
+    """Fixed points of a network, their stability, and their eigenvalues."""
+    points, _, eigenvalues = _resting(fit, drive, n_starts, seed)
+    return points, _stability(eigenvalues, fit.attrs["tau_s"]), eigenvalues
 
 
 def _box(fit: xr.Dataset) -> Array:

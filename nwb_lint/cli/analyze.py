@@ -66,13 +66,16 @@ def fixed_points(
         fit, held, options = read_fit(path, name), _numbers(inputs), given(parameters)
         found = find_fixed_points(fit, input=held, **options)
         width = 9 * found.sizes["rank"]
-        echo(f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}")
+        head = f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}"
+        echo(f"{head}  {'distance, sd':>12s}")
         for k in range(found.sizes["fixed_point"]):
             one = found.isel(fixed_point=k)
             kappa = "".join(f"{value:9.3f}" for value in one["kappa"].values)
             slowest = min(one["eigenvalue_real"].values, key=abs)
             line = f"{float(one['line_attractor']):15.3f}" if "line_attractor" in one else f"{'':15s}"
-            echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {int(one['n_starts']):7d}")
+            far = "" if one["supported"].item() else "  not supported: outside of what was visited"
+            starts = f"{int(one['n_starts']):7d}  {float(one['distance']):12.2f}"
+            echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {starts}{far}")
         if not found.sizes["fixed_point"]:
             echo("none found")
         keep_result(found, path, name, save)

@@ -47,7 +47,8 @@ def flow(
         From `nwb_lint.flow_field`: ``kappa`` and ``velocity (point, rank)``, dimensionless and 1/s.
     points : xarray.Dataset or None, default=None
         From `nwb_lint.fixed_points`, with the same input. Filled circles are stable, open circles unstable, diamonds
-        saddles, gray squares marginal. The legend counts the points outside of the field.
+        saddles, gray squares marginal. Points that are not supported are hollow, with a gray edge, and named
+        so. The legend counts the points outside of the field.
     fit : xarray.Dataset or None, default=None
         The fit of the field. It adds the latents of its conditions: in rank 1 against their change per second, else as
         trajectories with a dot at the last sample.
@@ -236,12 +237,16 @@ def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
     low, high = np.reshape(field.attrs["extent"], (rank, 2)).T
     kappa = points["kappa"].values
     inside = ((kappa >= low) & (kappa <= high)).all(axis=1)
+    supported = points["supported"].values if "supported" in points else np.ones(len(kappa), bool)
     for kind, (marker, face) in _MARKS.items():
-        some = kappa[inside & (points["stability"].values == kind)]
-        if len(some):
+        for holds in (True, False):
+            some = kappa[inside & (points["stability"].values == kind) & (supported == holds)]
+            if not len(some):
+                continue
             place = (some[:, 0], np.zeros(len(some))) if rank == 1 else tuple(some.T)
-            style: dict[str, Any] = {"mfc": face, "mec": "black", "mew": 1.1, "ms": 5.5, "zorder": 3}
-            ax.plot(*place, ls="", marker=marker, label=kind, **style)
+            look = {"mfc": face, "mec": "black"} if holds else {"mfc": "none", "mec": GRAY}
+            style: dict[str, Any] = {"mew": 1.1, "ms": 5.5, "zorder": 3, **look}
+            ax.plot(*place, ls="", marker=marker, label=kind if holds else f"{kind}, not supported", **style)
     if outside := int((~inside).sum()):
         ax.plot(*([[]] * max(rank, 2)), ls="", label=f"{outside} outside")
     ax.legend(fontsize=SMALL, frameon=True, framealpha=0.8, edgecolor="none", loc="best", handletextpad=0.2)

@@ -356,3 +356,60 @@ def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 def _splits(fit: xr.Dataset) -> list[str]:
     return [str(s) for s in fit["split"].values] if "split" in fit.coords else ["train", "held_out"]
+
+
+def intervals(bootstrap: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Draw the intervals of the quantities of a fit, one row each.
+
+    A filled dot is the corrected estimate, with its interval. An open dot is the estimate of the fit. Each row has its
+    own scale: the zero is the estimate, and the unit is the standard deviation of the draws. A quantity without an
+    interval has no filled dot.
+
+    Parameters
+    ----------
+    bootstrap : xarray.Dataset
+        From `nwb_lint.bootstrap`: ``estimate``, ``corrected``, ``low`` and ``high (quantity)``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind, or has no intervals.
+
+    Examples
+    --------
+    >>> from nwb_lint import bootstrap, fit_lint, Input, plot, prepare
+    >>> from nwb_lint.testing import mock_recording
+    >>> def prepared(recording):
+    ...     return prepare(recording, inputs=[Input("stimulus", column="stimulus", window_s=(0, 1))])
+    >>> recording = mock_recording(draws=3)
+    >>> fit = fit_lint(prepared(recording), rank=1, tau_s=0.1, method="regression")
+    >>> plot.intervals(bootstrap(fit, recording, prepare=prepared, simulations=3)).get_title()
+    'Intervals of 90 %'
+    """
+    check_result(bootstrap, "bootstrap")
+    if "low" not in bootstrap:
+        raise ContractError(
+            "The bootstrap has no intervals. They need simulations. Call bootstrap(..., simulations=200)."
+        )
+    ax, at = make_axes(ax), np.arange(bootstrap.sizes["quantity"])
+    spread = bootstrap["value_draw"].values.std(axis=0)
+    unit = np.where(spread > 0, spread, 1.0)
+    low, center, high = (
+        (bootstrap[name].values - bootstrap["estimate"].values) / unit for name in ("low", "corrected", "high")
+    )
+    ax.plot(np.zeros(len(at)), at, ls="", marker="o", ms=4.5, mfc="white", color=COLORS[0], label="the fit")
+    known = np.isfinite(low)
+    ax.hlines(at[known], low[known], high[known], color=COLORS[1], lw=1.6)
+    ax.plot(center[known], at[known], ls="", marker="o", ms=4.5, color=COLORS[1], label="corrected")
+    ax.set_yticks(at, [str(name) for name in bootstrap["quantity"].values], fontsize=SMALL)
+    ax.invert_yaxis()
+    ax.legend(fontsize=SMALL, frameon=False)
+    title = f"Intervals of {100 * bootstrap.attrs['level']:.0f} %"
+    return finish(ax, "difference from the estimate (sd of the draws)", "", title)

@@ -212,6 +212,18 @@ def refits(
         raise ContractError("activity is missing. Refits on fewer neurons need what was fitted. Give activity=...")
     check_activity(activity)
     refuse_components(activity, "A refit on fewer neurons")
+    options = refit_options(fit, activity)
+    return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
+
+
+def refit_options(fit: xr.Dataset, activity: xr.Dataset) -> FitOptions:
+    """The options of a fit, for refits to another activity of the same neurons with the same inputs.
+
+    Raises
+    ------
+    ContractError
+        If neurons or inputs differ, or the fit does not keep its weights.
+    """
     unknown = np.setdiff1d(activity["neuron"].values.astype(str), fit["neuron"].values.astype(str))
     inputs = [name for name in input_names(fit) if not name.startswith(PREFIX)]
     if len(unknown) or inputs != input_names(activity):
@@ -221,8 +233,7 @@ def refits(
             "Give the activity that was fitted."
         )
     same = activity.sizes["condition"] == fit.sizes["condition"]
-    options = FitOptions.of_fit(fit, **({} if same else {"test_conditions": None}))
-    return _refitted(activity, _groups(activity.sizes["neuron"], fractions, draws, seed), options)
+    return FitOptions.of_fit(fit, **({} if same else {"test_conditions": None}))
 
 
 def _refitted(activity: xr.Dataset, groups: list[Group], options: FitOptions) -> Iterator[tuple[float, xr.Dataset]]:

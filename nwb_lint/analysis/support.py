@@ -1,0 +1,100 @@
+"""What supports a fixed point: the range that the trajectories visited, and the fits to resampled trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import xarray as xr
+from scipy.spatial.distance import cdist
+
+from nwb_lint.analysis.dynamics import visited
+from nwb_lint.model.network import Array
+
+STABILITIES = ("stable", "saddle", "unstable", "marginal")
+MAX_DISTANCE = 1.0  # of a supported point from the nearest visited sample, in standard deviations
+MIN_SHARE = 0.8  # of the draws in which a supported point exists
+_THIN = 0.25  # directions with a smaller share of the largest standard deviation count as so wide
+_FEWEST = 5  # draws that an interval needs
+_MOST_SAMPLES = 20_000  # visited samples that distances are measured from
+
+Find = Callable[[xr.Dataset], tuple[Array, Array, Array]]  # a network → points, their stability, their eigenvalues
+
+
+def distances(fit: xr.Dataset, kappa: Array) -> Array:
+    """Distance of each point from the nearest latent of the run of the fit, (point).
+
+    The unit is the standard deviation of these latents along each of their principal axes. Axes whose standard
+    deviation is below a quarter of the largest one count as so wide.
+    """
+    whiten, seen = _whitening(fit), visited(fit) + np.zeros(kappa.shape[1])
+    seen = seen[:: -(-len(seen) // _MOST_SAMPLES)]
+    return cdist(kappa @ whiten, seen @ whiten).min(axis=1, initial=np.inf)
+
+
+def with_support(out: xr.Dataset, fit: xr.Dataset) -> xr.Dataset:
+    """The fixed points with their distance from what was visited, and what the length of a trial can tell."""
+    trial_s = float(fit.attrs["dt_s"]) * fit.sizes["time"]
+    out["distance"] = ("fixed_point",), distances(fit, out["kappa"].values)
+    slowest = np.abs(out["eigenvalue_real"].values).min(axis=1, initial=np.inf)
+    out["near_marginal"] = ("fixed_point",), slowest * trial_s < 1
+    out["supported"] = ("fixed_point",), out["distance"].values <= MAX_DISTANCE
+    out.attrs["trial_s"] = trial_s
+    return out
+
+
+def with_draws(
+    out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset], find: Find, level: float
+) -> xr.Dataset:
+    """The fixed points with the share of draws in which each exists, and intervals of its place and eigenvalues.
+
+    A point of a draw is the same as one of the fit if each is the nearest to the other among all points, and if both
+    have the same stability. So one attractor in the middle of two stands for neither. Here m is orthonormal, so that
+    distances are those of the activity.
+    """
+    counts, kappa, eigenvalues = [], [], []
+    basis = np.linalg.qr(fit["m"].values)[1].T
+    own, kinds, known = out["kappa"].values, out["stability"].values, out["eigenvalue_real"].values
+    for one in networks:
+        points, stability, values = find(one)
+        counts.append([int((stability == kind).sum()) for kind in STABILITIES])
+        here, there = _pairs(own @ basis, kinds, points @ basis, stability)
+        kappa.append(np.full(own.shape, np.nan))
+        eigenvalues.append(np.full(known.shape, np.nan))
+        kappa[-1][here], eigenvalues[-1][here] = points[there], values.real[there]
+    out["share_draws"] = ("fixed_point",), np.isfinite(kappa).all(axis=2).mean(axis=0)
+    for name, some in (("kappa", np.array(kappa)), ("eigenvalue_real", np.array(eigenvalues))):
+        low, high = _interval(out[name].values, some, level)
+        units = {} if name == "kappa" else {"units": "1/s"}
+        out[f"{name}_low"], out[f"{name}_high"] = (out[name].dims, low, units), (out[name].dims, high, units)
+    out["n_found_resample"] = ("resample", "stability_kind"), np.array(counts)
+    out["supported"] = ("fixed_point",), out["supported"].values & (out["share_draws"].values >= MIN_SHARE)
+    return out.assign_coords(stability_kind=list(STABILITIES))
+
+
+def _whitening(fit: xr.Dataset) -> Array:
+    """Matrix (rank, axis) that gives visited latents a standard deviation of 1 along each of their principal axes."""
+    seen = visited(fit) + np.zeros(fit.sizes["rank"])
+    spread, axes = np.linalg.eigh(np.atleast_2d(np.cov(seen.T, bias=True)))
+    sd = np.sqrt(np.maximum(spread, 0))
+    widest = sd.max() if sd.max() > 0 else 1.0
+    return axes / np.maximum(sd, _THIN * widest)
+
+
+def _pairs(own: Array, kinds: Array, points: Array, stability: Array) -> tuple[Array, Array]:
+    """Positions of points that are the same: each is the nearest one to the other, and their stability is the same."""
+    if not (len(own) and len(points)):
+        return np.zeros(0, int), np.zeros(0, int)
+    apart = cdist(own, points)
+    here, there = np.arange(len(own)), apart.argmin(axis=1)
+    same = (apart.argmin(axis=0)[there] == here) & (kinds == stability[there])
+    return here[same], there[same]
+
+
+def _interval(own: Array, some: Array, level: float) -> tuple[Array, Array]:
+    """Bounds of values about those of the fit, from the deviations of draws from their median; NaN with too few."""
+    enough = np.isfinite(some).sum(axis=0) >= _FEWEST
+    filled = np.where(enough, some, 0.0)
+    apart = filled - np.nanmedian(filled, axis=0)
+    low, high = np.nanquantile(apart, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.where(enough, own + low, np.nan), np.where(enough, own + high, np.nan)

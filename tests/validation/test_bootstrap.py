@@ -1,0 +1,129 @@
+"""Resampled fits: no noise, no spread; simulated truths are in their intervals; attractors that noise makes fall."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint import Input, prepare
+from nwb_lint.errors import ContractError
+from nwb_lint.nwb.recording.binning import smooth
+from nwb_lint.testing import mock_recording
+from nwb_lint.validation.bootstrap import calibrated, smoothed
+
+OPTIONS = {"tau_s": 0.1, "rank": 1, "method": "regression", "ridges": (0.01, 0.1)}
+
+
+def prepared(recording):
+    stimulus = Input("stimulus", column="stimulus", window_s=(0, 1))
+    return prepare(recording, inputs=[stimulus], center=(-0.2, 0.0), time_course=False)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return mock_recording(draws=8)
+
+
+@pytest.fixture(scope="module")
+def fit(recording):
+    return nl.fit_lint(prepared(recording), **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def found(fit, recording):
+    return nl.bootstrap(fit, recording, prepare=prepared, simulations=4)
+
+
+def test_draws_without_noise_are_the_fit(recording):
+    one = recording.drop_vars(["rate_half", "n_trials_half"])
+    one["rate_draw"] = ("draw", *one["rate"].dims), np.stack([one["rate"].values] * 2)
+    fit = nl.fit_lint(prepared(one), **OPTIONS)
+    found = nl.bootstrap(fit, one, prepare=prepared, simulations=0)
+    np.testing.assert_allclose(found["value_draw"], np.stack([found["estimate"]] * 2), atol=1e-6)
+    np.testing.assert_allclose(found["latent_low"], fit["latent"], atol=1e-5)
+    for network in nl.networks_of_draws(fit, found):
+        np.testing.assert_allclose(network["activity_pred"], fit["activity_pred"], atol=1e-4)
+
+
+def test_what_is_read_from_the_fit_is_what_connectivity_says(fit, found):
+    overlaps = nl.connectivity(fit)
+    estimate = found["estimate"]
+    assert estimate.sel(quantity="n 1 · m 1").item() == pytest.approx(overlaps["overlap_m"].item())
+    assert estimate.sel(quantity="n 1 · I stimulus").item() == pytest.approx(overlaps["overlap_input"].item())
+    assert estimate.sel(quantity="size of J_eff").item() == pytest.approx(np.linalg.norm(overlaps["connectivity"]))
+    growth = (overlaps["overlap_m"].item() - 1) / 0.1
+    assert estimate.sel(quantity="eigenvalue 1, real").item() == pytest.approx(growth)
+    assert found["unit"].sel(quantity="eigenvalue 1, real").item() == "1/s"
+
+
+def test_a_run_that_was_stopped_reads_what_it_has(fit, recording, found, tmp_path):
+    few = {"prepare": prepared, "draws": 2, "simulations": 2, "cache_dir": tmp_path}
+    first = nl.bootstrap(fit, recording, **few)
+    assert len(list(tmp_path.glob("*.npz"))) == 4
+    xr.testing.assert_identical(nl.bootstrap(fit, recording, **few), first)
+    np.testing.assert_allclose(first["value_draw"], found["value_draw"][:2])
+
+
+def test_intervals_of_a_linear_map_with_bias_hold_the_truth():
+    rng = np.random.default_rng(0)
+    inside, determined = [], []
+    for _ in range(100):
+        known = rng.normal(size=(100, 2))
+        fitted = known @ [[0.6, 0.1], [0.0, 0.5]] + 0.4 + 0.1 * rng.standard_normal((100, 2))
+        truth = rng.normal(size=2)
+        observed = truth @ [[0.6, 0.1], [0.0, 0.5]] + 0.4 + 0.1 * rng.standard_normal(2)
+        _, low, high, share = calibrated(known, fitted, observed)
+        inside.append((low <= truth) & (truth <= high))
+        determined.append(share)
+    assert 0.85 <= np.mean(inside) <= 0.95
+    assert np.min(determined) > 0.8
+
+
+def test_values_that_the_fit_does_not_see_have_no_share():
+    rng = np.random.default_rng(0)
+    share = calibrated(rng.normal(size=(100, 1)), rng.normal(size=(100, 1)), np.zeros(1))[3]
+    assert share.item() < 0.2
+
+
+def test_smoothing_is_that_of_the_readers():
+    rate = np.random.default_rng(0).normal(size=(2, 30, 3))
+    np.testing.assert_allclose(smoothed(rate, 2.5), smooth(rate, 2.5, axis=1), atol=1e-12)
+    np.testing.assert_array_equal(smoothed(rate, 0), rate)
+
+
+def test_fixed_points_of_the_draws_support_those_of_the_fit(fit, found):
+    points = nl.fixed_points(fit, bootstrap=found)
+    assert points["supported"].values.all()
+    assert (points["share_draws"] == 1).all()
+    assert (points["eigenvalue_real_low"] <= points["eigenvalue_real"]).all()
+    assert points["n_found_resample"].shape == (8, 4)
+    alone = nl.fixed_points(fit)
+    xr.testing.assert_identical(alone, points[list(alone.data_vars)])
+
+
+def test_a_point_that_draws_lack_is_not_supported(fit, found):
+    bistable = fit.assign(n=fit["n"] * 1.5 / found["estimate"].sel(quantity="n 1 · m 1").item())
+    points = nl.fixed_points(bistable, bootstrap=found)
+    assert points.attrs["n_found"][0] == 2
+    assert not points["supported"].values.any()
+    assert (points["share_draws"] == 0).all()
+
+
+def test_what_is_far_from_the_trajectories_is_not_supported(fit):
+    still = fit.assign(latent=0.01 * fit["latent"], n=3 * fit["n"])
+    points = nl.fixed_points(still)
+    stable = points["stability"].values == "stable"
+    assert (points["distance"].values[stable] > 1).all()
+    assert not points["supported"].values[stable].any()
+
+
+def test_refusals(fit, recording):
+    with pytest.raises(ContractError, match="no resamples"):
+        nl.bootstrap(fit, recording.drop_vars("rate_draw"), prepare=prepared)
+    with pytest.raises(ContractError, match="single trial"):
+        nl.bootstrap(fit, recording.assign(n_trials=0 * recording["n_trials"] + 1), prepare=prepared)
+    with pytest.raises(ContractError, match="The fit has 8, 40 and 12"):
+        nl.bootstrap(fit, recording.isel(condition=slice(4)), prepare=prepared)
+    whole = nl.fit_lint(prepared(recording), **OPTIONS | {"rank": None})
+    with pytest.raises(ContractError, match="rank=None"):
+        nl.bootstrap(whole, recording, prepare=prepared)
