@@ -157,9 +157,10 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
     bootstrap : xarray.Dataset
         From `bootstrap`.
 
-    Yields
-    ------
-    xarray.Dataset
+    Returns
+    -------
+    iterator of xarray.Dataset
+        A fit for each draw, one at a time.
 
     Raises
     ------
