@@ -43,8 +43,24 @@ def two():
     return made(2)
 
 
+def supported(fit):
+    """The fixed points of a fit, as if draws and trajectories supported all of them."""
+    points = nl.fixed_points(fit)
+    points["supported"][:] = True
+    return points
+
+
+def test_points_without_support_are_hollow_and_named_so(one):
+    points = nl.fixed_points(one)
+    points["supported"][:] = points["stability"] != "stable"
+    ax = plot.flow(nl.flow_field(one, extent=1.5), points)
+    (hollow,) = [part for part in ax.lines if part.get_label() == "stable, not supported"]
+    assert hollow.get_markerfacecolor() == "none"
+    assert len(hollow.get_xdata()) == (points["stability"] == "stable").sum()
+
+
 def test_flow_of_one_latent(one):
-    field, points = nl.flow_field(one, extent=1.5), nl.fixed_points(one)
+    field, points = nl.flow_field(one, extent=1.5), supported(one)
     ax = plot.flow(field, points, one)
     drawn = next(part for part in ax.lines if len(part.get_xdata()) == field.sizes["point"])
     np.testing.assert_array_equal(drawn.get_xydata(), np.c_[field["kappa"], field["velocity"]])
@@ -55,7 +71,7 @@ def test_flow_of_one_latent(one):
 
 
 def test_flow_of_two_latents(two):
-    field, points = nl.flow_field(two, extent=1.5), nl.fixed_points(two)
+    field, points = nl.flow_field(two, extent=1.5), supported(two)
     ax = plot.flow(field, points, two)
     for kind in np.unique(points["stability"]):
         (marks,) = [part for part in ax.lines if part.get_label() == kind]
@@ -65,7 +81,7 @@ def test_flow_of_two_latents(two):
 
 def test_flow_of_three_latents():
     three = made(3)
-    field, points = nl.flow_field(three, extent=1.5, n_points=5), nl.fixed_points(three)
+    field, points = nl.flow_field(three, extent=1.5, n_points=5), supported(three)
     ax = plot.flow(field, points, three)
     (arrows,) = ax.collections
     ends = np.array(arrows._segments3d)[: field.sizes["point"]]  # the shafts
@@ -137,7 +153,7 @@ def test_overlaps_are_written_out(two):
 
 
 def test_points_outside_of_the_field_are_counted(one):
-    ax = plot.flow(nl.flow_field(one, extent=0.1), nl.fixed_points(one))
+    ax = plot.flow(nl.flow_field(one, extent=0.1), supported(one))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unstable", "2 outside"]
 
 
