@@ -95,10 +95,10 @@ def test_sources_are_never_touched(recipe, session_file, tmp_path):
 
 
 def test_workers_give_the_same_table(recipe, tmp_path):
-    tables = []
+    tables, path = [], recipe(**{"max_iter__=__20": "max_iter = 3", "folds__=__3": "folds = 2"})
     for workers in (1, 2):
         out = tmp_path / f"fit{workers}.nwb"
-        assert run("fit", recipe(), "--workers", workers, "--out", out, "--no-plot").exit_code == 0
+        assert run("fit", path, "--workers", workers, "--out", out, "--no-plot").exit_code == 0
         tables.append(nl.read_fit(out)["rank_r2"])
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
 
@@ -116,7 +116,8 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
         return nl.fit_lint(*args, **options)
 
     monkeypatch.setattr(folds, "fit_lint", fit)
-    flags = [recipe(), "--ensemble", "--ensemble-members", 3, "--baselines", "--no-plot", "--force"]
+    how = recipe(**{"max_iter__=__20": "max_iter = 3", "folds__=__3": "folds = 2"})
+    flags = [how, "--ensemble", "--ensemble-members", 3, "--baselines", "--no-plot", "--force"]
     stop = 0
     whole = run("fit", *flags)
     assert whole.exit_code == 0, whole.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from nwb_lint.experiments.measures import rates_r2, record, similarity
 from nwb_lint.experiments.published import NOTES, TABLE1
 from nwb_lint.experiments.table1 import compare
 from nwb_lint.nwb.extension.read import read_fit
-from nwb_lint.parallel.executors import open_executor
 from nwb_lint.tasks.train import train_network
 
 
@@ -179,7 +179,7 @@ def test_quick_runs_of_the_others(name, tmp_path):
 def test_two_workers_find_what_one_does(tmp_path):
     parts = squares([1, 2, 4])
     alone = reproduce("table1", tmp_path / "alone", experiment=parts)
-    with open_executor(2) as executor:
+    with ThreadPoolExecutor(2) as executor:
         together = reproduce("table1", tmp_path / "together", experiment=parts, executor=executor)
     pd.testing.assert_frame_equal(alone, together)
     assert alone["y"].tolist() == [1, 4, 16]

@@ -3,6 +3,7 @@ never change, the target is the old or the new whole file, and the next run leav
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import resource
@@ -11,6 +12,7 @@ import signal
 import tempfile
 import time
 import warnings
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -179,15 +181,15 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_along(kind: type[Work], parts: list[float]) -> set[str]:
-    """Kill a child after each of these parts of its work, and look at the target after every one."""
+def kill_along(kind: type[Work], parts: list[float]) -> Counter[str]:
+    """Kill a child after each of these parts of its work, and count what the target is after every one."""
     with folder_for_all() as folder:
         work = kind(folder)
         work.reset()
         start = time.perf_counter()
         assert status(work.start()) == 0
         seconds = time.perf_counter() - start
-        found = set()
+        found: Counter[str] = Counter()
         for k, part in enumerate(parts):
             if k % 10 == 0:
                 work.reset()
@@ -195,21 +197,30 @@ def kill_along(kind: type[Work], parts: list[float]) -> set[str]:
             time.sleep(1.05 * seconds * part)
             os.kill(child, signal.SIGKILL)
             assert status(child) in (-signal.SIGKILL, 0)
-            found.add(work.check())
+            found[work.check()] += 1
         work.finish()
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "n"), [(Work, 200), (Copy, 30), (Beside, 30)])
-def test_a_process_killed_anywhere_leaves_the_old_or_the_new_file(warm, kind, n):
-    """Each worker process has a folder of its own and kills its share of the children."""
+def kill_many(kind: type[Work], n: int) -> Counter[str]:
+    """How often n kills left the old or the new file.
+
+    Each worker process has a folder of its own and kills its share of the children.
+    """
     parts = [k / n for k in range(n)]
     n_workers = min(os.cpu_count() or 1, n)
     with ProcessPoolExecutor(n_workers, mp_context=get_context("fork")) as pool:
         shares = [parts[k::n_workers] for k in range(n_workers)]
-        found = set().union(*pool.map(kill_along, [kind] * n_workers, shares))
-    assert "old" in found
+        return sum(pool.map(kill_along, [kind] * n_workers, shares), Counter())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "n"), [(Work, 50), (Copy, 8), (Beside, 8)])
+def test_a_process_killed_anywhere_leaves_the_old_or_the_new_file(warm, kind, n):
+    """More of them: python -m tests.nwb.extension.test_safe_writing --kills 200."""
+    found = kill_many(kind, n)
+    assert found.total() == n
+    assert found["old"]
 
 
 @pytest.mark.parametrize("step", ["_flush_all", "_replace", "_remove"])
@@ -327,3 +338,16 @@ def test_folders_are_replaced_whole_and_put_back_where_a_writer_died(tmp_path):
     folder_of(atomic._backup(target), "older")  # killed after them
     write_atomically(target, lambda path: folder_of(path, "newest"))
     assert read() == ("newest", ["fit.nwb.zarr"])
+
+
+def main() -> None:
+    """Kill processes of each kind that write. Print which file each left, the old or the new; a damaged one raises."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="processes of each kind (default: %(default)s)")
+    kills = parser.parse_args().kills
+    for kind in (Work, Copy, Beside):
+        print(f"{kind.__name__}: of {kills} killed, the whole file left by each: {dict(kill_many(kind, kills))}")
+
+
+if __name__ == "__main__":
+    main()
