@@ -9,6 +9,7 @@ import xarray as xr
 
 from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held_input, visited
 from nwb_lint.analysis.latents import check_low_rank
+from nwb_lint.analysis.regions import can_visit_all, points_of_regions
 from nwb_lint.analysis.support import STABILITIES, with_draws, with_support
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
@@ -45,8 +46,10 @@ def fixed_points(
     Damped Newton steps with the exact Jacobian, dF/dκ = (-1 + n' diag(phi'(x)) m / N) / tau, run from ``n_starts``
     starts. Half of them lie on the trajectories of the fit. Half lie in the box |κ_r| ≤ mean |n_r|; outside of it a
     tanh network has no fixed point. Rank 1 adds every change of sign on a fine grid of the box. Then the mirror images
-    of the points found, and the middles between them, are starts, until no new point is found. All other directions of
-    the activity decay at the rate 1 / tau, so these eigenvalues are those of the whole network.
+    of the points found, and the middles between them, are starts, until no new point is found. With phi = relu the flow
+    is linear in each of at most N^R regions of the latents. If there are not too many, all are tried, so that no
+    isolated fixed point is missed. All other directions of the activity decay at the rate 1 / tau, so these eigenvalues
+    are those of the whole network.
 
     A fixed point is "stable" if all its eigenvalues have a real part below 0, "unstable" if all are above, "saddle" if
     both occur, and "marginal" if one is within 1e-6 / tau of 0. ``line_attractor`` is max(0, 1 - |λ_1| / min(|λ_2|, 1 /
@@ -200,6 +203,8 @@ def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int)
         below = flow(fit, line, drive)[:, 0] < 0
         turns = np.flatnonzero(below[1:] != below[:-1])
         parts.append((line[turns] + line[turns + 1]) / 2)
+    if can_visit_all(fit):
+        parts.append(points_of_regions(fit, drive))
     return np.concatenate(parts)
 
 

@@ -115,6 +115,28 @@ def test_without_input_they_come_in_pairs(rank):
         assert np.linalg.norm(found + one, axis=1).min() < 1e-6
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_relu_has_no_other_points_than_those_found(rank):
+    """Small networks: every pattern of active neurons is tried."""
+    rng = np.random.default_rng(rank)
+    size, several = 7, 0
+    for _ in range(10):
+        m, n = 2 * rng.standard_normal((2, size, rank))
+        fit = network(m, n, np.ones((size, 1)), bias=1.0, nonlinearity="relu")
+        drive, wanted = fit["bias"].values, []
+        for k in range(2**size):
+            active = np.array([bool(k >> i & 1) for i in range(size)])
+            kappa = np.linalg.solve(np.eye(rank) - n[active].T @ m[active] / size, n[active].T @ drive[active] / size)
+            if ((m @ kappa + drive > 0) == active).all():
+                wanted.append(kappa)
+        several += len(wanted) > 1
+        if wanted:
+            found = nl.fixed_points(fit, n_starts=1)["kappa"].values
+            assert len(found) == len(wanted)
+            assert max(np.linalg.norm(found - one, axis=1).min() for one in wanted) < 1e-6
+    assert several
+
+
 def test_gauge_and_order_of_neurons_change_nothing():
     fit = random_network(2)
     mixing = np.array([[1.0, 2.0], [-0.5, 1.5]])

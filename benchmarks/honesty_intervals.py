@@ -1,0 +1,129 @@
+"""Whether fixed points that are called supported are there, and whether intervals of 90 % hold the truth.
+
+Simulated recordings: networks of rank 1 or 2, driven by one stimulus of 8 strengths for .5 s of a trial of 1 s; Poisson
+units of 15 Hz + 5 Hz x, 20 trials a condition, bins of 20 ms, smoothing of 50 ms, tau 100 ms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint.model.network import Array, Network, canonical, drives, forward
+from nwb_lint.nwb.recording.binning import smooth
+from nwb_lint.validation.bootstrap import quantities
+
+BIN_S, TAU_S, SMOOTH_S, BASE_HZ, GAIN_HZ = 0.02, 0.1, 0.05, 15.0, 5.0
+N_CONDITIONS, N_BINS = 8, 50
+OVERLAPS = {"monostable": np.diag([0.8, 0.3]), "bistable": np.diag([1.6, 0.3])}
+STIMULUS = nl.Input("stimulus", column="stimulus", window_s=(0, 0.5))
+
+
+def network(seed: int, kind: str, rank: int, n_units: int) -> Network:
+    """Random m and input weights, and the n of least norm with the overlaps of this kind, and .5 with the input."""
+    rng = np.random.default_rng(seed)
+    m, weights = rng.standard_normal((n_units, rank)), rng.standard_normal((n_units, 1))
+    basis = np.column_stack([m, weights])
+    wanted = np.vstack([OVERLAPS[kind][:rank, :rank], np.full((1, rank), 0.5)])
+    return Network(m, basis @ np.linalg.solve(basis.T @ basis / n_units, wanted), weights)
+
+
+def recorded(truth: Network, seed: int, *, n_trials: int = 20, draws: int = 20, gain: float = GAIN_HZ) -> xr.Dataset:
+    """A recording of Poisson units with resamples of its trials, as `read_conditions` gives it."""
+    strength = np.linspace(-1, 1, N_CONDITIONS)
+    u = np.zeros((N_CONDITIONS, N_BINS, 1), np.float32)
+    u[:, 5:30, 0] = strength[:, None]
+    x, _ = forward(truth, drives(u, BIN_S / TAU_S, bias=False, initial=False), BIN_S / TAU_S)
+    rng = np.random.default_rng([seed, 9])
+    rate = np.maximum(BASE_HZ + gain * x, 0.5)
+    counts = rng.poisson(rate[:, None] * BIN_S, (N_CONDITIONS, n_trials, *x.shape[1:])) / BIN_S
+
+    def mean(weights: Array) -> Array:
+        return smooth(np.einsum("ck,cktn->ctn", weights, counts) / n_trials, SMOOTH_S / BIN_S, axis=1).astype("f4")
+
+    drawn = rng.multinomial(n_trials, np.full(n_trials, 1 / n_trials), size=(draws, N_CONDITIONS))
+    dims = ("condition", "time", "neuron")
+    return xr.Dataset(
+        {
+            "rate": (dims, mean(np.ones((N_CONDITIONS, n_trials)))),
+            "rate_draw": (("draw", *dims), np.stack([mean(weights) for weights in drawn])),
+            "n_trials": (("condition", "neuron"), np.full((N_CONDITIONS, x.shape[2]), n_trials)),
+        },
+        {
+            "condition": [f"stimulus={one:.2f}" for one in strength],
+            "stimulus": ("condition", strength),
+            "time": BIN_S * (np.arange(N_BINS) - 4.5),
+            "neuron": [str(k) for k in range(x.shape[2])],
+        },
+        {"bin_s": BIN_S, "smooth_s": SMOOTH_S},
+    )
+
+
+def prepared(recording: xr.Dataset) -> xr.Dataset:
+    return nl.prepare(recording, inputs=[STIMULUS], center=(-0.1, 0.0), time_course=False)
+
+
+def in_true_units(recording: xr.Dataset) -> xr.Dataset:
+    """With the scale of the simulation, so that the truth is one of the networks that can be fitted."""
+    return nl.prepare(recording, inputs=[STIMULUS], center=(-0.1, 0.0), time_course=False, scale=GAIN_HZ)
+
+
+def attractors() -> None:
+    """Stable fixed points of rank-2 fits to 60 units: how many the fit has, and how many are supported."""
+    for kind, seeds, n_trials, goal in (
+        ("monostable", range(300, 320), 20, "goal: two supported in at most 1 of 20"),
+        ("bistable", range(300, 306), 100, "two are true"),
+    ):
+        counts = []
+        for seed in seeds:
+            recording = recorded(network(seed, kind, 2, 60), seed, n_trials=n_trials, draws=20)
+            fit = nl.fit_lint(prepared(recording), rank=2, tau_s=TAU_S)
+            found = nl.bootstrap(fit, recording, prepare=prepared, simulations=0)
+            points = nl.fixed_points(fit, bootstrap=found)
+            stable = points["stability"].values == "stable"
+            counts.append((stable.sum(), (stable & points["supported"].values).sum()))
+        of_fit, supported = np.array(counts).T
+        print(
+            f"   {kind}, 60 units, {n_trials} trials: two stable points in {(of_fit > 1).sum()} of {len(counts)} fits, "
+            f"supported in {(supported > 1).sum()} ({goal}); one supported in {(supported == 1).sum()}",
+            flush=True,
+        )
+
+
+# name: kind, rank, units, trials
+SETTINGS = {
+    "rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20),
+    "rank 1, 20 units, 20 trials": ("monostable", 1, 20, 20),
+    "rank 1, 60 units, 80 trials": ("monostable", 1, 60, 80),
+    "bistable, rank 1, 60 units, 20 trials": ("bistable", 1, 60, 20),
+}
+
+
+def coverage() -> None:
+    """Share of the intervals of 90 % that hold the truth, by setting; how many quantities have no interval."""
+    for name, (kind, rank, n_units, n_trials) in SETTINGS.items():
+        inside, without = [], 0
+        for seed in range(400, 408):
+            truth = network(seed, kind, rank, n_units)
+            recording = recorded(truth, seed, n_trials=n_trials, draws=30)
+            fit = nl.fit_lint(in_true_units(recording), rank=rank, tau_s=TAU_S, method="regression")
+            found = nl.bootstrap(fit, recording, prepare=in_true_units, simulations=60)
+            true = true_values(fit, truth)
+            low, high = found["low"].values, found["high"].values
+            varies = found["value_simulated"].values.std(axis=0) > 1e-9
+            known = varies & np.isfinite(low)
+            inside += list(((low <= true) & (true <= high))[known])
+            without += int((varies & ~known).sum())
+        share = f"{np.mean(inside):.2f} of {len(inside)}" if inside else "none"
+        print(f"   {name}: {share} intervals hold the truth (goal .85 to .95); {without} have none", flush=True)
+
+
+def true_values(fit: xr.Dataset, truth: Network) -> Array:
+    """The quantities of the network, with its m turned to m of the fit."""
+    m, n = canonical(truth.m, truth.n)
+    left, _, right = np.linalg.svd(m.T @ fit["m"].values)
+    return np.array(list(quantities(fit, m @ left @ right, n @ left @ right, truth.w[:, :1]).values()))
+
+
+SECTIONS = {"attractors": attractors, "coverage": coverage}
