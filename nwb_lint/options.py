@@ -177,7 +177,9 @@ class FitOptions(Options):
     )
     ridge_by: Literal["held_out", "gcv", "innovations"] = option("held_out", "How the ridge penalty is chosen.")
     weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
-    l2_n: float = option(0.0, "Penalty on the squared norm of the connectivity.", ge=0)
+    l2_n: float | None = option(
+        None, "Penalty on the squared norm of the connectivity; None: the strongest that predicts as well.", ge=0
+    )
     max_iter: int = option(200, "Iterations of the gradient, at most.", ge=1)
     epochs: int = option(50, "Epochs of method='published'.", ge=1)
     optimizer: Literal["auto", "lbfgs", "adam"] = option("auto", "Optimizer of the gradient.")

@@ -55,7 +55,7 @@ def fit_lint(
     ridges: tuple[float, ...] = RIDGES,
     ridge_by: str = "held_out",
     weights: Array | str | None = None,
-    l2_n: float = 0.0,
+    l2_n: float | None = None,
     max_iter: int = 200,
     epochs: int = 50,
     optimizer: str = "auto",
@@ -119,9 +119,12 @@ def fit_lint(
     weights : array of shape (neuron,), "precision" or None, default=None
         Weights of the neurons in the loss, ≥ 0. None = equal. "precision" = 1 / noise variance of the means, from
         ``activity_half``, or from ``n_trials`` without it. R² has no weights.
-    l2_n : float, default=0
+    l2_n : float or None, default=None
         Penalty l2_n ||J||² with J = m n' / N, in units of the power of the activity, as the error. Smaller ridges count
-        as this one.
+        as this one. None: the strongest penalty of the gradient that predicts held-out conditions as well as weaker
+        ones (one standard error of the paired difference); the ridges stay as they are. Many n give nearly the same
+        activity, and without a penalty the gradient often ends at one that is far too large. The attribute ``penalty``
+        is what was chosen.
     max_iter : int, default=200
         Most iterations of L-BFGS, or epochs of Adam. With hidden units at most 120 in coarse time steps, then 15.
     epochs : int, default=50
@@ -402,6 +405,8 @@ def _attributes(activity: xr.Dataset, options: FitOptions, last: Stage) -> dict[
     found["gauge"] = "none" if options.rank is None else GAUGE
     if options.method in ("gradient", "published"):
         found["max_steps"] = options.max_iter if options.method == "gradient" else options.epochs
+    if np.isfinite(last.penalty):
+        found["penalty"] = last.penalty
     if last.interrupted:
         found["interrupted"] = 1
     return found

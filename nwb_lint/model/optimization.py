@@ -171,7 +171,8 @@ class Schedule(NamedTuple):
     """What a descent did until its best network, so that it can be repeated without held-out conditions.
 
     ``iterations`` of L-BFGS, those of each round on ``segments`` before, ``turns`` on one subset after another instead,
-    iterations of each round of ``growth`` of the subset after, and ``epochs`` of Adam at the end.
+    iterations of each round of ``growth`` of the subset after, and ``epochs`` of Adam at the end. ``continued``:
+    penalties of continuations after that, with their iterations (or epochs).
     """
 
     iterations: int = 0
@@ -179,6 +180,7 @@ class Schedule(NamedTuple):
     turns: int = 0
     growth: tuple[int, ...] = ()
     epochs: int = 0
+    continued: tuple[tuple[float, int], ...] = ()
 
 
 class Descent(NamedTuple):
@@ -256,6 +258,13 @@ class Optimizer(NamedTuple):
 
     def repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
         """A descent with as many iterations and epochs as an earlier one, without held-out conditions."""
+        found = Descent(self._repeat(schedule, start, fit), np.inf, schedule._replace(continued=()))
+        for l2_n, steps in schedule.continued:
+            found = self.continue_with(l2_n, found, fit, None, steps)
+        return found.network
+
+    def _repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
+        """`repeat` without continuations."""
         if self.algorithm == "adam":
             return self._adam(start, fit, None, schedule.epochs).network
         subset = self.subset(fit, self.seed, start.n_neurons)
@@ -269,6 +278,25 @@ class Optimizer(NamedTuple):
         if not schedule.epochs:
             return found.network
         return self._adam(found.network, fit, None, schedule.epochs).network
+
+    def continue_with(
+        self, l2_n: float, found: Descent, fit: Samples, held: Samples | None, steps: int | None = None
+    ) -> Descent:
+        """Continue a descent with another penalty, on as many conditions as it saw last.
+
+        ``held`` stops it; without ``held`` it does so many ``steps``.
+        """
+        other = self._replace(l2_n=l2_n)
+        times, n_neurons = self.limits.growth_factor ** len(found.schedule.growth), found.network.n_neurons
+        most = self.max_iter if steps is None else min(steps, self.max_iter)
+        some_held = None if held is None else self.subset(held, 0, n_neurons, times)
+        if self.algorithm == "adam":
+            last = other._adam(found.network, fit, some_held, most)
+        else:
+            last = other._minimize(found.network, self.subset(fit, self.seed, n_neurons, times), some_held, most)
+        done = last.schedule.epochs if self.algorithm == "adam" else last.schedule.iterations
+        continued = (*found.schedule.continued, (l2_n, done))
+        return last._replace(schedule=found.schedule._replace(continued=continued))
 
     def subset(self, samples: Samples, seed: int, n_neurons: int, times: float = 1) -> Samples:
         """As many conditions as one gradient should use, or ``times`` as many."""

@@ -32,7 +32,7 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features, random_start_and_prior, with_hidden_units
 from nwb_lint.model.lbfgs import Interrupted
 from nwb_lint.model.network import Array, Network, factors, random_network, reduce_rank, with_unit_latents
-from nwb_lint.model.optimization import Optimizer, Report, Schedule, problem_of, subset_of
+from nwb_lint.model.optimization import Descent, Optimizer, Report, Schedule, problem_of, subset_of
 from nwb_lint.model.regression import (
     Solutions,
     chunks_of,
@@ -47,6 +47,7 @@ from nwb_lint.model.tuning import (
     COARSE_ITERATIONS,
     EQUAL_ERROR,
     FINE_ITERATIONS,
+    FIRST_PENALTY,
     HIGHER_RANKS,
     INNER_FOLDS,
     INNOVATIONS_TOLERANCE,
@@ -57,8 +58,11 @@ from nwb_lint.model.tuning import (
     RANDOM_STARTS,
     RIDGES,
     SCALING_CONDITIONS,
+    SHORTENING_ITERATIONS,
     SINGLE_SPLIT_CONDITIONS,
+    STRONGER_PENALTIES,
     VALIDATION_ONE_IN,
+    WEAKER_PENALTIES,
 )
 from nwb_lint.parallel.threads import map_in_order
 from nwb_lint.parallel.warnings import warn
@@ -71,6 +75,7 @@ OtherStart = tuple[Network, Network, float]  # on the first split, on everything
 class Settings(NamedTuple):
     """Options of a fit; those before ``higher_ranks`` are options of `fit_lint`.
 
+    ``l2_n``: None = chosen by held-out conditions, in the gradient alone.
     ``segment``: time steps of the first segments, 0 = whole trials. ``higher_ranks`` and ``random_starts``: see
     `other_starts`. ``max_autocorrelation``: bounds of `innovations_are_white`.
     """
@@ -80,7 +85,7 @@ class Settings(NamedTuple):
     hidden: int = 0
     ridges: Sequence[float] = RIDGES
     ridge_by: str = "held_out"
-    l2_n: float = 0.0
+    l2_n: float | None = 0.0
     max_iter: int = 200
     epochs: int = 50
     seed: int = 0
@@ -90,14 +95,25 @@ class Settings(NamedTuple):
     random_starts: int = RANDOM_STARTS
     max_autocorrelation: tuple[float, float] = (MAX_AUTOCORRELATION, MAX_LATENT_AUTOCORRELATION)
 
+    @property
+    def penalty(self) -> float:
+        """The penalty with which the gradient begins. Hidden units have a prior instead."""
+        if self.l2_n is not None:
+            return self.l2_n
+        return 0.0 if self.hidden else FIRST_PENALTY
+
 
 class Stage(NamedTuple):
-    """A stage that was kept: its name, its network, its ridge (NaN if it has none), and whether Ctrl-C ended it."""
+    """A stage that was kept: its name, its network, its ridge (NaN if it has none), and whether Ctrl-C ended it.
+
+    ``penalty``: its l2_n, NaN if it has a ridge instead.
+    """
 
     name: str
     network: Network
     ridge: float
     interrupted: bool = False
+    penalty: float = np.nan
 
 
 def _no_report(stage: str, step: int, loss: float, held_out: float) -> None:
@@ -148,7 +164,7 @@ def fit_stages(
         settings.max_iter,
         device,
         report,
-        settings.l2_n,
+        settings.penalty,
         journal=journal,
         segment=settings.segment,
         algorithm=settings.optimizer,
@@ -306,10 +322,11 @@ class Search:
 
     # Gradient
 
-    def keep_gradient(self, network: Network, repeat: Callable[[Samples], Network]) -> None:
+    def keep_gradient(self, network: Network, repeat: Callable[[Samples], Network], penalty: float = np.nan) -> None:
         """Keep a descent on the first split if it is better, and repeat it on everything if the split is not all."""
         held = self.parts[0][1]
-        if not is_better(self.errors[: len(held.x)], held.errors(network), self.power):
+        before, after = self.errors[: len(held.x)], held.errors(network)
+        if not is_better(before, after, self.power) and not self._is_shorter(network, before, after):
             if not self.stages:
                 raise ContractError(
                     "The gradient diverged from its random start. It needs a start near the solution. Use "
@@ -317,7 +334,14 @@ class Search:
                 )
             return
         self.final = repeat(self.samples) if self.refit else network
-        self.stages.append(Stage("gradient", self.final, np.nan))
+        self.stages.append(Stage("gradient", self.final, np.nan, penalty=penalty))
+
+    def _is_shorter(self, network: Network, before: Array, after: Array) -> bool:
+        """Whether a network has a smaller J than that of the first split and predicts as well, if the data choose J."""
+        if self.settings.l2_n is not None or not self.stages or not self.settings.penalty:
+            return False
+        shorter = np.linalg.norm(network.j()) < np.linalg.norm(self.networks[0].j())
+        return bool(shorter and np.isfinite(after).all() and not is_better(after, before, self.power))
 
     def interrupt(self, stop: KeyboardInterrupt) -> None:
         """After Ctrl-C: keep the network of the descent if it is better, else the last stage, with a warning."""
@@ -389,7 +413,7 @@ def _closed_form(
         ridges=ridges,
         halves=samples.halves if instruments else None,
         prewhiten=prewhiten,
-        **samples.regression_options(settings.l2_n),
+        **samples.regression_options(settings.l2_n or 0.0),
     )
 
 
@@ -399,7 +423,7 @@ def _latent_pass(
     """Proposal of stage 2."""
     if network is None:
         raise ContractError("The latent pass needs a network to start from. Run the closed form before it.")
-    return latent_pass(network, samples.x, samples.q, ridges=ridges, **samples.regression_options(settings.l2_n))
+    return latent_pass(network, samples.x, samples.q, ridges=ridges, **samples.regression_options(settings.l2_n or 0.0))
 
 
 def _hidden_units(
@@ -524,7 +548,8 @@ def run_gradient(
     def error(network: Network) -> float:
         return float(held.errors(network).sum())
 
-    found, start = optimizer.descend(scaled(search.networks[0], fit), fit, held), None
+    begin = short_starts(search) if search.stages else (search.networks[0], search.final)
+    found, start = optimizer.descend(scaled(begin[0], fit), fit, held), None
     explains_nothing = bool(search.errors.mean() >= search.power)
     if search.stages and (explains_nothing or found.schedule.turns or found.schedule.growth):
         quick = optimizer if explains_nothing else optimizer._replace(algorithm="lbfgs")
@@ -539,11 +564,59 @@ def run_gradient(
         except KeyboardInterrupt as stop:
             raise Interrupted.best_of(found.network, stop, error) from stop
 
-    def repeat(everything: Samples) -> Network:
-        begin = scaled(search.final, everything) if start is None else start
-        return optimizer.repeat(found.schedule, begin, everything)
+    found, penalty = choose_penalty(search, optimizer, found)
 
-    search.keep_gradient(found.network, repeat)
+    def repeat(everything: Samples) -> Network:
+        whole = scaled(begin[1], everything) if start is None else start
+        return optimizer.repeat(found.schedule, whole, everything)
+
+    search.keep_gradient(found.network, repeat, penalty)
+
+
+def short_starts(search: Search) -> tuple[Network, Network]:
+    """Starts of the gradient, on the first split and on everything, with a short n.
+
+    Early stopping would otherwise return an n that the penalty did not yet shorten. They are latent passes from the
+    networks so far with the first of the stronger penalties, at the ridge with the smallest held-out error.
+    """
+    fit, held = search.parts[0]
+    if search.settings.l2_n is not None or not search.settings.penalty:
+        return search.networks[0], search.final
+    settings = search.settings._replace(l2_n=STRONGER_PENALTIES[0])
+    tried = _latent_pass(fit, search.networks[0], search.ridges, settings=settings).networks
+    k = int(np.argmin([held.errors(one).sum() for one in tried]))
+    if not search.refit:
+        return tried[k], tried[k]
+    return tried[k], _latent_pass(search.samples, search.final, [search.ridges[k]], settings=settings).networks[0]
+
+
+def choose_penalty(search: Search, optimizer: Optimizer, found: Descent) -> tuple[Descent, float]:
+    """Continue a descent with stronger penalties as long as it predicts held-out conditions as well; else weaker ones.
+
+    Many n give nearly the same activity; the strongest penalty that predicts as well gives the shortest. If no stronger
+    one does, weaker ones follow as long as each predicts better. Returns the descent and its penalty.
+    """
+    fit, held = search.parts[0]
+    chosen = optimizer.l2_n
+    if search.settings.l2_n is not None or not chosen:
+        return found, chosen
+    errors = held.errors(found.network)
+    try:
+        for l2_n in STRONGER_PENALTIES:
+            other = optimizer.continue_with(l2_n, found, fit, None, SHORTENING_ITERATIONS)
+            reached = held.errors(other.network)
+            if not np.isfinite(reached).all() or is_better(reached, errors, search.power):
+                break
+            found, chosen = other, l2_n
+        for l2_n in WEAKER_PENALTIES if chosen == optimizer.l2_n else ():
+            other = optimizer.continue_with(l2_n, found, fit, held)
+            reached = held.errors(other.network)
+            if not is_better(errors, reached, search.power):
+                break
+            found, errors, chosen = other, reached, l2_n
+    except KeyboardInterrupt as stop:
+        raise Interrupted.best_of(found.network, stop, lambda one: float(held.errors(one).sum())) from stop
+    return found, chosen
 
 
 def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None:
