@@ -106,6 +106,8 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
     echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
     for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
         echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
+    if "n_norm_ratio" in fit.attrs:
+        echo(f"  norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}")
 
 
 def print_reading(activity, inputs: Sequence[Any]) -> None:

@@ -19,10 +19,10 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import with_shares, with_starts
-from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of
+from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of, norm_ratio
 from nwb_lint.model.optimization import Report
 from nwb_lint.model.scores import by_split, noise_of, reference_of, squared_errors
-from nwb_lint.model.simulate import GAUGE, canonicalize, whole_input, with_run
+from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages
 from nwb_lint.model.tuning import MAX_MAGNITUDE, RIDGES
 from nwb_lint.options import FitOptions, validated
@@ -147,7 +147,8 @@ def fit_lint(
         The fit: ``m``, ``n (neuron, rank)`` in the canonical gauge, or ``J (neuron, neuron_from)``;
         ``input_weights (neuron, input)``, ``bias``, ``initial_activation (neuron)``; ``activity_pred``, ``latent``,
         ``filtered_input`` over condition and time; ``r2``, ``r2_ceiling (split)``, ``r2_neuron (split, neuron)``;
-        ``stage_r2 (stage, split)``. The options are attributes.
+        ``stage_r2 (stage, split)``. The options are attributes. The attribute ``n_norm_ratio`` is ||n|| / ||P n||, with
+        P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly determine it.
 
     Raises
     ------
@@ -202,6 +203,8 @@ def fit_lint(
     if rank is not None:
         fit = canonicalize(fit)
     fit = _with_scores(with_run(fit), activity, samples, stages, held)
+    constant = fit.sizes["input"] + bias
+    fit.attrs["n_norm_ratio"] = norm_ratio(network_of(fit), constant, fit["activity_pred"].values)
     if singular.size:
         fit["singular_value"] = ("singular",), singular
     check_fit(fit)

@@ -34,6 +34,7 @@ from nwb_lint.model.tuning import (
     SLOPE_CHECK_POINTS,
     SLOPE_STEP,
     SLOPE_TOLERANCE,
+    VISITED_SHARE,
 )
 from nwb_lint.parallel.threads import map_in_order
 
@@ -370,6 +371,37 @@ def effective_n(m: Array, n: Array, weights: Array) -> Array:
     left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
     basis = left[:, s > SINGULAR_CUTOFF * s.max(initial=0)]
     return basis @ (basis.T @ n)
+
+
+def norm_ratio(network: Network, n_constant: int, x: Array) -> float:
+    """||n|| / ||P n||: how much longer n is than its effective part, which alone moves the noise-free dynamics.
+
+    Without a rank it is ||J|| / ||J P||, with P on the principal directions that hold `VISITED_SHARE` of the power.
+
+    Parameters
+    ----------
+    network : Network
+    n_constant : int
+        Number of the first columns of W that span the space with m: inputs and bias.
+    x : array of shape (condition, time, neuron)
+        Activity of a free run, for a network without m and n.
+
+    Returns
+    -------
+    float
+        At least 1; NaN if the effective part is 0.
+    """
+    if network.n is not None:
+        m, n = canonical(network.m, network.n)
+        whole, part = n, effective_n(m, n, network.w[:, :n_constant])
+    else:
+        flat = x.reshape(-1, x.shape[2]).astype(float)
+        power, directions = np.linalg.eigh(np.nan_to_num(flat.T @ flat))
+        share = np.cumsum(power[::-1]) / max(power.sum(), np.finfo(float).tiny)
+        visited = directions[:, ::-1][:, : int(np.searchsorted(share, VISITED_SHARE)) + 1]
+        whole, part = network.m, network.m @ visited
+    size = float(np.linalg.norm(part))
+    return float(np.linalg.norm(whole)) / size if size > 0 else np.nan
 
 
 def with_unit_latents(network: Network, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Network:

@@ -91,6 +91,10 @@ SINGULAR_VALUES_KEPT = 10
 # Convention.
 SINGULAR_CUTOFF = 1e-10
 
+# `norm_ratio` of an unconstrained J: principal directions with this share of the power count as visited.
+# Convention.
+VISITED_SHARE = 0.999
+
 # Smallest ridge penalty, in units of the mean variance of the features: it prevents division by zero.
 # Convention.
 MIN_RIDGE = 1e-12

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
@@ -74,3 +75,30 @@ def test_a_larger_penalty_gives_a_smaller_j(truth, method):
 def test_invalid_penalties_are_refused(truth, options, words):
     with pytest.raises(ContractError, match=words):
         nl.fit_lint(truth().activity, **OPTIONS | options)
+
+
+def test_by_default_n_is_not_longer_than_the_data_want():
+    """A network of full rank: the penalty that the data choose shortens J and costs no R²."""
+    rng = np.random.default_rng(1)
+    size, conditions = 60, 60
+    j = 0.5 * rng.standard_normal((size, size)) / np.sqrt(size)
+    weights = rng.standard_normal((size, 2))
+    u = np.repeat(rng.standard_normal((conditions, 1, 2)), 40, axis=1).astype(np.float32)
+    x = np.zeros((conditions, 40, size))
+    for t in range(39):
+        x[:, t + 1] = 0.8 * x[:, t] + 0.2 * (np.tanh(x[:, t]) @ j.T + u[:, t] @ weights.T)
+        x[:, t + 1] += 0.1 * rng.standard_normal((conditions, size))
+    activity = xr.Dataset(
+        {"activity": (("condition", "time", "neuron"), x.astype(np.float32)), "u": (("condition", "time", "input"), u)},
+        {"time": np.arange(40) * 0.02, "neuron": [str(k) for k in range(size)], "input": ["a", "b"]},
+        {"bin_s": 0.02},
+    )
+    options = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 60, "method": "gradient"}
+    chosen, free = nl.fit_lint(activity, **options), nl.fit_lint(activity, **options, l2_n=0)
+    norms = [np.linalg.norm(fit["n"].values) for fit in (chosen, free)]
+    assert norms[0] < norms[1]
+    assert float(chosen["r2"][1]) > float(free["r2"][1]) - 0.01
+    assert chosen.attrs["penalty"] > 0
+    assert chosen.attrs["n_norm_ratio"] >= 1
+    unconstrained = nl.fit_lint(activity, rank=None, tau_s=0.1, test_size=0.2)
+    assert unconstrained.attrs["n_norm_ratio"] >= 1

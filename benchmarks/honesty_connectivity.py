@@ -1,0 +1,82 @@
+"""Connectivity: inactivations predicted by default fits to networks of full rank, trained by a loop of this file."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nwb_lint.analysis.inactivation import predict_inactivation
+from nwb_lint.experiments.inactivation import agreement
+from nwb_lint.experiments.measures import noise_free_rates, rates_r2
+from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.simulate import run
+from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.record import record_activity
+from nwb_lint.tasks.train import network_dataset
+
+NOISE, ALPHA, BATCH = 0.05, 0.2, 32
+GOALS = {0.1: 0.75, 0.5: 0.55, 0.8: 0.38}  # median correlation of predicted and true change
+
+
+def trained_network(g: float, *, size: int = 300, seed: int = 21, updates: int = 200, rate: float = 1e-3) -> xr.Dataset:
+    """A network of full rank for the two-context decision: Adam through time on J alone.
+
+    Networks of `nwb_lint.tasks.train`, in which input weights and readout are trained as well, are easier: their fits
+    have a short n without any penalty.
+    """
+    rng, generator = np.random.default_rng([seed, 77]), torch.Generator().manual_seed(seed)
+    inputs = TASKS["cdm"](1, 0).sizes["input"]
+    j = torch.tensor(g * rng.standard_normal((size, size)) / np.sqrt(size), dtype=torch.float32, requires_grad=True)
+    weights = torch.tensor(rng.standard_normal((size, inputs)), dtype=torch.float32)
+    readout = torch.tensor(rng.standard_normal(size), dtype=torch.float32)
+    optimizer = torch.optim.Adam([j], lr=rate)
+    for _ in range(updates):
+        trials = TASKS["cdm"](BATCH, int(rng.integers(2**31)))
+        u, target = torch.from_numpy(trials["u"].values), torch.from_numpy(trials["target"].values[..., 0]).T
+        mask = torch.from_numpy(trials["mask"].values.astype(np.float32)).T
+        drive = ALPHA * u.transpose(0, 1) @ weights.T
+        drive = drive + NOISE * torch.randn(drive.shape, generator=generator)
+        x = torch.zeros(BATCH, size)
+        rates = [torch.tanh(x)]
+        for step in drive.unbind()[:-1]:
+            x = (1 - ALPHA) * x + step + ALPHA * rates[-1] @ j.T
+            rates.append(torch.tanh(x))
+        loss = ((torch.stack(rates) @ readout / size - target) ** 2 * mask).sum() / mask.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([j], 1.0)
+        optimizer.step()
+    arrays = {"J": j.detach().numpy(), "input_weights": weights.numpy(), "readout": readout.numpy()}
+    return network_dataset(arrays, "cdm", seed=seed, g=g)
+
+
+def inactivation() -> None:
+    """Random groups of 10 % are silenced in each network and in fits of rank 1 to 400 noisy trials, on fresh trials."""
+    for g, goal in GOALS.items():
+        network = trained_network(g)
+        activity, tested = record_activity(network, 400, seed=1), record_activity(network, 100, private_noise=0, seed=2)
+        rates, size = noise_free_rates(network, tested), network.sizes["neuron"]
+        rng = np.random.default_rng(9)
+        groups = {f"random {k}": np.isin(np.arange(size), rng.permutation(size)[: size // 10]) for k in range(30)}
+        options = {"groups": groups, "u": tested, "readout": network["readout"], "answer": "answer"}
+        true = predict_inactivation(network, **options, context="context", controls=0)
+        r2 = {}
+        for name, l2_n in (("default", None), ("l2_n=0", 0.0)):
+            fit = fit_lint(activity, rank=1, tau_s=0.1, l2_n=l2_n)
+            found = agreement(true, predict_inactivation(fit, **options, context="context", controls=0))
+            r2[name] = rates_r2(rates, run(fit, tested)["activity"].values)
+            correlation = np.median([row["correlation"] for row in found])
+            ratio = np.median([row["effect_predicted"] / row["effect_true"] for row in found])
+            predicted = [(row, key) for row in found for key in row if key.startswith("accuracy_predicted_")]
+            error = np.mean([abs(row[key] - row[key.replace("predicted", "true")]) for row, key in predicted])
+            print(
+                f"   g {g:g}, {name}: correlation {correlation:.2f} (goal {goal:g}), accuracy error {error:.3f} (goal "
+                f".03), size {ratio:.2f} of the true one, R² {r2[name]:.4f}, |n| / |P n| "
+                f"{fit.attrs['n_norm_ratio']:.1f}",
+                flush=True,
+            )
+        print(f"   g {g:g}: R² of the default less that of l2_n=0: {r2['default'] - r2['l2_n=0']:+.4f} (goal -.003)")
+
+
+SECTIONS = {"inactivation": inactivation}
