@@ -15,8 +15,8 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from nwb_lint.contract import check_result, coords_along, input_names, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import PREFIX
-from nwb_lint.model.network import Array, effective_n, nonlinearity_of
-from nwb_lint.model.simulate import run, with_run
+from nwb_lint.model.network import Array, effective_n, nonlinearity_of, norm_ratio
+from nwb_lint.model.simulate import network_of, run, with_run
 from nwb_lint.options import PopulationOptions, ResampleOptions, validated
 from nwb_lint.prepare import times_in
 
@@ -320,8 +320,9 @@ def resample_network(
     -------
     xarray.Dataset
         A fit or a network for `simulate`, with the coordinate ``population (neuron)``. Scores are NaN, since nothing
-        was fitted. If the fit has inputs, the attribute ``latent_r2`` is the share of the variance of its latents that
-        the latents of the new network explain.
+        was fitted. The attribute ``n_norm_ratio`` is ||n|| / ||P n|| of the fit: far above 1, intact activity hardly
+        determines n, on which the drawn network rests. If the fit has inputs, the attribute ``latent_r2`` is the share
+        of the variance of its latents that the latents of the new network explain.
 
     Raises
     ------
@@ -378,6 +379,7 @@ def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> x
     for k, name in enumerate(names):
         out[name] = ("neuron",), drawn[:, 2 * rank + inputs + k]
     out.attrs["gauge"] = "none"
+    out.attrs["n_norm_ratio"] = norm_ratio(network_of(fit), inputs + 1, np.zeros((0, 0, fit.sizes["neuron"])))
     if "u" not in fit.variables:
         return out
     for name in ("u", "u_burn_in"):

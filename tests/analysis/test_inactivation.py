@@ -189,3 +189,18 @@ def test_a_readout_of_some_neurons_says_the_same_with_others_beside_them():
     found = nl.predict_inactivation(network, {"nobody": []}, u=trials, readout=readout, controls=0)
     z = np.tanh(x.values[..., :20]) @ readout["readout"].values / 20 + float(readout["intercept"])
     np.testing.assert_allclose(found["output"].values[0], z, atol=1e-5)
+
+
+def test_the_caution_says_that_n_is_far_longer_than_its_effective_part():
+    """A part of n outside span(m, I) does not move the intact network, and is named where it is large."""
+    fit = mock_fit(n_neurons=40)
+    plain = nl.predict_inactivation(fit, [0, 1], controls=0)
+    assert plain.attrs["n_norm_ratio"] < 4
+    assert "times as long" not in plain.attrs["caution"]
+    basis, _ = np.linalg.qr(np.column_stack([fit["m"].values, fit["input_weights"].values]))
+    extra = np.random.default_rng(0).standard_normal(fit["n"].shape)
+    extra -= basis @ (basis.T @ extra)
+    long = fit.assign(n=fit["n"] + 100 * np.abs(fit["n"].values).max() * extra)
+    found = nl.predict_inactivation(long, [0, 1], controls=0)
+    assert found.attrs["n_norm_ratio"] > 4
+    assert "times as long as its effective part" in found.attrs["caution"]
