@@ -167,30 +167,19 @@ def _refuse(problems: list[str]) -> None:
 
 def _problems(path: Path) -> list[str]:
     """What the validator of pynwb finds in a file, by the schemas that the file carries."""
-    with _quiet():
-        return [one_line(problem) for problem in (_zarr_problems if is_zarr(path) else _hdf5_problems)(path)]
-
-
-def _hdf5_problems(path: Path) -> list[Any]:
     import pynwb
     from hdmf.build import BuildManager
 
-    schemas = _schemas(path)
-    if not schemas.validators:
-        return pynwb.validate(path=str(path))
-    with _open_io(path, "r", manager=BuildManager(type_map=schemas.type_map)) as io:
-        builder = io.read_builder()
-        return [problem for validator in schemas.validators for problem in validator.validate(builder)]
-
-
-def _zarr_problems(path: Path) -> list[Any]:
-    import pynwb
-    from pynwb.validation import get_cached_namespaces_to_validate
-
-    with _open_io(path, "r") as io:
-        manager = get_cached_namespaces_to_validate(io=io)[1]
-    with _open_io(path, "r", manager=manager) as io:
-        return pynwb.validate(io=io)
+    with _quiet():
+        schemas = _schemas(path)
+        manager = BuildManager(type_map=schemas.type_map) if schemas.validators else None
+        with _open_io(path, "r", manager=manager) as io:
+            if manager is None:
+                found = pynwb.validate(io=io)
+            else:
+                builder = io.read_builder()
+                found = [problem for validator in schemas.validators for problem in validator.validate_once(builder)]
+            return [one_line(problem) for problem in found]
 
 
 class _Schemas(NamedTuple):
@@ -205,32 +194,43 @@ _MOST_PARSED = 4
 
 
 def _schemas(path: Path) -> _Schemas:
-    """The schemas that an HDF5 file carries, parsed once for all files with the same ones."""
-    from hdmf.validate import ValidatorMap
+    """The schemas that a file carries, parsed once for all files with the same ones."""
     from pynwb.validation import get_cached_namespaces_to_validate
 
-    with h5py.File(path, "r") as file:
-        cached = file.get("specifications")
-        key = _digest_of_texts(cached) if is_group(cached) else b""
+    from nwb_lint.nwb.extension.validator import QuickValidatorMap
+
+    key = _digest_of_schemas(path)
     if key not in _PARSED:
-        names, manager, _ = get_cached_namespaces_to_validate(path=str(path))
-        validators = [ValidatorMap(manager.namespace_catalog.get_namespace(name=name)) for name in names]
+        with _open_io(path, "r", load_namespaces=False) as io:
+            names, manager, _ = get_cached_namespaces_to_validate(io=io)
+        catalog = manager.namespace_catalog if names else None
+        validators = [QuickValidatorMap(catalog.get_namespace(name=name)) for name in names]
         if len(_PARSED) >= _MOST_PARSED:
             _PARSED.clear()
         _PARSED[key] = _Schemas(manager.type_map if names else None, validators)
     return _PARSED[key]
 
 
-def _digest_of_texts(group: h5py.Group) -> bytes:
-    """SHA-256 of all datasets of a group, at any depth."""
+def _digest_of_schemas(path: Path) -> bytes:
+    """SHA-256 of the schemas that a file carries, HDF5 or Zarr; empty where it carries none."""
     digest = hashlib.sha256()
+    if is_zarr(path):
+        digest.update(b"zarr")
+        found = sorted(one for one in path.joinpath("specifications").rglob("*") if one.is_file())
+        for one in found:
+            digest.update(f"{one.relative_to(path)} ".encode() + one.read_bytes())
+        return digest.digest() if found else b""
 
     def add(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             digest.update(f"{name} {item[()]!r}".encode())
 
-    group.visititems(add)
-    return digest.digest()
+    with h5py.File(path, "r") as file:
+        cached = file.get("specifications")
+        if not is_group(cached):
+            return b""
+        cached.visititems(add)
+        return digest.digest()
 
 
 @contextmanager
