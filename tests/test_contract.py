@@ -15,6 +15,7 @@ from nwb_lint.testing import mock_fit, mock_session
 
 MISSING = ["", "N/A", "n/a", "NaN", "nan", " N/A ", "  "]
 LEVELS = ["left", "None", "none", "NA", "null", "0", "-"]
+FIT = mock_fit()
 TEXTS = st.lists(st.sampled_from(MISSING + LEVELS), min_size=1, max_size=12)
 
 
@@ -58,7 +59,7 @@ def test_a_query_compares_no_missing_text_with_a_number(texts):
 @given(TEXTS)
 def test_no_missing_neuron_is_in_a_group(texts):
     column = np.resize(texts, 12)
-    groups = groups_of(mock_fit().assign_coords(area=("neuron", column)), "area")
+    groups = groups_of(FIT.assign_coords(area=("neuron", column)), "area")
     np.testing.assert_array_equal(np.any([np.zeros(12, bool), *groups.values()], axis=0), ~missing_in(column))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.tasks import is_task
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.validation import folds
+from tests import networks
 
 OPTIONS = {"tau_s": 0.1, "ranks": [1, 2], "folds": 3, "method": "regression"}
 
@@ -68,9 +70,23 @@ def cluster():
         yield client
 
 
-@pytest.fixture
-def activity(truth):
-    return truth(neurons=12, conditions=12).activity
+@pytest.fixture(scope="module")
+def activity():
+    return networks.build(neurons=12, conditions=12).activity
+
+
+@pytest.fixture(scope="module")
+def by_condition(activity):
+    """The table of the ranks, computed in this process."""
+    return nl.select_rank(activity, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def finished(activity, tmp_path_factory):
+    """A folder of its six finished tasks."""
+    folder = tmp_path_factory.mktemp("finished")
+    nl.select_rank(activity, cache_dir=folder, **OPTIONS)
+    return folder
 
 
 @pytest.fixture
@@ -192,11 +208,11 @@ def test_large_data_of_one_task_do_not_wait_in_memory():
 
 
 @pytest.mark.parametrize("fold_by_fold", [False, True])
-def test_a_table_is_the_same_by_bytes(activity, fold_by_fold):
+def test_a_table_is_the_same_by_bytes(activity, by_condition, fold_by_fold):
     executor = Bytes()
     given = (lambda train: activity) if fold_by_fold else activity
     table = nl.select_rank(given, executor=executor, **OPTIONS)
-    xr.testing.assert_identical(table, nl.select_rank(activity, **OPTIONS))
+    xr.testing.assert_identical(table, by_condition)
     assert len(executor.sizes) == 6
     assert max(executor.sizes) < activity.nbytes / 10
 
@@ -261,11 +277,10 @@ def test_every_executor_gives_the_same_table(activity, cluster, cv_over):
         assert found.attrs == table.attrs
 
 
-def test_a_process_pool_gives_the_same_table_and_says_when_it_dies(activity, tmp_path):
-    table = nl.select_rank(activity, **OPTIONS)
+def test_a_process_pool_gives_the_same_table_and_says_when_it_dies(activity, by_condition, tmp_path):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         found = nl.select_rank(activity, executor=executor, cache_dir=tmp_path, **OPTIONS)
-        xr.testing.assert_allclose(found, table, atol=1e-6)
+        xr.testing.assert_allclose(found, by_condition, atol=1e-6)
         assert len(list(tmp_path.iterdir())) == 6  # six finished tasks, and no data left behind
         kill(executor._processes)
         for _ in range(2):  # a pool that has just lost its process, and one that knows it
@@ -273,12 +288,18 @@ def test_a_process_pool_gives_the_same_table_and_says_when_it_dies(activity, tmp
                 nl.select_rank(activity, executor=executor, **OPTIONS | {"folds": 6})
 
 
-@pytest.mark.parametrize("victims", [1, 2])
-def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkeypatch):
-    """Two killed workers take the data with them, so that these have to be sent again."""
-    activity = truth(neurons=40, conditions=48).activity
+@pytest.fixture(scope="module")
+def whole(cluster):
+    """An activity, options of 18 fits of it, and what a cluster that loses no worker finds."""
+    activity = networks.build(neurons=24, conditions=24).activity
     options = OPTIONS | {"ranks": [1, 2, 3], "seeds": 2}
-    whole = nl.select_rank(activity, executor=cluster, **options)
+    return activity, options, nl.select_rank(activity, executor=cluster, **options)
+
+
+@pytest.mark.parametrize("victims", [1, 2])
+def test_a_killed_worker_loses_nothing(whole, cluster, victims, tmp_path, monkeypatch):
+    """Two killed workers take the data with them, so that these have to be sent again."""
+    activity, options, table_of_whole = whole
     sent, scatter = [], cluster.scatter
     monkeypatch.setattr(cluster, "scatter", lambda *given, **options: sent.append(1) or scatter(*given, **options))
     cluster.wait_for_workers(2, timeout=120)
@@ -298,12 +319,12 @@ def test_a_killed_worker_loses_nothing(truth, cluster, victims, tmp_path, monkey
     thread.join()
     assert 2 <= finished[0] < 18
     assert len(sent) >= victims
-    xr.testing.assert_identical(table, whole)
+    xr.testing.assert_identical(table, table_of_whole)
     cluster.wait_for_workers(2, timeout=120)
     assert not set(pids[:victims]) & set(cluster.run(os.getpid).values())
 
 
-def test_a_stopped_run_does_only_the_rest(activity, counted, tmp_path):
+def test_a_stopped_run_does_only_the_rest(activity, by_condition, counted, tmp_path):
     counted["stop_after"] = 4
     with pytest.raises(KeyboardInterrupt):
         nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS)
@@ -311,7 +332,7 @@ def test_a_stopped_run_does_only_the_rest(activity, counted, tmp_path):
     counted |= {"fits": 0, "stop_after": None}
     table = nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS)
     assert counted["fits"] == 2
-    xr.testing.assert_identical(table, nl.select_rank(activity, **OPTIONS))
+    xr.testing.assert_identical(table, by_condition)
     counted["fits"] = 0
     xr.testing.assert_identical(nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS), table)
     assert counted["fits"] == 0
@@ -332,13 +353,12 @@ def test_a_stopped_run_does_only_the_rest(activity, counted, tmp_path):
         ({"u": 2}, {}, 6),
     ],
 )
-def test_other_data_or_options_are_other_tasks(activity, counted, tmp_path, change, options, refits):
-    nl.select_rank(activity, cache_dir=tmp_path, **OPTIONS)
+def test_other_data_or_options_are_other_tasks(activity, finished, counted, tmp_path, change, options, refits):
+    folder = shutil.copytree(finished, tmp_path / "tasks")
     other = activity.copy(deep=True)
     for name, factor in change.items():
         other[name] = other[name].dims, other[name].values * factor
-    counted["fits"] = 0
-    nl.select_rank(other, cache_dir=tmp_path, **OPTIONS | options)
+    nl.select_rank(other, cache_dir=folder, **OPTIONS | options)
     assert counted["fits"] == refits
 
 

@@ -203,8 +203,7 @@ def _schemas(path: Path) -> _Schemas:
     if key not in _PARSED:
         with _open_io(path, "r", load_namespaces=False) as io:
             names, manager, _ = get_cached_namespaces_to_validate(io=io)
-        catalog = manager.namespace_catalog if names else None
-        validators = [QuickValidatorMap(catalog.get_namespace(name=name)) for name in names]
+        validators = [QuickValidatorMap(manager.namespace_catalog.get_namespace(name=name)) for name in names]
         if len(_PARSED) >= _MOST_PARSED:
             _PARSED.clear()
         _PARSED[key] = _Schemas(manager.type_map if names else None, validators)
