@@ -177,15 +177,17 @@ def test_fits_that_come_from_fits_are_fits_in_files_too(fit, activity, tmp_path)
 
 def test_results_of_other_conditions_than_the_fits_are_kept(fit, activity, tmp_path):
     """A network runs, and activity is projected, on conditions that it was not fitted to."""
-    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
     other = activity.isel(condition=[0, 1, 2]).assign_coords(condition=["new 0", "new 1", "new 2"])
-    for name, result in {
+    results = {
         "projected": nl.project(fit, other),
         "latents": nl.latents(fit, other),
         "scores": nl.score(fit, other),
         "silenced": nl.predict_inactivation(fit, "area", u=other, controls=0),
-    }.items():
-        nl.write_result(result, path, name=name)
+    }
+    added = results.pop("projected")
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT, results=results)
+    nl.write_result(added, path, name="projected")
+    for name, result in {"projected": added, **results}.items():
         assert_same(result, nl.read_result(path, name))
 
 

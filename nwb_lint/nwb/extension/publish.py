@@ -189,14 +189,16 @@ def _complete_subject(staged: Path, subject: dict[str, str], source: Path) -> No
 
 def _validate(staged: Path, root: Path, source: Path) -> tuple[Any, list[str]]:
     """The client's asset of a staged file, and what the validators find; NWBError where they find an error."""
-    from dandi.files import dandi_file
+    from dandi.files import LocalFileAsset, dandi_file
     from dandi.validate import Severity
     from dandischema.consts import DANDI_SCHEMA_VERSION
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those that the validators give themselves
         asset: Any = dandi_file(staged, root)
-        found = [*asset.get_validation_errors(), *asset.get_validation_errors(schema_version=DANDI_SCHEMA_VERSION)]
+        found = asset.get_validation_errors()
+        # of the metadata alone: the method of an NWB file would validate the file once more
+        found += LocalFileAsset.get_validation_errors(asset, schema_version=DANDI_SCHEMA_VERSION)
     lines = list(dict.fromkeys((one.severity, f"{one.id}: {one_line(one.message)}") for one in found))
     errors = [line for severity, line in lines if severity is not None and severity >= Severity.ERROR]
     if errors:

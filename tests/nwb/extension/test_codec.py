@@ -44,14 +44,14 @@ NAMES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(FITS)
 def test_decode_undoes_encode(options):
     fit = random_fit(**options)
     assert_same(fit, decode(encode(fit)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.dictionaries(NAMES, VALUES, max_size=5), st.dictionaries(NAMES, VALUES, max_size=3))
 def test_attributes_keep_value_and_type(attrs, of_variable):
     fit = random_fit(optional=False)
@@ -60,7 +60,7 @@ def test_attributes_keep_value_and_type(attrs, of_variable):
     assert_same(fit, decode(encode(fit)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     st.dictionaries(
         NAMES.filter(lambda name: name not in {*FIT, *random_fit().variables, *random_fit().sizes}),

@@ -109,7 +109,7 @@ def test_read_fit_undoes_write_fit(tmp_path, options):
     assert os.listdir(tmp_path) == ["fit.nwb"]
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SHAPES, st.sampled_from(["U", "object", "string"]))
 def test_import_netcdf_undoes_export_netcdf(tmp_path, options, text_dtype):
     fit = random_fit(**options, text_dtype=text_dtype).assign_attrs(empty=[], one=["é"], flags=[True, False])
@@ -353,8 +353,8 @@ def test_fits_lie_side_by_side_in_a_recording_and_come_back(tmp_path):
         assert [rows[i].index.tolist() for i in range(6)] == [[15], [12], [9], [6], [], []]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        worse = [m for m in inspect_nwbfile(nwbfile_path=path) if m.importance != Importance.BEST_PRACTICE_SUGGESTION]
-    assert worse == []
+        found = list(inspect_nwbfile(nwbfile_path=path, skip_validate=True))  # validated above
+    assert [m for m in found if m.importance != Importance.BEST_PRACTICE_SUGGESTION] == []
 
 
 def test_units_of_another_recording_are_not_pointed_at(tmp_path):

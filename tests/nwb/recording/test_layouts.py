@@ -129,7 +129,7 @@ def frames(draw):
     return spikes, obs, cues, cues + lasts, limits, draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames())
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_warp_within_and_infer_obs_agree_with_the_slow_loop(tmp_path, drawn):

@@ -83,10 +83,16 @@ class Backwards(ThreadPoolExecutor):
         return super().submit(work)
 
 
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
 @pytest.mark.parametrize("halves", [False, True])
-def test_no_executor_and_no_order_changes_the_recording(folder, halves):
+def test_no_executor_and_no_order_changes_the_recording(folder, processes, halves):
     paths = sorted(folder.glob("*.nwb"))
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes, ThreadPoolExecutor(3) as threads:
+    with ThreadPoolExecutor(3) as threads:
         found = []
         for executor in (None, threads, Backwards(), processes):
             with pytest.warns(UserWarning, match=r"units of .*3\.nwb: spike_times of unit 0 .*not in order"):

@@ -40,7 +40,7 @@ def sessions(draw):
     return spikes, np.array(cues), sides[: len(cues)], obs, width
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sessions())
 @example(([np.array([0.5])], np.zeros(2), ["left", "right"], [np.zeros((1, 2))], 0.005))
 @example(([np.array([])], np.zeros(2), ["left", "right"], [np.zeros((1, 2))], 0.005))
