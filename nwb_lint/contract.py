@@ -73,6 +73,7 @@ FIT = {
     "component": Var(("pc", "neuron"), "float64", "1", False),
     "r2": Var(("split",), "float64", "1"),
     "r2_ceiling": Var(("split",), "float64", "1"),
+    "r2_median": Var(("split",), "float64", "1", False),
     "r2_neuron": Var(("split", "neuron"), "float64", "1"),
     "stage_r2": Var(("stage", "split"), "float64", "1", False),
     "stage_ridge": Var(("stage",), "float64", "1", False),
@@ -622,6 +623,7 @@ READOUT = {
 SCORES = {
     "r2": Var((), "float64", "1"),
     "r2_ceiling": Var((), "float64", "1"),
+    "r2_median": Var((), "float64", "1", False),
     "r2_neuron": Var(("neuron",), "float64", "1"),
     "r2_condition": Var(("condition",), "float64", "1"),
 }

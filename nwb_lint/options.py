@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections.abc
 import types
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
@@ -447,11 +448,20 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
                 values |= {"rank": 1} if others and options is FitOptions and "rank" not in values else {}
                 if all(name in values for name, field in options.model_fields.items() if field.is_required()):
                     options.check(values)
-            return function(*args, **kwargs)
+            return _with_caution(function(*args, **kwargs), bound.get("fit"))
 
         return checked
 
     return decorate
+
+
+def _with_caution(result: R, fit: Any) -> R:
+    """A result of a fit that explains little repeats what the fit says, as the attribute ``fit_caution``."""
+    caution = getattr(fit, "attrs", {}).get("caution")
+    if caution and "kind" in getattr(result, "attrs", {}):
+        result.attrs["fit_caution"] = caution  # type: ignore[attr-defined]
+        warnings.warn(f"Computed from a fit that explains little: {caution}", stacklevel=3)
+    return result
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,9 @@ CARRIED = ("n_trials", "n_trials_half")
 # 7. Twice as many rounds and signs changed the ceiling by at most .005.
 NOISE_ROUNDS, NOISE_DRAWS, MAX_UNKNOWN_NOISE = 6, 2, 0.1
 
+# One neuron of fewer than this many may well have more than half of the variance.
+MIN_FOR_SHARE = 10
+
 # Above this size the leading components are found by Lanczos iterations.
 FULL_DECOMPOSITION = 400
 
@@ -79,7 +82,8 @@ def prepare(
         Subtract the time course that all conditions share.
     scale : float, "auto" or "neuron", default="auto"
         Hz for a unit of activity. It sets where tanh operates. "auto": the root mean square of the prepared rates, the
-        same for all neurons. "neuron": that of each neuron.
+        same for all neurons, or, with a warning, that of each neuron where one has more than half of the power.
+        "neuron": that of each neuron.
     burn_in_s : float, default=0.0
         Time that the network runs on its inputs before the first bin, s; no data constrain it there.
     fit_on : labels, positions or array of bool, default=None
@@ -119,7 +123,7 @@ def prepare(
             f"rate has {int(np.isinf(rate).sum())} infinite values. It needs numbers in Hz, or NaN. Remove them."
         )
     units = {"units": recording["rate"].attrs.get("units", "Hz")}
-    steps = _estimate(rate[train], n_components, resting, time_course, scale)
+    steps = _estimate(rate[train], n_components, resting, time_course, scale, recording["neuron"].values)
     out = build_inputs(recording, inputs, burn_in_s)
     out["activity"] = ("condition", "time", "neuron"), steps.apply(rate), {"units": "1"}
     if "rate_half" in recording:
@@ -240,7 +244,9 @@ def _baseline(time: Array, center: bool | tuple[float, float]) -> Array:
     return np.full(len(time), center) if isinstance(center, bool) else times_in(time, center, "center")
 
 
-def _estimate(rate: Array, n_components: int | None, resting: Array, time_course: bool, scale: float | str) -> _Steps:
+def _estimate(
+    rate: Array, n_components: int | None, resting: Array, time_course: bool, scale: float | str, names: Array
+) -> _Steps:
     n_neurons = rate.shape[2]
     unseen = np.isnan(rate).all(axis=(0, 1))
     if unseen.any():
@@ -263,7 +269,7 @@ def _estimate(rate: Array, n_components: int | None, resting: Array, time_course
         seen = np.isfinite(centered)
         course = np.where(seen, centered, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     left = centered - course
-    return _Steps(mean, component, course, _scale_of(left, scale))
+    return _Steps(mean, component, course, _scale_of(left, scale, names))
 
 
 def _noise_of_means(recording: xr.Dataset) -> Array:
@@ -325,7 +331,7 @@ def _leading(matrix: Array, number: int) -> tuple[Array, Array]:
     return np.sqrt(np.maximum(power[::-1], 0)), vectors[:, ::-1]
 
 
-def _scale_of(left: Array, scale: float | str) -> Array:
+def _scale_of(left: Array, scale: float | str, names: Array) -> Array:
     n_neurons = left.shape[2]
     if isinstance(scale, str):
         power = np.nanmean(left**2, axis=(0, 1))
@@ -334,8 +340,15 @@ def _scale_of(left: Array, scale: float | str) -> Array:
                 "The prepared rates do not vary over time or conditions. A fit needs rates that vary. "
                 "Use more conditions, or time_course=False."
             )
-        if scale == "auto":
+        largest = int(power.argmax())
+        if scale == "auto" and (n_neurons < MIN_FOR_SHARE or power[largest] <= 0.5 * power.sum()):
             return np.full(n_neurons, np.sqrt(power.mean()))
+        if scale == "auto":
+            warn(
+                f"Neuron {names[largest]} has {power[largest] / power.sum():.0%} of the variance of all {n_neurons} "
+                "neurons, so that R² would be its own. Each neuron is scaled by its own standard deviation "
+                '(scale="neuron"). Give a number for a common scale.'
+            )
         return np.sqrt(np.maximum(power, 1e-4 * power.mean()))
     if scale <= 0:
         raise ContractError(f"scale is {scale:g}. It needs a number above 0, in Hz for a unit of activity.")

@@ -52,6 +52,7 @@ def random_fit(
         "r2": draw("split"),
         "r2_ceiling": (("split",), np.array([0.9, np.nan])),
         "r2_neuron": draw("split", "neuron"),
+        "r2_median": draw("split"),
     }
     if full_rank:
         data["J"] = draw("neuron", "neuron_from")

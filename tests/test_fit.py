@@ -9,7 +9,7 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Network, drives, forward
-from nwb_lint.model.scores import ceiling, noise_power, r_squared, reference_of
+from nwb_lint.model.scores import caution_about, ceiling, noise_power, r_squared, reference_of
 from nwb_lint.testing import mock_activity, mock_fit
 
 ALPHA, TAU_S = 0.2, 0.1
@@ -201,3 +201,51 @@ def test_errors_are_one_line(options, words):
 def test_a_single_condition_is_refused():
     with pytest.raises(ContractError, match="single condition"):
         nl.fit_lint(mock_activity().isel(condition=[0]), rank=1, tau_s=TAU_S)
+
+
+def test_data_that_inputs_do_not_explain_give_no_network_with_the_reasons():
+    """Held-out conditions decide: each condition has noise of its own, and the input is known in all of them."""
+    rng = np.random.default_rng(0)
+    activity = mock_activity(n_conditions=12)
+    noise = np.cumsum(rng.standard_normal(activity["activity"].shape), axis=1)
+    noise -= noise.mean(axis=(0, 1))
+    activity["activity"] = activity["activity"].dims, (noise / noise.std()).astype(np.float32)
+    for rank in (1, None):
+        with pytest.warns(UserWarning, match=r"no connections and predicts 0. Do not interpret"):
+            fit = nl.fit_lint(activity.drop_vars(["activity_half", "n_trials_half"]), rank=rank, tau_s=TAU_S)
+        assert fit["stage"].values[-1] == "zero"
+        np.testing.assert_allclose(fit["r2"][0], 0, atol=1e-6)
+        assert not fit["activity_pred"].any()
+
+
+def test_results_of_a_fit_that_explains_little_say_so():
+    poor = mock_fit().assign_attrs(caution="R² is -1.00 in training.")
+    with pytest.warns(UserWarning, match="fit that explains little: R² is -1.00"):
+        result = nl.connectivity(poor)
+    assert result.attrs["fit_caution"] == poor.attrs["caution"]
+    assert "fit_caution" not in nl.connectivity(mock_fit()).attrs
+
+
+@pytest.mark.parametrize(
+    ("r2", "top", "words"),
+    [
+        ([0.5, 0.4], [0.9, 0.8], ""),
+        ([0.5, -0.1], [0.9, 0.8], "R² is -0.10 on held-out"),
+        ([0.5, 0.2], [0.9, 0.8], "R² is 0.20 on held-out conditions under a ceiling of 0.80"),
+        ([0.01, np.nan], [0.05, np.nan], ""),
+        ([0.5, 0.2], [np.nan, np.nan], ""),
+    ],
+)
+def test_what_a_fit_says_about_its_scores(r2, top, words):
+    found = caution_about(np.array(r2), np.array(top))
+    assert words in found
+    assert bool(found) == bool(words)
+
+
+def test_one_neuron_with_most_of_the_power_is_named():
+    activity = mock_activity()
+    activity["activity"][..., 3] *= 1000
+    with pytest.warns(UserWarning, match=r"nearly that of neuron 3, which has 100% of the power of 12 neurons"):
+        fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, method="regression")
+    assert float(fit["r2_median"][0]) == np.median(fit["r2_neuron"][0])
+    assert float(nl.score(fit, activity)["r2_median"]) == pytest.approx(float(fit["r2_median"][0]), abs=1e-6)

@@ -234,3 +234,13 @@ def test_without_two_halves_of_trials_the_ceiling_is_unknown():
     with pytest.warns(UserWarning, match="no two halves of trials"):
         activity = nl.prepare(recording, inputs=[STIMULUS], n_components=3)
     assert np.isnan(ceiling(activity["activity"].values, noise_of(activity), np.zeros(12)))
+
+
+def test_a_neuron_with_most_of_the_variance_does_not_set_the_scale():
+    recording = mock_recording()
+    recording["rate"][..., 2] *= 1000
+    with pytest.warns(UserWarning, match=r"Neuron 2 has 100% of the variance of all 12 neurons"):
+        activity = nl.prepare(recording, inputs=[STIMULUS], n_components=None)
+    xr.testing.assert_equal(activity, nl.prepare(recording, inputs=[STIMULUS], n_components=None, scale="neuron"))
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_size=2)
+    assert float(fit["r2_median"][1]) > 0.5

@@ -8,10 +8,12 @@ import xarray as xr
 from nwb_lint.analysis.latents import vectors_of
 from nwb_lint.contract import check_fit, check_result, coords_along, named_inputs, recorded_of
 from nwb_lint.model.network import effective_n
+from nwb_lint.options import validated
 
 FEWEST_WEIGHTS = 20  # with fewer, the normal approximation of the kurtosis test does not hold
 
 
+@validated()
 def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
     """Effective connectivity m (P n)' / N of a fit, or J = m n' / N, and the overlaps of its vectors.
 
@@ -68,6 +70,7 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
     return out
 
 
+@validated()
 def weight_statistics(fit: xr.Dataset) -> xr.Dataset:
     """Moments of the weights of every connectivity vector, and a test for tails heavier than normal.
 

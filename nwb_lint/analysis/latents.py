@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, input_names, named_inputs
+from nwb_lint.contract import (
+    check_activity,
+    check_fit,
+    check_result,
+    coords_along,
+    input_names,
+    named_inputs,
+    recorded_of,
+)
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.initial_conditions import matched
@@ -19,12 +28,17 @@ from nwb_lint.parallel.warnings import warn
 VECTORS = ("m", "input_weights", "n")
 
 
+@validated()
 def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     """Latents κ of the free run of a fit, and latents of the data.
 
     x = m κ + I v, plus bias and initial activation. The latents and the filtered inputs v of the free run are exact. v
     depends on the inputs alone, so the data have the same v. Their κ is the least-squares solution of what remains, on
     m, at every time, over the neurons that are observed there. It is NaN where fewer neurons than ranks are observed.
+
+    With hidden units, m of the recorded neurons is often nearly collinear. κ of the data is then the most probable one
+    given these neurons: Gaussian, with mean and covariance of the model's latents over conditions and time, and with
+    the mean squared error of the free run as noise of each neuron.
 
     Parameters
     ----------
@@ -62,7 +76,8 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     warn_of_scale(fit, activity, index)
     run = simulate(fit, activity)
     before = activity.sizes.get("burn_in", 0)
-    found = _along_m(fit.isel(neuron=index), activity["activity"].values, run["filtered_input"].values, before)
+    y, free = activity["activity"].values, run["activity"].values[..., index]
+    found = _along_m(fit.isel(neuron=index), y, run["filtered_input"].values, before, _prior_of(fit, y - free))
     out = xr.Dataset(coords=coords_along(activity, "condition", "time", kind="latents"), attrs={"kind": "latents"})
     for name in ("latent", "filtered_input"):
         out[name] = run[name].dims, run[name].values
@@ -135,11 +150,44 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
         activity = activity.sel(condition=fit["condition"].values)
     y = activity["activity"].sel(neuron=seen).transpose("condition", "time", "neuron").values
     filtered = fit["filtered_input"].transpose("condition", "time", "input").values
-    return _along_m(fit.sel(neuron=seen), y, filtered, fit.sizes.get("burn_in", 0))
+    free = fit["activity_pred"].sel(neuron=seen).transpose("condition", "time", "neuron").values
+    return _along_m(fit.sel(neuron=seen), y, filtered, fit.sizes.get("burn_in", 0), _prior_of(fit, y - free))
 
 
-def _along_m(fit: xr.Dataset, y: Array, filtered: Array, before: int) -> Array:
-    """Least squares on m of y minus filtered inputs, bias and initial activation, over the observed neurons."""
+class _Prior(NamedTuple):
+    """Latents are Gaussian with this mean (rank) and precision (rank, rank); neurons have this noise variance."""
+
+    mean: Array
+    precision: Array
+    noise: Array
+
+
+def _prior_of(fit: xr.Dataset, errors: Array) -> _Prior | None:
+    """The spread of the latents of a network with hidden units, and the errors of its free run (…, neuron)."""
+    if recorded_of(fit).all():
+        return None
+    kappa = fit["latent"].transpose("condition", "time", "rank").values.reshape(-1, fit.sizes["rank"]).astype(float)
+    spread = np.atleast_2d(np.cov(kappa.T))
+    spread = spread + 1e-6 * max(float(np.trace(spread)), np.finfo(float).tiny) * np.eye(len(spread))
+    noise = np.nanmean(np.square(errors, dtype=float), axis=(0, 1))
+    return _Prior(kappa.mean(axis=0), np.linalg.inv(spread), np.maximum(noise, 1e-6 * np.nanmax(noise) + 1e-12))
+
+
+def _estimator(m: Array, prior: _Prior | None, seen: Array) -> tuple[Array, Array]:
+    """A (neuron, rank) and c (rank): the latents of a row are row A + c. Least squares, or most probable."""
+    if prior is None:
+        return np.linalg.pinv(m[seen]).T, np.zeros(m.shape[1])
+    weighted = m[seen] / prior.noise[seen, None]
+    precision = prior.precision + m[seen].T @ weighted
+    return np.linalg.solve(precision, weighted.T).T, np.linalg.solve(precision, prior.precision @ prior.mean)
+
+
+def _along_m(fit: xr.Dataset, y: Array, filtered: Array, before: int, prior: _Prior | None) -> Array:
+    """Latents of y minus filtered inputs, bias and initial activation, from the observed neurons.
+
+    Least squares on m; with hidden units the most probable latents under the prior, since m of the few recorded neurons
+    is often nearly collinear.
+    """
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
     decay = ((1 - alpha) ** (before + np.arange(y.shape[1])))[:, None]
     left = y.astype(float) - decay * fit["initial_activation"].values - (1 - decay) * fit["bias"].values
@@ -151,7 +199,8 @@ def _along_m(fit: xr.Dataset, y: Array, filtered: Array, before: int) -> Array:
     for k, seen in enumerate(patterns):
         if seen.sum() >= m.shape[1]:
             rows = which.ravel() == k
-            out[rows] = flat[rows][:, seen] @ np.linalg.pinv(m[seen]).T
+            along, constant = _estimator(m, prior, seen)
+            out[rows] = flat[rows][:, seen] @ along + constant
     return out.reshape(*left.shape[:2], -1)
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 from nwb_lint.analysis.latents import positions, warn_of_scale
 from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of
 from nwb_lint.model.data import unmasked
-from nwb_lint.model.scores import ceiling, noise_of, r_squared, reference_of
+from nwb_lint.model.scores import ceiling, median_over, noise_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
 from nwb_lint.options import ScoreOptions, validated
 from nwb_lint.prepare import conditions_mask
@@ -35,8 +35,9 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     Returns
     -------
     xarray.Dataset
-        Kind "scores": ``r2``; ``r2_ceiling``, NaN without halves of the trials; ``r2_neuron (neuron)``;
-        ``r2_condition (condition)``. It warns if the scale of the activity is not that of the fit.
+        Kind "scores": ``r2``; ``r2_median`` over neurons; ``r2_ceiling``, NaN without halves of the trials;
+        ``r2_neuron (neuron)``; ``r2_condition (condition)``. It warns if the scale of the activity is
+        not that of the fit.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     if noise is not None:
         top = ceiling(y[chosen], noise[chosen], reference)
     out = xr.Dataset({"r2": total, "r2_ceiling": top}, attrs={"kind": "scores"})
+    out["r2_median"] = (), float(median_over(each[None])[0])
     out["r2_neuron"] = ("neuron",), each
     out["r2_condition"] = ("condition",), np.array(by_condition)
     out = out.assign_coords(coords_along(activity.isel(condition=chosen), "neuron", "condition", kind="scores"))

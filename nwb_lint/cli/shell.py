@@ -103,11 +103,14 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
     if "ensemble" in tables:
         print_ensemble(tables["ensemble"])
-    echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling")
-    for split, value, top in zip(fit["split"].values, fit["r2"].values, fit["r2_ceiling"].values, strict=True):
-        echo(f"  {split:<10s} {value:8.3f} {top:10.3f}")
+    echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling  median over neurons")
+    columns = (fit[name].values for name in ("split", "r2", "r2_ceiling", "r2_median"))
+    for split, value, top, median in zip(*columns, strict=True):
+        echo(f"  {split:<10s} {value:8.3f} {top:10.3f} {median:20.3f}")
     if "n_norm_ratio" in fit.attrs:
         echo(f"  norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}")
+    if "caution" in fit.attrs:
+        echo(f"caution: {fit.attrs['caution']}")
 
 
 def print_reading(activity, inputs: Sequence[Any]) -> None:

@@ -21,7 +21,7 @@ from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import with_shares, with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of, norm_ratio
 from nwb_lint.model.optimization import Report
-from nwb_lint.model.scores import by_split, noise_of, reference_of, squared_errors
+from nwb_lint.model.scores import by_split, caution_about, median_over, noise_of, reference_of, squared_errors
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages
 from nwb_lint.model.tuning import MAX_MAGNITUDE, RIDGES
@@ -30,7 +30,7 @@ from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.tasks import is_task
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.prepare import drawn_conditions
+from nwb_lint.prepare import MIN_FOR_SHARE, drawn_conditions
 
 SPLITS = ("train", "held_out")
 
@@ -146,9 +146,11 @@ def fit_lint(
     xarray.Dataset
         The fit: ``m``, ``n (neuron, rank)`` in the canonical gauge, or ``J (neuron, neuron_from)``;
         ``input_weights (neuron, input)``, ``bias``, ``initial_activation (neuron)``; ``activity_pred``, ``latent``,
-        ``filtered_input`` over condition and time; ``r2``, ``r2_ceiling (split)``, ``r2_neuron (split, neuron)``;
-        ``stage_r2 (stage, split)``. The options are attributes. The attribute ``n_norm_ratio`` is ||n|| / ||P n||, with
-        P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly determine it.
+        ``filtered_input`` over condition and time; ``r2``, ``r2_median`` over neurons, ``r2_ceiling (split)``,
+        ``r2_neuron (split, neuron)``; ``stage_r2 (stage, split)``. The options are attributes. Where R² is below 0 or
+        below a third of its ceiling, the attribute ``caution`` says so and is repeated by results. The attribute
+        ``n_norm_ratio`` is ||n|| / ||P n||, with P on span(m, I): far above 1, most of n does not move the noise-free
+        dynamics, and the data hardly determine it.
 
     Raises
     ------
@@ -439,10 +441,35 @@ def _with_scores(
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # hidden units have none
     each[:, : y.shape[2]] = of_neurons
     fit["r2"], fit["r2_ceiling"] = (("split",), r2), (("split",), ceiling)
+    fit["r2_median"] = ("split",), median_over(of_neurons)
+    if caution := caution_about(r2, ceiling, stages[-1].name == "zero"):
+        fit.attrs["caution"] = caution
+        if not is_task():
+            warn(caution)
+    if not is_task():
+        _name_dominant(activity, reference, held)
     fit["r2_neuron"] = ("split", "neuron"), each
     fit["stage_r2"] = ("stage", "split"), np.vstack([_r2_of_stages(stages[:-1], samples, held, reference), r2])
     fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
     return fit.assign_coords(split=list(SPLITS), stage=[stage.name for stage in stages])
+
+
+def _name_dominant(activity: xr.Dataset, reference: Array, held: Array) -> None:
+    """Warn of one neuron or one condition with more than half of the power, whose R² is nearly that of all."""
+    y = activity["activity"].values[~held]
+    with np.errstate(over="ignore", invalid="ignore"):
+        power = np.nansum(np.square(y - reference.astype(y.dtype)), axis=1, dtype=float)
+    for what, axis in (("neuron", 0), ("condition", 1)):
+        each = power.sum(axis=axis)
+        largest = int(each.argmax())
+        if len(each) >= MIN_FOR_SHARE and each[largest] > 0.5 * each.sum():
+            names = activity[what].values if what in activity.coords else np.arange(activity.sizes[what])
+            name = (names if what == "neuron" else names[~held])[largest]
+            advice = 'prepare(..., scale="neuron")' if what == "neuron" else "another condition, or score each one"
+            warn(
+                f"R² is nearly that of {what} {name}, which has {each[largest] / each.sum():.0%} of the power of "
+                f"{len(each)} {what}s. Look at the median over neurons (r2_median), or use {advice}."
+            )
 
 
 def _r2_of_stages(stages: list[Stage], samples: Samples, held: Array, reference: Array) -> Array:

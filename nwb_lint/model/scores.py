@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.model.network import Array
-from nwb_lint.model.tuning import SCORE_BLOCK_VALUES
+from nwb_lint.model.tuning import MIN_CEILING, SCORE_BLOCK_VALUES
 from nwb_lint.parallel.threads import map_in_order
 
 Result = TypeVar("Result")
@@ -154,6 +154,41 @@ def by_split(
             if noise is not None:
                 top[k] = ceiling(y[part], noise[part], reference)
     return r2, top, each
+
+
+def median_over(of_neurons: Array) -> Array:
+    """Median over neurons of R² (split, neuron); NaN for a split without scores."""
+    return np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in of_neurons])
+
+
+def caution_about(r2: Array, top: Array, is_zero: bool = False) -> str:
+    """What must be said about a fit that explains little; empty if it explains enough.
+
+    Parameters
+    ----------
+    r2, top : array of shape (2,)
+        R² and its ceiling in training and on held-out conditions; NaN = unknown.
+    is_zero : bool, default=False
+        Whether the fit is the network without connections.
+
+    Returns
+    -------
+    str
+    """
+    found = []
+    for name, value, best in zip(("in training", "on held-out conditions"), r2, top, strict=True):
+        if value < 0:
+            found.append(f"R² is {value:.2f} {name}, less than the mean of each neuron explains")
+        elif best >= MIN_CEILING and value < best / 3:
+            found.append(f"R² is {value:.2f} {name} under a ceiling of {best:.2f}")
+    if is_zero:
+        found = ["No network predicts better than none. The fit has no connections and predicts 0"]
+    if not found:
+        return ""
+    return (
+        f"{'; '.join(found)}. Do not interpret this fit. Likely reasons: inputs that are missing or begin at another "
+        "time, tau_s, the scale, or too few trials or conditions."
+    )
 
 
 def noise_of(activity: xr.Dataset) -> Array | None:

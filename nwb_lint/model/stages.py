@@ -159,6 +159,7 @@ def fit_stages(
     if settings.method == "gradient":
         search.start_from(random_start(samples, settings, 0))
     elif run_regressions(search, report) or settings.method == "regression":
+        settle(search)
         return search.stages, search.singular
     optimizer = Optimizer(
         settings.max_iter,
@@ -179,6 +180,7 @@ def fit_stages(
         if not keep_interrupted:
             raise
         search.interrupt(stop)
+    settle(search)
     return search.stages, search.singular
 
 
@@ -333,6 +335,7 @@ class Search:
                     "method='auto', which starts from the closed form, another seed, or a smaller scale."
                 )
             return
+        self.errors[: len(held.x)] = after
         self.final = repeat(self.samples) if self.refit else network
         self.stages.append(Stage("gradient", self.final, np.nan, penalty=penalty))
 
@@ -363,6 +366,42 @@ def _rescaled(network: Network, samples: Samples, rank: int | None = None) -> Ne
     """The network, perhaps at a lower rank, with latents of unit variance on some of the conditions."""
     on = samples.q[:: -(-len(samples.q) // SCALING_CONDITIONS)], samples.alpha, samples.nonlinearity
     return with_unit_latents(network if rank is None else reduce_rank(network, rank, *on), *on)
+
+
+def settle(search: Search) -> None:
+    """Drop a gradient that fits the training conditions worse than the stage before, and a fit worse than none.
+
+    The number of iterations of a descent is chosen on one split; its repetition on all conditions may end elsewhere.
+    With ``method="auto"``, the fit becomes the network without connections ("zero"), whose prediction is 0, if its
+    error is above the power in training, or on inner held-out conditions. These
+    have no say where an input of theirs is 0 in all conditions that were fitted, or with two conditions.
+    """
+    stages, samples = search.stages, search.samples
+    error, begun = float(samples.errors(stages[-1].network).sum()), stages[-1].name == "gradient"
+    energies = samples.energies()
+    allowed = INNOVATIONS_TOLERANCE * energies.sum()  # a shorter n may cost a little
+    if begun and len(stages) > 1 and not error <= float(samples.errors(stages[-2].network).sum()) + allowed:
+        stages.pop()
+        search.final = stages[-1].network
+        error = float(samples.errors(search.final).sum())
+    if search.settings.method != "auto" or stages[-1].interrupted:
+        return
+    judges = search.splits[:1] if begun else search.splits
+    without = np.concatenate([energies[held] for _, held in judges])
+    answered = len(samples.x) > 2 and all(_spans_drives(samples, *split) for split in judges)
+    if error >= energies.sum() or (answered and search.errors[: len(without)].sum() >= without.sum()):
+        m, n, w = search.final
+        zero = Network(m if n is not None else 0 * m, None if n is None else 0 * n, 0 * w)
+        search.final = zero
+        stages.append(Stage("zero", zero, np.nan))
+
+
+def _spans_drives(samples: Samples, fitted: Array, held: Array) -> bool:
+    """Whether the drives of the fitted conditions determine all weights that the held-out conditions use."""
+    columns = np.delete(np.arange(samples.q.shape[2]), slice(*samples.starts))
+    used, every = (samples.q[k][..., columns].reshape(-1, len(columns)).astype(float) for k in (fitted, held))
+    grams = [one.T @ one for one in (used, np.concatenate([used, every]))]
+    return bool(np.linalg.matrix_rank(grams[0], hermitian=True) == np.linalg.matrix_rank(grams[1], hermitian=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -270,6 +270,10 @@ SCORE_BLOCK_VALUES = 500_000
 # Convention: the burn-in is short, and each iteration removes most of the error.
 START_ITERATIONS = 4
 
+# A ceiling below this is too uncertain to compare R² with it.
+# Convention.
+MIN_CEILING = 0.1
+
 # Initial activations per group: most condition × time × group values of their time courses.
 # Convention: 1 GB in single precision.
 MAX_IMPULSE_VALUES = 250_000_000

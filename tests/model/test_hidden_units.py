@@ -8,6 +8,7 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features
 from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.model.stages import Settings, fit_stages
+from nwb_lint.testing import mock_activity
 
 ALPHA = 0.2
 
@@ -74,8 +75,27 @@ def test_a_silent_neuron_and_a_silent_drive_do_no_harm(seen):
 
 
 def test_closed_form_fits_hidden_units():
-    from nwb_lint.testing import mock_activity
 
     fit = nl.fit_lint(mock_activity(n_neurons=6), rank=1, tau_s=0.1, hidden=20, method="regression")
     assert fit.sizes["neuron"] == 26
     assert int(fit["recorded"].sum()) == 6
+
+
+def test_latents_of_data_with_hidden_units_stay_near_those_of_the_model():
+    """Four recorded neurons whose m is nearly collinear: least squares would magnify their noise a hundred times."""
+    fit = nl.fit_lint(mock_activity(n_neurons=4), rank=2, tau_s=0.1, hidden=20, method="regression")
+    m = fit["m"].values.copy()
+    m[:4, 1] = m[:4, 0] * (1 + 1e-3 * np.arange(4))
+    fit = fit.assign(m=(("neuron", "rank"), m))
+    run = nl.simulate(fit)
+    activity = mock_activity(n_neurons=4)
+    noise = 0.3 * np.random.default_rng(0).standard_normal(activity["activity"].shape)
+    activity["activity"] = activity["activity"].dims, (run["activity"].values[..., :4] + noise).astype(np.float32)
+    found = nl.latents(fit, activity)
+    assert np.abs(found["latent_data"]).max() < 3 * np.abs(found["latent"]).max()
+    truth = found["latent"].values
+    least_squares = np.square(0.3 * np.linalg.pinv(m[:4])).sum()  # its mean squared error
+    error = np.square(found["latent_data"].values - truth).sum(axis=2).mean()
+    prior = np.square(truth - truth.mean(axis=(0, 1))).sum(axis=2).mean()
+    assert error < prior
+    assert error < 1e-2 * least_squares
