@@ -73,9 +73,11 @@ def fixed_points(
             kappa = "".join(f"{value:9.3f}" for value in one["kappa"].values)
             slowest = min(one["eigenvalue_real"].values, key=abs)
             line = f"{float(one['line_attractor']):15.3f}" if "line_attractor" in one else f"{'':15s}"
-            far = "" if one["supported"].item() else "  not supported: outside of what was visited"
             starts = f"{int(one['n_starts']):7d}  {float(one['distance']):12.2f}"
-            echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {starts}{far}")
+            remark = "" if one["supported"].item() else "  not supported: outside of what was visited"
+            if one["near_marginal"].item():
+                remark += f"  not distinguished from marginal by a trial of {found.attrs['trial_s']:g} s"
+            echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {starts}{remark}")
         if not found.sizes["fixed_point"]:
             echo("none found")
         keep_result(found, path, name, save)

@@ -419,7 +419,8 @@ def calibrated(known: Array, fitted: Array, observed: Array) -> tuple[Array, Arr
 
     Each known value is regressed on the leading principal components of all fitted values. The prediction at the
     observed values is the corrected estimate, and quantiles of the residuals, widened by the uncertainty of the
-    regression, give the interval.
+    regression, give the interval. A quantity that is the same in all simulations has the errors of the fits around its
+    observed value.
 
     Parameters
     ----------
@@ -446,6 +447,11 @@ def calibrated(known: Array, fitted: Array, observed: Array) -> tuple[Array, Arr
     corrected = known.mean(axis=0) + at @ slope
     low, high = corrected + np.sqrt(1 + 1 / number + at @ inverse @ at) * np.quantile(residual, _bounds(), axis=0)
     variance = known.var(axis=0)
+    fixed = variance <= 1e-12 * (known**2).mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(variance > 0, 1 - (residual**2).mean(axis=0) / variance, 1.0)
+        share = np.where(fixed, 1.0, 1 - (residual**2).mean(axis=0) / variance)
+    error = fitted - known
+    most, least = np.quantile(error, _bounds(), axis=0)
+    corrected = np.where(fixed, observed - error.mean(axis=0), corrected)
+    low, high = np.where(fixed, observed - least, low), np.where(fixed, observed - most, high)
     return corrected, low, high, np.clip(share, 0, 1)

@@ -85,6 +85,13 @@ def test_values_that_the_fit_does_not_see_have_no_share():
     assert share.item() < 0.2
 
 
+def test_a_value_that_all_simulations_share_has_the_errors_of_the_fits():
+    error = np.random.default_rng(0).normal(0.5, 0.1, size=(2000, 1))
+    corrected, low, high, share = calibrated(np.full((2000, 1), 3.0), 3 + error, np.array([4.0]))
+    np.testing.assert_allclose(np.concatenate([corrected, low, high]), [3.5, 3.5 - 0.164, 3.5 + 0.164], atol=0.02)
+    assert share.item() == 1
+
+
 def test_smoothing_is_that_of_the_readers():
     rate = np.random.default_rng(0).normal(size=(2, 30, 3))
     np.testing.assert_allclose(smoothed(rate, 2.5), smooth(rate, 2.5, axis=1), atol=1e-12)
