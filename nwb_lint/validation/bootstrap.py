@@ -46,13 +46,13 @@ def bootstrap(
     *,
     prepare: Prepare,
     draws: int = 200,
-    simulations: int = 200,
+    simulations: int = 0,
     seed: int = 0,
     executor: Any = None,
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Fit resampled trials, and simulations of the fit; intervals of its dynamics, corrected for bias.
+    """Fit resampled trials, and simulations of the fit; the spread of its dynamics, and intervals.
 
     1. Draws. Each resample of the trials is prepared and fitted with the options of the fit: ridge, stages and number
        of steps are chosen anew. The draws show what depends on the choice of trials: see ``bootstrap`` of
@@ -61,6 +61,10 @@ def bootstrap(
        the draws, runs on its inputs. Its rates are smoothed as the recording, get the noise of a resample, and are
        prepared and fitted. What was simulated is known. A regression of the known values on the fitted ones, at the
        values of the fit, corrects the bias by noise and smoothing. The residuals give the interval, of 90 %.
+
+    The intervals are too narrow where a ridge, and not the data, decides: the simulated networks are as regular as the
+    fit, and the true one need not be. Rank 1, 60 units, 80 trials: 8 of 16 intervals held the truth. So there are none by
+    default.
 
     Where the fitted values say little about the simulated ones (``determined`` below 0.5), or the fit leaves more of
     the recording unexplained than 95 % of the simulations (``attrs["misfit_p"]`` below 0.05), there is no interval:
@@ -77,8 +81,8 @@ def bootstrap(
         prepare(recording, inputs=inputs)``.
     draws : int, default=200
         Resamples that are fitted, at most as many as the recording has.
-    simulations : int, default=200
-        Simulated recordings that are fitted. 0: no intervals.
+    simulations : int, default=0
+        Simulated recordings that are fitted, for intervals. 0: no intervals.
     seed : int, default=0
         Seed of the trial halves of resamples and simulations.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
