@@ -63,8 +63,8 @@ def bootstrap(
        values of the fit, corrects the bias by noise and smoothing. The residuals give the interval, of 90 %.
 
     The intervals are too narrow where a ridge, and not the data, decides: the simulated networks are as regular as the
-    fit, and the true one need not be. Rank 1, 60 units, 80 trials: 8 of 16 intervals held the truth. So there are none by
-    default.
+    fit, and the true one need not be. Rank 1, 60 units, 80 trials: 8 of 16 intervals held the truth. So there are none
+    by default.
 
     Where the fitted values say little about the simulated ones (``determined`` below 0.5), or the fit leaves more of
     the recording unexplained than 95 % of the simulations (``attrs["misfit_p"]`` below 0.05), there is no interval:
