@@ -19,6 +19,9 @@ from nwb_lint.nwb.recording.dataset import RESERVED
 from nwb_lint.testing import mock_recording
 from tests.factories import assert_same
 
+# the activity here is not that of a network
+pytestmark = pytest.mark.filterwarnings("ignore:Input .* acts .* than its times say")
+
 SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
 SWEEP = {"tau_s": 0.1, "method": "regression"}
 

@@ -21,10 +21,18 @@ from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import with_shares, with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of, norm_ratio
 from nwb_lint.model.optimization import Report
-from nwb_lint.model.scores import by_split, caution_about, median_over, noise_of, reference_of, squared_errors
+from nwb_lint.model.scores import (
+    by_split,
+    caution_about,
+    input_lags,
+    median_over,
+    noise_of,
+    reference_of,
+    squared_errors,
+)
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages
-from nwb_lint.model.tuning import MAX_MAGNITUDE, RIDGES
+from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES
 from nwb_lint.options import FitOptions, validated
 from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.tasks import is_task
@@ -147,10 +155,11 @@ def fit_lint(
         The fit: ``m``, ``n (neuron, rank)`` in the canonical gauge, or ``J (neuron, neuron_from)``;
         ``input_weights (neuron, input)``, ``bias``, ``initial_activation (neuron)``; ``activity_pred``, ``latent``,
         ``filtered_input`` over condition and time; ``r2``, ``r2_median`` over neurons, ``r2_ceiling (split)``,
-        ``r2_neuron (split, neuron)``; ``stage_r2 (stage, split)``. The options are attributes. Where R² is below 0 or
-        below a third of its ceiling, the attribute ``caution`` says so and is repeated by results. The attribute
-        ``n_norm_ratio`` is ||n|| / ||P n||, with P on span(m, I): far above 1, most of n does not move the noise-free
-        dynamics, and the data hardly determine it.
+        ``r2_neuron (split, neuron)``; ``stage_r2 (stage, split)``; ``input_lag_s``, ``input_lag_gain`` and its standard
+        error over inputs. The options are attributes. Where R² is below 0 or below a third of its ceiling, the
+        attribute ``caution`` says so and is repeated by results. The attribute ``n_norm_ratio`` is ||n|| / ||P n||,
+        with P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly
+        determine it. It warns of an input that acts at other times than it says.
 
     Raises
     ------
@@ -209,6 +218,7 @@ def fit_lint(
     fit.attrs["n_norm_ratio"] = norm_ratio(network_of(fit), constant, fit["activity_pred"].values)
     if singular.size:
         fit["singular_value"] = ("singular",), singular
+    fit = _with_input_lags(fit, samples, stages[-1].network, ~held)
     check_fit(fit)
     return fit
 
@@ -470,6 +480,28 @@ def _name_dominant(activity: xr.Dataset, reference: Array, held: Array) -> None:
                 f"R² is nearly that of {what} {name}, which has {each[largest] / each.sum():.0%} of the power of "
                 f"{len(each)} {what}s. Look at the median over neurons (r2_median), or use {advice}."
             )
+
+
+def _with_input_lags(fit: xr.Dataset, samples: Samples, network: Network, trained: Array) -> xr.Dataset:
+    """The lag of each input, from the training conditions, with a warning where an input acts at other times."""
+    x, phi = samples.x, nonlinearity_of(samples.nonlinearity)
+    hidden = len(network.w) - x.shape[2]
+    if hidden:
+        x = np.concatenate([x, fit["activity_pred"].values[..., -hidden:]], axis=2)
+    of = np.flatnonzero(trained)
+    lags = input_lags(x, fit["u"].values, of, network, samples.alpha, phi, float(fit.attrs["dt_s"]))
+    for name, values in zip(("input_lag_s", "input_lag_gain", "input_lag_gain_sem"), lags, strict=True):
+        fit[name] = ("input",), values
+    if float(fit["r2"][0]) < LAG_R2:  # the residual is not that of small errors in the inputs
+        return fit
+    for name, lag, gain, sem in zip(fit["input"].values, *lags, strict=True):
+        if LAG_GAIN <= gain <= 2 - LAG_GAIN and gain >= LAG_ERRORS * sem:
+            warn(
+                f"Input {name} acts {abs(lag) * 1000:.0f} ms {'later' if lag > 0 else 'earlier'} than its times say: "
+                f"{gain:.2f} ± {sem:.2f} of what the fit leaves unexplained along its weights follows it with this lag "
+                "(0: its times are right). Check its window_s, the alignment, and tau_s."
+            )
+    return fit
 
 
 def _r2_of_stages(stages: list[Stage], samples: Samples, held: Array, reference: Array) -> Array:

@@ -1,4 +1,4 @@
-"""R², the share of variance explained, and its ceiling given the noise of the trial means.
+"""R², the share of variance explained, and its ceiling given the noise of the trial means; the timing of inputs.
 
 Shapes: y and prediction (condition, time, neuron), reference (neuron). NaN in y = not observed; such samples do not
 count.
@@ -7,13 +7,13 @@ count.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import xarray as xr
 
-from nwb_lint.model.network import Array
-from nwb_lint.model.tuning import MIN_CEILING, SCORE_BLOCK_VALUES
+from nwb_lint.model.network import Array, Network, Nonlinearity
+from nwb_lint.model.tuning import MAX_LAG_S, MIN_CEILING, SCORE_BLOCK_VALUES
 from nwb_lint.parallel.threads import map_in_order
 
 Result = TypeVar("Result")
@@ -259,3 +259,88 @@ def ceiling(y: Array, noise: Array, reference: Array) -> float:
     usable = np.isfinite(noise) & np.isfinite(y)
     power = np.where(usable, (y.astype(float) - reference) ** 2, 0).sum()
     return float(1 - np.where(usable, noise, 0).sum() / power) if power > 0 else float("nan")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Timing of inputs
+
+
+class InputLags(NamedTuple):
+    """By input: the lag that explains most, s; the share of the input that has this lag; its standard error.
+
+    A positive lag: the activity responds later than the times of the input say. All are NaN for an input that no shift
+    changes.
+    """
+
+    lag_s: Array
+    gain: Array
+    sem: Array
+
+
+def input_lags(
+    x: Array, u: Array, conditions: Array, network: Network, alpha: float, phi: Nonlinearity, dt_s: float
+) -> InputLags:
+    """How much of what the network leaves unexplained, along the weights of an input, follows that input with a lag.
+
+    The residual of the network's equation on the recorded activity, (x[t+1] - (1 - alpha) x[t]) / alpha - J phi(x[t]) -
+    W u[t], is projected on the weights of each input, and regressed on u[t - lag] - u[t]. The slope is the gain: 0
+    where the times of the input are right, 1 where the input acts with this lag. The lag is that with the largest share
+    of the residual's variance, among positive gains, up to `MAX_LAG_S` and a quarter of the trial.
+
+    Parameters
+    ----------
+    x : array of shape (condition, time, neuron)
+        Activity of all units of the network. NaN = not observed.
+    u : array of shape (condition, time, input)
+        Inputs as they are given, not filtered.
+    conditions : int array
+        Positions of the conditions that count.
+    network : Network
+        Its ``w`` has the columns of ``u`` first, then the bias if there is one.
+    alpha : float
+        Time step / time constant.
+    phi : Nonlinearity
+    dt_s : float
+        Time step, s.
+
+    Returns
+    -------
+    InputLags
+    """
+    n_inputs = u.shape[2]
+    w = network.w[:, :n_inputs].astype(float)
+    norms = (w**2).sum(axis=0)
+    readout = w / np.where(norms > 0, norms, 1)
+    left, right = (network.m.T @ readout, network.n / len(w)) if network.n is not None else (readout, network.m.T)
+    residual, u = np.empty((len(conditions), x.shape[1] - 1, n_inputs)), u[conditions].astype(float)
+    with np.errstate(over="ignore", invalid="ignore"):  # of hidden units that diverge
+        for found, own, k in zip(residual, u, conditions, strict=True):
+            step = (x[k, 1:] - (1 - alpha) * x[k, :-1]) / alpha
+            found[:] = step @ readout - (phi.phi(x[k, :-1]) @ right) @ left - own[:-1] @ (w.T @ readout)
+    seen = np.isfinite(residual)
+    residual = np.where(seen, residual, 0)
+    residual = np.where(seen, residual - residual.sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1), 0)
+    most = min(round(MAX_LAG_S / dt_s), x.shape[1] // 4)
+    steps = [k for k in range(-most, most + 1) if k]
+    best = [_best_lag(residual[..., i], seen[..., i], u[..., i], steps) for i in range(n_inputs)]
+    lag, gain, sem = np.array(best, float).reshape(n_inputs, 3).T
+    return InputLags(lag * dt_s, gain, sem)
+
+
+def _best_lag(residual: Array, seen: Array, u: Array, steps: list[int]) -> tuple[float, float, float]:
+    """Lag in steps, gain and standard error over conditions of one input; NaN where no shift changes it."""
+    found, most = (np.nan, np.nan, np.nan), 0.0
+    times = np.arange(u.shape[1])
+    for lag in steps:
+        change = np.where(seen, (u[:, np.clip(times - lag, 0, times[-1])] - u)[:, :-1], 0)
+        by_condition, power = (residual * change).sum(axis=1), (change**2).sum(axis=1)
+        if not power.any():
+            continue
+        gain = by_condition.sum() / power.sum()
+        explained = gain * by_condition.sum()
+        if np.isnan(found[0]) or (gain > 0 and explained > most):
+            spread = by_condition - gain * power
+            n = int((power > 0).sum())
+            sem = np.sqrt((spread**2).sum() * n / max(n - 1, 1)) / power.sum() if n > 1 else np.inf
+            found, most = (lag, gain, sem), max(explained, 0.0) if gain > 0 else 0.0
+    return found

@@ -301,3 +301,21 @@ SLOPE_STEP, SLOPE_TOLERANCE = 1e-3, 1e-3
 # Latents with a smaller standard deviation, and parameters with a smaller root mean square, are not rescaled.
 # Convention.
 MIN_LATENT_SD, MIN_PARAMETER_RMS = 1e-8, 1e-12
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Timing of inputs (`scores.input_lags`)
+
+# Largest lag that is looked at, s.
+# Convention.
+MAX_LAG_S = 0.3
+
+# A fit warns of an input whose lag has at least this gain, at most 2 minus it (1 is all of the input), and a gain of at
+# least this many standard errors.
+# Tuned on: simulated sessions (seeds 0 and 1, inputs right, or 40 and 100 ms late or early). Tried on five others and
+# on the teachers with inputs 60 ms late: right inputs reach gains up to .45 with the right time constant (smoothing
+# blurs the steps of the inputs), and up to .63 with twice the time constant.
+LAG_GAIN, LAG_ERRORS = 0.5, 5.0
+
+# It does so only if the fit explains at least this share of the variance of the training conditions.
+# Convention.
+LAG_R2 = 0.3

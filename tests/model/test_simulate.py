@@ -10,6 +10,9 @@ from nwb_lint.model.network import filter_input
 
 TAU_S = 0.1
 
+# the activity here is not that of a network
+pytestmark = pytest.mark.filterwarnings("ignore:Input .* acts .* than its times say")
+
 
 @pytest.fixture(scope="module")
 def fitted():
