@@ -147,4 +147,27 @@ def limit_cycle(seed: int, noise: float, neurons: int = 60, conditions: int = 16
     )
 
 
-SECTIONS = {"ceilings": ceilings, "ranks": ranks, "starts": starts}
+def nothing(seeds: range = range(6)) -> None:
+    """Data that the inputs do not explain, and one unit with 1000 times the rate: what the default fit reports."""
+    warnings.simplefilter("ignore")
+    worst = []
+    for seed in seeds:
+        recording, _ = low_rank_recording(2, seed, neurons=30, trials=4)
+        order = np.random.default_rng(seed).permutation(16)
+        shuffled = recording.assign_coords({name: ("condition", recording[name].values[order]) for name in ("a", "b")})
+        activity = nl.prepare(shuffled, inputs=INPUTS, fit_on=np.arange(16) % 4 > 0)
+        worst.append(nl.fit_lint(activity, rank=2, tau_s=TAU_S)["r2"].values)
+    least = np.min(worst, axis=0)
+    print(f"inputs of other conditions: least R² in training {least[0]:.2f} (goal 0), held out {least[1]:.2f}")
+    for scale in ("common", "auto"):
+        recording, _ = low_rank_recording(2, 50)
+        recording["rate"][..., 0] *= 1000
+        recording["rate_half"][..., 0] *= 1000
+        options = {"n_components": None, "fit_on": np.arange(16) % 4 > 0}
+        factor = scale if scale == "auto" else float(recording["rate"].std())
+        fit = nl.fit_lint(nl.prepare(recording, inputs=INPUTS, scale=factor, **options), rank=2, tau_s=TAU_S)
+        words = "a common scale" if scale == "common" else "default"
+        print(f"one unit x 1000, {words}: R² held out {fit['r2'][1]:.2f}, median {fit['r2_median'][1]:.2f}", flush=True)
+
+
+SECTIONS = {"ceilings": ceilings, "ranks": ranks, "starts": starts, "nothing": nothing}
