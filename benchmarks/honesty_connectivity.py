@@ -62,7 +62,7 @@ def inactivation() -> None:
         options = {"groups": groups, "u": tested, "readout": network["readout"], "answer": "answer"}
         true = predict_inactivation(network, **options, context="context", controls=0)
         r2 = {}
-        for name, l2_n in (("default", None), ("l2_n=0", 0.0)):
+        for name, l2_n in (("l2_n=auto", "auto"), ("l2_n=0", 0.0)):
             fit = fit_lint(activity, rank=1, tau_s=0.1, l2_n=l2_n)
             found = agreement(true, predict_inactivation(fit, **options, context="context", controls=0))
             r2[name] = rates_r2(rates, run(fit, tested)["activity"].values)
@@ -76,7 +76,7 @@ def inactivation() -> None:
                 f"{fit.attrs['n_norm_ratio']:.1f}",
                 flush=True,
             )
-        print(f"   g {g:g}: R² of the default less that of l2_n=0: {r2['default'] - r2['l2_n=0']:+.4f} (goal -.003)")
+        print(f"   g {g:g}: R² of l2_n=auto less that of l2_n=0: {r2['l2_n=auto'] - r2['l2_n=0']:+.4f} (goal -.003)")
 
 
 SECTIONS = {"inactivation": inactivation}

@@ -178,8 +178,8 @@ class FitOptions(Options):
     )
     ridge_by: Literal["held_out", "gcv", "innovations"] = option("held_out", "How the ridge penalty is chosen.")
     weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
-    l2_n: float | None = option(
-        None, "Penalty on the squared norm of the connectivity; None: the strongest that predicts as well.", ge=0
+    l2_n: float | Literal["auto"] = option(
+        0.0, "Penalty on the squared norm of the connectivity; 'auto': the strongest that predicts as well."
     )
     max_iter: int = option(200, "Iterations of the gradient, at most.", ge=1)
     epochs: int = option(50, "Epochs of method='published'.", ge=1)
@@ -192,6 +192,10 @@ class FitOptions(Options):
     @model_validator(mode="after")
     def _combinations(self) -> Self:
         for wrong, sentence in (
+            (
+                self.l2_n != "auto" and not 0 <= self.l2_n < float("inf"),
+                f"l2_n is {self.l2_n}. It needs a number from 0 on, or 'auto'.",
+            ),
             (any(one < 0 for one in self.ridges), f"ridges is {self.ridges}. It needs numbers from 0 on."),
             (
                 self.rank is None and self.method not in ("auto", "regression"),

@@ -12,7 +12,7 @@ from nwb_lint.model.network import Array, Network, canonical, drives, forward
 from nwb_lint.options import validated
 from nwb_lint.prepare import mask_of
 
-GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; largest |m| positive"
+GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; sum of m³ positive"
 
 
 def whole_input(dataset: xr.Dataset) -> Array:

@@ -127,7 +127,7 @@ PATIENCE = 12
 # Not recorded.
 MIN_IMPROVEMENT = 1e-4
 
-# `l2_n=None`: penalty l2_n |J|² with which the gradient begins, in units of the power; stronger ones that are tried
+# `l2_n="auto"`: penalty l2_n |J|² with which the gradient begins, in units of the power; stronger ones that are tried
 # after it, as long as each predicts held-out conditions as well; and weaker ones otherwise, as long as each predicts
 # better.
 # Tuned on: CDM networks of 160 and 320 neurons in which J alone was trained (g = 0.1, 0.5, 0.8, one seed each; others

@@ -258,6 +258,8 @@ def test_a_refit_has_the_options_of_the_fit(options):
     fit = nl.fit_lint(activity, **({"rank": 1, "tau_s": 0.1, "method": "regression"} | options))
     ((fraction, again),) = refits(fit, activity, [1.0])
     assert fraction == 1
+    ratios = [one.attrs.pop("n_norm_ratio") for one in (fit, again)]
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-3)
     assert again.attrs == fit.attrs
     for name in ("m", "n", "activity_pred", "stage_r2", "stage_ridge"):  # arrays lie otherwise, and sums differ by that
         np.testing.assert_allclose(again[name], fit[name], rtol=0, atol=5e-3 * float(np.nanmax(np.abs(fit[name]))))

@@ -77,7 +77,7 @@ def test_invalid_penalties_are_refused(truth, options, words):
         nl.fit_lint(truth().activity, **OPTIONS | options)
 
 
-def test_by_default_n_is_not_longer_than_the_data_want():
+def test_a_chosen_penalty_gives_an_n_that_is_not_longer_than_the_data_want():
     """A network of full rank: the penalty that the data choose shortens J and costs no R²."""
     rng = np.random.default_rng(1)
     size, conditions = 60, 60
@@ -94,7 +94,7 @@ def test_by_default_n_is_not_longer_than_the_data_want():
         {"bin_s": 0.02},
     )
     options = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 60, "method": "gradient"}
-    chosen, free = nl.fit_lint(activity, **options), nl.fit_lint(activity, **options, l2_n=0)
+    chosen, free = nl.fit_lint(activity, **options, l2_n="auto"), nl.fit_lint(activity, **options)
     norms = [np.linalg.norm(fit["n"].values) for fit in (chosen, free)]
     assert norms[0] < norms[1]
     assert float(chosen["r2"][1]) > float(free["r2"][1]) - 0.01

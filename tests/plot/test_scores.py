@@ -134,3 +134,35 @@ def test_a_table_that_lacks_something_is_refused(missing):
     ranks = table("rank_selection", [1, 2], np.zeros((2, 2)), np.zeros((2, 2)), [1.0, 1.0], rank=1)
     with pytest.raises(ValueError, match=f"rank selection lacks {missing} "):
         plot.scores(ranks.drop_vars(missing))
+
+
+def test_intervals_are_drawn_in_the_spread_of_the_draws():
+    rng = np.random.default_rng(0)
+    draws, names = rng.standard_normal((40, 3)) * [0.1, 2, 0.5] + [0.8, 3, -1], ["overlap n m", "angle m I", "size"]
+    sizes = {"draw": 40, "condition": 2, "time": 3, "rank": 1, "neuron": 4, "input": 1}
+    dims = {
+        "latent_low": ("condition", "time", "rank"), "latent_high": ("condition", "time", "rank"),
+        "m_draw": ("draw", "neuron", "rank"), "n_draw": ("draw", "neuron", "rank"),
+        "input_weights_draw": ("draw", "neuron", "input"), "bias_draw": ("draw", "neuron"),
+        "initial_activation_draw": ("draw", "neuron"),
+    }  # fmt: skip
+    estimate, spread = draws.mean(axis=0), draws.std(axis=0)
+    below, above = np.array([[0.1, np.nan, 1], [0.2, np.nan, 1]])
+    low, high = estimate - below, estimate + above
+    found = xr.Dataset(
+        {name: (own, np.zeros([sizes[dim] for dim in own])) for name, own in dims.items()}
+        | {
+            "unit": ("quantity", ["1", "degree", "1"]), "estimate": ("quantity", estimate),
+            "value_draw": (("draw", "quantity"), draws), "corrected": ("quantity", estimate + 0.1),
+            "low": ("quantity", low), "high": ("quantity", high),
+        },
+        {"quantity": names, "time": np.arange(3.0), "neuron": list("abcd")},
+        {"kind": "bootstrap", "level": 0.9},
+    )  # fmt: skip
+    found["latent_low"], found["latent_high"] = (found[f"latent_{end}"].astype(np.float32) for end in ("low", "high"))
+    ax = plot.intervals(found)
+    assert [text.get_text() for text in ax.get_yticklabels()] == names
+    (bars,) = ax.collections
+    ends = np.array(bars.get_segments())[:, :, 0]  # the second quantity has no interval
+    np.testing.assert_allclose(ends, ((np.array([low, high]) - estimate) / spread).T[[0, 2]])
+    assert_looks_like(ax, "intervals")
