@@ -151,15 +151,16 @@ def test_ranks_by_held_out_neurons(recipe):
 
 def test_a_cluster_at_an_address_computes(recipe, tmp_path):
     distributed = pytest.importorskip("distributed")
-    assert run("fit", recipe(), "--out", tmp_path / "here.nwb", "--no-plot").exit_code == 0
+    path = recipe(**{"max_iter__=__20": "max_iter = 3", "folds__=__3": "folds = 2"})
+    assert run("fit", path, "--out", tmp_path / "here.nwb", "--no-plot").exit_code == 0
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**options, protocol="tcp") as cluster:
         address = cluster.scheduler_address.removeprefix("tcp://")
-        result = run("fit", recipe(), "--dask", address, "--out", tmp_path / "there.nwb", "--no-plot")
+        result = run("fit", path, "--dask", address, "--out", tmp_path / "there.nwb", "--no-plot")
         assert result.exit_code == 0, result.output
     tables = [nl.read_fit(tmp_path / f"{name}.nwb")["rank_r2"] for name in ("here", "there")]
     np.testing.assert_allclose(*tables, atol=1e-6)
-    assert "Dask cluster" in fails("fit", recipe(), "--dask", address, "--workers", 2, "--force")
+    assert "Dask cluster" in fails("fit", path, "--dask", address, "--workers", 2, "--force")
 
 
 def test_no_cluster_is_refused_in_one_line(recipe, monkeypatch):
