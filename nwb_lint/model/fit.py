@@ -467,9 +467,10 @@ def _with_scores(
 
 def _name_dominant(activity: xr.Dataset, reference: Array, held: Array) -> None:
     """Warn of one neuron or one condition with more than half of the power, whose R² is nearly that of all."""
-    y = activity["activity"].values[~held]
-    with np.errstate(over="ignore", invalid="ignore"):
-        power = np.nansum(np.square(y - reference.astype(y.dtype)), axis=1, dtype=float)
+    y = activity["activity"].values
+    middle = reference.astype(y.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # one condition at a time: the activity may fill the memory
+        power = np.array([np.nansum(np.square(y[k] - middle), axis=0, dtype=float) for k in np.flatnonzero(~held)])
     for what, axis in (("neuron", 0), ("condition", 1)):
         each = power.sum(axis=axis)
         largest = int(each.argmax())
