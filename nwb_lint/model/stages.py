@@ -45,6 +45,7 @@ from nwb_lint.model.regression import (
 from nwb_lint.model.tuning import (
     COARSE_ALPHA,
     COARSE_ITERATIONS,
+    DESCENT_TOLERANCE,
     EQUAL_ERROR,
     FINE_ITERATIONS,
     FIRST_PENALTY,
@@ -379,7 +380,7 @@ def settle(search: Search) -> None:
     stages, samples = search.stages, search.samples
     error, begun = float(samples.errors(stages[-1].network).sum()), stages[-1].name == "gradient"
     energies = samples.energies()
-    allowed = INNOVATIONS_TOLERANCE * energies.sum()  # a shorter n may cost a little
+    allowed = DESCENT_TOLERANCE * energies.sum()  # a shorter n may cost a little
     if begun and len(stages) > 1 and not error <= float(samples.errors(stages[-2].network).sum()) + allowed:
         stages.pop()
         search.final = stages[-1].network

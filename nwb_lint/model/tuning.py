@@ -46,6 +46,10 @@ EQUAL_ERROR = 3e-5
 # Measured on: inactivations in trained networks (two-context decision, 512 neurons, g = 0.1 and 1, 700 trials).
 INNOVATIONS_TOLERANCE = 0.01
 
+# A gradient may explain this much less of the power of the training conditions than the stage before it.
+# Not recorded: it allows the shorter n of `l2_n="auto"`, which costs R² up to .007 (`docs/decisions.md`).
+DESCENT_TOLERANCE = 0.01
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Stage 1, closed form, and stage 2, latent pass (`regression`)
 
