@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import xarray as xr
@@ -13,11 +14,12 @@ from nwb_lint.errors import ContractError
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
+Window = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input of the network, or one input for every level of a column.
+    """One input of the network, or one input for every level of a column and every window.
 
     u(condition, t) = scale × amplitude(condition) inside ``window_s``, and 0 outside. The amplitude depends on the
     column:
@@ -39,34 +41,49 @@ class Input:
         The value of the column at which the input is on.
     scale : float, default=1.0
         Factor of the amplitude, not 0; an input is dimensionless.
-    window_s : (float, float) or None, default=None
+    window_s : (float, float), sequence of (float, float) or None, default=None
         Start and stop on the time axis of the recording, s; the start is included, the stop is not. None means always,
-        also before time 0.
+        also before time 0. Several windows give one input each (``name START to STOP s``), so that each has its own
+        weights: for signals whose effect on the neurons changes in the course of a trial.
 
     Raises
     ------
     ContractError
-        If ``equals`` is given without ``column``, ``window_s`` does not start before it stops, or ``scale`` is 0.
+        If ``equals`` is given without ``column``, a window does not start before it stops, or ``scale`` is 0.
 
     Examples
     --------
     >>> Input("motion", column="motion", scale=1 / 3, window_s=(0.0, 0.75)).name
     'motion'
+    >>> Input("motion", column="motion", window_s=[(0.0, 0.3), (0.3, 0.75)]).windows
+    [(0.0, 0.3), (0.3, 0.75)]
     """
 
     name: str
     column: str | None = None
     equals: str | float | bool | None = None
     scale: float = 1.0
-    window_s: tuple[float, float] | None = None
+    window_s: Window | Sequence[Window] | None = None
 
     def __post_init__(self) -> None:
         if self.equals is not None and self.column is None:
             raise ContractError(f"input {self.name!r} has equals={self.equals!r} and no column. Name the column too.")
-        if self.window_s is not None and not self.window_s[0] < self.window_s[1]:
+        if self.window_s is not None and not all(len(one) == 2 and one[0] < one[1] for one in self.windows):
             raise ContractError(f"input {self.name!r} has window_s={self.window_s}; it needs start < stop, in s.")
+        if len(set(self.windows)) < len(self.windows):
+            raise ContractError(f"input {self.name!r} has a window twice: {self.window_s}. Give each window once.")
         if not np.isfinite(self.scale) or self.scale == 0:
             raise ContractError(f"input {self.name!r} has scale={self.scale}; it needs a number other than 0.")
+
+    @property
+    def windows(self) -> list[Window]:
+        """The windows, s; without a window the whole time."""
+        if self.window_s is None:
+            return [(-np.inf, np.inf)]
+        if not len(self.window_s):
+            raise ContractError(f"input {self.name!r} has no window in window_s. Give one, or None for always.")
+        several = isinstance(self.window_s[0], Sequence | np.ndarray)
+        return [tuple(one) for one in (self.window_s if several else [self.window_s])]  # type: ignore[arg-type, misc]
 
     def amplitudes(self, recording: xr.Dataset) -> list[tuple[str, str, Array]]:
         """Name, level (or "") and amplitude in each condition of every input that this one stands for."""
@@ -129,32 +146,33 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
     """
     n_before, axis = _axis_with_burn_in(recording, burn_in_s)
     _warn_of_early(inputs, axis)
-    rows: list[tuple[Input, str, str]] = []
+    rows: list[tuple[Input, str, str, Window]] = []
     courses = []
     for one in inputs:
-        on = _window_on(one, axis)
-        for name, level, amplitude in one.amplitudes(recording):
-            rows.append((one, name, level))
-            courses.append(one.scale * amplitude[:, None] * on)
+        for (name, level, amplitude), window in product(one.amplitudes(recording), one.windows):
+            label = f"{name} {window[0]:g} to {window[1]:g} s" if len(one.windows) > 1 else name
+            rows.append((one, label, level, window))
+            courses.append(one.scale * amplitude[:, None] * _is_on(one.name, window, axis))
     if not rows:
         raise ContractError(
             "no inputs were given. A network needs at least one Input, such as Input('stimulus', column=…)."
         )
-    names = [name for _, name, _ in rows]
+    names = [name for _, name, _, _ in rows]
     if len(set(names)) < len(names):
         raise ContractError(f"two inputs have the same name: {', '.join(names)}. Give each input its own name.")
     u = np.stack(courses, axis=2).astype(np.float32)
     _check_independent(u, names)
-    windows = [one.window_s or (np.nan, np.nan) for one, _, _ in rows]
+    windows = np.array([window for _, _, _, window in rows], float)
+    windows[~np.isfinite(windows)] = np.nan
     out = xr.Dataset(
         {"u": (("condition", "time", "input"), u[:, n_before:])},
         coords={
             "input": ("input", np.array(names)),
-            "input_column": ("input", np.array([one.column or "" for one, _, _ in rows])),
-            "input_equals": ("input", np.array([level for _, _, level in rows])),
-            "input_scale": ("input", np.array([float(one.scale) for one, _, _ in rows])),
-            "input_start_s": ("input", np.array([w[0] for w in windows], float)),
-            "input_stop_s": ("input", np.array([w[1] for w in windows], float)),
+            "input_column": ("input", np.array([one.column or "" for one, _, _, _ in rows])),
+            "input_equals": ("input", np.array([level for _, _, level, _ in rows])),
+            "input_scale": ("input", np.array([float(one.scale) for one, _, _, _ in rows])),
+            "input_start_s": ("input", windows[:, 0]),
+            "input_stop_s": ("input", windows[:, 1]),
         },
     )
     if n_before:
@@ -180,13 +198,13 @@ def _axis_with_burn_in(recording: xr.Dataset, burn_in_s: float) -> tuple[int, Ar
     return n_before, np.concatenate([time[0] - step * np.arange(n_before, 0, -1), time])
 
 
-def _window_on(one: Input, axis: Array) -> Array:
-    """Whether the input is on in each bin."""
-    start, stop = one.window_s or (-np.inf, np.inf)
+def _is_on(name: str, window: Window, axis: Array) -> Array:
+    """Whether an input with this window is on in each bin."""
+    start, stop = window
     on = (axis >= start - 1e-9) & (axis < stop - 1e-9)
     if not on.any():
         raise ContractError(
-            f"input {one.name!r} is on from {start:g} to {stop:g} s, and the time axis runs from {axis[0]:g} to "
+            f"input {name!r} is on from {start:g} to {stop:g} s, and the time axis runs from {axis[0]:g} to "
             f"{axis[-1]:g} s. Give a window that meets it."
         )
     return on

@@ -147,7 +147,9 @@ class InputOptions(Options):
     column: str | None = option(None, "Trial column that sets the amplitude; None: 1 in every condition.")
     equals: str | float | bool | None = option(None, "The input is 1 where the column has this value, else 0.")
     scale: float = option(1.0, "Factor of the amplitude.")
-    window_s: Window | None = option(None, "When the input is on, s; None: always.")
+    window_s: Window | tuple[Window, ...] | None = option(
+        None, "When the input is on, s; several windows: an input for each; None: always."
+    )
 
 
 class FitOptions(Options):
@@ -512,7 +514,7 @@ def needed(field: FieldInfo) -> str:
     return _words(field.annotation, bounds)
 
 
-_NOUNS = {int: "whole number", float: "number", str: "text", dict: "table"}
+_NOUNS = {int: "whole number", float: "number", str: "text", dict: "table", tuple: "pair"}
 
 
 def _words(kind: Any, bounds: str = "") -> str:

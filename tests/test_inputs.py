@@ -122,6 +122,24 @@ def test_inputs_of_different_windows_are_not_collinear():
     built(Input("a", column="motion", window_s=(-0.1, 0.1)), Input("b", column="motion", window_s=(0.1, 0.3)))
 
 
+@pytest.mark.parametrize("own", [{"column": "motion", "scale": 2.0}, {"column": "side"}, {}], ids=str)
+def test_several_windows_are_an_input_each(own):
+    windows = [(0.0, 0.1), (0.1, 0.2), (0.3, 0.4)]
+    out = built(Input("a", window_s=windows, **own))
+    apart = built(*(Input(f"a{k}", window_s=window, **own) for k, window in enumerate(windows)))
+    order = np.lexsort((np.arange(out.sizes["input"]), out["input_start_s"]))
+    np.testing.assert_array_equal(out["u"].values[..., order], apart["u"].values)
+    np.testing.assert_array_equal(out["input_stop_s"].values[order], apart["input_stop_s"])
+    names = list(out["input"].values)
+    assert len(set(names)) == len(names)
+    assert all(name.endswith(("0 to 0.1 s", "0.1 to 0.2 s", "0.3 to 0.4 s")) for name in names)
+
+
+def test_a_list_with_one_window_is_that_window():
+    both = [built(Input("a", window_s=window)) for window in ((0.1, 0.2), [(0.1, 0.2)])]
+    xr.testing.assert_identical(*both)
+
+
 def refused_in_one_line(words, make):
     with pytest.raises(ContractError) as caught:
         make()
@@ -135,6 +153,9 @@ def refused_in_one_line(words, make):
         ({"equals": 1}, "no column"),
         ({"window_s": (0.2, 0.2)}, "start < stop"),
         ({"window_s": (float("nan"), 0.2)}, "start < stop"),
+        ({"window_s": [(0.0, 0.1), (0.2, 0.1)]}, "start < stop"),
+        ({"window_s": [(0.0, 0.1), (0.0, 0.1)]}, "window twice"),
+        ({"window_s": []}, "no window"),
         ({"scale": 0.0}, "scale=0"),
         ({"scale": float("inf")}, "scale=inf"),
     ],

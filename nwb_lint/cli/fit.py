@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,13 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--source", "instead", multiple=True, help="NWB files in place of those of the recipe.")
 @flags(ReadSection, section="read")
 @flags(PrepareSection, section="prepare")
-@click.option("--input", "inputs", multiple=True, metavar="KEY=VALUE,…", help="Name, column, equals, scale, window.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="Name, column, equals, scale, window (START:STOP, or START:…:STOP for several).",
+)
 @click.option("--rank", type=click.IntRange(1), help="The rank, without a choice among --ranks.")
 @flags(FitSection, section="fit")
 @flags(SelectSection, section="select")
@@ -201,15 +208,17 @@ def _units(texts: tuple[str, ...]) -> Any:
 
 
 def _input(text: str) -> dict[str, Any]:
-    """An input of KEY=VALUE pairs: name=motion,column=motion,scale=0.5,window=0:0.8."""
+    """An input of KEY=VALUE pairs: name=motion,column=motion,scale=0.5,window=0:0.8; adjacent windows: 0:0.4:0.8."""
     pairs = parse_pairs(text.split(","), "--input")
     values: dict[str, Any] = {**pairs}
     try:
         if "scale" in pairs:
             values["scale"] = float(pairs["scale"])
         if "window" in pairs:
-            start, _, stop = values.pop("window").partition(":")
-            values["window_s"] = (float(start), float(stop))
+            edges = [float(edge) for edge in values.pop("window").split(":")]
+            values["window_s"] = list(pairwise(edges)) if len(edges) > 2 else edges
     except ValueError:
-        raise click.UsageError(f"--input is {text!r}. scale needs a number and window START:STOP, s.") from None
+        raise click.UsageError(
+            f"--input is {text!r}. scale needs a number and window START:STOP, s, or START:…:STOP."
+        ) from None
     return values

@@ -119,7 +119,7 @@ def commented(recipe: Recipe) -> str:
     [[inputs]]
     name = "side"  # Name of the input.
     column = "side"  # Trial column that sets the amplitude; None: 1 in every condition.
-    window_s = [0.0, 1.0]  # When the input is on, s; None: always.
+    window_s = [0.0, 1.0]  # When the input is on, s; several windows: an input for each; None: always.
     <BLANKLINE>
     """
     inputs = tuple(InputOptions.check(vars(one)) for one in recipe.input_list())

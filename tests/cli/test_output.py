@@ -64,6 +64,15 @@ def test_an_input_before_the_event_is_warned_of_unless_its_window_says_so(path, 
     assert "no window_s" not in run("fit", *flags, "--input", "name=side,column=side,window=-0.2:0.6").stderr
 
 
+def test_adjacent_windows_of_a_flag_are_an_input_each(path, tmp_path):
+    flags = [path, *HOW, "--window", -0.2, 0.6, "--rank", 1, "--method", "regression", "--no-plot"]
+    run("fit", *flags, "--input", "name=side,column=side,window=0:0.3:0.6", "--out", tmp_path / "fit.nwb")
+    fit = nl.read_fit(tmp_path / "fit.nwb")
+    np.testing.assert_array_equal(np.unique(fit["input_start_s"]), [0, 0.3])
+    np.testing.assert_array_equal(np.unique(fit["input_stop_s"]), [0.3, 0.6])
+    assert re.sub(r"[\s,]", "", "[[0.0,0.3],[0.3,0.6]]") in re.sub(r"[\s,]", "", fit.attrs["recipe"])
+
+
 def test_reading_prints_where_it_is_asked_to(path, capsys):
     how = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.6), "bin_s": 0.1}
     quiet = nl.read_conditions(path, **how)
