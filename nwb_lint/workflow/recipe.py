@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from nwb_lint.errors import ContractError, MissingFileError
 from nwb_lint.inputs import Input
+from nwb_lint.nwb.storage.asset import without_secrets
 from nwb_lint.options import (
     BaselineSection,
     EnsembleSection,
@@ -85,9 +86,13 @@ class Recipe(Options):
         return [Input(name, column=name, window_s=window) for name in columns]
 
     def text(self) -> str:
-        """The recipe as TOML, with every default and every input written out."""
+        """The recipe as TOML, with every default and every input written out, and without secrets of addresses."""
+        return tomli_w.dumps(recipe_data(self.written()))
+
+    def written(self) -> Recipe:
+        """The recipe as it is written: every input is in it, and no password, token or signature of an address."""
         inputs = tuple(InputOptions.check(vars(one)) for one in self.input_list())
-        return tomli_w.dumps(recipe_data(self.model_copy(update={"inputs": inputs})))
+        return self.model_copy(update={"inputs": inputs, "sources": tuple(map(without_secrets, self.sources))})
 
 
 def commented(recipe: Recipe) -> str:
@@ -122,8 +127,7 @@ def commented(recipe: Recipe) -> str:
     window_s = [0.0, 1.0]  # When the input is on, s; several windows: an input for each; None: always.
     <BLANKLINE>
     """
-    inputs = tuple(InputOptions.check(vars(one)) for one in recipe.input_list())
-    whole = recipe.model_copy(update={"inputs": inputs})
+    whole = recipe.written()
     lines = _commented_fields(whole)
     for name in SECTIONS:
         value = getattr(whole, name)

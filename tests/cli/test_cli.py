@@ -181,6 +181,24 @@ def test_inspect_and_init(session_file, tmp_path):
     assert data["read"]["align"].endswith("_time")
 
 
+def test_secrets_of_addresses_are_neither_printed_nor_kept(recipe, session_file, tmp_path):
+    with RangeServer({"/session.nwb": session_file}) as server:
+        address = f"http://user:Xyzzy5@{server.host}/session.nwb?versionId=7&X-Amz-Signature=Xyzzy5&token=Xyzzy5"
+        printed = [run("inspect", address), run("inspect", address, "--json"), run("init", address)]
+        (tmp_path / "made.toml").write_text(printed[-1].stdout)
+        how = recipe(**{'"session.nwb"': f'"{address}"'})
+        printed.append(run("fit", how, "--rank", 1, "--method", "regression", "--no-plot"))
+        printed.append(run("fit", how, "--no-plot", "--out", tmp_path / "no" / "such" / "folder.nwb"))
+        printed.append(run("inspect", address.replace("session", "gone")))
+    assert [one.exit_code for one in printed] == [0, 0, 0, 0, 1, 1]
+    assert "versionId=7" in printed[-1].stderr
+    kept = [tmp_path / "fit.nwb", tmp_path / "made.toml"]
+    assert all(b"versionId=7" in file.read_bytes() for file in kept)
+    for text in [one.output.encode() for one in printed] + [file.read_bytes() for file in kept]:
+        assert b"Xyzzy5" not in text
+    assert "versionId=7" in nl.read_fit(kept[0]).attrs["recipe"]
+
+
 def test_inspect_of_several_files_for_people_and_machines(session_file, tmp_path):
     for name in ("a.nwb", "b.nwb"):
         (tmp_path / name).symlink_to(session_file)

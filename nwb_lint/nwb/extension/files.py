@@ -248,7 +248,20 @@ def _open_io(path: Path, mode: str, **options: Any) -> Iterator[Any]:
         raise NWBError(f"{path.name} is Zarr. It needs the extra zarr: pip install 'nwb_lint[zarr]'.") from error
     if mode == "w":
         os.makedirs(path)
-    with NWBZarrIO(str(path), mode=mode, object_codec_class=JSON, **options) as io:  # its default are Python pickles
+
+    class OneStore(NWBZarrIO):
+        """Links and references that lead to another store are refused."""
+
+        def resolve_ref(self, zarr_ref: Any) -> Any:
+            other = zarr_ref.get("source")
+            if other is None or os.path.realpath(os.path.join(path, other)) != os.path.realpath(path):
+                raise NWBError(
+                    f"{path.name} has a link to {zarr_ref.get('path')} of {other}, another store. A copy needs all "
+                    "data in one store. Copy that part into it."
+                )
+            return super().resolve_ref(zarr_ref)
+
+    with OneStore(str(path), mode=mode, object_codec_class=JSON, **options) as io:  # its default are Python pickles
         yield io
 
 

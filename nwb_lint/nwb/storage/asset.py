@@ -6,14 +6,24 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 from nwb_lint.errors import NWBError
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+# Names of parameters of an address that give access to a file, or are signed with what does.
+_SECRET = re.compile(
+    r"^sig$|signature|token|secret|passw|pwd$|credential|auth(?!or)|bearer|jwt|policy|^x-(amz|goog|oss|ms)-"
+    r"|(^|[-_.])key|(api|access)key",
+    re.IGNORECASE,
+)
 
 
 class Asset(NamedTuple):
-    """One file to read. It holds no secret and can be sent to another process.
+    """One file to read. It can be sent to another process.
+
+    ``address`` and what is shown of an asset hold no secret. ``location`` may have the password or the signature that
+    the file is read with, and is never written.
 
     Attributes
     ----------
@@ -44,6 +54,9 @@ class Asset(NamedTuple):
 
     def __str__(self) -> str:
         return self.address
+
+    def __repr__(self) -> str:
+        return f"Asset({self.address!r}, kind={self.kind!r})"
 
     @property
     def remote(self) -> bool:
@@ -81,3 +94,33 @@ def cache_folder() -> Path:
 
     named = os.environ.get("NWB_LINT_CACHE")
     return Path(named) if named else user_cache_path("nwb_lint")
+
+
+def without_secrets(address: str) -> str:
+    """An address as it is shown and written: without user, password, and parameters that give access to the file.
+
+    Parameters
+    ----------
+    address : str
+        A URL, or a path, which is returned as it is.
+
+    Returns
+    -------
+    str
+        Parameters that say which file it is, such as ``versionId``, are still in it.
+
+    Examples
+    --------
+    >>> without_secrets("https://me:word@lab.org/a.nwb?versionId=3&X-Amz-Signature=5f")
+    'https://lab.org/a.nwb?versionId=3'
+    """
+    if SCHEME.match(address) is None:
+        return address
+    parts = urlsplit(address)
+    query = "&".join(one for one in parts.query.split("&") if not _names_secret(one))
+    anchor = "" if _names_secret(parts.fragment) else parts.fragment
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment=anchor))
+
+
+def _names_secret(parameter: str) -> bool:
+    return _SECRET.search(unquote_plus(parameter.partition("=")[0])) is not None

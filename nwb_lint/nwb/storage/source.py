@@ -15,7 +15,7 @@ from urllib.parse import quote
 import h5py
 
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
-from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of
+from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, without_secrets
 from nwb_lint.nwb.storage.checked_file import CheckedFile
 from nwb_lint.nwb.storage.h5 import dataset_text, root_text
 from nwb_lint.parallel.engine import run_tasks
@@ -315,13 +315,14 @@ def _assets(item: str | os.PathLike[str]) -> list[Asset]:
         return [_local(str(Path(path)))]
     if scheme[1].lower() not in _SCHEMES or not text.startswith(f"{scheme[0]}/"):
         kinds = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise NWBError(f"{item} is an address of a kind that is not supported. Pass a path, or one of {kinds}.")
+        shown = without_secrets(text)
+        raise NWBError(f"{shown} is an address of a kind that is not supported. Pass a path, or one of {kinds}.")
     if scheme[1] == "dandi":
         from nwb_lint.nwb.storage.dandi import find_assets
 
         return find_assets(text)
     location = _s3_url(text) if scheme[1] == "s3" else text
-    return [Asset(_without_secrets(text), location.rstrip("/"), kind_of(text.partition("?")[0]))]
+    return [Asset(without_secrets(text), location.rstrip("/"), kind_of(text.partition("?")[0]))]
 
 
 def _local(path: str) -> Asset:
@@ -334,17 +335,12 @@ def _local(path: str) -> Asset:
     return Asset(path, path, kind)
 
 
-def _without_secrets(address: str) -> str:
-    """The address without a password or a signature, as it is shown and written into files."""
-    address = re.sub(r"(?<=://)[^/@]*@", "", address)
-    return address.partition("?")[0] if "signature" in address.lower() else address
-
-
 def _s3_url(address: str) -> str:
     """The https address of a public object. ``AWS_ENDPOINT_URL`` names another server, as for Amazon's tools."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
     if not bucket or not key:
-        raise NWBError(f"{address} names no object. It needs to be like s3://bucket/path/file.nwb. Check it.")
+        shown = without_secrets(address)
+        raise NWBError(f"{shown} names no object. It needs to be like s3://bucket/path/file.nwb. Check it.")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint or "." in bucket:  # a certificate covers one label before the host
         return f"{(endpoint or 'https://s3.amazonaws.com').rstrip('/')}/{bucket}/{quote(key)}"

@@ -1,8 +1,9 @@
 """NWB files in other stores than HDF5, opened as h5py objects: Zarr (as hdmf-zarr writes it) and LINDI.
 
 The classes for Zarr derive from h5py's, as those of lindi do, so that code for HDF5 reads them too. They are read-only.
-Pickled data is never decoded, because a pickle can run any program; hdmf-zarr pickles references in arrays. A chunk
-that is missing is an error; zarr itself would give zeros.
+Only data of plain codecs are decoded, because other codecs can run any program: a pickle does. hdmf-zarr pickles
+references in arrays; such an array is listed, and not read. A chunk that is missing is an error; zarr itself would give
+zeros.
 
 A LINDI file is JSON that lists where the chunks of an NWB file are. lindi opens it.
 """
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import h5py
 import numpy as np
@@ -28,6 +29,12 @@ from nwb_lint.nwb.storage.http import FileSession, PermanentError, as_nwb_error,
 _HIDDEN_ATTRIBUTES = ("_ARRAY_DIMENSIONS", "zarr_dtype", "zarr_link", ".specloc")
 _REQUESTS_AT_ONCE = 8
 _MAX_LINKS = 20  # in a row; more of them are a circle
+# Codecs that turn bytes into numbers and texts, and nothing else.
+_PLAIN_CODECS = {
+    "adler32", "astype", "base64", "bitround", "blosc", "bz2", "categorize", "crc32", "crc32c", "delta",
+    "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "json2", "lz4", "lzma", "msgpack2", "packbits",
+    "quantize", "shuffle", "vlen-array", "vlen-bytes", "vlen-utf8", "zfpy", "zlib", "zstd",
+}  # fmt: skip
 
 
 class Reference(h5py.h5r.Reference):
@@ -149,7 +156,7 @@ class ZarrGroup(_Item, h5py.Group):
     def _member(self, name: str) -> Any:
         with _damage_is_oserror():
             path = f"{self._zarr.path}/{name}" if self._zarr.path else name
-            _refuse_pickled_fill(self._zarr.store, path)
+            _check_codecs(self._zarr.store, path)
             found = self._zarr[name]
         return ZarrGroup(found, self._file) if hasattr(found, "groups") else ZarrDataset(found, self._file)
 
@@ -217,7 +224,7 @@ class ZarrDataset(_Item, h5py.Dataset):
         self._scalar = array.attrs.get("zarr_dtype") == "scalar" and array.shape == (1,)
         filters = [getattr(codec, "codec_id", "") for codec in array.filters or []]
         self._text = array.dtype.hasobject and any(codec.startswith("vlen-") for codec in filters)
-        self._pickled = array.dtype.hasobject and not self._text
+        self._pickled = array.dtype.hasobject and (not self._text or "pickle" in filters)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -401,19 +408,24 @@ def _complete(store_class: Any) -> Any:
     return CompleteStore
 
 
-def _refuse_pickled_fill(store: Any, path: str) -> None:
-    """Raise OSError where opening an array would decode a pickle as its fill value."""
+def _check_codecs(store: Any, path: str) -> None:
+    """Raise OSError for an array with a codec that is not plain, but for references as hdmf-zarr pickles them.
+
+    Such an array can be listed: zarr decodes none of it when it opens it.
+    """
     if f"{path}/.zarray" in store:
         metadata = store[f"{path}/.zarray"]
         metadata = metadata if isinstance(metadata, Mapping) else json.loads(metadata)
-        if _has_pickles(metadata) and metadata.get("dtype") != "|O":
-            raise OSError(f"{path} holds Python pickles")
+        filters = [codec.get("id") for codec in metadata.get("filters") or []]
+        references = metadata.get("dtype") == "|O" and filters == ["pickle"]
+        if found := _not_plain({**metadata, "filters": []} if references else metadata):
+            raise OSError(f"{path} has the codec {found[0]}, which is not read because it may run programs")
 
 
-def _has_pickles(metadata: Mapping[str, Any]) -> bool:
-    """Whether the metadata of an array (.zarray) have a codec that decodes pickles."""
-    codecs = [*(metadata.get("filters") or []), metadata.get("compressor") or {}]
-    return any(codec.get("id") == "pickle" for codec in codecs)
+def _not_plain(metadata: Mapping[str, Any]) -> list[str]:
+    """The codecs in the metadata of an array (.zarray) that are not plain."""
+    codecs = [*(metadata.get("filters") or []), metadata.get("compressor") or {"id": "zlib"}]
+    return [str(codec.get("id")) for codec in codecs if codec.get("id") not in _PLAIN_CODECS]
 
 
 @contextmanager
@@ -456,11 +468,12 @@ def open_lindi(asset: Asset) -> h5py.File:
     from lindi.LindiH5pyFile.LindiReferenceFileSystemStore import LindiReferenceFileSystemStore
 
     content = read_lindi(asset)
-    _check_local_files(asset, content)
+    _check_other_files(asset, content)
     try:
         for key, value in content["refs"].items():
-            if key.endswith(".zarray") and _has_pickles(value if isinstance(value, dict) else json.loads(value)):
-                raise ValueError(f"{key.removesuffix('/.zarray')} holds Python pickles, which are not read")
+            metadata = value if isinstance(value, dict) or not key.endswith(".zarray") else json.loads(value)
+            if key.endswith(".zarray") and (found := _not_plain(metadata)):
+                raise ValueError(f"{key.removesuffix('/.zarray')} has the codec {found[0]}, which may run programs")
         store = _complete(LindiReferenceFileSystemStore)(content)
         return lindi.LindiH5pyFile.from_zarr_store(store, mode="r")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -529,18 +542,43 @@ def referenced_files(content: dict[str, Any]) -> set[str]:
     return files
 
 
-def _check_local_files(asset: Asset, content: dict[str, Any]) -> None:
-    """Raise NWBError if chunks are in files of this machine that are not beside the LINDI file."""
+def _check_other_files(asset: Asset, content: dict[str, Any]) -> None:
+    """Raise NWBError if chunks are where a LINDI file may not lead.
+
+    A local file may name files beside it, and addresses. A remote one may name its own host and those of the archives
+    that dandi knows. ``external=True`` allows other files of this machine for the first, other hosts for the second.
+    """
     try:
-        local = sorted(name for name in referenced_files(content) if not name.startswith(("http://", "https://")))
+        named = sorted(referenced_files(content))
     except (ValueError, TypeError, AttributeError) as error:
         raise _not_lindi(asset, error) from error
-    folder = None if asset.remote else Path(os.path.realpath(asset.path)).parent
-    for name in local:
-        if not asset.external and (folder is None or not Path(os.path.realpath(name)).is_relative_to(folder)):
-            raise NWBError(
-                f"{asset} has chunks in {name}, a file of this machine. It is not read by default. Pass external=True."
-            )
+    addresses = [name for name in named if name.startswith(("http://", "https://"))]
+    paths = [name for name in named if name not in addresses]
+    if asset.remote:
+        if paths:
+            raise NWBError(f"{asset} has chunks in {paths[0]}, a file of this machine. A remote file may not name one.")
+        allowed = _hosts_of(asset)
+        elsewhere = [host for host in map(_host, addresses) if host not in allowed]
+    else:
+        folder = Path(os.path.realpath(asset.path)).parent
+        elsewhere = [name for name in paths if not Path(os.path.realpath(name)).is_relative_to(folder)]
+    if elsewhere and not asset.external:
+        where = "another host" if asset.remote else "a file of this machine"
+        raise NWBError(
+            f"{asset} has chunks in {elsewhere[0]}, {where}. It is not read by default. Pass external=True, where you "
+            "trust the file."
+        )
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).netloc.rpartition("@")[2]
+
+
+def _hosts_of(asset: Asset) -> set[str]:
+    """The hosts that a remote LINDI file may name: its own, and those of the archives that dandi knows."""
+    from dandi.consts import known_instances
+
+    return {_host(asset.location), *(_host(instance.api) for instance in known_instances.values() if instance.api)}
 
 
 def _not_lindi(asset: Asset, reason: object) -> NWBError:

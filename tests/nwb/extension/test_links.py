@@ -3,6 +3,7 @@ wrong."""
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import h5py
@@ -185,3 +186,17 @@ def test_a_zarr_folder_that_holds_a_link_to_itself(tmp_path, recording):
     (source / "analysis" / "again").symlink_to(source, target_is_directory=True)
     with pytest.raises(NWBError, match="again is a link to a folder that it lies in"):
         write_fit(fit_of([recording]), tmp_path / "copy.nwb.zarr", into=source)
+
+
+def test_a_zarr_folder_with_a_link_to_another_store_is_not_copied(tmp_path, recording):
+    source = to_zarr(recording, tmp_path / "one.nwb.zarr")
+    shutil.copytree(source, tmp_path / "other.nwb.zarr")
+    link = {"name": "elsewhere", "path": "/units/id", "source": "../other.nwb.zarr"}
+    for name in (".zattrs", ".zmetadata"):
+        content = json.loads((source / name).read_text())
+        attributes = content if name == ".zattrs" else content["metadata"][".zattrs"]
+        attributes["zarr_link"] = [link]
+        (source / name).write_text(json.dumps(content))
+    with pytest.raises(NWBError, match=r"other\.nwb\.zarr, another store"):
+        write_fit(fit_of([recording]), tmp_path / "copy.nwb.zarr", into=source)
+    assert not (tmp_path / "copy.nwb.zarr").exists()

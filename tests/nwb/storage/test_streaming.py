@@ -470,7 +470,10 @@ def test_signed_addresses_are_not_shown():
 
 def test_passwords_and_signatures_are_not_written_into_files(path, server):
     for given, shown in (
-        (f"{server.url}/session.nwb?X-Amz-Signature=secret&a=1", f"{server.url}/session.nwb"),
+        (f"{server.url}/session.nwb?X-Amz-Signature=secret&a=1", f"{server.url}/session.nwb?a=1"),
+        (f"{server.url}/session.nwb?id=3&access_token=secret", f"{server.url}/session.nwb?id=3"),
+        (f"{server.url}/session.nwb?sig=secret", f"{server.url}/session.nwb"),
+        (f"{server.url}/session.nwb?api_key=secret&monkey=A", f"{server.url}/session.nwb?monkey=A"),
         (f"http://user:word@{server.host}/session.nwb", f"{server.url}/session.nwb"),
         (f"{server.url}/session.nwb?id=3", f"{server.url}/session.nwb?id=3"),
     ):

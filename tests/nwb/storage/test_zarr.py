@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 import sys
 import warnings
@@ -176,7 +178,50 @@ def test_pickles_are_never_decoded(zarr_path, tmp_path):
     metadata.write_text(json.dumps(content))
     refused("references", read_conditions, bad, **HOW)
     metadata.write_text(json.dumps(content | {"dtype": [["a", "|O"]], "fill_value": "gASVAAAAAA=="}))
-    refused("holds Python pickles", read_conditions, bad, **HOW)
+    refused("the codec pickle", read_conditions, bad, **HOW)
+
+
+class Creates:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        {"compressor": {"id": "pickle"}, "filters": None},
+        {"compressor": None, "filters": [{"id": "pickle"}]},
+        {"compressor": None, "filters": [{"id": "vlen-utf8"}, {"id": "pickle"}], "dtype": "|O"},
+        {"compressor": {"id": "pickle"}, "filters": [{"id": "vlen-utf8"}], "dtype": "|O"},
+        {"compressor": {"id": "of_a_plugin"}, "filters": None},
+    ],
+)
+def test_a_codec_that_can_run_programs_is_refused(zarr_path, tmp_path, monkeypatch, codecs, remote):
+    import numcodecs
+
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True)
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    ran = tmp_path / "ran"
+    column = bad / "intervals" / "trials" / "side"
+    metadata = json.loads((column / ".zarray").read_text()) | codecs
+    (column / ".zarray").write_text(json.dumps(metadata))
+    (column / "0").write_bytes(pickle.dumps(Creates(ran)))
+    consolidated = json.loads((bad / ".zmetadata").read_text())
+    consolidated["metadata"]["intervals/trials/side/.zarray"] = metadata
+    (bad / ".zmetadata").write_text(json.dumps(consolidated))
+    if remote:
+        files = {f"/bad.nwb.zarr/{one.relative_to(bad)}": one for one in bad.rglob("*") if one.is_file()}
+        with RangeServer(files) as server:
+            refused("the codec|references", read_conditions, f"{server.url}/bad.nwb.zarr", **HOW)
+    else:
+        refused("the codec|references", read_conditions, bad, **HOW)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(
@@ -389,7 +434,7 @@ def test_files_that_are_not_lindi_are_refused(path, tmp_path):
         ("nothing", "is not LINDI JSON"),
         ("[]", "it has no refs"),
         ('{"refs": {}}', "cannot be read|is not LINDI"),
-        (json.dumps({"refs": {"units/x/.zarray": pickled}}), "units/x holds Python pickles"),
+        (json.dumps({"refs": {"units/x/.zarray": pickled}}), "units/x has the codec pickle"),
         (json.dumps({"refs": {".zgroup": '{"zarr_format": 2}'}}), "is LINDI but not NWB"),
     ):
         file.write_text(text)
@@ -419,3 +464,15 @@ def test_chunks_in_files_of_this_machine_are_read_only_where_asked_for(path, tmp
     shutil.copy(path, inside / "s.nwb")
     file.write_text(to_lindi(path, str(inside / "s.nwb")))
     same(read_conditions(file, **HOW), read_conditions(path, **HOW))
+
+
+def test_a_remote_lindi_file_names_no_file_of_this_machine_and_no_other_host(path, tmp_path):
+    with RangeServer({"/session.nwb": path}) as server, RangeServer({}) as other:
+        other.files["/own.lindi.json"] = to_lindi(path, f"{server.url}/session.nwb").encode()
+        refused(rf"{server.host}, another host.*external=True", read_conditions, f"{other.url}/own.lindi.json", **HOW)
+        found = read_conditions(f"{other.url}/own.lindi.json", **HOW, external=True)
+        same(found.drop_attrs(), read_conditions(path, **HOW).drop_attrs())
+        other.files["/local.lindi.json"] = to_lindi(path, str(path)).encode()
+        for external in (False, True):
+            words = "a file of this machine. A remote file may not"
+            refused(words, read_conditions, f"{other.url}/local.lindi.json", **HOW, external=external)
