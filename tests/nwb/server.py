@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,9 +27,11 @@ class RangeServer:
     """Serves files by path: ``files`` has a file on disk, a folder, or bytes for each path.
 
     ``faults`` lists what happens to the next requests: a status (503), a status with headers, "drop" (half of the
-    body, then the connection ends), "short" (half of the body, as if it were the whole), or None (nothing special).
-    ``ranges=False`` answers every request with the whole file, ``tags=False`` without ETags. ``route`` is called with
-    each request first, and gives status, headers and body, or None.
+    body, then the connection ends), "short" (half of the body, as if it were the whole), "shifted" (bytes from the next
+    one on), "endless" (a body that does not end), "slow" (a byte every 50 ms), or None (nothing special).
+    ``ranges=False`` answers every request with the whole file. ``tags`` says how versions are named: True (strong
+    ETags), "weak" (weak ones), "modified" (Last-Modified), or False (not at all). ``route`` is called with each request
+    first, and gives status, headers and body, or None.
     """
 
     def __init__(self, files: dict[str, Path | bytes] | None = None, route: Callable | None = None):
@@ -84,9 +87,13 @@ class RangeServer:
         status, headers, body = (*fault, b"not now") if isinstance(fault, tuple) else self._answer(handler)
         if fault == "short":
             body = body[: len(body) // 2]
+        if fault == "shifted":
+            first, _, rest = headers["Content-Range"].removeprefix("bytes ").partition("-")
+            headers["Content-Range"] = f"bytes {int(first) + 1}-{rest}"
         handler.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
-            handler.send_header(name, value)
+            if (fault, name) != ("endless", "Content-Length"):
+                handler.send_header(name, value)
         handler.end_headers()
         if handler.command == "HEAD":
             body = b""
@@ -96,7 +103,13 @@ class RangeServer:
         with self._lock:
             self.log.append(Request(handler.command, handler.path, dict(handler.headers), status, len(body)))
         try:
-            handler.wfile.write(body)
+            if fault == "slow":
+                for byte in body:
+                    handler.wfile.write(bytes([byte]))
+                    time.sleep(0.05)
+            handler.wfile.write(b"" if fault == "slow" else body)
+            while fault == "endless":
+                handler.wfile.write(bytes(2**16))
         except OSError:  # the client has closed the connection
             handler.close_connection = True
 
@@ -121,7 +134,9 @@ class RangeServer:
 
     def _file(self, content: Path | bytes, range_header: str | None) -> tuple[int, dict[str, str], bytes]:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        headers = {"ETag": f'"{_tag(content)}"'} if self.tags else {}
+        tag = f'"{_tag(content)}"'
+        named = {True: {"ETag": tag}, "weak": {"ETag": f"W/{tag}"}, "modified": {"Last-Modified": tag}, False: {}}
+        headers = dict(named[self.tags])
         limits = re.fullmatch(r"bytes=(\d+)-(\d*)", range_header or "")
         if not limits or not self.ranges:
             return 200, headers, _bytes(content, 0, size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,8 @@ from nwb_lint.nwb.storage.http import (
     PermanentError,
     TransientError,
     as_nwb_error,
+    blocks_of,
+    check_range,
     get_bytes,
     get_response,
     retry,
@@ -33,7 +36,6 @@ from nwb_lint.nwb.storage.http import (
 )
 from nwb_lint.nwb.storage.zarr import no_zarr_metadata, read_lindi, referenced_files
 
-_BLOCK_BYTES = 2**16
 _REQUESTS_AT_ONCE = 8
 
 
@@ -146,12 +148,14 @@ def _append_rest(session: FileSession, asset: Asset, stream: Any, size: int) -> 
     headers = {"Range": f"bytes={n_bytes}-"} if n_bytes else {}
     try:
         with get_response(session, asset.location, headers=headers, stream=True) as response:
-            _check_size(asset, total_bytes(response))
+            total = total_bytes(response)
+            _check_size(asset, total)
+            check_range(response, n_bytes)
             if response.status_code != 206 and n_bytes:  # the server sends the whole file again
                 stream.seek(0)
                 stream.truncate()
-            session.etag = session.etag or strong_etag(response)
-            for block in response.iter_content(_BLOCK_BYTES):
+            session.keep_version(response)
+            for block in blocks_of(response, (total or size or sys.maxsize) - stream.tell()):
                 stream.write(block)
     except PermanentError as error:
         if error.status != 416 or not n_bytes:  # 416: the file has no more bytes

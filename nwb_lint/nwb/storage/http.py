@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 import requests
 import tenacity
+import urllib3
 
 from nwb_lint.errors import MissingFileError, NWBError, one_line
 
@@ -17,6 +19,10 @@ _TIMEOUT_S = (15, 60)  # to connect, and between two packets
 _MAX_WAIT_S = 60  # however long a server asks to wait
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+_GRACE_S, _SLOWEST_BYTES_PER_S = 60, 1000  # a body that comes slower than this, after the grace, is given up
+_BLOCK_BYTES = 1 << 20
+_MOST_BYTES = 1 << 30  # of a body whose size nobody announces
 
 
 class PermanentError(OSError):
@@ -79,12 +85,35 @@ class ByteRange(NamedTuple):
     total: int
 
 
+class _Version(NamedTuple):
+    """What an answer says of the version of a file; empty and 0 where it says nothing."""
+
+    etag: str
+    modified: str
+    size: int
+
+
+_UNKNOWN = _Version("", "", 0)
+
+
+def _version_of(response: requests.Response) -> _Version:
+    etag = response.headers.get("ETag", "").removeprefix("W/")
+    return _Version(etag, response.headers.get("Last-Modified", ""), total_bytes(response))
+
+
+def _differ(one: _Version, other: _Version) -> bool:
+    """Whether two answers are of different versions: by ETag, else by the time of change; and by size."""
+    by = (one.etag, other.etag) if one.etag else (one.modified, other.modified)
+    return by[0] != by[1] or 0 < one.size != other.size
+
+
 class FileSession(requests.Session):
     """A `requests.Session` for one remote file.
 
     It has timeouts. It remembers where a redirect led, and goes back to the first address when that one has expired.
-    It sends a token only to the host of the first address, and only if the file cannot be read without. Once
-    ``etag`` is known, an answer with another ETag is an error: the file was changed.
+    It sends a token only to the host of the first address, and only if the file cannot be read without. After
+    `keep_version`, a range of another version is an error: the file was changed. ``etag`` is that version's strong
+    ETag, or empty.
 
     Parameters
     ----------
@@ -95,7 +124,7 @@ class FileSession(requests.Session):
     def __init__(self, token: Callable[[], str] | None = None) -> None:
         super().__init__()
         self.headers["Accept-Encoding"] = "identity"  # ranges are those of the uncompressed bytes
-        self.etag = ""
+        self.etag, self._version = "", _UNKNOWN
         self._token, self._authorization = token, ""
         self._redirects: dict[str, str] = {}
 
@@ -123,10 +152,54 @@ class FileSession(requests.Session):
             options["headers"] = {**(options.get("headers") or {}), "Authorization": self._authorization}
         return super().request(method, url, *args, **options)
 
+    def keep_version(self, response: requests.Response) -> None:
+        """Note the version of the file that an answer has, unless one is known already."""
+        if self._version == _UNKNOWN:
+            self.etag, self._version = strong_etag(response), _version_of(response)
+
     def _checked(self, response: requests.Response) -> requests.Response:
-        if self.etag and response.status_code == 206 and response.headers.get("ETag", "") != self.etag:
+        if response.status_code == 206 and self._version != _UNKNOWN and _differ(self._version, _version_of(response)):
             response.status_code, response.reason = 412, "(the file was changed while it was read)"
         return response
+
+
+def blocks_of(response: requests.Response, most: int) -> Iterator[bytes]:
+    """The body of an answer, block by block.
+
+    Parameters
+    ----------
+    response : requests.Response
+        Of a request with ``stream=True``.
+    most : int
+        How many bytes it may have.
+
+    Yields
+    ------
+    bytes
+
+    Raises
+    ------
+    PermanentError
+        If there are more bytes, or if they come too slowly to wait for them.
+    requests.ConnectionError
+        If the connection ends early.
+    """
+    start, n_bytes = time.monotonic(), 0
+    while block := _next_block(response):
+        n_bytes += len(block)
+        if n_bytes > most:
+            raise PermanentError(f"the server sends more than the {most} bytes that were asked for or announced")
+        if time.monotonic() - start > _GRACE_S + n_bytes / _SLOWEST_BYTES_PER_S:
+            raise PermanentError(f"the server sends less than {_SLOWEST_BYTES_PER_S} bytes a second")
+        yield block
+
+
+def _next_block(response: requests.Response) -> bytes:
+    """What has come of a body, at least one byte; empty at its end. `Response.iter_content` waits for whole blocks."""
+    try:
+        return response.raw.read1(_BLOCK_BYTES, decode_content=True)
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error, request=response.request) from error
 
 
 def get_response(session: requests.Session, url: str, **options: Any) -> requests.Response:
@@ -163,7 +236,8 @@ def get_response(session: requests.Session, url: str, **options: Any) -> request
 @retry
 def get_bytes(session: requests.Session, url: str) -> bytes:
     """All bytes at an address; the request is repeated after a transient failure."""
-    return get_response(session, url).content
+    with get_response(session, url, stream=True) as response:
+        return b"".join(blocks_of(response, total_bytes(response) or _MOST_BYTES))
 
 
 @retry
@@ -173,7 +247,7 @@ def get_range(session: FileSession, url: str, start: int, stop: int) -> ByteRang
     Parameters
     ----------
     session : FileSession
-        It notes the ETag of the first answer.
+        It notes the version of the first answer.
     url : str
     start, stop : int
         The first byte, and the one after the last. ``stop`` may be beyond the end of the file.
@@ -186,7 +260,7 @@ def get_range(session: FileSession, url: str, start: int, stop: int) -> ByteRang
     Raises
     ------
     PermanentError
-        If the file cannot be read, or the server does not support ranges (status 200).
+        If the file cannot be read, the server does not support ranges (status 200), or it sends other bytes.
     TransientError
         If all attempts fail.
     """
@@ -194,19 +268,29 @@ def get_range(session: FileSession, url: str, start: int, stop: int) -> ByteRang
         total = total_bytes(response)
         if response.status_code != 206 or not total:
             raise PermanentError("the server does not serve ranges of bytes", 200)
-        content = response.content
-        session.etag = session.etag or strong_etag(response)
-    needed = min(stop, total) - start
+        check_range(response, start)
+        needed = min(stop, total) - start
+        content = b"".join(blocks_of(response, needed))
+        session.keep_version(response)
     if len(content) != needed:
         raise TransientError(f"{len(content)} bytes came where {needed} were needed")
     return ByteRange(content, total)
+
+
+def check_range(response: requests.Response, start: int) -> None:
+    """Raise a PermanentError where an answer has a range that begins at another byte than the one asked for."""
+    found = _RANGE.match(response.headers.get("Content-Range", ""))
+    if response.status_code == 206 and (found is None or int(found[1]) != start):
+        given = f"bytes from {found[1]} on" if found else "a range without its place"
+        raise PermanentError(f"the server sent {given} where those from {start} on were asked for")
 
 
 def total_bytes(response: requests.Response) -> int:
     """The size of the whole file from the headers of an answer; 0 if they do not have it."""
     found = _TOTAL.match(response.headers.get("Content-Range", ""))
     if found is None:
-        return 0 if response.status_code == 206 else int(response.headers.get("Content-Length", 0))
+        plain = response.status_code != 206 and response.headers.get("Content-Encoding", "identity") == "identity"
+        return int(response.headers.get("Content-Length", 0)) if plain else 0
     return int(found[1])
 
 

@@ -1,0 +1,92 @@
+"""Servers that fail in the middle: another version of the file, other bytes than asked for, a body without end, or a
+byte at a time. All of them are errors, and none gives wrong numbers or waits for ever."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from nwb_lint import read_trials
+from nwb_lint.errors import NWBError
+from nwb_lint.testing import mock_session
+from tests.nwb.oracle import same_data as same
+from tests.nwb.server import RangeServer
+
+TRIALS = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return mock_session(tmp_path_factory.mktemp("faults") / "session.nwb", n_units=20, n_trials=100)
+
+
+@pytest.fixture
+def server(path):
+    with RangeServer({"/session.nwb": path}) as server:
+        yield server
+
+
+@pytest.fixture
+def quick_clock(monkeypatch):
+    """A clock on which a second is half an hour."""
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() * 1800)
+
+
+def counted(server, at, change):
+    """Call ``change`` before the request of this number."""
+
+    def route(handler):
+        if len(server.log) == at:
+            change()
+
+    return route
+
+
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize("tags", [True, "weak", "modified", False])
+def test_a_file_replaced_while_it_is_read_is_noticed(path, server, tmp_path, tags, download):
+    """By its ETag, strong or weak, else by Last-Modified, else by its size; downloads go on where they ended."""
+    content = path.read_bytes()
+    other = content[:-8] + bytes(8) if tags else content + bytes(8)
+    server.tags = tags
+    server.faults = [None, "drop"] if download else []
+    server.route = counted(server, 1 + download, lambda: server.files.update({"/session.nwb": other}))
+    with pytest.raises(NWBError, match="changed while it was read"):
+        read_trials(f"{server.url}/session.nwb", **TRIALS, download=download)
+
+
+@pytest.mark.parametrize("tags", [True, "weak", "modified", False])
+def test_a_file_that_stays_is_read_whatever_names_its_version(path, server, tags):
+    server.tags = tags
+    for download in (False, True):
+        same(read_trials(f"{server.url}/session.nwb", **TRIALS, download=download), read_trials(path, **TRIALS))
+
+
+@pytest.mark.parametrize("fault", ["shifted", "endless"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_other_bytes_than_asked_for_are_refused(server, fault, at):
+    server.faults = [None] * at + [fault]
+    with pytest.raises(NWBError, match="asked for"):
+        read_trials(f"{server.url}/session.nwb", **TRIALS)
+
+
+def test_a_download_goes_on_only_from_the_byte_where_it_ended(server):
+    server.faults = [None, "drop", "shifted"]
+    with pytest.raises(NWBError, match="asked for"):
+        read_trials(f"{server.url}/session.nwb", **TRIALS, download=True)
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_server_that_sends_a_byte_at_a_time_is_given_up(server, quick_clock, download):
+    server.faults = [None] * download + ["slow"]
+    start = time.time()
+    with pytest.raises(NWBError, match="less than 1000 bytes a second"):
+        read_trials(f"{server.url}/session.nwb", **TRIALS, download=download)
+    assert time.time() - start < 30
