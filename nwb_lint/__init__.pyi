@@ -12,6 +12,7 @@ from .analysis.populations import find_populations as find_populations
 from .analysis.populations import resample_network as resample_network
 from .analysis.readout import fit_readout as fit_readout
 from .analysis.score import score as score
+from .analysis.timeconstant import compare_tau as compare_tau
 from .inputs import Input as Input
 from .model.fit import fit_lint as fit_lint
 from .model.simulate import canonicalize as canonicalize

@@ -664,6 +664,22 @@ ENSEMBLE = {
     "ridge": Var(("member",), "float64", "1"),
 }
 
+TAU_COMPARISON = {
+    "tau_r2": Var(("tau_tried", "split"), "float64", "1"),
+    "tau_r2_sem": Var(("tau_tried", "split"), "float64", "1"),
+    "tau_r2_ceiling": Var(("split",), "float64", "1"),
+    "tau_deficit": Var(("tau_tried",), "float64", "1"),
+    "tau_deficit_sem": Var(("tau_tried",), "float64", "1"),
+    "as_good": Var(("tau_tried",), "bool", "1"),
+    "r2": Var(("tau_tried", "fold", "split"), "float64", "1"),
+    "r2_ceiling": Var(("fold", "split"), "float64", "1"),
+    "n_found": Var(("tau_tried", "stability_kind"), "int64", "1"),
+    "overlap_m": Var(("tau_tried", "rank", "rank_from"), "float64", "1"),
+    "overlap_input": Var(("tau_tried", "rank", "input"), "float64", "1"),
+    "eigenvalue_real": Var(("tau_tried", "eigenvalue"), "float64", "1/s"),
+    "eigenvalue_imag": Var(("tau_tried", "eigenvalue"), "float64", "1/s"),
+}
+
 BOOTSTRAP = {
     "unit": Var(("quantity",), "str", ""),
     "estimate": Var(("quantity",), "float64", ""),
@@ -708,6 +724,7 @@ RESULTS = {
     "rank_selection": RANK_SELECTION,
     "baselines": BASELINES,
     "ensemble": ENSEMBLE,
+    "tau_comparison": TAU_COMPARISON,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
 }

@@ -156,7 +156,7 @@ class FitOptions(Options):
     """Options of `fit_lint`."""
 
     rank: int | None = option(..., "Rank of the connectivity; None: not constrained.", ge=1, kept=False)
-    tau_s: Seconds = option(..., "Time constant of the units, s.", gt=0)
+    tau_s: Seconds = option(..., "Time constant of the units, s; compare_tau compares several.", gt=0)
     method: Literal["auto", "regression", "gradient", "published"] = option("auto", "Which stages of the fit run.")
     nonlinearity: Any = option("tanh", "'tanh', 'relu', 'softplus', 'linear', or a pair (function, its derivative).")
     loss: Literal["activity", "rate"] = option("activity", "Squared error of the activation x or of the rate phi(x).")
@@ -298,6 +298,16 @@ class SubsamplingOptions(Options):
     fractions: tuple[float, ...] = option((1.0, 0.5, 0.2, 0.1), "Fractions of the neurons.", min_length=1)
     draws: int = option(3, "Random groups of neurons for each fraction.", ge=1)
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
+
+
+class TauOptions(Options):
+    """Options of `compare_tau`: the fit with several time constants."""
+
+    taus_s: tuple[float, ...] = option(..., "Time constants to compare, s.", min_length=1)
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
+    condition: Any = option(None, "Label of the condition whose input is held; None: all inputs are 0.")
+    input: Any = option(None, "Values of the inputs, by name, in place of a condition.")
+    at_s: Seconds | None = option(None, "When the input of the condition is taken, s; None: at its last sample.")
 
 
 class BootstrapOptions(Options):
@@ -560,8 +570,8 @@ def _attribute(value: Any) -> Any:
 
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
-    BaselineOptions, SubsamplingOptions, BootstrapOptions, PopulationOptions, FixedPointOptions, FlowOptions,
-    InactivationOptions,
+    BaselineOptions, SubsamplingOptions, TauOptions, BootstrapOptions, PopulationOptions, FixedPointOptions,
+    FlowOptions, InactivationOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions,
 )  # fmt: skip
 

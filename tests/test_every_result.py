@@ -104,6 +104,10 @@ CASES = {
         lambda fit, activity: nl.ensemble(activity, rank=2, members=3, **SWEEP),
         lambda one, ax: plot.ensemble_agreement(one, ax=ax),
     ),
+    "compare_tau": (
+        lambda fit, activity: nl.compare_tau(activity, rank=2, taus_s=[0.1, 0.2], folds=2, method="regression"),
+        lambda one, ax: plot.tau_comparison(one, ax=ax),
+    ),
     "bootstrap": (
         lambda fit, activity: nl.bootstrap(fit, recording(), prepare=prepared, simulations=3),
         lambda one, ax: plot.intervals(one, ax=ax),

@@ -21,7 +21,7 @@ FUNCTIONS = {
     options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
     options.InputOptions: nl.Input, options.FitOptions: nl.fit_lint, options.SelectOptions: nl.select_rank,
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
-    options.BootstrapOptions: nl.bootstrap,
+    options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,

@@ -88,7 +88,7 @@ def fit_lint(
     rank : int or None
         Rank R ≥ 1. None = an unconstrained J (neuron, neuron_from), in closed form.
     tau_s : float
-        Time constant of the neurons, s; at least the bin.
+        Time constant of the neurons, s; at least the bin. `nwb_lint.compare_tau` compares several.
     method : {"auto", "regression", "gradient", "published"}, default="auto"
         "auto": all stages that improve the fit. "regression": the first two. "gradient": the third, from a random
         start. "published": the training loop of the paper (Adam).

@@ -316,6 +316,57 @@ def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     return finish(ax, "rank", "R², held out", "Fewer neurons, chosen rank ringed")
 
 
+def tau_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Draw held-out R² against the time constant, with the number of stable fixed points at each one.
+
+    Error bars are standard errors over folds. Rings mark the time constants that predict about as well as the best one.
+    A dashed line is the ceiling.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        From `nwb_lint.compare_tau`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import compare_tau, plot
+    >>> from nwb_lint.testing import mock_activity
+    >>> table = compare_tau(mock_activity(), rank=1, taus_s=[0.1, 0.2], folds=2, method="regression")
+    >>> plot.tau_comparison(table).get_xlabel()
+    'time constant (s)'
+    """
+    check_result(comparison, "tau_comparison")
+    ax, taus = make_axes(ax), comparison["tau_tried"].values
+    at = _splits(comparison).index("held_out")
+    r2, sem = comparison["tau_r2"].values[:, at], comparison["tau_r2_sem"].values[:, at]
+    ax.errorbar(taus, r2, sem, marker="o", ms=3.5, lw=1.3, color=COLORS[1], label="held out")
+    good = comparison["as_good"].values
+    ax.plot(taus[good], r2[good], "o", ms=9, mfc="none", mec=COLORS[1], mew=1, label="as good as the best")
+    if np.isfinite(ceiling := comparison["tau_r2_ceiling"].values[at]):
+        ax.axhline(ceiling, color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling")
+    stable = comparison["n_found"].sel(stability_kind="stable").values
+    for x, y, number in zip(taus, r2 - sem, stable, strict=True):
+        ax.annotate(f"{number} stable", (x, y), (0, -4), textcoords="offset points", ha="center", va="top", size=SMALL)
+    ax.set_xscale("log")
+    ax.set_xticks(taus, [f"{tau:g}" for tau in taus])
+    ax.set_xticks([], minor=True)
+    ax.margins(x=0.2, y=0.35)
+    ax.legend(fontsize=SMALL, frameon=False)
+    return finish(ax, "time constant (s)", "R²", "What depends on the time constant")
+
+
 def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Draw the correlations between the effective connectivities of repeated fits, as a heat map with numbers.
 
