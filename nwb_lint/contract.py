@@ -673,6 +673,7 @@ TAU_COMPARISON = {
     "as_good": Var(("tau_tried",), "bool", "1"),
     "r2": Var(("tau_tried", "fold", "split"), "float64", "1"),
     "r2_ceiling": Var(("fold", "split"), "float64", "1"),
+    "input_value": Var(("input",), "float64", "1"),
     "n_found": Var(("tau_tried", "stability_kind"), "int64", "1"),
     "overlap_m": Var(("tau_tried", "rank", "rank_from"), "float64", "1"),
     "overlap_input": Var(("tau_tried", "rank", "input"), "float64", "1"),

@@ -150,7 +150,7 @@ SWEEPS = [
      {"tau_s": 0.1, "method": "regression", "ranks": [1], "fractions": (0.5,), "draws": 1, "folds": 2},
      {"fractions": (0.75,), "draws": 2, "folds": 3}),
     (nl.compare_tau, options.TauOptions, {"rank": 1, "method": "regression", "taus_s": (0.1, 0.2), "folds": 2},
-     {"taus_s": (0.1, 0.3), "folds": 3, "condition": 3, "input": [1.0], "at_s": {"condition": 3, "at_s": 0.1}}),
+     {"taus_s": (0.1, 0.3), "folds": 3, "condition": "nowhere", "input": [1.0], "at_s": 0.1}),
 ]  # fmt: skip
 
 

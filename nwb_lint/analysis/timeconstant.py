@@ -93,7 +93,7 @@ def compare_tau(
         (tau_tried, stability_kind)``, fixed points; ``overlap_m (tau_tried, rank, rank_from)``, n' m / N;
         ``overlap_input (tau_tried, rank, input)``, n' I / N; ``eigenvalue_real`` and ``eigenvalue_imag (tau_tried,
         eigenvalue)`` of (n' m / N - 1) / tau, the latents near x = 0, 1/s. The attribute ``depends`` is 1 where it
-        warns.
+        warns, and ``input_value (input)`` the held input.
 
     Raises
     ------
@@ -124,6 +124,7 @@ def compare_tau(
     r2 = np.array([one["r2"] for one in found]).reshape(folds, len(taus), 2).swapaxes(0, 1)
     ceiling = np.array([one["r2_ceiling"] for one in found[:: len(taus)]])
     table = _table(taus, r2, ceiling, fits, input_names(whole))
+    table["input_value"] = ("input",), fits[0]["input_value"]
     table.attrs |= {"rank": int(rank), "depends": int(_warn_of_dependence(table))}
     check_result(table, "tau_comparison")
     return table
@@ -149,6 +150,7 @@ def describe_network(data: xr.Dataset, *, options: FitOptions, held_input: dict[
     values = values[np.lexsort((values.imag, -values.real))]
     return {
         "n_found": np.array(points.attrs["n_found"]),
+        "input_value": points["input_value"].values[: data.sizes["input"]],
         "overlap_m": overlap,
         "overlap_input": n.T @ fit["input_weights"].values[:, : data.sizes["input"]] / len(m),
         "eigenvalue_real": values.real,
