@@ -22,6 +22,7 @@ import xarray as xr
 from nwb_lint.contract import FIT, RESULTS, check_fit, check_result, current_attribute, current_name
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension import schema
+from nwb_lint.nwb.extension.digest import KEY, checked, digest_of
 
 _SIMULATED = ("activity_pred", "latent", "filtered_input")  # what the network does when it runs
 _LAYOUT = ("layout_name", "layout_path", "layout_dtype", "layout_role")
@@ -82,6 +83,7 @@ def encode(dataset: xr.Dataset) -> Stored:
     for column, part in zip(_LAYOUT, zip(*rows, strict=True), strict=True):
         stored.arrays[column] = np.array(part, object)
     _encode_attributes(dataset.attrs, stored)
+    stored.settings.append(Setting(KEY, *pack(KEY, digest_of(dataset, pack))))
     return stored
 
 
@@ -91,6 +93,7 @@ def decode(stored: Stored) -> xr.Dataset:
     Variables and attributes that had other names in earlier versions get today's names. Raises ContractError, one
     line that names every field that does not suit the others or the schema.
     """
+    as_written = stored
     stored = _with_current_names(stored)
     variables: dict[str, xr.Variable] = {}
     coords: list[str] = []
@@ -111,6 +114,7 @@ def decode(stored: Stored) -> xr.Dataset:
     attrs = dict(stored.attributes)
     for setting in stored.settings:
         problems += _decode_setting(setting, attrs, variables)
+    kept = attrs.pop(KEY, None)
     if problems:
         raise ContractError("; ".join(problems) + ". Write the fit again from the Dataset that it came from.")
     if stored.type != schema.FIT_TYPE:
@@ -118,7 +122,7 @@ def decode(stored: Stored) -> xr.Dataset:
     dataset = xr.Dataset(variables, attrs=attrs).set_coords(coords)  # in their order, which is also that of the dims
     if (found := check_type(dataset)) != stored.type:
         raise ContractError(f"kind is {attrs.get('kind')!r} in a group of type {stored.type}. That kind is {found}.")
-    return dataset
+    return checked(dataset, kept if _as_digested(stored, as_written) else None, pack)
 
 
 def check_type(dataset: xr.Dataset) -> str:
@@ -293,6 +297,13 @@ def _with_current_names(stored: Stored) -> Stored:
         for setting in stored.settings
     ]
     return Stored(stored.type, arrays, stored.attributes, settings)
+
+
+def _as_digested(stored: Stored, as_written: Stored) -> bool:
+    """Whether names and dtypes are those that the digest in a file is of: not renamed since, and with a layout."""
+    names = [np.asarray(one.arrays.get("layout_name", [])).tolist() for one in (stored, as_written)]
+    keys = [[(one.key, one.variable) for one in each.settings] for each in (stored, as_written)]
+    return "layout_name" in stored.arrays and names[0] == names[1] and keys[0] == keys[1]
 
 
 # -- attributes -------------------------------------------------------------------------------------------------------

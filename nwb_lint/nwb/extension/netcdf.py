@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_lint.contract import check_fit, current_attribute, current_name
 from nwb_lint.errors import MissingFileError, NWBError
 from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, safe_name, unpack
+from nwb_lint.nwb.extension.digest import KEY, checked, digest_of
 from nwb_lint.nwb.extension.write import check_target, local_sources
 from nwb_lint.nwb.storage.atomic import write_atomically
 
@@ -130,7 +131,7 @@ def _plain(fit: xr.Dataset) -> xr.Dataset:
             variable.dims, stored.arrays[path], _plain_attrs(variable.attrs)
         )
         lines.append("\t".join((safe, dtype, role, name)))
-    attrs = _plain_attrs(fit.attrs) | {_LAYOUT: "\n".join(lines)}
+    attrs = _plain_attrs(fit.attrs) | {_LAYOUT: "\n".join(lines), KEY: digest_of(fit, pack)}
     return xr.Dataset(data, coords, attrs)
 
 
@@ -148,7 +149,7 @@ def _rebuild(plain: xr.Dataset) -> xr.Dataset:
         variables[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
         coords += [name] if role == "coordinate" else []
     attrs = {current_attribute(name): value for name, value in _rebuilt_attrs(plain.attrs).items()}
-    return xr.Dataset(variables, attrs=attrs).set_coords(coords)
+    return checked(xr.Dataset(variables, attrs=attrs).set_coords(coords), plain.attrs.get(KEY), pack)
 
 
 def _plain_attrs(attrs: dict) -> dict[str, Any]:

@@ -195,3 +195,19 @@ def test_recording_and_activity_are_checked_by_the_same_tables():
         check_recording(recording.drop_attrs())
     with pytest.raises(ContractError, match="n_trials of the recording is float64"):
         check_recording(recording.assign(n_trials=recording.n_trials * 1.0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_changed_value_of_a_file_is_noticed(seed):
+    """One value of one array of a random fit: the digest says that it is not what was written."""
+    rng = np.random.default_rng(seed)
+    stored = encode(random_fit(seed))
+    assert decode(stored).encoding["verified"]
+    paths = sorted(path for path, values in stored.arrays.items() if values.size and not path.startswith("layout_"))
+    path = paths[rng.integers(len(paths))]
+    values = stored.arrays[path].copy()
+    at = np.unravel_index(rng.integers(values.size), values.shape)
+    values[at] = f"§{values[at]}" if values.dtype.kind == "O" else values[at] == 0
+    stored.arrays[path] = values
+    with pytest.raises(ContractError):
+        decode(stored)
