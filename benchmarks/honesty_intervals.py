@@ -12,7 +12,7 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.model.network import Array, Network, canonical, drives, forward
 from nwb_lint.nwb.recording.binning import smooth
-from nwb_lint.validation.bootstrap import quantities
+from nwb_lint.validation.intervals import quantities
 
 BIN_S, TAU_S, SMOOTH_S, BASE_HZ, GAIN_HZ = 0.02, 0.1, 0.05, 15.0, 5.0
 N_CONDITIONS, N_BINS = 8, 50
@@ -20,13 +20,18 @@ OVERLAPS = {"monostable": np.diag([0.8, 0.3]), "bistable": np.diag([1.6, 0.3])}
 STIMULUS = nl.Input("stimulus", column="stimulus", window_s=(0, 0.5))
 
 
-def network(seed: int, kind: str, rank: int, n_units: int) -> Network:
-    """Random m and input weights, and the n of least norm with the overlaps of this kind, and .5 with the input."""
+def network(seed: int, kind: str, rank: int, n_units: int, outside: float = 0.0) -> Network:
+    """Random m and input weights, and the n of least norm with the overlaps of this kind, and .5 with the input.
+
+    ``outside`` is the size of a random part of n that is orthogonal to them.
+    """
     rng = np.random.default_rng(seed)
     m, weights = rng.standard_normal((n_units, rank)), rng.standard_normal((n_units, 1))
     basis = np.column_stack([m, weights])
     wanted = np.vstack([OVERLAPS[kind][:rank, :rank], np.full((1, rank), 0.5)])
-    return Network(m, basis @ np.linalg.solve(basis.T @ basis / n_units, wanted), weights)
+    n = basis @ np.linalg.solve(basis.T @ basis / n_units, wanted)
+    apart = outside * rng.standard_normal(n.shape)
+    return Network(m, n + apart - basis @ np.linalg.lstsq(basis, apart)[0], weights)
 
 
 def recorded(truth: Network, seed: int, *, n_trials: int = 20, draws: int = 20, base: float = BASE_HZ) -> xr.Dataset:
@@ -91,24 +96,26 @@ def attractors() -> None:
         )
 
 
-# name: kind, rank, units, trials
+# name: kind, rank, units, trials, size of the part of n outside of m and I
 SETTINGS = {
-    "rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20),
-    "rank 1, 20 units, 20 trials": ("monostable", 1, 20, 20),
-    "rank 1, 60 units, 80 trials": ("monostable", 1, 60, 80),
-    "bistable, rank 1, 60 units, 20 trials": ("bistable", 1, 60, 20),
+    "rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20, 0.0),
+    "rank 1, 20 units, 20 trials": ("monostable", 1, 20, 20, 0.0),
+    "rank 1, 60 units, 80 trials": ("monostable", 1, 60, 80, 0.0),
+    "bistable, rank 1, 60 units, 20 trials": ("bistable", 1, 60, 20, 0.0),
+    "rank 2, 60 units, 20 trials": ("monostable", 2, 60, 20, 0.0),
+    "random part in n, rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20, 0.5),
 }
 
 
-def coverage() -> None:
+def coverage(seeds: range = range(400, 416)) -> None:
     """Share of the intervals of 90 % that hold the truth, by setting; how many quantities have no interval."""
-    for name, (kind, rank, n_units, n_trials) in SETTINGS.items():
+    for name, (kind, rank, n_units, n_trials, outside) in SETTINGS.items():
         inside, without = [], 0
-        for seed in range(400, 405):
-            truth = network(seed, kind, rank, n_units)
+        for seed in seeds:
+            truth = network(seed, kind, rank, n_units, outside)
             recording = recorded(truth, seed, n_trials=n_trials, draws=20, base=30.0)  # rates stay above 0
             fit = nl.fit_lint(in_true_units(recording), rank=rank, tau_s=TAU_S, method="regression")
-            found = nl.bootstrap(fit, recording, prepare=in_true_units, simulations=40)
+            found = nl.bootstrap(fit, recording, prepare=in_true_units, draws=2, simulations=60)
             true = true_values(fit, truth)
             low, high = found["low"].values, found["high"].values
             varies = found["value_simulated"].values.std(axis=0) > 1e-9

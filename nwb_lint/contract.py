@@ -688,7 +688,7 @@ BOOTSTRAP = {
     "corrected": Var(("quantity",), "float64", "", False),
     "low": Var(("quantity",), "float64", "", False),
     "high": Var(("quantity",), "float64", "", False),
-    "determined": Var(("quantity",), "float64", "1", False),
+    "held": Var(("quantity",), "float64", "1", False),
     "reason": Var(("quantity",), "str", "", False),
     "value_simulated": Var(("simulation", "quantity"), "float64", "", False),
     "value_refitted": Var(("simulation", "quantity"), "float64", "", False),

@@ -314,8 +314,8 @@ class BootstrapOptions(Options):
     """Options of `bootstrap`."""
 
     draws: int = option(200, "Resamples of the trials that are fitted, at most as many as the recording has.", ge=2)
-    simulations: int = option(0, "Simulated recordings that are fitted, for intervals; 0: no intervals.", ge=0)
-    seed: int = option(0, "Seed of the trial halves of resamples and simulations.", ge=0)
+    simulations: int = option(100, "Simulated recordings, for intervals; 0: no intervals.", ge=0)
+    seed: int = option(0, "Seed of the trial halves of resamples, and of the simulations.", ge=0)
 
 
 class PopulationOptions(Options):

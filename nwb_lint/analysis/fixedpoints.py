@@ -15,7 +15,7 @@ from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.options import FixedPointOptions, validated
-from nwb_lint.validation.bootstrap import LEVEL, networks_of_draws
+from nwb_lint.validation.bootstrap import networks_of_draws
 from nwb_lint.validation.subsampling import refits
 
 _MAX_STEPS = 200  # of damped Newton steps
@@ -145,7 +145,7 @@ def fixed_points(
     out = with_support(out, fit)
     if bootstrap is not None:
         networks = networks_of_draws(fit, bootstrap)
-        out = with_draws(out, fit, networks, lambda one: _found(one, drive_of(one, u), n_starts, seed), LEVEL)
+        out = with_draws(out, fit, networks, lambda one: _found(one, drive_of(one, u), n_starts, seed))
     if others is not None:
         out = counts_of_refits(out, others, n_starts, seed)
     check_result(out, "fixed_points")

@@ -10,13 +10,10 @@ from scipy.spatial.distance import cdist
 
 from nwb_lint.analysis.dynamics import visited
 from nwb_lint.model.network import Array
+from nwb_lint.model.tuning import FEWEST_VALUES, MAX_DISTANCE, MIN_SHARE, MOST_VISITED, THIN_SHARE
+from nwb_lint.validation.intervals import bounds
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
-MAX_DISTANCE = 1.0  # of a supported point from the nearest visited sample, in standard deviations
-MIN_SHARE = 0.8  # of the draws in which a supported point exists
-_THIN = 0.25  # directions with a smaller share of the largest standard deviation count as so wide
-_FEWEST = 5  # draws that an interval needs
-_MOST_SAMPLES = 20_000  # visited samples that distances are measured from
 
 Find = Callable[[xr.Dataset], tuple[Array, Array, Array]]  # a network → points, their stability, their eigenvalues
 
@@ -28,7 +25,7 @@ def distances(fit: xr.Dataset, kappa: Array) -> Array:
     deviation is below a quarter of the largest one count as so wide.
     """
     whiten, seen = _whitening(fit), visited(fit) + np.zeros(kappa.shape[1])
-    seen = seen[:: -(-len(seen) // _MOST_SAMPLES)]
+    seen = seen[:: -(-len(seen) // MOST_VISITED)]
     return cdist(kappa @ whiten, seen @ whiten).min(axis=1, initial=np.inf)
 
 
@@ -43,9 +40,7 @@ def with_support(out: xr.Dataset, fit: xr.Dataset) -> xr.Dataset:
     return out
 
 
-def with_draws(
-    out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset], find: Find, level: float
-) -> xr.Dataset:
+def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset], find: Find) -> xr.Dataset:
     """The fixed points with the share of draws in which each exists, and intervals of its place and eigenvalues.
 
     A point of a draw is the same as one of the fit if each is the nearest to the other among all points, and if both
@@ -64,7 +59,7 @@ def with_draws(
         kappa[-1][here], eigenvalues[-1][here] = points[there], values.real[there]
     out["share_draws"] = ("fixed_point",), np.isfinite(kappa).all(axis=2).mean(axis=0)
     for name, some in (("kappa", np.array(kappa)), ("eigenvalue_real", np.array(eigenvalues))):
-        low, high = _interval(out[name].values, some, level)
+        low, high = out[name].values + bounds(some - _median(some), FEWEST_VALUES)
         units = {} if name == "kappa" else {"units": "1/s"}
         out[f"{name}_low"], out[f"{name}_high"] = (out[name].dims, low, units), (out[name].dims, high, units)
     out["n_found_resample"] = ("resample", "stability_kind"), np.array(counts)
@@ -78,7 +73,7 @@ def _whitening(fit: xr.Dataset) -> Array:
     spread, axes = np.linalg.eigh(np.atleast_2d(np.cov(seen.T, bias=True)))
     sd = np.sqrt(np.maximum(spread, 0))
     widest = sd.max() if sd.max() > 0 else 1.0
-    return axes / np.maximum(sd, _THIN * widest)
+    return axes / np.maximum(sd, THIN_SHARE * widest)
 
 
 def _pairs(own: Array, kinds: Array, points: Array, stability: Array) -> tuple[Array, Array]:
@@ -91,10 +86,6 @@ def _pairs(own: Array, kinds: Array, points: Array, stability: Array) -> tuple[A
     return here[same], there[same]
 
 
-def _interval(own: Array, some: Array, level: float) -> tuple[Array, Array]:
-    """Bounds of values about those of the fit, from the deviations of draws from their median; NaN with too few."""
-    enough = np.isfinite(some).sum(axis=0) >= _FEWEST
-    filled = np.where(enough, some, 0.0)
-    apart = filled - np.nanmedian(filled, axis=0)
-    low, high = np.nanquantile(apart, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return np.where(enough, own + low, np.nan), np.where(enough, own + high, np.nan)
+def _median(values: Array) -> Array:
+    """Median over the draws that have a value; 0 where none has."""
+    return np.nanmedian(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)

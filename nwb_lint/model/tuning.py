@@ -323,3 +323,54 @@ LAG_GAIN, LAG_ERRORS = 0.5, 5.0
 # It does so only if the fit explains at least this share of the variance of the training conditions.
 # Convention.
 LAG_R2 = 0.3
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Intervals (`validation.intervals`, `validation.least_squares`)
+
+# Level of all intervals.
+# Convention.
+LEVEL = 0.9
+
+# An interval of a fixed point needs this many draws that have the point.
+# Convention.
+FEWEST_VALUES = 5
+
+# There is no interval where the estimates of simulated networks follow the true values with a smaller slope.
+# Convention.
+FOLLOWED = 0.5
+
+# Nor where such intervals hold a smaller share of the smaller, or of the larger, half of the simulated true values.
+# Convention: 100 simulations, 50 in a half; .9 is expected, with a standard error of .04.
+HELD = 0.75
+
+# Nor where a smaller share of the simulations leaves as much unexplained as the recording does.
+# Convention.
+MISFIT = 0.05
+
+# Time courses of the noise with a smaller share of the largest variance do not count: smoothing has removed them.
+# Tuned on: rank 1, 60 Poisson units (seeds 0 to 11 of `benchmarks/honesty_intervals.py`).
+NOISE_COURSE_SHARE = 0.02
+
+# Gauss-Newton steps at most, the shortest one as a share of a whole step, and the gain in squared error, in variances
+# of the noise, at which the steps end. Derivatives are differences over the last number.
+# Convention.
+GAUSS_NEWTON_STEPS, SHORTEST_STEP, ENOUGH_GAIN, DIFFERENCE = 12, 1 / 64, 1e-3, 1e-4
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Support of fixed points (`analysis.support`)
+
+# A supported point is at most this many standard deviations from the nearest visited sample.
+# Convention.
+MAX_DISTANCE = 1.0
+
+# It exists in at least this share of the draws.
+# Convention.
+MIN_SHARE = 0.8
+
+# Directions of state space with a smaller share of the largest standard deviation count as so wide.
+# Tuned on: monostable and bistable networks of rank 2 (seeds 0 to 9 and 0 to 3 of `benchmarks/honesty_intervals.py`).
+THIN_SHARE = 0.25
+
+# Distances are measured from at most this many visited samples.
+# Convention.
+MOST_VISITED = 20_000

@@ -1,4 +1,4 @@
-"""Bootstrap: a fit repeated on resampled trials and on simulations of itself; intervals of what is read from it."""
+"""Bootstrap: a fit repeated on resampled trials; with simulations, intervals of what is read from it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,26 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.ndimage import gaussian_filter1d
 
 from nwb_lint.contract import (
     check_fit,
     check_recording,
     check_result,
     coords_along,
-    held_out_of,
-    input_names,
     named_inputs,
     recorded_of,
 )
 from nwb_lint.errors import ContractError
-from nwb_lint.model.initial_conditions import PREFIX
-from nwb_lint.model.network import Array, effective_n
+from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import with_run
+from nwb_lint.model.tuning import LEVEL
 from nwb_lint.options import BootstrapOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import Prepare, fit_with
+from nwb_lint.validation.intervals import bounds, quantities, turn_to, with_intervals
 from nwb_lint.validation.subsampling import refit_options
 
-LEVEL = 0.9  # of the intervals
-WIDER = 2.0  # the simulated overlaps scatter so many times as widely as those of the draws
-DETERMINED = 0.5  # share of the variance of the simulated values that the fitted ones must explain
-MISFIT = 0.05  # smallest share of simulations that fit as badly as the recording
-RIDGE = 0.1  # of the regression on the simulations, in simulations: against collinear quantities
-SIMULATIONS_PER_COMPONENT = 10  # the regression has one component of the fitted values for so many simulations
 _NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
-_TRUNCATE = 4.0  # sd at which the kernel of the readers ends
 
 
 @validated(BootstrapOptions)
@@ -46,29 +37,27 @@ def bootstrap(
     *,
     prepare: Prepare,
     draws: int = 200,
-    simulations: int = 0,
+    simulations: int = 100,
     seed: int = 0,
     executor: Any = None,
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Fit resampled trials, and simulations of the fit; the spread of its dynamics, and intervals.
+    """Fit resampled trials, and simulations of the network; the spread of its dynamics, and intervals.
 
     1. Draws. Each resample of the trials is prepared and fitted with the options of the fit: ridge, stages and number
        of steps are chosen anew. The draws show what depends on the choice of trials: see ``bootstrap`` of
        `fixed_points`. A resample has twice the noise of the recording, so draws spread too far, about the wrong center.
-    2. Simulations. The fitted network, with overlaps n' m / N and n' I / N that scatter twice as widely as those of
-       the draws, runs on its inputs. Its rates are smoothed as the recording, get the noise of a resample, and are
-       prepared and fitted. What was simulated is known. A regression of the known values on the fitted ones, at the
-       values of the fit, corrects the bias by noise and smoothing. The residuals give the interval, of 90 %.
+    2. Intervals. From the fit, the network of least squared error is estimated without a ridge: its run is smoothed
+       as the recording was, and errors are weighted by the noise. Networks that scatter about it, as the noise allows,
+       are simulated, smoothed, given noise, prepared, and estimated in the same way. The difference between estimates
+       and known values is the bias, and its spread gives the interval, of 90 %.
 
-    The intervals are too narrow where a ridge, and not the data, decides: the simulated networks are as regular as the
-    fit, and the true one need not be. Rank 1, 60 units, 80 trials: 8 of 16 intervals held the truth. So there are none
-    by default.
-
-    Where the fitted values say little about the simulated ones (``determined`` below 0.5), or the fit leaves more of
-    the recording unexplained than 95 % of the simulations (``attrs["misfit_p"]`` below 0.05), there is no interval:
-    ``low`` and ``high`` are NaN, and ``reason`` says why.
+    There is no interval, but a ``reason``, where simulations show that it would not hold: where estimates hardly
+    follow the known values, where intervals of simulations hold fewer than 75 % of the smaller or of the larger known
+    values (``held``), or where the fit leaves more of the recording unexplained than 95 % of the simulations
+    (``attrs["misfit_p"]`` below 0.05); and for fits with hidden units, with a start for each group of conditions, or to
+    recordings with missing samples.
 
     Parameters
     ----------
@@ -81,10 +70,10 @@ def bootstrap(
         prepare(recording, inputs=inputs)``.
     draws : int, default=200
         Resamples that are fitted, at most as many as the recording has.
-    simulations : int, default=0
-        Simulated recordings that are fitted, for intervals. 0: no intervals.
+    simulations : int, default=100
+        Simulated recordings, for intervals. 0: no intervals.
     seed : int, default=0
-        Seed of the trial halves of resamples and simulations.
+        Seed of the trial halves of resamples, and of the simulations.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
         What runs the fits; None is this process. See `nwb_lint.parallel`.
     cache_dir : str or Path or None, default=None
@@ -96,14 +85,14 @@ def bootstrap(
     -------
     xarray.Dataset
         A result of kind "bootstrap". By ``quantity``: ``unit``, ``estimate`` of the fit, ``corrected``, ``low``,
-        ``high``, ``determined`` and ``reason``; ``value_draw (draw, quantity)``; ``value_simulated`` and
-        ``value_refitted (simulation, quantity)``. The quantities are overlaps ("n 1 · m 1", "n 1 · I stimulus"),
-        eigenvalues of the latents at x = 0 (the least stable first), the size of J_eff = m (P n)' / N, and angles
-        between m and I. ``r2 (bound)`` is the interval of R² of the training conditions. ``latent_low`` and
-        ``latent_high (condition, time, rank)`` are about the latents of the fit, from the draws. The networks of the
-        draws, in the coordinates of the fit: ``m_draw``, ``n_draw (draw, neuron, rank)``, ``input_weights_draw (draw,
-        neuron, input)``, ``bias_draw``, ``initial_activation_draw (draw, neuron)``. `networks_of_draws` makes fits of
-        them.
+        ``high``, ``held`` and ``reason``; ``value_draw (draw, quantity)``; ``value_simulated`` and ``value_refitted
+        (simulation, quantity)``. The quantities are overlaps ("n 1 · m 1", "n 1 · I stimulus"), eigenvalues of the
+        latents at x = 0 (the least stable first), the size of J_eff = m (P n)' / N, and angles between m and I. ``r2
+        (bound)`` is the interval of R² of the training conditions. ``latent_low`` and ``latent_high (condition, time,
+        rank)`` are those of the latents; without simulations, the range of 90 % of the draws about the fit. The
+        networks of the draws, in the coordinates of the fit: ``m_draw``, ``n_draw (draw, neuron, rank)``,
+        ``input_weights_draw (draw, neuron, input)``, ``bias_draw``, ``initial_activation_draw (draw, neuron)``.
+        `networks_of_draws` makes fits of them.
 
     Raises
     ------
@@ -113,7 +102,7 @@ def bootstrap(
 
     References
     ----------
-    Bootstrap: Efron & Tibshirani 1993. Regression on simulations: Beaumont, Zhang & Balding, Genetics 2002.
+    Bootstrap: Efron & Tibshirani 1993. Estimates corrected by simulation: Gourieroux, Monfort & Renault 1993.
 
     Examples
     --------
@@ -134,15 +123,10 @@ def bootstrap(
     options = _options(fit, activity)
     how: dict[str, Any] = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
     number = min(draws, recording.sizes["draw"])
-    resampled = _rates_of_draws(recording, number)
-    found = _fitted(recording, resampled, prepare, options, np.sqrt(2), seed, {"label": "resamples", **how}, number)
-    found = _turned(fit, found)
+    found = _turned(fit, _fitted(recording, number, prepare, options, seed, how))
     out = _draws_table(fit, found)
     if simulations:
-        truths = list(_truths(fit, found, simulations, seed))
-        rates = _simulated_rates(recording, truths, number)
-        again = _fitted(recording, rates, prepare, options, 1.0, seed, {"label": "simulations", **how}, simulations)
-        out = _with_intervals(out, fit, activity, truths, again)
+        out = with_intervals(out, fit, recording, activity, prepare, simulations, seed, how)
     out.attrs |= {"draws": number, "simulations": simulations, "seed": int(seed)}
     check_result(out, "bootstrap")
     return out
@@ -224,45 +208,16 @@ def _options(fit: xr.Dataset, activity: xr.Dataset) -> FitOptions:
     return refit_options(fit, activity)
 
 
-def _rates_of_draws(recording: xr.Dataset, number: int) -> Iterator[Array]:
-    return (recording["rate_draw"].values[k] for k in range(number))
+def _with_rate(recording: xr.Dataset, rate: Array, generator: np.random.Generator) -> xr.Dataset:
+    """The recording with the rates of a resample. Halves differ from them with a random sign for each condition.
 
-
-def _simulated_rates(recording: xr.Dataset, truths: list[xr.Dataset], number: int) -> Iterator[Array]:
-    """Rates of each network, smoothed as the recording, with the noise of a resample.
-
-    The variance of a resample of n trials is (n - 1) / n of that of their mean.
-    """
-    sd = float(recording.attrs.get("smooth_s", 0.0)) / float(recording.attrs["bin_s"])
-    n_trials = recording["n_trials"].values[:, None].astype(float)
-    factor = np.sqrt(n_trials / np.maximum(n_trials - 1, 1))
-    for k, one in enumerate(truths):
-        sign = -1 if k // number % 2 else 1
-        noise = sign * factor * (recording["rate_draw"].values[k % number] - recording["rate"].values)
-        recorded = recorded_of(one)
-        scale, offset = one["scale"].values[recorded], one["offset"].values[..., recorded]
-        yield smoothed(one["activity_pred"].values[..., recorded] * scale + offset, sd) + noise
-
-
-def smoothed(rate: Array, sd_bins: float) -> Array:
-    """Rates (condition, time, neuron) without missing samples, smoothed along time as the readers do."""
-    if sd_bins == 0:
-        return rate
-    how: dict[str, Any] = {"sigma": sd_bins, "axis": 1, "mode": "constant", "truncate": _TRUNCATE}
-    return gaussian_filter1d(rate.astype(float), **how) / gaussian_filter1d(np.ones((1, rate.shape[1], 1)), **how)
-
-
-def _with_rate(recording: xr.Dataset, rate: Array, spread: float, generator: np.random.Generator) -> xr.Dataset:
-    """The recording with other rates. Halves differ from them as they did, with a random sign for each condition.
-
-    The difference of a half from the mean is independent of the mean. ``spread`` is a factor on it: a resample has
-    twice the variance.
+    The difference of a half from the mean is independent of the mean. A resample has twice its variance.
     """
     out = recording.drop_vars("rate_draw")
     out["rate"] = recording["rate"].dims, rate.astype(np.float32)
     if "rate_half" in recording:
         sign = generator.choice([-1.0, 1.0], size=(rate.shape[0], 1, 1))
-        apart = sign * spread * (recording["rate_half"].values - recording["rate"].values)
+        apart = sign * np.sqrt(2) * (recording["rate_half"].values - recording["rate"].values)
         out["rate_half"] = recording["rate_half"].dims, (rate + apart).astype(np.float32)
     return out
 
@@ -272,85 +227,33 @@ def _with_rate(recording: xr.Dataset, rate: Array, spread: float, generator: np.
 
 
 def _fitted(
-    recording: xr.Dataset,
-    rates: Iterator[Array],
-    prepare: Prepare,
-    options: FitOptions,
-    spread: float,
-    seed: int,
-    how: dict[str, Any],
-    total: int,
+    recording: xr.Dataset, number: int, prepare: Prepare, options: FitOptions, seed: int, how: dict[str, Any]
 ) -> dict[str, Array]:
-    """What `refit` gives for each of these rates, stacked."""
+    """What `refit` gives for each resample, stacked."""
 
     def tasks() -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
-        for k, rate in enumerate(rates):
-            one = _with_rate(recording, rate, spread, np.random.default_rng([seed, k, 6]))
+        for k in range(number):
+            one = _with_rate(recording, recording["rate_draw"].values[k], np.random.default_rng([seed, k, 6]))
             yield prepare(one), {"options": options}
 
-    found = run_all(refit, tasks(), total=total, **how)
+    found = run_all(refit, tasks(), total=number, label="resamples", **how)
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
 
 def refit(data: xr.Dataset, *, options: FitOptions) -> dict[str, Array]:
-    """The network of a fit, its latents, R² and the mean squared error of its rates in the training conditions."""
+    """The network of a fit, and its latents."""
     fit = fit_with(data, options)
-    return {name: fit[name].values for name in _NETWORK} | {
-        "latent": fit["latent"].values,
-        "r2": fit["r2"].values,
-        "error": np.array(_error(fit, data)),
-    }
-
-
-def _error(fit: xr.Dataset, activity: xr.Dataset) -> float:
-    """Mean squared error of the rates of the training conditions, in the units of the recording."""
-    train = ~held_out_of(fit)
-    y = activity["activity"].values[train]
-    scale = activity["scale"].values if "scale" in activity else 1.0
-    return float(np.nanmean(((y - fit["activity_pred"].values[train][..., : y.shape[2]]) * scale) ** 2))
+    return {name: fit[name].values for name in (*_NETWORK, "latent")}
 
 
 def _turned(fit: xr.Dataset, found: dict[str, Array]) -> dict[str, Array]:
     """The networks with m turned to m of the fit, by the rotation of least squared distance on the recorded neurons."""
-    recorded = recorded_of(fit)
-    left, _, right = np.linalg.svd(np.swapaxes(found["m"][:, recorded], 1, 2) @ fit["m"].values[recorded])
-    turn = left @ right
+    turn = turn_to(fit, found["m"])
     return found | {name: found[name] @ turn for name in ("m", "n")} | {"latent": found["latent"] @ turn[:, None]}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Quantities and intervals
-
-
-def quantities(fit: xr.Dataset, m: Array, n: Array, weights: Array) -> dict[str, float]:
-    """What is read from a network m, n, input weights: overlaps, eigenvalues, size of J_eff, and angles, by name."""
-    size, tau_s = len(m), float(fit.attrs["tau_s"])
-    names = [name for name in input_names(fit) if not name.startswith(PREFIX)]
-    weights = weights[:, : len(names)]
-    columns = {f"m {k + 1}": one for k, one in enumerate(m.T)} | {
-        f"I {name}": one for name, one in zip(names, weights.T, strict=True)
-    }
-    found = {
-        f"n {k + 1} · {name}": float(one @ column) / size
-        for k, one in enumerate(n.T)
-        for name, column in columns.items()
-    }
-    eigenvalues = np.linalg.eigvals(n.T @ m / size)
-    eigenvalues = (eigenvalues[np.lexsort((-eigenvalues.imag, -eigenvalues.real))] - 1) / tau_s
-    for k, value in enumerate(eigenvalues):
-        found |= {f"eigenvalue {k + 1}, real": float(value.real), f"eigenvalue {k + 1}, imaginary": float(value.imag)}
-    p = effective_n(m, n, weights)
-    found["size of J_eff"] = float(np.sqrt(np.sum((m.T @ m) * (p.T @ p)))) / size
-    for name, column in columns.items():
-        for k, one in enumerate(m.T):
-            if name.startswith("I "):
-                found[f"angle of m {k + 1} and {name}"] = _angle(one, column)
-    return found
-
-
-def _angle(a: Array, b: Array) -> float:
-    length = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(np.degrees(np.arccos(np.clip(a @ b / length, -1, 1)))) if length > 0 else float("nan")
 
 
 def _values(fit: xr.Dataset, found: dict[str, Array]) -> Array:
@@ -371,91 +274,7 @@ def _draws_table(fit: xr.Dataset, found: dict[str, Array]) -> xr.Dataset:
     out["value_draw"] = ("draw", "quantity"), _values(fit, found)
     for name in _NETWORK:
         out[f"{name}_draw"] = ("draw", *fit[name].dims), found[name]
-    around = found["latent"] - found["latent"].mean(axis=0) + fit["latent"].values
-    for name, value in zip(("latent_low", "latent_high"), np.quantile(around, _bounds(), axis=0), strict=True):
+    around = fit["latent"].values + bounds(found["latent"] - found["latent"].mean(axis=0))
+    for name, value in zip(("latent_low", "latent_high"), around, strict=True):
         out[name] = fit["latent"].dims, value.astype(np.float32)
     return out
-
-
-def _bounds() -> list[float]:
-    return [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-
-
-def _truths(fit: xr.Dataset, found: dict[str, Array], number: int, seed: int) -> Iterator[xr.Dataset]:
-    """Networks like the fit, with overlaps n' (m, I) / N that scatter as those of the draws, but `WIDER`."""
-    basis = np.column_stack([fit["m"].values, fit["input_weights"].values])
-    every = np.concatenate([found["m"], found["input_weights"]], axis=2)
-    overlaps = np.swapaxes(every, 1, 2) @ found["n"] / len(basis)
-    apart = WIDER * (overlaps - overlaps.mean(axis=0)) / np.sqrt(max(len(overlaps) - 1, 1))
-    normal = np.random.default_rng([seed, 7]).standard_normal((number, len(apart)))
-    for change in np.tensordot(normal, apart, axes=1):
-        own = basis @ np.linalg.lstsq(basis.T @ basis / len(basis), change, rcond=1e-10)[0]
-        yield with_run(fit.assign(n=(fit["n"].dims, fit["n"].values + own)))
-
-
-def _with_intervals(
-    out: xr.Dataset, fit: xr.Dataset, activity: xr.Dataset, truths: list[xr.Dataset], again: dict[str, Array]
-) -> xr.Dataset:
-    """The result with intervals from simulations of known networks and the fits to them."""
-    again = _turned(fit, again)
-    known = _values(fit, {name: np.stack([one[name].values for one in truths]) for name in _NETWORK[:3]})
-    fitted = _values(fit, again)
-    out["value_simulated"], out["value_refitted"] = (
-        (("simulation", "quantity"), known),
-        (("simulation", "quantity"), fitted),
-    )
-    corrected, low, high, share = calibrated(known, fitted, out["estimate"].values)
-    worse = float(np.mean(again["error"] >= _error(fit, activity)))
-    out.attrs["misfit_p"] = worse
-    reason = np.where(share < DETERMINED, "the fitted values say little about the simulated ones", "").astype("U80")
-    if worse < MISFIT:
-        reason[:] = "the fit leaves more unexplained than the noise of the trials"
-    for name, value in (("corrected", corrected), ("low", low), ("high", high)):
-        out[name] = ("quantity",), np.where(reason == "", value, np.nan)
-    out["determined"], out["reason"] = (("quantity",), share), (("quantity",), reason)
-    spread = again["r2"][:, 0] - again["r2"][:, 0].mean()
-    out["r2"] = ("bound",), float(fit["r2"].values[0]) + np.quantile(spread, [0.5, *_bounds()])
-    return out.assign_coords(bound=["estimate", "low", "high"])
-
-
-def calibrated(known: Array, fitted: Array, observed: Array) -> tuple[Array, Array, Array, Array]:
-    """Intervals of true values, from simulations whose values are known and the fits to them.
-
-    Each known value is regressed on the leading principal components of all fitted values. The prediction at the
-    observed values is the corrected estimate, and quantiles of the residuals, widened by the uncertainty of the
-    regression, give the interval. A quantity that is the same in all simulations has the errors of the fits around its
-    observed value.
-
-    Parameters
-    ----------
-    known, fitted : array of shape (simulation, quantity)
-    observed : array of shape (quantity,)
-
-    Returns
-    -------
-    corrected, low, high : array of shape (quantity,)
-    determined : array of shape (quantity,)
-        Share of the variance of the known values that the regression explains, with degrees of freedom counted.
-    """
-    number = len(known)
-    center, spread = fitted.mean(axis=0), fitted.std(axis=0)
-    used = spread > 1e-9 * np.maximum(np.abs(center), 1e-9)
-    x, at = ((one - center)[..., used] / spread[used] for one in (fitted, observed))
-    axes = np.linalg.svd(x, full_matrices=False)[2][: max(1, number // SIMULATIONS_PER_COMPONENT)]
-    x, at = x @ axes.T, at @ axes.T
-    inverse = np.linalg.inv(x.T @ x + RIDGE * np.eye(x.shape[1]))
-    slope = inverse @ x.T @ (known - known.mean(axis=0))
-    residual = known - known.mean(axis=0) - x @ slope
-    leverage = np.einsum("si,ij,sj->s", x, inverse, x) + 1 / number
-    residual = residual / np.sqrt(np.maximum(1 - leverage, 1 / number))[:, None]
-    corrected = known.mean(axis=0) + at @ slope
-    low, high = corrected + np.sqrt(1 + 1 / number + at @ inverse @ at) * np.quantile(residual, _bounds(), axis=0)
-    variance = known.var(axis=0)
-    fixed = variance <= 1e-12 * (known**2).mean(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(fixed, 1.0, 1 - (residual**2).mean(axis=0) / variance)
-    error = fitted - known
-    most, least = np.quantile(error, _bounds(), axis=0)
-    corrected = np.where(fixed, observed - error.mean(axis=0), corrected)
-    low, high = np.where(fixed, observed - least, low), np.where(fixed, observed - most, high)
-    return corrected, low, high, np.clip(share, 0, 1)

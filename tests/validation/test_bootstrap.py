@@ -9,7 +9,8 @@ from nwb_lint import Input, prepare
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.recording.binning import smooth
 from nwb_lint.testing import mock_recording
-from nwb_lint.validation.bootstrap import calibrated, smoothed
+from nwb_lint.validation.intervals import calibrated, held, with_intervals
+from nwb_lint.validation.least_squares import smoothing
 
 OPTIONS = {"tau_s": 0.1, "rank": 1, "method": "regression", "ridges": (0.01, 0.1)}
 
@@ -31,7 +32,7 @@ def fit(recording):
 
 @pytest.fixture(scope="module")
 def found(fit, recording):
-    return nl.bootstrap(fit, recording, prepare=prepared, simulations=4)
+    return nl.bootstrap(fit, recording, prepare=prepared, simulations=6)
 
 
 def test_draws_without_noise_are_the_fit(recording):
@@ -66,36 +67,43 @@ def test_a_run_that_was_stopped_reads_what_it_has(fit, recording, found, tmp_pat
 
 def test_intervals_of_a_linear_map_with_bias_hold_the_truth():
     rng = np.random.default_rng(0)
-    inside, determined = [], []
+    inside = []
     for _ in range(100):
         known = rng.normal(size=(100, 2))
         fitted = known @ [[0.6, 0.1], [0.0, 0.5]] + 0.4 + 0.1 * rng.standard_normal((100, 2))
         truth = rng.normal(size=2)
         observed = truth @ [[0.6, 0.1], [0.0, 0.5]] + 0.4 + 0.1 * rng.standard_normal(2)
-        _, low, high, share = calibrated(known, fitted, observed)
+        _, low, high, slope = calibrated(known, fitted, observed)
         inside.append((low <= truth) & (truth <= high))
-        determined.append(share)
     assert 0.85 <= np.mean(inside) <= 0.95
-    assert np.min(determined) > 0.8
+    np.testing.assert_allclose(slope, [0.6, 0.5], atol=0.1)
+    assert (held(known, fitted) > 0.75).all()
 
 
-def test_values_that_the_fit_does_not_see_have_no_share():
+def test_estimates_that_do_not_follow_the_true_values_have_no_slope():
     rng = np.random.default_rng(0)
-    share = calibrated(rng.normal(size=(100, 1)), rng.normal(size=(100, 1)), np.zeros(1))[3]
-    assert share.item() < 0.2
+    known = rng.normal(size=(100, 1))
+    assert abs(calibrated(known, rng.normal(size=(100, 1)), np.zeros(1))[3].item()) < 0.2
+
+
+def test_intervals_that_depend_on_the_truth_hold_fewer_on_one_side():
+    rng = np.random.default_rng(0)
+    known = rng.normal(size=(200, 1))
+    fitted = known + np.where(known > 0, 1.0, 0.05) * rng.standard_normal((200, 1))
+    assert held(known, fitted).item() < held(known, known + rng.standard_normal((200, 1))).item() - 0.05
 
 
 def test_a_value_that_all_simulations_share_has_the_errors_of_the_fits():
     error = np.random.default_rng(0).normal(0.5, 0.1, size=(2000, 1))
-    corrected, low, high, share = calibrated(np.full((2000, 1), 3.0), 3 + error, np.array([4.0]))
+    corrected, low, high, slope = calibrated(np.full((2000, 1), 3.0), 3 + error, np.array([4.0]))
     np.testing.assert_allclose(np.concatenate([corrected, low, high]), [3.5, 3.5 - 0.164, 3.5 + 0.164], atol=0.02)
-    assert share.item() == 1
+    assert slope.item() == 1
 
 
 def test_smoothing_is_that_of_the_readers():
     rate = np.random.default_rng(0).normal(size=(2, 30, 3))
-    np.testing.assert_allclose(smoothed(rate, 2.5), smooth(rate, 2.5, axis=1), atol=1e-12)
-    np.testing.assert_array_equal(smoothed(rate, 0), rate)
+    np.testing.assert_allclose(smoothing(30, 2.5) @ rate, smooth(rate, 2.5, axis=1), atol=1e-12)
+    np.testing.assert_array_equal(smoothing(30, 0) @ rate, rate)
 
 
 def test_fixed_points_of_the_draws_support_those_of_the_fit(fit, found):
@@ -134,3 +142,18 @@ def test_refusals(fit, recording):
     whole = nl.fit_lint(prepared(recording), **OPTIONS | {"rank": None})
     with pytest.raises(ContractError, match="rank=None"):
         nl.bootstrap(whole, recording, prepare=prepared)
+
+
+def test_what_is_not_observed_has_a_reason_and_no_interval(fit, recording):
+    gap = recording.assign(rate_draw=recording["rate_draw"].where(recording["time"] > 0))
+    activity = prepared(recording)
+    hidden = nl.fit_lint(activity, **OPTIONS | {"hidden": 5})
+    grouped = nl.fit_lint(activity, **OPTIONS | {"initial": "condition"})
+    for one, data, words in (
+        (fit, gap, "missing samples"),
+        (hidden, recording, "hidden units"),
+        (grouped, recording, "start for each group"),
+    ):
+        out = with_intervals(xr.Dataset({"estimate": ("quantity", [0.0])}), one, data, activity, prepared, 2, 0, {})
+        assert words in out["reason"].item()
+        assert np.isnan(out["low"].item())

@@ -1,0 +1,285 @@
+"""Intervals of what is read from a network: estimates of it, and of simulations whose values are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import held_out_of, input_names, recorded_of
+from nwb_lint.model.initial_conditions import PREFIX
+from nwb_lint.model.network import Array, Network, canonical, drives, effective_n, forward
+from nwb_lint.model.scores import r_squared, reference_of
+from nwb_lint.model.simulate import network_of, whole_input
+from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT
+from nwb_lint.parallel.engine import run_all
+from nwb_lint.validation.folds import Prepare
+from nwb_lint.validation.least_squares import (
+    Estimate,
+    Means,
+    changed,
+    estimate,
+    restricted,
+    smoothing,
+    spread,
+    whitening,
+)
+
+_FOLLOW = "in simulations the estimates hardly follow the true values"
+_DEPEND = "in simulations, such intervals hold too few of the smaller or of the larger true values"
+_WORSE = "the fit leaves more unexplained than the noise of the trials"
+
+
+def bounds(values: Array, fewest: int = 1) -> Array:
+    """Low and high quantile over the first axis, (2, ...), NaN where fewer values than ``fewest`` are finite."""
+    enough = np.isfinite(values).sum(axis=0) >= fewest
+    at = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    found = np.nanquantile(np.where(enough, values, 0.0), at, axis=0, method="weibull")  # as of another value
+    return np.where(enough, found, np.nan)
+
+
+def quantities(fit: xr.Dataset, m: Array, n: Array, weights: Array) -> dict[str, float]:
+    """What is read from a network m, n, input weights: overlaps, eigenvalues, size of J_eff, and angles, by name."""
+    size, tau_s = len(m), float(fit.attrs["tau_s"])
+    names = [name for name in input_names(fit) if not name.startswith(PREFIX)]
+    weights = weights[:, : len(names)]
+    columns = {f"m {k + 1}": one for k, one in enumerate(m.T)} | {
+        f"I {name}": one for name, one in zip(names, weights.T, strict=True)
+    }
+    found = {
+        f"n {k + 1} · {name}": float(one @ column) / size
+        for k, one in enumerate(n.T)
+        for name, column in columns.items()
+    }
+    eigenvalues = np.linalg.eigvals(n.T @ m / size)
+    eigenvalues = (eigenvalues[np.lexsort((-eigenvalues.imag, -eigenvalues.real))] - 1) / tau_s
+    for k, value in enumerate(eigenvalues):
+        found |= {f"eigenvalue {k + 1}, real": float(value.real), f"eigenvalue {k + 1}, imaginary": float(value.imag)}
+    p = effective_n(m, n, weights)
+    found["size of J_eff"] = float(np.sqrt(np.sum((m.T @ m) * (p.T @ p)))) / size
+    for name, column in columns.items():
+        for k, one in enumerate(m.T):
+            if name.startswith("I "):
+                found[f"angle of m {k + 1} and {name}"] = _angle(one, column)
+    return found
+
+
+def _angle(a: Array, b: Array) -> float:
+    length = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.degrees(np.arccos(np.clip(a @ b / length, -1, 1)))) if length > 0 else float("nan")
+
+
+def turn_to(fit: xr.Dataset, m: Array) -> Array:
+    """The rotation (..., rank, rank) that brings m (..., neuron, rank) nearest to m of the fit, on recorded neurons."""
+    recorded = recorded_of(fit)
+    left, _, right = np.linalg.svd(np.swapaxes(m[..., recorded, :], -1, -2) @ fit["m"].values[recorded])
+    return left @ right
+
+
+def with_intervals(
+    out: xr.Dataset,
+    fit: xr.Dataset,
+    recording: xr.Dataset,
+    activity: xr.Dataset,
+    prepare: Prepare,
+    number: int,
+    seed: int,
+    how: dict[str, Any],
+) -> xr.Dataset:
+    """The result of a bootstrap with intervals from ``number`` simulations, or with the reason why there are none."""
+    own = out["estimate"].values
+    reason = np.full(len(own), _refused(fit, recording, activity), "U160")
+    nothing = np.full(len(own), np.nan)
+    values = {"corrected": nothing, "low": nothing, "high": nothing, "held": nothing}
+    if not reason[0]:
+        noise = _noise(fit, recording)
+        means = _means(fit, recording, activity, noise)
+        found = estimate(means, restricted(network_of(fit)))
+        truths = list(_truths(found, number, seed))
+        y = _simulated(fit, recording, means, truths, noise, prepare)
+        tasks = ((means._replace(y=one), {"start": found.network, "slope": found.slope}) for one in y)
+        again = run_all(estimated, tasks, total=number, label="simulations", **how)
+        networks = [Network(*(one[name] for name in "mnw")) for one in again]
+        known = np.array([_values(fit, one) for one in truths])
+        fitted = np.array([_values(fit, one) for one in networks])
+        corrected, low, high, slope = calibrated(known, fitted, _values(fit, found.network))
+        values = {"corrected": corrected, "low": low, "high": high, "held": held(known, fitted)}
+        out["value_simulated"] = ("simulation", "quantity"), known
+        out["value_refitted"] = ("simulation", "quantity"), fitted
+        out.attrs["misfit_p"] = float(np.mean([one["error"] >= found.error for one in again]))
+        reason = np.where(slope < FOLLOWED, _FOLLOW, np.where(values["held"] < HELD, _DEPEND, "")).astype("U160")
+        if out.attrs["misfit_p"] < MISFIT:
+            reason[:] = _WORSE
+        _others(out, fit, means, found.network, truths, networks, np.array([one["r2"] for one in again]), reason)
+    for name, value in values.items():
+        out[name] = ("quantity",), np.where((reason == "") | (name == "held"), value, np.nan)
+    out["reason"] = ("quantity",), reason
+    return out
+
+
+def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> str:
+    """Why there can be no intervals; empty if they can be tried."""
+    if not recorded_of(fit).all():
+        return "the fit has hidden units, which nothing observes"
+    if any(name.startswith(PREFIX) for name in input_names(fit)):
+        return "the fit has a start for each group of conditions"
+    if not (np.isfinite(activity["activity"].values).all() and np.isfinite(recording["rate_draw"].values).all()):
+        return "the recording has missing samples"
+    if not all(fit[name].values.any() for name in ("m", "n", "input_weights")):
+        return "the fit has no connections or no inputs"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Simulations
+
+
+def _noise(fit: xr.Dataset, recording: xr.Dataset) -> Array:
+    """Noise like that of the means, (draw, condition, time, neuron), in Hz.
+
+    The variance of a resample of n trials about their mean is (n - 1) / n of that of the mean.
+    """
+    n_trials = recording["n_trials"].values[:, None].astype(float)
+    return np.sqrt(n_trials / (n_trials - 1)) * (recording["rate_draw"].values - recording["rate"].values)
+
+
+def _means(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset, noise: Array) -> Means:
+    """The means of the training conditions."""
+    train, alpha = ~held_out_of(fit), float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"])
+    whiten, precision = whitening(noise[:, train] / fit["scale"].values)
+    smooth = smoothing(fit.sizes["time"], _sd_bins(recording))
+    q = drives(whole_input(fit), alpha, bias=True, initial=True).astype(float)
+    y = activity["activity"].values[train].astype(float)
+    phi = fit.attrs["nonlinearity"]
+    return Means(y, q[train], alpha, phi, whiten, whiten @ smooth, precision)
+
+
+def _sd_bins(recording: xr.Dataset) -> float:
+    return float(recording.attrs.get("smooth_s", 0.0)) / float(recording.attrs["bin_s"])
+
+
+def _truths(found: Estimate, number: int, seed: int) -> Iterator[Network]:
+    """Networks that scatter about an estimate as the noise allows."""
+    wide = spread(found)
+    for one in np.random.default_rng([seed, 7]).standard_normal((number, wide.shape[1])):
+        yield changed(found.network, wide @ one)
+
+
+def _simulated(
+    fit: xr.Dataset, recording: xr.Dataset, means: Means, truths: list[Network], noise: Array, prepare: Prepare
+) -> Iterator[Array]:
+    """The training conditions of recordings of each network, prepared, in units of the fit."""
+    train = ~held_out_of(fit)
+    alone = recording.drop_vars([str(name) for name in recording if "half" in str(name) or name == "rate_draw"])
+    smooth = smoothing(fit.sizes["time"], _sd_bins(recording))
+    q = drives(whole_input(fit), means.alpha, bias=True, initial=True).astype(float)
+    for k, network in enumerate(truths):
+        x = forward(network, q, means.alpha, means.nonlinearity)[0][:, -fit.sizes["time"] :]
+        sign = -1 if k // len(noise) % 2 else 1
+        rate = np.einsum("st,ctn->csn", smooth, x) * fit["scale"].values + fit["offset"].values
+        alone["rate"] = recording["rate"].dims, (rate + sign * noise[k % len(noise)]).astype(np.float32)
+        activity = prepare(alone)
+        yield (activity["activity"].values * (activity["scale"].values / fit["scale"].values))[train].astype(float)
+
+
+def estimated(data: Means, *, start: Network, slope: Array) -> dict[str, Array]:
+    """`estimate` as a task: the network m, n, w, its squared error, and R² of its run."""
+    found = estimate(data, start, slope)
+    x, _ = forward(found.network, data.q, data.alpha, data.nonlinearity)
+    r2 = r_squared(data.y, x[:, -data.y.shape[1] :], reference_of(data.y, np.ones(len(data.y), bool)))[0]
+    return found.network._asdict() | {"error": np.array(found.error), "r2": np.array(r2)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Intervals
+
+
+def _values(fit: xr.Dataset, network: Network) -> Array:
+    """The quantities of a network, in the coordinates of the fit."""
+    m, n = _canonical(network)
+    turn = turn_to(fit, m)
+    return np.array(list(quantities(fit, m @ turn, n @ turn, network.w[:, : fit.sizes["input"]]).values()))
+
+
+def _canonical(network: Network) -> tuple[Array, Array]:
+    assert network.n is not None
+    return canonical(network.m, network.n)
+
+
+def calibrated(known: Array, fitted: Array, observed: Array) -> tuple[Array, Array, Array, Array]:
+    """Intervals of true values, from simulations whose values are known and the estimates from them.
+
+    The estimates are regressed on the known values. The observed value minus what the regression leaves, taken back
+    through the line, gives the interval. Values that are the same in all simulations have a slope of 1.
+
+    Parameters
+    ----------
+    known, fitted : array of shape (simulation, ...)
+    observed : array of shape (...)
+
+    Returns
+    -------
+    corrected, low, high : array of shape (...)
+    slope : array of shape (...)
+    """
+    slope, middle, left = _line(known, fitted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        center = known.mean(axis=0) + (observed - middle) / slope
+        low, high = center - bounds(left)[::-1] / slope
+        return center - np.median(left, axis=0) / slope, low, high, slope
+
+
+def _line(known: Array, fitted: Array) -> tuple[Array, Array, Array]:
+    """Slope of the regression of the estimates, their mean, and what is left, with its degrees of freedom counted."""
+    apart, moved = known - known.mean(axis=0), fitted - fitted.mean(axis=0)
+    power = (apart**2).sum(axis=0)
+    fixed = power <= 1e-12 * (known**2).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(fixed, 1.0, (apart * moved).sum(axis=0) / power)
+    left = (moved - slope * apart) * np.sqrt(len(known) / max(len(known) - 2, 1))
+    return slope, fitted.mean(axis=0), left
+
+
+def held(known: Array, fitted: Array) -> Array:
+    """Share of known values that their intervals hold, in the half of smaller or of larger ones, the worse of both."""
+    number = len(known)
+    inside = np.empty(known.shape, bool)
+    for k in range(number):
+        others = np.arange(number) != k
+        _, low, high, _ = calibrated(known[others], fitted[others], fitted[k])
+        inside[k] = (low <= known[k]) & (known[k] <= high)
+    larger = known > np.median(known, axis=0)
+    shares = [np.where(half, inside, False).sum(axis=0) / np.maximum(half.sum(axis=0), 1) for half in (larger, ~larger)]
+    shares[0] = np.where(larger.any(axis=0), shares[0], 1.0)
+    return np.minimum(*shares)
+
+
+def _others(
+    out: xr.Dataset,
+    fit: xr.Dataset,
+    means: Means,
+    own: Network,
+    truths: list[Network],
+    networks: list[Network],
+    r2: Array,
+    reason: Array,
+) -> None:
+    """Intervals of R² and of the latents, in place. Those of the draws stay where a misfit forbids others."""
+    out["r2"] = ("bound",), np.append(0.0, bounds(r2 - r2.mean())) + float(fit["r2"].values[0])
+    out.coords["bound"] = ["estimate", "low", "high"]
+    if (reason == _WORSE).all():
+        return
+    error = np.stack([_latents(fit, means, a) - _latents(fit, means, b) for a, b in zip(networks, truths, strict=True)])
+    low, high = _latents(fit, means, own) - bounds(error)[::-1]
+    for name, value in (("latent_low", low), ("latent_high", high)):
+        out[name] = fit["latent"].dims, value.astype(np.float32)
+
+
+def _latents(fit: xr.Dataset, means: Means, network: Network) -> Array:
+    """Latents of all conditions, in the coordinates of the fit."""
+    q = drives(whole_input(fit), means.alpha, bias=True, initial=True).astype(float)
+    kappa = forward(network, q, means.alpha, means.nonlinearity)[1][:, -fit.sizes["time"] :]
+    m, _ = _canonical(network)
+    return kappa @ (m.T @ network.m).T @ turn_to(fit, m)

@@ -1,0 +1,186 @@
+"""The network of least squared error for means whose noise and smoothing are known, in what its latents determine.
+
+The closed form takes smoothed rates for rates and shrinks by a ridge. Smoothing delays nothing but widens each rise, so
+that a part of the filtered inputs looks like a latent. Here the free run of the network is smoothed as the recording,
+and the errors are weighted by the noise. What is varied: overlaps n' m and n' I, mixtures of m and I, and the loadings
+of single neurons given the latents.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from nwb_lint.model.network import Array, Network, Nonlinearity, effective_n, forward
+from nwb_lint.model.tuning import DIFFERENCE, ENOUGH_GAIN, GAUSS_NEWTON_STEPS, NOISE_COURSE_SHARE, SHORTEST_STEP
+
+_TRUNCATE = 4.0  # sd at which the kernel of the readers ends
+
+
+class Means(NamedTuple):
+    """Means of trials, and what is known about them.
+
+    ``y`` (condition, time, neuron), in units of the activity; ``q`` (condition, burn-in + time, drive); ``whiten``
+    (course, time) gives the noise of a neuron independent values of variance 1 / ``precision``; ``smoothed`` (course,
+    time) is the same after smoothing.
+    """
+
+    y: Array
+    q: Array
+    alpha: float
+    nonlinearity: str | Nonlinearity
+    whiten: Array
+    smoothed: Array
+    precision: Array
+
+
+def smoothing(n_bins: int, sd_bins: float) -> Array:
+    """The matrix (time, time) by which the readers smooth rates without missing samples."""
+    if sd_bins == 0:
+        return np.eye(n_bins)
+    kernel = gaussian_filter1d(np.eye(n_bins), sd_bins, axis=0, mode="constant", truncate=_TRUNCATE)
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def whitening(noise: Array) -> tuple[Array, Array]:
+    """From noise (draw, condition, time, neuron): ``whiten`` (course, time), and the precision of each neuron."""
+    variance = np.maximum(noise.var(axis=(0, 1, 2)), np.finfo(float).tiny)
+    scaled = (noise / np.sqrt(variance)).transpose(2, 0, 1, 3).reshape(noise.shape[2], -1)
+    values, vectors = np.linalg.eigh(scaled @ scaled.T / scaled.shape[1])
+    kept = values > NOISE_COURSE_SHARE * values[-1]
+    return (vectors[:, kept] / np.sqrt(values[kept])).T, 1 / variance
+
+
+class Estimate(NamedTuple):
+    """A network, its squared error in noise variances, and the derivatives."""
+
+    network: Network
+    error: float
+    slope: Array
+
+
+def estimate(means: Means, start: Network, slope: Array | None = None) -> Estimate:
+    """Gauss-Newton steps from a network. ``slope``: derivatives of a similar network, in place of new ones.
+
+    After each step the loadings of single neurons, outside of the span of m and I, follow by regression.
+    """
+    network, whitened = start, _courses(means.whiten, means.y)
+    for _ in range(GAUSS_NEWTON_STEPS):
+        network = _with_loadings(means, network, whitened)
+        channel = _channels(means, network)
+        left = whitened @ channel - _run(means, network, channel)
+        used = slopes(means, network, channel) if slope is None else slope
+        step = np.linalg.lstsq(used.reshape(len(used), -1).T, left.ravel(), rcond=1e-8)[0]
+        error, share = np.sum(left**2), 1.0
+        while share >= SHORTEST_STEP:
+            moved = changed(network, share * step)
+            after = np.sum((whitened @ channel - _run(means, moved, channel)) ** 2)
+            if after < error:
+                network = moved
+                break
+            share /= 2
+        if share < SHORTEST_STEP or error - after < ENOUGH_GAIN:
+            break
+    return _finished(means, network, whitened, used)
+
+
+def slopes(means: Means, network: Network, channel: Array) -> Array:
+    """Derivatives of the whitened run with the parameters of `changed`, (parameter, condition, course, channel)."""
+    base, number = _run(means, network, channel), n_parameters(network)
+    moved = (changed(network, DIFFERENCE * one) for one in np.eye(number))
+    return np.stack([(_run(means, one, channel) - base) / DIFFERENCE for one in moved])
+
+
+def n_parameters(network: Network) -> int:
+    rank, drives = network.m.shape[1], len(_present(network))
+    return 2 * rank * drives + drives**2 + (rank + drives) * rank
+
+
+def changed(network: Network, step: Array) -> Network:
+    """The network with other mixtures of the columns of m and I, and other overlaps of n with them.
+
+    Columns count as of mean square 1. Drives of weight 0 keep it.
+    """
+    assert network.n is not None
+    present, rank = _present(network), network.m.shape[1]
+    k = len(present)
+    first, second, third, overlap = np.split(step, np.cumsum([k * rank, k * rank, k * k]))
+    basis = np.column_stack([network.m, network.w[:, present]])
+    rms = np.sqrt((basis**2).mean(axis=0))
+    unit = basis / rms
+    m, w = unit[:, :rank], unit[:, rank:]
+    added = unit @ np.linalg.lstsq(unit.T @ unit / len(unit), overlap.reshape(rank + k, rank), rcond=1e-10)[0]
+    weights = network.w.copy()
+    weights[:, present] = (w + m @ second.reshape(rank, k) + w @ third.reshape(k, k)) * rms[rank:]
+    moved = (m + w @ first.reshape(k, rank)) * rms[:rank]
+    return Network(moved, network.n + added / rms[:rank], weights)
+
+
+def _present(network: Network) -> Array:
+    """Positions of the drives whose weights are not 0."""
+    return np.flatnonzero((network.w != 0).any(axis=0))
+
+
+def _courses(matrix: Array, values: Array) -> Array:
+    return np.einsum("kt,ctn->ckn", matrix, values, optimize=True)
+
+
+def _channels(means: Means, network: Network) -> Array:
+    """Matrix (neuron, channel): combinations of neurons, of independent noise, that hold all that m and I determine."""
+    basis = np.column_stack([network.m, network.w[:, _present(network)]])
+    basis = basis / np.sqrt((basis**2).mean(axis=0))
+    weighted = basis * means.precision[:, None]
+    values, vectors = np.linalg.eigh(basis.T @ weighted)
+    kept = values > 1e-10 * values[-1]
+    return weighted @ (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+
+
+def _states(means: Means, network: Network) -> Array:
+    """Latents and drives side by side, (condition, time, rank + drive)."""
+    _, kappa = forward(network, means.q, means.alpha, means.nonlinearity)
+    return np.concatenate([kappa, means.q], axis=2)[:, -means.y.shape[1] :]
+
+
+def _run(means: Means, network: Network, channel: Array) -> Array:
+    loads = np.column_stack([network.m, network.w]).T @ channel
+    return _courses(means.smoothed, _states(means, network) @ loads)
+
+
+def _with_loadings(means: Means, network: Network, whitened: Array) -> Network:
+    """The network with the loadings that the latents give, as far as they are outside of the span of m and I.
+
+    n keeps its overlaps with m and I.
+    """
+    assert network.n is not None
+    present, rank = _present(network), network.m.shape[1]
+    states = _courses(means.smoothed, _states(means, network))[..., np.r_[:rank, rank + present]]
+    states = states.reshape(-1, states.shape[2])
+    loads = np.linalg.lstsq(states, whitened.reshape(len(states), -1), rcond=1e-8)[0].T
+    basis = np.column_stack([network.m, network.w[:, present]])
+    apart = loads - basis @ np.linalg.lstsq(basis, loads, rcond=1e-10)[0]
+    inside = basis + apart
+    n = network.n + inside @ np.linalg.lstsq(inside.T @ inside, -apart.T @ network.n, rcond=1e-10)[0]
+    weights = network.w.copy()
+    weights[:, present] = inside[:, rank:]
+    return Network(inside[:, :rank], n, weights)
+
+
+def _finished(means: Means, network: Network, whitened: Array, slope: Array) -> Estimate:
+    run = _courses(means.smoothed, _states(means, network)) @ np.column_stack([network.m, network.w]).T
+    return Estimate(network, float(np.sum((whitened - run) ** 2 * means.precision)), slope)
+
+
+def restricted(network: Network) -> Network:
+    """The network with the part of n in the span of m and I alone."""
+    assert network.n is not None
+    return network._replace(n=effective_n(network.m, network.n, network.w))
+
+
+def spread(estimate: Estimate) -> Array:
+    """Matrix: times independent normal values, it is the uncertainty of the parameters of `changed`."""
+    slope = estimate.slope.reshape(len(estimate.slope), -1)
+    values, vectors = np.linalg.eigh(slope @ slope.T)
+    kept = values > 1e-8 * values[-1]
+    return vectors[:, kept] / np.sqrt(values[kept])
