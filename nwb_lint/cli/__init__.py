@@ -12,7 +12,9 @@ from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
-from nwb_lint.errors import printable
+from nwb_lint.cli.shell import echo
+from nwb_lint.errors import one_line, printable
+from nwb_lint.nwb.storage.asset import without_secrets
 
 
 def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -24,7 +26,12 @@ def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) ->
 
 
 class Commands(click.Group):
-    """Commands whose usage errors, which may quote names of files, have no control characters either."""
+    """Commands of which every failure is one line without control characters, whatever is wrong."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments as they were given, for messages."""
+        ctx.obj = [without_secrets(one) for one in args]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -33,6 +40,22 @@ class Commands(click.Group):
         except click.ClickException as error:
             vars(error)["message"] = printable(error.message)  # click calls the attribute final
             raise
+        except (click.exceptions.Exit, click.Abort, OSError):  # of the output, which click reports
+            raise
+        except Exception as error:
+            if ctx.params["verbose"]:
+                raise
+            command, what = f"nwb-lint {' '.join(ctx.obj)}", one_line(error)
+            if isinstance(error, MemoryError):
+                echo(f"error: {command} needs more memory than there is. {what}", err=True)
+            else:
+                what = f"{type(error).__name__}{': ' * bool(what)}{what}"
+                echo(
+                    f"error: {command} failed in a way that nwb_lint does not expect ({what}). See where, with "
+                    "nwb-lint -v, and report it.",
+                    err=True,
+                )
+            ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -44,7 +67,8 @@ class Commands(click.Group):
     callback=_print_versions,
     help="Show the versions of what matters and exit.",
 )
-def app() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show where an unexpected error arose.")
+def app(verbose: bool) -> None:
     """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def fit(
 ) -> None:
     """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do. Flags win."""
     with plainly():
+        from nwb_lint.errors import NWBLintError
         from nwb_lint.nwb.extension.write import check_target, write_fit
         from nwb_lint.nwb.storage.source import expand
         from nwb_lint.parallel.executors import open_executor
@@ -102,6 +104,10 @@ def fit(
             return
         picture = target.with_suffix(".png")
         check_target(target, assets, force)
+        if plot:
+            from nwb_lint.plot.style import check_picture
+
+            check_picture(picture)
         with open_executor(workers, dask) as executor:
             outcome = run_recipe(
                 recipe, assets=assets, executor=executor, cache_dir=cache_dir, progress=sys.stderr.isatty()
@@ -112,8 +118,11 @@ def fit(
         if plot:
             from nwb_lint.plot import summary
 
-            summary(outcome.fit, outcome.activity, picture)
-            files.append(picture)
+            try:
+                summary(outcome.fit, outcome.activity, picture)
+                files.append(picture)
+            except (OSError, NWBLintError) as error:
+                warnings.warn(f"There is no picture: {picture} cannot be saved ({error}).", stacklevel=1)
         print_reading(outcome.activity, [] if recipe.inputs else recipe.input_list())
         print_scores(outcome.fit, outcome.tables)
         print_seconds(outcome.seconds)

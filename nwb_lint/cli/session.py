@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import echo, plainly
+from nwb_lint.cli.shell import echo, plainly, with_picture
 
 
 @click.command()
@@ -17,7 +17,7 @@ from nwb_lint.cli.shell import echo, plainly
 @click.option("--spikes/--no-spikes", default=None, help="Read the spikes.  [default: of local files only]")
 @click.option("--units-table", metavar="PATH", help="Units table to describe, where a file has several.")
 @click.option("--external", is_flag=True, help="Read other files that a file names, such as those of external links.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture of one file.")
+@with_picture
 def inspect(
     sources: tuple[str, ...],
     as_json: bool,

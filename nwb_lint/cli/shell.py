@@ -20,10 +20,32 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     click.echo(printable(str(text)), err=err, nl=nl)
 
 
+def _can_be_saved(_context: click.Context, _option: click.Parameter, picture: Path | None) -> Path | None:
+    """Refuse the path of a picture before the work."""
+    if picture is None:
+        return None
+    from nwb_lint.errors import ContractError
+    from nwb_lint.plot.style import check_picture
+
+    try:
+        check_picture(picture)
+    except ContractError as error:
+        raise click.BadParameter(str(error)) from None
+    return picture
+
+
 of_fit = click.option("--name", help="Name of the fit, where the file holds several.")
 saved_as = click.option("--save", metavar="NAME", help="Keep the result in the file, beside the fit, under this name.")
 with_picture = click.option(
-    "--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Save a picture."
+    "--plot",
+    "picture",
+    type=click.Path(path_type=Path),
+    callback=_can_be_saved,
+    help="Save a picture: PNG, PDF or SVG.",
+    "picture",
+    type=click.Path(path_type=Path),
+    callback=_can_be_saved,
+    help="Save a picture: PNG, PDF or SVG.",
 )
 
 
@@ -180,5 +202,7 @@ def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
 
 def save_picture(ax, picture: Path) -> None:
     """Save the figure of some axes."""
-    ax.figure.savefig(picture, dpi=150)
+    from nwb_lint.plot.style import save_figure
+
+    save_figure(ax.figure, picture, 150)
     echo(f"written: {picture}", err=True)

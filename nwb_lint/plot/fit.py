@@ -19,7 +19,7 @@ from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import check_fit, check_result, columns_of, find_column, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.scores import neuron_scores, scores
-from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes
+from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes, save_figure
 
 Array = np.ndarray
 
@@ -311,7 +311,8 @@ def summary(
     activity : xarray.Dataset or None, default=None
         The fitted activity. It adds the latents of the data, as pale lines.
     path : str or os.PathLike or None, default=None
-        File to save the figure to. Its suffix sets the format: PNG, PDF or SVG. A PNG has 200 dots per inch.
+        File to save the figure to. Its suffix sets the format: PNG, PDF or SVG. A PNG has 200 dots per inch. A file
+        that nwb_lint did not draw is not replaced.
     color_by : str or None, default=None
         Column of the conditions that sets the color. None takes the first column of numbers.
     style_by : str or None, default=None
@@ -325,7 +326,8 @@ def summary(
     Raises
     ------
     ContractError
-        If ``fit`` is not a fit, the activity does not match it, or a column is unknown.
+        If ``fit`` is not a fit, the activity does not match it, a column is unknown, or nothing can be saved to the
+        path.
 
     Examples
     --------
@@ -361,7 +363,7 @@ def summary(
         style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
     if path is not None:
-        figure.savefig(path, dpi=200)
+        save_figure(figure, path, 200)
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from nwb_lint.plot.style import NORMAL, SMALL, finish, make_axes
+from nwb_lint.plot.style import NORMAL, SMALL, finish, make_axes, save_figure
 
 Array = np.ndarray
 
@@ -209,7 +209,7 @@ def session_summary(session: xr.Dataset, path: str | PathLike[str] | None = None
     lasts = float(session["edge"][-1] - session["edge"][0])
     figure.suptitle(f"session {session.attrs.get('session', '')}, {lasts:.0f} s", fontsize=9.5)
     if path is not None:
-        figure.savefig(path, dpi=160)
+        save_figure(figure, path, 160)
     return figure
 
 

@@ -5,6 +5,8 @@ No module of this folder uses pyplot. Without ``ax`` a new Figure is made, which
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import matplotlib
@@ -22,6 +24,9 @@ COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2
 GRAY, PALE = "#898989", "#DDDDDD"
 SMALL, NORMAL = 7.5, 8.5  # points
 STYLES = ("-", "--", ":", "-.")
+# Endings of pictures, and the entry of the file that says what drew it.
+_PICTURES = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
+_MARK = b"drawn by nwb_lint"
 _MOST_LEVELS = 8  # values that a legend names
 
 
@@ -46,6 +51,36 @@ def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
     ax.tick_params(labelsize=SMALL)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def check_picture(path: str | PathLike[str]) -> None:
+    """Check that a figure can be saved under a path.
+
+    Parameters
+    ----------
+    path : path
+        The file to save.
+
+    Raises
+    ------
+    ContractError
+        If the ending is that of no picture, the folder does not exist, or there is a file that is no picture of
+        nwb_lint.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _PICTURES:
+        raise ContractError(f"{path} is no name of a picture. It needs to end in {', '.join(_PICTURES)}. Rename it.")
+    if not path.parent.is_dir():
+        raise ContractError(f"{path.parent}: no such folder. {path.name} cannot be saved there. Make the folder first.")
+    if path.exists() and not (path.is_file() and _MARK in path.read_bytes()):
+        raise ContractError(f"{path} exists, and nwb_lint did not draw it. Choose another path, or delete it.")
+
+
+def save_figure(figure: Any, path: str | PathLike[str], dpi: int) -> None:
+    """Save a figure; a picture of nwb_lint is replaced, any other file is not: see `check_picture`."""
+    check_picture(path)
+    kind = _PICTURES[Path(path).suffix.lower()]
+    figure.savefig(path, dpi=dpi, metadata={kind: f"{_MARK.decode()}, Matplotlib {matplotlib.__version__}"})
 
 
 def heat_map(

@@ -130,3 +130,42 @@ def test_all_commands_print_through_one_function():
     folder = Path(cli.__file__).parent
     texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
     assert [found for text in texts for found in re.findall(r"click\.echo\(|\bprint\(", text)] == ["click.echo("]
+
+
+@pytest.mark.parametrize("error", [KeyError(EVIL), RecursionError("too deep"), AssertionError(), MemoryError("8 TB")])
+def test_an_error_that_nobody_expects_is_one_line_too(monkeypatch, error):
+    """With -v, it is raised, so that Python shows where it arose."""
+
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr("nwb_lint.nwb.extension.read.read_fit", fail)
+    done = run("populations", "https://me:word@lab.org/fit.nwb")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    words = "needs more memory" if isinstance(error, MemoryError) else f"({type(error).__name__}"
+    assert line.startswith("error: nwb-lint populations https://lab.org/fit.nwb")
+    assert words in line
+    assert printable(line) == line
+    with pytest.raises(type(error)):
+        run("-v", "populations", "fit.nwb")
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_a_picture_is_replaced_and_any_other_file_is_not(path, tmp_path, ending):
+    picture = tmp_path / f"session.{ending}"
+    for _ in range(2):
+        assert run("inspect", path, "--plot", picture).exit_code == 0
+    picture.write_bytes(b"a picture of somebody else")
+    done = run("inspect", path, "--plot", picture)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "nwb_lint did not draw it" in " ".join(done.stderr.split())
+    assert picture.read_bytes() == b"a picture of somebody else"
+    for bad in (tmp_path / "fit.nwb", tmp_path / "no" / "such.png"):
+        assert run("inspect", path, "--plot", bad).exit_code == 2
+    out = tmp_path / "fit.nwb"
+    out.with_suffix(".png").write_bytes(b"a picture of somebody else")
+    done = run("fit", path, *HOW[:-2], "--window", -0.2, 0.6, "--out", out)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert not out.exists()

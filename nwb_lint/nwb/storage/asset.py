@@ -64,6 +64,11 @@ class Asset(NamedTuple):
         return SCHEME.match(self.location) is not None
 
     @property
+    def has_secret(self) -> bool:
+        """Whether the file is read with a password, a token or a signature in its location."""
+        return without_secrets(self.location) != self.location
+
+    @property
     def path(self) -> Path:
         """The path of a local file; NWBError for a remote one."""
         if self.remote:

@@ -35,10 +35,13 @@ class RangeCache:
     ----------
     version : str
         What identifies the bytes: the address with ETag and size.
+    private : bool, default=False
+        Whether only the user may read them: those of a file that needs a token, a password or a signature.
     """
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, private: bool = False) -> None:
         self._folder = cache_folder() / "streamed" / _file_name(version)
+        self._private = private
         self._lock: Any = None
 
     def get(self, key: str) -> bytes | None:
@@ -55,8 +58,9 @@ class RangeCache:
         path = self._folder / _file_name(key)
         temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(0o700 if self._private else 0o777, parents=True, exist_ok=True)
             try:
+                temporary.touch(0o600 if self._private else 0o666)
                 temporary.write_bytes(crc32(content).to_bytes(_CRC_BYTES, "big") + content)
                 os.replace(temporary, path)
                 _written.add(len(content))
@@ -68,7 +72,7 @@ class RangeCache:
         from filelock import FileLock
 
         with suppress(OSError, NotImplementedError):  # the latter on a disk without locks
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(0o700 if self._private else 0o777, parents=True, exist_ok=True)
             os.utime(self._folder)
             self._lock = FileLock(self._folder / f"{uuid.uuid4().hex[:8]}.lock", thread_local=False)
             self._lock.acquire()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,9 @@ def _append_rest(session: FileSession, asset: Asset, stream: Any, size: int) -> 
                 stream.seek(0)
                 stream.truncate()
             session.keep_version(response)
+            if session.has_used_token or asset.has_secret:  # before the first byte is there
+                os.chmod(stream.name, 0o600)
+                os.chmod(Path(stream.name).parent, 0o700)
             for block in blocks_of(response, (total or size or sys.maxsize) - stream.tell()):
                 stream.write(block)
     except PermanentError as error:

@@ -152,6 +152,11 @@ class FileSession(requests.Session):
             options["headers"] = {**(options.get("headers") or {}), "Authorization": self._authorization}
         return super().request(method, url, *args, **options)
 
+    @property
+    def has_used_token(self) -> bool:
+        """Whether the file could only be read with the token."""
+        return bool(self._authorization)
+
     def keep_version(self, response: requests.Response) -> None:
         """Note the version of the file that an answer has, unless one is known already."""
         if self._version == _UNKNOWN:

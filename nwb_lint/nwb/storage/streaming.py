@@ -69,7 +69,8 @@ class HTTPFile(io.RawIOBase):
             )
         version = f"{session.etag} {self.size}".encode()
         if session.etag:
-            self._cache = RangeCache(f"{self._url} {version!r}")
+            private = session.has_used_token or asset.has_secret
+            self._cache = RangeCache(f"{self._url} {version!r}", private)
         if known:
             cached = self._cached("head") if known == version else None
             head = cached or get_range(session, self._url, 0, _HEAD_BYTES).content

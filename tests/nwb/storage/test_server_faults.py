@@ -3,6 +3,8 @@ byte at a time. All of them are errors, and none gives wrong numbers or waits fo
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 
 import pytest
@@ -90,3 +92,15 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up(server, quick_clock, d
     with pytest.raises(NWBError, match="less than 1000 bytes a second"):
         read_trials(f"{server.url}/session.nwb", **TRIALS, download=download)
     assert time.time() - start < 30
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the permissions of files are those of POSIX")
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize("secret", ["", "?token=x"])
+def test_bytes_that_need_a_secret_are_kept_for_the_user_alone(server, tmp_path, secret, download):
+    read_trials(f"{server.url}/session.nwb{secret}", **TRIALS, download=download)
+    kept = [one for one in (tmp_path / "cache").rglob("*") if one.is_file() and one.stat().st_size > 1000]
+    assert kept
+    for file in kept:
+        modes = [stat.S_IMODE(one.stat().st_mode) for one in (file, file.parent)]
+        assert (modes == [0o600, 0o700]) == bool(secret)
