@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import echo, keep_result, of_fit, plainly, save_picture, saved_as, with_picture
+from nwb_lint.cli.shell import echo, keep_result, new_file, of_fit, plainly, save_picture, saved_as, with_picture
 from nwb_lint.options import InactivationOptions
 
 
@@ -23,7 +23,7 @@ from nwb_lint.options import InactivationOptions
 @flags(InactivationOptions)
 @of_fit
 @saved_as
-@click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Save the table.")
+@click.option("--csv", "table_path", type=click.Path(path_type=Path), callback=new_file, help="Save the table.")
 @with_picture
 def inactivate(
     path: str,

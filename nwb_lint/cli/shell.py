@@ -42,11 +42,16 @@ with_picture = click.option(
     type=click.Path(path_type=Path),
     callback=_can_be_saved,
     help="Save a picture: PNG, PDF or SVG.",
-    "picture",
-    type=click.Path(path_type=Path),
-    callback=_can_be_saved,
-    help="Save a picture: PNG, PDF or SVG.",
 )
+
+
+def new_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse the path of a file that exists, or whose folder does not, before the work."""
+    if path is not None and path.exists():
+        raise click.BadParameter(f"{path} exists already. Choose another path, or delete it.")
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"{path.parent}: no such folder. Make the folder first.")
+    return path
 
 
 def run_on(command):
