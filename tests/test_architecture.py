@@ -27,7 +27,7 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 # The line of the package: a room imports from rooms before it, and from itself. `nwb` is off the line: it imports the
 # pure steps, and neither fits nor analyses, nor do these import it.
 BASE = ["errors", "versions", "contract", "options", "parallel"]
-PURE = ["query", "inputs", "prepare"]
+PURE = ["query", "inputs", "trial_noise", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot", "report"]
 USERS = ["tasks", "testing", "workflow", "experiments", "cli"]
 # Inside `nwb`, the same line once more.

@@ -45,6 +45,7 @@ from nwb_lint.nwb.storage.metadata import session_labels
 from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
 from nwb_lint.options import ReadOptions, TrialOptions, validated
 from nwb_lint.parallel.warnings import warn
+from nwb_lint.trial_noise import warn_of_shared_variance
 
 Array = np.ndarray
 
@@ -149,7 +150,8 @@ def read_conditions(
     missing : {"drop", "keep"}, default="drop"
         Whether units with fewer trials in a condition are dropped, or kept with NaN in that condition.
     halves : bool, default=False
-        Whether to give also the rates of two random halves of each condition's trials.
+        Whether to give also the rates of two random halves of each condition's trials. They show the noise of the
+        means, and whether trials of a condition differ along one direction of state space, which is warned of.
     draws : int, default=0
         Number of resamples of the trials, for `bootstrap`: each has as many trials of every condition as there are,
         drawn with replacement, the same ones for all units of a file. Files are read once. The recording takes
@@ -255,6 +257,8 @@ def read_conditions(
     chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
     recording.attrs |= asset_attributes([str(asset) for asset in assets], chosen, reasons | averaged.reasons, recording)
     recording.attrs |= {name: int(seed) for name, made in (("halves_seed", halves), ("draws_seed", draws)) if made}
+    if halves:
+        warn_of_shared_variance(recording)
     if verbose:
         print(printable(format_reading(recording)))
     return recording
