@@ -347,6 +347,11 @@ HELD = 0.75
 # Convention.
 MISFIT = 0.05
 
+# Nor where the weakest direction of span(m, I) has less than this many times the power that noise alone gives it.
+# Convention: signal as large as noise. Networks whose second latent is hardly driven have .3 to 1.2, others 3 and more
+# (60 units, 20 trials).
+WEAKEST = 2.0
+
 # Time courses of the noise with a smaller share of the largest variance do not count: smoothing has removed them.
 # Tuned on: rank 1, 60 Poisson units (seeds 0 to 11 of `benchmarks/honesty_intervals.py`).
 NOISE_COURSE_SHARE = 0.02

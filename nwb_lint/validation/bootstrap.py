@@ -53,11 +53,11 @@ def bootstrap(
        are simulated, smoothed, given noise, prepared, and estimated in the same way. The difference between estimates
        and known values is the bias, and its spread gives the interval, of 90 %.
 
-    There is no interval, but a ``reason``, where simulations show that it would not hold: where estimates hardly
-    follow the known values, where intervals of simulations hold fewer than 75 % of the smaller or of the larger known
-    values (``held``), or where the fit leaves more of the recording unexplained than 95 % of the simulations
-    (``attrs["misfit_p"]`` below 0.05); and for fits with hidden units, with a start for each group of conditions, or to
-    recordings with missing samples.
+    There is no interval, but a ``reason``, where simulations show that it would not hold: where estimates hardly follow
+    the known values, where intervals of simulations hold fewer than 75 % of the smaller or of the larger known values
+    (``held``), where a direction of m and I is not told from noise, or where the fit leaves more of the recording
+    unexplained than 95 % of the simulations (``attrs["misfit_p"]`` below 0.05); and for fits with hidden units, with a
+    start for each group of conditions, or to recordings with missing samples.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, Network, canonical, drives, effective_n, forward
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.model.simulate import network_of, whole_input
-from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT
+from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT, WEAKEST
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import Prepare
 from nwb_lint.validation.least_squares import (
@@ -24,9 +24,11 @@ from nwb_lint.validation.least_squares import (
     restricted,
     smoothing,
     spread,
+    weakest,
     whitening,
 )
 
+_NOISE = "a direction of m and I is not told from noise: the trials do not determine this rank"
 _FOLLOW = "in simulations the estimates hardly follow the true values"
 _DEPEND = "in simulations, such intervals hold too few of the smaller or of the larger true values"
 _WORSE = "the fit leaves more unexplained than the noise of the trials"
@@ -89,34 +91,49 @@ def with_intervals(
     how: dict[str, Any],
 ) -> xr.Dataset:
     """The result of a bootstrap with intervals from ``number`` simulations, or with the reason why there are none."""
-    own = out["estimate"].values
-    reason = np.full(len(own), _refused(fit, recording, activity), "U160")
-    nothing = np.full(len(own), np.nan)
-    values = {"corrected": nothing, "low": nothing, "high": nothing, "held": nothing}
-    if not reason[0]:
-        noise = _noise(fit, recording)
+    reason = _refused(fit, recording, activity)
+    if not reason:
+        noise = _noise(recording)
         means = _means(fit, recording, activity, noise)
         found = estimate(means, restricted(network_of(fit)))
-        truths = list(_truths(found, number, seed))
-        y = _simulated(fit, recording, means, truths, noise, prepare)
-        tasks = ((means._replace(y=one), {"start": found.network, "slope": found.slope}) for one in y)
-        again = run_all(estimated, tasks, total=number, label="simulations", **how)
-        networks = [Network(*(one[name] for name in "mnw")) for one in again]
-        known = np.array([_values(fit, one) for one in truths])
-        fitted = np.array([_values(fit, one) for one in networks])
-        corrected, low, high, slope = calibrated(known, fitted, _values(fit, found.network))
-        values = {"corrected": corrected, "low": low, "high": high, "held": held(known, fitted)}
-        out["value_simulated"] = ("simulation", "quantity"), known
-        out["value_refitted"] = ("simulation", "quantity"), fitted
-        out.attrs["misfit_p"] = float(np.mean([one["error"] >= found.error for one in again]))
-        reason = np.where(slope < FOLLOWED, _FOLLOW, np.where(values["held"] < HELD, _DEPEND, "")).astype("U160")
-        if out.attrs["misfit_p"] < MISFIT:
-            reason[:] = _WORSE
-        _others(out, fit, means, found.network, truths, networks, np.array([one["r2"] for one in again]), reason)
-    for name, value in values.items():
-        out[name] = ("quantity",), np.where((reason == "") | (name == "held"), value, np.nan)
-    out["reason"] = ("quantity",), reason
+        reason = _NOISE if weakest(means, found.network) < WEAKEST else ""
+    if reason:
+        for name in ("corrected", "low", "high", "held"):
+            out[name] = ("quantity",), np.full(out.sizes["quantity"], np.nan)
+        out["reason"] = ("quantity",), np.full(out.sizes["quantity"], reason)
+        return _without_latents(out)
+    truths = list(_truths(found, number, seed))
+    y = _simulated(fit, recording, means, truths, noise, prepare)
+    tasks = ((means._replace(y=one), {"start": found.network, "slope": found.slope}) for one in y)
+    again = run_all(estimated, tasks, total=number, label="simulations", **how)
+    out.attrs["misfit_p"] = float(np.mean([one["error"] >= found.error for one in again]))
+    networks = [Network(*(one[name] for name in "mnw")) for one in again]
+    _quantities(out, fit, found.network, truths, networks)
+    _others(out, fit, means, found.network, truths, networks, np.array([one["r2"] for one in again]))
     return out
+
+
+def _without_latents(out: xr.Dataset) -> xr.Dataset:
+    """The result with NaN as intervals of the latents, in place."""
+    for name in ("latent_low", "latent_high"):
+        out[name] = out[name].dims, np.full(out[name].shape, np.nan, np.float32)
+    return out
+
+
+def _quantities(out: xr.Dataset, fit: xr.Dataset, own: Network, truths: list[Network], networks: list[Network]) -> None:
+    """Intervals of the quantities, or reasons, in place."""
+    known = np.array([_values(fit, one) for one in truths])
+    fitted = np.array([_values(fit, one) for one in networks])
+    out["value_simulated"] = ("simulation", "quantity"), known
+    out["value_refitted"] = ("simulation", "quantity"), fitted
+    corrected, low, high, slope = calibrated(known, fitted, _values(fit, own))
+    share = held(known, fitted)
+    reason = np.where(slope < FOLLOWED, _FOLLOW, np.where(share < HELD, _DEPEND, "")).astype("U160")
+    if out.attrs["misfit_p"] < MISFIT:
+        reason[:] = _WORSE
+    for name, value in (("corrected", corrected), ("low", low), ("high", high)):
+        out[name] = ("quantity",), np.where(reason == "", value, np.nan)
+    out["held"], out["reason"] = (("quantity",), share), (("quantity",), reason)
 
 
 def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> str:
@@ -136,7 +153,7 @@ def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> st
 # Simulations
 
 
-def _noise(fit: xr.Dataset, recording: xr.Dataset) -> Array:
+def _noise(recording: xr.Dataset) -> Array:
     """Noise like that of the means, (draw, condition, time, neuron), in Hz.
 
     The variance of a resample of n trials about their mean is (n - 1) / n of that of the mean.
@@ -264,12 +281,12 @@ def _others(
     truths: list[Network],
     networks: list[Network],
     r2: Array,
-    reason: Array,
 ) -> None:
-    """Intervals of R² and of the latents, in place. Those of the draws stay where a misfit forbids others."""
+    """Intervals of R² and of the latents, in place."""
     out["r2"] = ("bound",), np.append(0.0, bounds(r2 - r2.mean())) + float(fit["r2"].values[0])
     out.coords["bound"] = ["estimate", "low", "high"]
-    if (reason == _WORSE).all():
+    if out.attrs["misfit_p"] < MISFIT:
+        _without_latents(out)
         return
     error = np.stack([_latents(fit, means, a) - _latents(fit, means, b) for a, b in zip(networks, truths, strict=True)])
     low, high = _latents(fit, means, own) - bounds(error)[::-1]

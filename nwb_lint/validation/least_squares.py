@@ -143,6 +143,21 @@ def _states(means: Means, network: Network) -> Array:
     return np.concatenate([kappa, means.q], axis=2)[:, -means.y.shape[1] :]
 
 
+def _whitened_states(means: Means, network: Network) -> Array:
+    """Smoothed and whitened latents and drives, without those of weight 0, (condition and course, column)."""
+    rank = network.m.shape[1]
+    states = _courses(means.smoothed, _states(means, network))[..., np.r_[:rank, rank + _present(network)]]
+    return states.reshape(-1, states.shape[2])
+
+
+def weakest(means: Means, network: Network) -> float:
+    """How much more power the weakest direction of span(m, I) has than its noise would give; about 1 if it is noise."""
+    states = _whitened_states(means, network)
+    basis = np.column_stack([network.m, network.w[:, _present(network)]])
+    power = basis.T @ (basis * means.precision[:, None]) / len(basis)
+    return float(np.linalg.eigvals(power @ (states.T @ states)).real.min())
+
+
 def _run(means: Means, network: Network, channel: Array) -> Array:
     loads = np.column_stack([network.m, network.w]).T @ channel
     return _courses(means.smoothed, _states(means, network) @ loads)
@@ -155,8 +170,7 @@ def _with_loadings(means: Means, network: Network, whitened: Array) -> Network:
     """
     assert network.n is not None
     present, rank = _present(network), network.m.shape[1]
-    states = _courses(means.smoothed, _states(means, network))[..., np.r_[:rank, rank + present]]
-    states = states.reshape(-1, states.shape[2])
+    states = _whitened_states(means, network)
     loads = np.linalg.lstsq(states, whitened.reshape(len(states), -1), rcond=1e-8)[0].T
     basis = np.column_stack([network.m, network.w[:, present]])
     apart = loads - basis @ np.linalg.lstsq(basis, loads, rcond=1e-10)[0]

@@ -154,6 +154,19 @@ def test_what_is_not_observed_has_a_reason_and_no_interval(fit, recording):
         (hidden, recording, "hidden units"),
         (grouped, recording, "start for each group"),
     ):
-        out = with_intervals(xr.Dataset({"estimate": ("quantity", [0.0])}), one, data, activity, prepared, 2, 0, {})
+        empty = {name: ("time", [0.0]) for name in ("latent_low", "latent_high")}
+        out = with_intervals(
+            xr.Dataset({"estimate": ("quantity", [0.0]), **empty}), one, data, activity, prepared, 2, 0, {}
+        )
         assert words in out["reason"].item()
         assert np.isnan(out["low"].item())
+        assert np.isnan(out["latent_low"].item())
+
+
+def test_a_rank_that_the_trials_do_not_determine_has_no_interval(recording):
+    fit = nl.fit_lint(prepared(recording), **OPTIONS | {"rank": 2})  # the recording has rank 1
+    found = nl.bootstrap(fit, recording, prepare=prepared, draws=2, simulations=2)
+    assert np.isnan(found["low"]).all()
+    assert set(found["reason"].values) == {
+        "a direction of m and I is not told from noise: the trials do not determine this rank"
+    }
