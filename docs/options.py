@@ -8,6 +8,7 @@ SECTIONS = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
     "SelectOptions": "select", "EnsembleOptions": "ensemble", "BaselineOptions": "baselines",
     "SubsamplingOptions": "subsampling",
+    "BootstrapOptions": "bootstrap",
 }  # fmt: skip
 
 HEAD = """# Options
@@ -17,10 +18,10 @@ Every option of the public functions: its type, its default, and what it does. T
 
 An option is an argument of the function. If the heading names a section of a recipe, it is also a field of that section
 and a flag of `nwb-lint fit`: the name with dashes, without `_s` at the end (`burn_in_s` → `--burn-in`). Flags of the
-sections ensemble, baselines and subsampling begin with the name of the section (`--ensemble-members`); the flags
-`--ensemble`, `--baselines` and `--subsampling` switch these sections on. In a recipe and as a flag, the text `none`
-stands for None. A few defaults of recipes differ from those of the functions; `nwb-lint init` writes all of them out.
-All times are in seconds.
+sections ensemble, baselines, subsampling and bootstrap begin with the name of the section (`--ensemble-members`); the
+flags `--ensemble`, `--baselines`, `--subsampling` and `--bootstrap` switch these sections on. In a recipe and as a
+flag, the text `none` stands for None. A few defaults of recipes differ from those of the functions; `nwb-lint init`
+writes all of them out. All times are in seconds.
 """
 
 

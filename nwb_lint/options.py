@@ -421,6 +421,7 @@ SelectSection = derived("SelectSection", SelectOptions, ranks=(1, 2))
 EnsembleSection = derived("EnsembleSection", EnsembleOptions)
 BaselineSection = derived("BaselineSection", BaselineOptions)
 SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
+BootstrapSection = derived("BootstrapSection", BootstrapOptions)
 
 
 def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -36,12 +36,13 @@ NO_OPTIONS = {
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
     "SelectOptions": "select", "EnsembleOptions": "ensemble", "BaselineOptions": "baselines",
-    "SubsamplingOptions": "subsampling",
+    "SubsamplingOptions": "subsampling", "BootstrapOptions": "bootstrap",
 }  # fmt: skip
+SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap")  # sections whose flags begin with their name
 # Fields that a recipe or the command line has at another place, and where.
 ELSEWHERE = {
     ("FitOptions", "rank"): "select.ranks", ("ReadOptions", "seed"): "fit.seed",
-    ("ReadOptions", "draws"): "for bootstrap",
+    ("ReadOptions", "draws"): "bootstrap.draws",
     ("FixedPointOptions", "refit_fractions"): "needs the activity",
     ("FixedPointOptions", "draws"): "needs the activity",
 }  # fmt: skip
@@ -82,7 +83,7 @@ def test_every_option_of_an_analysis_is_in_the_recipe_and_has_a_flag(group):
     names = {name for name in group.model_fields if (group.__name__, name) not in ELSEWHERE}
     assert names == set(section.model_fields)
     flags = {flag for one in cli.app.commands["fit"].params for flag in one.opts}
-    prefix = RECIPE[group.__name__] if RECIPE[group.__name__] in ("ensemble", "baselines", "subsampling") else ""
+    prefix = RECIPE[group.__name__] if RECIPE[group.__name__] in SWITCHES else ""
     if group is not options.InputOptions:  # one flag, --input KEY=VALUE,…
         assert {flag_of(name, prefix) for name in names} <= flags
 

@@ -46,6 +46,7 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
 @click.command("fixed-points")
 @click.argument("path", metavar="FIT.nwb")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=NUMBER", help="In place of a condition: the others 0.")
+@click.option("--bootstrap", metavar="NAME", help="A bootstrap in the file: how many of its draws have each point.")
 @flags(FixedPointOptions, without=("input", "refit_fractions", "draws"))
 @of_fit
 @saved_as
@@ -56,15 +57,18 @@ def fixed_points(
     save: str | None,
     picture: Path | None,
     inputs: tuple[str, ...],
+    bootstrap: str | None,
     **parameters: Any,
 ) -> None:
     """Find where the latents of a fit rest under a constant input, and whether they stay there."""
     with plainly():
         from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
-        from nwb_lint.nwb.extension.read import read_fit
+        from nwb_lint.model.tuning import MAX_DISTANCE
+        from nwb_lint.nwb.extension.read import read_fit, read_result
 
         fit, held, options = read_fit(path, name), _numbers(inputs), given(parameters)
-        found = find_fixed_points(fit, input=held, **options)
+        draws = None if bootstrap is None else read_result(path, bootstrap)
+        found = find_fixed_points(fit, input=held, bootstrap=draws, **options)
         width = 9 * found.sizes["rank"]
         head = f"{'latents':>{width}s}  {'stability':10s} {'slowest, 1/s':>13s} {'line attractor':>15s} {'starts':>7s}"
         echo(f"{head}  {'distance, sd':>12s}")
@@ -74,7 +78,10 @@ def fixed_points(
             slowest = min(one["eigenvalue_real"].values, key=abs)
             line = f"{float(one['line_attractor']):15.3f}" if "line_attractor" in one else f"{'':15s}"
             starts = f"{int(one['n_starts']):7d}  {float(one['distance']):12.2f}"
-            remark = "" if one["supported"].item() else "  not supported: outside of what was visited"
+            remark = f"  in {one['share_draws'].item():.0%} of draws" if "share_draws" in one else ""
+            if not one["supported"].item():
+                far = float(one["distance"]) > MAX_DISTANCE
+                remark += f"  not supported: {'outside of what was visited' if far else 'in too few draws'}"
             if one["near_marginal"].item():
                 remark += f"  not distinguished from marginal by a trial of {found.attrs['trial_s']:g} s"
             echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {starts}{remark}")

@@ -24,6 +24,7 @@ from nwb_lint.cli.shell import (
 )
 from nwb_lint.options import (
     BaselineSection,
+    BootstrapSection,
     EnsembleSection,
     FitSection,
     PrepareSection,
@@ -71,6 +72,8 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @flags(BaselineSection, section="baselines", prefix="baselines")
 @click.option("--subsampling/--no-subsampling", default=None, help="Repeat the choice of rank on fewer neurons.")
 @flags(SubsamplingSection, section="subsampling", prefix="subsampling")
+@click.option("--bootstrap/--no-bootstrap", default=None, help="Repeat the fit on resampled trials: intervals.")
+@flags(BootstrapSection, section="bootstrap", prefix="bootstrap")
 @run_on
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the sources do not say, such as age=P90D.")
 @click.option("--out", type=click.Path(path_type=Path), help="The NWB file of the fit.")
@@ -159,6 +162,9 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
         print_files([write_fit(import_netcdf(exported), out, subject=given_subject or None, overwrite=force)])
 
 
+_SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap")  # sections that a flag alone asks for
+
+
 def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
     """The recipe of the file, or of the flags alone, with every flag that was given in place of its field."""
     from nwb_lint.workflow.recipe import SECTIONS, load_recipe, make_recipe, recipe_data
@@ -175,7 +181,7 @@ def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
             own["units"] = _units(own["units"])
         if name == "read" and "by" in own:
             own["by"] = [{by.removesuffix(":rank"): "rank"} if by.endswith(":rank") else by for by in own["by"]]
-        switch = parameters.get(name) if name in ("ensemble", "baselines", "subsampling") else None
+        switch = parameters.get(name) if name in _SWITCHES else None
         if switch is False:
             data.pop(name, None)
         elif own or switch or name == "read":

@@ -130,6 +130,8 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         print_table(f"R² of rank {table.attrs['rank']} and of baselines", table["baseline"].values, table, "baseline")
     if "ensemble" in tables:
         print_ensemble(tables["ensemble"])
+    if "bootstrap" in tables:
+        print_intervals(tables["bootstrap"])
     echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling  median over neurons")
     columns = (fit[name].values for name in ("split", "r2", "r2_ceiling", "r2_median"))
     for split, value, top, median in zip(*columns, strict=True):
@@ -166,12 +168,29 @@ def print_table(title: str, names: Sequence[str], table, of: str) -> None:
 
 def print_ranks(table) -> None:
     """How each rank was judged: its difference to the best one, paired over folds."""
+    from nwb_lint.model.scores import as_good_as_best
+
     echo("  behind the best rank (mean ± s.e. of paired differences between folds):")
-    rows = zip(table["rank_tried"].values, table["rank_deficit"].values, table["rank_deficit_sem"].values, strict=True)
-    for rank, deficit, error in rows:
-        verdict = "best" if deficit == 0 else "as good" if deficit <= error else "worse"
+    names = ("rank_tried", "rank_deficit", "rank_deficit_sem")
+    tried, deficits, errors = (table[name].values for name in names)
+    rows = zip(tried, deficits, errors, as_good_as_best(deficits, errors), strict=True)
+    for rank, deficit, error, good in rows:
+        verdict = "best" if deficit == 0 else "as good" if good else "worse"
         echo(f"  {rank:<22d} {deficit:12.4f} ± {error:.4f}  {verdict}")
     echo(f"  chosen: rank {table.attrs['rank']}, the smallest that is at most one standard error behind")
+
+
+def print_intervals(table) -> None:
+    """The quantities of a bootstrap with their intervals, or why a quantity has none."""
+    if "low" not in table:
+        return
+    echo(f"\nbootstrap: {table.attrs['draws']} resamples of trials, {table.attrs['simulations']} simulations")
+    echo(f"  {'':30s} {'fit':>9s} {'corrected':>10s}   {100 * table.attrs['level']:.0f} %")
+    columns = (table[name].values for name in ("quantity", "unit", "estimate", "corrected", "low", "high", "reason"))
+    for name, unit, own, corrected, low, high, reason in zip(*columns, strict=True):
+        measured = "" if unit == "1" else f" {unit}"
+        rest = f"none: {reason}" if reason else f"{corrected:10.3f}   {low:.3f} to {high:.3f}{measured}"
+        echo(f"  {name:30s} {own:9.3f} {rest}")
 
 
 def print_ensemble(table) -> None:

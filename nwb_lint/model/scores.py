@@ -80,6 +80,11 @@ def _by_block(work: Callable[[Array | slice], Result], y: Array, conditions: Arr
     return map_in_order(work, (as_slice(chosen[k : k + step]) for k in range(0, max(1, len(chosen)), step)))
 
 
+def as_good_as_best(deficit: Array, sem: Array) -> Array:
+    """Which candidates are at most one standard error behind the best one, from their paired differences to it."""
+    return deficit <= np.nan_to_num(sem)
+
+
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:
     """R² = 1 - sum (y - prediction)² / sum (y - reference)².
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
+from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.plot.style import COLORS, PALE, SMALL, finish, heat_map, make_axes
 
 Array = np.ndarray
@@ -128,7 +129,7 @@ def _good_ranks(fit: xr.Dataset) -> Array | None:
     """Which ranks are at most one standard error behind the best."""
     if "rank_deficit" not in fit:
         return None
-    return fit["rank_deficit"].values <= np.nan_to_num(fit["rank_deficit_sem"].values)
+    return as_good_as_best(fit["rank_deficit"].values, fit["rank_deficit_sem"].values)
 
 
 def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:

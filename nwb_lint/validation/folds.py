@@ -11,6 +11,7 @@ import xarray as xr
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array
+from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.options import FitOptions
 
 Prepare = Callable[..., xr.Dataset]
@@ -118,5 +119,5 @@ def behind_the_best(r2: Array) -> tuple[Array, Array]:
 
 def smallest_good_rank(ranks: Sequence[int], deficit: Array, sem: Array) -> int:
     """The smallest rank that is at most one standard error behind the best, from `behind_the_best`."""
-    good = deficit <= np.nan_to_num(sem)
+    good = as_good_as_best(deficit, sem)
     return int(min(rank for rank, one in zip(ranks, good, strict=True) if one))

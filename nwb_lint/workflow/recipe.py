@@ -18,6 +18,7 @@ from nwb_lint.inputs import Input
 from nwb_lint.nwb.storage.asset import without_secrets
 from nwb_lint.options import (
     BaselineSection,
+    BootstrapSection,
     EnsembleSection,
     FitSection,
     InputOptions,
@@ -52,7 +53,8 @@ class Subject(Options):
 # The sections with their classes; those that a recipe may leave out.
 SECTIONS: dict[str, type[Options]] = {
     "read": ReadSection, "prepare": PrepareSection, "inputs": InputOptions, "fit": FitSection, "select": SelectSection,
-    "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection, "subject": Subject,
+    "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection,
+    "bootstrap": BootstrapSection, "subject": Subject,
 }  # fmt: skip
 
 
@@ -69,6 +71,7 @@ class Recipe(Options):
     ensemble: Any = option(None, "Options of ensemble; without this section there is none.")
     baselines: Any = option(None, "Options of baselines; without this section there are none.")
     subsampling: Any = option(None, "Options of audit; without this section there is none.")
+    bootstrap: Any = option(None, "Options of bootstrap; without this section there is none.")
     subject: Any = option(None, "What the file of the fit says of the animal.")
 
     def input_list(self) -> list[Input]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from nwb_lint.nwb.storage.source import expand
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn_conditions, prepare
 from nwb_lint.validation.baselines import baselines
+from nwb_lint.validation.bootstrap import bootstrap
 from nwb_lint.validation.ensemble import ensemble
 from nwb_lint.validation.rank import select_rank
 from nwb_lint.validation.subsampling import audit
@@ -63,7 +65,7 @@ class Outcome(NamedTuple):
     seconds : dict of str to float
         Seconds of each stage.
     tables : dict of str to xarray.Dataset
-        The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble".
+        The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble", "bootstrap".
     """
 
     fit: xr.Dataset
@@ -134,7 +136,8 @@ def run_recipe(
     laps = Laps()
     sources = expand(recipe.sources) if assets is None else list(assets)
     reader = executor if isinstance(executor, Executor) else None
-    read: dict[str, Any] = recipe.read.model_dump()
+    draws = 0 if recipe.bootstrap is None else recipe.bootstrap.draws
+    read: dict[str, Any] = recipe.read.model_dump() | {"draws": draws}
     recording = read_conditions(sources, seed=recipe.fit.seed, executor=reader, progress=progress, **read)
     recording = with_digests(recording)
     if recording.sizes["condition"] < 2:
@@ -148,12 +151,17 @@ def run_recipe(
     activity = preparation(~held)
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
-    tables = _sweeps(recipe, train, laps, {"executor": executor, "cache_dir": cache_dir, "progress": progress})
+    running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
+    tables = _sweeps(recipe, train, laps, running)
     chosen = tables.get("rank_selection")
     rank = recipe.select.ranks[0] if chosen is None else int(chosen.attrs["rank"])
     options = recipe.fit.model_dump() | {"test_size": None, "test_conditions": held}
     fit = fit_lint(activity, rank=rank, progress=progress, **options)
     laps.end("fit")
+    if recipe.bootstrap is not None:
+        again = partial(_prepared_again, preparation, ~held)
+        tables["bootstrap"] = bootstrap(fit, recording, prepare=again, **recipe.bootstrap.model_dump(), **running)
+        laps.end("bootstrap")
     if chosen is not None:
         fit = fit.assign({name: chosen[name] for name in _OF_RANKS})
     if "ensemble" in tables:
@@ -165,6 +173,11 @@ def run_recipe(
     if "interrupted" not in fit.attrs and (mark := fingerprint(recipe, sources, digests)):
         fit.attrs["fingerprint"] = mark
     return Outcome(fit, activity, laps.seconds, tables)
+
+
+def _prepared_again(preparation: Preparation, train: np.ndarray, recording: xr.Dataset) -> xr.Dataset:
+    """Another recording of the same conditions and neurons, prepared as the first one."""
+    return replace(preparation, recording=recording)(train)
 
 
 def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, str] | None = None) -> str:

@@ -142,6 +142,19 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
         assert phrase in printed[0]
 
 
+def test_a_bootstrap_is_printed_kept_and_used(recipe, tmp_path):
+    flags = ["--bootstrap", "--bootstrap-draws", 2, "--bootstrap-simulations", 2, "--rank", 1, "--ridges", 0.1]
+    result = run("fit", recipe(), *flags, "--method", "regression", "--no-plot", "--cache-dir", tmp_path / "cache")
+    assert result.exit_code == 0, result.output
+    assert "bootstrap: 2 resamples of trials, 2 simulations" in result.stdout
+    kept = nl.read_result(tmp_path / "fit.nwb", "bootstrap")
+    assert kept.sizes["draw"] == 2
+    assert f"{kept['estimate'][0].item():9.3f}" in result.stdout
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+    points = run("fixed-points", tmp_path / "fit.nwb", "--bootstrap", "bootstrap")
+    assert "of draws" in points.stdout, points.output
+
+
 def test_ranks_by_held_out_neurons(recipe):
     result = run("fit", recipe(components=20), "--cv-over", "neuron", "--no-plot")
     assert result.exit_code == 0, result.output
