@@ -2,9 +2,9 @@
 
 A descent is a deterministic function of the values of its loss, so that these values, in their order, are all that must
 be kept. The file is a row of numpy arrays: a text that identifies data and options, then one array per evaluation with
-the squared norm of its arguments, its value, and its gradients if it has them. When the fit runs again, evaluations
-are read instead of computed. An evaluation that a crash left half-written, and all from the first one whose arguments
-differ, are computed again.
+the squared norm of its arguments, its value, its gradients if it has them, and the CRC-32 of these. When the fit runs
+again, evaluations are read instead of computed. An evaluation that a crash left half-written or that is damaged, and
+all from the first one whose arguments differ, are computed again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from nwb_lint.model.tuning import CHECKPOINT_INTERVAL_S
 from nwb_lint.parallel.warnings import warn
 
 _HEADER = "nwb_lint checkpoint "
+_FORMAT = "2: "  # rows end with their CRC-32
 
 
 class Journal:
@@ -99,14 +101,14 @@ class Journal:
     def _check(self) -> None:
         """Check the header of an existing file; write it to a new one."""
         if self.path.stat().st_size == 0:
-            np.save(self.file, np.array(_HEADER + self.identity))
+            np.save(self.file, np.array(_HEADER + _FORMAT + self.identity))
             self.file.flush()
             return
         head = self._next_array()
         text = str(head) if head is not None and head.dtype.kind == "U" and head.ndim == 0 else ""
         if not text.startswith(_HEADER):
             raise ContractError(f"{self.path} is not a checkpoint of fit_lint. Give another path.")
-        if text != _HEADER + self.identity:
+        if text != _HEADER + _FORMAT + self.identity:
             raise ContractError(
                 f"{self.path} is the checkpoint of another fit: other data, options or version. Give another path, or "
                 "delete it to begin again."
@@ -116,7 +118,7 @@ class Journal:
         """The next array of the file; None at its end, or if it is half-written."""
         try:
             return np.load(self.file, allow_pickle=False)
-        except (ValueError, EOFError, OSError):
+        except (ValueError, EOFError, OSError, MemoryError, SyntaxError):  # the latter two of a damaged header
             return None
 
     def _read(self, norm: float) -> Array | None:
@@ -124,9 +126,10 @@ class Journal:
         if not self.reading:
             return None
         row = self._next_array()
-        if row is not None and row.ndim == 1 and len(row) > 1 and np.isclose(row[0], norm, rtol=1e-6, atol=0):
+        whole = row is not None and row.ndim == 1 and row.dtype == float and len(row) > 2 and row[-1] == _crc(row[:-1])
+        if row is not None and whole and np.isclose(row[0], norm, rtol=1e-6, atol=0):
             self.valid_until = self.file.tell()
-            return row
+            return row[:-1]
         self.reading = False
         return None
 
@@ -143,10 +146,14 @@ class Journal:
             self.file.seek(self.valid_until)
             self.file.truncate()
             for row in self.waiting:
-                np.save(self.file, row)
+                np.save(self.file, np.append(row, _crc(row)))
             self.file.flush()
             self.valid_until = self.file.tell()
             os.fsync(self.file.fileno())
         except OSError as error:
             warn(f"The checkpoint {self.path} cannot be written ({error.strerror}).")
         self.waiting, self.written_at = [], monotonic()
+
+
+def _crc(row: Array) -> float:
+    return float(crc32(row.tobytes()))

@@ -62,6 +62,17 @@ def test_a_half_written_evaluation_is_computed_again(truth, tmp_path, counted, c
     assert nl.fit_lint(activity, checkpoint=path, **OPTIONS).identical(whole)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_evaluation_is_computed_again(truth, tmp_path, seed):
+    activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
+    whole = nl.fit_lint(activity, checkpoint=path, **OPTIONS)
+    content = bytearray(path.read_bytes())
+    after_head = content.index(b"\x93NUMPY", 8)
+    content[np.random.default_rng(seed).integers(after_head, len(content))] ^= 0x10
+    path.write_bytes(content)
+    assert nl.fit_lint(activity, checkpoint=path, **OPTIONS).identical(whole)
+
+
 @pytest.mark.parametrize(("interval_s", "written"), [(0.0, True), (1e9, False)])
 def test_evaluations_are_written_at_the_given_interval(tmp_path, interval_s, written):
     with Journal(tmp_path / "c", "x", interval_s) as journal:
