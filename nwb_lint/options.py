@@ -14,6 +14,7 @@ The functions keep explicit keyword arguments; a test compares them with the fie
 from __future__ import annotations
 
 import collections.abc
+import os
 import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Self, Typ
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from nwb_lint.errors import ContractError
+from nwb_lint.errors import ContractError, one_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +35,7 @@ Window = tuple[float, float]
 Names = tuple[str, str]
 By = str | dict[str, Literal["rank"] | tuple[float, ...]]
 ANY_WEIGHTS = "given"  # how a fit names weights that were an array
+MOST_LISTED = 100_000  # numbers that a range may stand for
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -465,11 +467,25 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
                 values |= {"rank": 1} if others and options is FitOptions and "rank" not in values else {}
                 if all(name in values for name, field in options.model_fields.items() if field.is_required()):
                     options.check(values)
-            return _with_caution(function(*args, **kwargs), bound.get("fit"))
+            try:
+                return _with_caution(function(*args, **kwargs), bound.get("fit"))
+            except MemoryError as error:
+                raise ContractError(
+                    f"{function.__name__} needs more memory than it can get{_memory()}. {one_line(error)}. Use fewer "
+                    "bins, conditions, neurons or hidden units."
+                ) from error
 
         return checked
 
     return decorate
+
+
+def _memory() -> str:
+    """The memory of the machine in brackets, where the system says it."""
+    try:
+        return f" (the machine has {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB)"
+    except (AttributeError, ValueError, OSError):
+        return ""
 
 
 def _with_caution(result: R, fit: Any) -> R:
@@ -485,6 +501,8 @@ def plain(value: Any) -> Any:
     """Numbers of numpy as numbers of Python, sequences as tuples."""
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, range) and len(value) > MOST_LISTED:
+        raise ContractError(f"{value} has {len(value)} numbers. At most {MOST_LISTED} are needed. Use fewer.")
     if isinstance(value, list | tuple | range | set | frozenset):
         return tuple(plain(one) for one in value)
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ import nwb_lint as nl
 from nwb_lint import cli, options
 from nwb_lint.cli.flags import flag_of
 from nwb_lint.errors import ContractError
-from nwb_lint.testing import mock_activity, mock_recording
+from nwb_lint.testing import mock_activity, mock_recording, mock_session
 from nwb_lint.workflow.recipe import SECTIONS, make_recipe, recipe_data
 
 FUNCTIONS = {
@@ -209,3 +209,11 @@ def test_values_of_another_type_or_out_of_bounds_are_refused_by_name(value):
 def test_unknown_arguments_of_refits_are_refused_by_name():
     with pytest.raises(ContractError, match="rnak"):
         nl.ensemble(mock_activity(), rank=1, tau_s=0.1, rnak=2)
+
+
+def test_what_needs_more_memory_than_there_is_is_an_error_that_says_so(tmp_path):
+    path = mock_session(tmp_path / "s.nwb")
+    with pytest.raises(ContractError, match=r"needs more memory.*the machine has \d+ GiB.*Use fewer bins"):
+        nl.read_conditions(path, by="side", align="cue_time", window_s=(0, 1e10), bin_s=0.1)
+    with pytest.raises(ContractError, match=r"999999999 numbers\. At most"):
+        nl.select_rank(mock_activity(), ranks=range(1, 10**9), tau_s=0.1)

@@ -31,6 +31,7 @@ from nwb_lint.options import (
     ReadSection,
     SelectSection,
     SubsamplingSection,
+    plain,
 )
 
 
@@ -216,7 +217,7 @@ def _units(texts: tuple[str, ...]) -> Any:
         return texts
     first, colon, last = texts[0].partition(":")
     if colon and first.isdigit() and last.isdigit():
-        return tuple(range(int(first), int(last) + 1))
+        return plain(range(int(first), int(last) + 1))
     parts = [part.strip() for part in texts[0].split(",")]
     labels = all(re.fullmatch(r"[\w.\-]+", part) for part in parts)
     return tuple(parts) if labels and (len(parts) > 1 or parts[0].isdigit()) else texts[0]

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from nwb_lint.options import Options
+from nwb_lint.options import Options, plain
 
 NONE = "none"
 
@@ -164,7 +164,7 @@ def parse(text: str, kind: Any) -> Any:
         single, *rest = get_args(kind)
         low, colon, high = text.partition(":")
         if colon and single is int:
-            return tuple(range(int(low), int(high) + 1))
+            return plain(range(int(low), int(high) + 1))
         values = tuple(parse(one.strip(), single) for one in text.split(","))
         if rest != [Ellipsis] and len(values) != 1 + len(rest):
             raise ValueError(text)
