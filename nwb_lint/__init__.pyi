@@ -8,6 +8,7 @@ from .analysis.fixedpoints import fixed_points as fixed_points
 from .analysis.inactivation import predict_inactivation as predict_inactivation
 from .analysis.latents import latents as latents
 from .analysis.latents import project as project
+from .analysis.limitcycles import limit_cycles as limit_cycles
 from .analysis.populations import find_populations as find_populations
 from .analysis.populations import resample_network as resample_network
 from .analysis.readout import fit_readout as fit_readout

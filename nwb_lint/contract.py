@@ -560,6 +560,18 @@ FIXED_POINTS = {
     "input_value": Var(("input",), "float64", "1"),
 }
 
+LIMIT_CYCLES = {
+    "input_value": Var(("input",), "float64", "1"),
+    "period_s": Var(("cycle",), "float64", "s", False),
+    "kappa": Var(("cycle", "phase", "rank"), "float64", "1", False),
+    "multiplier_real": Var(("cycle", "multiplier"), "float64", "1", False),
+    "multiplier_imag": Var(("cycle", "multiplier"), "float64", "1", False),
+    "stability": Var(("cycle",), "str", "", False),
+    "n_starts": Var(("cycle",), "int64", "1", False),
+    "distance": Var(("cycle",), "float64", "1", False),
+    "supported": Var(("cycle",), "bool", "1", False),
+}
+
 AXES = {
     "axis": Var(("axis_name", "neuron"), "float64", "1"),
     "overlap": Var(("axis_name", "axis_other"), "float64", "1"),
@@ -714,6 +726,7 @@ AUDIT = {
 RESULTS = {
     "flow_field": FLOW_FIELD,
     "fixed_points": FIXED_POINTS,
+    "limit_cycles": LIMIT_CYCLES,
     "axes": AXES,
     "latents": LATENTS,
     "connectivity": CONNECTIVITY,

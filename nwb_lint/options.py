@@ -334,6 +334,16 @@ class PopulationOptions(Options):
     seed: int = option(0, "Seed of mixtures and subsamples.", ge=0)
 
 
+class LimitCycleOptions(Options):
+    """Options of `limit_cycles`."""
+
+    condition: Any = option(None, "Label of the condition whose input is held; None: all inputs are 0.")
+    input: Any = option(None, "Values of the inputs, by name, in place of a condition.")
+    at_s: Seconds | None = option(None, "When the input of the condition is taken, s; None: at its last sample.")
+    n_starts: int = option(20, "Number of simulated orbits.", ge=1)
+    seed: int = option(0, "Seed of the starts.", ge=0)
+
+
 class FixedPointOptions(Options):
     """Options of `fixed_points`."""
 
@@ -590,7 +600,7 @@ def _attribute(value: Any) -> Any:
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
     BaselineOptions, SubsamplingOptions, TauOptions, BootstrapOptions, PopulationOptions, FixedPointOptions,
-    FlowOptions, InactivationOptions,
+    LimitCycleOptions, FlowOptions, InactivationOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions,
 )  # fmt: skip
 

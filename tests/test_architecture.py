@@ -17,7 +17,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "add_to_nwbfile", "audit", "baselines", "bootstrap", "canonicalize", "compare_axes", "compare_tau",
     "connectivity",
-    "ensemble", "find_populations", "fit_lint", "fit_readout", "fixed_points", "flow_field", "latents",
+    "ensemble", "find_populations", "fit_lint", "fit_readout", "fixed_points", "flow_field", "latents", "limit_cycles",
     "networks_of_draws", "open_nwb", "predict_inactivation", "prepare", "project", "read_conditions", "read_fit",
     "read_result", "read_trials", "resample_network", "score", "select_rank", "show_versions", "simulate", "truncate",
     "weight_statistics", "write_fit", "write_result",

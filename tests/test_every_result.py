@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -54,6 +55,20 @@ def fit(activity):
     return nl.fit_lint(activity, rank=2, hidden=4, **SWEEP)
 
 
+def turning(fit):
+    """The fit with another n, so that its latents oscillate."""
+    n = fit.sizes["neuron"] * fit["m"].values @ np.array([[1.9, 0.9], [-0.9, 1.9]])
+    return fit.assign(n=(fit["n"].dims, n))
+
+
+def field_around(cycles):
+    """A flow field for the plane of limit cycles."""
+    kappa = np.stack(np.meshgrid(*[np.linspace(-5, 5, 4)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    field = xr.Dataset({name: (("point", "rank"), kappa) for name in ("kappa", "velocity")})
+    field = field.assign(speed=("point", np.ones(16)), input_value=cycles["input_value"])
+    return field.assign_attrs(kind="flow_field", n_points=4, extent=[-5.0, 5.0, -5.0, 5.0], tau_s=0.1)
+
+
 # Public function → what it gives of a fit and its activity, and the figure of it.
 CASES = {
     "latents": (nl.latents, lambda one, ax: plot.latents_over_time(one, ax=ax)),
@@ -69,6 +84,10 @@ CASES = {
             fit, input={"go": 0.3}, activity=activity, refit_fractions=(0.5,), draws=2
         ),
         lambda one, ax: plot.fixed_point_counts(one, ax=ax),
+    ),
+    "limit_cycles": (
+        lambda fit, activity: nl.limit_cycles(turning(fit)),
+        lambda one, ax: plot.flow(field_around(one), cycles=one, ax=ax),
     ),
     "compare_axes": (nl.compare_axes, lambda one, ax: plot.angles(one, ax=ax)),
     "connectivity": (lambda fit, activity: nl.connectivity(fit), lambda one, ax: plot.overlaps(one, ax=ax)),

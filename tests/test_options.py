@@ -23,6 +23,7 @@ FUNCTIONS = {
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
     options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
+    options.LimitCycleOptions: nl.limit_cycles,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,

@@ -201,6 +201,14 @@ def test_fixed_points(name, fit, activity):
     check(partial(nl.fixed_points, fit, activity=activity), {"n_starts": 20, "draws": 1}, name, value, more)
 
 
+@pytest.mark.parametrize("name", options.LimitCycleOptions.model_fields)
+def test_limit_cycles(name, fit):
+    turned = fit.assign(n=fit.sizes["neuron"] * fit["m"] @ xr.DataArray([[1.9, 0.9], [-0.9, 1.9]], dims=("rank", "to")))
+    turned["n"] = ("neuron", "rank"), turned["n"].values
+    value, more = (HELD | {"n_starts": (3, {}), "seed": (1, {})})[name]
+    check(partial(nl.limit_cycles, turned), {"n_starts": 2}, name, value, more)
+
+
 @pytest.mark.parametrize("name", options.FlowOptions.model_fields)
 def test_flow_field(name, fit, activity):
     value, more = (HELD | {"extent": (2.0, {}), "n_points": (4, {}), "seed": (1, {"refit_fractions": (0.75,)})})[name]

@@ -59,7 +59,8 @@ def fixed_points(
     A point is ``supported`` if it is at most one standard deviation from what the trajectories visited and, with
     ``bootstrap``, exists in at least 80 % of the fits to resampled trials. Fits to noisy means often have attractors
     that the circuit does not have, and only the draws show it. ``near_marginal`` points have an eigenvalue below 1 /
-    (length of a trial): such a trial cannot tell them from marginal ones.
+    (length of a trial), or with ``bootstrap`` one whose interval contains 0: such trials cannot tell them from marginal
+    ones.
 
     With ``refit_fractions`` the fit is repeated on random parts of the neurons, with its own options. A fixed point
     that appears or disappears is not a finding. A fit to few neurons can have attractors that the circuit does not
@@ -174,7 +175,7 @@ def _resting(fit: xr.Dataset, drive: Array, n_starts: int, seed: int) -> tuple[A
     first.
     """
     found, counts = _all_found(fit, drive, _box(fit), n_starts, seed)
-    eigenvalues = np.linalg.eigvals(_jacobian(fit, found, drive)).reshape(found.shape)
+    eigenvalues = np.linalg.eigvals(jacobian(fit, found, drive)).reshape(found.shape)
     return found, counts, np.take_along_axis(eigenvalues, np.argsort(np.abs(eigenvalues), axis=1), axis=1)
 
 
@@ -208,8 +209,8 @@ def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int)
     return np.concatenate(parts)
 
 
-def _jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
-    """dF/dκ (point, rank, rank), 1/s."""
+def jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
+    """dF/dκ (point, rank, rank), 1/s, with F as in `dynamics.flow`."""
     kind = nonlinearity_of(fit.attrs.get("nonlinearity"))
     m, n = fit["m"].values, fit["n"].values
     x = kappa @ m.T + drive
@@ -223,7 +224,7 @@ def _newton(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     kappa, tau, one = kappa.copy(), fit.attrs["tau_s"], np.eye(kappa.shape[1])
     value, damping = tau * flow(fit, kappa, drive), np.full(len(kappa), 1e-3)
     for _ in range(_MAX_STEPS):
-        slope = tau * _jacobian(fit, kappa, drive)
+        slope = tau * jacobian(fit, kappa, drive)
         normal = np.swapaxes(slope, 1, 2) @ slope + damping[:, None, None] * one
         step = np.linalg.solve(normal, np.swapaxes(slope, 1, 2) @ value[:, :, None])[:, :, 0]
         tried = kappa - step

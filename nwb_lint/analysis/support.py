@@ -62,6 +62,8 @@ def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset],
         low, high = out[name].values + bounds(some - _median(some), FEWEST_VALUES)
         units = {} if name == "kappa" else {"units": "1/s"}
         out[f"{name}_low"], out[f"{name}_high"] = (out[name].dims, low, units), (out[name].dims, high, units)
+    spans = (out["eigenvalue_real_low"].values <= 0) & (out["eigenvalue_real_high"].values >= 0)
+    out["near_marginal"] = ("fixed_point",), out["near_marginal"].values | spans.any(axis=1)
     out["n_found_resample"] = ("resample", "stability_kind"), np.array(counts)
     out["supported"] = ("fixed_point",), out["supported"].values & (out["share_draws"].values >= MIN_SHARE)
     return out.assign_coords(stability_kind=list(STABILITIES))

@@ -62,6 +62,8 @@ def fixed_points(
 ) -> None:
     """Find where the latents of a fit rest under a constant input, and whether they stay there."""
     with plainly():
+        import numpy as np
+
         from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
         from nwb_lint.model.tuning import MAX_DISTANCE
         from nwb_lint.nwb.extension.read import read_fit, read_result
@@ -82,18 +84,24 @@ def fixed_points(
             if not one["supported"].item():
                 far = float(one["distance"]) > MAX_DISTANCE
                 remark += f"  not supported: {'outside of what was visited' if far else 'in too few draws'}"
+            if "eigenvalue_real_low" in one:
+                at = int(np.abs(one["eigenvalue_real"].values).argmin())
+                low, high = (float(one[f"eigenvalue_real_{bound}"][at]) for bound in ("low", "high"))
+                remark += f"  {low:.2f} to {high:.2f} 1/s" if np.isfinite(low) else ""
             if one["near_marginal"].item():
-                remark += f"  not distinguished from marginal by a trial of {found.attrs['trial_s']:g} s"
+                remark += f"  not distinguished from marginal in a trial of {found.attrs['trial_s']:g} s"
             echo(f"{kappa}  {one['stability'].item():10s} {slowest:13.3f} {line} {starts}{remark}")
         if not found.sizes["fixed_point"]:
             echo("none found")
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.analysis.dynamics import flow_field
+            from nwb_lint.analysis.limitcycles import limit_cycles
             from nwb_lint.plot import flow
 
             field = flow_field(fit, input=held, condition=options.get("condition"), at_s=options.get("at_s"))
-            save_picture(flow(field, found, fit if "latent" in fit else None), picture)
+            cycles = limit_cycles(fit, input=held, condition=options.get("condition"), at_s=options.get("at_s"))
+            save_picture(flow(field, found, fit if "latent" in fit else None, cycles=cycles), picture)
 
 
 @click.command()

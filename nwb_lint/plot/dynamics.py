@@ -28,6 +28,7 @@ def flow(
     points: xr.Dataset | None = None,
     fit: xr.Dataset | None = None,
     *,
+    cycles: xr.Dataset | None = None,
     color_by: str | None = None,
     style_by: str | None = None,
     ax: Axes | None = None,
@@ -52,6 +53,9 @@ def flow(
     fit : xarray.Dataset or None, default=None
         The fit of the field. It adds the latents of its conditions: in rank 1 against their change per second, else as
         trajectories with a dot at the last sample.
+    cycles : xarray.Dataset or None, default=None
+        From `nwb_lint.limit_cycles`, with the same input. Stable cycles are full lines, others are dashed. Cycles that
+        are not supported are gray, and named so.
     color_by : str or None, default=None
         Column of the conditions that sets the color. None takes the first column of numbers.
     style_by : str or None, default=None
@@ -67,7 +71,8 @@ def flow(
     Raises
     ------
     ContractError
-        If the Axes have other dimensions, the points have another rank or input, or the Dataset is of another kind.
+        If the Axes have other dimensions, the points or cycles have another rank or input, or a Dataset is of another
+        kind.
 
     Examples
     --------
@@ -86,6 +91,8 @@ def flow(
     labels = draw(field, ax)
     if fit is not None:
         _runs(fit, rank, color_by, style_by, ax)
+    if cycles is not None:
+        _draw_cycles(field, cycles, ax)
     if points is not None:
         _mark(field, points, ax)
     low_high = np.reshape(field.attrs["extent"], (rank, 2))
@@ -225,15 +232,35 @@ def _runs(fit: xr.Dataset, rank: int, color_by: str | None, style_by: str | None
         ax.plot(*(part[-1:] for part in run), color=color, marker="o", ms=3, zorder=2)
 
 
+def _check_same(field: xr.Dataset, found: xr.Dataset, what: str) -> None:
+    """Refuse points or cycles of another rank or input than the field."""
+    rank = field.sizes["rank"]
+    if found.sizes["rank"] != rank:
+        raise ContractError(
+            f"The {what} have rank {found.sizes['rank']}. The field has rank {rank}. Compute both from one fit."
+        )
+    if not np.allclose(found["input_value"].values, field["input_value"].values):
+        raise ContractError(f"{what.capitalize()} and flow field have different inputs. Use the same input for both.")
+
+
+def _draw_cycles(field: xr.Dataset, cycles: xr.Dataset, ax: Axes) -> None:
+    check_result(cycles, "limit_cycles")
+    if not cycles.attrs["n_cycles"]:
+        return
+    _check_same(field, cycles, "limit cycles")
+    columns = (cycles[name].values for name in ("kappa", "stability", "supported", "period_s"))
+    for orbit, stability, supported, period in zip(*columns, strict=True):
+        closed = np.concatenate([orbit, orbit[:1]])
+        label = f"{stability} cycle, {period:.2g} s" + ("" if supported else ", not supported")
+        style: dict[str, Any] = {"ls": "-" if stability == "stable" else "--", "color": "black" if supported else GRAY}
+        ax.plot(*closed.T, lw=1.6, zorder=2.5, label=label, **style)
+    ax.legend(fontsize=SMALL, frameon=True, framealpha=0.8, edgecolor="none", loc="best", handletextpad=0.2)
+
+
 def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
     check_result(points, "fixed_points")
+    _check_same(field, points, "fixed points")
     rank = field.sizes["rank"]
-    if points.sizes["rank"] != rank:
-        raise ContractError(
-            f"The fixed points have rank {points.sizes['rank']}. The field has rank {rank}. Compute both from one fit."
-        )
-    if not np.allclose(points["input_value"].values, field["input_value"].values):
-        raise ContractError("Fixed points and flow field have different inputs. Compute both with the same input.")
     low, high = np.reshape(field.attrs["extent"], (rank, 2)).T
     kappa = points["kappa"].values
     inside = ((kappa >= low) & (kappa <= high)).all(axis=1)
