@@ -27,6 +27,11 @@ from .nwb.recording.read import read_conditions as read_conditions
 from .nwb.recording.read import read_trials as read_trials
 from .nwb.storage.source import open_nwb as open_nwb
 from .prepare import prepare as prepare
+from .statespace.fit import fit_trials as fit_trials
+from .statespace.inference import forecast as forecast
+from .statespace.inference import infer_latents as infer_latents
+from .statespace.inference import predict_rates as predict_rates
+from .statespace.scores import bits_per_spike as bits_per_spike
 from .validation.baselines import baselines as baselines
 from .validation.baselines import truncate as truncate
 from .validation.bootstrap import bootstrap as bootstrap

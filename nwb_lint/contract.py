@@ -41,6 +41,8 @@ TRIALS = {
     "count": Var(("trial", "time", "neuron"), "uint16", "1"),
     "observed": Var(("trial", "time", "neuron"), "bool", "1", False),
     "exposure_s": Var(("trial", "time"), "float64", "s", False),
+    "rate": Var(("trial", "time", "neuron"), "float32", "", False),
+    "u": Var(("trial", "time", "input"), "float32", "1", False),
 }
 
 ACTIVITY = {
@@ -81,6 +83,15 @@ FIT = {
     "input_lag_s": Var(("input",), "float64", "s", False),
     "input_lag_gain": Var(("input",), "float64", "1", False),
     "input_lag_gain_sem": Var(("input",), "float64", "1", False),
+    "log_rate": Var(("neuron",), "float64", "1", False),
+    "observation_mean": Var(("neuron",), "float64", "", False),
+    "observation_noise": Var(("neuron",), "float64", "", False),
+    "noise_cov": Var(("rank", "rank_from"), "float64", "1", False),
+    "initial_mean": Var(("group", "rank"), "float64", "1", False),
+    "initial_cov": Var(("rank", "rank_from"), "float64", "1", False),
+    "latent_cov": Var(("condition", "time", "rank", "rank_from"), "float32", "1", False),
+    "evidence": Var(("iteration",), "float64", "", False),
+    "bits_per_spike": Var(("split",), "float64", "1", False),
     "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_ceiling": Var(("split",), "float64", "1", False),

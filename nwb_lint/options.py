@@ -271,6 +271,59 @@ class FitOptions(Options):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
+class TrialFitOptions(Options):
+    """Options of `fit_trials`."""
+
+    rank: int = option(..., "Number of latents.", ge=1)
+    tau_s: Seconds = option(..., "Time constant of the units, s.", gt=0)
+    observation: Literal["poisson", "gaussian"] = option("poisson", "Distribution of the data.")
+    link: Literal["exp", "softplus"] = option("exp", "Rate of a Poisson observation as a function of the activation.")
+    hidden: int | Literal["auto"] = option("auto", "Unobserved units; 'auto': up to 256 units in all.")
+    nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = option("tanh", "phi.")
+    noise: Literal["full", "diagonal"] = option("full", "Covariance of the noise of the latents.")
+    initial: str = option("common", "Mean of the first latents: 'common', or one for each value of a trial column.")
+    test_size: float | None = option(None, "Trials that are only scored: a fraction, or a number.", ge=0)
+    max_iter: int = option(30, "Iterations at most.", ge=1)
+    tol: float = option(1e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
+    seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        if self.hidden != "auto" and self.hidden < 0:
+            raise ValueError(f"hidden is {self.hidden}. It needs a number from 0 on, or 'auto'.")
+        if self.observation == "gaussian" and self.link != "exp":
+            raise ValueError("A Gaussian observation has no link. link='softplus' needs counts. Leave out link.")
+        return self
+
+
+class InferOptions(Options):
+    """Options of `infer_latents`."""
+
+    causal: bool = option(False, "Use only the samples until each time.")
+
+
+class RateOptions(Options):
+    """Options of `predict_rates`."""
+
+    causal: bool = option(False, "Use only the samples until each time.")
+    level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
+
+
+class ForecastOptions(Options):
+    """Options of `forecast`."""
+
+    horizon_s: Seconds = option(..., "How far ahead, s.", gt=0)
+    level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
+
+
+class BitsOptions(Options):
+    """Options of `bits_per_spike`."""
+
+    forward_s: Seconds | None = option(None, "Length of the end of the trials that is predicted forward, s.", gt=0)
+    shots: int | None = option(None, "Number of trials that few-shot weights are fitted on.", ge=1)
+    seed: int = option(0, "Seed of the groups of neurons and of the trials of few-shot weights.", ge=0)
+
+
 class SelectOptions(Options):
     """Options of `select_rank`."""
 
@@ -602,6 +655,7 @@ PUBLIC: tuple[type[Options], ...] = (
     BaselineOptions, SubsamplingOptions, TauOptions, BootstrapOptions, PopulationOptions, FixedPointOptions,
     LimitCycleOptions, FlowOptions, InactivationOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions,
+    TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
 )  # fmt: skip
 
 

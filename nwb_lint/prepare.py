@@ -70,9 +70,10 @@ def prepare(
     Parameters
     ----------
     recording : xarray.Dataset
-        From `read_conditions`: ``rate (condition, time, neuron)``, Hz; NaN = not observed.
+        From `read_conditions`: ``rate (condition, time, neuron)``, Hz; NaN = not observed. Or single trials from
+        `read_trials`, for `fit_trials`: their counts stay as they are, and only ``inputs`` is used.
     inputs : sequence of Input
-        The inputs of the network, at least one.
+        The inputs of the network, at least one; for single trials there may be none.
     n_components : int or None, default=12
         Principal components that are kept. None, or the number of neurons and more: no denoising.
     center : bool or (float, float), default=True
@@ -96,7 +97,8 @@ def prepare(
         of the inputs as coordinate ``input``; ``u_burn_in``, ``offset``, ``scale``, ``component``; the coordinate
         ``held_out (condition)`` if ``fit_on`` leaves conditions out. With halves of the trials and components also
         ``noise_factor (condition)``: how many times as much noise the activity has as its halves show, because
-        components follow the noise of the conditions that they were estimated from.
+        components follow the noise of the conditions that they were estimated from. Of single trials: the same Dataset
+        with ``u (trial, time, input)``.
 
     Raises
     ------
@@ -114,6 +116,9 @@ def prepare(
     >>> activity["activity"].dims
     ('condition', 'time', 'neuron')
     """
+    if "count" in recording or "trial" in recording.dims:
+        given = {"n_components": n_components, "center": center, "time_course": time_course, "scale": scale}
+        return _prepare_trials(recording, inputs, given | {"burn_in_s": burn_in_s, "fit_on": fit_on})
     check_recording(recording)
     train = conditions_mask(recording, fit_on)
     rate = recording["rate"].values.astype(float)
@@ -157,6 +162,23 @@ def prepare(
     return out
 
 
+def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str, object]) -> xr.Dataset:
+    """Trials with ``u (trial, time, input)`` from their columns; counts stay as they are."""
+    defaults = {name: field.default for name, field in PrepareOptions.model_fields.items()} | {"fit_on": None}
+    wrong = [name for name, value in given.items() if value is not defaults[name] and value != defaults[name]]
+    if wrong:
+        raise ContractError(
+            f"{', '.join(wrong)} prepares mean rates, and these are single trials, whose counts stay as they are. "
+            "Leave it out."
+        )
+    if not inputs:
+        return trials.copy()
+    own = {"trial": "condition"} | {name: f"{name}_of_trial" for name in ("condition",) if name in trials.variables}
+    built = build_inputs(trials.rename(own), inputs, 0.0)
+    of_inputs = {k: v for k, v in built.coords.items() if v.dims == ("input",)}
+    return trials.assign(u=(("trial", "time", "input"), built["u"].values)).assign_coords(of_inputs)
+
+
 def conditions_mask(dataset: xr.Dataset, which: object, *, nobody: bool = False) -> Array:
     """Boolean (condition) of the conditions named by labels, positions or a boolean array; None = all of them."""
     size = dataset.sizes["condition"]
@@ -177,15 +199,20 @@ def drawn_conditions(dataset: xr.Dataset, test_size: float | None, test_conditio
                 f"test_size={test_size!r} and test_conditions are both given. One of them is needed. Drop the other."
             )
         return conditions_mask(dataset, test_conditions, nobody=True)
+    return None if test_size is None else drawn(size, test_size, seed, "condition")
+
+
+def drawn(size: int, test_size: float | None, seed: int, what: str = "trial") -> Array:
+    """Boolean mask of so many of ``size`` things (a fraction, or a number), drawn with the seed; nobody for None."""
+    held = np.zeros(size, bool)
     if test_size is None:
-        return None
+        return held
     number = max(round(test_size * size), 1) if 0 < test_size < 1 else int(test_size)
     if not 0 <= test_size <= size or (test_size >= 1 and number != test_size):
         raise ContractError(
-            f"test_size is {test_size:g} of {size} conditions. It needs a fraction between 0 and 1, or a whole number "
-            "of conditions."
+            f"test_size is {test_size:g} of {size} {what}s. It needs a fraction between 0 and 1, or a whole number "
+            f"of {what}s."
         )
-    held = np.zeros(size, bool)
     held[np.random.default_rng(seed).permutation(size)[:number]] = True
     return held
 

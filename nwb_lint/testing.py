@@ -229,3 +229,48 @@ def mock_fit(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr
     """
     activity = mock_activity(n_neurons=n_neurons, n_conditions=n_conditions, seed=seed)
     return fit_lint(activity, rank=1, tau_s=0.1, method="regression")
+
+
+def mock_trials(*, n_neurons: int = 12, n_trials: int = 24, seed: int = 0) -> xr.Dataset:
+    """Trials as from `read_trials`: spike counts of a rank-1 network with noise, and a stimulus on each trial.
+
+    Parameters
+    ----------
+    n_neurons : int, default=12
+        Number of neurons.
+    n_trials : int, default=24
+        Number of trials of 0.8 s, in bins of 0.02 s.
+    seed : int, default=0
+        Seed of the network, its noise and the spikes.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``count (trial, time, neuron)``, with the columns ``stimulus`` and ``choice`` on ``trial``.
+
+    Examples
+    --------
+    >>> mock_trials()["count"].dims
+    ('trial', 'time', 'neuron')
+    """
+    rng = np.random.default_rng(seed)
+    m = rng.standard_normal(n_neurons)
+    stimulus = np.resize([-1.0, 1.0], n_trials)
+    kappa, path = np.zeros(n_trials), []
+    for _ in range(40):
+        path.append(kappa)
+        r = np.tanh(kappa[:, None] * m) @ m / n_neurons
+        kappa = 0.8 * kappa + 0.2 * 2 * r + 0.05 * stimulus + 0.1 * rng.standard_normal(n_trials)
+    kappa = np.stack(path, axis=1)
+    count = rng.poisson(0.02 * 20 * np.exp(kappa[..., None] * m)).astype(np.uint16)
+    return xr.Dataset(
+        {"count": (("trial", "time", "neuron"), count, {"units": "1"})},
+        coords={
+            "trial": np.arange(n_trials),
+            "time": ("time", 0.01 + 0.02 * np.arange(40), {"units": "s"}),
+            "neuron": np.array([f"n{k:03d}" for k in range(n_neurons)]),
+            "stimulus": ("trial", stimulus),
+            "choice": ("trial", np.where(kappa[:, -1] > 0, "right", "left")),
+        },
+        attrs={"bin_s": 0.02, "align": "start_time", "window_s": [0.0, 0.8]},
+    )

@@ -15,12 +15,12 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "audit", "baselines", "bootstrap", "canonicalize", "compare_axes", "compare_tau",
-    "connectivity",
-    "ensemble", "find_populations", "fit_lint", "fit_readout", "fixed_points", "flow_field", "latents", "limit_cycles",
-    "networks_of_draws", "open_nwb", "predict_inactivation", "prepare", "project", "read_conditions", "read_fit",
-    "read_result", "read_trials", "resample_network", "score", "select_rank", "show_versions", "simulate", "truncate",
-    "weight_statistics", "write_fit", "write_result",
+    "Input", "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "compare_axes",
+    "compare_tau", "connectivity", "ensemble", "find_populations", "fit_lint", "fit_readout", "fit_trials",
+    "fixed_points", "flow_field", "forecast", "infer_latents", "latents", "limit_cycles", "networks_of_draws",
+    "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read_conditions", "read_fit",
+    "read_result", "read_trials", "resample_network", "score", "select_rank", "show_versions", "simulate",
+    "truncate", "weight_statistics", "write_fit", "write_result",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 

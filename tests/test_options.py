@@ -27,12 +27,14 @@ FUNCTIONS = {
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
+    options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
+    options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
-    "executor", "cache_dir", "progress", "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap",
-    "prepare",
+    "executor", "cache_dir", "progress", "trials", "neurons",
+    "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

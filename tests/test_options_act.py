@@ -13,7 +13,7 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint import options
 from nwb_lint.nwb.extension.write_session import write_session
-from nwb_lint.testing import mock_recording
+from nwb_lint.testing import mock_recording, mock_trials
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -259,3 +259,34 @@ COMPARED = [
 )
 def test_comparisons_with_an_activity(function, values, name, fit, activity):
     check(partial(function, fit, activity), {"mtdr_dims": 0} if function is nl.compare_axes else {}, name, values[name])
+
+
+FIT_TRIALS = {
+    "rank": (2, {}), "tau_s": (0.2, {}), "observation": ("gaussian", {}), "link": ("softplus", {}), "hidden": (3, {}),
+    "nonlinearity": ("linear", {}), "noise": ("diagonal", {"rank": 2}), "initial": ("choice", {}),
+    "test_size": (0.3, {}), "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", options.TrialFitOptions.model_fields)
+def test_fit_trials(name):
+    value, more = FIT_TRIALS[name]
+    base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2}
+    check(partial(nl.fit_trials, mock_trials(n_neurons=6, n_trials=8)), base, name, value, more)
+
+
+OF_TRIALS = [
+    (nl.infer_latents, {"causal": True}, {}),
+    (nl.predict_rates, {"causal": True, "level": 0.5}, {}),
+    (nl.forecast, {"horizon_s": 0.2, "level": 0.5}, {"horizon_s": 0.1}),
+    (nl.bits_per_spike, {"forward_s": 0.2, "shots": 5, "seed": 1}, {"neurons": [0, 1], "shots": 3}),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "value", "base"), [(one, k, v, base) for one, vs, base in OF_TRIALS for k, v in vs.items()]
+)
+def test_functions_of_trials(function, name, value, base):
+    trials = mock_trials(n_neurons=6, n_trials=8)
+    fit = nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=2)
+    check(partial(function, fit, trials), base, name, value)

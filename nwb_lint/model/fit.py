@@ -376,7 +376,7 @@ def _dataset(activity: xr.Dataset, network: Network, hidden: int, bias: bool) ->
     coords: dict[Any, Any] = {}
     for name, column in activity.coords.items():
         if column.dims == ("neuron",):
-            coords[name] = "neuron", _extend_column(str(name), column.values, hidden), column.attrs
+            coords[name] = "neuron", extend_column(str(name), column.values, hidden), column.attrs
         elif name not in (*carried, "held_out"):
             coords[name] = column
     fit = xr.Dataset(coords=coords, attrs=dict(activity.attrs))
@@ -402,7 +402,7 @@ def _dataset(activity: xr.Dataset, network: Network, hidden: int, bias: bool) ->
     return fit.assign(variables).assign_coords(recorded=("neuron", recorded))
 
 
-def _extend_column(name: str, values: Array, hidden: int) -> Array:
+def extend_column(name: str, values: Array, hidden: int) -> Array:
     """A column of the neurons with labels or blanks for hidden units."""
     if not hidden:
         return values
@@ -417,7 +417,7 @@ def _extend_column(name: str, values: Array, hidden: int) -> Array:
 
 def _attributes(activity: xr.Dataset, options: FitOptions, last: Stage) -> dict[str, object]:
     """Attributes of a fit: time step, options, gauge and versions."""
-    found: dict[str, object] = {"dt_s": float(activity.attrs["bin_s"]), **options.kept(), **_versions()}
+    found: dict[str, object] = {"dt_s": float(activity.attrs["bin_s"]), **options.kept(), **versions()}
     found["gauge"] = "none" if options.rank is None else GAUGE
     if options.method in ("gradient", "published"):
         found["max_steps"] = options.max_iter if options.method == "gradient" else options.epochs
@@ -429,7 +429,8 @@ def _attributes(activity: xr.Dataset, options: FitOptions, last: Stage) -> dict[
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that compute, as attributes of a fit."""
     packages = ("nwb_lint", "numpy", "scipy", "torch", "xarray")
     return {"version_python": platform.python_version()} | {f"version_{p}": version(p) for p in packages}
 

@@ -1,0 +1,152 @@
+"""Datasets of trials and fits as the arrays of `system`, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.contract import TRIALS, as_text_column, check_table, find_column, input_names
+from nwb_lint.errors import ContractError
+from nwb_lint.model.network import Array, filter_input
+from nwb_lint.statespace.system import System, Trials
+
+NO_INPUT = "none"  # the one input, always 0, of a fit without inputs
+_READ = "Call read_trials(...) and prepare(trials, ...)"
+
+
+def check_trials(trials: xr.Dataset, observation: str) -> str:
+    """The name of the variable that is observed, ``count`` or ``rate``, of a Dataset of trials.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is not one of trials, or has values that the observation cannot have.
+    """
+    if not isinstance(trials, xr.Dataset):
+        raise ContractError(f"trials is a {type(trials).__name__}. It needs to be an xarray.Dataset. {_READ}.")
+    name = "rate" if observation == "gaussian" and "rate" in trials else "count"
+    table = TRIALS if name == "count" else {k: v for k, v in TRIALS.items() if k != "count"}
+    check_table(trials, table, "trials", _READ)
+    if trials[name].dims != ("trial", "time", "neuron"):
+        raise ContractError(f"{name} has dims {trials[name].dims}. It needs (trial, time, neuron). {_READ}.")
+    if float(trials.attrs.get("bin_s", 0)) <= 0:
+        raise ContractError(f"trials has the attribute bin_s={trials.attrs.get('bin_s')!r}. It needs a number above 0.")
+    if trials.sizes["time"] < 2:
+        raise ContractError("The trials have a single bin. A fit of dynamics needs at least 2. Use shorter bins.")
+    if "u" in trials and not np.isfinite(trials["u"].values).all():
+        raise ContractError("u has values that are not finite. Give a number for every trial and time.")
+    return name
+
+
+def arrays_of(
+    trials: xr.Dataset, name: str, alpha: float, groups: Array | None = None, blind: Array | None = None
+) -> Trials:
+    """The trials as arrays; neurons in the mask ``blind`` (neuron) count as not observed."""
+    y = trials[name].values
+    seen = trials["observed"].values if "observed" in trials else None
+    if y.dtype.kind == "f":
+        finite = np.isfinite(y)
+        if not finite.all():
+            seen = finite if seen is None else seen & finite
+            y = np.where(finite, y, 0)
+    if blind is not None and blind.any():
+        seen = (np.ones(y.shape, bool) if seen is None else seen) & ~blind
+    n_trials, n_times = y.shape[:2]
+    u = trials["u"].values.astype(float) if "u" in trials else np.zeros((n_trials, n_times, 1))
+    exposure = np.full((n_trials, n_times), float(trials.attrs["bin_s"]))
+    if "exposure_s" in trials:
+        exposure = np.maximum(trials["exposure_s"].values, 1e-12)
+    group = np.zeros(n_trials, int) if groups is None else groups
+    return Trials(y, seen, filter_input(u, alpha), np.log(exposure), group, _lags(seen, (n_trials, n_times)))
+
+
+def _lags(seen: Array | None, shape: tuple[int, int]) -> Array:
+    """Whether a step lies between the first and the last observed sample of its trial, (trial, time - 1)."""
+    if seen is None:
+        return np.ones((shape[0], shape[1] - 1), bool)
+    any_seen: Array = np.any(seen, axis=2)
+    after = np.logical_or.accumulate(any_seen, axis=1)
+    before = np.logical_or.accumulate(any_seen[:, ::-1], axis=1)[:, ::-1]
+    return after[:, :-1] & before[:, 1:]
+
+
+def groups_of(trials: xr.Dataset, column: str, levels: Array | None = None) -> tuple[Array, Array]:
+    """The level of each trial in a column, as a number, and the levels."""
+    found = find_column(trials, column, "trial")
+    if found is None:
+        raise ContractError(f"initial is {column!r}, and trials have no such column. Use 'common', or a trial column.")
+    values = as_text_column(found.values).astype(str)
+    levels = np.unique(values) if levels is None else levels
+    unknown = sorted(set(values) - set(levels))
+    if unknown:
+        raise ContractError(f"{column} has the value {unknown[0]!r}, which no trial of the fit has. Leave it out.")
+    return np.searchsorted(levels, values), levels
+
+
+def system_of(fit: xr.Dataset) -> System:
+    """The stochastic network of a fit from `fit_trials`.
+
+    Raises
+    ------
+    ContractError
+        If the fit has no process noise.
+    """
+    if "noise_cov" not in fit:
+        raise ContractError(
+            "The fit has no noise_cov: it is a network of mean activity. Single trials need a stochastic network. "
+            "Use fit_trials."
+        )
+    n = int(fit["recorded"].values.sum())
+    variance = fit["observation_noise"].values[:n] if "observation_noise" in fit else np.ones(n)
+    return System(
+        m=fit["m"].values, n=fit["n"].values, weights=fit["input_weights"].values, bias=fit["bias"].values,
+        level=fit["log_rate" if "log_rate" in fit else "observation_mean"].values[:n], variance=variance,
+        noise=fit["noise_cov"].values, start=fit["initial_mean"].values, spread=fit["initial_cov"].values,
+        alpha=float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"]), nonlinearity=fit.attrs["nonlinearity"],
+        observation=fit.attrs["observation"], link=fit.attrs.get("link", "exp"),
+    )  # fmt: skip
+
+
+def trials_for(fit: xr.Dataset, trials: xr.Dataset, blind: Array | None = None) -> Trials:
+    """New trials as arrays, in the order of the fit's neurons and inputs.
+
+    Raises
+    ------
+    ContractError
+        If neurons, inputs or the bin differ from those of the fit.
+    """
+    name = check_trials(trials, fit.attrs["observation"])
+    if not np.isclose(trials.attrs["bin_s"], fit.attrs["dt_s"], rtol=1e-6):
+        raise ContractError(
+            f"The trials have bins of {trials.attrs['bin_s']:g} s, the fit of {fit.attrs['dt_s']:g} s. Read them with "
+            "the bins of the fit."
+        )
+    mine = fit["neuron"].values[fit["recorded"].values].astype(str)
+    theirs = trials["neuron"].values.astype(str) if "neuron" in trials.coords else np.arange(len(mine)).astype(str)
+    if not np.array_equal(mine, theirs):
+        raise ContractError(
+            f"The trials have {len(theirs)} neurons, the fit has {len(mine)}, or they have other labels. Give the same "
+            "neurons in the same order; mask those that were not recorded with observed."
+        )
+    names = input_names(trials) if "u" in trials else [NO_INPUT]
+    if names != input_names(fit):
+        raise ContractError(
+            f"The trials have the inputs {', '.join(names)}, the fit has {', '.join(input_names(fit))}. Prepare the "
+            "trials with the inputs of the fit."
+        )
+    alpha, groups = float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"]), None
+    if fit.attrs["initial"] != "common":
+        groups = groups_of(trials, fit.attrs["initial"], fit["initial_level"].values.astype(str))[0]
+    return arrays_of(trials, name, alpha, groups, blind)
+
+
+def trial_coords(trials: xr.Dataset, rename: Callable[[Any], Any] = lambda dim: dim) -> dict[Any, Any]:
+    """Coordinates on trials and time, dims renamed."""
+    kept = {}
+    for name, value in trials.coords.items():
+        if value.dims in (("trial",), ("time",)):
+            kept[rename(name)] = tuple(rename(dim) for dim in value.dims), value.values, value.attrs
+    return kept

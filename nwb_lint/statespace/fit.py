@@ -1,0 +1,279 @@
+"""`fit_trials`: from single trials to a stochastic low-rank network, both as Datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from nwb_lint.contract import check_fit
+from nwb_lint.errors import ContractError
+from nwb_lint.model.fit import extend_column, versions
+from nwb_lint.model.network import Array, column_signs
+from nwb_lint.model.simulate import with_run
+from nwb_lint.options import TrialFitOptions, validated
+from nwb_lint.parallel.threads import one_blas_thread
+from nwb_lint.parallel.warnings import warn
+from nwb_lint.prepare import drawn
+from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of
+from nwb_lint.statespace.inference import posterior_of
+from nwb_lint.statespace.learning import State, first_latents, first_system, learn
+from nwb_lint.statespace.scores import co_smoothing, neuron_groups
+from nwb_lint.statespace.system import System, Trials
+
+GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
+SPLITS = ("train", "held_out")
+
+# hidden="auto": as many units as make so many with the recorded ones.
+ALL_UNITS = 256
+
+# Trials of a split on which bits per spike are computed.
+SCORED_TRIALS = 64
+
+
+@validated(TrialFitOptions)
+def fit_trials(
+    trials: xr.Dataset,
+    *,
+    rank: int,
+    tau_s: float,
+    observation: str = "poisson",
+    link: str = "exp",
+    hidden: int | str = "auto",
+    nonlinearity: str = "tanh",
+    noise: str = "full",
+    initial: str = "common",
+    test_size: float | None = None,
+    max_iter: int = 30,
+    tol: float = 1e-3,
+    seed: int = 0,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Fit a stochastic low-rank network to the spikes of single trials, by expectation-maximization.
+
+        kappa[t+1] = (1 - alpha) kappa[t] + alpha n' phi(x[t]) / N + eps[t],   eps ~ N(0, Q),   x = m kappa + I v + b
+        count[t, i] ~ Poisson(bin · exp(c_i + x_i[t]))   or   value[t, i] ~ N(c_i + x_i[t], psi_i)
+
+    with alpha = bin / tau_s and filtered inputs v. x is the deviation of the log rate, in e-folds. The E step is the
+    Gaussian posterior of the latents (Newton's method, exact for a linear Gaussian network); every M step is a
+    regression on samples of it. The iteration of largest evidence is the fit.
+
+    Parameters
+    ----------
+    trials : xarray.Dataset
+        From `read_trials` or `prepare`: ``count (trial, time, neuron)``, or ``rate`` with a Gaussian observation, and
+        perhaps ``u (trial, time, input)``. Samples where ``observed`` is False, or that are NaN, do not count; trials
+        may end early, and neurons may be missing in some trials.
+    rank : int
+        Number of latents, from 1 on.
+    tau_s : float
+        Time constant of the neurons, s; at least the bin.
+    observation : {"poisson", "gaussian"}, default="poisson"
+        Distribution of the data.
+    link : {"exp", "softplus"}, default="exp"
+        Rate of a Poisson observation: exp(c + x), or exp(c) softplus(x) / log 2.
+    hidden : int or "auto", default="auto"
+        Unobserved units with random m, I and b; with them, few neurons can have any dynamics. "auto": up to 256 units
+        in all.
+    nonlinearity : {"tanh", "relu", "softplus", "linear"}, default="tanh"
+        phi.
+    noise : {"full", "diagonal"}, default="full"
+        Covariance Q of the noise of the latents.
+    initial : str, default="common"
+        Mean of the latents at the first bin: "common", or one for each value of a trial column.
+    test_size : float or None, default=None
+        Trials that are only scored: a fraction, or a number.
+    max_iter : int, default=30
+        Iterations at most.
+    tol : float, default=1e-3
+        EM ends when three iterations have not raised the log evidence by this share of what it has gained.
+    seed : int, default=0
+        Seed of hidden units, samples and test trials.
+    progress : bool, default=False
+        Whether a progress bar is shown.
+
+    Returns
+    -------
+    xarray.Dataset
+        A fit, whose conditions are the trials: ``m, n (neuron, rank)``, ``input_weights (neuron, input)``, ``bias``,
+        ``initial_activation``, and what analyses of fits take. Further ``log_rate (neuron)``, Hz, or
+        ``observation_mean`` and ``observation_noise (neuron)``; ``noise_cov (rank, rank_from)``; ``initial_mean (group,
+        rank)`` and ``initial_cov``; the posterior ``latent (condition, time, rank)`` and ``latent_cov``; ``evidence
+        (iteration)``, nats; ``bits_per_spike (split)``: co-smoothing over four groups of neurons. ``activity_pred`` is
+        the run without noise; ``r2`` says how much of the posterior x it explains.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset holds no trials, or an option does not suit it.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_trials
+    >>> fit = fit_trials(mock_trials(), rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> fit["noise_cov"].dims
+    ('rank', 'rank_from')
+    """
+    options = TrialFitOptions.check({k: v for k, v in locals().items() if k in TrialFitOptions.model_fields})
+    name = check_trials(trials, observation)
+    n = trials.sizes["neuron"]
+    _check_options(trials, options, n)
+    n_hidden = max(0, ALL_UNITS - n) if options.hidden == "auto" else int(options.hidden)
+    alpha = float(trials.attrs["bin_s"]) / tau_s
+    groups, levels = (None, None) if initial == "common" else groups_of(trials, initial)
+    arrays = arrays_of(trials, name, alpha, groups)
+    held = drawn(trials.sizes["trial"], test_size, seed)
+    _check_data(arrays, held, observation)
+    with one_blas_thread():
+        kinds = {"observation": observation, "link": link, "nonlinearity": nonlinearity}
+        first = first_system(arrays, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
+        state, history = _learn(first, arrays.part(~held), options, progress)
+        system, mean, covariance = _rotated(state, arrays, held)
+        bits = _bits(system, arrays, held, seed) if observation == "poisson" else None
+    fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
+    fit["evidence"] = ("iteration",), np.array(history)
+    if bits is not None:
+        fit["bits_per_spike"] = ("split",), bits
+    fit.attrs |= _attributes(trials, options, n_hidden, state)
+    fit = _with_free_run(fit, mean, held)
+    check_fit(fit)
+    return fit
+
+
+def _check_options(trials: xr.Dataset, options: TrialFitOptions, n: int) -> None:
+    bin_s = float(trials.attrs["bin_s"])
+    if options.tau_s < bin_s:
+        raise ContractError(
+            f"tau_s is {options.tau_s:g} s and a bin is {bin_s:g} s. tau_s needs to be at least the bin. "
+            "Give a longer tau_s or shorter bins."
+        )
+    if options.rank > n:
+        raise ContractError(f"rank is {options.rank} and there are {n} neurons. Use at most rank {n}, or more units.")
+
+
+def _check_data(arrays: Trials, held: Array, observation: str) -> None:
+    """Refuse data without any spike or sample; warn of neurons without any."""
+    if held.all():
+        raise ContractError("All trials are held out. A fit needs one. Hold out fewer.")
+    y = arrays.y[~held]
+    seen = np.broadcast_to(True, y.shape) if arrays.seen is None else arrays.seen[~held]
+    if not seen.any():
+        raise ContractError("No sample of the training trials is observed. A fit needs data. Check observed.")
+    if observation == "poisson":
+        if (y < 0).any() or (y != np.rint(y)).any():
+            raise ContractError("The counts have negative or broken numbers. Poisson needs counts. Use 'gaussian'.")
+        silent = int((np.where(seen, y, 0).sum(axis=(0, 1)) == 0).sum())
+        if silent == y.shape[2]:
+            raise ContractError("No neuron has a spike in the training trials. A fit needs spikes. Check the window.")
+        if silent:
+            warn(f"{silent} of {y.shape[2]} neurons have no spike in the training trials. Their weights are near 0.")
+
+
+def _learn(first: System, arrays: Trials, options: TrialFitOptions, progress: bool) -> tuple[State, list[float]]:
+    sd = max(1.0, 0.5 / first.alpha)
+    kappa = first_latents(arrays, options.rank, sd, options.observation == "poisson")
+    with tqdm(disable=not progress, desc="EM", total=options.max_iter) as bar:
+
+        def report(iteration: int, state: State) -> None:
+            bar.set_postfix(evidence=f"{state.evidence.sum():.6g}")
+            bar.update()
+
+        return learn(
+            first, arrays, kappa, seed=options.seed, max_iter=options.max_iter, tolerance=options.tol,
+            diagonal=options.noise == "diagonal", report=report,
+        )  # fmt: skip
+
+
+def _rotated(state: State, arrays: Trials, held: Array) -> tuple[System, Array, Array]:
+    """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials."""
+    system = state.system
+    _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
+    axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
+    system = system._replace(
+        m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
+        start=system.start @ axes, spread=axes.T @ system.spread @ axes,
+    )  # fmt: skip
+    mean, covariance, _ = posterior_of(system, arrays)
+    return system, mean, covariance
+
+
+def _bits(system: System, arrays: Trials, held: Array, seed: int) -> Array:
+    """Co-smoothing of every neuron in some trials of each split, bits per spike."""
+    found = np.full(2, np.nan)
+    for k, part in enumerate((~held, held)):
+        which = np.flatnonzero(part)
+        if not len(which):
+            continue
+        if len(which) > SCORED_TRIALS:
+            which = np.sort(np.random.default_rng([seed, 2]).choice(which, SCORED_TRIALS, replace=False))
+        bits, spikes = co_smoothing(system, arrays.part(which), neuron_groups(system.n_neurons, seed))
+        found[k] = bits.sum() / spikes.sum() if spikes.sum() > 0 else np.nan
+    return found
+
+
+def _dataset(
+    trials: xr.Dataset, system: System, hidden: int, mean: Array, covariance: Array, levels: Array | None, held: Array
+) -> xr.Dataset:
+    """The network and the posterior, with trials as conditions."""
+    n = trials.sizes["neuron"]
+    coords: dict[Any, Any] = {}
+    for key, column in trials.coords.items():
+        if column.dims == ("neuron",):
+            coords[key] = "neuron", extend_column(str(key), column.values, hidden), column.attrs
+        elif key != "trial" and column.dims in (("trial",), ("time",), ("input",), ("file",)):
+            coords[key] = ("condition" if column.dims == ("trial",) else column.dims[0]), column.values, column.attrs
+    if "neuron" not in coords:
+        coords["neuron"] = extend_column("neuron", np.arange(n).astype(str), hidden)
+    ids = trials["trial"].values if "trial" in trials.coords else np.arange(trials.sizes["trial"])
+    coords["condition"] = ids.astype(str)
+    coords["recorded"] = "neuron", np.arange(n + hidden) < n
+    coords["held_out"] = "condition", held
+    u = trials["u"].values if "u" in trials else np.zeros((*mean.shape[:2], 1))
+    if "u" not in trials:
+        coords["input"] = [NO_INPUT]
+    own = np.full(n + hidden, np.nan)
+    own[:n] = system.level
+    fit = xr.Dataset(coords=coords)
+    fit["m"], fit["n"] = (("neuron", "rank"), system.m), (("neuron", "rank"), system.n)
+    fit["input_weights"], fit["bias"] = (("neuron", "input"), system.weights), (("neuron",), system.bias)
+    fit["initial_activation"] = ("neuron",), system.bias + system.m @ system.start.mean(axis=0)
+    fit["u"] = ("condition", "time", "input"), u.astype(np.float32)
+    fit["log_rate" if system.observation == "poisson" else "observation_mean"] = ("neuron",), own.copy()
+    if system.observation == "gaussian":
+        own[:n] = system.variance
+        fit["observation_noise"] = ("neuron",), own
+    fit["noise_cov"] = ("rank", "rank_from"), system.noise
+    fit["initial_mean"] = ("group", "rank"), system.start
+    fit["initial_cov"] = ("rank", "rank_from"), system.spread
+    fit["latent_cov"] = ("condition", "time", "rank", "rank_from"), covariance.astype(np.float32)
+    if levels is not None:
+        fit = fit.assign_coords(initial_level=("group", levels))
+    return fit
+
+
+def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state: State) -> dict[str, Any]:
+    names = ("tau_s", "nonlinearity", "observation", "link", "noise", "initial", "seed")
+    found = dict(trials.attrs) | {name: getattr(options, name) for name in names} | versions()
+    found |= {"dt_s": float(trials.attrs["bin_s"]), "method": "em", "loss": "evidence", "hidden": hidden}
+    return found | {"gauge": GAUGE, "ridge": state.ridge}
+
+
+def _with_free_run(fit: xr.Dataset, mean: Array, held: Array) -> xr.Dataset:
+    """The run without noise, and how much of the posterior x of the recorded neurons it explains, by split."""
+    fit = with_run(fit)
+    recorded = fit["recorded"].values
+    x = mean @ fit["m"].values[recorded].T + fit["filtered_input"].values @ fit["input_weights"].values[recorded].T
+    x += fit["bias"].values[recorded]
+    middle = x[~held].mean(axis=(0, 1))
+    error, power = (fit["activity_pred"].values[..., recorded] - x) ** 2, (x - middle) ** 2
+    r2, each = np.full(2, np.nan), np.full((2, len(recorded)), np.nan)
+    for k, part in enumerate((~held, held)):
+        if part.any():
+            e, p = error[part].sum(axis=(0, 1)), power[part].sum(axis=(0, 1))
+            r2[k], each[k, recorded] = 1 - e.sum() / p.sum(), 1 - e / np.maximum(p, 1e-300)
+    fit["r2"], fit["r2_ceiling"] = (("split",), r2), (("split",), np.full(2, np.nan))
+    fit["r2_neuron"] = ("split", "neuron"), each
+    fit["latent"] = ("condition", "time", "rank"), mean.astype(np.float32)
+    return fit.assign_coords(split=list(SPLITS))

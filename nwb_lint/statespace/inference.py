@@ -1,0 +1,221 @@
+"""What a stochastic fit says of new trials: latents, rates, forecasts."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from scipy.special import ndtri
+
+from nwb_lint.model.network import Array
+from nwb_lint.options import ForecastOptions, InferOptions, RateOptions, validated
+from nwb_lint.statespace.data import system_of, trial_coords, trials_for
+from nwb_lint.statespace.learning import block_of, over_blocks
+from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
+from nwb_lint.statespace.system import Context, System, Trials, features_of, next_latent, transition_matrices
+
+# Rounds of Newton's method with the covariance of the round before, and the tolerance of each (log density).
+ROUNDS, ROUND_TOLERANCE = 3, 1e-2
+
+
+def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[Array, Array, Array]:
+    """Mean (trial, time, rank), covariance (trial, time, rank, rank), and log evidence (trial; NaN if causal)."""
+    shape = (*trials.y.shape[:2], system.rank)
+    mean, covariance, evidence = np.empty(shape), np.empty((*shape, system.rank)), np.full(shape[0], np.nan)
+
+    def work(block: slice) -> None:
+        part = block_of(trials, block)
+        if causal:
+            mean[block], covariance[block] = causal_filter(system, part)
+            return
+        there = np.repeat(system.start[part.group][:, None], shape[1], axis=1)
+        spread = None
+        for _ in range(ROUNDS):
+            found = smooth(system, part, there, tolerance=ROUND_TOLERANCE, covariance=spread)
+            there, spread = found.mode, covariances(found)
+        mean[block], covariance[block], evidence[block] = there, spread, found.evidence
+
+    for _ in over_blocks(work, trials, len(system.m)):
+        pass
+    return mean, covariance, evidence
+
+
+def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, level: float = 0.9) -> tuple[Array, ...]:
+    """Mean rate, Hz, or mean value, and the bounds of its interval, each (trial, time, neuron)."""
+    n, z = system.n_neurons, float(ndtri(0.5 + level / 2))
+    x = mean @ system.m[:n].T + trials.v @ system.weights[:n].T + system.bias[:n]
+    outer = (system.m[:n, :, None] * system.m[:n, None, :]).reshape(n, -1)
+    variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.T, 0)
+    low, high = x - z * np.sqrt(variance), x + z * np.sqrt(variance)
+    if system.observation == "gaussian":
+        return x + system.level, low + system.level, high + system.level
+    if system.link == "exp":
+        return tuple(np.exp(np.minimum(one + system.level, 40)) for one in (x + variance / 2, low, high))
+    scale, soft = np.exp(system.level) / np.log(2), lambda one: np.logaddexp(one, 0)
+    h = np.sqrt(3 * variance)
+    middle = (2 / 3) * soft(x) + (soft(x - h) + soft(x + h)) / 6
+    return scale * middle, scale * soft(low), scale * soft(high)
+
+
+def _dataset(trials: xr.Dataset, fit: xr.Dataset) -> xr.Dataset:
+    recorded = fit["recorded"].values
+    coords = trial_coords(trials)
+    coords["neuron"] = fit["neuron"].values[recorded]
+    return xr.Dataset(coords=coords, attrs={"dt_s": fit.attrs["dt_s"]})
+
+
+@validated(InferOptions)
+def infer_latents(fit: xr.Dataset, trials: xr.Dataset, *, causal: bool = False) -> xr.Dataset:
+    """The posterior of the latents of single trials.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_trials`.
+    trials : xarray.Dataset
+        Trials with the neurons and inputs of the fit. Samples where ``observed`` is False do not count.
+    causal : bool, default=False
+        False: given all samples of the trial. True: given the samples until each time, in one pass (extended Kalman
+        filter with Laplace's approximation), as it can run during an experiment.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``latent (trial, time, rank)``; ``latent_cov (trial, time, rank, rank_from)``; ``evidence (trial)``, the log
+        evidence in nats, unless ``causal``.
+
+    Raises
+    ------
+    ContractError
+        If the fit has no process noise, or neurons, inputs or bins differ from those of the fit.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = mock_trials()
+    >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> infer_latents(fit, trials)["latent"].dims
+    ('trial', 'time', 'rank')
+    """
+    system, arrays = system_of(fit), trials_for(fit, trials)
+    mean, covariance, evidence = posterior_of(system, arrays, causal)
+    out = _dataset(trials, fit)
+    out["latent"] = ("trial", "time", "rank"), mean
+    out["latent_cov"] = ("trial", "time", "rank", "rank_from"), covariance
+    if not causal:
+        out["evidence"] = ("trial",), evidence
+    return out
+
+
+@validated(RateOptions)
+def predict_rates(fit: xr.Dataset, trials: xr.Dataset, *, causal: bool = False, level: float = 0.9) -> xr.Dataset:
+    """The rate of every neuron in single trials, from the posterior of the latents.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_trials`.
+    trials : xarray.Dataset
+        Trials with the neurons and inputs of the fit. Mask neurons with ``observed`` to predict them from the others.
+    causal : bool, default=False
+        Whether only samples until each time are used.
+    level : float, default=0.9
+        Probability of the intervals.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``rate``, ``rate_low`` and ``rate_high (trial, time, neuron)``: posterior mean and interval, Hz, or the unit of
+        the values.
+
+    Raises
+    ------
+    ContractError
+        As `infer_latents`.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = mock_trials()
+    >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> predict_rates(fit, trials)["rate"].dims
+    ('trial', 'time', 'neuron')
+    """
+    system, arrays = system_of(fit), trials_for(fit, trials)
+    mean, covariance, _ = posterior_of(system, arrays, causal)
+    return _with_rates(_dataset(trials, fit), system, arrays, mean, covariance, level)
+
+
+def _with_rates(
+    out: xr.Dataset, system: System, arrays: Trials, mean: Array, covariance: Array, level: float
+) -> xr.Dataset:
+    unit = {"units": "Hz"} if system.observation == "poisson" else {}
+    for name, values in zip(
+        ("rate", "rate_low", "rate_high"), rates_of(system, arrays, mean, covariance, level), strict=True
+    ):
+        out[name] = ("trial", "time", "neuron"), values.astype(np.float32), unit
+    return out.assign_attrs(level=level)
+
+
+@validated(ForecastOptions)
+def forecast(fit: xr.Dataset, trials: xr.Dataset, *, horizon_s: float, level: float = 0.9) -> xr.Dataset:
+    """Latents and rates after the end of each trial, with intervals.
+
+    The covariance grows with the process noise, along dynamics linearized at the mean. Inputs keep their last value.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_trials`.
+    trials : xarray.Dataset
+        Trials with the neurons and inputs of the fit.
+    horizon_s : float
+        How far ahead, s; at least a bin.
+    level : float, default=0.9
+        Probability of the intervals.
+
+    Returns
+    -------
+    xarray.Dataset
+        On the times after the last bin: ``latent (trial, time, rank)``, ``latent_cov``, ``rate``, ``rate_low`` and
+        ``rate_high (trial, time, neuron)``.
+
+    Raises
+    ------
+    ContractError
+        As `infer_latents`.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = mock_trials()
+    >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> forecast(fit, trials, horizon_s=0.1).sizes["time"]
+    5
+    """
+    system, arrays = system_of(fit), trials_for(fit, trials)
+    dt = float(fit.attrs["dt_s"])
+    steps = max(1, round(horizon_s / dt))
+    mean, covariance, _ = posterior_of(system, arrays)
+    n_trials = len(mean)
+    ahead = np.empty((n_trials, steps, system.rank))
+    spread = np.empty((*ahead.shape, system.rank))
+    last_u = trials["u"].values[:, -1].astype(float) if "u" in trials else np.zeros((n_trials, 1))
+    v = np.empty((n_trials, steps, last_u.shape[1]))
+    kappa, wide, filtered = mean[:, -1], covariance[:, -1], arrays.v[:, -1]
+    for t in range(steps):
+        drive = (filtered @ system.weights.T + system.bias)[:, None]
+        r, slope = features_of(system, kappa[:, None], Context(drive, drive, None, None))
+        kappa = next_latent(system, kappa[:, None], r)[:, 0]
+        moved = transition_matrices(system, slope)[:, 0]
+        wide = moved @ wide @ np.swapaxes(moved, 1, 2) + system.noise
+        filtered = (1 - system.alpha) * filtered + system.alpha * last_u
+        ahead[:, t], spread[:, t], v[:, t] = kappa, wide, filtered
+    time = trials["time"].values[-1] + dt * np.arange(1, steps + 1)
+    out = _dataset(trials.isel(time=[-1]), fit).drop_vars("time").isel(time=0, missing_dims="ignore")
+    out = out.assign_coords(time=("time", time, {"units": "s"}))
+    out["latent"] = ("trial", "time", "rank"), ahead
+    out["latent_cov"] = ("trial", "time", "rank", "rank_from"), spread
+    return _with_rates(out, system, arrays._replace(v=v), ahead, spread, level)

@@ -1,0 +1,416 @@
+"""Expectation-maximization of the stochastic low-rank network: every step is a regression on posterior samples.
+
+1. E step: the posterior of the latents (`smoother`), and antithetic samples of it.
+2. Gauge: the samples get unit covariance.
+3. Observation: for each neuron a regression of its counts (Poisson, Newton's method) or values on (1, v, kappa).
+4. Dynamics: ridge regression of kappa[t+1] - (1 - alpha) kappa[t] on phi(x[t]) gives n, its residual gives Q. The ridge
+   is the one of largest marginal likelihood.
+5. Mean and covariance of kappa[0].
+
+The samples carry the uncertainty of the posterior, so that no regression has errors in its regressors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from nwb_lint.model.network import Array, nonlinearity_of
+from nwb_lint.parallel.threads import map_in_order
+from nwb_lint.statespace.smoother import Posterior, covariances, samples, smooth
+from nwb_lint.statespace.system import System, Trials, context_of, feature_type, likelihood_terms
+
+# Smoothed activity has too little noise, and EM changes it slowly: factors that are tried, on so many trials.
+START_NOISE, START_TRIALS = (1.0, 3.0, 10.0, 30.0), 32
+
+# Values (trial × time × unit) that are processed together.
+BLOCK_VALUES = 400_000
+
+# Newton steps of the E step within EM, which continues at the mode of the iteration before, and of the regressions.
+E_STEPS, REGRESSION_STEPS = 3, 3
+
+# Precision of the Gaussian priors on loadings and on levels; kappa has unit variance.
+LOADING_PRECISION, LEVEL_PRECISION = 1.0, 0.1
+
+# Iterations without a gain after which EM ends.
+PATIENCE = 3
+
+# Ridges of the dynamics that are tried, relative to the mean variance of phi(x).
+RIDGES = 10.0 ** np.arange(-8, 1.1, 0.5)
+
+# Smallest variance of noise and start, where kappa has unit variance.
+MIN_NOISE = 1e-6
+
+
+class Moments(NamedTuple):
+    """Sums over samples of the regression of the dynamics: their number, features², features × targets, targets²."""
+
+    number: float
+    features: Array
+    cross: Array
+    targets: Array
+
+
+class Draws(NamedTuple):
+    """Samples of the latents (draw, trial, time, rank), and the posterior that they come from; at the start, none."""
+
+    drawn: Array
+    mean: Array
+    covariance: Array | None
+
+
+class State(NamedTuple):
+    """Where EM is: parameters, posterior means and covariances, log evidence of each trial, and the ridge."""
+
+    system: System
+    mode: Array
+    covariance: Array
+    evidence: Array
+    ridge: float
+
+
+def blocks(trials: Trials, n_units: int) -> list[slice]:
+    """Trials that are processed together."""
+    n_trials, n_times = trials.y.shape[:2]
+    size = max(1, BLOCK_VALUES // (n_times * n_units))
+    return [slice(first, min(first + size, n_trials)) for first in range(0, n_trials, size)]
+
+
+def block_of(trials: Trials, which: slice | Array) -> Trials:
+    """Some trials, with numbers of double precision."""
+    part = trials.part(which)
+    return part._replace(y=part.y.astype(float))
+
+
+def over_blocks(work: Callable[[slice], Any], trials: Trials, n_units: int) -> Iterator[tuple[slice, Any]]:
+    """``work(block)`` of all blocks on threads, in order, with the block."""
+    parts = blocks(trials, n_units)
+    return zip(parts, map_in_order(work, parts), strict=True)
+
+
+def expectation(
+    system: System, trials: Trials, mode: Array, covariance: Array | None, noise: Array | None, max_steps: int
+) -> tuple[Posterior, Array | None]:
+    """The posterior of all trials (its factor is its covariance), and samples (draw, trial, time, rank)."""
+    n_trials = len(mode)
+    new, evidence, converged = np.empty_like(mode), np.empty(n_trials), np.empty(n_trials, bool)
+    spread = np.empty((*mode.shape, system.rank))
+    drawn = None if noise is None else np.empty((2 * len(noise), *mode.shape))
+
+    def work(block: slice) -> None:
+        before = None if covariance is None else covariance[block]
+        found = smooth(system, block_of(trials, block), mode[block], max_steps, covariance=before)
+        new[block], evidence[block], converged[block] = found.mode, found.evidence, found.converged
+        spread[block] = covariances(found)
+        if drawn is not None and noise is not None:
+            off = samples(found, noise[:, block]) - found.mode
+            drawn[:, block] = np.concatenate([found.mode + off, found.mode - off])
+
+    for _ in over_blocks(work, trials, len(system.m)):
+        pass
+    return Posterior(new, spread, evidence, converged), drawn
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gauge
+
+
+def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
+    """The same observations with latents of unit covariance; n is left to the next regression.
+
+    Hidden units keep their m, which is drawn for latents of unit covariance.
+    """
+    used = np.concatenate([lag, lag[:, -1:]], axis=1)
+    total = np.cov(draws.drawn[:, used].reshape(-1, system.rank), rowvar=False).reshape(system.rank, -1)
+    power, axes = np.linalg.eigh(total)
+    power = np.maximum(power, 1e-10 * max(power[-1], 1e-300))
+    to = axes / np.sqrt(power) @ axes.T
+    back = axes * np.sqrt(power) @ axes.T
+    m = system.m.copy()
+    m[: system.n_neurons] = m[: system.n_neurons] @ back
+    system = system._replace(
+        m=m, noise=to @ system.noise @ to, spread=to @ system.spread @ to, start=system.start @ to, n=system.n @ to
+    )
+    covariance = None if draws.covariance is None else to @ draws.covariance @ to
+    return system, Draws(draws.drawn @ to, draws.mean @ to, covariance)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Observation
+
+
+def observation_step(system: System, trials: Trials, drawn: Array, reference: Array, steps: int) -> System:
+    """Regression of every neuron on (1, v, kappa), all neurons at once, by Newton's method.
+
+    ``reference`` (neuron) is the level that the prior pulls to. A neuron whose likelihood does not rise takes half the
+    step.
+    """
+    n, n_inputs = system.n_neurons, system.weights.shape[1]
+    plain = system._replace(level=np.zeros(n), variance=np.ones(n))
+    if system.link == "softplus":
+        plain = plain._replace(level=system.level)
+    first = system.bias[:n] if system.link == "softplus" else system.level + system.bias[:n]
+    beta = np.column_stack([first, system.weights[:n], system.m[:n]])
+    middle = np.zeros_like(beta)
+    middle[:, 0] = 0 if system.link == "softplus" else reference
+    precision = np.full(beta.shape[1], LOADING_PRECISION)
+    precision[0] = LEVEL_PRECISION
+
+    def objective(beta: Array) -> tuple[Array, Array, Array]:
+        value, slope, hessian = _regression_terms(plain, trials, drawn, beta)
+        off = beta - middle
+        value, slope = value - 0.5 * (precision * off**2).sum(axis=1), slope - precision * off
+        return value, slope, hessian + np.diag(precision)
+
+    value, slope, hessian = objective(beta)
+    for _ in range(1 if system.observation == "gaussian" else steps):
+        direction = np.linalg.solve(hessian, slope[:, :, None])[:, :, 0]
+        new = objective(beta + direction)
+        worse = ~(new[0] >= value)
+        if worse.any():
+            direction[worse] /= 8
+            new = objective(beta + direction)
+            worse = ~(new[0] >= value)
+        keep = ~worse
+        beta[keep] += direction[keep]
+        value, slope, hessian = (
+            np.where(keep.reshape(-1, *[1] * (a.ndim - 1)), b, a)
+            for a, b in zip((value, slope, hessian), new, strict=True)
+        )
+    return _with_regression(system, trials, drawn, beta, n_inputs)
+
+
+def _with_regression(system: System, trials: Trials, drawn: Array, beta: Array, n_inputs: int) -> System:
+    n = system.n_neurons
+    m, weights, bias = system.m.copy(), system.weights.copy(), system.bias.copy()
+    weights[:n], m[:n] = beta[:, 1 : 1 + n_inputs], beta[:, 1 + n_inputs :]
+    if system.link == "softplus":
+        bias[:n] = beta[:, 0]
+        return system._replace(m=m, weights=weights, bias=bias)
+    system = system._replace(m=m, weights=weights, level=beta[:, 0] - bias[:n])
+    if system.observation == "poisson":
+        return system
+    plain = system._replace(level=np.zeros(n), variance=np.ones(n))
+    squares = -2 * _regression_terms(plain, trials, drawn, beta)[0]
+    count = len(drawn) * (trials.y[..., 0].size if trials.seen is None else trials.seen.sum(axis=(0, 1)))
+    return system._replace(variance=np.maximum(squares / np.maximum(count, 1), 1e-9))
+
+
+def _regression_terms(plain: System, trials: Trials, drawn: Array, beta: Array) -> tuple[Array, Array, Array]:
+    """Log likelihood, slope and minus Hessian by the coefficients of every neuron, means over the draws × trials."""
+    n, p = beta.shape
+    upper = np.triu_indices(p)
+
+    def work(block: slice) -> tuple[Array, Array, Array]:
+        part = block_of(trials, block)
+        kappa = drawn[:, block]
+        ones = np.ones((*kappa.shape[:3], 1))
+        design = np.concatenate([ones, np.broadcast_to(part.v, (*kappa.shape[:3], part.v.shape[2])), kappa], axis=3)
+        value, slope, information = likelihood_terms(plain, part, design @ beta.T)
+        flat = design.reshape(-1, p)
+        outer = flat[:, upper[0]] * flat[:, upper[1]]
+        return (
+            value.reshape(-1, n).sum(axis=0),
+            slope.reshape(-1, n).T @ flat,
+            information.reshape(-1, n).T @ outer,
+        )
+
+    value, slope, packed = np.zeros(n), np.zeros((n, p)), np.zeros((n, len(upper[0])))
+    for _, found in over_blocks(work, trials, len(drawn) * (n + p * (p + 1) // 2)):
+        value, slope, packed = value + found[0], slope + found[1], packed + found[2]
+    hessian = np.zeros((n, p, p))
+    hessian[:, upper[0], upper[1]] = packed
+    hessian[:, upper[1], upper[0]] = packed
+    return value / len(drawn), slope / len(drawn), hessian / len(drawn)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dynamics
+
+
+def dynamics_step(system: System, trials: Trials, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
+    """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual."""
+    moments = _moments(system, trials, drawn)
+    coefficients, noise, ridge = ridge_regression(moments, ridges)
+    noise = noise + MIN_NOISE * np.eye(system.rank)
+    if diagonal:
+        noise = np.diag(np.diag(noise))
+    return system._replace(n=coefficients * (len(system.m) / system.alpha), noise=noise), ridge
+
+
+def _moments(system: System, trials: Trials, drawn: Array) -> Moments:
+    n_units, rank, dtype = len(system.m), system.rank, feature_type(system)
+    phi = nonlinearity_of(system.nonlinearity).phi
+
+    def work(block: slice) -> tuple[float, Array, Array, Array]:
+        lag, kappa, context = trials.lag[block], drawn[:, block], context_of(system, trials.part(block))
+        x: Array = kappa[:, :, :-1].astype(dtype) @ system.m.T.astype(dtype)
+        x += context.features
+        r = phi(x)[:, lag].reshape(-1, n_units)
+        target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
+        return float(len(r)), r.T @ r, r.T @ target.astype(dtype), target.T @ target
+
+    total: list[Any] = [0.0, np.zeros((n_units, n_units)), np.zeros((n_units, rank)), np.zeros((rank, rank))]
+    for _, found in over_blocks(work, trials, len(drawn) * n_units):
+        total = [a + b for a, b in zip(total, found, strict=True)]
+    return Moments(*(one / len(drawn) for one in total))
+
+
+def ridge_regression(moments: Moments, ridges: Array) -> tuple[Array, Array, float]:
+    """Coefficients (unit, rank), residual covariance, and the relative ridge of largest marginal likelihood.
+
+    With G = features², eigenvalues s, and targets of unit residual variance s², the log marginal likelihood of a ridge
+    is -count/2 sum(log RSS) - rank/2 sum(log(1 + s / ridge)), where RSS is that of the ridge regression with its
+    penalty.
+    """
+    power, axes = np.linalg.eigh(moments.features)
+    power = np.maximum(power, 0)
+    rotated = axes.T @ moments.cross
+    unit = power.mean()
+    best, chosen = -np.inf, float(ridges[0])
+    for ridge in ridges if len(ridges) > 1 else ():
+        left = np.diag(moments.targets) - (rotated**2 / (power + ridge * unit)[:, None]).sum(axis=0)
+        fit = -0.5 * moments.number * np.log(np.maximum(left, 1e-300) / moments.number).sum()
+        value = fit - 0.5 * moments.cross.shape[1] * np.log1p(power / (ridge * unit)).sum()
+        if value > best:
+            best, chosen = value, float(ridge)
+    coefficients = axes @ (rotated / (power + chosen * unit)[:, None])
+    mixed = coefficients.T @ moments.cross
+    residual = moments.targets - mixed - mixed.T + coefficients.T @ moments.features @ coefficients
+    return coefficients, residual / moments.number, chosen
+
+
+def start_step(system: System, trials: Trials, drawn: Array) -> System:
+    """Mean of kappa[0] by group, and its covariance within groups."""
+    first = drawn[:, :, 0]
+    start = np.stack([first[:, trials.group == g].mean(axis=(0, 1)) for g in range(len(system.start))])
+    off = (first - start[trials.group]).reshape(-1, system.rank)
+    spread = off.T @ off / len(off) + 1e-3 * np.eye(system.rank)
+    return system._replace(start=start, spread=spread)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Start
+
+
+def first_latents(trials: Trials, rank: int, sd: float, poisson: bool) -> Array:
+    """Principal components of smoothed log counts, or values, with inputs partialled out, (trial, time, rank)."""
+    seen = np.ones(trials.y.shape, np.float32) if trials.seen is None else trials.seen.astype(np.float32)
+    weight = gaussian_filter1d(seen, sd, axis=1, mode="constant")
+    y = gaussian_filter1d(trials.y.astype(np.float32) * seen, sd, axis=1, mode="constant")
+    mean = y.sum(axis=(0, 1)) / np.maximum(weight.sum(axis=(0, 1)), 1e-6)
+    if poisson:
+        prior = 0.5 / (1 + 2 * sd)
+        y = np.log((y + prior * mean + 1e-6) / (weight + prior))
+        scale = np.sqrt(mean)
+    else:
+        y = (y + 1e-3 * mean) / (weight + 1e-3)
+        scale = 1 / np.maximum(y.reshape(-1, y.shape[2]).std(axis=0), 1e-6)
+    flat = y.reshape(-1, y.shape[2]).astype(float)
+    design = np.column_stack([np.ones(len(flat)), trials.v.reshape(len(flat), -1)])
+    flat -= design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+    flat *= scale
+    _, axes = np.linalg.eigh(flat.T @ flat)
+    found = flat @ axes[:, ::-1][:, :rank]
+    found /= np.maximum(found.std(axis=0), 1e-9)
+    return found.reshape(*y.shape[:2], rank)
+
+
+def reference_level(trials: Trials, poisson: bool) -> Array:
+    """Log of the mean rate of every neuron, Hz, or its mean."""
+    seen = np.broadcast_to(1.0, trials.y.shape) if trials.seen is None else trials.seen
+    total = np.where(seen, trials.y, 0).sum(axis=(0, 1), dtype=float)
+    if not poisson:
+        return total / np.maximum(seen.sum(axis=(0, 1)), 1)
+    exposure = np.einsum("kt,kti->i", np.exp(trials.log_exposure), seen)
+    return np.log((total + 0.5) / np.maximum(exposure, 1e-12))
+
+
+def first_system(
+    trials: Trials, rank: int, hidden: int, alpha: float, seed: int, n_groups: int, options: dict[str, Any]
+) -> System:
+    """A network without recurrence, whose hidden units have m, b ~ N(0, 1) and I ~ N(0, 1 / mean square of v)."""
+    n, n_inputs = trials.y.shape[2], trials.v.shape[2]
+    draw = np.random.default_rng([seed, 0]).standard_normal
+    level = np.sqrt((trials.v**2).mean(axis=(0, 1)))
+    drive = np.divide(draw((hidden, n_inputs)), level, out=np.zeros((hidden, n_inputs)), where=level > 0)
+    return System(
+        m=np.concatenate([np.zeros((n, rank)), draw((hidden, rank))]),
+        n=np.zeros((n + hidden, rank)),
+        weights=np.concatenate([np.zeros((n, n_inputs)), drive]),
+        bias=np.concatenate([np.zeros(n), draw(hidden)]),
+        level=reference_level(trials, options["observation"] == "poisson"),
+        variance=np.ones(n),
+        noise=np.eye(rank),
+        start=np.zeros((n_groups, rank)),
+        spread=np.eye(rank),
+        alpha=alpha,
+        **options,
+    )
+
+
+def maximization(
+    system: System, trials: Trials, draws: Draws, reference: Array, diagonal: bool, ridges: Array, steps: int
+) -> tuple[System, float]:
+    """All parameters from samples of the latents."""
+    system = observation_step(system, trials, draws.drawn, reference, steps)
+    system, ridge = dynamics_step(system, trials, draws.drawn, diagonal, ridges)
+    return start_step(system, trials, draws.drawn), ridge
+
+
+def with_start_noise(system: System, trials: Trials, kappa: Array) -> System:
+    """The system with the noise of largest evidence among multiples of what the start has."""
+    some = slice(None, None, max(1, len(kappa) // START_TRIALS))
+    part, best, chosen = trials.part(some), -np.inf, system
+    for factor in START_NOISE:
+        tried = system._replace(noise=factor * system.noise)
+        evidence = float(expectation(tried, part, kappa[some], None, None, E_STEPS)[0].evidence.sum())
+        if evidence <= best:
+            break
+        best, chosen = evidence, tried
+    return chosen
+
+
+def learn(
+    system: System, trials: Trials, kappa: Array, *, seed: int, max_iter: int, tolerance: float, diagonal: bool,
+    ridges: Array = RIDGES, report: Callable[[int, State], object] | None = None,
+) -> tuple[State, list[float]]:  # fmt: skip
+    """EM from a trajectory of the latents (trial, time, rank).
+
+    It ends when ``PATIENCE`` iterations have not raised the log evidence by the share ``tolerance`` of what EM has
+    gained so far.
+
+    Returns
+    -------
+    state : State
+        The iteration of largest evidence.
+    history : list of float
+        Log evidence of each iteration.
+    """
+    reference = reference_level(trials, system.observation == "poisson")
+    system, ridge = maximization(system, trials, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
+    system = with_start_noise(system, trials, kappa)
+    mode, covariance, history, best, last = kappa, None, [], None, 0
+    for iteration in range(max_iter):
+        noise = np.random.default_rng([seed, 1, iteration]).standard_normal((1, *mode.shape))
+        found, drawn = expectation(system, trials, mode, covariance, noise, E_STEPS)
+        assert drawn is not None
+        state = State(system, found.mode, found.factor, found.evidence, ridge)
+        history.append(float(found.evidence.sum()))
+        gain = history[-1] - max(history[:-1], default=-np.inf)
+        if best is None or gain > 0:
+            best = state
+        if gain > tolerance * (max(history) - history[0]):
+            last = iteration
+        if report is not None:
+            report(iteration, state)
+        if iteration - last >= PATIENCE or iteration + 1 == max_iter:
+            break
+        system, draws = whiten(system, Draws(drawn, found.mode, found.factor), trials.lag)
+        system, ridge = maximization(system, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
+        mode, covariance = draws.mean, draws.covariance
+    assert best is not None
+    return best, history

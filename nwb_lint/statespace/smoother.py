@@ -1,0 +1,258 @@
+"""The posterior of the latents of single trials: a Gaussian, exact for a linear Gaussian network.
+
+Newton's method finds the mode of log p(y, kappa) (Laplace's approximation), or, with the covariance of an iteration
+before, the mean of the Gaussian nearest to the posterior. The Hessian (Gauss-Newton in the dynamics) is block
+tridiagonal, with blocks of rank × rank, so that one banded Cholesky factor of all trials together gives the step, the
+log determinant of the evidence, and exact samples. A step is halved until the density of a trial rises; a trial for
+which it does not keeps its latents.
+
+References
+----------
+Paninski et al., J. Comput. Neurosci. 29 (2010): state-space methods for spike trains, block tridiagonal Hessians.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg.lapack import dpbtrf, dpbtrs, dtbtrs
+
+from nwb_lint.model.network import Array
+from nwb_lint.statespace.system import (
+    LOG_2PI,
+    Context,
+    Evaluation,
+    System,
+    Trials,
+    context_of,
+    evaluate,
+    features_of,
+    likelihood_constant,
+    likelihood_terms,
+    next_latent,
+    prior_constant,
+    transition_matrices,
+)
+
+# A trial has converged when its log density rises by less than this.
+NEWTON_TOLERANCE = 1e-3
+
+# Most halvings of a Newton step.
+HALVINGS = 12
+
+
+class Posterior(NamedTuple):
+    """Laplace's approximation for some trials.
+
+    ``factor`` is the banded Cholesky factor of the precision, (2 rank, trial · time · rank), ``evidence`` the log
+    evidence of each trial, ``converged`` whether Newton's method ended there.
+    """
+
+    mode: Array
+    factor: Array
+    evidence: Array
+    converged: Array
+
+
+def smooth(
+    system: System,
+    trials: Trials,
+    kappa: Array,
+    max_steps: int = 50,
+    tolerance: float = NEWTON_TOLERANCE,
+    covariance: Array | None = None,
+) -> Posterior:
+    """The posterior of the latents, from Newton's method that starts at ``kappa`` (trial, time, rank).
+
+    Parameters
+    ----------
+    system : System
+    trials : Trials
+    kappa : array of shape (trial, time, rank)
+        Start. The mode that is found is never less probable.
+    max_steps : int, default=50
+        Newton steps at most.
+    tolerance : float, default=1e-3
+        Rise of the log density of a trial below which it has converged.
+    covariance : array of shape (trial, time, rank, rank), optional
+        Posterior covariance of an iteration before. With it the posterior is the Gaussian that minimizes the
+        Kullback-Leibler divergence, as far as its covariance has converged, and the evidence is its lower bound.
+
+    Returns
+    -------
+    Posterior
+    """
+    context = context_of(system, trials, covariance)
+    here = evaluate(system, trials, kappa, context)
+    converged = np.zeros(len(kappa), bool)
+    for _ in range(max_steps):
+        new = _line_search(system, trials, context, here, _newton(system, here))
+        with np.errstate(invalid="ignore"):
+            converged = ~(new.log_joint - here.log_joint > tolerance)
+        here = new
+        if converged.all():
+            break
+    factor = _factor(system, here)[0]
+    n_steps = kappa.shape[1] - 1
+    log_det = 2 * np.log(factor[0].reshape(len(kappa), -1)).sum(axis=1)
+    constant = likelihood_constant(system, trials) + prior_constant(system, n_steps)
+    evidence = here.log_joint + constant + 0.5 * ((n_steps + 1) * system.rank * LOG_2PI - log_det)
+    if context.half is not None:
+        seen = 1.0 if trials.seen is None else trials.seen
+        evidence = evidence + ((here.information - seen * trials.y) * context.half).sum(axis=(1, 2))
+    return Posterior(here.kappa, factor, evidence, converged)
+
+
+def gradient(system: System, here: Evaluation, matrices: Array | None = None) -> Array:
+    """Derivative of the log joint density by the latents, (trial, time, rank)."""
+    matrices = transition_matrices(system, here.slope) if matrices is None else matrices
+    out = here.score @ system.m[: system.n_neurons]
+    pull = here.step @ np.linalg.inv(system.noise)
+    out[:, 0] -= here.first @ np.linalg.inv(system.spread)
+    out[:, 1:] -= pull
+    out[:, :-1] += np.matmul(pull[:, :, None, :], matrices)[:, :, 0]
+    return out
+
+
+def _newton(system: System, here: Evaluation) -> Array:
+    """The Newton step."""
+    factor, matrices = _factor(system, here)
+    slope = gradient(system, here, matrices)
+    direction, _ = dpbtrs(factor, slope.reshape(-1, 1), lower=1)
+    return direction.reshape(slope.shape)
+
+
+def _factor(system: System, here: Evaluation) -> tuple[Array, Array]:
+    """Banded Cholesky factor of minus the Hessian of all trials, lower form, and the transition matrices."""
+    rank, m = system.rank, system.m[: system.n_neurons]
+    n_trials, n_times = here.kappa.shape[:2]
+    matrices = transition_matrices(system, here.slope)
+    precision = np.linalg.inv(system.noise)
+    outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
+    diagonal = (here.information.reshape(-1, len(m)) @ outer).reshape(n_trials, n_times, rank, rank)
+    diagonal[:, 0] += np.linalg.inv(system.spread)
+    diagonal[:, 1:] += precision
+    across = -(precision @ matrices)
+    diagonal[:, :-1] -= np.swapaxes(matrices, 2, 3) @ across
+    band = np.zeros((n_trials, n_times, rank, 2 * rank))
+    for k in range(rank):
+        band[:, :, k, : rank - k] = diagonal[:, :, k:, k]
+        band[:, :-1, k, rank - k : 2 * rank - k] = across[..., k]
+    factor, failed = dpbtrf(band.reshape(-1, 2 * rank).T, lower=1, overwrite_ab=1)
+    if failed:
+        raise np.linalg.LinAlgError("The precision of the latents is not positive definite.")
+    return factor, matrices
+
+
+def _line_search(system: System, trials: Trials, context: Context, here: Evaluation, direction: Array) -> Evaluation:
+    """The first of the steps 1, 1/2, 1/4, … at which a trial is more probable; where none is, its place before."""
+    best = evaluate(system, trials, here.kappa + direction, context)
+    scale = 1.0
+    for _ in range(HALVINGS):
+        worse = np.flatnonzero(~(best.log_joint >= here.log_joint))
+        if not len(worse):
+            return best
+        scale /= 2
+        part = context.part(worse)
+        tried = evaluate(system, trials.part(worse), here.kappa[worse] + scale * direction[worse], part)
+        best = _replaced(best, worse, tried)
+    worse = np.flatnonzero(~(best.log_joint >= here.log_joint))
+    return _replaced(best, worse, Evaluation(*(field[worse] for field in here)))
+
+
+def _replaced(all_of: Evaluation, which: Array, by: Evaluation) -> Evaluation:
+    for old, new in zip(all_of, by, strict=True):
+        if old.flags.writeable:  # the information of a Gaussian is the same everywhere
+            old[which] = new
+    return all_of
+
+
+def samples(posterior: Posterior, noise: Array) -> Array:
+    """Exact samples of the approximation, (draw, trial, time, rank), from standard normal numbers of this shape."""
+    flat = noise.reshape(len(noise), -1).T
+    found, _ = dtbtrs(posterior.factor, np.asfortranarray(flat), uplo="L", trans="T")
+    return posterior.mode + found.T.reshape(noise.shape)
+
+
+def covariances(posterior: Posterior) -> Array:
+    """Posterior covariance of kappa[t], (trial, time, rank, rank).
+
+    With the Cholesky blocks L[t, t] and L[t+1, t] and G = L[t+1, t] L[t, t]⁻¹, backward in time:
+    S[t] = (L[t, t] L[t, t]')⁻¹ + G' S[t+1] G.
+    """
+    n_trials, n_times, rank = posterior.mode.shape
+    band = posterior.factor.T.reshape(n_trials, n_times, rank, 2 * rank)
+    corner, below = np.zeros((2, n_trials, n_times, rank, rank))
+    for k in range(rank):
+        corner[:, :, k:, k] = band[:, :, k, : rank - k]
+        below[..., k] = band[:, :, k, rank - k : 2 * rank - k]
+    inverse = np.linalg.inv(corner)
+    out = np.swapaxes(inverse, 2, 3) @ inverse
+    carried = below @ inverse
+    for t in range(n_times - 2, -1, -1):
+        out[:, t] += np.swapaxes(carried[:, t], 1, 2) @ out[:, t + 1] @ carried[:, t]
+    return out
+
+
+def causal_filter(system: System, trials: Trials, max_steps: int = 8) -> tuple[Array, Array]:
+    """Mean and covariance of kappa[t] given the samples until t, in one pass: an extended Kalman filter.
+
+    The prediction is linearized at the mean; the update is Laplace's approximation (Newton steps at each time). For a
+    linear Gaussian network it is the Kalman filter.
+
+    Returns
+    -------
+    mean : array of shape (trial, time, rank)
+    covariance : array of shape (trial, time, rank, rank)
+    """
+    n_trials, n_times = trials.y.shape[:2]
+    context = context_of(system, trials)
+    mean = np.empty((n_trials, n_times, system.rank))
+    covariance = np.empty((*mean.shape, system.rank))
+    predicted = system.start[trials.group]
+    spread = np.broadcast_to(system.spread, (n_trials, system.rank, system.rank))
+    for t in range(n_times):
+        seen = None if trials.seen is None else trials.seen[:, t : t + 1]
+        now = trials._replace(y=trials.y[:, t : t + 1], seen=seen, log_exposure=trials.log_exposure[:, t : t + 1])
+        mean[:, t], covariance[:, t] = _update(system, now, context.observed[:, t], predicted, spread, max_steps)
+        if t + 1 < n_times:
+            here = mean[:, t : t + 1]
+            r, slope = features_of(system, here, Context(context.observed, context.features[:, t : t + 1], None, None))
+            predicted, moved = next_latent(system, here, r)[:, 0], transition_matrices(system, slope)[:, 0]
+            spread = moved @ covariance[:, t] @ np.swapaxes(moved, 1, 2) + system.noise
+    return mean, covariance
+
+
+def _update(
+    system: System, now: Trials, drive: Array, mean: Array, spread: Array, max_steps: int
+) -> tuple[Array, Array]:
+    """Posterior of kappa (trial, rank) from one sample and a Gaussian prior."""
+    m, precision = system.m[: system.n_neurons], np.linalg.inv(spread)
+    outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
+
+    def at(kappa: Array) -> tuple[Array, Array, Array]:
+        off = kappa - mean
+        value, slope, information = likelihood_terms(system, now, (kappa @ m.T + drive)[:, None])
+        pull = (precision @ off[:, :, None])[:, :, 0]
+        hessian = (information[:, 0] @ outer).reshape(precision.shape) + precision
+        return value.sum(axis=(1, 2)) - 0.5 * (off * pull).sum(axis=1), slope[:, 0] @ m - pull, hessian
+
+    kappa = mean
+    value, slope, hessian = at(kappa)
+    for _ in range(max_steps):
+        direction = np.linalg.solve(hessian, slope[:, :, None])[:, :, 0]
+        scale = np.ones((len(kappa), 1))
+        for _ in range(HALVINGS):
+            new = at(kappa + scale * direction)
+            better = new[0] >= value
+            if better.all():
+                break
+            scale[~better] /= 2
+        else:
+            scale[~better] = 0
+            new = at(kappa + scale * direction)
+        kappa, (gain, (value, slope, hessian)) = kappa + scale * direction, (new[0] - value, new)
+        if (gain < NEWTON_TOLERANCE).all():
+            break
+    return kappa, np.linalg.inv(hessian)

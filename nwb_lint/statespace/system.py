@@ -1,0 +1,280 @@
+"""The stochastic low-rank network on arrays: its parameters, the trials, and the log joint density.
+
+    kappa[t+1] = (1 - alpha) kappa[t] + alpha n' phi(x[t]) / N + eps[t],    eps ~ N(0, Q),    kappa[0] ~ N(mu, P)
+    x[t] = m kappa[t] + I v[t] + b,    v[t+1] = (1 - alpha) v[t] + alpha u[t]
+    count[t, i] ~ Poisson(dt rate),    rate = exp(c_i + x_i[t]) or exp(c_i) softplus(x_i[t]) / log 2,    or
+    y[t, i] ~ N(c_i + x_i[t], psi_i)
+
+The first rows of m, n, I and b are those of the observed neurons; hidden units come after them. Shapes: kappa (trial,
+time, rank), y and its weights (trial, time, neuron), v (trial, time, input).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+
+from nwb_lint.model.network import Array, Nonlinearity, nonlinearity_of
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+# What keeps a denominator above 0 in single precision.
+NEARLY_ZERO = 1e-7
+
+# Log rates above this do not occur in data; they are cut off so that trial steps do not overflow.
+MAX_LOG_RATE = 40.0
+
+
+class System(NamedTuple):
+    """Parameters of the stochastic network.
+
+    | field | dims | |
+    |---|---|---|
+    | m, n | unit, rank | |
+    | weights | unit, input | I |
+    | bias | unit | b |
+    | level | neuron | c: log rate, Hz, or mean of a Gaussian |
+    | variance | neuron | psi, of a Gaussian |
+    | noise | rank, rank | Q |
+    | start, spread | group, rank; rank, rank | mu and P |
+    | alpha | | dt / tau |
+    | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
+    """
+
+    m: Array
+    n: Array
+    weights: Array
+    bias: Array
+    level: Array
+    variance: Array
+    noise: Array
+    start: Array
+    spread: Array
+    alpha: float
+    nonlinearity: str | Nonlinearity = "tanh"
+    observation: str = "poisson"
+    link: str = "exp"
+
+    @property
+    def rank(self) -> int:
+        """Number of latents."""
+        return self.m.shape[1]
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of observed neurons."""
+        return len(self.level)
+
+
+class Trials(NamedTuple):
+    """Some trials.
+
+    | field | dims | |
+    |---|---|---|
+    | y | trial, time, neuron | counts, or values |
+    | seen | trial, time, neuron | which samples count; None for all |
+    | v | trial, time, input | filtered inputs |
+    | log_exposure | trial, time | log of the seconds in which spikes were counted |
+    | group | trial | which mean of kappa[0] |
+    | lag | trial, time - 1 | whether a step lies between the first and the last observed sample |
+    """
+
+    y: Array
+    seen: Array | None
+    v: Array
+    log_exposure: Array
+    group: Array
+    lag: Array
+
+    def part(self, which: slice | Array) -> Trials:
+        """Some of these trials."""
+        seen = None if self.seen is None else self.seen[which]
+        rest = (field[which] for field in self[2:])
+        return Trials(self.y[which], seen, *rest)
+
+
+class Evaluation(NamedTuple):
+    """The log joint density of some trials at some latents, and what its derivatives need."""
+
+    kappa: Array
+    log_joint: Array
+    score: Array  # derivative of the log likelihood by x, (trial, time, neuron)
+    information: Array  # minus its second derivative
+    slope: Array
+    step: Array  # kappa[t+1] - f(kappa[t])
+    first: Array  # kappa[0] - mu
+
+
+class Context(NamedTuple):
+    """What the log joint density of some trials needs beside the latents.
+
+    | field | dims | |
+    |---|---|---|
+    | observed | trial, time, neuron | x without m kappa; with covariances also half the variance of the log rate |
+    | features | trial, time - 1, unit | x without m kappa |
+    | width | trial, time - 1, unit | distance h of the nodes x ± h, for tanh: tanh² of it; None without covariances |
+    | half | trial, time, neuron | half the variance of the log rate; None without covariances |
+    """
+
+    observed: Array
+    features: Array
+    width: Array | None
+    half: Array | None
+
+    def part(self, which: Array) -> Context:
+        """Some of the trials."""
+        width = None if self.width is None else self.width[which]
+        half = None if self.half is None else self.half[which]
+        return Context(self.observed[which], self.features[which], width, half)
+
+
+def feature_type(system: System) -> type:
+    """Single precision where there are hidden units, whose phi(x) then costs a third."""
+    return np.float32 if len(system.m) > system.n_neurons else np.float64
+
+
+def context_of(system: System, trials: Trials, covariance: Array | None = None) -> Context:
+    """The context of some trials, with the covariance of the latents (trial, time, rank, rank) of an iteration before.
+
+    With it, the means of phi(x) and of exp(x) take the place of both. The first is found by Gauss-Hermite quadrature
+    with three nodes, 0 and ± sqrt(3) standard deviations.
+    """
+    n, rank, dtype = system.n_neurons, system.rank, feature_type(system)
+    observed = trials.v @ system.weights[:n].T + system.bias[:n]
+    v: Array = trials.v[:, :-1].astype(dtype)
+    features = v @ system.weights.T.astype(dtype) + system.bias.astype(dtype)
+    if covariance is None:
+        return Context(observed, features, None, None)
+    outer = (system.m[:, :, None] * system.m[:, None, :]).reshape(len(system.m), rank * rank).T
+    flat = covariance.reshape(*covariance.shape[:2], rank * rank)
+    width = half = None
+    if system.nonlinearity != "linear":
+        width = flat[:, :-1].astype(dtype) @ (3 * outer).astype(dtype)
+        np.sqrt(np.maximum(width, 0, out=width), out=width)
+        if system.nonlinearity == "tanh":
+            width = np.tanh(width, out=width) ** 2
+    if system.observation == "poisson" and system.link == "exp":
+        half = 0.5 * (flat @ outer[:, :n])
+        observed = observed + half
+    return Context(observed, features, width, half)
+
+
+def features_of(system: System, kappa: Array, context: Context) -> tuple[Array, Array]:
+    """phi(x) and its slope, or their means, (trial, time - 1, unit), from kappa (trial, time - 1, rank)."""
+    phi = nonlinearity_of(system.nonlinearity)
+    x = kappa.astype(context.features.dtype) @ system.m.T.astype(context.features.dtype)
+    x += context.features
+    r = phi.phi(x)
+    if context.width is None:
+        return r, phi.slope(x, r)
+    if system.nonlinearity == "tanh":  # tanh(x ± h) = (tanh x ± tanh h) / (1 ± tanh x tanh h)
+        square = r * r
+        share = square * context.width
+        rest = 1 - share + NEARLY_ZERO
+        ratio = (1 - context.width) / rest
+        slope = (1 - square) * (2 + ratio * (1 + share) / rest) / 3
+        r *= (2 + ratio) / 3
+        return r, slope
+    slope = phi.slope(x, r) * (2 / 3)
+    r = r * (2 / 3)
+    for node in (x - context.width, x + context.width):
+        there = phi.phi(node)
+        r, slope = r + there / 6, slope + phi.slope(node, there) / 6
+    return r, slope
+
+
+def next_latent(system: System, kappa: Array, r: Array) -> Array:
+    """f(kappa): the latents a step later, without noise."""
+    weights = (system.n * (system.alpha / len(system.n))).astype(r.dtype)
+    return (1 - system.alpha) * kappa + r @ weights
+
+
+def transition_matrices(system: System, slope: Array) -> Array:
+    """A = df / dkappa, (…, rank, rank): (1 - alpha) 1 + alpha n' diag(slope) m / N."""
+    rank = system.rank
+    products = (system.n[:, :, None] * system.m[:, None, :]).reshape(len(system.m), rank * rank)
+    products = (products * (system.alpha / len(system.n))).astype(slope.dtype)
+    flat = slope.reshape(-1, slope.shape[-1]) @ products
+    out = flat.reshape(*slope.shape[:-1], rank, rank).astype(float)
+    out += (1 - system.alpha) * np.eye(rank)
+    return out
+
+
+def likelihood_terms(system: System, trials: Trials, x: Array) -> tuple[Array, Array, Array]:
+    """Log likelihood of every sample without its constant, its slope and minus its curvature by x.
+
+    Parameters
+    ----------
+    system : System
+    trials : Trials
+    x : array of shape (..., trial, time, neuron)
+        x of the observed neurons.
+
+    Returns
+    -------
+    value, slope, information : array of the shape of ``x``
+    """
+    y = trials.y
+    if system.observation == "gaussian":
+        error = (y - system.level) - x
+        slope = error / system.variance
+        information = np.broadcast_to(1 / system.variance, x.shape)
+        value = -0.5 * slope * error
+    elif system.link == "exp":
+        eta = x + (trials.log_exposure[..., None] + system.level)
+        np.minimum(eta, MAX_LOG_RATE, out=eta)
+        information = np.exp(eta)
+        eta *= y
+        eta -= information
+        value, slope = eta, y - information
+    else:
+        value, slope, information = _softplus_terms(system, trials, x)
+    if trials.seen is not None:
+        slope, information, value = slope * trials.seen, information * trials.seen, value * trials.seen
+    return value, slope, information
+
+
+def _softplus_terms(system: System, trials: Trials, x: Array) -> tuple[Array, Array, Array]:
+    """Terms of the Poisson likelihood with the mean exp(c) softplus(x) / log 2."""
+    soft, gate = np.logaddexp(x, 0), 0.5 * (1 + np.tanh(0.5 * x))
+    scale = np.exp(trials.log_exposure[..., None] + system.level) / np.log(2)
+    ratio = gate / np.maximum(soft, 1e-300)
+    y, bend = trials.y, gate * (1 - gate)
+    value = y * (np.log(np.maximum(soft, 1e-300)) + np.log(scale)) - scale * soft
+    information = scale * bend - y * (bend / np.maximum(soft, 1e-300) - ratio**2)
+    return value, y * ratio - scale * gate, np.maximum(information, 0)
+
+
+def likelihood_constant(system: System, trials: Trials) -> Array:
+    """What `likelihood_terms` leaves out, (trial)."""
+    if system.observation == "gaussian":
+        each = np.broadcast_to(-0.5 * (LOG_2PI + np.log(system.variance)), trials.y.shape)
+    else:
+        each = -gammaln(trials.y + 1.0)
+    return (each if trials.seen is None else each * trials.seen).sum(axis=(1, 2))
+
+
+def evaluate(system: System, trials: Trials, kappa: Array, context: Context) -> Evaluation:
+    """The log joint density of data and latents without constants, (trial), and the terms of its derivatives."""
+    x = kappa @ system.m[: system.n_neurons].T
+    x += context.observed
+    value, score, information = likelihood_terms(system, trials, x)
+    r, slope = features_of(system, kappa[:, :-1], context)
+    step, first = kappa[:, 1:] - next_latent(system, kappa[:, :-1], r), kappa[:, 0] - system.start[trials.group]
+    value = value.sum(axis=(1, 2))
+    value = value - 0.5 * _squared(step, system.noise).sum(axis=1) - 0.5 * _squared(first, system.spread)
+    value = np.where(np.isfinite(value), value, -np.inf)
+    return Evaluation(kappa, value, score, information, slope, step, first)
+
+
+def prior_constant(system: System, n_steps: int) -> float:
+    """The constant of the density of the latents of one trial with so many steps between samples."""
+    logs = [np.linalg.slogdet(one)[1] for one in (system.spread, system.noise)]
+    return -0.5 * (logs[0] + n_steps * logs[1] + (n_steps + 1) * system.rank * LOG_2PI)
+
+
+def _squared(values: Array, covariance: Array) -> Array:
+    """values' covariance⁻¹ values, over the last dim."""
+    return np.einsum("...i,...i->...", values @ np.linalg.inv(covariance), values)

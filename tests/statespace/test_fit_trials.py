@@ -1,0 +1,131 @@
+"""Fits of single trials: what comes back, what does not matter, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nwb_lint as nl
+from nwb_lint.errors import ContractError
+from nwb_lint.testing import mock_trials
+
+FAST = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 6}
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return mock_trials(n_neurons=30, n_trials=80)
+
+
+@pytest.fixture(scope="module")
+def fit(trials):
+    return nl.fit_trials(trials, **FAST, test_size=0.25)
+
+
+def test_a_bistable_network_comes_back(trials, fit):
+    """Two stable points and one unstable; held-out trials gain bits; the evidence rises."""
+    stability = nl.fixed_points(fit)["stability"].values
+    assert sorted(stability) == ["stable", "stable", "unstable"]
+    train, held = fit["bits_per_spike"].values
+    assert held == pytest.approx(train, abs=0.15)
+    assert held > 0.2
+    assert fit["evidence"].values.max() > fit["evidence"].values[0]
+    agreement = np.mean((fit["latent"].values[:, -1, 0] > 0) == (trials["choice"].values == "right"))
+    assert max(agreement, 1 - agreement) > 0.9
+
+
+def test_the_same_seed_gives_the_same_fit(trials, fit):
+    assert nl.fit_trials(trials, **FAST, test_size=0.25).identical(fit)
+
+
+def test_masked_counts_do_not_matter(trials):
+    seen = np.random.default_rng(0).random(trials["count"].shape) > 0.3
+    masked = trials.assign(observed=(trials["count"].dims, seen))
+    broken = masked.assign(count=(trials["count"].dims, np.where(seen, trials["count"].values, 500).astype("u2")))
+    one, other = nl.fit_trials(masked, **FAST), nl.fit_trials(broken, **FAST)
+    np.testing.assert_allclose(one["latent"], other["latent"], atol=1e-6)
+
+
+def test_silent_neurons_and_early_ends_are_fitted(trials):
+    count, seen = trials["count"].values.copy(), np.ones(trials["count"].shape, bool)
+    count[..., 3] = 0
+    for k in range(0, 80, 3):
+        seen[k, 20 + k % 15 :] = False
+    odd = trials.assign(count=(trials["count"].dims, count), observed=(trials["count"].dims, seen))
+    with pytest.warns(UserWarning, match="no spike"):
+        found = nl.fit_trials(odd, **FAST)
+    assert np.isfinite(found["latent"].values).all()
+    assert float(np.abs(found["m"].values[3]).max()) < 0.2
+
+
+def test_inputs_from_trial_columns_get_weights(trials):
+    prepared = nl.prepare(trials, inputs=[nl.Input("stimulus", column="stimulus")])
+    assert prepared["u"].dims == ("trial", "time", "input")
+    assert prepared["count"].identical(trials["count"])
+    found = nl.fit_trials(prepared, **FAST)
+    assert found["input_weights"].shape == (30, 1)
+    assert nl.infer_latents(found, prepared)["latent"].shape == (80, 40, 1)
+    with pytest.raises(ContractError, match="have the inputs none"):
+        nl.infer_latents(found, trials)
+    with pytest.raises(ContractError, match="scale prepares mean rates"):
+        nl.prepare(trials, inputs=[], scale=2.0)
+
+
+def test_gaussian_observation_of_one_long_recording():
+    """Values without trials: a single long trial."""
+    rng = np.random.default_rng(0)
+    whole = mock_trials(n_neurons=20, n_trials=40)
+    values = whole["count"].values.reshape(1, -1, 20) + 0.1 * rng.standard_normal((1, 1600, 20))
+    series = whole.isel(trial=[0]).drop_vars(["count", "time"]).drop_dims("time", errors="ignore")
+    series = series.assign(rate=(("trial", "time", "neuron"), values.astype("f4")))
+    series = series.assign_coords(time=0.02 * np.arange(1600))
+    found = nl.fit_trials(series, **FAST | {"observation": "gaussian", "noise": "diagonal"})
+    assert found["observation_noise"].values.min() > 0
+    rate = nl.predict_rates(found, series)["rate"].values
+    assert np.corrcoef(rate.ravel(), values.ravel())[0, 1] > 0.3
+
+
+def test_filter_sees_no_future(trials, fit):
+    changed = trials.copy(deep=True)
+    changed["count"].values[:, 20:] = 3
+    one, other = (nl.infer_latents(fit, x, causal=True)["latent"].values for x in (trials, changed))
+    np.testing.assert_array_equal(one[:, :20], other[:, :20])
+    assert np.abs(one[:, 20:] - other[:, 20:]).max() > 0.1
+    smoothed = nl.infer_latents(fit, trials)["latent"].values
+    np.testing.assert_allclose(one[:, -1], smoothed[:, -1], atol=0.15)
+
+
+def test_bits_per_spike_by_the_definition(trials, fit):
+    """Rates that are the mean rates gain nothing; co-smoothing masks the held-out neurons itself."""
+    held = [1, 4, 7]
+    found = nl.bits_per_spike(fit, trials, neurons=held, forward_s=0.2, shots=20)
+    seen = np.ones(trials["count"].shape, bool)
+    seen[..., held] = False
+    rate = nl.predict_rates(fit, trials.assign(observed=(trials["count"].dims, seen)))["rate"].values[..., held]
+    y = trials["count"].values[..., held].astype(float)
+    mean = np.broadcast_to(y.mean(axis=(0, 1)), y.shape)
+    bits = (y * np.log(rate * 0.02 / mean) - rate * 0.02 + mean).sum() / y.sum() / np.log(2)
+    assert float(found["co_smoothing"]) == pytest.approx(bits, rel=1e-4)
+    assert 0 < float(found["few_shot"]) < 1.2 * bits
+    assert float(found["forward"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tau_s": 0.01}, "tau_s"), ({"rank": 31}, "neurons"), ({"rank": 0}, "rank"),
+        ({"initial": "other"}, "column"),
+        ({"hidden": -1}, "hidden"), ({"observation": "gaussian", "link": "softplus"}, "link"),
+        ({"test_size": 80}, "held"),
+    ],
+)  # fmt: skip
+def test_what_does_not_suit_is_refused(trials, change, message):
+    with pytest.raises(ContractError, match=message):
+        nl.fit_trials(trials, **FAST | change)
+
+
+def test_other_starts_links_and_noise(trials):
+    by_choice = nl.fit_trials(trials, **FAST | {"initial": "choice", "link": "softplus", "noise": "diagonal"})
+    assert by_choice["initial_mean"].shape == (2, 1)
+    assert by_choice["initial_level"].values.tolist() == ["left", "right"]
+    assert nl.infer_latents(by_choice, trials)["latent"].shape == (80, 40, 1)
