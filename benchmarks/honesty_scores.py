@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -91,16 +92,20 @@ def ranks(seeds: range = range(6)) -> None:
     """The chosen rank where the truth is known: 60 units, 20 trials, 8 folds prepared by themselves."""
     found, above = {}, 0
     for rank in (1, 2, 3):
-        chosen = []
-        for seed in seeds:
-            recording, _ = low_rank_recording(rank, seed)
-            table = nl.select_rank(partial(_prepared, recording), ranks=[1, 2, 3, 4], tau_s=TAU_S, folds=8)
-            chosen.append(int(table.attrs["rank"]))
+        with ProcessPoolExecutor(2) as pool:
+            chosen = list(pool.map(partial(_chosen, rank), seeds))
         found[rank] = chosen
         above += sum(one > rank for one in chosen)
         goal = " (goal: 5 of 6)" if rank == 2 else ""
         print(f"true rank {rank}: chosen {chosen}, right {chosen.count(rank)} of {len(chosen)}{goal}", flush=True)
     print(f"above the truth: {above} of {3 * len(seeds)} (goal: at most 1)")
+
+
+def _chosen(rank: int, seed: int) -> int:
+    """The rank that is chosen for a recording of a network of this rank."""
+    recording, _ = low_rank_recording(rank, seed)
+    table = nl.select_rank(partial(_prepared, recording), ranks=[1, 2, 3, 4], tau_s=TAU_S, folds=8)
+    return int(table.attrs["rank"])
 
 
 def _prepared(recording: xr.Dataset, train: np.ndarray | None) -> xr.Dataset:
