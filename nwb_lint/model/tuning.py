@@ -356,6 +356,10 @@ WEAKEST = 2.0
 # Tuned on: rank 1, 60 Poisson units (seeds 0 to 11 of `benchmarks/honesty_intervals.py`).
 NOISE_COURSE_SHARE = 0.02
 
+# The covariance of the noise over time comes from this many draws.
+# Measured on: the same recordings.
+NOISE_COURSE_DRAWS = 20
+
 # Gauss-Newton steps at most, the shortest one as a share of a whole step, and the gain in squared error, in variances
 # of the noise, at which the steps end. Derivatives are differences over the last number.
 # Measured on: one recording (rank 1, 60 units, 20 trials); with a gain of .03 and of .001 the intervals are the same in

@@ -13,7 +13,7 @@ from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, Network, canonical, drives, effective_n, forward
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.model.simulate import network_of, whole_input
-from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT, WEAKEST
+from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT, NOISE_COURSE_DRAWS, WEAKEST
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import Prepare
 from nwb_lint.validation.least_squares import (
@@ -93,8 +93,7 @@ def with_intervals(
     """The result of a bootstrap with intervals from ``number`` simulations, or with the reason why there are none."""
     reason = _refused(fit, recording, activity)
     if not reason:
-        noise = _noise(recording)
-        means = _means(fit, recording, activity, noise)
+        means = _means(fit, recording, activity)
         found = estimate(means, restricted(network_of(fit)))
         reason = _NOISE if weakest(means, found.network) < WEAKEST else ""
     if reason:
@@ -103,7 +102,7 @@ def with_intervals(
         out["reason"] = ("quantity",), np.full(out.sizes["quantity"], reason)
         return _without_latents(out)
     truths = list(_truths(found, number, seed))
-    y = _simulated(fit, recording, means, truths, noise, prepare)
+    y = _simulated(fit, recording, means, truths, prepare, seed)
     tasks = ((means._replace(y=one), {"start": found.network, "slope": found.slope}) for one in y)
     again = run_all(estimated, tasks, total=number, label="simulations", **how)
     out.attrs["misfit_p"] = float(np.mean([one["error"] >= found.error for one in again]))
@@ -153,19 +152,21 @@ def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> st
 # Simulations
 
 
-def _noise(recording: xr.Dataset) -> Array:
-    """Noise like that of the means, (draw, condition, time, neuron), in Hz.
+def _noise(recording: xr.Dataset, which: int | slice) -> Array:
+    """Noise like that of the means, from some draws, (…, condition, time, neuron), in Hz.
 
     The variance of a resample of n trials about their mean is (n - 1) / n of that of the mean.
     """
     n_trials = recording["n_trials"].values[:, None].astype(float)
-    return np.sqrt(n_trials / (n_trials - 1)) * (recording["rate_draw"].values - recording["rate"].values)
+    apart = recording["rate_draw"].values[which] - recording["rate"].values
+    return (np.sqrt(n_trials / (n_trials - 1)) * apart).astype(np.float32)
 
 
-def _means(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset, noise: Array) -> Means:
+def _means(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> Means:
     """The means of the training conditions."""
     train, alpha = ~held_out_of(fit), float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"])
-    whiten, precision = whitening(noise[:, train] / fit["scale"].values)
+    noise = _noise(recording, slice(NOISE_COURSE_DRAWS))[:, train]
+    whiten, precision = whitening(noise / fit["scale"].values.astype(np.float32))
     smooth = smoothing(fit.sizes["time"], _sd_bins(recording))
     q = drives(whole_input(fit), alpha, bias=True, initial=True).astype(float)
     y = activity["activity"].values[train].astype(float)
@@ -185,7 +186,7 @@ def _truths(found: Estimate, number: int, seed: int) -> Iterator[Network]:
 
 
 def _simulated(
-    fit: xr.Dataset, recording: xr.Dataset, means: Means, truths: list[Network], noise: Array, prepare: Prepare
+    fit: xr.Dataset, recording: xr.Dataset, means: Means, truths: list[Network], prepare: Prepare, seed: int
 ) -> Iterator[Array]:
     """The training conditions of recordings of each network, prepared, in units of the fit."""
     train = ~held_out_of(fit)
@@ -194,9 +195,10 @@ def _simulated(
     q = drives(whole_input(fit), means.alpha, bias=True, initial=True).astype(float)
     for k, network in enumerate(truths):
         x = forward(network, q, means.alpha, means.nonlinearity)[0][:, -fit.sizes["time"] :]
-        sign = -1 if k // len(noise) % 2 else 1
+        sign = np.random.default_rng([seed, k, 8]).choice([-1, 1], (len(x), 1, 1))
+        noise = sign * _noise(recording, k % recording.sizes["draw"])
         rate = np.einsum("st,ctn->csn", smooth, x) * fit["scale"].values + fit["offset"].values
-        alone["rate"] = recording["rate"].dims, (rate + sign * noise[k % len(noise)]).astype(np.float32)
+        alone["rate"] = recording["rate"].dims, (rate + noise).astype(np.float32)
         activity = prepare(alone)
         yield (activity["activity"].values * (activity["scale"].values / fit["scale"].values))[train].astype(float)
 
