@@ -110,6 +110,8 @@ COORDS = {
     "recorded": Var(("neuron",), "bool", "", False),
     "condition": Var(("condition",), "str", "", False),
     "held_out": Var(("condition",), "bool", "", False),
+    # values of the trial column by which the latents of single trials start
+    "initial_level": Var(("group",), "str", "", False),
     # names of the inputs
     "input": Var(("input",), "str", "", False),
     # one row per NWB file that neurons came from: provenance

@@ -18,7 +18,11 @@ from nwb_lint.model.network import Array, Network, Nonlinearity, drives, forward
 from nwb_lint.model.tuning import MAX_IMPULSE_VALUES, SINGULAR_CUTOFF, START_ITERATIONS
 from nwb_lint.parallel.warnings import warn
 
-COMMON = ("zero", "learned")  # values of ``initial`` for one activation of all conditions; others name the groups
+COMMON = (
+    "zero",
+    "learned",
+    "common",
+)  # values of ``initial`` for one activation of all conditions; others name the groups
 PREFIX = "start "  # names of the impulses begin with this
 
 

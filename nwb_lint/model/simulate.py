@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit, coords_along, input_names
+from nwb_lint.contract import check_fit, column_of, coords_along, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import COMMON, matched
-from nwb_lint.model.network import Array, Network, canonical, drives, forward
+from nwb_lint.model.network import Array, Network, canonical, drives, factors, filter_input, forward, nonlinearity_of
 from nwb_lint.options import validated
 from nwb_lint.prepare import mask_of
 
@@ -78,9 +78,11 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     m, n = canonical(fit["m"].values, fit["n"].values)
     out = fit.copy()
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
-    if "latent" in fit:
-        latent = fit["latent"].values @ (m.T @ fit["m"].values).T
-        out["latent"] = fit["latent"].dims, latent.astype(fit["latent"].dtype), fit["latent"].attrs
+    to = m.T @ fit["m"].values
+    moved = {name: fit[name].values @ to.T for name in ("latent", "initial_mean") if name in fit}
+    moved |= {name: to @ fit[name].values @ to.T for name in ("noise_cov", "initial_cov", "latent_cov") if name in fit}
+    for name, values in moved.items():
+        out[name] = fit[name].dims, values.astype(fit[name].dtype), fit[name].attrs
     out.attrs["gauge"] = GAUGE
     return out
 
@@ -94,6 +96,9 @@ def simulate(
     initial: Array | None = None,
     factor: Array | xr.DataArray | None = None,
     drive: Array | xr.DataArray | None = None,
+    noise: bool = False,
+    spikes: bool = False,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Run a fitted network freely.
 
@@ -115,13 +120,19 @@ def simulate(
         the burn-in, without time it applies to the burn-in as well.
     drive : array of shape (neuron,) or (time, neuron), optional
         Added to the input of each neuron, in units of the activity. With time it is 0 during the burn-in.
+    noise : bool, default=False
+        Draw the first latents and the noise of each step. Only for a fit from `fit_trials`.
+    spikes : bool, default=False
+        Draw spike counts from the rates, Poisson. Only for a fit from `fit_trials`.
+    seed : int, default=0
+        Seed of noise and spikes.
 
     Returns
     -------
     xarray.Dataset
         ``activity (condition, time, neuron)``, dimensionless; ``latent (condition, time, rank)``;
         ``filtered_input (condition, time, input)``; ``rate (condition, time, neuron)`` in Hz if the preparation can be
-        undone.
+        undone or the fit has ``log_rate``; ``count (condition, time, neuron)`` with ``spikes``.
 
     Raises
     ------
@@ -140,7 +151,19 @@ def simulate(
     ('condition', 'time', 'neuron')
     """
     check_fit(fit)
-    return run(fit, u, silence=silence, initial=initial, factor=factor, drive=drive)
+    if (noise and "noise_cov" not in fit) or (spikes and "log_rate" not in fit):
+        raise ContractError(
+            "The fit has no noise_cov or no log_rate: it is a network of mean activity. noise and spikes need one of "
+            "single trials. Use fit_trials."
+        )
+    if noise and initial is not None:
+        raise ContractError("initial and noise are both given. The noise draws x[0]. Leave one of them out.")
+    out = run(fit, u, silence=silence, initial=initial, factor=factor, drive=drive, noise_seed=seed if noise else None)
+    if spikes:
+        mean = out["rate"].values * float(fit.attrs["dt_s"])
+        drawn = np.random.default_rng([seed, 1]).poisson(np.nan_to_num(mean)).astype(np.uint16)
+        out["count"] = out["rate"].dims, drawn, {"units": "1"}
+    return out
 
 
 def run(
@@ -151,6 +174,7 @@ def run(
     initial: Array | None = None,
     factor: Array | xr.DataArray | None = None,
     drive: Array | xr.DataArray | None = None,
+    noise_seed: int | None = None,
 ) -> xr.Dataset:
     """`simulate` for a network with inputs that need not be a whole fit; the arguments and results are the same."""
     network = network_of(fit)
@@ -167,7 +191,14 @@ def run(
         gain = np.where(silent, 0.0, 1.0 if gain is None else gain)
     added = _over_time(given, network, drive, "drive", skip, burn_in=0.0)
     q = drives(inputs, alpha, bias=True, initial=True)
-    x, kappa = forward(network, q, alpha, fit.attrs.get("nonlinearity", ""), gain, added)
+    phi = fit.attrs.get("nonlinearity", "")
+    if noise_seed is None:
+        x, kappa = forward(network, q, alpha, phi, gain, added)
+        if "initial_mean" in fit and initial is None:  # the latents from their mean at the first bin on
+            start = fit["initial_mean"].values.mean(axis=0)
+            kappa = kappa + ((1 - alpha) ** np.arange(kappa.shape[1]))[:, None] * start
+    else:
+        x, kappa = _noisy_run(fit, given, network, q, alpha, gain, added, noise_seed)
     out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
     out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
     if network.n is not None:
@@ -176,7 +207,37 @@ def run(
     if "scale" in fit and ("time" not in fit["offset"].dims or given.sizes["time"] == fit.sizes["time"]):
         rate = x[:, skip:] * fit["scale"].values + fit["offset"].values
         out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
+    if "log_rate" in fit:
+        level, x = fit["log_rate"].values, x[:, skip:].astype(float)
+        soft = fit.attrs.get("link") == "softplus"
+        rate = np.exp(level) * (np.logaddexp(x, 0) / np.log(2) if soft else np.exp(np.minimum(x, 40)))
+        out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
     return out
+
+
+def _noisy_run(
+    fit: xr.Dataset, given: xr.Dataset, network: Network, q: Array, alpha: float, gain: Array | None,
+    added: Array | None, seed: int,
+) -> tuple[Array, Array]:  # fmt: skip
+    """x (condition, time, neuron) and kappa of a run with first latents and noise that are drawn."""
+    m, n, w = factors(network)
+    w = np.column_stack([w[:, :-1], fit["bias"].values])  # x[0] is m kappa[0] + b here
+    rng, mean = np.random.default_rng([seed, 0]), fit["initial_mean"].values
+    group = np.zeros(len(q), int)
+    if len(mean) > 1:
+        levels = fit["initial_level"].values.astype(str)
+        group = np.searchsorted(levels, column_of(given, fit.attrs["initial"]).astype(str)).clip(0, len(levels) - 1)
+    rank, phi = m.shape[1], nonlinearity_of(fit.attrs["nonlinearity"]).phi
+    kappa = mean[group] + rng.multivariate_normal(np.zeros(rank), fit["initial_cov"].values, len(q))
+    extra = None if added is None else filter_input(added[None].astype(float), alpha)[0]
+    xs, kappas = np.empty((*q.shape[:2], len(m)), np.float32), np.empty((*q.shape[:2], rank), np.float32)
+    for t in range(q.shape[1]):
+        x = kappa @ m.T + q[:, t] @ w.T + (0 if extra is None else extra[t])
+        xs[:, t], kappas[:, t] = x, kappa
+        r = phi(x) * (1 if gain is None else np.broadcast_to(gain, (q.shape[1], len(m)))[t])
+        kappa = (1 - alpha) * kappa + alpha * r @ n / len(m)
+        kappa += rng.multivariate_normal(np.zeros(rank), fit["noise_cov"].values, len(q))
+    return xs, kappas
 
 
 def with_run(fit: xr.Dataset) -> xr.Dataset:

@@ -7,7 +7,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.testing import mock_trials
+from nwb_lint.testing import mock_fit, mock_trials
 
 FAST = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 6}
 
@@ -122,6 +122,45 @@ def test_bits_per_spike_by_the_definition(trials, fit):
 def test_what_does_not_suit_is_refused(trials, change, message):
     with pytest.raises(ContractError, match=message):
         nl.fit_trials(trials, **FAST | change)
+
+
+def test_what_takes_a_fit_takes_this_one(trials, fit, tmp_path):
+    subject = {"subject_id": "mock", "species": "Mus musculus", "sex": "U", "age": "P90D"}
+    nl.write_fit(fit, tmp_path / "fit.nwb", subject=subject)
+    again = nl.read_fit(tmp_path / "fit.nwb")
+    for name, values in fit.variables.items():
+        np.testing.assert_array_equal(again[name].values, values.values, str(name))
+    assert nl.infer_latents(again, trials).identical(nl.infer_latents(fit, trials))
+    assert nl.flow_field(fit, n_points=5)["velocity"].shape == (5, 1)
+    assert nl.weight_statistics(fit)["weight"].sizes["neuron"] == 30
+    effect = nl.predict_inactivation(fit, {"some": [0, 1, 2]}, controls=2)["activity_change"]
+    assert np.isfinite(effect.values).all()
+    assert nl.find_populations(fit, n_groups=1, resamples=1).sizes["neuron"] == 30
+
+
+def test_canonical_gauge_changes_no_prediction(trials, fit):
+    moved = nl.canonicalize(fit)
+    m = moved["m"].values
+    np.testing.assert_allclose(m.T @ m, np.eye(1), atol=1e-9)
+    one, other = nl.predict_rates(fit, trials), nl.predict_rates(moved, trials)
+    np.testing.assert_allclose(one["rate_low"], other["rate_low"], rtol=1e-3)
+    np.testing.assert_allclose(moved["latent"].values @ m.T, fit["latent"].values @ fit["m"].values.T, atol=1e-4)
+
+
+def test_simulated_noise_and_spikes_have_the_statistics_of_the_data(trials, fit):
+    found = nl.simulate(fit, noise=True, spikes=True, seed=1)
+    assert found["count"].sizes == {"condition": 80, "time": 40, "neuron": 30}
+    assert found.identical(nl.simulate(fit, noise=True, spikes=True, seed=1))
+    real = trials["count"].values.mean(axis=(0, 1))
+    np.testing.assert_allclose(found["count"].values.mean(axis=(0, 1)), real, rtol=0.5)
+    assert found["latent"].values.std() == pytest.approx(fit["latent"].values.std(), rel=0.4)
+    np.testing.assert_allclose(
+        found["activity"].values, found["latent"].values @ fit["m"].values.T + fit["bias"].values, atol=1e-4
+    )
+    free = nl.simulate(fit)
+    np.testing.assert_allclose(free["activity"].values, free["latent"].values @ fit["m"].values.T, atol=1e-4)
+    with pytest.raises(ContractError, match="fit_trials"):
+        nl.simulate(mock_fit(), noise=True)
 
 
 def test_other_starts_links_and_noise(trials):

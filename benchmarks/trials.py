@@ -1,0 +1,218 @@
+"""Single trials: figures of `fit_trials` beside their goals, on one real session and on simulated data with a truth.
+
+Run it by hand: ``python benchmarks/trials.py`` runs every section, ``python benchmarks/trials.py NAME ...`` the named
+ones, ``--list`` prints their names. The session comes from ``../shared/data``; its section is skipped without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint.model.network import effective_n
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SESSION = SHARED / "alm000060" / "counts_50ms.npz"
+ALM_GOALS = {0: (0.97, 0.98), 1: (0.97, 0.98), 2: (0.92, 0.93)}
+
+
+def as_trials(count: np.ndarray, bin_s: float) -> xr.Dataset:
+    """Counts (trial, time, neuron) as `read_trials` gives them."""
+    n_trials, n_times, n = count.shape
+    return xr.Dataset(
+        {"count": (("trial", "time", "neuron"), count.astype(np.uint16))},
+        coords={
+            "trial": np.arange(n_trials),
+            "time": bin_s * (np.arange(n_times) + 0.5),
+            "neuron": np.arange(n).astype(str),
+        },
+        attrs={"bin_s": bin_s},
+    )
+
+
+def run(m, n, alpha: float, sd: float, first: np.ndarray, n_times: int, rng) -> np.ndarray:
+    """Latents (trial, time, rank) of a network with noise."""
+    kappa, path = first, []
+    for _ in range(n_times):
+        path.append(kappa)
+        kappa = (1 - alpha) * kappa + alpha * np.tanh(kappa @ m.T) @ n / len(m) + sd * rng.standard_normal(kappa.shape)
+    return np.stack(path, axis=1)
+
+
+def explained(true: np.ndarray, found: np.ndarray) -> float:
+    """R² of the true latents by a linear function of the found ones."""
+    x, y = found.reshape(-1, found.shape[-1]), true.reshape(-1, true.shape[-1])
+    design = np.column_stack([np.ones(len(x)), x])
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return 1 - (left**2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
+
+
+def alm_split(seed: int) -> tuple[np.ndarray, ...]:
+    """Training and test trials, held-out units of the reference split."""
+    rng = np.random.default_rng(seed)
+    order, units = rng.permutation(257), rng.permutation(51)
+    return np.sort(order[51:]), np.sort(order[:51]), np.sort(units[:13])
+
+
+def alm(seeds=(0, 1, 2), ranks=((6, 0.2), (8, 0.25))) -> None:
+    """Co-smoothing of 13 held-out units in 51 held-out trials of a real session."""
+    if not SESSION.exists():
+        print(f"   {SESSION} is not there: skipped")
+        return
+    count = np.load(SESSION)["count"][:, :150]
+    trials = as_trials(count, 0.05)
+    for seed in seeds:
+        train, test, held = alm_split(seed)
+        for (rank, tau), goal in zip(ranks, ALM_GOALS[seed], strict=True):
+            start, cpu = time.perf_counter(), time.process_time()
+            fit = nl.fit_trials(trials.isel(trial=train), rank=rank, tau_s=tau)
+            wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+            bits = float(nl.bits_per_spike(fit, trials.isel(trial=test), neurons=held)["co_smoothing"])
+            print(
+                f"   split {seed} rank {rank} tau {tau} s: {bits:.3f} bits per spike (goal {goal}), {wall:.0f} s, "
+                f"{cpu:.0f} CPU s (goal 60), {len(fit['evidence'])} iterations, {memory():.1f} GB (goal 1.5)",
+                flush=True,
+            )
+
+
+def memory() -> float:
+    """Largest memory of this process so far, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def cycle(seed: int, n: int, hz: float) -> tuple:
+    """A rank-2 limit cycle with random phases: m, n, latents, and spikes of 100 trials of 2 s."""
+    rng, dt, tau = np.random.default_rng(seed), 0.01, 0.1
+    m = rng.standard_normal((n, 2))
+    back = m @ np.linalg.inv(m.T @ m / n) @ np.array([[1.8, -1.2], [1.2, 1.8]])
+    kappa = run(m, back, dt / tau, 0.05, rng.standard_normal((100, 2)), 300, rng)[:, 100:]
+    rate = np.exp(kappa @ m.T)
+    return m, back, kappa, as_trials(rng.poisson(dt * hz * rate / rate.mean(axis=(0, 1))), dt), tau
+
+
+def period_of(m: np.ndarray, n: np.ndarray, bias: np.ndarray, alpha: float, first: np.ndarray) -> float:
+    """Steps of one turn of the run without noise; NaN if it does not turn."""
+    kappa, path = first, []
+    for _ in range(3000):
+        path.append(kappa)
+        kappa = (1 - alpha) * kappa + alpha * np.tanh(kappa @ m.T + bias) @ n / len(m)
+    path = np.array(path)[1000:]
+    signal = path[:, 0] - path[:, 0].mean()
+    up = np.flatnonzero((signal[:-1] < 0) & (signal[1:] >= 0))
+    return float(np.diff(up).mean()) if len(up) > 1 and signal.std() > 1e-3 else np.nan
+
+
+def cycles(seeds=range(100, 105)) -> None:
+    """Latents, effective connectivity and period of a limit cycle with random phases."""
+    for n, hz, goal in ((60, 8, 0.985), (30, 4, 0.965)):
+        for seed in seeds:
+            m, back, kappa, trials, tau = cycle(seed, n, hz)
+            cpu = time.process_time()
+            fit = nl.fit_trials(trials, rank=2, tau_s=tau, hidden=0)
+            cpu = time.process_time() - cpu
+            mine, own = fit["m"].values, fit["n"].values
+            truth = m @ effective_n(m, back, np.zeros((n, 0))).T
+            found = mine @ effective_n(mine, own, np.zeros((n, 0))).T
+            true_turn = period_of(m, back, 0.0, 0.1, kappa[0, 0])
+            turn = period_of(mine, own, fit["bias"].values, 0.1, fit["latent"].values[0, 0].astype(float))
+            r2 = explained(kappa, fit["latent"].values)
+            print(
+                f"   {n} units {hz} Hz seed {seed}: latents {r2:.4f} (goal {goal}), "
+                f"J_eff {np.corrcoef(truth.ravel(), found.ravel())[0, 1]:.3f} (goal .98), period "
+                f"{turn / true_turn:.3f} of the true one (goal 1 ± .02), {cpu:.0f} CPU s",
+                flush=True,
+            )
+
+
+def choices(seeds=range(100, 104)) -> None:
+    """Choices that noise makes in a bistable network of rank 1."""
+    for sd, hz, goal in ((0.15, 15, 0.93), (0.3, 15, 0.91), (0.3, 6, 0.86)):
+        right, found = 0, []
+        for seed in seeds:
+            rng, n, dt = np.random.default_rng(seed), 50, 0.02
+            m = rng.standard_normal((n, 1))
+            back = 1.6 * m / (m**2).mean()
+            kappa = run(m, back, 0.2, sd * 0.45, np.zeros((240, 1)), 60, rng)
+            rate = np.exp(kappa @ m.T)
+            trials = as_trials(rng.poisson(dt * hz * rate / rate.mean(axis=(0, 1))), dt)
+            fit = nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0)
+            stability = sorted(nl.fixed_points(fit, n_starts=50)["stability"].values)
+            right += stability == ["stable", "stable", "unstable"]
+            found.append(abs(np.corrcoef(kappa.ravel(), fit["latent"].values.ravel())[0, 1]))
+        print(
+            f"   noise {sd} at {hz} Hz: two stable points and one unstable in {right} of {len(found)} (goal 9 of 10), "
+            f"latents {np.mean(found):.3f}, least {min(found):.3f} (goal {goal})",
+            flush=True,
+        )
+
+
+def calibration(seeds=range(100, 103)) -> None:
+    """Share of true latents and rates in intervals of 90 %."""
+    for seed in seeds:
+        m, _, kappa, trials, tau = cycle(seed, 40, 8)
+        fit = nl.fit_trials(trials, rank=2, tau_s=tau, hidden=0)
+        found = nl.predict_rates(fit, trials)
+        rate = np.exp(kappa @ m.T)
+        rate *= 8 / rate.mean(axis=(0, 1))
+        inside = float(((found["rate_low"].values < rate) & (rate < found["rate_high"].values)).mean())
+        mean, spread = fit["latent"].values.reshape(-1, 2), fit["latent_cov"].values.reshape(-1, 2, 2)
+        to = np.linalg.lstsq(np.column_stack([np.ones(len(mean)), mean]), kappa.reshape(-1, 2), rcond=None)[0]
+        width = 1.645 * np.sqrt(np.einsum("ik,tij,jk->tk", to[1:], spread, to[1:]))
+        middle = to[0] + mean @ to[1:]
+        latent = float((np.abs(kappa.reshape(-1, 2) - middle) < width).mean())
+        print(f"   seed {seed}: latents {latent:.3f}, rates {inside:.3f} (goal .85 to .95)", flush=True)
+
+
+def scale() -> None:
+    """Time and memory of large data, and how the time grows."""
+    seconds = {}
+    for n, n_trials, n_times in ((100, 50, 100), (200, 50, 100), (100, 100, 100), (100, 50, 200)):
+        seconds[n, n_trials, n_times] = _timed(n, n_trials, n_times)
+    base = seconds[100, 50, 100]
+    for what, key in (("neurons", (200, 50, 100)), ("trials", (100, 100, 100)), ("time", (100, 50, 200))):
+        print(f"   exponent in {what}: {np.log2(seconds[key] / base):.2f} (goal 1.1)")
+    large = _timed(1000, 500, 150)
+    print(f"   1000 units, 500 trials, 150 bins, rank 4: {large:.0f} CPU s (goal 600 s), {memory():.1f} GB (goal 8)")
+
+
+def _timed(n: int, n_trials: int, n_times: int) -> float:
+    rng = np.random.default_rng(100)
+    m = rng.standard_normal((n, 4))
+    kappa = run(m, 1.5 * m, 0.1, 0.1, rng.standard_normal((n_trials, 4)), n_times, rng)
+    trials = as_trials(rng.poisson(0.2 * np.exp(0.3 * kappa @ m.T)), 0.02)
+    cpu = time.process_time()
+    nl.fit_trials(trials, rank=4, tau_s=0.2, hidden=0, max_iter=10, tol=0)
+    return time.process_time() - cpu
+
+
+SECTIONS = {"alm": alm, "cycles": cycles, "choices": choices, "calibration": calibration, "scale": scale}
+
+
+def main() -> None:
+    """Run the sections that the command line names, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"sections to run: {', '.join(SECTIONS)} (default: all)"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the sections and stop")
+    chosen = parser.parse_args()
+    if unknown := [name for name in chosen.names if name not in SECTIONS]:
+        parser.error(f"no section is called {', '.join(unknown)}; there are: {', '.join(SECTIONS)}")
+    if chosen.list:
+        print("\n".join(SECTIONS))
+        return
+    for name in chosen.names or SECTIONS:
+        print(f"== {name}: {SECTIONS[name].__doc__}", flush=True)
+        start = time.perf_counter()
+        SECTIONS[name]()
+        print(f"   {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
