@@ -284,7 +284,7 @@ class TrialFitOptions(Options):
     initial: str = option("common", "Mean of the first latents: 'common', or one for each value of a trial column.")
     test_size: float | None = option(None, "Trials that are only scored: a fraction, or a number.", ge=0)
     max_iter: int = option(30, "Iterations at most.", ge=1)
-    tol: float = option(1e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
+    tol: float = option(3e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
     seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ def fit_trials(
     initial: str = "common",
     test_size: float | None = None,
     max_iter: int = 30,
-    tol: float = 1e-3,
+    tol: float = 3e-3,
     seed: int = 0,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -87,7 +87,7 @@ def fit_trials(
         Trials that are only scored: a fraction, or a number.
     max_iter : int, default=30
         Iterations at most.
-    tol : float, default=1e-3
+    tol : float, default=3e-3
         EM ends when three iterations have not raised the log evidence by this share of what it has gained.
     seed : int, default=0
         Seed of hidden units, samples and test trials.
