@@ -92,6 +92,8 @@ FIT = {
     "latent_cov": Var(("condition", "time", "rank", "rank_from"), "float32", "1", False),
     "evidence": Var(("iteration",), "float64", "", False),
     "bits_per_spike": Var(("split",), "float64", "1", False),
+    "input_r2_gain": Var(("input",), "float64", "1", False),
+    "input_r2_gain_sem": Var(("input",), "float64", "1", False),
     "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_ceiling": Var(("split",), "float64", "1", False),

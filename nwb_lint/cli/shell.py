@@ -136,10 +136,21 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
     columns = (fit[name].values for name in ("split", "r2", "r2_ceiling", "r2_median"))
     for split, value, top, median in zip(*columns, strict=True):
         echo(f"  {split:<10s} {value:8.3f} {top:10.3f} {median:20.3f}")
+    print_inputs(fit)
     if "n_norm_ratio" in fit.attrs:
         echo(f"  norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}")
     if "caution" in fit.attrs:
         echo(f"caution: {fit.attrs['caution']}")
+
+
+def print_inputs(fit) -> None:
+    """How much R² falls without each input."""
+    if "input_r2_gain" not in fit or not fit["input_r2_gain"].notnull().any():
+        return
+    echo("\ninput                       R² lost without it ± s.e. (refitted, inner held-out conditions)")
+    rows = (fit[name].values for name in ("input", "input_r2_gain", "input_r2_gain_sem"))
+    for name, gain, error in zip(*rows, strict=True):
+        echo(f"  {name:24s} {gain:8.3f} ± {error:.3f}")
 
 
 def print_reading(activity, inputs: Sequence[Any]) -> None:

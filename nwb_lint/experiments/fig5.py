@@ -34,6 +34,7 @@ NEEDED = (
 )
 RANDOM = 20  # random groups of recorded neurons for each kind of weights
 _STIMULUS_S = (0.1, 0.85)
+_THIRDS_S = ((0.1, 0.35), (0.35, 0.6), (0.6, 0.85))  # weights of the stimulus change in the course of a trial
 _CONTEXT_S = (-0.25, 0.85)  # with the burn-in
 _SHORT = {" weights": "", "as many as (.*) at random": r"random (\1)"}
 COLUMNS = ("quantity", "model", "rank", "item", "value", "error")
@@ -47,12 +48,12 @@ def recipe_of(folder: Path) -> Recipe:
     """
     if not any(folder.glob("*.nwb")):
         raise ContractError(f"There are no NWB files in {folder}. {NEEDED}")
-    stimulus = {"scale": 1 / 3, "window_s": _STIMULUS_S}  # ranks ±1, ±2, ±3: coherences differ between sessions
+    stimulus = {"scale": 1 / 3, "window_s": _THIRDS_S}  # ranks ±1, ±2, ±3: coherences differ between sessions
     return make_recipe({
         "sources": [str(folder / "*.nwb")],
         "read": {
             "by": ["context", {"motion": "rank"}, {"color": "rank"}], "align": "dots_on_time",
-            "window_s": _STIMULUS_S, "bin_s": 0.005, "smooth_s": 0.05, "where": "correct",
+            "window_s": _STIMULUS_S, "bin_s": 0.0125, "smooth_s": 0.05, "where": "correct",
         },
         "prepare": {"n_components": 12, "burn_in_s": 0.35},
         "inputs": [

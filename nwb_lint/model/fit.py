@@ -31,7 +31,7 @@ from nwb_lint.model.scores import (
     squared_errors,
 )
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
-from nwb_lint.model.stages import Settings, Stage, fit_stages
+from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES
 from nwb_lint.options import FitOptions, validated
 from nwb_lint.parallel.store import content_hash
@@ -157,10 +157,12 @@ def fit_lint(
         ``input_weights (neuron, input)``, ``bias``, ``initial_activation (neuron)``; ``activity_pred``, ``latent``,
         ``filtered_input`` over condition and time; ``r2``, ``r2_median`` over neurons, ``r2_ceiling (split)``,
         ``r2_neuron (split, neuron)``; ``stage_r2 (stage, split)``; ``input_lag_s``, ``input_lag_gain`` and its standard
-        error over inputs. The options are attributes. Where R² is below 0 or below a third of its ceiling, the
-        attribute ``caution`` says so and is repeated by results. The attribute ``n_norm_ratio`` is ||n|| / ||P n||,
-        with P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly
-        determine it. It warns of an input that acts at other times than it says.
+        error over inputs; ``input_r2_gain`` and its standard error, how much R² of conditions held out inside the
+        training conditions falls when an input is left out and the latent pass is done again. The options are
+        attributes. Where R² is below 0 or below a third of its ceiling, the attribute ``caution`` says so and is
+        repeated by results. The attribute ``n_norm_ratio`` is ||n|| / ||P n||, with P on span(m, I): far above 1, most
+        of n does not move the noise-free dynamics, and the data hardly determine it. It warns of an input that acts at
+        other times than it says.
 
     Raises
     ------
@@ -206,7 +208,8 @@ def fit_lint(
         starts=(u.shape[2] - n_groups, u.shape[2]),
         inferred=unknown if unknown.any() else None,
     )
-    stages, singular = _run_stages(samples.take(np.flatnonzero(~held)), _settings(activity, options), options, progress)
+    settings, training = _settings(activity, options), samples.take(np.flatnonzero(~held))
+    stages, singular = _run_stages(training, settings, options, progress)
     if unknown.any():
         q = samples.drives_for(stages[-1].network)[unknown]
         activity = with_shares(activity, unknown, q, samples.starts, alpha)
@@ -220,6 +223,10 @@ def fit_lint(
     if singular.size:
         fit["singular_value"] = ("singular",), singular
     fit = _with_input_lags(fit, samples, stages[-1].network, ~held)
+    with one_blas_thread():
+        gains = input_gains(training, stages[-1].network, settings, fit.sizes["input"] - n_groups)
+    for name, values in zip(("input_r2_gain", "input_r2_gain_sem"), gains, strict=True):
+        fit[name] = ("input",), np.pad(values, (0, n_groups), constant_values=np.nan)
     check_fit(fit)
     return fit
 

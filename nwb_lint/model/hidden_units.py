@@ -27,17 +27,21 @@ def with_hidden_units(network: Network, hidden: int, seed: int) -> Network:
     )
 
 
-def random_start_and_prior(x: Array, q: Array, rank: int, hidden: int, seed: int) -> tuple[Network, Network]:
+def random_start_and_prior(
+    x: Array, q: Array, rank: int, hidden: int, seed: int, strength: float
+) -> tuple[Network, Network]:
     """A random network to start L-BFGS from, and the mean of the Gaussian prior on its parameters.
 
-    Start: n ~ N(0, 1). Hidden units have m, W ~ N(0, 1). Recorded neurons have m ~ N(0, 0.1²), and W is the regression
-    of x on q. Prior: m and W of the hidden units as drawn, because no data constrain these; 0 for everything else.
+    Start: n ~ N(0, 1). Hidden units have m, W ~ N(0, 1). Recorded neurons have m ~ N(0, 0.1²), and W is the ridge
+    regression of x on q that a prior of this ``strength`` gives without recurrence. Prior: m and W of the hidden units
+    as drawn, because no data constrain these; 0 for everything else.
     """
     generator = np.random.default_rng(seed)
     recorded, n_drives = x.shape[2], q.shape[2]
     m, n, w = (generator.standard_normal((recorded + hidden, k)) for k in (rank, rank, n_drives))
     m[:recorded] *= RECORDED_M_SD
-    w[:recorded] = _regress_on_drives(x, q)[0]
+    power = float(np.square(x, dtype=float).mean())
+    w[:recorded] = _regress_on_drives(x, q, strength * power * recorded / (recorded + hidden))[0]
     is_hidden = np.arange(recorded + hidden)[:, None] >= recorded
     return Network(m, n, w), Network(m * is_hidden, 0 * n, w * is_hidden)
 
@@ -66,8 +70,13 @@ def random_features(x: Array, q: Array, rank: int, hidden: int, seed: int, weigh
     return Network(m, np.zeros_like(m), w)
 
 
-def _regress_on_drives(x: Array, q: Array) -> tuple[Array, Array, Array]:
-    """W (recorded, drive) by least squares, q after the burn-in (sample, drive), and residuals (sample, recorded)."""
+def _regress_on_drives(x: Array, q: Array, ridge: float = 0.0) -> tuple[Array, Array, Array]:
+    """W (recorded, drive), q after the burn-in (sample, drive), and residuals (sample, recorded).
+
+    W minimizes the squared error per sample plus ``ridge`` times its squares.
+    """
     flat, y = q[:, q.shape[1] - x.shape[1] :].reshape(-1, q.shape[2]), x.reshape(-1, x.shape[2])
-    w = np.linalg.lstsq(flat, y, rcond=None)[0].T
+    rows = np.sqrt(ridge * len(flat)) * np.eye(flat.shape[1]) if ridge else np.zeros((0, flat.shape[1]))
+    penalized = np.concatenate([flat, rows.astype(flat.dtype)]), np.pad(y, ((0, len(rows)), (0, 0)))
+    w = np.linalg.lstsq(*penalized, rcond=None)[0].T
     return w, flat, y - flat @ w.T

@@ -49,6 +49,7 @@ from nwb_lint.model.tuning import (
     EQUAL_ERROR,
     FINE_ITERATIONS,
     FIRST_PENALTY,
+    GAIN_CONDITIONS,
     HIGHER_RANKS,
     INNER_FOLDS,
     INNOVATIONS_TOLERANCE,
@@ -538,6 +539,55 @@ def _is_below(values: Array, bound: float) -> bool:
     return bool((np.abs(mean) + se <= bound).all())
 
 
+def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs: int) -> tuple[Array, Array]:
+    """How much R² falls on inner held-out conditions when an input is left out and the regression is done again.
+
+    The latent pass is repeated from the network, on some conditions of the first inner split, with all inputs and
+    without each one in turn. The ridge is that of the smallest held-out error; without an input it is not smaller than
+    with all.
+
+    Parameters
+    ----------
+    samples : Samples
+        Training conditions; the first drives are the inputs.
+    network : Network
+        The fit.
+    settings : Settings
+    n_inputs : int
+
+    Returns
+    -------
+    gain, sem : array of shape (input,)
+        The fall of R², and its standard error over held-out conditions. NaN for an unconstrained connectivity, and for
+        a network without connections.
+    """
+    nothing = np.full(n_inputs, np.nan)
+    if network.n is None or not network.m.any() or not network.w.any():
+        return nothing, nothing.copy()
+    fitted, held = splits_of(len(samples.x), settings.seed)[0]
+    fit, test = (
+        subset_of(samples.take(part), network.n_neurons, settings.seed, times=GAIN_CONDITIONS, fewest=2)
+        for part in (fitted, held)
+    )
+    test = test.as_new_conditions(fit)
+
+    def errors(columns: Array, ridges: Sequence[float]) -> list[Array]:
+        """Held-out errors by condition of the regression on some of the drives, for each ridge."""
+        if not len(columns):  # nothing moves the network
+            return [test.energies()]
+        first, last = (int(np.searchsorted(columns, edge)) for edge in samples.starts)
+        own, others = (one._replace(q=one.q[..., columns], starts=(first, last)) for one in (fit, test))
+        tried = _latent_pass(own, network._replace(w=network.w[:, columns]), ridges, settings=settings).networks
+        return [others.errors(one) for one in tried]
+
+    drives, power, ridges = np.arange(samples.q.shape[2]), test.energies().sum(), sorted(settings.ridges)
+    tried = errors(drives, ridges)
+    best = int(np.argmin([one.sum() for one in tried]))
+    without = [errors(np.delete(drives, k), ridges[best::2]) for k in range(n_inputs)]
+    lost = [(min(one, key=np.sum) - tried[best]) / power for one in without]
+    return np.array([one.sum() for one in lost]), np.array([one.std(ddof=1) * np.sqrt(len(one)) for one in lost])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Gradient
 
@@ -662,31 +712,45 @@ def choose_penalty(search: Search, optimizer: Optimizer, found: Descent) -> tupl
 def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None:
     """Descend from a random start with a Gaussian prior: in coarse time steps, then shortly in the given ones.
 
-    The first split chooses the strength of the prior. No descent stops early, because the prior regularizes.
+    The strength of the prior and the number of coarse iterations are those of the smallest held-out loss, averaged over
+    the inner splits. One split would choose by chance where conditions are few.
     """
-    settings, (fit, held) = search.settings, search.parts[0]
-    rank, n_neurons = factors(search.final)[0].shape[1], search.final.n_neurons
-    step = max(1, round(COARSE_ALPHA / search.samples.alpha))
-    coarse_iterations = min(optimizer.max_iter, COARSE_ITERATIONS)
-    fine_iterations = min(optimizer.max_iter, FINE_ITERATIONS)
+    settings, n_neurons = search.settings, search.final.n_neurons
+    rank, step = factors(search.final)[0].shape[1], max(1, round(COARSE_ALPHA / search.samples.alpha))
+    parts = [(subset_of(fit, n_neurons, settings.seed), held) for fit, held in search.parts]
 
-    def descend(samples: Samples, strength: float, iterations: int, start: Network | None = None) -> Network:
-        first, prior = random_start_and_prior(samples.filled(), samples.q, rank, settings.hidden, settings.seed)
-        lbfgs = optimizer._replace(algorithm="lbfgs", prior_strength=strength, prior=prior)
-        return lbfgs.repeat(Schedule(iterations), start or first, samples)
+    def begin(samples: Samples, strength: float, most: int) -> tuple[Network, Optimizer]:
+        x, q, hidden, seed = samples.filled(), samples.q, settings.hidden, settings.seed
+        start, prior = random_start_and_prior(x, q, rank, hidden, seed, strength)
+        most = min(optimizer.max_iter, most)
+        return start, optimizer._replace(algorithm="lbfgs", prior_strength=strength, prior=prior, max_iter=most)
 
-    fit = subset_of(fit, n_neurons, settings.seed)
-    candidates = [descend(fit.coarse(step), strength, coarse_iterations) for strength in PRIOR_STRENGTHS]
-    errors = [held.coarse(step).errors(network) for network in candidates]
-    best = equally_good(errors, search.power / step)[-1]
-    found = descend(fit, PRIOR_STRENGTHS[best], fine_iterations, candidates[best])
+    def losses(fit: Samples, held: Samples, strength: float) -> Array:
+        """Held-out loss after each iteration; the last value where the descent stopped before the others."""
+        curve: list[float] = []
 
-    def repeat(everything: Samples) -> Network:
-        everything = subset_of(everything, n_neurons, settings.seed)
-        coarse = descend(everything.coarse(step), PRIOR_STRENGTHS[best], coarse_iterations)
-        return descend(everything, PRIOR_STRENGTHS[best], fine_iterations, coarse)
+        def report(stage: str, iteration: int, loss: float, held_out: float) -> None:
+            curve.append(held_out)
+            optimizer.report(stage, iteration, loss, held_out)
 
-    search.keep_gradient(found, repeat)
+        start, own = begin(fit, strength, COARSE_ITERATIONS)
+        own._replace(report=report).lbfgs(start, fit, held)
+        return np.pad(curve or [np.inf], (0, COARSE_ITERATIONS - max(len(curve), 1)), mode="edge")
+
+    coarse = [(fit.coarse(step), held.coarse(step)) for fit, held in parts]
+    curves = np.array([np.mean([losses(*part, one) for part in coarse], axis=0) for one in PRIOR_STRENGTHS])
+    best, last = np.unravel_index(int(curves.argmin()), curves.shape)
+    strength, iterations, fine = PRIOR_STRENGTHS[int(best)], Schedule(int(last) + 1), Schedule(0)
+
+    def repeat(samples: Samples) -> Network:
+        samples = subset_of(samples, n_neurons, settings.seed)
+        start, own = begin(samples.coarse(step), strength, COARSE_ITERATIONS)
+        found = own.repeat(iterations, start, samples.coarse(step))
+        return begin(samples, strength, FINE_ITERATIONS)[1].repeat(fine, found, samples)
+
+    if step > 1:
+        fine = begin(parts[0][0], strength, FINE_ITERATIONS)[1].lbfgs(repeat(parts[0][0]), *parts[0]).schedule
+    search.keep_gradient(repeat(parts[0][0]), repeat)
 
 
 def _published(samples: Samples, settings: Settings, device: str, report: Report) -> Stage:

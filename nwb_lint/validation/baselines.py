@@ -50,7 +50,7 @@ _OF_NETWORK = (
     "J", "m", "n", "latent", "activity_pred", "filtered_input", "r2", "r2_ceiling", "r2_median", "r2_neuron",
     "stage", "stage_r2", "stage_ridge", "singular_value", "rank_r2", "rank_r2_sem", "rank_r2_ceiling",
     "rank_deficit", "rank_deficit_sem", "rank_tried",
-    "input_lag_s", "input_lag_gain", "input_lag_gain_sem",
+    "input_lag_s", "input_lag_gain", "input_lag_gain_sem", "input_r2_gain", "input_r2_gain_sem",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Inputs that act at other times than they say are found, with their lag; others are not."""
+"""Inputs that act at other times than they say are found, with their lag; what R² loses without each input."""
 
 import numpy as np
 import pytest
@@ -62,3 +62,21 @@ def test_an_input_that_never_changes_has_none(activity):
     fit = fit_of(one.assign(u=xr.ones_like(one["u"])))
     for name in ("input_lag_s", "input_lag_gain", "input_lag_gain_sem"):
         assert np.isnan(fit[name].values).all()
+
+
+def test_the_gain_of_an_input_is_what_a_fit_without_it_loses(activity):
+    idle = xr.zeros_like(activity["u"].isel(input=[0])).assign_coords(input=["idle"])
+    idle[:, 20:40] = np.random.default_rng(0).uniform(-1, 1, (60, 1, 1))
+    more = activity.drop_dims("input").assign(u=xr.concat([activity["u"], idle], "input").astype("float32"))
+    fit = fit_of(more)
+    gain, sem = fit["input_r2_gain"], fit["input_r2_gain_sem"]
+    assert abs(float(gain.sel(input="idle"))) < 0.01
+    assert float(sem.sel(input="idle")) < 0.01
+    strongest = str(gain["input"].values[gain.values.argmax()])
+    whole, without = (float(fit_of(one)["r2"][1]) for one in (activity, activity.drop_sel(input=strongest)))
+    assert float(gain.sel(input=strongest)) == pytest.approx(whole - without, rel=0.5)
+
+
+def test_a_fit_without_rank_has_no_gains(activity):
+    fit = nl.fit_lint(activity.isel(neuron=slice(10)), rank=None, tau_s=0.1)
+    assert fit["input_r2_gain"].isnull().all()
