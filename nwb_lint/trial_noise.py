@@ -60,8 +60,8 @@ def warn_of_shared_variance(recording: xr.Dataset) -> None:
         warn(
             f"Means may mislead: along one direction of state space, about {share:.0%} of the variance is among trials "
             "of the same condition, beyond counting noise. Choices that noise drives, or states that differ from trial "
-            "to trial, vanish in means, and a fit to means can lose their attractors. Fit single trials (fit_trials), or "
-            "group by what differs (by=…), such as the choice."
+            "to trial, vanish in means, and a fit to means can lose their attractors. Fit single trials (fit_trials), "
+            "or group by what differs (by=…), such as the choice."
         )
 
 
