@@ -129,11 +129,10 @@ def fit_lint(
         ``activity_half``, or from ``n_trials`` without it. R² has no weights.
     l2_n : float or "auto", default=0
         Penalty l2_n ||J||² with J = m n' / N, in units of the power of the activity, as the error. Smaller ridges count
-        as this one. "auto": the strongest penalty of the gradient that predicts held-out conditions as well as weaker
-        ones (one standard error of the paired difference); the ridges stay as they are. Many n give nearly the same
+        as this one. "auto": 1e-5 in the gradient, or 1e-4 where this shortens n and predicts held-out conditions as
+        well (one standard error of the paired difference); the ridges stay as they are. Many n give nearly the same
         activity, and without a penalty the gradient often ends at one that is far too large, which inactivations show.
-        Use "auto" for `predict_inactivation`; it takes 2 to 11 times as long. The attribute ``penalty`` is what was
-        chosen.
+        Use "auto" for `predict_inactivation`; R² can fall by up to .01. The attribute ``penalty`` is what was chosen.
     max_iter : int, default=200
         Most iterations of L-BFGS, or epochs of Adam. With hidden units at most 120 in coarse time steps, then 15.
     epochs : int, default=50

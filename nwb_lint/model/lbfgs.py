@@ -2,17 +2,22 @@
 
 Parameters are m, n and W of a low-rank network. A `LossAndGradient` is a function of (m, n, W) that returns the loss
 and its gradients, which have the shapes of m, n and W.
+
+L-BFGS is slow where the loss curves differently along different directions. In `Coordinates` it curves about equally:
+if the network is driven by its own rates, its Hessian is that of a linear regression, whose moments are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 
 from nwb_lint.model.network import Array, Network, factors
 from nwb_lint.model.tuning import (
+    CURVATURE_CUTOFF,
     GRADIENT_TOLERANCE,
     LBFGS_MEMORY,
     LOSS_TOLERANCE,
@@ -57,6 +62,57 @@ def with_l2_penalty(loss_and_gradient: LossAndGradient, l2_n: float) -> LossAndG
     return penalized
 
 
+class Coordinates(NamedTuple):
+    """Linear coordinates (m', n', W') of a network: m = m' A, n = T n' B, W = W' D.
+
+    T = N (V diag(scale - rest) V' + rest 1), with V (neuron, any) orthonormal.
+    """
+
+    a: Array
+    b: Array
+    d: Array
+    basis: Array
+    scale: Array
+    rest: float
+
+    @classmethod
+    def of(cls, network: Network, kappa: Array, q: Array, basis: Array, variances: Array, l2_n: float) -> Coordinates:
+        """Coordinates in which the loss plus l2_n ||J||² curves about equally near a network.
+
+        ``kappa`` (sample, rank) and ``q`` (sample, drive) of a free run, and the eigenvectors and eigenvalues of the
+        moments of its features, all in units of the power; ``l2_n`` > 0.
+        """
+        m, _, _ = factors(network)
+        to_white = _root(kappa.T @ kappa, -0.5)
+        root = _root(to_white.T @ m.T @ m @ to_white, -0.5)
+        inverse = np.linalg.inv(to_white)
+        scale = 1 / np.sqrt(np.maximum(variances, 0) + l2_n)
+        return cls(inverse, root @ to_white.T, _root(q.T @ q, -0.5), basis, scale, 1 / np.sqrt(l2_n))
+
+    def _along(self, n: Array, power: int) -> Array:
+        scale, rest = self.scale**power, self.rest**power
+        return float(len(n)) ** power * (self.basis @ ((scale - rest)[:, None] * (self.basis.T @ n)) + rest * n)
+
+    def network(self, m: Array, n: Array, w: Array) -> tuple[Array, Array, Array]:
+        """m, n and W from their coordinates."""
+        return m @ self.a, self._along(n, 1) @ self.b, w @ self.d
+
+    def coordinates(self, m: Array, n: Array, w: Array) -> tuple[Array, Array, Array]:
+        """The coordinates of m, n and W."""
+        return m @ np.linalg.inv(self.a), self._along(n, -1) @ np.linalg.inv(self.b), w @ np.linalg.inv(self.d)
+
+    def gradients(self, gm: Array, gn: Array, gw: Array) -> tuple[Array, Array, Array]:
+        """Gradients by the coordinates from those by m, n and W."""
+        return gm @ self.a.T, self._along(gn, 1) @ self.b.T, gw @ self.d.T
+
+
+def _root(matrix: Array, power: float) -> Array:
+    """A power of a symmetric matrix; small eigenvalues count as `CURVATURE_CUTOFF` of the largest."""
+    s, v = np.linalg.eigh(matrix)
+    largest = s.max(initial=0)
+    return (v * np.maximum(s, CURVATURE_CUTOFF * largest) ** power) @ v.T if largest > 0 else np.eye(len(s))
+
+
 def minimize_lbfgs(
     start: Network,
     loss_and_gradient: LossAndGradient,
@@ -66,6 +122,7 @@ def minimize_lbfgs(
     min_gain: float = 0.0,
     prior_strength: float = 0.0,
     prior: Network | None = None,
+    coordinates: Coordinates | None = None,
     report: Callable[[int, float, float], None],
 ) -> tuple[Network, int, float]:
     """Minimize a loss over m, n and W.
@@ -88,6 +145,8 @@ def minimize_lbfgs(
         The loss gains prior_strength / N · sum (parameter - its value in ``prior``)².
     prior : Network, optional
         Mean of the prior.
+    coordinates : Coordinates, optional
+        Coordinates of the search. None = m, n and W themselves, as a prior needs.
     report : callable
         Called after each iteration with its number, the loss and the held-out loss (-inf without held-out conditions).
 
@@ -105,16 +164,16 @@ def minimize_lbfgs(
     Interrupted
         On Ctrl-C, with the best network until then.
     """
-    search = _Search(start, held_out_loss, min_gain, report)
+    search = _Search(start, held_out_loss, min_gain, report, coordinates)
     mean = _flat(*factors(start if prior is None or prior.n is None else prior))
     strength = prior_strength / start.n_neurons
 
     def objective(v: Array) -> tuple[float, Array]:
         loss, *gradients = loss_and_gradient(*search.unpack(v))
-        flat = _flat(*gradients)
-        if not (np.isfinite(loss) and np.isfinite(flat).all()):
+        if not (np.isfinite(loss) and all(np.isfinite(one).all() for one in gradients)):
             search.divergences += 1
             return search.large_loss or 1e10, np.zeros_like(v)
+        flat = _flat(*(gradients if coordinates is None else coordinates.gradients(*gradients)))
         away = v - mean
         loss += strength * float(away @ away)
         search.large_loss = search.large_loss or 10 * (1 + loss)
@@ -126,7 +185,7 @@ def minimize_lbfgs(
             break
         if search.done == 0 and scale == 1:
             weaker = shrink_until_finite(start, loss_and_gradient)
-            start_is_finite, search.last = weaker is start, _flat(*factors(weaker))
+            start_is_finite, search.last = weaker is start, search.pack(weaker)
     if start_is_finite and search.done and scale < 1:
         warn("The gradient descent met networks that diverge. It continued from its best network in smaller steps.")
     return search.network(), search.best_at, search.best_held_out
@@ -154,19 +213,26 @@ class _Search:
         held_out_loss: Loss | None,
         min_gain: float,
         report: Callable[[int, float, float], None],
+        coordinates: Coordinates | None,
     ) -> None:
-        self.shapes = [part.shape for part in factors(start)]
+        self.shapes, self.coordinates = [part.shape for part in factors(start)], coordinates
         self.held_out_loss, self.min_gain, self.report = held_out_loss, min_gain, report
-        self.best = self.last = _flat(*factors(start))
+        self.best = self.last = self.pack(start)
         self.best_at = self.done = self.divergences = 0
         self.improved_at = 0  # last iteration that decreased the held-out loss by enough, and the loss there
         self.best_held_out = self.improved_loss = self._held_out(self.best)
         self.large_loss = 0.0  # what a loss that is not finite counts as
 
-    def unpack(self, v: Array) -> list[Array]:
+    def pack(self, network: Network) -> Array:
+        """The coordinates of a network as one vector."""
+        parts = factors(network)
+        return _flat(*(parts if self.coordinates is None else self.coordinates.coordinates(*parts)))
+
+    def unpack(self, v: Array) -> tuple[Array, Array, Array]:
         """m, n and W from one vector."""
         ends = np.cumsum([int(np.prod(s)) for s in self.shapes])[:-1]
-        return [part.reshape(shape) for part, shape in zip(np.split(v, ends), self.shapes, strict=True)]
+        m, n, w = (part.reshape(shape) for part, shape in zip(np.split(v, ends), self.shapes, strict=True))
+        return (m, n, w) if self.coordinates is None else self.coordinates.network(m, n, w)
 
     def network(self) -> Network:
         """The best network so far."""

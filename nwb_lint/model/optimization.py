@@ -29,6 +29,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import (
+    Coordinates,
     Interrupted,
     Loss,
     LossAndGradient,
@@ -37,17 +38,22 @@ from nwb_lint.model.lbfgs import (
     with_l2_penalty,
 )
 from nwb_lint.model.network import Array, Network, factors, forward, with_unit_latents
-from nwb_lint.model.regression import pseudo_inverse
+from nwb_lint.model.regression import features, pseudo_inverse
 from nwb_lint.model.tuning import (
     ADAM_BELOW_CONDITIONS,
     ADAM_EPOCHS_AFTER_LBFGS,
     ADAM_PATIENCE,
     ADAM_RATE,
     GROWTH_FACTOR,
+    LEAST_CURVATURE,
     MIN_GAIN,
     MIN_IMPROVEMENT,
     REPRESENTATIVE_TOLERANCE,
+    SCALED_MIN_GAIN,
     SCALING_CONDITIONS,
+    SINGULAR_CUTOFF,
+    SKETCH_NEURONS,
+    SKETCH_SAMPLES,
     SUBSET_VALUES,
     SUBSET_VALUES_PER_NEURON,
     TURN_ITERATIONS,
@@ -164,6 +170,51 @@ def segment_loss(loss: Loss) -> Loss:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Curvature of the loss
+
+
+class Visited(NamedTuple):
+    """Latents, drives and features of a network's free run on some conditions, in units of the power.
+
+    ``kappa`` (sample, rank), ``q`` (sample, drive); eigenvectors ``basis`` (neuron, any) and eigenvalues ``variances``
+    of the moments Z'Z of the features after regression on q, whose coefficients are ``q_to_z`` (drive, neuron).
+    """
+
+    kappa: Array
+    q: Array
+    q_to_z: Array
+    basis: Array
+    variances: Array
+
+    @classmethod
+    def by(cls, network: Network, samples: Samples) -> Visited | None:
+        """None if the free run diverges, or without activity."""
+        some = samples.take(np.arange(0, len(samples.x), -(-len(samples.x) // SCALING_CONDITIONS)))
+        power = float(some.energies().sum())
+        with np.errstate(all="ignore"):
+            x, kappa = forward(network, some.q, some.alpha, some.nonlinearity)
+        if not (np.isfinite(x).all() and power > 0):
+            return None
+        parts = (features(x, some.alpha, some.nonlinearity), kappa, some.q)
+        z, kappa, q = (a.reshape(-1, a.shape[2]).astype(float) / np.sqrt(power) for a in parts)
+        q_to_z = np.linalg.pinv(q.T @ q, rcond=SINGULAR_CUTOFF, hermitian=True) @ (q.T @ z)
+        z -= q @ q_to_z
+        if z.shape[1] > SKETCH_NEURONS:
+            step = -(-len(z) // SKETCH_SAMPLES)
+            basis, singular, _ = np.linalg.svd(np.sqrt(step) * z[::step].T, full_matrices=False)
+            return cls(kappa, q, q_to_z, basis, singular**2)
+        variances, basis = np.linalg.eigh(z.T @ z)
+        return cls(kappa, q, q_to_z, basis, np.maximum(variances, 0))
+
+    def with_penalty(self, network: Network, before: float, after: float) -> Network:
+        """The network with about the n and W that another penalty l2_n gives: ridge regression of its own latents."""
+        m, n, w = factors(network)
+        shrink, rest = (self.variances + before) / (self.variances + after), before / after
+        other = self.basis @ ((shrink - rest)[:, None] * (self.basis.T @ n)) + rest * n
+        return Network(m, other, w + m @ (self.q_to_z @ (n - other)).T / len(n))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Descents
 
 
@@ -218,7 +269,8 @@ class Optimizer(NamedTuple):
 
     ``max_iter`` iterations of L-BFGS or epochs of Adam; torch ``device``; ``report`` of progress; ``l2_n`` as in
     `with_l2_penalty`; ``prior`` and its strength as in `minimize_lbfgs`; ``journal`` of evaluations; ``segment``, time
-    steps of the first segments, 0 = whole trials; ``algorithm``, "auto", "lbfgs" or "adam"; ``seed`` of subsets.
+    steps of the first segments, 0 = whole trials; ``algorithm``, "auto", "lbfgs" or "adam"; ``seed`` of subsets;
+    ``scaled``, whether L-BFGS moves in `Coordinates`, for a start that resembles the solution.
     """
 
     max_iter: int
@@ -232,6 +284,7 @@ class Optimizer(NamedTuple):
     algorithm: str = "auto"
     seed: int = 0
     limits: Limits = DEFAULT_LIMITS
+    scaled: bool = False
 
     def descend(self, start: Network, fit: Samples, held: Samples) -> Descent:
         """Minimize the loss on ``fit``, stopped by the loss on ``held``.
@@ -284,9 +337,12 @@ class Optimizer(NamedTuple):
     ) -> Descent:
         """Continue a descent with another penalty, on as many conditions as it saw last.
 
-        ``held`` stops it; without ``held`` it does so many ``steps``.
+        With a stronger penalty, it begins with about the n that this gives. ``held`` stops it; without ``held`` it does
+        so many ``steps``.
         """
-        other = self._replace(l2_n=l2_n)
+        other, before = self._replace(l2_n=l2_n), [self.l2_n, *(one for one, _ in found.schedule.continued)][-1]
+        if l2_n > before:
+            found = found._replace(network=self.with_penalty(l2_n, found.network, fit, before))
         times, n_neurons = self.limits.growth_factor ** len(found.schedule.growth), found.network.n_neurons
         most = self.max_iter if steps is None else min(steps, self.max_iter)
         some_held = None if held is None else self.subset(held, 0, n_neurons, times)
@@ -297,6 +353,11 @@ class Optimizer(NamedTuple):
         done = last.schedule.epochs if self.algorithm == "adam" else last.schedule.iterations
         continued = (*found.schedule.continued, (l2_n, done))
         return last._replace(schedule=found.schedule._replace(continued=continued))
+
+    def with_penalty(self, l2_n: float, network: Network, fit: Samples, before: float = 0.0) -> Network:
+        """The network with about the n that a penalty gives, where the one ``before`` gave the n that it has."""
+        visited = Visited.by(network, fit)
+        return network if visited is None else visited.with_penalty(network, before, l2_n)
 
     def subset(self, samples: Samples, seed: int, n_neurons: int, times: float = 1) -> Samples:
         """As many conditions as one gradient should use, or ``times`` as many."""
@@ -354,6 +415,9 @@ class Optimizer(NamedTuple):
         if fit.q.shape[2] > start.w.shape[1]:
             loss_and_gradient = segment_gradient(loss_and_gradient)
             held_out_loss = held_out_loss and segment_loss(held_out_loss)
+        coordinates = self._coordinates(start, fit)
+        if coordinates is not None:
+            min_gain = max(min_gain, SCALED_MIN_GAIN)
         network, done, held_out = minimize_lbfgs(
             start,
             with_l2_penalty(loss_and_gradient, self.l2_n),
@@ -362,9 +426,20 @@ class Optimizer(NamedTuple):
             min_gain=min_gain,
             prior_strength=self.prior_strength,
             prior=self.prior,
+            coordinates=coordinates,
             report=partial(self.report, "gradient"),
         )
         return Descent(network, held_out, Schedule(done))
+
+    def _coordinates(self, start: Network, fit: Samples) -> Coordinates | None:
+        """The coordinates of a descent of whole trials without a prior, if it is ``scaled``."""
+        if not self.scaled or self.prior_strength or fit.q.shape[2] > start.w.shape[1]:
+            return None
+        seen = Visited.by(start, fit)
+        if seen is None:
+            return None
+        least = max(self.l2_n, LEAST_CURVATURE)
+        return Coordinates.of(start, seen.kappa, seen.q, seen.basis, seen.variances, least)
 
     # More conditions
 

@@ -56,15 +56,16 @@ from nwb_lint.model.tuning import (
     MAX_AUTOCORRELATION,
     MAX_LATENT_AUTOCORRELATION,
     MAX_VALIDATION_CONDITIONS,
+    MIN_NORM_CHANGE,
+    PENALTY_TOLERANCE,
     PRIOR_STRENGTHS,
     RANDOM_STARTS,
+    RIDGE_TOLERANCE,
     RIDGES,
     SCALING_CONDITIONS,
-    SHORTENING_ITERATIONS,
     SINGLE_SPLIT_CONDITIONS,
     STRONGER_PENALTIES,
     VALIDATION_ONE_IN,
-    WEAKER_PENALTIES,
 )
 from nwb_lint.parallel.threads import map_in_order
 from nwb_lint.parallel.warnings import warn
@@ -200,21 +201,21 @@ def splits_of(n_conditions: int, seed: int) -> list[Split]:
     return [(np.setdiff1d(order, fold), np.sort(fold)) for fold in folds]
 
 
-def is_better(before: Array, after: Array, power: float) -> bool:
-    """Whether errors per condition decrease by more than a standard error and more than `EQUAL_ERROR`."""
+def is_better(before: Array, after: Array, power: float, equal: float = EQUAL_ERROR) -> bool:
+    """Whether errors per condition decrease by more than a standard error and more than a share of the power."""
     if not np.isfinite(after).all():
         return False
     if not np.isfinite(before).all():
         return True
     decrease = before - after
     se = decrease.std(ddof=1) / np.sqrt(len(decrease)) if len(decrease) > 1 else 0.0
-    return bool(decrease.mean() > max(se, EQUAL_ERROR * power))
+    return bool(decrease.mean() > max(se, equal * power))
 
 
-def equally_good(errors: list[Array], power: float) -> list[int]:
+def equally_good(errors: list[Array], power: float, equal: float = EQUAL_ERROR) -> list[int]:
     """Positions of the best candidate and of all that it is not better than."""
     best = int(np.argmin([np.mean(e) for e in errors]))
-    return [k for k in range(len(errors)) if k == best or not is_better(errors[k], errors[best], power)]
+    return [k for k in range(len(errors)) if k == best or not is_better(errors[k], errors[best], power, equal)]
 
 
 class Search:
@@ -289,7 +290,8 @@ class Search:
             mean = np.array([one.mean() for one in errors])
             among = np.flatnonzero(mean <= mean.min() + INNOVATIONS_TOLERANCE * self.power).tolist()
         else:
-            among = equally_good(errors, self.power)
+            shortens = self.chooses_penalty and not teacher_forced
+            among = equally_good(errors, self.power, RIDGE_TOLERANCE if shortens else EQUAL_ERROR)
         if not teacher_forced or len(among) < 2:
             return int(among[-1])
         candidates = [[networks[i] for i in among] for networks in proposals]
@@ -341,9 +343,14 @@ class Search:
         self.final = repeat(self.samples) if self.refit else network
         self.stages.append(Stage("gradient", self.final, np.nan, penalty=penalty))
 
+    @property
+    def chooses_penalty(self) -> bool:
+        """Whether the data choose the penalty on J, l2_n="auto"."""
+        return self.settings.l2_n is None and bool(self.settings.penalty)
+
     def _is_shorter(self, network: Network, before: Array, after: Array) -> bool:
         """Whether a network has a smaller J than that of the first split and predicts as well, if the data choose J."""
-        if self.settings.l2_n is not None or not self.stages or not self.settings.penalty:
+        if not self.stages or not self.chooses_penalty:
             return False
         shorter = np.linalg.norm(network.j()) < np.linalg.norm(self.networks[0].j())
         return bool(shorter and np.isfinite(after).all() and not is_better(after, before, self.power))
@@ -631,6 +638,8 @@ def run_gradient(
     start comes from has a smaller error.
     """
     fit, held = search.parts[0]
+    explains_nothing = bool(search.errors.mean() >= search.power)
+    optimizer = optimizer._replace(scaled=bool(search.stages) and search.chooses_penalty and not explains_nothing)
 
     def scaled(network: Network, samples: Samples) -> Network:
         return _rescaled(network, samples) if search.stages else network
@@ -638,9 +647,8 @@ def run_gradient(
     def error(network: Network) -> float:
         return float(held.errors(network).sum())
 
-    begin = short_starts(search) if search.stages else (search.networks[0], search.final)
+    begin = short_starts(search, optimizer) if optimizer.scaled else (search.networks[0], search.final)
     found, start = optimizer.descend(scaled(begin[0], fit), fit, held), None
-    explains_nothing = bool(search.errors.mean() >= search.power)
     if search.stages and (explains_nothing or found.schedule.turns or found.schedule.growth):
         quick = optimizer if explains_nothing else optimizer._replace(algorithm="lbfgs")
         least = error(found.network)
@@ -663,50 +671,48 @@ def run_gradient(
     search.keep_gradient(found.network, repeat, penalty)
 
 
-def short_starts(search: Search) -> tuple[Network, Network]:
-    """Starts of the gradient, on the first split and on everything, with a short n.
+def short_starts(search: Search, optimizer: Optimizer) -> tuple[Network, Network]:
+    """Starts of the gradient, on the first split and on everything, with about the n that its first penalty gives.
 
-    Early stopping would otherwise return an n that the penalty did not yet shorten. They are latent passes from the
-    networks so far with the first of the stronger penalties, at the ridge with the smallest held-out error.
+    Early stopping would otherwise return an n that the penalty did not yet shorten.
     """
-    fit, held = search.parts[0]
-    if search.settings.l2_n is not None or not search.settings.penalty:
-        return search.networks[0], search.final
-    settings = search.settings._replace(l2_n=STRONGER_PENALTIES[0])
-    tried = _latent_pass(fit, search.networks[0], search.ridges, settings=settings).networks
-    k = int(np.argmin([held.errors(one).sum() for one in tried]))
-    if not search.refit:
-        return tried[k], tried[k]
-    return tried[k], _latent_pass(search.samples, search.final, [search.ridges[k]], settings=settings).networks[0]
+    starts = search.networks[0], search.final
+    parts = search.parts[0][0], search.samples
+    first, last = (optimizer.with_penalty(optimizer.l2_n, one, part) for one, part in zip(starts, parts, strict=True))
+    return first, last if search.refit else first
 
 
 def choose_penalty(search: Search, optimizer: Optimizer, found: Descent) -> tuple[Descent, float]:
-    """Continue a descent with stronger penalties as long as it predicts held-out conditions as well; else weaker ones.
+    """Continue a descent with stronger penalties as long as they shorten n and it predicts held-out conditions as well.
 
-    Many n give nearly the same activity; the strongest penalty that predicts as well gives the shortest. If no stronger
-    one does, weaker ones follow as long as each predicts better. Returns the descent and its penalty.
+    Many n give nearly the same activity; the strongest penalty that predicts as well gives the shortest. Returns the
+    descent and its penalty.
     """
     fit, held = search.parts[0]
     chosen = optimizer.l2_n
-    if search.settings.l2_n is not None or not chosen:
+    if not search.chooses_penalty:
         return found, chosen
     errors = held.errors(found.network)
     try:
         for l2_n in STRONGER_PENALTIES:
-            other = optimizer.continue_with(l2_n, found, fit, None, SHORTENING_ITERATIONS)
-            reached = held.errors(other.network)
-            if not np.isfinite(reached).all() or is_better(reached, errors, search.power):
+            if not _changes_norm(optimizer, chosen, l2_n, found, fit):
                 break
-            found, chosen = other, l2_n
-        for l2_n in WEAKER_PENALTIES if chosen == optimizer.l2_n else ():
             other = optimizer.continue_with(l2_n, found, fit, held)
             reached = held.errors(other.network)
-            if not is_better(errors, reached, search.power):
+            lost = reached.mean() - errors.mean()
+            if not lost <= PENALTY_TOLERANCE * search.power or is_better(reached, errors, search.power):
                 break
-            found, errors, chosen = other, reached, l2_n
+            found, chosen = other, l2_n
     except KeyboardInterrupt as stop:
         raise Interrupted.best_of(found.network, stop, lambda one: float(held.errors(one).sum())) from stop
     return found, chosen
+
+
+def _changes_norm(optimizer: Optimizer, before: float, after: float, found: Descent, fit: Samples) -> bool:
+    """Whether another penalty is about to change ||J|| by `MIN_NORM_CHANGE`."""
+    other = optimizer.with_penalty(after, found.network, fit, before)
+    norms = [float(np.linalg.norm(one.j())) for one in (found.network, other)]
+    return min(norms) > 0 and max(norms) > (1 + MIN_NORM_CHANGE) * min(norms)
 
 
 def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None:
