@@ -565,8 +565,8 @@ def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs
     Returns
     -------
     gain, sem : array of shape (input,)
-        The fall of R², and its standard error over held-out conditions. NaN for an unconstrained connectivity, and for
-        a network without connections.
+        The fall of R², and its standard error over held-out conditions, which a single one does not have. NaN for an
+        unconstrained connectivity, for a network without connections, and where a run diverges.
     """
     nothing = np.full(n_inputs, np.nan)
     if network.n is None or not network.m.any() or not network.w.any():
@@ -592,7 +592,10 @@ def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs
     best = int(np.argmin([one.sum() for one in tried]))
     without = [errors(np.delete(drives, k), ridges[best::2]) for k in range(n_inputs)]
     lost = [(min(one, key=np.sum) - tried[best]) / power for one in without]
-    return np.array([one.sum() for one in lost]), np.array([one.std(ddof=1) * np.sqrt(len(one)) for one in lost])
+    lost = [one if np.isfinite(one).all() else np.full(len(one), np.nan) for one in lost]
+    several = len(test.x) > 1
+    sem = [one.std(ddof=1) * np.sqrt(len(one)) if several else np.nan for one in lost]
+    return np.array([one.sum() for one in lost]), np.array(sem)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
