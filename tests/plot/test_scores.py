@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import plot
-from nwb_lint.testing import mock_fit
+from nwb_lint import compare_tau, plot
+from nwb_lint.testing import mock_activity, mock_fit
 from tests.plot.pictures import assert_looks_like
 
 SPLITS = ["train", "held_out"]
@@ -110,6 +110,16 @@ def test_an_audit_of_ranks():
     assert [at for at, _ in rings] == [2, 2, 1]
     assert rings[1][1] > rings[0][1]  # two draws of a half agree
     assert_looks_like(ax, "rank_audit")
+
+
+@pytest.mark.filterwarnings("ignore:The number of stable fixed points depends")
+def test_time_constants():
+    found = compare_tau(mock_activity(), rank=1, taus_s=[0.05, 0.1, 0.2], folds=2, method="regression")
+    ax = plot.tau_comparison(found)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), found["tau_r2"].sel(split="held_out"))
+    stable = found["n_found"].sel(stability_kind="stable").values
+    assert [text.get_text() for text in ax.texts] == [f"{number} stable" for number in stable]
+    assert_looks_like(ax, "tau_comparison")
 
 
 def test_an_ensemble():
