@@ -83,7 +83,8 @@ def _standardized(recording: xr.Dataset) -> tuple[Array, Array, Array] | None:
     halves = recording["rate_half"].values[..., neurons].astype(float)
     differences = np.nan_to_num((halves[0] - halves[1]) * np.sqrt(first * second / (first + second))[:, None])
     means = recording["rate"].values[..., neurons].astype(float)
-    means = np.nan_to_num(means - np.nanmean(means, axis=0))
+    counted = np.maximum(np.isfinite(means).sum(axis=0), 1)
+    means = np.nan_to_num(means - np.nansum(means, axis=0) / counted)
     sd = np.sqrt((differences**2).mean(axis=(0, 1)))
     varies = sd > 0
     if varies.sum() < FEWEST_NEURONS:

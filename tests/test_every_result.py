@@ -141,7 +141,7 @@ OTHERS = {
     "errors", "plot", "show_versions",  # two modules and a report
     "Input", "add_to_nwbfile", "canonicalize", "fit_lint", "networks_of_draws", "open_nwb", "prepare",
     "read_conditions", "read_fit", "read_result", "read_trials", "resample_network", "simulate", "truncate",
-    "write_fit", "write_result",
+    "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents", "predict_rates",
 }  # fmt: skip
 
 

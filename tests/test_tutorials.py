@@ -14,6 +14,7 @@ def test_there_are_tutorials():
     assert TUTORIALS
 
 
+@pytest.mark.filterwarnings("ignore:Means may mislead")  # the tutorial explains it
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorials_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

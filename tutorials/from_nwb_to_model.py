@@ -34,7 +34,8 @@ plot.session_summary(session_map(session), "tutorial_session.png")
 #
 # A condition is a combination of values of the columns in `by`. `halves=True` also keeps the means over two random
 # halves of the trials. Their difference shows how much of the variance is noise, and so how high a model can score at
-# most.
+# most. It also shows whether trials of a condition differ together, beyond counting noise. Here they do, since the
+# inputs of the simulated network are noisy: a warning says so, and names `fit_trials` for single trials.
 
 # %%
 recording = nl.read_conditions(

@@ -130,8 +130,8 @@ def test_a_limit_cycle_from_many_phases_comes_back():
 def test_inner_splits_do_not_see_the_starts_of_held_out_conditions(started):
     """The drives of held-out conditions of new groups are all the same; those of known groups do not change."""
     activity, _, group = started(own=True)
-    for initial, changed in (("condition", True), ("common", False)):
-        named = activity.assign_coords(common=("condition", group % 2))
+    for initial, changed in (("condition", True), ("known", False)):
+        named = activity.assign_coords(known=("condition", group % 2))
         wide, size, _ = with_starts(named, initial, np.zeros(24, bool), 0.2)
         u = np.concatenate([wide["u_burn_in"].values, wide["u"].values], axis=1)
         q = drives(u, 0.2, bias=True, initial=False)
