@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -303,11 +304,12 @@ def test_values_that_lie_apart_take_one_block_each(tmp_path):
         file.attrs["nwb_version"] = "2.0"
         file["a"] = np.zeros(2_000_000)
     with RangeServer({"/a.nwb": path}) as server, open_nwb(f"{server.url}/a.nwb") as file:
+        gc.collect()  # the server is a thread here: if it frees files of h5py, it waits for the lock that reading holds
         server.clear()
         for row in (1_900_000, 300_000, 1_200_000):
             assert file["a"][row] == 0
         requests_made, sent = server.sent()
-        # one request each; one more was seen in two runs of all tests, on a busy machine, and never in this file alone
+        # one request each, and one more where the server waited for that lock: seen in two runs of all tests
         assert 3 <= requests_made <= 4, [request.headers.get("Range") for request in server.log]
         assert sent <= requests_made * 2 * 100 * 1024
 
