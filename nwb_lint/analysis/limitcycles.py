@@ -26,7 +26,7 @@ _SMALL = 1e-4  # extent of an orbit that has come to rest, in the extent of the 
 _NEWTON_STEPS = 30
 _CLOSED = 1e-7  # gap between start and end of a cycle, in its extent
 _PHASES = 100  # points on each cycle that are kept
-_NEUTRAL = 1e-3  # from 1, of a multiplier that is not told from it
+_NEUTRAL = 1e-3  # from 1, of a multiplier that cannot be distinguished from it
 
 
 @validated(LimitCycleOptions)

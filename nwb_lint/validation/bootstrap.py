@@ -55,9 +55,9 @@ def bootstrap(
 
     There is no interval, but a ``reason``, where simulations show that it would not hold: where estimates hardly follow
     the known values, where intervals of simulations hold fewer than 75 % of the smaller or of the larger known values
-    (``held``), where a direction of m and I is not told from noise, or where the fit leaves more of the recording
-    unexplained than 95 % of the simulations (``attrs["misfit_p"]`` below 0.05); and for fits with hidden units, with a
-    start for each group of conditions, or to recordings with missing samples.
+    (``held``), where a direction of m and I cannot be distinguished from noise, or where the fit leaves more of the
+    recording unexplained than 95 % of the simulations (``attrs["misfit_p"]`` below 0.05); and for fits with hidden
+    units, with a start for each group of conditions, or to recordings with missing samples.
 
     Parameters
     ----------

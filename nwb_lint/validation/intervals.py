@@ -28,7 +28,7 @@ from nwb_lint.validation.least_squares import (
     whitening,
 )
 
-_NOISE = "a direction of m and I is not told from noise: the trials do not determine this rank"
+_NOISE = "a direction of m and I cannot be distinguished from noise: the trials do not determine this rank"
 _FOLLOW = "in simulations the estimates hardly follow the true values"
 _DEPEND = "in simulations, such intervals hold too few of the smaller or of the larger true values"
 _WORSE = "the fit leaves more unexplained than the noise of the trials"

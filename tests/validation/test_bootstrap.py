@@ -170,5 +170,5 @@ def test_a_rank_that_the_trials_do_not_determine_has_no_interval(recording):
     found = nl.bootstrap(fit, recording, prepare=prepared, draws=2, simulations=2)
     assert np.isnan(found["low"]).all()
     assert set(found["reason"].values) == {
-        "a direction of m and I is not told from noise: the trials do not determine this rank"
+        "a direction of m and I cannot be distinguished from noise: the trials do not determine this rank"
     }
