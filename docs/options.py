@@ -10,6 +10,7 @@ SECTIONS = {
     "SubsamplingOptions": "subsampling",
     "BootstrapOptions": "bootstrap",
 }  # fmt: skip
+TRIAL_SECTIONS = {"TrialOptions": "read", "TrialFitOptions": "fit"}  # of recipes with mode = "trials"
 
 HEAD = """# Options
 
@@ -22,6 +23,9 @@ sections ensemble, baselines, subsampling and bootstrap begin with the name of t
 flags `--ensemble`, `--baselines`, `--subsampling` and `--bootstrap` switch these sections on. In a recipe and as a
 flag, the text `none` stands for None. A few defaults of recipes differ from those of the functions; `nwb-lint init`
 writes all of them out. All times are in seconds.
+
+A recipe with `mode = "trials"`, or `nwb-lint fit --trials`, fits single trials. It has the sections read, inputs, fit,
+select and subject. Its section read also has `by`, the trial columns of the conditions.
 """
 
 
@@ -40,6 +44,8 @@ def table(options: type[Options]) -> str:
     title = (options.__doc__ or "").strip().splitlines()[0].removeprefix("Options of ").removeprefix("Fields of an ")
     where = f" – recipe section `[{section}]`" if section and section != "inputs" else ""
     where = " – recipe section `[[inputs]]`" if section == "inputs" else where
+    if of_trials := TRIAL_SECTIONS.get(options.__name__):
+        where = f' – recipe section `[{of_trials}]`, with `mode = "trials"`'
     return f"\n## {title.rstrip('.')}{where}\n\n| option | type | default | |\n|---|---|---|---|\n{rows}"
 
 

@@ -97,6 +97,8 @@ FIT = {
     "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_r2_ceiling": Var(("split",), "float64", "1", False),
+    "rank_bits": Var(("rank_tried", "split"), "float64", "1", False),
+    "rank_bits_sem": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_deficit": Var(("rank_tried",), "float64", "1", False),
     "rank_deficit_sem": Var(("rank_tried",), "float64", "1", False),
 }
@@ -658,15 +660,22 @@ SCORES = {
     "r2_condition": Var(("condition",), "float64", "1"),
 }
 
+# R² of fits of means, or bits per spike of fits of single trials.
 RANK_SELECTION = {
-    "rank_r2": Var(("rank_tried", "split"), "float64", "1"),
-    "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1"),
-    "rank_r2_ceiling": Var(("split",), "float64", "1"),
+    "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
+    "rank_r2_sem": Var(("rank_tried", "split"), "float64", "1", False),
+    "rank_r2_ceiling": Var(("split",), "float64", "1", False),
+    "rank_bits": Var(("rank_tried", "split"), "float64", "1", False),
+    "rank_bits_sem": Var(("rank_tried", "split"), "float64", "1", False),
     "rank_deficit": Var(("rank_tried",), "float64", "1", False),
     "rank_deficit_sem": Var(("rank_tried",), "float64", "1", False),
-    "r2": Var(("rank_tried", "seed", "fold", "split"), "float64", "1"),
-    "r2_ceiling": Var(("seed", "fold", "split"), "float64", "1"),
+    "r2": Var(("rank_tried", "seed", "fold", "split"), "float64", "1", False),
+    "r2_ceiling": Var(("seed", "fold", "split"), "float64", "1", False),
+    "bits": Var(("rank_tried", "seed", "fold", "split"), "float64", "1", False),
 }
+
+_R2_OF_RANKS = ("rank_r2", "rank_r2_sem", "rank_r2_ceiling", "r2", "r2_ceiling")
+_BITS_OF_RANKS = ("rank_bits", "rank_bits_sem", "bits")
 
 BASELINES = {
     "baseline_r2": Var(("baseline", "split"), "float64", "1"),
@@ -770,5 +779,9 @@ def check_result(result: xr.Dataset, kind: str | None = None) -> str:
     found = str(getattr(result, "attrs", {}).get("kind", "none"))
     if found not in RESULTS or kind not in (None, found):
         raise ContractError(f"the result is of kind {found!r}; it needs to be {kind or ' or '.join(RESULTS)}.")
-    check_table(result, RESULTS[found], found.replace("_", " "), "See nwb_lint.contract")
+    table = RESULTS[found]
+    if found == "rank_selection":
+        needed = _BITS_OF_RANKS if "rank_bits" in result else _R2_OF_RANKS
+        table = table | {name: table[name]._replace(required=True) for name in needed}
+    check_table(result, table, found.replace("_", " "), "See nwb_lint.contract")
     return found

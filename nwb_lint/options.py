@@ -489,6 +489,17 @@ SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
 BootstrapSection = derived("BootstrapSection", BootstrapOptions)
 
 
+class TrialReadSection(derived("_TrialReading", TrialOptions, bin_s=0.02)):  # type: ignore[misc]
+    """Options of `read_trials`."""
+
+    by: tuple[str, ...] = option((), "Trial columns of the conditions: inputs where none are named, and colors.")
+
+
+# Sections of a recipe for single trials, in place of those of the same name.
+TrialFitSection = derived("TrialFitSection", TrialFitOptions, without=("rank",), tau_s=0.1, test_size=0.2)
+TrialSelectSection = derived("TrialSelectSection", SelectOptions, without=("cv_over",), ranks=(1, 2), folds=4)
+
+
 def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that checks the arguments of a function by these options before it runs.
 
@@ -519,15 +530,17 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
                 raise ContractError(f"{function.__name__} has no argument {name}. It is called {new} now. Use {new}.")
             bound = called.bind_partial(*args, **kwargs).arguments
             given = bound | (bound.get("fit_options", {}) if others else {})
-            if others and (strange := kwargs.keys() - parameters.keys() - FitOptions.model_fields.keys()):
+            single = "trial" in getattr(next(iter(bound.values()), None), "dims", ())
+            of_fits: type[Options] = TrialFitOptions if single else FitOptions
+            if others and (strange := kwargs.keys() - parameters.keys() - of_fits.model_fields.keys()):
                 raise ContractError(
                     f"{function.__name__} has no argument {min(strange)}. It needs its own arguments or those of "
-                    f"fit_lint. Leave {min(strange)} out."
+                    f"{'fit_trials' if single else 'fit_lint'}. Leave {min(strange)} out."
                 )
-            every: list[type[Options]] = [*classes, *([FitOptions] if others and FitOptions not in classes else [])]
+            every: list[type[Options]] = [*classes, *([of_fits] if others and of_fits not in classes else [])]
             for options in every:
                 values = {name: given[name] for name in options.model_fields if name in given}
-                values |= {"rank": 1} if others and options is FitOptions and "rank" not in values else {}
+                values |= {"rank": 1} if others and options is of_fits and "rank" not in values else {}
                 if all(name in values for name, field in options.model_fields.items() if field.is_required()):
                     options.check(values)
             try:

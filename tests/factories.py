@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import RESULTS
+from nwb_lint.contract import FIT, RESULTS
 from nwb_lint.nwb.extension import schema
 
 
@@ -28,10 +28,11 @@ def random_fit(
     burn_in: bool = True,
     offset_over_time: bool = True,
     optional: bool = True,
+    trials: bool = False,
     text_dtype: str = "U",
 ) -> xr.Dataset:
     """A fit of random numbers; ``optional=False`` keeps only what the contract requires, ``n_files=0`` names
-    none."""
+    none, ``trials=True`` adds what fits of single trials have."""
     rng = np.random.default_rng(seed)
     sizes = {
         "neuron": n_neurons, "neuron_from": n_neurons, "rank": rank, "input": n_inputs,
@@ -75,7 +76,15 @@ def random_fit(
             "rank_deficit": draw("rank_tried"),
             "rank_deficit_sem": draw("rank_tried"),
         }
-    fit = xr.Dataset(data, _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden))
+    coords, attrs = _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
+    if trials:
+        sizes |= {"rank_from": rank, "group": 2, "iteration": 5}
+        names = [name for name, var in FIT.items() if name not in data and {"rank_from", "group"} & set(var.dims)]
+        names += ["log_rate", "evidence", "bits_per_spike", "rank_bits", "rank_bits_sem"]
+        data |= {name: draw(*FIT[name].dims, dtype=FIT[name].dtype) for name in names}
+        coords["initial_level"] = "group", np.array(["left", "réchts"])
+        attrs |= {"observation": "poisson", "link": "exp", "noise": "full", "initial": "side", "ridge": 1e-3}
+    fit = xr.Dataset(data, coords, attrs)
     fit["activity_pred"].attrs.update(units="1", long_name="activité prédite")
     if "offset" in fit:
         fit["offset"].attrs["units"] = "Hz"

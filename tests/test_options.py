@@ -15,7 +15,7 @@ from nwb_lint import cli, options
 from nwb_lint.cli.flags import flag_of
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_recording, mock_session
-from nwb_lint.workflow.recipe import SECTIONS, make_recipe, recipe_data
+from nwb_lint.workflow.recipe import SECTIONS, TRIAL_SECTIONS, make_recipe, recipe_data
 
 FUNCTIONS = {
     options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
@@ -89,6 +89,14 @@ def test_every_option_of_an_analysis_is_in_the_recipe_and_has_a_flag(group):
     prefix = RECIPE[group.__name__] if RECIPE[group.__name__] in SWITCHES else ""
     if group is not options.InputOptions:  # one flag, --input KEY=VALUE,…
         assert {flag_of(name, prefix) for name in names} <= flags
+
+
+@pytest.mark.parametrize(("group", "name"), [("TrialOptions", "read"), ("TrialFitOptions", "fit")])
+def test_every_option_of_single_trials_is_in_their_recipe_and_has_a_flag(group, name):
+    names = {one for one in getattr(options, group).model_fields if (group, one) != ("TrialFitOptions", "rank")}
+    assert names == set(TRIAL_SECTIONS[name].model_fields) - {"by"}
+    flags = {flag for one in cli.app.commands["fit"].params for flag in one.opts}
+    assert {flag_of(one) for one in names} <= flags
 
 
 @pytest.mark.parametrize(("group", "command"), COMMANDS.items())

@@ -31,6 +31,9 @@ from nwb_lint.options import (
     ReadSection,
     SelectSection,
     SubsamplingSection,
+    TrialFitSection,
+    TrialReadSection,
+    TrialSelectSection,
     plain,
 )
 
@@ -55,7 +58,13 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="RECIPE.toml | SOURCE...")
 @click.option("--source", "instead", multiple=True, help="NWB files in place of those of the recipe.")
-@flags(ReadSection, section="read")
+@click.option(
+    "--trials/--means",
+    "of_trials",
+    default=None,
+    help="Fit single trials (a stochastic network), or means over trials.  [default: as the recipe says, else means]",
+)
+@flags(ReadSection, section="read", trials=TrialReadSection)
 @flags(PrepareSection, section="prepare")
 @click.option(
     "--input",
@@ -65,8 +74,8 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
     help="Name, column, equals, scale, window (START:STOP, or START:…:STOP for several).",
 )
 @click.option("--rank", type=click.IntRange(1), help="The rank, without a choice among --ranks.")
-@flags(FitSection, section="fit")
-@flags(SelectSection, section="select")
+@flags(FitSection, section="fit", trials=TrialFitSection)
+@flags(SelectSection, section="select", trials=TrialSelectSection)
 @click.option("--ensemble/--no-ensemble", default=None, help="Repeat the fit: is connectivity determined?")
 @flags(EnsembleSection, section="ensemble", prefix="ensemble")
 @click.option("--baselines/--no-baselines", default=None, help="Cross-validate simpler and freer models too.")
@@ -90,7 +99,10 @@ def fit(
     plot: bool,
     **parameters: Any,
 ) -> None:
-    """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do. Flags win."""
+    """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do. Flags win.
+
+    With --trials, a stochastic network is fitted to the spikes of single trials, else a network to means over trials.
+    """
     with plainly():
         from nwb_lint.errors import NWBLintError
         from nwb_lint.nwb.extension.write import check_target, write_fit
@@ -176,18 +188,22 @@ def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
     data: dict[str, Any] = recipe_data(load_recipe(sources[0])) if from_file else {"sources": list(sources)}
     if parameters["instead"]:
         data["sources"] = list(parameters["instead"])
+    if parameters["of_trials"] is not None:
+        data["mode"] = "trials" if parameters["of_trials"] else "means"
+    trials = data.get("mode") == "trials"
     for name in SECTIONS:
         own = given(parameters, name)
         if name == "read" and "units" in own:
             own["units"] = _units(own["units"])
-        if name == "read" and "by" in own:
+        if name == "read" and "by" in own and not trials:
             own["by"] = [{by.removesuffix(":rank"): "rank"} if by.endswith(":rank") else by for by in own["by"]]
         switch = parameters.get(name) if name in _SWITCHES else None
         if switch is False:
             data.pop(name, None)
         elif own or switch or name == "read":
             data[name] = data.get(name, {}) | own
-    missing = [name for name in ("by", "align", "window_s") if name not in data["read"]]
+    needed_fields = ("align", "window_s") if trials else ("by", "align", "window_s")
+    missing = [name for name in needed_fields if name not in data["read"]]
     if missing:
         needed = ", ".join("--" + name.removesuffix("_s") for name in missing)
         raise click.UsageError(f"without a recipe these are needed too: {needed}.")

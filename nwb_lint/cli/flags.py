@@ -30,17 +30,27 @@ def flag_of(name: str, prefix: str = "") -> str:
 
 
 def flags(
-    options: type[Options], *, section: str = "", prefix: str = "", without: tuple[str, ...] = ()
+    options: type[Options],
+    *,
+    section: str = "",
+    prefix: str = "",
+    without: tuple[str, ...] = (),
+    trials: type[Options] | None = None,
 ) -> Callable[[Any], Any]:
     """A decorator that gives a command a flag for every field; one that is not given is None.
 
     ``section`` stands before the names of the command's parameters (``read__align``), so that `given` finds them.
+    ``trials`` is the section of the same name for single trials: fields of both have one flag.
     """
+    of_trials = {} if trials is None else dict(trials.model_fields)
 
     def decorate(command: Any) -> Any:
+        for name, field in reversed(of_trials.items()):
+            if name not in options.model_fields:
+                command = _flag(name, field, section, prefix, "Of single trials: ")(command)
         for name, field in reversed(options.model_fields.items()):
             if name not in without:
-                command = _flag(name, field, section, prefix)(command)
+                command = _flag(name, field, section, prefix, other=of_trials.get(name))(command)
         return command
 
     return decorate
@@ -56,11 +66,19 @@ def given(parameters: Mapping[str, Any], section: str = "") -> dict[str, Any]:
     }
 
 
-def _flag(name: str, field: FieldInfo, section: str, prefix: str) -> Callable[[Any], Any]:
+def _flag(
+    name: str, field: FieldInfo, section: str, prefix: str, start: str = "", other: FieldInfo | None = None
+) -> Callable[[Any], Any]:
     parameter = f"{section}__{name}" if section else name
-    default = "" if field.is_required() or field.default is None else f"  [default: {_shown(field.default)}]"
+    default = _default(field)
     flag, kind = flag_of(name, prefix), field.annotation
-    shared: dict[str, Any] = {"default": None, "help": f"{field.description}{default}", "show_default": False}
+    if other is not None:
+        of_trials = _default(other)
+        default += f"{'; ' if default else ''}of single trials: {of_trials}" if of_trials != default else ""
+        simple = all(one in (int, float, str) or get_origin(one) is Literal for one in _alternatives(other.annotation))
+        kind = Union[kind, other.annotation] if simple and kind is not Any else kind  # type: ignore[assignment]  # noqa: UP007
+    sentence = f"{start}{field.description}" + (f"  [default: {default}]" if default else "")
+    shared: dict[str, Any] = {"default": None, "help": sentence, "show_default": False}
     if kind is bool:
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", parameter, **shared)
     if _is_pair(kind):
@@ -73,6 +91,11 @@ def _flag(name: str, field: FieldInfo, section: str, prefix: str) -> Callable[[A
     if get_origin(kind) is Literal:
         return click.option(flag, parameter, type=click.Choice(get_args(kind)), **shared)
     return click.option(flag, parameter, type=Value(kind), **shared)
+
+
+def _default(field: FieldInfo) -> str:
+    """The default in words; nothing where there is none."""
+    return "" if field.is_required() or field.default in (None, ()) else _shown(field.default)
 
 
 def _shown(value: Any) -> str:

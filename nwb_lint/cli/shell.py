@@ -114,16 +114,17 @@ def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
 
 
 def print_scores(fit, tables: dict[str, Any]) -> None:
-    """R² per rank and of the fit, and the tables beside it, each with its split and its ceiling."""
+    """Scores per rank and of the fit, and the tables beside it, each with its split and its ceiling."""
     echo(
-        f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} conditions, "
-        f"{int(fit['held_out'].sum())} of them held out"
+        f"{fit.sizes['neuron'] - fit.attrs['hidden']} units, {fit.sizes['condition']} "
+        f"{'trials' if 'noise_cov' in fit else 'conditions'}, {int(fit['held_out'].sum())} of them held out"
     )
     if "rank_selection" in tables:
         table = tables["rank_selection"]
         whose = " of held-out neurons" if table.attrs["cv_over"] == "neuron" else ""
         names = [f"{r}{' <- chosen' if r == table.attrs['rank'] else ''}" for r in table["rank_tried"].values]
-        print_table(f"R²{whose} by rank", names, table, "rank")
+        title = "co-smoothing by rank, bits per spike" if "rank_bits" in table else f"R²{whose} by rank"
+        print_table(title, names, table, "rank")
         print_ranks(table)
     if "baselines" in tables:
         table = tables["baselines"]
@@ -132,6 +133,9 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         print_ensemble(tables["ensemble"])
     if "bootstrap" in tables:
         print_intervals(tables["bootstrap"])
+    if "noise_cov" in fit:
+        print_trial_scores(fit)
+        return
     echo(f"\nrank {fit.sizes.get('rank', 'none')} fit         R²    ceiling  median over neurons")
     columns = (fit[name].values for name in ("split", "r2", "r2_ceiling", "r2_median"))
     for split, value, top, median in zip(*columns, strict=True):
@@ -141,6 +145,20 @@ def print_scores(fit, tables: dict[str, Any]) -> None:
         echo(f"  norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}")
     if "caution" in fit.attrs:
         echo(f"caution: {fit.attrs['caution']}")
+
+
+def print_trial_scores(fit) -> None:
+    """Bits per spike by split, how much of the latents the run without noise explains, and the evidence."""
+    echo(f"\nrank {fit.sizes['rank']} fit of single trials   bits per spike   R² of the run without noise")
+    bits = fit["bits_per_spike"].values if "bits_per_spike" in fit else [float("nan")] * fit.sizes["split"]
+    for split, value, r2 in zip(fit["split"].values, bits, fit["r2"].values, strict=True):
+        echo(f"  {split:<24s} {value:14.3f} {r2:30.3f}")
+    evidence = fit["evidence"].values
+    best = int(evidence.argmax())
+    echo(
+        f"  log evidence {evidence[best]:.1f} nats in iteration {best + 1} of {len(evidence)} "
+        f"(from {evidence[0]:.1f} in the first)"
+    )
 
 
 def print_inputs(fit) -> None:
@@ -167,14 +185,16 @@ def print_reading(activity, inputs: Sequence[Any]) -> None:
 
 
 def print_table(title: str, names: Sequence[str], table, of: str) -> None:
-    """One row per model, R² in training and held out ± standard error over folds; their ceiling below."""
-    echo(f"\n{title} (cross-validated, among the training conditions)")
+    """One row per model, its score in training and held out ± standard error over folds; the ceiling of R² below."""
+    score, whose = ("bits", "trials") if f"{of}_bits" in table else ("r2", "conditions")
+    echo(f"\n{title} (cross-validated, among the training {whose})")
     echo(f"  {'':22s} {'in training':>12s} {'held out ± s.e.':>18s}")
-    values, errors = table[f"{of}_r2"].values, table[f"{of}_r2_sem"].values[:, 1]
+    values, errors = table[f"{of}_{score}"].values, table[f"{of}_{score}_sem"].values[:, 1]
     for name, (trained, held), error in zip(names, values, errors, strict=True):
         echo(f"  {name:22s} {trained:12.3f} {held:10.3f} ± {error:.3f}")
-    trained, held = table[f"{of}_r2_ceiling"].values
-    echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
+    if f"{of}_r2_ceiling" in table:
+        trained, held = table[f"{of}_r2_ceiling"].values
+        echo(f"  {'ceiling':22s} {trained:12.3f} {held:10.3f}")
 
 
 def print_ranks(table) -> None:

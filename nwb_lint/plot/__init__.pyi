@@ -28,3 +28,6 @@ from .session import presence as presence
 from .session import rates as rates
 from .session import session_summary as session_summary
 from .session import trials_over_time as trials_over_time
+from .trials import evidence as evidence
+from .trials import trial_latents as trial_latents
+from .trials import trial_rates as trial_rates

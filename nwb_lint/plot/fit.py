@@ -20,6 +20,7 @@ from nwb_lint.contract import check_fit, check_result, columns_of, find_column, 
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.scores import neuron_scores, scores
 from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes, save_figure
+from nwb_lint.plot.trials import evidence, trial_latents, trial_rates
 
 Array = np.ndarray
 
@@ -302,14 +303,15 @@ def summary(
 ) -> Figure:
     """Draw a fit on one page: scores, latents, trajectories, connectivity, and R² of each neuron.
 
-    Up to three latents are drawn against time. A fit without m and n has the singular values of J, and no latents.
+    Up to three latents are drawn against time. A fit without m and n has the singular values of J, and no latents. A
+    fit of single trials has its log evidence, bands of latents, and the spikes of a trial over their rates.
 
     Parameters
     ----------
     fit : xarray.Dataset
-        From `nwb_lint.fit_lint`.
+        From `nwb_lint.fit_lint` or `nwb_lint.fit_trials`.
     activity : xarray.Dataset or None, default=None
-        The fitted activity. It adds the latents of the data, as pale lines.
+        The fitted activity. It adds the latents of the data, as pale lines. Or the single trials.
     path : str or os.PathLike or None, default=None
         File to save the figure to. Its suffix sets the format: PNG, PDF or SVG. A PNG has 200 dots per inch. A file
         that nwb_lint did not draw is not replaced.
@@ -339,7 +341,10 @@ def summary(
     check_fit(fit)
     by: dict[str, Any] = {"color_by": color_by, "style_by": style_by}
     draw: list[Callable[..., Axes]] = [partial(scores, fit)]
-    if "m" in fit:
+    single = "noise_cov" in fit
+    if single:
+        draw = _panels_of_trials(fit, activity, color_by)
+    elif "m" in fit:
         shown = range(1, 1 + min(fit.sizes["rank"], _MOST_LATENTS))
         inputs = input_names(fit)[:2] if len(shown) == 1 else [None]
         draw += [partial(latents_over_time, fit, activity, rank=rank, **by) for rank in shown]
@@ -347,7 +352,7 @@ def summary(
         draw += [partial(connectivity_vectors, fit)]
     else:
         draw += [partial(singular_values, fit)]
-    draw += [partial(neuron_scores, fit)]
+    draw += [] if single else [partial(neuron_scores, fit)]
     rows = -(-len(draw) // 3)
     figure = Figure(figsize=(7.8, 2.35 * rows + 0.5), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, 3, squeeze=False).ravel())
@@ -355,7 +360,7 @@ def summary(
         panel(ax=ax).set_title(letter, loc="left", fontsize=NORMAL + 2, fontweight="bold")
     for ax in panels[len(draw) :]:
         ax.remove()
-    handles = look_of(fit, color_by, style_by).handles if "m" in fit else []
+    handles = look_of(fit, color_by, style_by).handles if "m" in fit and not single else []
     if handles and activity is not None:
         handles.append(Line2D([], [], color="#595959", lw=0.8, alpha=0.45, label="data (pale)"))
     if handles:
@@ -365,6 +370,16 @@ def summary(
     if path is not None:
         save_figure(figure, path, 200)
     return figure
+
+
+def _panels_of_trials(fit: xr.Dataset, trials: xr.Dataset | None, by: str | None) -> list[Callable[..., Axes]]:
+    """The panels of a fit of single trials."""
+    shown = range(1, 1 + min(fit.sizes["rank"], _MOST_LATENTS))
+    counts = "bits_per_spike" in fit
+    draw: list[Callable[..., Axes]] = [partial(scores, fit)] if counts else []
+    draw += [partial(evidence, fit), *(partial(trial_latents, fit, rank=rank, by=by) for rank in shown)]
+    draw += [partial(trial_rates, fit, trials)] if counts and trials is not None else []
+    return [*draw, partial(connectivity_vectors, fit)]
 
 
 def _groups(fit: xr.Dataset, by: str | None) -> tuple[Array, dict[str, int]]:

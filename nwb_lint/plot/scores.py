@@ -21,7 +21,7 @@ _SPLIT = {"train": (COLORS[0], "o"), "held_out": (COLORS[1], "s")}
 
 
 class _Table(NamedTuple):
-    """Scores (x, split) with their standard errors, ceilings (split), and what x is."""
+    """Scores (x, split), R² or bits per spike, with their standard errors, ceilings (split), and what x is."""
 
     r2: Array
     sem: Array
@@ -30,16 +30,17 @@ class _Table(NamedTuple):
     label: str
     chosen: float | None = None
     good: Array | None = None  # (x), whether a rank is as good as the best
+    score: str = "R²"
 
 
 def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Draw R² against rank, or R² of every baseline, for each split.
+    """Draw R², or bits per spike of single trials, against rank, or R² of every baseline, for each split.
 
     Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. Rings mark the ranks
     that are at most one standard error behind the best, by paired differences between folds.
 
-    Where a fit tried a single rank, R² after each stage of the fit is drawn, or else the final R². Splits without a
-    score are not drawn.
+    Where a fit tried a single rank, R² after each stage of the fit is drawn, or else the final R² or bits per spike.
+    Splits without a score are not drawn.
 
     Parameters
     ----------
@@ -97,11 +98,16 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.35 * (high - low), high)  # room for the legend
     ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", ncols=2)
-    return finish(ax, "rank" if table.label == "rank" else "", "R²", "Variance explained")
+    title = "Variance explained" if table.score == "R²" else "Co-smoothing"
+    return finish(ax, "rank" if table.label == "rank" else "", table.score, title)
 
 
 def _table_of(fit: xr.Dataset) -> _Table:
     kind = getattr(fit, "attrs", {}).get("kind")
+    if kind == "rank_selection":
+        check_result(fit, kind)
+    if "rank_bits" in fit or ("bits_per_spike" in fit and kind is None):
+        return _bits_table(fit)
     if kind in ("rank_selection", "baselines"):
         check_result(fit, kind)
         name, label = ("rank", "rank") if kind == "rank_selection" else ("baseline", "model")
@@ -123,6 +129,18 @@ def _table_of(fit: xr.Dataset) -> _Table:
     if label == "rank":  # a cross-validated score has the ceiling of the cross-validation
         ceiling = fit["rank_r2_ceiling"].values if "rank_r2_ceiling" in fit else np.full(r2.shape[1], np.nan)
     return _Table(r2, sem, ceiling, [str(one) for one in tried], label, chosen, _good_ranks(fit))
+
+
+def _bits_table(fit: xr.Dataset) -> _Table:
+    """Co-smoothing of single trials by rank, or of one fit."""
+    none = np.full(fit.sizes["split"], np.nan)
+    if "rank_bits" not in fit:
+        bits = fit["bits_per_spike"].values[None]
+        return _Table(bits, np.full(bits.shape, np.nan), none, ["fit"], "fit", score="bits per spike")
+    bits, sem = (fit[name].transpose("rank_tried", "split").values for name in ("rank_bits", "rank_bits_sem"))
+    ticks = [str(one) for one in fit["rank_tried"].values]
+    chosen = float(fit.attrs["rank"] if fit.attrs.get("kind") else fit.sizes["rank"])
+    return _Table(bits, sem, none, ticks, "rank", chosen, _good_ranks(fit), "bits per spike")
 
 
 def _good_ranks(fit: xr.Dataset) -> Array | None:

@@ -1,4 +1,4 @@
-"""Choice of the rank: fits on folds of conditions or neurons, scored on what each fold holds out."""
+"""Choice of the rank: fits on folds of conditions, neurons or trials, scored on what each fold holds out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_result
+from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, drives
 from nwb_lint.model.regression import RIDGES
@@ -29,6 +30,7 @@ from nwb_lint.validation.folds import (
     shared_options,
     smallest_good_rank,
 )
+from nwb_lint.validation.trial_rank import select_trial_rank
 
 
 @validated(SelectOptions)
@@ -45,7 +47,7 @@ def select_rank(
     progress: bool = False,
     **fit_options,
 ) -> xr.Dataset:
-    """Cross-validated R² of every rank, and the smallest rank within one standard error of the best.
+    """Cross-validated score of every rank, and the smallest rank within one standard error of the best.
 
     The standard error is that of the paired differences between the two ranks over folds.
 
@@ -60,6 +62,9 @@ def select_rank(
     training conditions ("train") and in the held-out ones ("held_out"). The reference of each neuron is its mean over
     the training conditions.
 
+    Single trials: the trials of a fold are held out of `fit_trials`. Each of four random groups of their neurons is
+    predicted from the other neurons of the same trial (co-smoothing). The score is in bits per spike.
+
     Parameters
     ----------
     activity : xarray.Dataset or callable
@@ -67,15 +72,15 @@ def select_rank(
         boolean array of training conditions, so that preprocessing is fitted inside every fold. It is called with
         None first, for the sizes. With ``cv_over="neuron"`` it also gets a boolean array of the neurons to prepare,
         and is called for either part of them; a Dataset must then not be denoised (``n_components=None``), because
-        components of all neurons contain the held-out ones.
+        components of all neurons contain the held-out ones. Or single trials, as `fit_trials` takes them.
     ranks : iterable of int
         Ranks to try.
     tau_s : float
         Time constant of the units, s.
     folds : int, default=9
-        Disjoint parts of the conditions, and of the neurons.
+        Disjoint parts of the conditions, and of the neurons, or of the trials.
     cv_over : {"condition", "neuron"}, default="condition"
-        What a fold holds out.
+        What a fold holds out; single trials leave it out.
     seeds : int, default=1
         Shuffles of the folds; the fits of shuffle k have seed k.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
@@ -85,7 +90,7 @@ def select_rank(
     progress : bool, default=False
         Show a progress bar.
     **fit_options : Any
-        Other options of `fit_lint`.
+        Other options of `fit_lint`, or of `fit_trials`.
 
     Returns
     -------
@@ -93,12 +98,13 @@ def select_rank(
         A result of kind "rank_selection": ``rank_r2`` and ``rank_r2_sem`` (rank_tried, split), mean and standard
         error over folds; ``r2`` (rank_tried, seed, fold, split); ``r2_ceiling`` (seed, fold, split) and its mean
         ``rank_r2_ceiling`` (split); ``rank_deficit`` and ``rank_deficit_sem`` (rank_tried), how far each rank is
-        behind the best one on what is held out, with its standard error. ``attrs["rank"]`` is the choice.
+        behind the best one on what is held out, with its standard error. ``attrs["rank"]`` is the choice. Of single
+        trials: ``rank_bits``, ``rank_bits_sem`` and ``bits``, bits per spike, in place of R².
 
     Raises
     ------
     ContractError
-        If there are more folds than conditions or neurons, or an option is wrong.
+        If there are more folds than conditions, neurons or trials, or an option is wrong.
 
     References
     ----------
@@ -110,6 +116,14 @@ def select_rank(
     >>> select_rank(mock_activity(), ranks=[1, 2], tau_s=0.1, folds=2).attrs["rank"] in (1, 2)
     True
     """
+    running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
+    if isinstance(activity, xr.Dataset) and "trial" in activity.dims:
+        if cv_over != "condition":
+            raise ContractError(
+                f"cv_over is {cv_over!r}, and these are single trials. A fold holds out trials, and each of their "
+                "neurons is predicted from others. Leave cv_over out."
+            )
+        return select_trial_rank(activity, list(ranks), folds, seeds, {"tau_s": tau_s, **fit_options}, running)
     whole, ranks = conditions_to_use(activity), list(ranks)
     held_out = folds_of(whole.sizes["condition"], folds, seeds)
     left_out: list[Array] | None = None
@@ -121,11 +135,9 @@ def select_rank(
     found = run_all(
         score_rank,
         _tasks(data, held_out, left_out, ranks, folds, options),
-        executor=executor,
-        cache_dir=cache_dir,
-        progress=progress,
         label="ranks",
         total=len(held_out) * len(ranks),
+        **running,
     )
     r2, ceiling = (
         np.array([one[name] for one in found]).reshape(seeds, folds, len(ranks), 2) for name in ("r2", "r2_ceiling")

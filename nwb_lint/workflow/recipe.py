@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import ValidationError
@@ -27,6 +27,9 @@ from nwb_lint.options import (
     ReadSection,
     SelectSection,
     SubsamplingSection,
+    TrialFitSection,
+    TrialReadSection,
+    TrialSelectSection,
     explain,
     option,
     plain,
@@ -56,18 +59,27 @@ SECTIONS: dict[str, type[Options]] = {
     "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection,
     "bootstrap": BootstrapSection, "subject": Subject,
 }  # fmt: skip
+TRIAL_SECTIONS: dict[str, type[Options]] = {
+    "read": TrialReadSection, "inputs": InputOptions, "fit": TrialFitSection, "select": TrialSelectSection,
+    "subject": Subject,
+}  # fmt: skip
+MODES = {"means": SECTIONS, "trials": TRIAL_SECTIONS}
+
+# Sections that have an effect without fields: they are written even where all fields have their defaults.
+_SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap", "subject")
 
 
 class Recipe(Options):
     """From NWB files to a fit: the sources, the file of the fit, and one section for each step."""
 
+    mode: Literal["means", "trials"] = option("means", "What is fitted: means over trials, or single trials.")
     sources: tuple[str, ...] = option(..., "NWB files: paths, patterns or addresses.", min_length=1)
     out: str | None = option(None, "File of the fit.")
-    read: Any = option(..., "Options of read_conditions.")
-    prepare: Any = option(PrepareSection(), "Options of prepare.")
+    read: Any = option(..., "Options of read_conditions, or of read_trials.")
+    prepare: Any = option(None, "Options of prepare; single trials have no such section.")
     inputs: tuple[Any, ...] = option((), "The inputs; none: one for each column of read.by, from time 0 on.")
-    fit: Any = option(FitSection(), "Options of fit_lint.")
-    select: Any = option(SelectSection(), "Options of select_rank; a single rank is fitted without a choice.")
+    fit: Any = option(None, "Options of fit_lint, or of fit_trials.")
+    select: Any = option(None, "Options of select_rank; a single rank is fitted without a choice.")
     ensemble: Any = option(None, "Options of ensemble; without this section there is none.")
     baselines: Any = option(None, "Options of baselines; without this section there are none.")
     subsampling: Any = option(None, "Options of audit; without this section there is none.")
@@ -85,7 +97,8 @@ class Recipe(Options):
         by = self.read.by if isinstance(self.read.by, tuple) else (self.read.by,)
         columns = [name for one in by for name in ([one] if isinstance(one, str) else one)]
         start, stop = self.read.window_s
-        window = (0.0, stop) if start - self.prepare.burn_in_s < 0 < stop else None
+        burn_in_s = 0.0 if self.prepare is None else self.prepare.burn_in_s
+        window = (0.0, stop) if start - burn_in_s < 0 < stop else None
         return [Input(name, column=name, window_s=window) for name in columns]
 
     def text(self) -> str:
@@ -136,7 +149,7 @@ def commented(recipe: Recipe) -> str:
         value = getattr(whole, name)
         for one in value if isinstance(value, tuple) else (value,):
             own = [] if one is None else _commented_fields(one)
-            if own or (isinstance(one, Options) and Recipe.model_fields[name].default is None):
+            if own or (isinstance(one, Options) and name in _SWITCHES):
                 lines += ["", f"[[{name}]]" if name == "inputs" else f"[{name}]", *own]
     return "\n".join(lines) + "\n"
 
@@ -192,9 +205,10 @@ def load_recipe(path: str | Path) -> Recipe:
     folder = path.parent
     sources = tuple(source if "://" in source else str(folder / source) for source in recipe.sources)
     out = None if recipe.out is None else str(folder / recipe.out)
-    kept = None if recipe.fit.checkpoint is None else str(folder / recipe.fit.checkpoint)
-    fit = recipe.fit.model_copy(update={"checkpoint": kept})
-    return recipe.model_copy(update={"sources": sources, "out": out, "fit": fit})
+    changes = {"sources": sources, "out": out}
+    if getattr(recipe.fit, "checkpoint", None) is not None:
+        changes["fit"] = recipe.fit.model_copy(update={"checkpoint": str(folder / recipe.fit.checkpoint)})
+    return recipe.model_copy(update=changes)
 
 
 def make_recipe(data: Mapping[str, Any]) -> Recipe:
@@ -206,7 +220,17 @@ def make_recipe(data: Mapping[str, Any]) -> Recipe:
         If a field is wrong, missing or not known. The message names the section and the field.
     """
     values = _current(data)
-    for name, section in SECTIONS.items():
+    mode = str(values.get("mode", "means"))
+    if mode not in MODES:
+        raise ContractError(f"Recipe: mode is {values['mode']!r}. It needs 'means' or 'trials'. Write one of them.")
+    sections = MODES[mode]
+    for name in SECTIONS.keys() - sections.keys() & values.keys():
+        raise ContractError(
+            f"Recipe section {name} is of means over trials, and mode is 'trials'. Single trials have the sections "
+            f"{', '.join(sections)}. Leave {name} out."
+        )
+    values |= {name: {} for name in ("prepare", "fit", "select") if name in sections and name not in values}
+    for name, section in sections.items():
         if name == "inputs":
             given = values.get(name, ())
             if not isinstance(given, list | tuple):

@@ -1,4 +1,4 @@
-"""Run a recipe: read → prepare → choose the rank → fit. Every fold has its own preprocessing."""
+"""Run a recipe: read → prepare → choose the rank → fit. Every fold of means has its own preprocessing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_fit
-from nwb_lint.nwb.recording.read import read_conditions
+from nwb_lint.nwb.recording.read import read_conditions, read_trials
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.nwb.storage.download import server_version
 from nwb_lint.nwb.storage.source import expand
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.prepare import drawn_conditions, prepare
+from nwb_lint.prepare import drawn, drawn_conditions, prepare
+from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.bootstrap import bootstrap
 from nwb_lint.validation.ensemble import ensemble
@@ -34,7 +35,9 @@ from nwb_lint.validation.subsampling import audit
 from nwb_lint.workflow.recipe import Recipe
 
 # What a fit keeps of the choice of its rank.
-_OF_RANKS = ("rank_r2", "rank_r2_sem", "rank_r2_ceiling", "rank_deficit", "rank_deficit_sem")
+_OF_RANKS = (
+    "rank_r2", "rank_r2_sem", "rank_r2_ceiling", "rank_bits", "rank_bits_sem", "rank_deficit", "rank_deficit_sem",
+)  # fmt: skip
 
 # Fields of the section fit that a sweep sets itself, or that only the last fit has.
 _OF_THE_LAST_FIT = {"test_size", "test_conditions", "checkpoint"}
@@ -61,7 +64,7 @@ class Outcome(NamedTuple):
     fit : xarray.Dataset
         The fit of the chosen rank.
     activity : xarray.Dataset
-        What it was fitted to.
+        What it was fitted to: the prepared activity, or single trials.
     seconds : dict of str to float
         Seconds of each stage.
     tables : dict of str to xarray.Dataset
@@ -100,7 +103,7 @@ def run_recipe(
 
     Test conditions are put aside first. Ranks, baselines, subsamples and members of the ensemble are compared by
     cross-validation among the other conditions. The chosen rank is fitted to all of these and scored on the test
-    conditions.
+    conditions. With ``mode = "trials"`` all this is done with single trials in place of conditions.
 
     Parameters
     ----------
@@ -135,6 +138,9 @@ def run_recipe(
     """
     laps = Laps()
     sources = expand(recipe.sources) if assets is None else list(assets)
+    running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
+    if recipe.mode == "trials":
+        return _run_trials(recipe, sources, laps, running)
     reader = executor if isinstance(executor, Executor) else None
     draws = 0 if recipe.bootstrap is None else recipe.bootstrap.draws
     read: dict[str, Any] = recipe.read.model_dump() | {"draws": draws}
@@ -151,7 +157,6 @@ def run_recipe(
     activity = preparation(~held)
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
-    running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
     tables = _sweeps(recipe, train, laps, running)
     chosen = tables.get("rank_selection")
     rank = recipe.select.ranks[0] if chosen is None else int(chosen.attrs["rank"])
@@ -162,17 +167,51 @@ def run_recipe(
         again = partial(_prepared_again, preparation, ~held)
         tables["bootstrap"] = bootstrap(fit, recording, prepare=again, **recipe.bootstrap.model_dump(), **running)
         laps.end("bootstrap")
-    if chosen is not None:
-        fit = fit.assign({name: chosen[name] for name in _OF_RANKS})
     if "ensemble" in tables:
         agreement = tables["ensemble"].attrs
         fit.attrs |= {f"ensemble_{name}": agreement[name] for name in ("vary", "pearson", "cosine")}
         fit.attrs["ensemble_members"] = tables["ensemble"].sizes["member"]
+    return Outcome(_with_origin(fit, recipe, sources, chosen, recording), activity, laps.seconds, tables)
+
+
+def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: dict[str, Any]) -> Outcome:
+    """`run_recipe` for single trials: read → inputs → choose the rank → fit, with the same held-out trials."""
+    if len(sources) > 1:
+        raise ContractError(
+            f"The sources are {len(sources)} files. Single trials need neurons that were recorded together. Give the "
+            "file of one session."
+        )
+    reading = recipe.read.model_dump(exclude={"by"})
+    trials = with_digests(read_trials(sources[0], **reading)).assign_attrs(by=list(recipe.read.by))
+    trials.attrs["assets"] = [str(sources[0])]
+    laps.end("read")
+    trials = prepare(trials, inputs=recipe.input_list())
+    laps.end("prepare")
+    options, ranks, tables = recipe.fit.model_dump(), recipe.select.ranks, {}
+    if len(ranks) > 1:
+        train = trials.isel(trial=~drawn(trials.sizes["trial"], options["test_size"], options["seed"]))
+        own = {name: value for name, value in options.items() if name not in ("test_size", "seed")}
+        folds = recipe.select.model_dump() | {"folds": min(recipe.select.folds, train.sizes["trial"])}
+        tables["rank_selection"] = select_rank(train, **folds, **running, **own)
+        laps.end("choose rank")
+    chosen = tables.get("rank_selection")
+    rank = ranks[0] if chosen is None else int(chosen.attrs["rank"])
+    fit = fit_trials(trials, rank=rank, progress=running["progress"], **options)
+    laps.end("fit")
+    return Outcome(_with_origin(fit, recipe, sources, chosen, trials), trials, laps.seconds, tables)
+
+
+def _with_origin(
+    fit: xr.Dataset, recipe: Recipe, sources: Sequence[Asset], chosen: xr.Dataset | None, recording: xr.Dataset
+) -> xr.Dataset:
+    """The fit with the scores of the ranks, the recipe, and the fingerprint of both and of the files."""
+    if chosen is not None:
+        fit = fit.assign({name: chosen[name] for name in _OF_RANKS if name in chosen})
     fit.attrs["recipe"] = recipe.text()
     digests = dict(zip(recording["file"].values.tolist(), recording["file_digest"].values.tolist(), strict=True))
     if "interrupted" not in fit.attrs and (mark := fingerprint(recipe, sources, digests)):
         fit.attrs["fingerprint"] = mark
-    return Outcome(fit, activity, laps.seconds, tables)
+    return fit
 
 
 def _prepared_again(preparation: Preparation, train: np.ndarray, recording: xr.Dataset) -> xr.Dataset:
@@ -193,7 +232,7 @@ def fingerprint(recipe: Recipe, assets: Sequence[Asset], digests: Mapping[str, s
         try:
             known = asset.digest or server_version(asset) if asset.remote else given.get(str(asset)) or digest(asset)
         except NWBError:
-            if recipe.read.errors != "skip":
+            if getattr(recipe.read, "errors", "raise") != "skip":
                 raise
             known = "left out"
         if not known:

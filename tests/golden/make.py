@@ -21,7 +21,7 @@ SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P9
 
 def main() -> None:
     """Write the files of this version. Those of earlier versions are never changed."""
-    fit = random_fit(1, hidden=True)
+    fit = random_fit(1, hidden=True, trials=True)
     name = f"ndx-lowrank-{schema.version()}"
     with tempfile.TemporaryDirectory() as folder:
         results = {kind: random_result(kind, fit) for kind in RESULTS}

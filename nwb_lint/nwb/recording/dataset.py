@@ -276,12 +276,12 @@ def format_reading(recording: xr.Dataset) -> str:
     Parameters
     ----------
     recording : xarray.Dataset
-        From `read_conditions`, or an activity that was made from it.
+        From `read_conditions`, or an activity that was made from it; or single trials.
 
     Returns
     -------
     str
-        Three lines.
+        Three lines, two for single trials.
 
     Examples
     --------
@@ -296,20 +296,19 @@ def format_reading(recording: xr.Dataset) -> str:
     dropped = {
         _WORDS.get(name.removeprefix(start), name): int(n) for name, n in attrs.items() if name.startswith(start)
     }
-    per_condition = recording["n_trials"].values.max(axis=1).tolist()
-    listed = zip(recording["condition"].values[:_MOST_CONDITIONS], per_condition, strict=False)
-    texts = ", ".join(f"{label} ({n})" for label, n in listed) + ", …" * (len(per_condition) > _MOST_CONDITIONS)
+    lines = [f"trials: {_of_all(int(attrs.get('n_trials_used', 0)), dropped)}"]
+    if "n_trials" in recording:
+        per_condition = recording["n_trials"].values.max(axis=1).tolist()
+        listed = zip(recording["condition"].values[:_MOST_CONDITIONS], per_condition, strict=False)
+        texts = ", ".join(f"{label} ({n})" for label, n in listed) + ", …" * (len(per_condition) > _MOST_CONDITIONS)
+        lines.append(
+            f"conditions: {len(per_condition)}, of {min(per_condition)} to {max(per_condition)} trials: {texts}"
+        )
     of_units = {
         "not chosen by units": int(attrs.get("n_units_not_chosen", 0)),
         "without enough trials of every condition": int(attrs.get("n_units_dropped", 0)),
     }
-    return "\n".join(
-        [
-            f"trials: {_of_all(int(attrs.get('n_trials_used', 0)), dropped)}",
-            f"conditions: {len(per_condition)}, of {min(per_condition)} to {max(per_condition)} trials: {texts}",
-            f"units: {_of_all(recording.sizes['neuron'], of_units)}",
-        ]
-    )
+    return "\n".join([*lines, f"units: {_of_all(recording.sizes['neuron'], of_units)}"])
 
 
 def _of_all(used: int, dropped: dict[str, int]) -> str:

@@ -1,0 +1,199 @@
+"""Figures of fits of single trials: latents, rates over spikes, log evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from nwb_lint.contract import as_text_column, check_fit, columns_of, find_column
+from nwb_lint.errors import ContractError
+from nwb_lint.plot.style import COLORS, GRAY, PALE, SMALL, finish, make_axes
+from nwb_lint.statespace.inference import predict_rates
+
+Array = np.ndarray
+
+_MOST_GROUPS = 8  # values of a column that are drawn
+_SINGLE = 3  # trials of each group that are drawn as lines
+
+
+def trial_latents(fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw one latent of single trials against time, in a color for each condition.
+
+    The band of a condition holds the posterior means of the middle 90 % of its trials, a thick line is their median. A
+    few single trials are thin lines. Held-out trials are drawn too.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_trials`.
+    rank : int, default=1
+        Which latent, counted from 1.
+    by : str or None, default=None
+        Column of the trials that conditions are made of. None takes the one that the recipe names or that sets the
+        first input; where there is none, all trials are one condition.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit is not one of single trials, has no such latent, or the trials have no such column.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials, plot
+    >>> from nwb_lint.testing import mock_trials
+    >>> fit = fit_trials(mock_trials(), rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> plot.trial_latents(fit, by="choice").get_title()
+    'Latent 1'
+    """
+    _check(fit)
+    if not 1 <= rank <= fit.sizes["rank"]:
+        raise ContractError(f"The fit has {fit.sizes['rank']} latents. There is no latent {rank}. Choose another one.")
+    kappa, time, ax = fit["latent"].values[..., rank - 1], fit["time"].values, make_axes(ax)
+    name, groups = _groups(fit, by)
+    palette = [to_hex(one) for one in colormaps["viridis"](np.linspace(0, 0.88, len(groups)))]
+    for (_, members), color in zip(groups.items(), palette, strict=True):
+        low, middle, high = np.quantile(kappa[members], (0.05, 0.5, 0.95), axis=0)
+        ax.fill_between(time, low, high, color=color, alpha=0.18, lw=0)
+        for one in kappa[members][: _SINGLE * (len(members) > 1)]:
+            ax.plot(time, one, color=color, lw=0.5, alpha=0.7)
+        ax.plot(time, middle, color=color, lw=1.6)
+    if time[0] < 0 < time[-1]:
+        ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
+    if name:
+        labels = [f"{name} {level}".replace("-", "−") for level in groups]
+        handles = [Line2D([], [], color=c, lw=2.5, label=label) for c, label in zip(palette, labels, strict=True)]
+        ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="best")
+    label = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
+    return finish(ax, label, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+
+
+def trial_rates(fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw the spikes of all neurons in one trial as ticks over the rates that the fit predicts.
+
+    A rate is the posterior mean, given all spikes of the trial, divided by the mean of the neuron in the trials.
+    Neurons are in rising order of the first column of m.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_trials`, with a Poisson observation.
+    trials : xarray.Dataset
+        Trials with the neurons and inputs of the fit.
+    trial : int, default=0
+        Position of the trial, counted from 0.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit is not one of spikes of single trials, the trials do not suit it, or there is no such trial.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials, plot
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = mock_trials()
+    >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> plot.trial_rates(fit, trials).get_ylabel()
+    'neuron (sorted by m)'
+    """
+    _check(fit)
+    if fit.attrs["observation"] != "poisson":
+        raise ContractError("The fit has a Gaussian observation. Spikes need counts. Fit with 'poisson'.")
+    if not 0 <= trial < trials.sizes["trial"]:
+        raise ContractError(f"trial is {trial}. There are {trials.sizes['trial']} trials. Count them from 0.")
+    one = trials.isel(trial=[trial])
+    rate, count = predict_rates(fit, one)["rate"].values[0], one["count"].values[0]
+    usual = np.maximum(trials["count"].values.mean(axis=(0, 1)) / float(trials.attrs["bin_s"]), 1e-3)
+    order = np.argsort(fit["m"].values[: len(usual), 0], kind="stable")
+    ax, time, half = make_axes(ax), one["time"].values, float(trials.attrs["bin_s"]) / 2
+    extent = (time[0] - half, time[-1] + half, -0.5, len(order) - 0.5)
+    shown = (rate / usual).T[order]
+    image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=3, aspect="auto", origin="lower", extent=extent)
+    bins, neurons = np.nonzero(count[:, order])
+    ax.plot(time[bins], neurons, ls="", marker="|", ms=max(1.5, 90 / len(order)), mew=0.7, color="black")
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="max")
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label("rate / mean rate", fontsize=SMALL)
+    label = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
+    return finish(ax, label, "neuron (sorted by m)", "Rates over spikes")
+
+
+def evidence(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Draw the log evidence of the training trials against the iteration of expectation-maximization.
+
+    A ring marks the iteration of the fit, which has the largest evidence.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_trials`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the fit is not one of single trials.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials, plot
+    >>> from nwb_lint.testing import mock_trials
+    >>> fit = fit_trials(mock_trials(), rank=1, tau_s=0.1, hidden=0, max_iter=3)
+    >>> plot.evidence(fit).get_xlabel()
+    'iteration'
+    """
+    _check(fit)
+    values, ax = fit["evidence"].values, make_axes(ax)
+    steps, best = np.arange(1, len(values) + 1), int(np.argmax(values))
+    ax.axvline(best + 1, color=PALE, lw=4, zorder=0)
+    ax.plot(steps, values - values[0], color=COLORS[0], marker="o", ms=3, lw=1.2)
+    ax.plot(steps[best], values[best] - values[0], ls="", marker="o", ms=9, mfc="none", mec="black", mew=0.8)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return finish(ax, "iteration", "log evidence − first (nats)", "Evidence")
+
+
+def _check(fit: xr.Dataset) -> None:
+    check_fit(fit)
+    if "noise_cov" not in fit:
+        raise ContractError("The fit is of mean activity. This figure is of single trials. Use a fit from fit_trials.")
+
+
+def _groups(fit: xr.Dataset, by: str | None) -> tuple[str, dict[str, Array]]:
+    """The column of the conditions, and the trials of each of its values; of many values some."""
+    there = columns_of(fit, "condition")
+    if by is not None and find_column(fit, by, "condition") is None:
+        raise ContractError(f"The trials have no column {by!r}. Choose from {', '.join(there) or 'none'}.")
+    inputs = fit["input_column"].values.tolist() if "input_column" in fit.coords else []
+    known: list[str] = list(fit.attrs.get("by", []))
+    name = by or next((one for one in [*known, *inputs] if one in there), "")
+    column = find_column(fit, name, "condition") if name else None
+    if column is None:
+        return "", {"": np.arange(fit.sizes["condition"])}
+    levels, index = np.unique(as_text_column(column.values), return_inverse=True)
+    shown = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_GROUPS)).astype(int))
+    return name, {str(levels[k]): np.flatnonzero(index == k) for k in shown}

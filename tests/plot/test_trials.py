@@ -1,0 +1,87 @@
+"""Figures of single trials show the numbers of the fit."""
+
+import numpy as np
+import pytest
+
+import nwb_lint as nl
+from nwb_lint import plot
+from nwb_lint.errors import ContractError
+from nwb_lint.testing import mock_fit, mock_trials
+from tests.plot.pictures import assert_looks_like
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return mock_trials(n_neurons=12, n_trials=24)
+
+
+@pytest.fixture(scope="module")
+def fit(trials):
+    return nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3, test_size=4)
+
+
+def ranked(fit):
+    """The fit with co-smoothing of three ranks."""
+    bits = np.array([[0.2, 0.1], [0.3, 0.2], [0.32, 0.21]])
+    deficit = {"rank_deficit": ("rank_tried", [0.11, 0.01, 0.0]), "rank_deficit_sem": ("rank_tried", [0.02, 0.02, 0.0])}
+    scores = {"rank_bits": (("rank_tried", "split"), bits), "rank_bits_sem": (("rank_tried", "split"), 0 * bits + 0.01)}
+    return fit.assign(**scores, **deficit).assign_coords(rank_tried=[1, 2, 3])
+
+
+def test_bands_hold_the_middle_of_the_trials(trials, fit):
+    ax = plot.trial_latents(fit, by="choice")
+    left = fit["latent"].values[trials["choice"].values == "left", :, 0]
+    low, high = np.quantile(left, (0.05, 0.95), axis=0)
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(low.min(), abs=1e-6)
+    assert band.max() == pytest.approx(high.max(), abs=1e-6)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["choice left", "choice right"]
+    assert plot.trial_latents(fit).get_legend() is None
+    assert_looks_like(ax, "trial_latents")
+
+
+def test_ticks_are_spikes_and_shades_are_rates(trials, fit):
+    ax = plot.trial_rates(fit, trials, trial=2)
+    ticks = ax.lines[0].get_ydata()
+    order = np.argsort(fit["m"].values[:, 0], kind="stable")
+    counted = np.bincount(ticks, minlength=12)
+    np.testing.assert_array_equal(counted, (trials["count"].values[2][:, order] > 0).sum(axis=0))
+    mean = trials["count"].values.mean(axis=(0, 1)) / 0.02
+    rate = nl.predict_rates(fit, trials)["rate"].values[2]
+    np.testing.assert_allclose(ax.images[0].get_array(), (rate / mean).T[order], rtol=1e-4)
+    assert_looks_like(ax, "trial_rates")
+
+
+def test_evidence_and_co_smoothing_by_rank(fit):
+    ax = plot.evidence(fit)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), fit["evidence"].values - fit["evidence"].values[0])
+    assert_looks_like(ax, "evidence")
+    ax = plot.scores(ranked(fit))
+    assert ax.get_ylabel() == "bits per spike"
+    np.testing.assert_array_equal(ax.containers[1].lines[0].get_ydata(), [0.1, 0.2, 0.21])
+    assert_looks_like(ax, "scores_bits")
+    assert plot.scores(fit).get_ylabel() == "bits per spike"
+
+
+def test_the_page_of_a_fit_of_trials(trials, fit, tmp_path):
+    page = plot.summary(ranked(fit), trials, tmp_path / "page.png")
+    titles = [ax.get_title() for ax in page.axes if ax.get_title()]
+    assert titles == ["Co-smoothing", "Evidence", "Latent 1", "Rates over spikes", "Connectivity vectors"]
+    assert_looks_like(page, "summary_trials")
+    gaussian = fit.drop_vars("bits_per_spike").assign_attrs(observation="gaussian")
+    assert len(plot.summary(gaussian, trials).axes) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        (lambda fit, trials: plot.evidence(mock_fit()), "fit_trials"),
+        (lambda fit, trials: plot.trial_latents(fit, rank=2), "1 latents"),
+        (lambda fit, trials: plot.trial_latents(fit, by="side"), "stimulus, choice"),
+        (lambda fit, trials: plot.trial_rates(fit, trials, trial=24), "24 trials"),
+        (lambda fit, trials: plot.trial_rates(fit.assign_attrs(observation="gaussian"), trials), "Gaussian"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(trials, fit, call, found):
+    with pytest.raises(ContractError, match=found):
+        call(fit, trials)
