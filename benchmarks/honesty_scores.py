@@ -27,6 +27,14 @@ def low_rank_recording(
     if rank > 1:
         overlap[0, 1], overlap[1, 0] = -0.8, 0.8
     n = 0.3 * n + m @ overlap.T + 0.6 * (w[:, :1] + w[:, 1:] * np.array([1.0, -1.0, 0.5])[:rank])
+    return recording_of(m, n, w, rng, trials, base, gain)
+
+
+def recording_of(
+    m: np.ndarray, n: np.ndarray, w: np.ndarray, rng: np.random.Generator, trials: int, base: float, gain: float
+) -> tuple[xr.Dataset, np.ndarray]:
+    """Means of Poisson trials of a network with two inputs, 16 conditions, and its smoothed true rates."""
+    neurons = len(m)
     levels = np.linspace(-1, 1, 4)
     inputs = np.stack(np.meshgrid(levels, levels), -1).reshape(-1, 2)
     time, alpha = (np.arange(60) + 0.5) * BIN_S - 0.2, BIN_S / TAU_S

@@ -378,7 +378,7 @@ class PopulationOptions(Options):
 
     n_groups: int | None = option(None, "Number of groups; None: chosen by stability.", ge=1)
     method: Literal["em", "bayesian", "small_weights", "strongest_input"] = option("em", "How groups are found.")
-    effective: bool = option(True, "Use the part of n that moves the dynamics, not n itself.")
+    effective: bool = option(True, "Use the part of n that the visited states determine, not n itself.")
     zero_mean: bool = option(True, "Keep the means of the groups at 0.")
     max_groups: int = option(5, "Largest number of groups that is tried.", ge=1)
     resamples: int = option(10, "Pairs of subsamples, and of chance draws, for each number of groups.", ge=1)

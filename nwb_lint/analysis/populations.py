@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +16,16 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from nwb_lint.contract import check_result, coords_along, input_names, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import PREFIX
-from nwb_lint.model.network import Array, effective_n, nonlinearity_of, norm_ratio
+from nwb_lint.model.network import Array, DeterminedN, determined_n, effective_n, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run, with_run
+from nwb_lint.model.tuning import COMPLETIONS, UNDETERMINED_SIZE, VISITED_SAMPLES
 from nwb_lint.options import PopulationOptions, ResampleOptions, validated
 from nwb_lint.prepare import times_in
 
 _PRIOR_NEURONS = 1e8  # strength of the prior, in neurons, that holds the means of a Bayesian mixture at 0
 _STARTS = 5
 _SUBSAMPLE = 0.8
+_EQUAL_STABILITY = 0.1  # numbers of groups whose stability differs by less are compared by their BIC
 _ADDED_VARIANCE = 1e-4  # to the loadings, whose mean square is 1
 
 
@@ -54,10 +57,14 @@ def find_populations(
     """Group neurons by their loadings (m, n, I), and compute the gain of each group in every condition.
 
     Loadings are scaled to mean square 1 and modeled as a mixture of Gaussians, p(z) = Σ_p weight_p N(z; mean_p,
-    covariance_p). The stability of k groups is the adjusted Rand index between mixtures fitted to two random subsamples
-    of 80 % of the neurons. Its chance level is the 95 % quantile of the same for loadings from one Gaussian with their
-    covariance. Among the numbers that are more stable than chance, and one group, the number with the lowest BIC is
-    taken.
+    covariance_p). Of n, they contain what the states of the free run determine: the n of least norm with the same
+    n' phi(x) on these states. The rest of n is drawn anew in every sample, at a third of this size, so that it forms no
+    groups. The stability of k groups is the adjusted Rand index between mixtures fitted to two random subsamples of
+    80 % of the neurons. Its chance level is the 95 % quantile of the same for single populations: m and I from one
+    Gaussian, the distribution of greatest entropy with their covariance, n a linear function of them, the latents and
+    inputs those of the fit, and the part of n that is determined then. Among the numbers that are more stable than
+    chance, have a lower BIC than one group, and are within .1 of the most stable of these, the one with the lowest BIC
+    is taken; else one group.
 
     Groups describe; they do not prove populations. A single population with heavy tails also needs two Gaussians.
 
@@ -72,8 +79,9 @@ def find_populations(
         "small_weights" fits two groups around 0; the first has the smaller weights. "strongest_input" groups neurons by
         the input with their largest weight, relative to the mean square of the weights of this input.
     effective : bool, default=True
-        Use the effective part of n, its projection on span(m, I), which a fit determines. False uses n itself. The
-        projection mixes populations that differ in n, so use False where n is known, as in a trained network.
+        Use the part of n that the states of the free run determine; without inputs, the projection of n on
+        span(m, I). False uses n itself. In a fit, the rest of n is then drawn anew at its own size, and stability says
+        whether groups exist without it. Networks that were trained on a task have a known n.
     zero_mean : bool, default=True
         Hold the means of the groups at 0, so that the groups differ by their covariance alone.
     max_groups : int, default=5
@@ -113,6 +121,7 @@ def find_populations(
     ----------
     Dubreuil, Valente, Beiran, Mastrogiuseppe & Ostojic, Nature Neuroscience 2022.
     Valente, Pillow & Ostojic, NeurIPS 2022, section 3.3 (small weights).
+    Kim, Pereira-Obilinovic, Wang, Shea-Brown & Sümbül, arXiv 2603.26506, 2026 (which connectivity dynamics determine).
 
     Examples
     --------
@@ -123,8 +132,7 @@ def find_populations(
     """
     some = np.flatnonzero(recorded_of(fit) | hidden)
     _check_groups(fit, len(some), n_groups, method)
-    loading = loadings_of(fit, effective).isel(neuron=some)
-    z = _scaled(loading.values)
+    loading = loadings_of(fit, n_of(fit, effective)).isel(neuron=some)
     out = xr.Dataset({"loading": loading}).assign_coords(
         coords_along(fit.isel(neuron=some), "neuron", kind="populations")
     )
@@ -133,7 +141,8 @@ def find_populations(
         strength = np.abs(_scaled(fit["input_weights"].values[some, : len(names)]))
         label, probability = strength.argmax(axis=1), None
     else:
-        names, label, probability, table = _mixture(z, n_groups, method, zero_mean, max_groups, resamples, seed)
+        draws = _draws(fit, some, loading.values, effective, zero_mean)
+        names, label, probability, table = _mixture(draws, n_groups, method, zero_mean, max_groups, resamples, seed)
         out = out.merge(table)
     out["population"] = ("neuron",), label.astype(np.int64)
     share = np.eye(len(names))[label] if probability is None else probability
@@ -166,17 +175,108 @@ def _check_groups(fit: xr.Dataset, size: int, n_groups: int | None, method: str)
         raise ContractError(f"n_groups is {n_groups} for {size} neurons. Use at most {largest} groups.")
 
 
-def loadings_of(fit: xr.Dataset, effective: bool) -> xr.DataArray:
-    """Loadings of each neuron (neuron, vector), in units of the fit: m, n (or its projection on span(m, I)) and I."""
+def loadings_of(fit: xr.Dataset, n: Array | None) -> xr.DataArray:
+    """Loadings of each neuron (neuron, vector), in units of the fit: m, a given n and I."""
     names, columns = [], []
-    if "m" in fit:
-        m, n = fit["m"].values, fit["n"].values
-        for name, block in (("m", m), ("n", effective_n(m, n, fit["input_weights"].values) if effective else n)):
+    if n is not None:
+        for name, block in (("m", fit["m"].values), ("n", n)):
             names += [f"{name} {k + 1}" for k in range(block.shape[1])]
             columns.append(block)
     names += [f"I {name}" for name in input_names(fit)]
     columns.append(fit["input_weights"].values)
     return xr.DataArray(np.column_stack(columns), dims=("neuron", "vector"), coords={"vector": names})
+
+
+def n_of(fit: xr.Dataset, effective: bool) -> Array | None:
+    """n, or the part of it that the states of the free run determine; None for an unconstrained J."""
+    if "m" not in fit or not effective:
+        return fit["n"].values if "m" in fit else None
+    if "u" not in fit.variables:
+        return effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
+    return _Visited.of(fit).determined(fit["n"].values).n
+
+
+class _Visited(NamedTuple):
+    """States of the free run on some samples: x = m latent + I drive + rest, with the rest from bias and start."""
+
+    fit: xr.Dataset
+    latent: Array
+    drive: Array
+    rest: Array
+
+    @classmethod
+    def of(cls, fit: xr.Dataset) -> _Visited:
+        found = run(fit)
+        names = ("latent", "filtered_input", "activity")
+        flat = (found[name].values.reshape(-1, found[name].shape[2]) for name in names)
+        latent, drive, x = (one[:: -(-len(one) // VISITED_SAMPLES)].astype(float) for one in flat)
+        return cls(fit, latent, drive, x - latent @ fit["m"].values.T - drive @ fit["input_weights"].values.T)
+
+    def determined(
+        self, n: Array, z: Array | None = None, ridge: float | None = None, rest: Array | None = None
+    ) -> DeterminedN:
+        """The determined part of n, of the fit or of neurons with other m and I, the columns of z."""
+        z = np.column_stack([self.fit["m"].values, self.fit["input_weights"].values]) if z is None else z
+        x = np.column_stack([self.latent, self.drive]) @ z.T + (self.rest if rest is None else rest)
+        return determined_n(n, x, nonlinearity_of(self.fit.attrs.get("nonlinearity")), ridge)
+
+
+class _Draws(NamedTuple):
+    """Loadings to group: ``draw`` gives them with new values of what is not determined, ``null`` a single population.
+
+    ``null(rng)`` draws such a population and returns its own ``draw``. ``number`` draws are grouped together.
+    """
+
+    draw: Callable[[np.random.Generator], Array]
+    null: Callable[[np.random.Generator], Callable[[np.random.Generator], Array]]
+    number: int
+
+
+def _draws(fit: xr.Dataset, some: Array, loading: Array, effective: bool, zero_mean: bool) -> _Draws:
+    """Loadings of some neurons, and those of a single population with the same covariance.
+
+    The n of a fit is known only as far as the visited states determine it. Its other part is drawn anew: of a third of
+    the size of the determined part, or, for n itself (``effective=False``), of its own size.
+    """
+    if "u" not in fit.variables or "m" not in fit or (not effective and "r2" not in fit):  # known, or no states
+        z = _scaled(loading)
+        mean = np.zeros(z.shape[1]) if zero_mean else z.mean(axis=0)
+        covariance = (z - mean).T @ (z - mean) / len(z)
+
+        def null(rng: np.random.Generator) -> Callable[[np.random.Generator], Array]:
+            sample = rng.multivariate_normal(mean, covariance, len(z))
+            return lambda rng: sample
+
+        return _Draws(lambda rng: z, null, 1)
+    visited = _Visited.of(fit)
+    found = visited.determined(fit["n"].values)
+    size = np.sqrt((found.n**2).mean(axis=0)) * UNDETERMINED_SIZE
+    if not effective:
+        size = np.sqrt(((fit["n"].values - found.n) ** 2).sum(axis=0) / max(len(found.n) - found.shares.sum(), 1.0))
+
+    def draw_of(m: Array, part: DeterminedN, weights: Array) -> Callable[[np.random.Generator], Array]:
+        return lambda rng: _scaled(np.column_stack([m, part.completed(size, rng), weights])[some])
+
+    def one_population(rng: np.random.Generator) -> Callable[[np.random.Generator], Array]:
+        z, n = _single(fit, found.n, zero_mean, rng)
+        rest, rank = visited.rest[:, rng.permutation(len(z))], found.n.shape[1]
+        return draw_of(z[:, :rank], visited.determined(n, z, found.ridge, rest), z[:, rank:])
+
+    return _Draws(draw_of(fit["m"].values, found, fit["input_weights"].values), one_population, COMPLETIONS)
+
+
+def _single(fit: xr.Dataset, n: Array, zero_mean: bool, rng: np.random.Generator) -> tuple[Array, Array]:
+    """m and I of a Gaussian population, and the n that depends on them as that of the fit; hidden units apart."""
+    z = np.column_stack([fit["m"].values, fit["input_weights"].values])
+    drawn, recorded = np.empty((len(z), z.shape[1] + n.shape[1])), recorded_of(fit)
+    for part in (recorded, ~recorded):
+        if part.any():
+            mean = np.zeros(z.shape[1]) if zero_mean else z[part].mean(axis=0)
+            left, offset = z[part] - mean, np.zeros(n.shape[1]) if zero_mean else n[part].mean(axis=0)
+            slope = np.linalg.lstsq(left, n[part] - offset, rcond=None)[0]
+            new = rng.multivariate_normal(0 * mean, left.T @ left / len(left), len(left), check_valid="ignore")
+            drawn[part] = np.column_stack([new + mean, new @ slope + offset])
+    return drawn[:, : z.shape[1]], drawn[:, z.shape[1] :]
 
 
 def _scaled(loadings: Array) -> Array:
@@ -193,29 +293,33 @@ def _moments(loadings: Array, share: Array, zero_mean: bool) -> tuple[Array, Arr
     return mean, (left * share[:, None]).T @ left / total
 
 
-def _mixture(z: Array, n_groups, method: str, zero_mean: bool, max_groups: int, resamples: int, seed: int):
+def _mixture(draws: _Draws, n_groups, method: str, zero_mean: bool, max_groups: int, resamples: int, seed: int):
     """Names, labels and probabilities of the groups of a mixture, and the table of stability and BIC."""
+    rng = np.random.default_rng(seed)
+    copies = [draws.draw(rng) for _ in range(draws.number)]
+    z, size = np.concatenate(copies), len(copies[0])
     small = method == "small_weights"
     if small:
         tried, method, zero_mean = [2], "em", True
     else:
-        tried = [n_groups] if n_groups else list(range(1, min(max_groups, len(z) // 2) + 1))
-    rng = np.random.default_rng(seed)
-    fits = [fit_mixture(z, k, method, zero_mean, seed) for k in tried]
-    scores = [_stability(z, k, method, zero_mean, resamples, rng) for k in tried]
+        tried = [n_groups] if n_groups else list(range(1, min(max_groups, size // 2) + 1))
+    fits = [fit_mixture(z, k, method, zero_mean, seed, copies=len(copies)) for k in tried]
+    nulls = [draws.null(rng) for _ in range(resamples if max(tried) > 1 else 0)]
+    scores = [_stability(draws.draw, nulls, k, method, zero_mean, rng) for k in tried]
     stability, chance = (np.array(column) for column in zip(*scores, strict=True))
     bic = np.array([one.bic for one in fits])
-    candidate = np.array([k == 1 for k in tried]) | (stability > chance)
-    best = int(np.argmin(np.where(candidate, bic, np.inf))) if len(tried) > 1 else 0
+    candidate = (stability > chance) & (bic < bic[0])
+    candidate &= stability > stability[candidate].max(initial=0.0) - _EQUAL_STABILITY
+    best = int(np.argmin(np.where(candidate, bic, np.inf))) if candidate.any() else 0
     found = fits[best]
     names = ["small", "large"] if small else [str(k + 1) for k in range(tried[best])]
-    probability = found.model.predict_proba(z)
+    probability = np.mean([found.model.predict_proba(one) for one in copies], axis=0)
     used = np.isin(np.arange(probability.shape[1]), probability.argmax(axis=1))
     if not used.all() and not small:
         probability = probability[:, used] / probability[:, used].sum(axis=1, keepdims=True)
         names = names[: int(used.sum())]
-    size = np.array([np.trace(_moments(z, p, True)[1]) for p in probability.T])
-    order = np.argsort(size) if small else np.argsort(-probability.sum(axis=0))
+    spread = np.array([np.trace(_moments(copies[0], p, True)[1]) for p in probability.T])
+    order = np.argsort(spread) if small else np.argsort(-probability.sum(axis=0))
     probability = probability[:, order]
     table = xr.Dataset(
         {
@@ -228,10 +332,13 @@ def _mixture(z: Array, n_groups, method: str, zero_mean: bool, max_groups: int, 
     return names, probability.argmax(axis=1), probability, table
 
 
-def fit_mixture(z: Array, k: int, method: str, zero_mean: bool, seed: int, starts: int = _STARTS) -> Mixture:
+def fit_mixture(
+    z: Array, k: int, method: str, zero_mean: bool, seed: int, starts: int = _STARTS, copies: int = 1
+) -> Mixture:
     """The best of several starts of a mixture of k Gaussians, and its BIC (-2 log likelihood + parameters × log N).
 
-    To hold the means at 0, EM runs on z and -z together, from means of 0. Every step is symmetric, so the means stay 0.
+    ``copies``: how often each neuron is among the rows; it counts once in the BIC. To hold the means at 0, EM runs on z
+    and -z together, from means of 0. Every step is symmetric, so the means stay 0.
     """
     common = {"covariance_type": "full", "reg_covar": _ADDED_VARIANCE, "max_iter": 200, "random_state": seed}
     with warnings.catch_warnings():
@@ -245,9 +352,9 @@ def fit_mixture(z: Array, k: int, method: str, zero_mean: bool, seed: int, start
             model = max(tried, key=lambda one: one.lower_bound_)
         else:
             model = GaussianMixture(k, n_init=starts, **common).fit(z)
-    d = z.shape[1]
+    d, size = z.shape[1], len(z) / copies
     parameters = k - 1 + k * d * (d + 1) // 2 + (0 if zero_mean else k * d)
-    return Mixture(model, float(-2 * model.score(z) * len(z) + parameters * np.log(len(z))))
+    return Mixture(model, float(-2 * model.score(z) * size + parameters * np.log(size)))
 
 
 def _around_zero(z: Array, k: int, seed: int) -> dict[str, Array]:
@@ -262,24 +369,24 @@ def _around_zero(z: Array, k: int, seed: int) -> dict[str, Array]:
     }
 
 
-def _stability(z: Array, k: int, method: str, zero_mean: bool, resamples: int, rng) -> tuple[float, float]:
-    """Mean adjusted Rand index between subsamples, and its 95 % quantile for single Gaussians."""
+def _stability(
+    draw: Callable, nulls: list[Callable], k: int, method: str, zero_mean: bool, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Mean adjusted Rand index between subsamples, and its 95 % quantile for single populations."""
     if k == 1:
         return 1.0, 1.0
 
-    def agreement(sample: Array) -> float:
-        size = max(k + 1, round(_SUBSAMPLE * len(sample)))
+    def agreement(one: Callable[[np.random.Generator], Array]) -> float:
         labels = []
         for _ in range(2):
-            part = sample[rng.permutation(len(sample))[:size]]
+            sample = one(rng)
+            part = sample[rng.permutation(len(sample))[: max(k + 1, round(_SUBSAMPLE * len(sample)))]]
             labels.append(fit_mixture(part, k, method, zero_mean, int(rng.integers(2**31)), starts=1).labels(sample))
         split = all(len(np.unique(one)) > 1 for one in labels)  # a single group twice does not show several groups
         return float(adjusted_rand_score(*labels)) if split else 0.0
 
-    mean = np.zeros(z.shape[1]) if zero_mean else z.mean(axis=0)
-    covariance = (z - mean).T @ (z - mean) / len(z)
-    single = [agreement(rng.multivariate_normal(mean, covariance, len(z))) for _ in range(resamples)]
-    return float(np.mean([agreement(z) for _ in range(resamples)])), float(np.quantile(single, 0.95))
+    found = [agreement(draw) for _ in nulls]
+    return float(np.mean(found)), float(np.quantile([agreement(one) for one in nulls], 0.95))
 
 
 def _gains(fit: xr.Dataset, some: Array, label: Array, n_groups: int, window_s: tuple | None) -> xr.DataArray:
@@ -300,8 +407,9 @@ def resample_network(
 ) -> xr.Dataset:
     """Draw a reduced network: new loadings for every neuron from the Gaussian of its population.
 
-    z_i ~ N(mean_p, covariance_p) jointly for m, n, I, bias, initial activation and readout. n itself is drawn, since
-    its projection on span(m, I) would mix the populations. What this network still does rests on the means and
+    z_i ~ N(mean_p, covariance_p) jointly for m, n, I, bias, initial activation and readout. n is that of the
+    populations: the part that the states of the free run determine, or n itself with ``effective=False`` and without
+    inputs. Its projection on span(m, I) would mix the populations. What this network still does rests on the means and
     covariances of the populations alone. Run it with `simulate`. Its dynamics depend on N only by the error of
     sampling, which falls as 1 / sqrt(N).
 
@@ -321,7 +429,7 @@ def resample_network(
     xarray.Dataset
         A fit or a network for `simulate`, with the coordinate ``population (neuron)``. Scores are NaN, since nothing
         was fitted. The attribute ``n_norm_ratio`` is ||n|| / ||P n|| of the fit: far above 1, intact activity hardly
-        determines n, on which the drawn network rests. If the fit has inputs, the attribute ``latent_r2`` is the share
+        determines n. If the fit has inputs, the attribute ``latent_r2`` is the share
         of the variance of its latents that the latents of the new network explain.
 
     Raises
@@ -349,7 +457,7 @@ def resample_network(
     size = fit.sizes["neuron"] if n_neurons is None else n_neurons
     rng = np.random.default_rng(seed)
     names = [name for name in ("bias", "initial_activation", "readout") if name in fit]
-    loading = loadings_of(fit, False).values
+    loading = loadings_of(fit, n_of(fit, bool(populations.attrs["effective"]) and "u" in fit.variables)).values
     whole = np.column_stack([loading, *(fit[name].values for name in names)])
     label = populations["population"].values
     share = (

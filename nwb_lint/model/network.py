@@ -27,6 +27,7 @@ import numpy as np
 
 from nwb_lint.errors import ContractError, one_line
 from nwb_lint.model.tuning import (
+    DETERMINED_RIDGES,
     FREE_RUN_MIN_CONDITIONS,
     FREE_RUN_VALUES,
     MIN_LATENT_SD,
@@ -34,6 +35,8 @@ from nwb_lint.model.tuning import (
     SLOPE_CHECK_POINTS,
     SLOPE_STEP,
     SLOPE_TOLERANCE,
+    UNDETERMINED_DRIVE,
+    VISITED_SAMPLES,
     VISITED_SHARE,
 )
 from nwb_lint.parallel.threads import map_in_order
@@ -371,6 +374,60 @@ def effective_n(m: Array, n: Array, weights: Array) -> Array:
     left, s, _ = np.linalg.svd(np.column_stack([m, weights]), full_matrices=False)
     basis = left[:, s > SINGULAR_CUTOFF * s.max(initial=0)]
     return basis @ (basis.T @ n)
+
+
+class DeterminedN(NamedTuple):
+    """The n of least norm that acts as n does on the visited states: ``n`` (neuron, rank).
+
+    ``directions`` (neuron, direction) are the principal directions of the visited rates, and ``shares`` (direction)
+    says how much of n along each is determined, from 0 to 1. ``ridge`` is relative to the mean power of the rates.
+    """
+
+    n: Array
+    directions: Array
+    shares: Array
+    ridge: float
+
+    def completed(self, size: float | Array, rng: np.random.Generator) -> Array:
+        """n with a random part of this size (rank) where it is not determined: the draw of greatest entropy."""
+        part = size * rng.standard_normal(self.n.shape)
+        along = self.directions.T @ part
+        return self.n + part - self.directions @ ((1 - np.sqrt(1 - self.shares))[:, None] * along)
+
+
+def determined_n(n: Array, x: Array, nonlinearity: str | Nonlinearity, ridge: float | None = None) -> DeterminedN:
+    """The part of n that the visited states determine: ridge regression of n' phi(x) on phi(x).
+
+    Parameters
+    ----------
+    n : array of shape (neuron, rank)
+    x : array of shape (sample, neuron)
+        Activations that the network visits.
+    nonlinearity : str or Nonlinearity
+    ridge : float, optional
+        Relative to the mean power of phi(x). None = the largest with which every n' phi(x) keeps all but
+        `UNDETERMINED_DRIVE` of its power.
+
+    Returns
+    -------
+    DeterminedN
+    """
+    rates = nonlinearity_of(nonlinearity).phi(x[:: -(-len(x) // VISITED_SAMPLES)].astype(float))
+    _, singular, directions = np.linalg.svd(rates, full_matrices=False)
+    power, along = singular**2, directions @ n
+    unit = max(power.sum() / len(n), np.finfo(float).tiny)
+
+    def shares(relative: float) -> Array:
+        return power / (power + relative * unit)
+
+    def lost(relative: float) -> float:
+        drive = power[:, None] * along**2
+        left = ((1 - shares(relative))[:, None] ** 2 * drive).sum(axis=0)
+        return float((left / np.maximum(drive.sum(axis=0), np.finfo(float).tiny)).max(initial=0.0))
+
+    if ridge is None:
+        ridge = next((one for one in DETERMINED_RIDGES if lost(one) <= UNDETERMINED_DRIVE), DETERMINED_RIDGES[-1])
+    return DeterminedN(directions.T @ (shares(ridge)[:, None] * along), directions.T, shares(ridge), ridge)
 
 
 def norm_ratio(network: Network, n_constant: int, x: Array) -> float:

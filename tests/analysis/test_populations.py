@@ -55,6 +55,52 @@ def test_one_population_stays_one():
     assert found["population"].values.max() == 0
 
 
+def gating(seed=0, n_units=120, populations=2):
+    """One population, or two that use input a with opposite signs; b saturates the second. With runs over inputs."""
+    rng = np.random.default_rng(seed)
+    m, w = rng.standard_normal((n_units, 1)), rng.standard_normal((n_units, 2))
+    label = np.arange(n_units) * populations // n_units
+    sign = np.where(label, -2.0, 2.0)[:, None] if populations == 2 else 0.7
+    w[:, 1] *= np.where(label, 2.5, 0.8)
+    net = network(n_units)[["m", "bias", "initial_activation"]]
+    net["m"], net["n"] = (("neuron", "rank"), m), (("neuron", "rank"), m + sign * w[:, :1])
+    a, b = np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5))
+    u = np.zeros((25, 50, 2))
+    u[:, 5:30] = np.stack([a.ravel(), b.ravel()], axis=1)[:, None]
+    net = net.assign_coords(time=np.arange(50) * 0.02, input=["a", "b"])
+    net["input_weights"], net["u"] = (("neuron", "input"), w), (("condition", "time", "input"), u)
+    return net.assign_coords(condition=[f"c{k}" for k in range(25)]), label
+
+
+def test_populations_that_differ_in_n_are_found_and_one_population_is_not_split():
+    two, label = gating()
+    found = nl.find_populations(two, max_groups=2, resamples=4)
+    assert found.sizes["group"] == 2
+    share = [found["probability"][label == one].mean("neuron").values for one in (0, 1)]
+    assert abs(share[0] - share[1]).max() > 0.2  # only the mean of n given m and I acts, so the groups overlap
+    projected = nl.find_populations(two.drop_vars("u"), max_groups=2, resamples=4)  # P n is linear in m and I
+    assert projected.sizes["group"] == 1
+    assert nl.find_populations(gating(populations=1)[0], max_groups=2, resamples=4).sizes["group"] == 1
+
+
+def test_what_the_visited_states_do_not_determine_forms_no_populations():
+    net, _ = gating(populations=1)
+    rates = np.tanh(run(net)["activity"].values.reshape(-1, 120))
+    _, size, directions = np.linalg.svd(rates, full_matrices=False)
+    unseen = np.where(np.arange(120) % 2, 8.0, -8.0) * net["m"].values[:, 0]  # two populations, if it counted
+    visited = directions[size > 1e-5 * size[0]]
+    longer = net.assign(n=net["n"] + (unseen - visited.T @ (visited @ unseen))[:, None], r2=("split", [1.0, np.nan]))
+    np.testing.assert_allclose(run(longer)["latent"], run(net)["latent"], atol=1e-3)
+    options = {"max_groups": 2, "resamples": 3}
+    found, before = (nl.find_populations(one, **options) for one in (longer, net))
+    np.testing.assert_allclose(found["loading"], before["loading"], atol=1e-3 * np.abs(net["n"].values).max())
+    assert found.sizes["group"] == 1
+    raw = nl.find_populations(longer, effective=False, **options)  # a fit: its n is redrawn where it is not known
+    assert raw.sizes["group"] == 1
+    known = nl.find_populations(longer.drop_vars("r2"), effective=False, **options)
+    assert known.sizes["group"] == 2
+
+
 def test_bayesian_mixture_agrees():
     found = nl.find_populations(network(), n_groups=2, method="bayesian", resamples=1)
     assert adjusted_rand_score(TRUTH, found["population"]) > 0.9
