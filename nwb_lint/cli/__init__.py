@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from nwb_lint.cli.publish import publish
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
 from nwb_lint.cli.shell import echo
+from nwb_lint.cli.watch import watched
 from nwb_lint.errors import one_line, printable
 from nwb_lint.nwb.storage.asset import without_secrets
 
@@ -78,5 +80,11 @@ for _command in (demo, inspect, init, fit, export, import_, publish, reproduce, 
 
 
 def main(args: list[str] | None = None, **options: Any) -> Any:
-    """Entry point of ``nwb-lint``."""
-    return app.main(args=args, prog_name="nwb-lint", **options)
+    """Entry point of ``nwb-lint``. Without arguments, those of the process are taken, and a child process runs them."""
+
+    def run() -> Any:
+        return app.main(args=args, prog_name="nwb-lint", **options)
+
+    if args is not None:
+        return run()
+    return watched(run, " ".join(["nwb-lint", *map(without_secrets, sys.argv[1:])]))

@@ -118,7 +118,7 @@ class Journal:
         """The next array of the file; None at its end, or if it is half-written."""
         try:
             return np.load(self.file, allow_pickle=False)
-        except (ValueError, EOFError, OSError, MemoryError, SyntaxError):  # the latter two of a damaged header
+        except Exception:  # a damaged header makes numpy raise whatever its parser of Python does
             return None
 
     def _read(self, norm: float) -> Array | None:

@@ -34,6 +34,7 @@ from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input
 from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES
 from nwb_lint.options import FitOptions, validated
+from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.tasks import is_task
 from nwb_lint.parallel.threads import one_blas_thread
@@ -189,6 +190,7 @@ def fit_lint(
     options = FitOptions.check(given)
     check_activity(activity)
     _check_options(activity, options)
+    _check_hidden(activity, hidden)
     phi = as_nonlinearity(nonlinearity)
     activity, held = unmasked(activity), _test_conditions(activity, options)
     _check_training(activity["activity"].values, held)
@@ -374,6 +376,12 @@ def _journal(samples: Samples, settings: Settings, options: FitOptions) -> Itera
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The fit as a Dataset
+
+
+def _check_hidden(activity: xr.Dataset, hidden: int) -> None:
+    """Raise ContractError where the activity of the hidden units needs more memory than is free."""
+    n = activity.sizes["condition"] * activity.sizes["time"]
+    check_memory(8.0 * hidden * n, f"hidden={hidden} units in {n} bins", "Use fewer hidden units")
 
 
 def _dataset(activity: xr.Dataset, network: Network, hidden: int, bias: bool) -> xr.Dataset:

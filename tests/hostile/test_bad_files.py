@@ -11,12 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nwb_lint import open_nwb, read_conditions, read_trials
+from nwb_lint import fit_lint, open_nwb, read_conditions, read_trials
 from nwb_lint.errors import ContractError, MissingFileError, NWBError
 from nwb_lint.nwb.inspection.describe import describe
 from nwb_lint.nwb.inspection.format import format_description
 from nwb_lint.nwb.storage.digests import digest
-from nwb_lint.testing import mock_session
+from nwb_lint.parallel import memory
+from nwb_lint.testing import mock_activity, mock_session
+from tests.nwb.server import RangeServer
 
 HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
 
@@ -195,3 +197,53 @@ def test_damaged_bytes_are_read_or_reported(good, tmp_path, damage):
     except (NWBError, ContractError) as error:
         words = str(error)
     assert "\n" not in words
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_zeroed_bytes_in_a_heap_are_an_error_and_no_endless_loop(path, remote, tmp_path, monkeypatch):
+    """HDF5 reads such a heap for ever, and holds the lock of Python meanwhile."""
+    monkeypatch.setenv("NWB_LINT_CACHE", str(tmp_path / "cache"))
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(content)
+    if not remote:
+        refused(path, r"bad\.nwb is damaged at byte \d+: a part of a heap has no length")
+        return
+    with RangeServer({"/bad.nwb": path}) as server:
+        refused(f"{server.url}/bad.nwb", "cannot be opened|a part of a heap has no length")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"window_s": (-1e9, 1e9), "bin_s": 1e-4}, r"window_s of 2e\+13 bins needs .* GB of memory"),
+        ({"window_s": (0, 1e4), "bin_s": 0.001}, r"activity of 5 units in .* 10000000 bins needs .* GB"),
+    ],
+)
+def test_memory_is_asked_for_before_it_is_taken(path, change, words, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3.5e8)
+    with pytest.raises(ContractError, match=words):
+        read_conditions(path, **HOW | change)
+    with pytest.raises(ContractError, match=words.replace("activity of 5 units in", "")):
+        read_trials(path, **{k: v for k, v in (HOW | change).items() if k != "by"})
+
+
+def test_values_that_fill_the_memory_are_refused(path, monkeypatch):
+    """A compressed index of 1e8 rows is 100 kB on disk."""
+    with h5py.File(path, "r+") as file:
+        del file["units/spike_times_index"]
+        how = {"chunks": (1 << 20,), "compression": "gzip", "dtype": "i8"}
+        file.create_dataset("units/spike_times_index", (10**8,), **how)
+    refused(path, "100000000 ends for 5 rows")
+    with h5py.File(path, "r+") as file:
+        file.move("units/spike_times_index", "units/id_index")
+        del file["units/id"]
+        file.move("units/id_index", "units/id")
+    monkeypatch.setattr(memory, "free_bytes", lambda: 5e8)
+    refused(path, r"/units/id of .* needs 0\.8 GB of memory, and 0\.5 GB are free")
+
+
+def test_hidden_units_ask_for_their_memory():
+    with pytest.raises(ContractError, match=r"hidden=1000000000 units in .* needs .* GB of memory"):
+        fit_lint(mock_activity(), rank=1, tau_s=0.1, hidden=10**9)

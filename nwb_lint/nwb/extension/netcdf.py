@@ -8,20 +8,29 @@ attributes ``nwb_lint_layout`` and ``nwb_lint_kinds``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_fit, current_attribute, current_name
-from nwb_lint.errors import MissingFileError, NWBError
+from nwb_lint.errors import MissingFileError, NWBError, NWBLintError, one_line
 from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, safe_name, unpack
 from nwb_lint.nwb.extension.digest import KEY, checked, digest_of
 from nwb_lint.nwb.extension.write import check_target, local_sources
 from nwb_lint.nwb.storage.atomic import write_atomically
+from nwb_lint.nwb.storage.checked_file import CheckedFile
+from nwb_lint.nwb.storage.h5 import as_text, holds_text, is_dataset, load
+from nwb_lint.parallel import opened
 
 _LAYOUT = "nwb_lint_layout"
 _KINDS = "nwb_lint_kinds"
+_NAMED_AS_A_DIM = (
+    "_nc4_non_coord_"  # before the name of a variable that has the name of a dim and is not its coordinate
+)
+# Attributes that netCDF keeps for itself.
+_OF_NETCDF = ("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
 _COMPRESS_BYTES = 32_768
 
 
@@ -99,21 +108,77 @@ def import_netcdf(path: str | Path) -> xr.Dataset:
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: no such file. A file of export_netcdf is needed. Check the path.")
     try:
-        plain = xr.load_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False)
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise NWBError(f"{path} cannot be read as netCDF ({error}). Pass a whole netCDF file.") from error
+        plain = _load(Path(path))
+    except (NWBLintError, Warning):
+        raise
+    except Exception as error:  # h5py raises of every kind where a file is damaged
+        raise NWBError(f"{path} cannot be read as netCDF ({one_line(error)}). Pass a whole netCDF file.") from error
     if _LAYOUT not in plain.attrs:
         raise NWBError(f"{path} was not written by export_netcdf. Open it with xarray.open_dataset.")
     try:
         fit = _rebuild(plain)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise NWBError(f"{path} is inconsistent: {error}. Export the fit again.") from error
+    except Exception as error:  # of a layout or attributes that are not what they should be
+        raise NWBError(f"{path} is inconsistent: {one_line(error)}. Export the fit again.") from error
     check_fit(fit)
     return fit
 
 
 def _save(plain: xr.Dataset, path: Path, encoding: dict) -> None:
-    plain.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    """Write the file, made in memory: HDF5 itself cannot recover from a full disk."""
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
+    with h5py.File("new.nc", "w", driver="core", backing_store=False, track_order=True) as memory:
+        with h5netcdf.File(memory, "a") as file:
+            plain.dump_to_store(H5NetCDFStore(file), encoding=encoding)
+        memory.flush()
+        path.write_bytes(memory.id.get_file_image())
+
+
+class _Plain(NamedTuple):
+    """What a netCDF file holds."""
+
+    variables: dict[str, xr.Variable]
+    attrs: dict[str, Any]
+
+
+def _load(path: Path) -> _Plain:
+    """What a netCDF file holds, by h5py: h5netcdf crashes where the dims of a damaged file lead nowhere."""
+    opened.note(path)
+    with CheckedFile(path) as file:
+        names = [name for name in file if is_dataset(item := file[name]) and not _is_only_dim(item)]
+        variables = {name.removeprefix(_NAMED_AS_A_DIM): _variable(file, name) for name in names}
+        return _Plain(variables, {key: _attribute(file.attrs[key]) for key in file.attrs})
+
+
+def _is_only_dim(item: Any) -> bool:
+    """Whether a dataset stands for a dim that has no variable."""
+    return as_text(item.attrs.get("NAME", b"")).startswith("This is a netCDF dimension but not a netCDF variable")
+
+
+def _variable(file: Any, name: str) -> xr.Variable:
+    item = file[name]
+    attrs = {key: _attribute(item.attrs[key]) for key in item.attrs if key not in _OF_NETCDF}
+    if "DIMENSION_LIST" in item.attrs:
+        dims = [as_text(file[axis[0]].name).lstrip("/") for axis in item.attrs["DIMENSION_LIST"]]
+    else:
+        dims = [name] if item.ndim == 1 else []
+    dims = [dim.removeprefix(_NAMED_AS_A_DIM) for dim in dims]
+    values = load(item)
+    if holds_text(item):
+        values = np.array([as_text(one) for one in np.ravel(values)], object).reshape(np.shape(values))
+    if attrs.get("dtype") == "bool":  # as xarray writes it
+        values = values.astype(bool)
+    return xr.Variable(dims, values, attrs)
+
+
+def _attribute(value: Any) -> Any:
+    """An attribute as text, list of texts, number or array."""
+    array = np.asarray(value)
+    if array.dtype.kind in "OSU":
+        texts = [as_text(one) for one in array.ravel()]
+        return texts[0] if len(texts) == 1 else texts
+    return array.ravel()[0] if array.size == 1 else array
 
 
 def _plain(fit: xr.Dataset) -> xr.Dataset:
@@ -131,11 +196,11 @@ def _plain(fit: xr.Dataset) -> xr.Dataset:
             variable.dims, stored.arrays[path], _plain_attrs(variable.attrs)
         )
         lines.append("\t".join((safe, dtype, role, name)))
-    attrs = _plain_attrs(fit.attrs) | {_LAYOUT: "\n".join(lines), KEY: digest_of(fit, pack)}
+    attrs = _plain_attrs(fit.attrs | {KEY: digest_of(fit, pack)}) | {_LAYOUT: "\n".join(lines)}
     return xr.Dataset(data, coords, attrs)
 
 
-def _rebuild(plain: xr.Dataset) -> xr.Dataset:
+def _rebuild(plain: _Plain) -> xr.Dataset:
     """The Dataset that `_plain` was given, under today's names."""
     variables: dict[str, xr.Variable] = {}
     coords: list[str] = []
@@ -149,7 +214,8 @@ def _rebuild(plain: xr.Dataset) -> xr.Dataset:
         variables[name] = xr.Variable(variable.dims, restore(name, values, dtype), _rebuilt_attrs(variable.attrs))
         coords += [name] if role == "coordinate" else []
     attrs = {current_attribute(name): value for name, value in _rebuilt_attrs(plain.attrs).items()}
-    return checked(xr.Dataset(variables, attrs=attrs).set_coords(coords), plain.attrs.get(KEY), pack)
+    kept = attrs.pop(KEY, plain.attrs.get(KEY))  # not among the kinds in files of 0.6.0
+    return checked(xr.Dataset(variables, attrs=attrs).set_coords(coords), kept, pack)
 
 
 def _plain_attrs(attrs: dict) -> dict[str, Any]:

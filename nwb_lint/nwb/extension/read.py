@@ -13,10 +13,13 @@ import xarray as xr
 from nwb_lint.contract import RESULTS
 from nwb_lint.errors import ContractError, NWBError, one_line
 from nwb_lint.nwb.extension import schema
-from nwb_lint.nwb.extension.codec import decode
+from nwb_lint.nwb.extension.codec import Stored, decode
 from nwb_lint.nwb.extension.container import read_group
+from nwb_lint.nwb.extension.digest import KEY
 from nwb_lint.nwb.storage.h5 import as_text, is_group, member_or_error, members
 from nwb_lint.nwb.storage.source import Source, one_asset, open_nwb
+
+_FIRST_WITH_DIGEST = (0, 6, 0)  # version of the extension
 
 
 class Entry(NamedTuple):
@@ -162,9 +165,9 @@ def reading_errors(path: object) -> Iterator[None]:
     """Give an NWBError for whatever h5py and numpy raise where a file is broken or a group is not what it should be."""
     try:
         yield
-    except NWBError:
+    except (NWBError, Warning):
         raise
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+    except Exception as error:  # h5py and numpy raise of every kind where a file is damaged
         raise NWBError(f"{path} cannot be read as an NWB file ({one_line(error)}). Pass a whole NWB file.") from error
 
 
@@ -174,9 +177,20 @@ def _read(path: Source, name: str | None, types: tuple[str, ...], what: str) -> 
         check_version(file, asset)
         entry = choose_entry(file, name, types, what, asset)
         try:
-            return entry, decode(read_group(file[entry.path]))
+            stored = read_group(file[entry.path])
+            if _lacks_digest(file, stored):
+                raise ContractError(f"its {KEY} is missing. The file is damaged, or other software has changed it")
+            return entry, decode(stored)
         except ContractError as error:
             raise NWBError(f"{asset}: {what} {entry.path} is inconsistent: {error}") from error
+
+
+def _lacks_digest(file: h5py.File, stored: Stored) -> bool:
+    """Whether nwb_lint has written a group with a digest, which is gone. A file may be of two versions."""
+    versions = file.get(f"specifications/{schema.NAMESPACE}")
+    if not is_group(versions) or min(map(_version, versions), default=()) < _FIRST_WITH_DIGEST:
+        return False
+    return "layout_name" in stored.arrays and all(setting.key != KEY for setting in stored.settings)
 
 
 def _version(text: str) -> tuple[int, ...]:

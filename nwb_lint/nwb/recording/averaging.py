@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from nwb_lint.errors import NWBError
-from nwb_lint.nwb.recording.binning import Counts, smooth_units, units_at_once
+from nwb_lint.nwb.recording.binning import FEWER_BINS, Counts, smooth_units, units_at_once
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import Series, open_series, sample_counter
 from nwb_lint.nwb.recording.spike_time_checks import (
@@ -43,6 +43,7 @@ from nwb_lint.nwb.storage.h5 import as_text
 from nwb_lint.nwb.storage.metadata import Provenance, provenance
 from nwb_lint.nwb.storage.source import reading
 from nwb_lint.parallel.engine import run_tasks
+from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.threads import processors
 
 Array = np.ndarray
@@ -285,6 +286,8 @@ def session_rates(asset: Asset, session: Session, options: AverageOptions) -> Ra
     """
     condition_of, n_conditions, axis, sd_bins, seed = options[:5]
     halves, n_units = 1 + options.halves, len(session.unit_rows)
+    what = f"activity of {n_units} units in {n_conditions} conditions and {axis.bins.n} bins"
+    check_memory(4.0 * options.parts * n_conditions * axis.bins.n * n_units, f"{asset}: {what}", FEWER_BINS)
     rate = np.empty((options.parts, n_conditions, axis.bins.n, n_units), np.float32)
     n_trials = np.empty((options.parts - options.draws, n_conditions, n_units), np.int64)
     bin_s = axis.bins.bin_s if session.series is None else 1.0

@@ -13,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.errors import ContractError
+from nwb_lint.parallel.memory import check_memory
 
 Array = np.ndarray
 
 EDGE_S = 1e-7  # far below the sampling interval of any recording (1/40 kHz = 2.5e-5 s)
 OBSERVED_S = 1e-6
+FEWER_BINS = "Use wider bins, a shorter window, fewer units or fewer conditions"  # where memory is short
 _SHORTEST_BIN_S = 1e-5
 _TRUNCATE = 4.0  # the smoothing kernel ends at this many sd
 _BAND_BINS = 32, 512  # bins that one matrix product smooths, at least and at most
@@ -89,6 +91,7 @@ def make_bins(window_s: Sequence[float], bin_s: float) -> Bins:
             f"window_s ({start:g}, {stop:g}) is {ratio:.6g} bins of {width:g} s. A whole number is needed. "
             f"Use {' or '.join(nearest)}."
         )
+    check_memory(32.0 * n, f"window_s of {n:.3g} bins", FEWER_BINS)
     return Bins(start, width, n)
 
 

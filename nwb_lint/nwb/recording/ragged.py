@@ -55,9 +55,9 @@ def row_bounds(group: h5py.Group, index: str, n_values: int, labels: Sequence[An
         raise NWBError(
             f"{what} holds {type_text(item)}{old}. An index needs the end of each row as a whole number. {_AGAIN}"
         )
+    if labels is not None and item.size != len(labels):
+        raise NWBError(f"{what} has {item.size} ends for {len(labels)} rows. One for each row is needed. {_AGAIN}")
     ends = load(item).reshape(-1)
-    if labels is not None and len(ends) != len(labels):
-        raise NWBError(f"{what} has {len(ends)} ends for {len(labels)} rows. One for each row is needed. {_AGAIN}")
     _check_ends(ends, n_values, np.arange(len(ends)) if labels is None else labels, what)
     return np.concatenate([[0], ends.astype(np.int64)])
 

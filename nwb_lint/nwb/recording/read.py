@@ -22,7 +22,7 @@ from nwb_lint.nwb.recording.averaging import (
     repeated_recordings,
     session_rates,
 )
-from nwb_lint.nwb.recording.binning import make_bins
+from nwb_lint.nwb.recording.binning import FEWER_BINS, make_bins
 from nwb_lint.nwb.recording.dataset import (
     asset_attributes,
     column_coords,
@@ -44,6 +44,7 @@ from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
 from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
 from nwb_lint.options import ReadOptions, TrialOptions, validated
+from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.trial_noise import warn_of_shared_variance
 
@@ -542,9 +543,17 @@ def _conditions_of(factors: list[Factor], sessions: list[Session]) -> Conditions
     return make_conditions(factors, [session.trials.levels for session in sessions], names)
 
 
+def _check_size(session: Session, axis: TimeAxis, bytes_each: float) -> int:
+    """The number of trials; ContractError where the values of all need more memory than is free."""
+    n, n_units = len(session.trials.origins), len(session.unit_rows)
+    what = f"{session.asset}: activity of {n_units} units in {n} trials of {axis.bins.n} bins"
+    check_memory(bytes_each * n * n_units * axis.bins.n, what, FEWER_BINS)
+    return n
+
+
 def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
     """The variables of `read_trials` for spikes."""
-    n = len(session.trials.origins)
+    n = _check_size(session, axis, 3.0)
     count = np.zeros((n, axis.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
@@ -570,7 +579,7 @@ def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
 
 def _average_samples(session: Session, axis: TimeAxis) -> dict[str, Any]:
     """The variable of `read_trials` for a series."""
-    n = len(session.trials.origins)
+    n = _check_size(session, axis, 4.0)
     rate = np.empty((n, axis.bins.n, len(session.unit_rows)), np.float32)
     with reading(session.asset) as file, np.errstate(invalid="ignore"):
         for positions, count_unit in count_blocks(file, session, axis, np.arange(n), n)[1]:

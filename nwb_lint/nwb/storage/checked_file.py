@@ -7,6 +7,7 @@ None for a link that leads nowhere. The classes here derive from h5py's. What a 
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,12 +22,52 @@ from nwb_lint.errors import NWBError, one_line
 _MAX_LINKS = 16  # in a row; more of them are a circle, as for HDF5
 _ASK = "Pass external=True to read other files, where you trust the file"
 _MOST_SOURCES = 100_000  # files of a virtual dataset that are looked for
+_HEAP = b"GCOL"  # signature of a heap, where HDF5 keeps texts of any length
+_MOST_CHECKED_BYTES = 64 * 2**20  # of a file whose heaps are looked for: 30 ms
 
 # Filters that need a plugin, by the number under which The HDF Group lists them.
 FILTERS = {
     307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "sz",
     32018: "fcidecomp", 32024: "sz3", 32026: "blosc2", 32028: "sperr",
 }  # fmt: skip
+
+
+def refuse_endless_heap(content: Any, start: int, name: object) -> None:
+    """Raise NWBError where HDF5 would read a heap for ever: a part of it has a length of 0, as zeroed bytes have.
+
+    Parameters
+    ----------
+    content : bytes, memoryview or mmap.mmap
+        Bytes of a file, or a part of them.
+    start : int
+        Where in them the signature of the heap is.
+    name : object
+        The file, for messages.
+    """
+    head = bytes(content[start : start + 16])
+    end = min(start + int.from_bytes(head[8:16], "little"), len(content))
+    if head[4:8] != b"\x01\0\0\0" or end - start < 4096:  # not a heap: all have this version and this size
+        return
+    at = start + 16
+    while at + 16 <= end:
+        part = bytes(content[at : at + 16])
+        number, length = int.from_bytes(part[:2], "little"), int.from_bytes(part[8:], "little")
+        step = length if number == 0 else 16 + -(-length // 8) * 8  # part 0 is the free space with its own head
+        if step == 0:
+            raise NWBError(f"{name} is damaged at byte {at}: a part of a heap has no length. Get the file again.")
+        at += step
+
+
+def _check_heaps(path: Path) -> None:
+    """`refuse_endless_heap` for all heaps of a file, unless it is large or cannot be read."""
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        if not 0 < os.fstat(file.fileno()).st_size <= _MOST_CHECKED_BYTES:
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = content.find(_HEAP)
+            while at >= 0:
+                refuse_endless_heap(content, at, path)
+                at = content.find(_HEAP, at + 1)
 
 
 class _Absent(KeyError):
@@ -371,6 +412,8 @@ class CheckedFile(CheckedGroup, h5py.File):
     """
 
     def __init__(self, name: Any, *, external: bool = False, remote: bool = False) -> None:
+        if not remote and isinstance(name, str | os.PathLike):
+            _check_heaps(Path(name))
         h5py.File.__init__(self, name, "r")
         self._owner, self.external, self.remote, self.depth = self, external, remote, 0
         self.folder = Path() if remote else Path(os.path.realpath(self.filename)).parent

@@ -13,9 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nwb_lint.errors import NWBError
+from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.storage.checked_file import CheckedDataset
 from nwb_lint.nwb.storage.prefetch import load_streamed, streamed
+from nwb_lint.parallel.memory import check_memory
 
 
 def is_group(item: Any) -> bool:
@@ -339,9 +340,11 @@ def load(dataset: h5py.Dataset) -> np.ndarray:
     NWBError
         If the dataset claims more values than the file can hold, as in a damaged file.
     """
+    if streamed(dataset) is None:
+        check_size(dataset)
+    _check_free(dataset)
     if streamed(dataset) is not None:
         return load_streamed(dataset)
-    check_size(dataset)
     try:
         return dataset[()]
     except (ValueError, MemoryError) as error:
@@ -367,6 +370,17 @@ def check_size(dataset: h5py.Dataset) -> None:
     uncompressed = dataset.compression is None and not (dataset.is_virtual or dataset.external or holds_text(dataset))
     if uncompressed and dataset.nbytes > max(dataset.file.id.get_filesize(), dataset.id.get_storage_size()):
         raise _too_large(dataset)
+
+
+def _check_free(dataset: h5py.Dataset) -> None:
+    """Raise NWBError where the values of a dataset need more memory than is free."""
+    if dataset.shape is None:
+        return
+    n_bytes = float(np.prod(dataset.shape, dtype=float)) * dataset.dtype.itemsize
+    try:
+        check_memory(n_bytes, f"{dataset.name} of {dataset.file.filename}", "Pass another file, or read a part of it")
+    except ContractError as error:
+        raise NWBError(str(error)) from None
 
 
 def _too_large(dataset: h5py.Dataset) -> NWBError:

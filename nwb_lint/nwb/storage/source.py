@@ -18,6 +18,7 @@ from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, without_secrets
 from nwb_lint.nwb.storage.checked_file import CheckedFile
 from nwb_lint.nwb.storage.h5 import dataset_text, root_text
+from nwb_lint.parallel import opened
 from nwb_lint.parallel.engine import run_tasks
 from nwb_lint.parallel.tasks import Outcome
 
@@ -73,10 +74,10 @@ def open_nwb(source: Source, *, download: bool = False, external: bool = False) 
         old = dataset_text(file, "nwb_version")  # an attribute since NWB 2
         is_nwb = bool(root_text(file, "nwb_version")) or root_text(file, "neurodata_type") == "NWBFile"
         names = ", ".join(str(name) for name in islice(file, 6)) or "nothing"  # a LINDI file has no length
-    except NWBError:
+    except (NWBError, ContractError, Warning):
         file.close()
         raise
-    except (OSError, RuntimeError, KeyError) as error:
+    except _damage(asset) as error:
         file.close()
         raise _damaged(asset, error) from error
     if old and not is_nwb:
@@ -93,14 +94,16 @@ def open_nwb(source: Source, *, download: bool = False, external: bool = False) 
 
 
 def _open(asset: Asset) -> h5py.File:
-    if asset.kind == "zarr":
-        from nwb_lint.nwb.storage.zarr import open_zarr
+    opened.note(asset)
+    if asset.kind != "hdf5":
+        from nwb_lint.nwb.storage.zarr import open_lindi, open_zarr
 
-        return open_zarr(asset)
-    if asset.kind == "lindi":
-        from nwb_lint.nwb.storage.zarr import open_lindi
-
-        return open_lindi(asset)
+        try:
+            return open_zarr(asset) if asset.kind == "zarr" else open_lindi(asset)
+        except (NWBError, ContractError, Warning):
+            raise
+        except Exception as error:
+            raise _damaged(asset, error) from error
     if asset.remote:
         from nwb_lint.nwb.storage.streaming import open_remote
 
@@ -167,15 +170,18 @@ def reading(source: Source) -> Iterator[h5py.File]:
         If the file cannot be opened, or if reading it fails inside the ``with`` statement.
     """
     asset = one_asset(source)
-    # h5py raises these where an object or a block of data cannot be read; lindi raises plain Exceptions
-    damage = (Exception,) if asset.kind == "lindi" else (OSError, RuntimeError, KeyError)
     with open_nwb(asset) as file:
         try:
             yield file
         except (NWBError, ContractError, Warning):
             raise
-        except damage as error:
+        except _damage(asset) as error:
             raise _damaged(asset, error) from error
+
+
+def _damage(asset: Asset) -> tuple[type[Exception], ...]:
+    """What is raised where an object or a block of data cannot be read: lindi and zarr raise errors of every kind."""
+    return (OSError, RuntimeError, KeyError, MemoryError) if asset.kind == "hdf5" else (Exception,)
 
 
 def _damaged(asset: Asset, error: BaseException) -> NWBError:

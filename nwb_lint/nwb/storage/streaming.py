@@ -17,7 +17,7 @@ import h5py
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.cache import RangeCache, enforce_limit, limit_bytes
-from nwb_lint.nwb.storage.checked_file import CheckedFile
+from nwb_lint.nwb.storage.checked_file import CheckedFile, refuse_endless_heap
 from nwb_lint.nwb.storage.http import FileSession, as_nwb_error, describe_error, get_range
 from nwb_lint.nwb.storage.prefetch import Ranges, register
 
@@ -29,6 +29,7 @@ _MAX_MEMORY_BYTES = 256 * 2**20  # of blocks
 _MAX_GAP_BYTES = 16 * 1024  # two ranges with a smaller gap between them are fetched as one
 _REQUESTS_AT_ONCE = 8
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL"
 
 
 class HTTPFile(io.RawIOBase):
@@ -169,6 +170,8 @@ class HTTPFile(io.RawIOBase):
             content = self._from_memory(at, stop) or self._from_block(at, self._next_held(at, stop))
             view[at - start : at - start + len(content)] = content
             at += len(content)
+        if view[:4] == _HEAP:
+            refuse_endless_heap(view, 0, self.address)
         self._position = stop
         return len(view)
 
