@@ -33,6 +33,8 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the arguments as they were given, for messages."""
         ctx.obj = [without_secrets(one) for one in args]
+        if any("\0" in one for one in args):
+            raise click.UsageError("An argument holds a NUL character, which no path and no name may have.", ctx)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

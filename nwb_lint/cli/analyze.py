@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import echo, keep_result, of_fit, parse_pairs, plainly, save_picture, saved_as, with_picture
+from nwb_lint.cli.shell import (
+    echo,
+    keep_result,
+    of_fit,
+    parse_pairs,
+    plainly,
+    read_fit_of,
+    save_picture,
+    saved_as,
+    with_picture,
+)
 from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOptions
 
 
@@ -22,9 +32,8 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
     """Find groups of neurons in the loadings of a fit, and their gain in every condition."""
     with plainly():
         from nwb_lint.analysis.populations import find_populations
-        from nwb_lint.nwb.extension.read import read_fit
 
-        found = find_populations(read_fit(path, name), **given(parameters))
+        found = find_populations(read_fit_of(path, name, save=save), **given(parameters))
         sizes = found["population"].to_series().value_counts().reindex(range(found.sizes["group"]), fill_value=0)
         echo(f"{'group':20s} {'neurons':>8s} {'gain':>22s}")
         for k, group in enumerate(found["group"].values):
@@ -66,9 +75,9 @@ def fixed_points(
 
         from nwb_lint.analysis.fixedpoints import fixed_points as find_fixed_points
         from nwb_lint.model.tuning import MAX_DISTANCE
-        from nwb_lint.nwb.extension.read import read_fit, read_result
+        from nwb_lint.nwb.extension.read import read_result
 
-        fit, held, options = read_fit(path, name), _numbers(inputs), given(parameters)
+        fit, held, options = read_fit_of(path, name, save=save), _numbers(inputs), given(parameters)
         draws = None if bootstrap is None else read_result(path, bootstrap)
         found = find_fixed_points(fit, input=held, bootstrap=draws, **options)
         width = 9 * found.sizes["rank"]
@@ -119,9 +128,8 @@ def connectivity(
         from nwb_lint.analysis.connectivity import connectivity as connectivity_of
         from nwb_lint.analysis.connectivity import weight_statistics
         from nwb_lint.contract import input_names
-        from nwb_lint.nwb.extension.read import read_fit
 
-        fit = read_fit(path, name)
+        fit = read_fit_of(path, name, save=save)
         found = connectivity_of(fit, effective=not raw)
         if "overlap_m" in found:
             columns = [*(f"m {k + 1}" for k in range(fit.sizes["rank"])), *(f"I {one}" for one in input_names(found))]
@@ -155,9 +163,8 @@ def readout(
     """Weights that read a COLUMN of the conditions, such as the choice, from the rates that a fit predicts."""
     with plainly():
         from nwb_lint.analysis.readout import fit_readout
-        from nwb_lint.nwb.extension.read import read_fit
 
-        found = fit_readout(read_fit(path, name), column, **given(parameters))
+        found = fit_readout(read_fit_of(path, name, save=save), column, **given(parameters))
         between = f", {found.attrs['negative']} against {found.attrs['positive']}" if "positive" in found.attrs else ""
         echo(
             f"{column}{between}: {found.attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "

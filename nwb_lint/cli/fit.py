@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-import sys
+import tempfile
+import uuid
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +16,16 @@ import click
 from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import (
     echo,
+    in_terminal,
+    not_itself,
+    note_at_end,
     parse_pairs,
     plainly,
     print_files,
     print_reading,
     print_scores,
     print_seconds,
+    read_fit_of,
     run_on,
 )
 from nwb_lint.options import (
@@ -47,7 +53,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
     with plainly():
         from nwb_lint.workflow.demo import run_demo
 
-        found = run_demo(folder, seed=seed, figure=plot, progress=sys.stderr.isatty())
+        found = run_demo(folder, seed=seed, figure=plot, progress=in_terminal())
         print_scores(found.fit, found.tables)
         echo("\ntrue against recovered effective connectivity")
         echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
@@ -105,7 +111,7 @@ def fit(
     """
     with plainly():
         from nwb_lint.errors import NWBLintError
-        from nwb_lint.nwb.extension.write import check_target, write_fit
+        from nwb_lint.nwb.extension.write import check_target
         from nwb_lint.nwb.storage.source import expand
         from nwb_lint.parallel.executors import open_executor
         from nwb_lint.workflow.run import run_recipe, up_to_date
@@ -120,18 +126,12 @@ def fit(
             return
         picture = target.with_suffix(".png")
         check_target(target, assets, force)
-        if plot:
-            from nwb_lint.plot.style import check_picture
-
-            check_picture(picture)
+        _check_outputs(recipe, target, picture if plot else None, cache_dir)
         with open_executor(workers, dask) as executor:
-            outcome = run_recipe(
-                recipe, assets=assets, executor=executor, cache_dir=cache_dir, progress=sys.stderr.isatty()
-            )
-        subject = recipe.subject.model_dump(exclude_none=True) if recipe.subject else None
-        write_fit(outcome.fit, target, results=outcome.tables, overwrite=force, subject=subject)
-        files = [target]
-        if plot:
+            outcome = run_recipe(recipe, assets=assets, executor=executor, cache_dir=cache_dir, progress=in_terminal())
+        lost = write_or_keep(outcome, recipe, target, force)
+        files = [] if lost else [target]
+        if plot and not lost:
             from nwb_lint.plot import summary
 
             try:
@@ -142,7 +142,51 @@ def fit(
         print_reading(outcome.activity, [] if recipe.inputs else recipe.input_list())
         print_scores(outcome.fit, outcome.tables)
         print_seconds(outcome.seconds)
+        if lost:
+            raise lost
         print_files(files)
+
+
+def _check_outputs(recipe: Any, target: Path, picture: Path | None, cache_dir: Path | None) -> None:
+    """Refuse files and folders that cannot be written before the work."""
+    from nwb_lint.errors import ContractError
+    from nwb_lint.nwb.storage.metadata import check_subject, make_subject
+
+    not_itself(target, "")
+    if picture is not None:
+        from nwb_lint.plot.style import check_picture
+
+        check_picture(picture)
+    if recipe.fit.checkpoint is not None:
+        not_itself(Path(recipe.fit.checkpoint), "")
+    if cache_dir is not None and cache_dir.exists() and not (cache_dir.is_dir() and os.access(cache_dir, os.W_OK)):
+        raise ContractError(f"cache_dir is {cache_dir}. It needs to be a folder that may be written. Give another one.")
+    if recipe.subject is not None:
+        subject = recipe.subject.model_dump(exclude_none=True)
+        check_subject(subject)
+        make_subject(subject)
+
+
+def write_or_keep(outcome: Any, recipe: Any, target: Path, force: bool) -> Exception | None:
+    """Write the fit of a recipe. Where that fails, keep it in another folder, and return the error that says where."""
+    from nwb_lint.errors import NWBError, NWBLintError
+    from nwb_lint.nwb.extension.write import write_fit
+
+    how: dict[str, Any] = {"results": outcome.tables}
+    subject = recipe.subject.model_dump(exclude_none=True) if recipe.subject else None
+    try:
+        write_fit(outcome.fit, target, **how, overwrite=force, subject=subject)
+        return None
+    except (NWBLintError, OSError) as error:
+        failed = error
+    for folder in (Path.cwd(), Path(tempfile.gettempdir()), Path.home()):
+        kept = folder / f"{target.name.partition('.')[0]}-{uuid.uuid4().hex[:8]}.nwb"
+        try:
+            write_fit(outcome.fit, kept, **how, source=())
+        except (NWBLintError, OSError):
+            continue
+        return NWBError(f"{failed} The fit is not lost: it is in {kept.absolute()}.")
+    return failed
 
 
 @click.command()
@@ -154,9 +198,9 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
     """Write a fit as netCDF, for readers without NWB."""
     with plainly():
         from nwb_lint.nwb.extension.netcdf import export_netcdf
-        from nwb_lint.nwb.extension.read import read_fit
 
-        export_netcdf(read_fit(fit_file, name), out, overwrite=force)
+        not_itself(out, fit_file)
+        export_netcdf(read_fit_of(fit_file, name), out, overwrite=force)
         print_files([out])
 
 
@@ -169,10 +213,14 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
     """Write a fit from the netCDF file of `export` to an NWB file again, identical."""
     with plainly():
         from nwb_lint.nwb.extension.netcdf import import_netcdf
+        from nwb_lint.nwb.extension.read import how_verified
         from nwb_lint.nwb.extension.write import write_fit
 
         given_subject = parse_pairs(subject, "--subject")
-        print_files([write_fit(import_netcdf(exported), out, subject=given_subject or None, overwrite=force)])
+        not_itself(out, exported)
+        found = import_netcdf(exported)
+        note_at_end(f"{exported}: {how_verified(found)}")
+        print_files([write_fit(found, out, subject=given_subject or None, overwrite=force)])
 
 
 _SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap")  # sections that a flag alone asks for

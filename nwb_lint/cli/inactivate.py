@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import echo, keep_result, new_file, of_fit, plainly, save_picture, saved_as, with_picture
+from nwb_lint.cli.shell import (
+    echo,
+    keep_result,
+    new_file,
+    of_fit,
+    plainly,
+    read_fit_of,
+    save_picture,
+    saved_as,
+    with_picture,
+)
 from nwb_lint.options import InactivationOptions
 
 
@@ -41,9 +51,8 @@ def inactivate(
     with plainly():
         from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
         from nwb_lint.analysis.populations import find_populations
-        from nwb_lint.nwb.extension.read import read_fit
 
-        fit, options = read_fit(path, name), given(parameters)
+        fit, options = read_fit_of(path, name, save=save), given(parameters)
         masks: dict[str, Any] = {}
         for group in groups:
             masks |= groups_of(fit, group)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from nwb_lint.cli.shell import echo, plainly, print_files, run_on
+from nwb_lint.cli.shell import echo, in_terminal, plainly, print_files, run_on
 
 
 @click.command()
@@ -52,7 +51,7 @@ def reproduce(
                 seeds=seeds,
                 executor=executor,
                 cache_dir=cache_dir,
-                progress=sys.stderr.isatty(),
+                progress=in_terminal(),
             )
         failed = table.attrs["failed"]
         there = frame.computed(table, failed)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import echo, plainly, with_picture
+from nwb_lint.cli.shell import echo, in_terminal, plainly, with_picture
 
 
 @click.command()
@@ -36,7 +35,8 @@ def inspect(
         from nwb_lint.nwb.inspection.format import format_description, format_table, to_json
 
         how: dict[str, Any] = {"spikes": spikes, "units_table": units_table, "external": external}
-        found = describe_all(list(sources), **how, progress=sys.stderr.isatty())
+        found = describe_all(list(sources), **how, progress=in_terminal())
+        found = [one if one.error else one._replace(fits=_fits(one.path)) for one in found]
         failed = [one for one in found if one.error]
         if as_json:
             echo(to_json(found))
@@ -48,6 +48,17 @@ def inspect(
             raise NWBError(failed[0].error if len(found) == 1 else _not_read(failed, len(found)))
         if picture is not None:
             _picture(found[0].path, len(found), units_table, external, picture)
+
+
+def _fits(path: str) -> dict[str, str]:
+    """Whether the fits in a file of this machine are what was written; a remote file is not read a second time."""
+    from nwb_lint.errors import NWBError
+    from nwb_lint.nwb.extension.read import verified_fits
+
+    try:
+        return {} if "://" in path else verified_fits(path)
+    except NWBError:  # what is wrong with the file is described
+        return {}
 
 
 def _not_read(failed: list, n: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
@@ -14,10 +15,42 @@ import click
 
 from nwb_lint.errors import printable
 
+_NOTES = "nwb_lint.notes"
+
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     """Print a text without control characters: all that commands print goes through here."""
-    click.echo(printable(str(text)), err=err, nl=nl)
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    shown = printable(str(text)).encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(shown, err=err, nl=nl)
+
+
+def in_terminal() -> bool:
+    """Whether messages go to a terminal, so that progress bars are shown."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except (OSError, ValueError):  # of a terminal that is gone, or a stream that is closed
+        return False
+
+
+def read_fit_of(path: str, name: str | None, *, save: str | None = None) -> Any:
+    """A fit, and a line that says whether it is what was written. A name of a result that is taken is refused now."""
+    from nwb_lint.errors import ContractError
+    from nwb_lint.nwb.extension.read import find_entries, how_verified, read_fit_entry
+    from nwb_lint.nwb.storage.source import reading
+
+    entry, fit = read_fit_entry(path, name)
+    if save is not None:
+        with reading(path) as file:
+            if any(one.name == save for one in find_entries(file)):
+                raise ContractError(f"{path} has {save} already. Each needs a name of its own. Pass another name=.")
+    note_at_end(f"{entry.name} of {path}: {how_verified(fit)}")
+    return fit
+
+
+def note_at_end(text: str) -> None:
+    """Print a line on stderr when the command has succeeded: a failure is one line alone."""
+    click.get_current_context().meta.setdefault(_NOTES, []).append(text)
 
 
 def _can_be_saved(_context: click.Context, _option: click.Parameter, picture: Path | None) -> Path | None:
@@ -35,13 +68,45 @@ def _can_be_saved(_context: click.Context, _option: click.Parameter, picture: Pa
 
 
 of_fit = click.option("--name", help="Name of the fit, where the file holds several.")
-saved_as = click.option("--save", metavar="NAME", help="Keep the result in the file, beside the fit, under this name.")
 with_picture = click.option(
     "--plot",
     "picture",
     type=click.Path(path_type=Path),
     callback=_can_be_saved,
     help="Save a picture: PNG, PDF or SVG.",
+)
+
+
+def not_itself(out: Path, source: str) -> None:
+    """Refuse to write over the file that is read, whatever its name, and into a folder that does not exist."""
+    from nwb_lint.errors import ContractError, MissingFileError
+
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise ContractError(f"{out} is the file that is read. Choose another path.")
+    if not out.parent.is_dir():
+        raise MissingFileError(f"{out.parent}: no such folder. {out.name} cannot be written there. Make it first.")
+    if not os.access(out.parent, os.W_OK):
+        raise ContractError(f"{out.parent} may not be written. Choose another path for {out.name}.")
+
+
+def _good_name(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    """Refuse the name of a result before the work."""
+    if name is not None:
+        from nwb_lint.errors import ContractError
+        from nwb_lint.nwb.extension.write import check_name
+
+        try:
+            check_name(name)
+        except ContractError as error:
+            raise click.BadParameter(str(error)) from None
+    return name
+
+
+saved_as = click.option(
+    "--save",
+    metavar="NAME",
+    callback=_good_name,
+    help="Keep the result in the file, beside the fit, under this name.",
 )
 
 
@@ -103,6 +168,8 @@ def plainly():
         except (ContractError, NWBError, WorkerError, OSError) as error:
             echo(f"error: {with_flags(error)}", err=True)
             sys.exit(1)
+    for text in click.get_current_context().meta.get(_NOTES, ()):
+        echo(text, err=True)
 
 
 def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
@@ -256,8 +323,12 @@ def keep_result(result, path: str, fit: str | None, save: str | None) -> None:
 
 
 def save_picture(ax, picture: Path) -> None:
-    """Save the figure of some axes."""
+    """Save the figure of some axes; a disk that refuses is a warning, since the result is printed."""
     from nwb_lint.plot.style import save_figure
 
-    save_figure(ax.figure, picture, 150)
+    try:
+        save_figure(ax.figure, picture, 150)
+    except OSError as error:
+        warnings.warn(f"There is no picture: {picture} cannot be written ({error.strerror}).", stacklevel=1)
+        return
     echo(f"written: {picture}", err=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -67,7 +68,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._write()
-        self.file.close()
+        with suppress(OSError):  # of what `_write` could not write, and has warned of
+            self.file.close()
 
     def recorded(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """Make a function read its results from the file, and write those that it has to compute.
@@ -101,8 +103,11 @@ class Journal:
     def _check(self) -> None:
         """Check the header of an existing file; write it to a new one."""
         if self.path.stat().st_size == 0:
-            np.save(self.file, np.array(_HEADER + _FORMAT + self.identity))
-            self.file.flush()
+            try:
+                np.save(self.file, np.array(_HEADER + _FORMAT + self.identity))
+                self.file.flush()
+            except OSError as error:
+                self._cannot_be_written(error)
             return
         head = self._next_array()
         text = str(head) if head is not None and head.dtype.kind == "U" and head.ndim == 0 else ""
@@ -133,6 +138,10 @@ class Journal:
         self.reading = False
         return None
 
+    def _cannot_be_written(self, error: OSError) -> None:
+        why = error.strerror or type(error).__name__  # numpy gives no reason
+        warn(f"The checkpoint {self.path} cannot be written ({why}). The fit goes on; if stopped, it begins again.")
+
     def _append(self, row: Array) -> None:
         self.waiting.append(row)
         if monotonic() - self.written_at >= self.interval_s:
@@ -151,7 +160,7 @@ class Journal:
             self.valid_until = self.file.tell()
             os.fsync(self.file.fileno())
         except OSError as error:
-            warn(f"The checkpoint {self.path} cannot be written ({error.strerror}).")
+            self._cannot_be_written(error)
         self.waiting, self.written_at = [], monotonic()
 
 

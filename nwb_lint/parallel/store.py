@@ -5,11 +5,11 @@ No file is unpickled, so a folder that others can write to is safe to read.
 
 from __future__ import annotations
 
-import os
+import uuid
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import joblib
 import numpy as np
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel.tasks import Outcome, Work
+from nwb_lint.parallel.warnings import warn
 
 _WARNINGS = "_warnings"
 
@@ -31,6 +32,10 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise ContractError(f"cache_dir is {folder}, a file. It needs a folder. Give another name.") from None
+        except OSError as error:
+            raise ContractError(
+                f"cache_dir is {folder}, which cannot be made ({error.strerror}). Give another folder."
+            ) from None
         self._work = f"{work.__module__}.{work.__qualname__} {version('nwb_lint')}"
         self._last: tuple[Any, str] = (self, "")  # data, and their hash: tasks in a row often share them
 
@@ -45,20 +50,27 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as file:
                 result = {name: file[name] for name in file.files}
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        except Exception:  # numpy and zipfile raise errors of every kind where a file is damaged
             return None
         return Outcome(result, None, result.pop(_WARNINGS, np.array([])).tolist())
 
     def save(self, path: Path, outcome: Outcome) -> None:
-        """Write a file under another name, then rename it, so that no reader sees half a file."""
-        beside = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        """Write a file under another name, then rename it, so that no reader sees half a file.
+
+        A disk that refuses is a warning: the result is there, and a later run computes it again.
+        """
+        beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.tmp")
         messages: dict[str, Any] = {_WARNINGS: np.array(outcome.warnings)} if outcome.warnings else {}
         try:
-            with beside.open("wb") as file:
+            with beside.open("xb") as file:  # a new file: others may have put a link into a shared folder
                 np.savez(file, **outcome.result, **messages)
             beside.replace(path)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            warn(f"{self.folder} cannot be written ({why}). Results are not kept there for a later run.")
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def content_hash(value: Any) -> str:

@@ -5,6 +5,9 @@ No module of this folder uses pyplot. Without ``ax`` a new Figure is made, which
 
 from __future__ import annotations
 
+import uuid
+from contextlib import suppress
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -79,8 +82,17 @@ def check_picture(path: str | PathLike[str]) -> None:
 def save_figure(figure: Any, path: str | PathLike[str], dpi: int) -> None:
     """Save a figure; a picture of nwb_lint is replaced, any other file is not: see `check_picture`."""
     check_picture(path)
-    kind = _PICTURES[Path(path).suffix.lower()]
-    figure.savefig(path, dpi=dpi, metadata={kind: f"{_MARK.decode()}, Matplotlib {matplotlib.__version__}"})
+    path = Path(path)
+    ending = path.suffix.lower()
+    content, mark = BytesIO(), f"{_MARK.decode()}, Matplotlib {matplotlib.__version__}"
+    figure.savefig(content, format=ending[1:], dpi=dpi, metadata={_PICTURES[ending]: mark})
+    beside = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")  # half a picture would not be replaced later
+    try:
+        beside.write_bytes(content.getvalue())
+        beside.replace(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def heat_map(

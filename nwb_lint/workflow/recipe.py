@@ -13,7 +13,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import ValidationError
 
-from nwb_lint.errors import ContractError, MissingFileError
+from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.storage.asset import without_secrets
 from nwb_lint.options import (
@@ -199,8 +199,10 @@ def load_recipe(path: str | Path) -> Recipe:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"There is no recipe {path}. Make one: nwb-lint init SOURCE > recipe.toml.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path} is not TOML: {' '.join(str(error).split())}. Correct that line.") from None
+    except OSError as error:
+        raise NWBError(f"The recipe {path} cannot be read ({error.strerror}). Check its path.") from None
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"{path} is not TOML: {one_line(error)}. Correct that line.") from None
     recipe = make_recipe(data)
     folder = path.parent
     sources = tuple(source if "://" in source else str(folder / source) for source in recipe.sources)

@@ -139,7 +139,7 @@ def test_an_error_that_nobody_expects_is_one_line_too(monkeypatch, error):
     def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr("nwb_lint.nwb.extension.read.read_fit", fail)
+    monkeypatch.setattr("nwb_lint.nwb.extension.read.read_fit_entry", fail)
     done = run("populations", "https://me:word@lab.org/fit.nwb")
     assert done.exit_code == 1
     assert done.stdout == ""

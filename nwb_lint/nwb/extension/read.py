@@ -20,6 +20,8 @@ from nwb_lint.nwb.storage.h5 import as_text, is_group, member_or_error, members
 from nwb_lint.nwb.storage.source import Source, one_asset, open_nwb
 
 _FIRST_WITH_DIGEST = (0, 6, 0)  # version of the extension
+VERIFIED = "verified"  # the content has the digest that was written with it
+NOT_VERIFIED = "not verified (older version)"  # there is no digest, as in files of earlier versions
 
 
 class Entry(NamedTuple):
@@ -109,6 +111,36 @@ def read_fit_entry(path: Source, name: str | None = None) -> tuple[Entry, xr.Dat
     return _read(path, name, (schema.FIT_TYPE,), "fit")
 
 
+def verified_fits(path: Source) -> dict[str, str]:
+    """Whether the fits in a file are what was written.
+
+    Parameters
+    ----------
+    path : path or address
+        An NWB file.
+
+    Returns
+    -------
+    dict of str to str
+        By the path of each fit in the file: `VERIFIED`, `NOT_VERIFIED`, or why the fit cannot be read.
+    """
+    asset = one_asset(path)
+    with reading_errors(asset), open_nwb(asset) as file:
+        names = [entry.path for entry in find_entries(file) if entry.type == schema.FIT_TYPE]
+    found = {}
+    for name in names:
+        try:
+            found[name] = how_verified(read_fit(asset, name))
+        except NWBError as error:
+            found[name] = str(error)
+    return found
+
+
+def how_verified(fit: xr.Dataset) -> str:
+    """`VERIFIED` or `NOT_VERIFIED`, for a fit that was read from a file."""
+    return VERIFIED if fit.encoding.get("verified") else NOT_VERIFIED
+
+
 def find_entries(file: h5py.File) -> list[Entry]:
     """The fits and results in an open file: in any processing module, or in the analysis group."""
     types = {schema.FIT_TYPE, *map(schema.type_of, RESULTS)}
@@ -129,12 +161,12 @@ def choose_entry(file: h5py.File, name: str | None, types: tuple[str, ...], what
     """The one fit or result (``what``) of these types that has the name; NWBError where it is not exactly one."""
     entries = [one for one in find_entries(file) if one.type in types]
     if not entries:
-        held = [f"processing/{key}" for key in file.get("processing", {})] + [k for k in ("units",) if k in file]
+        modules = file.get("processing")
+        held = [f"processing/{key}" for key in members(modules)] if is_group(modules) else []
+        held += ["units"] if "units" in file else []
         type_names = types[0] if len(types) == 1 else "LowRank…"
-        raise NWBError(
-            f"{path} holds no {what} ({type_names}). It holds {', '.join(held) or ', '.join(file) or 'nothing'}. "
-            f"Pass a file that write_{what} wrote."
-        )
+        there = ", ".join(held or members(file)) or "nothing"
+        raise NWBError(f"{path} holds no {what} ({type_names}). It holds {there}. Pass a file that write_{what} wrote.")
     chosen = [one for one in entries if name is None or name in (one.path, one.name)]
     if len(chosen) == 1:
         return chosen[0]

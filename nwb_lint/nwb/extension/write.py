@@ -104,7 +104,7 @@ def write_fit(
     """
     target, beside = Path(path), dict(results or {})
     for one in (name, *beside):
-        _check_name(one)
+        check_name(one)
     fit = with_digests(fit)
     stored = encode(fit)
     if stored.type != schema.FIT_TYPE:
@@ -175,7 +175,7 @@ def write_result(result: xr.Dataset, path: str | Path, *, fit_name: str | None =
     """
     target, kind = Path(path), check_result(result)
     name = kind if name is None else name
-    _check_name(name)
+    check_name(name)
     encode(result)
 
     def write(temporary: Path) -> None:
@@ -271,7 +271,7 @@ def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit_name: str | No
     stored = encode(dataset)
     is_fit = stored.type == schema.FIT_TYPE
     name = ("lowrank_fit" if is_fit else str(dataset.attrs["kind"])) if name is None else name
-    _check_name(name)
+    check_name(name)
     module = nwbfile.processing.get(MODULE)
     if module is not None and name in module.data_interfaces:
         raise ContractError(f"The file has {MODULE}/{name} already. Each needs a name of its own. Pass another name=.")
@@ -394,7 +394,8 @@ def _check_belongs(result: xr.Dataset, fit: xr.Dataset, name: str) -> None:
             raise ContractError(f"The result has {found} along {dim}, the fit {name} has {own}. Pass the result's fit.")
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ContractError where a text is no name of a fit or a result."""
     if not re.fullmatch(r"[A-Za-z0-9][\w .+-]*", name):
         raise ContractError(
             f"The name is {name!r}. It needs letters, digits, spaces, '_', '-', '+' or '.', a letter or digit first."

@@ -48,6 +48,8 @@ class Description(NamedTuple):
     units_tables : dict of str to int or None
         Number of units in every units table of the file, by the paths that ``units_table`` takes; None for a table that
         cannot be read.
+    fits : dict of str to str
+        Whether each fit in the file is what was written, by its path, where somebody has looked: `describe` does not.
     """
 
     path: str
@@ -62,6 +64,7 @@ class Description(NamedTuple):
     events: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     units_tables: Mapping[str, int | None] = MappingProxyType({})
+    fits: Mapping[str, str] = MappingProxyType({})
 
 
 def describe(

@@ -69,6 +69,8 @@ def _locked(target: Path, wait: bool) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = target.with_name(f".nwb_lint-{target.name}.lock")
+    if path.is_symlink():  # in a shared folder others may have put it there; a lock would be written through it
+        raise NWBError(f"{path} is a link, and no lock of nwb_lint. {target.name} cannot be written. Remove the link.")
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()

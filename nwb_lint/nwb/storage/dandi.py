@@ -259,7 +259,12 @@ def authenticate(client: Any) -> None:
     from dandi.keyring_utils import keyring_lookup
 
     name = client.dandi_instance.name
-    token = (os.environ.get(client.api_key_env_var) or keyring_lookup(f"dandi-api-{name}", "key")[1] or "").strip()
+    token = os.environ.get(client.api_key_env_var)
+    try:
+        token = (token or keyring_lookup(f"dandi-api-{name}", "key")[1] or "").strip()
+    except Exception as error:  # of a keyring that is locked, or of its service
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise NWBError(f"The keyring cannot be read ({why}). Set {client.api_key_env_var} in place of it.") from error
     if not token:
         raise NWBError(
             f"The archive {name} needs a token for this. Set {client.api_key_env_var}, or run `dandi download` once."
