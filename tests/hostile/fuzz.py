@@ -24,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import h5py
 import numpy as np
 from click.testing import CliRunner
@@ -324,6 +325,29 @@ def recipe_text(folder: Path, rng: np.random.Generator) -> str:
         load_recipe(path).text()
         return "read"
     return unchanged(path, lambda: command("fit", path, "--no-plot", "--out", folder / "fit.nwb"))
+
+
+ODD_ARGUMENTS = ["nan", "inf", str(2**63), "-1", "0", "1e999", "1:9", "1:1000000000", "", "x" * 9000, "none", "\x1b[2J"]
+
+
+@kind
+def command_line(folder: Path, rng: np.random.Generator) -> str:
+    """One or two odd values of options, for a command that reads a sound file."""
+    recording, fit = originals().recording, originals().fit_file
+    how_to_fit = "--by side --align cue_time --window -0.25 0.75 --bin 0.25 --rank 1 --method regression --no-plot"
+    commands = {
+        "fit": [recording, *how_to_fit.split(), "--out", folder / "new.nwb"],
+        "inspect": [recording], "connectivity": [fit], "fixed-points": [fit], "populations": [fit],
+        "readout": [fit, "stimulus"], "inactivate": [fit, "--groups", "neuron"], "export": [fit, "-o", folder / "a.nc"],
+    }  # fmt: skip
+    name = sorted(commands)[rng.integers(len(commands))]
+    options = [one for one in app.commands[name].params if isinstance(one, click.Option) and not one.is_flag]
+    options = [one for one in options if one.name not in ("dask", "workers", "out", "save", "picture", "cache_dir")]
+    words = [name, *commands[name]]
+    for _ in range(rng.integers(1, 3)):
+        one = options[rng.integers(len(options))]
+        words += [max(one.opts, key=len), *(str(rng.choice(ODD_ARGUMENTS)) for _ in range(one.nargs))]
+    return command(*words)
 
 
 _FIT = {"rank": 1, "tau_s": 0.1, "method": "gradient", "max_iter": 8, "test_size": 0.2}
