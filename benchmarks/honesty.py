@@ -7,11 +7,11 @@ its seconds.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
-import time
 from pathlib import Path
+
+from sections import run_sections
 
 HERE = Path(__file__).parent
 
@@ -25,24 +25,5 @@ def sections() -> dict:
     return found
 
 
-def main() -> None:
-    """Run the sections that the command line names, or all."""
-    known = sections()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"sections to run: {', '.join(known)} (default: all)")
-    parser.add_argument("--list", action="store_true", help="print the names of the sections and stop")
-    chosen = parser.parse_args()
-    if unknown := [name for name in chosen.names if name not in known]:
-        parser.error(f"no section is called {', '.join(unknown)}; there are: {', '.join(known)}")
-    if chosen.list:
-        print("\n".join(known))
-        return
-    for name in chosen.names or known:
-        print(f"== {name}", flush=True)
-        start = time.perf_counter()
-        known[name]()
-        print(f"   {time.perf_counter() - start:.0f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_sections(sections(), __doc__)

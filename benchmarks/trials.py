@@ -6,13 +6,13 @@ ones, ``--list`` prints their names. The session comes from ``../shared/data``; 
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from sections import run_sections
 
 import nwb_lint as nl
 from nwb_lint.model.network import effective_n
@@ -194,25 +194,5 @@ def _timed(n: int, n_trials: int, n_times: int) -> float:
 SECTIONS = {"alm": alm, "cycles": cycles, "choices": choices, "calibration": calibration, "scale": scale}
 
 
-def main() -> None:
-    """Run the sections that the command line names, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"sections to run: {', '.join(SECTIONS)} (default: all)"
-    )
-    parser.add_argument("--list", action="store_true", help="print the names of the sections and stop")
-    chosen = parser.parse_args()
-    if unknown := [name for name in chosen.names if name not in SECTIONS]:
-        parser.error(f"no section is called {', '.join(unknown)}; there are: {', '.join(SECTIONS)}")
-    if chosen.list:
-        print("\n".join(SECTIONS))
-        return
-    for name in chosen.names or SECTIONS:
-        print(f"== {name}: {SECTIONS[name].__doc__}", flush=True)
-        start = time.perf_counter()
-        SECTIONS[name]()
-        print(f"   {time.perf_counter() - start:.0f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_sections(SECTIONS, __doc__)

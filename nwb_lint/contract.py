@@ -159,6 +159,7 @@ def check_recording(recording: xr.Dataset) -> None:
     ContractError
         If a variable is missing, or has other dims or another dtype. The message names it.
     """
+    refuse_trials(recording, "read_conditions(...)")
     check_table(recording, RECORDING, "recording", _READ)
     _check_positive(recording, ("bin_s",), "recording", _READ)
 
@@ -171,9 +172,19 @@ def check_activity(activity: xr.Dataset) -> None:
     ContractError
         If a variable is missing, or has other dims or another dtype. The message names it.
     """
+    refuse_trials(activity, "read_conditions(...) and prepare(...)")
     check_table(activity, ACTIVITY, "activity", _PREPARE)
     _check_finite(activity, ("u", "u_burn_in", "offset", "scale"), "activity", _PREPARE)
     _check_positive(activity, ("bin_s",), "activity", _PREPARE)
+
+
+def refuse_trials(dataset: object, call: str) -> None:
+    """Raise for single trials where means over trials are needed."""
+    if isinstance(dataset, xr.Dataset) and "trial" in dataset.dims and "condition" not in dataset.dims:
+        raise ContractError(
+            f"The Dataset holds {dataset.sizes['trial']} single trials. Here means over trials are needed, from {call}."
+            " Single trials are fitted by fit_trials, and their rank is chosen by select_rank."
+        )
 
 
 def check_fit(fit: xr.Dataset) -> None:

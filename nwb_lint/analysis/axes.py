@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.latents import axes_dataset, observed, orthogonalized, unit, vectors_of
+from nwb_lint.analysis.latents import axes_dataset, data_of, observed, orthogonalized, unit, vectors_of
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
 from nwb_lint.contract import check_fit, check_result, columns_of, coords_along, find_column, missing_in
 from nwb_lint.errors import ContractError
@@ -85,6 +85,7 @@ def compare_axes(
     True
     """
     check_fit(fit)
+    activity = data_of(fit, activity)
     x, kept = observed(fit, activity)
     names, columns = vectors_of(fit, ("m", "input_weights", "n") if "m" in fit else ("input_weights",))
     pcs = _components(x)[:, :n_components]

@@ -24,6 +24,7 @@ from nwb_lint.model.network import Array, effective_n
 from nwb_lint.model.simulate import network_of, simulate
 from nwb_lint.options import ProjectOptions, validated
 from nwb_lint.parallel.warnings import warn
+from nwb_lint.statespace.inference import posterior_activity
 
 VECTORS = ("m", "input_weights", "n")
 
@@ -45,8 +46,8 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     fit : xarray.Dataset
         From `fit_lint`, with a rank.
     activity : xarray.Dataset
-        From `prepare`: ``activity (condition, time, neuron)``, dimensionless, with its inputs. Neurons are matched by
-        label.
+        From `prepare`: ``activity (condition, time, neuron)``, dimensionless, with its inputs. Of a fit of single
+        trials also the trials: their activity is the posterior mean of x. Neurons are matched by label.
 
     Returns
     -------
@@ -70,6 +71,7 @@ def latents(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
     ('condition', 'time', 'rank')
     """
     check_low_rank(fit)
+    activity = data_of(fit, activity)
     check_activity(activity)
     activity = matched(fit, unmasked(activity), network_of(fit))
     index = positions(fit, activity)
@@ -92,6 +94,12 @@ def check_low_rank(fit: xr.Dataset) -> None:
     check_fit(fit)
     if "m" not in fit:
         raise ContractError("The fit has J and no m (rank=None), so it has no latents. Fit with a rank.")
+
+
+def data_of(fit: xr.Dataset, activity: xr.Dataset) -> xr.Dataset:
+    """Single trials as their posterior activation, where the fit is of single trials; other activity as it is."""
+    single = isinstance(activity, xr.Dataset) and "trial" in activity.dims and "noise_cov" in fit
+    return posterior_activity(fit, activity) if single else activity
 
 
 def positions(fit: xr.Dataset, activity: xr.Dataset) -> Array:
@@ -137,6 +145,7 @@ def data_latents(fit: xr.Dataset, activity: xr.Dataset) -> Array:
     ContractError
         If the conditions, times or neurons are not those of the fit.
     """
+    activity = data_of(fit, activity)
     seen = [label for label in fit["neuron"].values if label in set(activity["neuron"].values.tolist())]
     same = activity.sizes["time"] == fit.sizes["time"] and np.allclose(activity["time"], fit["time"])
     if not seen or not same or activity.sizes["condition"] != fit.sizes["condition"]:
@@ -222,7 +231,8 @@ def project(
     fit : xarray.Dataset
         From `fit_lint`.
     activity : xarray.Dataset
-        Any activity of these neurons: data, a run from `simulate`, other conditions. Neurons are matched by label.
+        Any activity of these neurons: data, a run from `simulate`, other conditions. Neurons are matched by label. Of
+        a fit of single trials also the trials: their activity is the posterior mean of x.
     order : sequence of str or None, default=None
         Vectors of the fit in their order: "m", "input_weights", "n" (its effective part, as in `connectivity`). None
         takes m, if the fit has it, and then input_weights.
@@ -249,6 +259,7 @@ def project(
     ['m 1', 'I stimulus']
     """
     check_fit(fit)
+    activity = data_of(fit, activity)
     x, kept = observed(fit, activity)
     order = [name for name in ("m", "input_weights") if name in fit] if order is None else order
     names, columns = vectors_of(fit, order)

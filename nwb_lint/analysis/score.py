@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.latents import positions, warn_of_scale
+from nwb_lint.analysis.latents import data_of, positions, warn_of_scale
 from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.scores import ceiling, median_over, noise_of, r_squared, reference_of
@@ -27,8 +27,9 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     fit : xarray.Dataset
         From `fit_lint`.
     activity : xarray.Dataset
-        From `prepare`: ``activity (condition, time, neuron)``, dimensionless, with its inputs. Neurons are matched by
-        label. A sample that is NaN, or False in ``mask``, does not count.
+        From `prepare`: ``activity (condition, time, neuron)``, dimensionless, with its inputs. Of a fit of single
+        trials also the trials: their activity is the posterior mean of x. Neurons are matched by label. A sample that
+        is NaN, or False in ``mask``, does not count.
     conditions : sequence or None, default=None
         Labels, positions or a boolean mask of the conditions to score. None scores all.
 
@@ -51,6 +52,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     True
     """
     check_fit(fit)
+    activity = data_of(fit, activity)
     check_activity(activity)
     activity = unmasked(activity)
     index = positions(fit, activity)

@@ -49,14 +49,21 @@ from nwb_lint.options import (
 @click.option("--seed", default=0, help="Seed of the simulated session and of the fit.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure.")
 def demo(folder: Path, seed: int, plot: bool) -> None:
-    """Simulate a session with a known network inside, fit it from its NWB file, write it back, and compare."""
+    """Simulate a session with a known network inside, fit it from its NWB file, write it back, and compare.
+
+    Means over trials are fitted first, then single trials.
+    """
     with plainly():
         from nwb_lint.workflow.demo import run_demo
 
         found = run_demo(folder, seed=seed, figure=plot, progress=in_terminal())
+        echo("means over trials\n")
         print_scores(found.fit, found.tables)
         echo("\ntrue against recovered effective connectivity")
         echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
+        echo("\nsingle trials\n")
+        print_scores(found.trial_fit, {})
+        echo(f"  correlation of the latent of single trials with the true one  {found.latent:.3f}")
         print_seconds(found.seconds)
         print_files(found.files)
 

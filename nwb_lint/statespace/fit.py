@@ -22,15 +22,10 @@ from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import State, first_latents, first_system, learn
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import System, Trials
+from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
 SPLITS = ("train", "held_out")
-
-# hidden="auto": as many units as make so many with the recorded ones.
-ALL_UNITS = 256
-
-# Trials of a split on which bits per spike are computed.
-SCORED_TRIALS = 64
 
 
 @validated(TrialFitOptions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from scipy.special import ndtri
@@ -12,9 +14,7 @@ from nwb_lint.statespace.data import system_of, trial_coords, trials_for
 from nwb_lint.statespace.learning import block_of, over_blocks
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
 from nwb_lint.statespace.system import Context, System, Trials, features_of, next_latent, transition_matrices
-
-# Rounds of Newton's method with the covariance of the round before, and the tolerance of each (log density).
-ROUNDS, ROUND_TOLERANCE = 3, 1e-2
+from nwb_lint.statespace.tuning import ROUND_TOLERANCE, ROUNDS
 
 
 def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[Array, Array, Array]:
@@ -105,6 +105,45 @@ def infer_latents(fit: xr.Dataset, trials: xr.Dataset, *, causal: bool = False) 
     if not causal:
         out["evidence"] = ("trial",), evidence
     return out
+
+
+def posterior_activity(fit: xr.Dataset, trials: xr.Dataset) -> xr.Dataset:
+    """Single trials as an activity of conditions: the posterior mean of the activation x of the recorded neurons.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_trials`.
+    trials : xarray.Dataset
+        Trials with the neurons and inputs of the fit.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``activity (condition, time, neuron)`` and ``u (condition, time, input)``, dimensionless; the conditions are the
+        trials, with their columns.
+
+    Raises
+    ------
+    ContractError
+        As `infer_latents`.
+    """
+    system, arrays = system_of(fit), trials_for(fit, trials)
+    mean, _, _ = posterior_of(system, arrays)
+    n, recorded = system.n_neurons, fit["recorded"].values
+    x = mean @ system.m[:n].T + arrays.v @ system.weights[:n].T + system.bias[:n]
+    coords: dict[Any, Any] = trial_coords(trials, lambda dim: "condition" if dim == "trial" else dim)
+    ids = trials["trial"].values if "trial" in trials.coords else np.arange(trials.sizes["trial"])
+    coords["condition"] = "condition", ids.astype(str)
+    of_neurons = {name: value.variable for name, value in fit.coords.items() if value.dims == ("neuron",)}
+    coords |= {name: value[recorded] for name, value in of_neurons.items()}
+    coords["input"] = "input", fit["input"].values
+    u = trials["u"].values if "u" in trials else np.zeros((*mean.shape[:2], 1), np.float32)
+    data = {
+        "activity": (("condition", "time", "neuron"), x.astype(np.float32)),
+        "u": (("condition", "time", "input"), u),
+    }
+    return xr.Dataset(data, coords, {"bin_s": float(trials.attrs["bin_s"])})
 
 
 @validated(RateOptions)

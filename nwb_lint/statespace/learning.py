@@ -22,27 +22,20 @@ from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.parallel.threads import map_in_order
 from nwb_lint.statespace.smoother import Posterior, covariances, samples, smooth
 from nwb_lint.statespace.system import System, Trials, context_of, feature_type, likelihood_terms
-
-# Smoothed activity has too little noise, and EM changes it slowly: factors that are tried, on so many trials.
-START_NOISE, START_TRIALS = (1.0, 3.0, 10.0, 30.0), 32
-
-# Values (trial × time × unit) that are processed together.
-BLOCK_VALUES = 400_000
-
-# Newton steps of the E step within EM, which continues at the mode of the iteration before, and of the regressions.
-E_STEPS, REGRESSION_STEPS = 3, 3
-
-# Precision of the Gaussian priors on loadings and on levels; kappa has unit variance.
-LOADING_PRECISION, LEVEL_PRECISION = 1.0, 0.1
-
-# Iterations without a gain after which EM ends.
-PATIENCE = 3
-
-# Ridges of the dynamics that are tried, relative to the mean variance of phi(x).
-RIDGES = 10.0 ** np.arange(-8, 1.1, 0.5)
-
-# Smallest variance of noise and start, where kappa has unit variance.
-MIN_NOISE = 1e-6
+from nwb_lint.statespace.tuning import (
+    BLOCK_VALUES,
+    E_STEPS,
+    LEVEL_PRECISION,
+    LOADING_PRECISION,
+    MIN_NOISE,
+    NOISE_EVERY,
+    NOISE_FACTOR,
+    PATIENCE,
+    REGRESSION_STEPS,
+    RIDGES,
+    START_NOISE,
+    START_TRIALS,
+)
 
 
 class Moments(NamedTuple):
@@ -374,6 +367,26 @@ def with_start_noise(system: System, trials: Trials, kappa: Array) -> System:
     return chosen
 
 
+def with_noise_size(system: System, trials: Trials, draws: Draws) -> System:
+    """The system with the multiple of its noise that has the largest evidence; the other parameters stay."""
+    some = slice(None, None, max(1, len(draws.mean) // START_TRIALS))
+    part, mode, spread = trials.part(some), draws.mean[some], draws.covariance
+    spread = None if spread is None else spread[some]
+
+    def evidence(factor: float) -> float:
+        tried = system._replace(noise=factor * system.noise)
+        first = expectation(tried, part, mode, spread, None, E_STEPS)[0]
+        return float(expectation(tried, part, first.mode, first.factor, None, E_STEPS)[0].evidence.sum())
+
+    best, chosen = evidence(1.0), 1.0
+    for step in (NOISE_FACTOR, 1 / NOISE_FACTOR):
+        while (found := evidence(step * chosen)) > best and NOISE_FACTOR**-6 < chosen < NOISE_FACTOR**6:
+            best, chosen = found, step * chosen
+        if chosen != 1.0:
+            break
+    return system._replace(noise=chosen * system.noise)
+
+
 def learn(
     system: System, trials: Trials, kappa: Array, *, seed: int, max_iter: int, tolerance: float, diagonal: bool,
     ridges: Array = RIDGES, report: Callable[[int, State], object] | None = None,
@@ -411,6 +424,8 @@ def learn(
             break
         system, draws = whiten(system, Draws(drawn, found.mode, found.factor), trials.lag)
         system, ridge = maximization(system, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
+        if iteration % NOISE_EVERY == NOISE_EVERY - 1:
+            system = with_noise_size(system, trials, draws)
         mode, covariance = draws.mean, draws.covariance
     assert best is not None
     return best, history

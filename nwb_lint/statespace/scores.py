@@ -14,9 +14,7 @@ from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of, rates_of
 from nwb_lint.statespace.learning import observation_step, reference_level
 from nwb_lint.statespace.system import System, Trials
-
-# Groups of neurons that are held out in turn where none are named.
-NEURON_FOLDS = 4
+from nwb_lint.statespace.tuning import NEURON_FOLDS
 
 
 def gained_bits(rate: Array, y: Array, seen: Array | None, log_exposure: Array) -> tuple[Array, Array]:

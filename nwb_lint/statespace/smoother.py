@@ -34,12 +34,7 @@ from nwb_lint.statespace.system import (
     prior_constant,
     transition_matrices,
 )
-
-# A trial has converged when its log density rises by less than this.
-NEWTON_TOLERANCE = 1e-3
-
-# Most halvings of a Newton step.
-HALVINGS = 12
+from nwb_lint.statespace.tuning import HALVINGS, NEWTON_TOLERANCE
 
 
 class Posterior(NamedTuple):

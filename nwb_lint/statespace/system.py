@@ -17,14 +17,9 @@ import numpy as np
 from scipy.special import gammaln
 
 from nwb_lint.model.network import Array, Nonlinearity, nonlinearity_of
+from nwb_lint.statespace.tuning import MAX_LOG_RATE, NEARLY_ZERO
 
 LOG_2PI = float(np.log(2 * np.pi))
-
-# What keeps a denominator above 0 in single precision.
-NEARLY_ZERO = 1e-7
-
-# Log rates above this do not occur in data; they are cut off so that trial steps do not overflow.
-MAX_LOG_RATE = 40.0
 
 
 class System(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_result, coords_along, held_out_of
+from nwb_lint.contract import check_result, coords_along, held_out_of, refuse_trials
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, effective_n
@@ -106,6 +106,7 @@ def ensemble(
     >>> bool(agreement.attrs["pearson"] > 0.9)
     True
     """
+    refuse_trials(activity, "read_conditions(...) and prepare(...)")
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
     if not isinstance(rank, Integral):
         raise ContractError(f"rank is {rank!r}. Members are compared by m and n. Use a whole number from 1 on.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from nwb_lint.contract import refuse_trials
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array
@@ -20,6 +21,7 @@ SPLITS = ["train", "held_out"]
 
 def conditions_to_use(activity: xr.Dataset | Prepare) -> xr.Dataset:
     """The whole activity without the conditions that its preparation held out: these are for the last score alone."""
+    refuse_trials(activity, "read_conditions(...) and prepare(...)")
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
     if "held_out" in whole.coords and whole["held_out"].values.any():
         whole = whole.isel(condition=~whole["held_out"].values).drop_vars("held_out")

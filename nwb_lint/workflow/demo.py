@@ -14,13 +14,17 @@ from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.nwb.extension.write import write_fit
 from nwb_lint.nwb.extension.write_session import write_session
 from nwb_lint.plot import summary
-from nwb_lint.tasks.demo import TAU_S, DemoSession, Truth, demo_session
+from nwb_lint.tasks.demo import DT_S, TAU_S, DemoSession, Truth, demo_session
 from nwb_lint.workflow.recipe import Recipe, make_recipe
 from nwb_lint.workflow.run import Laps, run_recipe
 
 
 class Demo(NamedTuple):
-    """The results of the demo: the fit that was read back, its agreement with the truth, seconds, files and tables."""
+    """The results of the demo.
+
+    ``fit`` is the fit of means that was read back, with the agreement of its connectivity with the truth; ``trial_fit``
+    the fit of single trials, with the correlation of its latent with the true one; then seconds, files and tables.
+    """
 
     fit: xr.Dataset
     pearson: float
@@ -28,11 +32,43 @@ class Demo(NamedTuple):
     seconds: dict[str, float]
     files: list[Path]
     tables: dict[str, xr.Dataset]
+    trial_fit: xr.Dataset
+    latent: float
+
+
+_STIMULUS, _CUE = [0.0, 0.8], [-0.4, 0.8]
+_INPUTS = [
+    {"name": "motion", "column": "motion", "window_s": _STIMULUS},
+    {"name": "color", "column": "color", "window_s": _STIMULUS},
+    {"name": "context motion", "column": "context", "equals": "motion", "window_s": _CUE},
+    {"name": "context color", "column": "context", "equals": "color", "window_s": _CUE},
+]
+
+
+def trial_recipe(session: Path, seed: int) -> Recipe:
+    """The recipe for single trials of this session: some trials and units, so that it is quick."""
+    return make_recipe(
+        {
+            "mode": "trials",
+            "sources": [str(session)],
+            "out": "demo_trials.nwb",
+            "read": {
+                "by": ["context"],
+                "align": "stimulus_time",
+                "window_s": [-0.5, 0.8],
+                "bin_s": 0.05,
+                "where": "start_time < 240",
+                "units": list(range(0, 200, 4)),
+            },
+            "inputs": _INPUTS,
+            "fit": {"tau_s": TAU_S, "hidden": 0, "max_iter": 8, "seed": seed},
+            "select": {"ranks": [1]},
+        }
+    )
 
 
 def demo_recipe(session: Path, seed: int) -> Recipe:
     """The recipe that a user would write for this session."""
-    stimulus, cue = [0.0, 0.8], [-0.4, 0.8]
     return make_recipe(
         {
             "sources": [str(session)],
@@ -46,12 +82,7 @@ def demo_recipe(session: Path, seed: int) -> Recipe:
                 "where": "correct",
             },
             "prepare": {"center": [-0.5, -0.42], "time_course": False},
-            "inputs": [
-                {"name": "motion", "column": "motion", "window_s": stimulus},
-                {"name": "color", "column": "color", "window_s": stimulus},
-                {"name": "context motion", "column": "context", "equals": "motion", "window_s": cue},
-                {"name": "context color", "column": "context", "equals": "color", "window_s": cue},
-            ],
+            "inputs": _INPUTS,
             "fit": {"tau_s": TAU_S, "test_size": 4, "seed": seed},
             "select": {"ranks": [1, 2], "folds": 4},
         }
@@ -61,11 +92,14 @@ def demo_recipe(session: Path, seed: int) -> Recipe:
 def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress: bool = False) -> Demo:
     """Simulate a session, write it to NWB, and go from this file to a fit that is written, read back and compared.
 
+    Then single trials of the same file are fitted, and their latents are compared with the true ones.
+
     Raises ContractError if the folder already holds files of a demo.
     """
     folder = Path(folder)
     session, fitted, picture = folder / "demo_session.nwb", folder / "demo_fit.nwb", folder / "demo_summary.png"
-    taken = [path.name for path in (session, fitted, picture) if path.exists()]
+    single, page = folder / "demo_trials.nwb", folder / "demo_trials.png"
+    taken = [path.name for path in (session, fitted, picture, single, page) if path.exists()]
     if taken:
         raise ContractError(
             f"{folder} holds {', '.join(taken)} already. The demo replaces no file. Use another folder."
@@ -86,16 +120,32 @@ def run_demo(folder: str | Path, *, seed: int = 0, figure: bool = True, progress
             f"{fitted} was not read back as it was written. This is an error of nwb_lint. Please report it."
         )
     after.end("read fit back")
-    files = [session, fitted]
+    trials = run_recipe(trial_recipe(session, seed), progress=progress)
+    write_fit(trials.fit, single)
+    after.end("single trials")
+    files = [session, fitted, single]
     if figure:
         summary(fit, outcome.activity, picture)
-        files.append(picture)
-        after.end("figure")
+        summary(trials.fit, trials.activity, page)
+        files += [picture, page]
+        after.end("figures")
     true, found = true_connectivity(simulated.truth, fit), connectivity(fit)["connectivity"].values
     pearson = float(np.corrcoef(true.ravel(), found.ravel())[0, 1])
     cosine = float((true * found).sum() / np.linalg.norm(true) / np.linalg.norm(found))
     seconds = before.seconds | outcome.seconds | after.seconds
-    return Demo(fit, pearson, cosine, seconds, files, outcome.tables)
+    latent = latent_correlation(simulated, trials.fit)
+    return Demo(fit, pearson, cosine, seconds, files, outcome.tables, trials.fit, latent)
+
+
+def latent_correlation(simulated: DemoSession, fit: xr.Dataset) -> float:
+    """Correlation of the latent of single trials with the true one, over all bins in which trials run."""
+    rows = fit["condition"].values.astype(int)
+    onset = (simulated.trials["stimulus_time"] - simulated.trials["start_time"]).to_numpy()[rows]
+    steps = np.floor((onset[:, None] + fit["time"].values) / DT_S + 1e-6).astype(int)
+    inside = (steps >= 0) & (steps < simulated.kappa.shape[1])
+    true = np.where(inside, simulated.kappa[rows[:, None], np.where(inside, steps, 0)], np.nan)
+    known = np.isfinite(true)
+    return float(abs(np.corrcoef(true[known], fit["latent"].values[..., 0][known])[0, 1]))
 
 
 def write_demo_session(simulated: DemoSession, path: str | Path) -> Path:
