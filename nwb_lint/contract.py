@@ -86,6 +86,7 @@ FIT = {
     "log_rate": Var(("neuron",), "float64", "1", False),
     "observation_mean": Var(("neuron",), "float64", "", False),
     "observation_noise": Var(("neuron",), "float64", "", False),
+    "observation_cov": Var(("neuron", "coefficient", "coefficient_from"), "float64", "1", False),
     "noise_cov": Var(("rank", "rank_from"), "float64", "1", False),
     "initial_mean": Var(("group", "rank"), "float64", "1", False),
     "initial_cov": Var(("rank", "rank_from"), "float64", "1", False),

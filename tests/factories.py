@@ -78,9 +78,9 @@ def random_fit(
         }
     coords, attrs = _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
     if trials:
-        sizes |= {"rank_from": rank, "group": 2, "iteration": 5}
+        sizes |= {"rank_from": rank, "group": 2, "iteration": 5, "coefficient": 3, "coefficient_from": 3}
         names = [name for name, var in FIT.items() if name not in data and {"rank_from", "group"} & set(var.dims)]
-        names += ["log_rate", "evidence", "bits_per_spike", "rank_bits", "rank_bits_sem"]
+        names += ["observation_cov", "log_rate", "evidence", "bits_per_spike", "rank_bits", "rank_bits_sem"]
         data |= {name: draw(*FIT[name].dims, dtype=FIT[name].dtype) for name in names}
         coords["initial_level"] = "group", np.array(["left", "réchts"])
         attrs |= {"observation": "poisson", "link": "exp", "noise": "full", "initial": "side", "ridge": 1e-3}

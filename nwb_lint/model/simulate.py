@@ -81,6 +81,10 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     to = m.T @ fit["m"].values
     moved = {name: fit[name].values @ to.T for name in ("latent", "initial_mean") if name in fit}
     moved |= {name: to @ fit[name].values @ to.T for name in ("noise_cov", "initial_cov", "latent_cov") if name in fit}
+    if "observation_cov" in fit:  # of level, input weights and m
+        turn = np.eye(fit.sizes["coefficient"])
+        turn[-len(to) :, -len(to) :] = np.linalg.inv(to).T
+        moved["observation_cov"] = turn @ fit["observation_cov"].values @ turn.T
     for name, values in moved.items():
         out[name] = fit[name].dims, values.astype(fit[name].dtype), fit[name].attrs
     out.attrs["gauge"] = GAUGE

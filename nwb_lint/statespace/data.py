@@ -100,13 +100,14 @@ def system_of(fit: xr.Dataset) -> System:
             "Use fit_trials."
         )
     n = int(fit["recorded"].values.sum())
+    uncertainty = fit["observation_cov"].values[:n] if "observation_cov" in fit else None
     variance = fit["observation_noise"].values[:n] if "observation_noise" in fit else np.ones(n)
     return System(
         m=fit["m"].values, n=fit["n"].values, weights=fit["input_weights"].values, bias=fit["bias"].values,
         level=fit["log_rate" if "log_rate" in fit else "observation_mean"].values[:n], variance=variance,
         noise=fit["noise_cov"].values, start=fit["initial_mean"].values, spread=fit["initial_cov"].values,
         alpha=float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"]), nonlinearity=fit.attrs["nonlinearity"],
-        observation=fit.attrs["observation"], link=fit.attrs.get("link", "exp"),
+        observation=fit.attrs["observation"], link=fit.attrs.get("link", "exp"), uncertainty=uncertainty,
     )  # fmt: skip
 
 

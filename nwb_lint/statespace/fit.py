@@ -19,7 +19,7 @@ from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
 from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import State, first_latents, first_system, learn
+from nwb_lint.statespace.learning import State, first_latents, first_system, learn, regression_covariance
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import System, Trials
 from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
@@ -94,10 +94,11 @@ def fit_trials(
     xarray.Dataset
         A fit, whose conditions are the trials: ``m, n (neuron, rank)``, ``input_weights (neuron, input)``, ``bias``,
         ``initial_activation``, and what analyses of fits take. Further ``log_rate (neuron)``, Hz, or
-        ``observation_mean`` and ``observation_noise (neuron)``; ``noise_cov (rank, rank_from)``; ``initial_mean (group,
-        rank)`` and ``initial_cov``; the posterior ``latent (condition, time, rank)`` and ``latent_cov``; ``evidence
-        (iteration)``, nats; ``bits_per_spike (split)``: co-smoothing over four groups of neurons. ``activity_pred`` is
-        the run without noise; ``r2`` says how much of the posterior x it explains.
+        ``observation_mean`` and ``observation_noise (neuron)``; ``observation_cov (neuron, coefficient,
+        coefficient_from)``, the covariance of the neuron's level, I and m; ``noise_cov (rank, rank_from)``;
+        ``initial_mean (group, rank)`` and ``initial_cov``; the posterior ``latent (condition, time, rank)`` and
+        ``latent_cov``; ``evidence (iteration)``, nats; ``bits_per_spike (split)``: co-smoothing over four groups of
+        neurons. ``activity_pred`` is the run without noise; ``r2`` says how much of the posterior x it explains.
 
     Raises
     ------
@@ -126,6 +127,7 @@ def fit_trials(
         first = first_system(arrays, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         state, history = _learn(first, arrays.part(~held), options, progress)
         system, mean, covariance = _rotated(state, arrays, held)
+        system = system._replace(uncertainty=regression_covariance(system, arrays.part(~held), mean[~held]))
         bits = _bits(system, arrays, held, seed) if observation == "poisson" else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
     fit["evidence"] = ("iteration",), np.array(history)
@@ -239,6 +241,10 @@ def _dataset(
     if system.observation == "gaussian":
         own[:n] = system.variance
         fit["observation_noise"] = ("neuron",), own
+    if system.uncertainty is not None:
+        padded = np.full((n + hidden, *system.uncertainty.shape[1:]), np.nan)
+        padded[:n] = system.uncertainty
+        fit["observation_cov"] = ("neuron", "coefficient", "coefficient_from"), padded
     fit["noise_cov"] = ("rank", "rank_from"), system.noise
     fit["initial_mean"] = ("group", "rank"), system.start
     fit["initial_cov"] = ("rank", "rank_from"), system.spread

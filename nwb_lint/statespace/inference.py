@@ -45,7 +45,8 @@ def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, lev
     x = mean @ system.m[:n].T + trials.v @ system.weights[:n].T + system.bias[:n]
     outer = (system.m[:n, :, None] * system.m[:n, None, :]).reshape(n, -1)
     variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.T, 0)
-    low, high = x - z * np.sqrt(variance), x + z * np.sqrt(variance)
+    width = z * np.sqrt(variance + _of_coefficients(system, trials, mean))
+    low, high = x - width, x + width
     if system.observation == "gaussian":
         return x + system.level, low + system.level, high + system.level
     if system.link == "exp":
@@ -54,6 +55,15 @@ def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, lev
     h = np.sqrt(3 * variance)
     middle = (2 / 3) * soft(x) + (soft(x - h) + soft(x + h)) / 6
     return scale * middle, scale * soft(low), scale * soft(high)
+
+
+def _of_coefficients(system: System, trials: Trials, mean: Array) -> Array | float:
+    """Variance of x that comes from the uncertainty of level, I and m, (trial, time, neuron)."""
+    if system.uncertainty is None:
+        return 0.0
+    design = np.concatenate([np.ones((*mean.shape[:2], 1)), trials.v, mean], axis=2)
+    outer = (design[..., :, None] * design[..., None, :]).reshape(*mean.shape[:2], -1)
+    return np.maximum(outer @ system.uncertainty.reshape(system.n_neurons, -1).T, 0)
 
 
 def _dataset(trials: xr.Dataset, fit: xr.Dataset) -> xr.Dataset:
@@ -165,7 +175,7 @@ def predict_rates(fit: xr.Dataset, trials: xr.Dataset, *, causal: bool = False, 
     -------
     xarray.Dataset
         ``rate``, ``rate_low`` and ``rate_high (trial, time, neuron)``: posterior mean and interval, Hz, or the unit of
-        the values.
+        the values. Intervals contain the uncertainty of the latents and of level, I and m of the neuron.
 
     Raises
     ------

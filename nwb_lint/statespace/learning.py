@@ -176,6 +176,18 @@ def observation_step(system: System, trials: Trials, drawn: Array, reference: Ar
     return _with_regression(system, trials, drawn, beta, n_inputs)
 
 
+def regression_covariance(system: System, trials: Trials, mean: Array) -> Array:
+    """Covariance of level, I and m of every neuron, (neuron, coefficient, coefficient), at the mean of the latents."""
+    n, softplus = system.n_neurons, system.link == "softplus"
+    plain = system if softplus else system._replace(level=np.zeros(n))
+    first = system.bias[:n] if softplus else system.level + system.bias[:n]
+    beta = np.column_stack([first, system.weights[:n], system.m[:n]])
+    precision = np.full(beta.shape[1], LOADING_PRECISION)
+    precision[0] = LEVEL_PRECISION
+    hessian = _regression_terms(plain, trials, mean[None], beta)[2]
+    return np.linalg.inv(hessian + np.diag(precision))
+
+
 def _with_regression(system: System, trials: Trials, drawn: Array, beta: Array, n_inputs: int) -> System:
     n = system.n_neurons
     m, weights, bias = system.m.copy(), system.weights.copy(), system.bias.copy()

@@ -35,6 +35,7 @@ class System(NamedTuple):
     | noise | rank, rank | Q |
     | start, spread | group, rank; rank, rank | mu and P |
     | alpha | | dt / tau |
+    | uncertainty | neuron, coefficient, coefficient | covariance of (level, I, m) of a neuron; None: they are known |
     | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
     """
 
@@ -51,6 +52,7 @@ class System(NamedTuple):
     nonlinearity: str | Nonlinearity = "tanh"
     observation: str = "poisson"
     link: str = "exp"
+    uncertainty: Array | None = None
 
     @property
     def rank(self) -> int:

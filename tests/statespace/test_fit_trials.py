@@ -168,3 +168,16 @@ def test_other_starts_links_and_noise(trials):
     assert by_choice["initial_mean"].shape == (2, 1)
     assert by_choice["initial_level"].values.tolist() == ["left", "right"]
     assert nl.infer_latents(by_choice, trials)["latent"].shape == (80, 40, 1)
+
+
+def test_intervals_of_rates_contain_the_uncertainty_of_the_loadings(trials, fit):
+    """It is that of a Poisson regression, where a neuron's spikes are the precision of its level, all else known."""
+    known = fit.drop_vars("observation_cov")
+    (wide, narrow), (mean, other) = (
+        [nl.predict_rates(one, trials)[name].values for one in (fit, known)] for name in ("rate_high", "rate")
+    )
+    np.testing.assert_array_equal(mean, other)
+    assert (wide > narrow).all()
+    precision = np.linalg.inv(fit["observation_cov"].values)[:, 0, 0]
+    spikes = trials["count"].values[~fit["held_out"].values].sum(axis=(0, 1))
+    np.testing.assert_allclose(precision, spikes, rtol=0.15, atol=3)
