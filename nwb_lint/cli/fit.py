@@ -46,7 +46,7 @@ from nwb_lint.options import (
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("nwb_lint_demo"))
-@click.option("--seed", default=0, help="Seed of the simulated session and of the fit.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the simulated session and of the fit.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure.")
 def demo(folder: Path, seed: int, plot: bool) -> None:
     """Simulate a session with a known network inside, fit it from its NWB file, write it back, and compare.

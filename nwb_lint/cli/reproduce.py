@@ -42,6 +42,8 @@ def reproduce(
         from nwb_lint.parallel.executors import open_executor
 
         experiment = frame.load_experiment(name)
+        if page is not None:
+            frame.check_page(page)
         with open_executor(workers, dask) as executor:
             table = frame.reproduce(
                 name,

@@ -31,6 +31,8 @@ Claims = list[tuple[str, bool]]  # a claim, and whether it holds
 
 NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 
+_PAGE_TITLE = "# The results of the paper, computed again"
+
 
 class Setting(NamedTuple):
     """What a run needs to know.
@@ -238,12 +240,12 @@ def write_page(results: str | Path, page: str | Path) -> Path:
     ContractError
         If the folder has no results.
     """
-    folder, target = Path(results), Path(page)
+    folder, target = Path(results), check_page(page)
     names = [name for name in NAMES if (folder / f"{name}.csv").exists() and (folder / f"{name}.json").exists()]
     if not names:
         raise ContractError(f"{folder} has no results. Run nwb-lint reproduce NAME --out {folder} first.")
     parts = [
-        "# The results of the paper, computed again\n\nWritten by `nwb_lint.experiments.frame.write_page` from the "
+        f"{_PAGE_TITLE}\n\nWritten by `nwb_lint.experiments.frame.write_page` from the "
         "tables beside the figures. No number is typed by hand.\nValente, Pillow & Ostojic, NeurIPS 2022."
     ]
     parts += [_section(name, folder, target.parent) for name in names]
@@ -257,6 +259,16 @@ def write_page(results: str | Path, page: str | Path) -> Path:
     if missing:
         parts.append(f"Without stored results: {', '.join(missing)}.")
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return target
+
+
+def check_page(page: str | Path) -> Path:
+    """The path of a page; ContractError where there is a file that is no such page, or no folder for it."""
+    target = Path(page)
+    if target.exists() and not (target.is_file() and target.read_bytes().startswith(_PAGE_TITLE.encode())):
+        raise ContractError(f"{target} exists, and nwb_lint did not write it. Choose another path, or delete it.")
+    if not target.parent.is_dir():
+        raise ContractError(f"{target.parent}: no such folder. {target.name} cannot be written there. Make it first.")
     return target
 
 

@@ -103,6 +103,17 @@ def test_a_fit_that_could_not_be_kept_is_not_begun(made, tmp_path, monkeypatch, 
     assert words in " ".join(done.stderr.split())
 
 
+def test_a_page_of_results_replaces_no_other_file(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("of somebody else", encoding="utf-8")
+    done = run("reproduce", "kback", "--quick", "--out", tmp_path / "out", "--page", page)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "nwb_lint did not write it" in done.stderr
+    assert page.read_text(encoding="utf-8") == "of somebody else"
+    assert not (tmp_path / "out").exists()
+    assert run("demo", tmp_path / "demo", "--seed", "-1").exit_code == 2
+
+
 @pytest.mark.parametrize("save", ["a/b", "", "\x00", "x" * 300 + "/"])
 def test_a_bad_name_of_a_result_is_refused_before_the_work(made, save):
     done = run("connectivity", made / "fit.nwb", "--save", save)

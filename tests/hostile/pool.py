@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import resource
@@ -74,6 +75,7 @@ class Child:
 
     def _serve(self, child_in: int, child_out: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        faulthandler.disable()  # of pytest
         statm = Path("/proc/self/statm")
         used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES,) * 2)
