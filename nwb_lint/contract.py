@@ -656,6 +656,8 @@ INACTIVATION = {
     "accuracy_control": Var(("group", "quantile", "context"), "float64", "1", False),
     "effect": Var(("group",), "float64", "1"),
     "effect_control": Var(("group", "quantile"), "float64", "1", False),
+    "effect_reference": Var(("group",), "float64", "1", False),
+    "correlation_reference": Var(("group",), "float64", "1", False),
 }
 
 READOUT = {

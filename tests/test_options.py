@@ -34,7 +34,7 @@ FUNCTIONS = {
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
     "executor", "cache_dir", "progress", "trials", "neurons",
-    "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare",
+    "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

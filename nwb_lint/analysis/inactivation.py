@@ -61,6 +61,7 @@ def predict_inactivation(
     *,
     readout: xr.Dataset | xr.DataArray | str | None = None,
     u: xr.Dataset | None = None,
+    reference: xr.Dataset | None = None,
     context: str | None = None,
     answer: str | None = None,
     response_s: tuple[float, float] | None = None,
@@ -95,6 +96,9 @@ def predict_inactivation(
         with N the number of neurons of the readout.
     u : xarray.Dataset or None, default=None
         Conditions with their inputs, ``u (condition, time, input)``. None takes those of the fit.
+    reference : xarray.Dataset or None, default=None
+        Another fit to the same neurons, best with ``rank=None`` and to single trials: the fluctuations of single trials
+        say how neurons drive each other. What it predicts stands beside the prediction, and the caution compares both.
     context : str or None, default=None
         Column of the conditions. Accuracy is computed for each of its values.
     answer : str or None, default=None
@@ -124,6 +128,8 @@ def predict_inactivation(
         - ``effect (group)``: root mean square change of the other recorded neurons, relative to the root mean square of
         the
           intact activity of the recorded neurons; ``effect_control (group, quantile)``.
+        - with a reference, ``effect_reference (group)``, and ``correlation_reference (group)`` of the changes that both
+          predict for the other recorded neurons, over conditions and neurons.
         - ``latent (group, condition, time, rank)`` and ``output (group, condition, time)``, dimensionless. - ``accuracy
         (group, context)``, ``accuracy_intact (context)`` and ``accuracy_control (group, quantile, context)``:
           share of conditions with the right answer.
@@ -131,8 +137,8 @@ def predict_inactivation(
     Raises
     ------
     ContractError
-        If there is no group or a group is empty, a column is unknown, a window lies outside the times, or the network
-        diverges.
+        If there is no group or a group is empty, a column is unknown, a window lies outside the times, the network
+        diverges, or the reference lacks a recorded neuron.
 
     References
     ----------
@@ -160,10 +166,14 @@ def predict_inactivation(
     out = _result(inactivation, masks, measured)
     if controls:
         out = out.merge(_controls(inactivation, masks, controls, seed))
+    if reference is not None:
+        out = out.merge(_beside(inactivation, masks, out, reference, given))
     out = _with_columns(out, fit, given)
     out.attrs = {"kind": "inactivation", "factor": float(factor), "drive": float(drive), "controls": controls}
     out.attrs |= {"seed": seed, "rank": int(fit.sizes.get("rank", 0)), "context": context or ""}
     out.attrs |= _cautions(fit)
+    if reference is not None:
+        out.attrs["caution"] += _comparison(out, reference)
     out.attrs["group_size"] = [int(mask.sum()) for mask in masks.values()]
     if window_s is not None:
         out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
@@ -185,6 +195,50 @@ def _cautions(fit: xr.Dataset) -> dict[str, object]:
         "rest, and the predicted effects are probably too large. Fit with l2_n='auto' or a larger l2_n."
     )
     return {"caution": CAUTION + large, "n_norm_ratio": ratio}
+
+
+def _beside(
+    inactivation: _Inactivation, masks: dict[str, Array], out: xr.Dataset, reference: xr.Dataset, given: xr.Dataset
+) -> xr.Dataset:
+    """Effects that the reference predicts for the same groups, and how the changes of the others correlate."""
+    fit = inactivation.fit
+    labels, others = (one["neuron"].values.astype(str) for one in (fit, reference))
+    recorded = inactivation.recorded
+    if missing := sorted(set(labels[recorded]) - set(others)):
+        raise ContractError(
+            f"The reference lacks neuron '{missing[0]}' of the fit. It needs all {recorded.sum()} recorded neurons. "
+            "Fit it to the same activity."
+        )
+    other = inactivation._replace(fit=reference, u=given, intact=run(reference, given), readout=None)
+    position = {label: k for k, label in enumerate(others)}
+    effects, correlations = [], []
+    for k, mask in enumerate(masks.values()):
+        found = other.measure(np.isin(others, labels[mask]))
+        kept = np.flatnonzero(recorded & ~mask)
+        pair = (
+            out["activity_change"].values[k][:, kept].ravel(),
+            found["activity_change"][:, [position[label] for label in labels[kept]]].ravel(),
+        )
+        varies = all(len(one) > 1 and np.ptp(one) > 0 for one in pair)
+        effects.append(found["effect"])
+        correlations.append(np.corrcoef(*pair)[0, 1] if varies else np.nan)
+    return xr.Dataset(
+        {"effect_reference": ("group", np.array(effects)), "correlation_reference": ("group", np.array(correlations))},
+        coords={"group": list(masks)},
+    )
+
+
+def _comparison(out: xr.Dataset, reference: xr.Dataset) -> str:
+    """The two numbers that the reference adds to the caution: medians over groups."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = out["effect_reference"].values / out["effect"].values
+    numbers = [np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else np.nan
+               for one in (ratio, out["correlation_reference"].values)]  # fmt: skip
+    name = "unconstrained fit" if "J" in reference else f"fit of rank {reference.sizes['rank']}"
+    return (
+        f" The {name} beside it predicts effects {numbers[0]:.2f} times as large, and changes that correlate by "
+        f"{numbers[1]:.2f} with these (medians over groups)."
+    )
 
 
 def _with_columns(out: xr.Dataset, fit: xr.Dataset, given: xr.Dataset) -> xr.Dataset:
@@ -461,7 +515,8 @@ def effect_table(result: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns group, neurons, effect, and accuracy in each context, each with the quantiles of its controls.
+        Columns group, neurons, effect, and accuracy in each context, each with the quantiles of its controls; with a
+        reference also "effect reference" and "correlation reference".
 
     Raises
     ------
@@ -487,6 +542,9 @@ def effect_table(result: xr.Dataset) -> pd.DataFrame:
 
     if "effect_control" in result:
         add("effect", result["effect_control"])
+    for name in ("effect_reference", "correlation_reference"):
+        if name in result:
+            columns[name.replace("_", " ")] = result[name].values
     if "accuracy" in result:
         for context in result["context"].values:
             columns[f"accuracy {context} intact"] = np.full(

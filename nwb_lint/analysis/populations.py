@@ -25,7 +25,7 @@ from nwb_lint.prepare import times_in
 _PRIOR_NEURONS = 1e8  # strength of the prior, in neurons, that holds the means of a Bayesian mixture at 0
 _STARTS = 5
 _SUBSAMPLE = 0.8
-_EQUAL_STABILITY = 0.1  # numbers of groups whose stability differs by less are compared by their BIC
+_EQUAL_STABILITY = 0.1  # of numbers of groups whose stability differs by less, the smallest is taken
 _ADDED_VARIANCE = 1e-4  # to the loadings, whose mean square is 1
 
 
@@ -63,8 +63,7 @@ def find_populations(
     80 % of the neurons. Its chance level is the 95 % quantile of the same for single populations: m and I from one
     Gaussian, the distribution of greatest entropy with their covariance, n a linear function of them, the latents and
     inputs those of the fit, and the part of n that is determined then. Among the numbers that are more stable than
-    chance, have a lower BIC than one group, and are within .1 of the most stable of these, the one with the lowest BIC
-    is taken; else one group.
+    chance and have a lower BIC than one group, the smallest within .1 of the most stable is taken; else one group.
 
     Groups describe; they do not prove populations. A single population with heavy tails also needs two Gaussians.
 
@@ -309,8 +308,7 @@ def _mixture(draws: _Draws, n_groups, method: str, zero_mean: bool, max_groups: 
     stability, chance = (np.array(column) for column in zip(*scores, strict=True))
     bic = np.array([one.bic for one in fits])
     candidate = (stability > chance) & (bic < bic[0])
-    candidate &= stability > stability[candidate].max(initial=0.0) - _EQUAL_STABILITY
-    best = int(np.argmin(np.where(candidate, bic, np.inf))) if candidate.any() else 0
+    best = int(np.argmax(candidate & (stability > stability[candidate].max(initial=0.0) - _EQUAL_STABILITY)))
     found = fits[best]
     names = ["small", "large"] if small else [str(k + 1) for k in range(tried[best])]
     probability = np.mean([found.model.predict_proba(one) for one in copies], axis=0)

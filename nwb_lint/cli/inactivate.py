@@ -30,6 +30,7 @@ from nwb_lint.options import InactivationOptions
     type=click.Choice(["em", "bayesian", "small_weights", "strongest_input"]),
     help="Groups found in the fit's loadings.",
 )
+@click.option("--reference", metavar="NAME", help="Another fit in the file, whose predictions stand beside.")
 @flags(InactivationOptions)
 @of_fit
 @saved_as
@@ -39,6 +40,7 @@ def inactivate(
     path: str,
     groups: tuple[str, ...],
     populations: str | None,
+    reference: str | None,
     name: str | None,
     save: str | None,
     table_path: Path | None,
@@ -58,7 +60,8 @@ def inactivate(
             masks |= groups_of(fit, group)
         if populations is not None:
             masks |= groups_of(fit, find_populations(fit, method=populations, seed=options.get("seed", 0)))
-        result = predict_inactivation(fit, masks, **options)
+        other = None if reference is None else read_fit_of(path, reference)
+        result = predict_inactivation(fit, masks, reference=other, **options)
         table = effect_table(result)
         _print(result, table)
         keep_result(result, path, name, save)

@@ -238,6 +238,7 @@ class Search:
         self.power = float(samples.energies().mean())
         self.stages: list[Stage] = []
         self.singular = np.zeros(0)
+        self.judged_by_all = False  # whether every split judged the gradient, and not the first alone
 
     def start_from(self, network: Network) -> None:
         """Begin with a given network instead of a closed form."""
@@ -332,6 +333,8 @@ class Search:
         """Keep a descent on the first split if it is better, and repeat it on everything if the split is not all."""
         held = self.parts[0][1]
         before, after = self.errors[: len(held.x)], held.errors(network)
+        if self.stages and before.mean() > held.energies().mean():
+            before = held.energies()  # it must be better than no network, not only than a poor one
         if not is_better(before, after, self.power) and not self._is_shorter(network, before, after):
             if not self.stages:
                 raise ContractError(
@@ -388,14 +391,14 @@ def settle(search: Search) -> None:
     stages, samples = search.stages, search.samples
     error, begun = float(samples.errors(stages[-1].network).sum()), stages[-1].name == "gradient"
     energies = samples.energies()
-    allowed = DESCENT_TOLERANCE * energies.sum()  # a shorter n may cost a little
+    allowed = DESCENT_TOLERANCE * energies.sum() * search.chooses_penalty  # a shorter n may cost a little
     if begun and len(stages) > 1 and not error <= float(samples.errors(stages[-2].network).sum()) + allowed:
         stages.pop()
         search.final = stages[-1].network
         error = float(samples.errors(search.final).sum())
     if search.settings.method != "auto" or stages[-1].interrupted:
         return
-    judges = search.splits[:1] if begun else search.splits
+    judges = search.splits[:1] if begun and not search.judged_by_all else search.splits
     without = np.concatenate([energies[held] for _, held in judges])
     answered = len(samples.x) > 2 and all(_spans_drives(samples, *split) for split in judges)
     if error >= energies.sum() or (answered and search.errors[: len(without)].sum() >= without.sum()):
@@ -672,6 +675,14 @@ def run_gradient(
         return optimizer.repeat(found.schedule, whole, everything)
 
     search.keep_gradient(found.network, repeat, penalty)
+    if explains_nothing and search.stages and search.stages[-1].name == "gradient":
+        starts = search.networks if start is None else [start] * len(search.parts)
+        others_of = [
+            test.errors(optimizer.repeat(found.schedule, scaled(network, part), part))
+            for network, (part, test) in list(zip(starts, search.parts, strict=True))[1:]
+        ]
+        search.errors = np.concatenate([search.errors[: len(held.x)], *others_of])
+        search.judged_by_all = True
 
 
 def short_starts(search: Search, optimizer: Optimizer) -> tuple[Network, Network]:

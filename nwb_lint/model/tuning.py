@@ -111,7 +111,7 @@ VISITED_SHARE = 0.999
 # The part of n that visited states determine (`determined_n`): every n' phi(x) loses at most this share of its power.
 # Tuned on: four fits each to simulated means of one and of two populations, 60 and 150 neurons, where the part has 3 to
 # 12 dimensions. Ridges that are tried, and the largest number of samples: conventions.
-UNDETERMINED_DRIVE, VISITED_SAMPLES = 1e-3, 2000
+UNDETERMINED_DRIVE, VISITED_SAMPLES = 1e-3, 1000
 DETERMINED_RIDGES = tuple(10.0 ** (-k / 4) for k in range(-8, 33))
 
 # Populations (`find_populations`): the part of n that is not determined is drawn with this size relative to the rms of

@@ -204,3 +204,24 @@ def test_the_caution_says_that_n_is_far_longer_than_its_effective_part():
     found = nl.predict_inactivation(long, [0, 1], controls=0)
     assert found.attrs["n_norm_ratio"] > 4
     assert "times as long as its effective part" in found.attrs["caution"]
+
+
+def test_a_reference_stands_beside_the_prediction():
+    low, trials = network_and_trials()
+    full, _ = network_and_trials(full=True)
+    groups = {"some": range(6), "pair": [6, 7]}
+    same = nl.predict_inactivation(low, groups, u=trials, reference=full, controls=0)
+    np.testing.assert_allclose(same["effect_reference"], same["effect"], rtol=1e-3)
+    np.testing.assert_allclose(same["correlation_reference"], 1, rtol=1e-3)
+    assert "unconstrained fit beside it predicts effects 1.00 times as large" in same.attrs["caution"]
+    assert {"effect reference", "correlation reference"} < set(effect_table(same).columns)
+    order = np.random.default_rng(0).permutation(60)
+    other = full.isel(neuron=order, neuron_from=order)
+    mixed = nl.predict_inactivation(low, groups, u=trials, reference=other, controls=0)
+    np.testing.assert_allclose(mixed["correlation_reference"], 1, rtol=1e-3)
+    half = full.assign(J=0.5 * full["J"])
+    smaller = nl.predict_inactivation(low, groups, u=trials, reference=half, controls=0)
+    assert (smaller["effect_reference"] < 0.9 * same["effect"]).all()
+    few = low.isel(neuron=slice(59))
+    with pytest.raises(ContractError, match="lacks neuron 'n59'"):
+        nl.predict_inactivation(low, groups, u=trials, reference=few, controls=0)

@@ -11,7 +11,7 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import Interrupted
 from nwb_lint.model.network import Network, drives, forward, reduce_rank
 from nwb_lint.model.optimization import Descent, Optimizer, Schedule
-from nwb_lint.model.stages import Search, Settings, Stage, other_starts, run_gradient, run_regressions
+from nwb_lint.model.stages import Search, Settings, Stage, other_starts, run_gradient, run_regressions, settle
 from nwb_lint.model.tuning import HIGHER_RANKS, RANDOM_STARTS
 
 
@@ -182,3 +182,25 @@ def test_a_network_that_diverges_is_cut_all_the_same():
     rng = np.random.default_rng(2)
     network = Network(*(100 * rng.standard_normal((12, k)) for k in (3, 3, 2)))
     assert np.isfinite(reduce_rank(network, 2, drives_of(5, 900, 2), 0.2, "linear").j()).all()
+
+
+def test_r2_does_not_fall_from_a_regression_to_the_gradient():
+    search = sighted(Settings(rank=1, method="gradient"))
+    kept = search.final
+    search.final = kept._replace(m=1.01 * kept.m)  # a little worse
+    search.stages.append(Stage("gradient", search.final, np.nan))
+    assert 0 < error_of(search) - search.samples.errors(kept).sum() < 0.01 * search.samples.energies().sum()
+    settle(search)
+    assert search.final is kept
+    assert search.stages[-1].name != "gradient"
+
+
+def test_a_gradient_after_poor_regressions_must_be_better_than_no_network_on_every_split():
+    search = blind(Settings(rank=1))
+    poor = Network(search.final.m, 0 * search.final.n, 0.5 * search.final.w)  # better than the start, worse than none
+    assert search.errors.mean() > search.parts[0][1].errors(poor).mean() > search.parts[0][1].energies().mean()
+    search.keep_gradient(poor, lambda samples: poor)
+    assert [stage.name for stage in search.stages] == ["latent pass"]
+    search = blind(Settings(rank=1))
+    run_gradient(search, optimizer(20), others=lambda search: [])
+    assert search.judged_by_all == (search.stages[-1].name == "gradient")
