@@ -85,7 +85,7 @@ def test_pynwb_makes_the_classes():
     assert schema.get_classes() is classes
 
 
-def test_the_wheel_holds_the_yaml(tmp_path):
+def test_the_wheel_holds_every_module_and_the_yaml(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     tree = tmp_path / "tree"
     for name in ("nwb_lint", "schemas"):
@@ -97,6 +97,12 @@ def test_the_wheel_holds_the_yaml(tmp_path):
     unpacked = tmp_path / "site"
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
         wheel.extractall(unpacked)
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "nwb_lint").rglob("*.py")
+        if not (unpacked / path.relative_to(ROOT)).is_file()
+    ]
+    assert missing == []
     read = (
         f"import sys; sys.path.insert(0, {str(unpacked)!r}); from nwb_lint.nwb.extension import schema; "
         "print(schema.namespace_path(), len(schema.fields()))"
