@@ -187,24 +187,30 @@ def fit_lint(
     ('neuron', 'rank')
     """
     given = {name: value for name, value in locals().items() if name in FitOptions.model_fields}
-    options = FitOptions.check(given)
+    return fit_with_options(activity, FitOptions.check(given), progress=progress, inputs_left_out=True)
+
+
+def fit_with_options(
+    activity: xr.Dataset, options: FitOptions, *, progress: bool = False, inputs_left_out: bool = False
+) -> xr.Dataset:
+    """`fit_lint` with checked options; ``input_r2_gain``, which takes several regressions, only if it is wanted."""
     check_activity(activity)
     _check_options(activity, options)
-    _check_hidden(activity, hidden)
-    phi = as_nonlinearity(nonlinearity)
+    _check_hidden(activity, options.hidden)
+    phi = as_nonlinearity(options.nonlinearity)
     activity, held = unmasked(activity), _test_conditions(activity, options)
     _check_training(activity["activity"].values, held)
     _check_magnitude("u", whole_input(activity), "Give Input(..., scale=...).")
-    alpha = float(activity.attrs["bin_s"]) / tau_s
-    activity, n_groups, unknown = with_starts(activity, initial, held, alpha)
+    alpha = float(activity.attrs["bin_s"]) / options.tau_s
+    activity, n_groups, unknown = with_starts(activity, options.initial, held, alpha)
     u = whole_input(activity)
     samples = Samples(
         activity["activity"].values.astype(np.float32, copy=False),
-        drives(u, alpha, bias=bias, initial=initial == "learned"),
+        drives(u, alpha, bias=options.bias, initial=options.initial == "learned"),
         alpha,
         phi,
-        loss,
-        weights_of(activity, weights, ~held),
+        options.loss,
+        weights_of(activity, options.weights, ~held),
         instruments_of(activity),
         starts=(u.shape[2] - n_groups, u.shape[2]),
         inferred=unknown if unknown.any() else None,
@@ -214,20 +220,22 @@ def fit_lint(
     if unknown.any():
         q = samples.drives_for(stages[-1].network)[unknown]
         activity = with_shares(activity, unknown, q, samples.starts, alpha)
-    fit = _dataset(activity, stages[-1].network, hidden, bias).assign_coords(held_out=("condition", held))
+    fit = _dataset(activity, stages[-1].network, options.hidden, options.bias)
+    fit = fit.assign_coords(held_out=("condition", held))
     fit.attrs |= _attributes(activity, options, stages[-1]) | {"nonlinearity": phi}
-    if rank is not None:
+    if options.rank is not None:
         fit = canonicalize(fit)
     fit = _with_scores(with_run(fit), activity, samples, stages, held)
-    constant = fit.sizes["input"] + bias
+    constant = fit.sizes["input"] + options.bias
     fit.attrs["n_norm_ratio"] = norm_ratio(network_of(fit), constant, fit["activity_pred"].values)
     if singular.size:
         fit["singular_value"] = ("singular",), singular
     fit = _with_input_lags(fit, samples, stages[-1].network, ~held)
-    with one_blas_thread():
-        gains = input_gains(training, stages[-1].network, settings, fit.sizes["input"] - n_groups)
-    for name, values in zip(("input_r2_gain", "input_r2_gain_sem"), gains, strict=True):
-        fit[name] = ("input",), np.pad(values, (0, n_groups), constant_values=np.nan)
+    if inputs_left_out:
+        with one_blas_thread():
+            gains = input_gains(training, stages[-1].network, settings, fit.sizes["input"] - n_groups)
+        for name, values in zip(("input_r2_gain", "input_r2_gain_sem"), gains, strict=True):
+            fit[name] = ("input",), np.pad(values, (0, n_groups), constant_values=np.nan)
     check_fit(fit)
     return fit
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from nwb_lint.contract import refuse_trials
 from nwb_lint.errors import ContractError
-from nwb_lint.model.fit import fit_lint
+from nwb_lint.model.fit import fit_with_options
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.options import FitOptions
@@ -89,7 +89,7 @@ def shared_options(given: Mapping[str, Any], *, refused: Sequence[str] = (), **o
 
 def fit_with(activity: xr.Dataset, options: FitOptions, **changes: Any) -> xr.Dataset:
     """A fit with these options, some of them changed."""
-    return fit_lint(activity, **options.arguments() | changes)
+    return fit_with_options(activity, FitOptions.check(options.arguments() | changes))
 
 
 def mean_and_sem(values: Array, axis: int) -> tuple[Array, Array]:

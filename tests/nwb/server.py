@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import threading
@@ -32,7 +33,12 @@ class RangeServer:
     ``ranges=False`` answers every request with the whole file. ``tags`` says how versions are named: True (strong
     ETags), "weak" (weak ones), "modified" (Last-Modified), or False (not at all). ``route`` is called with each request
     first, and gives status, headers and body, or None.
+
+    While a server runs, nothing is collected as garbage: freed in the server's thread, a file of h5py waits for the
+    lock that the reading thread holds until its request times out.
     """
+
+    running = 0
 
     def __init__(self, files: dict[str, Path | bytes] | None = None, route: Callable | None = None):
         self.files = files or {}
@@ -72,12 +78,17 @@ class RangeServer:
     def __enter__(self):
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+        RangeServer.running += 1
+        gc.disable()
         return self
 
     def __exit__(self, *_):
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        RangeServer.running -= 1
+        if not RangeServer.running:
+            gc.enable()
 
     def answer(self, handler) -> None:
         with self._lock:
