@@ -237,7 +237,7 @@ def coords_along(dataset: xr.Dataset | xr.DataArray, *dims: str, kind: str = "")
     of its name: "context" of the conditions becomes "condition_context".
     """
     own = [(dim,) for dim in dims]
-    found = {str(name): value.variable for name, value in dataset.coords.items() if value.dims in own}
+    found = {str(name): variable for name, variable in dataset.coords.variables.items() if variable.dims in own}
     if not kind:
         return found
     taken = {name for var in RESULTS[kind].values() for name in var.dims}.union(RESULTS[kind]) - set(dims)

@@ -212,7 +212,7 @@ def _starts(fit: xr.Dataset, drive: Array, box: Array, n_starts: int, seed: int)
 def jacobian(fit: xr.Dataset, kappa: Array, drive: Array) -> Array:
     """dF/dκ (point, rank, rank), 1/s, with F as in `dynamics.flow`."""
     kind = nonlinearity_of(fit.attrs.get("nonlinearity"))
-    m, n = fit["m"].values, fit["n"].values
+    m, n = fit.variables["m"].values, fit.variables["n"].values
     x = kappa @ m.T + drive
     slope = kind.slope(x, kind.phi(x))
     pairs = (n[:, :, None] * m[:, None, :]).reshape(len(m), -1) / len(m)

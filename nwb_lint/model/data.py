@@ -10,10 +10,18 @@ import xarray as xr
 
 from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import for_new_conditions, from_first_sample
-from nwb_lint.model.network import Array, Network, Nonlinearity, condition_blocks, free_run, nonlinearity_of
+from nwb_lint.model.network import (
+    Array,
+    Network,
+    Nonlinearity,
+    condition_blocks,
+    free_run,
+    nonlinearity_of,
+    stacked,
+)
 from nwb_lint.model.regression import fill, observed_samples, regression_errors
 from nwb_lint.model.scores import as_slice, noise_power
-from nwb_lint.model.tuning import MAX_INSTRUMENT_NEURONS, MIN_NOISE_SHARE
+from nwb_lint.model.tuning import ERROR_VALUES, FREE_RUN_VALUES, MAX_INSTRUMENT_NEURONS, MIN_NOISE_SHARE
 from nwb_lint.parallel.threads import map_in_order
 
 
@@ -96,25 +104,50 @@ class Samples(NamedTuple):
 
     def errors(self, network: Network) -> Array:
         """Squared error of a free run, per condition; infinite if the run diverged."""
-        skip, recorded, q = self.q.shape[1] - self.x.shape[1], self.x.shape[2], self.drives_for(network)
+        return self.errors_of([network])[0]
 
-        def errors_of(block: slice) -> Array:
-            y = self.x[block]
-            total = np.zeros(len(y))
-            missing = None if np.isfinite(y.sum()) else np.isnan(y)
-            with np.errstate(over="ignore", invalid="ignore"):
-                for t, (x, _) in enumerate(free_run(network, q[block], self.alpha, self.nonlinearity), -skip):
-                    if t < 0:
-                        continue
-                    predicted = self.in_loss_space(x[:, :recorded])
-                    error = self.in_loss_space(y[:, t]) - predicted
-                    if missing is not None:
-                        error = np.where(missing[:, t], 0 * predicted, error)
-                    total += np.einsum("cn,cn->c", error, error)
-            return total
+    def errors_of(self, networks: Sequence[Network]) -> Array:
+        """Squared errors of free runs, (network, condition); infinite where a run diverged.
 
-        errors = np.concatenate(list(map_in_order(errors_of, condition_blocks(len(self.x), network.n_neurons))))
-        return np.where(np.isfinite(errors), errors, np.inf)
+        Networks of equal shape that are small run together, since the time of a small run is that of its calls.
+        """
+        small = len(self.x) * networks[0].n_neurons * len(networks) <= FREE_RUN_VALUES
+        same = len({tuple(None if part is None else part.shape for part in one) for one in networks}) == 1
+        if len(networks) > 1 and not (small and same and self.inferred is None):
+            return np.concatenate(list(map_in_order(lambda one: self.errors_of([one]), networks)))
+        q = self.drives_for(networks[0])
+        together = networks[0] if len(networks) == 1 else stacked(networks)
+        blocks = condition_blocks(len(self.x), networks[0].n_neurons)
+        errors = np.concatenate(
+            list(map_in_order(lambda one: self._errors_of_block(together, q, one), blocks)), axis=-1
+        )
+        return np.where(np.isfinite(errors), errors, np.inf).reshape(len(networks), -1)
+
+    def _errors_of_block(self, network: Network, q: Array, block: slice) -> Array:
+        """Squared errors of some conditions; of several networks if ``network`` is a stack of them."""
+        y, recorded = self.x[block], self.x.shape[2]
+        skip, n_times = q.shape[1] - self.x.shape[1], self.x.shape[1]
+        shape = (*network.m.shape[:-2], len(y))
+        size = max(1, ERROR_VALUES // max(1, int(np.prod(shape)) * recorded))  # time steps that are compared together
+        total, steps = np.zeros(shape), np.empty((min(size, n_times), *shape, recorded), y.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for t, (x, _) in enumerate(free_run(network, q[block], self.alpha, self.nonlinearity), -skip):
+                if t < 0:
+                    continue
+                steps[t % size] = x[..., :recorded]
+                if t % size == size - 1 or t == n_times - 1:
+                    first = t - t % size
+                    total += self._squares(y[:, first : t + 1].swapaxes(0, 1), steps[: t + 1 - first])
+        return total
+
+    def _squares(self, y: Array, x: Array) -> Array:
+        """Squared errors of x (time, ..., condition, neuron) for y (time, condition, neuron)."""
+        y = y.reshape(len(y), *(1,) * (x.ndim - 3), *y.shape[1:])
+        predicted = self.in_loss_space(x)
+        error, missing = self.in_loss_space(y) - predicted, np.isnan(y)
+        if missing.any():
+            error = np.where(missing, 0 * predicted, error)
+        return np.einsum("...cn,...cn->...c", error, error).sum(axis=0, dtype=float)
 
     def teacher_forced_errors(self, networks: Sequence[Network], prewhiten: bool = False) -> Array:
         """Summed squared error of each network when the recorded rates drive it; of innovations with ``prewhiten``."""

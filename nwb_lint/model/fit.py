@@ -234,8 +234,8 @@ def fit_with_options(
     if inputs_left_out:
         with one_blas_thread():
             gains = input_gains(training, stages[-1].network, settings, fit.sizes["input"] - n_groups)
-        for name, values in zip(("input_r2_gain", "input_r2_gain_sem"), gains, strict=True):
-            fit[name] = ("input",), np.pad(values, (0, n_groups), constant_values=np.nan)
+        gain, sem = (("input", np.pad(values, (0, n_groups), constant_values=np.nan)) for values in gains)
+        fit = fit.assign(input_r2_gain=gain, input_r2_gain_sem=sem)
     check_fit(fit)
     return fit
 
@@ -474,18 +474,21 @@ def _with_scores(
     r2, ceiling, of_neurons = by_split(y, prediction, held, noise_of(activity), reference)
     each = np.full((2, fit.sizes["neuron"]), np.nan)  # hidden units have none
     each[:, : y.shape[2]] = of_neurons
-    fit["r2"], fit["r2_ceiling"] = (("split",), r2), (("split",), ceiling)
-    fit["r2_median"] = ("split",), median_over(of_neurons)
     if caution := caution_about(r2, ceiling, stages[-1].name == "zero"):
         fit.attrs["caution"] = caution
         if not is_task():
             warn(caution)
     if not is_task():
         _name_dominant(activity, reference, held)
-    fit["r2_neuron"] = ("split", "neuron"), each
-    fit["stage_r2"] = ("stage", "split"), np.vstack([_r2_of_stages(stages[:-1], samples, held, reference), r2])
-    fit["stage_ridge"] = ("stage",), np.array([stage.ridge for stage in stages])
-    return fit.assign_coords(split=list(SPLITS), stage=[stage.name for stage in stages])
+    found = {
+        "r2": (("split",), r2),
+        "r2_ceiling": (("split",), ceiling),
+        "r2_median": (("split",), median_over(of_neurons)),
+        "r2_neuron": (("split", "neuron"), each),
+        "stage_r2": (("stage", "split"), np.vstack([_r2_of_stages(stages[:-1], samples, held, reference), r2])),
+        "stage_ridge": (("stage",), np.array([stage.ridge for stage in stages])),
+    }
+    return fit.assign(found).assign_coords(split=list(SPLITS), stage=[stage.name for stage in stages])
 
 
 def _name_dominant(activity: xr.Dataset, reference: Array, held: Array) -> None:
@@ -515,8 +518,8 @@ def _with_input_lags(fit: xr.Dataset, samples: Samples, network: Network, traine
         x = np.concatenate([x, fit["activity_pred"].values[..., -hidden:]], axis=2)
     of = np.flatnonzero(trained)
     lags = input_lags(x, fit["u"].values, of, network, samples.alpha, phi, float(fit.attrs["dt_s"]))
-    for name, values in zip(("input_lag_s", "input_lag_gain", "input_lag_gain_sem"), lags, strict=True):
-        fit[name] = ("input",), values
+    names = ("input_lag_s", "input_lag_gain", "input_lag_gain_sem")
+    fit = fit.assign({name: (("input",), values) for name, values in zip(names, lags, strict=True)})
     if float(fit["r2"][0]) < LAG_R2:  # the residual is not that of small errors in the inputs
         return fit
     for name, lag, gain, sem in zip(fit["input"].values, *lags, strict=True):

@@ -19,7 +19,7 @@ Shapes: x (condition, time, neuron), u (condition, time, input), q (condition, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -182,11 +182,17 @@ class Network(NamedTuple):
     @property
     def n_neurons(self) -> int:
         """Number of neurons N, including hidden units."""
-        return self.m.shape[0]
+        return self.m.shape[-2]
 
     def j(self) -> Array:
         """Connectivity J = m n' / N, (neuron, neuron_from)."""
         return self.m if self.n is None else self.m @ self.n.T / self.n_neurons
+
+
+def stacked(networks: Sequence[Network]) -> Network:
+    """Networks of equal shape as one, with a first dim for the networks, which `free_run` takes."""
+    n = None if networks[0].n is None else np.stack([one.n for one in networks if one.n is not None])
+    return Network(np.stack([one.m for one in networks]), n, np.stack([one.w for one in networks]))
 
 
 def random_network(n_neurons: int, rank: int, n_drives: int, seed: int) -> Network:
@@ -248,15 +254,19 @@ def free_run(
     gain: Array | None = None,
     drive: Array | None = None,
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield x (condition, neuron) and kappa (condition, rank) of every time step; arguments as in `forward`."""
-    phi, rank = nonlinearity_of(nonlinearity).phi, network.m.shape[1]
-    mw = np.hstack([network.m, network.w]).T.astype(q.dtype)  # x = [kappa q] [m W]', one product
+    """Yield x (condition, neuron) and kappa (condition, rank) of every time step; arguments as in `forward`.
+
+    A stack of networks runs at once (`stacked`); x and kappa then have one more dim, the first.
+    """
+    phi, rank = nonlinearity_of(nonlinearity).phi, network.m.shape[-1]
+    mw = np.concatenate([network.m, network.w], axis=-1).swapaxes(-1, -2).astype(q.dtype)  # x = [kappa q] [m W]'
     n = None if network.n is None else network.n.astype(q.dtype) / network.n_neurons
     added = None if drive is None else filter_input(drive[None], alpha).astype(q.dtype)[0]
     gains = None if gain is None else np.broadcast_to(gain, (q.shape[1], network.n_neurons)).astype(q.dtype)
-    kappa = np.zeros((len(q), rank), q.dtype)
+    kappa = np.zeros((*mw.shape[:-2], len(q), rank), q.dtype)
     for t in range(q.shape[1]):
-        x = np.concatenate([kappa, q[:, t]], axis=1) @ mw
+        now = np.broadcast_to(q[:, t], (*kappa.shape[:-1], q.shape[2]))
+        x = np.concatenate([kappa, now], axis=-1) @ mw
         if added is not None:
             x += added[t]
         yield x, kappa

@@ -203,8 +203,7 @@ def run(
             kappa = kappa + ((1 - alpha) ** np.arange(kappa.shape[1]))[:, None] * start
     else:
         x, kappa = _noisy_run(fit, given, network, q, alpha, gain, added, noise_seed)
-    out = xr.Dataset(coords=coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
-    out["activity"] = ("condition", "time", "neuron"), x[:, skip:]
+    out: dict[str, tuple] = {"activity": (("condition", "time", "neuron"), x[:, skip:])}
     if network.n is not None:
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
     out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : inputs.shape[2]]
@@ -216,7 +215,7 @@ def run(
         soft = fit.attrs.get("link") == "softplus"
         rate = np.exp(level) * (np.logaddexp(x, 0) / np.log(2) if soft else np.exp(np.minimum(x, 40)))
         out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
-    return out
+    return xr.Dataset(out, coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
 
 
 def _noisy_run(
@@ -258,11 +257,9 @@ def with_run(fit: xr.Dataset) -> xr.Dataset:
         With ``activity_pred``, ``filtered_input``, and ``latent`` if there are m and n.
     """
     found = run(fit)
-    out = fit.assign(activity_pred=(found["activity"].dims, found["activity"].values, {"units": "1"}))
-    for name in ("latent", "filtered_input"):
-        if name in found:
-            out[name] = found[name].dims, found[name].values
-    return out
+    added: dict[str, tuple] = {"activity_pred": (found["activity"].dims, found["activity"].values, {"units": "1"})}
+    added |= {name: (found[name].dims, found[name].values) for name in ("latent", "filtered_input") if name in found}
+    return fit.assign(added)
 
 
 def _given_inputs(fit: xr.Dataset, u: xr.Dataset | xr.DataArray | None) -> xr.Dataset:

@@ -263,7 +263,8 @@ class Search:
             ridges, whole = (ridges[best],), solutions.networks[best]
         by_split = [propose(fit, network, ridges) for (fit, _), network in zip(self.parts, before, strict=True)]
         solutions, proposals = by_split[-1], [one.networks for one in by_split]
-        errors = list(map_in_order(self._errors, zip(*proposals, strict=True)))
+        parts = zip(self.parts, proposals, strict=True)
+        errors = list(np.concatenate([held.errors_of(networks) for (_, held), networks in parts], axis=1))
         k = self._choose(proposals, errors, teacher_forced, prewhiten)
         chosen = [networks[k] for networks in proposals]
         if self.stages and not self._is_worth_keeping(chosen, errors[k], prewhiten):
@@ -277,10 +278,6 @@ class Search:
         self.final = whole
         self.stages.append(Stage(name, self.final, ridges[k]))
         return solutions
-
-    def _errors(self, networks: Sequence[Network]) -> Array:
-        """Held-out errors of free runs, with one network for every split."""
-        return np.concatenate([held.errors(net) for (_, held), net in zip(self.parts, networks, strict=True)])
 
     def _choose(
         self, proposals: list[list[Network]], errors: list[Array], teacher_forced: bool, prewhiten: bool
@@ -588,7 +585,7 @@ def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs
         first, last = (int(np.searchsorted(columns, edge)) for edge in samples.starts)
         own, others = (one._replace(q=one.q[..., columns], starts=(first, last)) for one in (fit, test))
         tried = _latent_pass(own, network._replace(w=network.w[:, columns]), ridges, settings=settings).networks
-        return [others.errors(one) for one in tried]
+        return list(others.errors_of(tried))
 
     drives, power, ridges = np.arange(samples.q.shape[2]), test.energies().sum(), sorted(settings.ridges)
     tried = errors(drives, ridges)

@@ -302,6 +302,8 @@ GRADIENT_STEP_VALUES, GRADIENT_CHUNK_VALUES, GRADIENT_MIN_CONDITIONS, GPU_FACTOR
 # Free run: the least number of conditions that run together, and most condition × neuron values.
 # Not recorded.
 FREE_RUN_MIN_CONDITIONS, FREE_RUN_VALUES = 64, 250_000
+# Values of a free run whose errors are computed together. Not recorded.
+ERROR_VALUES = 250_000
 
 # Closed form: values that are processed together; fewer neurons than the second number count as that many.
 # Measured on: the DMS teacher.

@@ -30,7 +30,7 @@ column = "context"
 window_s = [-0.4, 0.8]
 [fit]
 test_size = 2
-max_iter = 20
+method = "regression"
 [select]
 ranks = [1, 2]
 folds = 3

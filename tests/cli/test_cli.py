@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import nwb_lint as nl
 from nwb_lint.cli import app
+from nwb_lint.model.fit import fit_with_options
 from nwb_lint.nwb.extension.write_session import write_session
 from nwb_lint.nwb.storage.metadata import read_metadata
 from nwb_lint.tasks.demo import demo_session
@@ -95,7 +96,7 @@ def test_sources_are_never_touched(recipe, session_file, tmp_path):
 
 
 def test_workers_give_the_same_table(recipe, tmp_path):
-    tables, path = [], recipe(**{"max_iter__=__20": "max_iter = 3", "folds__=__3": "folds = 2"})
+    tables, path = [], recipe(**{"folds__=__3": "folds = 2"})
     for workers in (1, 2):
         out = tmp_path / f"fit{workers}.nwb"
         assert run("fit", path, "--workers", workers, "--out", out, "--no-plot").exit_code == 0
@@ -113,10 +114,10 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
         begun.append(1)
         if len(begun) == stop:
             raise KeyboardInterrupt
-        return nl.fit_lint(*args, **options)
+        return fit_with_options(*args, **options)
 
-    monkeypatch.setattr(folds, "fit_lint", fit)
-    how = recipe(**{"max_iter__=__20": "max_iter = 3", "folds__=__3": "folds = 2"})
+    monkeypatch.setattr(folds, "fit_with_options", fit)
+    how = recipe(**{"folds__=__3": "folds = 2"})
     flags = [how, "--ensemble", "--ensemble-members", 3, "--baselines", "--no-plot", "--force"]
     stop = 0
     whole = run("fit", *flags)
@@ -144,7 +145,7 @@ def test_a_stopped_command_goes_on_and_prints_the_same(recipe, tmp_path, monkeyp
 
 def test_a_bootstrap_is_printed_kept_and_used(recipe, tmp_path):
     flags = ["--bootstrap", "--bootstrap-draws", 2, "--bootstrap-simulations", 2, "--rank", 1, "--ridges", 0.1]
-    result = run("fit", recipe(), *flags, "--method", "regression", "--no-plot", "--cache-dir", tmp_path / "cache")
+    result = run("fit", recipe(), *flags, "--no-plot", "--cache-dir", tmp_path / "cache")
     assert result.exit_code == 0, result.output
     assert "bootstrap: 2 resamples of trials, 2 simulations" in result.stdout
     kept = nl.read_result(tmp_path / "fit.nwb", "bootstrap")
@@ -164,7 +165,7 @@ def test_ranks_by_held_out_neurons(recipe):
 
 def test_a_cluster_at_an_address_computes(recipe, tmp_path):
     distributed = pytest.importorskip("distributed")
-    path = recipe(**{"max_iter__=__20": "max_iter = 3", "folds__=__3": "folds = 2"})
+    path = recipe(**{"folds__=__3": "folds = 2"})
     assert run("fit", path, "--out", tmp_path / "here.nwb", "--no-plot").exit_code == 0
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**options, protocol="tcp") as cluster:
@@ -200,7 +201,7 @@ def test_secrets_of_addresses_are_neither_printed_nor_kept(recipe, session_file,
         printed = [run("inspect", address), run("inspect", address, "--json"), run("init", address)]
         (tmp_path / "made.toml").write_text(printed[-1].stdout)
         how = recipe(**{'"session.nwb"': f'"{address}"'})
-        printed.append(run("fit", how, "--rank", 1, "--method", "regression", "--no-plot"))
+        printed.append(run("fit", how, "--rank", 1, "--no-plot"))
         printed.append(run("fit", how, "--no-plot", "--out", tmp_path / "no" / "such" / "folder.nwb"))
         printed.append(run("inspect", address.replace("session", "gone")))
     assert [one.exit_code for one in printed] == [0, 0, 0, 0, 1, 1]
@@ -365,7 +366,7 @@ def test_a_fit_that_was_interrupted_is_not_taken_for_done(recipe, tmp_path, monk
     def impatient(*args, **options):
         raise KeyboardInterrupt
 
-    flags = ("--rank", 1, "--no-plot")
+    flags = ("--method", "auto", "--rank", 1, "--no-plot")
     monkeypatch.setattr("nwb_lint.model.optimization.Optimizer.descend", impatient)
     stopped = run("fit", path := recipe(), *flags)
     assert stopped.exit_code == 0
@@ -402,7 +403,7 @@ def test_fits_of_addresses_and_zarr_folders_have_nothing_to_do_either(session_fi
 
 def test_options_of_the_gradient_reach_the_fit(recipe, tmp_path):
     more = 'max_iter = 6\ninitial = "context"\nl2_n = 0.01\nsegment_s = 0.3\ncheckpoint = "kept"\noptimizer = "lbfgs"'
-    path = recipe(**{"max_iter = 20": more})
+    path = recipe(**{'method = "regression"': more})
     assert run("fit", path, "--rank", 1, "--no-plot").exit_code == 0
     fit = nl.read_fit(tmp_path / "fit.nwb")
     assert (fit.attrs["initial"], fit.attrs["l2_n"]) == ("context", 0.01)

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError, NWBError, WorkerError
+from nwb_lint.model.fit import fit_with_options
 from nwb_lint.parallel.engine import run_all, run_tasks
 from nwb_lint.parallel.executors import open_executor
 from nwb_lint.parallel.store import content_hash
@@ -98,9 +99,9 @@ def counted(monkeypatch):
         if counter["fits"] == counter["stop_after"]:
             raise KeyboardInterrupt
         counter["fits"] += 1
-        return nl.fit_lint(*args, **options)
+        return fit_with_options(*args, **options)
 
-    monkeypatch.setattr(folds, "fit_lint", fit)
+    monkeypatch.setattr(folds, "fit_with_options", fit)
     return counter
 
 

@@ -215,7 +215,7 @@ def kill_many(kind: type[Work], n: int) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "n"), [(Work, 50), (Copy, 8), (Beside, 8)])
+@pytest.mark.parametrize(("kind", "n"), [(Work, 20), (Copy, 5), (Beside, 5)])
 def test_a_process_killed_anywhere_leaves_the_old_or_the_new_file(warm, kind, n):
     """More of them: python -m tests.nwb.extension.test_safe_writing --kills 200."""
     found = kill_many(kind, n)
