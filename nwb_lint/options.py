@@ -574,12 +574,12 @@ def _with_caution(result: R, fit: Any) -> R:
 
 
 def plain(value: Any) -> Any:
-    """Numbers of numpy as numbers of Python, sequences as tuples."""
+    """Numbers of numpy as numbers of Python, sequences as tuples; a pair of functions stays what it is."""
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, range) and len(value) > MOST_LISTED:
         raise ContractError(f"{value} has {len(value)} numbers. At most {MOST_LISTED} are needed. Use fewer.")
-    if isinstance(value, list | tuple | range | set | frozenset):
+    if isinstance(value, list | tuple | range | set | frozenset) and not hasattr(value, "_fields"):
         return tuple(plain(one) for one in value)
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
