@@ -93,7 +93,7 @@ def fit_few_neurons(
 def tasks(setting: Setting) -> Tasks:
     """Quick: one small CDM network. Full: both tasks, g from 0.1 to 1.2, and all seeds."""
     if setting.quick:
-        some = {"size": 128, "ranks": (1, 5), "trials": 150, "test": 50, "fits": str(setting.fits)}
+        some = {"size": 64, "ranks": (1, 5), "trials": 100, "test": 50, "fits": str(setting.fits)}
         some |= {"error": QUICK_ERROR, "fractions": (0.05,)}
         return [(None, {"task": "cdm", "g": 0.8, "seed": 0} | some)]
     # trials of cdm are short, and its rank-1 fits are near their limit, so they need more trials

@@ -108,7 +108,7 @@ def tasks(setting: Setting) -> Tasks:
     """Quick: one small network, rank 1. Full: g of 0.1 and 1, ranks 1 and 2, and all seeds."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "ranks": (1,), "trials": 150, "controls": 3, "error": QUICK_ERROR, "fits": fits}
+        some = {"size": 64, "ranks": (1,), "trials": 100, "controls": 3, "error": QUICK_ERROR, "fits": fits}
         return [(None, {"g": 0.8, "seed": 0} | some)]
     some = {"size": 512, "ranks": (1, 2), "trials": 800, "controls": 10, "error": TRAINING_ERROR, "fits": fits}
     return [(None, {"g": g, "seed": seed} | some) for g in (0.1, 1.0) for seed in range(setting.seeds)]

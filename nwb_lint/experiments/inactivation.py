@@ -197,7 +197,7 @@ def tasks(setting: Setting) -> Tasks:
     """Quick: one small network, rank 1 and unconstrained. Full: g of 0.1 and 1. No run has observation noise."""
     fits = str(setting.fits)
     if setting.quick:
-        some = {"size": 128, "trials": 150, "n_random": 6, "ranks": (1, None), "error": QUICK_ERROR}
+        some = {"size": 64, "trials": 100, "n_random": 6, "ranks": (1, None), "error": QUICK_ERROR}
         return [(None, some | {"g": 0.8, "noise": 0.0, "fits": fits})]
     some = {"size": 512, "trials": 800, "n_random": 50, "ranks": RANKS, "error": TRAINING_ERROR, "fits": fits}
     return [(None, {"g": g, "noise": noise} | some) for g, noise in ((0.1, 0.0), (1.0, 0.0))]

@@ -16,7 +16,7 @@ RANKS_ABOVE_K = 2  # that are fitted too
 def tasks(setting: Setting) -> Tasks:
     """Quick: K = 1 in a small network. Full: K from 1 to 4, and all seeds."""
     if setting.quick:
-        some = {"size": 128, "ranks": (1, 2), "trials": 150, "test": 100, "fits": str(setting.fits)}
+        some = {"size": 64, "ranks": (1, 2), "trials": 100, "test": 50, "fits": str(setting.fits)}
         some["error"] = QUICK_ERROR
         return [(None, {"task": "1-back", "g": 0.8, "seed": 0} | some)]
     some = {"g": 0.8, "size": 512, "trials": 300, "test": 150, "error": TRAINING_ERROR, "fits": str(setting.fits)}

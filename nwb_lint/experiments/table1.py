@@ -73,7 +73,7 @@ def _published_fit(network, file: str) -> float:
 
 def tasks(setting: Setting) -> Tasks:
     """Our networks, and those of the paper that are in the folder."""
-    shared: dict[str, Any] = {"trials": 150, "test": 50} if setting.quick else {"trials": 800, "test": 200}
+    shared: dict[str, Any] = {"trials": 100, "test": 50} if setting.quick else {"trials": 800, "test": 200}
     shared |= {
         "size": 64 if setting.quick else 512,
         "error": QUICK_ERROR if setting.quick else TRAINING_ERROR,

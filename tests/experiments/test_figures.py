@@ -179,7 +179,7 @@ def test_quick_runs(name, tmp_path):
     assert (tmp_path / f"{name}.pdf").stat().st_size > 1000
     assert len(table)
     first = sorted((tmp_path / "fits").glob("*.nwb"))[0]
-    assert read_fit(first).sizes["neuron"] == 128
+    assert read_fit(first).sizes["neuron"] == 64
     if name == "fig4":
         assert read_result(first, "em_network").attrs["kind"] == "inactivation"
 

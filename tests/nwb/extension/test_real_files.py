@@ -29,10 +29,13 @@ SUBJECT = {"alm000009": {"age": "P90D"}, "mante2013": None}
 def fit_of(name, folder):
     """The recipe's fit to local copies of its files, rank 1 in closed form."""
     recipe = load_recipe(EXAMPLES / f"{name}.toml").model_copy(update={"sources": [str(folder / name / "*.nwb")]})
-    part = recipe.fit.model_copy(update={"ranks": [1], "folds": 2, "method": "regression", "hidden": 0})
+    parts = {
+        "fit": recipe.fit.model_copy(update={"method": "regression", "hidden": 0}),
+        "select": recipe.select.model_copy(update={"ranks": (1,)}),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the reader tells of the files
-        return run_recipe(recipe.model_copy(update={"fit": part})).fit
+        return run_recipe(recipe.model_copy(update=parts)).fit
 
 
 def command(name, *args):
