@@ -20,12 +20,14 @@ _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
 
+MOST_SHOWN = 2000  # characters of a message; a file can hold names of any length
+
 
 class NWBLintError(Exception):
     """Any error of this package."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return shortened(printable(super().__str__()))
 
 
 class ContractError(NWBLintError, ValueError):
@@ -55,6 +57,14 @@ def printable(text: str) -> str:
     left\\u001b[2J
     """
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def shortened(text: str, most: int = MOST_SHOWN) -> str:
+    """A text whose middle is left out where it is too long: what is wrong stands first, what to do last."""
+    if len(text) <= most:
+        return text
+    start, end = most * 3 // 4, most // 5
+    return f"{text[:start]} … ({len(text) - start - end} characters left out) … {text[-end:]}"
 
 
 def one_line(message: object) -> str:

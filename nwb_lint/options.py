@@ -45,6 +45,8 @@ RENAMED = {
     "holdout": "test_size (a fraction or a number) or test_conditions (labels or a mask)", "input": "u", "over": "vary",
 }  # fmt: skip
 
+MOST_COUNTED = 1_000_000  # repetitions, units, iterations: the largest number of any option but a seed
+
 
 def option(default: Any, sentence: str, *, kept: bool = True, **bounds: Any) -> Any:
     """A field with its sentence; ``kept``: whether a fit keeps it as an attribute. ``...`` as default: required."""
@@ -55,6 +57,14 @@ class Options(BaseModel):
     """The options of one function; values of other types are refused, numbers must be finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
+
+    @model_validator(mode="after")
+    def _counts_are_not_endless(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name) if field.annotation in (int, int | None) and name != "seed" else None
+            if value is not None and value > MOST_COUNTED:
+                raise ValueError(f"{name} is {value}. More than {MOST_COUNTED} takes years. Use fewer.")
+        return self
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> Self:

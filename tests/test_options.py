@@ -224,7 +224,22 @@ def test_unknown_arguments_of_refits_are_refused_by_name():
 
 def test_what_needs_more_memory_than_there_is_is_an_error_that_says_so(tmp_path):
     path = mock_session(tmp_path / "s.nwb")
-    with pytest.raises(ContractError, match=r"needs more memory.*the machine has \d+ GiB.*Use fewer bins"):
+    with pytest.raises(ContractError, match=r"needs .* of memory, and .* are free\. Use wider bins"):
         nl.read_conditions(path, by="side", align="cue_time", window_s=(0, 1e10), bin_s=0.1)
     with pytest.raises(ContractError, match=r"999999999 numbers\. At most"):
         nl.select_rank(mock_activity(), ranks=range(1, 10**9), tau_s=0.1)
+
+
+def test_no_count_is_endless():
+    for count in (10**7, 2**63):
+        with pytest.raises(ContractError, match=rf"^n_groups is {count}\. More than 1000000"):
+            options.PopulationOptions.check({"n_groups": count})
+    assert options.PopulationOptions.check({"seed": 10**7}).seed == 10**7
+    assert options.InputOptions.check({"name": "a", "equals": 10**7}).equals == 10**7
+
+
+def test_a_long_message_keeps_its_start_and_its_end():
+    text = str(ContractError(f"There is {'a' * 70_000}. Do this."))
+    assert len(text) < 2100
+    assert text.startswith("There is aaa")
+    assert text.endswith("aaa. Do this.")
