@@ -80,6 +80,10 @@ class Options(BaseModel):
         except ValidationError as error:
             raise ContractError(explain(error, cls, values)) from None
 
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the function."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
 
 class TrialOptions(Options):
     """Options of `read_trials`."""
@@ -275,10 +279,6 @@ class FitOptions(Options):
                 "Fit with weights='precision' or without weights."
             )
         return cls.check(values)
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `fit_lint`."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
 
 
 class TrialFitOptions(Options):

@@ -15,9 +15,9 @@ import click
 
 from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import (
+    check_output,
     echo,
     in_terminal,
-    not_itself,
     note_at_end,
     parse_pairs,
     plainly,
@@ -159,13 +159,13 @@ def _check_outputs(recipe: Any, target: Path, picture: Path | None, cache_dir: P
     from nwb_lint.errors import ContractError
     from nwb_lint.nwb.storage.metadata import check_subject, make_subject
 
-    not_itself(target, "")
+    check_output(target)
     if picture is not None:
         from nwb_lint.plot.style import check_picture
 
         check_picture(picture)
     if (checkpoint := getattr(recipe.fit, "checkpoint", None)) is not None:  # fits of single trials have none
-        not_itself(Path(checkpoint), "")
+        check_output(Path(checkpoint))
     if cache_dir is not None and cache_dir.exists() and not (cache_dir.is_dir() and os.access(cache_dir, os.W_OK)):
         raise ContractError(f"cache_dir is {cache_dir}. It needs to be a folder that may be written. Give another one.")
     if recipe.subject is not None:
@@ -206,7 +206,7 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
     with plainly():
         from nwb_lint.nwb.extension.netcdf import export_netcdf
 
-        not_itself(out, fit_file)
+        check_output(out, fit_file)
         export_netcdf(read_fit_of(fit_file, name), out, overwrite=force)
         print_files([out])
 
@@ -224,7 +224,7 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
         from nwb_lint.nwb.extension.write import write_fit
 
         given_subject = parse_pairs(subject, "--subject")
-        not_itself(out, exported)
+        check_output(out, exported)
         found = import_netcdf(exported)
         note_at_end(f"{exported}: {how_verified(found)}")
         print_files([write_fit(found, out, subject=given_subject or None, overwrite=force)])

@@ -77,11 +77,11 @@ with_picture = click.option(
 )
 
 
-def not_itself(out: Path, source: str) -> None:
+def check_output(out: Path, source: str | None = None) -> None:
     """Refuse to write over the file that is read, whatever its name, and into a folder that does not exist."""
     from nwb_lint.errors import ContractError, MissingFileError
 
-    if out.exists() and Path(source).exists() and out.samefile(source):
+    if source is not None and out.exists() and Path(source).exists() and out.samefile(source):
         raise ContractError(f"{out} is the file that is read. Choose another path.")
     if not out.parent.is_dir():
         raise MissingFileError(f"{out.parent}: no such folder. {out.name} cannot be written there. Make it first.")

@@ -19,7 +19,7 @@ from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import check_fit, check_result, columns_of, find_column, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.scores import neuron_scores, scores
-from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes, save_figure
+from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes, save_figure, time_label
 from nwb_lint.plot.trials import evidence, trial_latents, trial_rates
 
 Array = np.ndarray
@@ -88,8 +88,7 @@ def latents_over_time(
         ax.plot(time, y, color=color, ls=style, lw=1.2)
     if time[0] < 0 < time[-1]:
         ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
-    label = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
-    return finish(ax, label, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+    return finish(ax, time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
 
 
 def trajectories(

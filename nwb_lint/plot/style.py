@@ -47,6 +47,11 @@ def make_axes(ax: Axes | None) -> Axes:
     return Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
 
 
+def time_label(fit: xr.Dataset) -> str:
+    """Label of a time axis, with the event that is time 0 where it is known."""
+    return f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
+
+
 def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
     ax.set_xlabel(x, fontsize=NORMAL)
     ax.set_ylabel(y, fontsize=NORMAL)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import as_text_column, check_fit, columns_of, find_column
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, PALE, SMALL, finish, make_axes
+from nwb_lint.plot.style import COLORS, GRAY, PALE, SMALL, finish, make_axes, time_label
 from nwb_lint.statespace.inference import predict_rates
 
 Array = np.ndarray
@@ -75,8 +75,7 @@ def trial_latents(fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: 
         labels = [f"{name} {level}".replace("-", "−") for level in groups]
         handles = [Line2D([], [], color=c, lw=2.5, label=label) for c, label in zip(palette, labels, strict=True)]
         ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="best")
-    label = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
-    return finish(ax, label, f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+    return finish(ax, time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
 
 
 def trial_rates(fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes | None = None) -> Axes:
@@ -133,8 +132,7 @@ def trial_rates(fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="max")
     bar.ax.tick_params(labelsize=SMALL)
     bar.set_label("rate / mean rate", fontsize=SMALL)
-    label = f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
-    return finish(ax, label, "neuron (sorted by m)", "Rates over spikes")
+    return finish(ax, time_label(fit), "neuron (sorted by m)", "Rates over spikes")
 
 
 def evidence(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
+from nwb_lint.contract import coords_along
 from nwb_lint.model.network import Array
 from nwb_lint.options import ForecastOptions, InferOptions, RateOptions, validated
 from nwb_lint.statespace.data import system_of, trial_coords, trials_for
@@ -42,7 +43,7 @@ def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[
 def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, level: float = 0.9) -> tuple[Array, ...]:
     """Mean rate, Hz, or mean value, and the bounds of its interval, each (trial, time, neuron)."""
     n, z = system.n_neurons, float(ndtri(0.5 + level / 2))
-    x = mean @ system.m[:n].T + trials.v @ system.weights[:n].T + system.bias[:n]
+    x = _activation(system, trials, mean)
     outer = (system.m[:n, :, None] * system.m[:n, None, :]).reshape(n, -1)
     variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.T, 0)
     width = z * np.sqrt(variance + _of_coefficients(system, trials, mean))
@@ -55,6 +56,12 @@ def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, lev
     h = np.sqrt(3 * variance)
     middle = (2 / 3) * soft(x) + (soft(x - h) + soft(x + h)) / 6
     return scale * middle, scale * soft(low), scale * soft(high)
+
+
+def _activation(system: System, trials: Trials, mean: Array) -> Array:
+    """x of the recorded neurons (trial, time, neuron) at the mean of the latents."""
+    n = system.n_neurons
+    return mean @ system.m[:n].T + trials.v @ system.weights[:n].T + system.bias[:n]
 
 
 def _of_coefficients(system: System, trials: Trials, mean: Array) -> Array | float:
@@ -140,13 +147,11 @@ def posterior_activity(fit: xr.Dataset, trials: xr.Dataset) -> xr.Dataset:
     """
     system, arrays = system_of(fit), trials_for(fit, trials)
     mean, _, _ = posterior_of(system, arrays)
-    n, recorded = system.n_neurons, fit["recorded"].values
-    x = mean @ system.m[:n].T + arrays.v @ system.weights[:n].T + system.bias[:n]
+    x, recorded = _activation(system, arrays, mean), fit["recorded"].values
     coords: dict[Any, Any] = trial_coords(trials, lambda dim: "condition" if dim == "trial" else dim)
     ids = trials["trial"].values if "trial" in trials.coords else np.arange(trials.sizes["trial"])
     coords["condition"] = "condition", ids.astype(str)
-    of_neurons = {name: value.variable for name, value in fit.coords.items() if value.dims == ("neuron",)}
-    coords |= {name: value[recorded] for name, value in of_neurons.items()}
+    coords |= {name: value[recorded] for name, value in coords_along(fit, "neuron").items()}
     coords["input"] = "input", fit["input"].values
     u = trials["u"].values if "u" in trials else np.zeros((*mean.shape[:2], 1), np.float32)
     data = {

@@ -141,16 +141,11 @@ def observation_step(system: System, trials: Trials, drawn: Array, reference: Ar
     ``reference`` (neuron) is the level that the prior pulls to. A neuron whose likelihood does not rise takes half the
     step.
     """
-    n, n_inputs = system.n_neurons, system.weights.shape[1]
-    plain = system._replace(level=np.zeros(n), variance=np.ones(n))
-    if system.link == "softplus":
-        plain = plain._replace(level=system.level)
-    first = system.bias[:n] if system.link == "softplus" else system.level + system.bias[:n]
-    beta = np.column_stack([first, system.weights[:n], system.m[:n]])
+    n_inputs = system.weights.shape[1]
+    plain, beta, precision = _regression_of(system)
+    plain = plain._replace(variance=np.ones(system.n_neurons))
     middle = np.zeros_like(beta)
     middle[:, 0] = 0 if system.link == "softplus" else reference
-    precision = np.full(beta.shape[1], LOADING_PRECISION)
-    precision[0] = LEVEL_PRECISION
 
     def objective(beta: Array) -> tuple[Array, Array, Array]:
         value, slope, hessian = _regression_terms(plain, trials, drawn, beta)
@@ -176,14 +171,20 @@ def observation_step(system: System, trials: Trials, drawn: Array, reference: Ar
     return _with_regression(system, trials, drawn, beta, n_inputs)
 
 
-def regression_covariance(system: System, trials: Trials, mean: Array) -> Array:
-    """Covariance of level, I and m of every neuron, (neuron, coefficient, coefficient), at the mean of the latents."""
+def _regression_of(system: System) -> tuple[System, Array, Array]:
+    """The system without what beta holds, beta (neuron, coefficient) of level, I and m, and the prior precision."""
     n, softplus = system.n_neurons, system.link == "softplus"
     plain = system if softplus else system._replace(level=np.zeros(n))
     first = system.bias[:n] if softplus else system.level + system.bias[:n]
     beta = np.column_stack([first, system.weights[:n], system.m[:n]])
     precision = np.full(beta.shape[1], LOADING_PRECISION)
     precision[0] = LEVEL_PRECISION
+    return plain, beta, precision
+
+
+def regression_covariance(system: System, trials: Trials, mean: Array) -> Array:
+    """Covariance of level, I and m of every neuron, (neuron, coefficient, coefficient), at the mean of the latents."""
+    plain, beta, precision = _regression_of(system)
     hessian = _regression_terms(plain, trials, mean[None], beta)[2]
     return np.linalg.inv(hessian + np.diag(precision))
 

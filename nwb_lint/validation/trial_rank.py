@@ -54,8 +54,7 @@ def select_trial_rank(
 
 def score_trial_rank(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:
     """Co-smoothing (split), bits per spike, of the fit of one rank to the trials that a fold does not hold out."""
-    arguments = {name: getattr(options, name) for name in type(options).model_fields}
-    fit = fit_trials(trials.isel(trial=~held_out), **arguments | {"test_size": None})
+    fit = fit_trials(trials.isel(trial=~held_out), **options.arguments() | {"test_size": None})
     found = bits_per_spike(fit, trials.isel(trial=held_out), seed=options.seed)
     return {"bits": np.array([fit["bits_per_spike"].values[0], float(found["co_smoothing"])])}
 

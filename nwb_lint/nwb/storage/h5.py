@@ -340,10 +340,11 @@ def load(dataset: h5py.Dataset) -> np.ndarray:
     NWBError
         If the dataset claims more values than the file can hold, as in a damaged file.
     """
-    if streamed(dataset) is None:
+    remote = streamed(dataset) is not None
+    if not remote:
         check_size(dataset)
     _check_free(dataset)
-    if streamed(dataset) is not None:
+    if remote:
         return load_streamed(dataset)
     try:
         return dataset[()]
