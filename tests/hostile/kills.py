@@ -1,13 +1,15 @@
 """Processes that write are killed at random moments: each file is then the old or the new one, whole.
 
 ``python -m tests.hostile.kills --kills 300 --seed 1`` kills writers of new files, copies, results, netCDF files,
-pictures, checkpoints, caches of results and of streamed bytes, in turn. It prints how many left the old file, the new
-one, or a damaged one. Uploads are not among them: they read a finished file, and the archive puts its parts together.
+pictures, checkpoints, caches of results and of streamed bytes, and uploads, in turn. It prints how many left the old
+file, the new one, or a damaged one. After an upload was killed, the archive of the tests has the old or the new file,
+whole; the local file is as before; and the same upload succeeds when it is repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import shutil
 import signal
@@ -17,21 +19,27 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
+from dandi.files import dandi_file
 from matplotlib.figure import Figure
 
 import nwb_lint as nl
 from nwb_lint.model.checkpoint import Journal
+from nwb_lint.nwb.extension import publish as publishing
 from nwb_lint.nwb.extension.netcdf import export_netcdf, import_netcdf
 from nwb_lint.nwb.storage.cache import RangeCache
 from nwb_lint.parallel.store import Store
 from nwb_lint.parallel.tasks import Outcome
 from nwb_lint.plot.style import save_figure
 from nwb_lint.testing import mock_activity, mock_fit
+from tests.nwb.archive import ID, Archive
 from tests.nwb.extension.test_safe_writing import Beside, Copy, Work
+from tests.nwb.extension.test_write import SUBJECT
 
 
 class Writer(NamedTuple):
@@ -40,6 +48,7 @@ class Writer(NamedTuple):
     write: Callable[[], None]
     which: Callable[[], str]
     reset: Callable[[], None]
+    close: Callable[[], None] = lambda: None
 
 
 def _work(kind: type[Work], folder: Path) -> Writer:
@@ -125,6 +134,36 @@ def _ranges(folder: Path) -> Writer:
     return Writer(write, which, lambda: shutil.rmtree(folder / "streamed", ignore_errors=True))
 
 
+def _upload(folder: Path) -> Writer:
+    """An upload by the client of DANDI; its validators, which take most of the time and send nothing, are left out."""
+    token, place = "of-40-letters", "sub-m1/sub-m1_desc-lowrank_ecephys.nwb"
+    stack, (one, two) = ExitStack(), (folder / "one.nwb", folder / "two.nwb")
+    archive = stack.enter_context(Archive([], {}, token=token, published=False))
+    cache = {"NWB_LINT_CACHE": str(folder / "cache"), "DANDI_NO_ET": "1"}
+    os.environ |= cache | {"DANDI_INSTANCE": f"{archive.api.url}/api", f"{archive.api.host.upper()}_API_KEY": token}
+    stack.enter_context(patch.object(publishing, "_validate", lambda staged, root, _: (dandi_file(staged, root), [])))
+    stack.enter_context(patch.object(tempfile, "tempdir", str(folder)))
+    for path, seed in ((one, 1), (two, 2)):
+        nl.write_fit(mock_fit().assign_attrs(seed=seed), path, subject=SUBJECT)
+    contents = {"old": one.read_bytes(), "new": two.read_bytes()}
+    publishing.publish(one, ID)
+    before = copy.deepcopy((archive.assets, archive.places, archive.blobs.files))
+
+    def which() -> str:
+        assert (one.read_bytes(), two.read_bytes()) == tuple(contents.values())
+        assert [asset["path"] for asset in archive.assets] == [place]
+        kept = archive.blobs.files[archive.places[place]]
+        found = next(name for name, content in contents.items() if content == kept)
+        assert publishing.publish(two, ID).sent == (found == "old")
+        assert nl.read_fit(f"dandi://{ID}/draft/{place}").attrs["seed"] == 2
+        return found
+
+    def reset() -> None:
+        archive.assets, archive.places, archive.blobs.files = copy.deepcopy(before)
+
+    return Writer(lambda: (publishing.publish(two, ID), None)[1], which, reset, stack.close)
+
+
 KINDS: dict[str, Callable[[Path], Writer]] = {
     "new file": lambda folder: _work(Work, folder),
     "copy": lambda folder: _work(Copy, folder),
@@ -134,6 +173,7 @@ KINDS: dict[str, Callable[[Path], Writer]] = {
     "checkpoint": _checkpoint,
     "results": _results,
     "ranges": _ranges,
+    "upload": _upload,
 }
 
 
@@ -180,7 +220,9 @@ def main() -> int:
     for k, name in enumerate(chosen.kinds):
         n = chosen.kills // len(chosen.kinds) + (k < chosen.kills % len(chosen.kinds))
         with tempfile.TemporaryDirectory() as folder:
-            found = kill(KINDS[name](Path(folder)), n, rng)
+            writer = KINDS[name](Path(folder))
+            found = kill(writer, n, rng)
+            writer.close()
         print(f"{name}: {n} kills, {dict(found)}", flush=True)
         total += found
     print(f"{total.total()} kills: {total['old']} old, {total['new']} new, {total['damaged']} damaged")

@@ -1,8 +1,11 @@
-"""Ways to change a file: its bytes, its texts (JSON, TOML), and the objects of an HDF5 file."""
+"""Ways to change a file: its bytes, its texts (JSON, TOML), and the objects of an HDF5 file or of a Zarr folder."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,11 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
         if not found:
             return b""
     return bytes(found)
+
+
+def damage_file(path: Path, rng: np.random.Generator) -> None:
+    """`damage` of a file."""
+    path.write_bytes(damage(path.read_bytes(), rng))
 
 
 def _place(content: bytes | bytearray, rng: np.random.Generator) -> int:
@@ -178,3 +186,98 @@ def _odd_value(file: h5py.File, rng: np.random.Generator) -> Any:
         ODD_TEXTS[rng.integers(len(ODD_TEXTS))].replace("\x00", "?"),
     ]  # fmt: skip
     return values[rng.integers(len(values))]
+
+
+def edit_files(path: Path, rng: np.random.Generator) -> None:
+    """One or two files of a Zarr folder changed as texts or as bytes, or removed."""
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    texts = [one for one in files if one.name.startswith(".z")]
+    for _ in range(rng.integers(1, 3)):
+        if rng.random() < 0.6:
+            one = path / ".zmetadata" if rng.random() < 0.2 else texts[rng.integers(len(texts))]
+            if one.exists():
+                one.write_text(edit_text(one.read_text(), rng), encoding="utf-8", errors="replace")
+        else:
+            one = files[rng.integers(len(files))]
+            if rng.random() < 0.1:
+                one.unlink(missing_ok=True)
+            elif one.exists() and one.stat().st_size:
+                damage_file(one, rng)
+
+
+_ODD_JSON: list[Any] = [
+    None, [], {}, "", "none", "\x1b[2J", "a\x00b", "../../etc", True, -1, 0, 1, 2**31, 2**63, 10**40, 0.5, 1e308,
+    float("nan"), [0], [-1], [2**40], [2**62, 2**62], ["a", 1, None], [[1, 2], [3]], {"id": "none"}, {"id": "pickle"},
+    [{"id": "pickle"}], [{"id": "vlen-utf8"}], [{"id": "json2"}], {"id": "blosc", "cname": "zstd", "clevel": 99},
+    {"id": "zlib", "level": 1}, "|O", "<f8", ">i8", "|S9", "<U40", "|V8", [["a", "<i4"], ["b", "<f8"]], "F", "M8[ns]",
+    {"zarr_dtype": "object", "value": {"source": ".", "path": "/"}},
+    {"zarr_dtype": "object", "value": {"source": "../other", "path": "/units"}},
+    {"zarr_dtype": "object", "value": {"source": ".", "path": 7}}, {"zarr_dtype": "object", "value": None},
+]  # fmt: skip
+
+
+def edit_store(path: Path, rng: np.random.Generator) -> None:
+    """One or two groups, arrays, attributes or chunks of a Zarr folder removed, replaced, or linked elsewhere."""
+    for _ in range(rng.integers(1, 3)):
+        items = sorted(one.parent for one in path.rglob(".z*") if one.name in (".zarray", ".zgroup"))
+        if items:
+            _edit_item(path, items[rng.integers(len(items))], items, rng)
+
+
+def _edit_item(root: Path, item: Path, items: list[Path], rng: np.random.Generator) -> None:
+    how, other = rng.integers(11), items[rng.integers(len(items))]
+    chunks = sorted(one for one in item.iterdir() if one.is_file() and not one.name.startswith("."))
+    if how <= 1:
+        _edit_json(item / (".zarray" if (item / ".zarray").exists() else ".zattrs"), rng)
+    elif how == 2:
+        _edit_json(item / ".zattrs", rng)
+    elif how == 3 and item != root:
+        shutil.rmtree(item)
+    elif how == 4:
+        (item / str(rng.choice([".zarray", ".zgroup", ".zattrs"]))).unlink(missing_ok=True)
+    elif how == 5 and not other.is_relative_to(item) and not item.is_relative_to(other):
+        shutil.rmtree(item)
+        shutil.copytree(other, item)
+    elif how == 6:
+        source = str(rng.choice([".", "..", "/etc", "http://127.0.0.1:1/a"]))
+        target = str(rng.choice(["/", f"/{other.relative_to(root)}", f"/{item.relative_to(root)}/linked", "none"]))
+        link = {"name": "linked", "source": source, "path": target}
+        kept = json.loads((item / ".zattrs").read_text()) if (item / ".zattrs").exists() else {}
+        (item / ".zattrs").write_text(json.dumps({**kept, "zarr_link": [link]} if isinstance(kept, dict) else [link]))
+    elif how == 7:
+        target = str(rng.choice([str(root), str(item), str(other), "/etc/hostname", "none"]))
+        place = chunks[0] if chunks else item / "linked"
+        place.unlink(missing_ok=True)
+        os.symlink(target, place)
+    elif how == 8 and item != root:
+        odd = ODD_TEXTS[rng.integers(len(ODD_TEXTS))].replace("\x00", "").replace("/", "").replace("\ud7ff", "?")
+        item.rename(item.with_name(odd[:80] if odd not in ("", ".") else "x"))
+    elif chunks:
+        _edit_chunk(chunks, rng)
+
+
+def _edit_json(path: Path, rng: np.random.Generator) -> None:
+    try:
+        kept = json.loads(path.read_text())
+        name = sorted(kept)[rng.integers(len(kept))]
+    except (OSError, ValueError, TypeError):
+        kept, name = {}, "shape"
+    if rng.random() < 0.2:
+        kept.pop(name, None)
+    else:
+        kept[name] = _ODD_JSON[rng.integers(len(_ODD_JSON))]
+    path.write_text(json.dumps(kept))
+
+
+def _edit_chunk(chunks: list[Path], rng: np.random.Generator) -> None:
+    one, other = chunks[rng.integers(len(chunks))], chunks[rng.integers(len(chunks))]
+    how = rng.integers(4)
+    if how == 0:
+        one.unlink()
+    elif how == 1:
+        one.write_bytes(other.read_bytes()[: rng.integers(1, 40)])
+    elif how == 2:
+        one.rename(one.with_name(str(rng.choice(["0.0", "1", "-1", "9999999999"]))))
+    else:
+        one.unlink()
+        one.mkdir()

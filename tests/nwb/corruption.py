@@ -21,7 +21,8 @@ Arrays = dict[str, Any]
 N_TRIALS, END_S = 12, 26.0
 WINDOW_S, BIN_S = (-0.25, 0.75), 0.25
 UNITS, TRIALS, INVALID = "units", "intervals/trials", "intervals/invalid_times"
-ELECTRODES = "general/extracellular_ephys/electrodes"
+EPHYS = "general/extracellular_ephys"
+ELECTRODES = f"{EPHYS}/electrodes"
 LICKS, SERIES = "acquisition/licks", "processing/ophys/dff"
 TEXT = h5py.string_dtype()
 
@@ -115,21 +116,34 @@ def write_recording(path: Path) -> None:
         file["file_create_date"] = np.array(["2024-05-06T08:00:00+00:00"], TEXT)
         for at, values in TRUTH.items():
             put(file, at, values)
+        probe = file.create_group(f"{EPHYS}/probe")
+        _type(probe, "core", "ElectrodeGroup", "a probe")
+        probe.attrs["location"] = "V1, PFC"
+        _type(file.create_group("general/devices/probe"), "core", "Device", "a probe")
+        probe["device"] = h5py.SoftLink("/general/devices/probe")
+        file[f"{ELECTRODES}/group"] = np.array([probe.ref] * 3, h5py.ref_dtype)
         for at, kind in TABLES.items():
             names = [name for name in file[at] if name != "id" and not name.endswith("_index")]
-            file[at].attrs.update(neurodata_type=kind, namespace="core", description=at, object_id=f"id of {at}")
+            _type(file[at], "hdmf-common" if kind == "DynamicTable" else "core", kind, at)
             file[at].attrs["colnames"] = np.array(names, TEXT)
             for name in file[at]:
+                _type(file[at][name], "hdmf-common", "VectorData", name)
                 if name.endswith("_index"):
                     target = file[at][name.removesuffix("_index")].ref
-                    file[at][name].attrs.update(neurodata_type="VectorIndex", target=target, description="ends")
-                elif name != "id":
-                    file[at][name].attrs.update(neurodata_type="VectorData", description=name)
+                    file[at][name].attrs.update(neurodata_type="VectorIndex", target=target)
+            file[f"{at}/id"].attrs["neurodata_type"] = "ElementIdentifiers"
         file[f"{UNITS}/electrodes"].attrs.update(table=file[ELECTRODES].ref, neurodata_type="DynamicTableRegion")
         for at in (LICKS, SERIES):
-            file[at].attrs.update(neurodata_type="TimeSeries", namespace="core", description=at)
+            _type(file[at], "core", "TimeSeries", at)
             file[f"{at}/timestamps"].attrs.update(unit="seconds", interval=np.int32(1))
             file[f"{at}/data"].attrs.update(unit="a.u.", conversion=CONVERSION if at == SERIES else 1.0)
+        _type(file["processing/ophys"], "core", "ProcessingModule", "fluorescence")
+        _type(file["general/subject"], "core", "Subject", "a mouse")
+
+
+def _type(item: h5py.Group | h5py.Dataset, namespace: str, kind: str, description: str) -> None:
+    about = {"namespace": namespace, "neurodata_type": kind, "object_id": f"id of {item.name}"}
+    item.attrs.update(about | {"description": description})
 
 
 def put(file: h5py.File, at: str, values: Any, **how: Any) -> h5py.Dataset:

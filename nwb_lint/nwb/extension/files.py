@@ -22,7 +22,7 @@ from nwb_lint.errors import NWBError, NWBLintError, one_line
 from nwb_lint.nwb.extension.links import check_links
 from nwb_lint.nwb.extension.schema import get_classes
 from nwb_lint.nwb.storage.asset import kind_of
-from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, is_group
+from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, is_group, load
 from nwb_lint.parallel.warnings import warn
 
 _CREATED = "file_create_date"
@@ -55,7 +55,7 @@ def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
     file or in a circle.
     """
     if is_zarr(source):
-        _refuse_circles_of_folders(source)
+        _refuse_links_of_folders(source)
         shutil.copytree(source, path, dirs_exist_ok=True)
     else:
         check_links(source, "A copy")
@@ -99,20 +99,24 @@ def _is_text(file: h5py.File, name: str) -> bool:
         item = file.get(name)
         if not is_dataset(item) or not holds_text(item) or item.shape is None or item.size < 1:
             return False
-        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in np.ravel(item[()])]
+        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in np.ravel(load(item))]
         if name != _CREATED and len(texts) > 1:
             return False
         return name in ("identifier", "session_description") or all(map(datetime.fromisoformat, texts))
-    except (TypeError, ValueError, OSError, RuntimeError, KeyError):  # of what h5py, or a date, cannot be
+    except (NWBError, TypeError, ValueError, OSError, RuntimeError, KeyError):  # of what h5py, or a date, cannot be
         return False
 
 
-def _refuse_circles_of_folders(source: Path) -> None:
-    """Raise NWBError where a link in a Zarr folder leads to a folder that it lies in."""
-    for folder, names, _ in os.walk(source):
-        for name in names:
-            link = Path(folder, name)
-            if link.is_symlink() and Path(folder).resolve().is_relative_to(link.resolve()):
+def _refuse_links_of_folders(source: Path) -> None:
+    """Raise NWBError where a link in a Zarr folder leads out of it, or to a folder that it lies in."""
+    root = source.resolve()
+    for folder, names, files in os.walk(source):
+        for link in (Path(folder, name) for name in names + files):
+            if not link.is_symlink():
+                continue
+            if not link.resolve().is_relative_to(root):
+                raise NWBError(f"{link} is a link out of {source}. A copy needs all data in one store. Copy that too.")
+            if Path(folder).resolve().is_relative_to(link.resolve()):
                 raise NWBError(f"{link} is a link to a folder that it lies in: a circle. Remove the link.")
 
 
@@ -121,11 +125,14 @@ def _pynwb_errors(source: Path) -> Iterator[None]:
     """Give an NWBError for what pynwb and hdmf raise where a file is not what they need, except of the disk."""
     from hdmf.build.errors import BuildError, ConstructError
 
+    damage: Any = (BuildError, ConstructError, LookupError, TypeError, ValueError, AttributeError, MemoryError)
+    if is_zarr(source):
+        damage = Exception  # zarr and its codecs raise errors of every kind
     try:
         yield
     except (NWBLintError, OSError, RuntimeError):
         raise
-    except (BuildError, ConstructError, LookupError, TypeError, ValueError, AttributeError, MemoryError) as error:
+    except damage as error:
         raise _unreadable(source, error) from error
 
 

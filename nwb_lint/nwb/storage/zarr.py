@@ -11,7 +11,9 @@ A LINDI file is JSON that lists where the chunks of an NWB file are. lindi opens
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,6 +37,8 @@ _PLAIN_CODECS = {
     "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "json2", "lz4", "lzma", "msgpack2", "packbits",
     "quantize", "shuffle", "vlen-array", "vlen-bytes", "vlen-utf8", "zfpy", "zlib", "zstd",
 }  # fmt: skip
+# What zarr and its codecs raise, beside its own MetadataError.
+_DAMAGE = (ValueError, TypeError, RuntimeError, AttributeError, IndexError, EOFError, zlib.error, lzma.LZMAError)
 
 
 class Reference(h5py.h5r.Reference):
@@ -310,14 +314,33 @@ def open_zarr(asset: Asset) -> ZarrFile:
                 return _open_remote(asset)
             if not (asset.path / ".zgroup").exists() and (asset.path / "zarr.json").exists():
                 raise _of_zarr_3(asset)
-            store = _complete(zarr.DirectoryStore)(str(asset.path))
-            return ZarrFile(zarr.open_group(store, mode="r"), asset.address)
+            return ZarrFile(zarr.open_group(_local_store(asset), mode="r"), asset.address)
     except NWBError:
         raise
     except (OSError, KeyError) as error:
         raise NWBError(
             f"{asset} cannot be read as Zarr ({describe_error(error)}). Pass a whole NWB-Zarr folder."
         ) from error
+
+
+def _local_store(asset: Asset) -> Any:
+    import zarr
+
+    root = os.path.realpath(asset.path)
+
+    class FolderStore(zarr.DirectoryStore):
+        """The files of a folder, and no others that links in it lead to."""
+
+        def __getitem__(self, key: str) -> bytes:
+            path = os.path.realpath(os.path.join(root, key))
+            if not asset.external and not Path(path).is_relative_to(root):
+                raise NWBError(
+                    f"{key} of {asset} is a link to {path}, outside of the folder. It is not read by default. Pass "
+                    "external=True, where you trust the file."
+                )
+            return super().__getitem__(key)
+
+    return _complete(FolderStore)(root)
 
 
 def _open_remote(asset: Asset) -> ZarrFile:
@@ -437,7 +460,7 @@ def _damage_is_oserror() -> Iterator[None]:
         yield
     except (NWBError, KeyError, OSError, MemoryError):
         raise
-    except (ValueError, TypeError, RuntimeError, AttributeError, IndexError, MetadataError) as error:
+    except (*_DAMAGE, MetadataError) as error:
         raise OSError(f"the Zarr store is damaged ({one_line(error)})") from error
 
 

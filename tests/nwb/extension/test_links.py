@@ -188,6 +188,14 @@ def test_a_zarr_folder_that_holds_a_link_to_itself(tmp_path, recording):
         write_fit(fit_of([recording]), tmp_path / "copy.nwb.zarr", into=source)
 
 
+def test_a_zarr_folder_with_a_link_to_a_file_elsewhere_is_not_copied(tmp_path, recording):
+    source = to_zarr(recording, tmp_path / "one.nwb.zarr")
+    (source / "units" / "id" / "0").rename(tmp_path / "of_mine")
+    (source / "units" / "id" / "0").symlink_to(tmp_path / "of_mine")
+    with pytest.raises(NWBError, match=r"units/id/0 is a link out of"):
+        write_fit(fit_of([recording]), tmp_path / "copy.nwb.zarr", into=source)
+
+
 def test_a_zarr_folder_with_a_link_to_another_store_is_not_copied(tmp_path, recording):
     source = to_zarr(recording, tmp_path / "one.nwb.zarr")
     shutil.copytree(source, tmp_path / "other.nwb.zarr")

@@ -264,6 +264,29 @@ def test_links_that_cannot_be_followed_are_errors(zarr_path, tmp_path, link, wor
     refused(words, read_conditions, bad, **HOW)
 
 
+def test_a_link_of_the_file_system_is_followed_outside_only_where_asked_for(zarr_path, tmp_path):
+    linked = shutil.copytree(zarr_path, tmp_path / "linked.nwb.zarr")
+    part = linked / "intervals" / "trials" / "side" / "0"
+    part.rename(linked / "kept")
+    part.symlink_to(linked / "kept")
+    wanted = read_conditions(zarr_path, **HOW)["rate"].variable
+    assert read_conditions(linked, **HOW)["rate"].variable.equals(wanted)
+    (linked / "kept").rename(tmp_path / "of_mine")
+    part.unlink()
+    part.symlink_to(tmp_path / "of_mine")
+    refused(r"side/0 of .* is a link to .*of_mine, outside of .*external=True", read_conditions, linked, **HOW)
+    assert read_conditions(linked, **HOW, external=True)["rate"].variable.equals(wanted)
+
+
+@pytest.mark.parametrize("codec", ["zlib", "lzma", "gzip"])
+def test_damaged_bytes_of_every_compressor_are_an_oserror(zarr_path, tmp_path, codec):
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    metadata = json.loads((bad / "units" / "id" / ".zarray").read_text())
+    (bad / "units" / "id" / ".zarray").write_text(json.dumps(metadata | {"compressor": {"id": codec}}))
+    with open_nwb(bad) as file, pytest.raises(OSError, match=r"\w"):
+        file["units/id"][()]
+
+
 def test_an_array_without_metadata_is_an_error(zarr_path, tmp_path):
     bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
     (bad / "units" / "id" / ".zarray").unlink()
