@@ -232,7 +232,7 @@ def mock_fit(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr
 
 
 def mock_trials(*, n_neurons: int = 12, n_trials: int = 24, seed: int = 0) -> xr.Dataset:
-    """Trials as from `read_trials`: spike counts of a rank-1 network with noise, and a stimulus on each trial.
+    """Trials as from `nwb_lint.read_trials`: spike counts of a rank-1 network with noise, and a stimulus on each trial.
 
     Parameters
     ----------

@@ -1,19 +1,56 @@
-"""The documents: links lead somewhere, pages made from code are current, the changelog stays short."""
+"""The documents: links lead somewhere, pages made from code are current, their code runs, the changelog stays short."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+
+import nwb_lint as nl
+from nwb_lint import plot
+from nwb_lint.cli import app
+from nwb_lint.tasks.demo import demo_session
+from nwb_lint.testing import mock_activity, mock_fit, mock_recording, mock_session, mock_trials
+from nwb_lint.workflow.demo import write_demo_session
+from nwb_lint.workflow.recipe import make_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+MADE = ("_build", "_made", "api", "project", "tutorials")  # folders of pages that the build makes
+OF_THE_SITE = sorted(path for path in (ROOT / "docs").rglob("*.md") if not set(path.parts).intersection(MADE))
+PAGES = sorted([*ROOT.glob("*.md"), *OF_THE_SITE])
+RECIPE = {"sources": ["session.nwb"], "read": {"by": "side", "align": "cue_time", "window_s": [0.0, 0.5]}}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+class Block(NamedTuple):
+    """A block of code of a page: its language, its text, its line, and why it is not run here ("": it is)."""
+
+    language: str
+    code: str
+    line: int
+    reason: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(
+        r"^(?:<!-- not run here: ([^>]+) -->\n)?```(python|bash|toml)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    return [Block(one[2], one[3], text[: one.start(3)].count("\n") + 1, one[1] or "") for one in found]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_inside_the_project_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     paths = [link.partition("#")[0] for link in links if "://" not in link and not link.startswith(("#", "mailto:"))]
@@ -24,6 +61,54 @@ def test_the_page_of_options_is_current():
     made = subprocess.run([sys.executable, "docs/options.py"], cwd=ROOT, capture_output=True, text=True, check=True)
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert made.stdout.strip() == page.strip(), "python docs/options.py > docs/options.md"
+
+
+@pytest.fixture(scope="module")
+def names():
+    """The names that pages use without making them: see the first lines of the how-to pages."""
+    made = {"recording": mock_recording(), "activity": mock_activity(), "fit": mock_fit(), "trials": mock_trials()}
+    return made | {"nl": nl, "np": np, "plot": plot}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # cautions: the data are small
+@pytest.mark.parametrize("page", [page for page in (ROOT / "README.md", *OF_THE_SITE) if blocks(page)], ids=name)
+def test_code_of_the_pages_runs(page, names, tmp_path, monkeypatch):
+    """In order, in a folder with the files that they name: Python, commands of nwb-lint, recipes and parts of them."""
+    monkeypatch.chdir(tmp_path)
+    mock_session("session.nwb")
+    if "nwb_lint_demo/demo_session.nwb" in "".join(one.code for one in blocks(page) if one.language == "python"):
+        Path("nwb_lint_demo").mkdir()
+        write_demo_session(demo_session(seed=0, n_units=40), Path("nwb_lint_demo/demo_session.nwb"))
+    space = dict(names)
+    for language, code, line, reason in blocks(page):
+        if reason:
+            continue
+        if language == "python":
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), space)
+        elif language == "toml":
+            make_recipe(RECIPE | tomllib.loads(code))
+        else:
+            run_commands(code)
+
+
+def run_commands(code: str) -> None:
+    for command in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(command, comments=True)
+        if not words:
+            continue
+        assert words[0] == "nwb-lint", f"{command}: say why it is not run, in a comment before the block"
+        words, target = (words[:-2], words[-1]) if words[-2] == ">" else (words, "")
+        done = CliRunner().invoke(app, words[1:], prog_name="nwb-lint")
+        assert done.exit_code == 0, f"{command}\n{done.output}"
+        if target:
+            Path(target).write_text(done.stdout, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "module"), [("api", nl), ("plot", plot)])
+def test_the_reference_has_every_public_name(page, module):
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^   ([a-zA-Z_]+)$", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(set(module.__all__) - {"errors", "plot"})
 
 
 def test_every_release_has_at_most_20_lines():

@@ -44,7 +44,7 @@ def fixed_points(
     """Fixed points of the latents with a constant input: F(κ, u) = 0, with F as in `flow_field`.
 
     Damped Newton steps with the exact Jacobian, dF/dκ = (-1 + n' diag(phi'(x)) m / N) / tau, run from ``n_starts``
-    starts. Half of them lie on the trajectories of the fit. Half lie in the box |κ_r| ≤ mean |n_r|; outside of it a
+    starts. Half of them lie on the trajectories of the fit. Half lie in the box ``|κ_r| ≤ mean |n_r|``; outside of it a
     tanh network has no fixed point. Rank 1 adds every change of sign on a fine grid of the box. Then the mirror images
     of the points found, and the middles between them, are starts, until no new point is found. With phi = relu the flow
     is linear in each of at most N^R regions of the latents. If there are not too many, all are tried, so that no
@@ -52,9 +52,9 @@ def fixed_points(
     are those of the whole network.
 
     A fixed point is "stable" if all its eigenvalues have a real part below 0, "unstable" if all are above, "saddle" if
-    both occur, and "marginal" if one is within 1e-6 / tau of 0. ``line_attractor`` is max(0, 1 - |λ_1| / min(|λ_2|, 1 /
-    tau)), with λ_1 the eigenvalue nearest to 0 and λ_2 the next. It is 1 if one direction does not move and the others
-    do, and 0 if no direction is slower than the others.
+    both occur, and "marginal" if one is within 1e-6 / tau of 0. ``line_attractor`` is
+    ``max(0, 1 - |λ_1| / min(|λ_2|, 1 / tau))``, with λ_1 the eigenvalue nearest to 0 and λ_2 the next. It is 1 if one
+    direction does not move and the others do, and 0 if no direction is slower than the others.
 
     A point is ``supported`` if it is at most one standard deviation from what the trajectories visited and, with
     ``bootstrap``, exists in at least 80 % of the fits to resampled trials. Fits to noisy means often have attractors
@@ -94,7 +94,7 @@ def fixed_points(
     -------
     xarray.Dataset
         Kind "fixed_points", the least stable point first: ``kappa (fixed_point, rank)``, dimensionless; ``residual``,
-        |F| in 1/s, ``stability``, ``n_starts`` that ended there and ``line_attractor (fixed_point)``;
+        ``|F|`` in 1/s, ``stability``, ``n_starts`` that ended there and ``line_attractor (fixed_point)``;
         ``eigenvalue_real`` and ``eigenvalue_imag (fixed_point, eigenvalue)``, 1/s; ``input_value (input)``;
         ``distance`` from what was visited, in its standard deviations along its principal axes, ``near_marginal`` and
         ``supported (fixed_point)``. With ``bootstrap`` also ``share_draws (fixed_point)``, ``kappa_low``,

@@ -122,17 +122,16 @@ def predict_inactivation(
     xarray.Dataset
         Kind "inactivation":
 
-        - ``factor (group, neuron)``. - ``activity_change (group, condition, neuron)``, dimensionless, and
-        ``rate_change``, Hz: the mean change during the
-          pulse, or over all times.
+        - ``factor (group, neuron)``.
+        - ``activity_change (group, condition, neuron)``, dimensionless, and ``rate_change``, Hz: the mean change during
+          the pulse, or over all times.
         - ``effect (group)``: root mean square change of the other recorded neurons, relative to the root mean square of
-        the
-          intact activity of the recorded neurons; ``effect_control (group, quantile)``.
+          the intact activity of the recorded neurons; ``effect_control (group, quantile)``.
         - with a reference, ``effect_reference (group)``, and ``correlation_reference (group)`` of the changes that both
           predict for the other recorded neurons, over conditions and neurons.
-        - ``latent (group, condition, time, rank)`` and ``output (group, condition, time)``, dimensionless. - ``accuracy
-        (group, context)``, ``accuracy_intact (context)`` and ``accuracy_control (group, quantile, context)``:
-          share of conditions with the right answer.
+        - ``latent (group, condition, time, rank)`` and ``output (group, condition, time)``, dimensionless.
+        - ``accuracy (group, context)``, ``accuracy_intact (context)`` and ``accuracy_control (group, quantile,
+          context)``: share of conditions with the right answer.
 
     Raises
     ------

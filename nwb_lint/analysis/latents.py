@@ -223,8 +223,8 @@ def project(
 ) -> xr.Dataset:
     """Activity on the axes of a fit, and the share of its variance along each axis.
 
-    Axes have length 1 over the neurons that are observed throughout. The share of axis a is Σ (a' (x - mean))² /
-    Σ |x - mean|², over conditions and times, with the mean of each neuron.
+    Axes have length 1 over the neurons that are observed throughout. The share of axis a is
+    ``Σ (a' (x - mean))² / Σ |x - mean|²``, over conditions and times, with the mean of each neuron.
 
     Parameters
     ----------

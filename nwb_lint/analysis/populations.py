@@ -103,8 +103,7 @@ def find_populations(
         - ``population (neuron)``: position of the neuron's group along ``group``. To keep it with a fit, call
           ``fit.assign_coords(population=found["population"])``.
         - ``loading (neuron, vector)``, ``mean (group, vector)``, ``covariance (group, vector, vector_other)``, in the
-        units
-          of the fit, and ``weight (group)``.
+          units of the fit, and ``weight (group)``.
         - ``probability (neuron, group)``, of mixtures.
         - ``gain (condition, group)``: mean of phi'(x) over the neurons of the group, if the fit has inputs.
         - ``stability``, ``stability_chance`` and ``criterion (n_groups)``, the BIC: lower is better.

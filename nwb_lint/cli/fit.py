@@ -217,7 +217,7 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the sources do not say, such as age=P90D.")
 @click.option("--force", is_flag=True, help="Replace the file.")
 def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> None:
-    """Write a fit from the netCDF file of `export` to an NWB file again, identical."""
+    """Write a fit from the netCDF file of "export" to an NWB file again, identical."""
     with plainly():
         from nwb_lint.nwb.extension.netcdf import import_netcdf
         from nwb_lint.nwb.extension.read import how_verified

@@ -1,7 +1,7 @@
 """Many tasks on any executor: one engine for files, for fits and for parts of an array.
 
-A *task* is one call ``work(data, **options)``. `run_tasks` runs tasks and yields each position and its outcome as
-tasks finish; `run_all` returns all results in order. The results are the same whichever executor runs the tasks.
+A *task* is one call ``work(data, **options)``. ``run_tasks`` runs tasks and yields each position and its outcome as
+tasks finish; ``run_all`` returns all results in order. The results are the same whichever executor runs the tasks.
 
 =========================  =================================  ==================================  ====================
 ``executor``               tasks run in                       data                                a worker that dies
@@ -9,7 +9,7 @@ tasks finish; `run_all` returns all results in order. The results are the same w
 None                       this thread, one after the other   stay in memory                      –
 None, ``threads=8``        eight threads of this process      stay in memory                      –
 ``ThreadPoolExecutor``     its threads                        stay in memory                      –
-another ``Executor``       its processes                      one file, read once by a process    `WorkerError`
+another ``Executor``       its processes                      one file, read once by a process    ``WorkerError``
 Dask client                the workers of the cluster         sent to every worker once           its tasks run again
 =========================  =================================  ==================================  ====================
 
@@ -23,5 +23,5 @@ The words that all modules here use:
 - cache_dir: a folder with the results of finished tasks. A run that was stopped reads them and does the rest.
 - progress: whether a progress bar is shown.
 
-`map_in_order` is for small parts of one array: threads alone, no cache, results in order.
+``map_in_order`` is for small parts of one array: threads alone, no cache, results in order.
 """

@@ -77,7 +77,7 @@ def truncate(
     Returns
     -------
     xarray.Dataset
-        A fit (see `nwb_lint.contract.FIT`) with m, n, latent, activity_pred and ``attrs["method"] = "truncated"``.
+        A fit with m, n, latent, activity_pred and ``attrs["method"] = "truncated"``.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 
@@ -327,22 +326,6 @@ def test_demo_recovers_its_network(tmp_path):
     assert fit.sizes["rank"] == 1
     assert fit["r2"].values[1] > 0.9
     assert "demo_session.nwb" in fails("demo", tmp_path / "demo")
-
-
-def test_readme_example_runs(tmp_path):
-    """The README's Python block, run as it stands in a folder with the demo's session."""
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    code = text.split("```python")[1].split("```")[0]
-    session = "from nwb_lint.workflow.demo import *\nfrom nwb_lint.tasks.demo import demo_session\n"
-    session += "import os; os.mkdir('nwb_lint_demo'); s = demo_session(seed=0, n_units=40)\n"
-    session += "write_session('nwb_lint_demo/demo_session.nwb', s.spike_times, s.trials, session_id='demo')\n"
-    done = subprocess.run(
-        [sys.executable, "-c", session + code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "fit.nwb").exists()
 
 
 def test_the_same_recipe_and_files_have_nothing_to_do_and_force_gives_the_same_again(recipe, session_file, tmp_path):

@@ -28,7 +28,7 @@ def session_map(source: Source, *, n_bins: int = 240, units_table: str | None = 
     Parameters
     ----------
     source : path or address
-        One file that `open_nwb` opens.
+        One file that `nwb_lint.open_nwb` opens.
     n_bins : int, default=240
         Number of equal bins from the first to the last spike, observed time or trial.
     units_table : str or None, default=None

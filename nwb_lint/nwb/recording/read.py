@@ -104,7 +104,7 @@ def read_conditions(
         a copy, or a full copy with a fit, is an error.
     by : str, mapping, or sequence of them
         Columns of the table that make a condition: names, ``{name: "rank"}``, or ``{name: [edge, edge, ...]}`` for
-        bins. ``rank`` is sign(v) × the rank of |v| in the session, so that sessions with different levels match.
+        bins. ``rank`` is sign(v) × the rank of ``|v|`` in the session, so that sessions with different levels match.
     align : str or callable
         What is time 0: a column of times, an expression over columns (``"start_time + cue_time"``), the name or path of
         a series or table of events, or a function that takes a DataFrame of the table and returns one time per row.

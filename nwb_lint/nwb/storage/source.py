@@ -53,7 +53,7 @@ def open_nwb(source: Source, *, download: bool = False, external: bool = False) 
     -------
     h5py.File
         The open file. Zarr and LINDI give an object with the same members. What the file names and does not hold, such
-        as the target of a broken link, is an `NWBError`, and never None or 0.
+        as the target of a broken link, is an `nwb_lint.errors.NWBError`, and never None or 0.
 
     Raises
     ------
