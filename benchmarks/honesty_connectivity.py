@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 import xarray as xr
+from honesty_networks import cdm, train
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.experiments.inactivation import agreement
 from nwb_lint.experiments.measures import noise_free_rates, rates_r2
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
-from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import network_dataset
 
-NOISE, ALPHA, BATCH = 0.05, 0.2, 32
 GOALS = {0.1: 0.75, 0.5: 0.55, 0.8: 0.38}  # median correlation of predicted and true change
 
 
-def trained_network(g: float, *, size: int = 300, seed: int = 21, updates: int = 200, rate: float = 1e-3) -> xr.Dataset:
-    """A network of full rank for the two-context decision: Adam through time on J alone.
-
-    Networks of `nwb_lint.tasks.train`, in which input weights and readout are trained as well, are easier: their fits
-    have a short n without any penalty.
-    """
-    rng, generator = np.random.default_rng([seed, 77]), torch.Generator().manual_seed(seed)
-    inputs = TASKS["cdm"](1, 0).sizes["input"]
-    j = torch.tensor(g * rng.standard_normal((size, size)) / np.sqrt(size), dtype=torch.float32, requires_grad=True)
-    weights = torch.tensor(rng.standard_normal((size, inputs)), dtype=torch.float32)
-    readout = torch.tensor(rng.standard_normal(size), dtype=torch.float32)
-    optimizer = torch.optim.Adam([j], lr=rate)
-    for _ in range(updates):
-        trials = TASKS["cdm"](BATCH, int(rng.integers(2**31)))
-        u, target = torch.from_numpy(trials["u"].values), torch.from_numpy(trials["target"].values[..., 0]).T
-        mask = torch.from_numpy(trials["mask"].values.astype(np.float32)).T
-        drive = ALPHA * u.transpose(0, 1) @ weights.T
-        drive = drive + NOISE * torch.randn(drive.shape, generator=generator)
-        x = torch.zeros(BATCH, size)
-        rates = [torch.tanh(x)]
-        for step in drive.unbind()[:-1]:
-            x = (1 - ALPHA) * x + step + ALPHA * rates[-1] @ j.T
-            rates.append(torch.tanh(x))
-        loss = ((torch.stack(rates) @ readout / size - target) ** 2 * mask).sum() / mask.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([j], 1.0)
-        optimizer.step()
-    arrays = {"J": j.detach().numpy(), "input_weights": weights.numpy(), "readout": readout.numpy()}
-    return network_dataset(arrays, "cdm", seed=seed, g=g)
+def trained_network(g: float, *, size: int = 300, seed: int = 21) -> xr.Dataset:
+    """A network of full rank for the two-context decision."""
+    j, weights, readout = train(cdm, g, size=size, seed=seed)
+    return network_dataset({"J": j, "input_weights": weights, "readout": readout[:, 0]}, "cdm", seed=seed, g=g)
 
 
 def inactivation() -> None:

@@ -107,6 +107,32 @@ def _stable_points(kind: str, n_trials: int, seed: int) -> tuple[int, int]:
     return int(stable.sum()), int((stable & points["supported"].values).sum())
 
 
+def alternatives(seeds: range = range(320, 326)) -> None:
+    """Ranks and ridges that predict as well as the best: how often they differ in the number of stable points."""
+    for kind, n_trials, true in (("monostable", 20, 1), ("bistable", 100, 2)):
+        with ProcessPoolExecutor(2) as pool:
+            found = list(pool.map(partial(_among_alternatives, kind, n_trials), seeds))
+        of_ranks, of_ridges, shares = map(list, zip(*found, strict=True))
+        print(
+            f"   {kind}, 60 units, {n_trials} trials, {true} stable in truth: numbers of stable points of ranks that "
+            f"predict as well {of_ranks}, of ridges {of_ridges}; least share of ridges that have a stable point of the "
+            f"fit {shares}",
+            flush=True,
+        )
+
+
+def _among_alternatives(kind: str, n_trials: int, seed: int) -> tuple[list[int], list[int], float]:
+    """Numbers of stable points among ranks and ridges that predict as well; least share of the fit's stable points."""
+    activity = prepared(recorded(network(seed, kind, 2, 60), seed, n_trials=n_trials, draws=1))
+    fit = nl.fit_lint(activity, rank=2, tau_s=TAU_S, method="regression")
+    found = nl.fixed_points(fit, activity=activity, other_ranks=(1, 2, 3), other_ridges=True)
+    numbers, good = found["n_found_alternative"].values[:, 0], found["alternative_as_good"].values
+    ranks = np.char.startswith(found["alternative"].values.astype(str), "rank")
+    shares = found["share_ridges"].values[found["stability"].values == "stable"]
+    each = [sorted(set(numbers[good & some].tolist())) for some in (ranks, ~ranks)]
+    return each[0], each[1], round(float(shares.min(initial=1.0)), 2)
+
+
 # name: kind, rank, units, trials, size of the part of n outside of m and I
 SETTINGS = {
     "rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20, 0.0),
@@ -147,4 +173,4 @@ def true_values(fit: xr.Dataset, truth: Network) -> Array:
     return np.array(list(quantities(fit, m @ left @ right, n @ left @ right, truth.w[:, :1]).values()))
 
 
-SECTIONS = {"attractors": attractors, "coverage": coverage}
+SECTIONS = {"attractors": attractors, "alternatives": alternatives, "coverage": coverage}

@@ -417,6 +417,8 @@ class FixedPointOptions(Options):
     seed: int = option(0, "Seed of the starts.", ge=0)
     refit_fractions: tuple[float, ...] | None = option(None, "Fractions of the neurons on which the fit is repeated.")
     draws: int = option(3, "Random groups of neurons for each fraction.", ge=1)
+    other_ranks: tuple[int, ...] | None = option(None, "Other ranks whose fits show whether each point exists.")
+    other_ridges: bool = option(False, "Whether fits with each single ridge show this.")
 
 
 class FlowOptions(Options):

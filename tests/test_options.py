@@ -48,6 +48,8 @@ ELSEWHERE = {
     ("ReadOptions", "draws"): "bootstrap.draws",
     ("FixedPointOptions", "refit_fractions"): "needs the activity",
     ("FixedPointOptions", "draws"): "needs the activity",
+    ("FixedPointOptions", "other_ranks"): "needs the activity",
+    ("FixedPointOptions", "other_ridges"): "needs the activity",
 }  # fmt: skip
 COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-points", "ReadoutOptions": "readout",
             "InactivationOptions": "inactivate"}  # fmt: skip

@@ -192,6 +192,7 @@ def test_find_populations(name, fit):
 HELD = {
     "condition": (0, {}), "input": ({"stimulus": 0.5}, {}), "at_s": (0.2, {"condition": 0}),
     "refit_fractions": ((0.75,), {}), "draws": (2, {"refit_fractions": (0.75,)}),
+    "other_ranks": ((1, 2), {}), "other_ridges": (True, {}),
 }  # fmt: skip
 
 

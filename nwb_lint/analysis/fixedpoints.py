@@ -10,11 +10,12 @@ import xarray as xr
 from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held_input, visited
 from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.analysis.regions import can_visit_all, points_of_regions
-from nwb_lint.analysis.support import STABILITIES, with_draws, with_support
+from nwb_lint.analysis.support import STABILITIES, same_input, with_alternatives, with_draws, with_support
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.options import FixedPointOptions, validated
+from nwb_lint.validation.alternatives import alternatives
 from nwb_lint.validation.bootstrap import networks_of_draws
 from nwb_lint.validation.subsampling import refits
 
@@ -40,6 +41,8 @@ def fixed_points(
     refit_fractions: Sequence[float] | None = None,
     draws: int = 3,
     bootstrap: xr.Dataset | None = None,
+    other_ranks: Sequence[int] | None = None,
+    other_ridges: bool = False,
 ) -> xr.Dataset:
     """Fixed points of the latents with a constant input: F(κ, u) = 0, with F as in `flow_field`.
 
@@ -62,6 +65,11 @@ def fixed_points(
     (length of a trial), or with ``bootstrap`` one whose interval contains 0: such trials cannot tell them from marginal
     ones.
 
+    With ``other_ranks`` and ``other_ridges`` the fit is repeated with these. ``share_ranks`` and ``share_ridges`` say
+    in how many of those that predict held-out conditions as well as the best, within one standard error, a point
+    exists. Below 1, the point depends on a choice that the data do not make, and single points may well be true then:
+    report the range of their number.
+
     With ``refit_fractions`` the fit is repeated on random parts of the neurons, with its own options. A fixed point
     that appears or disappears is not a finding. A fit to few neurons can have attractors that the circuit does not
     have.
@@ -82,13 +90,17 @@ def fixed_points(
     seed : int, default=0
         Seed of the starts and of the random parts.
     activity : xarray.Dataset or None, default=None
-        The fitted activity. Refits need it.
+        The fitted activity. Refits and other ranks or ridges need it.
     refit_fractions : sequence of float or None, default=None
         Fractions of the neurons that refits see. None makes no refits.
     draws : int, default=3
         Number of random parts of each size.
     bootstrap : xarray.Dataset or None, default=None
         From `nwb_lint.bootstrap`, of this fit.
+    other_ranks : sequence of int or None, default=None
+        Ranks that ``activity`` is fitted with. Each takes five fits, four of them for held-out errors.
+    other_ridges : bool, default=False
+        Fit ``activity`` with each single ridge in place of a choice among them.
 
     Returns
     -------
@@ -99,15 +111,17 @@ def fixed_points(
         ``distance`` from what was visited, in its standard deviations along its principal axes, ``near_marginal`` and
         ``supported (fixed_point)``. With ``bootstrap`` also ``share_draws (fixed_point)``, ``kappa_low``,
         ``kappa_high``, ``eigenvalue_real_low`` and ``eigenvalue_real_high``, of 90 %, from the draws in which a point
-        exists, and the counts ``n_found_resample (resample, stability_kind)``. With refits
-        also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and ``n_neurons (draw)``. The attribute
-        ``n_found`` has the same counts of the fit itself.
+        exists, and the counts ``n_found_resample (resample, stability_kind)``. With other ranks or ridges also
+        ``share_ranks`` and ``share_ridges (fixed_point)``, the share of those that predict as well in which a point
+        exists, ``n_found_alternative (alternative, stability_kind)`` and ``alternative_as_good (alternative)``. With
+        refits also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and ``n_neurons (draw)``. The
+        attribute ``n_found`` has the same counts of the fit itself.
 
     Raises
     ------
     ContractError
         If the fit has no m, the condition, input or time is unknown, no start comes to rest (phi without bounds), or
-        refits have no activity.
+        refits or other ranks and ridges have no activity.
 
     References
     ----------
@@ -123,6 +137,8 @@ def fixed_points(
     check_low_rank(fit)
 
     others = refits(fit, activity, refit_fractions, draws=draws, seed=seed)
+    wanted = other_ranks is not None or other_ridges
+    tried = alternatives(fit, activity, other_ranks, other_ridges) if wanted else None
     u = held_input(fit, condition, input, at_s)
     drive = drive_of(fit, u)
     found, counts, eigenvalues = _resting(fit, drive, n_starts, seed)
@@ -144,9 +160,14 @@ def fixed_points(
     out["eigenvalue_imag"] = ("fixed_point", "eigenvalue"), eigenvalues.imag, {"units": "1/s"}
     out.attrs |= {"n_found": _counts(stability), "seed": int(seed)}
     out = with_support(out, fit)
+
+    def find(one: xr.Dataset) -> tuple[Array, Array, Array]:
+        return _found(one, drive_of(one, same_input(one, u)), n_starts, seed)
+
     if bootstrap is not None:
-        networks = networks_of_draws(fit, bootstrap)
-        out = with_draws(out, fit, networks, lambda one: _found(one, drive_of(one, u), n_starts, seed))
+        out = with_draws(out, fit, networks_of_draws(fit, bootstrap), find)
+    if tried is not None:
+        out = with_alternatives(out, fit, tried, find)
     if others is not None:
         out = counts_of_refits(out, others, n_starts, seed)
     check_result(out, "fixed_points")

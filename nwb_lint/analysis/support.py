@@ -1,16 +1,18 @@
-"""What supports a fixed point: the range that the trajectories visited, and the fits to resampled trials."""
+"""What supports a fixed point: the visited range, fits to resampled trials, and fits with other ranks and ridges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import xarray as xr
 from scipy.spatial.distance import cdist
 
-from nwb_lint.analysis.dynamics import visited
+from nwb_lint.analysis.dynamics import drive_of, visited
+from nwb_lint.contract import recorded_of
 from nwb_lint.model.network import Array
 from nwb_lint.model.tuning import FEWEST_VALUES, MAX_DISTANCE, MIN_SHARE, MOST_VISITED, THIN_SHARE
+from nwb_lint.validation.alternatives import Alternative
 from nwb_lint.validation.intervals import bounds
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
@@ -67,6 +69,42 @@ def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset],
     out["n_found_resample"] = ("resample", "stability_kind"), np.array(counts)
     out["supported"] = ("fixed_point",), out["supported"].values & (out["share_draws"].values >= MIN_SHARE)
     return out.assign_coords(stability_kind=list(STABILITIES))
+
+
+def with_alternatives(out: xr.Dataset, fit: xr.Dataset, others: Iterable[Alternative], find: Find) -> xr.Dataset:
+    """The fixed points with the share of the ranks and of the ridges that predict as well in which each exists.
+
+    Points are the same if each is the nearest to the other in the activity of the recorded neurons, and if both are
+    stable or neither is: a point of another rank has other directions that are unstable.
+    """
+
+    def places(one: xr.Dataset, kappa: Array) -> Array:
+        drive = drive_of(one, same_input(one, out["input_value"].values))
+        return (kappa @ one["m"].values.T + drive)[:, recorded_of(one)]
+
+    own, attracts = places(fit, out["kappa"].values), out["stability"].values == "stable"
+    rows: dict[str, list] = {"kind": [], "value": [], "as_good": [], "counts": [], "exists": []}
+    for other in others:
+        points, stability, _ = find(other.fit)
+        here, _ = _pairs(own, attracts, places(other.fit, points), stability == "stable")
+        counts = [int((stability == kind).sum()) for kind in STABILITIES]
+        exists = np.isin(np.arange(len(own)), here)
+        for name, one in zip(rows, (other.option, other.value, other.as_good, counts, exists), strict=True):
+            rows[name].append(one)
+    kinds, good, exists = (np.array(rows[name]) for name in ("kind", "as_good", "exists"))
+    for kind in np.unique(kinds):
+        out[f"share_{kind}s"] = ("fixed_point",), exists[(kinds == kind) & good].mean(axis=0)
+    out["n_found_alternative"] = ("alternative", "stability_kind"), np.array(rows["counts"])
+    out["alternative_as_good"] = ("alternative",), good
+    coords = {"alternative": [f"{kind} {value:g}" for kind, value in zip(kinds, rows["value"], strict=True)]}
+    return out.assign_coords(coords | {"stability_kind": list(STABILITIES)})
+
+
+def same_input(fit: xr.Dataset, u: Array) -> Array:
+    """The held input (input) for another fit, which may have starts of other groups; these come last and are 0."""
+    out = np.zeros(fit.sizes["input"])
+    out[: len(u)] = u[: len(out)]
+    return out
 
 
 def _whitening(fit: xr.Dataset) -> Array:

@@ -56,7 +56,7 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
 @click.argument("path", metavar="FIT.nwb")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=NUMBER", help="In place of a condition: the others 0.")
 @click.option("--bootstrap", metavar="NAME", help="A bootstrap in the file: how many of its draws have each point.")
-@flags(FixedPointOptions, without=("input", "refit_fractions", "draws"))
+@flags(FixedPointOptions, without=("input", "refit_fractions", "draws", "other_ranks", "other_ridges"))
 @of_fit
 @saved_as
 @with_picture

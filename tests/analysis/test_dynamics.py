@@ -212,6 +212,31 @@ def test_refits_count_the_fixed_points_of_fits_to_fewer_neurons():
     assert (found["n_found"].sum("stability_kind") >= 1).all()
 
 
+def test_other_ranks_and_ridges_say_which_points_exist_in_fits_that_predict_as_well():
+    fit, activity = mock_fit(), mock_activity()
+    alone = nl.fixed_points(fit)
+    found = nl.fixed_points(fit, activity=activity, other_ranks=[2], other_ridges=True)
+    xr.testing.assert_identical(found[list(alone.data_vars)], alone)
+    assert found["alternative"].values[:2].tolist() == ["rank 1", "rank 2"]
+    assert found.sizes["alternative"] == 2 + 8  # ridges by default
+    good = found["alternative_as_good"].values
+    assert good[:2].any()
+    assert good[2:].any()
+    own = found["n_found_alternative"].values[0]
+    np.testing.assert_array_equal(own, alone.attrs["n_found"])  # the rank of the fit, on its training conditions
+    assert ((found["share_ranks"] >= 0) & (found["share_ranks"] <= 1)).all()
+
+
+def test_a_point_that_no_other_ridge_has_has_a_share_of_zero():
+    fit, activity = mock_fit(), mock_activity()
+    strong = fit.assign(n=6 * fit["n"])  # two attractors, which no fit to the activity has
+    found = nl.fixed_points(strong, activity=activity, other_ridges=True)
+    stable = found["stability"].values == "stable"
+    assert stable.sum() == 2
+    assert (found["share_ridges"].values[stable] == 0).all()
+    assert "share_ranks" not in found
+
+
 @pytest.mark.parametrize("hidden", [0, 6])
 def test_refits_of_a_field_are_the_flow_of_fits_to_fewer_neurons(hidden):
     activity = mock_activity()
@@ -314,6 +339,8 @@ def test_what_has_no_latents_no_fixed_point_or_no_activity_is_refused():
         nl.flow_field(random_network(4))
     with pytest.raises(ContractError, match="activity is missing"):
         nl.fixed_points(random_network(1), refit_fractions=(0.5,))
+    with pytest.raises(ContractError, match="activity is missing"):
+        nl.fixed_points(random_network(1), other_ridges=True)
     with pytest.raises(ContractError, match="activity is missing"):
         nl.flow_field(random_network(1), refit_fractions=(0.5,))
     m = np.ones((N, 1))
