@@ -46,6 +46,7 @@ RENAMED = {
 }  # fmt: skip
 
 MOST_COUNTED = 1_000_000  # repetitions, units, iterations: the largest number of any option but a seed
+LARGEST_SEED = 2**31 - 1  # what every generator takes, and a file keeps, also where 1, 2, … are added
 
 
 def option(default: Any, sentence: str, *, kept: bool = True, **bounds: Any) -> Any:
@@ -61,8 +62,10 @@ class Options(BaseModel):
     @model_validator(mode="after")
     def _counts_are_not_endless(self) -> Self:
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name) if field.annotation in (int, int | None) and name != "seed" else None
-            if value is not None and value > MOST_COUNTED:
+            value = getattr(self, name) if field.annotation in (int, int | None) else None
+            if name == "seed" and value > LARGEST_SEED:
+                raise ValueError(f"seed is {value}. It needs to be at most {LARGEST_SEED}. Use a smaller one.")
+            if name != "seed" and value is not None and value > MOST_COUNTED:
                 raise ValueError(f"{name} is {value}. More than {MOST_COUNTED} takes years. Use fewer.")
         return self
 

@@ -188,10 +188,13 @@ def write_or_keep(outcome: Any, recipe: Any, target: Path, force: bool) -> Excep
         failed = error
     for folder in (Path.cwd(), Path(tempfile.gettempdir()), Path.home()):
         kept = folder / f"{target.name.partition('.')[0]}-{uuid.uuid4().hex[:8]}.nwb"
+        mask = os.umask(0o077)  # others may look into the folder
         try:
             write_fit(outcome.fit, kept, **how, source=())
         except (NWBLintError, OSError):
             continue
+        finally:
+            os.umask(mask)
         return NWBError(f"{failed} The fit is not lost: it is in {kept.absolute()}.")
     return failed
 

@@ -117,6 +117,7 @@ def _packed(tasks: Iterator[Task], folder: Path) -> Iterator[tuple[Task, _Pickle
     for number, (_, group) in enumerate(groupby(tasks, key=lambda task: id(task.data))):
         sharing = list(group)
         path = folder / str(number)
+        path.touch(0o600)
         with path.open("wb") as file:
             pickle.dump(sharing[0].data, file, protocol=pickle.HIGHEST_PROTOCOL)
         packed: _Pickled | _InFile = _InFile(str(path), os.getpid())

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.inputs import Input
-from nwb_lint.nwb.storage.asset import without_secrets
+from nwb_lint.nwb.storage.asset import refuse_pipe, without_secrets
 from nwb_lint.options import (
     BaselineSection,
     BootstrapSection,
@@ -195,6 +195,7 @@ def load_recipe(path: str | Path) -> Recipe:
     nwb_lint.errors.MissingFileError: There is no recipe nowhere.toml. Make one: nwb-lint init SOURCE > recipe.toml.
     """
     path = Path(path)
+    refuse_pipe(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

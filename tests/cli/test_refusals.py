@@ -82,6 +82,7 @@ def test_no_command_replaces_the_file_that_it_reads(made, tmp_path):
         (["--out", "session.nwb", "--force"], "is a recording that the fit came from"),
         (["--out", "there.nwb"], "exists already"),
         (["--out", "fit.nwb", "--seed", "-1"], "seed"),
+        (["--out", "fit.nwb", "--seed", str(2**63)], "seed is 9223372036854775808"),
         (["--out", "fit.nwb", "--cache-dir", "there.nwb"], "cache_dir is there.nwb"),
         (["--out", "fit.nwb", "--checkpoint", "no/such"], "no such folder"),
         (["--out", "fit.nwb", "--subject", "sex=x" * 9, "--subject", "colour=red"], "colour"),

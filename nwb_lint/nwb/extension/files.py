@@ -59,6 +59,7 @@ def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
         shutil.copytree(source, path, dirs_exist_ok=True)
     else:
         check_links(source, "A copy")
+        path.touch(source.stat().st_mode & 0o777 | 0o600)  # a private recording has private copies
         shutil.copyfile(source, path)
         _complete(path, source)
     get_classes()  # before the file is read: pynwb would make classes of its own from the schemas in the file

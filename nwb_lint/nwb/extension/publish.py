@@ -23,6 +23,7 @@ from nwb_lint.nwb.extension.links import check_links
 from nwb_lint.nwb.extension.read import check_version, choose_entry, find_entries, reading_errors
 from nwb_lint.nwb.extension.schema import FIT_TYPE
 from nwb_lint.nwb.storage.asset import kind_of
+from nwb_lint.nwb.storage.atomic import make_file
 from nwb_lint.nwb.storage.dandi import DANDISET, authenticate, client_errors, open_client
 from nwb_lint.nwb.storage.metadata import check_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import open_nwb
@@ -104,7 +105,7 @@ def publish(
     place = dandi_path(source)
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder, place)
-        staged.parent.mkdir()
+        make_file(staged, private=True)
         shutil.copyfile(source, staged)
         _complete_subject(staged, subject or {}, source)
         asset, found = _validate(staged, Path(folder), source)

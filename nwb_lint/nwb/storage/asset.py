@@ -101,6 +101,23 @@ def cache_folder() -> Path:
     return Path(named) if named else user_cache_path("nwb_lint")
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raise NWBError for a pipe or a device: opening it waits for whoever writes to it, or it has no end.
+
+    Parameters
+    ----------
+    path : Path
+        Any path.
+
+    Raises
+    ------
+    NWBError
+        If it is there, and neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise NWBError(f"{path} is a pipe or a device. A file is needed. Pass its path.")
+
+
 def without_secrets(address: str) -> str:
     """An address as it is shown and written: without user, password, and parameters that give access to the file.
 

@@ -63,6 +63,20 @@ def write_atomically(target: Path, write: Callable[[Path], None], *, wait: bool 
         raise NWBError(f"{target} cannot be written: {one_line(error)}") from error
 
 
+def make_file(path: Path, private: bool) -> None:
+    """Make an empty file, and its folder where there is none: for the user alone where they are private.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it may exist.
+    private : bool
+        Whether its content needs a token, a password or a signature.
+    """
+    path.parent.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
+    path.touch(0o600 if private else 0o666)
+
+
 @contextmanager
 def _locked(target: Path, wait: bool) -> Iterator[None]:
     """Hold the lock of the target; the lock file is removed at the end."""
@@ -71,7 +85,7 @@ def _locked(target: Path, wait: bool) -> Iterator[None]:
     path = target.with_name(f".nwb_lint-{target.name}.lock")
     if path.is_symlink():  # in a shared folder others may have put it there; a lock would be written through it
         raise NWBError(f"{path} is a link, and no lock of nwb_lint. {target.name} cannot be written. Remove the link.")
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    lock = FileLock(path, timeout=-1 if wait else 0, mode=0o600)
     try:
         lock.acquire()
     except Timeout:

@@ -21,6 +21,7 @@ from zlib import crc32
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.storage.asset import cache_folder
+from nwb_lint.nwb.storage.atomic import make_file
 
 _DEFAULT_LIMIT_GB = 10.0
 _CHECK_SHARE = 0.05  # a process looks at all folders again after it has written this share of the limit
@@ -58,9 +59,8 @@ class RangeCache:
         path = self._folder / _file_name(key)
         temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with suppress(OSError):
-            self._folder.mkdir(0o700 if self._private else 0o777, parents=True, exist_ok=True)
             try:
-                temporary.touch(0o600 if self._private else 0o666)
+                make_file(temporary, self._private)
                 temporary.write_bytes(crc32(content).to_bytes(_CRC_BYTES, "big") + content)
                 os.replace(temporary, path)
                 _written.add(len(content))
@@ -74,7 +74,7 @@ class RangeCache:
         with suppress(OSError, NotImplementedError):  # the latter on a disk without locks
             self._folder.mkdir(0o700 if self._private else 0o777, parents=True, exist_ok=True)
             os.utime(self._folder)
-            self._lock = FileLock(self._folder / f"{uuid.uuid4().hex[:8]}.lock", thread_local=False)
+            self._lock = FileLock(self._folder / f"{uuid.uuid4().hex[:8]}.lock", mode=0o600, thread_local=False)
             self._lock.acquire()
 
     def unlock(self) -> None:

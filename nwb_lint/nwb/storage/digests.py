@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.errors import MissingFileError, NWBError, one_line
-from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.asset import Asset, refuse_pipe
 from nwb_lint.nwb.storage.source import Source, one_asset
 
 _CACHED_DIGESTS = 1024
@@ -46,6 +46,7 @@ def digest(source: Source) -> str:
     if asset.digest or asset.remote:
         return asset.digest
     try:
+        refuse_pipe(asset.path)
         return sha256(asset.path)
     except FileNotFoundError as error:
         raise MissingFileError(f"{asset}: no such file. An NWB file is needed. Check the path.") from error

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from nwb_lint.errors import NWBError, one_line
 from nwb_lint.nwb.storage.asset import Asset, cache_folder
-from nwb_lint.nwb.storage.atomic import write_atomically
+from nwb_lint.nwb.storage.atomic import make_file, write_atomically
 from nwb_lint.nwb.storage.dandi import token_getter
 from nwb_lint.nwb.storage.http import (
     NETWORK_ERRORS,
@@ -127,9 +127,11 @@ def _path_of_copy(asset: Asset, version: str) -> Path:
 
 
 def _download_file(session: FileSession, asset: Asset, target: Path, size: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private = session.has_used_token or asset.has_secret
+    target.parent.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
 
     def write(temporary: Path) -> None:
+        make_file(temporary, private)
         with open(temporary, "wb") as stream, as_nwb_error(asset.address, NETWORK_ERRORS):
             _append_rest(session, asset, stream, size)
         found = temporary.stat().st_size
@@ -156,7 +158,7 @@ def _append_rest(session: FileSession, asset: Asset, stream: Any, size: int) -> 
                 stream.seek(0)
                 stream.truncate()
             session.keep_version(response)
-            if session.has_used_token or asset.has_secret:  # before the first byte is there
+            if session.has_used_token:  # which the archive has asked for now; no byte is there yet
                 os.chmod(stream.name, 0o600)
                 os.chmod(Path(stream.name).parent, 0o700)
             for block in blocks_of(response, (total or size or sys.maxsize) - stream.tell()):
@@ -175,7 +177,7 @@ def _download_zarr(asset: Asset) -> Asset:
         target = _path_of_copy(asset, hashlib.sha256(content + version.encode()).hexdigest())
         if not target.is_dir():
             files = _metadata_files(asset, content)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(0o700 if asset.has_secret else 0o777, parents=True, exist_ok=True)
             write_atomically(target, lambda folder: _download_store(session, asset, files, folder), wait=True)
     return asset._replace(location=str(target))
 
@@ -208,7 +210,7 @@ def _metadata_files(asset: Asset, content: bytes) -> dict[str, Any]:
 
 def _download_store(session: FileSession, asset: Asset, files: dict[str, Any], folder: Path) -> None:
     for name, metadata in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        make_file(folder / name, asset.has_secret)
         (folder / name).write_text(json.dumps(metadata), encoding="utf-8")
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         for name, metadata in files.items():
@@ -237,7 +239,7 @@ def _download_chunk(session: FileSession, asset: Asset, name: str, folder: Path)
         if error.status != 404:
             raise
         return  # the chunk is missing at the server too; reading it raises an error
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    make_file(folder / name, asset.has_secret)
     (folder / name).write_bytes(content)
 
 

@@ -14,12 +14,13 @@ from urllib.parse import quote
 
 import h5py
 
-from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
-from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, without_secrets
+from nwb_lint.errors import ContractError, MissingFileError, NWBError, WorkerError, one_line
+from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.checked_file import CheckedFile
 from nwb_lint.nwb.storage.h5 import dataset_text, root_text
 from nwb_lint.parallel import opened
 from nwb_lint.parallel.engine import run_tasks
+from nwb_lint.parallel.stuck import ended_if_stuck
 from nwb_lint.parallel.tasks import Outcome
 
 Source = str | os.PathLike[str] | Asset
@@ -113,6 +114,7 @@ def _open(asset: Asset) -> h5py.File:
         raise MissingFileError(f"{path}: no such file. An NWB file is needed. Check the path.")
     if path.is_dir():
         raise NWBError(f"{path} is a folder. One NWB file (HDF5 or Zarr) is needed. Pass a file in it.")
+    refuse_pipe(path)
     try:
         return CheckedFile(path, external=asset.external)
     except PermissionError as error:
@@ -213,13 +215,24 @@ def run_on_files(
     tuple of int and Outcome
         Position of a file, and its outcome. An OSError of a file is an NWBError.
     """
-    tasks = [(asset, options | {"work": work}) for asset, options in tasks]
-    return run_tasks(_on_file, tasks, executor=executor if len(tasks) > 1 else None, threads=_FILES_AT_ONCE, **how)
+    tasks, left = [(asset, options | {"work": work}) for asset, options in tasks], dict(enumerate(tasks))
+    executor = executor if len(tasks) > 1 else None
+    try:
+        for position, outcome in run_tasks(_on_file, tasks, executor=executor, threads=_FILES_AT_ONCE, **how):
+            del left[position]
+            yield position, outcome
+    except WorkerError as error:
+        names = ", ".join(str(asset) for asset, _ in islice(left.values(), 3)) + ", …" * (len(left) > 3)
+        raise WorkerError(
+            f"{error} Or a file is damaged so that HDF5 crashed or did not return. Not read: {names}. See which by "
+            "`nwb-lint inspect`."
+        ) from None
 
 
 def _on_file(asset: Asset, *, work: Callable[..., Any], **options: Any) -> Any:
     try:
-        return work(asset, **options)
+        with ended_if_stuck():
+            return work(asset, **options)
     except NWBError:
         raise
     except OSError as error:

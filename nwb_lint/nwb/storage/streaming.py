@@ -61,16 +61,15 @@ class HTTPFile(io.RawIOBase):
         self.address, self._url, self._session, self._position = asset.address, asset.location, session, 0
         self._limit_bytes = limit_bytes()
         self._cache: RangeCache | None = None
-        versions = RangeCache(self._url)
-        known = versions.get("version")
+        known = RangeCache(self._url).get("version")
         head, self.size = get_range(session, self._url, 0, 1 if known else _HEAD_BYTES)
         if asset.size and asset.size != self.size:
             raise NWBError(
                 f"{asset} has {self.size} bytes at the server. Its archive has announced {asset.size}. Report it there."
             )
         version = f"{session.etag} {self.size}".encode()
+        private = session.has_used_token or asset.has_secret
         if session.etag:
-            private = session.has_used_token or asset.has_secret
             self._cache = RangeCache(f"{self._url} {version!r}", private)
         if known:
             cached = self._cached("head") if known == version else None
@@ -78,7 +77,7 @@ class HTTPFile(io.RawIOBase):
         if self._cache:
             self._cache.lock()
             self._cache.set("head", head)
-            versions.set("version", version)
+            RangeCache(self._url, private).set("version", version)
         enforce_limit(self._limit_bytes)
         self._starts, self._held = [0], [head]  # ranges fetched in advance, in order
         self._blocks: dict[int, bytes] = {}

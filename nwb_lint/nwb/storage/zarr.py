@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from nwb_lint.errors import MissingFileError, NWBError, one_line
-from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.asset import Asset, refuse_pipe
 from nwb_lint.nwb.storage.http import FileSession, PermanentError, as_nwb_error, describe_error, get_bytes, unreadable
 
 _HIDDEN_ATTRIBUTES = ("_ARRAY_DIMENSIONS", "zarr_dtype", "zarr_link", ".specloc")
@@ -526,6 +526,8 @@ def read_lindi(asset: Asset) -> dict[str, Any]:
 
     if not asset.remote and not asset.path.exists():
         raise MissingFileError(f"{asset}: no such file. A LINDI JSON file is needed. Check the path.")
+    if not asset.remote:
+        refuse_pipe(asset.path)
     with as_nwb_error(asset.address):
         if asset.remote:
             with FileSession(token_getter(asset)) as session:

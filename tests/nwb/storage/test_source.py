@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
@@ -13,6 +14,7 @@ from nwb_lint.nwb.storage.digests import digest
 from nwb_lint.nwb.storage.metadata import read_metadata
 from nwb_lint.nwb.storage.source import expand
 from nwb_lint.testing import mock_session
+from nwb_lint.workflow.recipe import load_recipe
 from tests.nwb.server import RangeServer
 
 TRIALS = {"align": "cue_time", "window_s": (0, 1), "bin_s": 0.1}
@@ -83,3 +85,12 @@ def test_patterns_and_the_home_folder(tmp_path, monkeypatch):
     assert names == ["a.nwb", "a[1].nwb", "b.nwb"]
     assert [asset.path for asset in expand(f"{tmp_path}/a[1].nwb")] == [tmp_path / "a[1].nwb"]  # the file of this name
     assert [str(asset) for asset in expand([path, "~/a.nwb"])] == [str(path), str(tmp_path / "a.nwb")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["p.nwb", "p.lindi.json", "p.toml"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for read in (load_recipe,) if name.endswith("toml") else (open_nwb, describe, digest):
+        with pytest.raises(NWBError, match="is a pipe or a device"):
+            read(tmp_path / name)
