@@ -63,10 +63,11 @@ class Options(BaseModel):
     def _counts_are_not_endless(self) -> Self:
         for name, field in type(self).model_fields.items():
             value = getattr(self, name) if field.annotation in (int, int | None) else None
-            if name == "seed" and value > LARGEST_SEED:
+            if value is None or value <= (LARGEST_SEED if name == "seed" else MOST_COUNTED):
+                continue
+            if name == "seed":
                 raise ValueError(f"seed is {value}. It needs to be at most {LARGEST_SEED}. Use a smaller one.")
-            if name != "seed" and value is not None and value > MOST_COUNTED:
-                raise ValueError(f"{name} is {value}. More than {MOST_COUNTED} takes years. Use fewer.")
+            raise ValueError(f"{name} is {value}. More than {MOST_COUNTED} takes years. Use fewer.")
         return self
 
     @classmethod
