@@ -43,11 +43,11 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
 
-os.environ["DANDI_NO_ET"] = "1"
 os.environ.pop("MPLBACKEND", None)
 
 
 def setup(app) -> None:
     """Make the pages that come from code before Sphinx looks for pages."""
     app.connect("builder-inited", lambda app: pages.make(Path(app.srcdir)))
+    app.connect("builder-inited", pages.start_archive)
     app.connect("source-read", pages.lead_into_the_site)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from nwb_lint import contract
+from tests.nwb.archive import stand_in
 
 ROOT = Path(__file__).parents[1]
 ERRORS = ("ContractError", "NWBError", "MissingFileError", "WorkerError")
@@ -30,6 +33,23 @@ def make(source: Path) -> None:
     kernel = source / "_build" / "ipython" / "profile_default" / "ipython_kernel_config.py"
     write(kernel, 'get_config().IPKernelApp.matplotlib = "inline"  # pictures in the pages\n')
     os.environ["IPYTHONDIR"] = str(kernel.parents[1])
+
+
+def start_archive(app) -> None:
+    """A DANDI archive on this machine for the tutorial that reads from DANDI, until the build ends."""
+    folder = tempfile.TemporaryDirectory()
+    archive = stand_in(Path(folder.name)).__enter__()
+    gc.enable()  # the archive turned it off, for readers of the same process; here others read
+    os.environ |= {
+        "DANDI_INSTANCE": f"{archive.api.url}/api", "DANDI_NO_ET": "1", "NWB_LINT_CACHE": f"{folder.name}/cache",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+    }  # fmt: skip
+
+    def stop(app, exception) -> None:
+        archive.__exit__()
+        folder.cleanup()
+
+    app.connect("build-finished", stop)
 
 
 def write(path: Path, text: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import runpy
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from tests.nwb.archive import stand_in
 
 TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
 
@@ -14,8 +17,13 @@ def test_there_are_tutorials():
     assert TUTORIALS
 
 
-@pytest.mark.filterwarnings("ignore:Means may mislead")  # the tutorial explains it
+@pytest.mark.filterwarnings("ignore:Means may mislead")  # the first tutorial explains it
+@pytest.mark.filterwarnings("ignore:Input ")  # of folds and resamples, whose lags are chance
+@pytest.mark.usefixtures("offline_dandi")
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorials_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(path), run_name="__main__")
+    with stand_in(tmp_path) if "dandi://" in path.read_text(encoding="utf-8") else nullcontext() as archive:
+        if archive:
+            monkeypatch.setenv("DANDI_INSTANCE", f"{archive.api.url}/api")
+        runpy.run_path(str(path), run_name="__main__")
