@@ -122,12 +122,25 @@ def cycles(seeds=range(100, 105)) -> None:
             true_turn = period_of(m, back, 0.0, 0.1, kappa[0, 0])
             turn = period_of(mine, own, fit["bias"].values, 0.1, fit["latent"].values[0, 0].astype(float))
             r2 = explained(kappa, fit["latent"].values)
+            level = np.log(hz / np.exp(kappa @ m.T).mean(axis=(0, 1)))
+            best = under_truth(fit, trials, kappa, m=m, n=back, log_rate=level, noise_cov=0.05**2 * np.eye(2))
             print(
-                f"   {n} units {hz} Hz seed {seed}: latents {r2:.4f} (goal {goal}), "
+                f"   {n} units {hz} Hz seed {seed}: latents {r2:.4f} (goal {goal}; with the true parameters "
+                f"{explained(kappa, best):.4f}), "
                 f"J_eff {np.corrcoef(truth.ravel(), found.ravel())[0, 1]:.3f} (goal .98), period "
                 f"{turn / true_turn:.3f} of the true one (goal 1 ± .02), {cpu:.0f} CPU s",
                 flush=True,
             )
+
+
+def under_truth(fit: xr.Dataset, trials: xr.Dataset, kappa: np.ndarray, **network: np.ndarray) -> np.ndarray:
+    """Latents from the posterior of a network of which all is known; ``kappa`` gives its noise at the start."""
+    rank = kappa.shape[2]
+    true = fit.assign({name: (fit[name].dims, values) for name, values in network.items()})
+    true = true.assign(bias=0 * fit["bias"]).drop_vars("observation_cov")
+    true["initial_mean"] = ("group", "rank"), kappa[:, 0].mean(axis=0)[None]
+    true["initial_cov"] = ("rank", "rank_from"), np.cov(kappa[:, 0].T).reshape(rank, rank)
+    return nl.infer_latents(true, trials)["latent"].values
 
 
 def choices(seeds=range(100, 104)) -> None:

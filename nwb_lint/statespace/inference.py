@@ -15,7 +15,7 @@ from nwb_lint.statespace.data import system_of, trial_coords, trials_for
 from nwb_lint.statespace.learning import block_of, over_blocks
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
 from nwb_lint.statespace.system import Context, System, Trials, features_of, next_latent, transition_matrices
-from nwb_lint.statespace.tuning import ROUND_TOLERANCE, ROUNDS
+from nwb_lint.statespace.tuning import ROUND_STEPS, ROUND_TOLERANCE, ROUNDS
 
 
 def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[Array, Array, Array]:
@@ -28,12 +28,16 @@ def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[
         if causal:
             mean[block], covariance[block] = causal_filter(system, part)
             return
+        todo, spread = np.arange(shape[0])[block], None
         there = np.repeat(system.start[part.group][:, None], shape[1], axis=1)
-        spread = None
         for _ in range(ROUNDS):
-            found = smooth(system, part, there, tolerance=ROUND_TOLERANCE, covariance=spread)
-            there, spread = found.mode, covariances(found)
-        mean[block], covariance[block], evidence[block] = there, spread, found.evidence
+            found = smooth(system, part, there, ROUND_STEPS, ROUND_TOLERANCE / 10, spread)
+            moved = ~(np.abs(found.evidence - evidence[todo]) < ROUND_TOLERANCE)
+            mean[todo], covariance[todo], evidence[todo] = found.mode, covariances(found), found.evidence
+            todo, part = todo[moved], part.part(moved)
+            there, spread = mean[todo], covariance[todo]
+            if not len(todo):
+                break
 
     for _ in over_blocks(work, trials, len(system.m)):
         pass

@@ -27,14 +27,18 @@ from nwb_lint.statespace.tuning import (
     E_STEPS,
     LEVEL_PRECISION,
     LOADING_PRECISION,
+    LONGEST_STEP,
     MIN_NOISE,
     NOISE_EVERY,
     NOISE_FACTOR,
     PATIENCE,
+    PLAIN_STEPS,
     REGRESSION_STEPS,
     RIDGES,
     START_NOISE,
+    START_STEPS,
     START_TRIALS,
+    STEP_GROWTH,
 )
 
 
@@ -88,15 +92,14 @@ def expectation(
     system: System, trials: Trials, mode: Array, covariance: Array | None, noise: Array | None, max_steps: int
 ) -> tuple[Posterior, Array | None]:
     """The posterior of all trials (its factor is its covariance), and samples (draw, trial, time, rank)."""
-    n_trials = len(mode)
-    new, evidence, converged = np.empty_like(mode), np.empty(n_trials), np.empty(n_trials, bool)
+    new, evidence = np.empty_like(mode), np.empty(len(mode))
     spread = np.empty((*mode.shape, system.rank))
     drawn = None if noise is None else np.empty((2 * len(noise), *mode.shape))
 
     def work(block: slice) -> None:
         before = None if covariance is None else covariance[block]
         found = smooth(system, block_of(trials, block), mode[block], max_steps, covariance=before)
-        new[block], evidence[block], converged[block] = found.mode, found.evidence, found.converged
+        new[block], evidence[block] = found.mode, found.evidence
         spread[block] = covariances(found)
         if drawn is not None and noise is not None:
             off = samples(found, noise[:, block]) - found.mode
@@ -104,7 +107,7 @@ def expectation(
 
     for _ in over_blocks(work, trials, len(system.m)):
         pass
-    return Posterior(new, spread, evidence, converged), drawn
+    return Posterior(new, spread, evidence), drawn
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -373,31 +376,56 @@ def with_start_noise(system: System, trials: Trials, kappa: Array) -> System:
     part, best, chosen = trials.part(some), -np.inf, system
     for factor in START_NOISE:
         tried = system._replace(noise=factor * system.noise)
-        evidence = float(expectation(tried, part, kappa[some], None, None, E_STEPS)[0].evidence.sum())
+        evidence = float(expectation(tried, part, kappa[some], None, None, START_STEPS)[0].evidence.sum())
         if evidence <= best:
             break
         best, chosen = evidence, tried
     return chosen
 
 
-def with_noise_size(system: System, trials: Trials, draws: Draws) -> System:
-    """The system with the multiple of its noise that has the largest evidence; the other parameters stay."""
+def noise_factor(system: System, trials: Trials, draws: Draws) -> float:
+    """The multiple of the noise that has the largest evidence; the other parameters stay."""
     some = slice(None, None, max(1, len(draws.mean) // START_TRIALS))
     part, mode, spread = trials.part(some), draws.mean[some], draws.covariance
     spread = None if spread is None else spread[some]
 
-    def evidence(factor: float) -> float:
+    def evidence(factor: float) -> Array:
         tried = system._replace(noise=factor * system.noise)
         first = expectation(tried, part, mode, spread, None, E_STEPS)[0]
-        return float(expectation(tried, part, first.mode, first.factor, None, E_STEPS)[0].evidence.sum())
+        return expectation(tried, part, first.mode, first.factor, None, E_STEPS)[0].evidence
 
     best, chosen = evidence(1.0), 1.0
     for step in (NOISE_FACTOR, 1 / NOISE_FACTOR):
-        while (found := evidence(step * chosen)) > best and NOISE_FACTOR**-6 < chosen < NOISE_FACTOR**6:
+        while NOISE_FACTOR**-6 < chosen < NOISE_FACTOR**6:
+            gain = (found := evidence(step * chosen)) - best
+            if gain.sum() < np.sqrt(len(gain)) * gain.std():
+                break
             best, chosen = found, step * chosen
         if chosen != 1.0:
             break
-    return system._replace(noise=chosen * system.noise)
+    return chosen
+
+
+def prolonged(old: System, new: System, length: float) -> System:
+    """The parameters so many times as far from the old ones as the new; variances on a logarithmic scale."""
+    kinds = ("level", "bias", "weights", "m", "n")
+    further = {kind: (1 - length) * getattr(old, kind) + length * getattr(new, kind) for kind in kinds}
+    variance = old.variance ** (1 - length) * new.variance**length
+    return new._replace(
+        **further, variance=variance, noise=_exp((1 - length) * _log(old.noise) + length * _log(new.noise))
+    )
+
+
+def _log(matrix: Array) -> Array:
+    """Logarithm of a covariance."""
+    power, axes = np.linalg.eigh(matrix)
+    return (axes * np.log(power)) @ axes.T
+
+
+def _exp(matrix: Array) -> Array:
+    """The covariance of a logarithm."""
+    power, axes = np.linalg.eigh(matrix)
+    return (axes * np.exp(power)) @ axes.T
 
 
 def learn(
@@ -406,8 +434,9 @@ def learn(
 ) -> tuple[State, list[float]]:  # fmt: skip
     """EM from a trajectory of the latents (trial, time, rank).
 
-    It ends when ``PATIENCE`` iterations have not raised the log evidence by the share ``tolerance`` of what EM has
-    gained so far.
+    From `PLAIN_STEPS` iterations on, the step of EM is prolonged; where the evidence falls, it is taken back and the
+    plain step follows. EM ends when ``PATIENCE`` iterations have not raised the log evidence by the share ``tolerance``
+    of what EM has gained so far.
 
     Returns
     -------
@@ -417,12 +446,13 @@ def learn(
         Log evidence of each iteration.
     """
     reference = reference_level(trials, system.observation == "poisson")
-    system, ridge = maximization(system, trials, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
-    system = with_start_noise(system, trials, kappa)
+    plain, ridge = maximization(system, trials, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
+    system = with_start_noise(plain, trials, kappa)
     mode, covariance, history, best, last = kappa, None, [], None, 0
+    length, wait, noise_at = 1.0, NOISE_EVERY, NOISE_EVERY - 1
     for iteration in range(max_iter):
         noise = np.random.default_rng([seed, 1, iteration]).standard_normal((1, *mode.shape))
-        found, drawn = expectation(system, trials, mode, covariance, noise, E_STEPS)
+        found, drawn = expectation(system, trials, mode, covariance, noise, E_STEPS if iteration else START_STEPS)
         assert drawn is not None
         state = State(system, found.mode, found.factor, found.evidence, ridge)
         history.append(float(found.evidence.sum()))
@@ -431,14 +461,23 @@ def learn(
             best = state
         if gain > tolerance * (max(history) - history[0]):
             last = iteration
+        fell = length > 1 and history[-1] < history[-2]
+        last += fell  # an iteration that is taken back does not count
         if report is not None:
             report(iteration, state)
         if iteration - last >= PATIENCE or iteration + 1 == max_iter:
             break
-        system, draws = whiten(system, Draws(drawn, found.mode, found.factor), trials.lag)
-        system, ridge = maximization(system, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
-        if iteration % NOISE_EVERY == NOISE_EVERY - 1:
-            system = with_noise_size(system, trials, draws)
+        if fell:
+            system, length = plain, 1.0
+            continue
+        old, draws = whiten(system, Draws(drawn, found.mode, found.factor), trials.lag)
+        plain, ridge = maximization(old, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
+        length = min(LONGEST_STEP, STEP_GROWTH * length) if iteration >= PLAIN_STEPS else 1.0
+        system = prolonged(old, plain, length) if length > 1 else plain
+        if iteration >= noise_at:
+            factor = noise_factor(system, trials, draws)
+            system, wait = system._replace(noise=factor * system.noise), wait if factor != 1 else 2 * wait
+            noise_at = iteration + wait
         mode, covariance = draws.mean, draws.covariance
     assert best is not None
     return best, history

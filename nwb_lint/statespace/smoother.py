@@ -41,13 +41,12 @@ class Posterior(NamedTuple):
     """Laplace's approximation for some trials.
 
     ``factor`` is the banded Cholesky factor of the precision, (2 rank, trial · time · rank), ``evidence`` the log
-    evidence of each trial, ``converged`` whether Newton's method ended there.
+    evidence of each trial.
     """
 
     mode: Array
     factor: Array
     evidence: Array
-    converged: Array
 
 
 def smooth(
@@ -80,13 +79,17 @@ def smooth(
     """
     context = context_of(system, trials, covariance)
     here = evaluate(system, trials, kappa, context)
-    converged = np.zeros(len(kappa), bool)
+    rising = np.arange(len(kappa))  # trials that have not converged; the others are left alone
+    part, near, there = trials, context, here
     for _ in range(max_steps):
-        new = _line_search(system, trials, context, here, _newton(system, here))
+        new = _line_search(system, part, near, there, _newton(system, there))
         with np.errstate(invalid="ignore"):
-            converged = ~(new.log_joint - here.log_joint > tolerance)
-        here = new
-        if converged.all():
+            going = new.log_joint - there.log_joint > tolerance
+        here, there = new if len(rising) == len(kappa) else _replaced(here, rising, new), new
+        if not going.all():
+            rising, part, near = rising[going], part.part(going), near.part(going)
+            there = Evaluation(*(field[going] for field in new))
+        if not len(rising):
             break
     factor = _factor(system, here)[0]
     n_steps = kappa.shape[1] - 1
@@ -96,7 +99,7 @@ def smooth(
     if context.half is not None:
         seen = 1.0 if trials.seen is None else trials.seen
         evidence = evidence + ((here.information - seen * trials.y) * context.half).sum(axis=(1, 2))
-    return Posterior(here.kappa, factor, evidence, converged)
+    return Posterior(here.kappa, factor, evidence)
 
 
 def gradient(system: System, here: Evaluation, matrices: Array | None = None) -> Array:
