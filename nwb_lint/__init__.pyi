@@ -20,6 +20,7 @@ from .model.simulate import canonicalize as canonicalize
 from .model.simulate import simulate as simulate
 from .nwb.extension.read import read_fit as read_fit
 from .nwb.extension.read import read_result as read_result
+from .nwb.extension.read import read_results as read_results
 from .nwb.extension.write import add_to_nwbfile as add_to_nwbfile
 from .nwb.extension.write import write_fit as write_fit
 from .nwb.extension.write import write_result as write_result
@@ -27,6 +28,8 @@ from .nwb.recording.read import read_conditions as read_conditions
 from .nwb.recording.read import read_trials as read_trials
 from .nwb.storage.source import open_nwb as open_nwb
 from .prepare import prepare as prepare
+from .reports.comparison import compare as compare
+from .reports.report import report as report
 from .statespace.fit import fit_trials as fit_trials
 from .statespace.inference import forecast as forecast
 from .statespace.inference import infer_latents as infer_latents

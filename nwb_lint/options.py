@@ -483,6 +483,12 @@ class ScoreOptions(Options):
     conditions: Any = option(None, "Labels, positions or a mask of the conditions to score; None: all.")
 
 
+class ReportOptions(Options):
+    """Options of `report`."""
+
+    analyze: bool = option(True, "Compute dynamics and populations that no result holds.", kept=False)
+
+
 class AxesOptions(Options):
     """Options of `compare_axes`."""
 

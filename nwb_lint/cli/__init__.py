@@ -11,6 +11,7 @@ from nwb_lint.cli.analyze import connectivity, fixed_points, populations, readou
 from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
+from nwb_lint.cli.report import compare, report, show
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
 from nwb_lint.cli.shell import echo
@@ -77,7 +78,7 @@ def app(verbose: bool) -> None:
 
 
 _ANALYSES = (connectivity, populations, fixed_points, readout, inactivate)
-for _command in (demo, inspect, init, fit, export, import_, publish, reproduce, *_ANALYSES):
+for _command in (demo, inspect, init, fit, export, import_, report, show, compare, publish, reproduce, *_ANALYSES):
     app.add_command(_command)
 
 

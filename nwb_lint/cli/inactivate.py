@@ -14,6 +14,7 @@ from nwb_lint.cli.shell import (
     new_file,
     of_fit,
     plainly,
+    print_items,
     read_fit_of,
     save_picture,
     saved_as,
@@ -53,6 +54,7 @@ def inactivate(
     with plainly():
         from nwb_lint.analysis.inactivation import effect_table, groups_of, predict_inactivation
         from nwb_lint.analysis.populations import find_populations
+        from nwb_lint.reports.analyses import of_analysis
 
         fit, options = read_fit_of(path, name, save=save), given(parameters)
         masks: dict[str, Any] = {}
@@ -63,7 +65,7 @@ def inactivate(
         other = None if reference is None else read_fit_of(path, reference)
         result = predict_inactivation(fit, masks, reference=other, **options)
         table = effect_table(result)
-        _print(result, table)
+        print_items(of_analysis(result))
         keep_result(result, path, name, save)
         if table_path is not None:
             table.to_csv(table_path, index=False)
@@ -73,14 +75,3 @@ def inactivate(
 
             quantity = "accuracy" if "accuracy" in result else "effect"
             save_picture(inactivation_bars(result, quantity=quantity), picture)
-
-
-def _print(result, table) -> None:
-    """The table, what was read and how well, and the caution."""
-    echo(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    if "readout_score" in result.attrs:
-        echo(
-            f"\nreadout of {result.attrs['readout_column']}: held-out {result.attrs['readout_metric']} "
-            f"{result.attrs['readout_score']:.3f}"
-        )
-    echo(f"\ncaution: {result.attrs['caution']}")

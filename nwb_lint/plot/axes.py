@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from nwb_lint.contract import check_result, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, SMALL, finish, heat_map, look_of, make_axes
+from nwb_lint.plot.style import COLORS, SMALL, as_label, finish, heat_map, look_of, make_axes
 
 
 def projections(
@@ -191,7 +191,7 @@ def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None
             continue
         star = " *" if float(one["heavy_tail_p"]) < 0.05 else ""
         z = (one["weight"].values - float(one["mean"])) / float(one["sd"])
-        label = f"{name} ({float(one['kurtosis']):.1f}{star})".replace("-", "−")
+        label = as_label(f"{name} ({float(one['kurtosis']):.1f}{star})")
         ls = "-" if k < len(COLORS) else "--"
         ax.hist(z, bins, histtype="step", color=COLORS[k % len(COLORS)], ls=ls, lw=1.2, label=label)
     ax.legend(fontsize=SMALL, frameon=False, title="excess kurtosis", title_fontsize=SMALL)

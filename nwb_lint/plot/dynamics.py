@@ -9,13 +9,12 @@ import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes
+from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, as_label, finish, look_of, make_axes
 
 # marker and face of each kind of fixed point: shapes differ, so that no reader needs the colors
 _MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GRAY)}
@@ -102,7 +101,7 @@ def flow(
     if rank == 3:
         cast(Axes3D, ax).set_zlim(*low_high[2])
     held = field.attrs.get("condition", "")
-    return finish(ax, *labels, f"Flow, input of {held}" if held else "Flow")
+    return finish(ax, *labels, f"Flow, input of {as_label(held)}" if held else "Flow")
 
 
 def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -163,9 +162,7 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 def _axes_of(rank: int, ax: Axes | None) -> Axes:
     """Axes of as many dimensions as the field needs."""
-    if ax is None and rank == 3:
-        return cast(Axes, Figure(figsize=(3.6, 3.2)).add_subplot(projection="3d"))
-    ax = make_axes(ax)
+    ax = make_axes(ax, three=rank == 3)
     dims = 3 if isinstance(ax, Axes3D) else 2
     if dims != max(rank, 2):
         raise ContractError(

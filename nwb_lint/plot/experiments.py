@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from nwb_lint.plot.axes import angles, projections
 from nwb_lint.plot.inactivation import inactivation_bars
 from nwb_lint.plot.populations import population_gains
-from nwb_lint.plot.style import COLORS, NORMAL, SMALL, finish, look_of
+from nwb_lint.plot.style import COLORS, NORMAL, SMALL, Drawing, finish, look_of
 
 
 def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
@@ -18,7 +18,7 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
     names = list(dict.fromkeys(table["panel"]))
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
+    figure = Drawing(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     lines = list(dict.fromkeys(table["line"]))
     for ax, name in zip(axes, names, strict=False):
@@ -48,7 +48,7 @@ def trajectories(
     ``rows`` has a row of panels for each name: column of the conditions → projections. ``pairs`` has a column of panels
     for each pair of axes. Its conditions are colored by that column, and styled by context.
     """
-    figure = Figure(figsize=(4.2 * len(pairs) + 4.6, 3.1 * len(rows)), layout="constrained")
+    figure = Drawing(figsize=(4.2 * len(pairs) + 4.6, 3.1 * len(rows)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(4.2 * len(pairs), 4.6), squeeze=False)[0]
     axes = left.subplots(len(rows), len(pairs), squeeze=False)
     for line, (name, projected) in zip(axes, rows.items(), strict=True):
@@ -64,7 +64,7 @@ def trajectories(
 
 def silencing(populations: xr.Dataset, results: dict[str, xr.Dataset]) -> Figure:
     """Draw gains of populations by context, then the accuracy with each of them silenced, a panel for each result."""
-    figure = Figure(figsize=(3.3 * (1 + len(results)), 3.2), layout="constrained")
+    figure = Drawing(figsize=(3.3 * (1 + len(results)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(results))
     population_gains(populations, by="context", ax=axes[0])
     for ax, (name, result) in zip(axes[1:], results.items(), strict=True):

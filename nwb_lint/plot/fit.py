@@ -19,7 +19,20 @@ from nwb_lint.analysis.latents import data_latents
 from nwb_lint.contract import check_fit, check_result, columns_of, find_column, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.scores import neuron_scores, scores
-from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, finish, look_of, make_axes, save_figure, time_label
+from nwb_lint.plot.style import (
+    COLORS,
+    GRAY,
+    NORMAL,
+    SMALL,
+    Drawing,
+    as_label,
+    finish,
+    legend_below,
+    look_of,
+    make_axes,
+    save_figure,
+    time_label,
+)
 from nwb_lint.plot.trials import evidence, trial_latents, trial_rates
 
 Array = np.ndarray
@@ -145,7 +158,7 @@ def trajectories(
         if name not in names:
             raise ContractError(f"The fit has no input {name!r}. Choose from {', '.join(names)}.")
         x = fit["filtered_input"].transpose("condition", "time", "input").values[..., names.index(name)]
-        y, labels = first, (f"filtered input v ({name})", r"latent $\kappa_1$")
+        y, labels = first, (f"filtered input v ({as_label(name)})", r"latent $\kappa_1$")
     for a, b, color, style in zip(x, y, look.colors, look.styles, strict=True):
         ax.plot(a, b, color=color, ls=style, lw=1.2)
         ax.plot(a[-1:], b[-1:], color=color, marker="o", ms=3.5)
@@ -245,7 +258,7 @@ def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes |
     middles = [(start + end - 1) / 2 for start, end in zip(starts.values(), ends, strict=True)]
     ax.set_xticks(middles, list(starts))
     ax.set_yticks(middles, list(starts))
-    return finish(ax, f"from neuron, by {by}", f"to neuron, by {by}", title)
+    return finish(ax, f"from neuron, by {as_label(by)}", f"to neuron, by {as_label(by)}", title)
 
 
 def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:
@@ -353,7 +366,7 @@ def summary(
         draw += [partial(singular_values, fit)]
     draw += [] if single else [partial(neuron_scores, fit)]
     rows = -(-len(draw) // 3)
-    figure = Figure(figsize=(7.8, 2.35 * rows + 0.5), layout="constrained")
+    figure = Drawing(figsize=(7.8, 2.35 * rows + 0.5), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, 3, squeeze=False).ravel())
     for panel, ax, letter in zip(draw, panels, "abcdefgh", strict=False):
         panel(ax=ax).set_title(letter, loc="left", fontsize=NORMAL + 2, fontweight="bold")
@@ -362,10 +375,7 @@ def summary(
     handles = look_of(fit, color_by, style_by).handles if "m" in fit and not single else []
     if handles and activity is not None:
         handles.append(Line2D([], [], color="#595959", lw=0.8, alpha=0.45, label="data (pale)"))
-    if handles:
-        columns = -(-len(handles) // -(-len(handles) // 6))
-        style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
+    legend_below(figure, handles)
     if path is not None:
         save_figure(figure, path, 200)
     return figure
@@ -391,7 +401,7 @@ def _groups(fit: xr.Dataset, by: str | None) -> tuple[Array, dict[str, int]]:
         raise ContractError(f"Neurons have no column {by!r}. Choose from {there}.")
     levels, groups, counts = np.unique(column.values, return_inverse=True, return_counts=True)
     starts = np.cumsum(counts) - counts
-    return groups, {str(level): int(start) for level, start in zip(levels, starts, strict=True)}
+    return groups, {as_label(level): int(start) for level, start in zip(levels, starts, strict=True)}
 
 
 def _effective_n(fit: xr.Dataset) -> Array:

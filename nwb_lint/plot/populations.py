@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from nwb_lint.contract import check_result, column_of
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, SMALL, finish, make_axes
+from nwb_lint.plot.style import COLORS, SMALL, as_label, finish, make_axes
 
 
 def loadings(populations: xr.Dataset, *, x: str | None = None, y: str | None = None, ax: Axes | None = None) -> Axes:
@@ -56,7 +56,9 @@ def loadings(populations: xr.Dataset, *, x: str | None = None, y: str | None = N
     for k, group in enumerate(populations["group"].values):
         color = COLORS[k % len(COLORS)]
         some = values[label == k]
-        ax.plot(some[:, a], some[:, b], "o", ms=2.5, alpha=0.6, mew=0, color=color, label=f"{group} ({len(some)})")
+        ax.plot(
+            some[:, a], some[:, b], "o", ms=2.5, alpha=0.6, mew=0, color=color, label=f"{as_label(group)} ({len(some)})"
+        )
         if len(some) and "covariance" in populations:
             mean, covariance = populations["mean"].values[k], populations["covariance"].values[k]
             if covariance[a, a] > 0:
@@ -108,7 +110,7 @@ def population_gains(populations: xr.Dataset, *, by: str | None = None, ax: Axes
     for k, level in enumerate(levels):
         some = gain[column == level]
         shifted = at + (k - (len(levels) - 1) / 2) * width
-        label = "mean over conditions" if by is None else f"{by} {level}"
+        label = "mean over conditions" if by is None else as_label(f"{by} {level}")
         ax.bar(shifted, some.mean(axis=0), 0.9 * width, color=COLORS[k % len(COLORS)], alpha=0.75, label=label)
         ax.plot(np.tile(shifted, len(some)), some.ravel(), "o", ms=1.8, mew=0, color="#595959")
     ax.set_xticks(at, [str(g) for g in populations["group"].values])

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from nwb_lint.plot.style import NORMAL, SMALL, finish, make_axes, save_figure
+from nwb_lint.plot.style import NORMAL, SMALL, Drawing, finish, make_axes, save_figure
 
 Array = np.ndarray
 
@@ -198,7 +198,7 @@ def session_summary(session: xr.Dataset, path: str | PathLike[str] | None = None
     3
     """
     n = session.sizes["neuron"]
-    figure = Figure(figsize=(9.5, 5.4), layout="constrained")
+    figure = Drawing(figsize=(9.5, 5.4), layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 1), height_ratios=(min(1.6, 0.7 + 0.04 * n), 1))
     top = figure.add_subplot(grid[0, 0])
     presence(session, ax=top)

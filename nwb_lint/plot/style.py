@@ -5,6 +5,7 @@ No module of this folder uses pyplot. Without ``ax`` a new Figure is made, which
 
 from __future__ import annotations
 
+import textwrap
 import uuid
 from contextlib import suppress
 from io import BytesIO
@@ -19,9 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.contract import column_of, columns_of
-from nwb_lint.errors import ContractError
+from nwb_lint.errors import ContractError, printable
 
 COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
 GRAY, PALE = "#898989", "#DDDDDD"
@@ -31,6 +33,9 @@ STYLES = ("-", "--", ":", "-.")
 _PICTURES = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 _MARK = b"drawn by nwb_lint"
 _MOST_LEVELS = 8  # values that a legend names
+_ENTRY_WIDTH = 1.25  # inches of an entry of a legend below the panels
+_SHOWN_DPI = 150
+_TITLE_WIDTH = 42  # characters of a line of a title
 
 
 class Look(NamedTuple):
@@ -41,24 +46,63 @@ class Look(NamedTuple):
     handles: list[Line2D]
 
 
-def make_axes(ax: Axes | None) -> Axes:
+class Drawing(Figure):
+    """A figure that shows itself in Jupyter, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = BytesIO()
+        self.savefig(content, format="png", dpi=_SHOWN_DPI)
+        return content.getvalue()
+
+
+class DrawnAxes(Axes):
+    """Axes that show their figure in Jupyter."""
+
+    def _repr_png_(self) -> bytes | None:
+        return self.figure._repr_png_() if isinstance(self.figure, Drawing) else None
+
+
+class DrawnAxes3D(Axes3D):
+    """The same with three dimensions."""
+
+    _repr_png_ = DrawnAxes._repr_png_
+
+
+def make_axes(ax: Axes | None, *, three: bool = False) -> Axes:
+    """The given Axes, or those of a new figure, perhaps with three dimensions."""
     if ax is not None:
         return ax
-    return Figure(figsize=(3.2, 2.6), layout="constrained").subplots()
+    if three:  # a constrained layout cuts the labels of three dimensions
+        return Drawing(figsize=(3.6, 3.2)).add_subplot(axes_class=DrawnAxes3D)
+    return Drawing(figsize=(3.2, 2.6), layout="constrained").add_subplot(axes_class=DrawnAxes)
+
+
+def as_label(name: object) -> str:
+    """A name from a file as it stands in a figure: no control character, no mathematics, a true minus sign."""
+    return printable(str(name)).replace("$", r"\$").replace("-", "−")
 
 
 def time_label(fit: xr.Dataset) -> str:
     """Label of a time axis, with the event that is time 0 where it is known."""
-    return f"time from {fit.attrs['align']} (s)" if fit.attrs.get("align") else "time (s)"
+    return f"time from {as_label(fit.attrs['align'])} (s)" if fit.attrs.get("align") else "time (s)"
 
 
 def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
     ax.set_xlabel(x, fontsize=NORMAL)
     ax.set_ylabel(y, fontsize=NORMAL)
-    ax.set_title(title, fontsize=NORMAL)
+    ax.set_title(textwrap.fill(title, _TITLE_WIDTH), fontsize=NORMAL)
     ax.tick_params(labelsize=SMALL)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def legend_below(figure: Figure, handles: list[Line2D]) -> None:
+    """Explain colors and line styles below the panels, where there is something to explain."""
+    if handles:
+        most = max(int(figure.get_figwidth() / _ENTRY_WIDTH), 1)
+        columns = -(-len(handles) // -(-len(handles) // most))
+        style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
 
 
 def check_picture(path: str | PathLike[str]) -> None:
@@ -75,12 +119,17 @@ def check_picture(path: str | PathLike[str]) -> None:
         If the ending is that of no picture, the folder does not exist, or there is a file that is no picture of
         nwb_lint.
     """
+    check_own(path, tuple(_PICTURES), _MARK, "picture")
+
+
+def check_own(path: str | PathLike[str], endings: tuple[str, ...], mark: bytes, what: str) -> None:
+    """Check that a path can be written: its ending, its folder, and that a file there bears the mark of nwb_lint."""
     path = Path(path)
-    if path.suffix.lower() not in _PICTURES:
-        raise ContractError(f"{path} is no name of a picture. It needs to end in {', '.join(_PICTURES)}. Rename it.")
+    if path.suffix.lower() not in endings:
+        raise ContractError(f"{path} is no name of a {what}. It needs to end in {', '.join(endings)}. Rename it.")
     if not path.parent.is_dir():
         raise ContractError(f"{path.parent}: no such folder. {path.name} cannot be saved there. Make the folder first.")
-    if path.exists() and not (path.is_file() and _MARK in path.read_bytes()):
+    if path.exists() and not (path.is_file() and mark in path.read_bytes()):
         raise ContractError(f"{path} exists, and nwb_lint did not draw it. Choose another path, or delete it.")
 
 
@@ -91,9 +140,22 @@ def save_figure(figure: Any, path: str | PathLike[str], dpi: int) -> None:
     ending = path.suffix.lower()
     content, mark = BytesIO(), f"{_MARK.decode()}, Matplotlib {matplotlib.__version__}"
     figure.savefig(content, format=ending[1:], dpi=dpi, metadata={_PICTURES[ending]: mark})
+    replace_file(path, content.getvalue())
+
+
+def to_svg(figure: Figure) -> bytes:
+    """A figure as SVG; the same figure gives the same bytes."""
+    content = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "nwb_lint"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, at once: half of it is never there."""
     beside = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")  # half a picture would not be replaced later
     try:
-        beside.write_bytes(content.getvalue())
+        beside.write_bytes(content)
         beside.replace(path)
     finally:
         with suppress(OSError):
@@ -122,8 +184,8 @@ def heat_map(
             color = "white" if value < (low + high) / 2 else "black"
             written = form.format(value).replace("-", "−")
             ax.text(column, row, written, ha="center", va="center", fontsize=SMALL, color=color)
-    ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(columns)), list(map(as_label, columns)), rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows)), list(map(as_label, rows)))
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, ticks=ticks)
     bar.ax.tick_params(labelsize=SMALL)
     bar.set_label(label, fontsize=SMALL)
@@ -159,7 +221,7 @@ def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look
         colors = [palette[k] for k in index]
         named = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_LEVELS)).astype(int))
         for k in named:
-            label = f"{color_column} {levels[k]}".replace("-", "−")
+            label = as_label(f"{color_column} {levels[k]}")
             handles.append(Line2D([], [], color=palette[k], lw=2.5, label=label))
     style_column = _pick(fit, style_by, "UOT")
     if style_column is not None and style_column != color_column:
@@ -167,5 +229,5 @@ def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look
         styles = [STYLES[k % len(STYLES)] for k in index]
         for k, level in enumerate(levels[:_MOST_LEVELS]):
             style = STYLES[k % len(STYLES)]
-            handles.append(Line2D([], [], color="#595959", ls=style, label=f"{style_column} {level}"))
+            handles.append(Line2D([], [], color="#595959", ls=style, label=as_label(f"{style_column} {level}")))
     return Look(colors, styles, handles)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import as_text_column, check_fit, columns_of, find_column
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, PALE, SMALL, finish, make_axes, time_label
+from nwb_lint.plot.style import COLORS, GRAY, PALE, SMALL, as_label, finish, make_axes, time_label
 from nwb_lint.statespace.inference import predict_rates
 
 Array = np.ndarray
@@ -72,7 +72,7 @@ def trial_latents(fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: 
     if time[0] < 0 < time[-1]:
         ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
     if name:
-        labels = [f"{name} {level}".replace("-", "−") for level in groups]
+        labels = [as_label(f"{name} {level}") for level in groups]
         handles = [Line2D([], [], color=c, lw=2.5, label=label) for c, label in zip(palette, labels, strict=True)]
         ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="best")
     return finish(ax, time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")

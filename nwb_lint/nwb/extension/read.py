@@ -106,6 +106,39 @@ def read_result(path: Source, name: str | None = None) -> xr.Dataset:
     return _read(path, name, tuple(map(schema.type_of, RESULTS)), "result")[1]
 
 
+def read_results(path: Source, name: str | None = None) -> dict[str, xr.Dataset]:
+    """Read all results of one fit in a file.
+
+    Parameters
+    ----------
+    path : path or address
+        An NWB file with a fit.
+    name : str or None, default=None
+        Name of the fit. None works where the file has one fit.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        The results of `write_result` by name, in the order of the file. Empty where the fit has none.
+
+    Raises
+    ------
+    NWBError
+        If the file cannot be read, or has no such fit.
+
+    Examples
+    --------
+    >>> list(read_results("fit.nwb"))
+    []
+    """
+    asset = one_asset(path)
+    types = tuple(map(schema.type_of, RESULTS))
+    with reading_errors(asset), open_nwb(asset) as file:
+        fit = file[choose_entry(file, name, (schema.FIT_TYPE,), "fit", asset).path]
+        entries = [one for one in find_entries(file) if one.type in types and file[one.path].get("network") == fit]
+    return {one.name: read_result(asset, one.path) for one in entries}
+
+
 def read_fit_entry(path: Source, name: str | None = None) -> tuple[Entry, xr.Dataset]:
     """Where a fit lies in its file, and the fit: see `read_fit`."""
     return _read(path, name, (schema.FIT_TYPE,), "fit")

@@ -1,0 +1,136 @@
+"""What a fit means, as tables of a report: fixed points, cycles, populations, connectivity, readout, inactivation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.analysis.connectivity import weight_statistics
+from nwb_lint.analysis.inactivation import effect_table
+from nwb_lint.contract import input_names
+from nwb_lint.model.tuning import MAX_DISTANCE
+from nwb_lint.reports.items import Item, Table, number
+
+EXPLAINED: list[Item] = [
+    "Slowest: real part of the eigenvalue nearest to 0; below 0 the latents come back. Line attractor: 1 where one "
+    "direction does not move and the others do, 0 where no direction is slower than the others. Starts: how many "
+    "starts of the search ended there. Distance: from what the trajectories visited, in their standard deviations. "
+    "Near marginal: a trial is too short to tell the point from one where nothing moves."
+]
+
+
+def of_analysis(result: xr.Dataset) -> list[Item]:
+    """The tables of the result of an analysis; nothing for a kind that only a picture shows."""
+    make = _ANALYSES.get(result.attrs["kind"])
+    return make(result) if make else []
+
+
+def of_weights(fit: xr.Dataset) -> list[Item]:
+    """How the weights of each vector are distributed over the neurons."""
+    found = weight_statistics(fit)
+    columns = (found[name].values for name in ("vector", "mean", "sd", "kurtosis", "heavy_tail_p"))
+    rows = [[str(vector), *map(number, values)] for vector, *values in zip(*columns, strict=True)]
+    note = "  kurtosis is 0 for Gaussian weights; p: how often Gaussian weights have tails as heavy"
+    return [Table("weights", ["", "mean", "sd", "kurtosis", "p heavy"], rows, [note])]
+
+
+def _fixed_points(points: xr.Dataset) -> list[Item]:
+    held = f"input of {points.attrs['condition']}" if "condition" in points.attrs else "constant input"
+    if not points.sizes["fixed_point"]:
+        return [f"Fixed points, {held}: none found."]
+    rank = points.sizes["rank"]
+    header = [*(f"κ {k + 1}" for k in range(rank)), "stability", "slowest, 1/s", "line attractor", "starts"]
+    rows = [_fixed_point(points.isel(fixed_point=k)) for k in range(points.sizes["fixed_point"])]
+    return [Table(f"fixed points, {held}", [*header, "distance, sd", "remarks"], rows)]
+
+
+def _fixed_point(one: xr.Dataset) -> list[str]:
+    at = int(np.abs(one["eigenvalue_real"].values).argmin())
+    remarks = []
+    if "share_draws" in one:
+        remarks.append(f"in {one['share_draws'].item():.0%} of draws")
+    if "supported" in one and not one["supported"].item():
+        far = float(one["distance"]) > MAX_DISTANCE
+        remarks.append(f"not supported: {'outside of what was visited' if far else 'in too few draws'}")
+    if "eigenvalue_real_low" in one:
+        low, high = (float(one[f"eigenvalue_real_{bound}"][at]) for bound in ("low", "high"))
+        remarks += [f"slowest {low:.2f} to {high:.2f} 1/s"] if np.isfinite(low) else []
+    if "near_marginal" in one and one["near_marginal"].item():
+        remarks.append("near marginal")
+    line, distance = (number(float(one[name])) if name in one else "-" for name in ("line_attractor", "distance"))
+    numbers = [number(value) for value in one["kappa"].values]
+    slowest = number(float(one["eigenvalue_real"][at]))
+    return [*numbers, one["stability"].item(), slowest, line, str(int(one["n_starts"])), distance, "; ".join(remarks)]
+
+
+def _limit_cycles(cycles: xr.Dataset) -> list[Item]:
+    if not cycles.sizes.get("cycle", 0):
+        return []
+    rows = []
+    for k in range(cycles.sizes["cycle"]):
+        one = cycles.isel(cycle=k)
+        supported = "" if one["supported"].item() else "not supported: outside of what was visited"
+        rows.append(
+            [number(float(one["period_s"])), one["stability"].item(), number(float(one["distance"])), supported]
+        )
+    return [Table("limit cycles", ["period, s", "stability", "distance, sd", "remarks"], rows)]
+
+
+def _populations(found: xr.Dataset) -> list[Item]:
+    sizes = np.bincount(found["population"].values[found["population"].values >= 0], minlength=found.sizes["group"])
+    rows = []
+    for k, group in enumerate(found["group"].values):
+        gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found and sizes[k] else []
+        span = f"{min(gain):.3f} to {max(gain):.3f}" if gain else "none"
+        rows.append([str(group), str(sizes[k]), span])
+    note = "  gain: mean slope φ' of the neurons, the lowest and the highest of the conditions"
+    items: list[Item] = [Table("groups of neurons", ["group", "neurons", "gain"], rows, [note])]
+    if "stability" in found:
+        names = ("n_groups", "stability", "stability_chance", "criterion")
+        columns = zip(*(found[name].values for name in names), strict=True)
+        tried = [[str(n), number(stable), number(chance), number(bic, 1)] for n, stable, chance, bic in columns]
+        note = "  more than one group counts only where its stability is above that by chance, and its BIC is lower"
+        items.append(Table("how many groups?", ["groups", "stability", "by chance", "BIC"], tried, [note]))
+    return items
+
+
+def _connectivity(found: xr.Dataset) -> list[Item]:
+    if "overlap_m" not in found:
+        return []
+    rank = found.sizes["rank"]
+    header = ["", *(f"m {k + 1}" for k in range(rank)), *(f"I {name}" for name in input_names(found))]
+    overlaps = np.hstack([found["overlap_m"].values, found["overlap_input"].values])
+    rows = [[f"n {k + 1}", *map(number, row)] for k, row in enumerate(overlaps)]
+    note = "  n·m / N: how a latent drives a latent (1: it holds itself where φ is linear); n·I / N: how an input does"
+    return [Table("overlaps of the connectivity vectors", header, rows, [note])]
+
+
+def _inactivation(result: xr.Dataset) -> list[Item]:
+    table = effect_table(result)
+    rows = [[number(x) if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
+    items: list[Item] = [Table("predicted effect of inactivations", [str(name) for name in table.columns], rows)]
+    if "readout_score" in result.attrs:
+        column, metric = result.attrs["readout_column"], result.attrs["readout_metric"]
+        items.append(f"readout of {column}: held-out {metric} {number(result.attrs['readout_score'])}")
+    return [*items, f"caution: {result.attrs['caution']}"]
+
+
+def _readout(found: xr.Dataset) -> list[Item]:
+    attrs = found.attrs
+    between = f", {attrs['negative']} against {attrs['positive']}" if "positive" in attrs else ""
+    return [
+        f"{attrs['column']}{between}: {attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "
+        f"held-out {attrs['metric']} {number(float(found['score']))}"
+    ]
+
+
+_ANALYSES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
+    "fixed_points": _fixed_points,
+    "limit_cycles": _limit_cycles,
+    "populations": _populations,
+    "connectivity": _connectivity,
+    "inactivation": _inactivation,
+    "readout": _readout,
+}

@@ -1,0 +1,195 @@
+"""How well a fit predicts, and the tables beside it: each score with its split and its ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.model.scores import as_good_as_best
+from nwb_lint.reports.items import Item, Table, number
+
+
+def of_fit(fit: xr.Dataset) -> list[Item]:
+    """Scores of a fit by split, what each input adds, and its caution."""
+    if "noise_cov" in fit:
+        return [_trial_scores(fit), _evidence(fit)]
+    rank = fit.sizes.get("rank")
+    title = "R² of the unconstrained fit" if rank is None else f"R² of the rank {rank} fit"
+    columns = (fit[name].values for name in ("split", "r2", "r2_ceiling", "r2_median"))
+    rows = [[str(split), *map(number, values)] for split, *values in zip(*columns, strict=True)]
+    items: list[Item] = [Table(title, ["", "R²", "ceiling", "median over neurons"], rows)]
+    items += _inputs(fit)
+    if "n_norm_ratio" in fit.attrs:
+        items.append(f"Norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}.")
+    if "caution" in fit.attrs:
+        items.append(f"caution: {fit.attrs['caution']}")
+    return items
+
+
+def of_ranks(fit: xr.Dataset) -> list[Item]:
+    """The choice of the rank, from its table or from the scores that the fit keeps of it."""
+    return _ranks(fit) if "rank_deficit" in fit else []
+
+
+def of_table(table: xr.Dataset) -> list[Item]:
+    """The table of a validation: choice of rank, baselines, ensemble, bootstrap or subsampling."""
+    return _TABLES[table.attrs["kind"]](table)
+
+
+def verdict(fit: xr.Dataset) -> str:
+    """What the score of the held-out conditions means, in words.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_fit
+    >>> verdict(mock_fit()).split(".")[0]
+    'No condition was held out'
+    """
+    values = {str(split): k for k, split in enumerate(fit["split"].values)}
+    if "noise_cov" in fit:
+        bits = fit["bits_per_spike"].values if "bits_per_spike" in fit else np.full(len(values), np.nan)
+        held = next((float(bits[k]) for split, k in values.items() if split.startswith("held_out")), np.nan)
+        if np.isnan(held):
+            return "There is no score of held-out trials. How well the fit predicts new trials is not known."
+        better = "better" if held > 0 else "no better"
+        return (
+            f"Held-out trials: {held:.3f} bits per spike. The fit predicts their spikes {better} than the mean rate of "
+            "each neuron does."
+        )
+    held, top = (float(fit[name].values[values["held_out"]]) for name in ("r2", "r2_ceiling"))
+    if np.isnan(held):
+        return "No condition was held out. How well the fit predicts new conditions is not known."
+    if held <= 0:
+        return f"Held-out conditions: R² {held:.3f}. The fit predicts them no better than a constant. Do not use it."
+    if np.isnan(top):
+        return f"Held-out conditions: R² {held:.3f}. The ceiling is not known, so noise in the data may limit this."
+    share = held / top
+    how = next(words for least, words in _VERDICTS if share >= least)
+    return (
+        f"Held-out conditions: R² {held:.3f} under a ceiling of {top:.3f}. The fit explains {share:.0%} of what the "
+        f"true means would. {how}"
+    )
+
+
+_VERDICTS = (
+    (0.95, "It is as good as the data can tell."),
+    (0.8, "It is close to what the data allow."),
+    (1 / 3, "A part of the activity is not explained: look at the rank, tau, the inputs and single neurons."),
+    (-np.inf, "Most of the activity is not explained. Do not interpret this fit."),
+)
+
+
+def _trial_scores(fit: xr.Dataset) -> Table:
+    bits = fit["bits_per_spike"].values if "bits_per_spike" in fit else [float("nan")] * fit.sizes["split"]
+    columns = zip(fit["split"].values, bits, fit["r2"].values, strict=True)
+    rows = [[str(split), number(value), number(r2)] for split, value, r2 in columns]
+    title = f"scores of the rank {fit.sizes['rank']} fit of single trials"
+    return Table(title, ["", "bits per spike", "R² of the run without noise"], rows)
+
+
+def _evidence(fit: xr.Dataset) -> str:
+    evidence = fit["evidence"].values
+    best = int(evidence.argmax())
+    return (
+        f"Log evidence {evidence[best]:.1f} nats in iteration {best + 1} of {len(evidence)} "
+        f"({evidence[0]:.1f} in the first)."
+    )
+
+
+def _inputs(fit: xr.Dataset) -> list[Item]:
+    if "input_r2_gain" not in fit or not fit["input_r2_gain"].notnull().any():
+        return []
+    columns = (fit[name].values for name in ("input", "input_r2_gain", "input_r2_gain_sem"))
+    rows = [[str(name), f"{number(gain)} ± {number(error)}"] for name, gain, error in zip(*columns, strict=True)]
+    title = "R² lost without an input (refitted; conditions held out inside the training set)"
+    return [Table(title, ["input", "R² lost ± s.e."], rows)]
+
+
+def _cross_validated(title: str, names: Sequence[str], table: xr.Dataset, of: str, notes: Sequence[str] = ()) -> Table:
+    """One row per model: its score in training and held out ± standard error over folds; the ceiling of R² below."""
+    score, whose = ("bits", "trials") if f"{of}_bits" in table else ("r2", "conditions")
+    errors = table[f"{of}_{score}_sem"].values[:, 1]
+    scores = zip(names, table[f"{of}_{score}"].values, errors, strict=True)
+    rows = [[name, number(trained), f"{number(held)} ± {number(error)}"] for name, (trained, held), error in scores]
+    if f"{of}_r2_ceiling" in table:
+        rows.append(["ceiling", *map(number, table[f"{of}_r2_ceiling"].values)])
+    title = f"{title} (cross-validated, among the training {whose})"
+    return Table(title, ["", "in training", "held out ± s.e."], rows, notes)
+
+
+def _ranks(table: xr.Dataset) -> list[Item]:
+    """Scores of the ranks, and how each was judged: its difference to the best one, paired over folds."""
+    whose = " of held-out neurons" if table.attrs.get("cv_over") == "neuron" else ""
+    tried, chosen = table["rank_tried"].values, table.attrs.get("rank", table.sizes.get("rank"))
+    names = [f"{rank}{' <- chosen' if rank == chosen else ''}" for rank in tried]
+    title = "co-smoothing by rank, bits per spike" if "rank_bits" in table else f"R²{whose} by rank"
+    deficits, errors = table["rank_deficit"].values, table["rank_deficit_sem"].values
+    judged = zip(tried, deficits, errors, as_good_as_best(deficits, errors), strict=True)
+    rows = [
+        [str(rank), f"{number(behind, 4)} ± {number(error, 4)}", _judgment(behind, good)]
+        for rank, behind, error, good in judged
+    ]
+    title_behind = "how far each rank is behind the best one (differences paired between folds)"
+    end = f"chosen: rank {chosen}, the smallest that is at most one standard error behind"
+    return [
+        _cross_validated(title, names, table, "rank"),
+        Table(title_behind, ["rank", "behind ± s.e.", "verdict"], rows, [f"  {end}"]),
+    ]
+
+
+def _judgment(behind: float, good: bool) -> str:
+    return "best" if behind == 0 else "as good" if good else "worse"
+
+
+def _baselines(table: xr.Dataset) -> list[Item]:
+    names = [str(name) for name in table["baseline"].values]
+    return [_cross_validated(f"R² of rank {table.attrs['rank']} and of baselines", names, table, "baseline")]
+
+
+def _ensemble(table: xr.Dataset) -> list[Item]:
+    """How far the members' effective connectivities agree, and how well each predicts."""
+    good = table["as_good"].values
+    r2, top = table["r2"].values[good, 1], table["r2_ceiling"].values[good, 1]
+    spread = np.sort(table["spread_post"].values)
+    rows = [
+        ["R² held out", f"{r2.mean():.3f}, from {r2.min():.3f} to {r2.max():.3f}; ceiling {top.mean():.3f}"],
+        [
+            "effective connectivity",
+            f"Pearson {table.attrs['pearson']:.3f}, cosine {table.attrs['cosine']:.3f} between members (mean of pairs)",
+        ],
+        ["spread per neuron", f"{spread[len(spread) // 2]:.2f} of its mean (median), {spread[-1]:.2f} at most"],
+    ]
+    title = f"ensemble over {table.attrs['vary']}: {int(good.sum())} of {len(good)} members equally good"
+    return [Table(title, ["", ""], rows)]
+
+
+def _bootstrap(table: xr.Dataset) -> list[Item]:
+    """The quantities with their intervals, or why a quantity has none."""
+    if "low" not in table:
+        return []
+    columns = (table[name].values for name in ("quantity", "unit", "estimate", "corrected", "low", "high", "reason"))
+    rows = []
+    for name, unit, own, corrected, low, high, reason in zip(*columns, strict=True):
+        measured = "" if unit == "1" else f" {unit}"
+        between = f"none: {reason}" if reason else f"{low:.3f} to {high:.3f}{measured}"
+        rows.append([str(name), number(own), "" if reason else number(corrected), between])
+    title = f"bootstrap: {table.attrs['draws']} resamples of trials, {table.attrs['simulations']} simulations"
+    return [Table(title, ["", "fit", "corrected", f"{100 * table.attrs['level']:.0f} % interval"], rows)]
+
+
+def _subsampling(table: xr.Dataset) -> list[Item]:
+    names = ("n_neurons", "rank", "fraction")
+    columns = (table[name].values for name in names)
+    rows = [[str(int(n)), f"{fraction:.0%}", str(int(rank))] for n, rank, fraction in zip(*columns, strict=True)]
+    return [Table("rank chosen with fewer neurons", ["neurons", "of all", "rank"], rows)]
+
+
+_TABLES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
+    "rank_selection": _ranks,
+    "baselines": _baselines,
+    "ensemble": _ensemble,
+    "bootstrap": _bootstrap,
+    "audit": _subsampling,
+}
