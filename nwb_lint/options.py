@@ -689,7 +689,7 @@ PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
     BaselineOptions, SubsamplingOptions, TauOptions, BootstrapOptions, PopulationOptions, FixedPointOptions,
     LimitCycleOptions, FlowOptions, InactivationOptions,
-    ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions,
+    ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
 )  # fmt: skip
 

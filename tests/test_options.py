@@ -27,6 +27,7 @@ FUNCTIONS = {
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
+    options.ReportOptions: nl.report,
     options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
@@ -34,7 +35,7 @@ FUNCTIONS = {
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
     "executor", "cache_dir", "progress", "trials", "neurons",
-    "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference",
+    "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
@@ -52,7 +53,7 @@ ELSEWHERE = {
     ("FixedPointOptions", "other_ridges"): "needs the activity",
 }  # fmt: skip
 COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-points", "ReadoutOptions": "readout",
-            "InactivationOptions": "inactivate"}  # fmt: skip
+            "InactivationOptions": "inactivate", "ReportOptions": "report"}  # fmt: skip
 FIELDS = [(one, name) for one in options.PUBLIC for name in one.model_fields]
 
 

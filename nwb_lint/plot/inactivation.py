@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from nwb_lint.contract import check_result, column_of, columns_of, find_column, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, SMALL, STYLES, finish, make_axes
+from nwb_lint.plot.style import COLORS, GRAY, SMALL, STYLES, as_label, finish, make_axes
 from nwb_lint.prepare import times_in
 
 
@@ -73,7 +73,7 @@ def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axe
     low, high = ax.get_ylim()
     ax.set_ylim(0, high + 0.35 * (high - min(low, 0)))  # room for the legend
     ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="upper center", ncols=2)
-    ax.set_xticks(at, [str(g) for g in result["group"].values], rotation=30, ha="right")
+    ax.set_xticks(at, [as_label(g) for g in result["group"].values], rotation=30, ha="right")
     label = "share of right answers" if quantity == "accuracy" else "change of the others / intact"
     return finish(ax, "", label, "Predicted inactivation")
 

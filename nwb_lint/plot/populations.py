@@ -113,7 +113,7 @@ def population_gains(populations: xr.Dataset, *, by: str | None = None, ax: Axes
         label = "mean over conditions" if by is None else as_label(f"{by} {level}")
         ax.bar(shifted, some.mean(axis=0), 0.9 * width, color=COLORS[k % len(COLORS)], alpha=0.75, label=label)
         ax.plot(np.tile(shifted, len(some)), some.ravel(), "o", ms=1.8, mew=0, color="#595959")
-    ax.set_xticks(at, [str(g) for g in populations["group"].values])
+    ax.set_xticks(at, [as_label(g) for g in populations["group"].values])
     ax.set_ylim(0, None)
     ax.legend(fontsize=SMALL, frameon=False)
     return finish(ax, "population", "gain φ'(x), mean", "Gains")

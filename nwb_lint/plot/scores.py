@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.scores import as_good_as_best
-from nwb_lint.plot.style import COLORS, PALE, SMALL, finish, heat_map, make_axes
+from nwb_lint.plot.style import COLORS, PALE, SMALL, as_label, finish, heat_map, make_axes
 
 Array = np.ndarray
 
@@ -478,7 +478,7 @@ def intervals(bootstrap: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     known = np.isfinite(low)
     ax.hlines(at[known], low[known], high[known], color=COLORS[1], lw=1.6)
     ax.plot(center[known], at[known], ls="", marker="o", ms=4.5, color=COLORS[1], label="corrected")
-    ax.set_yticks(at, [str(name) for name in bootstrap["quantity"].values], fontsize=SMALL)
+    ax.set_yticks(at, [as_label(name) for name in bootstrap["quantity"].values], fontsize=SMALL)
     ax.invert_yaxis()
     ax.legend(fontsize=SMALL, frameon=False)
     title = f"Intervals of {100 * bootstrap.attrs['level']:.0f} %"

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from nwb_lint.plot.style import NORMAL, SMALL, Drawing, finish, make_axes, save_figure
+from nwb_lint.plot.style import NORMAL, SMALL, Drawing, as_label, finish, make_axes, save_figure
 
 Array = np.ndarray
 
@@ -62,7 +62,7 @@ def presence(session: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ax.vlines(last[early], early - 0.45, early + 0.45, color="#C85200", lw=1.4)
     ax.set_ylim(n - 0.5, -0.5)
     if n <= _MOST_NAMED:
-        ax.set_yticks(range(n), session["neuron"].values)
+        ax.set_yticks(range(n), [as_label(label) for label in session["neuron"].values])
     else:
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles: list[Any] = []

@@ -49,8 +49,9 @@ def _fixed_points(points: xr.Dataset) -> list[Item]:
 def _fixed_point(one: xr.Dataset) -> list[str]:
     at = int(np.abs(one["eigenvalue_real"].values).argmin())
     remarks = []
-    if "share_draws" in one:
-        remarks.append(f"in {one['share_draws'].item():.0%} of draws")
+    for name in ("draws", "ranks", "ridges"):
+        if f"share_{name}" in one and np.isfinite(one[f"share_{name}"].item()):
+            remarks.append(f"in {one[f'share_{name}'].item():.0%} of {name}")
     if "supported" in one and not one["supported"].item():
         far = float(one["distance"]) > MAX_DISTANCE
         remarks.append(f"not supported: {'outside of what was visited' if far else 'in too few draws'}")

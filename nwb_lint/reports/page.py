@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 
 from nwb_lint.errors import printable
 from nwb_lint.plot.style import check_own, replace_file, to_svg
@@ -59,7 +58,7 @@ def _template() -> Template:
 
 def _shown(value: object) -> object:
     """A text of the template without control characters: names come from files."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _svg(picture: Picture) -> str:

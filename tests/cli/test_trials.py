@@ -54,7 +54,7 @@ def test_flags_fit_single_trials_and_a_second_run_has_nothing_to_do(session, tmp
     result = run(*flags, "--cache-dir", tmp_path / "cache")
     assert result.exit_code == 0, result.output
     fit, table = read_fit(out), nl.read_result(out, "rank_selection")
-    for phrase in ("16 of 16 used", "16 single trials, 3 of them held out", "<- chosen", "log evidence"):
+    for phrase in ("16 of 16 used", "16 single trials, 3 of them held out", "<- chosen", "Log evidence"):
         assert phrase in result.stdout
     assert f"{fit['bits_per_spike'].values[1]:.3f}" in result.stdout
     np.testing.assert_array_equal(fit["rank_bits"], table["rank_bits"])

@@ -128,8 +128,10 @@ def read_results(path: Source, name: str | None = None) -> dict[str, xr.Dataset]
 
     Examples
     --------
-    >>> list(read_results("fit.nwb"))
-    []
+    >>> from nwb_lint import connectivity, write_result
+    >>> path = write_result(connectivity(read_fit("fit.nwb")), "fit.nwb", name="J")
+    >>> "J" in read_results(path)
+    True
     """
     asset = one_asset(path)
     types = tuple(map(schema.type_of, RESULTS))
