@@ -111,6 +111,11 @@ def test_the_reference_has_every_public_name(page, module):
     assert sorted(listed) == sorted(set(module.__all__) - {"errors", "plot"})
 
 
+def test_the_gallery_has_every_figure():
+    text = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert not [name for name in plot.__all__ if f"plot.{name}(" not in text]
+
+
 def test_every_release_has_at_most_20_lines():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for release in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:

@@ -166,20 +166,19 @@ def stand_in(folder: Path) -> Archive:
 
 
 def _delay_session(path: Path, n_units: int = 4, n_trials: int = 200) -> Path:
-    """Units that ramp up before the go cue, more so before one of the two answers, and answer to the cue."""
+    """Units that ramp up before the go cue, more so after one of the two instructions, and respond to the cue."""
     rng = np.random.default_rng(0)
     start = 5.0 * np.arange(n_trials)
     cue = start + 3.0
     kind, correct = rng.choice(["lick left", "lick right"], n_trials), rng.random(n_trials) < 0.75
     light = rng.random(n_trials) < 0.15
-    left = (kind == "lick left") == correct  # the side that is licked
     spikes = []
     for unit in range(n_units):
         times = np.sort(rng.uniform(0, start[-1] + 5, rng.poisson(40 * 5 * n_trials)))  # candidates, at 40 Hz
         trial = np.minimum(times // 5.0, n_trials - 1).astype(int)
         t = times - cue[trial]
         ramp = np.clip((t + 1.3) / 1.3, 0, 1) * (t < 0.5)
-        rate = 10 + ramp * np.where(left[trial] == (unit % 2 == 0), 20, 4) + 8 * ((t > 0) & (t < 0.3))
+        rate = 10 + ramp * np.where((kind[trial] == "lick left") == (unit % 2 == 0), 20, 4) + 8 * ((t > 0) & (t < 0.3))
         spikes.append(times[rng.random(len(times)) < rate / 40])
     table = pd.DataFrame({"start_time": start, "stop_time": start + 4.5})
     table["cue_start_time"] = np.where(rng.random(n_trials) < 0.1, np.nan, cue)
