@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -31,9 +32,19 @@ def low_rank_recording(
 
 
 def recording_of(
-    m: np.ndarray, n: np.ndarray, w: np.ndarray, rng: np.random.Generator, trials: int, base: float, gain: float
+    m: np.ndarray,
+    n: np.ndarray,
+    w: np.ndarray,
+    rng: np.random.Generator,
+    trials: int,
+    base: float,
+    gain: float,
+    rate_of: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[xr.Dataset, np.ndarray]:
-    """Means of Poisson trials of a network with two inputs, 16 conditions, and its smoothed true rates."""
+    """Means of Poisson trials of a network with two inputs, 16 conditions, and its smoothed true rates.
+
+    ``rate_of`` gives the rate in Hz of an activation, in place of ``base`` + ``gain`` x.
+    """
     neurons = len(m)
     levels = np.linspace(-1, 1, 4)
     inputs = np.stack(np.meshgrid(levels, levels), -1).reshape(-1, 2)
@@ -42,7 +53,8 @@ def recording_of(
     for t in time:
         states.append(x)
         x = (1 - alpha) * x + alpha * (np.tanh(x) @ n @ m.T / neurons + inputs * (0 <= t < 0.5) @ w.T)
-    rate = np.clip(base + gain * np.stack(states, 1), 0.2, None)
+    x = np.stack(states, 1)
+    rate = np.clip(base + gain * x if rate_of is None else rate_of(x), 0.2, None)
     number = [(trials + 1) // 2, trials // 2]
     counts = [rng.poisson(rate * BIN_S * k) / (BIN_S * k) for k in number]
     true, halves = (gaussian_filter1d(one, SMOOTH_S / BIN_S, axis=-2) for one in (rate, np.stack(counts)))

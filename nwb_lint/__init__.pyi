@@ -41,6 +41,7 @@ from .validation.bootstrap import bootstrap as bootstrap
 from .validation.bootstrap import networks_of_draws as networks_of_draws
 from .validation.ensemble import ensemble as ensemble
 from .validation.rank import select_rank as select_rank
+from .validation.rate_links import compare_links as compare_links
 from .validation.subsampling import audit as audit
 from .versions import show_versions as show_versions
 

@@ -54,6 +54,8 @@ ACTIVITY = {
     "u_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
     "offset": Var(("time?", "neuron"), "float64", "Hz", False),
     "scale": Var(("neuron",), "float64", "Hz", False),
+    "rate_low": Var(("neuron",), "float64", "Hz", False),
+    "rate_high": Var(("neuron",), "float64", "Hz", False),
     "component": Var(("pc", "neuron"), "float64", "1", False),
     "mask": Var(("condition", "time", "neuron"), "bool", "1", False),
 }
@@ -72,6 +74,8 @@ FIT = {
     "filtered_input": Var(("condition", "time", "input"), "float32", "1"),
     "offset": Var(("time?", "neuron"), "float64", "Hz", False),
     "scale": Var(("neuron",), "float64", "Hz", False),
+    "rate_low": Var(("neuron",), "float64", "Hz", False),
+    "rate_high": Var(("neuron",), "float64", "Hz", False),
     "component": Var(("pc", "neuron"), "float64", "1", False),
     "r2": Var(("split",), "float64", "1"),
     "r2_ceiling": Var(("split",), "float64", "1"),
@@ -718,6 +722,15 @@ ENSEMBLE = {
     "ridge": Var(("member",), "float64", "1"),
 }
 
+LINK_COMPARISON = {
+    "link_r2": Var(("link_tried",), "float64", "1"),
+    "link_r2_sem": Var(("link_tried",), "float64", "1"),
+    "link_deficit": Var(("link_tried",), "float64", "1"),
+    "link_deficit_sem": Var(("link_tried",), "float64", "1"),
+    "as_good": Var(("link_tried",), "bool", "1"),
+    "r2": Var(("link_tried", "fold"), "float64", "1"),
+}
+
 TAU_COMPARISON = {
     "tau_r2": Var(("tau_tried", "split"), "float64", "1"),
     "tau_r2_sem": Var(("tau_tried", "split"), "float64", "1"),
@@ -781,6 +794,7 @@ RESULTS = {
     "baselines": BASELINES,
     "ensemble": ENSEMBLE,
     "tau_comparison": TAU_COMPARISON,
+    "link_comparison": LINK_COMPARISON,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
 }

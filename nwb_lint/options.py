@@ -157,6 +157,9 @@ class PrepareOptions(Options):
     scale: float | Literal["auto", "neuron"] = option(
         "auto", "Hz for a unit of activity: one for all, one a neuron, or a number."
     )
+    rate_link: Literal["identity", "softplus", "log", "saturating"] = option(
+        "identity", "What is linear in the activation: the rate, or a function of it."
+    )
     burn_in_s: Seconds = option(0.0, "Time that the network runs on its inputs before the first bin, s.", ge=0)
 
 
@@ -377,6 +380,15 @@ class TauOptions(Options):
     condition: Any = option(None, "Label of the condition whose input is held; None: all inputs are 0.")
     input: Any = option(None, "Values of the inputs, by name, in place of a condition.")
     at_s: Seconds | None = option(None, "When the input of the condition is taken, s; None: at its last sample.")
+
+
+class LinkOptions(Options):
+    """Options of `compare_links`: the fit with several links from rates to activations."""
+
+    links: tuple[Literal["identity", "softplus", "log", "saturating"], ...] = option(
+        ("identity", "softplus", "log", "saturating"), "Links to compare, the preferred one first.", min_length=1
+    )
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
 
 
 class BootstrapOptions(Options):
@@ -687,8 +699,8 @@ def _attribute(value: Any) -> Any:
 
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
-    BaselineOptions, SubsamplingOptions, TauOptions, BootstrapOptions, PopulationOptions, FixedPointOptions,
-    LimitCycleOptions, FlowOptions, InactivationOptions,
+    BaselineOptions, SubsamplingOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
+    FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
 )  # fmt: skip

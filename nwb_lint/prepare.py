@@ -11,6 +11,7 @@ import xarray as xr
 from nwb_lint.contract import check_activity, check_recording
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
+from nwb_lint.links import Link
 from nwb_lint.options import PrepareOptions, validated
 from nwb_lint.parallel.warnings import warn
 
@@ -47,6 +48,17 @@ class _Steps(NamedTuple):
             centered = np.where(missing, np.nan, flat)
         return ((centered - self.course) / self.scale).astype(np.float32)
 
+    def kept(self, link: Link, units: dict[str, str]) -> dict[str, tuple]:
+        """The variables that undo the preparation, with the bounds of the link if it has any."""
+        shared = ("time", "neuron") if self.course.ndim == 2 else ("neuron",)
+        out: dict[str, tuple] = {"offset": (shared, self.mean + self.course + 0 * self.scale, units)}
+        for name, values in (("scale", self.scale), ("rate_low", link.low), ("rate_high", link.high)):
+            if values is not None:
+                out[name] = ("neuron",), values, units
+        if self.component is not None:
+            out["component"] = ("pc", "neuron"), self.component
+        return out
+
 
 @validated(PrepareOptions)
 def prepare(
@@ -57,6 +69,7 @@ def prepare(
     center: bool | tuple[float, float] = True,
     time_course: bool = True,
     scale: float | str = "auto",
+    rate_link: str = "identity",
     burn_in_s: float = 0.0,
     fit_on: object = None,
 ) -> xr.Dataset:
@@ -66,6 +79,9 @@ def prepare(
     projects on the leading principal components, and the course (time, neuron) is the average over conditions of what
     is left. All are estimated on the ``fit_on`` conditions alone and kept, so that rate = activity * scale + offset
     with offset = mean + course; with n_components=None this is exact.
+
+    With a ``rate_link``, the same is done with link(rate), in Hz, in place of the rate, and undone by its inverse. R²
+    and its ceiling are then those of link(rate). `nwb_lint.compare_links` says which link predicts the rates best.
 
     Parameters
     ----------
@@ -85,6 +101,10 @@ def prepare(
         Hz for a unit of activity. It sets where tanh operates. "auto": the root mean square of the prepared rates, the
         same for all neurons, or, with a warning, that of each neuron where one has more than half of the power.
         "neuron": that of each neuron.
+    rate_link : {"identity", "softplus", "log", "saturating"}, default="identity"
+        What is linear in the activation: the rate; log(exp(rate / 5 Hz) - 1), for rates that end at 0 Hz; log(1 + rate
+        / 1 Hz), for rates that multiply; or arctanh of the rate within the range of each neuron in the ``fit_on``
+        conditions, for rates that saturate at both ends.
     burn_in_s : float, default=0.0
         Time that the network runs on its inputs before the first bin, s; no data constrain it there.
     fit_on : labels, positions or array of bool, default=None
@@ -94,7 +114,8 @@ def prepare(
     -------
     xarray.Dataset
         ``activity (condition, time, neuron)`` float32, dimensionless; ``u (condition, time, input)``, with the labels
-        of the inputs as coordinate ``input``; ``u_burn_in``, ``offset``, ``scale``, ``component``; the coordinate
+        of the inputs as coordinate ``input``; ``u_burn_in``, ``offset``, ``scale``, ``component``, and the range
+        ``rate_low``, ``rate_high (neuron)`` of a link that saturates, Hz; the coordinate
         ``held_out (condition)`` if ``fit_on`` leaves conditions out. With halves of the trials and components also
         ``noise_factor (condition)``: how many times as much noise the activity has as its halves show, because
         components follow the noise of the conditions that they were estimated from. Of single trials: the same Dataset
@@ -118,7 +139,9 @@ def prepare(
     """
     if "count" in recording or "trial" in recording.dims:
         given = {"n_components": n_components, "center": center, "time_course": time_course, "scale": scale}
-        return _prepare_trials(recording, inputs, given | {"burn_in_s": burn_in_s, "fit_on": fit_on})
+        return _prepare_trials(
+            recording, inputs, given | {"rate_link": rate_link, "burn_in_s": burn_in_s, "fit_on": fit_on}
+        )
     check_recording(recording)
     train = conditions_mask(recording, fit_on)
     rate = recording["rate"].values.astype(float)
@@ -128,6 +151,10 @@ def prepare(
             f"rate has {int(np.isinf(rate).sum())} infinite values. It needs numbers in Hz, or NaN. Remove them."
         )
     units = {"units": recording["rate"].attrs.get("units", "Hz")}
+    link = Link.estimated(rate_link, rate[train])
+    if rate_link != "identity":
+        recording = _linked(recording, link)
+        rate = recording["rate"].values
     steps = _estimate(rate[train], n_components, resting, time_course, scale, recording["neuron"].values)
     out = build_inputs(recording, inputs, burn_in_s)
     out["activity"] = ("condition", "time", "neuron"), steps.apply(rate), {"units": "1"}
@@ -140,13 +167,7 @@ def prepare(
             factor = np.ones(len(train))
             factor[train] = _noise_factor(recording.isel(condition=train), resting, steps)
             out["noise_factor"] = ("condition",), factor
-    if steps.course.ndim == 2:
-        out["offset"] = ("time", "neuron"), steps.mean + steps.course, units
-    else:
-        out["offset"] = ("neuron",), steps.mean + np.zeros_like(steps.scale), units
-    out["scale"] = ("neuron",), steps.scale, units
-    if steps.component is not None:
-        out["component"] = ("pc", "neuron"), steps.component
+    out = out.assign(steps.kept(link, units))
     for name in CARRIED:
         if name in recording:
             out[name] = recording[name]
@@ -157,9 +178,18 @@ def prepare(
         "center": int(center) if isinstance(center, bool) else [float(c) for c in center],
         "time_course": int(time_course),
         "scale": str(scale),
+        **({} if rate_link == "identity" else {"rate_link": rate_link}),
     }
     check_activity(out)
     return out
+
+
+def _linked(recording: xr.Dataset, link: Link) -> xr.Dataset:
+    """The recording with link(rate) in place of the rates and of those of trial halves."""
+    names = [name for name in ("rate", "rate_half") if name in recording]
+    return recording.assign(
+        {name: (recording[name].dims, link.of_rate(recording[name].values.astype(float))) for name in names}
+    )
 
 
 def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str, object]) -> xr.Dataset:

@@ -16,8 +16,8 @@ ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "compare",
-    "compare_axes", "compare_tau", "connectivity", "ensemble", "find_populations", "fit_lint", "fit_readout",
-    "fit_trials", "fixed_points", "flow_field", "forecast", "infer_latents", "latents", "limit_cycles",
+    "compare_axes", "compare_links", "compare_tau", "connectivity", "ensemble", "find_populations", "fit_lint",
+    "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "infer_latents", "latents", "limit_cycles",
     "networks_of_draws", "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read_conditions",
     "read_fit", "read_result", "read_results", "read_trials", "report", "resample_network", "score", "select_rank",
     "show_versions", "simulate", "truncate", "weight_statistics", "write_fit", "write_result",
@@ -27,7 +27,7 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 # The line of the package: a room imports from rooms before it, and from itself. `nwb` is off the line: it imports the
 # pure steps, and neither fits nor analyses, nor do these import it.
 BASE = ["errors", "versions", "contract", "options", "parallel"]
-PURE = ["query", "inputs", "trial_noise", "prepare"]
+PURE = ["query", "inputs", "trial_noise", "links", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot"]
 USERS = ["reports", "tasks", "testing", "workflow", "experiments", "cli"]
 # Inside `nwb`, the same line once more.

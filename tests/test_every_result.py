@@ -38,6 +38,11 @@ def recording():
     )
 
 
+def linked(recording, **options):
+    inputs = [nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0))]
+    return nl.prepare(recording, inputs=inputs, **options)
+
+
 def prepared(recording):
     inputs = [nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0)), nl.Input("go", window_s=(0.3, 0.6))]
     options = {"center": (-0.2, 0.0), "time_course": False, "n_components": None, "fit_on": range(10)}
@@ -126,6 +131,10 @@ CASES = {
     "compare_tau": (
         lambda fit, activity: nl.compare_tau(activity, rank=2, taus_s=[0.1, 0.2], folds=2, method="regression"),
         lambda one, ax: plot.tau_comparison(one, ax=ax),
+    ),
+    "compare_links": (
+        lambda fit, activity: nl.compare_links(recording(), prepare=linked, rank=1, folds=2, **SWEEP),
+        lambda one, ax: plot.link_comparison(one, ax=ax),
     ),
     "bootstrap": (
         lambda fit, activity: nl.bootstrap(fit, recording(), prepare=prepared, simulations=3),

@@ -21,7 +21,7 @@ FUNCTIONS = {
     options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
     options.InputOptions: nl.Input, options.FitOptions: nl.fit_lint, options.SelectOptions: nl.select_rank,
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
-    options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau,
+    options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau, options.LinkOptions: nl.compare_links,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.LimitCycleOptions: nl.limit_cycles,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,

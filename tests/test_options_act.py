@@ -121,7 +121,7 @@ def test_read_conditions_errors(session):
     check(partial(nl.read_conditions, sources), READ | {"by": ["side"]}, "errors", "skip")
 
 
-PREPARE = {"n_components": 2, "center": False, "time_course": False, "scale": 5.0, "burn_in_s": 0.1}
+PREPARE = {"n_components": 2, "center": False, "time_course": False, "scale": 5.0, "rate_link": "log", "burn_in_s": 0.1}
 
 
 @pytest.mark.parametrize("name", options.PrepareOptions.model_fields)
@@ -165,6 +165,15 @@ def test_sweeps(function, group, base, values, name, activity):
 
 def prepared(recording):
     return nl.prepare(recording, inputs=[nl.Input("stimulus", column="stimulus", window_s=(0, 1))])
+
+
+@pytest.mark.parametrize("name", options.LinkOptions.model_fields)
+def test_compare_links(name):
+    prepare = partial(nl.prepare, inputs=[nl.Input("stimulus", column="stimulus", window_s=(0, 1))])
+    base = FIT | {"prepare": prepare, "links": ("identity", "log"), "folds": 2}
+    check(
+        partial(nl.compare_links, mock_recording()), base, name, {"links": ("identity", "softplus"), "folds": 3}[name]
+    )
 
 
 @pytest.mark.parametrize("name", options.BootstrapOptions.model_fields)

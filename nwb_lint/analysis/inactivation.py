@@ -20,6 +20,7 @@ from nwb_lint.contract import (
     recorded_of,
 )
 from nwb_lint.errors import ContractError
+from nwb_lint.links import Link
 from nwb_lint.model.network import Array, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run
 from nwb_lint.options import InactivationOptions, validated
@@ -433,6 +434,9 @@ class _Inactivation(NamedTuple):
         power = np.sqrt(np.mean(np.square(before[..., self.recorded], dtype=float)))
         effect = np.sqrt(np.mean(np.square(others, dtype=float))) / power if others.size and power > 0 else 0.0
         out = {"effect": effect, "activity_change": (after - before)[:, self.inside].mean(axis=1, dtype=float)}
+        if "rate" in found and "scale" in self.fit and Link.of(self.fit).name != "identity":
+            change = found["rate"].values - self.intact["rate"].values
+            out["rate_change"] = change[:, self.inside].mean(axis=1, dtype=float)
         if "latent" in found:
             out["latent"] = found["latent"].values.astype(float)
         if self.readout is not None:
@@ -463,6 +467,7 @@ def _result(inactivation: _Inactivation, masks: dict[str, Array], measured: list
     dims = {
         "effect": ("group",),
         "activity_change": ("group", "condition", "neuron"),
+        "rate_change": ("group", "condition", "neuron"),
         "latent": ("group", "condition", "time", "rank"),
         "output": ("group", "condition", "time"),
         "accuracy": ("group", "context"),
@@ -471,8 +476,9 @@ def _result(inactivation: _Inactivation, masks: dict[str, Array], measured: list
     out["factor"] = ("group", "neuron"), np.array([np.where(m, inactivation.factor, 1.0) for m in masks.values()])
     for name in measured[0]:
         out[name] = dims[name], np.array([one[name] for one in measured])
-    if "scale" in inactivation.fit:
+    if "scale" in inactivation.fit and Link.of(inactivation.fit).name == "identity":
         out["rate_change"] = out["activity_change"] * inactivation.fit["scale"].values
+    if "rate_change" in out:
         out["rate_change"].attrs["units"] = "Hz"
     if "accuracy" in out and inactivation.readout is not None:
         intact = inactivation.intact["activity"].values

@@ -116,6 +116,13 @@ def warn_of_scale(fit: xr.Dataset, activity: xr.Dataset, index: Array) -> None:
     """Warn if a neuron has another scale in the activity than in the fit."""
     if "scale" not in fit or "scale" not in activity:
         return
+    links = [one.attrs.get("rate_link", "identity") for one in (fit, activity)]
+    if links[0] != links[1]:
+        warn(
+            f"The fit has rate_link={links[0]!r} and the activity rate_link={links[1]!r}. They are not comparable. "
+            "Prepare both with the same link."
+        )
+        return
     own, other = fit["scale"].values[index], activity["scale"].values
     if not np.allclose(own, other, rtol=1e-3):
         k = int(np.abs(other / own - 1).argmax())

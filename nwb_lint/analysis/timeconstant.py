@@ -21,6 +21,7 @@ from nwb_lint.parallel.warnings import warn
 from nwb_lint.validation.folds import (
     SPLITS,
     Prepare,
+    about_as_good,
     behind_the_best,
     conditions_to_use,
     fit_with,
@@ -29,8 +30,6 @@ from nwb_lint.validation.folds import (
     shared_options,
 )
 from nwb_lint.validation.rank import score_rank
-
-SAME_SHARE = 0.01  # of the unexplained variance; a smaller difference does not choose a time constant
 
 
 @validated(TauOptions)
@@ -167,7 +166,7 @@ def _table(taus: list[float], r2: Array, ceiling: Array, fits: list[dict[str, Ar
     table["tau_r2_ceiling"] = ("split",), ceiling.mean(axis=0)
     deficit, error = behind_the_best(r2[:, None, :, 1])
     table["tau_deficit"], table["tau_deficit_sem"] = ("tau_tried", deficit), ("tau_tried", error)
-    table["as_good"] = ("tau_tried",), deficit <= np.maximum(np.nan_to_num(error), SAME_SHARE * (1 - mean[:, 1].max()))
+    table["as_good"] = ("tau_tried",), about_as_good(mean[:, 1], deficit, error)
     table["r2"], table["r2_ceiling"] = (("tau_tried", "fold", "split"), r2), (("fold", "split"), ceiling)
     dims = {
         "n_found": ("stability_kind",), "overlap_m": ("rank", "rank_from"), "overlap_input": ("rank", "input"),

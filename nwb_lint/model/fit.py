@@ -394,7 +394,7 @@ def _check_hidden(activity: xr.Dataset, hidden: int) -> None:
 
 def _dataset(activity: xr.Dataset, network: Network, hidden: int, bias: bool) -> xr.Dataset:
     """The network, and the variables of the activity that `simulate` needs, with hidden units after the neurons."""
-    carried = ["u", "u_burn_in", "offset", "scale", "component"]
+    carried = ["u", "u_burn_in", "offset", "scale", "component", "rate_low", "rate_high"]
     coords: dict[Any, Any] = {}
     for name, column in activity.coords.items():
         if column.dims == ("neuron",):
@@ -410,7 +410,7 @@ def _dataset(activity: xr.Dataset, network: Network, hidden: int, bias: bool) ->
             dims, values = activity[name].dims, activity[name].values
             if "neuron" in dims and hidden:
                 pad = [(0, hidden if dim == "neuron" else 0) for dim in dims]
-                values = np.pad(values, pad, constant_values=1.0 if name == "scale" else 0.0)
+                values = np.pad(values, pad, constant_values=1.0 if name in ("scale", "rate_high") else 0.0)
             variables[name] = dims, values, activity[name].attrs
     variables["input_weights"] = ("neuron", "input"), network.w[:, :n_inputs].astype(float)
     variables["bias"] = ("neuron",), network.w[:, n_inputs] if bias else np.zeros(n_neurons)

@@ -7,6 +7,7 @@ import xarray as xr
 
 from nwb_lint.contract import check_fit, column_of, coords_along, input_names
 from nwb_lint.errors import ContractError
+from nwb_lint.links import Link
 from nwb_lint.model.initial_conditions import COMMON, matched
 from nwb_lint.model.network import Array, Network, canonical, drives, factors, filter_input, forward, nonlinearity_of
 from nwb_lint.options import validated
@@ -208,7 +209,7 @@ def run(
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
     out["filtered_input"] = ("condition", "time", "input"), q[:, skip:, : inputs.shape[2]]
     if "scale" in fit and ("time" not in fit["offset"].dims or given.sizes["time"] == fit.sizes["time"]):
-        rate = x[:, skip:] * fit["scale"].values + fit["offset"].values
+        rate = Link.of(fit).rate(x[:, skip:] * fit["scale"].values + fit["offset"].values)
         out["rate"] = ("condition", "time", "neuron"), rate.astype(np.float32), {"units": "Hz"}
     if "log_rate" in fit:
         level, x = fit["log_rate"].values, x[:, skip:].astype(float)

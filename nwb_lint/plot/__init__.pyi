@@ -19,6 +19,7 @@ from .populations import population_number as population_number
 from .scores import condition_scores as condition_scores
 from .scores import ensemble_agreement as ensemble_agreement
 from .scores import intervals as intervals
+from .scores import link_comparison as link_comparison
 from .scores import neuron_scores as neuron_scores
 from .scores import rank_audit as rank_audit
 from .scores import rate_scores as rate_scores

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
+from nwb_lint.links import Link
 from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.plot.style import COLORS, PALE, SMALL, as_label, finish, heat_map, make_axes
 
@@ -233,8 +234,8 @@ def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
             "The fit has no scale and offset, so its rates are not in Hz. Fit the activity from prepare."
         )
     ax = make_axes(ax)
-    offset = fit["offset"].mean("time") if "time" in fit["offset"].dims else fit["offset"]
-    rate = (fit["activity_pred"].mean(("condition", "time")) * fit["scale"] + offset).values
+    value = (fit["activity_pred"] * fit["scale"] + fit["offset"]).transpose("condition", "time", "neuron").values
+    rate = Link.of(fit).rate(value).mean(axis=(0, 1))
     for split, values in zip(_splits(fit), fit["r2_neuron"].transpose("split", "neuron").values, strict=True):
         color, marker = _SPLIT.get(split, ("#595959", "^"))
         seen = np.isfinite(values)
@@ -384,6 +385,50 @@ def tau_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ax.margins(x=0.2, y=0.35)
     ax.legend(fontsize=SMALL, frameon=False)
     return finish(ax, "time constant (s)", "R²", "What depends on the time constant")
+
+
+def link_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Draw R² of held-out rates for each link from rates to activations; the chosen one is filled.
+
+    Error bars are standard errors over folds, which the links share: differences are surer than they look.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        From `nwb_lint.compare_links`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from nwb_lint import Input, compare_links, plot, prepare
+    >>> from nwb_lint.testing import mock_recording
+    >>> prepared = partial(prepare, inputs=[Input("stimulus", column="stimulus", window_s=(0, 1))])
+    >>> table = compare_links(mock_recording(), prepare=prepared, rank=1, tau_s=0.1, links=["identity", "log"])
+    >>> plot.link_comparison(table).get_ylabel()
+    'R² of held-out rates'
+    """
+    check_result(comparison, "link_comparison")
+    ax, names = make_axes(ax), comparison["link_tried"].values.tolist()
+    places, r2 = np.arange(len(names)), comparison["link_r2"].values
+    ax.errorbar(places, r2, comparison["link_r2_sem"].values, ls="", marker="o", ms=5, mfc="white", color=COLORS[1])
+    chosen = names.index(comparison.attrs["rate_link"])
+    ax.plot(chosen, r2[chosen], "o", ms=5, color=COLORS[1], label="chosen")
+    ax.set_xticks(places, names)
+    ax.margins(x=0.2, y=0.2)
+    ax.legend(fontsize=SMALL, frameon=False)
+    return finish(ax, "link", "R² of held-out rates", "Links from rates to activations")
 
 
 def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:

@@ -17,6 +17,7 @@ from nwb_lint.options import FitOptions
 
 Prepare = Callable[..., xr.Dataset]
 SPLITS = ["train", "held_out"]
+SAME_SHARE = 0.01  # of the unexplained variance; a smaller difference chooses no time constant and no link
 
 
 def conditions_to_use(activity: xr.Dataset | Prepare) -> xr.Dataset:
@@ -117,6 +118,14 @@ def behind_the_best(r2: Array) -> tuple[Array, Array]:
         difference = r2[int(np.argmax(r2.mean(axis=(1, 2))))] - r2
         variance = difference.var(axis=2, ddof=1).mean(axis=1)
         return difference.mean(axis=(1, 2)), np.sqrt(variance / r2.shape[2])
+
+
+def about_as_good(r2: Array, deficit: Array, sem: Array) -> Array:
+    """Which candidates are at most one standard error behind the best, or `SAME_SHARE` of what the best leaves.
+
+    ``r2`` are their mean scores, the others are from `behind_the_best`.
+    """
+    return deficit <= np.maximum(np.nan_to_num(sem), SAME_SHARE * (1 - r2.max()))
 
 
 def smallest_good_rank(ranks: Sequence[int], deficit: Array, sem: Array) -> int:

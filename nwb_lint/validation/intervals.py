@@ -143,6 +143,8 @@ def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> st
         return "the fit has a start for each group of conditions"
     if not (np.isfinite(activity["activity"].values).all() and np.isfinite(recording["rate_draw"].values).all()):
         return "the recording has missing samples"
+    if fit.attrs.get("rate_link", "identity") != "identity":
+        return "the fit has a rate_link, through which the noise of the trials is not known"
     if not all(fit[name].values.any() for name in ("m", "n", "input_weights")):
         return "the fit has no connections or no inputs"
     return ""

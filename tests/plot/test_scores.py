@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import compare_tau, plot
-from nwb_lint.testing import mock_activity, mock_fit
+from nwb_lint import Input, compare_links, compare_tau, plot, prepare
+from nwb_lint.testing import mock_activity, mock_fit, mock_recording
 from tests.plot.pictures import assert_looks_like
 
 SPLITS = ["train", "held_out"]
@@ -120,6 +120,18 @@ def test_time_constants():
     stable = found["n_found"].sel(stability_kind="stable").values
     assert [text.get_text() for text in ax.texts] == [f"{number} stable" for number in stable]
     assert_looks_like(ax, "tau_comparison")
+
+
+def test_links():
+    def prepared(recording, **options):
+        return prepare(recording, inputs=[Input("stimulus", column="stimulus", window_s=(0, 1))], **options)
+
+    found = compare_links(mock_recording(), prepare=prepared, rank=1, tau_s=0.1, method="regression")
+    ax = plot.link_comparison(found)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), found["link_r2"])
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert labels[int(ax.lines[-1].get_xdata()[0])] == found.attrs["rate_link"]
+    assert_looks_like(ax, "link_comparison")
 
 
 def test_an_ensemble():

@@ -63,6 +63,7 @@ def test_trials_stand_for_their_posterior_activation(fit, trials):
         lambda fit, trials: nl.baselines(trials, rank=1, tau_s=0.1),
         lambda fit, trials: nl.audit(trials, ranks=[1], tau_s=0.1),
         lambda fit, trials: nl.compare_tau(trials, rank=1, taus_s=[0.1]),
+        lambda fit, trials: nl.compare_links(trials, prepare=nl.prepare, rank=1, tau_s=0.1),
         lambda fit, trials: nl.bootstrap(fit, trials, prepare=lambda one: one),
         lambda fit, trials: nl.flow_field(fit, activity=trials, refit_fractions=(0.5,)),
         lambda fit, trials: nl.fixed_points(fit, activity=trials, refit_fractions=(0.5,)),
