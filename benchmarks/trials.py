@@ -15,7 +15,12 @@ import xarray as xr
 from sections import run_sections
 
 import nwb_lint as nl
-from nwb_lint.model.network import effective_n
+from nwb_lint.model.network import effective_n, filter_input
+from nwb_lint.statespace.data import arrays_of
+from nwb_lint.statespace.inference import posterior_of, rates_of
+from nwb_lint.statespace.system import System
+from nwb_lint.tasks.generate import TASKS
+from nwb_lint.tasks.teachers import load_teacher
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SESSION = SHARED / "alm000060" / "counts_50ms.npz"
@@ -36,12 +41,13 @@ def as_trials(count: np.ndarray, bin_s: float) -> xr.Dataset:
     )
 
 
-def run(m, n, alpha: float, sd: float, first: np.ndarray, n_times: int, rng) -> np.ndarray:
-    """Latents (trial, time, rank) of a network with noise."""
+def run(m, n, alpha: float, sd: float, first: np.ndarray, n_times: int, rng, drive=None) -> np.ndarray:
+    """Latents (trial, time, rank) of a network with noise; ``drive`` (trial, time, unit) adds to x."""
     kappa, path = first, []
-    for _ in range(n_times):
+    for t in range(n_times):
         path.append(kappa)
-        kappa = (1 - alpha) * kappa + alpha * np.tanh(kappa @ m.T) @ n / len(m) + sd * rng.standard_normal(kappa.shape)
+        x = kappa @ m.T if drive is None else kappa @ m.T + drive[:, t]
+        kappa = (1 - alpha) * kappa + alpha * np.tanh(x) @ n / len(m) + sd * rng.standard_normal(kappa.shape)
     return np.stack(path, axis=1)
 
 
@@ -182,6 +188,66 @@ def calibration(seeds=range(100, 103)) -> None:
         print(f"   seed {seed}: latents {latent:.3f}, rates {inside:.3f} (goal .85 to .95)", flush=True)
 
 
+TEACHERS = {"cdm": (0.03, 0.98), "wm": (0.02, 0.96), "dms": (0.02, 0.99)}
+
+
+def teachers(seeds=(100,), tasks=tuple(TEACHERS)) -> None:
+    """Published networks with latent noise: log rates of 60 of 512 units in held-out single trials."""
+    for task in tasks:
+        path, (sd, goal) = SHARED / "teachers" / f"{task}.npz", TEACHERS[task]
+        if not path.exists():
+            print(f"   {path} is not there: skipped")
+            continue
+        network, alpha = load_teacher(path), 0.2
+        m, n, weights = (network[name].values.astype(float) for name in ("m", "n", "input_weights"))
+        for seed in seeds:
+            rng, u = np.random.default_rng(seed), TASKS[task](200, seed=seed)["u"]
+            drive = filter_input(u.values.astype(float), alpha) @ weights.T
+            first = np.zeros((200, m.shape[1]))
+            kappa, free = (run(m, n, alpha, size, first, u.sizes["time"], rng, drive) for size in (sd, 0.0))
+            units = rng.choice(len(m), 60, replace=False)
+            x, mean_x = (one @ m[units].T + drive[..., units] for one in (kappa, free))
+            gain = 0.8 / x.std(axis=(0, 1))
+            true = gain * x
+            level = np.log(8 / np.exp(true).mean(axis=(0, 1)))
+            trials = as_trials(rng.poisson(0.02 * np.exp(true + level)), 0.02).assign(u=u.drop_vars(["trial", "time"]))
+            cpu = time.process_time()
+            fit = nl.fit_trials(trials, rank=m.shape[1], tau_s=0.1, test_size=40)
+            cpu = time.process_time() - cpu
+            held, recorded = fit["held_out"].values, fit["recorded"].values
+            found = nl.predict_rates(fit, trials.isel(trial=held))["rate"].values
+            run_ = fit["activity_pred"].values[held][..., recorded] + fit["log_rate"].values[recorded]
+            known = true_posterior(m, n, weights, units, gain, level, sd, alpha, trials.isel(trial=held))
+            true = (true + level)[held]
+            scores = [share(true, one) for one in (np.log(found), known, run_, (gain * mean_x + level)[held])]
+            print(
+                f"   {task} seed {seed}: log rates {scores[0]:.3f} (goal {goal}; with the true parameters "
+                f"{scores[1]:.3f}), free run {scores[2]:.3f} (true network without noise {scores[3]:.3f}), {cpu:.0f} "
+                f"CPU s, {len(fit['evidence'])} iterations",
+                flush=True,
+            )
+
+
+def share(true: np.ndarray, found: np.ndarray) -> float:
+    """R² about the mean of every neuron."""
+    return 1 - ((true - found) ** 2).sum() / ((true - true.mean(axis=(0, 1))) ** 2).sum()
+
+
+def true_posterior(m, n, weights, units, gain, level, sd, alpha, trials) -> np.ndarray:
+    """Log rates from the posterior of the network itself, whose units are hidden beside 60 that are read from them."""
+    rank, seen = m.shape[1], len(units)
+    system = System(
+        m=np.concatenate([gain[:, None] * m[units], m]), n=np.concatenate([np.zeros((seen, rank)), n]),
+        weights=np.concatenate([gain[:, None] * weights[units], weights]), bias=np.zeros(seen + len(m)), level=level,
+        variance=np.ones(seen), noise=sd**2 * np.eye(rank), start=np.zeros((1, rank)), spread=1e-6 * np.eye(rank),
+        alpha=alpha,
+    )  # fmt: skip
+    system = system._replace(n=system.n * len(system.n) / len(m))
+    arrays = arrays_of(trials, "count", alpha)
+    mean, covariance, _ = posterior_of(system, arrays)
+    return np.log(rates_of(system, arrays, mean, covariance)[0])
+
+
 def scale() -> None:
     """Time and memory of large data, and how the time grows."""
     seconds = {}
@@ -204,7 +270,14 @@ def _timed(n: int, n_trials: int, n_times: int) -> float:
     return time.process_time() - cpu
 
 
-SECTIONS = {"alm": alm, "cycles": cycles, "choices": choices, "calibration": calibration, "scale": scale}
+SECTIONS = {
+    "alm": alm,
+    "cycles": cycles,
+    "choices": choices,
+    "calibration": calibration,
+    "teachers": teachers,
+    "scale": scale,
+}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,15 @@ from nwb_lint.statespace.data import system_of, trial_coords, trials_for
 from nwb_lint.statespace.learning import block_of, over_blocks
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
 from nwb_lint.statespace.system import Context, System, Trials, features_of, next_latent, transition_matrices
-from nwb_lint.statespace.tuning import ROUND_STEPS, ROUND_TOLERANCE, ROUNDS
+from nwb_lint.statespace.tuning import ROUND_STEPS, ROUND_TOLERANCE, ROUNDS, SMOOTHING_STEPS
 
 
 def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[Array, Array, Array]:
     """Mean (trial, time, rank), covariance (trial, time, rank, rank), and log evidence (trial; NaN if causal)."""
     shape = (*trials.y.shape[:2], system.rank)
     mean, covariance, evidence = np.empty(shape), np.empty((*shape, system.rank)), np.full(shape[0], np.nan)
+
+    plain = without_dynamics(system)
 
     def work(block: slice) -> None:
         part = block_of(trials, block)
@@ -30,6 +32,7 @@ def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[
             return
         todo, spread = np.arange(shape[0])[block], None
         there = np.repeat(system.start[part.group][:, None], shape[1], axis=1)
+        there = smooth(plain, part, there, SMOOTHING_STEPS, ROUND_TOLERANCE).mode
         for _ in range(ROUNDS):
             found = smooth(system, part, there, ROUND_STEPS, ROUND_TOLERANCE / 10, spread)
             moved = ~(np.abs(found.evidence - evidence[todo]) < ROUND_TOLERANCE)
@@ -42,6 +45,21 @@ def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[
     for _ in over_blocks(work, trials, len(system.m)):
         pass
     return mean, covariance, evidence
+
+
+def without_dynamics(system: System) -> System:
+    """Its observation alone, of latents that decay and have noise: they move the log rates by 1, or values by psi.
+
+    Its posterior has a single mode. Newton's method starts there, in the basin of the data.
+    """
+    n = system.n_neurons
+    m = system.m[:n]
+    precision = (m.T / system.variance) @ m / n
+    spread = np.linalg.inv(precision + (1e-6 * np.trace(precision) + 1e-12) * np.eye(system.rank))
+    return system._replace(
+        m=m, n=np.zeros_like(m), weights=system.weights[:n], bias=system.bias[:n], spread=spread,
+        noise=(1 - (1 - system.alpha) ** 2) * spread, nonlinearity="linear",
+    )  # fmt: skip
 
 
 def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, level: float = 0.9) -> tuple[Array, ...]:

@@ -13,16 +13,20 @@ The samples carry the uncertainty of the posterior, so that no regression has er
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse.csgraph import connected_components
 
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.parallel.threads import map_in_order
 from nwb_lint.statespace.smoother import Posterior, covariances, samples, smooth
 from nwb_lint.statespace.system import System, Trials, context_of, feature_type, likelihood_terms
 from nwb_lint.statespace.tuning import (
+    ALIGNING_WAVES,
     BLOCK_VALUES,
     E_STEPS,
     LEVEL_PRECISION,
@@ -243,7 +247,8 @@ def _regression_terms(plain: System, trials: Trials, drawn: Array, beta: Array) 
 def dynamics_step(system: System, trials: Trials, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
     """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual."""
     moments = _moments(system, trials, drawn)
-    coefficients, noise, ridge = ridge_regression(moments, ridges)
+    rounding = np.finfo(feature_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
+    coefficients, noise, ridge = ridge_regression(moments, ridges[ridges > rounding])
     noise = noise + MIN_NOISE * np.eye(system.rank)
     if diagonal:
         noise = np.diag(np.diag(noise))
@@ -318,14 +323,94 @@ def first_latents(trials: Trials, rank: int, sd: float, poisson: bool) -> Array:
     else:
         y = (y + 1e-3 * mean) / (weight + 1e-3)
         scale = 1 / np.maximum(y.reshape(-1, y.shape[2]).std(axis=0), 1e-6)
+    found = np.empty((*y.shape[:2], rank))
+    sets = sets_without_common_neurons(trials.seen, y.shape)
+    for chosen, neurons in sets:
+        found[chosen] = _components(y[chosen][..., neurons], trials.v[chosen], scale[neurons], rank)
+    return found if len(sets) == 1 else _aligned(found, trials.v, [chosen for chosen, _ in sets])
+
+
+def _components(y: Array, v: Array, scale: Array, rank: int) -> Array:
+    """Principal components of unit variance, with inputs partialled out; 0 beyond the number of neurons."""
     flat = y.reshape(-1, y.shape[2]).astype(float)
-    design = np.column_stack([np.ones(len(flat)), trials.v.reshape(len(flat), -1)])
+    design = np.column_stack([np.ones(len(flat)), v.reshape(len(flat), -1)])
     flat -= design @ np.linalg.lstsq(design, flat, rcond=None)[0]
     flat *= scale
     _, axes = np.linalg.eigh(flat.T @ flat)
-    found = flat @ axes[:, ::-1][:, :rank]
+    found = np.zeros((len(flat), rank))
+    found[:, : y.shape[2]] = flat @ axes[:, ::-1][:, :rank]
     found /= np.maximum(found.std(axis=0), 1e-9)
     return found.reshape(*y.shape[:2], rank)
+
+
+def sets_without_common_neurons(seen: Array | None, shape: tuple[int, ...]) -> list[tuple[Array, Array]]:
+    """Sets of trials, such as sessions, no two of which share a neuron: masks of their trials and of their neurons."""
+    if seen is None:
+        return [(np.ones(shape[0], bool), np.ones(shape[2], bool))]
+    any_seen: Array = np.any(seen, axis=1)
+    together = any_seen.T.astype(float) @ any_seen
+    of_neuron = connected_components(together, directed=False)[1]
+    of_trial = of_neuron[any_seen.argmax(axis=1)]
+    return [(of_trial == k, of_neuron == k) for k in np.unique(of_trial)]
+
+
+def _aligned(found: Array, v: Array, sets: list[Array]) -> Array:
+    """The latents of each set, rotated so that all sets have the same linear dynamics.
+
+    Sets have no neuron in common. What they share is kappa[t+1] = A' kappa[t] + B' z[t] + noise, where z are inputs and
+    cosines of time. Set by set, beginning with the largest, the rotation is the one of largest likelihood of this
+    regression in all sets so far.
+    """
+    n_times, rank = found.shape[1:]
+    waves = np.cos(np.pi * np.arange(ALIGNING_WAVES) * (np.arange(n_times)[:, None] + 0.5) / n_times)
+    z = np.concatenate([v, np.broadcast_to(waves, (len(v), *waves.shape))], axis=2)
+    total = None
+    for one in sorted(sets, key=np.sum, reverse=True):
+        rows = np.concatenate([found[one, :-1], found[one, 1:], z[one, :-1]], axis=2).reshape(-1, 2 * rank + z.shape[2])
+        own = rows.T @ rows
+        turn = np.eye(rank) if total is None else _best_turn(own, total, rank)
+        total = _turned(own, turn) + (0 if total is None else total)
+        found[one] = found[one] @ turn
+    return found
+
+
+def _turned(moments: Array, turn: Array) -> Array:
+    """Moments of (kappa[t], kappa[t+1], z[t]) after a rotation of kappa."""
+    whole = block_diag(turn, turn, np.eye(len(moments) - 2 * len(turn)))
+    return whole.T @ moments @ whole
+
+
+def _best_turn(own: Array, total: Array, rank: int) -> Array:
+    """The rotation or reflection of largest likelihood, by turns in planes of two latents, coarse to fine."""
+    given, ahead = np.r_[:rank, 2 * rank : len(own)], slice(rank, 2 * rank)
+
+    def residual(turn: Array) -> float:
+        both = total + _turned(own, turn)
+        cross = both[given, ahead]
+        found = np.linalg.lstsq(both[np.ix_(given, given)], cross, rcond=None)[0]
+        return float(np.linalg.slogdet(both[ahead, ahead] - cross.T @ found)[1])
+
+    best, least = np.eye(rank), residual(np.eye(rank))
+    for step in np.pi / 2.0 ** np.arange(7):
+        turns, better = list(_plane_turns(rank, step)), True
+        while better:
+            better = False
+            for turn in turns:
+                if (value := residual(best @ turn)) < least - 1e-9:
+                    best, least, better = best @ turn, value, True
+    return best
+
+
+def _plane_turns(rank: int, angle: float) -> Iterator[Array]:
+    """Reflections of single latents, and rotations by ± the angle in each plane, with and without reflection."""
+    for k in range(rank):
+        yield np.diag(np.where(np.arange(rank) == k, -1.0, 1.0))
+    for (i, j), sine in product(combinations(range(rank), 2), (np.sin(angle), -np.sin(angle))):
+        turn = np.eye(rank)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -sine, sine
+        yield turn
+        yield turn * np.where(np.arange(rank) == j, -1.0, 1.0)
 
 
 def reference_level(trials: Trials, poisson: bool) -> Array:

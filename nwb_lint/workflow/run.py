@@ -176,14 +176,9 @@ def run_recipe(
 
 def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: dict[str, Any]) -> Outcome:
     """`run_recipe` for single trials: read → inputs → choose the rank → fit, with the same held-out trials."""
-    if len(sources) > 1:
-        raise ContractError(
-            f"The sources are {len(sources)} files. Single trials need neurons that were recorded together. Give the "
-            "file of one session."
-        )
     reading = recipe.read.model_dump(exclude={"by"})
-    trials = with_digests(read_trials(sources[0], **reading)).assign_attrs(by=list(recipe.read.by))
-    trials.attrs["assets"] = [str(sources[0])]
+    trials = with_digests(read_trials(sources, **reading)).assign_attrs(by=list(recipe.read.by))
+    trials.attrs["assets"] = [str(source) for source in sources]
     laps.end("read")
     trials = prepare(trials, inputs=recipe.input_list())
     laps.end("prepare")

@@ -181,3 +181,16 @@ def test_intervals_of_rates_contain_the_uncertainty_of_the_loadings(trials, fit)
     precision = np.linalg.inv(fit["observation_cov"].values)[:, 0, 0]
     spikes = trials["count"].values[~fit["held_out"].values].sum(axis=(0, 1))
     np.testing.assert_allclose(precision, spikes, rtol=0.15, atol=3)
+
+
+def test_sessions_without_common_neurons_share_their_latents():
+    """Each session alone has latents of any sign; together they agree with the choices of both."""
+    trials = nl.prepare(
+        mock_trials(n_neurons=30, n_trials=80, seed=1), inputs=[nl.Input("stimulus", column="stimulus")]
+    )
+    seen = np.zeros(trials["count"].shape, bool)
+    seen[:40, :, :15], seen[40:, :, 15:] = True, True
+    fit = nl.fit_trials(trials.assign(observed=(trials["count"].dims, seen)), **FAST)
+    right = (fit["latent"].values[:, -1, 0] > 0) == (trials["choice"].values == "right")
+    each = right[:40].mean(), right[40:].mean()
+    assert min(each) > 0.8 or max(each) < 0.2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.smoother import causal_filter, covariances, gradient, samples, smooth
 from nwb_lint.statespace.system import LOG_2PI, System, Trials, context_of, evaluate
 
@@ -109,6 +110,32 @@ def test_newton_never_returns_a_less_probable_state():
             after = evaluate(system, trials, found.mode, context).log_joint
             assert (after >= before).all()
             before = np.maximum(before, after)
+
+
+def test_posterior_finds_the_choice_that_noise_made():
+    """From the data alone it is as probable as from the true latents; from the prior mean, 0, it would not be."""
+    rng, n, times = np.random.default_rng(0), 20, 60
+    hidden = 2 * rng.standard_normal((n, 1))
+    recurrent = 4 * hidden / (hidden**2).mean()
+    system = System(
+        m=np.concatenate([hidden / 2, hidden]), n=2 * np.concatenate([0 * hidden, recurrent]),
+        weights=np.zeros((2 * n, 1)), bias=np.zeros(2 * n), level=np.full(n, -1.5), variance=np.ones(n),
+        noise=np.full((1, 1), 4e-4), start=np.zeros((1, 1)), spread=np.full((1, 1), 1e-6), alpha=0.3,
+    )  # fmt: skip
+    path = [np.zeros((30, 1))]
+    for _ in range(times - 1):
+        drift = 0.3 * np.tanh(path[-1] @ hidden.T) @ recurrent / n
+        path.append(0.7 * path[-1] + drift + 0.02 * rng.standard_normal((30, 1)))
+    kappa = np.stack(path, axis=1)
+    y = rng.poisson(np.exp(kappa @ hidden.T / 2 - 1.5)).astype(float)
+    lag = np.ones((30, times - 1), bool)
+    trials = Trials(y, None, np.zeros((30, times, 1)), np.zeros((30, times)), np.zeros(30, int), lag)
+    mean, _, evidence = posterior_of(system, trials)
+    best = smooth(system, trials, kappa)
+    for _ in range(2):
+        best = smooth(system, trials, best.mode, covariance=covariances(best))
+    np.testing.assert_allclose(evidence, best.evidence, atol=0.2)
+    assert np.corrcoef(mean.ravel(), kappa.ravel())[0, 1] > 0.99
 
 
 def test_missing_samples_are_left_out():

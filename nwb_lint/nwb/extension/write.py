@@ -51,7 +51,7 @@ def write_fit(
     The file is valid and complete when its path appears; the recordings are never changed. The file is written beside
     the path, validated, and renamed. `read_fit` gives back the same Dataset, with the SHA-256 of its source files in
     the coordinate ``file_digest``. The latents of single trials are also a TimeSeries, ``<name>_latents``, if the
-    trials are aligned to a column of times.
+    trials are those of one session and aligned to a column of times.
 
     Parameters
     ----------
@@ -293,11 +293,12 @@ def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit_name: str | No
 def _add_latents(fit: xr.Dataset, nwbfile: Any, name: str) -> None:
     """The latents of single trials as a TimeSeries too, on the clock of the session, for readers without ndx-lowrank.
 
-    There is none where the clock is not known: trials that are aligned to no column of times, or warped.
+    There is none where there is no such clock: trials of several sessions, aligned to no column of times, or warped.
     """
     column = find_column(fit, str(fit.attrs.get("align", "")), "condition") if "noise_cov" in fit else None
     label, module = f"{name}_latents", _module(nwbfile)
-    if column is None or column.dtype.kind != "f" or "warp" in fit.attrs or label in module.data_interfaces:
+    no_clock = column is None or column.dtype.kind != "f" or "warp" in fit.attrs or "trial_session" in fit.coords
+    if column is None or no_clock or label in module.data_interfaces:
         return
     from pynwb import TimeSeries
 

@@ -32,6 +32,7 @@ from nwb_lint.nwb.recording.dataset import (
     format_reading,
     neuron_coords,
     reading_attributes,
+    text_array,
     trial_counts,
     units_table_attribute,
     with_units,
@@ -267,7 +268,7 @@ def read_conditions(
 
 @validated(TrialOptions)
 def read_trials(
-    source: Source,
+    source: Source | Sequence[Source],
     *,
     align: Align,
     window_s: Sequence[float],
@@ -286,14 +287,16 @@ def read_trials(
     download: bool = False,
     external: bool = False,
 ) -> xr.Dataset:
-    """Read the spike counts, or the samples of a series, of every unit in every trial of one NWB file.
+    """Read the spike counts, or the samples of a series, of every unit in every trial of one NWB file or several.
 
         count[k, t, i] = spikes of unit i in bin t of trial k
 
     Parameters
     ----------
-    source : path or address
-        One file, as for `open_nwb`.
+    source : path, address, or sequence of them
+        Files as for `open_nwb`; a text with ``*`` stands for all files that it matches. Trials and neurons of several
+        sessions are put side by side: a neuron is not observed in the trials of other sessions. `fit_trials` then
+        finds one network for all, in which each session has its own neurons.
     align : str or callable
         What is time 0: a column of times, an expression over columns (``"start_time + cue_time"``), the name or path of
         a series or table of events, or a function that takes a DataFrame of the table and returns one time per row.
@@ -338,7 +341,8 @@ def read_trials(
     Returns
     -------
     xarray.Dataset
-        The trials, with row ids as coordinate ``trial``:
+        The trials, with row ids as coordinate ``trial``. Of several files ``trial`` is "session:id", ``trial_session``
+        the session, and columns are those that all files have. Variables:
 
         - ``count (trial, time, neuron)``: spikes, uint16; 0 where not observed.
         - ``observed (trial, time, neuron)``: bool; absent if all is observed.
@@ -351,7 +355,7 @@ def read_trials(
     ContractError
         If arguments are wrong for any file.
     NWBError
-        If the file does not hold what is needed.
+        If a file does not hold what is needed, or two are the same recording.
 
     Examples
     --------
@@ -362,23 +366,21 @@ def read_trials(
     check_time_axis(align, within, warp)
     check_choice(align_which)
     _check_series(series, infer_obs, units_table)
-    assets = expand([source], download=download, external=external)
-    if len(assets) > 1:
-        raise NWBError(f"{source} stands for {len(assets)} files. read_trials reads one. Call it for each.")
+    several = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+    assets = expand(several, download=download, external=external)
     derived = columns if isinstance(columns, Mapping) else None
     selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
     selection |= {"align_where": align_where, "align_which": align_which}
     request = selection | {"derived": derived, "columns": columns if derived is None else None}
-    session = find_session(assets[0], Request(units, (), request, series, units_table))
-    _with_units([session], units)
-    trials = session.trials
-    axis = TimeAxis(bins, median_warp_interval([trials]), infer_obs)
-    coords = {
-        "trial": trials.ids,
-        "time": ("time", bins.centers, {"units": "s"}),
-        **column_coords(trials.columns, "trial", "trial"),
-    }
-    coords = with_units(coords, _session_coords([session._replace(columns={})]))
+    found = [find_session(asset, Request(units, (), request, series, units_table)) for asset in assets]
+    for _, message in repeated_recordings(found) if len(found) > 1 else ():
+        raise NWBError(message)
+    sessions = _with_units(found, units)
+    axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
+    coords = with_units(
+        _trial_coords(sessions) | {"time": ("time", bins.centers, {"units": "s"})},
+        _session_coords([session._replace(columns={}) for session in sessions]),
+    )
     attrs = reading_attributes(
         axis,
         **selection,
@@ -386,9 +388,55 @@ def read_trials(
         columns=derived,
         external=external,
     )
-    attrs |= units_table_attribute([session.units_table]) | trial_counts([trials])
-    attrs |= {"n_units_dropped": 0, "n_units_not_chosen": session.n_units - len(session.unit_ids)}
-    return xr.Dataset(_count(session, axis) if series is None else _average_samples(session, axis), coords, attrs)
+    attrs |= units_table_attribute([session.units_table for session in sessions])
+    attrs |= trial_counts([session.trials for session in sessions])
+    not_chosen = sum(session.n_units - len(session.unit_ids) for session in sessions)
+    attrs |= {"n_units_dropped": 0, "n_units_not_chosen": not_chosen}
+    unit = _common_unit(sessions) if series is not None else ""
+    _check_size(sessions, axis, 3.0 if series is None else 4.0)
+    parts = [_count(one, axis) if series is None else _average_samples(one, axis, unit) for one in sessions]
+    return xr.Dataset(_side_by_side(parts), coords, attrs)
+
+
+def _trial_coords(sessions: list[Session]) -> dict[str, Any]:
+    """Coordinates on ``trial``: ids and columns; of several sessions the ids with the session, and shared columns."""
+    if len(sessions) == 1:
+        trials = sessions[0].trials
+        return {"trial": trials.ids, **column_coords(trials.columns, "trial", "trial")}
+    labels, tables = session_labels([one.provenance for one in sessions]), [one.trials.columns for one in sessions]
+    shared = set.intersection(*({(name, v.dtype.kind in "OSU") for name, v in table.items()} for table in tables))
+    names = [name for name, _ in sorted(shared) if name != "trial_session"]
+    if left_out := sorted(set().union(*tables) - set(names)):
+        warn(f"The trial columns {', '.join(left_out)} are not in all files, or of different kinds. They are left out.")
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
+    ids = [f"{label}:{k}" for label, one in zip(labels, sessions, strict=True) for k in one.trials.ids]
+    of_trial = np.repeat(text_array(labels), [len(one.trials.ids) for one in sessions])
+    own = {"trial": text_array(ids), "trial_session": ("trial", of_trial)}
+    return own | column_coords(columns, "trial", "trial")
+
+
+def _side_by_side(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Variables of several sessions along trials and neurons; units of one session are not observed in the others."""
+    if len(parts) == 1:
+        return parts[0]
+    name = "count" if "count" in parts[0] else "rate"
+    sizes = np.array([part[name][1].shape for part in parts])
+    edges = np.cumsum(np.vstack([np.zeros(3, int), sizes]), axis=0)
+    shape = (edges[-1, 0], sizes[0, 1], edges[-1, 2])
+    whole, seen = np.zeros(shape, parts[0][name][1].dtype), np.zeros(shape, bool)
+    if name == "rate":
+        whole[:] = np.nan
+    for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
+        place = slice(start[0], stop[0]), slice(None), slice(start[2], stop[2])
+        whole[place] = part[name][1]
+        seen[place] = part["observed"][1] if "observed" in part else True
+    data: dict[str, Any] = {name: (_DIMS, whole, parts[0][name][2])}
+    if name == "count":
+        data["observed"] = (_DIMS, seen, {"units": "1"})
+    if "exposure_s" in parts[0]:
+        exposure = np.concatenate([part["exposure_s"][1] for part in parts])
+        data["exposure_s"] = (("trial", "time"), exposure, {"units": "s"})
+    return data
 
 
 def _check_series(series: str | None, infer_obs: bool, units_table: str | None) -> None:
@@ -543,17 +591,17 @@ def _conditions_of(factors: list[Factor], sessions: list[Session]) -> Conditions
     return make_conditions(factors, [session.trials.levels for session in sessions], names)
 
 
-def _check_size(session: Session, axis: TimeAxis, bytes_each: float) -> int:
-    """The number of trials; ContractError where the values of all need more memory than is free."""
-    n, n_units = len(session.trials.origins), len(session.unit_rows)
-    what = f"{session.asset}: activity of {n_units} units in {n} trials of {axis.bins.n} bins"
+def _check_size(sessions: list[Session], axis: TimeAxis, bytes_each: float) -> None:
+    """ContractError where the values of all trials need more memory than is free."""
+    n = sum(len(session.trials.origins) for session in sessions)
+    n_units = sum(len(session.unit_rows) for session in sessions)
+    what = f"{sessions[0].asset}: activity of {n_units} units in {n} trials of {axis.bins.n} bins"
     check_memory(bytes_each * n * n_units * axis.bins.n, what, FEWER_BINS)
-    return n
 
 
 def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
     """The variables of `read_trials` for spikes."""
-    n = _check_size(session, axis, 3.0)
+    n = len(session.trials.origins)
     count = np.zeros((n, axis.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
     with reading(session.asset) as file:
@@ -577,13 +625,13 @@ def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
     return data
 
 
-def _average_samples(session: Session, axis: TimeAxis) -> dict[str, Any]:
+def _average_samples(session: Session, axis: TimeAxis, unit: str) -> dict[str, Any]:
     """The variable of `read_trials` for a series."""
-    n = _check_size(session, axis, 4.0)
+    n = len(session.trials.origins)
     rate = np.empty((n, axis.bins.n, len(session.unit_rows)), np.float32)
     with reading(session.asset) as file, np.errstate(invalid="ignore"):
         for positions, count_unit in count_blocks(file, session, axis, np.arange(n), n)[1]:
             for k, position in enumerate(positions):
                 counts = count_unit(k)
                 rate[:, :, position] = counts.spikes / counts.seen
-    return {"rate": (_DIMS, rate, {"units": session.unit})}
+    return {"rate": (_DIMS, rate, {"units": unit})}

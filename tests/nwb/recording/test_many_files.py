@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import fit_lint, prepare, read_conditions, read_fit, write_fit
+from nwb_lint import fit_lint, fit_trials, prepare, read_conditions, read_fit, read_trials, write_fit
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.recording import unit_tables, units
@@ -291,3 +291,29 @@ def test_memory_follows_the_block_and_not_the_file(tmp_path):
         tracemalloc.stop()
     assert found["n_trials"].sum() == 40 * 20
     assert peak < 8 * n * 20 / 2 + 2 * found["rate"].nbytes
+
+
+def test_trials_of_several_sessions_are_put_side_by_side(tmp_path):
+    """Each session comes back from its own trials and neurons; the others are not observed; a fit holds both."""
+    for k in range(2):
+        more = {} if k else {"reward": np.arange(40) % 2 == 0}
+        mock_session(tmp_path / f"{k}.nwb", seed=k, n_units=k + 2, session_id=f"s{k}", columns=more)
+    reading = {"align": "cue_time", "window_s": (0.0, 0.6), "bin_s": 0.1}
+    with pytest.warns(UserWarning, match="reward are not in all files"):
+        both = read_trials(str(tmp_path / "*.nwb"), **reading)
+    np.testing.assert_array_equal(both["trial"].values[[0, -1]], ["s0:0", "s1:39"])
+    for k in range(2):
+        one = read_trials(tmp_path / f"{k}.nwb", **reading)
+        mine = both.isel(trial=both["trial_session"] == f"s{k}")
+        own = (mine["session"] == f"s{k}").values
+        assert (mine["observed"].values == own).all()
+        np.testing.assert_array_equal(mine["count"].values[..., own], one["count"].values)
+        np.testing.assert_array_equal(mine["coherence"].values, one["coherence"].values)
+    fit = fit_trials(both, rank=1, tau_s=0.2, hidden=0, max_iter=2, initial="trial_session")
+    subject = {"subject_id": "mock", "species": "Mus musculus", "sex": "U", "age": "P90D"}
+    again = read_fit(write_fit(fit, tmp_path / "fit.nwb", subject=subject))
+    for name in ("m", "latent", "trial_session", "initial_level"):
+        np.testing.assert_array_equal(again[name].values, fit[name].values)
+    shutil.copy(tmp_path / "0.nwb", tmp_path / "copy.nwb")
+    with pytest.raises(NWBError, match="same recording"):
+        read_trials([tmp_path / "0.nwb", tmp_path / "copy.nwb"], **reading)
