@@ -130,7 +130,8 @@ def find_populations(
     """
     some = np.flatnonzero(recorded_of(fit) | hidden)
     _check_groups(fit, len(some), n_groups, method)
-    loading = loadings_of(fit, n_of(fit, effective)).isel(neuron=some)
+    state = _determined(fit, effective)
+    loading = loadings_of(fit, _n_of(fit, effective, state)).isel(neuron=some)
     out = xr.Dataset({"loading": loading}).assign_coords(
         coords_along(fit.isel(neuron=some), "neuron", kind="populations")
     )
@@ -139,7 +140,7 @@ def find_populations(
         strength = np.abs(_scaled(fit["input_weights"].values[some, : len(names)]))
         label, probability = strength.argmax(axis=1), None
     else:
-        draws = _draws(fit, some, loading.values, effective, zero_mean)
+        draws = _draws(fit, some, loading.values, effective, zero_mean, state)
         names, label, probability, table = _mixture(draws, n_groups, method, zero_mean, max_groups, resamples, seed)
         out = out.merge(table)
     out["population"] = ("neuron",), label.astype(np.int64)
@@ -185,13 +186,13 @@ def loadings_of(fit: xr.Dataset, n: Array | None) -> xr.DataArray:
     return xr.DataArray(np.column_stack(columns), dims=("neuron", "vector"), coords={"vector": names})
 
 
-def n_of(fit: xr.Dataset, effective: bool) -> Array | None:
+def _n_of(fit: xr.Dataset, effective: bool, state: tuple[_Visited, DeterminedN] | None) -> Array | None:
     """n, or the part of it that the states of the free run determine; None for an unconstrained J."""
     if "m" not in fit or not effective:
         return fit["n"].values if "m" in fit else None
-    if "u" not in fit.variables:
+    if state is None:
         return effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
-    return _Visited.of(fit).determined(fit["n"].values).n
+    return state[1].n
 
 
 class _Visited(NamedTuple):
@@ -219,6 +220,14 @@ class _Visited(NamedTuple):
         return determined_n(n, x, nonlinearity_of(self.fit.attrs.get("nonlinearity")), ridge)
 
 
+def _determined(fit: xr.Dataset, effective: bool) -> tuple[_Visited, DeterminedN] | None:
+    """The visited states and the part of n that they determine; None where there are none, or n itself is known."""
+    if "u" not in fit.variables or "m" not in fit or (not effective and "r2" not in fit):
+        return None
+    visited = _Visited.of(fit)
+    return visited, visited.determined(fit["n"].values)
+
+
 class _Draws(NamedTuple):
     """Loadings to group: ``draw`` gives them with new values of what is not determined, ``null`` a single population.
 
@@ -230,13 +239,20 @@ class _Draws(NamedTuple):
     number: int
 
 
-def _draws(fit: xr.Dataset, some: Array, loading: Array, effective: bool, zero_mean: bool) -> _Draws:
+def _draws(
+    fit: xr.Dataset,
+    some: Array,
+    loading: Array,
+    effective: bool,
+    zero_mean: bool,
+    state: tuple[_Visited, DeterminedN] | None,
+) -> _Draws:
     """Loadings of some neurons, and those of a single population with the same covariance.
 
     The n of a fit is known only as far as the visited states determine it. Its other part is drawn anew: of a third of
     the size of the determined part, or, for n itself (``effective=False``), of its own size.
     """
-    if "u" not in fit.variables or "m" not in fit or (not effective and "r2" not in fit):  # known, or no states
+    if state is None:
         z = _scaled(loading)
         mean = np.zeros(z.shape[1]) if zero_mean else z.mean(axis=0)
         covariance = (z - mean).T @ (z - mean) / len(z)
@@ -246,8 +262,7 @@ def _draws(fit: xr.Dataset, some: Array, loading: Array, effective: bool, zero_m
             return lambda rng: sample
 
         return _Draws(lambda rng: z, null, 1)
-    visited = _Visited.of(fit)
-    found = visited.determined(fit["n"].values)
+    visited, found = state
     size = np.sqrt((found.n**2).mean(axis=0)) * UNDETERMINED_SIZE
     if not effective:
         size = np.sqrt(((fit["n"].values - found.n) ** 2).sum(axis=0) / max(len(found.n) - found.shares.sum(), 1.0))
@@ -454,7 +469,8 @@ def resample_network(
     size = fit.sizes["neuron"] if n_neurons is None else n_neurons
     rng = np.random.default_rng(seed)
     names = [name for name in ("bias", "initial_activation", "readout") if name in fit]
-    loading = loadings_of(fit, n_of(fit, bool(populations.attrs["effective"]) and "u" in fit.variables)).values
+    effective = bool(populations.attrs["effective"]) and "u" in fit.variables
+    loading = loadings_of(fit, _n_of(fit, effective, _determined(fit, effective) if effective else None)).values
     whole = np.column_stack([loading, *(fit[name].values for name in names)])
     label = populations["population"].values
     share = (
