@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,10 +12,10 @@ from nwb_lint.cli.analyze import connectivity, fixed_points, populations, readou
 from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
-from nwb_lint.cli.report import compare, report, show
+from nwb_lint.cli.report import compare, figure, report, show
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
-from nwb_lint.cli.shell import echo
+from nwb_lint.cli.shell import check_log, checked, echo, keep_log, log
 from nwb_lint.cli.watch import watched
 from nwb_lint.errors import one_line, printable
 from nwb_lint.nwb.storage.asset import without_secrets
@@ -44,6 +45,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except click.ClickException as error:
             vars(error)["message"] = printable(error.message)  # click calls the attribute final
+            log(f"error: {error.message}")
             raise
         except (click.exceptions.Exit, click.Abort, OSError):  # of the output, which click reports
             raise
@@ -73,12 +75,39 @@ class Commands(click.Group):
     help="Show the versions of what matters and exit.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show where an unexpected error arose.")
-def app(verbose: bool) -> None:
-    """From an NWB recording to a fitted low-rank recurrent network, and back into NWB."""
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; warnings and errors stay.")
+@click.option(
+    "--log",
+    "log_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=checked(check_log),
+    help="Add all messages to this file, each with its time.",
+)
+@click.pass_context
+def app(context: click.Context, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+    """From an NWB recording to a fitted low-rank recurrent network, and back into NWB.
+
+    Exit status: 0 success, 1 failure, 2 wrong usage.
+    """
+    keep_log(context, log_file)
 
 
 _ANALYSES = (connectivity, populations, fixed_points, readout, inactivate)
-for _command in (demo, inspect, init, fit, export, import_, report, show, compare, publish, reproduce, *_ANALYSES):
+for _command in (
+    demo,
+    inspect,
+    init,
+    fit,
+    export,
+    import_,
+    report,
+    show,
+    figure,
+    compare,
+    publish,
+    reproduce,
+    *_ANALYSES,
+):
     app.add_command(_command)
 
 

@@ -13,10 +13,11 @@ from nwb_lint.cli.shell import (
     of_fit,
     parse_pairs,
     plainly,
-    print_items,
+    print_result,
     read_fit_of,
     save_picture,
     saved_as,
+    with_json,
     with_picture,
 )
 from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOptions
@@ -28,14 +29,17 @@ from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOption
 @of_fit
 @saved_as
 @with_picture
-def populations(path: str, name: str | None, save: str | None, picture: Path | None, **parameters: Any) -> None:
+@with_json
+def populations(
+    path: str, name: str | None, save: str | None, picture: Path | None, as_json: bool, **parameters: Any
+) -> None:
     """Find groups of neurons in the loadings of a fit, and their gain in every condition."""
     with plainly():
         from nwb_lint.analysis.populations import find_populations
         from nwb_lint.reports.analyses import of_analysis
 
         found = find_populations(read_fit_of(path, name, save=save), **given(parameters))
-        print_items(of_analysis(found))
+        print_result(found, of_analysis(found), as_json)
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import loadings
@@ -51,11 +55,13 @@ def populations(path: str, name: str | None, save: str | None, picture: Path | N
 @of_fit
 @saved_as
 @with_picture
+@with_json
 def fixed_points(
     path: str,
     name: str | None,
     save: str | None,
     picture: Path | None,
+    as_json: bool,
     inputs: tuple[str, ...],
     bootstrap: str | None,
     **parameters: Any,
@@ -69,7 +75,7 @@ def fixed_points(
         fit, held, options = read_fit_of(path, name, save=save), _numbers(inputs), given(parameters)
         draws = None if bootstrap is None else read_result(path, bootstrap)
         found = find_fixed_points(fit, input=held, bootstrap=draws, **options)
-        print_items([*of_analysis(found), *EXPLAINED])
+        print_result(found, [*of_analysis(found), *EXPLAINED], as_json)
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.analysis.dynamics import flow_field
@@ -88,8 +94,9 @@ def fixed_points(
 @of_fit
 @saved_as
 @with_picture
+@with_json
 def connectivity(
-    path: str, name: str | None, save: str | None, picture: Path | None, raw: bool, by: str | None
+    path: str, name: str | None, save: str | None, picture: Path | None, as_json: bool, raw: bool, by: str | None
 ) -> None:
     """Overlaps of the connectivity vectors of a fit, and how its weights are distributed."""
     with plainly():
@@ -98,7 +105,7 @@ def connectivity(
 
         fit = read_fit_of(path, name, save=save)
         found = connectivity_of(fit, effective=not raw)
-        print_items([*of_analysis(found), *of_weights(fit)])
+        print_result(found, [*of_analysis(found), *of_weights(fit)], as_json)
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import effective_connectivity
@@ -113,8 +120,9 @@ def connectivity(
 @of_fit
 @saved_as
 @with_picture
+@with_json
 def readout(
-    path: str, column: str, name: str | None, save: str | None, picture: Path | None, **parameters: Any
+    path: str, column: str, name: str | None, save: str | None, picture: Path | None, as_json: bool, **parameters: Any
 ) -> None:
     """Weights that read a COLUMN of the conditions, such as the choice, from the rates that a fit predicts."""
     with plainly():
@@ -122,7 +130,7 @@ def readout(
         from nwb_lint.reports.analyses import of_analysis
 
         found = fit_readout(read_fit_of(path, name, save=save), column, **given(parameters))
-        print_items(of_analysis(found))
+        print_result(found, of_analysis(found), as_json)
         keep_result(found, path, name, save)
         if picture is not None:
             from nwb_lint.plot import readout_weights

@@ -7,6 +7,8 @@ import re
 import tempfile
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import (
     check_output,
     echo,
-    in_terminal,
     note_at_end,
     parse_pairs,
     plainly,
@@ -25,8 +26,10 @@ from nwb_lint.cli.shell import (
     print_reading,
     print_scores,
     print_seconds,
+    quiet,
     read_fit_of,
     run_on,
+    with_json,
 )
 from nwb_lint.options import (
     BaselineSection,
@@ -56,7 +59,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
     with plainly():
         from nwb_lint.workflow.demo import run_demo
 
-        found = run_demo(folder, seed=seed, figure=plot, progress=in_terminal())
+        found = run_demo(folder, seed=seed, figure=plot, progress=not quiet())
         echo("means over trials\n")
         print_scores(found.fit, found.tables)
         echo("\ntrue against recovered effective connectivity")
@@ -102,6 +105,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The NWB file of the fit.")
 @click.option("--force", is_flag=True, help="Fit again and replace the file, whatever it holds.")
 @click.option("--plot/--no-plot", default=True, help="Save the summary figure beside the fit.")
+@with_json
 def fit(
     sources: tuple[str, ...],
     workers: int,
@@ -110,6 +114,7 @@ def fit(
     out: Path | None,
     force: bool,
     plot: bool,
+    as_json: bool,
     **parameters: Any,
 ) -> None:
     """Fit a low-rank network to one or several NWB files, as a recipe says or as the flags do. Flags win.
@@ -117,7 +122,6 @@ def fit(
     With --trials, a stochastic network is fitted to the spikes of single trials, else a network to means over trials.
     """
     with plainly():
-        from nwb_lint.errors import NWBLintError
         from nwb_lint.nwb.extension.write import check_target
         from nwb_lint.nwb.storage.source import expand
         from nwb_lint.parallel.executors import open_executor
@@ -128,30 +132,69 @@ def fit(
         if target is None:
             raise click.UsageError("The fit has no file. Give --out FIT.nwb, or out = … in the recipe.")
         assets = _without_target(expand(recipe.sources), target)
-        if not force and up_to_date(recipe, assets, target):
-            echo(f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again).")
-            return
         picture = target.with_suffix(".png")
+        if not force and up_to_date(recipe, assets, target):
+            echo(
+                f"{target} is the fit of this recipe and these files already: nothing to do (--force fits again).",
+                err=as_json,
+            )
+            _as_if_fitted(target, picture if plot else None, as_json)
+            return
         check_target(target, assets, force)
         _check_outputs(recipe, target, picture if plot else None, cache_dir)
-        with open_executor(workers, dask) as executor:
-            outcome = run_recipe(recipe, assets=assets, executor=executor, cache_dir=cache_dir, progress=in_terminal())
+        with open_executor(workers, dask) as executor, _resumable(cache_dir):
+            outcome = run_recipe(recipe, assets=assets, executor=executor, cache_dir=cache_dir, progress=not quiet())
         lost = write_or_keep(outcome, recipe, target, force)
         files = [] if lost else [target]
-        if plot and not lost:
-            from nwb_lint.plot import summary
-
-            try:
-                summary(outcome.fit, outcome.activity, picture)
-                files.append(picture)
-            except (OSError, NWBLintError) as error:
-                warnings.warn(f"There is no picture: {picture} cannot be saved ({error}).", stacklevel=1)
-        print_reading(outcome.activity, [] if recipe.inputs else recipe.input_list())
-        print_scores(outcome.fit, outcome.tables)
-        print_seconds(outcome.seconds)
+        files += _drawn(outcome.fit, outcome.activity, picture) if plot and not lost else []
+        if not as_json:
+            print_reading(outcome.activity, [] if recipe.inputs else recipe.input_list())
+        print_scores(outcome.fit, outcome.tables, as_json)
+        if not as_json:
+            print_seconds(outcome.seconds)
         if lost:
             raise lost
-        print_files(files)
+        print_files(files, err=as_json)
+
+
+def _as_if_fitted(target: Path, picture: Path | None, as_json: bool) -> None:
+    """Renew the time of a fit that is there, for make and Snakemake, and draw and print what is not there yet."""
+    from nwb_lint.nwb.extension.read import read_results
+
+    os.utime(target)
+    fit = read_fit_of(str(target), None)
+    if as_json:
+        print_scores(fit, read_results(target), as_json)
+    if picture is not None and not picture.exists():
+        print_files(_drawn(fit, None, picture), err=as_json)
+
+
+def _drawn(fit: Any, activity: Any, picture: Path) -> list[Path]:
+    """The summary figure; where it cannot be saved there is a warning, since the fit is there."""
+    from nwb_lint.errors import NWBLintError
+    from nwb_lint.plot import summary
+
+    try:
+        summary(fit, activity, picture)
+    except (OSError, NWBLintError) as error:
+        warnings.warn(f"There is no picture: {picture} cannot be saved ({error}).", stacklevel=1)
+        return []
+    return [picture]
+
+
+@contextmanager
+def _resumable(cache_dir: Path | None) -> Iterator[None]:
+    """Say how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            f"Finished fits are in {cache_dir}"
+            if cache_dir
+            else "Finished fits are lost. With --cache-dir they are kept"
+        )
+        echo(f"stopped. {kept}: the same command then continues.", err=True)
+        raise
 
 
 def _check_outputs(recipe: Any, target: Path, picture: Path | None, cache_dir: Path | None) -> None:

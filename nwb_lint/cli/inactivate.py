@@ -14,10 +14,11 @@ from nwb_lint.cli.shell import (
     new_file,
     of_fit,
     plainly,
-    print_items,
+    print_result,
     read_fit_of,
     save_picture,
     saved_as,
+    with_json,
     with_picture,
 )
 from nwb_lint.options import InactivationOptions
@@ -37,6 +38,7 @@ from nwb_lint.options import InactivationOptions
 @saved_as
 @click.option("--csv", "table_path", type=click.Path(path_type=Path), callback=new_file, help="Save the table.")
 @with_picture
+@with_json
 def inactivate(
     path: str,
     groups: tuple[str, ...],
@@ -46,6 +48,7 @@ def inactivate(
     save: str | None,
     table_path: Path | None,
     picture: Path | None,
+    as_json: bool,
     **parameters: Any,
 ) -> None:
     """Predict what silencing, suppressing or exciting groups of neurons does, beside random groups of the same size."""
@@ -65,7 +68,7 @@ def inactivate(
         other = None if reference is None else read_fit_of(path, reference)
         result = predict_inactivation(fit, masks, reference=other, **options)
         table = effect_table(result)
-        print_items(of_analysis(result))
+        print_result(result, of_analysis(result), as_json)
         keep_result(result, path, name, save)
         if table_path is not None:
             table.to_csv(table_path, index=False)

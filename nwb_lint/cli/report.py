@@ -8,7 +8,18 @@ from typing import Any
 import click
 
 from nwb_lint.cli.flags import flags, given
-from nwb_lint.cli.shell import checked, echo, in_terminal, of_fit, plainly, print_files, print_items, read_fit_of
+from nwb_lint.cli.shell import (
+    can_be_saved,
+    checked,
+    echo,
+    of_fit,
+    plainly,
+    print_files,
+    print_result,
+    quiet,
+    read_fit_of,
+    with_json,
+)
 from nwb_lint.options import ReportOptions
 
 
@@ -54,7 +65,7 @@ def _report(path: str, name: str | None, parameters: dict[str, Any]) -> Any:
     from nwb_lint.reports.report import report as make_report
 
     fit = read_fit_of(path, name)
-    return make_report(fit, read_results(path, name), progress=in_terminal(), **given(parameters))
+    return make_report(fit, read_results(path, name), progress=not quiet(), **given(parameters))
 
 
 @click.command()
@@ -62,11 +73,60 @@ def _report(path: str, name: str | None, parameters: dict[str, Any]) -> Any:
 @click.argument("other", metavar="OTHER.nwb")
 @of_fit
 @click.option("--other-name", metavar="NAME", help="Name of the other fit, where its file holds several.")
-def compare(path: str, other: str, name: str | None, other_name: str | None) -> None:
+@with_json
+def compare(path: str, other: str, name: str | None, other_name: str | None, as_json: bool) -> None:
     """Compare two fits that share neurons: scores, connectivity, latents, fixed points, options."""
     with plainly():
         from nwb_lint.reports.comparison import compare as compare_fits
         from nwb_lint.reports.comparison import of_comparison
 
         first, second = read_fit_of(path, name), read_fit_of(other, other_name)
-        print_items(of_comparison(compare_fits(first, second)))
+        found = compare_fits(first, second)
+        print_result(found, of_comparison(found), as_json)
+
+
+_OF_FITS = {
+    "summary": "summary", "scores": "scores", "neurons": "neuron_scores", "latents": "latents_over_time",
+    "trajectories": "trajectories", "vectors": "connectivity_vectors", "connectivity": "effective_connectivity",
+    "singular-values": "singular_values", "trial-latents": "trial_latents", "evidence": "evidence",
+}  # fmt: skip
+_OF_RESULTS = {
+    "flow_field": "flow", "axes": "angles", "latents": "latents_over_time", "connectivity": "overlaps",
+    "weight_statistics": "weight_histograms", "populations": "loadings", "inactivation": "inactivation_bars",
+    "readout": "readout_weights", "scores": "condition_scores", "rank_selection": "scores", "baselines": "scores",
+    "ensemble": "ensemble_agreement", "tau_comparison": "tau_comparison", "bootstrap": "intervals",
+    "audit": "rank_audit",
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("path", metavar="FIT.nwb")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=checked(can_be_saved),
+    help="PNG, PDF or SVG.",
+)
+@click.option("--kind", type=click.Choice(list(_OF_FITS)), default="summary", help="What is drawn of the fit.")
+@click.option("--rank", type=click.IntRange(1), help="Which latent, of --kind latents and trial-latents.")
+@click.option("--result", metavar="NAME", help="Draw this result of the file, in place of the fit.")
+@of_fit
+def figure(path: str, out: Path, kind: str, rank: int | None, result: str | None, name: str | None) -> None:
+    """Draw a fit, or a result in its file, without fitting again."""
+    if rank is not None and (result is not None or kind not in ("latents", "trial-latents")):
+        raise click.UsageError("--rank goes with --kind latents or trial-latents.")
+    with plainly():
+        from nwb_lint import plot
+        from nwb_lint.errors import ContractError
+        from nwb_lint.nwb.extension.read import read_result
+        from nwb_lint.plot.style import save_figure
+
+        drawn = read_fit_of(path, name) if result is None else read_result(path, result)
+        own = _OF_FITS[kind] if result is None else _OF_RESULTS.get(drawn.attrs["kind"])
+        if own is None:
+            raise ContractError(f"{result} is of kind {drawn.attrs['kind']}, which has no figure of its own.")
+        made = getattr(plot, own)(drawn, **({} if rank is None else {"rank": rank}))
+        save_figure(getattr(made, "figure", made), out, 200)
+        print_files([out])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nwb_lint.cli.shell import echo, in_terminal, plainly, print_files, run_on
+from nwb_lint.cli.shell import echo, plainly, print_files, quiet, run_on
 
 
 @click.command()
@@ -53,7 +53,7 @@ def reproduce(
                 seeds=seeds,
                 executor=executor,
                 cache_dir=cache_dir,
-                progress=in_terminal(),
+                progress=not quiet(),
             )
         failed = table.attrs["failed"]
         there = frame.computed(table, failed)

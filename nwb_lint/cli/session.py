@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import echo, in_terminal, plainly, with_picture
+from nwb_lint.cli.shell import echo, plainly, quiet, with_picture
 
 
 @click.command()
@@ -35,7 +35,7 @@ def inspect(
         from nwb_lint.nwb.inspection.format import format_description, format_table, to_json
 
         how: dict[str, Any] = {"spikes": spikes, "units_table": units_table, "external": external}
-        found = describe_all(list(sources), **how, progress=in_terminal())
+        found = describe_all(list(sources), **how, progress=not quiet())
         found = [one if one.error else one._replace(fits=_fits(one.path)) for one in found]
         failed = [one for one in found if one.error]
         if as_json:

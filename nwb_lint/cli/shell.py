@@ -7,7 +7,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,53 @@ import click
 
 from nwb_lint.errors import printable
 
-_NOTES = "nwb_lint.notes"
+_NOTES, _LOG = "nwb_lint.notes", "nwb_lint.log"
+_LOG_START = "# log of nwb-lint"
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     """Print a text without control characters: all that commands print goes through here."""
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     shown = printable(str(text)).encode(encoding, "backslashreplace").decode(encoding)
+    log(shown)
     click.echo(shown, err=err, nl=nl)
 
 
-def in_terminal() -> bool:
-    """Whether messages go to a terminal, so that progress bars are shown."""
-    try:
-        return sys.stderr is not None and sys.stderr.isatty()
-    except (OSError, ValueError):  # of a terminal that is gone, or a stream that is closed
-        return False
+def check_log(path: Path) -> None:
+    """Refuse a file that is no log of nwb-lint: its content would be damaged."""
+    from nwb_lint.errors import ContractError
+
+    if not path.parent.is_dir():
+        raise ContractError(f"{path.parent}: no such folder. Make the folder of the log first.")
+    if path.exists() and path.stat().st_size and not path.read_bytes().startswith(_LOG_START.encode()):
+        raise ContractError(f"{path} exists, and it is no log of nwb-lint. Choose another path.")
+
+
+def keep_log(context: click.Context, path: Path | None) -> None:
+    """Add what the command prints to a file, from its first line on."""
+    if path is None:
+        return
+    file = path.open("a", encoding="utf-8")
+    context.call_on_close(file.close)
+    context.meta[_LOG] = file
+    if not path.stat().st_size:
+        file.write(f"{_LOG_START}\n")
+    log(f"nwb-lint {' '.join(context.obj or [])}")
+
+
+def log(text: str) -> None:
+    """Add a text to the log, where there is one; a disk that refuses does not end the work."""
+    context = click.get_current_context(silent=True)
+    if context is not None and (file := context.meta.get(_LOG)) is not None and text.strip():
+        with suppress(OSError, ValueError):
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {printable(text)}\n")
+            file.flush()
+
+
+def quiet() -> bool:
+    """Whether the user wants no progress and no notes."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("quiet"))
 
 
 def read_fit_of(path: str, name: str | None, *, save: str | None = None) -> Any:
@@ -69,7 +101,8 @@ def checked(check: Callable[[Any], None]) -> Callable[..., Any]:
     return callback
 
 
-def _can_be_saved(picture: Path) -> None:
+def can_be_saved(picture: Path) -> None:
+    """Refuse the path of a picture that cannot be saved."""
     from nwb_lint.plot.style import check_picture
 
     check_picture(picture)
@@ -86,7 +119,7 @@ with_picture = click.option(
     "--plot",
     "picture",
     type=click.Path(path_type=Path),
-    callback=checked(_can_be_saved),
+    callback=checked(can_be_saved),
     help="Save a picture: PNG, PDF or SVG.",
 )
 
@@ -169,7 +202,7 @@ def plainly():
         except (ContractError, NWBError, WorkerError, OSError) as error:
             echo(f"error: {with_flags(error)}", err=True)
             sys.exit(1)
-    for text in click.get_current_context().meta.get(_NOTES, ()):
+    for text in () if quiet() else click.get_current_context().meta.get(_NOTES, ()):
         echo(text, err=True)
 
 
@@ -181,6 +214,9 @@ def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
     return dict(text.split("=", 1) for text in given)
 
 
+with_json = click.option("--json", "as_json", is_flag=True, help="JSON for machines, in place of the tables.")
+
+
 def print_items(items: Any) -> None:
     """Sentences and tables, as they also stand in a report."""
     from nwb_lint.reports.items import as_text
@@ -189,8 +225,28 @@ def print_items(items: Any) -> None:
         echo(text)
 
 
-def print_scores(fit, tables: dict[str, Any]) -> None:
+def print_result(result: Any, items: Any, as_json: bool) -> None:
+    """The tables of a result, or all its numbers as JSON."""
+    if not as_json:
+        print_items(items)
+        return
+    from nwb_lint.reports.items import as_json as text_of
+
+    echo(text_of(result))
+
+
+_OF_SCORES = {"split", "stage", "rank_tried", "input"}  # dims of what `fit --json` prints of a fit
+
+
+def print_scores(fit, tables: dict[str, Any], as_json: bool = False) -> None:
     """The size of a fit, the tables beside it, and its scores, each with its split and its ceiling."""
+    if as_json:
+        from nwb_lint.reports.items import as_json as text_of
+
+        scores = fit[[name for name in fit.data_vars if set(fit[name].dims) <= _OF_SCORES]].reset_coords(drop=True)
+        parts = [f'"{name}": {text_of(one)}' for name, one in ({"fit": scores} | tables).items()]
+        echo("{" + ", ".join(parts) + "}")
+        return
     from nwb_lint.reports.reading import sentence_of
     from nwb_lint.reports.scores import of_fit, of_table
 
@@ -216,8 +272,9 @@ def print_seconds(seconds: dict[str, float]) -> None:
         echo(f"  {stage:<14s} {value:6.2f}")
 
 
-def print_files(files: list[Path]) -> None:
-    echo("\nwritten: " + ", ".join(str(path) for path in files))
+def print_files(files: list[Path], *, err: bool = False) -> None:
+    if files:
+        echo("\nwritten: " + ", ".join(str(path) for path in files), err=err)
 
 
 def keep_result(result, path: str, fit: str | None, save: str | None) -> None:

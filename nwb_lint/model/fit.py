@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from nwb_lint.contract import check_activity, check_fit, held_out_of
 from nwb_lint.errors import ContractError
@@ -35,6 +34,7 @@ from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES
 from nwb_lint.options import FitOptions, validated
 from nwb_lint.parallel.memory import check_memory
+from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.tasks import is_task
 from nwb_lint.parallel.threads import one_blas_thread
@@ -358,13 +358,16 @@ def _run_stages(samples: Samples, settings: Settings, options: FitOptions, progr
 @contextmanager
 def _progress_bar(progress: bool) -> Iterator[Report]:
     """A progress bar with loss and held-out R²."""
-    with tqdm(disable=not progress, desc="fit", unit="step") as bar:
+    with progress_bar(progress, "fit", unit="step") as bar:
+        known: dict[str, str] = {}
 
         def report(stage: str, step: int, loss: float, held_out: float) -> None:
-            bar.set_description_str(stage)
+            bar.set_description_str(stage, refresh=False)
             if np.isfinite(loss):
-                r2 = {"held_out_R2": f"{1 - held_out:.3f}"} if np.isfinite(held_out) else {}
-                bar.set_postfix(loss=f"{loss:.4g}", **r2)
+                known["loss"] = f"{loss:.4g}"
+            if np.isfinite(held_out):
+                known["held_out_R2"] = f"{1 - held_out:.3f}"
+            bar.set_postfix(known, refresh=False)
             bar.update()
 
         yield report

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from nwb_lint.errors import NWBError, NWBLintError
 from nwb_lint.parallel.executors import start
+from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.store import Store
 from nwb_lint.parallel.tasks import Outcome, Task, Work
 from nwb_lint.parallel.warnings import warn
@@ -90,17 +91,17 @@ def run_tasks(
                 if (found := store.load(paths[position])) is not None:
                     cached.append((position, found))
                     messages[position] = found.warnings
-                    advance()
+                    bar.update()
                     continue
             yield Task(position, data, options)
 
     with (
-        _progress_bar(progress, label, total) as advance,
+        progress_bar(progress, label, total=total) as bar,
         closing(start(executor, work, missing(), min(threads, total or threads), cache_dir)) as finished,
     ):
         for position, outcome in finished:
             messages[position] = outcome.warnings
-            advance()
+            bar.update()
             if outcome.error is None and store is not None:
                 store.save(paths[position], outcome)
             if outcome.error is not None and not (errors == "skip" and isinstance(outcome.error, skippable)):
@@ -132,14 +133,3 @@ def run_all(work: Work, tasks: Iterable[tuple[Any, dict[str, Any]]], **how: Any)
 def _emptied(cached: list[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
     while cached:
         yield cached.pop(0)
-
-
-@contextmanager
-def _progress_bar(shown: bool, label: str, total: int | None) -> Iterator[Callable[[], Any]]:
-    if not shown:
-        yield lambda: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(desc=label, unit="task", total=total) as bar:
-        yield bar.update

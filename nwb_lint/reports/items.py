@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
 
 _WIDTH = 110
 
@@ -74,6 +78,30 @@ def as_text(items: Iterable[Item]) -> str:
         elif isinstance(item, str):
             blocks.append("\n".join(textwrap.fill(line, _WIDTH, break_long_words=False) for line in item.splitlines()))
     return "\n\n".join(blocks)
+
+
+def as_json(result: xr.Dataset) -> str:
+    """A result as JSON: its variables, coordinates and attributes with their dims; what is not a number is null.
+
+    Examples
+    --------
+    >>> as_json(xr.Dataset({"r2": ("split", [0.5, float("nan")])}, attrs={"kind": "scores"}))
+    '{"attrs": {"kind": "scores"}, "r2": {"dims": ["split"], "data": [0.5, null]}}'
+    """
+    attrs = {str(name): _plain(value) for name, value in result.attrs.items()}
+    values = {str(name): {"dims": list(one.dims), "data": _plain(one.values)} for name, one in result.variables.items()}
+    return json.dumps({"attrs": attrs} | values, ensure_ascii=True)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, texts and lists of them."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if isinstance(value, int | str | None) else str(value)
 
 
 def columns_of_numbers(table: Table) -> list[bool]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from nwb_lint import plot
 from nwb_lint.analysis.connectivity import connectivity
@@ -23,6 +22,7 @@ from nwb_lint.analysis.populations import find_populations
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.options import ReportOptions, validated
+from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.plot.style import legend_below, look_of
 from nwb_lint.reports import analyses, reading, scores
 from nwb_lint.reports.items import Item, Picture, Section, as_text
@@ -139,10 +139,13 @@ def report(fit: xr.Dataset, results: Results | None = None, *, analyze: bool = T
         ("Readout and inactivation", _inactivation),
         ("How to repeat it", lambda bare, *_: reading.of_origin(bare)),
     ]
-    bar = tqdm(make, disable=not progress, desc="report", unit="section", leave=False)
-    bare = _without_caution(fit)
-    sections = tuple(Section(title, items) for title, of in bar if (items := of(bare, kept, analyze)))
-    return Report(reading.title_of(fit), sections)
+    bare, sections = _without_caution(fit), []
+    with progress_bar(progress, "report", unit="section", total=len(make)) as bar:
+        for title, of in make:
+            if items := of(bare, kept, analyze):
+                sections.append(Section(title, items))
+            bar.update()
+    return Report(reading.title_of(fit), tuple(sections))
 
 
 def _of_kind(results: Results, *kinds: str) -> list[xr.Dataset]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from nwb_lint.contract import check_fit
 from nwb_lint.errors import ContractError
@@ -14,6 +13,7 @@ from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.simulate import with_run
 from nwb_lint.options import TrialFitOptions, validated
+from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
@@ -171,10 +171,10 @@ def _check_data(arrays: Trials, held: Array, observation: str) -> None:
 def _learn(first: System, arrays: Trials, options: TrialFitOptions, progress: bool) -> tuple[State, list[float]]:
     sd = max(1.0, 0.5 / first.alpha)
     kappa = first_latents(arrays, options.rank, sd, options.observation == "poisson")
-    with tqdm(disable=not progress, desc="EM", total=options.max_iter) as bar:
+    with progress_bar(progress, "EM", unit="iteration", total=options.max_iter) as bar:
 
         def report(iteration: int, state: State) -> None:
-            bar.set_postfix(evidence=f"{state.evidence.sum():.6g}")
+            bar.set_postfix(evidence=f"{state.evidence.sum():.6g}", refresh=False)
             bar.update()
 
         return learn(

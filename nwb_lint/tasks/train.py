@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
+from tqdm.std import tqdm
 
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import effective_n
 from nwb_lint.model.simulate import run
+from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.tasks.generate import DT_S, TASKS, TAU_S, as_conditions
 
 Array = np.ndarray
@@ -140,7 +141,7 @@ def train_network(
     rng = np.random.default_rng([seed, 7])
     inputs = TASKS[task](1, 0).sizes["input"]
     weights = {"input_weights": rng.standard_normal((n_neurons, inputs)), "readout": rng.standard_normal(n_neurons)}
-    with tqdm(disable=not progress, desc=f"train {task}", unit="update") as bar:
+    with progress_bar(progress, f"train {task}", unit="update") as bar:
         if rank is None or task in LOW_RANK_STAGES:
             start = g * rng.standard_normal((n_neurons, n_neurons)) / np.sqrt(n_neurons)
             stages = FULL_RANK_STAGES.get(task, [Stage({}, _FULL_RATE, 64, 400)])

@@ -405,7 +405,8 @@ def test_without_dask_workers_are_a_process_pool(monkeypatch):
         assert isinstance(executor, ProcessPoolExecutor)
 
 
-def test_the_progress_bar_counts_tasks(activity, capsys, tmp_path):
+def test_the_progress_bar_counts_tasks(activity, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     for _ in range(2):  # run, then read from the folder
         nl.select_rank(lambda train: activity, progress=True, cache_dir=tmp_path, **OPTIONS)
         assert "6/6" in capsys.readouterr().err
