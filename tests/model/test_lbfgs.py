@@ -211,4 +211,4 @@ def test_the_bar_names_loss_and_held_out_r2(truth, capsys, monkeypatch):
         truth(neurons=8, conditions=16).activity, rank=1, tau_s=0.1, method="gradient", max_iter=5, progress=True
     )
     shown = capsys.readouterr().err
-    assert re.search(r"gradient: \d+step .*held_out_R2=-?\d\.\d{3}, loss=\d\.\d+", shown), shown
+    assert re.search(r"gradient: \d+step .*loss=\d\.\d+, held_out_R2=-?\d\.\d{3}", shown), shown
