@@ -316,12 +316,12 @@ def input_lags(
     w = network.w[:, :n_inputs].astype(float)
     norms = (w**2).sum(axis=0)
     readout = w / np.where(norms > 0, norms, 1)
-    left, right = (network.m.T @ readout, network.n / len(w)) if network.n is not None else (readout, network.m.T)
+    recurrent = network.m.T @ readout if network.n is None else network.n @ (network.m.T @ readout) / len(w)
     residual, u = np.empty((len(conditions), x.shape[1] - 1, n_inputs)), u[conditions].astype(float)
     with np.errstate(over="ignore", invalid="ignore"):  # of hidden units that diverge
         for found, own, k in zip(residual, u, conditions, strict=True):
             step = (x[k, 1:] - (1 - alpha) * x[k, :-1]) / alpha
-            found[:] = step @ readout - (phi.phi(x[k, :-1]) @ right) @ left - own[:-1] @ (w.T @ readout)
+            found[:] = step @ readout - phi.phi(x[k, :-1]) @ recurrent - own[:-1] @ (w.T @ readout)
     seen = np.isfinite(residual)
     residual = np.where(seen, residual, 0)
     residual = np.where(seen, residual - residual.sum(axis=(0, 1)) / np.maximum(seen.sum(axis=(0, 1)), 1), 0)
