@@ -23,6 +23,7 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "_made", "*.py"]
 
 html_theme = "furo"
+pygments_style, pygments_dark_style = "a11y-light", "a11y-dark"
 html_title = f"nwb_lint {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -39,6 +40,7 @@ myst_heading_anchors = 4
 
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True

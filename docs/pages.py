@@ -30,9 +30,6 @@ def make(source: Path) -> None:
         write(source / "project" / page, text)
     write(source / "_made" / "messages.md", messages(ROOT / "nwb_lint"))
     write(source / "_made" / "datasets.md", datasets())
-    kernel = source / "_build" / "ipython" / "profile_default" / "ipython_kernel_config.py"
-    write(kernel, 'get_config().IPKernelApp.matplotlib = "inline"  # pictures in the pages\n')
-    os.environ["IPYTHONDIR"] = str(kernel.parents[1])
 
 
 def start_archive(app) -> None:

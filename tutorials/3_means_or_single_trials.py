@@ -1,20 +1,21 @@
 # %% [markdown]
 # # Single trials, or means over trials?
 #
-# Means over trials (`read_conditions` → `prepare` → `fit_lint`) need few assumptions, are quick, and join units of
-# several sessions. They cannot show what differs between trials of a condition: choices that noise makes, the time of a
-# decision, the phase of an oscillation. Means can even mislead: a network with two stable states, which noise chooses
-# between, looks as if it had one.
+# Means over trials (`read_conditions` → `prepare` → `fit_lint`) need few assumptions,
+# are quick, and join units of several sessions. They cannot show what differs between
+# trials of a condition: choices that noise makes, the time of a decision, the phase of
+# an oscillation. Means can even mislead: a network with two stable states, which noise
+# chooses between, looks as if it had one.
 #
-# Single trials (`read_trials` → `prepare` → `fit_trials`) need units that were recorded together. The network then has
-# noise of its own, and spikes are Poisson with the rate exp(c + x). Each trial has its own latents, with their
-# uncertainty.
+# Single trials (`read_trials` → `prepare` → `fit_trials`) need units that were recorded
+# together. The network then has noise of its own, and spikes are Poisson with the rate
+# exp(c + x). Each trial has its own latents, with their uncertainty.
 #
-# The session here is simulated: a network of rank 1 with two stable states, and no input that tells trials apart.
+# The session here is simulated: a network of rank 1 with two stable states, and no
+# input that tells trials apart.
 
 # %%
 import numpy as np
-
 import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.testing import mock_trials
@@ -30,13 +31,15 @@ print(trials)
 # trials = nl.prepare(trials, inputs=[nl.Input("stimulus", column="stimulus", window_s=(0.0, 0.8))])
 # ```
 #
-# Inputs are what you know of each trial, and there may be none. Counts stay as they are: nothing is smoothed, centered
-# or averaged. Samples where `observed` is False do not count: trials may end early, and units may be missing in some.
+# Inputs are what you know of each trial, and there may be none. Counts stay as they
+# are: nothing is smoothed, centered or averaged. Samples where `observed` is False do
+# not count: trials may end early, and units may be missing in some.
 #
 # ## How many latents?
 #
-# Some trials are held out of a fit, and each group of their neurons is predicted from the other neurons (co-smoothing).
-# The score is in bits per spike: how much better the rates predict than the mean rate of each neuron.
+# Some trials are held out of a fit, and each group of their neurons is predicted from
+# the other neurons (co-smoothing). The score is in bits per spike: how much better the
+# rates predict than the mean rate of each neuron.
 
 # %%
 options = {"tau_s": 0.1, "hidden": 0, "max_iter": 5}
@@ -46,12 +49,16 @@ print(ranks["rank_bits"].to_pandas(), "chosen:", ranks.attrs["rank"])
 # %% [markdown]
 # ## The fit, and its checks
 #
-# The evidence rises until the fit ends. Bits per spike of held-out trials should be about those of training trials.
-# `r2` says how much of the latents the network explains without its noise: here little, since noise decides.
+# The evidence rises until the fit ends. Bits per spike of held-out trials should be
+# about those of training trials. `r2` says how much of the latents the network explains
+# without its noise: here little, since noise decides.
 
 # %%
 fit = nl.fit_trials(trials, rank=ranks.attrs["rank"], test_size=12, **options)
-print("bits per spike:", dict(zip(fit["split"].values, fit["bits_per_spike"].values.round(3), strict=True)))
+print(
+    "bits per spike:",
+    dict(zip(fit["split"].values, fit["bits_per_spike"].values.round(3), strict=True)),
+)
 print("explained without noise:", fit["r2"].values.round(2))
 plot.summary(fit, trials, "single_trials.png", color_by="choice")
 
@@ -67,8 +74,8 @@ print(points["kappa"].values.ravel().round(2), points["stability"].values)
 # %% [markdown]
 # ## New trials
 #
-# `infer_latents(causal=True)` sees no sample after each time, as it can run during an experiment. `forecast` goes
-# beyond the end of a trial, with intervals.
+# `infer_latents(causal=True)` sees no sample after each time, as it can run during an
+# experiment. `forecast` goes beyond the end of a trial, with intervals.
 
 # %%
 latents = nl.infer_latents(fit, trials, causal=True)
@@ -89,5 +96,6 @@ print(
 # nwb-lint fit session.nwb --trials --by choice --align cue_time --window -0.2 1.0 --ranks 1:4 --out fit.nwb
 # ```
 #
-# Or with `mode = "trials"` at the top of a recipe. `write_fit` keeps such a fit like any other; if trials are aligned
-# to a column of times, the latents are also a plain TimeSeries in the file.
+# Or with `mode = "trials"` at the top of a recipe. `write_fit` keeps such a fit like
+# any other; if trials are aligned to a column of times, the latents are also a plain
+# TimeSeries in the file.

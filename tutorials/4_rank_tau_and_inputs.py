@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Choosing rank, time constant and inputs
 #
-# A fit needs three decisions that the data may or may not determine: the rank, the time constant of the units, and the
-# inputs. For each there is a comparison on held-out conditions. The session here is simulated from a network of rank 1
-# with a time constant of 100 ms, so that the right answers are known.
+# A fit needs three decisions that the data may or may not determine: the rank, the time
+# constant of the units, and the inputs. For each there is a comparison on held-out
+# conditions. The session here is simulated from a network of rank 1 with a time
+# constant of 100 ms, so that the right answers are known.
 
 # %%
 from pathlib import Path
@@ -36,13 +37,16 @@ inputs = [
 
 def prepare(train):
     """The activity, with every estimate from the training conditions alone."""
-    return nl.prepare(recording, inputs=inputs, center=(-0.5, -0.42), time_course=False, fit_on=train)
+    return nl.prepare(
+        recording, inputs=inputs, center=(-0.5, -0.42), time_course=False, fit_on=train
+    )
 
 
 # %% [markdown]
-# `prepare` is a function of the training conditions. The comparisons below call it for every fold, so that held-out
-# conditions have no influence on centers, scales and components. `method="regression"` leaves out the gradient: it is
-# enough to compare, and takes a fraction of the time.
+# `prepare` is a function of the training conditions. The comparisons below call it for
+# every fold, so that held-out conditions have no influence on centers, scales and
+# components. `method="regression"` leaves out the gradient: it is enough to compare,
+# and takes a fraction of the time.
 
 # %%
 options = {"folds": 4, "method": "regression"}
@@ -50,8 +54,9 @@ options = {"folds": 4, "method": "regression"}
 # %% [markdown]
 # ## Rank
 #
-# The smallest rank within one standard error of the best is chosen. The standard error is that of the differences
-# between the two ranks over folds, since all ranks share the difficulty of a fold.
+# The smallest rank within one standard error of the best is chosen. The standard error
+# is that of the differences between the two ranks over folds, since all ranks share the
+# difficulty of a fold.
 
 # %%
 ranks = nl.select_rank(prepare, ranks=[1, 2, 3], tau_s=0.1, **options)
@@ -59,16 +64,19 @@ print(ranks[["rank_deficit", "rank_deficit_sem"]].to_dataframe().round(4))
 print("chosen:", ranks.attrs["rank"])
 
 # %% [markdown]
-# `rank_deficit` is how far a rank is behind the best one. Here rank 1 is the best, and larger ranks only add noise.
+# `rank_deficit` is how far a rank is behind the best one. Here rank 1 is the best, and
+# larger ranks only add noise.
 #
-# *If the score rises with every rank*, the network may be missing something else: an input, a start (`initial=`), or
-# the neurons are too few (`hidden=`). A rank-1 network can select inputs only by changing their gain. So look at rank 2
-# before you state a mechanism, even if rank 1 is chosen.
+# *If the score rises with every rank*, the network may be missing something else: an
+# input, a start (`initial=`), or the neurons are too few (`hidden=`). A rank-1 network
+# can select inputs only by changing their gain. So look at rank 2 before you state a
+# mechanism, even if rank 1 is chosen.
 #
 # ## Time constant
 #
-# Recordings seldom determine the time constant of single neurons well. `compare_tau` says which values predict as well,
-# and whether the conclusion, the number of stable fixed points, is the same for all of these.
+# Recordings seldom determine the time constant of single neurons well. `compare_tau`
+# says which values predict as well, and whether the conclusion, the number of stable
+# fixed points, is the same for all of these.
 
 # %%
 taus = nl.compare_tau(prepare, rank=1, taus_s=[0.05, 0.1, 0.15, 0.2], **options)
@@ -80,8 +88,9 @@ plot.tau_comparison(taus)
 #
 # ## Inputs
 #
-# A fit says for each input how much R² falls without it (`input_r2_gain`), and whether it would rather act earlier or
-# later (`input_lag_s`, with the part of the unexplained variance that this would explain, `input_lag_gain`).
+# A fit says for each input how much R² falls without it (`input_r2_gain`), and whether
+# it would rather act earlier or later (`input_lag_s`, with the part of the unexplained
+# variance that this would explain, `input_lag_gain`).
 
 # %%
 fit = nl.fit_lint(prepare(None), rank=1, tau_s=0.1, test_size=0)
@@ -92,12 +101,13 @@ print(fit[columns].to_dataframe()[columns].round(3).to_string())
 # All four inputs matter here, and none wants to move much. What to do otherwise:
 #
 # - *An input with a gain near 0*: leave it out. It can only fit noise.
-# - *A lag with a large gain*: check the window, and the column of times in `align`. Visual signals reach the cortex 50
-#   to 100 ms after the screen changes.
-# - *An effect that changes during the trial*: give the input several windows, `window_s=[(0, 0.3), (0.3, 0.8)]`. Each
-#   window is an input with weights of its own.
-# - *The choice as an input?* Only to ask a different question. The network should generate the choice itself; given as
-#   an input, it explains activity without any dynamics.
+# - *A lag with a large gain*: check the window, and the column of times in `align`.
+#   Visual signals reach the cortex 50 to 100 ms after the screen changes.
+# - *An effect that changes during the trial*: give the input several windows,
+#   `window_s=[(0, 0.3), (0.3, 0.8)]`. Each window is an input with weights of its own.
+# - *The choice as an input?* Only to ask a different question. The network should
+#   generate the choice itself; given as an input, it explains activity without any
+#   dynamics.
 #
 # ## Beside simpler models
 #
@@ -109,5 +119,7 @@ print(table["baseline_r2"].sel(split="held_out").to_series().round(3))
 
 # %% [markdown]
 # - *linear* as good as *low rank*: the data do not need a nonlinear network.
-# - *regression* much better: activity is explained by the inputs at each time, and the dynamics miss something.
-# - *components and inputs* is no prediction, but about the most that this number of dimensions can show.
+# - *regression* much better: activity is explained by the inputs at each time, and the
+#   dynamics miss something.
+# - *components and inputs* is no prediction, but about the most that this number of
+#   dimensions can show.

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # What the dynamics mean: latents, flow, fixed points
 #
-# A network of low rank has few latents. Their change depends only on the latents themselves and on the inputs, so the
-# dynamics can be drawn completely. This tutorial draws them, and asks which features would be there with other trials.
+# A network of low rank has few latents. Their change depends only on the latents
+# themselves and on the inputs, so the dynamics can be drawn completely. This tutorial
+# draws them, and asks which features would be there with other trials.
 
 # %%
 from pathlib import Path
@@ -44,8 +45,9 @@ fit = nl.fit_lint(activity, rank=1, tau_s=0.1, test_size=0)
 # %% [markdown]
 # ## The latents
 #
-# The pale lines are the latent of the data, the others that of the network, which runs by itself on its inputs. Ask
-# first: do they agree? Then: which conditions differ, and when do they part?
+# The pale lines are the latent of the data, the others that of the network, which runs
+# by itself on its inputs. Ask first: do they agree? Then: which conditions differ, and
+# when do they part?
 
 # %%
 plot.latents_over_time(fit, activity)
@@ -53,10 +55,11 @@ plot.latents_over_time(fit, activity)
 # %% [markdown]
 # ## The overlaps
 #
-# How the network works is in a few numbers: the overlaps of n, which reads from the neurons, with m, to which the
-# recurrence writes, and with the weights of the inputs. An overlap n·m near 1 holds a value for long, above 1 there can
-# be two stable states, and far below 1 the latent follows its input. An overlap n·I says how strongly an input drives
-# the latent.
+# How the network works is in a few numbers: the overlaps of n, which reads from the
+# neurons, with m, to which the recurrence writes, and with the weights of the inputs.
+# An overlap n·m near 1 holds a value for long, above 1 there can be two stable states,
+# and far below 1 the latent follows its input. An overlap n·I says how strongly an
+# input drives the latent.
 
 # %%
 found = nl.connectivity(fit)
@@ -66,8 +69,9 @@ print(found["overlap_input"].to_pandas().round(2).to_string())
 # %% [markdown]
 # ## The flow
 #
-# For a constant input, the change of the latent is a function of the latent. Where it is 0, there is a *fixed point*:
-# stable if activity nearby returns to it, unstable if it moves away. The input here is that of condition 0.
+# For a constant input, the change of the latent is a function of the latent. Where it
+# is 0, there is a *fixed point*: stable if activity nearby returns to it, unstable if
+# it moves away. The input here is that of condition 0.
 
 # %%
 field, points = nl.flow_field(fit, condition=0), nl.fixed_points(fit, condition=0)
@@ -77,27 +81,39 @@ plot.flow(field, points, fit)
 # %% [markdown]
 # ## Would other trials show the same?
 #
-# Fits to noisy means often have attractors that the circuit does not have. `bootstrap` fits resampled trials, and
-# estimates intervals from simulations of the network. With it, `fixed_points` says which points are *supported*: at
-# most one standard deviation from what the trajectories visited, and present in at least 80 % of the fits to resampled
-# trials.
+# Fits to noisy means often have attractors that the circuit does not have. `bootstrap`
+# fits resampled trials, and estimates intervals from simulations of the network. With
+# it, `fixed_points` says which points are *supported*: at most one standard deviation
+# from what the trajectories visited, and present in at least 80 % of the fits to
+# resampled trials.
 
 # %%
-resampled = nl.bootstrap(fit, recording, prepare=prepare, simulations=20)  # 100 in earnest
+resampled = nl.bootstrap(
+    fit, recording, prepare=prepare, simulations=20
+)  # 100 in earnest
 for condition in (0, 15, 31):
     points = nl.fixed_points(fit, condition=condition, bootstrap=resampled)
     print(fit["condition"].values[condition])
-    columns = ["stability", "supported", "share_draws", "near_marginal", "kappa", "kappa_low", "kappa_high"]
+    columns = [
+        "stability",
+        "supported",
+        "share_draws",
+        "near_marginal",
+        "kappa",
+        "kappa_low",
+        "kappa_high",
+    ]
     print(points[columns].isel(rank=0).to_dataframe().round(2).to_string(), "\n")
 
 # %% [markdown]
 # - Points that are not *supported* should not be reported.
-# - *near_marginal*: in trials of this length, this point cannot be distinguished from a point at which nothing moves,
-#   such as a point of a line attractor.
+# - *near_marginal*: in trials of this length, this point cannot be distinguished from a
+#   point at which nothing moves, such as a point of a line attractor.
 #
-# The same simulations give intervals of 90 % for the overlaps, and a reason in their place where such intervals would
-# not hold. `estimate` is that of the fit, which its ridge makes smaller or larger; `corrected` and the interval are
-# without this bias. Where the two differ, report the interval.
+# The same simulations give intervals of 90 % for the overlaps, and a reason in their
+# place where such intervals would not hold. `estimate` is that of the fit, which its
+# ridge makes smaller or larger; `corrected` and the interval are without this bias.
+# Where the two differ, report the interval.
 
 # %%
 table = resampled[["estimate", "corrected", "low", "high", "reason"]].to_dataframe()
@@ -105,10 +121,10 @@ table["reason"] = table["reason"].str.slice(0, 50)
 print(table.round(2).to_string())
 
 # %% [markdown]
-# The more trials there are, the more of these have an interval. A number without an interval is not known from this
-# recording, whatever the fit says.
+# The more trials there are, the more of these have an interval. A number without an
+# interval is not known from this recording, whatever the fit says.
 #
 # ## Oscillations
 #
-# `nl.limit_cycles` finds periodic orbits of networks of rank 2 or more, with their period and stability. Networks of
-# rank 1 have none.
+# `nl.limit_cycles` finds periodic orbits of networks of rank 2 or more, with their
+# period and stability. Networks of rank 1 have none.

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Sharing a fit on DANDI
 #
-# A fitted network in an NWB file can be read by anybody with pynwb, without nwb_lint: the file carries the definition
-# of its own types (`ndx-lowrank`). This tutorial writes such a file, looks at it with plain pynwb, checks it as DANDI
-# does, and exports it for people without NWB.
+# A fitted network in an NWB file can be read by anybody with pynwb, without nwb_lint:
+# the file carries the definition of its own types (`ndx-lowrank`). This tutorial writes
+# such a file, looks at it with plain pynwb, checks it as DANDI does, and exports it for
+# people without NWB.
 
 # %%
 import shlex
 from pathlib import Path
 
-import pynwb
-
 import nwb_lint as nl
+import pynwb
 from nwb_lint.cli import main
 from nwb_lint.tasks.demo import demo_session
 from nwb_lint.workflow.demo import write_demo_session
@@ -19,9 +19,18 @@ from nwb_lint.workflow.demo import write_demo_session
 session = Path("shared_session.nwb")
 if not session.exists():
     write_demo_session(demo_session(n_units=40, seed=1), session)
-times = {"align": "stimulus_time", "window_s": (-0.5, 0.8), "bin_s": 0.02, "smooth_s": 0.04}
-recording = nl.read_conditions(session, by=["context", "motion", "color"], where="correct", **times)
-inputs = [nl.Input(name, column=name, window_s=(0.0, 0.8)) for name in ("motion", "color")]
+times = {
+    "align": "stimulus_time",
+    "window_s": (-0.5, 0.8),
+    "bin_s": 0.02,
+    "smooth_s": 0.04,
+}
+recording = nl.read_conditions(
+    session, by=["context", "motion", "color"], where="correct", **times
+)
+inputs = [
+    nl.Input(name, column=name, window_s=(0.0, 0.8)) for name in ("motion", "color")
+]
 inputs += [nl.Input("context", column="context", window_s=(-0.4, 0.8))]
 activity = nl.prepare(recording, inputs=inputs, center=(-0.5, -0.42), time_course=False)
 fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_size=0)
@@ -29,17 +38,29 @@ fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_size=0)
 # %% [markdown]
 # ## Write the fit, and results beside it
 #
-# Subject, session and experimenters are taken from the recording. DANDI needs the subject's id, species, sex and age;
-# what the recording does not say, you add. `results` are analyses that were computed from this fit.
+# Subject, session and experimenters are taken from the recording. DANDI needs the
+# subject's id, species, sex and age; what the recording does not say, you add.
+# `results` are analyses that were computed from this fit.
 
 # %%
-subject = {"subject_id": "mouse-12", "species": "Mus musculus", "sex": "F", "age": "P90D"}
-nl.write_fit(fit, "fit.nwb", subject=subject, results={"fixed_points": nl.fixed_points(fit)}, overwrite=True)
+subject = {
+    "subject_id": "mouse-12",
+    "species": "Mus musculus",
+    "sex": "F",
+    "age": "P90D",
+}
+nl.write_fit(
+    fit,
+    "fit.nwb",
+    subject=subject,
+    results={"fixed_points": nl.fixed_points(fit)},
+    overwrite=True,
+)
 
 # %% [markdown]
-# By default this is a file of its own, which names its recording by path and SHA-256. With `nl.write_fit(fit,
-# "whole.nwb", into=session)` it is a full copy of the recording with the fit inside. The recording itself is never
-# changed.
+# By default this is a file of its own, which names its recording by path and SHA-256.
+# With `nl.write_fit(fit, "whole.nwb", into=session)` it is a full copy of the recording
+# with the fit inside. The recording itself is never changed.
 #
 # ## What others see: plain pynwb
 
@@ -63,7 +84,8 @@ print("checksum of the content:", again.encoding["verified"])
 # %% [markdown]
 # ## To DANDI
 #
-# `--dry-run` validates the file with the validators of DANDI and says where it would go. Nothing is sent:
+# `--dry-run` validates the file with the validators of DANDI and says where it would
+# go. Nothing is sent:
 
 # %%
 command = "nwb-lint publish fit.nwb --dandiset 000123 --dry-run"
@@ -71,8 +93,9 @@ print("$", command)
 main(shlex.split(command)[1:], standalone_mode=False)
 
 # %% [markdown]
-# Without `--dry-run` the file is uploaded to the draft of the dandiset. The key is found as the `dandi` command finds
-# it (`DANDI_API_KEY`, or the keyring). Try it on the sandbox of DANDI first: `--instance dandi-sandbox`.
+# Without `--dry-run` the file is uploaded to the draft of the dandiset. The key is
+# found as the `dandi` command finds it (`DANDI_API_KEY`, or the keyring). Try it on the
+# sandbox of DANDI first: `--instance dandi-sandbox`.
 #
 # ## For people without NWB
 #
@@ -88,5 +111,8 @@ main(shlex.split(command)[1:], standalone_mode=False)
 #
 # ## What to share beside the file
 #
-# The recipe (or the script), the version of nwb_lint (`nwb-lint --version`; the fit keeps it too), and the figures with
-# the ceiling of every score.
+# A report on one page, `nwb-lint report fit.nwb`, is a good supplement: it needs no
+# other file.
+#
+# The recipe (or the script), the version of nwb_lint (`nwb-lint --version`; the fit
+# keeps it too), and the figures with the ceiling of every score.

@@ -55,7 +55,7 @@ def report(path: str, out: Path | None, name: str | None, **parameters: Any) -> 
 @flags(ReportOptions)
 @of_fit
 def show(path: str, name: str | None, **parameters: Any) -> None:
-    """Print what `report` writes, as text, without the figures."""
+    """Print what "report" writes, as text, without the figures."""
     with plainly():
         echo(_report(path, name, parameters))
 
