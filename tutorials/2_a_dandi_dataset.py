@@ -91,11 +91,8 @@ plot.latents_over_time(fit, activity, color_by="type", style_by="response")
 # stores them.
 
 # %%
-print(
-    fit[["file_dandiset", "file_version", "file_asset_path"]]
-    .to_dataframe()
-    .T.to_string()
-)
+for name in ("dandiset", "version", "asset_path", "digest"):
+    print(f"{name}: {fit[f'file_{name}'].values[0]}")
 
 # %% [markdown]
 # ## Private and embargoed dandisets

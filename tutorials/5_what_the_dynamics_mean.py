@@ -89,8 +89,11 @@ plot.flow(field, points, fit)
 
 # %%
 resampled = nl.bootstrap(
-    fit, recording, prepare=prepare, simulations=20
-)  # 100 in earnest
+    fit,
+    recording,
+    prepare=prepare,
+    simulations=20,  # 100 in earnest
+)
 for condition in (0, 15, 31):
     points = nl.fixed_points(fit, condition=condition, bootstrap=resampled)
     print(fit["condition"].values[condition])
