@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from nwb_lint.contract import check_result, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, SMALL, as_label, finish, heat_map, look_of, make_axes
+from nwb_lint.plot.style import COLORS, SMALL, as_label, explain_colors, finish, heat_map, look_of, make_axes
 
 
 def projections(
@@ -62,7 +62,8 @@ def projections(
         raise ContractError(f"axes names {len(axes)} axes. It needs two. Choose from {', '.join(names)}.")
     if unknown := [name for name in axes if name not in names]:
         raise ContractError(f"There is no axis {unknown[0]!r}. Choose from {', '.join(names)}.")
-    look, ax = look_of(projected, color_by, style_by), make_axes(ax)
+    given, look, ax = ax, look_of(projected, color_by, style_by), make_axes(ax)
+    explain_colors(ax, given, look.handles)
     table = projected["projection"].transpose("condition", "time", "axis_name").values
     for one, color, style in zip(table, look.colors, look.styles, strict=True):
         x, y = (one[:, names.index(name)] for name in axes)

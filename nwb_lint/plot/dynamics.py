@@ -9,12 +9,13 @@ import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, as_label, finish, look_of, make_axes
+from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, Look, as_label, explain_colors, finish, look_of, make_axes
 
 # marker and face of each kind of fixed point: shapes differ, so that no reader needs the colors
 _MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GRAY)}
@@ -50,8 +51,9 @@ def flow(
         saddles, gray squares marginal. Points that are not supported are hollow, with a gray edge, and named
         so. The legend counts the points outside of the field.
     fit : xarray.Dataset or None, default=None
-        The fit of the field. It adds the latents of its conditions: in rank 1 against their change per second, else as
-        trajectories with a dot at the last sample.
+        The fit of the field. It adds the latents of the conditions with the same input as the field, at its time: in
+        rank 1 against their change per second, else as trajectories with a dot at the last sample. Where no condition
+        has this input, all are drawn, in gray: their flow is another one.
     cycles : xarray.Dataset or None, default=None
         From `nwb_lint.limit_cycles`, with the same input. Stable cycles are full lines, others are dashed. Cycles that
         are not supported are gray, and named so.
@@ -85,11 +87,12 @@ def flow(
     rank = field.sizes["rank"]
     if fit is not None and ("latent" not in fit or fit.sizes["rank"] != rank):
         raise ContractError(f"The fit has no latents of rank {rank}. Give the fit of which the field was computed.")
-    ax = _axes_of(rank, ax)
+    given, ax = ax, _axes_of(rank, ax)
     draw = (_flow_of_one, _flow_of_two, _flow_of_three)[rank - 1]
     labels = draw(field, ax)
     if fit is not None:
-        _runs(fit, rank, color_by, style_by, ax)
+        handles = _runs(fit, field, look_of(fit, color_by, style_by), ax)
+        explain_colors(ax, given, handles if rank < 3 else [])  # no room is kept below three dimensions
     if cycles is not None:
         _draw_cycles(field, cycles, ax)
     if points is not None:
@@ -220,13 +223,30 @@ def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     return r"latent $\kappa_1$", r"latent $\kappa_2$"
 
 
-def _runs(fit: xr.Dataset, rank: int, color_by: str | None, style_by: str | None, ax: Axes) -> None:
-    look = look_of(fit, color_by, style_by)
+def _runs(fit: xr.Dataset, field: xr.Dataset, look: Look, ax: Axes) -> list[Line2D]:
+    """Draw the conditions with the input of the field, or all of them in gray where there is none; the legend."""
+    rank, own = field.sizes["rank"], _have_input(fit, field)
+    gray = not own.any()
     kappa = fit["latent"].transpose("condition", "time", "rank").values
-    for one, color, style in zip(kappa, look.colors, look.styles, strict=True):
+    for k in range(len(kappa)) if gray else np.flatnonzero(own):
+        style: dict[str, Any] = {"color": GRAY, "alpha": 0.5} if gray else {"color": look.colors[k]}
+        one = kappa[k]
         run = (one[:-1, 0], np.diff(one[:, 0]) / fit.attrs["dt_s"]) if rank == 1 else tuple(one.T)
-        ax.plot(*run, color=color, ls=style, lw=1, zorder=2)
-        ax.plot(*(part[-1:] for part in run), color=color, marker="o", ms=3, zorder=2)
+        ax.plot(*run, ls=look.styles[k], lw=1, zorder=2, **style)
+        ax.plot(*(part[-1:] for part in run), marker="o", ms=3, zorder=2, **style)
+    if gray:
+        return [Line2D([], [], color=GRAY, alpha=0.5, label="runs with other inputs")]
+    return look.handles if own.sum() > 1 else []  # the title names a single condition
+
+
+def _have_input(fit: xr.Dataset, field: xr.Dataset) -> np.ndarray:
+    """Boolean (condition): whether the input of a condition is that of the field, at its time."""
+    if "u" not in fit.variables or not fit.sizes["input"]:
+        return np.ones(fit.sizes["condition"], bool)
+    time = fit["time"].values
+    at = np.abs(time - field.attrs.get("at_s", time[-1])).argmin()
+    u = fit["u"].transpose("condition", "time", "input").values[:, at]
+    return np.isclose(u, field["input_value"].values, atol=1e-6).all(axis=1)
 
 
 def _check_same(field: xr.Dataset, found: xr.Dataset, what: str) -> None:

@@ -26,6 +26,7 @@ from nwb_lint.plot.style import (
     SMALL,
     Drawing,
     as_label,
+    explain_colors,
     finish,
     legend_below,
     look_of,
@@ -91,7 +92,8 @@ def latents_over_time(
     else:
         check_fit(fit)
     kappa = _latent(fit, rank)
-    look, ax = look_of(fit, color_by, style_by), make_axes(ax)
+    given, look, ax = ax, look_of(fit, color_by, style_by), make_axes(ax)
+    explain_colors(ax, given, look.handles)
     time = fit["time"].values
     if both or activity is not None:
         found = fit["latent_data"].values if activity is None else data_latents(fit, activity)
@@ -149,7 +151,8 @@ def trajectories(
     """
     check_fit(fit)
     first = _latent(fit, 1)
-    look, ax = look_of(fit, color_by, style_by), make_axes(ax)
+    given, look, ax = ax, look_of(fit, color_by, style_by), make_axes(ax)
+    explain_colors(ax, given, look.handles)
     if input_name is None and fit.sizes["rank"] > 1:
         x, y, labels = first, _latent(fit, 2), (r"latent $\kappa_1$", r"latent $\kappa_2$")
     else:

@@ -33,6 +33,7 @@ STYLES = ("-", "--", ":", "-.")
 _PICTURES = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 _MARK = b"drawn by nwb_lint"
 _MOST_LEVELS = 8  # values that a legend names
+_ENTRY_HEIGHT = 0.17  # inches of a row of such a legend
 _ENTRY_WIDTH = 1.25  # inches of an entry of a legend below the panels
 _SHOWN_DPI = 150
 _TITLE_WIDTH = 42  # characters of a line of a title
@@ -96,13 +97,15 @@ def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
     return ax
 
 
-def legend_below(figure: Figure, handles: list[Line2D]) -> None:
-    """Explain colors and line styles below the panels, where there is something to explain."""
+def legend_below(figure: Figure, handles: list[Line2D]) -> int:
+    """Explain colors and line styles below the panels; the number of rows, 0 where there is nothing to explain."""
     if handles:
         most = max(int(figure.get_figwidth() / _ENTRY_WIDTH), 1)
         columns = -(-len(handles) // -(-len(handles) // most))
         style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
+        return -(-len(handles) // columns)
+    return 0
 
 
 def check_picture(path: str | PathLike[str]) -> None:
@@ -207,6 +210,14 @@ def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
     if name is not None and name not in columns:
         raise ContractError(f"Conditions have no column {name!r}. Choose from {', '.join(columns) or 'none'}.")
     return name or next((c for c in columns if column_of(fit, c).dtype.kind in kinds), None)
+
+
+def explain_colors(ax: Axes, given: Axes | None, handles: list[Line2D]) -> None:
+    """A legend of the conditions below a figure of our own; Axes that were given belong to another figure."""
+    if given is None:
+        figure = cast(Figure, ax.figure)
+        rows = legend_below(figure, handles)
+        figure.set_figheight(figure.get_figheight() + rows * _ENTRY_HEIGHT)
 
 
 def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look:

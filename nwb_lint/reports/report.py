@@ -23,7 +23,6 @@ from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.options import ReportOptions, validated
 from nwb_lint.parallel.progress import progress_bar
-from nwb_lint.plot.style import legend_below, look_of
 from nwb_lint.reports import analyses, reading, scores
 from nwb_lint.reports.items import Item, Picture, Section, as_text
 from nwb_lint.reports.page import save_page, to_page
@@ -152,17 +151,9 @@ def _of_kind(results: Results, *kinds: str) -> list[xr.Dataset]:
     return [one for one in results.values() if one.attrs["kind"] in kinds]
 
 
-def _picture(
-    draw: Callable[..., Any], data: xr.Dataset, *more: xr.Dataset | None, shows: str, legend: bool = False, **how: Any
-) -> Picture:
-    """A figure of some data; ``legend``: with the colors and line styles of the conditions below it."""
-
-    def drawn() -> Any:
-        figure = draw(data, *more, **how).figure
-        legend_below(figure, look_of(data, None, None).handles if legend else [])
-        return figure
-
-    return Picture(drawn, shows)
+def _picture(draw: Callable[..., Any], data: xr.Dataset, *more: xr.Dataset | None, shows: str, **how: Any) -> Picture:
+    """A figure of some data."""
+    return Picture(lambda: draw(data, *more, **how).figure, shows)
 
 
 def _summary(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
@@ -206,12 +197,12 @@ def _latents(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
     trials = "noise_cov" in fit
     draw, which = (plot.trial_latents, "trials") if trials else (plot.latents_over_time, "conditions")
     items: list[Item] = [
-        _picture(draw, fit, rank=rank, shows=f"Latent {rank} of all {which} over time.", legend=not trials)
+        _picture(draw, fit, rank=rank, shows=f"Latent {rank} of all {which} over time.")
         for rank in range(1, 1 + min(fit.sizes["rank"], _MOST_LATENTS))
     ]
     if not trials and (fit.sizes["rank"] > 1 or fit.sizes["input"]):
         shows = "The conditions as trajectories of latents and inputs."
-        items.append(_picture(plot.trajectories, fit, shows=shows, legend=True))
+        items.append(_picture(plot.trajectories, fit, shows=shows))
     return items
 
 
@@ -248,8 +239,7 @@ def _at_input(fit: xr.Dataset, condition: str | None, draws: xr.Dataset | None) 
     items = [*analyses.of_analysis(points), *analyses.of_analysis(cycles)]
     if fit.sizes["rank"] > _MOST_LATENTS:
         return items
-    own = fit if condition is None else fit.isel(condition=fit["condition"].values == condition)
-    runs = None if "latent" not in fit else own
+    runs = fit if "latent" in fit else None
     shows = f"Flow of the latents, input of {condition}." if condition else "Flow of the latents without input."
     field = flow_field(fit, condition=condition)
     return [*items, _picture(plot.flow, field, points, runs, cycles=cycles, shows=shows)]

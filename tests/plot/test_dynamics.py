@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.errors import ContractError
+from nwb_lint.testing import mock_fit
 from tests.factories import random_fit
 from tests.plot.pictures import assert_looks_like
 
@@ -254,3 +255,25 @@ def test_what_cannot_be_drawn_is_refused(one, two):
         with pytest.raises(ContractError, match=words) as raised:
             call()
         assert "\n" not in str(raised.value)
+
+
+def test_a_flow_shows_the_runs_with_its_own_input():
+    fit = mock_fit()
+    label = fit["condition"].values[1]
+    own = plot.flow(nl.flow_field(fit, condition=label), None, fit)
+    ends = [line.get_xdata()[-1] for line in own.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(ends, fit["latent"].sel(condition=label).values[-2:-1, 0])
+    other = plot.flow(nl.flow_field(fit, input={"stimulus": 12.3}), None, fit)
+    assert sum(line.get_marker() == "o" for line in other.lines) == fit.sizes["condition"]
+    (words,) = other.figure.legends[0].get_texts()
+    assert words.get_text() == "runs with other inputs"
+    assert plot.latents_over_time(fit).figure.legends
+    given = Figure().subplots()
+    plot.latents_over_time(fit, ax=given)
+    assert not given.figure.legends
+
+
+def test_figures_show_themselves_in_notebooks():
+    fit = mock_fit()
+    for shown in (plot.summary(fit), plot.latents_over_time(fit)):
+        assert shown._repr_png_()[:4] == b"\x89PNG"
