@@ -34,7 +34,7 @@ FUNCTIONS = {
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
-    "executor", "cache_dir", "progress", "trials", "neurons",
+    "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
 }  # fmt: skip
 RECIPE = {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit
+from nwb_lint.contract import check_fit, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
@@ -17,7 +17,7 @@ from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
-from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of
+from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of, system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import State, first_latents, first_system, learn, regression_covariance
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
@@ -41,6 +41,7 @@ def fit_trials(
     noise: str = "full",
     initial: str = "common",
     test_size: float | None = None,
+    start: xr.Dataset | None = None,
     max_iter: int = 30,
     tol: float = 3e-3,
     seed: int = 0,
@@ -80,6 +81,9 @@ def fit_trials(
         Mean of the latents at the first bin: "common", or one for each value of a trial column.
     test_size : float or None, default=None
         Trials that are only scored: a fraction, or a number.
+    start : xarray.Dataset or None, default=None
+        A fit of the same rank and neurons, whose latents EM begins with: from `fit_trials`, or from `fit_lint`, whose m
+        says which combinations of neurons they are. None: principal components.
     max_iter : int, default=30
         Iterations at most.
     tol : float, default=3e-3
@@ -103,7 +107,7 @@ def fit_trials(
     Raises
     ------
     ContractError
-        If the Dataset holds no trials, or an option does not suit it.
+        If the Dataset holds no trials, or an option or the start does not suit it.
 
     Examples
     --------
@@ -125,9 +129,11 @@ def fit_trials(
     with one_blas_thread():
         kinds = {"observation": observation, "link": link, "nonlinearity": nonlinearity}
         first = first_system(arrays, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
-        state, history = _learn(first, arrays.part(~held), options, progress)
+        train = arrays.part(~held)
+        kappa = _first(trials.isel(trial=~held), train, first, options, start)
+        state, history = _learn(first, train, kappa, options, progress)
         system, mean, covariance = _rotated(state, arrays, held)
-        system = system._replace(uncertainty=regression_covariance(system, arrays.part(~held), mean[~held]))
+        system = system._replace(uncertainty=regression_covariance(system, train, mean[~held]))
         bits = _bits(system, arrays, held, seed) if observation == "poisson" else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
     fit["evidence"] = ("iteration",), np.array(history)
@@ -168,9 +174,29 @@ def _check_data(arrays: Trials, held: Array, observation: str) -> None:
             warn(f"{silent} of {y.shape[2]} neurons have no spike in the training trials. Their weights are near 0.")
 
 
-def _learn(first: System, arrays: Trials, options: TrialFitOptions, progress: bool) -> tuple[State, list[float]]:
-    sd = max(1.0, 0.5 / first.alpha)
-    kappa = first_latents(arrays, options.rank, sd, options.observation == "poisson")
+def _first(
+    trials: xr.Dataset, arrays: Trials, first: System, options: TrialFitOptions, start: xr.Dataset | None
+) -> Array:
+    """The latents that EM begins with."""
+    sd, poisson, loadings = max(1.0, 0.5 / first.alpha), options.observation == "poisson", None
+    if start is not None:
+        check_fit(start)
+        if start.sizes.get("rank") != options.rank:
+            raise ContractError(f"start has rank {start.sizes.get('rank')}, and rank is {options.rank}. Give the same.")
+        if "noise_cov" in start:
+            return posterior_of(system_of(start), trials_for(start, trials))[0]
+        recorded = recorded_of(start)
+        if not np.array_equal(start["neuron"].values[recorded].astype(str), trials["neuron"].values.astype(str)):
+            raise ContractError("start has other neurons than the trials. It needs the same in the same order.")
+        loadings = start["m"].values[recorded]
+        if poisson and "scale" in start:  # the rate is activity × scale, and x acts on its logarithm
+            loadings = loadings * (start["scale"].values[recorded] / np.exp(first.level))[:, None]
+    return first_latents(arrays, options.rank, sd, poisson, loadings)
+
+
+def _learn(
+    first: System, arrays: Trials, kappa: Array, options: TrialFitOptions, progress: bool
+) -> tuple[State, list[float]]:
     with progress_bar(progress, "EM", unit="iteration", total=options.max_iter) as bar:
 
         def report(iteration: int, state: State) -> None:

@@ -310,8 +310,11 @@ def start_step(system: System, trials: Trials, drawn: Array) -> System:
 # Start
 
 
-def first_latents(trials: Trials, rank: int, sd: float, poisson: bool) -> Array:
-    """Principal components of smoothed log counts, or values, with inputs partialled out, (trial, time, rank)."""
+def first_latents(trials: Trials, rank: int, sd: float, poisson: bool, loadings: Array | None = None) -> Array:
+    """Principal components of smoothed log counts, or values, with inputs partialled out, (trial, time, rank).
+
+    With loadings (neuron, rank), their regression on these in place of principal components.
+    """
     seen = np.ones(trials.y.shape, np.float32) if trials.seen is None else trials.seen.astype(np.float32)
     weight = gaussian_filter1d(seen, sd, axis=1, mode="constant")
     y = gaussian_filter1d(trials.y.astype(np.float32) * seen, sd, axis=1, mode="constant")
@@ -326,16 +329,22 @@ def first_latents(trials: Trials, rank: int, sd: float, poisson: bool) -> Array:
     found = np.empty((*y.shape[:2], rank))
     sets = sets_without_common_neurons(trials.seen, y.shape)
     for chosen, neurons in sets:
-        found[chosen] = _components(y[chosen][..., neurons], trials.v[chosen], scale[neurons], rank)
-    return found if len(sets) == 1 else _aligned(found, trials.v, [chosen for chosen, _ in sets])
+        given = None if loadings is None else loadings[neurons]
+        found[chosen] = _components(y[chosen][..., neurons], trials.v[chosen], scale[neurons], rank, given)
+    return (
+        found if len(sets) == 1 or loadings is not None else _aligned(found, trials.v, [chosen for chosen, _ in sets])
+    )
 
 
-def _components(y: Array, v: Array, scale: Array, rank: int) -> Array:
-    """Principal components of unit variance, with inputs partialled out; 0 beyond the number of neurons."""
+def _components(y: Array, v: Array, scale: Array, rank: int, loadings: Array | None) -> Array:
+    """Latents of unit variance, with inputs partialled out; components beyond the number of neurons are 0."""
     flat = y.reshape(-1, y.shape[2]).astype(float)
     design = np.column_stack([np.ones(len(flat)), v.reshape(len(flat), -1)])
     flat -= design @ np.linalg.lstsq(design, flat, rcond=None)[0]
     flat *= scale
+    if loadings is not None:
+        left, _, right = np.linalg.svd(flat @ np.linalg.pinv(loadings * scale[:, None]).T, full_matrices=False)
+        return (np.sqrt(len(left)) * left @ right).reshape(*y.shape[:2], rank)
     _, axes = np.linalg.eigh(flat.T @ flat)
     found = np.zeros((len(flat), rank))
     found[:, : y.shape[2]] = flat @ axes[:, ::-1][:, :rank]

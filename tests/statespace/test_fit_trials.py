@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
@@ -194,3 +197,24 @@ def test_sessions_without_common_neurons_share_their_latents():
     right = (fit["latent"].values[:, -1, 0] > 0) == (trials["choice"].values == "right")
     each = right[:40].mean(), right[40:].mean()
     assert min(each) > 0.8 or max(each) < 0.2
+
+
+def test_a_fit_can_be_the_start(trials, fit):
+    """One of trials begins with more evidence; of one of means only the combinations of neurons count."""
+    once = FAST | {"max_iter": 1}
+    cold, warm = (nl.fit_trials(trials, **once, start=one)["evidence"].values[0] for one in (None, fit))
+    assert warm > cold
+    rate = (trials["count"] / 0.02).groupby("stimulus").mean().rename(stimulus="condition").astype(np.float32)
+    means = xr.Dataset({"rate": rate, "n_trials": (("condition", "neuron"), np.full((2, 30), 40))})
+    means = means.assign_coords(condition=["left", "right"], stimulus=("condition", [-1.0, 1.0]))
+    means = means.assign_attrs(bin_s=0.02, align="start_time")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        activity = nl.prepare(means, inputs=[nl.Input("stimulus", column="stimulus")], scale=10.0)
+        lint = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression")
+    one, other = (nl.fit_trials(trials, **once, start=lint.assign(m=by * lint["m"])) for by in (1, 3))
+    np.testing.assert_allclose(one["m"], other["m"], rtol=1e-6)
+    with pytest.raises(ContractError, match="rank 1"):
+        nl.fit_trials(trials, **once | {"rank": 2}, start=fit)
+    with pytest.raises(ContractError, match="other neurons"):
+        nl.fit_trials(trials.isel(neuron=slice(0, 20)), **once, start=lint)
