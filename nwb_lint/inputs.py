@@ -144,6 +144,8 @@ def build_inputs(recording: xr.Dataset, inputs: Sequence[Input], burn_in_s: floa
         If a column or level is not known, a name occurs twice, a window is outside the time axis, or an input is 0 in
         every condition.
     """
+    if isinstance(inputs, str | Input) or not all(isinstance(one, Input) for one in inputs):
+        raise ContractError(f"inputs is {inputs!r}. It needs a list of Input. Pass [Input('stimulus', column=…)].")
     n_before, axis = _axis_with_burn_in(recording, burn_in_s)
     _warn_of_early(inputs, axis)
     rows: list[tuple[Input, str, str, Window]] = []

@@ -202,3 +202,9 @@ def test_an_input_that_acts_before_time_0_without_saying_so_is_warned_of(window_
     words = ["input cue has no window_s and is on from" in str(one.message) for one in caught]
     assert words == [True] * warned
     assert out.sizes["time"] == 20
+
+
+@pytest.mark.parametrize("inputs", ["side", ["side"], Input("side"), [Input("side"), None]])
+def test_what_is_no_input_is_refused(inputs):
+    with pytest.raises(ContractError, match="It needs a list of Input"):
+        build_inputs(xr.Dataset(), inputs, 0.0)

@@ -126,6 +126,23 @@ def test_errors_and_warnings_have_none_in_python_either(evil):
     assert "\\u001b[2J" in str(error.value)
 
 
+def test_texts_of_files_are_escaped_in_html_and_in_what_datasets_print(tmp_path):
+    """The package writes no HTML. Notebooks show Datasets by xarray, which escapes names and values itself."""
+    script, name = f"<script>alert(1)</script>{EVIL}", "si<script>alert(1)de"
+    made = Session(tmp_path / "s.nwb", n_units=6)
+    made.put_table(cue_time=made.cue, **{name: alternate(script, "b")})
+    how = {"by": [name], "align": "cue_time", "window_s": (0, 0.6), "bin_s": 0.1}
+    recording = nl.read_conditions(made.path, **how, missing="keep")
+    activity = nl.prepare(recording, inputs=[nl.Input("cue", column=name)])
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression")
+    for data in (recording, activity, fit):
+        assert name in str(data.dims) + str(list(data.coords)) + str(data.attrs)
+        for one in (data, *data.data_vars.values()):
+            assert "<script" not in one._repr_html_()
+            assert printable(repr(one)) == repr(one)
+        assert printable(str(data.attrs)) == str(data.attrs)
+
+
 def test_all_commands_print_through_one_function():
     folder = Path(cli.__file__).parent
     texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]

@@ -32,6 +32,7 @@ from nwb_lint.nwb.storage.http import (
     get_bytes,
     get_response,
     retry,
+    retry_download,
     strong_etag,
     total_bytes,
 )
@@ -144,7 +145,7 @@ def _download_file(session: FileSession, asset: Asset, target: Path, size: int) 
     write_atomically(target, write, wait=True)
 
 
-@retry
+@retry_download
 def _append_rest(session: FileSession, asset: Asset, stream: Any, size: int) -> None:
     """Append the bytes that a file does not have yet; a repeated request continues where the last one ended."""
     n_bytes = stream.tell()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +17,15 @@ import urllib3
 
 from nwb_lint.errors import MissingFileError, NWBError, one_line
 
-_TIMEOUT_S = (15, 60)  # to connect, and between two packets
+_TIMEOUT_S = (15, 30)  # to connect, and between two packets
 _MAX_WAIT_S = 60  # however long a server asks to wait
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/")
-_GRACE_S, _SLOWEST_BYTES_PER_S = 60, 1000  # a body that comes slower than this, after the grace, is given up
+_GRACE_S, _SLOWEST_BYTES_PER_S = 45, 1000  # an answer that comes slower than this, after the grace, is given up
 _BLOCK_BYTES = 1 << 20
 _MOST_BYTES = 1 << 30  # of a body whose size nobody announces
+_LARGEST_FILE = 1 << 50  # bytes
 
 
 class PermanentError(OSError):
@@ -68,14 +71,77 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return max(_backoff(state), min(getattr(error, "wait_s", 0), _MAX_WAIT_S))
 
 
-retry = tenacity.retry(
-    retry=tenacity.retry_if_exception_type(
-        (TransientError, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    ),
-    wait=_wait,
-    stop=tenacity.stop_after_attempt(7),
-    reraise=True,
-)
+def _stop(state: tenacity.RetryCallState) -> bool:
+    """Seven requests are enough, and two where the server said nothing at all."""
+    silent = isinstance(state.outcome.exception() if state.outcome else None, requests.Timeout)
+    return state.attempt_number >= (2 if silent else 7)
+
+
+def _repeated(stop: Any) -> Any:
+    passing = (TransientError, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    return tenacity.retry(retry=tenacity.retry_if_exception_type(passing), wait=_wait, stop=stop, reraise=True)
+
+
+retry = _repeated(_stop)
+retry_download = _repeated(tenacity.stop_after_attempt(7))  # which goes on where the last request ended
+
+
+class _Packets(io.RawIOBase):
+    """The bytes of an answer as they come from a socket; a PermanentError where they come too slowly to wait for them.
+
+    A socket has a timeout for one packet alone: a byte now and then would be waited for without end.
+    """
+
+    def __init__(self, socket: io.RawIOBase) -> None:
+        self._socket, self._waited_s, self._n_bytes = socket, 0.0, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        start = time.monotonic()
+        n_bytes = self._socket.readinto(buffer)
+        self._waited_s += time.monotonic() - start
+        self._n_bytes += n_bytes or 0
+        if n_bytes and self._waited_s > _GRACE_S + self._n_bytes / _SLOWEST_BYTES_PER_S:
+            raise PermanentError(f"the server sends less than {_SLOWEST_BYTES_PER_S} bytes a second")
+        return n_bytes
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose head and body come through `_Packets`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fp = io.BufferedReader(_Packets(self.fp.detach()))
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections whose answers are `_Answer`."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """As `requests.adapters.HTTPAdapter.init_poolmanager`."""
+        super().init_poolmanager(*args, **options)
+        pools = (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool)
+        self.poolmanager.pool_classes_by_scheme = {
+            pool.scheme: type(pool.__name__, (pool,), {"ConnectionCls": _of_answers(pool.ConnectionCls)})
+            for pool in pools
+        }
+
+
+def _of_answers(connection: Any) -> Any:
+    return type(connection.__name__, (connection,), {"response_class": _Answer})
+
+
+def _given_up(error: BaseException | None) -> PermanentError | None:
+    """The PermanentError of `_Packets` that an error of requests or urllib3 came from."""
+    while error is not None and not isinstance(error, PermanentError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class ByteRange(NamedTuple):
@@ -123,6 +189,8 @@ class FileSession(requests.Session):
 
     def __init__(self, token: Callable[[], str] | None = None) -> None:
         super().__init__()
+        self.mount("http://", _Adapter())
+        self.mount("https://", _Adapter())
         self.headers["Accept-Encoding"] = "identity"  # ranges are those of the uncompressed bytes
         self.etag, self._version = "", _UNKNOWN
         self._token, self._authorization = token, ""
@@ -132,7 +200,7 @@ class FileSession(requests.Session):
         """As `requests.Session.request`."""
         options.setdefault("timeout", _TIMEOUT_S)
         if target := self._redirects.get(url):
-            response = super().request(method, target, *args, **options)
+            response = self._answer(method, target, *args, **options)
             if response.status_code not in (401, 403, 404, 410):
                 return self._checked(response)
             response.close()
@@ -150,7 +218,13 @@ class FileSession(requests.Session):
         """The request with the token, if there is one; requests drops it where a redirect leads to another host."""
         if self._authorization:
             options["headers"] = {**(options.get("headers") or {}), "Authorization": self._authorization}
-        return super().request(method, url, *args, **options)
+        return self._answer(method, url, *args, **options)
+
+    def _answer(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
+        try:
+            return super().request(method, url, *args, **options)
+        except requests.RequestException as error:
+            raise _given_up(error) or error from None
 
     @property
     def has_used_token(self) -> bool:
@@ -189,13 +263,11 @@ def blocks_of(response: requests.Response, most: int) -> Iterator[bytes]:
     requests.ConnectionError
         If the connection ends early.
     """
-    start, n_bytes = time.monotonic(), 0
+    n_bytes = 0
     while block := _next_block(response):
         n_bytes += len(block)
         if n_bytes > most:
             raise PermanentError(f"the server sends more than the {most} bytes that were asked for or announced")
-        if time.monotonic() - start > _GRACE_S + n_bytes / _SLOWEST_BYTES_PER_S:
-            raise PermanentError(f"the server sends less than {_SLOWEST_BYTES_PER_S} bytes a second")
         yield block
 
 
@@ -203,8 +275,10 @@ def _next_block(response: requests.Response) -> bytes:
     """What has come of a body, at least one byte; empty at its end. `Response.iter_content` waits for whole blocks."""
     try:
         return response.raw.read1(_BLOCK_BYTES, decode_content=True)
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.Timeout(error, request=response.request) from error
     except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error, request=response.request) from error
+        raise _given_up(error) or requests.ConnectionError(error, request=response.request) from error
 
 
 def get_response(session: requests.Session, url: str, **options: Any) -> requests.Response:
@@ -293,10 +367,12 @@ def check_range(response: requests.Response, start: int) -> None:
 def total_bytes(response: requests.Response) -> int:
     """The size of the whole file from the headers of an answer; 0 if they do not have it."""
     found = _TOTAL.match(response.headers.get("Content-Range", ""))
-    if found is None:
-        plain = response.status_code != 206 and response.headers.get("Content-Encoding", "identity") == "identity"
-        return int(response.headers.get("Content-Length", 0)) if plain else 0
-    return int(found[1])
+    plain = response.status_code != 206 and response.headers.get("Content-Encoding", "identity") == "identity"
+    text = found[1] if found else response.headers.get("Content-Length", "") if plain else ""
+    n_bytes = int(text) if re.fullmatch(r"[0-9]{1,20}", text) else 0
+    if n_bytes > _LARGEST_FILE:
+        raise PermanentError(f"the server announces {n_bytes} bytes, more than any file has")
+    return n_bytes
 
 
 def strong_etag(response: requests.Response) -> str:

@@ -4,13 +4,17 @@ byte at a time. All of them are errors, and none gives wrong numbers or waits fo
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from nwb_lint import read_trials
 from nwb_lint.errors import NWBError
+from nwb_lint.nwb.storage import http
 from nwb_lint.testing import mock_session
 from tests.nwb.oracle import same_data as same
 from tests.nwb.server import RangeServer
@@ -92,6 +96,63 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up(server, quick_clock, d
     with pytest.raises(NWBError, match="less than 1000 bytes a second"):
         read_trials(f"{server.url}/session.nwb", **TRIALS, download=download)
     assert time.time() - start < 30
+
+
+PART = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-99/%d\r\n"
+HEADS = {
+    "status": (b"HTTP/1.1 ", b"2", "less than 1000 bytes a second"),
+    "name": (PART % 100 + b"X-", b"a", "less than 1000 bytes a second"),
+    "headers": (PART % 100, b"X: y\r\n", "less than 1000 bytes a second|connection .* failed"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "less than 1000 bytes a second"),
+    "chunk size": (PART % 100 + b"Transfer-Encoding: chunked\r\n\r\n1", b"0", "less than 1000 bytes a second"),
+    "silent": (b"", b"", "connection to .* failed"),
+    "silent body": (PART % 100 + b"Content-Length: 100\r\n\r\n", b"", "connection to .* failed"),
+    "odd size": (b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n", None, "does not serve ranges"),
+    "negative size": (PART.replace(b"%d", b"-5") + b"Content-Length: -7\r\n\r\n", None, "does not serve ranges"),
+    "huge size": (PART % 10**17 + b"Content-Length: 1\r\n\r\n", None, "announces 1[0]{17} bytes"),
+    "no HTTP": (b"\x00\xff\x1b[2J\r\n\r\n", None, "connection to .* failed"),
+    "control": (b"HTTP/1.1 599 \x1b[2J\r\nContent-Length: 0\r\n\r\n", None, r"599 \\u001b\[2J"),
+    "circle": (b"HTTP/1.1 302 x\r\nLocation: /a.nwb\r\nContent-Length: 0\r\n\r\n", None, "TooManyRedirects"),
+    "to a file": (b"HTTP/1.1 302 x\r\nLocation: file:///x\r\nContent-Length: 0\r\n\r\n", None, "InvalidSchema"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def raw_server():
+    """The port of a server that answers with bytes, then with others every 50 ms; None ends the connection."""
+    listener, answers = socket.create_server(("127.0.0.1", 0)), []
+
+    def answer(connection):
+        with connection, suppress(OSError):
+            connection.recv(10_000)
+            connection.sendall(answers[0])
+            while answers[1] is not None:
+                connection.sendall(answers[1])
+                time.sleep(0.05)
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield listener.getsockname()[1], answers
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_server_that_answers_no_http_or_never_to_the_end(raw_server, quick_clock, monkeypatch, name):
+    (port, answers), (first, rest, words) = raw_server, HEADS[name]
+    answers += [first, rest]
+    monkeypatch.setattr(http, "_TIMEOUT_S", (1, 0.3))
+    for function in (http.get_range, http.get_bytes):
+        monkeypatch.setattr(function.retry, "wait", lambda state: 0)
+    start = time.time()
+    with pytest.raises(NWBError, match=words) as found:
+        read_trials(f"http://127.0.0.1:{port}/a.nwb", **TRIALS)
+    assert "\n" not in str(found.value)
+    assert time.time() - start < 15
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the permissions of files are those of POSIX")
