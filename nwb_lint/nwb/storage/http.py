@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import tenacity
 import urllib3
 
 from nwb_lint.errors import MissingFileError, NWBError, one_line
+from nwb_lint.nwb.storage.asset import without_secrets
 
 _TIMEOUT_S = (15, 30)  # to connect, and between two packets
 _MAX_WAIT_S = 60  # however long a server asks to wait
@@ -137,6 +139,30 @@ def _of_answers(connection: Any) -> Any:
     return type(connection.__name__, (connection,), {"response_class": _Answer})
 
 
+def _without_address(error: requests.RequestException) -> requests.RequestException:
+    """The same error with another message: that of requests has the address, and with it its secrets."""
+    return type(error)(describe_error(error), request=error.request)
+
+
+class _NoSecrets(logging.Filter):
+    """What urllib3 logs about requests, without the secrets of their addresses."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True: no record is left out."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_path_without_secrets(one) if isinstance(one, str) else one for one in record.args)
+        return True
+
+
+def _path_without_secrets(text: str) -> str:
+    if not text.startswith("/"):
+        return without_secrets(text)
+    return without_secrets(f"http://host{text}").removeprefix("http://host")
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_NoSecrets())
+
+
 def _given_up(error: BaseException | None) -> PermanentError | None:
     """The PermanentError of `_Packets` that an error of requests or urllib3 came from."""
     while error is not None and not isinstance(error, PermanentError):
@@ -193,7 +219,7 @@ class FileSession(requests.Session):
         self.mount("https://", _Adapter())
         self.headers["Accept-Encoding"] = "identity"  # ranges are those of the uncompressed bytes
         self.etag, self._version = "", _UNKNOWN
-        self._token, self._authorization = token, ""
+        self._token, self._authorization, self._has_password = token, "", False
         self._redirects: dict[str, str] = {}
 
     def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
@@ -222,14 +248,17 @@ class FileSession(requests.Session):
 
     def _answer(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
         try:
-            return super().request(method, url, *args, **options)
+            response = super().request(method, url, *args, **options)
         except requests.RequestException as error:
-            raise _given_up(error) or error from None
+            raise _given_up(error) or _without_address(error) from None
+        sent = [one.request for one in (response, *response.history)]
+        self._has_password = self._has_password or any("Authorization" in one.headers for one in sent)
+        return response
 
     @property
     def has_used_token(self) -> bool:
-        """Whether the file could only be read with the token."""
-        return bool(self._authorization)
+        """Whether the file was read with the token, or with a password (of the address, or of ~/.netrc)."""
+        return bool(self._authorization) or self._has_password
 
     def keep_version(self, response: requests.Response) -> None:
         """Note the version of the file that an answer has, unless one is known already."""
@@ -275,10 +304,9 @@ def _next_block(response: requests.Response) -> bytes:
     """What has come of a body, at least one byte; empty at its end. `Response.iter_content` waits for whole blocks."""
     try:
         return response.raw.read1(_BLOCK_BYTES, decode_content=True)
-    except urllib3.exceptions.ReadTimeoutError as error:
-        raise requests.Timeout(error, request=response.request) from error
     except urllib3.exceptions.HTTPError as error:
-        raise _given_up(error) or requests.ConnectionError(error, request=response.request) from error
+        kind = requests.Timeout if isinstance(error, urllib3.exceptions.ReadTimeoutError) else requests.ConnectionError
+        raise _given_up(error) or _without_address(kind(error, request=response.request)) from None
 
 
 def get_response(session: requests.Session, url: str, **options: Any) -> requests.Response:

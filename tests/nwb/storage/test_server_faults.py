@@ -8,6 +8,7 @@ import socket
 import stat
 import threading
 import time
+import traceback
 from contextlib import suppress
 
 import pytest
@@ -153,6 +154,21 @@ def test_a_server_that_answers_no_http_or_never_to_the_end(raw_server, quick_clo
         read_trials(f"http://127.0.0.1:{port}/a.nwb", **TRIALS)
     assert "\n" not in str(found.value)
     assert time.time() - start < 15
+
+
+@pytest.mark.parametrize("path", ["/a.nwb", "/none.nwb", "/session.nwb"])
+def test_no_secret_is_in_a_traceback_or_in_a_log(server, monkeypatch, caplog, path):
+    caplog.set_level(0)
+    monkeypatch.setattr(http.get_range.retry, "wait", lambda state: 0)
+    host = "127.0.0.1:1" if path == "/a.nwb" else server.host
+    server.faults = [None, *["drop"] * 7] if path == "/session.nwb" else []
+    address = f"http://me:word@{host}{path}?versionId=7&token=SECRET"
+    with pytest.raises(NWBError) as found:
+        read_trials(address, **TRIALS)
+    shown = "".join(traceback.format_exception(found.value)) + caplog.text
+    assert "versionId=7" in shown
+    assert "SECRET" not in shown
+    assert "me:word" not in shown
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the permissions of files are those of POSIX")
