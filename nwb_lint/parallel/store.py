@@ -1,6 +1,7 @@
 """Finished tasks in a folder: one ``<hash>.npz`` for each, with its arrays and the messages of its warnings.
 
-No file is unpickled, so a folder that others can write to is safe to read.
+No file is unpickled, so a folder that others can write to is safe to read. Each has a CRC-32 of names and values, since
+that of the zip format does not cover the names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import joblib
 import numpy as np
@@ -20,7 +22,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.parallel.tasks import Outcome, Work
 from nwb_lint.parallel.warnings import warn
 
-_WARNINGS = "_warnings"
+_WARNINGS, _CRC = "_warnings", "_crc"
 
 
 class Store:
@@ -52,6 +54,8 @@ class Store:
                 result = {name: file[name] for name in file.files}
         except Exception:  # numpy and zipfile raise errors of every kind where a file is damaged
             return None
+        if result.pop(_CRC, None) != _crc(result):
+            return None
         return Outcome(result, None, result.pop(_WARNINGS, np.array([])).tolist())
 
     def save(self, path: Path, outcome: Outcome) -> None:
@@ -61,9 +65,11 @@ class Store:
         """
         beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.tmp")
         messages: dict[str, Any] = {_WARNINGS: np.array(outcome.warnings)} if outcome.warnings else {}
+        kept: dict[str, Any] = {name: np.asarray(value) for name, value in (outcome.result | messages).items()}
+        kept[_CRC] = np.array(_crc(kept))
         try:
             with beside.open("xb") as file:  # a new file: others may have put a link into a shared folder
-                np.savez(file, **outcome.result, **messages)
+                np.savez(file, **kept)
             beside.replace(path)
         except OSError as error:
             why = error.strerror or type(error).__name__
@@ -71,6 +77,14 @@ class Store:
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def _crc(arrays: dict[str, Any]) -> int:
+    parts = sorted((name, str(value.dtype), value.shape, np.ascontiguousarray(value)) for name, value in arrays.items())
+    crc = 0
+    for *about, value in parts:
+        crc = crc32(value.tobytes(), crc32(repr(about).encode(), crc))
+    return crc
 
 
 def content_hash(value: Any) -> str:

@@ -170,6 +170,21 @@ def test_queries_never_run_code(path, tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("name", ["units/id", "intervals/trials/id", "intervals/trials/side"])
+def test_a_small_file_that_claims_a_hundred_million_rows(path, name):
+    """Chunks that were never written take no bytes."""
+
+    def change(file):
+        about, kind = dict(file[name].attrs), file[name].dtype
+        del file[name]
+        file.create_dataset(name, shape=(10**8,), dtype=kind, chunks=(10**6,), compression="gzip").attrs.update(about)
+
+    edit(path, change)
+    assert path.stat().st_size < 2e6
+    refused(path, "has 100000000")
+    assert format_description(describe(path))
+
+
 def test_milliseconds_are_warned_of_if_windows_still_meet_the_recording(path):
     with h5py.File(path, "r+") as file:
         file["units/spike_times"][...] = file["units/spike_times"][()] * 1000
@@ -237,11 +252,10 @@ def test_values_that_fill_the_memory_are_refused(path, monkeypatch):
         file.create_dataset("units/spike_times_index", (10**8,), **how)
     refused(path, "100000000 ends for 5 rows")
     with h5py.File(path, "r+") as file:
-        file.move("units/spike_times_index", "units/id_index")
         del file["units/id"]
-        file.move("units/id_index", "units/id")
-    monkeypatch.setattr(memory, "free_bytes", lambda: 5e8)
-    refused(path, r"/units/id of .* needs 0\.8 GB of memory, and 0\.5 GB are free")
+        file.create_dataset("units/id", (9 * 10**6,), **how)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 5e7)
+    refused(path, r"/units/id of .* needs 0\.072 GB of memory, and 0\.05 GB are free")
 
 
 def test_hidden_units_ask_for_their_memory(monkeypatch):

@@ -20,8 +20,8 @@ from nwb_lint.errors import ContractError, NWBError, WorkerError
 from nwb_lint.model.fit import fit_with_options
 from nwb_lint.parallel.engine import run_all, run_tasks
 from nwb_lint.parallel.executors import open_executor
-from nwb_lint.parallel.store import content_hash
-from nwb_lint.parallel.tasks import is_task
+from nwb_lint.parallel.store import Store, content_hash
+from nwb_lint.parallel.tasks import Outcome, is_task
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.validation import folds
 from tests import networks
@@ -361,6 +361,17 @@ def test_other_data_or_options_are_other_tasks(activity, finished, counted, tmp_
         other[name] = other[name].dims, other[name].values * factor
     nl.select_rank(other, cache_dir=folder, **OPTIONS | options)
     assert counted["fits"] == refits
+
+
+def test_a_kept_result_with_a_damaged_name_is_computed_again(tmp_path):
+    store = Store(tmp_path, sum)
+    path = store.path(1, {})
+    store.save(path, Outcome({"first": np.arange(3.0)}, None, ["a warning"]))
+    assert store.load(path).warnings == ["a warning"]
+    content = path.read_bytes()
+    for old in (b"first.npy", b"_warnings.npy"):
+        path.write_bytes(content.replace(old, b"x" + old[1:]))
+        assert store.load(path) is None
 
 
 def test_a_hash_is_of_the_content(activity):

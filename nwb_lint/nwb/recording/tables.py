@@ -48,6 +48,7 @@ SCALAR_KINDS = ("time", "number", "bool", "text")
 # The columns that `StackedTable` adds: the name of a row's own table, and the row's id in that table.
 TABLE_NAME, TABLE_ROW_ID = "table", "table_id"
 
+_MOST_ROWS = 10_000_000  # of a table: a small file can claim any number
 _MOST_TEXT_VALUES = 1_000_000  # a column with more values is not kept as texts
 _SEPARATORS = (", ", "; ", " | ", " || ")  # between values, rows of values, and so on
 
@@ -401,7 +402,7 @@ class Table:
             return values.astype(np.int64)
         for name in ("start_time", *self.names):
             if name in self.names:
-                return np.arange(self._n_rows(name))
+                return np.arange(self._checked_rows(self._n_rows(name)))
         return np.arange(0)
 
     def stored_ids(self) -> Array | None:
@@ -413,7 +414,14 @@ class Table:
             raise NWBError(
                 f"id of {self.where} is {shape_text(item)}. A number or a text for each row is needed. Write it again."
             )
+        self._checked_rows(_flat_size(item))
         return load(item).reshape(-1)
+
+    def _checked_rows(self, n: int) -> int:
+        """The number of rows; NWBError for so many as no recording has. A small file can claim any number."""
+        if n > _MOST_ROWS:
+            raise NWBError(f"{self.where} has {n} rows. Up to {_MOST_ROWS} are read. Pass another file.")
+        return n
 
     def dataset(self, name: str) -> h5py.Dataset:
         """The dataset of a column; NWBError if it cannot be opened or has no rows."""
