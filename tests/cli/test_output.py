@@ -127,7 +127,7 @@ def test_errors_and_warnings_have_none_in_python_either(evil):
 
 
 def test_texts_of_files_are_escaped_in_html_and_in_what_datasets_print(tmp_path):
-    """The package writes no HTML. Notebooks show Datasets by xarray, which escapes names and values itself."""
+    """Notebooks show Datasets by xarray, which escapes names and values itself."""
     script, name = f"<script>alert(1)</script>{EVIL}", "si<script>alert(1)de"
     made = Session(tmp_path / "s.nwb", n_units=6)
     made.put_table(cue_time=made.cue, **{name: alternate(script, "b")})

@@ -251,7 +251,9 @@ def _edit_item(root: Path, item: Path, items: list[Path], rng: np.random.Generat
         os.symlink(target, place)
     elif how == 8 and item != root:
         odd = ODD_TEXTS[rng.integers(len(ODD_TEXTS))].replace("\x00", "").replace("/", "").replace("\ud7ff", "?")
-        item.rename(item.with_name(odd[:80] if odd not in ("", ".") else "x"))
+        place = item.with_name(odd[:80] if odd not in ("", ".") else "renamed")
+        if not place.exists():
+            item.rename(place)
     elif chunks:
         _edit_chunk(chunks, rng)
 
