@@ -17,7 +17,7 @@ from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
 from nwb_lint.cli.shell import check_log, checked, echo, keep_log, log
 from nwb_lint.cli.watch import watched
-from nwb_lint.errors import one_line, printable
+from nwb_lint.errors import one_line, printable, shortened
 from nwb_lint.nwb.storage.asset import without_secrets
 
 
@@ -47,8 +47,13 @@ class Commands(click.Group):
             vars(error)["message"] = printable(error.message)  # click calls the attribute final
             log(f"error: {error.message}")
             raise
-        except (click.exceptions.Exit, click.Abort, OSError):  # of the output, which click reports
+        except (click.exceptions.Exit, click.Abort):
             raise
+        except OSError as error:
+            if error.filename is None or ctx.params["verbose"]:  # of the output, which click reports
+                raise
+            echo(f"error: {shortened(str(error.filename), 300)}: {error.strerror}. Check the path.", err=True)
+            ctx.exit(1)
         except Exception as error:
             if ctx.params["verbose"]:
                 raise

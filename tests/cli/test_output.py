@@ -169,6 +169,13 @@ def test_an_error_that_nobody_expects_is_one_line_too(monkeypatch, error):
         run("-v", "populations", "fit.nwb")
 
 
+def test_a_path_that_the_system_refuses_is_one_line(path):
+    done = run("inactivate", path, "--groups", "neuron", "--csv", "x" * 9000)
+    assert done.exit_code == 1
+    assert re.fullmatch("error: x+ .*x+: File name too long. Check the path.\n", done.stderr)
+    assert len(done.stderr) < 400
+
+
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
 def test_a_picture_is_replaced_and_any_other_file_is_not(path, tmp_path, ending):
     picture = tmp_path / f"session.{ending}"

@@ -18,6 +18,7 @@ from nwb_lint.nwb.inspection.format import format_description
 from nwb_lint.nwb.storage.digests import digest
 from nwb_lint.parallel import memory
 from nwb_lint.testing import mock_activity, mock_session
+from tests.nwb.corruption import REQUESTS, SERIES, write_recording
 from tests.nwb.server import RangeServer
 
 HOW = {"by": ["side"], "align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.1}
@@ -183,6 +184,14 @@ def test_a_small_file_that_claims_a_hundred_million_rows(path, name):
     assert path.stat().st_size < 2e6
     refused(path, "has 100000000")
     assert format_description(describe(path))
+
+
+def test_samples_that_a_rate_cannot_hold_are_refused(tmp_path):
+    write_recording(tmp_path / "a.nwb")
+    with h5py.File(tmp_path / "a.nwb", "r+") as file:
+        file[SERIES]["data"][:, 1] = -1e200
+    with pytest.raises(NWBError, match=r"holds 5e\+199\. Numbers up to 3\.4e\+38"):
+        read_conditions(tmp_path / "a.nwb", **REQUESTS["mean samples"].how)
 
 
 def test_milliseconds_are_warned_of_if_windows_still_meet_the_recording(path):

@@ -22,6 +22,7 @@ from nwb_lint.nwb.storage.prefetch import fetch_rows
 Array = np.ndarray
 
 BLOCK_VALUES = 1 << 22  # values of a series in memory at a time
+_LARGEST = float(np.finfo(np.float32).max)  # that a rate can hold
 _CONVERSION = {"conversion": 1.0, "offset": 0.0}  # attributes of data, and their defaults
 
 
@@ -225,6 +226,8 @@ def sample_counter(
         values = values[:, rows]
         known = np.isfinite(values)
         at, ones = index[part] - first, np.ones(part.stop - part.start)
+        if np.max(np.abs(values), where=known, initial=0.0) > _LARGEST:
+            _refuse_huge(values[at], series.where)
         by_bin = csr_array((ones, (groups[trial[part]] * n + where[part], at)), (n_groups * n, len(values)))
         by_trial = csr_array((ones, (trial[part], at)), (len(groups), len(values)))
         sums += by_bin @ np.where(known, values, 0.0)
@@ -236,6 +239,13 @@ def sample_counter(
         return Counts(sums[:, k].reshape(n_groups, n), seen[:, k].reshape(n_groups, n), trials)
 
     return count_unit, (float(times[0]), float(times[-1]))
+
+
+def _refuse_huge(values: Array, where: str) -> None:
+    """Raise NWBError where a rate could not hold a sample: it would become infinite."""
+    largest = np.max(np.abs(values), where=np.isfinite(values), initial=0.0)
+    if largest > _LARGEST:
+        raise NWBError(f"{where} holds {largest:.3g}. Numbers up to {_LARGEST:.2g} are read. Pass another series=.")
 
 
 def _number_of(item: h5py.Dataset, name: str, default: float, where: str) -> float:
