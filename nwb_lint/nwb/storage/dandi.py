@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from nwb_lint.errors import MissingFileError, NWBError, one_line
-from nwb_lint.nwb.storage.asset import Asset
+from nwb_lint.nwb.storage.asset import Asset, without_secrets
 
 DANDISET = re.compile(r"\d{6}")
 _VERSION = re.compile(r"draft|\d+\.\d+\.\d+")
@@ -105,6 +105,9 @@ def find_assets(address: str) -> list[Asset]:
     NWBError
         If the token is refused, or the archive does not answer.
     """
+    archive = address.partition("://")[2].partition("/")[0]
+    if not DANDISET.fullmatch(archive.partition("@")[0]):  # 000128@draft is a version
+        _refuse_secret(address, archive)
     parts = parse_address(address)
     with open_client(parts.instance, address) as client, client_errors(address):
         found = _with_token_if_needed(client, lambda: _find(client, parts))
@@ -158,6 +161,7 @@ def open_client(instance: str, address: str) -> Iterator[Any]:
     NWBError
         If there is no such archive, or it does not answer.
     """
+    _refuse_secret(address, instance or os.environ.get("DANDI_INSTANCE", ""))
     # the client would write every failure to its log, with a traceback; here it becomes an NWBError
     logging.getLogger("dandi").addHandler(logging.NullHandler())
     from dandi.consts import known_instances
@@ -180,6 +184,15 @@ def open_client(instance: str, address: str) -> Iterator[Any]:
         raise NWBError(f"{address}: the archive does not answer ({one_line(error)}). Try again later.") from error
     with client:
         yield client
+
+
+def _refuse_secret(address: str, named: str) -> None:
+    """Raise NWBError for an archive with a password in its address, which the client would show in its messages."""
+    if "@" in named or without_secrets(named) != named:
+        raise NWBError(
+            f"{without_secrets(address)}: the address of the archive has a password or a token in it. An archive is "
+            "asked with the token of its environment variable or of the keyring. Leave the password out."
+        )
 
 
 def _client_of_host(instance: str) -> Any:

@@ -7,6 +7,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import traceback
 
 import pytest
 import xarray as xr
@@ -218,6 +219,20 @@ def test_the_token_is_taken_from_the_keyring(make, paths, monkeypatch):
     monkeypatch.setattr("dandi.keyring_utils.keyring_lookup", lookup)
     assert read_trials(f"dandi://{ID}/{name}", **TRIALS).sizes["neuron"] == 5
     assert set(lookups) == {(f"dandi-api-{archive.api.host}", "key")}
+
+
+@pytest.mark.parametrize("secret", ["me:word@", "word@"])
+def test_an_archive_with_a_password_in_its_address_is_refused_and_not_shown(archive, monkeypatch, secret):
+    def shown(call, *args, **options):
+        with pytest.raises(NWBError, match="has a password or a token in it") as found:
+            call(*args, **options)
+        assert "word@" not in "".join(traceback.format_exception(found.value)).replace(secret + "{", "")
+
+    address = f"http://{secret}{archive.api.host}/api"
+    shown(expand, f"dandi://{secret}{archive.api.host}/{ID}/draft/a.nwb")
+    monkeypatch.setenv("DANDI_INSTANCE", address)
+    shown(expand, f"dandi://{ID}/draft/a.nwb")
+    assert not archive.api.log
 
 
 def test_public_data_are_read_without_the_token(archive, paths, monkeypatch):
