@@ -27,7 +27,8 @@ class NWBLintError(Exception):
     """Any error of this package."""
 
     def __str__(self) -> str:
-        return shortened(printable(super().__str__()))
+        text = printable(super().__str__())
+        return shortened(text.replace("\n", "\\n"))  # one line, whatever names files give their parts
 
 
 class ContractError(NWBLintError, ValueError):

@@ -126,6 +126,10 @@ def test_errors_and_warnings_have_none_in_python_either(evil):
     assert "\\u001b[2J" in str(error.value)
 
 
+def test_an_error_is_one_line_whatever_names_are_in_it():
+    assert str(NWBError("le\nft is missing")) == "le\\nft is missing"
+
+
 def test_texts_of_files_are_escaped_in_html_and_in_what_datasets_print(tmp_path):
     """Notebooks show Datasets by xarray, which escapes names and values itself."""
     script, name = f"<script>alert(1)</script>{EVIL}", "si<script>alert(1)de"

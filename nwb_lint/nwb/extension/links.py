@@ -58,7 +58,10 @@ class _Walk:
 
     def _follow(self, group: Any, name: str) -> None:
         at = f"{group.name.rstrip('/')}/{name}"
-        link = group.get(name, getlink=True)
+        try:
+            link = group.get(name, getlink=True)
+        except UnicodeDecodeError:
+            raise self._refusal(f"{_short(at)} has a name that is no text", "Rename it") from None
         if isinstance(link, h5py.ExternalLink):
             raise NWBError(
                 f"{self.path} has an external link ({at} to {link.filename}). {self.what} needs all data in one file. "

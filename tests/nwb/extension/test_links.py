@@ -181,6 +181,15 @@ def test_facts_of_the_session_that_are_no_text(tmp_path, recording, name):
             write_fit(fit_of([recording]), tmp_path / "copy.nwb", into=source)
 
 
+def test_a_name_that_is_no_text_is_named(tmp_path, recording):
+    def change(file):
+        file.id.links.create_hard(b"analysis/\x9a", file["units"].id, b"id")
+
+    source = changed(recording, tmp_path / "source.nwb", change)
+    with pytest.raises(NWBError, match="has a name that is no text"):
+        write_fit(fit_of([recording]), tmp_path / "copy.nwb", into=source)
+
+
 def test_a_zarr_folder_that_holds_a_link_to_itself(tmp_path, recording):
     source = to_zarr(recording, tmp_path / "one.nwb.zarr")
     (source / "analysis" / "again").symlink_to(source, target_is_directory=True)
