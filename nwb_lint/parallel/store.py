@@ -52,9 +52,9 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as file:
                 result = {name: file[name] for name in file.files}
+            if result.pop(_CRC) != _crc(result):
+                return None
         except Exception:  # numpy and zipfile raise errors of every kind where a file is damaged
-            return None
-        if result.pop(_CRC, None) != _crc(result):
             return None
         return Outcome(result, None, result.pop(_WARNINGS, np.array([])).tolist())
 

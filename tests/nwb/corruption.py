@@ -20,6 +20,7 @@ Array = np.ndarray
 Arrays = dict[str, Any]
 N_TRIALS, END_S = 12, 26.0
 WINDOW_S, BIN_S = (-0.25, 0.75), 0.25
+PROBE = "V1, PFC"  # location of the electrode group
 UNITS, TRIALS, INVALID = "units", "intervals/trials", "intervals/invalid_times"
 EPHYS = "general/extracellular_ephys"
 ELECTRODES = f"{EPHYS}/electrodes"
@@ -118,7 +119,7 @@ def write_recording(path: Path) -> None:
             put(file, at, values)
         probe = file.create_group(f"{EPHYS}/probe")
         _type(probe, "core", "ElectrodeGroup", "a probe")
-        probe.attrs["location"] = "V1, PFC"
+        probe.attrs["location"] = PROBE
         _type(file.create_group("general/devices/probe"), "core", "Device", "a probe")
         probe["device"] = h5py.SoftLink("/general/devices/probe")
         file[f"{ELECTRODES}/group"] = np.array([probe.ref] * 3, h5py.ref_dtype)
@@ -393,7 +394,9 @@ def around_events(arrays: Arrays) -> Arrays:
     origins = np.array([firsts[k][0] for k in kept])
     counts, seen = count(spikes, origins, observed_of(values, n))
     rates, trials = slow_rates(counts, seen, [0] * len(kept), BIN_S)
-    locations = values.get(f"{ELECTRODES}/location")
+    if arrays.get(f"{ELECTRODES}/location", ABSENT) is ABSENT:  # then that of the probe counts
+        arrays = arrays | {f"{ELECTRODES}/location": np.array([PROBE] * 3)}
+    locations = Values(arrays).get(f"{ELECTRODES}/location")
     electrodes = values.get(f"{UNITS}/electrodes")
     if electrodes.dtype.kind not in "iuf" or locations.dtype.kind not in "Uiufb":
         raise Senseless("electrodes")

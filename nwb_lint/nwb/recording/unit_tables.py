@@ -457,6 +457,8 @@ def _electrode_values(electrodes: Table, name: str) -> Array | None:
         return electrodes.column_or_texts("group") if "group" in electrodes.names else None
     if name in electrodes.names:
         return electrodes.column_or_texts(name)
+    if name in electrodes.lost:
+        raise NWBError(f"{electrodes.where} has no column {name!r}, which its colnames list. Get the file again.")
     if "group" not in electrodes.names and "group_name" not in electrodes.names:
         return None
     groups = _groups_of(electrodes, "group" if "group" in electrodes.names else "group_name")

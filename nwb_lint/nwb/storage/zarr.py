@@ -338,6 +338,9 @@ def _local_store(asset: Asset) -> Any:
                     f"{key} of {asset} is a link to {path}, outside of the folder. It is not read by default. Pass "
                     "external=True, where you trust the file."
                 )
+            folder = os.path.dirname(path)
+            if folder != os.path.dirname(os.path.join(root, key)) and Path(root, key).is_relative_to(folder):
+                raise NWBError(f"{key} of {asset} is reached by a link to a folder that it lies in. Remove the link.")
             return super().__getitem__(key)
 
     return _complete(FolderStore)(root)

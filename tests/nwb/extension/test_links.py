@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import h5py
 import numpy as np
 import pynwb
 import pytest
 
-from nwb_lint import read_fit, write_fit
+from nwb_lint import open_nwb, read_fit, write_fit
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.extension.publish import publish
 from nwb_lint.nwb.inspection.describe import describe
@@ -195,6 +196,16 @@ def test_a_zarr_folder_that_holds_a_link_to_itself(tmp_path, recording):
     (source / "analysis" / "again").symlink_to(source, target_is_directory=True)
     with pytest.raises(NWBError, match="again is a link to a folder that it lies in"):
         write_fit(fit_of([recording]), tmp_path / "copy.nwb.zarr", into=source)
+
+
+def test_a_circle_of_folders_is_not_walked(tmp_path, recording):
+    source = to_zarr(recording, tmp_path / "one.nwb.zarr")
+    (source / "units" / "again").symlink_to(source, target_is_directory=True)
+    begin = time.process_time()
+    assert describe(source).units_tables
+    assert time.process_time() - begin < 5
+    with open_nwb(source) as file, pytest.raises(NWBError, match="a folder that it lies in"):
+        file["units/again"]
 
 
 def test_a_zarr_folder_with_a_link_to_a_file_elsewhere_is_not_copied(tmp_path, recording):
