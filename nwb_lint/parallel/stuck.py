@@ -42,13 +42,17 @@ def ended_if_stuck(seconds: int = STUCK_S) -> Iterator[None]:
     over = threading.Event()
 
     def allow_more() -> None:
-        while not over.is_set():
-            with getattr(sys.modules.get("h5py._objects"), "phil", nullcontext()), suppress(OSError, ValueError):
-                limit = int(time.process_time()) + 1 + seconds
-                resource.setrlimit(resource.RLIMIT_CPU, (limit if hard < 0 else min(limit, hard), hard))
-            over.wait(1)
+        with suppress(OSError, ValueError):
+            limit = int(time.process_time()) + 1 + seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (limit if hard < 0 else min(limit, hard), hard))
 
-    thread = threading.Thread(target=allow_more, name="nwb_lint allows processor time", daemon=True)
+    def keep_allowing() -> None:
+        while not over.wait(1):
+            with getattr(sys.modules.get("h5py._objects"), "phil", nullcontext()):
+                allow_more()
+
+    allow_more()
+    thread = threading.Thread(target=keep_allowing, name="nwb_lint allows processor time", daemon=True)
     thread.start()
     try:
         yield

@@ -211,7 +211,7 @@ class Values:
     def ids(self, at: str, n_rows: int) -> list:
         """Ids, made unique as labels where they are not; row numbers where the file has none."""
         if not self.has(at):
-            return list(range(n_rows))
+            return [f"row {k}" if at.startswith(UNITS) else k for k in range(n_rows)]
         values = self.get(at)
         if values.dtype.kind not in "iufU" or len(values) != n_rows:
             raise Senseless(at)

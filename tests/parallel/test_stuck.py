@@ -34,7 +34,7 @@ def work_for(seconds, locked):
 def test_a_worker_that_works_and_lets_nobody_read_is_ended(locked, status):
     process = get_context("fork").Process(target=work_for, args=(2.6, locked))
     process.start()
-    process.join()
+    process.join(60)
     assert process.exitcode == status
 
 
