@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from nwb_lint.nwb.storage.http import FileSession, PermanentError, as_nwb_error,
 
 _HIDDEN_ATTRIBUTES = ("_ARRAY_DIMENSIONS", "zarr_dtype", "zarr_link", ".specloc")
 _REQUESTS_AT_ONCE = 8
+_LARGEST_CHUNK = 1 << 24  # values, where the array has far fewer
 _MAX_LINKS = 20  # in a row; more of them are a circle
 # Codecs that turn bytes into numbers and texts, and nothing else.
 _PLAIN_CODECS = {
@@ -272,6 +274,9 @@ class ZarrDataset(_Item, h5py.Dataset):
     def __getitem__(self, key: Any, new_dtype: Any = None) -> Any:
         if self._pickled:
             raise NWBError(f"{self.name} of {self._file.filename} holds Python pickles or objects. These are not read.")
+        in_chunk = math.prod(self._zarr.chunks)
+        if in_chunk > _LARGEST_CHUNK and in_chunk > 100 * self._zarr.size:  # zarr would make all of it
+            raise OSError(f"{self.name} claims chunks of {in_chunk} values for {self._zarr.size}. It is damaged")
         with _damage_is_oserror():
             if self._scalar:
                 return self._zarr[0]

@@ -287,6 +287,15 @@ def test_damaged_bytes_of_every_compressor_are_an_oserror(zarr_path, tmp_path, c
         file["units/id"][()]
 
 
+def test_a_chunk_that_is_far_larger_than_its_array_is_not_made(zarr_path, tmp_path):
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    for name in ("session_description", "units/id"):
+        metadata = json.loads((bad / name / ".zarray").read_text()) | {"chunks": [2**31]}
+        (bad / name / ".zarray").write_text(json.dumps(metadata))
+        with open_nwb(bad) as file, pytest.raises(OSError, match="claims chunks of 2147483648 values"):
+            file[name][()]
+
+
 def test_an_array_without_metadata_is_an_error(zarr_path, tmp_path):
     bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
     (bad / "units" / "id" / ".zarray").unlink()
