@@ -196,7 +196,8 @@ def edit_files(path: Path, rng: np.random.Generator) -> None:
         if rng.random() < 0.6:
             one = path / ".zmetadata" if rng.random() < 0.2 else texts[rng.integers(len(texts))]
             if one.exists():
-                one.write_text(edit_text(one.read_text(), rng), encoding="utf-8", errors="replace")
+                text = edit_text(one.read_text(encoding="utf-8", errors="replace"), rng)
+                one.write_text(text, encoding="utf-8", errors="replace")
         else:
             one = files[rng.integers(len(files))]
             if rng.random() < 0.1:

@@ -756,7 +756,7 @@ def _(file, at, rng):
 @kind("two columns")
 def _(file, at, rng):
     need(f"{at}_index" not in TRUTH or is_times(at))
-    need(not at.startswith(ELECTRODES))  # a column of lists, which is read as text
+    need(not at.startswith(ELECTRODES) and at != f"{UNITS}/depths")  # columns of lists, which are read as text
     put(file, at, np.stack([TRUTH[at]] * 2, 1))
     return SENSELESS
 

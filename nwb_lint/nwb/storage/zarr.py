@@ -162,7 +162,7 @@ class ZarrGroup(_Item, h5py.Group):
     def _member(self, name: str) -> Any:
         with _damage_is_oserror():
             path = f"{self._zarr.path}/{name}" if self._zarr.path else name
-            _check_codecs(self._zarr.store, path)
+            _check_codecs(self._zarr.store, path, self._zarr.chunk_store)
             found = self._zarr[name]
         return ZarrGroup(found, self._file) if hasattr(found, "groups") else ZarrDataset(found, self._file)
 
@@ -343,8 +343,8 @@ def _local_store(asset: Asset) -> Any:
                     f"{key} of {asset} is a link to {path}, outside of the folder. It is not read by default. Pass "
                     "external=True, where you trust the file."
                 )
-            folder = os.path.dirname(path)
-            if folder != os.path.dirname(os.path.join(root, key)) and Path(root, key).is_relative_to(folder):
+            folder = Path(root, key).parent
+            if (leads_to := folder.resolve()) != folder and folder.is_relative_to(leads_to):
                 raise NWBError(f"{key} of {asset} is reached by a link to a folder that it lies in. Remove the link.")
             return super().__getitem__(key)
 
@@ -423,9 +423,11 @@ def _of_zarr_3(asset: Asset) -> NWBError:
 
 
 def _complete(store_class: Any) -> Any:
-    """A subclass of a class of Zarr stores, in which a missing chunk is an OSError."""
+    """A subclass of a class of Zarr stores, in which a chunk that is missing or cut is an OSError."""
 
     class CompleteStore(store_class):
+        by_blosc: frozenset[str] = frozenset()  # paths of arrays
+
         def getitems(self, keys: Any, *, contexts: Any = None) -> Any:
             try:
                 found = super().getitems(keys, contexts=contexts or {})
@@ -434,15 +436,24 @@ def _complete(store_class: Any) -> Any:
             missing = [key for key in keys if key not in found]
             if missing:
                 raise OSError(f"chunk {missing[0]} is missing")
+            for key, content in found.items():
+                if any(key.startswith(f"{path}/") for path in self.by_blosc):
+                    _check_whole(key, bytes(content[:16]), len(content))
             return found
 
     return CompleteStore
 
 
-def _check_codecs(store: Any, path: str) -> None:
+def _check_whole(key: str, head: bytes, n_bytes: int) -> None:
+    """Raise OSError for a chunk that is not as long as its head says: Blosc would go on in memory behind it."""
+    if len(head) < 16 or int.from_bytes(head[12:16], "little") != n_bytes:
+        raise OSError(f"chunk {key} is damaged: it has {n_bytes} bytes, and its head says another number")
+
+
+def _check_codecs(store: Any, path: str, chunks: Any) -> None:
     """Raise OSError for an array with a codec that is not plain, but for references as hdmf-zarr pickles them.
 
-    Such an array can be listed: zarr decodes none of it when it opens it.
+    Such an array can be listed: zarr decodes none of it when it opens it. The store of chunks notes those of Blosc.
     """
     if f"{path}/.zarray" in store:
         metadata = store[f"{path}/.zarray"]
@@ -451,6 +462,8 @@ def _check_codecs(store: Any, path: str) -> None:
         references = metadata.get("dtype") == "|O" and filters == ["pickle"]
         if found := _not_plain({**metadata, "filters": []} if references else metadata):
             raise OSError(f"{path} has the codec {found[0]}, which is not read because it may run programs")
+        if (metadata.get("compressor") or {}).get("id") == "blosc":
+            chunks.by_blosc |= {path}
 
 
 def _not_plain(metadata: Mapping[str, Any]) -> list[str]:

@@ -287,6 +287,22 @@ def test_damaged_bytes_of_every_compressor_are_an_oserror(zarr_path, tmp_path, c
         file["units/id"][()]
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_chunk_that_is_cut_is_never_decoded(zarr_path, tmp_path, remote):
+    """Blosc has no length of its source: it would read whatever lies in memory behind it."""
+    bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
+    part = bad / "units" / "spike_times" / "0"
+    content = part.read_bytes()
+    for kept in (content[:-1], content[: len(content) // 2], content[:16], content[:5], content + b"x"):
+        part.write_bytes(kept)
+        with (
+            RangeServer({"/bad.nwb.zarr": bad}) as server,
+            open_nwb(f"{server.url}/bad.nwb.zarr" if remote else bad) as file,
+            pytest.raises(OSError, match=r"spike_times/0 is damaged: it has \d+ bytes"),
+        ):
+            file["units/spike_times"][()]
+
+
 def test_a_chunk_that_is_far_larger_than_its_array_is_not_made(zarr_path, tmp_path):
     bad = shutil.copytree(zarr_path, tmp_path / "bad.nwb.zarr")
     for name in ("session_description", "units/id"):
