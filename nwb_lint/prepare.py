@@ -11,9 +11,9 @@ import xarray as xr
 from nwb_lint.contract import check_activity, check_recording
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
-from nwb_lint.links import Link
 from nwb_lint.options import PrepareOptions, validated
 from nwb_lint.parallel.warnings import warn
+from nwb_lint.rate_link import Link
 
 Array = np.ndarray
 
@@ -393,9 +393,10 @@ def _scale_of(left: Array, scale: float | str, names: Array) -> Array:
     if isinstance(scale, str):
         power = np.nanmean(left**2, axis=(0, 1))
         if not power.max() > 1e-12:
+            alone = " Its own time course was subtracted, so that nothing is left." if len(left) == 1 else ""
             raise ContractError(
-                "The prepared rates do not vary over time or conditions. A fit needs rates that vary. "
-                "Use more conditions, or time_course=False."
+                f"The prepared rates of the {len(left)} conditions for training do not vary.{alone} A fit needs rates "
+                "that vary. Group the trials by more columns (by), or use time_course=False."
             )
         largest = int(power.argmax())
         if scale == "auto" and (n_neurons < MIN_FOR_SHARE or power[largest] <= 0.5 * power.sum()):

@@ -20,12 +20,12 @@ from nwb_lint.contract import (
     recorded_of,
 )
 from nwb_lint.errors import ContractError
-from nwb_lint.links import Link
 from nwb_lint.model.network import Array, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run
 from nwb_lint.options import InactivationOptions, validated
 from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
+from nwb_lint.rate_link import Link
 
 QUANTILES = (0.05, 0.5, 0.95)
 # the numbers are those of docs/reproduction/inactivation.csv, as a test checks

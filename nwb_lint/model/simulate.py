@@ -7,11 +7,11 @@ import xarray as xr
 
 from nwb_lint.contract import check_fit, column_of, coords_along, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.links import Link
 from nwb_lint.model.initial_conditions import COMMON, matched
 from nwb_lint.model.network import Array, Network, canonical, drives, factors, filter_input, forward, nonlinearity_of
 from nwb_lint.options import validated
 from nwb_lint.prepare import mask_of
+from nwb_lint.rate_link import Link
 
 GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; sum of m³ positive"
 

@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
-from nwb_lint.links import Link
 from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.plot.style import COLORS, PALE, SMALL, as_label, finish, heat_map, make_axes
+from nwb_lint.rate_link import Link
 
 Array = np.ndarray
 

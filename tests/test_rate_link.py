@@ -9,7 +9,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.links import LINKS, Link
+from nwb_lint.rate_link import LINKS, Link
 from nwb_lint.testing import mock_recording
 from tests.networks import plain
 
