@@ -143,8 +143,10 @@ def raw_server():
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_server_that_answers_no_http_or_never_to_the_end(raw_server, quick_clock, monkeypatch, name):
+def test_a_server_that_answers_no_http_or_never_to_the_end(raw_server, request, monkeypatch, name):
     (port, answers), (first, rest, words) = raw_server, HEADS[name]
+    if rest:
+        request.getfixturevalue("quick_clock")
     answers += [first, rest]
     monkeypatch.setattr(http, "_TIMEOUT_S", (5, 0.3 if rest == b"" else 5))
     for function in (http.get_range, http.get_bytes):
