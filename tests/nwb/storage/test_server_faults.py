@@ -100,6 +100,7 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up(server, quick_clock, d
 
 
 PART = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-99/%d\r\n"
+LAST = b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 HEADS = {
     "status": (b"HTTP/1.1 ", b"2", "less than 1000 bytes a second"),
     "name": (PART % 100 + b"X-", b"a", "less than 1000 bytes a second"),
@@ -112,9 +113,9 @@ HEADS = {
     "negative size": (PART.replace(b"%d", b"-5") + b"Content-Length: -7\r\n\r\n", None, "does not serve ranges"),
     "huge size": (PART % 10**17 + b"Content-Length: 1\r\n\r\n", None, "announces 1[0]{17} bytes"),
     "no HTTP": (b"\x00\xff\x1b[2J\r\n\r\n", None, "connection to .* failed"),
-    "control": (b"HTTP/1.1 599 \x1b[2J\r\nContent-Length: 0\r\n\r\n", None, r"599 \\u001b\[2J"),
-    "circle": (b"HTTP/1.1 302 x\r\nLocation: /a.nwb\r\nContent-Length: 0\r\n\r\n", None, "TooManyRedirects"),
-    "to a file": (b"HTTP/1.1 302 x\r\nLocation: file:///x\r\nContent-Length: 0\r\n\r\n", None, "InvalidSchema"),
+    "control": (b"HTTP/1.1 599 \x1b[2J\r\n" + LAST, None, r"599 \\u001b\[2J"),
+    "circle": (b"HTTP/1.1 302 x\r\nLocation: /a.nwb\r\n" + LAST, None, "TooManyRedirects"),
+    "to a file": (b"HTTP/1.1 302 x\r\nLocation: file:///x\r\n" + LAST, None, "InvalidSchema"),
 }  # fmt: skip
 
 
