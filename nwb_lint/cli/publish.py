@@ -10,7 +10,7 @@ from nwb_lint.cli.shell import echo, parse_pairs, plainly
 @click.command()
 @click.argument("fit_file", metavar="FIT.nwb")
 @click.option("--dandiset", required=True, metavar="000000", help="Dandiset whose draft the file goes into.")
-@click.option("--instance", default="", help="Archive: a name that dandi knows, or its address.  [default: dandi]")
+@click.option("--instance", default="", show_default="dandi", help="Archive: a name that dandi knows, or its address.")
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the file does not say, e.g. age=P90D.")
 @click.option("--dry-run", is_flag=True, help="Validate the file and print where it would go; send nothing.")
 def publish(fit_file: str, dandiset: str, instance: str, subject: tuple[str, ...], dry_run: bool) -> None:

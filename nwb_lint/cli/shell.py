@@ -182,7 +182,19 @@ def with_flags(message: object) -> str:
     text = " ".join(str(message).split())
     for argument, flag in _FLAGS:
         text = re.sub(rf"\b{argument}(?![\w\"'\[{{])", flag, text)
-    return text
+    return re.sub(r"(?<![\w.-])([a-z]\w*)=(True\b|False\b|…|(?![\w\"'\[{(=]))", _as_flag, text)
+
+
+def _as_flag(found: re.Match[str]) -> str:
+    """The flag of an argument that is an option; any other text stays."""
+    from nwb_lint.cli.flags import flag_of
+    from nwb_lint.options import PUBLIC
+
+    name, value = found.groups()
+    if not any(name in one.model_fields for one in PUBLIC):
+        return found[0]
+    flag = flag_of(name)
+    return flag.replace("--", "--no-", 1) if value == "False" else f"{flag} …" if value == "…" else flag
 
 
 @contextmanager

@@ -103,8 +103,9 @@ def flow(
         ax.set_ylim(*low_high[1])
     if rank == 3:
         cast(Axes3D, ax).set_zlim(*low_high[2])
-    held = field.attrs.get("condition", "")
-    return finish(ax, *labels, f"Flow, input of {as_label(held)}" if held else "Flow")
+    label = str(field.attrs.get("condition", ""))
+    held = "trial " * label.isdigit() + as_label(label)  # trials have numbers as labels
+    return finish(ax, *labels, f"Flow, input of {held}" if held else "Flow")
 
 
 def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:

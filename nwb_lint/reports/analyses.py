@@ -37,7 +37,8 @@ def of_weights(fit: xr.Dataset) -> list[Item]:
 
 
 def _fixed_points(points: xr.Dataset) -> list[Item]:
-    held = f"input of {points.attrs['condition']}" if "condition" in points.attrs else "constant input"
+    label = str(points.attrs.get("condition", ""))
+    held = f"input of {'trial ' * label.isdigit()}{label}" if label else "constant input"
     if not points.sizes["fixed_point"]:
         return [f"Fixed points, {held}: none found."]
     rank = points.sizes["rank"]

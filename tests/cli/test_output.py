@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import nwb_lint as nl
 from nwb_lint import cli
 from nwb_lint.cli import app
+from nwb_lint.cli.shell import with_flags
 from nwb_lint.errors import NWBError, printable
 from nwb_lint.testing import mock_session
 from tests.nwb.layouts import Session, alternate
@@ -197,3 +198,18 @@ def test_a_picture_is_replaced_and_any_other_file_is_not(path, tmp_path, ending)
     done = run("fit", path, *HOW[:-2], "--window", -0.2, 0.6, "--out", out)
     assert (done.exit_code, done.stdout) == (1, "")
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Pass external=True, where you trust it.", "Pass --external, where you trust it."),
+        ("Use time_course=False.", "Use --no-time-course."),
+        ("Group the trials by more columns (by=…).", "Group the trials by more columns (--by …)."),
+        ("Pass units_table=.", "Pass --units-table."),
+        ("read_conditions(path, by='side')", "read_conditions(path, by='side')"),  # a call stays a call
+        ("contrast=True", "contrast=True"),  # no option
+    ],
+)
+def test_messages_name_flags_in_place_of_arguments(said, shown):
+    assert with_flags(said) == shown
