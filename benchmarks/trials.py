@@ -149,7 +149,7 @@ def under_truth(fit: xr.Dataset, trials: xr.Dataset, kappa: np.ndarray, **networ
     return nl.infer_latents(true, trials)["latent"].values
 
 
-def choices(seeds=range(100, 104)) -> None:
+def choices(seeds=range(100, 110)) -> None:
     """Choices that noise makes in a bistable network of rank 1."""
     for sd, hz, goal in ((0.15, 15, 0.93), (0.3, 15, 0.91), (0.3, 6, 0.86)):
         right, found = 0, []
