@@ -395,7 +395,7 @@ def _scale_of(left: Array, scale: float | str, names: Array) -> Array:
         if not power.max() > 1e-12:
             alone = " Its own time course was subtracted, so that nothing is left." if len(left) == 1 else ""
             raise ContractError(
-                f"The prepared rates of the {len(left)} conditions for training do not vary.{alone} A fit needs rates "
+                f"The prepared rates of the training conditions ({len(left)}) do not vary.{alone} A fit needs rates "
                 "that vary. Group the trials by more columns (by), or use time_course=False."
             )
         largest = int(power.argmax())

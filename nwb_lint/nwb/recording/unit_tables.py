@@ -150,7 +150,7 @@ def _find_units(file: h5py.File, path: Any, name: str | None) -> tuple[str, Any]
     if fits := fit_paths(file):
         raise NWBError(
             f"{path} holds a fit ({fits[0]}) and no recording. Units with spike times are needed. Pass a recording, or "
-            "read the fit with read_fit."
+            "read the fit with read_fit, or see it with `nwb-lint show`."
         )
     series = activity_paths(file)
     other = f", or one of its series as series=: {', '.join(series[:12])}" if series else ""
