@@ -43,11 +43,16 @@ def _page(path: Path) -> None:
 def report(path: str, out: Path | None, name: str | None, **parameters: Any) -> None:
     """Write a page about a fit: data, assumptions, scores, dynamics, populations, warnings. It needs no other file."""
     with plainly():
-        target = out or Path(Path(path.rstrip("/").rpartition("/")[2]).stem.removesuffix(".nwb") + ".html")
-        if out is None and "://" not in path:
-            target = Path(path).parent / target
-        _page(target)
+        target = out or _beside(path)
+        if out is None:
+            _page(target)
         print_files([_report(path, name, parameters).save(target)])
+
+
+def _beside(path: str) -> Path:
+    """The page of a fit: beside its file, or in the working folder for an address."""
+    page = Path(path.rstrip("/").rpartition("/")[2]).stem.removesuffix(".nwb") + ".html"
+    return Path(page) if "://" in path else Path(path).parent / page
 
 
 @click.command()

@@ -34,7 +34,11 @@ def check_log(path: Path) -> None:
 
     if not path.parent.is_dir():
         raise ContractError(f"{path.parent}: no such folder. Make the folder of the log first.")
-    if path.exists() and path.stat().st_size and not path.read_bytes().startswith(_LOG_START.encode()):
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            known = file.read(len(_LOG_START)) == _LOG_START.encode()
+        if known:
+            return
         raise ContractError(f"{path} exists, and it is no log of nwb-lint. Choose another path.")
 
 

@@ -136,9 +136,10 @@ def read_results(path: Source, name: str | None = None) -> dict[str, xr.Dataset]
     asset = one_asset(path)
     types = tuple(map(schema.type_of, RESULTS))
     with reading_errors(asset), open_nwb(asset) as file:
+        check_version(file, asset)
         fit = file[choose_entry(file, name, (schema.FIT_TYPE,), "fit", asset).path]
         entries = [one for one in find_entries(file) if one.type in types and file[one.path].get("network") == fit]
-    return {one.name: read_result(asset, one.path) for one in entries}
+        return {one.name: _decoded(file, one, asset, "result") for one in entries}
 
 
 def read_fit_entry(path: Source, name: str | None = None) -> tuple[Entry, xr.Dataset]:
@@ -243,13 +244,18 @@ def _read(path: Source, name: str | None, types: tuple[str, ...], what: str) -> 
     with reading_errors(asset), open_nwb(asset) as file:
         check_version(file, asset)
         entry = choose_entry(file, name, types, what, asset)
-        try:
-            stored = read_group(file[entry.path])
-            if _lacks_digest(file, stored):
-                raise ContractError(f"its {KEY} is missing. The file is damaged, or other software has changed it")
-            return entry, decode(stored)
-        except ContractError as error:
-            raise NWBError(f"{asset}: {what} {entry.path} is inconsistent: {error}") from error
+        return entry, _decoded(file, entry, asset, what)
+
+
+def _decoded(file: h5py.File, entry: Entry, path: object, what: str) -> xr.Dataset:
+    """The fit or result (``what``) of an entry; NWBError where it is not what was written."""
+    try:
+        stored = read_group(file[entry.path])
+        if _lacks_digest(file, stored):
+            raise ContractError(f"its {KEY} is missing. The file is damaged, or other software has changed it")
+        return decode(stored)
+    except ContractError as error:
+        raise NWBError(f"{path}: {what} {entry.path} is inconsistent: {error}") from error
 
 
 def _lacks_digest(file: h5py.File, stored: Stored) -> bool:
