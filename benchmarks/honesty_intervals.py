@@ -133,12 +133,15 @@ def _among_alternatives(kind: str, n_trials: int, seed: int) -> tuple[list[int],
     return each[0], each[1], round(float(shares.min(initial=1.0)), 2)
 
 
+HELD: dict = {"condition": 5, "at_s": 0.3}  # the input of a fixed point: that of a condition during the stimulus
+
 # name: kind, rank, units, trials, size of the part of n outside of m and I
 SETTINGS = {
     "rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20, 0.0),
     "rank 1, 20 units, 20 trials": ("monostable", 1, 20, 20, 0.0),
     "rank 1, 60 units, 80 trials": ("monostable", 1, 60, 80, 0.0),
     "bistable, rank 1, 60 units, 20 trials": ("bistable", 1, 60, 20, 0.0),
+    "bistable, rank 1, 60 units, 80 trials": ("bistable", 1, 60, 80, 0.0),
     "rotation, rank 2, 60 units, 40 trials": ("rotation", 2, 60, 40, 0.0),
     "rank 2 with a latent that is hardly driven, 60 units, 20 trials": ("monostable", 2, 60, 20, 0.0),
     "random part in n, rank 1, 60 units, 20 trials": ("monostable", 1, 60, 20, 0.5),
@@ -154,23 +157,81 @@ def coverage(seeds: range = range(400, 410)) -> None:
         print(f"   {name}: {share} intervals hold the truth (goal .85 to .95); {(~has).sum()} have none", flush=True)
 
 
-def _inside(name: str, seed: int) -> tuple[Array, Array]:
-    """For each quantity that varies, whether its interval holds the truth, and whether it has one."""
+def _fitted(name: str, seed: int) -> tuple[Network, xr.Dataset, xr.Dataset]:
+    """The network of a setting, a recording of it, and a fit."""
     kind, rank, n_units, n_trials, outside = SETTINGS[name]
     truth = network(seed, kind, rank, n_units, outside)
     recording = recorded(truth, seed, n_trials=n_trials, draws=20, base=30.0)  # rates stay above 0
-    fit = nl.fit_lint(in_true_units(recording), rank=rank, tau_s=TAU_S, method="regression")
+    return truth, recording, nl.fit_lint(in_true_units(recording), rank=rank, tau_s=TAU_S, method="regression")
+
+
+def _inside(name: str, seed: int) -> tuple[Array, Array]:
+    """For each quantity that varies, whether its interval holds the truth, and whether it has one."""
+    kind = SETTINGS[name][0]
+    truth, recording, fit = _fitted(name, seed)
     found = nl.bootstrap(fit, recording, prepare=in_true_units, draws=2, simulations=60)
     true, low, high = true_values(fit, truth), found["low"].values, found["high"].values
     varies = np.array(["imaginary" not in str(one) or kind == "rotation" for one in found["quantity"].values])
     return ((low <= true) & (true <= high))[varies], np.isfinite(low)[varies]
 
 
+def points(seeds: range = range(400, 410)) -> None:
+    """Share of the intervals of fixed points, place and eigenvalues, that hold the truth; how many have none."""
+    for name in ("rank 1, 60 units, 20 trials", "bistable, rank 1, 60 units, 20 trials",
+                 "bistable, rank 1, 60 units, 80 trials", "rotation, rank 2, 60 units, 40 trials"):  # fmt: skip
+        with ProcessPoolExecutor(2) as pool:
+            found = list(pool.map(partial(_points_inside, name), seeds))
+        inside, has, of_draws, lacks = map(np.concatenate, zip(*found, strict=True))
+        share = f"{inside[has].mean():.2f} of {has.sum()}" if has.any() else "none"
+        print(
+            f"   fixed points, {name}: {share} intervals hold the truth (goal .85 to .95), {(~has).sum()} have none; "
+            f"spread of draws {of_draws.mean():.2f}; {lacks.sum()} of {len(lacks)} true points are not in the fit",
+            flush=True,
+        )
+
+
+def _points_inside(name: str, seed: int) -> tuple[Array, Array, Array, Array]:
+    """For the place and eigenvalues of the fixed points: is the truth in the interval, is there one, is it in that of
+    draws; for each true point, whether the fit lacks it.
+
+    A true point is that of the fit with the same
+    stability that is nearest.
+    """
+    truth, recording, fit = _fitted(name, seed)
+    found = nl.bootstrap(fit, recording, prepare=in_true_units, draws=20, simulations=60)
+    m, n = _placed(fit, truth)
+    known = nl.fixed_points(fit.assign(m=(fit["m"].dims, m), n=(fit["n"].dims, n),
+                                       input_weights=(fit["input_weights"].dims, truth.w[:, :1])), **HELD)  # fmt: skip
+    simulated = nl.fixed_points(fit, bootstrap=found, **HELD)
+    drawn = nl.fixed_points(fit, bootstrap=found.drop_vars("reason"), **HELD)
+    rows: list[list[Array]] = [[], [], []]
+    lacks = np.ones(known.sizes["fixed_point"], bool)
+    for k in range(simulated.sizes["fixed_point"]):
+        apart = np.linalg.norm(known["kappa"].values - simulated["kappa"].values[k], axis=1)
+        apart[known["stability"].values != simulated["stability"].values[k]] = np.inf
+        if not np.isfinite(apart).any():
+            continue
+        at = apart.argmin()
+        lacks[at] = False
+        for variable in ("kappa", "eigenvalue_real"):
+            true = known[variable].values[at]
+            ends = [[one[f"{variable}_{end}"].values[k] for end in ("low", "high")] for one in (simulated, drawn)]
+            rows[0].append((ends[0][0] <= true) & (true <= ends[0][1]))
+            rows[1].append(np.isfinite(ends[0][0]))
+            rows[2].append((ends[1][0] <= true) & (true <= ends[1][1]))
+    return (*(np.concatenate(one) if one else np.zeros(0, bool) for one in rows), lacks)
+
+
 def true_values(fit: xr.Dataset, truth: Network) -> Array:
     """The quantities of the network, with its m turned to m of the fit."""
+    return np.array(list(quantities(fit, *_placed(fit, truth), truth.w[:, :1]).values()))
+
+
+def _placed(fit: xr.Dataset, truth: Network) -> tuple[Array, Array]:
+    """m and n of the network, with m turned to m of the fit."""
     m, n = canonical(truth.m, truth.n)
     left, _, right = np.linalg.svd(m.T @ fit["m"].values)
-    return np.array(list(quantities(fit, m @ left @ right, n @ left @ right, truth.w[:, :1]).values()))
+    return m @ left @ right, n @ left @ right
 
 
-SECTIONS = {"attractors": attractors, "alternatives": alternatives, "coverage": coverage}
+SECTIONS = {"attractors": attractors, "alternatives": alternatives, "coverage": coverage, "points": points}

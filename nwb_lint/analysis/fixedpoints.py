@@ -10,13 +10,20 @@ import xarray as xr
 from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held_input, visited
 from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.analysis.regions import can_visit_all, points_of_regions
-from nwb_lint.analysis.support import STABILITIES, same_input, with_alternatives, with_draws, with_support
+from nwb_lint.analysis.support import (
+    STABILITIES,
+    same_input,
+    with_alternatives,
+    with_draws,
+    with_simulations,
+    with_support,
+)
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.options import FixedPointOptions, validated
 from nwb_lint.validation.alternatives import alternatives
-from nwb_lint.validation.bootstrap import networks_of_draws
+from nwb_lint.validation.bootstrap import networks_of_draws, networks_of_simulations
 from nwb_lint.validation.subsampling import refits
 
 _MAX_STEPS = 200  # of damped Newton steps
@@ -110,12 +117,14 @@ def fixed_points(
         ``eigenvalue_real`` and ``eigenvalue_imag (fixed_point, eigenvalue)``, 1/s; ``input_value (input)``;
         ``distance`` from what was visited, in its standard deviations along its principal axes, ``near_marginal`` and
         ``supported (fixed_point)``. With ``bootstrap`` also ``share_draws (fixed_point)``, ``kappa_low``,
-        ``kappa_high``, ``eigenvalue_real_low`` and ``eigenvalue_real_high``, of 90 %, from the draws in which a point
-        exists, and the counts ``n_found_resample (resample, stability_kind)``. With other ranks or ridges also
-        ``share_ranks`` and ``share_ridges (fixed_point)``, the share of those that predict as well in which a point
-        exists, ``n_found_alternative (alternative, stability_kind)`` and ``alternative_as_good (alternative)``. With
-        refits also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and ``n_neurons (draw)``. The
-        attribute ``n_found`` has the same counts of the fit itself.
+        ``kappa_high``, ``eigenvalue_real_low`` and ``eigenvalue_real_high``, of 90 %, and the counts ``n_found_resample
+        (resample, stability_kind)``. If the bootstrap has simulations, intervals come from them, as those of
+        `nwb_lint.bootstrap`, with ``kappa_corrected``, ``eigenvalue_real_corrected`` and the ``interval_reason
+        (fixed_point)`` where a point has none. Else they show the spread over the draws in which a point exists. With
+        other ranks or ridges also ``share_ranks`` and ``share_ridges (fixed_point)``, the share of those that predict
+        as well in which a point exists, ``n_found_alternative (alternative, stability_kind)`` and ``alternative_as_good
+        (alternative)``. With refits also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and
+        ``n_neurons (draw)``. The attribute ``n_found`` has the same counts of the fit itself.
 
     Raises
     ------
@@ -166,6 +175,10 @@ def fixed_points(
 
     if bootstrap is not None:
         out = with_draws(out, fit, networks_of_draws(fit, bootstrap), find)
+        if "reason" in bootstrap:
+            shared = set(bootstrap["reason"].values.astype(str))
+            refused = shared.pop() if len(shared) == 1 else ""
+            out = with_simulations(out, fit, networks_of_simulations(fit, bootstrap), find, refused)
     if tried is not None:
         out = with_alternatives(out, fit, tried, find)
     if others is not None:

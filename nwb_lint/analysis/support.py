@@ -13,9 +13,11 @@ from nwb_lint.contract import recorded_of
 from nwb_lint.model.network import Array
 from nwb_lint.model.tuning import FEWEST_VALUES, MAX_DISTANCE, MIN_SHARE, MOST_VISITED, THIN_SHARE
 from nwb_lint.validation.alternatives import Alternative
-from nwb_lint.validation.intervals import bounds
+from nwb_lint.validation.intervals import bounds, interval
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
+
+_DECIMALS = 9  # of latents: a point at 0 is not moved by rounding
 
 Find = Callable[[xr.Dataset], tuple[Array, Array, Array]]  # a network → points, their stability, their eigenvalues
 
@@ -49,26 +51,67 @@ def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset],
     have the same stability. So one attractor in the middle of two stands for neither. Here m is orthonormal, so that
     distances are those of the activity.
     """
-    counts, kappa, eigenvalues = [], [], []
+    matched, counts = _matched(out, fit, networks, find)
+    out["share_draws"] = ("fixed_point",), np.isfinite(matched["kappa"]).all(axis=2).mean(axis=0)
+    for name, some in matched.items():
+        _add_bounds(out, name, *(out[name].values + bounds(some - _median(some), FEWEST_VALUES)))
+    out["n_found_resample"] = ("resample", "stability_kind"), counts
+    out["supported"] = ("fixed_point",), out["supported"].values & (out["share_draws"].values >= MIN_SHARE)
+    return out.assign_coords(stability_kind=list(STABILITIES))
+
+
+def with_simulations(
+    out: xr.Dataset, fit: xr.Dataset, networks: tuple[Iterator[xr.Dataset], ...], find: Find, refused: str
+) -> xr.Dataset:
+    """The fixed points with intervals from simulations in place of those from draws, or with the reason for none.
+
+    ``networks``: the one without a ridge, those simulated, and their estimates. ``interval`` says of each place and
+    eigenvalue what it says of the quantities, over the simulations in which both networks have the point.
+    """
+    values = {name: np.full((3, *out[name].shape), np.nan) for name in ("kappa", "eigenvalue_real")}
+    reasons = np.full(out.sizes["fixed_point"], refused, "U160")
+    if not refused:
+        own, known, fitted = (_matched(out, fit, some, find)[0] for some in networks)
+        both = np.isfinite(known["kappa"]).all(axis=2) & np.isfinite(fitted["kappa"]).all(axis=2)
+        reasons[both.mean(axis=0) < MIN_SHARE] = f"the point exists in fewer than {MIN_SHARE:.0%} of the simulations"
+        reasons[np.isnan(own["kappa"][0]).any(axis=1)] = "the estimate without a ridge does not have the point"
+        for k in np.flatnonzero(reasons == ""):
+            for name in values:
+                found = interval(known[name][both[:, k], k], fitted[name][both[:, k], k], own[name][0, k])
+                values[name][:, k] = np.where(found.reason == "", found[:3], np.nan)
+                reasons[k] = next((reason for reason in (reasons[k], *found.reason) if reason), "")
+    for name, (corrected, low, high) in values.items():
+        out[f"{name}_corrected"] = out[name].dims, corrected, out[name].attrs
+        _add_bounds(out, name, low, high)
+    out["interval_reason"] = ("fixed_point",), reasons
+    return out
+
+
+def _matched(
+    out: xr.Dataset, fit: xr.Dataset, networks: Iterable[xr.Dataset], find: Find
+) -> tuple[dict[str, Array], Array]:
+    """Place and eigenvalues (network, point, rank) of the points in other networks, NaN where there is none, and the
+    numbers of points of these networks by stability (network, stability).
+    """
     basis = np.linalg.qr(fit["m"].values)[1].T
-    own, kinds, known = out["kappa"].values, out["stability"].values, out["eigenvalue_real"].values
+    own, kinds = out["kappa"].values, out["stability"].values
+    counts, rows = [], []
     for one in networks:
         points, stability, values = find(one)
         counts.append([int((stability == kind).sum()) for kind in STABILITIES])
         here, there = _pairs(own @ basis, kinds, points @ basis, stability)
-        kappa.append(np.full(own.shape, np.nan))
-        eigenvalues.append(np.full(known.shape, np.nan))
-        kappa[-1][here], eigenvalues[-1][here] = points[there], values.real[there]
-    out["share_draws"] = ("fixed_point",), np.isfinite(kappa).all(axis=2).mean(axis=0)
-    for name, some in (("kappa", np.array(kappa)), ("eigenvalue_real", np.array(eigenvalues))):
-        low, high = out[name].values + bounds(some - _median(some), FEWEST_VALUES)
-        units = {} if name == "kappa" else {"units": "1/s"}
-        out[f"{name}_low"], out[f"{name}_high"] = (out[name].dims, low, units), (out[name].dims, high, units)
-    spans = (out["eigenvalue_real_low"].values <= 0) & (out["eigenvalue_real_high"].values >= 0)
-    out["near_marginal"] = ("fixed_point",), out["near_marginal"].values | spans.any(axis=1)
-    out["n_found_resample"] = ("resample", "stability_kind"), np.array(counts)
-    out["supported"] = ("fixed_point",), out["supported"].values & (out["share_draws"].values >= MIN_SHARE)
-    return out.assign_coords(stability_kind=list(STABILITIES))
+        rows.append(np.full((2, *own.shape), np.nan))
+        rows[-1][:, here] = points[there].round(_DECIMALS), values.real[there]
+    kappa, eigenvalues = np.stack(rows, axis=1)
+    return {"kappa": kappa, "eigenvalue_real": eigenvalues}, np.array(counts)
+
+
+def _add_bounds(out: xr.Dataset, name: str, low: Array, high: Array) -> None:
+    """The bounds of a variable, in place. A point whose eigenvalue may be 0 is near marginal."""
+    out[f"{name}_low"], out[f"{name}_high"] = ((out[name].dims, end, out[name].attrs) for end in (low, high))
+    if name == "eigenvalue_real":
+        spans = (low <= 0) & (high >= 0)
+        out["near_marginal"] = ("fixed_point",), out["near_marginal"].values | spans.any(axis=1)
 
 
 def with_alternatives(out: xr.Dataset, fit: xr.Dataset, others: Iterable[Alternative], find: Find) -> xr.Dataset:

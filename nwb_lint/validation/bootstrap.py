@@ -14,12 +14,13 @@ from nwb_lint.contract import (
     check_recording,
     check_result,
     coords_along,
+    input_names,
     named_inputs,
     recorded_of,
 )
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
-from nwb_lint.model.simulate import with_run
+from nwb_lint.model.simulate import network_of, with_run
 from nwb_lint.model.tuning import LEVEL
 from nwb_lint.options import BootstrapOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
@@ -28,6 +29,7 @@ from nwb_lint.validation.intervals import bounds, quantities, turn_to, with_inte
 from nwb_lint.validation.subsampling import refit_options
 
 _NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
+_SIMULATED = ("network_unpenalized", "network_simulated", "network_refitted")
 
 
 @validated(BootstrapOptions)
@@ -90,9 +92,10 @@ def bootstrap(
         latents at x = 0 (the least stable first), the size of J_eff = m (P n)' / N, and angles between m and I. ``r2
         (bound)`` is the interval of R² of the training conditions. ``latent_low`` and ``latent_high (condition, time,
         rank)`` are those of the latents; without simulations, the range of 90 % of the draws about the fit. The
-        networks of the draws, in the coordinates of the fit: ``m_draw``, ``n_draw (draw, neuron, rank)``,
-        ``input_weights_draw (draw, neuron, input)``, ``bias_draw``, ``initial_activation_draw (draw, neuron)``.
-        `networks_of_draws` makes fits of them.
+        networks of the draws, in the coordinates of the fit: ``network_draw (draw, neuron, parameter)``, with the
+        parameters "m 1", "n 1", "I stimulus", "bias" and "initial activation". `networks_of_draws` makes fits of them.
+        In the same form ``network_unpenalized (neuron, parameter)``, the estimate without a ridge, and
+        ``network_simulated`` and ``network_refitted (simulation, neuron, parameter)``.
 
     Raises
     ------
@@ -168,14 +171,30 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
     [('condition', 'time', 'rank'), ('condition', 'time', 'rank')]
     """
     check_result(bootstrap, "bootstrap")
-    if bootstrap["m_draw"].shape[1:] != fit["m"].shape:
+    if bootstrap["latent_low"].shape != fit["latent"].shape or bootstrap.sizes["neuron"] != fit.sizes["neuron"]:
         raise ContractError(
             f"The draws have {bootstrap.sizes['neuron']} neurons and rank {bootstrap.sizes['rank']}. The fit has "
             f"{fit.sizes['neuron']} and {fit.sizes['rank']}. Give the bootstrap of this fit."
         )
-    for k in range(bootstrap.sizes["draw"]):
-        one = fit.assign({name: (fit[name].dims, bootstrap[f"{name}_draw"].values[k]) for name in _NETWORK})
-        yield with_run(one)
+    yield from _unpacked(fit, bootstrap["network_draw"].values)
+
+
+def networks_of_simulations(fit: xr.Dataset, bootstrap: xr.Dataset) -> tuple[Iterator[xr.Dataset], ...]:
+    """Networks as fits: the one without a ridge, those simulated, and their estimates; empty without simulations."""
+    if "network_simulated" not in bootstrap:
+        return ()
+    own, known, fitted = (bootstrap[name].values for name in _SIMULATED)
+    return tuple(_unpacked(fit, networks) for networks in (own[None], known, fitted))
+
+
+def _unpacked(fit: xr.Dataset, networks: Array) -> Iterator[xr.Dataset]:
+    """Fits with the parameters of networks (network, neuron, parameter), and their free runs."""
+    widths = [fit[name].size // fit.sizes["neuron"] for name in _NETWORK]
+    for one in networks:
+        parts = np.split(one, np.cumsum(widths[:-1]), axis=1)
+        yield with_run(
+            fit.assign({k: (fit[k].dims, part.reshape(fit[k].shape)) for k, part in zip(_NETWORK, parts, strict=True)})
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -241,9 +260,9 @@ def _fitted(
 
 
 def refit(data: xr.Dataset, *, options: FitOptions) -> dict[str, Array]:
-    """The network of a fit, and its latents."""
+    """The network m, n, w of a fit, and its latents."""
     fit = fit_with(data, options)
-    return {name: fit[name].values for name in (*_NETWORK, "latent")}
+    return network_of(fit)._asdict() | {"latent": fit["latent"].values}
 
 
 def _turned(fit: xr.Dataset, found: dict[str, Array]) -> dict[str, Array]:
@@ -256,25 +275,26 @@ def _turned(fit: xr.Dataset, found: dict[str, Array]) -> dict[str, Array]:
 # Quantities and intervals
 
 
-def _values(fit: xr.Dataset, found: dict[str, Array]) -> Array:
-    """The quantities of networks, (network, quantity)."""
-    networks = zip(found["m"], found["n"], found["input_weights"], strict=True)
-    return np.array([list(quantities(fit, *one).values()) for one in networks])
-
-
 def _draws_table(fit: xr.Dataset, found: dict[str, Array]) -> xr.Dataset:
     """The result without intervals of the quantities."""
-    own = quantities(fit, *(fit[name].values for name in _NETWORK[:3]))
+    own = quantities(fit, fit["m"].values, fit["n"].values, fit["input_weights"].values)
     out = xr.Dataset(coords=coords_along(fit, "neuron", "condition", "time", kind="bootstrap") | named_inputs(fit))
-    out = out.assign_coords(quantity=list(own))
+    out = out.assign_coords(quantity=list(own), parameter=_parameters(fit))
     out.attrs = {"kind": "bootstrap", "level": LEVEL, "tau_s": float(fit.attrs["tau_s"])}
     units = {"eigenvalue": "1/s", "angle": "degrees"}
     out["unit"] = ("quantity",), np.array([units.get(name.split()[0], "1") for name in own])
     out["estimate"] = ("quantity",), np.array(list(own.values()))
-    out["value_draw"] = ("draw", "quantity"), _values(fit, found)
-    for name in _NETWORK:
-        out[f"{name}_draw"] = ("draw", *fit[name].dims), found[name]
+    networks = list(zip(found["m"], found["n"], found["w"], strict=True))
+    out["value_draw"] = ("draw", "quantity"), np.array([list(quantities(fit, *one).values()) for one in networks])
+    out["network_draw"] = ("draw", "neuron", "parameter"), np.array([np.column_stack(one) for one in networks])
     around = fit["latent"].values + bounds(found["latent"] - found["latent"].mean(axis=0))
     for name, value in zip(("latent_low", "latent_high"), around, strict=True):
         out[name] = fit["latent"].dims, value.astype(np.float32)
     return out
+
+
+def _parameters(fit: xr.Dataset) -> list[str]:
+    """Names of the columns m, n, input weights, bias and initial activation."""
+    ranks = range(1, fit.sizes["rank"] + 1)
+    inputs = [f"I {name}" for name in input_names(fit)]
+    return [f"m {k}" for k in ranks] + [f"n {k}" for k in ranks] + [*inputs, "bias", "initial activation"]

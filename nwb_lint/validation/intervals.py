@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -121,18 +122,21 @@ def _without_latents(out: xr.Dataset) -> xr.Dataset:
 
 def _quantities(out: xr.Dataset, fit: xr.Dataset, own: Network, truths: list[Network], networks: list[Network]) -> None:
     """Intervals of the quantities, or reasons, in place."""
-    known = np.array([_values(fit, one) for one in truths])
-    fitted = np.array([_values(fit, one) for one in networks])
+    placed = [_placed(fit, own), *map(partial(_placed, fit), truths), *map(partial(_placed, fit), networks)]
+    values = np.array([list(quantities(fit, *one[:3]).values()) for one in placed])
+    packed = np.stack([np.column_stack(one) for one in placed])
+    known, fitted = np.split(values[1:], 2)
     out["value_simulated"] = ("simulation", "quantity"), known
     out["value_refitted"] = ("simulation", "quantity"), fitted
-    corrected, low, high, slope = calibrated(known, fitted, _values(fit, own))
-    share = held(known, fitted)
-    reason = np.where(slope < FOLLOWED, _FOLLOW, np.where(share < HELD, _DEPEND, "")).astype("U160")
-    if out.attrs["misfit_p"] < MISFIT:
-        reason[:] = _WORSE
-    for name, value in (("corrected", corrected), ("low", low), ("high", high)):
-        out[name] = ("quantity",), np.where(reason == "", value, np.nan)
-    out["held"], out["reason"] = (("quantity",), share), (("quantity",), reason)
+    out["network_unpenalized"] = ("neuron", "parameter"), packed[0]
+    out["network_simulated"], out["network_refitted"] = (
+        (("simulation", "neuron", "parameter"), half) for half in np.split(packed[1:], 2)
+    )
+    found = interval(known, fitted, values[0])
+    reason = np.full(found.reason.shape, _WORSE) if out.attrs["misfit_p"] < MISFIT else found.reason
+    for name in ("corrected", "low", "high"):
+        out[name] = ("quantity",), np.where(reason == "", getattr(found, name), np.nan)
+    out["held"], out["reason"] = (("quantity",), found.held), (("quantity",), reason)
 
 
 def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> str:
@@ -217,16 +221,34 @@ def estimated(data: Means, *, start: Network, slope: Array) -> dict[str, Array]:
 # Intervals
 
 
-def _values(fit: xr.Dataset, network: Network) -> Array:
-    """The quantities of a network, in the coordinates of the fit."""
+def _placed(fit: xr.Dataset, network: Network) -> list[Array]:
+    """m, n, input weights, bias and initial activation of a network, in the coordinates of the fit."""
     m, n = _canonical(network)
     turn = turn_to(fit, m)
-    return np.array(list(quantities(fit, m @ turn, n @ turn, network.w[:, : fit.sizes["input"]]).values()))
+    return [m @ turn, n @ turn, *np.split(network.w, [fit.sizes["input"], fit.sizes["input"] + 1], axis=1)]
 
 
 def _canonical(network: Network) -> tuple[Array, Array]:
     assert network.n is not None
     return canonical(network.m, network.n)
+
+
+class Interval(NamedTuple):
+    """Corrected values, their bounds, the share that intervals of simulations hold, and why there is none."""
+
+    corrected: Array
+    low: Array
+    high: Array
+    held: Array
+    reason: Array
+
+
+def interval(known: Array, fitted: Array, observed: Array) -> Interval:
+    """`calibrated`, with the reason where simulations show that the interval would not hold, else ""."""
+    corrected, low, high, slope = calibrated(known, fitted, observed)
+    share = held(known, fitted)
+    reason = np.where(slope < FOLLOWED, _FOLLOW, np.where(share < HELD, _DEPEND, "")).astype("U160")
+    return Interval(corrected, low, high, share, reason)
 
 
 def calibrated(known: Array, fitted: Array, observed: Array) -> tuple[Array, Array, Array, Array]:

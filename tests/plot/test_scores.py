@@ -161,12 +161,10 @@ def test_a_table_that_lacks_something_is_refused(missing):
 def test_intervals_are_drawn_in_the_spread_of_the_draws():
     rng = np.random.default_rng(0)
     draws, names = rng.standard_normal((40, 3)) * [0.1, 2, 0.5] + [0.8, 3, -1], ["overlap n m", "angle m I", "size"]
-    sizes = {"draw": 40, "condition": 2, "time": 3, "rank": 1, "neuron": 4, "input": 1}
+    sizes = {"draw": 40, "condition": 2, "time": 3, "rank": 1, "neuron": 4, "parameter": 5}
     dims = {
         "latent_low": ("condition", "time", "rank"), "latent_high": ("condition", "time", "rank"),
-        "m_draw": ("draw", "neuron", "rank"), "n_draw": ("draw", "neuron", "rank"),
-        "input_weights_draw": ("draw", "neuron", "input"), "bias_draw": ("draw", "neuron"),
-        "initial_activation_draw": ("draw", "neuron"),
+        "network_draw": ("draw", "neuron", "parameter"),
     }  # fmt: skip
     estimate, spread = draws.mean(axis=0), draws.std(axis=0)
     below, above = np.array([[0.1, np.nan, 1], [0.2, np.nan, 1]])

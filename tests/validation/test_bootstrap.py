@@ -107,7 +107,7 @@ def test_smoothing_is_that_of_the_readers():
 
 
 def test_fixed_points_of_the_draws_support_those_of_the_fit(fit, found):
-    points = nl.fixed_points(fit, bootstrap=found)
+    points = nl.fixed_points(fit, bootstrap=found.drop_vars("reason"))  # as without simulations
     assert points["supported"].values.all()
     assert (points["share_draws"] == 1).all()
     assert (points["eigenvalue_real_low"] <= points["eigenvalue_real"]).all()
@@ -116,6 +116,51 @@ def test_fixed_points_of_the_draws_support_those_of_the_fit(fit, found):
     assert points["near_marginal"].values[spans.any("eigenvalue").values].all()
     alone = nl.fixed_points(fit)
     xr.testing.assert_identical(alone, points[list(alone.data_vars)].assign(near_marginal=alone["near_marginal"]))
+
+
+def test_where_simulations_give_no_interval_the_points_say_why(fit, found):
+    points = nl.fixed_points(fit, bootstrap=found)
+    assert set(points["interval_reason"].values) == set(found["reason"].values)
+    assert points["interval_reason"].values.all()
+    assert np.isnan(points["kappa_low"]).all()
+
+
+def test_the_bias_that_simulations_show_is_taken_from_fixed_points(fit, found):
+    """Estimates of simulations whose overlaps are .9 of the true ones: the points are those of a larger overlap."""
+    overlap = found["estimate"].sel(quantity="n 1 · m 1").item()
+    fit = fit.assign(n=fit["n"] * 1.6 / overlap)
+    rng = np.random.default_rng(0)
+    known = rng.uniform(1.3, 2.2, 60)
+    fitted = 0.9 * known + 0.02 * rng.standard_normal(60)
+
+    def networks(overlaps):
+        columns = [fit[name].values.reshape(12, -1) for name in ("m", "input_weights", "bias", "initial_activation")]
+        return np.stack([np.column_stack([columns[0], one / 1.6 * fit["n"].values, *columns[1:]]) for one in overlaps])
+
+    def in_order(points):
+        return points["kappa"].isel(rank=0)
+
+    dims = ("simulation", "neuron", "parameter")
+    simulated = found.drop_dims("simulation").assign(
+        reason=("quantity", [""] * found.sizes["quantity"]),
+        network_unpenalized=(dims[1:], networks([1.6])[0]),
+        network_simulated=(dims, networks(known)),
+        network_refitted=(dims, networks(fitted)),
+    )
+    points = nl.fixed_points(fit, bootstrap=simulated).sortby(in_order)
+    assert points["stability"].values.tolist() == ["stable", "unstable", "stable"]
+    assert (points["interval_reason"] == "").all()
+    true = nl.fixed_points(fit.assign(n=fit["n"] / 0.9)).sortby(in_order)
+    for name in ("kappa", "eigenvalue_real"):
+        np.testing.assert_allclose(points[f"{name}_corrected"], true[name], rtol=0.03, atol=1e-6)
+        assert (points[f"{name}_low"] <= true[name] + 1e-6).all()
+        assert (points[f"{name}_high"] >= true[name] - 1e-6).all()
+    stable = points["stability"].values == "stable"
+    assert (np.abs(points["kappa_low"]) > np.abs(points["kappa"])).values[stable].all()  # none holds the biased one
+    few = nl.fixed_points(fit, bootstrap=simulated.assign(network_refitted=(dims, networks(0.6 * known))))
+    assert (
+        few["interval_reason"].values[stable].tolist() == ["the point exists in fewer than 80% of the simulations"] * 2
+    )
 
 
 def test_a_point_that_draws_lack_is_not_supported(fit, found):
