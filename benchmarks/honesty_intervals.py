@@ -181,30 +181,28 @@ def points(seeds: range = range(400, 410)) -> None:
                  "bistable, rank 1, 60 units, 80 trials", "rotation, rank 2, 60 units, 40 trials"):  # fmt: skip
         with ProcessPoolExecutor(2) as pool:
             found = list(pool.map(partial(_points_inside, name), seeds))
-        inside, has, of_draws, lacks = map(np.concatenate, zip(*found, strict=True))
+        inside, has, lacks = map(np.concatenate, zip(*found, strict=True))
         share = f"{inside[has].mean():.2f} of {has.sum()}" if has.any() else "none"
         print(
             f"   fixed points, {name}: {share} intervals hold the truth (goal .85 to .95), {(~has).sum()} have none; "
-            f"spread of draws {of_draws.mean():.2f}; {lacks.sum()} of {len(lacks)} true points are not in the fit",
+            f"{lacks.sum()} of {len(lacks)} true points are not in the fit",
             flush=True,
         )
 
 
-def _points_inside(name: str, seed: int) -> tuple[Array, Array, Array, Array]:
-    """For the place and eigenvalues of the fixed points: is the truth in the interval, is there one, is it in that of
-    draws; for each true point, whether the fit lacks it.
+def _points_inside(name: str, seed: int) -> tuple[Array, Array, Array]:
+    """For places and eigenvalues of fixed points: is the truth in the interval, is there one; which points are missed.
 
     A true point is that of the fit with the same
     stability that is nearest.
     """
     truth, recording, fit = _fitted(name, seed)
-    found = nl.bootstrap(fit, recording, prepare=in_true_units, draws=20, simulations=60)
+    found = nl.bootstrap(fit, recording, prepare=in_true_units, draws=2, simulations=60)
     m, n = _placed(fit, truth)
     known = nl.fixed_points(fit.assign(m=(fit["m"].dims, m), n=(fit["n"].dims, n),
                                        input_weights=(fit["input_weights"].dims, truth.w[:, :1])), **HELD)  # fmt: skip
     simulated = nl.fixed_points(fit, bootstrap=found, **HELD)
-    drawn = nl.fixed_points(fit, bootstrap=found.drop_vars("reason"), **HELD)
-    rows: list[list[Array]] = [[], [], []]
+    inside, has = [np.zeros(0, bool)], [np.zeros(0, bool)]
     lacks = np.ones(known.sizes["fixed_point"], bool)
     for k in range(simulated.sizes["fixed_point"]):
         apart = np.linalg.norm(known["kappa"].values - simulated["kappa"].values[k], axis=1)
@@ -214,12 +212,14 @@ def _points_inside(name: str, seed: int) -> tuple[Array, Array, Array, Array]:
         at = apart.argmin()
         lacks[at] = False
         for variable in ("kappa", "eigenvalue_real"):
-            true = known[variable].values[at]
-            ends = [[one[f"{variable}_{end}"].values[k] for end in ("low", "high")] for one in (simulated, drawn)]
-            rows[0].append((ends[0][0] <= true) & (true <= ends[0][1]))
-            rows[1].append(np.isfinite(ends[0][0]))
-            rows[2].append((ends[1][0] <= true) & (true <= ends[1][1]))
-    return (*(np.concatenate(one) if one else np.zeros(0, bool) for one in rows), lacks)
+            true, low, high = (
+                known[variable].values[at],
+                simulated[f"{variable}_low"].values[k],
+                simulated[f"{variable}_high"].values[k],
+            )
+            inside.append((low <= true) & (true <= high))
+            has.append(np.isfinite(low))
+    return np.concatenate(inside), np.concatenate(has), lacks
 
 
 def true_values(fit: xr.Dataset, truth: Network) -> Array:

@@ -69,7 +69,7 @@ def fixed_points(
     A point is ``supported`` if it is at most one standard deviation from what the trajectories visited and, with
     ``bootstrap``, exists in at least 80 % of the fits to resampled trials. Fits to noisy means often have attractors
     that the circuit does not have, and only the draws show it. ``near_marginal`` points have an eigenvalue below 1 /
-    (length of a trial), or with ``bootstrap`` one whose interval contains 0: such trials cannot tell them from marginal
+    (length of a trial), or with ``bootstrap`` one that may be 0: such trials cannot tell them from marginal
     ones.
 
     With ``other_ranks`` and ``other_ridges`` the fit is repeated with these. ``share_ranks`` and ``share_ridges`` say
@@ -116,15 +116,14 @@ def fixed_points(
         ``|F|`` in 1/s, ``stability``, ``n_starts`` that ended there and ``line_attractor (fixed_point)``;
         ``eigenvalue_real`` and ``eigenvalue_imag (fixed_point, eigenvalue)``, 1/s; ``input_value (input)``;
         ``distance`` from what was visited, in its standard deviations along its principal axes, ``near_marginal`` and
-        ``supported (fixed_point)``. With ``bootstrap`` also ``share_draws (fixed_point)``, ``kappa_low``,
-        ``kappa_high``, ``eigenvalue_real_low`` and ``eigenvalue_real_high``, of 90 %, and the counts ``n_found_resample
-        (resample, stability_kind)``. If the bootstrap has simulations, intervals come from them, as those of
-        `nwb_lint.bootstrap`, with ``kappa_corrected``, ``eigenvalue_real_corrected`` and the ``interval_reason
-        (fixed_point)`` where a point has none. Else they show the spread over the draws in which a point exists. With
-        other ranks or ridges also ``share_ranks`` and ``share_ridges (fixed_point)``, the share of those that predict
-        as well in which a point exists, ``n_found_alternative (alternative, stability_kind)`` and ``alternative_as_good
-        (alternative)``. With refits also ``n_found (draw, stability_kind)`` and the coordinates ``fraction`` and
-        ``n_neurons (draw)``. The attribute ``n_found`` has the same counts of the fit itself.
+        ``supported (fixed_point)``. With ``bootstrap`` also ``share_draws (fixed_point)`` and the counts
+        ``n_found_resample (resample, stability_kind)``. If the bootstrap has simulations, also ``kappa_corrected``,
+        ``kappa_low`` and ``kappa_high (fixed_point, rank)``, the same of ``eigenvalue_real (fixed_point, eigenvalue)``,
+        intervals of 90 % as those of `nwb_lint.bootstrap`, and the ``interval_reason (fixed_point)`` where a point has
+        none. With other ranks or ridges also ``share_ranks`` and ``share_ridges (fixed_point)``, the share of those
+        that predict as well in which a point exists, ``n_found_alternative (alternative, stability_kind)`` and
+        ``alternative_as_good (alternative)``. With refits also ``n_found (draw, stability_kind)`` and the coordinates
+        ``fraction`` and ``n_neurons (draw)``. The attribute ``n_found`` has the same counts of the fit itself.
 
     Raises
     ------

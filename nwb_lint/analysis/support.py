@@ -45,7 +45,7 @@ def with_support(out: xr.Dataset, fit: xr.Dataset) -> xr.Dataset:
 
 
 def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset], find: Find) -> xr.Dataset:
-    """The fixed points with the share of draws in which each exists, and intervals of its place and eigenvalues.
+    """The fixed points with the share of draws in which each exists; near marginal if draws differ in the stability.
 
     A point of a draw is the same as one of the fit if each is the nearest to the other among all points, and if both
     have the same stability. So one attractor in the middle of two stands for neither. Here m is orthonormal, so that
@@ -53,8 +53,9 @@ def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset],
     """
     matched, counts = _matched(out, fit, networks, find)
     out["share_draws"] = ("fixed_point",), np.isfinite(matched["kappa"]).all(axis=2).mean(axis=0)
-    for name, some in matched.items():
-        _add_bounds(out, name, *(out[name].values + bounds(some - _median(some), FEWEST_VALUES)))
+    values = matched["eigenvalue_real"]
+    low, high = out["eigenvalue_real"].values + bounds(values - _median(values), FEWEST_VALUES)
+    _mark_marginal(out, low, high)
     out["n_found_resample"] = ("resample", "stability_kind"), counts
     out["supported"] = ("fixed_point",), out["supported"].values & (out["share_draws"].values >= MIN_SHARE)
     return out.assign_coords(stability_kind=list(STABILITIES))
@@ -63,7 +64,7 @@ def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset],
 def with_simulations(
     out: xr.Dataset, fit: xr.Dataset, networks: tuple[Iterator[xr.Dataset], ...], find: Find, refused: str
 ) -> xr.Dataset:
-    """The fixed points with intervals from simulations in place of those from draws, or with the reason for none.
+    """The fixed points with intervals of their places and eigenvalues, or with the reason for none.
 
     ``networks``: the one without a ridge, those simulated, and their estimates. ``interval`` says of each place and
     eigenvalue what it says of the quantities, over the simulations in which both networks have the point.
@@ -82,7 +83,8 @@ def with_simulations(
                 reasons[k] = next((reason for reason in (reasons[k], *found.reason) if reason), "")
     for name, (corrected, low, high) in values.items():
         out[f"{name}_corrected"] = out[name].dims, corrected, out[name].attrs
-        _add_bounds(out, name, low, high)
+        out[f"{name}_low"], out[f"{name}_high"] = ((out[name].dims, end, out[name].attrs) for end in (low, high))
+    _mark_marginal(out, *values["eigenvalue_real"][1:])
     out["interval_reason"] = ("fixed_point",), reasons
     return out
 
@@ -106,12 +108,10 @@ def _matched(
     return {"kappa": kappa, "eigenvalue_real": eigenvalues}, np.array(counts)
 
 
-def _add_bounds(out: xr.Dataset, name: str, low: Array, high: Array) -> None:
-    """The bounds of a variable, in place. A point whose eigenvalue may be 0 is near marginal."""
-    out[f"{name}_low"], out[f"{name}_high"] = ((out[name].dims, end, out[name].attrs) for end in (low, high))
-    if name == "eigenvalue_real":
-        spans = (low <= 0) & (high >= 0)
-        out["near_marginal"] = ("fixed_point",), out["near_marginal"].values | spans.any(axis=1)
+def _mark_marginal(out: xr.Dataset, low: Array, high: Array) -> None:
+    """Mark points of which an eigenvalue may be 0, in place."""
+    spans = (low <= 0) & (high >= 0)
+    out["near_marginal"] = ("fixed_point",), out["near_marginal"].values | spans.any(axis=1)
 
 
 def with_alternatives(out: xr.Dataset, fit: xr.Dataset, others: Iterable[Alternative], find: Find) -> xr.Dataset:

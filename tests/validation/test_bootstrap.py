@@ -110,10 +110,8 @@ def test_fixed_points_of_the_draws_support_those_of_the_fit(fit, found):
     points = nl.fixed_points(fit, bootstrap=found.drop_vars("reason"))  # as without simulations
     assert points["supported"].values.all()
     assert (points["share_draws"] == 1).all()
-    assert (points["eigenvalue_real_low"] <= points["eigenvalue_real"]).all()
     assert points["n_found_resample"].shape == (8, 4)
-    spans = (points["eigenvalue_real_low"] <= 0) & (points["eigenvalue_real_high"] >= 0)
-    assert points["near_marginal"].values[spans.any("eigenvalue").values].all()
+    assert "kappa_low" not in points  # the draws spread about the wrong center, and give no interval
     alone = nl.fixed_points(fit)
     xr.testing.assert_identical(alone, points[list(alone.data_vars)].assign(near_marginal=alone["near_marginal"]))
 
