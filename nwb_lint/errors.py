@@ -32,7 +32,15 @@ class NWBLintError(Exception):
 
 
 class ContractError(NWBLintError, ValueError):
-    """An argument, a recipe or a Dataset is not what a function needs."""
+    """An argument, a recipe or a Dataset is not what a function needs.
+
+    Attributes
+    ----------
+    place : tuple of str and int
+        Keys, and positions in lists, that lead to the wrong field of a recipe, from the outside; empty for all else.
+    """
+
+    place: tuple[str | int, ...] = ()
 
 
 class NWBError(NWBLintError):

@@ -60,7 +60,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="after")
-    def _counts_are_not_endless(self) -> Self:
+    def _checked(self) -> Self:
+        self._check_combinations()
         for name, field in type(self).model_fields.items():
             value = getattr(self, name) if field.annotation in (int, int | None) else None
             if value is None or value <= (LARGEST_SEED if name == "seed" else MOST_COUNTED):
@@ -69,6 +70,9 @@ class Options(BaseModel):
                 raise ValueError(f"seed is {value}. It needs to be at most {LARGEST_SEED}. Use a smaller one.")
             raise ValueError(f"{name} is {value}. More than {MOST_COUNTED} takes years. Use fewer.")
         return self
+
+    def _check_combinations(self) -> None:
+        """Raise a ValueError where options do not go together."""
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> Self:
@@ -119,13 +123,14 @@ class TrialOptions(Options):
 
 
 def derived(name: str, base: type[Options], *, without: tuple[str, ...] = (), **defaults: Any) -> Any:
-    """A class with the fields of another one, some left out, some with another default."""
+    """A class with the fields and the checks of another one, some left out, some with another default."""
+    checks = type(f"_{name}", (Options,), {"__module__": __name__, "_check_combinations": base._check_combinations})
     fields: dict[str, Any] = {}
     for key, field in base.model_fields.items():
         if key not in without:
             own = FieldInfo.merge_field_infos(field, default=defaults[key]) if key in defaults else field
             fields[key] = (field.annotation, own)
-    return create_model(name, __base__=Options, __doc__=base.__doc__, **fields)
+    return create_model(name, __base__=checks, __doc__=base.__doc__, **fields)
 
 
 class ReadOptions(derived("_Reading", TrialOptions, without=("columns",))):  # type: ignore[misc]
@@ -214,8 +219,8 @@ class FitOptions(Options):
         None, "File that keeps the gradient's evaluations, so that a stopped fit continues.", kept=False
     )
 
-    @model_validator(mode="after")
-    def _combinations(self) -> Self:
+    def _check_combinations(self) -> None:
+        rank = getattr(self, "rank", 1)  # the section of a recipe has none
         for wrong, sentence in (
             (
                 self.l2_n != "auto" and not 0 <= self.l2_n < float("inf"),
@@ -223,7 +228,7 @@ class FitOptions(Options):
             ),
             (any(one < 0 for one in self.ridges), f"ridges is {self.ridges}. It needs numbers from 0 on."),
             (
-                self.rank is None and self.method not in ("auto", "regression"),
+                rank is None and self.method not in ("auto", "regression"),
                 f"rank=None is fitted in closed form. method={self.method!r} needs a rank. Use method='regression'.",
             ),
             (
@@ -232,7 +237,7 @@ class FitOptions(Options):
                 "Use ridge_by='held_out'.",
             ),
             (
-                bool(self.hidden) and self.rank is None,
+                bool(self.hidden) and rank is None,
                 f"hidden={self.hidden} and rank=None are both given. Hidden units need a rank. Give a rank.",
             ),
             (
@@ -240,13 +245,12 @@ class FitOptions(Options):
                 "The published loop has no l2_n. Use method='auto' or 'gradient'.",
             ),
             (
-                self.checkpoint is not None and (self.rank is None or self.method not in ("auto", "gradient")),
+                self.checkpoint is not None and (rank is None or self.method not in ("auto", "gradient")),
                 "checkpoint keeps evaluations of the gradient. This fit has none. Leave it out, or use method='auto'.",
             ),
         ):
             if wrong:
                 raise ValueError(sentence)
-        return self
 
     def kept(self) -> dict[str, Any]:
         """Attributes that a fit keeps: the ones that every fit has, and all others that differ from their default."""
@@ -304,13 +308,11 @@ class TrialFitOptions(Options):
     tol: float = option(3e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
     seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
 
-    @model_validator(mode="after")
-    def _combinations(self) -> Self:
+    def _check_combinations(self) -> None:
         if self.hidden != "auto" and self.hidden < 0:
             raise ValueError(f"hidden is {self.hidden}. It needs a number from 0 on, or 'auto'.")
         if self.observation == "gaussian" and self.link != "exp":
             raise ValueError("A Gaussian observation has no link. link='softplus' needs counts. Leave out link.")
-        return self
 
 
 class InferOptions(Options):

@@ -5,8 +5,11 @@ The sections are those of `nwb_lint.options`. TOML has no word for None: the tex
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,7 +189,7 @@ def load_recipe(path: str | Path) -> Recipe:
     MissingFileError
         If there is no such file.
     ContractError
-        If it is not TOML, or a field is wrong, missing or not known.
+        If it is not TOML, or a field is wrong, missing or not known. The message begins with the file and the line.
 
     Examples
     --------
@@ -197,14 +200,20 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     refuse_pipe(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except FileNotFoundError:
         raise MissingFileError(f"There is no recipe {path}. Make one: nwb-lint init SOURCE > recipe.toml.") from None
     except OSError as error:
         raise NWBError(f"The recipe {path} cannot be read ({error.strerror}). Check its path.") from None
     except (ValueError, RecursionError) as error:
         raise ContractError(f"{path} is not TOML: {one_line(error)}. Correct that line.") from None
-    recipe = make_recipe(data)
+    try:
+        recipe = make_recipe(data)
+    except ContractError as error:
+        earlier = [("fit", old) for old, new in _EARLIER if error.place[1:] == (new,)]
+        lines = [line for place in (error.place, *earlier) if (line := line_of(text, place)) is not None]
+        raise ContractError(f"{path}{f':{lines[0]}' if lines else ''}: {error}") from None
     folder = path.parent
     sources = tuple(source if "://" in source else str(folder / source) for source in recipe.sources)
     out = None if recipe.out is None else str(folder / recipe.out)
@@ -220,31 +229,33 @@ def make_recipe(data: Mapping[str, Any]) -> Recipe:
     Raises
     ------
     ContractError
-        If a field is wrong, missing or not known. The message names the section and the field.
+        If a field is wrong, missing or not known. The message names the section and the field, and the attribute
+        ``place`` has the keys that lead there.
     """
     values = _current(data)
     mode = str(values.get("mode", "means"))
-    if mode not in MODES:
-        raise ContractError(f"Recipe: mode is {values['mode']!r}. It needs 'means' or 'trials'. Write one of them.")
+    with _at("mode"):
+        if mode not in MODES:
+            raise ContractError(f"Recipe: mode is {values['mode']!r}. It needs 'means' or 'trials'. Write one of them.")
     sections = MODES[mode]
     for name in SECTIONS.keys() - sections.keys() & values.keys():
-        raise ContractError(
-            f"Recipe section {name} is of means over trials, and mode is 'trials'. Single trials have the sections "
-            f"{', '.join(sections)}. Leave {name} out."
-        )
+        with _at(name):
+            raise ContractError(
+                f"Recipe section {name} is of means over trials, and mode is 'trials'. Single trials have the sections "
+                f"{', '.join(sections)}. Leave {name} out."
+            )
     values |= {name: {} for name in ("prepare", "fit", "select") if name in sections and name not in values}
     for name, section in sections.items():
         if name == "inputs":
-            given = values.get(name, ())
-            if not isinstance(given, list | tuple):
-                raise ContractError("Recipe field inputs is no list. Write [[inputs]] before each input.")
-            values[name] = tuple(_section(f"inputs, number {k}", section, one) for k, one in enumerate(given, 1))
+            values[name] = _inputs(values.get(name, ()))
         elif name in values:
-            values[name] = _section(name, section, values[name])
+            with _at(name):
+                values[name] = _section(name, section, values[name])
     try:
         return Recipe.model_validate({name: plain(value) for name, value in values.items()})
     except ValidationError as error:
-        raise ContractError(f"Recipe: {explain(error, Recipe, values)}") from None
+        with _at(*_wrong_field(error, values)):
+            raise ContractError(f"Recipe: {explain(error, Recipe, values)}") from None
 
 
 def recipe_data(options: Options) -> dict[str, Any]:
@@ -261,16 +272,98 @@ def recipe_data(options: Options) -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def _at(*place: str | int) -> Iterator[None]:
+    """Errors inside are of this place, or of one below it."""
+    try:
+        yield
+    except ContractError as error:
+        error.place = (*place, *error.place)
+        raise
+
+
+def _wrong_field(error: ValidationError, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The field that is wrong; of a sentence about several the first that is given, and nothing for one that lacks."""
+    first = error.errors()[0]
+    names = first["loc"][:1] or re.findall(r"\w+", str(first["ctx"]["error"]))
+    return next(((str(name),) for name in names if name in values), ())
+
+
+def line_of(text: str, place: tuple[str | int, ...]) -> int | None:
+    """The line of a TOML text, counted from 1, where the statement begins that makes this place.
+
+    `tomllib` keeps no lines. Its own judgment gives them: the start of a text up to the end of a statement is TOML too,
+    and the place is made by the last statement of the shortest start that has it.
+
+    Parameters
+    ----------
+    text : str
+        TOML.
+    place : tuple of str and int
+        Keys, and positions in lists, from the outside.
+
+    Returns
+    -------
+    int or None
+        None where the text has no such place.
+
+    Examples
+    --------
+    >>> line_of("[fit]\\ntau_s = 1\\n\\n[[inputs]]\\nname = 'a'\\n[[inputs]]\\nname = 'b'", ("inputs", 1, "name"))
+    7
+    """
+    lines = text.split("\n")
+    starts, ends = [0], []
+    for k, line in enumerate(lines):
+        # the last line of several that are one statement ends with one of these
+        if (starts[-1] == k or any(mark in line for mark in ("]", "}", '"""', "'''"))) and _is_toml(
+            lines[starts[-1] : k + 1]
+        ):
+            starts.append(k + 1)
+            ends.append(k + 1)
+    found = bisect_left(ends, True, key=lambda end: _has(tomllib.loads("\n".join(lines[:end])), place))
+    return starts[found] + 1 if place and found < len(ends) else None
+
+
+def _is_toml(lines: list[str]) -> bool:
+    try:
+        tomllib.loads("\n".join(lines))
+    except ValueError:
+        return False
+    return True
+
+
+def _has(value: Any, place: tuple[str | int, ...]) -> bool:
+    for key in place:
+        if not (key in value if isinstance(value, dict) else isinstance(value, list) and int(key) < len(value)):
+            return False
+        value = value[key]
+    return True
+
+
+def _inputs(given: Any) -> tuple[Options, ...]:
+    found = []
+    with _at("inputs"):
+        if not isinstance(given, list | tuple):
+            raise ContractError("Recipe field inputs is no list. Write [[inputs]] before each input.")
+        for k, one in enumerate(given):
+            with _at(k):
+                found.append(_section(f"inputs, number {k + 1}", InputOptions, one))
+    return tuple(found)
+
+
 def _section(name: str, section: type[Options], values: Any) -> Options:
     if not isinstance(values, Mapping):
         raise ContractError(f"Recipe section {name} is {values!r}. It needs a table. Write [{name}] before its fields.")
     nothing = {
         key for key, value in values.items() if isinstance(value, str) and value == NONE and _optional(section, key)
     }
+    given = {key: None if key in nothing else plain(value) for key, value in values.items()}
     try:
-        return section.check({key: None if key in nothing else value for key, value in values.items()})
-    except ContractError as error:
-        raise ContractError(f"Recipe section {name}: {error}") from None
+        return section.model_validate(given)
+    except ValidationError as error:
+        with _at(*_wrong_field(error, given)):
+            raise ContractError(f"Recipe section {name}: {explain(error, section, given)}") from None
 
 
 def _optional(section: type[Options], name: str) -> bool:
@@ -304,7 +397,8 @@ def _current(data: Mapping[str, Any]) -> dict[str, Any]:
     select: dict[str, Any] = {}
     if "rank" in fit:
         if "ranks" in fit:
-            raise ContractError("Recipe section fit has rank and ranks. One of them is needed. Write select.ranks.")
+            with _at("fit", "rank"):
+                raise ContractError("Recipe section fit has rank and ranks. One of them is needed. Write select.ranks.")
         select["ranks"] = [fit.pop("rank")]
     select |= {new: fit.pop(old) for old, new in _MOVED.items() if old in fit}
     folds = {"folds": select["folds"]} if "folds" in select else {}
@@ -320,3 +414,4 @@ def _current(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _MOVED = {"ranks": "ranks", "folds": "folds", "hold": "cv_over", "cv_over": "cv_over"}
+_EARLIER = (*_MOVED.items(), ("rank", "ranks"), ("holdout", "test_size"), ("holdout", "test_conditions"))
