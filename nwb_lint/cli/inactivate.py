@@ -9,6 +9,7 @@ import click
 
 from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import (
+    checked,
     echo,
     keep_result,
     new_file,
@@ -36,7 +37,9 @@ from nwb_lint.options import InactivationOptions
 @flags(InactivationOptions)
 @of_fit
 @saved_as
-@click.option("--csv", "table_path", type=click.Path(path_type=Path), callback=new_file, help="Save the table.")
+@click.option(
+    "--csv", "table_path", type=click.Path(path_type=Path), callback=checked(new_file), help="Save the table."
+)
 @with_picture
 @with_json
 def inactivate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import warnings
@@ -31,9 +30,9 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 def check_log(path: Path) -> None:
     """Refuse a file that is no log of nwb-lint: its content would be damaged."""
     from nwb_lint.errors import ContractError
+    from nwb_lint.parallel.outputs import check_folder_of
 
-    if not path.parent.is_dir():
-        raise ContractError(f"{path.parent}: no such folder. Make the folder of the log first.")
+    check_folder_of(path)
     if path.exists() and path.stat().st_size:
         with path.open("rb") as file:
             known = file.read(len(_LOG_START)) == _LOG_START.encode()
@@ -129,15 +128,13 @@ with_picture = click.option(
 
 
 def check_output(out: Path, source: str | None = None) -> None:
-    """Refuse to write over the file that is read, whatever its name, and into a folder that does not exist."""
-    from nwb_lint.errors import ContractError, MissingFileError
+    """Refuse to write over the file that is read, whatever its name, and into a folder that takes no file."""
+    from nwb_lint.errors import ContractError
+    from nwb_lint.parallel.outputs import check_folder_of
 
     if source is not None and out.exists() and Path(source).exists() and out.samefile(source):
         raise ContractError(f"{out} is the file that is read. Choose another path.")
-    if not out.parent.is_dir():
-        raise MissingFileError(f"{out.parent}: no such folder. {out.name} cannot be written there. Make it first.")
-    if not os.access(out.parent, os.W_OK):
-        raise ContractError(f"{out.parent} may not be written. Choose another path for {out.name}.")
+    check_folder_of(out)
 
 
 saved_as = click.option(
@@ -148,13 +145,14 @@ saved_as = click.option(
 )
 
 
-def new_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse the path of a file that exists, or whose folder does not, before the work."""
-    if path is not None and path.exists():
-        raise click.BadParameter(f"{path} exists already. Choose another path, or delete it.")
-    if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"{path.parent}: no such folder. Make the folder first.")
-    return path
+def new_file(path: Path) -> None:
+    """Refuse the path of a file that exists, or cannot be made."""
+    from nwb_lint.errors import ContractError
+    from nwb_lint.parallel.outputs import check_folder_of
+
+    if path.exists():
+        raise ContractError(f"{path} exists already. Choose another path, or delete it.")
+    check_folder_of(path)
 
 
 def run_on(command):

@@ -21,6 +21,7 @@ import pandas as pd
 from nwb_lint.errors import ContractError, NWBLintError, WorkerError, one_line
 from nwb_lint.experiments.published import NOTES
 from nwb_lint.parallel.engine import run_tasks
+from nwb_lint.parallel.outputs import check_folder_of
 from nwb_lint.parallel.tasks import Outcome, Work
 from nwb_lint.parallel.warnings import warn
 
@@ -267,8 +268,7 @@ def check_page(page: str | Path) -> Path:
     target = Path(page)
     if target.exists() and not (target.is_file() and target.read_bytes().startswith(_PAGE_TITLE.encode())):
         raise ContractError(f"{target} exists, and nwb_lint did not write it. Choose another path, or delete it.")
-    if not target.parent.is_dir():
-        raise ContractError(f"{target.parent}: no such folder. {target.name} cannot be written there. Make it first.")
+    check_folder_of(target)
     return target
 
 

@@ -20,6 +20,7 @@ from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import with_shares, with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of, norm_ratio
 from nwb_lint.model.optimization import Report
+from nwb_lint.model.regression import sketch_size
 from nwb_lint.model.scores import (
     by_split,
     caution_about,
@@ -31,7 +32,7 @@ from nwb_lint.model.scores import (
 )
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
-from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES
+from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES, SKETCH_COPIES
 from nwb_lint.options import FitOptions, validated
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
@@ -390,9 +391,11 @@ def _journal(samples: Samples, settings: Settings, options: FitOptions) -> Itera
 
 
 def _check_hidden(activity: xr.Dataset, hidden: int) -> None:
-    """Raise ContractError where the activity of the hidden units needs more memory than is free."""
-    n = activity.sizes["condition"] * activity.sizes["time"]
-    check_memory(8.0 * hidden * n, f"hidden={hidden} units in {n} bins", "Use fewer hidden units")
+    """Raise ContractError where the hidden units need more memory than is free: their activity, or their regression."""
+    n, units = activity.sizes["condition"] * activity.sizes["time"], activity.sizes["neuron"] + hidden
+    directions = sketch_size(units, n) or units
+    needed = 8.0 * hidden * max(n, SKETCH_COPIES * directions)
+    check_memory(needed, f"hidden={hidden} units in {n} bins", "Use fewer hidden units")
 
 
 def _dataset(activity: xr.Dataset, network: Network, hidden: int, bias: bool) -> xr.Dataset:

@@ -84,6 +84,10 @@ SKETCH_NEURONS = 1000
 # Measured on: `benchmarks/scale.py`, 10,000 neurons, rank 2.
 SKETCH_SIZE = 256
 
+# A regression on a sketch takes at least the memory of this many copies of its directions.
+# Measured on: `mock_session`, 10,000 and 50,000 hidden units (5.4 and 6.0 copies at the peak).
+SKETCH_COPIES = 5
+
 # The sketch is found from this many samples per direction.
 # Not recorded.
 SKETCH_SAMPLES_PER_DIRECTION = 16

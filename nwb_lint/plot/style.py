@@ -24,6 +24,7 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.contract import column_of, columns_of
 from nwb_lint.errors import ContractError, printable
+from nwb_lint.parallel.outputs import check_folder_of
 
 COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
 GRAY, PALE = "#898989", "#DDDDDD"
@@ -130,8 +131,7 @@ def check_own(path: str | PathLike[str], endings: tuple[str, ...], mark: bytes, 
     path = Path(path)
     if path.suffix.lower() not in endings:
         raise ContractError(f"{path} is no name of a {what}. It needs to end in {', '.join(endings)}. Rename it.")
-    if not path.parent.is_dir():
-        raise ContractError(f"{path.parent}: no such folder. {path.name} cannot be saved there. Make the folder first.")
+    check_folder_of(path)
     if path.exists() and not (path.is_file() and mark in path.read_bytes()):
         raise ContractError(f"{path} exists, and nwb_lint did not draw it. Choose another path, or delete it.")
 

@@ -13,6 +13,7 @@ from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.simulate import with_run
 from nwb_lint.options import TrialFitOptions, validated
+from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
@@ -121,6 +122,8 @@ def fit_trials(
     n = trials.sizes["neuron"]
     _check_options(trials, options, n)
     n_hidden = max(0, ALL_UNITS - n) if options.hidden == "auto" else int(options.hidden)
+    n_bins = trials.sizes["trial"] * trials.sizes["time"]
+    check_memory(8.0 * n_hidden * n_bins, f"hidden={n_hidden} units in {n_bins} bins", "Use fewer hidden units")
     alpha = float(trials.attrs["bin_s"]) / tau_s
     groups, levels = (None, None) if initial == "common" else groups_of(trials, initial)
     arrays = arrays_of(trials, name, alpha, groups)

@@ -80,12 +80,13 @@ def test_no_command_replaces_the_file_that_it_reads(made, tmp_path):
     ("change", "words"),
     [
         (["--out", "no/such/fit.nwb"], "no such folder"),
+        (["--out", "/proc/fit.nwb"], "/proc takes no new file"),
         (["--out", "session.nwb", "--force"], "is a recording that the fit came from"),
         (["--out", "there.nwb"], "exists already"),
         (["--out", "fit.nwb", "--seed", "-1"], "seed"),
         (["--out", "fit.nwb", "--seed", str(2**63)], "seed is 9223372036854775808"),
         (["--out", "fit.nwb", "--cache-dir", "there.nwb"], "cache_dir is there.nwb"),
-        (["--out", "fit.nwb", "--checkpoint", "no/such"], "no such folder"),
+        (["--out", "fit.nwb", "--checkpoint", "no/such", "--method", "auto"], "no such folder"),
         (["--out", "fit.nwb", "--subject", "sex=x" * 9, "--subject", "colour=red"], "colour"),
         (["--out", "fit.nwb", "--test-size", "nan"], "test_size"),
         (["--out", "fit.nwb", "--plot"], "nwb_lint did not draw it"),
@@ -227,6 +228,20 @@ def test_a_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
         shell.save_picture(Figure().subplots(), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no folder that takes no file")
+def test_a_folder_that_takes_no_file_is_no_lock_that_is_held(made):
+    with pytest.raises(NWBError, match=r"/proc/fit\.nwb cannot be written"):
+        atomic.write_atomically(Path("/proc/fit.nwb"), lambda path: path.write_bytes(b"new"))
+    fit = made / "fit.nwb"
+    for command in (["export", fit, "-o", "/proc/a.nc"], ["report", fit, "-o", "/proc/a.html"],
+                    ["figure", fit, "-o", "/proc/a.png"], ["--log", "/proc/a.log", "show", fit],
+                    ["inactivate", fit, "--populations", "em", "--csv", "/proc/a.csv"]):  # fmt: skip
+        done = run(*command)
+        assert done.exit_code in (1, 2)
+        assert done.stdout == ""
+        assert "/proc takes no new file" in " ".join(done.stderr.split())
 
 
 def test_links_in_a_shared_folder_are_not_written_through(tmp_path):

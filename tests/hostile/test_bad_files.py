@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nwb_lint import fit_lint, open_nwb, read_conditions, read_trials
+from nwb_lint import fit_lint, fit_trials, open_nwb, read_conditions, read_trials
 from nwb_lint.errors import ContractError, MissingFileError, NWBError
 from nwb_lint.nwb.inspection.describe import describe
 from nwb_lint.nwb.inspection.format import format_description
 from nwb_lint.nwb.storage.digests import digest
 from nwb_lint.parallel import memory
-from nwb_lint.testing import mock_activity, mock_session
+from nwb_lint.testing import mock_activity, mock_session, mock_trials
 from tests.nwb.corruption import REQUESTS, SERIES, write_recording
 from tests.nwb.server import RangeServer
 
@@ -267,7 +267,11 @@ def test_values_that_fill_the_memory_are_refused(path, monkeypatch):
     refused(path, r"/units/id of .* needs 0\.072 GB of memory, and 0\.05 GB are free")
 
 
-def test_hidden_units_ask_for_their_memory(monkeypatch):
+@pytest.mark.parametrize("hidden", [10**6, 10**5])  # the activity is more than is free, or the regression alone is
+def test_hidden_units_ask_for_their_memory(hidden, monkeypatch):
     monkeypatch.setattr("nwb_lint.parallel.memory.free_bytes", lambda: 1e9)
-    with pytest.raises(ContractError, match=r"hidden=1000000 units in .* needs .* GB of memory, and 1 GB are free"):
-        fit_lint(mock_activity(), rank=1, tau_s=0.1, hidden=10**6)
+    with pytest.raises(ContractError, match=rf"hidden={hidden} units in .* needs .* GB of memory, and 1 GB are free"):
+        fit_lint(mock_activity(), rank=1, tau_s=0.1, hidden=hidden)
+    monkeypatch.setattr("nwb_lint.parallel.memory.free_bytes", lambda: 2e7)
+    with pytest.raises(ContractError, match=rf"hidden={hidden} units in .* needs .* GB of memory"):
+        fit_trials(mock_trials(), rank=1, tau_s=0.1, hidden=hidden)

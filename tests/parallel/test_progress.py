@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 
 import pytest
 
@@ -25,6 +27,19 @@ def test_without_a_terminal_each_state_is_a_line(total, capsys, monkeypatch):
     assert all(line.startswith("fits: ") and "passed" in line for line in lines)
     assert any("2 of 3 tasks" in line if total else "2 tasks" in line for line in lines)
     assert ("left" in lines[1]) == (total is not None)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_step_shows_that_time_passes(terminal, capsys, monkeypatch):
+    for name in ("LINE_S", "BAR_S"):
+        monkeypatch.setattr(f"nwb_lint.parallel.progress.{name}", 0.05)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with progress_bar(True, "fits", total=3):
+        time.sleep(1.3)
+    shown = capsys.readouterr().err
+    assert "00:01" in shown
+    assert not [one for one in threading.enumerate() if "shows progress" in one.name]
+    assert shown.count("0 of 3" if not terminal else "0/3") > 2
 
 
 def test_short_work_prints_no_line(capsys):

@@ -85,6 +85,8 @@ def _locked(target: Path, wait: bool) -> Iterator[None]:
     path = target.with_name(f".nwb_lint-{target.name}.lock")
     if path.is_symlink():  # in a shared folder others may have put it there; a lock would be written through it
         raise NWBError(f"{path} is a link, and no lock of nwb_lint. {target.name} cannot be written. Remove the link.")
+    # a folder that takes no file, such as /proc, is an error here; filelock would take it for a lock that is held
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600))
     lock = FileLock(path, timeout=-1 if wait else 0, mode=0o600)
     try:
         lock.acquire()
