@@ -3,6 +3,8 @@
 The public names are listed in ``__init__.pyi``; each is imported when it is first used.
 """
 
+import sys as _sys
+
 import lazy_loader as _lazy
 
 __version__ = "0.1.0"
@@ -16,3 +18,9 @@ def __getattr__(name: str) -> object:
     if name in _RENAMED:
         raise AttributeError(f"nwb_lint has no {name}. It is called {_RENAMED[name]} now. Use {_RENAMED[name]}.")
     return _imported(name)
+
+
+if "IPython" in _sys.modules:  # Jupyter may run
+    from nwb_lint.reports.notebook import register as _register
+
+    _register()

@@ -802,6 +802,35 @@ RESULTS = {
 }
 
 
+def kind_of(dataset: xr.Dataset) -> str | None:
+    """What a Dataset is, as far as its attributes, or else its variables, say it.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Any Dataset.
+
+    Returns
+    -------
+    str or None
+        "recording", "trials", "activity", "fit", "comparison" or the kind of a result; None for any other Dataset.
+
+    Examples
+    --------
+    >>> from nwb_lint.testing import mock_recording
+    >>> kind_of(mock_recording()), kind_of(mock_recording()[["rate"]])
+    ('recording', None)
+    """
+    kind = str(dataset.attrs.get("kind", ""))
+    if kind in RESULTS or kind == "comparison":
+        return kind
+    for name, table in {"fit": FIT, "activity": ACTIVITY, "trials": TRIALS, "recording": RECORDING}.items():
+        needed = {key: var.dims for key, var in table.items() if var.required}
+        if all(key in dataset.data_vars and _dims_fit(dataset[key].dims, dims) for key, dims in needed.items()):
+            return name
+    return None
+
+
 def check_result(result: xr.Dataset, kind: str | None = None) -> str:
     """The kind of a result, when it is what its table says.
 

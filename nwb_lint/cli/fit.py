@@ -62,7 +62,9 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
         found = run_demo(folder, seed=seed, figure=plot, progress=not quiet())
         echo("means over trials\n")
         print_scores(found.fit, found.tables)
-        echo("\ntrue against recovered effective connectivity")
+        echo(
+            "\ntrue against recovered effective connectivity (over all its entries; 1 is the same, 0 nothing in common)"
+        )
         echo(f"  Pearson  {found.pearson:.3f}\n  cosine   {found.cosine:.3f}")
         echo("\nsingle trials\n")
         print_scores(found.trial_fit, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nwb_lint.cli.shell import echo, parse_pairs, plainly
+from nwb_lint.cli.shell import echo, parse_pairs, plainly, with_flags
 
 
 @click.command()
@@ -23,6 +23,6 @@ def publish(fit_file: str, dandiset: str, instance: str, subject: tuple[str, ...
 
         found = send(fit_file, dandiset, instance=instance, dry_run=dry_run, subject=parse_pairs(subject, "--subject"))
         for line in found.warnings:
-            echo(f"warning: {line}", err=True)
+            echo(f"warning: {with_flags(line)}", err=True)
         done = "would go to" if dry_run else "uploaded:" if found.sent else "there already:"
         echo(f"{done} {found.address}")

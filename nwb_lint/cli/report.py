@@ -21,6 +21,7 @@ from nwb_lint.cli.shell import (
     with_json,
 )
 from nwb_lint.options import ReportOptions
+from nwb_lint.reports.notebook import FIGURES
 
 
 def _page(path: Path) -> None:
@@ -95,13 +96,6 @@ _OF_FITS = {
     "trajectories": "trajectories", "vectors": "connectivity_vectors", "connectivity": "effective_connectivity",
     "singular-values": "singular_values", "trial-latents": "trial_latents", "evidence": "evidence",
 }  # fmt: skip
-_OF_RESULTS = {
-    "flow_field": "flow", "axes": "angles", "latents": "latents_over_time", "connectivity": "overlaps",
-    "weight_statistics": "weight_histograms", "populations": "loadings", "inactivation": "inactivation_bars",
-    "readout": "readout_weights", "scores": "condition_scores", "rank_selection": "scores", "baselines": "scores",
-    "ensemble": "ensemble_agreement", "tau_comparison": "tau_comparison", "bootstrap": "intervals",
-    "audit": "rank_audit",
-}  # fmt: skip
 
 
 @click.command()
@@ -129,7 +123,7 @@ def figure(path: str, out: Path, kind: str, rank: int | None, result: str | None
         from nwb_lint.plot.style import save_figure
 
         drawn = read_fit_of(path, name) if result is None else read_result(path, result)
-        own = _OF_FITS[kind] if result is None else _OF_RESULTS.get(drawn.attrs["kind"])
+        own = _OF_FITS[kind] if result is None else FIGURES.get(drawn.attrs["kind"])
         if own is None:
             raise ContractError(f"{result} is of kind {drawn.attrs['kind']}, which has no figure of its own.")
         made = getattr(plot, own)(drawn, **({} if rank is None else {"rank": rank}))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.shell import echo, plainly, quiet, with_picture
+from nwb_lint.cli.shell import echo, plainly, quiet, with_flags, with_picture
 
 
 @click.command()
@@ -37,6 +37,7 @@ def inspect(
         how: dict[str, Any] = {"spikes": spikes, "units_table": units_table, "external": external}
         found = describe_all(list(sources), **how, progress=not quiet())
         found = [one if one.error else one._replace(fits=_fits(one.path)) for one in found]
+        found = [one._replace(warnings=[*map(with_flags, one.warnings)], error=with_flags(one.error)) for one in found]
         failed = [one for one in found if one.error]
         if as_json:
             echo(to_json(found))
@@ -80,7 +81,8 @@ def _picture(path: str, n: int, units_table: str | None, external: bool, picture
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--units-table", help="Path of the units table.  [default: /units, or the only one]")
-def init(sources: tuple[str, ...], units_table: str | None) -> None:
+@click.option("--external", is_flag=True, help="Read other files that a file names, such as those of external links.")
+def init(sources: tuple[str, ...], units_table: str | None, external: bool) -> None:
     """Print a recipe with the columns of the files filled in: nwb-lint init SOURCE... > recipe.toml.
 
     The recipe has what differs from the defaults. Files that it does not suit are left out with a warning.
@@ -90,13 +92,13 @@ def init(sources: tuple[str, ...], units_table: str | None) -> None:
         from nwb_lint.nwb.storage.source import expand
         from nwb_lint.workflow.recipe import commented, make_recipe
 
-        assets = expand(list(sources))
+        assets = expand(list(sources), external=external)
         read, problems = suggest_for_all(assets, units_table=units_table)
         kept = [str(asset) for asset, problem in zip(assets, problems, strict=True) if not problem]
         for asset, problem in zip(assets, problems, strict=True):
             if problem:
-                echo(f"warning: left out: {asset}: {problem}", err=True)
+                echo(f"warning: left out: {asset}: {with_flags(problem)}", err=True)
         files = list(sources) if len(kept) == len(assets) else kept
         resolved = [one if "://" in one else str(Path(one).expanduser().absolute()) for one in files]
-        out = f"{Path(kept[0]).stem}_desc-lowrank.nwb"
+        out, read = f"{Path(kept[0]).stem}_desc-lowrank.nwb", read | ({"external": True} if external else {})
         echo(commented(make_recipe({"sources": resolved, "out": out, "read": read})), nl=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -98,7 +99,7 @@ def checked(check: Callable[[Any], None]) -> Callable[..., Any]:
             if value is not None:
                 check(value)
         except ContractError as error:
-            raise click.BadParameter(str(error)) from None
+            raise click.BadParameter(with_flags(error)) from None
         return value
 
     return callback
@@ -179,24 +180,61 @@ _FLAGS = (
 )
 
 
+_VALUE = r"""True\b|False\b|None\b|…|'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?(?:e-?\d+)?|\[[^\]]*\]|(?!\.\.\.|[\w"'\[{(=])"""
+_PAIR = rf"(?<![\w.'\"-])([a-z]\w*)=({_VALUE})"
+_CALL = r"[A-Za-z_][\w.]*\([^()]*=[^()]*\)"
+
+
 def with_flags(message: object) -> str:
-    """A message on one line that names flags in place of arguments of Python."""
+    """A message on one line that names flags of the command in place of arguments of Python."""
     text = " ".join(str(message).split())
     for argument, flag in _FLAGS:
         text = re.sub(rf"\b{argument}(?![\w\"'\[{{])", flag, text)
-    return re.sub(r"(?<![\w.-])([a-z]\w*)=(True\b|False\b|…|(?![\w\"'\[{(=]))", _as_flag, text)
+    flags = _flags_here()
+    return re.sub(
+        f"({_CALL})|{_PAIR}",
+        lambda found: _without_call(found[1], flags) if found[1] else _as_flag(found[0], found[2], found[3], flags),
+        text,
+    )
 
 
-def _as_flag(found: re.Match[str]) -> str:
-    """The flag of an argument that is an option; any other text stays."""
+def _flags_here() -> dict[str, tuple[str, str]]:
+    """The flag of each argument that the command has, and the flag that turns it off; outside of a command, of all."""
     from nwb_lint.cli.flags import flag_of
     from nwb_lint.options import PUBLIC
 
-    name, value = found.groups()
-    if not any(name in one.model_fields for one in PUBLIC):
-        return found[0]
-    flag = flag_of(name)
-    return flag.replace("--", "--no-", 1) if value == "False" else f"{flag} …" if value == "…" else flag
+    context = click.get_current_context(silent=True)
+    if context is None:
+        flags = {name: flag_of(name) for one in PUBLIC for name in one.model_fields}
+        return {name: (flag, flag.replace("--", "--no-", 1)) for name, flag in flags.items()}
+    found: dict[str, tuple[str, str]] = {}
+    for one in sorted(context.command.params, key=lambda one: -len(one.opts[-1])):  # the shortest of a name stays
+        if isinstance(one, click.Option) and one.name:
+            negative = one.secondary_opts[0] if one.secondary_opts else f"{one.opts[-1]} no"
+            found[one.name.rpartition("__")[2]] = (one.opts[-1], negative)
+    return found
+
+
+def _without_call(call: str, flags: dict[str, tuple[str, str]]) -> str:
+    """The flags in place of a call of which they are all: f(..., x=1). Any other call stays."""
+    arguments = re.fullmatch(r"[\w.]+\((?:\.\.\.|…), (.*)\)", call)
+    pairs = [re.fullmatch(_PAIR, one) for one in arguments[1].split(", ")] if arguments else []
+    if not pairs or not all(pair and pair[1] in flags for pair in pairs):
+        return call
+    return " ".join(_as_flag(pair[0], pair[1], pair[2], flags) for pair in pairs if pair)
+
+
+def _as_flag(argument: str, name: str, value: str, flags: dict[str, tuple[str, str]]) -> str:
+    """The flag of an argument with its value, as a shell takes it; any other text stays."""
+    if name not in flags:
+        return argument
+    flag, negative = flags[name]
+    if value in ("True", "False"):
+        return flag if value == "True" else negative
+    if value.startswith("["):
+        value = ",".join(one.strip() for one in value.strip("[]").split(","))
+    bare = "none" if value == "None" else value.strip("'\"")
+    return f"{flag} {bare if bare == '…' else shlex.quote(bare)}" if bare else flag
 
 
 @contextmanager
@@ -204,8 +242,13 @@ def plainly():
     """Failures of the work as one line and exit status 1, warnings as one line each."""
     from nwb_lint.errors import ContractError, NWBError, WorkerError
 
+    shown: set[str] = set()
+
     def tell(message, category, filename, lineno, file=None, line=None) -> None:
-        echo(f"warning: {with_flags(message)}", err=True)
+        text = f"warning: {with_flags(message)}"
+        if text not in shown:
+            shown.add(text)
+            echo(text, err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

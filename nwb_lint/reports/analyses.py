@@ -21,6 +21,12 @@ EXPLAINED: list[Item] = [
 ]
 
 
+_METRICS = {
+    "accuracy": "Accuracy: the share of held-out conditions that are right; 0.5 is chance for two values as frequent.",
+    "R2": "R2: the share of the variance over held-out conditions that the readout explains; 0 is none.",
+}
+
+
 def of_analysis(result: xr.Dataset) -> list[Item]:
     """The tables of the result of an analysis; nothing for a kind that only a picture shows."""
     make = _ANALYSES.get(result.attrs["kind"])
@@ -32,7 +38,10 @@ def of_weights(fit: xr.Dataset) -> list[Item]:
     found = weight_statistics(fit)
     columns = (found[name].values for name in ("vector", "mean", "sd", "kurtosis", "heavy_tail_p"))
     rows = [[str(vector), *map(number, values)] for vector, *values in zip(*columns, strict=True)]
-    note = "  kurtosis is 0 for Gaussian weights; p: how often Gaussian weights have tails as heavy"
+    note = (
+        "sd: standard deviation over the neurons. Kurtosis is 0 for Gaussian weights. p: how often Gaussian weights "
+        "have tails as heavy."
+    )
     return [Table("weights", ["", "mean", "sd", "kurtosis", "p heavy"], rows, [note])]
 
 
@@ -87,13 +96,18 @@ def _populations(found: xr.Dataset) -> list[Item]:
         gain: list[float] = found["gain"].values[:, k].tolist() if "gain" in found and sizes[k] else []
         span = f"{min(gain):.3f} to {max(gain):.3f}" if gain else "none"
         rows.append([str(group), str(sizes[k]), span])
-    note = "  gain: mean slope φ' of the neurons, the lowest and the highest of the conditions"
+    note = "Gain: mean slope φ' of the neurons, the lowest and the highest of the conditions."
     items: list[Item] = [Table("groups of neurons", ["group", "neurons", "gain"], rows, [note])]
     if "stability" in found:
         names = ("n_groups", "stability", "stability_chance", "criterion")
         columns = zip(*(found[name].values for name in names), strict=True)
         tried = [[str(n), number(stable), number(chance), number(bic, 1)] for n, stable, chance, bic in columns]
-        note = "  more than one group counts only where its stability is above that by chance, and its BIC is lower"
+        note = (
+            "Stability: how far groups in two random 80 % of the neurons agree (adjusted Rand index; 1 is the same, 0 "
+            "chance). By chance: its 95th percentile in data of one group. BIC: lower describes the loadings better. "
+            "More than one group counts only where its stability is above that by chance, and its BIC is below that of "
+            "one group."
+        )
         items.append(Table("how many groups?", ["groups", "stability", "by chance", "BIC"], tried, [note]))
     return items
 
@@ -105,17 +119,30 @@ def _connectivity(found: xr.Dataset) -> list[Item]:
     header = ["", *(f"m {k + 1}" for k in range(rank)), *(f"I {name}" for name in input_names(found))]
     overlaps = np.hstack([found["overlap_m"].values, found["overlap_input"].values])
     rows = [[f"n {k + 1}", *map(number, row)] for k, row in enumerate(overlaps)]
-    note = "  n·m / N: how a latent drives a latent (1: it holds itself where φ is linear); n·I / N: how an input does"
+    note = "n·m / N: how a latent drives a latent (1: it holds itself where φ is linear). n·I / N: how an input does."
     return [Table("overlaps of the connectivity vectors", header, rows, [note])]
 
 
 def _inactivation(result: xr.Dataset) -> list[Item]:
     table = effect_table(result)
     rows = [[number(x) if isinstance(x, float) else str(x) for x in row] for row in table.itertuples(index=False)]
-    items: list[Item] = [Table("predicted effect of inactivations", [str(name) for name in table.columns], rows)]
+    words = {
+        "control": "Control: random groups of the same size, their 5th percentile, median and 95th percentile.",
+        "reference": "Reference: what the other fit predicts, and how its changes of the neurons correlate with these.",
+        "accuracy": "Accuracy: the share of conditions in which the readout has the right sign; intact: without "
+        "inactivation.",
+    }
+    notes = [
+        "Effect: the change of the other recorded neurons, relative to the size of the intact activity (root mean "
+        "squares); 0 is no change.",
+        *(note for word, note in words.items() if any(word in str(name) for name in table.columns)),
+    ]
+    items: list[Item] = [Table("predicted effect of inactivations", [str(name) for name in table.columns], rows, notes)]
     if "readout_score" in result.attrs:
         column, metric = result.attrs["readout_column"], result.attrs["readout_metric"]
-        items.append(f"readout of {column}: held-out {metric} {number(result.attrs['readout_score'])}")
+        items.append(
+            f"readout of {column}: held-out {metric} {number(result.attrs['readout_score'])}. {_METRICS[metric]}"
+        )
     return [*items, f"caution: {result.attrs['caution']}"]
 
 
@@ -124,7 +151,7 @@ def _readout(found: xr.Dataset) -> list[Item]:
     between = f", {attrs['negative']} against {attrs['positive']}" if "positive" in attrs else ""
     return [
         f"{attrs['column']}{between}: {attrs['kind_of_readout']} readout of {found.sizes['neuron']} neurons, "
-        f"held-out {attrs['metric']} {number(float(found['score']))}"
+        f"held-out {attrs['metric']} {number(float(found['score']))}. {_METRICS[attrs['metric']]}"
     ]
 
 

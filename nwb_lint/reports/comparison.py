@@ -19,12 +19,19 @@ from nwb_lint.contract import check_fit, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.options import validated
 from nwb_lint.reports.items import Item, Table, number
+from nwb_lint.reports.scores import R2
 
 _NAMES = ("first", "second")
 _OPTIONS = (
     "tau_s", "dt_s", "nonlinearity", "method", "loss", "hidden", "initial", "ridge", "seed", "observation", "link",
     "align", "window_s", "bin_s", "smooth_s", "where", "by", "scale", "version_nwb_lint",
 )  # fmt: skip
+_EXPLAINED = [
+    "Pearson and cosine: 1 is the same, 0 nothing in common; the connectivity is compared by its part that moves the "
+    "network, over all pairs of shared neurons. Procrustes disparity: the share of the latents that differs after the "
+    "best shift, scale and rotation; 0 is the same, 1 nothing in common. Principal angles: between the directions of "
+    "activity that the latents drive; 0 is the same, 90 nothing in common.",
+]
 
 
 @validated()
@@ -110,7 +117,7 @@ def of_comparison(found: xr.Dataset) -> list[Item]:
         "effective connectivity: Pearson": "pearson",
         "effective connectivity: cosine": "cosine",
         "predicted activity: Pearson": "pearson_prediction",
-        "latents: Procrustes disparity, 0 is the same": "latent_disparity",
+        "latents: Procrustes disparity": "latent_disparity",
     }
     same = [[words, number(float(found[name]))] for words, name in measured.items()]
     angles = ", ".join(number(angle, 1) for angle in found["angle_deg"].values)
@@ -121,9 +128,9 @@ def of_comparison(found: xr.Dataset) -> list[Item]:
     rows = [[name, *values.split(" | ", 1)] for name, _, values in differences]
     return [
         f"The fits share {found.attrs['n_neurons']} neurons and {found.attrs['n_conditions']} conditions.",
-        Table("R² (of the data of each fit)", ["", *_NAMES], scores),
-        Table("is it the same network?", ["", ""], same),
-        Table("fixed points without input", ["", *_NAMES], points),
+        Table("R² (of the data of each fit)", ["", *_NAMES], scores, [R2]),
+        Table("is it the same network?", ["", ""], same, _EXPLAINED),
+        Table("fixed points without input", ["", *_NAMES], points, ["How many of each kind there are."]),
         Table("what was done differently", ["option", *_NAMES], rows) if rows else "All options are the same.",
     ]
 

@@ -15,7 +15,7 @@ _WIDTH = 110
 
 
 class Table(NamedTuple):
-    """A table of texts. ``notes`` are sentences below it."""
+    """A table of texts. ``notes`` are sentences below it: what its numbers mean."""
 
     title: str
     header: Sequence[str]
@@ -72,7 +72,8 @@ def as_text(items: Iterable[Item]) -> str:
     blocks = []
     for item in items:
         if isinstance(item, Table):
-            blocks.append("\n".join([item.title, *_aligned(item), *item.notes]))
+            notes = [textwrap.fill(note, _WIDTH, initial_indent="  ", subsequent_indent="  ") for note in item.notes]
+            blocks.append("\n".join([item.title, *_aligned(item), *notes]))
         elif isinstance(item, Code):
             blocks.append(textwrap.indent(item.text.rstrip(), "    "))
         elif isinstance(item, str):

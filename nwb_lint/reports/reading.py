@@ -31,6 +31,20 @@ def sentence_of(fit: xr.Dataset) -> str:
     )
 
 
+def of_size(dataset: xr.Dataset) -> list[Item]:
+    """The size of a recording, of trials or of an activity, in one sentence, and what was used of all."""
+    time = dataset["time"].values
+    what = f"{dataset.sizes['trial']} trials" if "trial" in dataset.dims else f"{dataset.sizes['condition']} conditions"
+    around = f" around {dataset.attrs['align']}" if "align" in dataset.attrs else ""
+    inputs = f" Inputs: {', '.join(input_names(dataset)) or 'none'}." if "u" in dataset else ""
+    held = f", {int(dataset['held_out'].sum())} of them held out" if "held_out" in dataset.coords else ""
+    size = (
+        f"{dataset.sizes['neuron']} units, {what}{held}, {len(time)} bins of {dataset.attrs['bin_s']:g} s from "
+        f"{time[0]:g} to {time[-1]:g} s{around}.{inputs}"
+    )
+    return [size, *([format_reading(dataset)] if "n_trials_used" in dataset.attrs else [])]
+
+
 def file_warnings(fit: xr.Dataset) -> list[tuple[str, str]]:
     """Files that gave less than they hold, and why."""
     columns = (fit.attrs.get("assets", []), fit.attrs.get("assets_warnings", []))

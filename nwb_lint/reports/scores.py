@@ -10,6 +10,11 @@ import xarray as xr
 from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.reports.items import Item, Table, number
 
+R2 = "R²: the share of the variance that is explained; 1 is all, 0 no more than a constant explains."
+_CEILING = "Ceiling: the R² that the true means would reach, since means of few trials are noisy."
+_BITS = "Bits per spike: how much better the spikes are predicted than by each neuron's mean rate; 0 is no better."
+_ERROR = "± s.e.: standard error over the folds."
+
 
 def of_fit(fit: xr.Dataset) -> list[Item]:
     """Scores of a fit by split, what each input adds, and its caution."""
@@ -19,10 +24,13 @@ def of_fit(fit: xr.Dataset) -> list[Item]:
     title = "R² of the unconstrained fit" if rank is None else f"R² of the rank {rank} fit"
     columns = (fit[name].values for name in ("split", "r2", "r2_ceiling", "r2_median"))
     rows = [[str(split), *map(number, values)] for split, *values in zip(*columns, strict=True)]
-    items: list[Item] = [Table(title, ["", "R²", "ceiling", "median over neurons"], rows)]
+    items: list[Item] = [Table(title, ["", "R²", "ceiling", "median over neurons"], rows, [R2, _CEILING])]
     items += _inputs(fit)
     if "n_norm_ratio" in fit.attrs:
-        items.append(f"Norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}.")
+        items.append(
+            f"Norm of n / norm of its effective part: {fit.attrs['n_norm_ratio']:.2f}. Far above 1, most of n does not "
+            "move the network, and the data hardly determine it: do not interpret n or inactivations then."
+        )
     if "caution" in fit.attrs:
         items.append(f"caution: {fit.attrs['caution']}")
     return items
@@ -34,8 +42,9 @@ def of_ranks(fit: xr.Dataset) -> list[Item]:
 
 
 def of_table(table: xr.Dataset) -> list[Item]:
-    """The table of a validation: choice of rank, baselines, ensemble, bootstrap or subsampling."""
-    return _TABLES[table.attrs["kind"]](table)
+    """The table of a validation: choice of rank, baselines, ensemble, bootstrap or subsampling; else nothing."""
+    make = _TABLES.get(table.attrs["kind"])
+    return make(table) if make else []
 
 
 def verdict(fit: xr.Dataset) -> str:
@@ -86,7 +95,7 @@ def _trial_scores(fit: xr.Dataset) -> Table:
     columns = zip(fit["split"].values, bits, fit["r2"].values, strict=True)
     rows = [[str(split), number(value), number(r2)] for split, value, r2 in columns]
     title = f"scores of the rank {fit.sizes['rank']} fit of single trials"
-    return Table(title, ["", "bits per spike", "R² of the run without noise"], rows)
+    return Table(title, ["", "bits per spike", "R² of the run without noise"], rows, [_BITS, R2])
 
 
 def _evidence(fit: xr.Dataset) -> str:
@@ -94,7 +103,7 @@ def _evidence(fit: xr.Dataset) -> str:
     best = int(evidence.argmax())
     return (
         f"Log evidence {evidence[best]:.1f} nats in iteration {best + 1} of {len(evidence)} "
-        f"({evidence[0]:.1f} in the first)."
+        f"({evidence[0]:.1f} in the first). It compares fits to the same data: higher is better."
     )
 
 
@@ -104,10 +113,10 @@ def _inputs(fit: xr.Dataset) -> list[Item]:
     columns = (fit[name].values for name in ("input", "input_r2_gain", "input_r2_gain_sem"))
     rows = [[str(name), f"{number(gain)} ± {number(error)}"] for name, gain, error in zip(*columns, strict=True)]
     title = "R² lost without an input (refitted; conditions held out inside the training set)"
-    return [Table(title, ["input", "R² lost ± s.e."], rows)]
+    return [Table(title, ["input", "R² lost ± s.e."], rows, [_ERROR])]
 
 
-def _cross_validated(title: str, names: Sequence[str], table: xr.Dataset, of: str, notes: Sequence[str] = ()) -> Table:
+def _cross_validated(title: str, names: Sequence[str], table: xr.Dataset, of: str) -> Table:
     """One row per model: its score in training and held out ± standard error over folds; the ceiling of R² below."""
     score, whose = ("bits", "trials") if f"{of}_bits" in table else ("r2", "conditions")
     errors = table[f"{of}_{score}_sem"].values[:, 1]
@@ -116,7 +125,8 @@ def _cross_validated(title: str, names: Sequence[str], table: xr.Dataset, of: st
     if f"{of}_r2_ceiling" in table:
         rows.append(["ceiling", *map(number, table[f"{of}_r2_ceiling"].values)])
     title = f"{title} (cross-validated, among the training {whose})"
-    return Table(title, ["", "in training", "held out ± s.e."], rows, notes)
+    measure = [_BITS] if score == "bits" else [R2, *([_CEILING] if f"{of}_r2_ceiling" in table else [])]
+    return Table(title, ["", "in training", "held out ± s.e."], rows, [*measure, _ERROR])
 
 
 def _ranks(table: xr.Dataset) -> list[Item]:
@@ -135,7 +145,7 @@ def _ranks(table: xr.Dataset) -> list[Item]:
     end = f"chosen: rank {chosen}, the smallest that is at most one standard error behind"
     return [
         _cross_validated(title, names, table, "rank"),
-        Table(title_behind, ["rank", "behind ± s.e.", "verdict"], rows, [f"  {end}"]),
+        Table(title_behind, ["rank", "behind ± s.e.", "verdict"], rows, [end]),
     ]
 
 
@@ -162,7 +172,13 @@ def _ensemble(table: xr.Dataset) -> list[Item]:
         ["spread per neuron", f"{spread[len(spread) // 2]:.2f} of its mean (median), {spread[-1]:.2f} at most"],
     ]
     title = f"ensemble over {table.attrs['vary']}: {int(good.sum())} of {len(good)} members equally good"
-    return [Table(title, ["", ""], rows)]
+    notes = [
+        R2,
+        _CEILING,
+        "Pearson and cosine are over all entries of the connectivity: 1 is the same, 0 nothing in common. Spread: the "
+        "standard deviation of a neuron's connections over the members, relative to their mean; 0 is the same.",
+    ]
+    return [Table(title, ["", ""], rows, notes)]
 
 
 def _bootstrap(table: xr.Dataset) -> list[Item]:
@@ -176,7 +192,12 @@ def _bootstrap(table: xr.Dataset) -> list[Item]:
         between = f"none: {reason}" if reason else f"{low:.3f} to {high:.3f}{measured}"
         rows.append([str(name), number(own), "" if reason else number(corrected), between])
     title = f"bootstrap: {table.attrs['draws']} resamples of trials, {table.attrs['simulations']} simulations"
-    return [Table(title, ["", "fit", "corrected", f"{100 * table.attrs['level']:.0f} % interval"], rows)]
+    level = f"{100 * table.attrs['level']:.0f} %"
+    notes = [
+        "Corrected: the value of the fit without the bias that simulations of known networks show. Interval: it holds "
+        f"the true value in {level} of such simulations."
+    ]
+    return [Table(title, ["", "fit", "corrected", f"{level} interval"], rows, notes)]
 
 
 def _subsampling(table: xr.Dataset) -> list[Item]:

@@ -208,6 +208,15 @@ def test_a_picture_is_replaced_and_any_other_file_is_not(path, tmp_path, ending)
         ("Group the trials by more columns (by=…).", "Group the trials by more columns (--by …)."),
         ("Pass units_table=.", "Pass --units-table."),
         ("read_conditions(path, by='side')", "read_conditions(path, by='side')"),  # a call stays a call
+        ("Use read_conditions(..., halves=True, min_trials=2).", "Use --halves --min-trials 2."),
+        ("Use read_conditions(..., halves=True, by=...).", "Use read_conditions(..., halves=True, by=...)."),
+        ("Use method='auto', or another.", "Use --method auto, or another."),
+        ('Read with missing="drop".', "Read with --missing drop."),
+        ("where='a == 3'", "--where 'a == 3'"),
+        ("Take ridges=[0.1, 1].", "Take --ridges 0.1,1."),
+        ("Prepare with n_components=None.", "Prepare with --n-components none."),
+        ("Use max_iter=200.", "Use --max-iter 200."),
+        ("the condition 'seed=3' is empty", "the condition 'seed=3' is empty"),  # a name of a file
         ("contrast=True", "contrast=True"),  # no option
     ],
 )

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 import tomli_w
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwb_lint.cli import app
@@ -132,6 +132,7 @@ def places(value, place=()):
         yield from places(one, (*place, key))
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_a_place_is_made_at_its_line(data):
     """The text before the line lacks the place, and the line begins the statement that makes it."""

@@ -7,7 +7,10 @@ import gzip
 import io
 import json
 import os
+import re
 import resource
+import shlex
+import shutil
 import signal
 import sys
 import warnings
@@ -19,6 +22,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from matplotlib.figure import Figure
+from pynwb import NWBHDF5IO
 
 import nwb_lint as nl
 from nwb_lint.cli import app, shell
@@ -136,7 +140,30 @@ def test_commands_say_whether_a_fit_is_what_was_written(made, tmp_path):
     path.write_bytes(gzip.decompress(golden.read_bytes()))
     described = json.loads(run("inspect", made / "fit.nwb", path, "--json").stdout)["files"]
     assert [list(one["fits"].values()) for one in described] == [[VERIFIED], [NOT_VERIFIED]]
-    assert f"fit processing/ecephys/lowrank_fit: {VERIFIED}" in run("inspect", made / "fit.nwb").stdout
+    lines = run("inspect", made / "fit.nwb").stdout.splitlines()
+    assert lines[3] == "This file holds a fit of nwb_lint and no recording:"
+    assert lines[4].startswith(f"  fit processing/ecephys/lowrank_fit ({VERIFIED}): Recurrent neural network of rank 1")
+    assert re.fullmatch(r"  Written on \d{4}-\d\d-\d\d \d\d:\d\d UTC.*\.", lines[5])
+    assert f"nwb-lint show {made / 'fit.nwb'}" in lines[6]
+    assert "no warnings" in lines
+
+
+def test_inspect_says_first_that_a_recording_has_fits_too(made, fit, tmp_path):
+    path = shutil.copy(made / "session.nwb", tmp_path / "it's.nwb")
+    with NWBHDF5IO(path, "a", load_namespaces=True) as io:
+        nwbfile = io.read()
+        for name in ("first", "second"):
+            nl.add_to_nwbfile(fit, nwbfile, name=name)
+        io.write(nwbfile)
+    lines = run("inspect", path).stdout.splitlines()
+    assert lines[3] == "This file holds a recording and 2 fits of nwb_lint:"
+    assert [line.split()[1] for line in lines[4:6]] == ["processing/ecephys/first", "processing/ecephys/second"]
+    commands = [line.partition(": ")[2] for line in lines[6:8]]
+    for command in commands:
+        assert shlex.split(command)[2:] == [str(path), "--name", "NAME"]
+    assert run(*shlex.split(commands[0].replace("NAME", "second"))[1:]).exit_code == 0
+    assert "units: 5" in "\n".join(lines[9:])
+    assert "trials (40), 2 fits" in run("inspect", path, made / "session.nwb").stdout
 
 
 def test_a_finished_fit_is_kept_elsewhere_where_its_folder_is_full(fit, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span
 from nwb_lint.nwb.inspection.units import UnitsInfo, count_units, describe_units
 from nwb_lint.nwb.recording.events import activity_paths, event_paths
 from nwb_lint.nwb.recording.tables import open_intervals, rows_of_tables
+from nwb_lint.nwb.recording.unit_tables import fit_paths
+from nwb_lint.nwb.storage.h5 import as_text, is_dataset, member_or_error
 from nwb_lint.nwb.storage.metadata import provenance, session_labels
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, reading, run_on_files
 
@@ -50,6 +53,10 @@ class Description(NamedTuple):
         cannot be read.
     fits : dict of str to str
         Whether each fit in the file is what was written, by its path, where somebody has looked: `describe` does not.
+    stored : dict of str to str
+        What each fit in the file is, by its path.
+    written : str
+        When the file was made, as it says itself; empty where it does not.
     """
 
     path: str
@@ -65,6 +72,8 @@ class Description(NamedTuple):
     series: tuple[str, ...] = ()
     units_tables: Mapping[str, int | None] = MappingProxyType({})
     fits: Mapping[str, str] = MappingProxyType({})
+    stored: Mapping[str, str] = MappingProxyType({})
+    written: str = ""
 
 
 def describe(
@@ -114,7 +123,11 @@ def describe(
             units_table=units_table,
         )  # fmt: skip
         events, series, more = _find_series(file, name)
-        warnings += units.warnings + more
+        stored = {path: as_text(file[path].attrs.get("description", "")) for path in fit_paths(file)}
+        if not stored or tables or units.info or series:  # a file of fits alone lacks nothing
+            warnings += units.warnings + more
+        else:
+            warnings = []
         suggestion: dict[str, Any] = {}
         if (units.info or series) and tables:
             try:
@@ -138,6 +151,8 @@ def describe(
             events=events,
             series=series,
             units_tables=count_units(file),
+            stored=stored,
+            written=_last_date(file),
         )
 
 
@@ -224,6 +239,16 @@ def _find_series(file: h5py.File, name: str) -> tuple[tuple[str, ...], tuple[str
         return events, series, series_problems(file, name)
     except (OSError, RuntimeError, KeyError) as error:
         return (), (), [f"series of events and activity cannot be found: {one_line(error)}"]
+
+
+def _last_date(file: h5py.File) -> str:
+    """The last of the dates at which a file was made, to the minute."""
+    try:
+        dates = member_or_error(file, "file_create_date")
+        last = as_text(dates[-1]) if is_dataset(dates) and dates.shape else ""
+        return f"{datetime.fromisoformat(last):%Y-%m-%d %H:%M %Z}".rstrip()
+    except (IndexError, TypeError, ValueError, OSError, RuntimeError):
+        return ""
 
 
 def _hull(spans: Sequence[Span]) -> Span | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def format_description(description: Description) -> str:
     """
     subject = f", subject {description.subject}" if description.subject else ""
     span = f", {description.span[0]:g} to {description.span[1]:g} s" if description.span else ""
-    lines = [description.path, f"session {description.session}{subject}{span}", ""]
+    lines = [description.path, f"session {description.session}{subject}{span}", "", *_fit_lines(description)]
     if description.units:
         lines += [*_unit_lines(description.units), ""]
     lines += _units_table_lines(description)
@@ -44,12 +45,35 @@ def format_description(description: Description) -> str:
         lines += [*_table_lines(table), ""]
     lines += _path_lines("align to events of each trial", description.events)
     lines += _path_lines("activity as a time series", description.series)
-    lines += [f"fit {path}: {said}" for path, said in description.fits.items()]
     lines.append("warnings:" if description.warnings else "no warnings")
     lines += [f"  - {warning}" for warning in description.warnings]
     if description.suggestion:
         lines += ["", "a call that would read this file (a guess from its columns):", format_call(description)]
     return "\n".join(lines) + "\n"
+
+
+def _fit_lines(description: Description) -> list[str]:
+    """Which fits a file holds, of when it is, and how to see them; nothing for a file without fits."""
+    stored, path = description.stored, shlex.quote(description.path)
+    if not stored:
+        return []
+    n, alone = len(stored), not (description.units or description.tables or description.series)
+    what = "a fit of nwb_lint" if n == 1 else f"{n} fits of nwb_lint"
+    lines = [f"This file holds {'' if alone else 'a recording and '}{what}{' and no recording' if alone else ''}:"]
+    for at, text in stored.items():
+        checked = f" ({description.fits[at]})" if at in description.fits else ""
+        lines.append(f"  fit {at}{checked}: {text}")
+    if alone and description.written:  # a recording may be older than the fits that were added to it
+        lines.append(f"  Written on {description.written}.")
+    chosen = "" if n == 1 else " --name NAME"
+    named = "" if n == 1 else ", name=..."
+    return [
+        *lines,
+        f"  See {'it' if n == 1 else 'one'}: nwb-lint show {path}{chosen}",
+        f"  As a page: nwb-lint report {path}{chosen}",
+        f"  In Python: nl.read_fit({description.path!r}{named})",
+        "",
+    ]
 
 
 def format_call(description: Description) -> str:
@@ -183,10 +207,15 @@ def _table_row(one: Description) -> tuple[str, ...]:
         str(len(units.ids)) if units else "–",
         str(sum(units.n_spikes)) if units else "–",
         f"{np.median(rates):.2f}" if len(rates) else "–",
-        ", ".join(f"{table.name} ({table.n_rows})" for table in one.tables) or "–",
+        ", ".join([*(f"{table.name} ({table.n_rows})" for table in one.tables), *_count_fits(one)]) or "–",
         str(len(one.warnings)) if not one.error else "–",
         f"{one.path}  {one.error}".rstrip(),
     )
+
+
+def _count_fits(one: Description) -> list[str]:
+    n = len(one.stored)
+    return [f"{n} fit{'s' * (n > 1)}"] if n else []
 
 
 def _path_lines(what: str, paths: Sequence[str]) -> list[str]:
