@@ -503,6 +503,14 @@ class ReportOptions(Options):
     analyze: bool = option(True, "Compute dynamics and populations that no result holds.", kept=False)
 
 
+class CompareOptions(Options):
+    """Options of `compare`."""
+
+    dsa: bool = option(
+        False, "Compare how the latents run, by dynamical similarity analysis (package DSA).", kept=False
+    )
+
+
 class AxesOptions(Options):
     """Options of `compare_axes`."""
 
@@ -704,7 +712,7 @@ PUBLIC: tuple[type[Options], ...] = (
     BaselineOptions, SubsamplingOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
-    TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
+    CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
 )  # fmt: skip
 
 

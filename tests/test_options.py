@@ -27,7 +27,7 @@ FUNCTIONS = {
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
-    options.ReportOptions: nl.report,
+    options.ReportOptions: nl.report, options.CompareOptions: nl.compare,
     options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
@@ -36,6 +36,7 @@ NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
+    "other",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
@@ -53,7 +54,8 @@ ELSEWHERE = {
     ("FixedPointOptions", "other_ridges"): "needs the activity",
 }  # fmt: skip
 COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-points", "ReadoutOptions": "readout",
-            "InactivationOptions": "inactivate", "ReportOptions": "report"}  # fmt: skip
+            "InactivationOptions": "inactivate", "ReportOptions": "report",
+            "CompareOptions": "compare"}  # fmt: skip
 FIELDS = [(one, name) for one in options.PUBLIC for name in one.model_fields]
 
 

@@ -20,7 +20,7 @@ from nwb_lint.cli.shell import (
     read_fit_of,
     with_json,
 )
-from nwb_lint.options import ReportOptions
+from nwb_lint.options import CompareOptions, ReportOptions
 from nwb_lint.reports.notebook import FIGURES
 
 
@@ -79,15 +79,16 @@ def _report(path: str, name: str | None, parameters: dict[str, Any]) -> Any:
 @click.argument("other", metavar="OTHER.nwb")
 @of_fit
 @click.option("--other-name", metavar="NAME", help="Name of the other fit, where its file holds several.")
+@flags(CompareOptions)
 @with_json
-def compare(path: str, other: str, name: str | None, other_name: str | None, as_json: bool) -> None:
+def compare(path: str, other: str, name: str | None, other_name: str | None, as_json: bool, **parameters: Any) -> None:
     """Compare two fits that share neurons: scores, connectivity, latents, fixed points, options."""
     with plainly():
         from nwb_lint.reports.comparison import compare as compare_fits
         from nwb_lint.reports.comparison import of_comparison
 
         first, second = read_fit_of(path, name), read_fit_of(other, other_name)
-        found = compare_fits(first, second)
+        found = compare_fits(first, second, **given(parameters))
         print_result(found, of_comparison(found), as_json)
 
 

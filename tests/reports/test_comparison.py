@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
+from nwb_lint.reports.comparison import of_comparison
+from nwb_lint.reports.items import as_text
 from nwb_lint.testing import mock_activity, mock_fit, mock_trials
 
 
@@ -54,6 +58,61 @@ def test_both_are_scored_on_the_same_activity(fit):
     found = nl.compare(fit, turned(fit), activity=activity)
     expected = float(nl.score(fit, activity)["r2"])
     np.testing.assert_allclose(found["r2_activity"], expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def dsa():
+    pytest.importorskip("DSA", reason="the extra dsa is not installed")
+    return lambda one, other: float(nl.compare(one, other, dsa=True)["dsa"])
+
+
+def with_modes(fit, angle, seed):
+    """A fit whose latents turn by ``angle`` while they shrink, from starts that are drawn."""
+    step = 0.97 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    start = np.random.default_rng(seed).standard_normal((fit.sizes["condition"], 2))
+    powers = [np.linalg.matrix_power(step, k) for k in range(fit.sizes["time"])]
+    latent = np.einsum("tij,cj->cti", powers, start)
+    return fit.assign(latent=(("condition", "time", "rank"), latent.astype(np.float32)))
+
+
+def test_dynamical_similarity_does_not_depend_on_the_gauge(fit, dsa):
+    assert dsa(fit, fit) == pytest.approx(0, abs=1e-6)
+    assert dsa(fit, turned(fit)) == pytest.approx(0, abs=1e-6)
+    a = np.array([[2.0, 0.5], [0.0, 0.3]])  # any gauge: m a, n a'^-1, and the latents a^-1
+    other = fit.assign(
+        m=(fit["m"].dims, fit["m"].values @ a),
+        n=(fit["n"].dims, fit["n"].values @ np.linalg.inv(a).T),
+        latent=(fit["latent"].dims, (fit["latent"].values @ np.linalg.inv(a).T).astype(np.float32)),
+    )
+    assert dsa(fit, other) == pytest.approx(0, abs=1e-6)
+    assert float(nl.compare(fit, other)["latent_disparity"]) == pytest.approx(0, abs=1e-9)
+    order = np.random.default_rng(0).permutation(fit.sizes["neuron"])
+    assert dsa(fit, fit.isel(neuron=order)) == pytest.approx(0, abs=1e-6)
+
+
+def test_dynamical_similarity_is_the_distance_of_modes(fit, dsa):
+    """The eigenvalues of these runs are known: .97 e^(± i angle)."""
+    one = with_modes(fit, 0.1, seed=0)
+    assert dsa(one, with_modes(fit, 0.1, seed=1)) == pytest.approx(0, abs=1e-6)
+    angles = np.array([0.12, 0.2, 0.5])
+    found = [dsa(one, with_modes(fit, angle, seed=1)) for angle in angles]
+    np.testing.assert_allclose(found, abs(0.97 * (np.exp(0.1j) - np.exp(1j * angles))) ** 2, rtol=0.01)
+
+
+def test_dynamical_similarity_of_other_ranks_and_of_few_samples(fit, dsa):
+    smaller = nl.fit_lint(mock_activity(n_neurons=30), rank=1, tau_s=0.2, method="regression", test_size=2)
+    assert dsa(fit, smaller) == pytest.approx(dsa(smaller, fit), abs=1e-6)
+    assert dsa(fit, smaller) > 1e-5
+    assert np.isnan(dsa(fit, fit.isel(time=slice(0, 5))))
+    assert np.isnan(dsa(fit, fit.assign(latent=0 * fit["latent"])))
+    assert "DSA: how far apart" in as_text(of_comparison(nl.compare(fit, smaller, dsa=True)))
+    assert "dsa" not in nl.compare(fit, smaller)
+
+
+def test_a_package_that_lacks_is_named(fit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "DSA", None)
+    with pytest.raises(ContractError, match=r"pip install 'nwb_lint\[dsa\]'"):
+        nl.compare(fit, fit, dsa=True)
 
 
 def test_what_cannot_be_compared_is_not_a_number(fit):
