@@ -114,6 +114,9 @@ for _command in (
     *_ANALYSES,
 ):
     app.add_command(_command)
+    for _option in _command.params:
+        if isinstance(_option, click.Option) and _option.multiple:
+            _option.help = f"{_option.help}  [may be repeated]"
 
 
 def main(args: list[str] | None = None, **options: Any) -> Any:

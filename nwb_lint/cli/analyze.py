@@ -24,7 +24,7 @@ from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOption
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @flags(PopulationOptions)
 @of_fit
 @saved_as
@@ -48,7 +48,7 @@ def populations(
 
 
 @click.command("fixed-points")
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.option("--input", "inputs", multiple=True, metavar="NAME=NUMBER", help="In place of a condition: the others 0.")
 @click.option("--bootstrap", metavar="NAME", help="A bootstrap in the file: how many of its draws have each point.")
 @flags(FixedPointOptions, without=("input", "refit_fractions", "draws", "other_ranks", "other_ridges"))
@@ -88,7 +88,7 @@ def fixed_points(
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.option("--raw", is_flag=True, help="Keep m n' / N itself, not its part that moves the dynamics.")
 @click.option("--by", metavar="COLUMN", help="Column of the neurons that the picture is sorted by.")
 @of_fit
@@ -114,7 +114,7 @@ def connectivity(
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.argument("column")
 @flags(ReadoutOptions)
 @of_fit

@@ -74,7 +74,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="RECIPE.toml | SOURCE...")
+@click.argument("sources", nargs=-1, required=True, metavar="RECIPE.toml | SOURCE...", type=click.Path())
 @click.option("--source", "instead", multiple=True, help="NWB files in place of those of the recipe.")
 @click.option(
     "--trials/--means",
@@ -129,6 +129,7 @@ def fit(
         from nwb_lint.parallel.executors import open_executor
         from nwb_lint.workflow.run import run_recipe, up_to_date
 
+        _check_sources(sources)
         recipe = _recipe(sources, parameters)
         target = out or (Path(recipe.out) if recipe.out else None)
         if target is None:
@@ -245,7 +246,7 @@ def write_or_keep(outcome: Any, recipe: Any, target: Path, force: bool) -> Excep
 
 
 @click.command()
-@click.argument("fit_file", metavar="FIT.nwb")
+@click.argument("fit_file", metavar="FIT.nwb", type=click.Path())
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The netCDF file.")
 @click.option("--name", help="Name of the fit, where the file holds several.")
 @click.option("--force", is_flag=True, help="Replace the file.")
@@ -260,7 +261,7 @@ def export(fit_file: str, out: Path, name: str | None, force: bool) -> None:
 
 
 @click.command("import")
-@click.argument("exported", metavar="MODEL.nc")
+@click.argument("exported", metavar="MODEL.nc", type=click.Path())
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The NWB file of the fit.")
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the sources do not say, such as age=P90D.")
 @click.option("--force", is_flag=True, help="Replace the file.")
@@ -319,6 +320,21 @@ def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
     if parameters["subject"]:
         data["subject"] = data.get("subject", {}) | parse_pairs(parameters["subject"], "--subject")
     return make_recipe(data)
+
+
+def _check_sources(sources: tuple[str, ...]) -> None:
+    """Say how a flag is given several values, where a source that does not exist follows the value of a flag."""
+    context = click.get_current_context()
+    words = context.find_root().obj or []
+    repeated = {flag for one in context.command.params if getattr(one, "multiple", False) for flag in one.opts}
+    for flag, value, source in zip(words, words[1:], words[2:], strict=False):
+        if (
+            flag in repeated
+            and source in sources
+            and not re.search(r"://|[*?\[]", source)
+            and not Path(source).exists()
+        ):
+            raise click.UsageError(f"{source}: no such file. For two values write {flag} {value} {flag} {source}.")
 
 
 def _without_target(assets: list[Any], target: Path) -> list[Any]:

@@ -26,7 +26,7 @@ from nwb_lint.options import InactivationOptions
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.option("--groups", multiple=True, metavar="COLUMN|QUERY", help="A group per value of a column, or one by query.")
 @click.option(
     "--populations",

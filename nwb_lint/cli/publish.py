@@ -8,7 +8,7 @@ from nwb_lint.cli.shell import echo, parse_pairs, plainly, with_flags
 
 
 @click.command()
-@click.argument("fit_file", metavar="FIT.nwb")
+@click.argument("fit_file", metavar="FIT.nwb", type=click.Path())
 @click.option("--dandiset", required=True, metavar="000000", help="Dandiset whose draft the file goes into.")
 @click.option("--instance", default="", show_default="dandi", help="Archive: a name that dandi knows, or its address.")
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the file does not say, e.g. age=P90D.")

@@ -31,7 +31,7 @@ def _page(path: Path) -> None:
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.option(
     "-o",
     "--out",
@@ -57,7 +57,7 @@ def _beside(path: str) -> Path:
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @flags(ReportOptions)
 @of_fit
 def show(path: str, name: str | None, **parameters: Any) -> None:
@@ -75,8 +75,8 @@ def _report(path: str, name: str | None, parameters: dict[str, Any]) -> Any:
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
-@click.argument("other", metavar="OTHER.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
+@click.argument("other", metavar="OTHER.nwb", type=click.Path())
 @of_fit
 @click.option("--other-name", metavar="NAME", help="Name of the other fit, where its file holds several.")
 @flags(CompareOptions)
@@ -100,7 +100,7 @@ _OF_FITS = {
 
 
 @click.command()
-@click.argument("path", metavar="FIT.nwb")
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.option(
     "-o",
     "--out",

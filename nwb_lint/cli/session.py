@@ -11,7 +11,7 @@ from nwb_lint.cli.shell import echo, plainly, quiet, with_flags, with_picture
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
 @click.option("--spikes/--no-spikes", default=None, help="Read the spikes.  [default: of local files only]")
 @click.option("--units-table", metavar="PATH", help="Units table to describe, where a file has several.")
@@ -79,7 +79,7 @@ def _picture(path: str, n: int, units_table: str | None, external: bool, picture
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path())
 @click.option("--units-table", help="Path of the units table.  [default: /units, or the only one]")
 @click.option("--external", is_flag=True, help="Read other files that a file names, such as those of external links.")
 def init(sources: tuple[str, ...], units_table: str | None, external: bool) -> None:

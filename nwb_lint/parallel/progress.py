@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from tqdm.auto import tqdm
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # without ipywidgets, a notebook has lines in place of bars
+    from tqdm.auto import tqdm
 
 LINE_S = 10.0  # between two lines
 BAR_S = 1.0  # between two times that a bar shows, where nothing is counted
