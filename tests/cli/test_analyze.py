@@ -64,7 +64,7 @@ def test_a_readout_is_printed_kept_and_drawn(own, tmp_path):
     assert result.exit_code == 0, result.output
     expected = nl.fit_readout(nl.read_fit(own), "motion", folds=2, window_s=(0, 0.1))
     assert nl.read_result(own, "choice").identical(expected)
-    assert result.stdout.strip().endswith(f"held-out R2 {float(expected['score']):.3f}")
+    assert f"held-out R2 {float(expected['score']):.3f}. R2: the share of" in result.stdout
     assert "ridge readout of 60 neurons" in result.stdout
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
