@@ -24,7 +24,7 @@ from tests.nwb.archive import Archive
 
 ROOT = Path(nwb_lint.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_exit"}  # of collections.namedtuple and os
+DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_exit", "_repr_html_"}  # of namedtuple, os and IPython
 
 
 class Use(NamedTuple):
