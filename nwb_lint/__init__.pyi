@@ -24,6 +24,7 @@ from .nwb.extension.read import read_results as read_results
 from .nwb.extension.write import add_to_nwbfile as add_to_nwbfile
 from .nwb.extension.write import write_fit as write_fit
 from .nwb.extension.write import write_result as write_result
+from .nwb.extension.write_session import write_session as write_session
 from .nwb.recording.read import read_conditions as read_conditions
 from .nwb.recording.read import read_trials as read_trials
 from .nwb.storage.source import open_nwb as open_nwb

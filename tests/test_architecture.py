@@ -20,7 +20,7 @@ PUBLIC = {
     "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "infer_latents", "latents", "limit_cycles",
     "networks_of_draws", "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read_conditions",
     "read_fit", "read_result", "read_results", "read_trials", "report", "resample_network", "score", "select_rank",
-    "show_versions", "simulate", "truncate", "weight_statistics", "write_fit", "write_result",
+    "show_versions", "simulate", "truncate", "weight_statistics", "write_fit", "write_result", "write_session",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 

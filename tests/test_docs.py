@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -79,6 +81,10 @@ def test_code_of_the_pages_runs(page, names, tmp_path, monkeypatch):
     """In order, in a folder with the files that they name: Python, commands of nwb-lint, recipes and parts of them."""
     monkeypatch.chdir(tmp_path)
     mock_session("session.nwb")
+    Path("data").mkdir()
+    for k in range(2):
+        mock_session(f"data/{k}.nwb", seed=k, session_id=f"mock {k}")
+    write_arrays()
     if "nwb_lint_demo/demo_session.nwb" in "".join(one.code for one in blocks(page) if one.language == "python"):
         Path("nwb_lint_demo").mkdir()
         write_demo_session(demo_session(seed=0, n_units=40), Path("nwb_lint_demo/demo_session.nwb"))
@@ -94,13 +100,31 @@ def test_code_of_the_pages_runs(page, names, tmp_path, monkeypatch):
             run_commands(code)
 
 
+def write_arrays() -> None:
+    """What somebody has who has only arrays: the files that the page Start names."""
+    rng = np.random.default_rng(0)
+    start, side = 1.0 + 2.0 * np.arange(60), np.resize(["left", "right"], 60)
+    strength = np.resize([0.2, 0.2, 1.0, 1.0], 60)
+    table = {"start_time": start, "stop_time": start + 1.5, "cue_time": start + 0.5, "side": side, "strength": strength}
+    pd.DataFrame(table).to_csv("trials.csv", index=False)
+    after_cue = [rng.uniform(0, 1, rng.poisson(20 * s)) + t + 0.5 for t, s in zip(start, strength, strict=True)]
+    parts = [np.concatenate([rng.uniform(0, 121, 1200), *after_cue[unit % 2 :: 2]]) for unit in range(6)]
+    np.savez("spikes.npz", time=np.concatenate(parts), unit=np.repeat(np.arange(6), [len(one) for one in parts]))
+    np.save("rates.npy", mock_recording()["rate"].values)
+
+
+def in_words(command: str) -> tuple[list[str], str]:
+    """The words of a command as a shell sees them, and the file that the output goes to ("": none)."""
+    words = [part for word in shlex.split(command, comments=True) for part in sorted(glob(word)) or [word]]
+    return (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, "")
+
+
 def run_commands(code: str) -> None:
     for command in code.replace("\\\n", " ").splitlines():
-        words = shlex.split(command, comments=True)
+        words, target = in_words(command)
         if not words:
             continue
         assert words[0] == "nwb-lint", f"{command}: say why it is not run, in a comment before the block"
-        words, target = (words[:-2], words[-1]) if words[-2] == ">" else (words, "")
         done = CliRunner().invoke(app, words[1:], prog_name="nwb-lint")
         assert done.exit_code == 0, f"{command}\n{done.output}"
         if target:

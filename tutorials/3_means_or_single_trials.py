@@ -55,17 +55,13 @@ print(ranks["rank_bits"].to_pandas(), "chosen:", ranks.attrs["rank"])
 
 # %%
 fit = nl.fit_trials(trials, rank=ranks.attrs["rank"], test_size=12, **options)
-print(
-    "bits per spike:",
-    dict(zip(fit["split"].values, fit["bits_per_spike"].values.round(3), strict=True)),
-)
-print("explained without noise:", fit["r2"].values.round(2))
+print(fit[["bits_per_spike", "r2"]].to_dataframe().round(3))
 plot.summary(fit, trials, "single_trials.png", color_by="choice")
 
 # %% [markdown]
 # ## The states of the network
 #
-# All that takes a fit takes this one. The two stable states come back:
+# Every function that takes a fit takes this one too. The two stable states come back:
 
 # %%
 points = nl.fixed_points(fit, n_starts=30)
@@ -82,12 +78,9 @@ latents = nl.infer_latents(fit, trials, causal=True)
 right = trials["choice"].values == "right"
 sides = [latents["latent"].values[side, -1, 0].mean() for side in (right, ~right)]
 ahead = nl.forecast(fit, trials, horizon_s=0.1)
-print(
-    "latent at the end, by choice:",
-    np.round(sides, 2),
-    "width ahead:",
-    float(np.sqrt(ahead["latent_cov"][0, -1, 0, 0])),
-)
+print("latent at the end, right and left:", np.round(sides, 2))
+width = np.sqrt(ahead["latent_cov"].values[0, -1, 0, 0])
+print(f"standard deviation of the latent 100 ms after the end of trial 0: {width:.2f}")
 
 # %% [markdown]
 # ## From the command line

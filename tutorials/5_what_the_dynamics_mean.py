@@ -26,7 +26,7 @@ recording = nl.read_conditions(
     smooth_s=0.04,
     where="correct",
     halves=True,
-    draws=30,  # resamples of the trials, for the question at the end; 200 in earnest
+    draws=30,  # resamples of the trials, for the question at the end; 200 for real data
 )
 
 
@@ -92,7 +92,7 @@ resampled = nl.bootstrap(
     fit,
     recording,
     prepare=prepare,
-    simulations=20,  # 100 in earnest
+    simulations=20,  # 100 for real data
 )
 for condition in (0, 15, 31):
     points = nl.fixed_points(fit, condition=condition, bootstrap=resampled)

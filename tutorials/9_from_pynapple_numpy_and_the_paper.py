@@ -10,7 +10,6 @@ import numpy as np
 import nwb_lint as nl
 import pandas as pd
 import xarray as xr
-from nwb_lint.nwb.extension.write_session import write_session
 from nwb_lint.testing import mock_recording, mock_trials
 
 # %% [markdown]
@@ -93,7 +92,7 @@ table["cue_time"], table["side"] = (
     table["start_time"] + 0.5,
     np.resize(["left", "right"], len(table)),
 )
-write_session("converted.nwb", spike_times, table, overwrite=True)
+nl.write_session("converted.nwb", spike_times, table, overwrite=True)
 print(
     nl.read_conditions(
         "converted.nwb", by="side", align="cue_time", window_s=(-0.2, 0.6), bin_s=0.02

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,13 @@ def init(sources: tuple[str, ...], units_table: str | None, external: bool) -> N
         assets = expand(list(sources), external=external)
         read, problems = suggest_for_all(assets, units_table=units_table)
         kept = [str(asset) for asset, problem in zip(assets, problems, strict=True) if not problem]
+        if read.reason:
+            echo(textwrap.fill(f"by: {read.reason}", 110, initial_indent="# ", subsequent_indent="# ") + "\n")
         for asset, problem in zip(assets, problems, strict=True):
             if problem:
                 echo(f"warning: left out: {asset}: {with_flags(problem)}", err=True)
         files = list(sources) if len(kept) == len(assets) else kept
         resolved = [one if "://" in one else str(Path(one).expanduser().absolute()) for one in files]
-        out, read = f"{Path(kept[0]).stem}_desc-lowrank.nwb", read | ({"external": True} if external else {})
+        out = f"{Path(kept[0]).stem}_desc-lowrank.nwb"
+        read |= {"external": True} if external else {}
         echo(commented(make_recipe({"sources": resolved, "out": out, "read": read})), nl=False)

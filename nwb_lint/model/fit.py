@@ -250,8 +250,8 @@ def _check_options(activity: xr.Dataset, options: FitOptions) -> None:
     neurons, conditions, bin_s = activity.sizes["neuron"], activity.sizes["condition"], float(activity.attrs["bin_s"])
     if options.rank is not None and neurons < options.rank:
         raise ContractError(
-            f"rank is {options.rank} and there are {neurons} neurons. A rank needs as many neurons. Use at most rank "
-            f"{neurons}, or more units."
+            f"rank is {options.rank}, and the number of neurons is {neurons}. A rank needs as many neurons. Use at "
+            f"most rank {neurons}, or more units, such as those of several files."
         )
     if conditions < 2:
         raise ContractError("There is a single condition. A fit needs at least 2. Group by more columns (by=…).")
@@ -526,7 +526,7 @@ def _with_input_lags(fit: xr.Dataset, samples: Samples, network: Network, traine
     lags = input_lags(x, fit["u"].values, of, network, samples.alpha, phi, float(fit.attrs["dt_s"]))
     names = ("input_lag_s", "input_lag_gain", "input_lag_gain_sem")
     fit = fit.assign({name: (("input",), values) for name, values in zip(names, lags, strict=True)})
-    if float(fit["r2"][0]) < LAG_R2:  # the residual is not that of small errors in the inputs
+    if is_task() or float(fit["r2"][0]) < LAG_R2:  # the residual is not that of small errors in the inputs
         return fit
     for name, lag, gain, sem in zip(fit["input"].values, *lags, strict=True):
         if LAG_GAIN <= gain <= 2 - LAG_GAIN and gain >= LAG_ERRORS * sem:

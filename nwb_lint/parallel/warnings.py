@@ -11,26 +11,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 from nwb_lint.errors import printable
 
 _PACKAGE = str(Path(__file__).parents[1])
-_COLLECTED: ContextVar[list[str] | None] = ContextVar("collected", default=None)
+
+
+class _Collector(NamedTuple):
+    messages: list[str]
+    pass_on: bool
+    outer: _Collector | None
+
+
+_COLLECTOR: ContextVar[_Collector | None] = ContextVar("collector", default=None)
 
 
 def warn(message: str) -> None:
     """Warn at the line that called the package, or add the message to those that `collect_warnings` gathers."""
     message = printable(message)
-    collected = _COLLECTED.get()
-    if collected is None:
-        warnings.warn(message, stacklevel=_level_outside())
-    else:
-        collected.append(message)
+    collector = _COLLECTOR.get()
+    while collector is not None:
+        collector.messages.append(message)
+        if not collector.pass_on:
+            return
+        collector = collector.outer
+    warnings.warn(message, stacklevel=_level_outside())
 
 
 @contextmanager
-def collect_warnings() -> Iterator[list[str]]:
-    """Collect the messages of `warn` in a list instead of warning.
+def collect_warnings(*, pass_on: bool = False) -> Iterator[list[str]]:
+    """Collect the messages of `warn` in a list instead of warning, or, with ``pass_on``, besides.
 
     Examples
     --------
@@ -40,11 +51,11 @@ def collect_warnings() -> Iterator[list[str]]:
     ['spike times are not in order']
     """
     collected: list[str] = []
-    token = _COLLECTED.set(collected)
+    token = _COLLECTOR.set(_Collector(collected, pass_on, _COLLECTOR.get()))
     try:
         yield collected
     finally:
-        _COLLECTED.reset(token)
+        _COLLECTOR.reset(token)
 
 
 def _level_outside() -> int:

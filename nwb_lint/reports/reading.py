@@ -95,13 +95,16 @@ def of_assumptions(fit: xr.Dataset) -> list[Item]:
     if not fit.sizes.get("input"):
         return [*items, "There are no inputs."]
     columns = {"column": "input_column", "equals": "input_equals", "scale": "input_scale"}
-    window = [fit[name].values if name in fit.coords else None for name in ("input_start_s", "input_stop_s")]
+    edges = [fit[name].values for name in ("input_start_s", "input_stop_s") if name in fit.coords]
     table = []
     for k, name in enumerate(input_names(fit)):
         cells = [_words(fit[column].values[k]) if column in fit.coords else "" for column in columns.values()]
-        between = "" if window[0] is None or window[1] is None else f"{window[0][k]:g} to {window[1][k]:g}"
-        table.append([name, *cells, between])
+        table.append([name, *cells, _window(*(edge[k] for edge in edges))])
     return [*items, Table("inputs", ["input", *columns, "window, s"], table)]
+
+
+def _window(*edges: float) -> str:
+    return "always" if np.isnan(edges).any() else " to ".join(f"{edge:g}" for edge in edges)
 
 
 def of_origin(fit: xr.Dataset) -> list[Item]:

@@ -161,8 +161,9 @@ def _summary(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
 
 
 def _warnings(fit: xr.Dataset, results: Results) -> list[Item]:
-    """Cautions of the fit and its results, and of files that gave less than they hold; each once."""
+    """Cautions of the fit and its results, what was warned of, files that gave less than they hold; each once."""
     found = [str(fit.attrs["caution"])] if "caution" in fit.attrs else []
+    found += map(str, np.atleast_1d(fit.attrs.get("warnings", [])))
     found += [f"{path}: {what}" for path, what in reading.file_warnings(fit)]
     found += [f"{name}: {one.attrs['caution']}" for name, one in results.items() if "caution" in one.attrs]
     return list(dict.fromkeys(found)) or ["None."]

@@ -143,6 +143,8 @@ def _ranks(table: xr.Dataset) -> list[Item]:
     ]
     title_behind = "how far each rank is behind the best one (differences paired between folds)"
     end = f"chosen: rank {chosen}, the smallest that is at most one standard error behind"
+    if len(tried) > 1 and chosen == tried.max():
+        end += ". It is the largest that was tried: try larger ones too"
     return [
         _cross_validated(title, names, table, "rank"),
         Table(title_behind, ["rank", "behind ± s.e.", "verdict"], rows, [end]),

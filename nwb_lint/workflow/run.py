@@ -24,7 +24,7 @@ from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.nwb.storage.download import server_version
 from nwb_lint.nwb.storage.source import expand
-from nwb_lint.parallel.warnings import warn
+from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.prepare import drawn, drawn_conditions, prepare
 from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.validation.baselines import baselines
@@ -38,6 +38,8 @@ from nwb_lint.workflow.recipe import Recipe
 _OF_RANKS = (
     "rank_r2", "rank_r2_sem", "rank_r2_ceiling", "rank_bits", "rank_bits_sem", "rank_deficit", "rank_deficit_sem",
 )  # fmt: skip
+
+_FEWEST_TO_CHOOSE = 3  # conditions: two that train, and one that is left out
 
 # Fields of the section fit that a sweep sets itself, or that only the last fit has.
 _OF_THE_LAST_FIT = {"test_size", "test_conditions", "checkpoint"}
@@ -122,7 +124,7 @@ def run_recipe(
     Returns
     -------
     Outcome
-        The fit, the activity, seconds and tables.
+        The fit, the activity, seconds and tables. The attribute ``warnings`` of the fit holds what was warned of.
 
     Raises
     ------
@@ -136,15 +138,22 @@ def run_recipe(
     >>> from nwb_lint.workflow.recipe import load_recipe
     >>> outcome = run_recipe(load_recipe("examples/mante2013.toml"))  # doctest: +SKIP
     """
-    laps = Laps()
     sources = expand(recipe.sources) if assets is None else list(assets)
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
-    if recipe.mode == "trials":
-        return _run_trials(recipe, sources, laps, running)
+    with collect_warnings(pass_on=True) as messages:
+        outcome = (_run_trials if recipe.mode == "trials" else _run_means)(recipe, sources, Laps(), running)
+    if messages:
+        outcome.fit.attrs["warnings"] = list(dict.fromkeys(messages))
+    return outcome
+
+
+def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: dict[str, Any]) -> Outcome:
+    """`run_recipe` for means over trials: read → prepare → choose the rank → fit."""
+    executor = running["executor"]
     reader = executor if isinstance(executor, Executor) else None
     draws = 0 if recipe.bootstrap is None else recipe.bootstrap.draws
     read: dict[str, Any] = recipe.read.model_dump() | {"draws": draws}
-    recording = read_conditions(sources, seed=recipe.fit.seed, executor=reader, progress=progress, **read)
+    recording = read_conditions(sources, seed=recipe.fit.seed, executor=reader, progress=running["progress"], **read)
     recording = with_digests(recording)
     if recording.sizes["condition"] < 2:
         raise ContractError(
@@ -161,7 +170,7 @@ def run_recipe(
     chosen = tables.get("rank_selection")
     rank = recipe.select.ranks[0] if chosen is None else int(chosen.attrs["rank"])
     options = recipe.fit.model_dump() | {"test_size": None, "test_conditions": held}
-    fit = fit_lint(activity, rank=rank, progress=progress, **options)
+    fit = fit_lint(activity, rank=rank, progress=running["progress"], **options)
     laps.end("fit")
     if recipe.bootstrap is not None:
         again = partial(_prepared_again, preparation, ~held)
@@ -259,6 +268,11 @@ def _sweeps(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, A
         return section.model_dump() | {"folds": min(section.folds, most)}
 
     if len(ranks) > 1:
+        if conditions < _FEWEST_TO_CHOOSE and recipe.select.cv_over == "condition":
+            raise ContractError(
+                f"{conditions} conditions are left for training. A choice among ranks needs {_FEWEST_TO_CHOOSE}, since "
+                "it leaves some out. Group the trials by more columns (by), or give one rank (ranks)."
+            )
         most = min(conditions, neurons) if recipe.select.cv_over == "neuron" else conditions
         tables["rank_selection"] = select_rank(train, **folds_of(recipe.select, most), **running, **unseeded)
         rank = int(tables["rank_selection"].attrs["rank"])
@@ -281,7 +295,7 @@ def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
     size = (recipe.fit.test_size or 0) if names is None else None
     n = recording.sizes["condition"]
     if size is not None and 0 < size < 1 and max(round(size * n), 1) > n - 2:
-        warn(f"test_size is {size} of {n} conditions. A fit needs 2 for training. {max(n - 2, 0)} are held out.")
+        warn(f"There are {n} conditions, and a fit needs 2 for training: {n - 2} are held out, not {size:.0%} of them.")
         size = max(n - 2, 0)
     held = drawn_conditions(recording, size, names, recipe.fit.seed)
     if held is None or (~held).sum() < 2:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import nwb_lint as nl
 from nwb_lint.cli import app
 from nwb_lint.nwb.inspection.suggest import suggest
+from nwb_lint.testing import mock_session
 from tests.nwb.layouts import Session, alternate
 
 SIDES = alternate("left", "right")
@@ -69,6 +70,48 @@ def test_stimuli_that_are_seen_are_conditions(tmp_path):
     assert found["where"] is None
 
 
+N = 160
+EVERY = np.arange(N)
+PERIODS = {k: EVERY // k % 2 == 0 for k in (2, 4, 8)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "by", "where", "why"),
+    [
+        # a delayed response task: two instructions, and outcomes as texts
+        ({"response": np.where(PERIODS[2], "correct", "incorrect")}, ["side", "response"], None, "response"),
+        ({"correct": PERIODS[4]}, ["side", "correct"], None, "wrong trials"),
+        # with an outcome that is too rare for a condition
+        (
+            {"response": np.where(EVERY < 4, "no lick", np.where(PERIODS[2], "correct", "early lick"))},
+            ["side", "response"],
+            "response in ('correct', 'early lick')",
+            "response",
+        ),
+        ({"choice": np.where(PERIODS[2], -1, 1)}, ["side", "choice"], None, "choice"),
+        # reaching to many targets; stimuli of graded contrast on two sides
+        ({"target_direction": 22.5 * (EVERY // 2 % 16)}, ["side", "target_direction"], None, ""),
+        ({"contrast": EVERY // 2 % 5 / 4}, ["side", "contrast"], None, ""),
+        # a quantity that is never the same twice
+        ({"tone_hz": 100 + 1.25 * (EVERY * 37 % N)}, ["side", {"tone_hz": [100, 150, 199, 249, 298.75]}], None, "bins"),
+        ({}, ["side"], None, "At least 4"),
+    ],
+)
+def test_few_stimuli_are_divided_into_at_least_four_conditions(columns, by, where, why, tmp_path):
+    others = {"coherence": np.ones(N), "correct": np.ones(N, bool), "block": EVERY // 10}
+    path = mock_session(tmp_path / "s.nwb", n_trials=N, columns=others | columns)
+    found = suggest(path)
+    assert (found["by"], found["where"]) == (by, where)
+    recording = nl.read_conditions(path, **found)
+    assert recording.sizes["condition"] >= 4 or not columns
+    assert recording["n_trials"].min() >= 5
+    text = run("init", path).stdout
+    notes = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+    assert bool(notes) == bool(why)
+    assert why in " ".join(notes)
+    assert tomllib.loads(text)["read"]["by"] == by
+
+
 def test_a_recipe_has_what_differs_from_the_defaults_with_comments(tmp_path):
     text, fit = fitted(written(tmp_path, opto=ON), tmp_path)
     data = tomllib.loads(text)
@@ -78,6 +121,14 @@ def test_a_recipe_has_what_differs_from_the_defaults_with_comments(tmp_path):
     assert all("  # " in line for line in text.splitlines() if " = " in line)
     assert not fit["u"].values[:, fit["time"].values < 0].any()
     assert fit.attrs["n_trials_used"] == 8
+
+
+def test_what_to_do_about_two_conditions_is_said(tmp_path):
+    (tmp_path / "recipe.toml").write_text(run("init", written(tmp_path)).stdout)
+    done = run("fit", tmp_path / "recipe.toml", "--out", tmp_path / "fit.nwb")
+    assert done.exit_code == 1
+    for words in ("2 conditions", "ranks needs 3", "(by)"):
+        assert words in done.stderr
 
 
 @pytest.mark.parametrize("name", ["condition", "rank", "class", "two words.npy"])

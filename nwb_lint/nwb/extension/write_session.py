@@ -76,7 +76,9 @@ def write_session(
     series: Mapping[str, Samples] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write one session to a new NWB file, which is complete when its path appears.
+    """Write one session to a new NWB file, from spike times and a table of trials.
+
+    The file is complete when its path appears.
 
     Parameters
     ----------

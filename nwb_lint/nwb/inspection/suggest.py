@@ -10,50 +10,42 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nwb_lint.contract import distinct, missing_in
 from nwb_lint.errors import NWBError
+from nwb_lint.nwb.inspection.conditions import choose_grouping
 from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
 from nwb_lint.nwb.inspection.units import read_spike_times, stopped_units
 from nwb_lint.nwb.recording.events import activity_paths
 from nwb_lint.nwb.recording.series import open_series
-from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table, interval_tables, open_intervals
+from nwb_lint.nwb.recording.tables import Table, interval_tables, open_intervals
 from nwb_lint.nwb.recording.time_checks import RowSpans, check_times, row_spans
 from nwb_lint.nwb.recording.unit_tables import UNITS, open_units, units_tables
 from nwb_lint.nwb.recording.units import Observed, read_observed
 from nwb_lint.nwb.storage.source import Source, reading
 from nwb_lint.parallel.warnings import collect_warnings
-from nwb_lint.query import column_names, evaluate, spell_column
+from nwb_lint.query import evaluate, spell_column
 
 Array = np.ndarray
 
 # What names of columns say.
-_OUTCOME = re.compile(r"correct|success|is_?good|valid|hit|include|rewarded|completed", re.I)
-_STIMULATED = re.compile(
-    r"photo|opto|laser|galvo|inactivat|silenc|perturb|micro_?stim|(^|_)(tms|chr2|gtacr\d?|halo|arch)(_|$)", re.I
-)
-_STIMULATED_FLAG = re.compile(r"^((is|was|has|brain|electrical)_?)*stim(ulat(ed|ion))?(_?(on|trials?|flag))?$", re.I)
-_RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction", re.I)
-_BOOKKEEPING = re.compile(r"(^|_)(id|index|idx|number|num|no|trial|trials|block|uid|session|tags?)$", re.I)
 _END = re.compile(r"end|stop|off|out", re.I)
 # Names of events and of series of activity, the best first.
 _EVENTS = (r"dots|stim|sample|target", r"go|cue", r"delay", r"pole|odou?r|tone|sound|move")
 _PROCESSED = (r"deconv|spike|event", r"dff|df_over_f|delta|activity|rate", r"denois|correct", r"roi|fluo|trace")
-# Levels that ordinary trials have.
-_GOOD = ("correct", "hit", "success", "good", "rewarded")
-_UNSTIMULATED = re.compile(
-    r"(n/?a|nan|none|null|no|off|false|0(\.0*)?|control|ctrl|sham|baseline|-*|(no|non|without)[ _-]+\w+|\w+[ _-]off"
-    r"|(no|un)(stim|opto|laser|light)\w*)",
-    re.I,
-)
-
 _BIN_S, _SMOOTH_S, _GRID_S = 0.01, 0.05, 0.05
 _SAMPLED_BINS_S = (_BIN_S, _GRID_S, 0.1, 0.25, 0.5)  # bins for time series, the narrowest first
 _WIDEST_S = (-0.5, 2.0)
-_MOST_FACTORS, _MOST_LEVELS, _FEWEST_TRIALS = 3, 8, 3
-_FEWEST_ORDINARY = 6  # trials that are enough to leave all others out
 
 
-def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]:
+class Suggestion(dict[str, Any]):
+    """Arguments of `read_conditions`.
+
+    ``reason`` says why they group trials by more than stimuli; it is empty where they do not.
+    """
+
+    reason = ""
+
+
+def suggest(source: Source, *, units_table: str | None = None) -> Suggestion:
     """Guess arguments of `read_conditions` that would read a file.
 
     The guess comes from names, levels and times of the columns. A file without units gets the time series that is
@@ -68,11 +60,12 @@ def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]
 
     Returns
     -------
-    dict
-        ``table``, ``align``, ``by``, ``where``, ``window_s`` (s), ``bin_s`` (s) and ``smooth_s`` (s). ``where`` is
-        None where no column speaks for a query. ``series`` is there for a file without units, ``units_table`` for one
-        with units elsewhere than at ``/units``. ``infer_obs`` is there for a local file with units that stop firing
-        before the trials end and without observed times.
+    Suggestion
+        A dict of ``table``, ``align``, ``by``, ``where``, ``window_s`` (s), ``bin_s`` (s) and ``smooth_s`` (s).
+        ``where`` is None where no column speaks for a query. ``series`` is there for a file without units,
+        ``units_table`` for one with units elsewhere than at ``/units``. ``infer_obs`` is there for a local file with
+        units that stop firing before the trials end and without observed times. The attribute ``reason`` says why it
+        groups trials by more than stimuli; it is empty where it does not.
 
     Raises
     ------
@@ -98,7 +91,7 @@ def suggest(source: Source, *, units_table: str | None = None) -> dict[str, Any]
         return arguments
 
 
-def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None) -> tuple[dict[str, Any], list[str]]:
+def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None) -> tuple[Suggestion, list[str]]:
     """A suggestion for the first file that suits all, and for each other file that it does not suit the reason.
 
     Parameters
@@ -110,7 +103,7 @@ def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None
 
     Returns
     -------
-    arguments : dict
+    arguments : Suggestion
         As from `suggest`, for the first file that has a suggestion.
     problems : list of str
         One for each source: why these arguments do not suit it; empty where they do.
@@ -126,7 +119,7 @@ def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None
     >>> arguments["align"], problems
     ('cue_time', ['', 'none.nwb: no such file. An NWB file is needed. Check the path.'])
     """
-    arguments: dict[str, Any] | None = None
+    arguments: Suggestion | None = None
     problems: list[str] = []
     first: NWBError | None = None
     for source in sources:
@@ -149,34 +142,34 @@ def suggest_for_all(sources: Sequence[Source], *, units_table: str | None = None
     return arguments, problems
 
 
-def suggest_from(
-    file: h5py.File, path: Any, *, infer_obs: bool = False, units_table: str | None = None
-) -> dict[str, Any]:
+def suggest_from(file: h5py.File, path: Any, *, infer_obs: bool = False, units_table: str | None = None) -> Suggestion:
     """`suggest` for an open file; ``path`` is its name in messages, ``infer_obs`` goes among the arguments."""
     series = choose_series(file, path, units_table)
     name = choose_table(file, path)
     table = open_intervals(file, name, path)
     align, times = _choose_align(table)
-    clauses, kept = _choose_where(table, np.isfinite(times))
-    used = {name for clause in clauses for name in column_names(clause)}
+    grouping = choose_grouping(table, np.isfinite(times))
     at = None if series is not None else open_units(file, path, units_table).at
-    start, stop = _choose_window(file, table, times, kept, path, at)
+    start, stop = _choose_window(file, table, times, grouping.kept, path, at)
     bin_s = _BIN_S if series is None else _choose_bin(file, series, path)
     length = max(round((stop - start) / bin_s, 6) // 1, 1) * bin_s
-    arguments = {
-        "by": _choose_by(table, kept, used),
-        "align": align,
-        "window_s": [start, round(start + length, 6)],
-        "bin_s": bin_s,
-        "smooth_s": _SMOOTH_S if series is None else 0.0,  # samples are smooth already
-        "where": " and ".join(clauses) or None,
-        "table": name,
-    }
+    arguments = Suggestion(
+        by=grouping.by,
+        align=align,
+        window_s=[start, round(start + length, 6)],
+        bin_s=bin_s,
+        smooth_s=_SMOOTH_S if series is None else 0.0,  # samples are smooth already
+        where=" and ".join(grouping.clauses) or None,
+        table=name,
+    )
+    arguments.reason = grouping.reason
     if at is not None and at != UNITS:
         arguments["units_table"] = at
     if infer_obs:
-        return arguments | {"infer_obs": True}
-    return arguments if series is None else arguments | {"series": series}
+        arguments["infer_obs"] = True
+    elif series is not None:
+        arguments["series"] = series
+    return arguments
 
 
 def choose_series(file: h5py.File, path: Any, units_table: str | None = None) -> str | None:
@@ -247,114 +240,6 @@ def _choose_align(table: Table) -> tuple[str, Array]:
 def _first_match(patterns: tuple[str, ...], text: str) -> int:
     """The position of the first pattern that a text matches; their number where it matches none."""
     return next((k for k, pattern in enumerate(patterns) if re.search(pattern, text, re.I)), len(patterns))
-
-
-def _choose_where(table: Table, kept: Array) -> tuple[list[str], Array]:
-    """Clauses that keep correct trials without stimulation, and the rows that they keep."""
-    clauses = []
-    for name in table.names:
-        kind = table.kind(name)
-        if kind not in SCALAR_KINDS or "`" in name:
-            continue
-        values = table.column(name)
-        stimulated = _is_stimulated(name, kind, values)
-        clause, rows = (_unstimulated if stimulated else _ordinary)(name, kind, values, kept)
-        enough = rows.sum() >= _FEWEST_ORDINARY if stimulated else rows.sum() >= 0.2 * kept.sum()
-        if clause and enough and rows.sum() < kept.sum():
-            clauses.append(clause)
-            kept = rows
-    return clauses, kept
-
-
-def _is_stimulated(name: str, kind: str, values: Array) -> bool:
-    """Whether a column says in which trials the brain was stimulated; plain "stim" does so as yes or no alone."""
-    if _STIMULATED.search(name):
-        return True
-    known = values[~missing_in(values)]
-    yes_or_no = kind == "bool" or (kind == "number" and bool(np.isin(known, (0, 1)).all()))
-    on_or_off = kind == "text" and len(_off_levels(known)) > 0 and len(np.unique(known)) <= 2
-    return bool(_STIMULATED_FLAG.search(name)) and (yes_or_no or on_or_off)
-
-
-def _off_levels(values: Array) -> Array:
-    """The texts that say that there was no stimulation."""
-    return np.array(
-        [level for level in np.unique(values).tolist() if _UNSTIMULATED.fullmatch(level.strip())], dtype=str
-    )
-
-
-def _unstimulated(name: str, kind: str, values: Array, kept: Array) -> tuple[str, Array]:
-    """The clause that keeps trials without stimulation, and its rows; no clause where the column does not say."""
-    column = spell_column(name)
-    if kind == "bool":
-        return f"not {column}", kept & ~values
-    if kind == "text":
-        off = _off_levels(values[kept])
-        rows = kept & np.isin(values, off)
-        if len(off) > 1:
-            return f"{column} in ({', '.join(map(repr, off.tolist()))})", rows
-        return (f"{column} == {off[0].item()!r}" if len(off) else ""), rows
-    if kind == "number" and (values[kept] == 0).any():
-        return f"{column} == 0", kept & (values == 0)
-    return f"isnan({column})", kept & missing_in(values)
-
-
-def _ordinary(name: str, kind: str, values: Array, kept: Array) -> tuple[str, Array]:
-    """The clause that keeps correct trials, and its rows; no clause where name and levels of a column do not say."""
-    levels = np.unique(values[kept])
-    if kind == "text":
-        good = next((level for level in _GOOD if level in levels), None)
-        return (f"{spell_column(name)} == {good!r}" if good else ""), kept & (values == good)
-    if kind == "time" or not _OUTCOME.search(name) or len(levels) != 2 or set(levels.tolist()) != {0, 1}:
-        return "", kept
-    return (spell_column(name) if kind == "bool" else f"{spell_column(name)} == 1"), kept & (values == 1)
-
-
-def _choose_by(table: Table, kept: Array, used: set[str]) -> list[Any]:
-    """Columns of two to eight levels, stimuli before responses, as many as leave enough trials per condition."""
-    found = []
-    for name in table.names:
-        kind = table.kind(name)
-        if kind not in ("bool", "text", "number") or name in used:
-            continue
-        if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _is_stimulated(name, kind, table.column(name)):
-            continue
-        values = table.column(name)[kept]
-        if not missing_in(values).any() and 2 <= len(distinct(values)[0]) <= _MOST_LEVELS:
-            found.append(name)
-    found.sort(key=lambda name: bool(_RESPONSE.search(name)))
-    stimuli = [name for name in found if not _RESPONSE.search(name)] or found[:1]
-    chosen: list[Any] = []
-    codes = np.zeros(int(kept.sum()), np.int64)
-    for name in stimuli[:_MOST_FACTORS]:
-        values = table.column(name)[kept]
-        joint = codes * _MOST_LEVELS + distinct(values)[1]
-        _, joint, counts = np.unique(joint, return_inverse=True, return_counts=True)
-        if np.median(counts) < _FEWEST_TRIALS or len(counts) == len(np.unique(codes)):
-            continue
-        codes = joint
-        chosen.append({name: "rank"} if _is_signed(values) else name)
-    return chosen or found[:1] or [_fewest_levels(table, kept)]
-
-
-def _is_signed(values: Array) -> bool:
-    """Whether a column holds strengths of either sign, such as coherences."""
-    if values.dtype.kind not in "if":
-        return False
-    levels = np.unique(values)
-    return len(levels) >= 4 and bool((levels < 0).any() and (levels > 0).any())
-
-
-def _fewest_levels(table: Table, kept: Array) -> str:
-    """The scalar column of fewest levels, two at least where there is one, where no column looks like a condition."""
-    found: dict[str, int] = {}
-    for name in table.names:
-        kind = table.kind(name)
-        if kind in ("bool", "text", "number") and not _is_stimulated(name, kind, table.column(name)):
-            values = table.column(name)[kept]
-            if not missing_in(values).all():
-                found[name] = len(np.unique(values))
-    return min(found, key=lambda name: (found[name] < 2, found[name]), default="start_time")
 
 
 def _choose_window(

@@ -88,12 +88,12 @@ def test_alm000009_stops_are_found(shared_data):
     assert "cue_start_time is NaN in 70 of 412 rows" in text
     assert found.units.n_spikes == [12992, 3458, 2714, 14893]
     assert found.suggestion["align"] == "cue_start_time"
-    assert found.suggestion["by"] == ["type"]
+    assert found.suggestion["by"] == ["type", "response"]
     assert found.suggestion.pop("infer_obs") is True
     assert suggest(found.path)["infer_obs"] is True
     with pytest.warns(UserWarning, match="silent unit 1 after 2423 s"):
         recording = read_conditions(found.path, **found.suggestion)
-    assert list(recording["type"].values) == ["lick left", "lick right"]
+    assert recording["n_trials"].isel(neuron=0).values.tolist() == [86, 34, 22, 58, 43, 36]
 
 
 def test_mante2013_is_suggested_as_published(shared_data):
