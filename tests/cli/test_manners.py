@@ -121,3 +121,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["fit", *map(str, flags), "--cache-dir", str(tmp_path / "cache")])
     assert done.exit_code == 1
     assert f"Finished fits are in {tmp_path / 'cache'}" in done.stderr
+
+
+def test_a_warning_is_printed_once(tmp_path):
+    """Two conditions are too few to hold one out, which several steps notice."""
+    session, out = mock_session(tmp_path / "session.nwb"), tmp_path / "fit.nwb"
+    done = run("fit", session, *FLAGS, "--rank", 1, "--out", out, "--no-plot", "--test-size", 0.1)
+    assert done.exit_code == 0, done.output
+    warned = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert any("--test-size" in line or "test_size" in line for line in warned)
+    assert len(warned) == len(set(warned))
