@@ -82,7 +82,7 @@ def groups_of(trials: xr.Dataset, column: str, levels: Array | None = None) -> t
     levels = np.unique(values) if levels is None else levels
     unknown = sorted(set(values) - set(levels))
     if unknown:
-        raise ContractError(f"{column} has the value {unknown[0]!r}, which no trial of the fit has. Leave it out.")
+        raise ContractError(f"{column} has the value {unknown[0]!r}, which no training trial has. Leave them out.")
     return np.searchsorted(levels, values), levels
 
 

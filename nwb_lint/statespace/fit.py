@@ -125,14 +125,17 @@ def fit_trials(
     n_bins = trials.sizes["trial"] * trials.sizes["time"]
     check_memory(8.0 * n_hidden * n_bins, f"hidden={n_hidden} units in {n_bins} bins", "Use fewer hidden units")
     alpha = float(trials.attrs["bin_s"]) / tau_s
-    groups, levels = (None, None) if initial == "common" else groups_of(trials, initial)
-    arrays = arrays_of(trials, name, alpha, groups)
     held = drawn(trials.sizes["trial"], test_size, seed)
+    groups, levels = None, None
+    if initial != "common":
+        levels = groups_of(trials.isel(trial=~held), initial)[1]
+        groups = groups_of(trials, initial, levels)[0]
+    arrays = arrays_of(trials, name, alpha, groups)
     _check_data(arrays, held, observation)
     with one_blas_thread():
         kinds = {"observation": observation, "link": link, "nonlinearity": nonlinearity}
-        first = first_system(arrays, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         train = arrays.part(~held)
+        first = first_system(train, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
         state, history = _learn(first, train, kappa, options, progress)
         system, mean, covariance = _rotated(state, arrays, held)

@@ -208,7 +208,7 @@ def _with_regression(system: System, trials: Trials, drawn: Array, beta: Array, 
         return system
     plain = system._replace(level=np.zeros(n), variance=np.ones(n))
     squares = -2 * _regression_terms(plain, trials, drawn, beta)[0]
-    count = len(drawn) * (trials.y[..., 0].size if trials.seen is None else trials.seen.sum(axis=(0, 1)))
+    count = trials.y[..., 0].size if trials.seen is None else trials.seen.sum(axis=(0, 1))
     return system._replace(variance=np.maximum(squares / np.maximum(count, 1), 1e-9))
 
 

@@ -41,6 +41,21 @@ def test_the_same_seed_gives_the_same_fit(trials, fit):
     assert nl.fit_trials(trials, **FAST, test_size=0.25).identical(fit)
 
 
+def test_held_out_trials_do_not_matter(trials):
+    """Other counts and other inputs there leave every parameter as it is; only their posterior and scores change."""
+    prepared = nl.prepare(trials, inputs=[nl.Input("stimulus", column="stimulus")])
+    how = FAST | {"hidden": 4, "test_size": 0.25, "initial": "choice", "max_iter": 3}
+    one = nl.fit_trials(prepared, **how)
+    other = prepared.copy(deep=True)
+    other["count"].values[one["held_out"].values] += 2
+    other["u"].values[one["held_out"].values] *= 5
+    found = nl.fit_trials(other, **how)
+    for name, values in one.data_vars.items():
+        if "condition" not in values.dims and "split" not in values.dims:
+            np.testing.assert_array_equal(found[name], values, str(name))
+    assert not np.array_equal(found["latent"], one["latent"])
+
+
 def test_masked_counts_do_not_matter(trials):
     seen = np.random.default_rng(0).random(trials["count"].shape) > 0.3
     masked = trials.assign(observed=(trials["count"].dims, seen))
@@ -86,6 +101,20 @@ def test_gaussian_observation_of_one_long_recording():
     assert found["observation_noise"].values.min() > 0
     rate = nl.predict_rates(found, series)["rate"].values
     assert np.corrcoef(rate.ravel(), values.ravel())[0, 1] > 0.3
+
+
+def test_noise_of_a_gaussian_observation_comes_back():
+    rng = np.random.default_rng(0)
+    m, sd = rng.standard_normal((20, 1)), rng.uniform(0.3, 1.0, 20)
+    kappa = np.zeros((30, 1))
+    values = np.empty((30, 100, 20))
+    for t in range(100):
+        kappa = 0.9 * kappa + 0.4 * rng.standard_normal((30, 1))
+        values[:, t] = kappa @ m.T + sd * rng.standard_normal((30, 20))
+    series = xr.Dataset({"rate": (("trial", "time", "neuron"), values)}, attrs={"bin_s": 0.02})
+    series = series.assign_coords(trial=np.arange(30), time=0.02 * np.arange(100), neuron=np.arange(20).astype(str))
+    found = nl.fit_trials(series, **FAST | {"observation": "gaussian"})
+    np.testing.assert_allclose(found["observation_noise"], sd**2, rtol=0.25)
 
 
 def test_filter_sees_no_future(trials, fit):
