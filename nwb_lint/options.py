@@ -307,6 +307,7 @@ class TrialFitOptions(Options):
     max_iter: int = option(30, "Iterations at most.", ge=1)
     tol: float = option(3e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
     seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
+    checkpoint: Any = option(None, "File that keeps where EM is, so that a stopped fit continues.", kept=False)
 
     def _check_combinations(self) -> None:
         if self.hidden != "auto" and self.hidden < 0:

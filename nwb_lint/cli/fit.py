@@ -210,8 +210,8 @@ def _check_outputs(recipe: Any, target: Path, picture: Path | None, cache_dir: P
         from nwb_lint.plot.style import check_picture
 
         check_picture(picture)
-    if (checkpoint := getattr(recipe.fit, "checkpoint", None)) is not None:  # fits of single trials have none
-        check_output(Path(checkpoint))
+    if recipe.fit.checkpoint is not None:
+        check_output(Path(recipe.fit.checkpoint))
     if cache_dir is not None and cache_dir.exists() and not (cache_dir.is_dir() and os.access(cache_dir, os.W_OK)):
         raise ContractError(f"cache_dir is {cache_dir}. It needs to be a folder that may be written. Give another one.")
     if recipe.subject is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +19,14 @@ from nwb_lint.model.simulate import with_run
 from nwb_lint.options import TrialFitOptions, validated
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
+from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
+from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of, system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import State, first_latents, first_system, learn, regression_covariance
+from nwb_lint.statespace.learning import Progress, State, first_latents, first_system, learn, regression_covariance
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import System, Trials
 from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
@@ -46,6 +52,7 @@ def fit_trials(
     max_iter: int = 30,
     tol: float = 3e-3,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
     """Fit a stochastic low-rank network to the spikes of single trials, by expectation-maximization.
@@ -91,6 +98,8 @@ def fit_trials(
         EM ends when three iterations have not raised the log evidence by this share of what it has gained.
     seed : int, default=0
         Seed of hidden units, samples and test trials.
+    checkpoint : str or Path, optional
+        File that keeps where EM is. If the fit is stopped, the same call continues to the same result.
     progress : bool, default=False
         Whether a progress bar is shown.
 
@@ -108,7 +117,8 @@ def fit_trials(
     Raises
     ------
     ContractError
-        If the Dataset holds no trials, or an option or the start does not suit it.
+        If the Dataset holds no trials, or an option or the start does not suit it, or the checkpoint is damaged or of
+        another fit.
 
     Examples
     --------
@@ -142,7 +152,7 @@ def fit_trials(
         system = system._replace(uncertainty=regression_covariance(system, train, mean[~held]))
         bits = _bits(system, arrays, held, seed) if observation == "poisson" else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
-    fit["evidence"] = ("iteration",), np.array(history)
+    fit["evidence"] = ("iteration",), history
     if bits is not None:
         fit["bits_per_spike"] = ("split",), bits
     fit.attrs |= _attributes(trials, options, n_hidden, state)
@@ -202,17 +212,29 @@ def _first(
 
 def _learn(
     first: System, arrays: Trials, kappa: Array, options: TrialFitOptions, progress: bool
-) -> tuple[State, list[float]]:
-    with progress_bar(progress, "EM", unit="iteration", total=options.max_iter) as bar:
+) -> tuple[State, Array]:
+    bars = progress_bar(progress, "EM", unit="iteration", total=options.max_iter)
+    with bars as bar, _snapshot(first, arrays, kappa, options) as snapshot:
 
-        def report(iteration: int, state: State) -> None:
-            bar.set_postfix(evidence=f"{state.evidence.sum():.6g}", refresh=False)
-            bar.update()
+        def report(at: Progress) -> None:
+            bar.set_postfix(evidence=f"{at.history[-1]:.6g}", refresh=False)
+            bar.update(at.iteration + 1 - bar.n)
 
         return learn(
             first, arrays, kappa, seed=options.seed, max_iter=options.max_iter, tolerance=options.tol,
-            diagonal=options.noise == "diagonal", report=report,
+            diagonal=options.noise == "diagonal", report=report, checkpoint=snapshot,
         )  # fmt: skip
+
+
+@contextmanager
+def _snapshot(first: System, arrays: Trials, kappa: Array, options: TrialFitOptions) -> Iterator[Snapshot | None]:
+    """The checkpoint of this fit, identified by data, start, options and version."""
+    if options.checkpoint is None:
+        yield None
+        return
+    identity = first, arrays, kappa, options.arguments() | {"checkpoint": None}, version("nwb_lint")
+    with Snapshot(options.checkpoint, content_hash(identity)) as snapshot:
+        yield snapshot
 
 
 def _rotated(state: State, arrays: Trials, held: Array) -> tuple[System, Array, Array]:

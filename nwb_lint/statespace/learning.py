@@ -23,6 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.parallel.threads import map_in_order
+from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.smoother import Posterior, covariances, samples, smooth
 from nwb_lint.statespace.system import System, Trials, context_of, feature_type, likelihood_terms
 from nwb_lint.statespace.tuning import (
@@ -522,10 +523,32 @@ def _exp(matrix: Array) -> Array:
     return (axes * np.exp(power)) @ axes.T
 
 
+class Progress(NamedTuple):
+    """What an iteration of EM leaves for the next.
+
+    ``system`` with the latents ``mode`` and their ``covariance``; ``plain``, the system of the last M step, before it
+    was prolonged by ``length``; its ``ridge``; the ``best`` iteration so far; the last one that gained (``last``); and
+    the iteration at which the noise is tried next (``noise_at``), and how many after that (``wait``).
+    """
+
+    iteration: int
+    system: System
+    mode: Array
+    covariance: Array | None
+    plain: System
+    ridge: float
+    best: State | None
+    history: Array
+    last: int
+    length: float
+    wait: int
+    noise_at: int
+
+
 def learn(
     system: System, trials: Trials, kappa: Array, *, seed: int, max_iter: int, tolerance: float, diagonal: bool,
-    ridges: Array = RIDGES, report: Callable[[int, State], object] | None = None,
-) -> tuple[State, list[float]]:  # fmt: skip
+    ridges: Array = RIDGES, report: Callable[[Progress], object] | None = None, checkpoint: Snapshot | None = None,
+) -> tuple[State, Array]:  # fmt: skip
     """EM from a trajectory of the latents (trial, time, rank).
 
     From `PLAIN_STEPS` iterations on, the step of EM is prolonged; where the evidence falls, it is taken back and the
@@ -536,42 +559,64 @@ def learn(
     -------
     state : State
         The iteration of largest evidence.
-    history : list of float
+    history : array of shape (iteration,)
         Log evidence of each iteration.
     """
     reference = reference_level(trials, system.observation == "poisson")
-    plain, ridge = maximization(system, trials, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
-    system = with_start_noise(plain, trials, kappa)
-    mode, covariance, history, best, last = kappa, None, [], None, 0
-    length, wait, noise_at = 1.0, NOISE_EVERY, NOISE_EVERY - 1
-    for iteration in range(max_iter):
-        noise = np.random.default_rng([seed, 1, iteration]).standard_normal((1, *mode.shape))
-        found, drawn = expectation(system, trials, mode, covariance, noise, E_STEPS if iteration else START_STEPS)
-        assert drawn is not None
-        state = State(system, found.mode, found.factor, found.evidence, ridge)
-        history.append(float(found.evidence.sum()))
-        gain = history[-1] - max(history[:-1], default=-np.inf)
-        if best is None or gain > 0:
-            best = state
-        if gain > tolerance * (max(history) - history[0]):
-            last = iteration
-        fell = length > 1 and history[-1] < history[-2]
-        last += fell  # an iteration that is taken back does not count
+    parts = {"system": System, "plain": System, "best": State}
+    at = None if checkpoint is None else checkpoint.load(Progress, parts)
+    if at is None:
+        plain, ridge = maximization(system, trials, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
+        first = with_start_noise(plain, trials, kappa)
+        at = Progress(0, first, kappa, None, plain, ridge, None, np.empty(0), 0, 1.0, NOISE_EVERY, NOISE_EVERY - 1)
+    while True:
+        at, draws = _expected(at, trials, seed, tolerance)
+        assert at.best is not None
         if report is not None:
-            report(iteration, state)
-        if iteration - last >= PATIENCE or iteration + 1 == max_iter:
-            break
-        if fell:
-            system, length = plain, 1.0
-            continue
-        old, draws = whiten(system, Draws(drawn, found.mode, found.factor), trials.lag)
-        plain, ridge = maximization(old, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
-        length = min(LONGEST_STEP, STEP_GROWTH * length) if iteration >= PLAIN_STEPS else 1.0
-        system = prolonged(old, plain, length) if length > 1 else plain
-        if iteration >= noise_at:
-            factor = noise_factor(system, trials, draws)
-            system, wait = system._replace(noise=factor * system.noise), wait if factor != 1 else 2 * wait
-            noise_at = iteration + wait
-        mode, covariance = draws.mean, draws.covariance
-    assert best is not None
-    return best, history
+            report(at)
+        if at.iteration - at.last >= PATIENCE or at.iteration + 1 == max_iter:
+            return at.best, at.history
+        at = _maximized(at, trials, draws, reference, diagonal, ridges)
+        if checkpoint is not None:
+            checkpoint.keep(at)
+
+
+def _expected(at: Progress, trials: Trials, seed: int, tolerance: float) -> tuple[Progress, Draws]:
+    """The E step, and what its evidence says of the step before."""
+    noise = np.random.default_rng([seed, 1, at.iteration]).standard_normal((1, *at.mode.shape))
+    steps = E_STEPS if at.iteration else START_STEPS
+    found, drawn = expectation(at.system, trials, at.mode, at.covariance, noise, steps)
+    assert drawn is not None
+    evidence, before, best, last = float(found.evidence.sum()), at.history, at.best, at.last
+    gain = evidence - max(before, default=-np.inf)
+    if best is None or gain > 0:
+        best = State(at.system, found.mode, found.factor, found.evidence, at.ridge)
+    history = np.append(before, evidence)
+    if gain > tolerance * (history.max() - history[0]):
+        last = at.iteration
+    last += _fell(at.length, history)  # an iteration that is taken back does not count
+    return at._replace(best=best, history=history, last=last), Draws(drawn, found.mode, found.factor)
+
+
+def _fell(length: float, history: Array) -> bool:
+    """Whether the evidence fell after a step that was prolonged."""
+    return bool(length > 1 and history[-1] < history[-2])
+
+
+def _maximized(at: Progress, trials: Trials, draws: Draws, reference: Array, diagonal: bool, ridges: Array) -> Progress:
+    """The M step; where the evidence fell, the plain step in place of the prolonged one before."""
+    iteration = at.iteration
+    if _fell(at.length, at.history):
+        return at._replace(iteration=iteration + 1, system=at.plain, length=1.0)
+    old, draws = whiten(at.system, draws, trials.lag)
+    plain, ridge = maximization(old, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
+    length = min(LONGEST_STEP, STEP_GROWTH * at.length) if iteration >= PLAIN_STEPS else 1.0
+    system, wait, noise_at = prolonged(old, plain, length) if length > 1 else plain, at.wait, at.noise_at
+    if iteration >= noise_at:
+        factor = noise_factor(system, trials, draws)
+        system, wait = system._replace(noise=factor * system.noise), wait if factor != 1 else 2 * wait
+        noise_at = iteration + wait
+    return at._replace(
+        iteration=iteration + 1, system=system, mode=draws.mean, covariance=draws.covariance, plain=plain,
+        ridge=ridge, length=length, wait=wait, noise_at=noise_at,
+    )  # fmt: skip

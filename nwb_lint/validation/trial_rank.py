@@ -31,7 +31,7 @@ def select_trial_rank(
     ContractError
         If an option is wrong, or given though every fold sets it, or the observation is Gaussian.
     """
-    for name in ("test_size", "seed"):
+    for name in ("test_size", "seed", "checkpoint"):
         if given.get(name) is not None:
             raise ContractError(f"{name} is {given[name]!r}. Every fit here needs its own. Leave {name} out.")
     options = TrialFitOptions.check({"rank": ranks[0], **given})

@@ -218,7 +218,7 @@ def load_recipe(path: str | Path) -> Recipe:
     sources = tuple(source if "://" in source else str(folder / source) for source in recipe.sources)
     out = None if recipe.out is None else str(folder / recipe.out)
     changes = {"sources": sources, "out": out}
-    if getattr(recipe.fit, "checkpoint", None) is not None:
+    if recipe.fit.checkpoint is not None:
         changes["fit"] = recipe.fit.model_copy(update={"checkpoint": str(folder / recipe.fit.checkpoint)})
     return recipe.model_copy(update=changes)
 

@@ -194,7 +194,7 @@ def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: d
     options, ranks, tables = recipe.fit.model_dump(), recipe.select.ranks, {}
     if len(ranks) > 1:
         train = trials.isel(trial=~drawn(trials.sizes["trial"], options["test_size"], options["seed"]))
-        own = {name: value for name, value in options.items() if name not in ("test_size", "seed")}
+        own = {name: value for name, value in options.items() if name not in {*_OF_THE_LAST_FIT, "seed"}}
         folds = recipe.select.model_dump() | {"folds": min(recipe.select.folds, train.sizes["trial"])}
         tables["rank_selection"] = select_rank(train, **folds, **running, **own)
         laps.end("choose rank")

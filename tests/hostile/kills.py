@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -36,7 +36,8 @@ from nwb_lint.nwb.storage.cache import RangeCache
 from nwb_lint.parallel.store import Store
 from nwb_lint.parallel.tasks import Outcome
 from nwb_lint.plot.style import save_figure
-from nwb_lint.testing import mock_activity, mock_fit
+from nwb_lint.statespace.checkpoint import Snapshot
+from nwb_lint.testing import mock_activity, mock_fit, mock_trials
 from tests.nwb.archive import ID, Archive
 from tests.nwb.extension.test_safe_writing import Beside, Copy, Work
 from tests.nwb.extension.test_write import SUBJECT
@@ -89,17 +90,28 @@ def _picture(folder: Path) -> Writer:
 
 
 def _checkpoint(folder: Path) -> Writer:
-    path, activity = folder / "c", mock_activity(n_neurons=6, n_conditions=6)
-    how = {"rank": 1, "tau_s": 0.1, "method": "gradient", "max_iter": 8, "checkpoint": path}
-    whole = nl.fit_lint(activity, **how)
+    activity = mock_activity(n_neurons=6, n_conditions=6)
+    how = {"rank": 1, "tau_s": 0.1, "method": "gradient", "max_iter": 8, "checkpoint": folder / "c"}
+    return _resumed(lambda: nl.fit_lint(activity, **how), folder / "c", Journal)
+
+
+def _trials(folder: Path) -> Writer:
+    trials = mock_trials(n_neurons=6, n_trials=8)
+    how = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 8, "tol": 0.0, "checkpoint": folder / "c"}
+    return _resumed(lambda: nl.fit_trials(trials, **how), folder / "c", Snapshot)
+
+
+def _resumed(fit: Callable[[], Any], path: Path, kind: Any) -> Writer:
+    """A fit with a checkpoint, of either kind."""
+    whole = fit()
 
     def write() -> None:
-        Journal.__init__.__defaults__ = (0.0,)  # each evaluation is written at once
-        nl.fit_lint(activity, **how)
+        kind.__init__.__defaults__ = (0.0,)  # all is written at once
+        fit()
 
     def which() -> str:
         begun = path.exists() and path.stat().st_size > 0
-        assert nl.fit_lint(activity, **how).identical(whole)
+        assert fit().identical(whole)
         path.unlink()
         return "new" if begun else "old"
 
@@ -171,6 +183,7 @@ KINDS: dict[str, Callable[[Path], Writer]] = {
     "netCDF": _netcdf,
     "picture": _picture,
     "checkpoint": _checkpoint,
+    "checkpoint of trials": _trials,
     "results": _results,
     "ranges": _ranges,
     "upload": _upload,
