@@ -106,9 +106,10 @@ class Snapshot:
         if self.waiting is None:
             return
         partial = self.path.with_name(self.path.name + ".part")
+        arrays: dict[str, Any] = {"header": np.array(_HEADER + self.identity), **_packed(self.waiting, "")}
         try:
             with partial.open("wb") as file:
-                np.savez(file, header=np.array(_HEADER + self.identity), **_packed(self.waiting, ""))
+                np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
