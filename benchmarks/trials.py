@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from scipy.cluster.hierarchy import fclusterdata
 from scipy.ndimage import convolve1d, gaussian_filter1d
 from scipy.signal import resample
 from scipy.signal.windows import hann
-from scipy.special import logsumexp
+from scipy.special import gammaln, logsumexp
 from sections import run_sections
 
 import nwb_lint as nl
@@ -25,6 +26,7 @@ from nwb_lint.statespace.inference import posterior_of, rates_of
 from nwb_lint.statespace.system import System
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.teachers import load_teacher
+from nwb_lint.tasks.train import train_network
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SESSION = SHARED / "alm000060" / "counts_50ms.npz"
@@ -71,24 +73,50 @@ def alm_split(seed: int) -> tuple[np.ndarray, ...]:
 
 
 def alm(seeds=(0, 1, 2), ranks=((6, 0.2), (8, 0.25))) -> None:
-    """Co-smoothing of 13 held-out units in 51 held-out trials of a real session."""
+    """Co-smoothing of 13 held-out units in 51 held-out trials of a real session, beside linear dynamics."""
+    for seed, trials, test, held in alm_splits(seeds):
+        for (rank, tau), goal in zip(ranks, ALM_GOALS[seed], strict=True):
+            alm_score(f"split {seed} rank {rank}", trials, test, held, goal, {"rank": rank, "tau_s": tau})
+        linear = {"rank": 6, "tau_s": 0.2, "nonlinearity": "linear", "hidden": 0}
+        alm_score(f"split {seed} rank 6, linear dynamics,", trials, test, held, "none", linear)
+
+
+def alm_rank(seeds=(0, 1, 2), ranks=(4, 6, 8, 10), taus=(0.2,)) -> None:
+    """The same at the rank, and at the time constant, of largest co-smoothing of training trials."""
+    for seed, trials, test, held in alm_splits(seeds):
+        tables = {}
+        for tau in taus:
+            start = time.process_time()
+            tables[tau] = nl.select_rank(trials, ranks=ranks, folds=3, tau_s=tau)
+            bits = ", ".join(f"{one:.3f}" for one in tables[tau]["rank_bits"].values[:, 1])
+            print(f"   split {seed} tau {tau} s, ranks {ranks}: {bits}, {time.process_time() - start:.0f} CPU s")
+        tau = max(taus, key=lambda one: float(tables[one]["rank_bits"][:, 1].max()))
+        how = {"rank": int(tables[tau].attrs["rank"]), "tau_s": tau}
+        alm_score(f"split {seed} chosen rank {how['rank']}", trials, test, held, ALM_GOALS[seed][1], how)
+
+
+def alm_splits(seeds):
+    """Training trials, test trials and held-out units of each split."""
     if not SESSION.exists():
         print(f"   {SESSION} is not there: skipped")
         return
-    count = np.load(SESSION)["count"][:, :150]
-    trials = as_trials(count, 0.05)
+    trials = as_trials(np.load(SESSION)["count"][:, :150], 0.05)
     for seed in seeds:
         train, test, held = alm_split(seed)
-        for (rank, tau), goal in zip(ranks, ALM_GOALS[seed], strict=True):
-            start, cpu = time.perf_counter(), time.process_time()
-            fit = nl.fit_trials(trials.isel(trial=train), rank=rank, tau_s=tau)
-            wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-            bits = float(nl.bits_per_spike(fit, trials.isel(trial=test), neurons=held)["co_smoothing"])
-            print(
-                f"   split {seed} rank {rank} tau {tau} s: {bits:.3f} bits per spike (goal {goal}), {wall:.0f} s, "
-                f"{cpu:.0f} CPU s (goal 60), {len(fit['evidence'])} iterations, {memory():.1f} GB (goal 1.5)",
-                flush=True,
-            )
+        yield seed, trials.isel(trial=train), trials.isel(trial=test), held
+
+
+def alm_score(name: str, trials: xr.Dataset, test: xr.Dataset, held: np.ndarray, goal, how: dict) -> None:
+    """Fit the training trials, and print the bits per spike of the held-out units in the test trials."""
+    start, cpu = time.perf_counter(), time.process_time()
+    fit = nl.fit_trials(trials, **how)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    bits = float(nl.bits_per_spike(fit, test, neurons=held)["co_smoothing"])
+    print(
+        f"   {name} tau {how['tau_s']} s: {bits:.3f} bits per spike (goal {goal}), {wall:.0f} s, {cpu:.0f} CPU s "
+        f"(goal 60), {len(fit['evidence'])} iterations, {memory():.1f} GB (goal 1.5)",
+        flush=True,
+    )
 
 
 def memory() -> float:
@@ -252,6 +280,88 @@ def true_posterior(m, n, weights, units, gain, level, sd, alpha, trials) -> np.n
     return np.log(rates_of(system, arrays, mean, covariance)[0])
 
 
+def full_rank(seeds=(0,), ranks=(1, 2, 3), size: int = 256) -> None:
+    """Networks of full rank, trained on CDM with g = .8: the rank that is found, and the attractors of both contexts.
+
+    Attractors are where runs without noise and stimulus end, from the states at the ends of trials.
+    """
+    alpha = 0.2
+    for seed in seeds:
+        network = train_network("cdm", n_neurons=size, g=0.8, seed=seed)
+        j, weights = network["J"].values.astype(float), network["input_weights"].values.astype(float)
+        task, rng = TASKS["cdm"](200, seed=seed + 100), np.random.default_rng(seed)
+        u = task["u"].values.astype(float)
+        x = full_run(j, weights, np.zeros((len(u), size)), u, alpha, 0.05, rng)
+        true = x[..., rng.choice(size, 60, replace=False)]
+        true = 0.8 * true / true.std(axis=(0, 1))
+        true += np.log(8 / np.exp(true).mean(axis=(0, 1)))
+        trials = as_trials(rng.poisson(0.02 * np.exp(true)), 0.02).assign(u=task["u"].drop_vars(["trial", "time"]))
+        cpu = time.process_time()
+        table = nl.select_rank(trials, ranks=ranks, tau_s=0.1, folds=4)
+        bits = ", ".join(f"{one:.4f}" for one in table["rank_bits"].values[:, 1])
+        print(
+            f"   seed {seed}: rank {table.attrs['rank']} (goal 1 or 2), bits per spike of ranks {ranks}: {bits}, "
+            f"{time.process_time() - cpu:.0f} CPU s",
+            flush=True,
+        )
+        fit = nl.fit_trials(trials, rank=int(table.attrs["rank"]), tau_s=0.1)
+        m, n, mine = (fit[name].values for name in ("m", "n", "input_weights"))
+        v = filter_input(u, alpha)[:, -1]
+        for context in (2, 3):
+            these, cue = u[:, u.shape[1] // 2, context] > 0.5, np.eye(4)[context]
+            end = full_run(j, weights, x[these, -1], np.broadcast_to(cue, (these.sum(), 1000, 4)), alpha)[:, -1]
+            kappa = fit["latent"].values[these, -1].astype(float)
+            fading = cue + (v[these] - cue)[:, None] * ((1 - alpha) ** np.arange(1000))[:, None]
+            kappa = run(m, n, alpha, 0.0, kappa, 1000, rng, fading @ mine.T + fit["bias"].values)[:, -1]
+            print(f"   context {context - 1}: {n_places(end)} attractors in the network, {n_places(kappa)} in the fit")
+
+
+def full_run(j, weights, x, u, alpha: float, sd: float = 0.0, rng=None) -> np.ndarray:
+    """x (trial, time, unit) of a network of full rank, perhaps with private noise."""
+    path = []
+    for step in u.swapaxes(0, 1):
+        path.append(x)
+        x = (1 - alpha) * x + alpha * (np.tanh(x) @ j.T + step @ weights.T)
+        x = x if rng is None else x + sd * rng.standard_normal(x.shape)
+    return np.stack(path, axis=1)
+
+
+def n_places(states: np.ndarray) -> int:
+    """How many places states (trial, dim) are at, a tenth of their size apart or more."""
+    return len(np.unique(fclusterdata(states, 0.1 * np.sqrt((states**2).sum(axis=1).mean()), "distance")))
+
+
+def particles(budget_s: float = 600.0, every_s: float = 60.0) -> None:
+    """Spikes of a noisy oscillator, 40 units, 90 s, beside the public particle code of Pals et al. 2024.
+
+    Bits per spike are those of the log evidence of 30 s that follow. The code is that of github.com/mackelab/smc_rnns
+    with the options of its tutorial on spikes; a clone, and its folder vi_rnn, have to be on PYTHONPATH.
+    """
+    m, back, _, _, tau = cycle(100, 40, 8)
+    rng = np.random.default_rng(100)
+    kappa = run(m, back, 0.1, 0.05, rng.standard_normal((1, 2)), 12_100, rng)[:, 100:]
+    rate = np.exp(kappa @ m.T)
+    y = rng.poisson(0.08 * rate / rate.mean(axis=(0, 1)))
+    train, test = y[:, :9000], y[:, 9000:]
+    mean = train.mean(axis=(0, 1))
+    base = (test * np.log(mean) - mean - gammaln(test + 1.0)).sum()
+
+    def bits(log_evidence: float) -> float:
+        return (log_evidence - base) / np.log(2) / test.sum()
+
+    cpu = time.process_time()
+    fit = nl.fit_trials(as_trials(train, 0.01), rank=2, tau_s=tau, hidden=0)
+    cpu = time.process_time() - cpu
+    found = bits(float(nl.infer_latents(fit, as_trials(test, 0.01))["evidence"].sum()))
+    print(f"   fit_trials: {found:.3f} bits per spike after {cpu:.0f} CPU s", flush=True)
+    try:
+        import trials_particles
+    except ImportError as error:
+        print(f"   particles: skipped ({error})")
+        return
+    trials_particles.train(train[0], test[0], bits, budget_s, every_s)
+
+
 EEG, EEG_HZ, EEG_STEP = SHARED / "eeg" / "eeg.npy", 160, 5
 EEG_GOALS = "goals 2.3 and .15, aims 2.0 and .105; Pals et al. 2024, rank 3, 20 runs: 2.29 and .105"
 
@@ -376,10 +486,13 @@ def _timed(n: int, n_trials: int, n_times: int) -> float:
 
 SECTIONS = {
     "alm": alm,
+    "alm_rank": alm_rank,
     "cycles": cycles,
     "choices": choices,
     "calibration": calibration,
     "teachers": teachers,
+    "full_rank": full_rank,
+    "particles": particles,
     "eeg": eeg,
     "scale": scale,
 }

@@ -39,7 +39,7 @@ from nwb_lint.nwb.inspection.format import format_description
 from nwb_lint.nwb.storage.cache import RangeCache
 from nwb_lint.parallel.store import Store
 from nwb_lint.parallel.tasks import Outcome
-from nwb_lint.testing import mock_activity, mock_fit
+from nwb_lint.testing import mock_activity, mock_fit, mock_trials
 from nwb_lint.workflow.recipe import load_recipe
 from tests.cli.conftest import RECIPE
 from tests.hostile.mutations import damage, damage_file, edit_files, edit_objects, edit_store, edit_text
@@ -329,6 +329,27 @@ def checkpoint(folder: Path, rng: np.random.Generator) -> str:
     return "read"
 
 
+_TRIAL_FIT = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 4, "tol": 0.0}
+
+
+@lru_cache(1)
+def _checkpoint_of_trials() -> tuple[Any, bytes, Any]:
+    """Trials, the checkpoint of a fit to them, and the fit."""
+    trials = mock_trials(n_neurons=6, n_trials=6)
+    with tempfile.TemporaryDirectory() as folder:
+        fit = nl.fit_trials(trials, checkpoint=Path(folder, "c"), **_TRIAL_FIT)
+        return trials, Path(folder, "c").read_bytes(), fit
+
+
+@kind
+def checkpoint_of_trials(folder: Path, rng: np.random.Generator) -> str:
+    trials, content, fit = _checkpoint_of_trials()
+    path = folder / "checkpoint"
+    path.write_bytes(damage(content, rng))
+    same_fit(nl.fit_trials(trials, checkpoint=path, **_TRIAL_FIT), fit)
+    return "read"
+
+
 def work(_: Any) -> None:
     """The work that a cache of results is of."""
 
@@ -450,6 +471,7 @@ def prepare_originals(folder: Path, stack: ExitStack, warm: bool = True) -> None
         originals().add_optional(stack)
     if warm:
         _checkpoint()
+        _checkpoint_of_trials()
         for name in KINDS:
             attempt((name, 0))
 

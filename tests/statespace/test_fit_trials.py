@@ -202,6 +202,33 @@ def test_other_starts_links_and_noise(trials):
     assert nl.infer_latents(by_choice, trials)["latent"].shape == (80, 40, 1)
 
 
+def test_rates_with_a_softplus_link_come_back():
+    """The right link gains more bits than exp, and its rates and their intervals are nearer to the truth."""
+    rng, m = np.random.default_rng(0), 2 * np.random.default_rng(1).standard_normal((40, 1))
+    kappa, path = rng.standard_normal((100, 1)), []
+    for _ in range(40):
+        path.append(kappa)
+        kappa = 0.95 * kappa + 0.3 * rng.standard_normal((100, 1))
+    path = np.stack(path, axis=1)
+    rate = np.logaddexp(path @ m.T, 0)
+    rate *= 10 / rate.mean(axis=(0, 1))
+    whole = mock_trials(n_neurons=40, n_trials=100).assign(
+        count=(("trial", "time", "neuron"), rng.poisson(0.02 * rate).astype(np.uint16))
+    )
+    held, bits, far, inside = whole.isel(trial=slice(80, 100)), {}, {}, {}
+    for link in ("softplus", "exp"):
+        fit = nl.fit_trials(whole.isel(trial=slice(0, 80)), **FAST | {"link": link})
+        found = nl.predict_rates(fit, held)
+        bits[link] = float(nl.bits_per_spike(fit, held)["co_smoothing"])
+        far[link] = ((found["rate"].values - rate[80:]) ** 2).mean() / rate[80:].var(axis=(0, 1)).mean()
+        inside[link] = ((found["rate_low"] < rate[80:]) & (rate[80:] < found["rate_high"])).values.mean()
+        agreement = np.corrcoef(nl.infer_latents(fit, held)["latent"].values.ravel(), path[80:].ravel())[0, 1]
+        assert abs(agreement) > 0.92
+    assert bits["softplus"] > bits["exp"]
+    assert far["softplus"] < far["exp"]
+    assert 0.83 < inside["softplus"] < 0.95
+
+
 def test_intervals_of_rates_contain_the_uncertainty_of_the_loadings(trials, fit):
     """It is that of a Poisson regression, where a neuron's spikes are the precision of its level, all else known."""
     known = fit.drop_vars("observation_cov")
