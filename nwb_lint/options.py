@@ -34,6 +34,7 @@ Seconds = float
 Window = tuple[float, float]
 Names = tuple[str, str]
 By = str | dict[str, Literal["rank"] | tuple[float, ...]]
+FigureStyle = Literal["screen", "print", "talk"]
 ANY_WEIGHTS = "given"  # how a fit names weights that were an array
 MOST_LISTED = 100_000  # numbers that a range may stand for
 P = ParamSpec("P")
@@ -502,6 +503,11 @@ class ReportOptions(Options):
     """Options of `report`."""
 
     analyze: bool = option(True, "Compute dynamics and populations that no result holds.", kept=False)
+    interactive: bool = option(
+        False,
+        "Some figures answer to the pointer; the page has 4.8 MB more. Needs the extra 'interactive'.",
+        kept=False,
+    )
 
 
 class CompareOptions(Options):
@@ -521,6 +527,12 @@ class AxesOptions(Options):
     mtdr_dims: int | Literal["aic"] = option(
         "aic", "Dimensions of each variable in the model of the weights; 'aic': chosen by Akaike's criterion.", ge=0
     )
+
+
+class FigureOptions(Options):
+    """Options of every function of `plot`."""
+
+    style: FigureStyle = option("screen", "Sizes of text and lines: for a screen, a journal, or a talk.", kept=False)
 
 
 # Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`.
@@ -711,7 +723,7 @@ def _attribute(value: Any) -> Any:
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
     BaselineOptions, SubsamplingOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
-    FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions,
+    FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
 )  # fmt: skip

@@ -211,9 +211,14 @@ def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str
 
 def conditions_mask(dataset: xr.Dataset, which: object, *, nobody: bool = False) -> Array:
     """Boolean (condition) of the conditions named by labels, positions or a boolean array; None = all of them."""
+    return mask_of(condition_labels(dataset), which, "condition", nobody=nobody)
+
+
+def condition_labels(dataset: xr.Dataset) -> Array:
+    """Labels of the conditions as texts; their positions where they have none."""
     size = dataset.sizes["condition"]
     labels = dataset["condition"].values if "condition" in dataset.coords else np.arange(size)
-    return mask_of(labels.astype(str), which, "condition", nobody=nobody)
+    return labels.astype(str)
 
 
 def drawn_conditions(dataset: xr.Dataset, test_size: float | None, test_conditions: object, seed: int) -> Array | None:

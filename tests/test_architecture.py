@@ -52,7 +52,7 @@ ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"},
     "requests": {"nwb"}, "zarr": {"nwb.storage.zarr"}, "lindi": {"nwb.storage.zarr"},
     "torch": {"model._torch", "tasks._torch"}, "matplotlib": {"plot"}, "distributed": {"parallel"},
-    "mpl_toolkits": {"plot"},
+    "mpl_toolkits": {"plot"}, "plotly": {"plot.interactive"},
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ FUNCTIONS = {
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
     options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau, options.LinkOptions: nl.compare_links,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
-    options.LimitCycleOptions: nl.limit_cycles,
+    options.LimitCycleOptions: nl.limit_cycles, options.FigureOptions: nl.plot.rates,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
     options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
@@ -34,6 +34,7 @@ FUNCTIONS = {
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
     "activity", "fit", "recording", "sources", "source", "groups", "column", "u", "inputs", "fit_on", "fit_options",
+    "session", "ax",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
     "other",
@@ -57,6 +58,7 @@ COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-poin
             "InactivationOptions": "inactivate", "ReportOptions": "report",
             "CompareOptions": "compare"}  # fmt: skip
 FIELDS = [(one, name) for one in options.PUBLIC for name in one.model_fields]
+COMMANDS |= {"FigureOptions": "figure"}
 
 
 def identity(pair) -> str:

@@ -13,7 +13,7 @@ from nwb_lint.contract import check_result, input_names, named_inputs
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.options import FlowOptions, validated
-from nwb_lint.prepare import conditions_mask
+from nwb_lint.prepare import condition_labels, conditions_mask
 from nwb_lint.validation.subsampling import refits
 
 Input = Mapping[str, float] | Sequence[float] | Array | None
@@ -213,6 +213,6 @@ def field_result(fit: xr.Dataset, u: Array, kind: str, condition: object, at_s: 
     out = xr.Dataset({"input_value": ("input", u)}, attrs={"kind": kind, "tau_s": float(fit.attrs["tau_s"])})
     out = out.assign_coords(named_inputs(fit))
     if condition is not None:
-        out.attrs["condition"] = str(condition)
+        out.attrs["condition"] = str(condition_labels(fit)[conditions_mask(fit, condition)][0])
         out.attrs["at_s"] = float(fit["time"].values[-1] if at_s is None else at_s)
     return out

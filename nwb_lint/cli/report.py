@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nwb_lint import options
 from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import (
     can_be_saved,
@@ -62,6 +63,8 @@ def _beside(path: str) -> Path:
 @of_fit
 def show(path: str, name: str | None, **parameters: Any) -> None:
     """Print what "report" writes, as text, without the figures."""
+    if parameters.get("interactive"):
+        raise click.UsageError("--interactive goes with report: show prints a text without figures.")
     with plainly():
         echo(_report(path, name, parameters))
 
@@ -112,8 +115,11 @@ _OF_FITS = {
 @click.option("--kind", type=click.Choice(list(_OF_FITS)), default="summary", help="What is drawn of the fit.")
 @click.option("--rank", type=click.IntRange(1), help="Which latent, of --kind latents and trial-latents.")
 @click.option("--result", metavar="NAME", help="Draw this result of the file, in place of the fit.")
+@flags(options.FigureOptions)
 @of_fit
-def figure(path: str, out: Path, kind: str, rank: int | None, result: str | None, name: str | None) -> None:
+def figure(
+    path: str, out: Path, kind: str, rank: int | None, result: str | None, name: str | None, **parameters: Any
+) -> None:
     """Draw a fit, or a result in its file, without fitting again."""
     if rank is not None and (result is not None or kind not in ("latents", "trial-latents")):
         raise click.UsageError("--rank goes with --kind latents or trial-latents.")
@@ -127,6 +133,6 @@ def figure(path: str, out: Path, kind: str, rank: int | None, result: str | None
         own = _OF_FITS[kind] if result is None else FIGURES.get(drawn.attrs["kind"])
         if own is None:
             raise ContractError(f"{result} is of kind {drawn.attrs['kind']}, which has no figure of its own.")
-        made = getattr(plot, own)(drawn, **({} if rank is None else {"rank": rank}))
+        made = getattr(plot, own)(drawn, **given(parameters), **({} if rank is None else {"rank": rank}))
         save_figure(getattr(made, "figure", made), out, 200)
         print_files([out])

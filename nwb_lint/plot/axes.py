@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from nwb_lint.contract import check_result, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, SMALL, as_label, explain_colors, finish, heat_map, look_of, make_axes
+from nwb_lint.plot.conditions import AUTO, over_conditions
+from nwb_lint.plot.style import COLORS, Style, as_label, finish, heat_map, inches, last_sample, make_axes, styled
+
+_NAMED = ("vector", "kurtosis", "heavy_tail_p")
 
 
+@styled
 def projections(
     projected: xr.Dataset,
     axes: tuple[str, str],
     *,
     color_by: str | None = None,
     style_by: str | None = None,
+    panel_by: str | None = AUTO,
     ax: Axes | None = None,
+    style: Style = "screen",
 ) -> Axes:
     """Draw the conditions as trajectories on two axes.
 
@@ -33,8 +41,13 @@ def projections(
         Column of the conditions that sets the color. None takes the first column of numbers.
     style_by : str or None, default=None
         Column of the conditions that sets the line style. None takes the first column of texts.
+    panel_by : str or None, default="auto"
+        Column of the conditions; each of its values has small Axes of its own. "auto" takes the column of the line
+        styles where there are more than 12 conditions. None draws all conditions together.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -62,19 +75,20 @@ def projections(
         raise ContractError(f"axes names {len(axes)} axes. It needs two. Choose from {', '.join(names)}.")
     if unknown := [name for name in axes if name not in names]:
         raise ContractError(f"There is no axis {unknown[0]!r}. Choose from {', '.join(names)}.")
-    given, look, ax = ax, look_of(projected, color_by, style_by), make_axes(ax)
-    explain_colors(ax, given, look.handles)
-    table = projected["projection"].transpose("condition", "time", "axis_name").values
-    for one, color, style in zip(table, look.colors, look.styles, strict=True):
-        x, y = (one[:, names.index(name)] for name in axes)
-        ax.plot(x, y, color=color, ls=style, lw=1.2)
-        ax.plot(x[-1:], y[-1:], color=color, marker="o", ms=3.5)
+    x, y = (projected["projection"].sel(axis_name=name).transpose("condition", "time").values for name in axes)
+
+    def draw(panel: Axes, k: int, *, color: str, ls: str, lw: float, ms: float) -> None:
+        panel.plot(x[k], y[k], color=color, ls=ls, lw=lw)
+        panel.plot(x[k, -1:], y[k, -1:], color=color, marker="o", ms=ms)
+
     share = [float(projected["variance_explained"].values[names.index(name)]) for name in axes]
-    across, up = (f"{name} ({100 * one:.0f} % of variance)" for name, one in zip(axes, share, strict=True))
-    return finish(ax, across, up, "Activity on axes")
+    across, up = (f"{as_label(name)} ({100 * one:.0f} % of variance)" for name, one in zip(axes, share, strict=True))
+    how: dict[str, Any] = {"color_by": color_by, "style_by": style_by, "panel_by": panel_by, "ax": ax}
+    return over_conditions(projected, draw, (across, up, "Activity on axes"), [last_sample()], **how)
 
 
-def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def angles(compared: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the angles between axes as a heat map with numbers.
 
     Parameters
@@ -83,6 +97,8 @@ def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.compare_axes` or `nwb_lint.project`: ``angle_deg (axis_name, axis_other)``, degrees.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -109,7 +125,8 @@ def angles(compared: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     return finish(ax, "", "", "Angles between axes")
 
 
-def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def overlaps(connected: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the overlaps of the connectivity vectors as a heat map with numbers.
 
     The overlaps n' m / N and n' I / N set the dynamics of the latents.
@@ -121,6 +138,8 @@ def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         dimensionless.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -150,10 +169,13 @@ def overlaps(connected: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     return finish(ax, "", "", "Overlaps of connectivity vectors")
 
 
-def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None = None) -> Axes:
-    """Draw a histogram of the weights of every connectivity vector.
+@styled
+def weight_histograms(
+    statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None = None, style: Style = "screen"
+) -> Axes:
+    """Draw a histogram of the weights of every connectivity vector, one row each.
 
-    Each vector is measured in its own standard deviations. The legend gives its excess kurtosis. A star marks tails
+    Each vector is measured in its own standard deviations. The labels give its excess kurtosis. A star marks tails
     that are heavier than normal (p < .05). J has no histogram.
 
     Parameters
@@ -164,6 +186,8 @@ def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None
         Number of bins of each histogram.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -180,20 +204,22 @@ def weight_histograms(statistics: xr.Dataset, *, bins: int = 24, ax: Axes | None
     >>> from nwb_lint import plot, weight_statistics
     >>> from nwb_lint.testing import mock_fit
     >>> plot.weight_histograms(weight_statistics(mock_fit())).get_title()
-    'Weights'
+    'Weights, highest bar: 2 neurons'
     """
     missing = [name for name in ("weight", "mean", "sd", "kurtosis", "heavy_tail_p") if name not in statistics]
     if missing:
         raise ContractError(f"The statistics lack {', '.join(missing)}. Call weight_statistics(fit).")
-    ax = make_axes(ax)
-    for k, name in enumerate(statistics["vector"].values.astype(str)):
-        one = statistics.isel(vector=k)
-        if not np.isfinite(one["weight"]).all() or float(one["sd"]) == 0:
-            continue
-        star = " *" if float(one["heavy_tail_p"]) < 0.05 else ""
-        z = (one["weight"].values - float(one["mean"])) / float(one["sd"])
-        label = as_label(f"{name} ({float(one['kurtosis']):.1f}{star})")
-        ls = "-" if k < len(COLORS) else "--"
-        ax.hist(z, bins, histtype="step", color=COLORS[k % len(COLORS)], ls=ls, lw=1.2, label=label)
-    ax.legend(fontsize=SMALL, frameon=False, title="excess kurtosis", title_fontsize=SMALL)
-    return finish(ax, "weight (standard deviations)", "neurons", "Weights")
+    known = np.isfinite(statistics["weight"].values).all(axis=1) & (statistics["sd"].values > 0)
+    z = ((statistics["weight"] - statistics["mean"]) / statistics["sd"]).transpose("vector", "neuron").values[known]
+    edges = np.histogram_bin_edges(z, bins)
+    counts = np.array([np.histogram(one, edges)[0] for one in z])
+    ax = make_axes(ax, size=inches(4.2, 0.36 * len(z) + 1.2))
+    for k, one in enumerate(counts / counts.max(initial=1)):
+        ax.stairs(one - k, edges, baseline=-k, fill=True, color=COLORS[0], alpha=0.75)
+    labels = []
+    for name, kurtosis, p in zip(*(statistics[one].values[known] for one in _NAMED), strict=True):
+        labels.append(as_label(f"{name} ({kurtosis:.1f}{' *' if p < 0.05 else ''})"))
+    ax.set_yticks(-np.arange(len(labels)), labels)
+    ax.set_ylim(-len(labels) + 0.9, 1.05)
+    title = f"Weights, highest bar: {counts.max(initial=0)} neurons"
+    return finish(ax, "weight (standard deviations)", "vector (excess kurtosis)", title)

@@ -6,16 +6,31 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 
-from nwb_lint.contract import check_result
+from nwb_lint.contract import check_result, input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, NORMAL, SMALL, Look, as_label, explain_colors, finish, look_of, make_axes
+from nwb_lint.plot.conditions import Look, look_of
+from nwb_lint.plot.style import (
+    COLORS,
+    DARK,
+    GRAY,
+    Style,
+    as_label,
+    color_bar,
+    explain,
+    finish,
+    last_sample,
+    make_axes,
+    pt,
+    styled,
+)
 
 # marker and face of each kind of fixed point: shapes differ, so that no reader needs the colors
 _MARKS = {"stable": ("o", "black"), "saddle": ("D", "white"), "unstable": ("o", "white"), "marginal": ("s", GRAY)}
@@ -23,6 +38,7 @@ _MOST_ARROWS = 6  # along each of three latents
 _LARGE_DISAGREEMENT = 0.5  # of the speed of the field
 
 
+@styled
 def flow(
     field: xr.Dataset,
     points: xr.Dataset | None = None,
@@ -32,6 +48,7 @@ def flow(
     color_by: str | None = None,
     style_by: str | None = None,
     ax: Axes | None = None,
+    style: Style = "screen",
 ) -> Axes:
     """Draw a flow field of rank 1, 2 or 3.
 
@@ -63,6 +80,8 @@ def flow(
         Column of the conditions that sets the line style. None takes the first column of texts.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. Rank 3 needs three-dimensional Axes (``projection="3d"``). None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -81,7 +100,7 @@ def flow(
     >>> from nwb_lint.testing import mock_fit
     >>> fit = mock_fit()
     >>> plot.flow(flow_field(fit), fixed_points(fit), fit).get_title()
-    'Flow'
+    'Flow, no input'
     """
     check_result(field, "flow_field")
     rank = field.sizes["rank"]
@@ -90,25 +109,34 @@ def flow(
     given, ax = ax, _axes_of(rank, ax)
     draw = (_flow_of_one, _flow_of_two, _flow_of_three)[rank - 1]
     labels = draw(field, ax)
-    if fit is not None:
-        handles = _runs(fit, field, look_of(fit, color_by, style_by), ax)
-        explain_colors(ax, given, handles if rank < 3 else [])  # no room is kept below three dimensions
+    runs = [] if fit is None else _runs(fit, field, look_of(fit, color_by, style_by), ax)
     if cycles is not None:
         _draw_cycles(field, cycles, ax)
     if points is not None:
         _mark(field, points, ax)
+    explain(ax, given, conditions=runs)
     low_high = np.reshape(field.attrs["extent"], (rank, 2))
     ax.set_xlim(*low_high[0])
     if rank > 1:
         ax.set_ylim(*low_high[1])
     if rank == 3:
         cast(Axes3D, ax).set_zlim(*low_high[2])
+        ax.locator_params(nbins=4)
+    return finish(ax, *labels, f"Flow, {held_input_of(field)}")
+
+
+def held_input_of(field: xr.Dataset) -> str:
+    """The constant input of a field in words."""
     label = str(field.attrs.get("condition", ""))
-    held = "trial " * label.isdigit() + as_label(label)  # trials have numbers as labels
-    return finish(ax, *labels, f"Flow, input of {held}" if held else "Flow")
+    if label:  # trials have numbers as labels
+        return "input of " + "trial " * label.isdigit() + as_label(label.replace("=", "\N{NO-BREAK SPACE}"))
+    named = zip(input_names(field), field["input_value"].values.tolist(), strict=True)
+    some = ", ".join(as_label(f"{name} {value:.3g}") for name, value in named if value)
+    return f"input {some}" if some else "no input"
 
 
-def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw how many fixed points the fits to fewer neurons have, by kind of stability.
 
     Each point is the mean over draws. Its bar runs from the smallest to the largest count. The numbers of the fit
@@ -120,6 +148,8 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.fixed_points` with ``refit_fractions``: ``n_found (draw, stability_kind)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -142,7 +172,7 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     check_result(points, "fixed_points")
     if "n_found" not in points:
         raise ContractError("The fixed points have no refits. Call fixed_points(fit, refit_fractions=…, activity=…).")
-    ax, neurons, count = make_axes(ax), points["n_neurons"].values, points["n_found"].values
+    given, ax, neurons, count = ax, make_axes(ax), points["n_neurons"].values, points["n_found"].values
     sizes = np.unique(neurons)
     at = np.arange(len(sizes))
     for k, kind in enumerate(points["stability_kind"].values.astype(str)):
@@ -153,14 +183,14 @@ def fixed_point_counts(points: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         mean = np.array([one.mean() for one in some])
         spread = [mean - [one.min() for one in some], [one.max() for one in some] - mean]
         marker, face = _MARKS[kind]
-        style: dict[str, Any] = {"color": COLORS[k], "marker": marker, "ms": 4.5}
-        style["mfc"], aside = face if face == "white" else COLORS[k], 0.06 * (k - 1)
-        ax.errorbar(at + aside, mean, spread, lw=1.2, capsize=2, label=kind, **style)
-        ax.plot([len(sizes) + aside], [own], ls="", **style)
+        look: dict[str, Any] = {"color": COLORS[k], "marker": marker, "ms": pt(4.5)}
+        look["mfc"], aside = face if face == "white" else COLORS[k], 0.06 * (k - 1)
+        ax.errorbar(at + aside, mean, spread, label=kind, **look)
+        ax.plot([len(sizes) + aside], [own], ls="", **look)
     ax.set_xticks([*at, len(sizes)], [*map(str, sizes), "the fit"])
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_ylim(bottom=0)
-    ax.legend(fontsize=SMALL, frameon=False)
+    explain(ax, given)
     return finish(ax, "neurons that a fit saw", "fixed points", "Fixed points of fits to fewer neurons")
 
 
@@ -177,12 +207,12 @@ def _axes_of(rank: int, ax: Axes | None) -> Axes:
 
 
 def _flow_of_one(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
-    ax.axhline(0, color=GRAY, lw=0.6, zorder=0)
+    ax.axhline(0, color=GRAY, lw=pt(0.6), zorder=0)
     if "velocity_draw" in field:
         some = field["velocity_draw"].values[..., 0]
         band: dict[str, Any] = {"color": COLORS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
-        ax.fill_between(field["kappa"].values[:, 0], some.min(axis=0), some.max(axis=0), **band)
-    ax.plot(field["kappa"].values[:, 0], field["velocity"].values[:, 0], color="#595959", lw=1.6)
+        ax.fill_between(field["kappa"].values[:, 0], some.min(axis=0), some.max(axis=0), label="flow of refits", **band)
+    ax.plot(field["kappa"].values[:, 0], field["velocity"].values[:, 0], color=DARK, lw=pt(1.6), label="flow")
     return r"latent $\kappa_1$", r"d$\kappa_1$/d$t$ (1/s)"
 
 
@@ -194,53 +224,62 @@ def _flow_of_two(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
     if "disagreement" in field:
         apart = field["disagreement"].values.reshape(size, size).T
         shown = ax.pcolormesh(x, y, apart, cmap="Oranges", vmin=0, vmax=1, alpha=0.6, zorder=0, rasterized=True)
-        bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, extend="max")
-        bar.ax.tick_params(labelsize=SMALL)
-        bar.set_label("disagreement of refits", fontsize=SMALL)
-    shade = 0.25 + 0.6 * speed / max(float(speed.max()), 1e-12)  # so the slowest flow stays visible in print
-    lines = ax.streamplot(
-        x[0], y[:, 0], u, v, density=0.9, color=shade, cmap="Greys", linewidth=0.7, arrowsize=0.7, zorder=1
-    )
-    lines.lines.set_clim(0, 1)
+        color_bar(shown, ax, "disagreement of refits", shrink=0.85, extend="max")
+    low = 0.5 if "disagreement" in field else 0.3  # so the slowest flow stays visible in print, and on colors
+    shade = low + (0.9 - low) * speed / max(float(speed.max()), 1e-12)
+    how: dict[str, Any] = {"density": 0.9, "cmap": "Greys", "linewidth": pt(0.7), "arrowsize": pt(0.7), "zorder": 1}
+    ax.streamplot(x[0], y[:, 0], u, v, color=shade, norm=Normalize(0, 1), **how)
+    ax.plot([], [], color=DARK, lw=pt(0.7), label="flow (dark: fast)")
     return r"latent $\kappa_1$", r"latent $\kappa_2$"
 
 
 def _flow_of_three(field: xr.Dataset, ax: Axes) -> tuple[str, str]:
+    keep, step = few_points(field)
+    kappa, velocity, speed = (field[name].values[keep] for name in ("kappa", "velocity", "speed"))
+    length = (
+        0.7 * step * np.ptp(np.reshape(field.attrs["extent"], (3, 2)), axis=1).min() / (field.attrs["n_points"] - 1)
+    )
+    shade = 0.15 + 0.55 * speed / max(float(speed.max()), 1e-12)
+    deep, colors = cast(Axes3D, ax), colormaps["Greys"](shade)
+    if "disagreement" in field:
+        colors[field["disagreement"].values[keep] >= _LARGE_DISAGREEMENT] = to_rgba(COLORS[1])
+    # an arrow has three lines: all shafts come first, then two lines for each head
+    colors = np.concatenate([colors, np.repeat(colors, 2, axis=0)])
+    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=colors, lw=pt(0.6))
+    ax.plot([], [], [], color=DARK, lw=pt(0.7), label="flow (dark: fast)")
+    deep.set_zlabel(r"latent $\kappa_3$", fontsize=rcParams["axes.labelsize"])
+    return r"latent $\kappa_1$", r"latent $\kappa_2$"
+
+
+def few_points(field: xr.Dataset) -> tuple[np.ndarray, int]:
+    """Boolean (point): the points of three latents that have an arrow, and the steps between these on the grid."""
     size = int(field.attrs["n_points"])
     step = -(-size // _MOST_ARROWS)
     keep = np.zeros((size,) * 3, bool)
     keep[(slice((size - 1) % step // 2, None, step),) * 3] = True
-    kappa, velocity = (field[name].values[keep.ravel()] for name in ("kappa", "velocity"))
-    speed = field["speed"].values[keep.ravel()]
-    length = 0.7 * step * np.ptp(np.reshape(field.attrs["extent"], (3, 2)), axis=1).min() / (size - 1)
-    shade = 0.15 + 0.55 * speed / max(float(speed.max()), 1e-12)
-    deep, colors = cast(Axes3D, ax), colormaps["Greys"](shade)
-    if "disagreement" in field:
-        colors[field["disagreement"].values[keep.ravel()] >= _LARGE_DISAGREEMENT] = to_rgba(COLORS[1])
-    # an arrow has three lines: all shafts come first, then two lines for each head
-    colors = np.concatenate([colors, np.repeat(colors, 2, axis=0)])
-    deep.quiver(*kappa.T, *velocity.T, length=length, normalize=True, color=colors, lw=0.6)
-    deep.set_zlabel(r"latent $\kappa_3$", fontsize=NORMAL)
-    return r"latent $\kappa_1$", r"latent $\kappa_2$"
+    return keep.ravel(), step
 
 
-def _runs(fit: xr.Dataset, field: xr.Dataset, look: Look, ax: Axes) -> list[Line2D]:
+def _runs(fit: xr.Dataset, field: xr.Dataset, look: Look, ax: Axes) -> list[Artist]:
     """Draw the conditions with the input of the field, or all of them in gray where there is none; the legend."""
-    rank, own = field.sizes["rank"], _have_input(fit, field)
+    rank, own = field.sizes["rank"], have_input(fit, field)
     gray = not own.any()
     kappa = fit["latent"].transpose("condition", "time", "rank").values
     for k in range(len(kappa)) if gray else np.flatnonzero(own):
-        style: dict[str, Any] = {"color": GRAY, "alpha": 0.5} if gray else {"color": look.colors[k]}
+        how: dict[str, Any] = {"color": GRAY, "alpha": 0.4} if gray else {"color": look.colors[k]}
         one = kappa[k]
         run = (one[:-1, 0], np.diff(one[:, 0]) / fit.attrs["dt_s"]) if rank == 1 else tuple(one.T)
-        ax.plot(*run, ls=look.styles[k], lw=1, zorder=2, **style)
-        ax.plot(*(part[-1:] for part in run), marker="o", ms=3, zorder=2, **style)
+        ax.plot(*run, ls=look.dashes[k], lw=pt(0.7 if gray else 1), zorder=2, **how)
+        ax.plot(*(part[-1:] for part in run), marker="o", ms=pt(3), zorder=2, **how)
     if gray:
         return [Line2D([], [], color=GRAY, alpha=0.5, label="runs with other inputs")]
-    return look.handles if own.sum() > 1 else []  # the title names a single condition
+    if own.sum() > 1:
+        return [*look.handles, last_sample()]
+    color = look.colors[int(np.flatnonzero(own)[0])]
+    return [Line2D([], [], color=color, lw=pt(1), marker="o", ms=pt(3), label="run (dot: its end)")]
 
 
-def _have_input(fit: xr.Dataset, field: xr.Dataset) -> np.ndarray:
+def have_input(fit: xr.Dataset, field: xr.Dataset) -> np.ndarray:
     """Boolean (condition): whether the input of a condition is that of the field, at its time."""
     if "u" not in fit.variables or not fit.sizes["input"]:
         return np.ones(fit.sizes["condition"], bool)
@@ -270,9 +309,8 @@ def _draw_cycles(field: xr.Dataset, cycles: xr.Dataset, ax: Axes) -> None:
     for orbit, stability, supported, period in zip(*columns, strict=True):
         closed = np.concatenate([orbit, orbit[:1]])
         label = f"{stability} cycle, {period:.2g} s" + ("" if supported else ", not supported")
-        style: dict[str, Any] = {"ls": "-" if stability == "stable" else "--", "color": "black" if supported else GRAY}
-        ax.plot(*closed.T, lw=1.6, zorder=2.5, label=label, **style)
-    ax.legend(fontsize=SMALL, frameon=True, framealpha=0.8, edgecolor="none", loc="best", handletextpad=0.2)
+        how: dict[str, Any] = {"ls": "-" if stability == "stable" else "--", "color": "black" if supported else GRAY}
+        ax.plot(*closed.T, lw=pt(1.6), zorder=2.5, label=label, **how)
 
 
 def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
@@ -290,8 +328,7 @@ def _mark(field: xr.Dataset, points: xr.Dataset, ax: Axes) -> None:
                 continue
             place = (some[:, 0], np.zeros(len(some))) if rank == 1 else tuple(some.T)
             look = {"mfc": face, "mec": "black"} if holds else {"mfc": "none", "mec": GRAY}
-            style: dict[str, Any] = {"mew": 1.1, "ms": 5.5, "zorder": 3, **look}
-            ax.plot(*place, ls="", marker=marker, label=kind if holds else f"{kind}, not supported", **style)
+            how: dict[str, Any] = {"mew": pt(1.1), "ms": pt(5.5), "zorder": 3, **look}
+            ax.plot(*place, ls="", marker=marker, label=kind if holds else f"{kind}, not supported", **how)
     if outside := int((~inside).sum()):
         ax.plot(*([[]] * max(rank, 2)), ls="", label=f"{outside} outside")
-    ax.legend(fontsize=SMALL, frameon=True, framealpha=0.8, edgecolor="none", loc="best", handletextpad=0.2)

@@ -8,17 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nwb_lint.plot.axes import angles, projections
+from nwb_lint.plot.conditions import look_of
 from nwb_lint.plot.inactivation import inactivation_bars
 from nwb_lint.plot.populations import population_gains
-from nwb_lint.plot.style import COLORS, NORMAL, SMALL, Drawing, finish, look_of
+from nwb_lint.plot.style import COLORS, Drawing, explain, finish, legend_below, styled
 
 
+@styled
 def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
     """Draw a table with the columns panel, line, x and y: one panel for each ``panel``, one line for each ``line``."""
     names = list(dict.fromkeys(table["panel"]))
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = Drawing(figsize=(2.5 * columns, 2.3 * rows + 0.4), layout="constrained")
+    figure = Drawing(figsize=(2.5 * columns, 2.3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     lines = list(dict.fromkeys(table["line"]))
     for ax, name in zip(axes, names, strict=False):
@@ -27,7 +29,7 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
             if len(some):
                 marks = "o-" if some["x"].dtype.kind in ("i", "f") else "o"  # names have no order, so no line
                 color, values = COLORS[number % len(COLORS)], some["y"].to_numpy(float)
-                ax.plot(some["x"].to_numpy(), values, marks, ms=4, color=color)
+                ax.plot(some["x"].to_numpy(), values, marks, color=color)
         low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
         finish(ax, x, y, name)
@@ -35,11 +37,12 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
             ax.tick_params("x", rotation=45)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
-    made = [Line2D([], [], marker="o", color=COLORS[k % len(COLORS)]) for k in range(len(lines))]
-    figure.legend(made, lines, loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
+    made = [Line2D([], [], marker="o", color=COLORS[k % len(COLORS)], label=line) for k, line in enumerate(lines)]
+    legend_below(figure, made)
     return figure
 
 
+@styled
 def trajectories(
     rows: dict[str, dict[str, xr.Dataset]], pairs: dict[str, tuple[str, str]], compared: xr.Dataset
 ) -> Figure:
@@ -54,14 +57,15 @@ def trajectories(
     for line, (name, projected) in zip(axes, rows.items(), strict=True):
         for ax, (column, pair) in zip(line, pairs.items(), strict=True):
             projections(projected[column], pair, color_by=column, style_by="context", ax=ax)
-            ax.set_title(f"{name}, by {column}", fontsize=NORMAL)
+            ax.set_title(f"{name}, by {column}")
     for ax, column in zip(axes[0], pairs, strict=True):
         look = look_of(next(iter(rows.values()))[column], column, "context")
-        ax.legend(handles=look.handles, fontsize=SMALL, frameon=False)
+        explain(ax, ax, look.handles)
     angles(compared, ax=right.subplots())
     return figure
 
 
+@styled
 def silencing(populations: xr.Dataset, results: dict[str, xr.Dataset]) -> Figure:
     """Draw gains of populations by context, then the accuracy with each of them silenced, a panel for each result."""
     figure = Drawing(figsize=(3.3 * (1 + len(results)), 3.2), layout="constrained")
@@ -69,5 +73,5 @@ def silencing(populations: xr.Dataset, results: dict[str, xr.Dataset]) -> Figure
     population_gains(populations, by="context", ax=axes[0])
     for ax, (name, result) in zip(axes[1:], results.items(), strict=True):
         inactivation_bars(result, ax=ax)
-        ax.set_title(f"Silenced in the {'network' if name == 'network' else 'fit, ' + name}", fontsize=NORMAL)
+        ax.set_title(f"Silenced in the {'network' if name == 'network' else 'fit, ' + name}")
     return figure

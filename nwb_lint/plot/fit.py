@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,22 +18,27 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import check_fit, check_result, columns_of, find_column, input_names
+from nwb_lint.contract import check_fit, check_result, columns_of, find_column, held_out_of, input_names, recorded_of
 from nwb_lint.errors import ContractError
+from nwb_lint.plot.conditions import AUTO, look_of, over_conditions
 from nwb_lint.plot.scores import neuron_scores, scores
 from nwb_lint.plot.style import (
     COLORS,
+    DARK,
     GRAY,
-    NORMAL,
-    SMALL,
     Drawing,
+    Style,
     as_label,
-    explain_colors,
+    color_bar,
+    explain,
     finish,
+    inches,
+    last_sample,
     legend_below,
-    look_of,
     make_axes,
+    pt,
     save_figure,
+    styled,
     time_label,
 )
 from nwb_lint.plot.trials import evidence, trial_latents, trial_rates
@@ -41,6 +48,7 @@ Array = np.ndarray
 _MOST_LATENTS = 3  # panels of latents in a summary
 
 
+@styled
 def latents_over_time(
     fit: xr.Dataset,
     activity: xr.Dataset | None = None,
@@ -48,7 +56,9 @@ def latents_over_time(
     rank: int = 1,
     color_by: str | None = None,
     style_by: str | None = None,
+    panel_by: str | None = AUTO,
     ax: Axes | None = None,
+    style: Style = "screen",
 ) -> Axes:
     """Draw one latent κ against time, a line for each condition.
 
@@ -66,8 +76,13 @@ def latents_over_time(
         Column of the conditions that sets the color. None takes the first column of numbers.
     style_by : str or None, default=None
         Column of the conditions that sets the line style. None takes the first column of texts.
+    panel_by : str or None, default="auto"
+        Column of the conditions; each of its values has small Axes of its own. "auto" takes the column of the line
+        styles where there are more than 12 conditions. None draws all conditions together.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -91,28 +106,32 @@ def latents_over_time(
         check_result(fit, "latents")
     else:
         check_fit(fit)
-    kappa = _latent(fit, rank)
-    given, look, ax = ax, look_of(fit, color_by, style_by), make_axes(ax)
-    explain_colors(ax, given, look.handles)
-    time = fit["time"].values
+    kappa, time = _latent(fit, rank), fit["time"].values
+    found = None
     if both or activity is not None:
-        found = fit["latent_data"].values if activity is None else data_latents(fit, activity)
-        for y, color in zip(found[..., rank - 1], look.colors, strict=True):
-            ax.plot(time, y, color=color, lw=0.8, alpha=0.35)
-    for y, color, style in zip(kappa, look.colors, look.styles, strict=True):
-        ax.plot(time, y, color=color, ls=style, lw=1.2)
-    if time[0] < 0 < time[-1]:
-        ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
-    return finish(ax, time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+        found = (fit["latent_data"].values if activity is None else data_latents(fit, activity))[..., rank - 1]
+
+    def draw(panel: Axes, k: int, *, color: str, ls: str, lw: float, ms: float) -> None:
+        if found is not None:
+            panel.plot(time, found[k], color=color, lw=0.65 * lw, alpha=0.35, zorder=1.5)
+        panel.plot(time, kappa[k], color=color, ls=ls, lw=lw)
+
+    text = (time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+    how: dict[str, Any] = {"color_by": color_by, "style_by": style_by, "panel_by": panel_by, "ax": ax}
+    more = [] if found is None else [_of_data()]
+    return over_conditions(fit, draw, text, more, zero=time[0] < 0 < time[-1], **how)
 
 
+@styled
 def trajectories(
     fit: xr.Dataset,
     *,
     input_name: str | None = None,
     color_by: str | None = None,
     style_by: str | None = None,
+    panel_by: str | None = AUTO,
     ax: Axes | None = None,
+    style: Style = "screen",
 ) -> Axes:
     """Draw the conditions as trajectories in the plane of two latents, or of a latent and an input.
 
@@ -129,8 +148,13 @@ def trajectories(
         Column of the conditions that sets the color. None takes the first column of numbers.
     style_by : str or None, default=None
         Column of the conditions that sets the line style. None takes the first column of texts.
+    panel_by : str or None, default="auto"
+        Column of the conditions; each of its values has small Axes of its own. "auto" takes the column of the line
+        styles where there are more than 12 conditions. None draws all conditions together.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -151,8 +175,6 @@ def trajectories(
     """
     check_fit(fit)
     first = _latent(fit, 1)
-    given, look, ax = ax, look_of(fit, color_by, style_by), make_axes(ax)
-    explain_colors(ax, given, look.handles)
     if input_name is None and fit.sizes["rank"] > 1:
         x, y, labels = first, _latent(fit, 2), (r"latent $\kappa_1$", r"latent $\kappa_2$")
     else:
@@ -162,13 +184,17 @@ def trajectories(
             raise ContractError(f"The fit has no input {name!r}. Choose from {', '.join(names)}.")
         x = fit["filtered_input"].transpose("condition", "time", "input").values[..., names.index(name)]
         y, labels = first, (f"filtered input v ({as_label(name)})", r"latent $\kappa_1$")
-    for a, b, color, style in zip(x, y, look.colors, look.styles, strict=True):
-        ax.plot(a, b, color=color, ls=style, lw=1.2)
-        ax.plot(a[-1:], b[-1:], color=color, marker="o", ms=3.5)
-    return finish(ax, *labels, "Trajectories")
+
+    def draw(panel: Axes, k: int, *, color: str, ls: str, lw: float, ms: float) -> None:
+        panel.plot(x[k], y[k], color=color, ls=ls, lw=lw)
+        panel.plot(x[k, -1:], y[k, -1:], color=color, marker="o", ms=ms)
+
+    how: dict[str, Any] = {"color_by": color_by, "style_by": style_by, "panel_by": panel_by, "ax": ax}
+    return over_conditions(fit, draw, (*labels, "Trajectories"), [last_sample()], **how)
 
 
-def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the entries of m against those of the effective n, a dot for each neuron.
 
     The effective n is the part of n within the span of m and the input weights. The rest of n does not move the
@@ -180,6 +206,8 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.fit_lint`, with a rank: ``m`` and ``n (neuron, rank)``, dimensionless.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -200,17 +228,21 @@ def connectivity_vectors(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """
     check_fit(fit)
     m, n = _m(fit), _effective_n(fit)
-    ax = make_axes(ax)
+    given, ax = ax, make_axes(ax)
     for k in range(m.shape[1]):
-        ax.scatter(m[:, k], n[:, k], s=9, color=COLORS[k % 6], alpha=0.75, lw=0, label=f"rank {k + 1}")
+        dots: dict[str, Any] = {"s": pt(3) ** 2, "color": COLORS[k % 6], "alpha": 0.75, "lw": 0}
+        ax.scatter(m[:, k], n[:, k], label=f"rank {k + 1}", **dots)
     if m.shape[1] > 1:
-        ax.legend(fontsize=SMALL, frameon=False, markerscale=1.5, handletextpad=0.2)
-    ax.axhline(0, color=GRAY, lw=0.6, zorder=0)
-    ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
-    return finish(ax, "m", "effective n", "Connectivity vectors")
+        explain(ax, given)
+    ax.axhline(0, color=GRAY, lw=pt(0.6), zorder=0)
+    ax.axvline(0, color=GRAY, lw=pt(0.6), zorder=0)
+    return finish(ax, "m of a neuron", "effective n of a neuron", "Connectivity vectors")
 
 
-def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes | None = None) -> Axes:
+@styled
+def effective_connectivity(
+    fit: xr.Dataset, *, by: str | None = None, ax: Axes | None = None, style: Style = "screen"
+) -> Axes:
     """Draw the effective connectivity m (P n)' / N, or J itself, as an image.
 
     Neurons are in rising order of the first column of m. Without m they stay in their own order.
@@ -223,6 +255,8 @@ def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes |
         Column of the neurons, such as their area. Neurons are sorted by it first, and lines separate the groups.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -248,12 +282,10 @@ def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes |
     ax = make_axes(ax)
     most = np.quantile(np.abs(j), 0.99)
     image = ax.imshow(j, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest", aspect="equal")
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="both")
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label("effective J" if "m" in fit else "J", fontsize=NORMAL)
+    color_bar(image, ax, "effective J" if "m" in fit else "J", shrink=0.85, extend="both")
     for start in list(starts.values())[1:]:
-        ax.axhline(start - 0.5, color="black", lw=0.6)
-        ax.axvline(start - 0.5, color="black", lw=0.6)
+        ax.axhline(start - 0.5, color="black", lw=pt(0.6))
+        ax.axvline(start - 0.5, color="black", lw=pt(0.6))
     title, sorted_by = ("Effective connectivity", " (sorted by m)") if "m" in fit else ("Connectivity", "")
     if by is None:
         return finish(ax, f"from neuron{sorted_by}", f"to neuron{sorted_by}", title)
@@ -264,7 +296,8 @@ def effective_connectivity(fit: xr.Dataset, *, by: str | None = None, ax: Axes |
     return finish(ax, f"from neuron, by {as_label(by)}", f"to neuron, by {as_label(by)}", title)
 
 
-def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) -> Axes:
+@styled
+def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the largest singular values of the connectivity J, in falling order.
 
     J is m n' / N where the fit is of low rank.
@@ -277,6 +310,8 @@ def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) 
         Number of values to draw.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -302,12 +337,13 @@ def singular_values(fit: xr.Dataset, *, most: int = 20, ax: Axes | None = None) 
         j = m @ fit["n"].transpose("neuron", "rank").values.T / len(m)
     s = np.linalg.svd(j, compute_uv=False)[:most]
     ax = make_axes(ax)
-    ax.plot(np.arange(1, len(s) + 1), s, color=COLORS[0], marker="o", ms=3.5, lw=1.2)
+    ax.plot(np.arange(1, len(s) + 1), s, color=COLORS[0], marker="o")
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return finish(ax, "index", "singular value of J", "Connectivity")
+    return finish(ax, "number of the value", "singular value of J", "Singular values")
 
 
+@styled
 def summary(
     fit: xr.Dataset,
     activity: xr.Dataset | None = None,
@@ -315,6 +351,7 @@ def summary(
     *,
     color_by: str | None = None,
     style_by: str | None = None,
+    style: Style = "screen",
 ) -> Figure:
     """Draw a fit on one page: scores, latents, trajectories, connectivity, and R² of each neuron.
 
@@ -334,6 +371,8 @@ def summary(
         Column of the conditions that sets the color. None takes the first column of numbers.
     style_by : str or None, default=None
         Column of the conditions that sets the line style. None takes the first column of texts.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -369,19 +408,41 @@ def summary(
         draw += [partial(singular_values, fit)]
     draw += [] if single else [partial(neuron_scores, fit)]
     rows = -(-len(draw) // 3)
-    figure = Drawing(figsize=(7.8, 2.35 * rows + 0.5), layout="constrained")
+    figure = Drawing(figsize=inches(7.6, 2.35 * rows + 0.6), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, 3, squeeze=False).ravel())
-    for panel, ax, letter in zip(draw, panels, "abcdefgh", strict=False):
-        panel(ax=ax).set_title(letter, loc="left", fontsize=NORMAL + 2, fontweight="bold")
+    letter: dict[str, Any] = {
+        "loc": "left",
+        "x": -0.2,
+        "fontsize": rcParams["axes.titlesize"] + 2,
+        "fontweight": "bold",
+    }
+    for panel, ax, name in zip(draw, panels, "abcdefgh", strict=False):
+        panel(ax=ax, style=style).set_title(name, **letter)
     for ax in panels[len(draw) :]:
         ax.remove()
-    handles = look_of(fit, color_by, style_by).handles if "m" in fit and not single else []
-    if handles and activity is not None:
-        handles.append(Line2D([], [], color="#595959", lw=0.8, alpha=0.45, label="data (pale)"))
+    handles: list[Artist] = []
+    if "m" in fit and not single:
+        handles = [*look_of(fit, color_by, style_by).handles, last_sample()]
+        handles += [] if activity is None else [_of_data()]
+    figure.suptitle(_sizes(fit))
     legend_below(figure, handles)
     if path is not None:
         save_figure(figure, path, 200)
     return figure
+
+
+def _of_data() -> Artist:
+    """The entry of a legend for latents of the data."""
+    return Line2D([], [], color=DARK, lw=pt(0.8), alpha=0.45, label="data (pale)")
+
+
+def _sizes(fit: xr.Dataset) -> str:
+    """Rank, neurons and conditions of a fit in words."""
+    rank = f"rank {fit.sizes['rank']}" if "m" in fit else "rank not constrained"
+    runs = "trials" if "noise_cov" in fit else "conditions"
+    held = int(held_out_of(fit).sum())
+    apart = f" ({held} held out)" if held else ""
+    return f"{rank}, {int(recorded_of(fit).sum())} neurons, {fit.sizes['condition']} {runs}{apart}"
 
 
 def _panels_of_trials(fit: xr.Dataset, trials: xr.Dataset | None, by: str | None) -> list[Callable[..., Axes]]:

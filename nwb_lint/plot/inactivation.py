@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -9,11 +11,14 @@ from matplotlib.lines import Line2D
 
 from nwb_lint.contract import check_result, column_of, columns_of, find_column, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, SMALL, STYLES, as_label, finish, make_axes
+from nwb_lint.plot.style import COLORS, DARK, DASHES, GRAY, Style, as_label, explain, finish, make_axes, pt, styled
 from nwb_lint.prepare import times_in
 
 
-def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axes | None = None) -> Axes:
+@styled
+def inactivation_bars(
+    result: xr.Dataset, *, quantity: str = "accuracy", ax: Axes | None = None, style: Style = "screen"
+) -> Axes:
     """Draw the accuracy in each context, or the effect on the other neurons, with each group inactivated.
 
     A gray bar shows the random groups: from the lowest to the highest quantile, with a tick at the median. Dashed lines
@@ -27,6 +32,8 @@ def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axe
         What to draw, "accuracy" or "effect".
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -51,33 +58,35 @@ def inactivation_bars(result: xr.Dataset, *, quantity: str = "accuracy", ax: Axe
         raise ContractError(f"quantity is {quantity!r}. It needs to be 'accuracy' or 'effect'.")
     if quantity not in result:
         raise ContractError("The result has no accuracy. Call predict_inactivation with a readout and right answers.")
-    ax = make_axes(ax)
+    given, ax = ax, make_axes(ax)
     values = result[quantity] if quantity == "accuracy" else result["effect"].expand_dims("context", axis=1)
     control = result.get(f"{quantity}_control")
     names = [str(c) for c in result["context"].values] if quantity == "accuracy" else ["effect"]
-    at, width = np.arange(result.sizes["group"]), 0.8 / len(names)
+    at, width, context = np.arange(result.sizes["group"]), 0.8 / len(names), result.attrs.get("context") or "context"
     for k, name in enumerate(names):
         x, color = at + (k - (len(names) - 1) / 2) * width, COLORS[k % len(COLORS)]
-        ax.bar(x, values.values[:, k], 0.85 * width, color=color, alpha=0.8, label=name)
+        ax.bar(x, values.values[:, k], 0.85 * width, color=color, alpha=0.8, label=as_label(f"{context} {name}"))
         if control is not None:
             some = control.values[..., k] if quantity == "accuracy" else control.values
-            ax.vlines(x, some[:, 0], some[:, -1], color=GRAY, lw=3)
-            ax.plot(x, some[:, some.shape[1] // 2], "_", ms=6, mew=1.2, color="#333333")
+            ax.vlines(x, some[:, 0], some[:, -1], color=GRAY, lw=pt(3))
+            middle: dict[str, Any] = {"ms": pt(6), "mew": pt(1.2), "color": "#333333"}
+            ax.plot(x, some[:, some.shape[1] // 2], "_", **middle)
         if quantity == "accuracy":
-            ax.axhline(float(result["accuracy_intact"][k]), color=color, lw=1, ls=(0, (5, 3)))
+            ax.axhline(float(result["accuracy_intact"][k]), color=color, lw=pt(1), ls=(0, (5, 3)))
     handles, _ = ax.get_legend_handles_labels() if quantity == "accuracy" else ([], [])
     if control is not None:
-        handles.append(Line2D([], [], color=GRAY, lw=3, label="random groups, 5–95 %"))
+        handles.append(Line2D([], [], color=GRAY, lw=pt(3), label="random groups, 5–95 %"))
     if quantity == "accuracy":
-        handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="intact"))
-    low, high = ax.get_ylim()
-    ax.set_ylim(0, high + 0.35 * (high - min(low, 0)))  # room for the legend
-    ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="upper center", ncols=2)
+        handles.append(Line2D([], [], color=DARK, lw=pt(1), ls=(0, (5, 3)), label="intact"))
+    ax.set_ylim(0, max(ax.get_ylim()[1], 1.05 * (quantity == "accuracy")))
+    if handles:
+        explain(ax, given, handles)
     ax.set_xticks(at, [as_label(g) for g in result["group"].values], rotation=30, ha="right")
     label = "share of right answers" if quantity == "accuracy" else "change of the others / intact"
     return finish(ax, "", label, "Predicted inactivation")
 
 
+@styled
 def psychometric(
     result: xr.Dataset,
     column: str,
@@ -86,6 +95,7 @@ def psychometric(
     kind: str = "choice",
     window_s: tuple[float, float] | None = None,
     ax: Axes | None = None,
+    style: Style = "screen",
 ) -> Axes:
     """Draw the choices of the network, or its output, against a column of the conditions.
 
@@ -105,6 +115,8 @@ def psychometric(
         Start and end of the window that the output is averaged over, s. None takes the last sample.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -138,24 +150,33 @@ def psychometric(
     missing = [g for g in shown if g not in there]
     if missing:
         raise ContractError(f"The result has no group {missing[0]!r}. Choose from {', '.join(there)}.")
-    ax = make_axes(ax)
+    given, ax = ax, make_axes(ax)
     time = result["time"].values
     inside = time == time[-1] if window_s is None else times_in(time, window_s)
     z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
     context, x = _contexts(result), values.values.astype(float)
     levels = [level for level in np.unique(context) if level]
-    for k, level in enumerate(levels):
-        for style, group in enumerate(shown):
-            _curve(ax, x, z[there.index(group)], context == level, kind, COLORS[k % len(COLORS)], STYLES[style % 4])
-    handles = [Line2D([], [], color=COLORS[k % len(COLORS)], label=str(c)) for k, c in enumerate(levels)]
-    handles += [Line2D([], [], color="#595959", ls=STYLES[k % 4], label=g) for k, g in enumerate(shown)]
+    apart = 0.012 * np.ptp(x[np.isfinite(x)]) * (kind == "choice")  # so that error bars do not hide each other
+    looks = [(k, at) for k in range(len(levels)) for at in range(len(shown))]
+    for place, (k, at) in enumerate(looks):
+        moved = x + apart * (place - (len(looks) - 1) / 2)
+        look: dict[str, Any] = {"color": COLORS[k % len(COLORS)], "ls": DASHES[at % len(DASHES)]}
+        _curve(ax, moved, z[there.index(shown[at])], context == levels[k], kind, **look)
+    name = result.attrs.get("context") or "conditions"
+    handles = [
+        Line2D([], [], color=COLORS[k % len(COLORS)], label=as_label(f"{name} {c}")) for k, c in enumerate(levels)
+    ]
+    handles += [Line2D([], [], color=DARK, ls=DASHES[k % len(DASHES)], label=as_label(g)) for k, g in enumerate(shown)]
     if kind == "choice":
         ax.set_ylim(-0.05, 1.05)
-    ax.legend(handles=handles, fontsize=SMALL, frameon=False)
-    return finish(ax, column, "share of positive choices" if kind == "choice" else "output z", "Psychometric curves")
+    explain(ax, given, handles)
+    return finish(
+        ax, as_label(column), "share of positive choices" if kind == "choice" else "output z", "Psychometric curves"
+    )
 
 
-def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the weight of every neuron in a readout, in rising order.
 
     The title gives the cross-validated score.
@@ -166,6 +187,8 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.fit_readout`: ``readout (neuron)``, dimensionless.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -182,16 +205,16 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     >>> from nwb_lint import fit_readout, plot
     >>> from nwb_lint.testing import mock_activity
     >>> plot.readout_weights(fit_readout(mock_activity(), "stimulus", folds=4)).get_ylabel()
-    'weight'
+    'weight in the readout'
     """
     check_result(readout, "readout")
     weights, ax = np.sort(readout["readout"].values), make_axes(ax)
-    ax.axhline(0, color=GRAY, lw=0.6, zorder=0)
-    ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLORS[0], lw=0.8)
-    ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=2.5, color=COLORS[0])
+    ax.axhline(0, color=GRAY, lw=pt(0.6), zorder=0)
+    ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLORS[0], lw=pt(0.8))
+    ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=pt(2.5), color=COLORS[0])
     metric = readout.attrs["metric"].replace("R2", "R²")
     title = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
-    return finish(ax, "neuron, in rising order", "weight", title)
+    return finish(ax, "neuron, in rising order", "weight in the readout", title)
 
 
 def _contexts(result: xr.Dataset) -> np.ndarray:
@@ -203,7 +226,7 @@ def _contexts(result: xr.Dataset) -> np.ndarray:
     return np.where(missing_in(column), "", column.astype(str))
 
 
-def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, color: str, style: str) -> None:
+def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, *, color: str, ls: str) -> None:
     levels = np.unique(x[some & np.isfinite(x)])  # a condition without a value is not drawn
     parts = [z[some & (x == level)] for level in levels]
     if kind == "output":
@@ -211,4 +234,4 @@ def _curve(ax: Axes, x: np.ndarray, z: np.ndarray, some: np.ndarray, kind: str, 
     else:
         y = [float((part > 0).mean()) for part in parts]
         spread = [np.sqrt(p * (1 - p) / len(part)) for p, part in zip(y, parts, strict=True)]
-    ax.errorbar(levels, y, yerr=spread, color=color, ls=style, marker="o", ms=3, lw=1.3, capsize=1.5)
+    ax.errorbar(levels, y, yerr=spread, color=color, ls=ls, marker="o")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
@@ -13,11 +13,26 @@ from matplotlib.ticker import MaxNLocator
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.scores import as_good_as_best
-from nwb_lint.plot.style import COLORS, PALE, SMALL, as_label, finish, heat_map, make_axes
+from nwb_lint.plot.style import (
+    COLORS,
+    DARK,
+    PALE,
+    Style,
+    as_label,
+    explain,
+    finish,
+    heat_map,
+    inches,
+    make_axes,
+    pt,
+    size_ticks,
+    styled,
+)
 from nwb_lint.rate_link import Link
 
 Array = np.ndarray
 
+_LARGEST_RING = 15  # points
 _SPLIT = {"train": (COLORS[0], "o"), "held_out": (COLORS[1], "s")}
 
 
@@ -34,7 +49,8 @@ class _Table(NamedTuple):
     score: str = "R²"
 
 
-def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def scores(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw R², or bits per spike of single trials, against rank, or R² of every baseline, for each split.
 
     Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. Rings mark the ranks
@@ -49,6 +65,8 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         A fit, or the table of `nwb_lint.select_rank` or `nwb_lint.baselines`.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -68,39 +86,50 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'R²'
     """
     table, splits = _table_of(fit), _splits(fit)
-    ax, x = make_axes(ax), np.arange(len(table.ticks), dtype=float)
+    given, ax, x = ax, make_axes(ax), np.arange(len(table.ticks), dtype=float)
     x = np.array([float(tick) for tick in table.ticks]) if table.label == "rank" else x
     for k, split in enumerate(splits):
         y = table.r2[:, k]
         if not np.isfinite(y).any():
             continue
         color, marker = _SPLIT.get(split, ("#595959", "^"))
-        shape: dict[str, Any] = {"ls": ""} if table.label == "model" else {"lw": 1.4}  # models have no order
-        spread = np.nan_to_num(table.sem[:, k])
-        ax.errorbar(x, y, spread, color=color, marker=marker, ms=4, capsize=2, label=split.replace("_", " "), **shape)
+        models = table.label == "model"  # they have no order, so no line; splits stand side by side
+        spread, aside = np.nan_to_num(table.sem[:, k]), models * (0.2 * k - 0.1)
+        shape: dict[str, Any] = {"ls": "" if models else "-", "color": color, "marker": marker}
+        ax.errorbar(x + aside, y, spread, label=split.replace("_", " "), **shape)
         if np.isfinite(table.ceiling[k]):
-            ax.axhline(table.ceiling[k], color=color, lw=1, ls=(0, (5, 3)))
+            ax.axhline(table.ceiling[k], color=color, lw=pt(1), ls=(0, (5, 3)))
     handles, _ = ax.get_legend_handles_labels()
     if np.isfinite(table.ceiling).any():
-        handles.append(Line2D([], [], color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling"))
+        handles.append(Line2D([], [], color=DARK, lw=pt(1), ls=(0, (5, 3)), label="ceiling"))
     if table.good is not None and "held_out" in splits:
-        ring: dict[str, Any] = {"ls": "", "marker": "o", "ms": 10, "mfc": "none", "mec": "black", "mew": 0.8}
+        ring: dict[str, Any] = {
+            "ls": "",
+            "marker": "o",
+            "ms": pt(10),
+            "mfc": "none",
+            "mec": "black",
+            "mew": pt(0.8),
+        }
         ax.plot(x[table.good], table.r2[table.good, splits.index("held_out")], **ring)
         handles.append(Line2D([], [], label="as good as the best", **ring))
     if table.chosen is not None:
         ax.axvspan(table.chosen - 0.15, table.chosen + 0.15, color=PALE, lw=0, zorder=0)
-        handles.append(Line2D([], [], color=PALE, lw=6, label="chosen rank"))
+        handles.append(Line2D([], [], color=PALE, lw=pt(6), label="chosen rank"))
     ax.set_xticks(x, table.ticks)
     if table.label == "model":
         ax.tick_params("x", rotation=40)
         for text in ax.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
     ax.margins(x=0.12)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low - 0.35 * (high - low), high)  # room for the legend
-    ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", ncols=2)
+    if given is not None:
+        low, high = ax.get_ylim()
+        share = min(0.04 + 0.09 * len(handles), 0.5)  # of the height, as room for the legend
+        ax.set_ylim(low - share / (1 - share) * (high - low), high)
+    explain(ax, given, handles)
     title = "Variance explained" if table.score == "R²" else "Co-smoothing"
-    return finish(ax, "rank" if table.label == "rank" else "", table.score, title)
+    label = {"rank": "rank", "stage": "stage of the fit"}.get(table.label, "")
+    return finish(ax, label, table.score, title)
 
 
 def _table_of(fit: xr.Dataset) -> _Table:
@@ -151,7 +180,8 @@ def _good_ranks(fit: xr.Dataset) -> Array | None:
     return as_good_as_best(fit["rank_deficit"].values, fit["rank_deficit_sem"].values)
 
 
-def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw a histogram of the R² of the neurons, for each split.
 
     R² below -1 counts at -1. Neurons without a score do not count.
@@ -162,6 +192,8 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.fit_lint`: ``r2_neuron (split, neuron)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -181,7 +213,7 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'neurons'
     """
     check_fit(fit)
-    ax = make_axes(ax)
+    given, ax = ax, make_axes(ax)
     table = fit["r2_neuron"].transpose("split", "neuron").values
     low = float(np.clip(np.floor(10 * np.nanmin(table, initial=0)) / 10, -1, 0))
     edges = np.arange(low, 1.01, 0.05).tolist()
@@ -192,14 +224,16 @@ def neuron_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         color, _ = _SPLIT.get(split, ("#595959", "^"))
         median, name = np.median(values), split.replace("_", " ")
         label = f"{name} (median {median:.2f})"
-        ax.hist(np.clip(values, low, 1), edges, histtype="step", color=color, lw=1.4, label=label)
-    ax.margins(y=0.4)
-    ax.legend(fontsize=SMALL, frameon=False, loc="upper left")
+        ax.hist(np.clip(values, low, 1), edges, histtype="step", color=color, lw=pt(1.4), label=label)
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.margins(y=0.05 if given is None else 0.4)  # room for the legend
+    explain(ax, given)
     label = "R² of one neuron" + (" (lower ones at −1)" if low == -1 else "")
-    return finish(ax, label, "neurons", "Neurons")
+    return finish(ax, label, "neurons", "R² of the neurons")
 
 
-def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw R² of every recorded neuron against its mean predicted rate, a dot for each neuron and split.
 
     R² below -1 is drawn at -1.
@@ -210,6 +244,8 @@ def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.fit_lint` of an activity from `nwb_lint.prepare`, with ``scale`` and ``offset``, Hz.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -233,20 +269,20 @@ def rate_scores(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         raise ContractError(
             "The fit has no scale and offset, so its rates are not in Hz. Fit the activity from prepare."
         )
-    ax = make_axes(ax)
+    given, ax = ax, make_axes(ax)
     value = (fit["activity_pred"] * fit["scale"] + fit["offset"]).transpose("condition", "time", "neuron").values
     rate = Link.of(fit).rate(value).mean(axis=(0, 1))
     for split, values in zip(_splits(fit), fit["r2_neuron"].transpose("split", "neuron").values, strict=True):
         color, marker = _SPLIT.get(split, ("#595959", "^"))
         seen = np.isfinite(values)
         name = split.replace("_", " ")
-        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, ms=3.5, color=color, label=name)
-    ax.margins(y=0.2)  # room for the legend
-    ax.legend(fontsize=SMALL, frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
-    return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "Neurons")
+        ax.plot(rate[seen], np.clip(values[seen], -1, 1), ls="", marker=marker, color=color, label=name)
+    explain(ax, given)
+    return finish(ax, "mean predicted rate (Hz)", "R² of one neuron", "R² and rate of the neurons")
 
 
-def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw R² of every condition, in rising order.
 
     A line is R² of all conditions together, and a dashed line its ceiling. R² below -1 is drawn at -1.
@@ -257,6 +293,8 @@ def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.score`: ``r2_condition (condition)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -273,20 +311,21 @@ def condition_scores(scored: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     >>> from nwb_lint import plot, score
     >>> from nwb_lint.testing import mock_activity, mock_fit
     >>> plot.condition_scores(score(mock_fit(), mock_activity())).get_title()
-    'Conditions'
+    'R² of the conditions'
     """
     check_result(scored, "scores")
-    ax, values = make_axes(ax), np.sort(scored["r2_condition"].values)
-    ax.plot(np.arange(1, len(values) + 1), np.clip(values, -1, 1), "o", ms=3.5, color=COLORS[0], label="one condition")
-    ax.axhline(float(scored["r2"]), color=COLORS[0], lw=1.2, label="all")
+    given, ax, values = ax, make_axes(ax), np.sort(scored["r2_condition"].values)
+    ax.plot(np.arange(1, len(values) + 1), np.clip(values, -1, 1), "o", color=COLORS[0], label="one condition")
+    ax.axhline(float(scored["r2"]), color=COLORS[0], label="all conditions together")
     if np.isfinite(ceiling := float(scored["r2_ceiling"])):
-        ax.axhline(ceiling, color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling")
+        ax.axhline(ceiling, color=DARK, lw=pt(1), ls=(0, (5, 3)), label="ceiling")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=SMALL, frameon=False, loc="lower right")
-    return finish(ax, "condition, in rising order", "R²", "Conditions")
+    explain(ax, given)
+    return finish(ax, "condition, in rising order", "R²", "R² of the conditions")
 
 
-def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw held-out R² against rank, for every fraction of the neurons.
 
     Each line is the mean over draws. A ring marks each chosen rank, and is larger where more draws agree.
@@ -297,6 +336,8 @@ def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.audit`: ``r2 (draw, rank_tried, split)`` and ``rank (draw)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -317,26 +358,31 @@ def rank_audit(audit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'rank'
     """
     check_result(audit, "audit")
-    ax, tried = make_axes(ax), audit["rank_tried"].values
+    given, ax, tried = ax, make_axes(ax), audit["rank_tried"].values
     held = audit["r2"].isel(split=_splits(audit).index("held_out")).values
     for k, fraction in enumerate(np.unique(audit["fraction"].values)[::-1]):
         own = audit["fraction"].values == fraction
         some, color = held[own], COLORS[k % len(COLORS)]
         mean = np.where(np.isfinite(some), some, 0).sum(axis=0) / np.maximum(np.isfinite(some).sum(axis=0), 1)
         mean[~np.isfinite(some).any(axis=0)] = np.nan
-        label = f"{fraction:g} ({int(audit['n_neurons'].values[own][0])})"
-        ax.plot(tried, mean, "o-", ms=3, lw=1.3, color=color, label=label)
+        label = f"{100 * fraction:.3g} % ({int(audit['n_neurons'].values[own][0])})"
+        ax.plot(tried, mean, "o-", color=color, label=label)
         for rank, number in zip(*np.unique(audit["rank"].values[own], return_counts=True), strict=True):
             if rank in tried:
                 at = mean[tried.tolist().index(rank)]
-                ax.plot([rank], [at], "o", ms=5 + 2.5 * number, mfc="none", mec=color, mew=1)
+                size = pt(min(5 + 2.5 * number, _LARGEST_RING))
+                ax.plot([rank], [at], "o", ms=size, mfc="none", mec=color, mew=pt(1))
     ax.set_xticks(tried)
     ax.margins(x=0.12)
-    ax.legend(fontsize=SMALL, frameon=False, title="part of the neurons (number)", title_fontsize=SMALL)
-    return finish(ax, "rank", "R², held out", "Fewer neurons, chosen rank ringed")
+    ring: dict[str, Any] = {"marker": "o", "ms": pt(7.5), "mfc": "none", "mec": DARK}
+    handles, _ = ax.get_legend_handles_labels()
+    handles.append(Line2D([], [], ls="", label="rank chosen in a draw", **ring))
+    explain(ax, given, handles, title="part of the neurons (number)")
+    return finish(ax, "rank", "R², held out", "Scores with fewer neurons")
 
 
-def tau_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def tau_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw held-out R² against the time constant, with the number of stable fixed points at each one.
 
     Error bars are standard errors over folds. Rings mark the time constants that predict about as well as the best one.
@@ -348,6 +394,8 @@ def tau_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.compare_tau`.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -368,26 +416,32 @@ def tau_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'time constant (s)'
     """
     check_result(comparison, "tau_comparison")
-    ax, taus = make_axes(ax), comparison["tau_tried"].values
+    given, ax, taus = ax, make_axes(ax), comparison["tau_tried"].values
     at = _splits(comparison).index("held_out")
     r2, sem = comparison["tau_r2"].values[:, at], comparison["tau_r2_sem"].values[:, at]
-    ax.errorbar(taus, r2, sem, marker="o", ms=3.5, lw=1.3, color=COLORS[1], label="held out")
+    ax.errorbar(taus, r2, sem, marker="o", color=COLORS[1], label="held out")
     good = comparison["as_good"].values
-    ax.plot(taus[good], r2[good], "o", ms=9, mfc="none", mec=COLORS[1], mew=1, label="as good as the best")
+    ring: dict[str, Any] = {"ms": pt(9), "mfc": "none", "mec": COLORS[1], "mew": pt(1)}
+    ax.plot(taus[good], r2[good], "o", label="as good as the best", **ring)
     if np.isfinite(ceiling := comparison["tau_r2_ceiling"].values[at]):
-        ax.axhline(ceiling, color="#595959", lw=1, ls=(0, (5, 3)), label="ceiling")
+        ax.axhline(ceiling, color=DARK, lw=pt(1), ls=(0, (5, 3)), label="ceiling")
     stable = comparison["n_found"].sel(stability_kind="stable").values
-    for x, y, number in zip(taus, r2 - sem, stable, strict=True):
-        ax.annotate(f"{number} stable", (x, y), (0, -4), textcoords="offset points", ha="center", va="top", size=SMALL)
     ax.set_xscale("log")
     ax.set_xticks(taus, [f"{tau:g}" for tau in taus])
     ax.set_xticks([], minor=True)
-    ax.margins(x=0.2, y=0.35)
-    ax.legend(fontsize=SMALL, frameon=False)
-    return finish(ax, "time constant (s)", "R²", "What depends on the time constant")
+    ax.margins(x=0.1)
+    finish(ax, "time constant (s)", "R²", "What depends on the time constant")
+    above = ax.secondary_xaxis("top")
+    above.set_xticks(taus, [str(number) for number in stable])
+    above.set_xticks([], minor=True)
+    above.set_xlabel("number of stable fixed points")
+    size_ticks(cast(Axes, above))
+    explain(ax, given)
+    return ax
 
 
-def link_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def link_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw R² of held-out rates for each link from rates to activations; the chosen one is filled.
 
     Error bars are standard errors over folds, which the links share: differences are surer than they look.
@@ -398,6 +452,8 @@ def link_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.compare_links`.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -420,18 +476,20 @@ def link_comparison(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'R² of held-out rates'
     """
     check_result(comparison, "link_comparison")
-    ax, names = make_axes(ax), comparison["link_tried"].values.tolist()
+    given, ax, names = ax, make_axes(ax), comparison["link_tried"].values.tolist()
     places, r2 = np.arange(len(names)), comparison["link_r2"].values
-    ax.errorbar(places, r2, comparison["link_r2_sem"].values, ls="", marker="o", ms=5, mfc="white", color=COLORS[1])
+    dots: dict[str, Any] = {"ls": "", "marker": "o", "ms": pt(5), "color": COLORS[1]}
+    ax.errorbar(places, r2, comparison["link_r2_sem"].values, mfc="white", label="tried", **dots)
     chosen = names.index(comparison.attrs["rate_link"])
-    ax.plot(chosen, r2[chosen], "o", ms=5, color=COLORS[1], label="chosen")
+    ax.plot(chosen, r2[chosen], label="chosen", **dots)
     ax.set_xticks(places, names)
     ax.margins(x=0.2, y=0.2)
-    ax.legend(fontsize=SMALL, frameon=False)
+    explain(ax, given)
     return finish(ax, "link", "R² of held-out rates", "Links from rates to activations")
 
 
-def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the correlations between the effective connectivities of repeated fits, as a heat map with numbers.
 
     Fits that predict worse than the best have their numbers in brackets on the axes.
@@ -442,6 +500,8 @@ def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.ensemble`: ``pearson (member, member_from)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -464,16 +524,20 @@ def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     check_result(ensemble, "ensemble")
     good = ensemble["as_good"].values
     names = [str(k + 1) if one else f"({k + 1})" for k, one in enumerate(good)]
-    title = f"Members over {ensemble.attrs['vary']}, mean {ensemble.attrs['pearson']:.2f}".replace("-", "−")
-    ax = heat_map(ensemble["pearson"].values, names, names, "correlation of effective J", (-1, 1), "{:.2f}", ax)
-    return finish(ax, "member", "member", title)
+    title = f"Members that differ by {ensemble.attrs['vary']}, mean {ensemble.attrs['pearson']:.2f}"
+    table = ensemble["pearson"].values
+    low = -1.0 if np.nanmin(table) < 0 else 0.0
+    ax = heat_map(table, names, names, "correlation of effective J", (low, 1), "{:.2f}", ax)
+    label = "member" if good.all() else "member (in brackets: predicts worse)"
+    return finish(ax, label, "member", title.replace("-", "−"))
 
 
 def _splits(fit: xr.Dataset) -> list[str]:
     return [str(s) for s in fit["split"].values] if "split" in fit.coords else ["train", "held_out"]
 
 
-def intervals(bootstrap: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def intervals(bootstrap: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the intervals of the quantities of a fit, one row each.
 
     A filled dot is the corrected estimate, with its interval. An open dot is the estimate of the fit. Each row has its
@@ -486,6 +550,8 @@ def intervals(bootstrap: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.bootstrap`: ``estimate``, ``corrected``, ``low`` and ``high (quantity)``.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -513,18 +579,27 @@ def intervals(bootstrap: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         raise ContractError(
             "The bootstrap has no intervals. They need simulations. Call bootstrap(..., simulations=200)."
         )
-    ax, at = make_axes(ax), np.arange(bootstrap.sizes["quantity"])
+    at, names = np.arange(bootstrap.sizes["quantity"]), [as_label(name) for name in bootstrap["quantity"].values]
+    given, ax = ax, make_axes(ax, size=inches(3.0 + 0.06 * max(map(len, names)), 0.2 * len(names) + 0.9))
     spread = bootstrap["value_draw"].values.std(axis=0)
     unit = np.where(spread > 0, spread, 1.0)
     low, center, high = (
         (bootstrap[name].values - bootstrap["estimate"].values) / unit for name in ("low", "corrected", "high")
     )
-    ax.plot(np.zeros(len(at)), at, ls="", marker="o", ms=4.5, mfc="white", color=COLORS[0], label="the fit")
+    ax.plot(np.zeros(len(at)), at, ls="", marker="o", ms=pt(4.5), mfc="white", color=COLORS[0], label="the fit")
     known = np.isfinite(low)
-    ax.hlines(at[known], low[known], high[known], color=COLORS[1], lw=1.6)
-    ax.plot(center[known], at[known], ls="", marker="o", ms=4.5, color=COLORS[1], label="corrected")
-    ax.set_yticks(at, [as_label(name) for name in bootstrap["quantity"].values], fontsize=SMALL)
+    ax.hlines(at[known], low[known], high[known], color=COLORS[1], lw=pt(1.6))
+    ax.plot(
+        center[known],
+        at[known],
+        ls="",
+        marker="o",
+        ms=pt(4.5),
+        color=COLORS[1],
+        label="corrected, with its interval",
+    )
+    ax.set_yticks(at, names)
     ax.invert_yaxis()
-    ax.legend(fontsize=SMALL, frameon=False)
+    explain(ax, given)
     title = f"Intervals of {100 * bootstrap.attrs['level']:.0f} %"
-    return finish(ax, "difference from the estimate (sd of the draws)", "", title)
+    return finish(ax, "difference from the fit (sd of the draws)", "", title)

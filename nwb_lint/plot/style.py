@@ -1,4 +1,4 @@
-"""What every figure shares: sizes, colors for color-blind readers, and the look of conditions.
+"""What every figure shares: styles, colors for color-blind readers, legends, and how a figure is saved.
 
 No module of this folder uses pyplot. Without ``ax`` a new Figure is made, which is ``ax.figure``.
 """
@@ -7,45 +7,90 @@ from __future__ import annotations
 
 import textwrap
 import uuid
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import wraps
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import matplotlib
 import numpy as np
 import xarray as xr
+from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d import Axes3D
 
-from nwb_lint.contract import column_of, columns_of
+from nwb_lint import options
 from nwb_lint.errors import ContractError, printable
 from nwb_lint.parallel.outputs import check_folder_of
 
 COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
-GRAY, PALE = "#898989", "#DDDDDD"
-SMALL, NORMAL = 7.5, 8.5  # points
-STYLES = ("-", "--", ":", "-.")
+GRAY, PALE, DARK = "#898989", "#DDDDDD", "#595959"
+DASHES = ("-", "--", ":", "-.")
+Style = options.FigureStyle
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TEXT, _LINE = 7.5, 1.2  # points, on a screen: small text, and a line
+# For each style: points of small text, of other text and of a line; inches of a figure of one panel.
+_SIZES = {
+    "screen": (_TEXT, 8.5, _LINE, (3.2, 2.6)),
+    "print": (7, 7.5, 0.9, (3.35, 2.6)),
+    "talk": (12, 14, 2.2, (4.8, 3.9)),
+}
 # Endings of pictures, and the entry of the file that says what drew it.
 _PICTURES = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 _MARK = b"drawn by nwb_lint"
-_MOST_LEVELS = 8  # values that a legend names
-_ENTRY_HEIGHT = 0.17  # inches of a row of such a legend
-_ENTRY_WIDTH = 1.25  # inches of an entry of a legend below the panels
+_ROW = 0.17  # inches of a row of a legend below the panels, on a screen
+_KEY, _LETTER = 0.42, 0.053  # inches of the key of an entry, and of a letter
 _SHOWN_DPI = 150
+_LETTERS_OF_A_CELL = 4  # a longer label of a column of a table is turned
 _TITLE_WIDTH = 42  # characters of a line of a title
 
 
-class Look(NamedTuple):
-    """Color and line style of every condition, and the legend entries that explain them."""
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """A decorator that draws a figure in the style that its argument ``style`` names."""
+    checked = options.validated(options.FigureOptions)(draw)
 
-    colors: list[str]
-    styles: list[str]
-    handles: list[Line2D]
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(_parameters(str(kwargs.get("style", "screen")))):
+            return checked(*args, **kwargs)
+
+    return drawn
+
+
+def _parameters(style: str) -> Any:
+    """Parameters of matplotlib for a style; those of a screen for an unknown one, which the check refuses."""
+    small, normal, line, size = _SIZES.get(style, _SIZES["screen"])
+    width = 0.8 * line / _LINE
+    ticks = {f"{axis}tick.{name}": value for axis in "xy" for name, value in (
+        ("labelsize", small), ("major.width", width), ("major.size", 3.5 * small / _TEXT),
+    )}  # fmt: skip
+    return ticks | {
+        "figure.figsize": size, "figure.titlesize": normal + 1, "font.size": small, "axes.titlesize": normal,
+        "axes.labelsize": normal, "axes.linewidth": width, "lines.linewidth": line,
+        "lines.markersize": 3.5 * line / _LINE, "errorbar.capsize": 2 * line / _LINE,
+        "legend.fontsize": small, "legend.title_fontsize": small, "legend.edgecolor": PALE, "legend.framealpha": 0.9,
+        "legend.fancybox": False,
+    }  # fmt: skip
+
+
+def pt(size: float) -> float:
+    """Points of a line or marker in the style that is on, of what it has on a screen."""
+    return size * rcParams["lines.linewidth"] / _LINE
+
+
+def inches(wide: float, high: float) -> tuple[float, float]:
+    """Size of a figure in the style that is on, of what it has on a screen: it grows with the text."""
+    scale = rcParams["font.size"] / _TEXT
+    return wide * scale, high * scale
 
 
 class Drawing(Figure):
@@ -70,13 +115,15 @@ class DrawnAxes3D(Axes3D):
     _repr_png_ = DrawnAxes._repr_png_
 
 
-def make_axes(ax: Axes | None, *, three: bool = False) -> Axes:
-    """The given Axes, or those of a new figure, perhaps with three dimensions."""
+def make_axes(ax: Axes | None, *, three: bool = False, size: tuple[float, float] | None = None) -> Axes:
+    """The given Axes, or those of a new figure, perhaps with three dimensions, or of another size in inches."""
     if ax is not None:
         return ax
     if three:  # a constrained layout cuts the labels of three dimensions
-        return Drawing(figsize=(3.6, 3.2)).add_subplot(axes_class=DrawnAxes3D)
-    return Drawing(figsize=(3.2, 2.6), layout="constrained").add_subplot(axes_class=DrawnAxes)
+        ax = Drawing(figsize=inches(3.6, 3.2)).add_subplot(axes_class=DrawnAxes3D)
+        ax.figure.subplots_adjust(left=0.0, right=0.9, bottom=0.1, top=0.88)
+        return ax
+    return Drawing(figsize=size or rcParams["figure.figsize"], layout="constrained").add_subplot(axes_class=DrawnAxes)
 
 
 def as_label(name: object) -> str:
@@ -90,23 +137,65 @@ def time_label(fit: xr.Dataset) -> str:
 
 
 def finish(ax: Axes, x: str, y: str, title: str) -> Axes:
-    ax.set_xlabel(x, fontsize=NORMAL)
-    ax.set_ylabel(y, fontsize=NORMAL)
-    ax.set_title(textwrap.fill(title, _TITLE_WIDTH), fontsize=NORMAL)
-    ax.tick_params(labelsize=SMALL)
+    """Labels and title, and the sizes of all text and lines: Axes that were given may have others."""
+    ax.set_xlabel(x, fontsize=rcParams["axes.labelsize"])
+    ax.set_ylabel(y, fontsize=rcParams["axes.labelsize"])
+    ax.set_title(textwrap.fill(title, _TITLE_WIDTH), fontsize=rcParams["axes.titlesize"])
+    size_ticks(ax)
     ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[:].set_linewidth(rcParams["axes.linewidth"])
     return ax
 
 
-def legend_below(figure: Figure, handles: list[Line2D]) -> int:
-    """Explain colors and line styles below the panels; the number of rows, 0 where there is nothing to explain."""
-    if handles:
-        most = max(int(figure.get_figwidth() / _ENTRY_WIDTH), 1)
-        columns = -(-len(handles) // -(-len(handles) // most))
-        style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
-        return -(-len(handles) // columns)
-    return 0
+def size_ticks(ax: Axes) -> None:
+    """Sizes of the ticks: matplotlib makes some of them later, when the style is off."""
+    size, width, length = (rcParams[name] for name in ("xtick.labelsize", "xtick.major.width", "xtick.major.size"))
+    ax.tick_params(labelsize=size, width=width, length=length)
+
+
+def color_bar(image: ScalarMappable, ax: Axes, label: str, **how: Any) -> None:
+    """A color bar beside the Axes."""
+    bar = ax.figure.colorbar(image, ax=ax, **how)
+    bar.set_label(label)
+    size_ticks(bar.ax)
+
+
+def explain(
+    ax: Axes, given: Axes | None, handles: Sequence[Any] = (), *, conditions: Sequence[Any] = (), title: str = ""
+) -> None:
+    """Explain what is drawn: below a figure of our own, in a frame within Axes that were given.
+
+    Without handles all that has a label is explained. ``conditions`` are the entries that a page of several panels
+    explains once, so Axes that were given do not have them.
+    """
+    entries = list(handles) or list(ax.get_legend_handles_labels()[0])
+    if given is None:
+        legend_below(cast(Figure, ax.figure), [*conditions, *entries], title)
+    elif entries:
+        given.legend(handles=entries, title=title)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], title: str = "") -> None:
+    """A legend below the panels; the figure grows by its rows."""
+    if not handles:
+        return
+    scale, longest = rcParams["font.size"] / _TEXT, max(len(str(one.get_label())) for one in handles)
+    most = max(int(figure.get_figwidth() / (scale * (_KEY + _LETTER * longest))), 1)
+    rows = -(-len(handles) // most)
+    how: dict[str, Any] = {"ncols": -(-len(handles) // rows), "frameon": False, "columnspacing": 1.2, "title": title}
+    how["loc"] = "outside lower center" if figure.get_layout_engine() else "lower center"
+    figure.legend(handles=handles, **how)
+    high = figure.get_figheight()
+    grown = high + (rows + bool(title)) * _ROW * scale
+    figure.set_figheight(grown)
+    if not figure.get_layout_engine():
+        bottom, top = (1 - (1 - at) * high / grown for at in (figure.subplotpars.bottom, figure.subplotpars.top))
+        figure.subplots_adjust(bottom=bottom, top=top)
+
+
+def last_sample() -> Artist:
+    """The entry of a legend for the dots at the ends of trajectories."""
+    return Line2D([], [], ls="", marker="o", color=DARK, label="last sample")
 
 
 def check_picture(path: str | PathLike[str]) -> None:
@@ -176,69 +265,24 @@ def heat_map(
     *,
     ticks: list[float] | None = None,
 ) -> Axes:
-    """Draw a table as colors, with its numbers except those of a row with itself. NaN stays white."""
-    if ax is None:
-        ax, wide, high = make_axes(None), 0.36 * len(columns) + 1.8, 0.36 * len(rows) + 1.2
-        cast(Figure, ax.figure).set_size_inches(max(3.2, wide), max(2.6, high))
-    low, high = limits
-    image = ax.imshow(table, cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
+    """Draw a table as colors, with its numbers except those of a row with itself. NaN stays white.
+
+    Limits of opposite sign have the colors of both signs."""
+    long = max(map(len, columns)) > _LETTERS_OF_A_CELL
+    size = inches(max(3.2, 0.4 * len(columns) + 1.8), 0.3 * len(rows) + 0.9 + 0.5 * long)
+    ax, (low, high) = make_axes(ax, size=size), limits
+    image = ax.imshow(
+        table, cmap="PuOr" if low == -high else "cividis", vmin=low, vmax=high, interpolation="nearest", aspect="auto"
+    )
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value) and not (rows == columns and row == column):
-            color = "white" if value < (low + high) / 2 else "black"
-            written = form.format(value).replace("-", "−")
-            ax.text(column, row, written, ha="center", va="center", fontsize=SMALL, color=color)
-    ax.set_xticks(range(len(columns)), list(map(as_label, columns)), rotation=60, ha="right", rotation_mode="anchor")
+            red, green, blue, _ = image.cmap(image.norm(value))
+            color = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
+            ax.text(column, row, form.format(value).replace("-", "−"), ha="center", va="center", color=color)
+    ax.set_xticks(range(len(columns)), list(map(as_label, columns)))
+    if long:
+        for text in ax.get_xticklabels():
+            text.set(rotation=60, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), list(map(as_label, rows)))
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, ticks=ticks)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label(label, fontsize=SMALL)
+    color_bar(image, ax, label, ticks=ticks)
     return ax
-
-
-def _columns(fit: xr.Dataset) -> list[str]:
-    """Columns of the conditions: those of ``by`` first, then the others in their order."""
-    skip = {"held_out"}
-    there = [name for name in columns_of(fit, "condition") if name not in skip]
-    by: Any = fit.attrs.get("by", [])
-    coordinates = [name for name in ([by] if isinstance(by, str) else by) if name in fit.coords]
-    first = [name for name in (fit[name].attrs.get("column", name) for name in coordinates) if name in there]
-    return [*first, *(name for name in there if name not in first)]
-
-
-def _pick(fit: xr.Dataset, name: str | None, kinds: str) -> str | None:
-    columns = _columns(fit)
-    if name is not None and name not in columns:
-        raise ContractError(f"Conditions have no column {name!r}. Choose from {', '.join(columns) or 'none'}.")
-    return name or next((c for c in columns if column_of(fit, c).dtype.kind in kinds), None)
-
-
-def explain_colors(ax: Axes, given: Axes | None, handles: list[Line2D]) -> None:
-    """A legend of the conditions below a figure of our own; Axes that were given belong to another figure."""
-    if given is None:
-        figure = cast(Figure, ax.figure)
-        rows = legend_below(figure, handles)
-        figure.set_figheight(figure.get_figheight() + rows * _ENTRY_HEIGHT)
-
-
-def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None) -> Look:
-    """Viridis over the values of one column, line styles over the values of another."""
-    n = fit.sizes["condition"]
-    colors, styles = ["#006BA4"] * n, ["-"] * n
-    handles: list[Line2D] = []
-    if (color_column := _pick(fit, color_by, "fiu")) is not None:
-        levels, index = np.unique(column_of(fit, color_column), return_inverse=True)
-        # without the lightest yellow, which is not visible in print
-        palette = [to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(levels)))]
-        colors = [palette[k] for k in index]
-        named = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_LEVELS)).astype(int))
-        for k in named:
-            label = as_label(f"{color_column} {levels[k]}")
-            handles.append(Line2D([], [], color=palette[k], lw=2.5, label=label))
-    style_column = _pick(fit, style_by, "UOT")
-    if style_column is not None and style_column != color_column:
-        levels, index = np.unique(column_of(fit, style_column).astype(str), return_inverse=True)
-        styles = [STYLES[k % len(STYLES)] for k in index]
-        for k, level in enumerate(levels[:_MOST_LEVELS]):
-            style = STYLES[k % len(STYLES)]
-            handles.append(Line2D([], [], color="#595959", ls=style, label=as_label(f"{style_column} {level}")))
-    return Look(colors, styles, handles)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import as_text_column, check_fit, columns_of, find_column
 from nwb_lint.errors import ContractError
-from nwb_lint.plot.style import COLORS, GRAY, PALE, SMALL, as_label, finish, make_axes, time_label
+from nwb_lint.plot.style import (
+    COLORS,
+    GRAY,
+    PALE,
+    Style,
+    as_label,
+    color_bar,
+    explain,
+    finish,
+    make_axes,
+    pt,
+    styled,
+    time_label,
+)
 from nwb_lint.statespace.inference import predict_rates
 
 Array = np.ndarray
@@ -21,7 +38,10 @@ _MOST_GROUPS = 8  # values of a column that are drawn
 _SINGLE = 3  # trials of each group that are drawn as lines
 
 
-def trial_latents(fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: Axes | None = None) -> Axes:
+@styled
+def trial_latents(
+    fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: Axes | None = None, style: Style = "screen"
+) -> Axes:
     """Draw one latent of single trials against time, in a color for each condition.
 
     The band of a condition holds the posterior means of the middle 90 % of its trials, a thick line is their median. A
@@ -38,6 +58,8 @@ def trial_latents(fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: 
         first input; where there is none, all trials are one condition.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -55,30 +77,36 @@ def trial_latents(fit: xr.Dataset, *, rank: int = 1, by: str | None = None, ax: 
     >>> from nwb_lint.testing import mock_trials
     >>> fit = fit_trials(mock_trials(), rank=1, tau_s=0.1, hidden=0, max_iter=3)
     >>> plot.trial_latents(fit, by="choice").get_title()
-    'Latent 1'
+    'Latent 1 of single trials'
     """
     _check(fit)
     if not 1 <= rank <= fit.sizes["rank"]:
         raise ContractError(f"The fit has {fit.sizes['rank']} latents. There is no latent {rank}. Choose another one.")
-    kappa, time, ax = fit["latent"].values[..., rank - 1], fit["time"].values, make_axes(ax)
+    kappa, time = fit["latent"].values[..., rank - 1], fit["time"].values
+    given, ax = ax, make_axes(ax)
     name, groups = _groups(fit, by)
     palette = [to_hex(one) for one in colormaps["viridis"](np.linspace(0, 0.88, len(groups)))]
     for (_, members), color in zip(groups.items(), palette, strict=True):
         low, middle, high = np.quantile(kappa[members], (0.05, 0.5, 0.95), axis=0)
         ax.fill_between(time, low, high, color=color, alpha=0.18, lw=0)
         for one in kappa[members][: _SINGLE * (len(members) > 1)]:
-            ax.plot(time, one, color=color, lw=0.5, alpha=0.7)
-        ax.plot(time, middle, color=color, lw=1.6)
+            ax.plot(time, one, color=color, lw=pt(0.5), alpha=0.7)
+        ax.plot(time, middle, color=color, lw=pt(1.6))
     if time[0] < 0 < time[-1]:
-        ax.axvline(0, color=GRAY, lw=0.6, zorder=0)
+        ax.axvline(0, color=GRAY, lw=pt(0.6), zorder=0)
     if name:
         labels = [as_label(f"{name} {level}") for level in groups]
-        handles = [Line2D([], [], color=c, lw=2.5, label=label) for c, label in zip(palette, labels, strict=True)]
-        ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="best")
-    return finish(ax, time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank}")
+        colors = zip(palette, labels, strict=True)
+        handles: list[Artist] = [Line2D([], [], color=color, lw=pt(2.5), label=label) for color, label in colors]
+        handles.append(Patch(color=GRAY, alpha=0.3, lw=0, label="90 % of the trials"))
+        explain(ax, given, handles)
+    return finish(ax, time_label(fit), f"latent $\\kappa_{{{rank}}}$", f"Latent {rank} of single trials")
 
 
-def trial_rates(fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes | None = None) -> Axes:
+@styled
+def trial_rates(
+    fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes | None = None, style: Style = "screen"
+) -> Axes:
     """Draw the spikes of all neurons in one trial as ticks over the rates that the fit predicts.
 
     A rate is the posterior mean, given all spikes of the trial, divided by the mean of the neuron in the trials.
@@ -94,6 +122,8 @@ def trial_rates(fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes
         Position of the trial, counted from 0.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -128,14 +158,14 @@ def trial_rates(fit: xr.Dataset, trials: xr.Dataset, *, trial: int = 0, ax: Axes
     shown = (rate / usual).T[order]
     image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=3, aspect="auto", origin="lower", extent=extent)
     bins, neurons = np.nonzero(count[:, order])
-    ax.plot(time[bins], neurons, ls="", marker="|", ms=max(1.5, 90 / len(order)), mew=0.7, color="black")
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.85, extend="max")
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label("rate / mean rate", fontsize=SMALL)
-    return finish(ax, time_label(fit), "neuron (sorted by m)", "Rates over spikes")
+    ticks: dict[str, Any] = {"ms": pt(max(1.5, 90 / len(order))), "mew": pt(0.7), "color": "black"}
+    ax.plot(time[bins], neurons, ls="", marker="|", **ticks)
+    color_bar(image, ax, "rate / mean rate", shrink=0.85, extend="max")
+    return finish(ax, time_label(fit), "neuron (sorted by m)", f"Spikes over rates, trial {trial}")
 
 
-def evidence(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+@styled
+def evidence(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the log evidence of the training trials against the iteration of expectation-maximization.
 
     A ring marks the iteration of the fit, which has the largest evidence.
@@ -146,6 +176,8 @@ def evidence(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         From `nwb_lint.fit_trials`.
     ax : matplotlib.axes.Axes or None, default=None
         Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
 
     Returns
     -------
@@ -166,13 +198,15 @@ def evidence(fit: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'iteration'
     """
     _check(fit)
-    values, ax = fit["evidence"].values, make_axes(ax)
+    values, given, ax = fit["evidence"].values, ax, make_axes(ax)
     steps, best = np.arange(1, len(values) + 1), int(np.argmax(values))
-    ax.axvline(best + 1, color=PALE, lw=4, zorder=0)
-    ax.plot(steps, values - values[0], color=COLORS[0], marker="o", ms=3, lw=1.2)
-    ax.plot(steps[best], values[best] - values[0], ls="", marker="o", ms=9, mfc="none", mec="black", mew=0.8)
+    ax.axvline(best + 1, color=PALE, lw=pt(4), zorder=0)
+    ax.plot(steps, values - values[0], color=COLORS[0], marker="o")
+    ring: dict[str, Any] = {"ls": "", "marker": "o", "ms": pt(9), "mfc": "none", "mec": "black", "mew": pt(0.8)}
+    ax.plot(steps[best], values[best] - values[0], label="the fit", **ring)
+    explain(ax, given)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return finish(ax, "iteration", "log evidence − first (nats)", "Evidence")
+    return finish(ax, "iteration", "log evidence − first (nats)", "Evidence of the training trials")
 
 
 def _check(fit: xr.Dataset) -> None:

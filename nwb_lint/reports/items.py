@@ -30,10 +30,13 @@ class Code(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure that is drawn when it is needed, and what it shows, for readers who do not see it."""
+    """A figure that is drawn when it is needed, and what it shows, for readers who do not see it.
+
+    ``interactive`` draws the same by plotly, where there is such a version."""
 
     draw: Callable[[], Any]
     shows: str
+    interactive: Callable[[], Any] | None = None
 
 
 Item = str | Table | Code | Picture

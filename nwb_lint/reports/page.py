@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from os import PathLike
 from pathlib import Path
 
@@ -36,9 +37,20 @@ def save_page(page: str, path: str | PathLike[str]) -> Path:
     return Path(path)
 
 
-def to_page(title: str, sections: Sequence[Section]) -> str:
-    """The HTML of a report."""
-    return _template().render(title=title, sections=sections, version=versions()["nwb_lint"])
+def to_page(title: str, sections: Sequence[Section], *, interactive: bool = False) -> str:
+    """The HTML of a report. Some figures of an ``interactive`` one answer to the pointer, by plotly."""
+    script, div = "", None
+    if interactive:
+        from nwb_lint.plot.interactive import script as script_of
+        from nwb_lint.plot.interactive import to_div
+
+        script, number = script_of(), count(1)
+
+        def div(picture: Picture) -> str:
+            return to_div(picture.interactive(), f"figure-{next(number)}") if picture.interactive else ""
+
+    how = {"version": versions()["nwb_lint"], "script": script, "div": div}
+    return _template().render(title=title, sections=sections, **how)
 
 
 @cache

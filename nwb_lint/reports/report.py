@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from html import escape
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ Results = Mapping[str, xr.Dataset]
 _MOST_INPUTS = 4  # constant inputs whose flow is drawn
 _MOST_LATENTS = 3
 _LARGEST_IMAGE = 400  # neurons of a matrix that is drawn
+_INTERACTIVE = {"trajectories", "flow", "connectivity_vectors", "effective_connectivity"}  # of plot.interactive
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Report:
 
     title: str
     sections: tuple[Section, ...]
+    interactive: bool = False
 
     def __str__(self) -> str:
         texts = {section.title: as_text(section.items) for section in self.sections}
@@ -49,7 +52,7 @@ class Report:
     @cached_property
     def html(self) -> str:
         """The report as a page that needs no other file."""
-        return to_page(self.title, self.sections)
+        return to_page(self.title, self.sections, interactive=self.interactive)
 
     def _repr_html_(self) -> str:
         style = "width:100%;height:80vh;border:1px solid #8888"
@@ -83,7 +86,14 @@ class Report:
 
 
 @validated(ReportOptions)
-def report(fit: xr.Dataset, results: Results | None = None, *, analyze: bool = True, progress: bool = False) -> Report:
+def report(
+    fit: xr.Dataset,
+    results: Results | None = None,
+    *,
+    analyze: bool = True,
+    interactive: bool = False,
+    progress: bool = False,
+) -> Report:
     """Describe a fit on one page, for a lab meeting or a supplement.
 
     The page says what was read, what was assumed, how well the fit predicts and what its ceilings are, which dynamics
@@ -100,6 +110,10 @@ def report(fit: xr.Dataset, results: Results | None = None, *, analyze: bool = T
     analyze : bool, default=True
         Compute what the results do not hold: fixed points, limit cycles and flow for up to four inputs, and
         populations. This takes some seconds.
+    interactive : bool, default=False
+        Trajectories, flow and connectivity answer to the pointer: zoom, rotation, and names of conditions, neurons and
+        fixed points. The page still needs no other file, but has 4.8 MB more, for the program plotly.js. This needs the
+        extra: ``pip install 'nwb_lint[interactive]'``.
     progress : bool, default=False
         Show a progress bar.
 
@@ -112,7 +126,7 @@ def report(fit: xr.Dataset, results: Results | None = None, *, analyze: bool = T
     Raises
     ------
     ContractError
-        If ``fit`` is not a fit, or a result is none.
+        If ``fit`` is not a fit, a result is none, or the extra of an interactive report is not installed.
 
     Examples
     --------
@@ -122,6 +136,8 @@ def report(fit: xr.Dataset, results: Results | None = None, *, analyze: bool = T
     True
     """
     check_fit(fit)
+    if interactive and find_spec("plotly") is None:
+        raise ContractError("An interactive report needs plotly. It is an extra: pip install 'nwb_lint[interactive]'.")
     kept = dict(results or {})
     for one in kept.values():
         check_result(one)
@@ -144,7 +160,7 @@ def report(fit: xr.Dataset, results: Results | None = None, *, analyze: bool = T
             if items := of(bare, kept, analyze):
                 sections.append(Section(title, items))
             bar.update()
-    return Report(reading.title_of(fit), tuple(sections))
+    return Report(reading.title_of(fit), tuple(sections), interactive)
 
 
 def _of_kind(results: Results, *kinds: str) -> list[xr.Dataset]:
@@ -153,7 +169,14 @@ def _of_kind(results: Results, *kinds: str) -> list[xr.Dataset]:
 
 def _picture(draw: Callable[..., Any], data: xr.Dataset, *more: xr.Dataset | None, shows: str, **how: Any) -> Picture:
     """A figure of some data."""
-    return Picture(lambda: draw(data, *more, **how).figure, shows)
+    name = getattr(draw, "__name__", "")
+
+    def moving() -> Any:
+        from nwb_lint.plot import interactive
+
+        return getattr(interactive, name)(data, *more, **how)
+
+    return Picture(lambda: draw(data, *more, **how).figure, shows, moving if name in _INTERACTIVE else None)
 
 
 def _summary(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:

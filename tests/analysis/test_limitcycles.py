@@ -69,5 +69,5 @@ def test_no_cycle_where_everything_comes_to_rest(fit):
 
 def test_cycles_are_drawn_in_the_flow(fit, cycles):
     ax = plot.flow(nl.flow_field(fit, n_points=6, extent=20.0), cycles=cycles)
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels[0].startswith("stable cycle")
+    labels = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    assert labels[1].startswith("stable cycle")

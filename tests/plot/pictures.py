@@ -44,6 +44,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(first - second).sum() / max((1 - first).sum(), (1 - second).sum(), 1e-9))
 
 
+def texts(ax: Axes) -> list[str]:
+    """What the legend below a figure says."""
+    return [text.get_text() for legend in ax.get_figure(root=True).legends for text in legend.get_texts()]
+
+
 def assert_looks_like(drawn: Axes | Figure, name: str, most: float = MOST) -> None:
     """The figure looks like ``baseline/<name>.png``; where it does not, the new one is kept for a look."""
     found, path = picture(drawn), BASELINE / f"{name}.png"

@@ -12,7 +12,7 @@ from nwb_lint import plot
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_fit
 from tests.factories import random_fit
-from tests.plot.pictures import assert_looks_like
+from tests.plot.pictures import assert_looks_like, texts
 
 
 def made(rank, gain=2.0):
@@ -96,7 +96,8 @@ def test_flow_of_three_latents():
         (marks,) = [part for part in ax.lines if part.get_label() == kind]
         inside = (np.abs(points["kappa"]) <= 1.5).all("rank") & (points["stability"] == kind)
         np.testing.assert_array_equal(np.transpose(marks.get_data_3d()), points["kappa"].values[inside])
-    np.testing.assert_array_equal(np.transpose(ax.lines[0].get_data_3d()), three["latent"].values[0])
+    run = next(part for part in ax.lines if len(part.get_data_3d()[0]) == three.sizes["time"])
+    np.testing.assert_array_equal(np.transpose(run.get_data_3d()), three["latent"].values[0])
     assert_looks_like(ax, "flow3")
 
 
@@ -157,7 +158,10 @@ def test_overlaps_are_written_out(two):
 
 def test_points_outside_of_the_field_are_counted(one):
     ax = plot.flow(nl.flow_field(one, extent=0.1), supported(one))
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unstable", "2 outside"]
+    assert texts(ax) == ["flow", "unstable", "2 outside"]
+    given = Figure().subplots()  # of a page, which explains the conditions itself
+    plot.flow(nl.flow_field(one, extent=0.1), supported(one), one, ax=given)
+    assert [text.get_text() for text in given.get_legend().get_texts()] == ["flow", "unstable", "2 outside"]
 
 
 def test_flow_streams_where_the_latents_go():
@@ -197,7 +201,12 @@ def test_weight_histograms_count_everybody(two):
     statistics = nl.weight_statistics(two)
     ax = plot.weight_histograms(statistics)
     assert len(ax.patches) == statistics.sizes["vector"]
-    shown = ax.get_legend().get_texts()[0].get_text()
+    most = int(ax.get_title().split()[-2])
+    for row, patch in enumerate(ax.patches):
+        heights = most * (patch.get_data().values + row)
+        np.testing.assert_allclose(heights, np.rint(heights), atol=1e-9)
+        assert heights.sum() == pytest.approx(two.sizes["neuron"])
+    shown = ax.get_yticklabels()[0].get_text()
     assert shown.startswith(f"m 1 ({float(statistics['kurtosis'][0]):.1f}".replace("-", "−"))
     assert_looks_like(ax, "weight_histograms")
 
@@ -265,8 +274,8 @@ def test_a_flow_shows_the_runs_with_its_own_input():
     np.testing.assert_allclose(ends, fit["latent"].sel(condition=label).values[-2:-1, 0])
     other = plot.flow(nl.flow_field(fit, input={"stimulus": 12.3}), None, fit)
     assert sum(line.get_marker() == "o" for line in other.lines) == fit.sizes["condition"]
-    (words,) = other.figure.legends[0].get_texts()
-    assert words.get_text() == "runs with other inputs"
+    assert texts(other) == ["runs with other inputs", "flow"]
+    assert texts(own) == ["run (dot: its end)", "flow"]
     assert plot.latents_over_time(fit).figure.legends
     given = Figure().subplots()
     plot.latents_over_time(fit, ax=given)

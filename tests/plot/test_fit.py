@@ -212,9 +212,10 @@ def test_summary_legend_names_levels_and_the_chosen_columns():
         "motion 0.5",
         "context color",
         "context motion",
+        "last sample",
     ]
     by_context = plot.summary(make_fit(), color_by="context").legends[0].get_texts()
-    assert [t.get_text() for t in by_context] == ["context color", "context motion"]
+    assert [t.get_text() for t in by_context] == ["context color", "context motion", "last sample"]
 
 
 def test_axes_given_are_drawn_on_and_returned():

@@ -104,8 +104,8 @@ def test_an_audit_of_ranks():
     )
     ax = plot.rank_audit(audit)
     lines = {part.get_label(): part.get_ydata() for part in ax.lines if len(part.get_xdata()) == 3}
-    np.testing.assert_allclose(lines["0.5 (5)"], [0.45, 0.65, 0.71])
-    np.testing.assert_array_equal(lines["0.1 (1)"], [0.3, np.nan, np.nan])
+    np.testing.assert_allclose(lines["50 % (5)"], [0.45, 0.65, 0.71])
+    np.testing.assert_array_equal(lines["10 % (1)"], [0.3, np.nan, np.nan])
     rings = [(float(part.get_xdata()[0]), part.get_markersize()) for part in ax.lines if len(part.get_xdata()) == 1]
     assert [at for at, _ in rings] == [2, 2, 1]
     assert rings[1][1] > rings[0][1]  # two draws of a half agree
@@ -118,7 +118,8 @@ def test_time_constants():
     ax = plot.tau_comparison(found)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), found["tau_r2"].sel(split="held_out"))
     stable = found["n_found"].sel(stability_kind="stable").values
-    assert [text.get_text() for text in ax.texts] == [f"{number} stable" for number in stable]
+    (above,) = ax.child_axes
+    assert [text.get_text() for text in above.get_xticklabels()] == [str(number) for number in stable]
     assert_looks_like(ax, "tau_comparison")
 
 

@@ -12,7 +12,7 @@ import pytest
 from nwb_lint import plot
 from nwb_lint.nwb.inspection.session_map import session_map
 from nwb_lint.testing import mock_session
-from tests.plot.pictures import assert_looks_like
+from tests.plot.pictures import assert_looks_like, texts
 
 
 @pytest.fixture
@@ -24,18 +24,13 @@ def session(tmp_path):
     return session_map(path, n_bins=50)
 
 
-def texts(ax):
-    legend = ax.get_legend()
-    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
-
-
 def test_a_unit_that_stops_is_marked_at_its_last_spike(session):
     ax = plot.presence(session)
     (marks,) = [lines for lines in ax.collections if hasattr(lines, "get_segments")]
     (segment,) = marks.get_segments()
     np.testing.assert_allclose(segment[:, 0], 20)
     np.testing.assert_allclose(segment[:, 1], [-0.45, 0.45])
-    assert texts(ax) == ["last spike"]
+    assert texts(ax) == ["the unit's highest rate", "no spike", "last spike"]
     shown = ax.collections[0].get_array().reshape(6, 50)
     assert (shown[0, 20:] == 0).all()
     assert shown[1:].min() > 0

@@ -7,7 +7,7 @@ import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_fit, mock_trials
-from tests.plot.pictures import assert_looks_like
+from tests.plot.pictures import assert_looks_like, texts
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def test_bands_hold_the_middle_of_the_trials(trials, fit):
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert band.min() == pytest.approx(low.min(), abs=1e-6)
     assert band.max() == pytest.approx(high.max(), abs=1e-6)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["choice left", "choice right"]
-    assert plot.trial_latents(fit).get_legend() is None
+    assert texts(ax) == ["choice left", "choice right", "90 % of the trials"]
+    assert not texts(plot.trial_latents(fit))
     assert_looks_like(ax, "trial_latents")
 
 
@@ -66,7 +66,10 @@ def test_evidence_and_co_smoothing_by_rank(fit):
 def test_the_page_of_a_fit_of_trials(trials, fit, tmp_path):
     page = plot.summary(ranked(fit), trials, tmp_path / "page.png")
     titles = [ax.get_title() for ax in page.axes if ax.get_title()]
-    assert titles == ["Co-smoothing", "Evidence", "Latent 1", "Rates over spikes", "Connectivity vectors"]
+    assert titles == [
+        "Co-smoothing", "Evidence of the training trials", "Latent 1 of single trials", "Spikes over rates, trial 0",
+        "Connectivity vectors",
+    ]  # fmt: skip
     assert_looks_like(page, "summary_trials")
     gaussian = fit.drop_vars("bits_per_spike").assign_attrs(observation="gaussian")
     assert len(plot.summary(gaussian, trials).axes) == 3

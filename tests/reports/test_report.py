@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -179,7 +180,8 @@ def test_commands_write_show_and_compare(tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not opened in a browser")
-def test_the_page_has_no_serious_fault_for_readers_with_disabilities(reports, tmp_path):
+@pytest.mark.parametrize("interactive", [False, True])
+def test_the_page_has_no_serious_fault_for_readers_with_disabilities(reports, tmp_path, interactive):
     """axe-core in headless Chromium: contrast, alternative texts, keyboard; at two widths, light and dark."""
     axe_core_python = pytest.importorskip("axe_core_python")
     axe = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -189,7 +191,10 @@ def test_the_page_has_no_serious_fault_for_readers_with_disabilities(reports, tm
         "faults: found.violations.map(one => [one.id, one.impact, one.nodes.length])});"
         "document.body.replaceChildren(out); });"
     )
-    page = reports["means"].html.replace("</body>", f"<script>{axe}\n{check}</script></body>")
+    if interactive:
+        pytest.importorskip("plotly")
+    before, end, after = replace(reports["means"], interactive=interactive).html.rpartition("</body>")
+    page = f"{before}<script>{axe}\n{check}</script>{end}{after}"
     path = tmp_path / "page.html"
     path.write_text(page, encoding="utf-8")
     for width, extra in ((1200, []), (500, ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"])):
