@@ -56,9 +56,8 @@ ELSEWHERE = {
 }  # fmt: skip
 COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-points", "ReadoutOptions": "readout",
             "InactivationOptions": "inactivate", "ReportOptions": "report",
-            "CompareOptions": "compare"}  # fmt: skip
+            "CompareOptions": "compare", "FigureOptions": "figure"}  # fmt: skip
 FIELDS = [(one, name) for one in options.PUBLIC for name in one.model_fields]
-COMMANDS |= {"FigureOptions": "figure"}
 
 
 def identity(pair) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from nwb_lint import options
 from nwb_lint.cli.flags import flags, given
 from nwb_lint.cli.shell import (
     can_be_saved,
@@ -21,7 +20,7 @@ from nwb_lint.cli.shell import (
     read_fit_of,
     with_json,
 )
-from nwb_lint.options import CompareOptions, ReportOptions
+from nwb_lint.options import CompareOptions, FigureOptions, ReportOptions
 from nwb_lint.reports.notebook import FIGURES
 
 
@@ -59,12 +58,10 @@ def _beside(path: str) -> Path:
 
 @click.command()
 @click.argument("path", metavar="FIT.nwb", type=click.Path())
-@flags(ReportOptions)
+@flags(ReportOptions, without=("interactive",))
 @of_fit
 def show(path: str, name: str | None, **parameters: Any) -> None:
     """Print what "report" writes, as text, without the figures."""
-    if parameters.get("interactive"):
-        raise click.UsageError("--interactive goes with report: show prints a text without figures.")
     with plainly():
         echo(_report(path, name, parameters))
 
@@ -115,7 +112,7 @@ _OF_FITS = {
 @click.option("--kind", type=click.Choice(list(_OF_FITS)), default="summary", help="What is drawn of the fit.")
 @click.option("--rank", type=click.IntRange(1), help="Which latent, of --kind latents and trial-latents.")
 @click.option("--result", metavar="NAME", help="Draw this result of the file, in place of the fit.")
-@flags(options.FigureOptions)
+@flags(FigureOptions)
 @of_fit
 def figure(
     path: str, out: Path, kind: str, rank: int | None, result: str | None, name: str | None, **parameters: Any
