@@ -210,7 +210,7 @@ class FitOptions(Options):
     ridge_by: Literal["held_out", "gcv", "innovations"] = option("held_out", "How the ridge penalty is chosen.")
     weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
     l2_n: float | Literal["auto"] = option(
-        0.0, "Penalty on the squared norm of the connectivity; 'auto': the strongest that predicts as well."
+        "auto", "Penalty on the squared norm of the connectivity; 'auto': where n is far too long without one."
     )
     max_iter: int = option(200, "Iterations of the gradient, at most.", ge=1)
     epochs: int = option(50, "Epochs of method='published'.", ge=1)
@@ -242,7 +242,7 @@ class FitOptions(Options):
                 f"hidden={self.hidden} and rank=None are both given. Hidden units need a rank. Give a rank.",
             ),
             (
-                bool(self.l2_n) and self.method == "published",
+                self.l2_n not in ("auto", 0) and self.method == "published",
                 "The published loop has no l2_n. Use method='auto' or 'gradient'.",
             ),
             (

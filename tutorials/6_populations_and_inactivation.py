@@ -36,11 +36,11 @@ inputs = [
     nl.Input("context", column="context", window_s=(-0.4, 0.8)),
 ]
 activity = nl.prepare(recording, inputs=inputs, center=(-0.5, -0.42), time_course=False)
-fit = nl.fit_lint(activity, rank=1, tau_s=0.1, test_size=0, l2_n="auto")
+fit = nl.fit_lint(activity, rank=1, tau_s=0.1, test_size=0)
 
 # %% [markdown]
-# `l2_n="auto"` takes the shortest n that predicts as well. Without it n can be far too
-# long. Intact activity does not show this, but predicted inactivations do.
+# A fit shortens an n that is far too long (`l2_n="auto"`). Intact activity does not show
+# this, but predicted inactivations do.
 #
 # ## Are there populations?
 #

@@ -65,7 +65,7 @@ def fit_lint(
     ridges: tuple[float, ...] = RIDGES,
     ridge_by: str = "held_out",
     weights: Array | str | None = None,
-    l2_n: float | str = 0.0,
+    l2_n: float | str = "auto",
     max_iter: int = 200,
     epochs: int = 50,
     optimizer: str = "auto",
@@ -129,12 +129,12 @@ def fit_lint(
     weights : array of shape (neuron,), "precision" or None, default=None
         Weights of the neurons in the loss, ≥ 0. None = equal. "precision" = 1 / noise variance of the means, from
         ``activity_half``, or from ``n_trials`` without it. R² has no weights.
-    l2_n : float or "auto", default=0
+    l2_n : float or "auto", default="auto"
         Penalty l2_n ||J||² with J = m n' / N, in units of the power of the activity, as the error. Smaller ridges count
-        as this one. "auto": 1e-5 in the gradient, or 1e-4 where this shortens n and predicts held-out conditions as
-        well (one standard error of the paired difference); the ridges stay as they are. Many n give nearly the same
-        activity, and without a penalty the gradient often ends at one that is far too large, which inactivations show.
-        Use "auto" for `predict_inactivation`; R² can fall by up to .01. The attribute ``penalty`` is what was chosen.
+        as this one. Many n give nearly the same activity, and without a penalty the gradient often ends at one that is
+        far too long, which inactivations show. "auto": if n ends more than twice as long as its effective part, the
+        gradient continues with a penalty of 1e-5. This is kept if it explains at most .01 less of the power of held-out
+        conditions. The attribute ``penalty`` is what was chosen.
     max_iter : int, default=200
         Most iterations of L-BFGS, or epochs of Adam. With hidden units at most 120 in coarse time steps, then 15.
     epochs : int, default=50

@@ -340,7 +340,8 @@ class Optimizer(NamedTuple):
         With a stronger penalty, it begins with about the n that this gives. ``held`` stops it; without ``held`` it does
         so many ``steps``.
         """
-        other, before = self._replace(l2_n=l2_n), [self.l2_n, *(one for one, _ in found.schedule.continued)][-1]
+        other = self._replace(l2_n=l2_n, scaled=True)
+        before = [self.l2_n, *(one for one, _ in found.schedule.continued)][-1]
         if l2_n > before:
             found = found._replace(network=self.with_penalty(l2_n, found.network, fit, before))
         times, n_neurons = self.limits.growth_factor ** len(found.schedule.growth), found.network.n_neurons

@@ -31,7 +31,7 @@ from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features, random_start_and_prior, with_hidden_units
 from nwb_lint.model.lbfgs import Interrupted
-from nwb_lint.model.network import Array, Network, factors, random_network, reduce_rank, with_unit_latents
+from nwb_lint.model.network import Array, Network, factors, norm_ratio, random_network, reduce_rank, with_unit_latents
 from nwb_lint.model.optimization import Descent, Optimizer, Report, Schedule, problem_of, subset_of
 from nwb_lint.model.regression import (
     Solutions,
@@ -45,26 +45,23 @@ from nwb_lint.model.regression import (
 from nwb_lint.model.tuning import (
     COARSE_ALPHA,
     COARSE_ITERATIONS,
-    DESCENT_TOLERANCE,
     EQUAL_ERROR,
     FINE_ITERATIONS,
-    FIRST_PENALTY,
     GAIN_CONDITIONS,
     HIGHER_RANKS,
     INNER_FOLDS,
     INNOVATIONS_TOLERANCE,
+    LONG_N,
     MAX_AUTOCORRELATION,
     MAX_LATENT_AUTOCORRELATION,
     MAX_VALIDATION_CONDITIONS,
-    MIN_NORM_CHANGE,
+    PENALTY,
     PENALTY_TOLERANCE,
     PRIOR_STRENGTHS,
     RANDOM_STARTS,
-    RIDGE_TOLERANCE,
     RIDGES,
     SCALING_CONDITIONS,
     SINGLE_SPLIT_CONDITIONS,
-    STRONGER_PENALTIES,
     VALIDATION_ONE_IN,
 )
 from nwb_lint.parallel.threads import map_in_order
@@ -100,10 +97,8 @@ class Settings(NamedTuple):
 
     @property
     def penalty(self) -> float:
-        """The penalty with which the gradient begins. Hidden units have a prior instead."""
-        if self.l2_n is not None:
-            return self.l2_n
-        return 0.0 if self.hidden else FIRST_PENALTY
+        """The penalty of the gradient, or the first one that is tried."""
+        return self.l2_n or 0.0
 
 
 class Stage(NamedTuple):
@@ -288,8 +283,7 @@ class Search:
             mean = np.array([one.mean() for one in errors])
             among = np.flatnonzero(mean <= mean.min() + INNOVATIONS_TOLERANCE * self.power).tolist()
         else:
-            shortens = self.chooses_penalty and not teacher_forced
-            among = equally_good(errors, self.power, RIDGE_TOLERANCE if shortens else EQUAL_ERROR)
+            among = equally_good(errors, self.power)
         if not teacher_forced or len(among) < 2:
             return int(among[-1])
         candidates = [[networks[i] for i in among] for networks in proposals]
@@ -332,7 +326,9 @@ class Search:
         before, after = self.errors[: len(held.x)], held.errors(network)
         if self.stages and before.mean() > held.energies().mean():
             before = held.energies()  # it must be better than no network, not only than a poor one
-        if not is_better(before, after, self.power) and not self._is_shorter(network, before, after):
+        shortened = self.settings.l2_n is None and penalty > 0 and self._is_shorter(network)
+        most = before.mean() + PENALTY_TOLERANCE * self.power * shortened
+        if not is_better(before, after, self.power) and not (shortened and after.mean() <= most):
             if not self.stages:
                 raise ContractError(
                     "The gradient diverged from its random start. It needs a start near the solution. Use "
@@ -343,17 +339,9 @@ class Search:
         self.final = repeat(self.samples) if self.refit else network
         self.stages.append(Stage("gradient", self.final, np.nan, penalty=penalty))
 
-    @property
-    def chooses_penalty(self) -> bool:
-        """Whether the data choose the penalty on J, l2_n="auto"."""
-        return self.settings.l2_n is None and bool(self.settings.penalty)
-
-    def _is_shorter(self, network: Network, before: Array, after: Array) -> bool:
-        """Whether a network has a smaller J than that of the first split and predicts as well, if the data choose J."""
-        if not self.stages or not self.chooses_penalty:
-            return False
-        shorter = np.linalg.norm(network.j()) < np.linalg.norm(self.networks[0].j())
-        return bool(shorter and np.isfinite(after).all() and not is_better(after, before, self.power))
+    def _is_shorter(self, network: Network) -> bool:
+        """Whether a network has a smaller J than that of the first split."""
+        return bool(self.stages) and bool(np.linalg.norm(network.j()) < np.linalg.norm(self.networks[0].j()))
 
     def interrupt(self, stop: KeyboardInterrupt) -> None:
         """After Ctrl-C: keep the network of the descent if it is better, else the last stage, with a warning."""
@@ -388,7 +376,8 @@ def settle(search: Search) -> None:
     stages, samples = search.stages, search.samples
     error, begun = float(samples.errors(stages[-1].network).sum()), stages[-1].name == "gradient"
     energies = samples.energies()
-    allowed = DESCENT_TOLERANCE * energies.sum() * search.chooses_penalty  # a shorter n may cost a little
+    shortened = search.settings.l2_n is None and stages[-1].penalty > 0
+    allowed = PENALTY_TOLERANCE * energies.sum() * shortened  # a shorter n may cost a little
     if begun and len(stages) > 1 and not error <= float(samples.errors(stages[-2].network).sum()) + allowed:
         stages.pop()
         search.final = stages[-1].network
@@ -642,7 +631,6 @@ def run_gradient(
     """
     fit, held = search.parts[0]
     explains_nothing = bool(search.errors.mean() >= search.power)
-    optimizer = optimizer._replace(scaled=bool(search.stages) and search.chooses_penalty and not explains_nothing)
 
     def scaled(network: Network, samples: Samples) -> Network:
         return _rescaled(network, samples) if search.stages else network
@@ -650,8 +638,8 @@ def run_gradient(
     def error(network: Network) -> float:
         return float(held.errors(network).sum())
 
-    begin = short_starts(search, optimizer) if optimizer.scaled else (search.networks[0], search.final)
-    found, start = optimizer.descend(scaled(begin[0], fit), fit, held), None
+    begin, another = (scaled(search.networks[0], fit), scaled(search.final, search.samples)), False
+    found = optimizer.descend(begin[0], fit, held)
     if search.stages and (explains_nothing or found.schedule.turns or found.schedule.growth):
         quick = optimizer if explains_nothing else optimizer._replace(algorithm="lbfgs")
         least = error(found.network)
@@ -661,19 +649,20 @@ def run_gradient(
                     break
                 candidate = quick.descend(first, fit, held)
                 if (reached := error(candidate.network)) < least:
-                    found, start, least = candidate, whole, reached
+                    found, begin, another, least = candidate, (first, whole), True, reached
         except KeyboardInterrupt as stop:
             raise Interrupted.best_of(found.network, stop, error) from stop
 
-    found, penalty = choose_penalty(search, optimizer, found)
+    if search.settings.l2_n is None and norm_ratio(found.network, fit.q.shape[2], held.x) > LONG_N:
+        found = shorten(search, optimizer, found)
+    penalty = [optimizer.l2_n, *(one for one, _ in found.schedule.continued)][-1]
 
     def repeat(everything: Samples) -> Network:
-        whole = scaled(begin[1], everything) if start is None else start
-        return optimizer.repeat(found.schedule, whole, everything)
+        return optimizer.repeat(found.schedule, begin[1], everything)
 
     search.keep_gradient(found.network, repeat, penalty)
     if explains_nothing and search.stages and search.stages[-1].name == "gradient":
-        starts = search.networks if start is None else [start] * len(search.parts)
+        starts = [begin[1]] * len(search.parts) if another else search.networks
         others_of = [
             test.errors(optimizer.repeat(found.schedule, scaled(network, part), part))
             for network, (part, test) in list(zip(starts, search.parts, strict=True))[1:]
@@ -682,48 +671,15 @@ def run_gradient(
         search.judged_by_all = True
 
 
-def short_starts(search: Search, optimizer: Optimizer) -> tuple[Network, Network]:
-    """Starts of the gradient, on the first split and on everything, with about the n that its first penalty gives.
-
-    Early stopping would otherwise return an n that the penalty did not yet shorten.
-    """
-    starts = search.networks[0], search.final
-    parts = search.parts[0][0], search.samples
-    first, last = (optimizer.with_penalty(optimizer.l2_n, one, part) for one, part in zip(starts, parts, strict=True))
-    return first, last if search.refit else first
-
-
-def choose_penalty(search: Search, optimizer: Optimizer, found: Descent) -> tuple[Descent, float]:
-    """Continue a descent with stronger penalties as long as they shorten n and it predicts held-out conditions as well.
-
-    Many n give nearly the same activity; the strongest penalty that predicts as well gives the shortest. Returns the
-    descent and its penalty.
-    """
+def shorten(search: Search, optimizer: Optimizer, found: Descent) -> Descent:
+    """Continue a descent with a penalty on J, which shortens n, if it predicts held-out conditions nearly as well."""
     fit, held = search.parts[0]
-    chosen = optimizer.l2_n
-    if not search.chooses_penalty:
-        return found, chosen
-    errors = held.errors(found.network)
     try:
-        for l2_n in STRONGER_PENALTIES:
-            if not _changes_norm(optimizer, chosen, l2_n, found, fit):
-                break
-            other = optimizer.continue_with(l2_n, found, fit, held)
-            reached = held.errors(other.network)
-            lost = reached.mean() - errors.mean()
-            if not lost <= PENALTY_TOLERANCE * search.power or is_better(reached, errors, search.power):
-                break
-            found, chosen = other, l2_n
+        other = optimizer.continue_with(PENALTY, found, fit, held)
     except KeyboardInterrupt as stop:
         raise Interrupted.best_of(found.network, stop, lambda one: float(held.errors(one).sum())) from stop
-    return found, chosen
-
-
-def _changes_norm(optimizer: Optimizer, before: float, after: float, found: Descent, fit: Samples) -> bool:
-    """Whether another penalty is about to change ||J|| by `MIN_NORM_CHANGE`."""
-    other = optimizer.with_penalty(after, found.network, fit, before)
-    norms = [float(np.linalg.norm(one.j())) for one in (found.network, other)]
-    return min(norms) > 0 and max(norms) > (1 + MIN_NORM_CHANGE) * min(norms)
+    before, after = (held.errors(one.network).mean() for one in (found, other))
+    return other if after <= before + PENALTY_TOLERANCE * search.power else found
 
 
 def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None:
