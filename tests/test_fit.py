@@ -177,7 +177,7 @@ def test_rank_of_a_teacher_is_the_same_on_any_executor():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rank": 13}, "12 neurons"),
+        ({"rank": 13}, "number of neurons is 12"),
         ({"rank": 0}, "rank"),
         ({"rank": 1.5}, "rank"),
         ({"method": "magic"}, "magic"),

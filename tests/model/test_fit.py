@@ -186,7 +186,7 @@ def test_of_equally_good_candidates_the_most_regularized_is_taken():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rank": 11}, "10 neurons"),
+        ({"rank": 11}, "number of neurons is 10"),
         ({"rank": 0}, "rank is 0"),
         ({"rank": True}, "rank is True"),
         ({"tau_s": float("nan")}, "tau_s is nan"),
