@@ -193,8 +193,7 @@ def points(seeds: range = range(400, 410)) -> None:
 def _points_inside(name: str, seed: int) -> tuple[Array, Array, Array]:
     """For places and eigenvalues of fixed points: is the truth in the interval, is there one; which points are missed.
 
-    A true point is that of the fit with the same
-    stability that is nearest.
+    A point of the fit stands for the nearest true one of the same stability.
     """
     truth, recording, fit = _fitted(name, seed)
     found = nl.bootstrap(fit, recording, prepare=in_true_units, draws=2, simulations=60)

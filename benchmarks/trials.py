@@ -82,7 +82,7 @@ def alm(seeds=(0, 1, 2), ranks=((6, 0.2), (8, 0.25))) -> None:
 
 
 def alm_rank(seeds=(0, 1, 2), ranks=(4, 6, 8, 10), taus=(0.2,)) -> None:
-    """The same at the rank, and at the time constant, of largest co-smoothing of training trials."""
+    """The same at the rank that `select_rank` chooses on training trials, and the tau of largest co-smoothing."""
     for seed, trials, test, held in alm_splits(seeds):
         tables = {}
         for tau in taus:

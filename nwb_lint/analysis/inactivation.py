@@ -192,7 +192,8 @@ def _cautions(fit: xr.Dataset) -> dict[str, object]:
         return {"caution": CAUTION, "n_norm_ratio": ratio}
     large = (
         f" The n of this fit is {ratio:.1f} times as long as its effective part. Intact activity hardly determines the "
-        "rest, and the predicted effects are probably too large. Fit with l2_n='auto' or a larger l2_n."
+        "rest, and the predicted effects are probably too large. Fit with method='auto' and l2_n='auto', the "
+        "defaults, or with a larger l2_n."
     )
     return {"caution": CAUTION + large, "n_norm_ratio": ratio}
 

@@ -206,11 +206,10 @@ class Visited(NamedTuple):
         variances, basis = np.linalg.eigh(z.T @ z)
         return cls(kappa, q, q_to_z, basis, np.maximum(variances, 0))
 
-    def with_penalty(self, network: Network, before: float, after: float) -> Network:
-        """The network with about the n and W that another penalty l2_n gives: ridge regression of its own latents."""
+    def with_penalty(self, network: Network, l2_n: float) -> Network:
+        """The network with about the n and W that a penalty l2_n gives: ridge regression of its own latents."""
         m, n, w = factors(network)
-        shrink, rest = (self.variances + before) / (self.variances + after), before / after
-        other = self.basis @ ((shrink - rest)[:, None] * (self.basis.T @ n)) + rest * n
+        other = self.basis @ ((self.variances / (self.variances + l2_n))[:, None] * (self.basis.T @ n))
         return Network(m, other, w + m @ (self.q_to_z @ (n - other)).T / len(n))
 
 
@@ -223,7 +222,7 @@ class Schedule(NamedTuple):
 
     ``iterations`` of L-BFGS, those of each round on ``segments`` before, ``turns`` on one subset after another instead,
     iterations of each round of ``growth`` of the subset after, and ``epochs`` of Adam at the end. ``continued``:
-    penalties of continuations after that, with their iterations (or epochs).
+    the penalty of a continuation after that, and its iterations (or epochs).
     """
 
     iterations: int = 0
@@ -231,7 +230,7 @@ class Schedule(NamedTuple):
     turns: int = 0
     growth: tuple[int, ...] = ()
     epochs: int = 0
-    continued: tuple[tuple[float, int], ...] = ()
+    continued: tuple[float, int] | None = None
 
 
 class Descent(NamedTuple):
@@ -270,7 +269,7 @@ class Optimizer(NamedTuple):
     ``max_iter`` iterations of L-BFGS or epochs of Adam; torch ``device``; ``report`` of progress; ``l2_n`` as in
     `with_l2_penalty`; ``prior`` and its strength as in `minimize_lbfgs`; ``journal`` of evaluations; ``segment``, time
     steps of the first segments, 0 = whole trials; ``algorithm``, "auto", "lbfgs" or "adam"; ``seed`` of subsets;
-    ``scaled``, whether L-BFGS moves in `Coordinates`, for a start that resembles the solution.
+    ``scaled``, whether L-BFGS moves in `Coordinates`: for a start that resembles the solution, without a prior.
     """
 
     max_iter: int
@@ -311,13 +310,14 @@ class Optimizer(NamedTuple):
 
     def repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
         """A descent with as many iterations and epochs as an earlier one, without held-out conditions."""
-        found = Descent(self._repeat(schedule, start, fit), np.inf, schedule._replace(continued=()))
-        for l2_n, steps in schedule.continued:
-            found = self.continue_with(l2_n, found, fit, None, steps)
-        return found.network
+        network = self._repeat(schedule, start, fit)
+        if schedule.continued is None:
+            return network
+        l2_n, steps = schedule.continued
+        return self.continue_with(l2_n, Descent(network, np.inf, schedule), fit, None, steps).network
 
     def _repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
-        """`repeat` without continuations."""
+        """`repeat` without the continuation."""
         if self.algorithm == "adam":
             return self._adam(start, fit, None, schedule.epochs).network
         subset = self.subset(fit, self.seed, start.n_neurons)
@@ -335,30 +335,22 @@ class Optimizer(NamedTuple):
     def continue_with(
         self, l2_n: float, found: Descent, fit: Samples, held: Samples | None, steps: int | None = None
     ) -> Descent:
-        """Continue a descent with another penalty, on as many conditions as it saw last.
+        """Continue a descent that had no penalty with one, on as many conditions as it saw last.
 
-        With a stronger penalty, it begins with about the n that this gives. ``held`` stops it; without ``held`` it does
-        so many ``steps``.
+        It begins with about the n that the penalty gives. ``held`` stops it; without ``held`` it does so many
+        ``steps``.
         """
-        other = self._replace(l2_n=l2_n, scaled=True)
-        before = [self.l2_n, *(one for one, _ in found.schedule.continued)][-1]
-        if l2_n > before:
-            found = found._replace(network=self.with_penalty(l2_n, found.network, fit, before))
-        times, n_neurons = self.limits.growth_factor ** len(found.schedule.growth), found.network.n_neurons
+        other, visited = self._replace(l2_n=l2_n, scaled=True), Visited.by(found.network, fit)
+        start = found.network if visited is None else visited.with_penalty(found.network, l2_n)
+        times, n_neurons = self.limits.growth_factor ** len(found.schedule.growth), start.n_neurons
         most = self.max_iter if steps is None else min(steps, self.max_iter)
         some_held = None if held is None else self.subset(held, 0, n_neurons, times)
         if self.algorithm == "adam":
-            last = other._adam(found.network, fit, some_held, most)
+            last = other._adam(start, fit, some_held, most)
         else:
-            last = other._minimize(found.network, self.subset(fit, self.seed, n_neurons, times), some_held, most)
+            last = other._minimize(start, self.subset(fit, self.seed, n_neurons, times), some_held, most)
         done = last.schedule.epochs if self.algorithm == "adam" else last.schedule.iterations
-        continued = (*found.schedule.continued, (l2_n, done))
-        return last._replace(schedule=found.schedule._replace(continued=continued))
-
-    def with_penalty(self, l2_n: float, network: Network, fit: Samples, before: float = 0.0) -> Network:
-        """The network with about the n that a penalty gives, where the one ``before`` gave the n that it has."""
-        visited = Visited.by(network, fit)
-        return network if visited is None else visited.with_penalty(network, before, l2_n)
+        return last._replace(schedule=found.schedule._replace(continued=(l2_n, done)))
 
     def subset(self, samples: Samples, seed: int, n_neurons: int, times: float = 1) -> Samples:
         """As many conditions as one gradient should use, or ``times`` as many."""
@@ -416,7 +408,7 @@ class Optimizer(NamedTuple):
         if fit.q.shape[2] > start.w.shape[1]:
             loss_and_gradient = segment_gradient(loss_and_gradient)
             held_out_loss = held_out_loss and segment_loss(held_out_loss)
-        coordinates = self._coordinates(start, fit)
+        coordinates = self._coordinates(start, fit) if self.scaled else None
         if coordinates is not None:
             min_gain = max(min_gain, SCALED_MIN_GAIN)
         network, done, held_out = minimize_lbfgs(
@@ -433,14 +425,11 @@ class Optimizer(NamedTuple):
         return Descent(network, held_out, Schedule(done))
 
     def _coordinates(self, start: Network, fit: Samples) -> Coordinates | None:
-        """The coordinates of a descent of whole trials without a prior, if it is ``scaled``."""
-        if not self.scaled or self.prior_strength or fit.q.shape[2] > start.w.shape[1]:
-            return None
+        """The coordinates of a descent of whole trials; None if the free run of its start diverges."""
         seen = Visited.by(start, fit)
         if seen is None:
             return None
-        least = max(self.l2_n, LEAST_CURVATURE)
-        return Coordinates.of(start, seen.kappa, seen.q, seen.basis, seen.variances, least)
+        return Coordinates.of(start, seen.kappa, seen.q, seen.basis, seen.variances, LEAST_CURVATURE)
 
     # More conditions
 

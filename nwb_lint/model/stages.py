@@ -75,7 +75,7 @@ OtherStart = tuple[Network, Network, float]  # on the first split, on everything
 class Settings(NamedTuple):
     """Options of a fit; those before ``higher_ranks`` are options of `fit_lint`.
 
-    ``l2_n``: None = chosen by held-out conditions, in the gradient alone.
+    ``l2_n``: None = 0, and `PENALTY` in a gradient whose n would be far too long.
     ``segment``: time steps of the first segments, 0 = whole trials. ``higher_ranks`` and ``random_starts``: see
     `other_starts`. ``max_autocorrelation``: bounds of `innovations_are_white`.
     """
@@ -97,7 +97,7 @@ class Settings(NamedTuple):
 
     @property
     def penalty(self) -> float:
-        """The penalty of the gradient, or the first one that is tried."""
+        """The penalty of every stage, up to the one of `shorten`."""
         return self.l2_n or 0.0
 
 
@@ -196,7 +196,7 @@ def splits_of(n_conditions: int, seed: int) -> list[Split]:
     return [(np.setdiff1d(order, fold), np.sort(fold)) for fold in folds]
 
 
-def is_better(before: Array, after: Array, power: float, equal: float = EQUAL_ERROR) -> bool:
+def is_better(before: Array, after: Array, power: float) -> bool:
     """Whether errors per condition decrease by more than a standard error and more than a share of the power."""
     if not np.isfinite(after).all():
         return False
@@ -204,13 +204,13 @@ def is_better(before: Array, after: Array, power: float, equal: float = EQUAL_ER
         return True
     decrease = before - after
     se = decrease.std(ddof=1) / np.sqrt(len(decrease)) if len(decrease) > 1 else 0.0
-    return bool(decrease.mean() > max(se, equal * power))
+    return bool(decrease.mean() > max(se, EQUAL_ERROR * power))
 
 
-def equally_good(errors: list[Array], power: float, equal: float = EQUAL_ERROR) -> list[int]:
+def equally_good(errors: list[Array], power: float) -> list[int]:
     """Positions of the best candidate and of all that it is not better than."""
     best = int(np.argmin([np.mean(e) for e in errors]))
-    return [k for k in range(len(errors)) if k == best or not is_better(errors[k], errors[best], power, equal)]
+    return [k for k in range(len(errors)) if k == best or not is_better(errors[k], errors[best], power)]
 
 
 class Search:
@@ -335,9 +335,11 @@ class Search:
                     "method='auto', which starts from the closed form, another seed, or a smaller scale."
                 )
             return
-        self.errors[: len(held.x)] = after
-        self.final = repeat(self.samples) if self.refit else network
-        self.stages.append(Stage("gradient", self.final, np.nan, penalty=penalty))
+        self.errors[: len(held.x)], self.final = after, network
+        self.stages.append(Stage("gradient", network, np.nan, penalty=penalty))  # Ctrl-C in the repetition leaves it
+        if self.refit:
+            self.final = repeat(self.samples)
+            self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     def _is_shorter(self, network: Network) -> bool:
         """Whether a network has a smaller J than that of the first split."""
@@ -356,7 +358,7 @@ class Search:
         if not self.stages:
             raise stop
         self.stages[-1] = self.stages[-1]._replace(interrupted=True)
-        warn(f"The fit was interrupted. It is the best one so far, of stage {self.stages[-1].name!r}.")
+        warn("The fit was interrupted. It is the best one so far.")
 
 
 def _rescaled(network: Network, samples: Samples, rank: int | None = None) -> Network:
@@ -379,7 +381,8 @@ def settle(search: Search) -> None:
     shortened = search.settings.l2_n is None and stages[-1].penalty > 0
     allowed = PENALTY_TOLERANCE * energies.sum() * shortened  # a shorter n may cost a little
     if begun and len(stages) > 1 and not error <= float(samples.errors(stages[-2].network).sum()) + allowed:
-        stages.pop()
+        interrupted = stages.pop().interrupted
+        stages[-1] = stages[-1]._replace(interrupted=interrupted)
         search.final = stages[-1].network
         error = float(samples.errors(search.final).sum())
     if search.settings.method != "auto" or stages[-1].interrupted:
@@ -450,7 +453,7 @@ def _closed_form(
         ridges=ridges,
         halves=samples.halves if instruments else None,
         prewhiten=prewhiten,
-        **samples.regression_options(settings.l2_n or 0.0),
+        **samples.regression_options(settings.penalty),
     )
 
 
@@ -460,7 +463,7 @@ def _latent_pass(
     """Proposal of stage 2."""
     if network is None:
         raise ContractError("The latent pass needs a network to start from. Run the closed form before it.")
-    return latent_pass(network, samples.x, samples.q, ridges=ridges, **samples.regression_options(settings.l2_n or 0.0))
+    return latent_pass(network, samples.x, samples.q, ridges=ridges, **samples.regression_options(settings.penalty))
 
 
 def _hidden_units(
@@ -655,7 +658,7 @@ def run_gradient(
 
     if search.settings.l2_n is None and norm_ratio(found.network, fit.q.shape[2], held.x) > LONG_N:
         found = shorten(search, optimizer, found)
-    penalty = [optimizer.l2_n, *(one for one, _ in found.schedule.continued)][-1]
+    penalty = optimizer.l2_n if found.schedule.continued is None else PENALTY
 
     def repeat(everything: Samples) -> Network:
         return optimizer.repeat(found.schedule, begin[1], everything)

@@ -38,10 +38,15 @@ def stopped(counted, last, activity, path, **more):
     counted |= {"done": 0, "last": None}
 
 
-@pytest.mark.parametrize("more", [{}, {"method": "auto", "hidden": 5, "max_iter": 4}])
-def test_a_stopped_fit_continues_to_the_same_result(truth, tmp_path, counted, more):
+@pytest.mark.parametrize(
+    ("more", "long_n"), [({}, np.inf), ({}, 0.0), ({"method": "auto", "hidden": 5, "max_iter": 4}, np.inf)]
+)
+def test_a_stopped_fit_continues_to_the_same_result(truth, tmp_path, counted, monkeypatch, more, long_n):
+    """Also where n is shortened, which `LONG_N` of 0 does in every fit."""
+    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", long_n)
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
     whole = nl.fit_lint(activity, **OPTIONS | more)
+    assert (whole.attrs.get("penalty", 0) > 0) == (long_n == 0)
     number = counted["done"]
     stopped(counted, number // 2, activity, path, **more)
     stopped(counted, number // 4, activity, path, **more)

@@ -15,7 +15,7 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import Interrupted, minimize_lbfgs
 from nwb_lint.model.network import Network, drives, random_network
 from nwb_lint.model.optimization import Optimizer, problem_of
-from nwb_lint.model.stages import Search, Settings, fit_stages, run_gradient
+from nwb_lint.model.stages import Search, Settings, Stage, fit_stages, run_gradient, settle
 from nwb_lint.model.tuning import PATIENCE
 
 ALPHA = 0.2
@@ -42,6 +42,35 @@ def test_an_interrupted_descent_gives_the_best_so_far(truth, step):
         stages, _ = fit_stages(samples, Settings(1, "gradient"), keep_interrupted=True, report=stop_at(step))
     assert [stage.name for stage in stages] == ["gradient"]
     assert samples.errors(stages[-1].network).sum() < (start if step == 1 else 0.3 * start)
+
+
+@pytest.mark.parametrize("in_repetition", [False, True])
+def test_an_interrupt_after_a_descent_leaves_that_descent(truth, monkeypatch, in_repetition):
+    """While n is shortened, or while all conditions are fitted."""
+    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", 0.0)
+    samples, begun = samples_of(truth(neurons=12, conditions=24)), []
+
+    def report(stage, done, loss, held):
+        begun.append(held) if done == 1 else None
+        if len(begun) == 2 + in_repetition:
+            assert (held == -np.inf) == in_repetition
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        stages, _ = fit_stages(samples, Settings(1, "gradient", l2_n=None), keep_interrupted=True, report=report)
+    assert [(stage.name, stage.interrupted) for stage in stages] == [("gradient", True)]
+    assert samples.errors(stages[-1].network).sum() < 0.02 * samples.energies().sum()
+
+
+def test_an_interrupted_descent_that_is_dropped_leaves_a_fit_that_says_so(truth):
+    samples = samples_of(truth(neurons=12, conditions=24))
+    search = Search(samples, Settings(1))
+    search.stages = list(fit_stages(samples, Settings(1, "regression"))[0])
+    worse = search.stages[-1].network._replace(n=0 * search.stages[-1].network.n)
+    search.stages.append(Stage("gradient", worse, np.nan, interrupted=True))
+    settle(search)
+    assert search.stages[-1].name != "gradient"
+    assert search.stages[-1].interrupted
 
 
 def test_an_interrupted_fit_with_hidden_units_is_no_worse_than_its_closed_form(truth):
