@@ -171,10 +171,12 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
     [('condition', 'time', 'rank'), ('condition', 'time', 'rank')]
     """
     check_result(bootstrap, "bootstrap")
-    if bootstrap["latent_low"].shape != fit["latent"].shape or bootstrap.sizes["neuron"] != fit.sizes["neuron"]:
+    theirs = tuple(bootstrap.sizes[dim] for dim in ("neuron", "rank", "parameter"))
+    own = fit.sizes["neuron"], fit.sizes["rank"], len(_parameters(fit))
+    if theirs != own:
         raise ContractError(
-            f"The draws have {bootstrap.sizes['neuron']} neurons and rank {bootstrap.sizes['rank']}. The fit has "
-            f"{fit.sizes['neuron']} and {fit.sizes['rank']}. Give the bootstrap of this fit."
+            "The draws have {} neurons, rank {} and {} parameters for each neuron. The fit has {}, {} and {}. "
+            "Give the bootstrap of this fit.".format(*theirs, *own)
         )
     yield from _unpacked(fit, bootstrap["network_draw"].values)
 

@@ -177,6 +177,15 @@ def test_what_is_far_from_the_trajectories_is_not_supported(fit):
     assert not points["supported"].values[stable].any()
 
 
+def test_draws_of_another_fit_are_refused(fit, found, recording):
+    with pytest.raises(ContractError, match=r"12 neurons, rank 1 and 5 .* The fit has 11, 1 and 5\. Give"):
+        next(nl.networks_of_draws(fit.isel(neuron=slice(11)), found))
+    other = nl.fit_lint(prepared(recording), **OPTIONS | {"rank": 2})
+    with pytest.raises(ContractError, match=r"The fit has 12, 2 and 7\. Give"):
+        next(nl.networks_of_draws(other, found))
+    assert next(nl.networks_of_draws(fit.isel(condition=slice(4)), found)).sizes["condition"] == 4
+
+
 def test_refusals(fit, recording):
     with pytest.raises(ContractError, match="no resamples"):
         nl.bootstrap(fit, recording.drop_vars("rate_draw"), prepare=prepared)
