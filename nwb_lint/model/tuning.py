@@ -363,7 +363,7 @@ LAG_R2 = 0.3
 # Convention.
 LEVEL = 0.9
 
-# An interval of a fixed point needs this many draws that have the point.
+# Draws say whether an eigenvalue of a fixed point may be 0 if at least this many have the point.
 # Convention.
 FEWEST_VALUES = 5
 
