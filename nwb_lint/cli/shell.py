@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -180,7 +181,7 @@ _FLAGS = (
 )
 
 
-_VALUE = r"""True\b|False\b|None\b|…|'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?(?:e-?\d+)?|\[[^\]]*\]|(?!\.\.\.|[\w"'\[{(=])"""
+_VALUE = r"""True\b|False\b|None\b|…|'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|\[[^\]]*\]|(?!\.\.\.|[\w"'\[{(=])"""
 _PAIR = rf"(?<![\w.'\"-])([a-z]\w*)=({_VALUE})"
 _CALL = r"[A-Za-z_][\w.]*\([^()]*=[^()]*\)"
 
@@ -231,10 +232,18 @@ def _as_flag(argument: str, name: str, value: str, flags: dict[str, tuple[str, s
     flag, negative = flags[name]
     if value in ("True", "False"):
         return flag if value == "True" else negative
-    if value.startswith("["):
-        value = ",".join(one.strip() for one in value.strip("[]").split(","))
-    bare = "none" if value == "None" else value.strip("'\"")
-    return f"{flag} {bare if bare == '…' else shlex.quote(bare)}" if bare else flag
+    if value in ("", "…"):
+        return f"{flag} {value}".rstrip()
+    try:
+        given = ast.literal_eval(value)
+    except (SyntaxError, ValueError):  # a list that is abridged
+        return argument
+    values = given if isinstance(given, list) else [given]
+    if all(isinstance(one, str) for one in values):  # a flag that takes several texts is repeated
+        return " ".join(f"{flag} {one if one == '…' else shlex.quote(one)}" for one in values) or argument
+    if any(isinstance(one, dict | list | tuple) for one in values):
+        return argument
+    return f"{flag} {','.join('none' if one is None else str(one) for one in values)}"
 
 
 @contextmanager

@@ -295,8 +295,11 @@ def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:
     size = (recipe.fit.test_size or 0) if names is None else None
     n = recording.sizes["condition"]
     if size is not None and 0 < size < 1 and max(round(size * n), 1) > n - 2:
-        warn(f"There are {n} conditions, and a fit needs 2 for training: {n - 2} are held out, not {size:.0%} of them.")
-        size = max(n - 2, 0)
+        warn(
+            f"There are {n} conditions, and a fit needs 2 for training: {n - 2} are held out, not {size:.0%} of them. "
+            "Group the trials by more columns (by), if more can be told apart."
+        )
+        size = n - 2
     held = drawn_conditions(recording, size, names, recipe.fit.seed)
     if held is None or (~held).sum() < 2:
         raise ContractError(

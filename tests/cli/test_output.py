@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,11 @@ def test_a_picture_is_replaced_and_any_other_file_is_not(path, tmp_path, ending)
         ("Use method='auto', or another.", "Use --method auto, or another."),
         ('Read with missing="drop".', "Read with --missing drop."),
         ("where='a == 3'", "--where 'a == 3'"),
+        ("""where="side == 'left'".""", "--where " + shlex.quote("side == 'left'") + "."),
+        ("Use by=['side', 'a b'].", "Use --by side --by 'a b'."),
+        ("Use by=['side', {'a': 'rank'}].", "Use by=['side', {'a': 'rank'}]."),  # no flag has this value
+        ("Use by=['side', …].", "Use by=['side', …]."),
+        ("tol=1e+20", "--tol 1e+20"),
         ("Take ridges=[0.1, 1].", "Take --ridges 0.1,1."),
         ("Prepare with n_components=None.", "Prepare with --n-components none."),
         ("Use max_iter=200.", "Use --max-iter 200."),
