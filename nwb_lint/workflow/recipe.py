@@ -41,6 +41,9 @@ from nwb_lint.options import (
 
 NONE = "none"
 
+# The last line of a statement of several lines. No other is tried, or a long list would take its length squared.
+_STATEMENT_END = re.compile(r"""(]|}|"{3}|'{3})\s*(#.*)?$""")
+
 
 class Subject(Options):
     """What the file of the fit says of the animal, beside its sources or in their place."""
@@ -200,12 +203,14 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     refuse_pipe(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a mark
         data = tomllib.loads(text)
     except FileNotFoundError:
         raise MissingFileError(f"There is no recipe {path}. Make one: nwb-lint init SOURCE > recipe.toml.") from None
     except OSError as error:
         raise NWBError(f"The recipe {path} cannot be read ({error.strerror}). Check its path.") from None
+    except UnicodeDecodeError:
+        raise ContractError(f"{path} is no text in UTF-8, as TOML is. Save it as UTF-8, in an editor.") from None
     except (ValueError, RecursionError) as error:
         raise ContractError(f"{path} is not TOML: {one_line(error)}. Correct that line.") from None
     try:
@@ -315,10 +320,7 @@ def line_of(text: str, place: tuple[str | int, ...]) -> int | None:
     lines = text.split("\n")
     starts, ends = [0], []
     for k, line in enumerate(lines):
-        # the last line of several that are one statement ends with one of these
-        if (starts[-1] == k or any(mark in line for mark in ("]", "}", '"""', "'''"))) and _is_toml(
-            lines[starts[-1] : k + 1]
-        ):
+        if (starts[-1] == k or _STATEMENT_END.search(line)) and _is_toml(lines[starts[-1] : k + 1]):
             starts.append(k + 1)
             ends.append(k + 1)
     found = bisect_left(ends, True, key=lambda end: _has(tomllib.loads("\n".join(lines[:end])), place))
@@ -408,7 +410,7 @@ def _current(data: Mapping[str, Any]) -> dict[str, Any]:
             values["ensemble"] = {"members": members} | ({} if vary is None else {"vary": vary})
     if fit.pop("baselines", False):
         values["baselines"] = dict(folds)
-    if select:
+    if select and isinstance(values.get("select", {}), dict):
         values["select"] = select | values.get("select", {})
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 
 import pytest
@@ -98,6 +99,11 @@ def test_an_error_begins_with_file_and_line(old, new, line, words, tmp_path):
         ("read = {align = 'go', window_s = [0, 1],\tby = 3}", ":1", "by is 3"),
         ("read.align = 'go'\nread.window_s = 3", ":2", "window_s"),
         ("read = {align = 'go', by = 'a', window_s = [0, 1]}\n[inputs]", ":2", "inputs is no list"),
+        (
+            "fit = {rank = 2}\nselect = 3\nread = {align = 'go', by = 'a', window_s = [0, 1]}",
+            ":2",
+            "section select is 3",
+        ),
         ("inputs = [\n 3]\n[read]\nalign = 'go'\nby = 'a'\nwindow_s = [0, 1]", ":1", "inputs, number 1 is 3"),
     ],
 )
@@ -107,6 +113,24 @@ def test_tables_have_several_forms(text, line, words, tmp_path):
     with pytest.raises(ContractError, match=words) as caught:
         load_recipe(path)
     assert str(caught.value).startswith(f"{path}{line}: ")
+
+
+def test_recipes_of_windows(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(RECIPE.replace("tau_s = 0.1", "tau_s = true").replace("\n", "\r\n").encode("utf-8-sig"))
+    with pytest.raises(ContractError, match=r"recipe\.toml:19: .*tau_s is True"):
+        load_recipe(path)
+    path.write_text(RECIPE, encoding="utf-16")  # what > writes in PowerShell 5
+    with pytest.raises(ContractError, match="Save it as UTF-8"):
+        load_recipe(path)
+
+
+def test_the_line_after_a_long_list_is_found_soon():
+    """Each line of the list has a bracket, as patterns of files have; parsing each start would take minutes."""
+    files = "".join(f"  'sub-[{k}]*.nwb',\n" for k in range(20_000))
+    started = time.perf_counter()
+    assert line_of(f"sources = [\n{files}]  # ]\nout = 3", ("out",)) == 20_003
+    assert time.perf_counter() - started < 30
 
 
 def test_the_line_of_wrong_syntax_is_named(tmp_path):
