@@ -94,6 +94,10 @@ PERIODS = {k: EVERY // k % 2 == 0 for k in (2, 4, 8)}
         ({"contrast": EVERY // 2 % 5 / 4}, ["side", "contrast"], None, ""),
         # a quantity that is never the same twice
         ({"tone_hz": 100 + 1.25 * (EVERY * 37 % N)}, ["side", {"tone_hz": [100, 150, 199, 249, 298.75]}], None, "bins"),
+        # stimuli by their numbers; trials by theirs
+        ({"stimulus_id": EVERY // 2 % 6}, ["side", "stimulus_id"], None, ""),
+        ({"n_done": 1.25 * EVERY}, ["side"], None, "At least 4"),
+        ({"feedback_type": np.where(PERIODS[2], -1, 1)}, ["side", "feedback_type"], None, "feedback_type"),
         ({}, ["side"], None, "At least 4"),
     ],
 )
@@ -103,7 +107,7 @@ def test_few_stimuli_are_divided_into_at_least_four_conditions(columns, by, wher
     found = suggest(path)
     assert (found["by"], found["where"]) == (by, where)
     recording = nl.read_conditions(path, **found)
-    assert recording.sizes["condition"] >= 4 or not columns
+    assert recording.sizes["condition"] >= 4 or why == "At least 4"
     assert recording["n_trials"].min() >= 5
     text = run("init", path).stdout
     notes = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]

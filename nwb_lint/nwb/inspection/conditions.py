@@ -21,8 +21,9 @@ _STIMULATED = re.compile(
     r"photo|opto|laser|galvo|inactivat|silenc|perturb|micro_?stim|(^|_)(tms|chr2|gtacr\d?|halo|arch)(_|$)", re.I
 )
 _STIMULATED_FLAG = re.compile(r"^((is|was|has|brain|electrical)_?)*stim(ulat(ed|ion))?(_?(on|trials?|flag))?$", re.I)
-_RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction", re.I)
+_RESPONSE = re.compile(r"choice|response|outcome|lick|error|early|reaction|feedback|reward_?volume|water", re.I)
 _BOOKKEEPING = re.compile(r"(^|_)(id|index|idx|number|num|no|trial|trials|block|uid|session|tags?)$", re.I)
+_STIMULUS_NUMBER = re.compile(r"^(stim|image|picture|odou?r|target|tone|sound|cue)[a-z]*_(id|number|num|no)$", re.I)
 # Levels that ordinary trials have.
 _GOOD = ("correct", "hit", "success", "good", "rewarded")
 _UNSTIMULATED = re.compile(
@@ -140,7 +141,7 @@ def _binned(table: Table, first: Grouping, name: str, why: str) -> Iterator[Grou
     """The conditions divided by the bins of a column of numbers."""
     values = table.numbers(name)
     known = values[first.kept & np.isfinite(values)]
-    if len(np.unique(known)) <= _MOST_LEVELS:
+    if len(np.unique(known)) <= _MOST_LEVELS or (np.diff(known) > 0).all():  # a number of the trial, or a time
         return
     for bins in _BINS:
         inner = [float(f"{edge:.3g}") for edge in np.quantile(known, np.arange(1, bins) / bins)]
@@ -239,7 +240,9 @@ def _choose_by(table: Table, kept: Array, used: set[str], most: int) -> tuple[li
         kind = table.kind(name)
         if kind not in ("bool", "text", "number") or name in used:
             continue
-        if _BOOKKEEPING.search(name) or _OUTCOME.search(name) or _is_stimulated(name, kind, table.column(name)):
+        if _BOOKKEEPING.search(name) and not _STIMULUS_NUMBER.search(name):
+            continue
+        if _OUTCOME.search(name) or _is_stimulated(name, kind, table.column(name)):
             continue
         values = table.column(name)[kept]
         if not missing_in(values).any() and 2 <= len(distinct(values)[0]) <= most:

@@ -122,12 +122,11 @@ def describe(
             file, name, read_spikes=read_spikes, trial_span=_hull(spans), rows=rows_of_trials(file, source),
             units_table=units_table,
         )  # fmt: skip
-        events, series, more = _find_series(file, name)
-        stored = {path: as_text(file[path].attrs.get("description", "")) for path in fit_paths(file)}
-        if not stored or tables or units.info or series:  # a file of fits alone lacks nothing
-            warnings += units.warnings + more
-        else:
-            warnings = []
+        events, series, stored, more = _find_series(file, name)
+        warnings += more
+        if not stored or tables or count_units(file) or series or warnings:  # a file of fits alone lacks nothing
+            lacks = [] if tables else ["no interval table has rows, so there is nothing to align to"]
+            warnings += lacks + units.warnings
         suggestion: dict[str, Any] = {}
         if (units.info or series) and tables:
             try:
@@ -226,19 +225,18 @@ def _describe_tables(file: h5py.File, name: str) -> tuple[list[TableInfo], list[
             spans += span_of_rows(table) if key != "invalid_times" else []
         except NWBError as error:
             warnings.append(str(error))
-    if not tables:
-        warnings.append("no interval table has rows, so there is nothing to align to")
     return tables, spans, warnings
 
 
-def _find_series(file: h5py.File, name: str) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """Paths of event series and tables, paths of series of activity, and warnings."""
+def _find_series(file: h5py.File, name: str) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str], list[str]]:
+    """Paths of event series and tables, paths of series of activity, what each fit is by its path, and warnings."""
     try:
         series = tuple(activity_paths(file))
         events = tuple(path for path in event_paths(file, listed=True) if path not in series)
-        return events, series, series_problems(file, name)
+        stored = {path: as_text(file[path].attrs.get("description", "")) for path in fit_paths(file)}
+        return events, series, stored, series_problems(file, name)
     except (OSError, RuntimeError, KeyError) as error:
-        return (), (), [f"series of events and activity cannot be found: {one_line(error)}"]
+        return (), (), {}, [f"series of events, activity and fits cannot be found: {one_line(error)}"]
 
 
 def _last_date(file: h5py.File) -> str:

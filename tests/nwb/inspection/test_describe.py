@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_lint import read_conditions, read_trials
+from nwb_lint import read_conditions, read_trials, write_fit
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.inspection.describe import describe, describe_all
 from nwb_lint.nwb.inspection.format import format_description, format_table, to_json
 from nwb_lint.nwb.inspection.session_map import session_map
 from nwb_lint.nwb.inspection.suggest import suggest
 from nwb_lint.nwb.inspection.units import describe_units
-from nwb_lint.testing import mock_session
+from nwb_lint.testing import mock_fit, mock_session
 
 
 def test_a_session_is_described_and_its_suggestion_runs(tmp_path):
@@ -48,6 +48,15 @@ def test_a_session_is_described_and_its_suggestion_runs(tmp_path):
     call = re.search(r"read_conditions\(.*\)", text, re.DOTALL)[0]
     recording = eval(call, {"read_conditions": read_conditions})
     assert recording.sizes["condition"] == 8
+
+
+def test_a_file_of_a_fit_lacks_nothing_but_what_is_damaged(tmp_path):
+    subject = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+    path = write_fit(mock_fit(n_neurons=30), tmp_path / "fit.nwb", subject=subject)
+    assert describe(path).warnings == []
+    with h5py.File(path, "r+") as file:
+        file.require_group("intervals")["trials"] = h5py.SoftLink("/nowhere")
+    assert any("is a link to /nowhere" in warning for warning in describe(path).warnings)
 
 
 def test_what_looks_wrong_is_a_warning(tmp_path):
