@@ -46,7 +46,6 @@ class Look(NamedTuple):
     colors: list[str]
     dashes: list[str]
     handles: list[Line2D]
-    dash_column: str | None = None
 
 
 def look_of(fit: xr.Dataset, color_by: str | None, style_by: str | None, panel_by: str | None = None) -> Look:

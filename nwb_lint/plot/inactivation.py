@@ -156,7 +156,9 @@ def psychometric(
     z = result["output"].transpose("group", "condition", "time").values[..., inside].mean(axis=-1)
     context, x = _contexts(result), values.values.astype(float)
     levels = [level for level in np.unique(context) if level]
-    apart = 0.012 * np.ptp(x[np.isfinite(x)]) * (kind == "choice")  # so that error bars do not hide each other
+    known = x[np.isfinite(x)]
+    # so that error bars do not hide each other
+    apart = 0.012 * np.ptp(known) if kind == "choice" and len(known) else 0.0
     looks = [(k, at) for k in range(len(levels)) for at in range(len(shown))]
     for place, (k, at) in enumerate(looks):
         moved = x + apart * (place - (len(looks) - 1) / 2)
@@ -213,7 +215,8 @@ def readout_weights(readout: xr.Dataset, *, ax: Axes | None = None, style: Style
     ax.vlines(np.arange(1, len(weights) + 1), 0, weights, color=COLORS[0], lw=pt(0.8))
     ax.plot(np.arange(1, len(weights) + 1), weights, "o", ms=pt(2.5), color=COLORS[0])
     metric = readout.attrs["metric"].replace("R2", "R²")
-    title = f"Readout of {readout.attrs['column']}, {metric} {float(readout['score']):.2f}".replace("-", "−")
+    score = f"{float(readout['score']):.2f}".replace("-", "−")
+    title = f"Readout of {as_label(readout.attrs['column'])}, {metric} {score}"
     return finish(ax, "neuron, in rising order", "weight in the readout", title)
 
 

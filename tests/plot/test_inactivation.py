@@ -113,6 +113,8 @@ def test_psychometric_curves(result):
     assert_looks_like(ax, "psychometric")
     flat = plot.psychometric(result, "motion", groups=["population 1"], kind="output", window_s=(0.0, 0.02))
     assert not np.any(flat.containers[0][0].get_ydata())
+    nothing = plot.psychometric(result.assign(motion=np.nan * result["motion"]), "motion")
+    assert not any(len(part[0].get_xdata()) for part in nothing.containers)
 
 
 def test_weights_of_a_readout_in_their_order():
@@ -124,6 +126,7 @@ def test_weights_of_a_readout_in_their_order():
     np.testing.assert_array_equal(ax.lines[-1].get_ydata(), np.sort(weights))
     assert ax.get_title() == "Readout of choice, accuracy 0.88"
     assert_looks_like(ax, "readout_weights")
+    plot.readout_weights(readout.assign_attrs(column=r"$\no$")).figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize(
