@@ -28,8 +28,8 @@ Array = np.ndarray
 
 _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 _SYMBOLS = {"stable": "circle", "saddle": "diamond-open", "unstable": "circle-open", "marginal": "square"}
-_HIGH = 460  # pixels
-_HOW = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+_HEIGHT_PX = 460
+_CONFIG = {"displaylogo": False, "responsive": True, "displayModeBar": False}
 
 
 def script() -> str:
@@ -39,8 +39,8 @@ def script() -> str:
 
 def to_div(figure: go.Figure, name: str) -> str:
     """A figure as a part of a page. ``name`` is its id there."""
-    how: dict[str, Any] = {"full_html": False, "include_plotlyjs": False, "default_height": f"{_HIGH}px"}
-    return str(to_html(figure, config=_HOW, div_id=name, **how))
+    how: dict[str, Any] = {"full_html": False, "include_plotlyjs": False, "default_height": f"{_HEIGHT_PX}px"}
+    return str(to_html(figure, config=_CONFIG, div_id=name, **how))
 
 
 def trajectories(fit: xr.Dataset) -> go.Figure:
@@ -70,11 +70,11 @@ def flow(
     traces = list((_flow_of_one, _flow_of_two, _flow_of_three)[rank - 1](field))
     traces += [] if fit is None else _runs(fit, field)
     if cycles is not None and cycles.attrs["n_cycles"]:
-        for orbit, stability, period in zip(
-            *(cycles[one].values for one in ("kappa", "stability", "period_s")), strict=True
-        ):
-            name = f"{stability} cycle, {period:.2g} s"
-            line = {"color": "black", "width": 3, "dash": "solid" if stability == "stable" else "dash"}
+        columns = (cycles[one].values for one in ("kappa", "stability", "supported", "period_s"))
+        for orbit, stability, supported, period in zip(*columns, strict=True):
+            name = f"{stability} cycle, {period:.2g} s" + ("" if supported else ", not supported")
+            line: dict[str, Any] = {"color": "black" if supported else GRAY, "width": 3}
+            line["dash"] = "solid" if stability == "stable" else "dash"
             traces.append(_scatter(np.concatenate([orbit, orbit[:1]]), mode="lines", line=line, name=name))
     traces += [] if points is None else _points(points, rank)
     labels = [_latent(k) for k in range(rank)] if rank > 1 else [_latent(0), "dκ<sub>1</sub>/dt (1/s)"]
@@ -101,19 +101,20 @@ def connectivity_vectors(fit: xr.Dataset) -> go.Figure:
 
 
 def effective_connectivity(fit: xr.Dataset) -> go.Figure:
-    """The effective connectivity as an image; each cell says from which neuron to which it leads."""
-    j, names = connectivity(fit)["connectivity"].values, _texts(fit["neuron"].values)
-    order = np.argsort(fit["m"].values[:, 0], kind="stable") if "m" in fit else np.arange(len(j))
+    """The effective connectivity of a fit with a rank as an image; each cell names both of its neurons."""
+    j, names = connectivity(fit)["connectivity"].values.astype(np.float32), _texts(fit["neuron"].values)
+    order = np.argsort(fit["m"].values[:, 0], kind="stable")
     names = [names[k] for k in order]
     most = float(np.quantile(np.abs(j), 0.99))
+    # names are values of the axes: texts for each cell would take most of the page
     image = go.Heatmap(
-        z=j[np.ix_(order, order)], colorscale="PuOr", zmin=-most, zmax=most, colorbar={"title": "effective J"},
-        customdata=np.array([[[to, of] for of in names] for to in names]),
-        hovertemplate="from %{customdata[1]}<br>to %{customdata[0]}<br>J %{z:.3g}<extra></extra>",
+        x=names, y=names, z=j[np.ix_(order, order)],
+        colorscale="PuOr", zmin=-most, zmax=most, colorbar={"title": "effective J"},
+        hovertemplate="from %{x}<br>to %{y}<br>J %{z:.3g}<extra></extra>",
     )  # fmt: skip
-    by = " (sorted by m)" if "m" in fit else ""
-    figure = _figure([image], "Effective connectivity", [f"from neuron{by}", f"to neuron{by}"])
-    return figure.update_yaxes(autorange="reversed")
+    figure = _figure([image], "Effective connectivity", ["from neuron (sorted by m)", "to neuron (sorted by m)"])
+    bare = {"type": "category", "showticklabels": False, "ticks": ""}
+    return figure.update_xaxes(bare).update_yaxes(bare, autorange="reversed")
 
 
 def _flow_of_one(field: xr.Dataset) -> list[Any]:
@@ -187,12 +188,12 @@ def _points(points: xr.Dataset, rank: int) -> list[Any]:
 def _run(fit: xr.Dataset, k: int, run: Array, color: str, dash: str) -> Any:
     """One condition as a line with a dot at its end; it says which one it is, and when."""
     name = _text(condition_labels(fit)[k])
-    time = fit["time"].values[: len(run)]
-    texts = [f"{escape(time_label(fit))} {t:.3g}" for t in time]
+    when = {"customdata": fit["time"].values[: len(run)]}
+    when["hovertemplate"] = f"{_text(time_label(fit))} %{{customdata:.3g}}"
     marker = {"size": [0] * (len(run) - 1) + [6], "color": color, "opacity": 1, "line": {"width": 0}}
     how: dict[str, Any] = {"line": {"color": color, "width": 2, "dash": _DASHES[dash]}, "marker": marker}
     how["opacity"] = 0.4 if color == GRAY else 1
-    return _scatter(run, mode="lines+markers", name=name, text=texts, hovertemplate="%{text}", showlegend=False, **how)
+    return _scatter(run, mode="lines+markers", name=name, showlegend=False, **when, **how)
 
 
 def _scatter(at: Array, **how: Any) -> Any:
@@ -205,7 +206,7 @@ def _keys(handles: list[Any], dims: int) -> list[Any]:
     """The entries of a legend of matplotlib as empty lines."""
     return [
         _scatter(
-            np.full((1, dims), np.nan), mode="lines", name=escape(str(one.get_label())),
+            np.full((1, dims), np.nan), mode="lines", name=_text(one.get_label()),
             line={"color": one.get_color(), "dash": _DASHES[one.get_linestyle()], "width": 3},
         )
         for one in handles
@@ -241,8 +242,11 @@ def _latent(k: int) -> str:
 
 
 def _text(name: object) -> str:
-    """A name from a file: no control character, and no mark of HTML, some of which plotly obeys."""
-    return escape(printable(str(name)))
+    """A name from a file, or a label of matplotlib: no control character, and no mark of HTML.
+
+    Plotly obeys some marks of HTML. It shows quotation marks as they are, and has no mathematics that a dollar starts.
+    """
+    return escape(printable(str(name)).replace(r"\$", "$"), quote=False)
 
 
 def _texts(names: Array) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_runs_are_those_of_the_printed_figure(fit):
     for run, line, label in zip(runs, printed, fit["condition"].values.astype(str), strict=True):
         np.testing.assert_allclose(np.c_[run.x, run.y], line.get_xydata(), atol=1e-6)
         assert (run.line.color, run.name) == (line.get_color(), label)
-        assert run.text[0].endswith(f"{float(fit['time'][0]):.3g}")
+        np.testing.assert_array_equal(run.customdata, fit["time"])
     if fit.sizes["rank"] == 3:
         np.testing.assert_allclose(runs[2].z, fit["latent"][2, :, 2], atol=1e-6)
 
@@ -76,11 +77,16 @@ def test_limit_cycles_are_closed():
     orbit = np.stack([np.cos(np.linspace(0, 5, 20)), np.sin(np.linspace(0, 5, 20))], axis=1)
     two = nl.fit_lint(mock_activity(), rank=2, tau_s=0.1, method="regression")
     cycles = cycles.assign(
-        kappa=(("cycle", "phase", "rank"), orbit[None]), stability=("cycle", ["stable"]), period_s=("cycle", [0.5])
-    ).assign_attrs(n_cycles=1)
-    figure = interactive.flow(nl.flow_field(two, n_points=6), cycles=cycles)
-    (line,) = [trace for trace in figure.data if trace.name == "stable cycle, 0.5 s"]
-    np.testing.assert_array_equal(np.c_[line.x, line.y], np.concatenate([orbit, orbit[:1]]))
+        kappa=(("cycle", "phase", "rank"), np.stack([orbit, 2 * orbit])), stability=("cycle", ["stable", "unstable"]),
+        period_s=("cycle", [0.5, 0.7]), supported=("cycle", [True, False]),
+    ).assign_attrs(n_cycles=2)  # fmt: skip
+    field = nl.flow_field(two, n_points=6)
+    lines = {trace.name: trace for trace in interactive.flow(field, cycles=cycles).data if "cycle" in str(trace.name)}
+    printed = {line.get_label(): line for line in plot.flow(field, cycles=cycles).lines if "cycle" in line.get_label()}
+    assert list(lines) == list(printed) == ["stable cycle, 0.5 s", "unstable cycle, 0.7 s, not supported"]
+    for name, line in lines.items():
+        np.testing.assert_array_equal(np.c_[line.x, line.y], printed[name].get_xydata())
+        assert line.line.color == printed[name].get_color()
 
 
 def test_connectivity_is_that_of_the_printed_figures(fit):
@@ -89,11 +95,20 @@ def test_connectivity_is_that_of_the_printed_figures(fit):
         np.testing.assert_allclose(np.c_[trace.x, trace.y], printed.get_offsets())
         assert list(trace.text) == fit["neuron"].values.astype(str).tolist()
     image = interactive.effective_connectivity(fit).data[0]
-    np.testing.assert_allclose(image.z, plot.effective_connectivity(fit).images[0].get_array())
-    to, of = 3, 7
+    np.testing.assert_allclose(image.z, plot.effective_connectivity(fit).images[0].get_array(), rtol=1e-6)
     names = {name: k for k, name in enumerate(fit["neuron"].values.astype(str))}
-    j = nl.connectivity(fit)["connectivity"].values
-    assert image.z[to, of] == j[names[image.customdata[to, of, 0]], names[image.customdata[to, of, 1]]]
+    order = [names[name] for name in image.x]
+    np.testing.assert_allclose(image.z, nl.connectivity(fit)["connectivity"].values[np.ix_(order, order)], rtol=1e-6)
+    assert image.x == image.y
+
+
+def test_names_of_many_neurons_take_little_of_the_page():
+    fit = mock_fit(n_neurons=100)
+    names = [f"{'a long name ' * 5}{k}" for k in range(100)]
+    long = interactive.to_div(interactive.effective_connectivity(fit.assign_coords(neuron=names)), "long")
+    assert len(long) - len(interactive.to_div(interactive.effective_connectivity(fit), "short")) < 4 * len(
+        "".join(names)
+    )
 
 
 def test_an_interactive_page_needs_no_other_file_and_holds_its_program_once(made):
@@ -125,16 +140,46 @@ def test_pages_and_texts_of_other_reports_stay_as_they_are(made):
 
 def test_texts_of_files_are_escaped_twice():
     """No name ends the script that holds it, and none is a mark of HTML that plotly obeys."""
-    bad = "</script><script>alert(1)</script><b>\x1b"
+    bad = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:alert(1)'>\x1b"
     fit = mock_fit(n_neurons=30)
-    names = [bad, *fit["neuron"].values[1:]]
-    fit = fit.assign_coords(input=[bad], neuron=names).assign_attrs(align=bad)
-    page = nl.report(fit, interactive=True, analyze=False).html.replace(interactive.script(), "")
-    assert "<script>alert" not in page
+    names, labels = [bad, *fit["neuron"].values[1:]], [bad, *fit["condition"].values[1:]]
+    column = ("condition", [bad] * len(labels))
+    fit = fit.assign_coords({"input": [bad], "neuron": names, "condition": labels, bad: column}).assign_attrs(align=bad)
+    page = nl.report(fit, interactive=True).html.replace(interactive.script(), "")
     assert "\x1b" not in page
-    assert "alert(1)" in page
-    texts = interactive.connectivity_vectors(fit).data[0].text
-    assert not re.search("[<>]", texts[0])
+    assert page.count("alert(1)") > 10
+    for tag, attrs in Tags(page).tags:
+        assert not [key for key in attrs if key.startswith("on")], tag
+        assert "alert" not in attrs.get("src", "") + attrs.get("href", "")
+    assert "<script>alert" not in page
+    field = nl.flow_field(fit, condition=bad)
+    figures = [
+        interactive.trajectories(fit), interactive.flow(field, None, fit), interactive.connectivity_vectors(fit),
+        interactive.effective_connectivity(fit),
+    ]  # fmt: skip
+    for figure in figures:
+        found = [text for text in texts_of(figure.to_plotly_json()) if "alert" in text]
+        assert found
+        assert not [text for text in found if re.search("<(?!/?sub>|br>)", text)]
+
+
+def texts_of(part):
+    """All texts in a figure."""
+    if isinstance(part, str):
+        return [part]
+    some = part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple, np.ndarray)) else []
+    return [text for one in some for text in texts_of(one)]
+
+
+def test_names_read_as_they_are_in_the_file():
+    """Plotly shows ``&quot;`` as it is, and a dollar needs no backslash there."""
+    name = """a $b$ "c" 'd'"""
+    fit = mock_fit(n_neurons=30)
+    fit = fit.assign_coords(condition=[name, *fit["condition"].values[1:]])
+    figure = interactive.flow(nl.flow_field(fit, condition=name), None, fit)
+    shown = [figure.layout.title.text, *(trace.name for trace in figure.data if trace.showlegend is False)]
+    assert [unescape(text.removeprefix("Flow, input of ")) for text in shown] == [name, name]
+    assert not re.search(r"&quot;|\\", "".join(shown))
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
