@@ -505,7 +505,7 @@ class ReportOptions(Options):
     analyze: bool = option(True, "Compute dynamics and populations that no result holds.", kept=False)
     interactive: bool = option(
         False,
-        "Some figures answer to the pointer; the page has 4.8 MB more. Needs the extra 'interactive'.",
+        "Some figures can be zoomed and turned; the page has at least 4.8 MB more. Needs the extra 'interactive'.",
         kept=False,
     )
 

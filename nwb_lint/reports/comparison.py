@@ -208,9 +208,10 @@ def _shared_times(pair: tuple[xr.Dataset, ...]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _latents(pair: tuple[xr.Dataset, ...], conditions: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    """Latents of shared conditions and times (condition, time, any), without their gauge; none where they lack.
+    """Latents of shared conditions and times (condition, time, axis); no item if a fit has none, or they are constant.
 
-    The axes are orthonormal in the space of the neurons, so that gauges differ by a rotation.
+    The axes are orthonormal in the space of the neurons, so that gauges differ by a rotation. A fit of smaller rank has
+    axes of zeros at the end.
     """
     if any("latent" not in one for one in pair):
         return []
@@ -234,22 +235,21 @@ def _dsa_package() -> Any:
         with warnings.catch_warnings():  # of packages that it imports
             warnings.simplefilter("ignore")
             from DSA import DSA
-    except ImportError:
+    except ImportError as error:
         raise ContractError(
-            "dsa=True needs the package DSA, and it is not installed. Install it: pip install 'nwb_lint[dsa]'."
-        ) from None
+            f"dsa=True needs the package DSA, and it cannot be imported ({error}). Install it: pip install "
+            "'nwb_lint[dsa]'."
+        ) from error
     return DSA
 
 
 def _similarity(dsa: Any, latents: list[np.ndarray]) -> float:
-    """DSA of latents that vary; those of zeros alone, which a larger rank has added, are left out."""
+    """DSA of the latents, without their axes of zeros."""
     if not latents or latents[0].shape[1] < 2 * _DELAYS:
         return float("nan")
     own = [one[..., np.ptp(one, axis=(0, 1)) > 0] for one in latents]
     rank = min(max(one.shape[2] for one in own), _DELAYS * min(one.shape[2] for one in own))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(np.asarray(dsa(*own, n_delays=_DELAYS, rank=rank, score_method="wasserstein").fit_score()).item())
+    return float(np.asarray(dsa(*own, n_delays=_DELAYS, rank=rank, score_method="wasserstein").fit_score()).item())
 
 
 def _counts(fit: xr.Dataset) -> list[int]:

@@ -38,7 +38,7 @@ def save_page(page: str, path: str | PathLike[str]) -> Path:
 
 
 def to_page(title: str, sections: Sequence[Section], *, interactive: bool = False) -> str:
-    """The HTML of a report. Some figures of an ``interactive`` one answer to the pointer, by plotly."""
+    """The HTML of a report. Some figures of an ``interactive`` one can be zoomed and turned, by plotly."""
     script, div = "", None
     if interactive:
         from nwb_lint.plot.interactive import script as script_of

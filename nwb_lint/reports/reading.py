@@ -32,7 +32,7 @@ def sentence_of(fit: xr.Dataset) -> str:
 
 
 def of_size(dataset: xr.Dataset) -> list[Item]:
-    """The size of a recording, of trials or of an activity, in one sentence, and what was used of all."""
+    """The size of a recording, of trials or of an activity, in one sentence, and how much of the files was used."""
     time = dataset["time"].values
     what = f"{dataset.sizes['trial']} trials" if "trial" in dataset.dims else f"{dataset.sizes['condition']} conditions"
     around = f" around {dataset.attrs['align']}" if "align" in dataset.attrs else ""

@@ -111,9 +111,9 @@ def report(
         Compute what the results do not hold: fixed points, limit cycles and flow for up to four inputs, and
         populations. This takes some seconds.
     interactive : bool, default=False
-        Trajectories, flow and connectivity answer to the pointer: zoom, rotation, and names of conditions, neurons and
-        fixed points. The page still needs no other file, but has 4.8 MB more, for the program plotly.js. This needs the
-        extra: ``pip install 'nwb_lint[interactive]'``.
+        Trajectories, flow and connectivity can be zoomed and turned, and name the condition, neuron or fixed point
+        under the pointer. The page still needs no other file, but has 4.8 MB more for the program plotly.js, and the
+        numbers of these figures. This needs the extra: ``pip install 'nwb_lint[interactive]'``.
     progress : bool, default=False
         Show a progress bar.
 
