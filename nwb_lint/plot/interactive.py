@@ -188,7 +188,7 @@ def _points(points: xr.Dataset, rank: int) -> list[Any]:
 def _run(fit: xr.Dataset, k: int, run: Array, color: str, dash: str) -> Any:
     """One condition as a line with a dot at its end; it says which one it is, and when."""
     name = _text(condition_labels(fit)[k])
-    when = {"customdata": fit["time"].values[: len(run)]}
+    when: dict[str, Any] = {"customdata": fit["time"].values[: len(run)]}
     when["hovertemplate"] = f"{_text(time_label(fit))} %{{customdata:.3g}}"
     marker = {"size": [0] * (len(run) - 1) + [6], "color": color, "opacity": 1, "line": {"width": 0}}
     how: dict[str, Any] = {"line": {"color": color, "width": 2, "dash": _DASHES[dash]}, "marker": marker}
