@@ -30,12 +30,13 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def check_log(path: Path) -> None:
-    """Refuse a file that is no log of nwb-lint: its content would be damaged."""
+    """Refuse a file that is no log of nwb-lint, since its content would be damaged, and one that cannot be made."""
     from nwb_lint.errors import ContractError
     from nwb_lint.parallel.outputs import check_folder_of
 
-    check_folder_of(path)
-    if path.exists() and path.stat().st_size:
+    if not path.exists():
+        check_folder_of(path)
+    elif path.stat().st_size:
         with path.open("rb") as file:
             known = file.read(len(_LOG_START)) == _LOG_START.encode()
         if known:

@@ -288,7 +288,7 @@ def _at(*place: str | int) -> Iterator[None]:
 
 
 def _wrong_field(error: ValidationError, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The field that is wrong; of a sentence about several the first that is given, and nothing for one that lacks."""
+    """The field that is wrong: of several the first that is given; nothing for a field that is missing."""
     first = error.errors()[0]
     names = first["loc"][:1] or re.findall(r"\w+", str(first["ctx"]["error"]))
     return next(((str(name),) for name in names if name in values), ())
@@ -297,8 +297,8 @@ def _wrong_field(error: ValidationError, values: Mapping[str, Any]) -> tuple[str
 def line_of(text: str, place: tuple[str | int, ...]) -> int | None:
     """The line of a TOML text, counted from 1, where the statement begins that makes this place.
 
-    `tomllib` keeps no lines. Its own judgment gives them: the start of a text up to the end of a statement is TOML too,
-    and the place is made by the last statement of the shortest start that has it.
+    `tomllib` keeps no lines. They are found by reading starts of the text: a start up to the end of a statement is TOML
+    too, and the place is made by the last statement of the shortest start that has it.
 
     Parameters
     ----------

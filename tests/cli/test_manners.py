@@ -50,6 +50,13 @@ def test_a_log_keeps_every_message_with_its_time(path, tmp_path):
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  error: ", text, re.MULTILINE)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="this system has no folder that takes no file")
+def test_a_log_that_exists_may_stand_in_a_folder_that_takes_no_file(path, tmp_path):
+    with (tmp_path / "run.log").open("w") as file:
+        assert run("--log", f"/proc/self/fd/{file.fileno()}", "connectivity", path).exit_code == 0
+    assert "nwb-lint --log" in (tmp_path / "run.log").read_text()
+
+
 def test_a_log_replaces_no_other_file(path, tmp_path):
     before = path.read_bytes()
     for target in (path, tmp_path / "none" / "run.log"):

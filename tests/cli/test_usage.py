@@ -71,9 +71,9 @@ def test_completion(shell, tmp_path):
     assert f"_NWB_LINT_COMPLETE={shell}_source nwb-lint" in page
 
     def answer(instruction, *words):
-        spoken = {"COMP_WORDS": " ".join(["nwb-lint", *words]), "COMP_CWORD": str(len(words))}
-        spoken["COMP_CWORD"] = words[-1] if shell == "fish" and words else spoken["COMP_CWORD"]
-        how = os.environ | spoken | {"_NWB_LINT_COMPLETE": f"{shell}_{instruction}", "PYTHONPATH": str(ROOT)}
+        typed = {"COMP_WORDS": " ".join(["nwb-lint", *words]), "COMP_CWORD": str(len(words))}
+        typed["COMP_CWORD"] = words[-1] if shell == "fish" and words else typed["COMP_CWORD"]
+        how = os.environ | typed | {"_NWB_LINT_COMPLETE": f"{shell}_{instruction}", "PYTHONPATH": str(ROOT)}
         code = "from nwb_lint.cli import main; main()"
         done = subprocess.run([sys.executable, "-c", code], env=how, capture_output=True, text=True, cwd=tmp_path)
         assert done.stderr == ""

@@ -87,7 +87,7 @@ def choose_grouping(table: Table, timed: Array) -> Grouping:
         if n > 1
         else "No column tells stimuli apart"
     )
-    why = f"{few}. At least {_FEWEST_CONDITIONS} are needed, so that some can be held out."
+    why = f"{few}. At least {_FEWEST_CONDITIONS} conditions are needed, so that some can be held out."
     for found in _with_one_more(table, timed, first._replace(by=by if n > 1 else [])):
         return found._replace(reason=f"{why} {found.reason}")
     return first._replace(reason=f"{why} Add a column, or fit one rank: nwb-lint fit --rank 1.")

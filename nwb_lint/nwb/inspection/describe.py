@@ -52,7 +52,8 @@ class Description(NamedTuple):
         Number of units in every units table of the file, by the paths that ``units_table`` takes; None for a table that
         cannot be read.
     fits : dict of str to str
-        Whether each fit in the file is what was written, by its path, where somebody has looked: `describe` does not.
+        Whether each fit in the file is what was written, by its path. `describe` does not check it and leaves it empty;
+        ``nwb-lint inspect`` does.
     stored : dict of str to str
         What each fit in the file is, by its path.
     written : str
