@@ -96,6 +96,8 @@ PERIODS = {k: EVERY // k % 2 == 0 for k in (2, 4, 8)}
         ({"tone_hz": 100 + 1.25 * (EVERY * 37 % N)}, ["side", {"tone_hz": [100, 150, 199, 249, 298.75]}], None, "bins"),
         # stimuli by their numbers; trials by theirs
         ({"stimulus_id": EVERY // 2 % 6}, ["side", "stimulus_id"], None, ""),
+        # no stimulus in every fifth trial
+        ({"side": np.array(["", "A", "B", "C", "D"])[EVERY % 5]}, ["side"], None, "side is taken"),
         ({"n_done": 1.25 * EVERY}, ["side"], None, "At least 4"),
         ({"feedback_type": np.where(PERIODS[2], -1, 1)}, ["side", "feedback_type"], None, "feedback_type"),
         ({}, ["side"], None, "At least 4"),

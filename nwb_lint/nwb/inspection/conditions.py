@@ -71,7 +71,7 @@ def choose_grouping(table: Table, timed: Array) -> Grouping:
     Returns
     -------
     Grouping
-        The first choice where nothing gives four conditions; its reason then says so.
+        The first choice where nothing else gives four conditions; its reason then says so.
     """
     clauses, kept = _choose_where(table, timed)
     used = {name for clause in clauses for name in column_names(clause)}
@@ -90,6 +90,9 @@ def choose_grouping(table: Table, timed: Array) -> Grouping:
     why = f"{few}. At least {_FEWEST_CONDITIONS} conditions are needed, so that some can be held out."
     for found in _with_one_more(table, timed, first._replace(by=by if n > 1 else [])):
         return found._replace(reason=f"{why} {found.reason}")
+    if not by and _enough(table, first):
+        why = f"No column tells stimuli apart in every trial. {first.by[0]} is taken, since it has the fewest values."
+        return first._replace(reason=why)
     return first._replace(reason=f"{why} Add a column, or fit one rank: nwb-lint fit --rank 1.")
 
 
