@@ -52,7 +52,7 @@ def test_trials_stand_for_their_posterior_activation(fit, trials):
     assert float(scored["r2"]) == pytest.approx(float(fit["r2"][0]), abs=1e-3)
     found = nl.latents(fit, trials)["latent_data"].values
     assert np.corrcoef(found.ravel(), fit["latent"].values.ravel())[0, 1] > 0.9
-    assert plot.latents_over_time(fit, trials).get_title() == "Latent 1"
+    assert "kappa_{1}" in plot.latents_over_time(fit, trials).get_ylabel()
 
 
 @pytest.mark.parametrize(
