@@ -105,7 +105,6 @@ show(fit)
 
 
 def test_ipython_shows_both_and_escapes_texts_of_files():
-    pytest.importorskip("IPython", reason="IPython is not installed")
     done = subprocess.run([sys.executable, "-c", SHOWN], capture_output=True, text=True, check=True)
     heavy, fit, other, broken = map(json.loads, done.stdout.splitlines())
     assert heavy == []
