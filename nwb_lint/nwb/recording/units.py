@@ -14,8 +14,7 @@ import numpy as np
 
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Intervals, complement, union, without
-from nwb_lint.nwb.recording.ragged import row_bounds
-from nwb_lint.nwb.recording.tables import Table
+from nwb_lint.nwb.recording.tables import Table, row_bounds
 from nwb_lint.nwb.recording.time_checks import spikes_start_over
 from nwb_lint.nwb.storage.h5 import check_size, find_dataset, find_group, holds_numbers, load, shape_text, virtual_hint
 from nwb_lint.nwb.storage.prefetch import fetch_rows, streamed
