@@ -16,6 +16,12 @@ A fit is one `LowRankRNN` in the processing module `ecephys`, or several with di
 fit and link to it. Dims with the same name have the same size throughout a group. Units are attributes of the datasets.
 Texts are UTF-8. Optional entries have a `?`.
 
+What changes in time is a `TimeSeries`, and the conditions are `TimeIntervals`, so that pynapple (`load_file`) and
+neurosift show latents, inputs, predicted activity, predicted rates in Hz and conditions without this extension. Means
+over trials stand one condition after another, with a gap. Single trials of one session that were aligned to a column of
+times are on the clock of the session. With K conditions, `data` of a series reshaped to (K, T, …) is the array
+(condition, time, …).
+
 Versions follow Semantic Versioning. Below 1.0, a reader reads files of its own and of every earlier minor version, and
 refuses files of a newer one. From 1.0 on, the same holds for the major version. `tests/golden/` has a file of every
 version.
@@ -45,7 +51,8 @@ def row(spec: dict[str, Any], what: str) -> str:
     optional = spec.get("quantity") in ("?", "*") or spec.get("required") is False
     dims = spec.get("dims") or []
     texts = [f"({', '.join(one)})" for one in (dims if dims and isinstance(dims[0], list) else [dims] if dims else [])]
-    unit = next((part["value"] for part in spec.get("attributes", []) if part["name"] == "unit"), "")
+    units = [part for part in spec.get("attributes", []) if part["name"] == "unit"]
+    unit = units[0].get("value", units[0].get("default_value")) if units else ""
     label = f"`{spec.get('name', kind)}`{'?' if optional else ''}"
     return f"| {label} | {what.removesuffix('s')}, {kind} | {' or '.join(texts)} | {unit} | {plain(spec['doc'])} |"
 

@@ -94,3 +94,55 @@ class Link(NamedTuple):
         assert self.low is not None
         assert self.high is not None
         return (self.low + self.high) / 2, (self.high - self.low) / 2
+
+
+def posterior_rate(x: Array, variance: Array, level: Array, link: str) -> Array:
+    """Mean rate, Hz, of a Poisson observation.
+
+    Parameters
+    ----------
+    x, variance : array (..., neuron)
+        Mean and variance of the activation.
+    level : array (neuron)
+        Log of the rate at x = 0.
+    link : str
+        "exp" or "softplus".
+
+    Returns
+    -------
+    array (..., neuron)
+    """
+    if link == "exp":
+        return np.exp(np.minimum(x + variance / 2 + level, 40))
+    h = np.sqrt(3 * variance)
+    soft = (2 / 3) * np.logaddexp(x, 0) + (np.logaddexp(x - h, 0) + np.logaddexp(x + h, 0)) / 6
+    return np.exp(level) / np.log(2) * soft
+
+
+def predicted_rates(fit: xr.Dataset) -> Array | None:
+    """The rates in Hz that a fit predicts: of its run, or of single trials from the posterior of the latents.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_lint` or `fit_trials`.
+
+    Returns
+    -------
+    array (condition, time, neuron) or None
+        None for a fit that does not say what its activity is in Hz. NaN for hidden units.
+    """
+    if "log_rate" in fit:
+        m = fit["m"].values
+        x = fit["latent"].values @ m.T + fit["filtered_input"].values @ fit["input_weights"].values.T
+        variance = np.zeros(len(m))
+        if "latent_cov" in fit:
+            covariance = fit["latent_cov"].values
+            outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
+            variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.T, 0)
+        return posterior_rate(x + fit["bias"].values, variance, fit["log_rate"].values, fit.attrs.get("link", "exp"))
+    if "scale" not in fit or "offset" not in fit:
+        return None
+    offset = fit["offset"]
+    offset = offset.transpose("time", "neuron") if "time" in offset.dims else offset
+    return Link.of(fit).rate(fit["activity_pred"].values * fit["scale"].values + offset.values)

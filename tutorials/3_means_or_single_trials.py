@@ -90,5 +90,5 @@ print(f"standard deviation of the latent 100 ms after the end of trial 0: {width
 # ```
 #
 # Or with `mode = "trials"` at the top of a recipe. `write_fit` keeps such a fit like
-# any other; if trials are aligned to a column of times, the latents are also a plain
-# TimeSeries in the file.
+# any other; if trials are aligned to a column of times, its latents are on the clock of
+# the session in the file, and pynapple and neurosift show them beside the spikes.

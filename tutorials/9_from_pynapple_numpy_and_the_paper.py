@@ -110,8 +110,8 @@ print(
 # ```
 #
 # If pynapple read your data from an NWB file, give nwb_lint the same file. The way
-# back: `nl.write_fit` also writes the latents of single trials as a TimeSeries, which
-# pynapple loads like any other.
+# back: in a file of `nl.write_fit`, latents, inputs and predicted rates are TimeSeries
+# and conditions are TimeIntervals, which `pynapple.load_file` lists.
 #
 # ## From the paper's code
 #

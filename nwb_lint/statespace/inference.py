@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from nwb_lint.contract import coords_along
 from nwb_lint.model.network import Array
 from nwb_lint.options import ForecastOptions, InferOptions, RateOptions, validated
+from nwb_lint.rate_link import posterior_rate
 from nwb_lint.statespace.data import system_of, trial_coords, trials_for
 from nwb_lint.statespace.learning import block_of, over_blocks
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
@@ -72,12 +73,8 @@ def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, lev
     low, high = x - width, x + width
     if system.observation == "gaussian":
         return x + system.level, low + system.level, high + system.level
-    if system.link == "exp":
-        return tuple(np.exp(np.minimum(one + system.level, 40)) for one in (x + variance / 2, low, high))
-    scale, soft = np.exp(system.level) / np.log(2), lambda one: np.logaddexp(one, 0)
-    h = np.sqrt(3 * variance)
-    middle = (2 / 3) * soft(x) + (soft(x - h) + soft(x + h)) / 6
-    return scale * middle, scale * soft(low), scale * soft(high)
+    around = ((x, variance), (low, 0 * low), (high, 0 * high))
+    return tuple(posterior_rate(one, var, system.level, system.link) for one, var in around)
 
 
 def _activation(system: System, trials: Trials, mean: Array) -> Array:

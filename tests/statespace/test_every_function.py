@@ -90,7 +90,7 @@ def test_plain_pynwb_lists_the_latents_on_the_clock_of_the_session(fit, trials, 
     subject = {"subject_id": "mock", "species": "Mus musculus", "sex": "U", "age": "P90D"}
     path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=subject)
     with NWBHDF5IO(path, "r", load_namespaces=True) as io:
-        series = io.read().processing["ecephys"]["lowrank_fit_latents"]
+        series = io.read().processing["ecephys"]["lowrank_fit"].latents
         np.testing.assert_allclose(series.timestamps[:], (start[:, None] + fit["time"].values).ravel())
         np.testing.assert_array_equal(series.data[:], fit["latent"].values.reshape(-1, 2))
     assert nl.read_fit(path).identical(fit)

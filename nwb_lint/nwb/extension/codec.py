@@ -153,9 +153,10 @@ def layout(stored: Stored) -> list[LayoutRow]:
     table = FIT if stored.type == schema.FIT_TYPE else RESULTS[_kind_of(stored.type)]
     found = []
     for name, known in schema.fields(stored.type).items():
-        if known.path in stored.arrays:
+        path = known.path if known.path in stored.arrays else known.former
+        if path in stored.arrays:
             is_data = name in table and name not in {dim for dims in known.dims for dim in dims}
-            found.append(LayoutRow(name, known.path, "", "data" if is_data else "coordinate"))
+            found.append(LayoutRow(name, path, "", "data" if is_data else "coordinate"))
     paths = {row.path for row in found}
     columns = [path for path in stored.arrays if "/" in path and path not in paths]
     return found + [LayoutRow(path.partition("/")[2], path, "", "coordinate") for path in columns]
@@ -202,16 +203,17 @@ def _paths(dataset: xr.Dataset, kind: str) -> dict[str, str]:
 def _field_at(kind: str, name: str, path: str) -> schema.Field | None:
     """The definition of the variable at a path in the YAML; None for a further column, whatever its name."""
     field = schema.fields(kind).get(name)
-    return field if field is not None and field.path == path else None
+    return field if field is not None and path in (field.path, field.former or field.path) else None
 
 
 def _free(path: str, taken: set[str]) -> str:
     """The column's path, changed where HDF5 or a table cannot have a column of that name."""
-    from hdmf.common import DynamicTable
+    from pynwb.epoch import TimeIntervals
 
+    reserved = {"unit", "unit_index", "colnames", *schema.CLOCK, *(one["name"] for one in TimeIntervals.__columns__)}
     group, _, name = path.partition("/")
     name = safe_name(name)
-    while f"{group}/{name}" in taken or name in {"unit", "unit_index", "colnames"} or hasattr(DynamicTable, name):
+    while f"{group}/{name}" in taken or name.removesuffix("_index") in reserved or hasattr(TimeIntervals, name):
         name += "_"
     return f"{group}/{name}"
 

@@ -13,8 +13,10 @@ import xarray as xr
 
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension import schema
+from nwb_lint.nwb.extension.clock import Clock, clock_of
 from nwb_lint.nwb.extension.codec import Setting, Stored, safe_name
-from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, load
+from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, is_group, load
+from nwb_lint.rate_link import predicted_rates
 
 _COMPRESS_BYTES = 32_768
 
@@ -25,11 +27,12 @@ def to_container(stored: Stored, dataset: xr.Dataset, name: str, *, network: Any
     ``packed`` compresses large arrays with gzip, for HDF5; Zarr compresses by itself.
     """
     classes = schema.get_classes()
-    parts: dict[str, Any] = {
-        table.name: _table(stored, classes[table.type], dim, table, packed)
-        for dim, table in schema.tables(stored.type).items()
-        if any(path.startswith(f"{table.name}/") for path in stored.arrays)
-    }
+    parts = _all_series(stored, dataset, packed)
+    clock = clock_of(dataset) if parts else None
+    for dim, table in schema.tables(stored.type).items():
+        timed = clock if table.type == schema.INTERVALS_TYPE else None
+        if timed is not None or any(path.startswith(f"{table.name}/") for path in stored.arrays):
+            parts[table.name] = _table(stored, dim, table, packed, timed)
     if stored.settings:
         used: set[str] = set()
         settings = [_setting(setting, classes["FitAttribute"], used) for setting in stored.settings]
@@ -86,9 +89,13 @@ def read_group(group: h5py.Group) -> Stored:
         item = group[name]
         if is_dataset(item):
             stored.arrays[name] = _values(item)
+        elif name in schema.series(stored.type):
+            stored.arrays[f"{name}/data"] = _by_condition(group, name)
         elif name in known:
+            timed = _text(item.attrs.get("neurodata_type", "")) == schema.INTERVALS_TYPE
+            further = {"unit", *(schema.CLOCK if timed else ())}
             for column in map(_text, item.attrs.get("colnames", [])):
-                if column in item and column != "unit":
+                if column in item and column not in further:
                     stored.arrays[f"{name}/{column}"] = _values(item[column])
     own = schema.attributes(stored.type)
     stored.attributes = {name: _scalar(group.attrs[name]) for name in own if name in group.attrs}
@@ -100,10 +107,44 @@ def read_group(group: h5py.Group) -> Stored:
     return stored
 
 
-def _table(stored: Stored, cls: Any, dim: str, table: schema.Table, packed: bool) -> Any:
-    """The DynamicTable of one dim, a column for each of its arrays."""
+def _by_condition(group: h5py.Group, name: str) -> np.ndarray:
+    """The values of a series as (condition, time, ...), by the number of rows of the conditions table."""
+    table, series = group.get("conditions"), group[name]
+    n_rows = len(table["id"]) if is_group(table) and "id" in table else 0
+    values = _values(series["data"]) if "data" in series else None
+    if values is None or not n_rows or not values.ndim or len(values) % n_rows:
+        found = "no data" if values is None else f"data of the shape {values.shape} for {n_rows} conditions"
+        raise ContractError(f"The series {name} has {found}. Each condition needs the same number of bins")
+    return values.reshape(n_rows, len(values) // n_rows, *values.shape[1:])
+
+
+def _all_series(stored: Stored, dataset: xr.Dataset, packed: bool) -> dict[str, Any]:
+    """The series of a group by name. The first has the timestamps, and the others link to them."""
+    classes, found = schema.get_classes(), dict[str, Any]()
+    clock = clock_of(dataset) if {"condition", "time"} <= set(dataset.sizes) else None
+
+    def add(name: str, values: np.ndarray, kind: str, doc: str, unit: str = "1") -> None:
+        assert clock is not None
+        rows = np.ascontiguousarray(values).reshape(len(clock.timestamps), *values.shape[2:])
+        times = next(iter(found.values())) if found else _packed(clock.timestamps, packed)
+        doc = f"{' '.join(doc.split())} {clock.doc}"
+        data = _packed(rows, packed)
+        found[name] = classes[kind](name=name, data=data, unit=unit, timestamps=times, description=doc)
+
+    for name, known in schema.series(stored.type).items():
+        if (values := stored.arrays.get(f"{name}/data")) is not None:
+            add(name, values, known.type, known.doc)
+    if stored.type == schema.FIT_TYPE and (rates := predicted_rates(dataset)) is not None:
+        spec = next(one for one in schema.type_spec(stored.type)["groups"] if one["name"] == schema.RATES)
+        add(schema.RATES, rates.astype(np.float32), spec["neurodata_type_inc"], spec["doc"], "Hz")
+    return found
+
+
+def _table(stored: Stored, dim: str, table: schema.Table, packed: bool, clock: Clock | None) -> Any:
+    """The table of one dim, a column for each of its arrays. One with a clock has the times of its rows too."""
     from hdmf.common import VectorData
 
+    classes = schema.get_classes()
     docs = {field.path: field.doc for field in schema.fields(stored.type).values()}
     columns = []
     for path, values in stored.arrays.items():
@@ -111,6 +152,14 @@ def _table(stored: Stored, cls: Any, dim: str, table: schema.Table, packed: bool
         if group == table.name and name:
             doc = docs.get(path, f"{name} of each {dim}, from the recording.")
             columns.append(VectorData(name=name, description=doc, data=_packed(values, packed)))
+    if clock is None:
+        cls = classes["LowRankConditions" if table.type == schema.INTERVALS_TYPE else table.type]
+    else:
+        times = dict(zip(schema.CLOCK, (clock.start, clock.stop, clock.align), strict=True))
+        spec = {one["name"]: one["doc"] for one in schema.type_spec(table.type)["datasets"]}
+        own = {"start_time": "First edge of the bins, s.", "stop_time": "Last edge of the bins, s."} | spec
+        columns = [VectorData(name=name, description=own[name], data=times[name]) for name in times] + columns
+        cls = classes[table.type]
     names = [column.name for column in columns]
     return cls(name=table.name, description=table.doc, columns=columns, colnames=names)
 

@@ -18,11 +18,23 @@ from nwb_lint.contract import current_name
 NAMESPACE = "ndx-lowrank"
 FIT_TYPE = "LowRankRNN"
 LAYOUT_DIM = "variable"
+INTERVALS_TYPE = "LowRankIntervals"
+CLOCK = ("start_time", "stop_time", "align_time")  # columns of the conditions that no Dataset has
+# The variable (condition, time, ...) that each series (time, ...) holds. Files before 0.7.0 have arrays in their place.
+SERIES = {
+    "inputs": "input", "predicted_activity": "activity_pred", "latents": "latent", "filtered_inputs": "filtered_input",
+    "latent_covariances": "latent_cov", "projections": "projection", "data_latents": "latent_data",
+    "latents_low": "latent_low", "latents_high": "latent_high",
+}  # fmt: skip
+RATES = "predicted_rates"  # a series that follows from the others
 _PAGES = ("ndx-lowrank.extensions.yaml", "ndx-lowrank.results.yaml")
 
 
 class Field(NamedTuple):
-    """One array of a type: dims (alternatives, the longest last), dtype, required or not, path in the group, unit."""
+    """One array of a type: dims (alternatives, the longest last), dtype, required or not, path in the group, unit.
+
+    ``former`` is its path in files before 0.7.0, for a series.
+    """
 
     dims: tuple[tuple[str, ...], ...]
     dtype: str
@@ -30,6 +42,7 @@ class Field(NamedTuple):
     doc: str
     path: str
     unit: str
+    former: str = ""
 
 
 class Table(NamedTuple):
@@ -88,9 +101,14 @@ def fields(kind: str = FIT_TYPE) -> dict[str, Field]:
     for spec in _parts(kind, "datasets"):
         field = _field(spec, spec["name"])
         found[current_name(spec["name"], max(map(len, field.dims)))] = field
+    for name, table in series(kind).items():
+        former = SERIES[name]
+        earlier = _field(next(one for one in _parts(kind, "datasets") if one["name"] == former), former)
+        place = earlier._replace(path=f"{name}/data", doc=table.doc, former=former)
+        found[current_name(former, len(earlier.dims[0]))] = place
     for table in tables(kind).values():
         for spec in type_spec(table.type)["datasets"]:
-            if spec["neurodata_type_inc"] == "VectorData":
+            if spec["neurodata_type_inc"] == "VectorData" and spec["name"] not in CLOCK:
                 found[spec["name"]] = _field(spec, f"{table.name}/{spec['name']}")
     return {name: field for name, field in found.items() if field.dims != ((LAYOUT_DIM,),)}
 
@@ -101,10 +119,22 @@ def tables(kind: str = FIT_TYPE) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for group in _parts(kind, "groups"):
         type_name = group["neurodata_type_inc"]
-        if type_spec(type_name)["neurodata_type_inc"] == "DynamicTable":
+        type_name = INTERVALS_TYPE if type_name == "DynamicTable" else type_name
+        if type_spec(type_name)["neurodata_type_inc"] in ("DynamicTable", "TimeIntervals"):
             dim = str(type_spec(type_name)["datasets"][0]["dims"][0])
             found[dim] = Table(group["name"], type_name, group["doc"], group.get("quantity", 1) == 1)
     return found
+
+
+@lru_cache(maxsize=32)
+def series(kind: str = FIT_TYPE) -> dict[str, Table]:
+    """The series of a type that hold a variable, by the name of their group."""
+    groups = {group["name"]: group for group in _parts(kind, "groups")}
+    return {
+        name: Table(name, groups[name]["neurodata_type_inc"], groups[name]["doc"], False)
+        for name in groups
+        if name in SERIES
+    }
 
 
 @lru_cache(maxsize=32)

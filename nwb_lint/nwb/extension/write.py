@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 import nwb_lint
-from nwb_lint.contract import check_result, find_column
+from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import Stored, encode
@@ -50,8 +50,11 @@ def write_fit(
 
     The file is valid and complete when its path appears; the recordings are never changed. The file is written beside
     the path, validated, and renamed. `read_fit` gives back the same Dataset, with the SHA-256 of its source files in
-    the coordinate ``file_digest``. The latents of single trials are also a TimeSeries, ``<name>_latents``, if the
-    trials are those of one session and aligned to a column of times.
+    the coordinate ``file_digest``.
+
+    In the file, latents, inputs and predicted activity are TimeSeries and conditions are TimeIntervals, so that
+    pynapple and neurosift show them. Single trials of one session, aligned to a column of times, are on the clock of
+    the session. Means over trials stand one after another. The predicted rates in Hz are added.
 
     Parameters
     ----------
@@ -122,7 +125,6 @@ def write_fit(
     fields = file_fields(_metadata(sources, needed=source is not None), subject, describe(fit))
     nwbfile = _new_file(fields, _digest(stored))
     _module(nwbfile).add(to_container(stored, fit, name, packed=not is_zarr(target)))
-    _add_latents(fit, nwbfile, name)
     _add_results(beside, fit, name, nwbfile, target)
     if lack := missing_for_dandi(fields["subject"]):
         found = f"The subject has no {', '.join(lack)}." if fields["subject"] else "The file has no subject."
@@ -285,28 +287,7 @@ def _add(dataset: xr.Dataset, nwbfile: Any, name: str | None, fit_name: str | No
     _module(nwbfile).add(container)
     if rows is not None:
         add_unit_rows(container, rows[1], rows[0])
-    if is_fit:
-        _add_latents(dataset, nwbfile, name)
     return container
-
-
-def _add_latents(fit: xr.Dataset, nwbfile: Any, name: str) -> None:
-    """The latents of single trials as a TimeSeries too, on the clock of the session, for readers without ndx-lowrank.
-
-    There is none where there is no such clock: trials of several sessions, aligned to no column of times, or warped.
-    """
-    column = find_column(fit, str(fit.attrs.get("align", "")), "condition") if "noise_cov" in fit else None
-    label, module = f"{name}_latents", _module(nwbfile)
-    no_clock = column is None or column.dtype.kind != "f" or "warp" in fit.attrs or "trial_session" in fit.coords
-    if column is None or no_clock or label in module.data_interfaces:
-        return
-    from pynwb import TimeSeries
-
-    times = (column.values[:, None] + fit["time"].values).ravel()
-    order = np.argsort(times, kind="stable")
-    latent = fit["latent"].transpose("condition", "time", "rank").values.reshape(len(times), -1)
-    doc = f"Posterior mean of the latents (time, rank) of {name}, dimensionless, in the bins of all trials."
-    module.add(TimeSeries(name=label, data=latent[order], timestamps=times[order], unit="1", description=doc))
 
 
 def check_target(target: Path, sources: Sequence[Asset], overwrite: bool) -> None:

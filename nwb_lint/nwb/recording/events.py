@@ -29,6 +29,7 @@ _PLACES = ("acquisition", "processing", "events", "stimulus", "analysis", "scrat
 _DEEPEST = 6  # levels of groups below them
 _MOST_OBJECTS = 20_000  # links of a damaged file may form a circle
 _TIMES = ("timestamps", "timestamp", "event_times")  # names of a dataset that lists times
+_FITS = "ndx-lowrank"  # namespace of fits and results
 
 
 class Events(NamedTuple):
@@ -154,7 +155,7 @@ def one_time_a_sample(listed: h5py.Dataset, where: str) -> Array:
 
 
 def groups_of(file: h5py.File, broken: dict[str, NWBError] | None = None) -> Iterator[tuple[str, Any]]:
-    """Path and group of everything in the places for series and tables, except the parts of a series.
+    """Path and group of everything in the places for series and tables, except the parts of a series and of a fit.
 
     What cannot be opened is passed over; its path and the error are put into ``broken``. A group of several names comes
     under each, and what it holds comes once: links may form a circle.
@@ -170,7 +171,8 @@ def groups_of(file: h5py.File, broken: dict[str, NWBError] | None = None) -> Ite
         if not is_group(item):
             continue
         yield at, item
-        if depth < _DEEPEST and item not in seen and not _has_times(item):
+        ours = as_text(item.attrs.get("namespace", "")) == _FITS  # its series and tables are no part of the recording
+        if depth < _DEEPEST and item not in seen and not _has_times(item) and not ours:
             seen.add(item)
             inside = reversed(members(item))
             stack += [(f"{at}/{name}", member_or_error(item, name), depth + 1) for name in inside]

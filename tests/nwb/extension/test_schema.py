@@ -29,7 +29,7 @@ def test_every_variable_of_the_contract_is_in_the_yaml(name):
     field, var = schema.fields()[name], FIT[name]
     assert set(field.dims) == _alternatives(var.dims)
     assert field.dtype == KINDS.get(var.dtype, var.dtype)
-    assert field.required == var.required
+    assert field.required == (var.required and not field.former)
     assert field.unit == UNITS[var.unit]
 
 
@@ -54,13 +54,26 @@ def test_every_kind_of_result_has_a_type_with_the_same_variables(kind):
         field = fields[name]
         assert set(field.dims) == _alternatives(var.dims), name
         assert field.dtype == KINDS.get(var.dtype, var.dtype), name
-        assert field.required == var.required, name
+        assert field.required == (var.required and not field.former), name
         assert field.unit == UNITS[var.unit], name
     dims = {dim for var in RESULTS[kind].values() for dim in var.dims}
     tables = {f"{table.name}/" for table in schema.tables(schema.type_of(kind)).values()}
     further = {name for name, field in fields.items() if not field.path.startswith(tuple(tables))} - set(RESULTS[kind])
     assert further <= dims | {"input"}
     assert {dim for dim in dims if dim not in fields and dim != "input"} == set()
+
+
+@pytest.mark.parametrize("kind", [schema.FIT_TYPE, *map(schema.type_of, RESULTS)])
+def test_what_has_a_condition_and_a_time_dim_is_a_series(kind):
+    """And its type has the dims and the dtype of the variable."""
+    found = schema.series(kind)
+    for name, field in schema.fields(kind).items():
+        assert bool(field.former) == (field.dims[0][:2] == ("condition", "time")), name
+        if field.former:
+            data = schema.type_spec(found[field.path.removesuffix("/data")].type)["datasets"][0]
+            assert data["dims"] == ["num_times", *field.dims[0][2:]]
+            assert data["dtype"] == field.dtype
+    assert len(found) == sum(bool(field.former) for field in schema.fields(kind).values())
 
 
 def test_everything_in_the_yaml_is_documented_and_has_named_dims():

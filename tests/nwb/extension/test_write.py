@@ -123,7 +123,7 @@ def test_large_arrays_are_compressed_and_come_back(tmp_path):
     path = write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
     assert_same(fit, read_fit(path))
     with h5py.File(path) as file:
-        stored = file["processing/ecephys/lowrank_fit/activity_pred"]
+        stored = file["processing/ecephys/lowrank_fit/predicted_activity/data"]
         assert (stored.compression, stored.compression_opts, stored.shuffle) == ("gzip", 4, True)
 
 
@@ -414,8 +414,18 @@ def test_a_newer_major_version_is_refused_with_both_versions(fit_file):
     [
         (lambda group: _put(group, "m", group["m"][:-1]), "neuron"),
         (lambda group: _put(group, "m", np.full((6, 2), np.nan)), "m of the fit has 12 values"),
-        (lambda group: _put(group, "latent", np.inf * group["latent"][()]), "latent of the fit has 40 values"),
+        (
+            lambda group: _put(group, "latents/data", np.inf * group["latents/data"][()]),
+            "latent of the fit has 40 values",
+        ),
         (lambda group: _put(group, "n", group["n"][0]), "n has 1 dims where (neuron, rank) is needed"),
+        (
+            lambda group: _put(group, "latents/data", group["latents/data"][:-1]),
+            r"latents has data of the shape (19, 2)",
+        ),
+        (lambda group: group.pop("latents/data"), "latents has no data"),
+        (lambda group: group.pop("latents"), "latent is missing"),
+        (lambda group: group.pop("conditions"), "0 conditions"),
         (lambda group: group.pop("neurons/unit_id"), "unit_id is missing"),
         (lambda group: group.pop("neurons"), "neuron is missing"),
         (lambda group: group.pop("input_weights"), "input_weights is missing"),
