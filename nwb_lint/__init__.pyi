@@ -18,6 +18,11 @@ from .inputs import Input as Input
 from .model.fit import fit_lint as fit_lint
 from .model.simulate import canonicalize as canonicalize
 from .model.simulate import simulate as simulate
+from .nwb.convert.arrays import from_arrays as from_arrays
+from .nwb.convert.packages import from_pynapple as from_pynapple
+from .nwb.convert.packages import from_spikeinterface as from_spikeinterface
+from .nwb.convert.sources import from_nwbfile as from_nwbfile
+from .nwb.convert.sources import from_spikes as from_spikes
 from .nwb.extension.read import read_fit as read_fit
 from .nwb.extension.read import read_result as read_result
 from .nwb.extension.read import read_results as read_results

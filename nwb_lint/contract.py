@@ -508,8 +508,7 @@ def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str
 
     A name of ``table`` goes before the same one of `COORDS`.
     """
-    if not isinstance(dataset, xr.Dataset):
-        raise ContractError(f"{what} is a {type(dataset).__name__}; it needs to be an xarray.Dataset. {hint}.")
+    check_dataset(dataset, what, hint)
     rows = {name: var for name, var in COORDS.items() if name not in table} | table
     for name, var in rows.items():
         wanted = f"{name} ({', '.join(var.dims)})"
@@ -530,6 +529,49 @@ def check_table(dataset: xr.Dataset, table: dict[str, Var], what: str, hint: str
     if "neuron" in dataset.indexes and not dataset.indexes["neuron"].is_unique:
         label = dataset.indexes["neuron"][dataset.indexes["neuron"].duplicated()][0]
         raise ContractError(f"neuron label {label!r} occurs twice in the {what}; labels need to be unique.")
+
+
+def check_dataset(dataset: object, what: str, hint: str) -> None:
+    """Raise ContractError unless an argument is a Dataset; the message names the function that makes one of it."""
+    if not isinstance(dataset, xr.Dataset):
+        found = f"{what} is a {type(dataset).__name__}; it needs to be an xarray.Dataset."
+        raise ContractError(f"{found} {call_for(dataset) or f'{hint}.'}")
+
+
+# Objects in memory, by the package and name of their class, and the call that makes a Dataset of them.
+_CALLS = {
+    ("pynapple", "TsGroup"): "from_pynapple(spikes, trials, align=…, window_s=…, bin_s=…)",
+    ("pynapple", "_Base"): "from_pynapple(tsdframe, trials, align=…, window_s=…, bin_s=…)",
+    ("pynapple", "_BaseTsd"): "from_pynapple(tsdframe, trials, align=…, window_s=…, bin_s=…)",
+    ("pynwb", "NWBFile"): "from_nwbfile(nwbfile, align=…, window_s=…, bin_s=…)",
+    ("spikeinterface", "BaseSorting"): "from_spikeinterface(sorting, trials, align=…, window_s=…, bin_s=…)",
+    ("spikeinterface", "SortingAnalyzer"): "from_spikeinterface(analyzer.sorting, trials, align=…, window_s=…, …)",
+    ("pandas", "DataFrame"): "from_spikes(spike_times, trials, align=…, window_s=…, bin_s=…)",
+    ("builtins", "dict"): "from_spikes(spike_times, trials, align=…, window_s=…, bin_s=…)",
+    ("xarray", "Dataset"): "prepare(recording, inputs=…): it is read already",
+    ("xarray", "DataArray"): "from_arrays(rate=…, time=…, conditions=…)",
+}  # fmt: skip
+
+
+def call_for(value: object) -> str:
+    """A sentence that names the call which makes a Dataset of an object in memory; empty where there is none.
+
+    Examples
+    --------
+    >>> call_for(np.zeros((8, 40, 12)))
+    'Call from_arrays(rate=…, time=…, conditions=…), or from_arrays(count=…, time=…, trials=…).'
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind != "U":
+        arrays = "from_arrays(rate=…, time=…, conditions=…), or from_arrays(count=…, time=…, trials=…)"
+        return f"Call {arrays if value.ndim > 1 else _CALLS['builtins', 'dict']}."
+    if isinstance(value, list | tuple):
+        return call_for({}) if value and all(isinstance(one, np.ndarray) and one.ndim == 1 for one in value) else ""
+    return next((f"Call {_CALLS[name]}." for name in class_names(value) if name in _CALLS), "")
+
+
+def class_names(value: object) -> list[tuple[str, str]]:
+    """Package and name of the class of an object, and of those that it derives from; no package is imported."""
+    return [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(value).__mro__]
 
 
 def _dims_fit(found: tuple, wanted: tuple[str, ...]) -> bool:

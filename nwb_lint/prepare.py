@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, check_recording
+from nwb_lint.contract import check_activity, check_dataset, check_recording
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs
 from nwb_lint.options import PrepareOptions, validated
@@ -137,6 +137,7 @@ def prepare(
     >>> activity["activity"].dims
     ('condition', 'time', 'neuron')
     """
+    check_dataset(recording, "recording", "Call read_conditions(...)")
     if "count" in recording or "trial" in recording.dims:
         given = {"n_components": n_components, "center": center, "time_course": time_course, "scale": scale}
         return _prepare_trials(

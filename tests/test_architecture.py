@@ -17,7 +17,8 @@ MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "compare",
     "compare_axes", "compare_links", "compare_tau", "connectivity", "ensemble", "find_populations", "fit_lint",
-    "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "infer_latents", "latents", "limit_cycles",
+    "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "from_arrays", "from_nwbfile",
+    "from_pynapple", "from_spikeinterface", "from_spikes", "infer_latents", "latents", "limit_cycles",
     "networks_of_draws", "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read_conditions",
     "read_fit", "read_result", "read_results", "read_trials", "report", "resample_network", "score", "select_rank",
     "show_versions", "simulate", "truncate", "weight_statistics", "write_fit", "write_result", "write_session",
@@ -31,7 +32,7 @@ PURE = ["query", "inputs", "trial_noise", "rate_link", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot"]
 USERS = ["reports", "tasks", "testing", "workflow", "experiments", "cli"]
 # Inside `nwb`, the same line once more.
-NWB_LINE = ["storage", "recording", "inspection", "extension"]
+NWB_LINE = ["storage", "recording", "inspection", "convert", "extension"]
 
 
 def allowed(room: str) -> set[str]:

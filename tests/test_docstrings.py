@@ -16,6 +16,10 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(nwb_lint.__path__, "nwb_l
 FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.NORMALIZE_WHITESPACE
 
 
+# Packages that are extras, by the module whose examples need them.
+NEEDS = {"nwb_lint.nwb.convert.packages": ("pynapple", "spikeinterface")}
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """The files that the examples speak of."""
@@ -28,6 +32,8 @@ def files(tmp_path_factory):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, files, tmp_path, monkeypatch):
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
     for file in files.iterdir():
         shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -151,7 +151,8 @@ OTHERS = {
     "Input", "add_to_nwbfile", "canonicalize", "fit_lint", "networks_of_draws", "open_nwb", "prepare",
     "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network", "simulate",
     "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
-    "predict_rates", "write_session",
+    "predict_rates", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
+    "from_spikeinterface", "from_spikes",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import TRIALS, as_text_column, check_table, find_column, input_names
+from nwb_lint.contract import TRIALS, as_text_column, check_dataset, check_table, find_column, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, filter_input
 from nwb_lint.statespace.system import System, Trials
@@ -25,8 +25,7 @@ def check_trials(trials: xr.Dataset, observation: str) -> str:
     ContractError
         If the Dataset is not one of trials, or has values that the observation cannot have.
     """
-    if not isinstance(trials, xr.Dataset):
-        raise ContractError(f"trials is a {type(trials).__name__}. It needs to be an xarray.Dataset. {_READ}.")
+    check_dataset(trials, "trials", _READ)
     name = "rate" if observation == "gaussian" and "rate" in trials else "count"
     table = TRIALS if name == "count" else {k: v for k, v in TRIALS.items() if k != "count"}
     check_table(trials, table, "trials", _READ)

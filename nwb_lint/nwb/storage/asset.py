@@ -33,7 +33,7 @@ class Asset(NamedTuple):
     location : str
         Where the bytes are: a path, or an http(s) URL.
     kind : str, default="hdf5"
-        ``"hdf5"``, ``"zarr"`` or ``"lindi"``.
+        ``"hdf5"``, ``"zarr"`` or ``"lindi"``; ``"memory"``: HDF5 whose bytes are ``content``.
     digest : str, default=""
         What an archive gives as the SHA-256 (hexadecimal) of the file, or as the checksum of a Zarr folder.
     size : int, default=0
@@ -42,6 +42,8 @@ class Asset(NamedTuple):
         The identifier of the file in an archive.
     external : bool, default=False
         Whether other files that this one names (links, values that HDF5 keeps elsewhere) are read too.
+    content : bytes, default=b""
+        The bytes of a file that is in memory only. Its location is an address that nothing can be read from.
     """
 
     address: str
@@ -51,6 +53,7 @@ class Asset(NamedTuple):
     size: int = 0
     asset_id: str = ""
     external: bool = False
+    content: bytes = b""
 
     def __str__(self) -> str:
         return self.address
@@ -60,7 +63,7 @@ class Asset(NamedTuple):
 
     @property
     def remote(self) -> bool:
-        """Whether the bytes are on another machine."""
+        """Whether the bytes are in no file of this machine."""
         return SCHEME.match(self.location) is not None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 import h5py
 
+from nwb_lint.contract import call_for
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, WorkerError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.checked_file import CheckedFile
@@ -28,7 +30,7 @@ Source = str | os.PathLike[str] | Asset
 _GLOB = re.compile(r"[*?\[]")
 _SCHEMES = ("dandi", "http", "https", "s3")
 _FILES_AT_ONCE = 8  # that threads of this process read: most of the time goes to waiting
-_FORMATS = {"hdf5": "HDF5", "zarr": "Zarr", "lindi": "LINDI"}
+_FORMATS = {"hdf5": "HDF5", "zarr": "Zarr", "lindi": "LINDI", "memory": "HDF5"}
 
 
 def open_nwb(source: Source, *, download: bool = False, external: bool = False) -> h5py.File:
@@ -96,6 +98,8 @@ def open_nwb(source: Source, *, download: bool = False, external: bool = False) 
 
 def _open(asset: Asset) -> h5py.File:
     opened.note(asset)
+    if asset.kind == "memory":
+        return CheckedFile(_Memory(asset.content, str(asset)), remote=True)
     if asset.kind != "hdf5":
         from nwb_lint.nwb.storage.zarr import open_lindi, open_zarr
 
@@ -121,6 +125,17 @@ def _open(asset: Asset) -> h5py.File:
         raise NWBError(f"{path} may not be read. Check its permissions.") from error
     except (OSError, RuntimeError) as error:
         raise NWBError(_why_not_opened(path, error)) from error
+
+
+class _Memory(io.BytesIO):
+    """The bytes of a file, which are not copied; h5py takes its text for the name of the file."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
 
 
 def _why_not_opened(path: Path, error: BaseException) -> str:
@@ -183,7 +198,7 @@ def reading(source: Source) -> Iterator[h5py.File]:
 
 def _damage(asset: Asset) -> tuple[type[Exception], ...]:
     """What is raised where an object or a block of data cannot be read: lindi and zarr raise errors of every kind."""
-    return (OSError, RuntimeError, KeyError, MemoryError) if asset.kind == "hdf5" else (Exception,)
+    return (OSError, RuntimeError, KeyError, MemoryError) if asset.kind in ("hdf5", "memory") else (Exception,)
 
 
 def _damaged(asset: Asset, error: BaseException) -> NWBError:
@@ -299,11 +314,15 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False, extern
         If the kind of an address is not supported, or an archive does not answer.
     """
     several = isinstance(sources, Iterable) and not isinstance(sources, bytes | str | os.PathLike | Asset)
-    items: list[Any] = list(cast(Iterable, sources)) if several else [sources]
+    call = call_for(sources)
+    items: list[Any] = list(cast(Iterable, sources)) if several and not call else [sources]
     assets: list[Asset] = []
     for item in items:
         if not isinstance(item, str | os.PathLike | Asset):
-            raise ContractError(f"source is {item!r}. It needs to be a path, an address, or a list of them. Pass one.")
+            found = f"a {type(item).__name__}" if (call := call or call_for(item)) else repr(item)
+            raise ContractError(
+                f"source is {found}. It needs to be a path, an address, or a list of them. {call or 'Pass one.'}"
+            )
         assets += [item] if isinstance(item, Asset) else _assets(item)
     if not assets:
         raise ContractError("sources is empty. At least one NWB file is needed. Pass a path.")

@@ -1,0 +1,287 @@
+"""Spikes and NWBFiles in memory give what the readers give of the file that holds them, bit for bit."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pynwb
+import pytest
+import xarray as xr
+from pynwb.testing.mock.file import mock_NWBFile
+
+import nwb_lint as nl
+from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.testing import mock_session
+
+pytestmark = pytest.mark.filterwarnings("ignore:Means may mislead", "ignore:.*rates are NaN", "ignore:dropped .* units")
+
+TIMES = {"align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.02}
+MEANS = TIMES | {"by": ["side", "coherence"], "missing": "keep", "halves": True, "smooth_s": 0.05}
+READINGS = [
+    TIMES,
+    TIMES | {"within": ("start_time", "stop_time"), "window_s": (-0.8, 1.4)},
+    TIMES | {"warp": ("cue_time", "stop_time"), "columns": {"hard": "abs(coherence) < 0.2"}},
+    TIMES | {"align": "start_time + 0.25", "units": "depth > 0.5"},
+    MEANS,
+    MEANS | {"where": "correct and block < 3", "units": [9, 3], "draws": 2, "seed": 3},
+    MEANS | {"by": {"coherence": "rank"}, "infer_obs": True},
+    MEANS | {"by": ["side", "hard"], "columns": {"hard": "abs(coherence) < 0.2"}, "min_trials": 3},
+    TIMES | {"align": "lick_times", "align_which": "last"},
+]
+
+
+@contextmanager
+def opened(path):
+    with pynwb.NWBHDF5IO(str(path), "r") as io:
+        yield io.read()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["always observed", "obs_intervals"])
+def session(request, tmp_path_factory):
+    licks = [start + np.array([0.6, 0.9, 1.2])[: 1 + row % 3] for row, start in enumerate(1.0 + 2 * np.arange(40))]
+    columns = {"lick_times": licks, "note": [f"trial {row}" for row in range(40)]}
+    units = {"region": list("abcab"), "depth": np.linspace(0, 1, 5)}
+    path = tmp_path_factory.mktemp("session") / "session.nwb"
+    return mock_session(
+        path, columns=columns, unit_columns=units, unit_ids=[5, 3, 9, 1, 2], obs_intervals=request.param
+    )
+
+
+def arguments(path):
+    """Spike times, trials, columns and observed intervals of a file, as pynwb gives them."""
+    with opened(path) as file:
+        units = file.units
+        ids = units.id[:].tolist()
+        spikes = {unit: units["spike_times"][row] for row, unit in enumerate(ids)}
+        neurons = pd.DataFrame({name: units[name][:] for name in ("region", "depth")}, index=ids)
+        observed = None
+        if "obs_intervals" in units.colnames:
+            observed = {unit: units["obs_intervals"][row] for row, unit in enumerate(ids)}
+        return spikes, file.trials.to_dataframe(), {"neurons": neurons, "obs_intervals": observed}
+
+
+def read(path, options):
+    reader = nl.read_conditions if "by" in options else nl.read_trials
+    return reader(path, **options)
+
+
+def without_file(dataset):
+    """A Dataset as the readers give it, without what they say of the file."""
+    names = [name for name, one in dataset.coords.items() if "file" in one.dims or name in ("source", "session")]
+    out = dataset.drop_vars(names)
+    out.attrs = {name: value for name, value in out.attrs.items() if not name.startswith("assets")}
+    return out
+
+
+@pytest.mark.parametrize("options", READINGS, ids=str)
+def test_spikes_of_a_file_give_what_the_file_gives(session, options):
+    spikes, trials, more = arguments(session)
+    found = nl.from_spikes(spikes, trials, **more, **options)
+    assert found["region"].values.tolist() == [
+        dict(zip([5, 3, 9, 1, 2], "abcab", strict=True))[k] for k in found.unit_id.values
+    ]
+    xr.testing.assert_identical(
+        without_file(read(session, options)), without_file(found).drop_vars(["region", "depth"])
+    )
+
+
+@pytest.mark.parametrize("options", READINGS, ids=str)
+def test_an_nwbfile_gives_what_its_file_gives(session, options):
+    expected = read(session, options)
+    with opened(session) as nwbfile:
+        found = nl.from_nwbfile(nwbfile, **options)
+        assert nwbfile.container_source == str(session)
+    xr.testing.assert_identical(without_file(expected), without_file(found))
+    for name in ("file_identifier", "file_object_id", "file_units_object_id", "session"):
+        assert expected[name].values.tolist() == found[name].values.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:trials of the session of from_spikes. silent")
+def test_all_forms_of_spike_times_give_the_same(session):
+    spikes, trials, more = arguments(session)
+    plain = {"neurons": more["neurons"]}
+    of_dict = nl.from_spikes(spikes, trials, **plain, **MEANS)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "unit": np.repeat(list(spikes), [len(one) for one in spikes.values()]),
+            "time": np.concatenate(list(spikes.values())),
+        }
+    )
+    of_table = nl.from_spikes(table.iloc[rng.permutation(len(table))], trials, **plain, **MEANS)
+    xr.testing.assert_identical(of_dict, of_table)
+    of_list = nl.from_spikes(list(spikes.values()), {name: trials[name] for name in trials}, **MEANS)
+    np.testing.assert_array_equal(of_dict["rate"], of_list["rate"])
+    assert of_list["neuron"].values.tolist() == list("01234")
+    named = nl.from_spikes(
+        {f"unit {unit}": times for unit, times in spikes.items()}, trials, **MEANS | {"units": ["unit 3", "unit 9"]}
+    )
+    np.testing.assert_array_equal(of_dict["rate"][..., [1, 2]], named["rate"])
+    assert named["neuron"].values.tolist() == ["unit 3", "unit 9"]
+
+
+@pytest.mark.parametrize("options", [TIMES, MEANS], ids=["trials", "conditions"])
+def test_a_written_session_gives_the_same(session, tmp_path, options):
+    spikes, trials, more = arguments(session)
+    unit_columns = {name: more["neurons"][name].to_numpy() for name in more["neurons"]}
+    path = nl.write_session(
+        tmp_path / "new.nwb", spikes, trials, unit_columns=unit_columns, obs_intervals=more["obs_intervals"]
+    )
+    assert pynwb.validate(path=str(path)) == []
+    found = nl.from_spikes(spikes, trials, **more, **options).drop_vars(["region", "depth"])
+    xr.testing.assert_identical(without_file(read(path, options)), without_file(found))
+    xr.testing.assert_identical(without_file(read(session, options)), without_file(found))
+
+
+def test_units_without_spikes_and_their_order_come_from_neurons():
+    trials = {"start_time": [0.0, 2.0], "stop_time": [1.0, 3.0]}
+    spikes = pd.DataFrame({"unit": [7, 2, 7], "time": [0.1, 0.2, 2.1]})
+    neurons = pd.DataFrame({"area": ["V1", "V1", "M2"]}, index=[7, 4, 2])
+    found = nl.from_spikes(spikes, trials, neurons=neurons, align="start_time", window_s=(0, 1), bin_s=0.5)
+    assert found["neuron"].values.tolist() == ["7", "4", "2"]
+    assert found["count"].sum(["trial", "time"]).values.tolist() == [2, 0, 1]
+    assert found["area"].values.tolist() == ["V1", "V1", "M2"]
+
+
+def test_the_index_of_trials_and_missing_values_are_kept():
+    table = pd.DataFrame(
+        {"start_time": [0.0, 2.0, 4.0], "stop_time": [1.0, 3.0, 5.0], "side": pd.Categorical(["l", None, "r"]),
+         "number": pd.array([1, None, 3], dtype="Int64"), "ok": [True, False, True]}, index=[4, 8, 6],
+    )  # fmt: skip
+    found = nl.from_spikes([[0.1, 2.1, 4.1]], table, align="start_time", window_s=(0, 1), bin_s=0.5)
+    assert found["trial"].values.tolist() == [4, 8, 6]
+    assert found["side"].values.tolist() == ["l", "N/A", "r"]
+    np.testing.assert_array_equal(found["number"], [1.0, np.nan, 3.0])
+    assert found["ok"].dtype == bool
+
+
+def new_nwbfile(n_units=3):
+    """An NWBFile as a pipeline makes it, with raw data that come as an iterator."""
+    from hdmf.backends.hdf5.h5_utils import H5DataIO
+    from hdmf.data_utils import DataChunkIterator
+
+    nwbfile = mock_NWBFile(session_id="pipeline")
+    rng = np.random.default_rng(0)
+    for unit in range(n_units):
+        nwbfile.add_unit(spike_times=np.sort(rng.uniform(0, 40, 400)), id=10 + unit)
+    nwbfile.add_trial_column("side", "Which side.")
+    for trial in range(20):
+        nwbfile.add_trial(start_time=2.0 * trial, stop_time=2.0 * trial + 1, side=["l", "r"][trial % 2])
+    chunks = DataChunkIterator(data=np.zeros((100, 4)), buffer_size=10)
+    raw = pynwb.TimeSeries(name="raw", data=H5DataIO(chunks, compression="gzip"), rate=1.0, starting_time=0.0, unit="V")
+    nwbfile.add_acquisition(raw)
+    activity = H5DataIO(rng.uniform(size=(400, 2)), compression="gzip")
+    module = nwbfile.create_processing_module("ophys", "dF/F")
+    module.add(pynwb.TimeSeries(name="dff", data=activity, rate=10.0, starting_time=0.0, unit="1"))
+    return nwbfile
+
+
+STARTS = {"align": "start_time", "window_s": (0, 1), "bin_s": 0.1}
+
+
+@pytest.mark.parametrize("more", [{}, {"series": "dff"}, {"series": "processing/ophys/dff"}], ids=str)
+@pytest.mark.filterwarnings("ignore::UserWarning:hdmf", "ignore::UserWarning:pynwb")
+def test_a_new_nwbfile_can_be_written_after_it_was_read(tmp_path, more):
+    nwbfile = new_nwbfile()
+    found = nl.from_nwbfile(nwbfile, by="side", **STARTS, **more)
+    single = nl.from_nwbfile(nwbfile, **STARTS, **more)
+    assert nwbfile.container_source is None
+    assert single.sizes["trial"] == 20
+    with pynwb.NWBHDF5IO(str(tmp_path / "s.nwb"), "w") as io:
+        io.write(nwbfile)
+    with opened(tmp_path / "s.nwb") as written:
+        assert written.acquisition["raw"].data.shape == (100, 4)
+    of_file = nl.read_conditions(tmp_path / "s.nwb", by="side", **STARTS, **more)
+    xr.testing.assert_identical(without_file(of_file), without_file(found))
+
+
+def test_a_fit_of_an_nwbfile_is_linked_to_its_units(session):
+    with opened(session) as nwbfile:
+        recording = nl.from_nwbfile(nwbfile, by="coherence", units=[9, 3], **TIMES)
+        inputs = [nl.Input("coherence", column="coherence", window_s=(0, 0.8))]
+        fit = nl.fit_lint(
+            nl.prepare(recording, inputs=inputs, n_components=None), rank=1, tau_s=0.1, method="regression"
+        )
+        container = nl.add_to_nwbfile(fit, nwbfile)
+        rows = [container.neurons["unit"].target.data[k] for k in range(2)]
+        assert np.asarray(nwbfile.units.id[:])[rows].tolist() == [9, 3]
+
+
+def test_a_large_session_takes_seconds():
+    import time
+
+    rng = np.random.default_rng(0)
+    spikes = [np.sort(rng.uniform(0, 2000, 20_000)) for _ in range(100)]
+    start = 2.0 * np.arange(1000)
+    trials = pd.DataFrame({"start_time": start, "stop_time": start + 1, "side": np.arange(1000) % 2})
+    before = time.perf_counter()
+    nl.from_spikes(spikes, trials, by="side", align="start_time", window_s=(0, 1), bin_s=0.01)
+    assert time.perf_counter() - before < 5
+
+
+SPIKES, TRIALS = [[0.1, 0.2], [0.3]], {"start_time": [0.0, 2.0], "stop_time": [1.0, 3.0], "side": ["l", "r"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"spike_times": [[2.0, 1.0]]}, ContractError, "unit 0 are not finite and sorted"),
+        ({"spike_times": []}, ContractError, "at least one unit"),
+        ({"spike_times": 3}, ContractError, "spike_times is a int.*dict of unit and times"),
+        ({"spike_times": [["a", "b"]]}, ContractError, "unit 0 are list and no numbers"),
+        ({"spike_times": [np.zeros((2, 2))]}, ContractError, "unit 0 have shape"),
+        ({"spike_times": pd.DataFrame({"cluster": [1], "time": [0.1]})}, ContractError, "no column unit.*cluster"),
+        ({"trials": {"start_time": [0.0]}}, ContractError, "no stop_time"),
+        ({"trials": {"start_time": [0.0], "stop_time": []}}, ContractError, "one length"),
+        ({"trials": [1, 2]}, ContractError, "trials is a list"),
+        ({"neurons": {"area": ["V1"]}}, ContractError, "neurons has 1 rows for 2 units"),
+        ({"obs_intervals": {0: [[0, 1]]}}, ContractError, "obs_intervals lacks unit 1"),
+        ({"smooth_s": 0.1}, ContractError, "smooth_s is for means.*by is missing"),
+        ({"download": True}, ContractError, "no argument download"),
+        ({"series": "x"}, ContractError, "no argument series"),
+        ({"align": "cue"}, NWBError, "no column 'cue'.*start_time, stop_time"),
+        ({"spike_times": [[100.0, 200.0], [300.0]]}, NWBError, "of the session of from_spikes"),
+        ({"spike_times": {"a": [0.1], "b": [0.2], 1: [0.1], "1": [0.2]}}, ContractError, "called '1'"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_wrong_is_named(change, kind, words):
+    given = {"spike_times": SPIKES, "trials": TRIALS, "align": "start_time", "window_s": (0, 1), "bin_s": 0.5} | change
+    with pytest.raises(kind, match=words):
+        nl.from_spikes(**given)
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(TypeError, match="align"):
+        nl.from_spikes(SPIKES, TRIALS, window_s=(0, 1), bin_s=0.5)
+    with pytest.raises(TypeError, match="trials"):
+        nl.from_spikes(SPIKES, align="start_time", window_s=(0, 1), bin_s=0.5)
+
+
+READERS = [
+    lambda one: nl.read_conditions(one, by="side", **STARTS),
+    lambda one: nl.read_trials(one, **STARTS),
+    lambda one: nl.prepare(one, inputs=[]),
+    lambda one: nl.fit_lint(one, rank=1, tau_s=0.1),
+    lambda one: nl.fit_trials(one, rank=1, tau_s=0.1),
+    lambda one: nl.open_nwb(one),
+]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [
+        (lambda: {1: np.array([0.1])}, "from_spikes"),
+        (lambda: [np.array([0.1]), np.array([0.2])], "from_spikes"),
+        (lambda: pd.DataFrame({"unit": [1], "time": [0.1]}), "from_spikes"),
+        (lambda: np.zeros((8, 40, 12)), "from_arrays"),
+        (lambda: xr.DataArray(np.zeros((8, 40, 12))), "from_arrays"),
+        (mock_NWBFile, "from_nwbfile"),
+    ],
+)
+def test_every_reader_names_the_call_for_an_object_in_memory(reader, make, call):
+    with pytest.raises(ContractError, match=f"Call {call}") as error:
+        reader(make())
+    assert len(str(error.value)) < 300
