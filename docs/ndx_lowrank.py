@@ -10,7 +10,8 @@ HEAD = f"""# {schema.NAMESPACE} {schema.version()}
 
 An NWB extension for low-rank recurrent networks that were fitted to neural recordings, by any method, and for the
 results of analyses of these networks. `nwb_lint` writes and reads it (`write_fit`, `read_fit`, `write_result`,
-`read_result`). Plain pynwb reads the files too, without nwb_lint: every file carries the specification.
+`read_result`). Plain pynwb reads the files too, without nwb_lint: every file carries the specification. The package
+`ndx-lowrank` has the classes for writing with pynwb alone; `schemas/README.md` shows how.
 
 A fit is one `LowRankRNN` in the processing module `ecephys`, or several with different names. Results lie beside the
 fit and link to it. Dims with the same name have the same size throughout a group. Units are attributes of the datasets.

@@ -1,1 +1,1 @@
-"""The hand-written NWB extension ndx-lowrank: YAML only, shipped inside the wheel as `nwb_lint.schemas`."""
+"""The YAML of the NWB extension ndx-lowrank, in two wheels: as `nwb_lint.schemas`, and as `ndx_lowrank.spec`."""

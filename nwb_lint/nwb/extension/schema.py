@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from nwb_lint.contract import current_name
+from nwb_lint.errors import NWBError
 
 NAMESPACE = "ndx-lowrank"
 FIT_TYPE = "LowRankRNN"
@@ -152,7 +153,15 @@ def get_classes() -> dict[str, Any]:
     """The pynwb classes of the extension, made from the YAML: those that pynwb makes from the schema in a file."""
     import pynwb
 
-    pynwb.load_namespaces(namespace_path())
+    loaded = pynwb.get_type_map().namespace_catalog
+    if NAMESPACE in loaded.namespaces:  # the package ndx-lowrank was imported before
+        if (found := str(loaded.get_namespace(NAMESPACE)["version"])) != version():
+            raise NWBError(
+                f"{NAMESPACE} {found} was loaded into pynwb before. This nwb_lint writes {version()}. Install that "
+                "version of the package ndx-lowrank, or do not import it here."
+            )
+    else:
+        pynwb.load_namespaces(namespace_path())
     return {name: pynwb.get_class(name, NAMESPACE) for name in types()}
 
 

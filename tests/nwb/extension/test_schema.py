@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -131,12 +130,3 @@ def test_the_page_of_the_extension_is_current():
     assert (ROOT / "docs/ndx-lowrank.md").read_text("utf-8") == made.stdout, (
         "python docs/ndx_lowrank.py > docs/ndx-lowrank.md"
     )
-
-
-def test_the_catalog_s_record_says_what_the_project_says():
-    record = YAML(typ="safe").load((ROOT / "ndx-meta.yaml").read_text("utf-8"))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert {"name", "version", "src", "pip", "license", "maintainers"} <= set(record)
-    assert (record["name"], record["version"]) == (schema.NAMESPACE, schema.version())
-    assert record["license"] == project["license"]
-    assert record["pip"] == f"https://pypi.org/project/{project['name'].replace('_', '-')}/"
