@@ -22,7 +22,8 @@ and a flag of `nwb-lint fit`: the name with dashes, without `_s` at the end (`bu
 sections ensemble, baselines, subsampling and bootstrap begin with the name of the section (`--ensemble-members`); the
 flags `--ensemble`, `--baselines`, `--subsampling` and `--bootstrap` switch these sections on. In a recipe and as a
 flag, the text `none` stands for None. A few defaults of recipes differ from those of the functions; `nwb-lint init`
-writes all of them out. All times are in seconds.
+writes all of them out. All times are in seconds. What the readers read for inputs (`inputs` and `burn_in_s`) follows
+from the sections inputs and prepare.
 
 A recipe with `mode = "trials"`, or `nwb-lint fit --trials`, fits single trials. It has the sections read, inputs, fit,
 select and subject. Its section read also has `by`, the trial columns of the conditions.

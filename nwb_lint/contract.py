@@ -35,6 +35,8 @@ RECORDING = {
     "rate_half": Var(("half", "condition", "time", "neuron"), "float32", "Hz", False),
     "n_trials_half": Var(("half", "condition", "neuron"), "int64", "1", False),
     "rate_draw": Var(("draw", "condition", "time", "neuron"), "float32", "Hz", False),
+    "input_course": Var(("condition", "course_time", "course"), "float64", "", False),
+    "input_course_draw": Var(("draw", "condition", "course_time", "course"), "float64", "", False),
 }
 
 TRIALS = {
@@ -43,6 +45,7 @@ TRIALS = {
     "exposure_s": Var(("trial", "time"), "float64", "s", False),
     "rate": Var(("trial", "time", "neuron"), "float32", "", False),
     "u": Var(("trial", "time", "input"), "float32", "1", False),
+    "input_course": Var(("trial", "course_time", "course"), "float64", "", False),
 }
 
 ACTIVITY = {

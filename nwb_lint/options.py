@@ -22,6 +22,7 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, Union, get_args, get_origin
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
@@ -121,6 +122,7 @@ class TrialOptions(Options):
     infer_obs: bool = option(False, "Trials after the last spike of a unit count as not observed.")
     download: bool = option(False, "Keep remote files as whole files on this machine.")
     external: bool = option(False, "Read other files that a file names: external links, HDF5 external storage.")
+    inputs: tuple[Any, ...] = option((), "Inputs of the network; those whose courses are in the file are read.")
 
 
 def derived(name: str, base: type[Options], *, without: tuple[str, ...] = (), **defaults: Any) -> Any:
@@ -151,6 +153,7 @@ class ReadOptions(derived("_Reading", TrialOptions, without=("columns",))):  # t
     draws: int = option(0, "Resamples of the trials within conditions, which bootstrap needs.", ge=0)
     seed: int = option(0, "Seed of the trial halves and resamples.", ge=0)
     unit_columns: tuple[str, ...] = option((), "Unit and electrode columns that are kept on the neurons.")
+    burn_in_s: Seconds = option(0.0, "Time before the window for which inputs are read too, s.", ge=0)
     errors: Literal["raise", "skip"] = option("raise", "Stop at a file that cannot be read, or skip it with a warning.")
 
 
@@ -179,6 +182,21 @@ class InputOptions(Options):
     window_s: Window | tuple[Window, ...] | None = option(
         None, "When the input is on, s; several windows: an input for each; None: always."
     )
+    weights: tuple[float, ...] | None = option(None, "A factor for each window: all windows are then one input.")
+    lag_s: Seconds = option(0.0, "How much later than its times the input acts, s; negative: earlier.")
+    times: tuple[float, ...] | None = option(None, "Times of the values, s; straight lines between them, 0 outside.")
+    values: Any = option(None, "The course in time: a value at each of times, or in Python a function of time.")
+    start: str | None = option(None, "The input is on in each trial from this time on: a trial column, or events.")
+    stop: str | None = option(None, "The input is on in each trial up to this time: a trial column, or events.")
+    series: str | None = option(None, "Path or name of a time series of the file, averaged over the trials.")
+    series_column: int | None = option(None, "Which column of the series, where it has several; from 0.", ge=0)
+    events: str | None = option(None, "Path or name of a series or table of events: a pulse at each of them.")
+    table: str | None = option(None, "Name of a table of intervals: the input is on in each of them.")
+    where: str | None = option(None, "Query that selects events, by label or columns, or rows of the table.")
+    amplitude: str | None = option(None, "Column of the events or intervals that multiplies them, such as power.")
+    width_s: Seconds | None = option(None, "Length of a box after each event, s; None: a pulse in its bin.", gt=0)
+    fill: float | None = option(None, "Value where the series was not observed; None: this is an error.")
+    product: str | None = option(None, "Names of other inputs with * between: their product.")
 
 
 class FitOptions(Options):
@@ -535,8 +553,10 @@ class FigureOptions(Options):
     style: FigureStyle = option("screen", "Sizes of text and lines: for a screen, a journal, or a talk.", kept=False)
 
 
-# Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`.
-ReadSection = derived("ReadSection", ReadOptions, without=("seed", "draws"), bin_s=0.01, smooth_s=0.05, halves=True)
+# Sections of a recipe. The rank of a fit comes from `select.ranks`, the seed of the trial halves from `fit.seed`, and
+# what is read for inputs from `inputs` and `prepare.burn_in_s`.
+_FROM_OTHERS = ("seed", "draws", "inputs", "burn_in_s")
+ReadSection = derived("ReadSection", ReadOptions, without=_FROM_OTHERS, bin_s=0.01, smooth_s=0.05, halves=True)
 PrepareSection = derived("PrepareSection", PrepareOptions)
 FitSection = derived("FitSection", FitOptions, without=("rank",), tau_s=0.1, test_size=0.1)
 SelectSection = derived("SelectSection", SelectOptions, ranks=(1, 2))
@@ -546,7 +566,7 @@ SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
 BootstrapSection = derived("BootstrapSection", BootstrapOptions)
 
 
-class TrialReadSection(derived("_TrialReading", TrialOptions, bin_s=0.02)):  # type: ignore[misc]
+class TrialReadSection(derived("_TrialReading", TrialOptions, without=("inputs",), bin_s=0.02)):  # type: ignore[misc]
     """Options of `read_trials`."""
 
     by: tuple[str, ...] = option((), "Trial columns of the conditions: inputs where none are named, and colors.")
@@ -641,6 +661,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     return value
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML on one line.
+
+    Examples
+    --------
+    >>> as_toml({"window_s": [(0.0, 0.5)], "where": "side == 'left'"})
+    '{ window_s = [[0.0, 0.5]], where = "side == \'left\'" }'
+    """
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml_key(key)} = {as_toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
+
+
+def _toml_key(name: str) -> str:
+    return tomli_w.dumps({name: 0}).rpartition(" = ")[0]
 
 
 def explain(error: ValidationError, options: type[BaseModel], values: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from nwb_lint.contract import check_activity, check_dataset, check_recording
 from nwb_lint.errors import ContractError
-from nwb_lint.inputs import Input, build_inputs
+from nwb_lint.inputs import Input, build_inputs, without_courses
 from nwb_lint.options import PrepareOptions, validated
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.rate_link import Link
@@ -172,7 +172,8 @@ def prepare(
     for name in CARRIED:
         if name in recording:
             out[name] = recording[name]
-    out = out.assign_coords({k: v for k, v in recording.coords.items() if k not in out.variables})
+    kept = without_courses(recording).coords
+    out = out.assign_coords({k: v for k, v in kept.items() if k not in out.variables})
     if not train.all():
         out = out.assign_coords(held_out=("condition", ~train))
     out.attrs = dict(recording.attrs) | {
@@ -202,12 +203,13 @@ def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str
             f"{', '.join(wrong)} prepares mean rates, and these are single trials, whose counts stay as they are. "
             "Leave it out."
         )
+    bare = without_courses(trials)
     if not inputs:
-        return trials.copy()
+        return bare.copy()
     own = {"trial": "condition"} | {name: f"{name}_of_trial" for name in ("condition",) if name in trials.variables}
     built = build_inputs(trials.rename(own), inputs, 0.0)
     of_inputs = {k: v for k, v in built.coords.items() if v.dims == ("input",)}
-    return trials.assign(u=(("trial", "time", "input"), built["u"].values)).assign_coords(of_inputs)
+    return bare.assign(u=(("trial", "time", "input"), built["u"].values)).assign_coords(of_inputs)
 
 
 def conditions_mask(dataset: xr.Dataset, which: object, *, nobody: bool = False) -> Array:

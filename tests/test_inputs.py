@@ -1,5 +1,6 @@
 """Inputs: every kind against its definition, windows half open, what defines each kept, errors in one line."""
 
+import tomllib
 import warnings
 
 import numpy as np
@@ -140,6 +141,88 @@ def test_a_list_with_one_window_is_that_window():
     xr.testing.assert_identical(*both)
 
 
+def u_of(*inputs, **columns):
+    return built(*inputs, **columns)["u"].values
+
+
+def test_a_time_course_has_lines_between_its_values_and_is_0_outside():
+    one = Input("a", column="block", times=[0.1, 0.2, 0.3], values=[1.0, 3.0, -1.0], scale=2.0)
+    line = np.where((TIME > 0.099) & (TIME < 0.301), np.interp(TIME, [0.1, 0.2, 0.3], [1, 3, -1]), 0)
+    np.testing.assert_allclose(u_of(one)[..., 0], 2 * np.outer([1, 2, 3, 1, 2, 3], line), rtol=1e-5)
+    sampled = Input("a", column="block", times=TIME, values=np.exp(-TIME), scale=2.0)
+    function = Input("a", column="block", values=lambda t: np.exp(-t), scale=2.0)
+    np.testing.assert_array_equal(u_of(sampled), u_of(function))
+    again = Input(**tomllib.loads(f"x = {{ {built(function)['input_definition'].values[0]} }}")["x"])
+    np.testing.assert_array_equal(u_of(again), u_of(function))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"window_s": (0.1, 0.2)},
+        {"window_s": [(0.1, 0.2), (0.24, 0.3)], "weights": [1.0, -2.0]},
+        {"times": [0.1, 0.2], "values": [1.0, 2.0]},
+        {"values": lambda t: np.cos(20 * t) * (t > 0.05)},
+    ],
+    ids=["window", "weights", "course", "function"],
+)
+def test_a_lag_shifts(own):
+    now, later = (u_of(Input("a", column="motion", lag_s=lag, **own)) for lag in (0.0, 0.08))
+    np.testing.assert_allclose(later[:, 4:], now[:, :-4], atol=1e-6)
+    assert not later[:, :4].any()
+    edges = built(Input("a", window_s=(0.1, 0.2), lag_s=0.08))
+    assert (edges["input_start_s"], edges["input_stop_s"]) == (pytest.approx(0.18), pytest.approx(0.28))
+
+
+def test_windows_with_weights_are_one_input():
+    windows, weights = [(0.0, 0.1), (0.1, 0.2), (0.1, 0.4)], [1.0, -0.5, 2.0]
+    out = built(Input("a", column="motion", window_s=windows, weights=weights))
+    apart = [u_of(Input("a", column="motion", window_s=window)) for window in windows]
+    expected = sum(weight * one for weight, one in zip(weights, apart, strict=True))
+    np.testing.assert_allclose(out["u"].values, expected, rtol=1e-6)
+    assert list(out["input"].values) == ["a"]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["after", "before"])
+def test_a_product_is_the_product(order):
+    parts = [Input("m", column="motion", window_s=(0, 0.3)), Input("b", column="block", window_s=(0.1, 0.4))]
+    out = built(*[*parts, Input("mb", product="m * b", scale=2.0)][::order])
+    one = out.sel(input=["m", "b", "mb"])["u"].values if order == 1 else out["u"].values[..., ::-1]
+    np.testing.assert_allclose(one[..., 2], 2 * one[..., 0] * one[..., 1], rtol=1e-6)
+    assert list(out["input"].values) == ["m", "b", "mb"][::order]
+
+
+def test_a_product_of_levels_and_windows_has_every_combination():
+    sides = Input("side", column="side")
+    motion = Input("m", column="motion", window_s=[(0, 0.2), (0.2, 0.4)])
+    with pytest.warns(UserWarning, match="collinear"):
+        out = built(sides, motion, Input("x", product="side * m"))
+    u = dict(zip(out["input"].values.tolist(), np.moveaxis(out["u"].values, 2, 0), strict=True))
+    for side in ("left", "right"):
+        for window in ("0 to 0.2 s", "0.2 to 0.4 s"):
+            np.testing.assert_array_equal(u[f"x={side} {window}"], u[f"side={side}"] * u[f"m {window}"])
+    one = built(sides, motion, Input("x", product="side=left*m 0 to 0.2 s"))
+    np.testing.assert_array_equal(one["u"].values[..., -1], u["x=left 0 to 0.2 s"])
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    TEXTS, st.none() | TEXTS, st.floats(0.1, 9), st.floats(-1, 1), st.lists(st.floats(-9, 9), min_size=1, max_size=3)
+)
+def test_a_definition_is_toml_of_the_input(name, column, scale, lag_s, values):
+    """Whatever the texts and numbers are, the fields come back from the one line that a fit keeps."""
+    times = list(range(len(values)))
+    one = Input(name, column=column, scale=scale, lag_s=lag_s, times=times, values=values, window_s=(0.0, 1.5))
+    fields = tomllib.loads(f"x = {{ {one.definition} }}")["x"]
+    again = Input(**fields)
+    assert again.definition == one.definition
+    assert (again.name, again.column, again.scale, again.values) == (name, column, scale, one.values)
+    assert again.windows == one.windows
+
+
 def refused_in_one_line(words, make):
     with pytest.raises(ContractError) as caught:
         make()
@@ -158,6 +241,20 @@ def refused_in_one_line(words, make):
         ({"window_s": []}, "no window"),
         ({"scale": 0.0}, "scale=0"),
         ({"scale": float("inf")}, "scale=inf"),
+        ({"lag_s": float("nan")}, "lag_s=nan"),
+        ({"weights": [1.0]}, "one number for each window"),
+        ({"window_s": [(0, 1), (1, 2)], "weights": [1.0]}, "one number for each window"),
+        ({"values": [1.0]}, "values and no times"),
+        ({"times": [1.0]}, "Give values too"),
+        ({"times": [1.0, 1.0], "values": [1.0, 2.0]}, "which rise"),
+        ({"times": [1.0], "values": np.exp}, "Drop times"),
+        ({"series": "a", "events": "b"}, "has series and events"),
+        ({"series": "a", "start": "b", "stop": "c"}, "has start and stop and series"),
+        ({"where": "a"}, "Give events or table too"),
+        ({"series": "a", "width_s": 0.1}, "has width_s and nothing that it belongs to. Give events too"),
+        ({"events": "a", "width_s": 0.0}, "more than 0 s"),
+        ({"product": "a * b", "column": "c"}, "is a product"),
+        ({"product": "a * b", "lag_s": 0.1}, "is a product"),
     ],
 )
 def test_meaningless_inputs_are_refused(options, words):
@@ -178,6 +275,10 @@ def test_meaningless_inputs_are_refused(options, words):
         ([Input("a")], {}, float("nan"), "burn_in_s"),
         ([Input("a", column="motion")], {"motion": [np.nan, 1, 1, 1, 1, 1.0]}, 0.0, "1 have none"),
         ([Input("a", column="side")], {"side": ["left", "N/A", "right"] * 2}, 0.0, "2 have none"),
+        ([Input("a", column="motion"), Input("b", product="a * c")], {}, 0.0, "The inputs before it are a. Name two"),
+        ([Input("a", column="motion"), Input("b", product="a")], {}, 0.0, "with * between"),
+        ([Input("a", values=lambda t: t[:3])], {}, 0.0, "values of shape (3,) at 20 times"),
+        ([Input("a", series="speed")], {}, 0.0, "inputs=."),
     ],
 )
 def test_errors_are_one_line(inputs, columns, burn_in_s, words):

@@ -48,7 +48,9 @@ SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap")  # sections who
 # Fields that a recipe or the command line has at another place, and where.
 ELSEWHERE = {
     ("FitOptions", "rank"): "select.ranks", ("ReadOptions", "seed"): "fit.seed",
-    ("ReadOptions", "draws"): "bootstrap.draws",
+    ("ReadOptions", "draws"): "bootstrap.draws", ("ReadOptions", "burn_in_s"): "prepare.burn_in_s",
+    ("ReadOptions", "inputs"): "inputs", ("TrialOptions", "inputs"): "inputs",
+    ("TrialFitOptions", "rank"): "select.ranks",
     ("FixedPointOptions", "refit_fractions"): "needs the activity",
     ("FixedPointOptions", "draws"): "needs the activity",
     ("FixedPointOptions", "other_ranks"): "needs the activity",
@@ -99,7 +101,7 @@ def test_every_option_of_an_analysis_is_in_the_recipe_and_has_a_flag(group):
 
 @pytest.mark.parametrize(("group", "name"), [("TrialOptions", "read"), ("TrialFitOptions", "fit")])
 def test_every_option_of_single_trials_is_in_their_recipe_and_has_a_flag(group, name):
-    names = {one for one in getattr(options, group).model_fields if (group, one) != ("TrialFitOptions", "rank")}
+    names = {one for one in getattr(options, group).model_fields if (group, one) not in ELSEWHERE}
     assert names == set(TRIAL_SECTIONS[name].model_fields) - {"by"}
     flags = {flag for one in cli.app.commands["fit"].params for flag in one.opts}
     assert {flag_of(one) for one in names} <= flags

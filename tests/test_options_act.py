@@ -41,6 +41,9 @@ def session(tmp_path_factory):
     with h5py.File(path, "r+") as file:  # two pulses in every trial, up and down
         file["acquisition/ttl/timestamps"] = (start[:, None] + [0.4, 1.1]).ravel()
         file["acquisition/ttl/data"] = np.tile([1, -1], 40)
+        times = np.arange(0, 80, 0.02)
+        for name, values in {"speed": np.sin(times), "eye": rng.random((4000, 2)), "lost": np.log(times - 20)}.items():
+            file[f"acquisition/{name}/timestamps"], file[f"acquisition/{name}/data"] = times, values
     return path
 
 
@@ -93,6 +96,7 @@ TRIALS = {
     "units": ((0, 1), {}), "units_table": ("nowhere", {}), "series": ("nothing", {}), "table": ("others", {}),
     "within": (("start_time", "go_time"), {}), "warp": (("cue_time", "go_time"), {}), "infer_obs": (True, {}),
     "align_where": ("data < 0", {"align": "ttl"}), "align_which": ("last", {"align": "ttl"}),
+    "inputs": ([nl.Input("run", series="speed")], {}),
 }  # fmt: skip
 
 
@@ -107,6 +111,7 @@ CONDITIONS = TRIALS | {
     "smooth_s": (0.1, {}), "min_trials": (25, {}),
     "missing": ("keep", {"infer_obs": True, "by": ["side", "block"]}), "halves": (True, {}), "draws": (3, {}),
     "seed": (1, {"halves": True}), "unit_columns": (("region",), {}),
+    "burn_in_s": (0.1, {"inputs": [nl.Input("run", series="speed")]}),
 }  # fmt: skip
 
 
@@ -130,15 +135,28 @@ def test_prepare(name):
     check(partial(nl.prepare, mock_recording(), inputs=inputs), {}, name, PREPARE[name])
 
 
-INPUT = {"name": "other", "column": None, "equals": 1.0, "scale": 2.0, "window_s": (0.1, 0.4)}
+WINDOWS = {"window_s": ((0.1, 0.3), (0.3, 0.6))}
+PULSE = {"events": "ttl", "where": "data > 0"}
+INPUT = {
+    "name": ("other", {}), "column": (None, {}), "equals": (1.0, {}), "scale": (2.0, {}), "window_s": ((0.1, 0.4), {}),
+    "weights": ((1.0, -1.0), WINDOWS), "lag_s": (0.1, {"window_s": (0.1, 0.4)}),
+    "times": ((0.1, 0.4), {"values": (1.0, 2.0)}), "values": (np.exp, {}), "start": ("go_time", {}),
+    "stop": ("go_time", {}), "series": ("speed", {}), "series_column": (1, {"series": "eye"}), "events": ("speed", {}),
+    "table": ("trials", {}), "where": ("data < 0", {"events": "ttl", "where": "data > 0"}),
+    "amplitude": ("data", {"events": "ttl"}), "width_s": (0.2, PULSE), "fill": (1.0, {"series": "lost"}),
+    "product": ("a * a", {"column": None}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", options.InputOptions.model_fields)
-def test_input(name):
-    def activity_of(**fields):
-        return nl.prepare(mock_recording(), inputs=[nl.Input(**fields)])
+def test_input(name, session):
+    def inputs_of(**fields):
+        inputs = [nl.Input("a", column="block", window_s=(0, 0.5)), nl.Input(**fields)]
+        trials = nl.read_trials(session, inputs=inputs, **READ)
+        return nl.prepare(trials, inputs=inputs)[["u"]]
 
-    check(activity_of, {"name": "stimulus", "column": "stimulus"}, name, INPUT[name])
+    value, more = INPUT[name]
+    check(inputs_of, {"name": "stimulus", "column": "block"}, name, value, more)
 
 
 SWEEPS = [

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -89,7 +89,8 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
     "inputs",
     multiple=True,
     metavar="KEY=VALUE,…",
-    help="Name, column, equals, scale, window (START:STOP, or START:…:STOP for several).",
+    help="Fields of an input, without _s: name, column, equals, scale, window (START:STOP, or START:…:STOP for "
+    "several), lag, start, stop, series, events, table, …, as in name=run,series=speed,scale=0.1.",
 )
 @click.option("--rank", type=click.IntRange(1), help="The rank, without a choice among --ranks.")
 @flags(FitSection, section="fit", trials=TrialFitSection)
@@ -359,17 +360,36 @@ def _units(texts: tuple[str, ...]) -> Any:
 
 
 def _input(text: str) -> dict[str, Any]:
-    """An input of KEY=VALUE pairs: name=motion,column=motion,scale=0.5,window=0:0.8; adjacent windows: 0:0.4:0.8."""
-    pairs = parse_pairs(text.split(","), "--input")
-    values: dict[str, Any] = {**pairs}
-    try:
-        if "scale" in pairs:
-            values["scale"] = float(pairs["scale"])
-        if "window" in pairs:
-            edges = [float(edge) for edge in values.pop("window").split(":")]
-            values["window_s"] = list(pairwise(edges)) if len(edges) > 2 else edges
-    except ValueError:
-        raise click.UsageError(
-            f"--input is {text!r}. scale needs a number and window START:STOP, s, or START:…:STOP."
-        ) from None
+    """An input of KEY=VALUE pairs: name=motion,column=motion,scale=0.5,window=0:0.8; adjacent windows: 0:0.4:0.8.
+
+    The keys are the fields of an input, without _s at the end. A comma that no key follows belongs to the value.
+    """
+    from nwb_lint.options import InputOptions
+
+    names = {name.removesuffix("_s"): name for name in InputOptions.model_fields}
+    pairs = parse_pairs(re.split(r",(?=\s*\w+=[^=])", text), "--input")
+    values: dict[str, Any] = {}
+    for key, value in ((key.strip(), value) for key, value in pairs.items()):
+        name = names.get(key, key)
+        kinds = InputOptions.model_fields[name].annotation if name in InputOptions.model_fields else str
+        try:
+            if name == "window_s":
+                edges = [float(edge) for edge in value.split(":")]
+                values[name] = list(pairwise(edges)) if len(edges) > 2 else edges
+            elif name in ("weights", "times", "values"):
+                values[name] = [float(one) for one in value.split(":")]
+            elif name != "equals" and {int, float} & {kinds, *get_args(kinds)}:
+                values[name] = int(value) if int in (kinds, *get_args(kinds)) else float(value)
+            else:
+                values[name] = value
+        except ValueError:
+            raise click.UsageError(
+                f"--input is {text!r}. {key} is {value!r}. It needs {_forms(name)}. Write --input name=…,{key}=…."
+            ) from None
     return values
+
+
+def _forms(name: str) -> str:
+    """What the text of a field of an input may be, in words."""
+    forms = {"window_s": "START:STOP, s, or START:…:STOP", "series_column": "a whole number"}
+    return forms.get(name, "numbers with : between" if name in ("weights", "times", "values") else "a number")

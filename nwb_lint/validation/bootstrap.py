@@ -234,7 +234,7 @@ def _with_rate(recording: xr.Dataset, rate: Array, generator: np.random.Generato
 
     The difference of a half from the mean is independent of the mean. A resample has twice its variance.
     """
-    out = recording.drop_vars("rate_draw")
+    out = recording.drop_dims("draw")
     out["rate"] = recording["rate"].dims, rate.astype(np.float32)
     if "rate_half" in recording:
         sign = generator.choice([-1.0, 1.0], size=(rate.shape[0], 1, 1))
@@ -255,6 +255,8 @@ def _fitted(
     def tasks() -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
         for k in range(number):
             one = _with_rate(recording, recording["rate_draw"].values[k], np.random.default_rng([seed, k, 6]))
+            if "input_course_draw" in recording:
+                one["input_course"] = recording["input_course_draw"].isel(draw=k)
             yield prepare(one), {"options": options}
 
     found = run_all(refit, tasks(), total=number, label="resamples", **how)

@@ -196,7 +196,8 @@ def _simulated(
 ) -> Iterator[Array]:
     """The training conditions of recordings of each network, prepared, in units of the fit."""
     train = ~held_out_of(fit)
-    alone = recording.drop_vars([str(name) for name in recording if "half" in str(name) or name == "rate_draw"])
+    alone = recording.drop_dims("draw")
+    alone = alone.drop_vars([str(name) for name in alone if "half" in str(name)])
     smooth = smoothing(fit.sizes["time"], _sd_bins(recording))
     q = drives(whole_input(fit), means.alpha, bias=True, initial=True).astype(float)
     for k, network in enumerate(truths):

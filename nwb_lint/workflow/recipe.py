@@ -33,6 +33,7 @@ from nwb_lint.options import (
     TrialFitSection,
     TrialReadSection,
     TrialSelectSection,
+    as_toml,
     explain,
     option,
     plain,
@@ -167,21 +168,8 @@ def _commented_fields(options: Options) -> list[str]:
         value = getattr(options, name)
         if name in SECTIONS or (not field.is_required() and same(value, field.default)):
             continue
-        lines.append(f"{name} = {_toml_text(NONE if value is None else value)}  # {field.description}")
+        lines.append(f"{name} = {as_toml(NONE if value is None else value)}  # {field.description}")
     return lines
-
-
-def _toml_text(value: Any) -> str:
-    """A value as TOML on one line."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml_text(one)}" for key, one in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml_text, value)) + "]"
-    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
-
-
-def _toml_key(name: str) -> str:
-    return tomli_w.dumps({name: 0}).rpartition(" = ")[0]
 
 
 def load_recipe(path: str | Path) -> Recipe:

@@ -153,6 +153,7 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
     reader = executor if isinstance(executor, Executor) else None
     draws = 0 if recipe.bootstrap is None else recipe.bootstrap.draws
     read: dict[str, Any] = recipe.read.model_dump() | {"draws": draws}
+    read |= {"inputs": recipe.input_list(), "burn_in_s": recipe.prepare.burn_in_s}
     recording = read_conditions(sources, seed=recipe.fit.seed, executor=reader, progress=running["progress"], **read)
     recording = with_digests(recording)
     if recording.sizes["condition"] < 2:
@@ -185,11 +186,11 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
 
 def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: dict[str, Any]) -> Outcome:
     """`run_recipe` for single trials: read → inputs → choose the rank → fit, with the same held-out trials."""
-    reading = recipe.read.model_dump(exclude={"by"})
-    trials = with_digests(read_trials(sources, **reading)).assign_attrs(by=list(recipe.read.by))
+    inputs, reading = recipe.input_list(), recipe.read.model_dump(exclude={"by"})
+    trials = with_digests(read_trials(sources, inputs=inputs, **reading)).assign_attrs(by=list(recipe.read.by))
     trials.attrs["assets"] = [str(source) for source in sources]
     laps.end("read")
-    trials = prepare(trials, inputs=recipe.input_list())
+    trials = prepare(trials, inputs=inputs)
     laps.end("prepare")
     options, ranks, tables = recipe.fit.model_dump(), recipe.select.ranks, {}
     if len(ranks) > 1:

@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.binning import FEWER_BINS, Counts, smooth_units, units_at_once
 from nwb_lint.nwb.recording.events import activity_paths
+from nwb_lint.nwb.recording.input_courses import CourseSums, Wanted, course_sums, read_courses
 from nwb_lint.nwb.recording.series import Series, open_series, sample_counter
 from nwb_lint.nwb.recording.spike_time_checks import (
     ObservedChecks,
@@ -110,6 +111,7 @@ class AverageOptions(NamedTuple):
     | seed | seed of the random halves and resamples of trials |
     | halves | whether there are halves |
     | draws | number of resamples of the trials |
+    | wanted | the inputs whose courses are read |
     """
 
     condition_of: Array
@@ -119,6 +121,7 @@ class AverageOptions(NamedTuple):
     seed: list[int]
     halves: bool = False
     draws: int = 0
+    wanted: Wanted = Wanted()
 
     @property
     def parts(self) -> int:
@@ -130,11 +133,12 @@ class Rates(NamedTuple):
     """Rates of a session: rate (part, condition, time, neuron) float32 and n_trials (part, condition, neuron).
 
     The first part is all trials; then come two halves, if there are any, and resamples. ``n_trials`` has all trials and
-    halves only.
+    halves only. ``courses`` are those of inputs in the file, of all trials and resamples.
     """
 
     rate: Array
     n_trials: Array
+    courses: CourseSums | None = None
 
 
 def find_session(asset: Asset, request: Request) -> Session:
@@ -284,16 +288,14 @@ def session_rates(asset: Asset, session: Session, options: AverageOptions) -> Ra
     The rate of a bin is spikes / (trials that observed the bin × bin_s), or the mean sample of a series. A resample
     counts each trial as often as it was drawn.
     """
-    condition_of, n_conditions, axis, sd_bins, seed = options[:5]
+    _, n_conditions, axis, sd_bins, seed = options[:5]
     halves, n_units = 1 + options.halves, len(session.unit_rows)
     what = f"activity of {n_units} units in {n_conditions} conditions and {axis.bins.n} bins"
     check_memory(4.0 * options.parts * n_conditions * axis.bins.n * n_units, f"{asset}: {what}", FEWER_BINS)
     rate = np.empty((options.parts, n_conditions, axis.bins.n, n_units), np.float32)
     n_trials = np.empty((options.parts - options.draws, n_conditions, n_units), np.int64)
     bin_s = axis.bins.bin_s if session.series is None else 1.0
-    groups = condition_of
-    if options.halves:
-        groups = 2 * condition_of + _halve(condition_of, np.random.default_rng(seed))
+    groups = _groups(options)
     if options.draws:
         weights = _trial_weights(groups, n_conditions, halves, options.draws, np.random.default_rng([*seed, 1]))
         groups, n_groups = np.arange(len(groups)), len(groups)
@@ -316,7 +318,31 @@ def session_rates(asset: Asset, session: Session, options: AverageOptions) -> Ra
     with reading(session.asset) as file:
         blocks = count_blocks(file, session, axis, groups, n_groups)[1]
         average_blocks(blocks, average, rate, sd_bins)
-    return Rates(rate, n_trials)
+        courses = _session_courses(file, session, options) if options.wanted.inputs else None
+    return Rates(rate, n_trials, courses)
+
+
+def _session_courses(file: h5py.File, session: Session, options: AverageOptions) -> CourseSums:
+    """Sums of the courses of inputs over the trials of every condition, and over the same resamples as the rates."""
+    condition_of, n_conditions, axis, _, seed = options[:5]
+    courses = read_courses(file, session.asset, session.trials, axis, options.wanted)
+    if not options.draws:
+        n = len(condition_of)
+        weights = csr_array((np.ones(n), (condition_of, np.arange(n))), (n_conditions, n))
+        return course_sums(courses, weights, 1)
+    halves = 1 + options.halves
+    groups = _groups(options)
+    weights = _trial_weights(groups, n_conditions, halves, options.draws, np.random.default_rng([*seed, 1]))
+    parts = np.r_[0, weights.shape[0] // n_conditions - options.draws + np.arange(options.draws)]
+    rows = (parts[:, None] * n_conditions + np.arange(n_conditions)).ravel()
+    return course_sums(courses, weights[rows], len(parts))
+
+
+def _groups(options: AverageOptions) -> Array:
+    """The group of each trial: its condition, and with halves also its half, drawn with the seed."""
+    if not options.halves:
+        return options.condition_of
+    return 2 * options.condition_of + _halve(options.condition_of, np.random.default_rng(options.seed))
 
 
 def _trial_weights(

@@ -25,7 +25,10 @@ Array = np.ndarray
 # Names of variables and dims of recordings, activities and fits. The coordinate of a column has another name.
 _TABLES = (COORDS, RECORDING, TRIALS, ACTIVITY, FIT)
 _DIMS = (dim.rstrip("?") for table in _TABLES for var in table.values() for dim in var.dims)
-_OTHERS = ("input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s", "readout")
+_OTHERS = (
+    "input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s", "input_definition", "course_unit",
+    "readout",
+)  # fmt: skip
 RESERVED = frozenset(_DIMS).union(*_TABLES, _OTHERS)
 
 _DROP_REASONS = ("where", "placeholder", "align", "warp", "within", "by")  # in the order of `choose_trials`

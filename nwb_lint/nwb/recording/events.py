@@ -33,13 +33,14 @@ _FITS = "ndx-lowrank"  # namespace of fits and results
 
 
 class Events(NamedTuple):
-    """Times of events in ascending order, s: listed, or ``n`` regular samples from ``start_s`` on."""
+    """Times of events in ascending order, s: listed, or ``n`` regular samples from ``start_s`` on; their amplitudes."""
 
     path: str
     times: Array | None
     start_s: float = 0.0
     rate_hz: float = 1.0
     n: int = 0
+    amplitudes: Array | None = None
 
     def within(self, starts: Array, stops: Array, which: str | int = "first") -> Array:
         """The first, last or k-th (from 0) time in [start, stop) of each trial, s; NaN if there is none."""

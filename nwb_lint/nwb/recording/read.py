@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import coords_along
 from nwb_lint.errors import ContractError, NWBError, NWBLintError, printable
+from nwb_lint.inputs import Input
 from nwb_lint.nwb.recording.averaging import (
     AverageOptions,
     Rates,
@@ -36,6 +38,15 @@ from nwb_lint.nwb.recording.dataset import (
     trial_counts,
     units_table_attribute,
     with_units,
+)
+from nwb_lint.nwb.recording.input_courses import (
+    Courses,
+    CourseSums,
+    Wanted,
+    condition_courses,
+    read_courses,
+    trial_courses,
+    wanted_courses,
 )
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis, check_time_axis, median_warp_interval
@@ -83,6 +94,8 @@ def read_conditions(
     unit_columns: Sequence[str] = (),
     download: bool = False,
     external: bool = False,
+    inputs: Sequence[Input] = (),
+    burn_in_s: float = 0.0,
     executor: Executor | None = None,
     errors: str = "raise",
     progress: bool = False,
@@ -169,6 +182,10 @@ def read_conditions(
     external : bool, default=False
         Whether other files that a file names are read too: those of external links and of HDF5 external storage, and
         sources of virtual datasets outside of its folder.
+    inputs : sequence of Input, default=()
+        Inputs of the network; those whose courses are in the file are read, for `prepare`. The others are left alone.
+    burn_in_s : float, default=0.0
+        Time before the window for which inputs are read too, s: that of `prepare`.
     executor : concurrent.futures.Executor or None, default=None
         Reads several files at once: processes, or a Dask client's ``get_executor()``. None uses threads.
     errors : {"raise", "skip"}, default="raise"
@@ -187,6 +204,8 @@ def read_conditions(
           bin.
         - ``n_trials (condition, neuron)``: number of trials with an observed bin.
         - ``rate_half``, ``n_trials_half (half, ...)``: with ``halves``. ``rate_draw (draw, ...)``: with ``draws``.
+        - ``input_course (condition, course_time, course)``: with ``inputs`` in the file, their mean over the trials of
+          the condition, in the unit ``course_unit``; NaN where it was not observed. ``input_course_draw (draw, ...)``.
         - Coordinates: the columns of ``by`` on ``condition``; bin centers on ``time``, s; ``unit_id``, ``session``,
           ``source`` and ``unit_columns`` on ``neuron``. The coordinate of a column whose name is taken, such as
           ``condition``, is called ``trial_condition``. Other functions find it as ``condition`` too.
@@ -221,14 +240,15 @@ def read_conditions(
     assets = expand(sources, download=download, external=external)
     selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
     selection |= {"align_where": align_where, "align_which": align_which}
-    trials = selection | {"factors": factors, "derived": columns}
+    wanted = wanted_courses(inputs, bins, burn_in_s)
+    trials = selection | {"factors": factors, "derived": columns, "inputs": wanted.inputs}
     files = _Files(executor, errors, progress)
     sessions, reasons = _find_sessions(assets, Request(units, tuple(unit_columns), trials, series, units_table), files)
     unit = _common_unit(sessions)
     axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
-    how = {"sd_bins": (smooth_s or 0.0) / bins.bin_s, "halves": halves, "draws": draws}
+    how = {"sd_bins": (smooth_s or 0.0) / bins.bin_s, "halves": halves, "draws": draws, "wanted": wanted}
     averaged = _average(sessions, factors, axis, how, seed, files)
-    rate, n_trials = averaged.rates
+    rate, n_trials = averaged.rates[:2]
     if missing == "keep":
         rate.transpose(0, 1, 3, 2)[:, n_trials[0] < min_trials] = np.nan
     coords = _session_coords(averaged.sessions)
@@ -253,7 +273,11 @@ def read_conditions(
     }
     if missing == "drop":
         recording = drop_units(recording, min_trials)
-    kept = [s for s in averaged.sessions if s.provenance.path in recording["file"].values]
+    of_neurons = [s.provenance.path in recording["file"].values for s in averaged.sessions]
+    kept = [session for session, has in zip(averaged.sessions, of_neurons, strict=True) if has]
+    if wanted.inputs:
+        parts = [part for part, has in zip(averaged.courses, of_neurons, strict=True) if has]
+        recording = recording.assign(condition_courses(parts, wanted, bins))
     recording.attrs |= units_table_attribute([s.units_table for s in kept]) | trial_counts([s.trials for s in kept])
     recording.attrs["n_units_not_chosen"] = sum(s.n_units - len(s.unit_ids) for s in averaged.sessions)
     chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
@@ -286,6 +310,7 @@ def read_trials(
     infer_obs: bool = False,
     download: bool = False,
     external: bool = False,
+    inputs: Sequence[Input] = (),
 ) -> xr.Dataset:
     """Read the spike counts, or the samples of a series, of every unit in every trial of one NWB file or several.
 
@@ -337,6 +362,8 @@ def read_trials(
     external : bool, default=False
         Whether other files that the file names are read too: those of external links and of HDF5 external storage, and
         sources of virtual datasets outside of its folder.
+    inputs : sequence of Input, default=()
+        Inputs of the network; those whose courses are in the file are read, for `prepare`. The others are left alone.
 
     Returns
     -------
@@ -349,6 +376,7 @@ def read_trials(
         - ``exposure_s (trial, time)``: real duration of a bin, s, with ``warp``. The rate is count / exposure_s.
         - ``rate (trial, time, neuron)``: only with ``series``: the mean sample in the bin, float32; NaN if there is
           none.
+        - ``input_course (trial, course_time, course)``: with ``inputs`` in the file; NaN where not observed.
 
     Raises
     ------
@@ -371,7 +399,8 @@ def read_trials(
     derived = columns if isinstance(columns, Mapping) else None
     selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
     selection |= {"align_where": align_where, "align_which": align_which}
-    request = selection | {"derived": derived, "columns": columns if derived is None else None}
+    wanted = wanted_courses(inputs, bins)
+    request = selection | {"derived": derived, "columns": columns if derived is None else None, "inputs": wanted.inputs}
     found = [find_session(asset, Request(units, (), request, series, units_table)) for asset in assets]
     for _, message in repeated_recordings(found) if len(found) > 1 else ():
         raise NWBError(message)
@@ -394,8 +423,24 @@ def read_trials(
     attrs |= {"n_units_dropped": 0, "n_units_not_chosen": not_chosen}
     unit = _common_unit(sessions) if series is not None else ""
     _check_size(sessions, axis, 3.0 if series is None else 4.0)
-    parts = [_count(one, axis) if series is None else _average_samples(one, axis, unit) for one in sessions]
-    return xr.Dataset(_side_by_side(parts), coords, attrs)
+    parts = [_trial_values(one, axis, unit, wanted) for one in sessions]
+    trials = xr.Dataset(_side_by_side([part.data for part in parts]), coords, attrs)
+    courses = [part.courses for part in parts if part.courses is not None]
+    return trials.assign(trial_courses(courses, wanted, bins)) if courses else trials
+
+
+class _TrialValues(NamedTuple):
+    """The variables of the trials of a session, and the courses of inputs in its file."""
+
+    data: dict[str, Any]
+    courses: Courses | None
+
+
+def _trial_values(session: Session, axis: TimeAxis, unit: str, wanted: Wanted) -> _TrialValues:
+    with reading(session.asset) as file:
+        data = _count(file, session, axis) if session.series is None else _average_samples(file, session, axis, unit)
+        courses = read_courses(file, session.asset, session.trials, axis, wanted) if wanted.inputs else None
+    return _TrialValues(data, courses)
 
 
 def _trial_coords(sessions: list[Session]) -> dict[str, Any]:
@@ -553,6 +598,7 @@ class _Averaged(NamedTuple):
     rates: Rates
     conditions: Conditions
     reasons: dict[str, str]
+    courses: list[CourseSums]
 
 
 def _average(
@@ -565,25 +611,29 @@ def _average(
         options = AverageOptions(conditions.codes[k], n, axis, seed=[seed, k], **how)
         tasks.append((session.asset, {"session": session, "options": options}))
     failed: dict[int, NWBLintError] = {}
+    courses: dict[int, CourseSums] = {}
     whole: list[Rates] = []  # filled session by session, so that all rates are in memory only once
     for k, part in files.run(session_rates, tasks, "reading activity", failed):
+        if part.courses is not None:
+            courses[k] = part.courses
         if len(sessions) == 1:
             whole.append(part)
             continue
         if not whole:
-            sizes = [(*array.shape[:-1], edges[-1]) for array in part]
+            sizes = [(*array.shape[:-1], edges[-1]) for array in (part.rate, part.n_trials)]
             whole.append(Rates(np.empty(sizes[0], np.float32), np.empty(sizes[1], np.int64)))
         whole[0].rate[..., edges[k] : edges[k + 1]] = part.rate
         whole[0].n_trials[..., edges[k] : edges[k + 1]] = part.n_trials
     reasons = _left_out({sessions[k].provenance.path: failed[k] for k in sorted(failed)}, len(sessions))
     if not failed:
-        return _Averaged(sessions, whole[0], conditions, reasons)
+        return _Averaged(sessions, whole[0], conditions, reasons, [courses[k] for k in sorted(courses)])
     read = [k for k in range(len(sessions)) if k not in failed]
     rows = np.unique(np.concatenate([conditions.codes[k] for k in read]))  # some conditions were only in other sessions
     units = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in read])
-    rates = Rates(*(array[:, rows][..., units] for array in whole[0]))
+    rates = Rates(whole[0].rate[:, rows][..., units], whole[0].n_trials[:, rows][..., units])
     sessions = [sessions[k] for k in read]
-    return _Averaged(sessions, rates, _conditions_of(factors, sessions), reasons)
+    of_rows = [one.of_conditions(rows) for _, one in sorted(courses.items())]
+    return _Averaged(sessions, rates, _conditions_of(factors, sessions), reasons, of_rows)
 
 
 def _conditions_of(factors: list[Factor], sessions: list[Session]) -> Conditions:
@@ -599,24 +649,23 @@ def _check_size(sessions: list[Session], axis: TimeAxis, bytes_each: float) -> N
     check_memory(bytes_each * n * n_units * axis.bins.n, what, FEWER_BINS)
 
 
-def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
+def _count(file: h5py.File, session: Session, axis: TimeAxis) -> dict[str, Any]:
     """The variables of `read_trials` for spikes."""
     n = len(session.trials.origins)
     count = np.zeros((n, axis.bins.n, len(session.unit_rows)), np.uint16)
     seen = np.ones(count.shape, bool)
-    with reading(session.asset) as file:
-        trial_axis, blocks = count_blocks(file, session, axis, np.arange(n), n)
-        for positions, count_unit in blocks:
-            for k, position in enumerate(positions):
-                counts = count_unit(k)
-                most = counts.spikes.max(initial=0)
-                if most > _MOST_COUNT:
-                    raise NWBError(
-                        f"{session.asset}: unit {session.unit_labels[position]} has {most} spikes in one bin. At most "
-                        f"{_MOST_COUNT} can be stored. Check the unit of the spike times."
-                    )
-                count[:, :, position] = counts.spikes
-                seen[:, :, position] = counts.seen > 0
+    trial_axis, blocks = count_blocks(file, session, axis, np.arange(n), n)
+    for positions, count_unit in blocks:
+        for k, position in enumerate(positions):
+            counts = count_unit(k)
+            most = counts.spikes.max(initial=0)
+            if most > _MOST_COUNT:
+                raise NWBError(
+                    f"{session.asset}: unit {session.unit_labels[position]} has {most} spikes in one bin. At most "
+                    f"{_MOST_COUNT} can be stored. Check the unit of the spike times."
+                )
+            count[:, :, position] = counts.spikes
+            seen[:, :, position] = counts.seen > 0
     data: dict[str, Any] = {"count": (_DIMS, count, {"units": "1"})}
     if not seen.all():
         data["observed"] = (_DIMS, seen, {"units": "1"})
@@ -625,11 +674,11 @@ def _count(session: Session, axis: TimeAxis) -> dict[str, Any]:
     return data
 
 
-def _average_samples(session: Session, axis: TimeAxis, unit: str) -> dict[str, Any]:
+def _average_samples(file: h5py.File, session: Session, axis: TimeAxis, unit: str) -> dict[str, Any]:
     """The variable of `read_trials` for a series."""
     n = len(session.trials.origins)
     rate = np.empty((n, axis.bins.n, len(session.unit_rows)), np.float32)
-    with reading(session.asset) as file, np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):
         for positions, count_unit in count_blocks(file, session, axis, np.arange(n), n)[1]:
             for k, position in enumerate(positions):
                 counts = count_unit(k)

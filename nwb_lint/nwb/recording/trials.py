@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in, size_of_column
 from nwb_lint.errors import ContractError, NWBError
+from nwb_lint.inputs import Input
 from nwb_lint.nwb.recording.events import EventLabels, Events, event_labels, event_paths, find_series, read_events
 from nwb_lint.nwb.recording.tables import DAMAGED, SCALAR_KINDS, Table, TableChoice, open_table
 from nwb_lint.nwb.recording.time_checks import FUNCTION, CheckedTimes, RowSpans, check_times, doubtful_zeros, row_spans
@@ -34,11 +36,12 @@ class Choice(NamedTuple):
 
     where: str | None = None
     which: Which | None = None
+    argument: str = "align_where"  # that ``where`` is given as, for messages
 
     def refuse_where(self, reason: str) -> None:
         """Raise ContractError if events are selected, and there are none."""
         if self.where is not None:
-            raise ContractError(f"align_where selects events of a series, and {reason}. Select trials by where=.")
+            raise ContractError(f"{self.argument} selects events of a series, and {reason}. Select trials by where=.")
 
     def refuse_which(self, reason: str) -> None:
         """Raise ContractError if one of several times is chosen, and there is only one."""
@@ -68,6 +71,7 @@ class Trials(NamedTuple):
     | second | trial | the second event of ``warp``, s; None without warp |
     | within | 2, trial | the limits of each trial, s; None without |
     | spans | | start and stop of each trial (`RowSpans`); None if the table has no start_time |
+    | boxes | 2, trial | by `Input.source`, when each input between two events is on, s; NaN where never |
     | placeholders, doubts | | sentences on numbers that stand for no time, and on what is likely wrong with times |
     | dropped_… | | trials that the query leaves out, have such a value, or lack time, warp, limits, or level |
     """
@@ -82,6 +86,7 @@ class Trials(NamedTuple):
     second: Array | None
     within: Array | None
     spans: RowSpans | None
+    boxes: dict[str, Array]
     placeholders: list[str]
     doubts: list[str]
     dropped_where: int
@@ -106,12 +111,14 @@ def choose_trials(
     derived: Mapping[str, str] | None = None,
     align_where: str | None = None,
     align_which: Which | None = None,
+    inputs: Sequence[Input] = (),
 ) -> Trials:
     """The rows that ``where`` selects and that have all that is needed.
 
     In this order, rows are dropped that have a number in place of a missing time, no time of ``align``, no interval of
     ``warp`` above 0, no limits of ``within``, or no value of a factor. ``columns`` are read along (None: all with one
-    value per row). ``derived`` columns come first, so that all other arguments may name them.
+    value per row). ``derived`` columns come first, so that all other arguments may name them. ``inputs`` are those in
+    the file; of the ones between two events the times are read here.
 
     Raises: NWBError if no trial is left, or times cannot be in the session. The message says how many there were, and
     what dropped the others.
@@ -150,6 +157,7 @@ def choose_trials(
         second=None if second is None else second[kept],
         within=None if limits is None else limits[:, kept],
         spans=None if read.spans is None else read.spans.take(kept),
+        boxes={one.source: _box(read, one, kept) for one in inputs if one.start or one.stop},
         placeholders=read.texts,
         doubts=read.doubts,
         dropped_where=len(source) - len(selected),
@@ -161,6 +169,9 @@ def choose_trials(
     )
 
 
+_LEFT_OUT = "These trials are left out."
+
+
 class _TimesOfRows:
     """Reads times of the rows of a table, and checks them in the ``selected`` rows (`check_times`).
 
@@ -168,10 +179,11 @@ class _TimesOfRows:
     ``doubts`` what is likely wrong.
     """
 
-    def __init__(self, file: h5py.File, path: Any, table: Table, selected: Array) -> None:
+    def __init__(self, file: h5py.File, path: Any, table: Table, selected: Array, so: str = _LEFT_OUT) -> None:
         self.file, self.path, self.table, self.selected = file, path, table, selected
         self.spans = row_spans(table)
         self.placeholder = np.zeros(len(table), bool)
+        self.so = so  # what follows for rows that have such a number, as a sentence
         self.texts: list[str] = []
         self.doubts: list[str] = []
 
@@ -196,7 +208,7 @@ class _TimesOfRows:
         """The times without the numbers that stand for none, which are counted."""
         if checked.placeholder.any() and checked.placeholder_text not in self.texts:
             self.texts.append(checked.placeholder_text)
-            warn(f"{self.table.where}: {checked.placeholder_text} These trials are left out.")
+            warn(f"{self.table.where}: {checked.placeholder_text} {self.so}")
         self.placeholder[self.selected] |= checked.placeholder
         values = values.copy()
         values[self.selected] = checked.values
@@ -234,6 +246,37 @@ class _TimesOfRows:
             text = doubtful_zeros(spell_column(name), checked.values)
             self.doubts += [f"{self.table.where}: {text}"] if text else []
         return self._without_placeholders(values, checked)
+
+
+def _box(read: _TimesOfRows, one: Input, rows: Array) -> Array:
+    """When an input is on in each of the rows, (start and stop, row), s; NaN in a row without these times."""
+    with naming(one):
+        own = _TimesOfRows(read.file, read.path, read.table, read.selected, f"Input {one.name!r} is off there.")
+        start = np.full(len(read.table), -np.inf) if one.start is None else own.times(one.start, "start")
+        stop = np.full(len(read.table), np.inf) if one.stop is None else own.times(one.stop, "stop")
+        read.doubts += [doubt for doubt in own.doubts if doubt not in read.doubts]
+        start, stop = start[rows], stop[rows]
+        for wrong, what in (
+            (np.isnan(start) & np.isfinite(stop), f"no {one.start}, and {one.stop}"),
+            (np.isfinite(start) & np.isnan(stop), f"{one.start}, and no {one.stop}"),
+            (stop < start, f"{one.stop} before {one.start}"),
+        ):
+            if wrong.any():
+                row = read.table.ids[rows[wrong][0]]
+                raise NWBError(
+                    f"{read.table.where}: {wrong.sum()} of {len(rows)} trials have {what} (the first has id {row}). "
+                    "It needs both in this order, or none of the two. Leave such trials out by where."
+                )
+    return np.stack([start, stop])
+
+
+@contextmanager
+def naming(one: Input) -> Iterator[None]:
+    """Errors of files inside begin with the name of this input."""
+    try:
+        yield
+    except NWBError as error:
+        raise NWBError(f"input {one.name!r}: {error}") from None
 
 
 def _limited(table: Table, rows: Array, limits: Array, within: Sequence[str]) -> Array:
@@ -321,7 +364,7 @@ def align_times(
         return _times_of_function(align, table, what)
     if align in table.names:
         return _times_of_column(table, align, rows, what, choice)
-    events = _find_events(file, align, path, what, choice)
+    events = find_events(file, align, path, what, choice)
     if events is None:
         candidates = ", ".join(table.time_columns()) or "none"
         series = event_paths(file)
@@ -393,8 +436,12 @@ def _one_of_each(values: Array, bounds: Array, which: Which) -> Array:
     return np.append(values, np.nan)[np.where(inside, at, len(values))]
 
 
-def _find_events(file: h5py.File, name: str, path: Any, what: str, choice: Choice) -> Events | None:
+def find_events(
+    file: h5py.File, name: str, path: Any, what: str, choice: Choice, amplitude: str | None = None
+) -> Events | None:
     """The events at a path, or of a name that occurs once, that the choice selects; None if nothing has that name.
+
+    ``amplitude`` names numbers that are read along: a column of a table of events, or "data" of a series.
 
     Raises: NWBError if events are of several labels, and none is chosen (the message lists them).
     """
@@ -404,41 +451,61 @@ def _find_events(file: h5py.File, name: str, path: Any, what: str, choice: Choic
     at, item = found
     where = f"{at} of {path}"
     if "timestamps" not in item and ("timestamp" in item or "event_times" in item):
-        return _events_of_table(Table(item, where), at, choice)
+        return _events_of_table(Table(item, where), at, choice, amplitude)
     events = read_events(item, at, path)
     if events.times is None:
         choice.refuse_where(f"{at} has regular samples and no events")
         return events
     labels = event_labels(item, where)
+    sizes = None if amplitude is None else _numbers_of_events(labels, amplitude, len(events.times), where)
     chosen = np.ones(len(events.times), bool)
     if choice.where is not None:
         if labels is None or len(labels.values) != len(chosen):
-            raise NWBError(f"{where} has no label for each event, which align_where selects by. Leave it out.")
-        chosen = select(choice.where, partial(_label_column, labels.values, where), len(chosen), "align_where")
+            raise NWBError(f"{where} has no label for each event, which {choice.argument} selects by. Leave it out.")
+        chosen = select(choice.where, partial(_label_column, labels.values, where), len(chosen), choice.argument)
         if not chosen.any():
             raise NWBError(
-                f"{where}: 0 of {len(chosen)} events satisfy align_where={choice.where!r}. {_listed(labels)}"
+                f"{where}: 0 of {len(chosen)} events satisfy {choice.argument}={choice.where!r}. {_listed(labels)}"
             )
-    elif labels is not None and labels.of_kinds and len(np.unique(labels.values)) > 1:
-        raise NWBError(f"{where} has events of several kinds. {_listed(labels)} {_example(labels, what)}")
-    times = events.times[chosen & np.isfinite(events.times)]
-    return Events(at, np.sort(times))
+    elif amplitude is None and labels is not None and labels.of_kinds and len(np.unique(labels.values)) > 1:
+        raise NWBError(
+            f"{where} has events of several kinds. {_listed(labels)} {_example(labels, what, choice.argument)}"
+        )
+    return _in_order(at, events.times, chosen, sizes)
 
 
-def _events_of_table(table: Table, at: str, choice: Choice) -> Events:
+def _in_order(at: str, times: Array, chosen: Array, sizes: Array | None) -> Events:
+    """The chosen events that have a time, in ascending order."""
+    rows = np.flatnonzero(chosen & np.isfinite(times))
+    rows = rows[np.argsort(times[rows], kind="stable")]
+    return Events(at, times[rows], amplitudes=None if sizes is None else sizes[rows])
+
+
+def _numbers_of_events(labels: EventLabels | None, name: str, n: int, where: str) -> Array:
+    """A number for each event of a series."""
+    if labels is None or len(labels.values) != n or labels.values.dtype.kind not in "biuf":
+        raise NWBError(f"{where} has no number for each event, and amplitude is {name!r}. Leave amplitude out.")
+    if name != "data":
+        raise NWBError(f"{where} has no column {name!r}; the numbers of its events are data. Pass amplitude='data'.")
+    return labels.values.astype(float)
+
+
+def _events_of_table(table: Table, at: str, choice: Choice, amplitude: str | None) -> Events:
     """The events of a table: a row each (``timestamp``), or the times of a label in each row (``event_times``)."""
-    rows = table.select(choice.where, "align_where")
+    rows = table.select(choice.where, choice.argument)
     if not rows.any():
-        raise NWBError(f"{table.where}: 0 of {len(table)} events satisfy align_where={choice.where!r}. Loosen it.")
+        raise NWBError(
+            f"{table.where}: 0 of {len(table)} events satisfy {choice.argument}={choice.where!r}. Loosen it."
+        )
+    sizes = None if amplitude is None else table.numbers(amplitude)
     if "timestamp" in table.names:
-        times = table.times("timestamp")[rows]
-    else:
-        if choice.where is None and len(table) > 1 and "label" in table.names:
-            labels = EventLabels(table.column("label"), True)
-            raise NWBError(f"{table.where} has events of several kinds. {_listed(labels)} {_example(labels, 'align')}")
-        listed = table.lists("event_times")
-        times = listed.values[rows[listed.rows]].astype(float)
-    return Events(at, np.sort(times[np.isfinite(times)]))
+        return _in_order(at, table.times("timestamp"), rows, sizes)
+    if choice.where is None and len(table) > 1 and "label" in table.names:
+        labels = EventLabels(table.column("label"), True)
+        example = _example(labels, "align", choice.argument)
+        raise NWBError(f"{table.where} has events of several kinds. {_listed(labels)} {example}")
+    listed = table.lists("event_times")
+    return _in_order(at, listed.values.astype(float), rows[listed.rows], None if sizes is None else sizes[listed.rows])
 
 
 def _label_column(values: Array, where: str, name: str) -> Array:
@@ -454,10 +521,10 @@ def _listed(labels: EventLabels) -> str:
     return f"The labels are {shown}{', …' * (len(levels) > 12)}."
 
 
-def _example(labels: EventLabels, what: str) -> str:
+def _example(labels: EventLabels, what: str, argument: str = "align_where") -> str:
     level = labels.values[0]
     query = f"label == {str(level)!r}" if labels.values.dtype.kind == "U" else f"data == {format_value(level)}"
-    return f'Choose one by align_where="{query}".' if what == "align" else f"Pass another series in {what}."
+    return f'Choose one by {argument}="{query}".' if what in ("align", "events") else f"Pass another series in {what}."
 
 
 def align_text(align: Align) -> str:

@@ -42,7 +42,7 @@ def test_every_coordinate_of_the_contract_is_in_the_yaml(name):
 
 def test_the_yaml_has_no_variable_that_the_contract_lacks():
     axes = {"rank", "neuron_from", "pc", "singular", "split", "stage", "rank_tried"}
-    inputs = {"input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s"}
+    inputs = {"input_column", "input_equals", "input_scale", "input_start_s", "input_stop_s", "input_definition"}
     assert set(schema.fields()) - set(FIT) - set(COORDS) == axes | inputs
 
 
