@@ -290,7 +290,7 @@ class Input:
         if not callable(self.values):
             known = np.asarray(self.times)
             inside = (times >= known[0] - _ROUNDING_S) & (times <= known[-1] + _ROUNDING_S)
-            return np.where(inside, np.interp(times, known, self.values), 0.0)[None]  # type: ignore[arg-type]
+            return np.where(inside, np.interp(times, known, self.values), 0.0)[None]
         found = np.asarray(self.values(times), float)
         if found.shape not in ((), times.shape) or not np.isfinite(found).all():
             raise ContractError(

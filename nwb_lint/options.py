@@ -668,8 +668,8 @@ def as_toml(value: Any) -> str:
 
     Examples
     --------
-    >>> as_toml({"window_s": [(0.0, 0.5)], "where": "side == 'left'"})
-    '{ window_s = [[0.0, 0.5]], where = "side == \'left\'" }'
+    >>> as_toml({"window_s": [(0.0, 0.5)], "where": "correct"})
+    '{ window_s = [[0.0, 0.5]], where = "correct" }'
     """
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_toml_key(key)} = {as_toml(one)}" for key, one in value.items()) + " }"

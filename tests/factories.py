@@ -132,6 +132,7 @@ def _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype) -> dict:
         "input_scale": ("input", np.ones(sizes["input"])),
         "input_start_s": ("input", np.full(sizes["input"], np.nan)),
         "input_stop_s": ("input", rng.random(sizes["input"])),
+        "input_definition": ("input", text([f'name = "in{k}"' for k in range(sizes["input"])])),
     }
     if n_files:
         coords["file"] = text(files)

@@ -24,7 +24,7 @@ from nwb_lint.nwb.recording.averaging import (
     repeated_recordings,
     session_rates,
 )
-from nwb_lint.nwb.recording.binning import FEWER_BINS, make_bins
+from nwb_lint.nwb.recording.binning import FEWER_BINS, Bins, make_bins
 from nwb_lint.nwb.recording.dataset import (
     asset_attributes,
     column_coords,
@@ -273,6 +273,20 @@ def read_conditions(
     }
     if missing == "drop":
         recording = drop_units(recording, min_trials)
+    recording = _with_files(recording, averaged, wanted, bins)
+    recording.attrs |= asset_attributes(
+        [str(asset) for asset in assets], averaged.chosen, reasons | averaged.reasons, recording
+    )
+    recording.attrs |= {name: int(seed) for name, made in (("halves_seed", halves), ("draws_seed", draws)) if made}
+    if halves:
+        warn_of_shared_variance(recording)
+    if verbose:
+        print(printable(format_reading(recording)))
+    return recording
+
+
+def _with_files(recording: xr.Dataset, averaged: _Averaged, wanted: Wanted, bins: Bins) -> xr.Dataset:
+    """The recording with the courses of inputs and the counts of trials of those files that its neurons come from."""
     of_neurons = [s.provenance.path in recording["file"].values for s in averaged.sessions]
     kept = [session for session, has in zip(averaged.sessions, of_neurons, strict=True) if has]
     if wanted.inputs:
@@ -280,13 +294,6 @@ def read_conditions(
         recording = recording.assign(condition_courses(parts, wanted, bins))
     recording.attrs |= units_table_attribute([s.units_table for s in kept]) | trial_counts([s.trials for s in kept])
     recording.attrs["n_units_not_chosen"] = sum(s.n_units - len(s.unit_ids) for s in averaged.sessions)
-    chosen = {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in averaged.sessions}
-    recording.attrs |= asset_attributes([str(asset) for asset in assets], chosen, reasons | averaged.reasons, recording)
-    recording.attrs |= {name: int(seed) for name, made in (("halves_seed", halves), ("draws_seed", draws)) if made}
-    if halves:
-        warn_of_shared_variance(recording)
-    if verbose:
-        print(printable(format_reading(recording)))
     return recording
 
 
@@ -599,6 +606,11 @@ class _Averaged(NamedTuple):
     conditions: Conditions
     reasons: dict[str, str]
     courses: list[CourseSums]
+
+    @property
+    def chosen(self) -> dict[str, tuple[int, int]]:
+        """How many units and trials were chosen in each file, by its path."""
+        return {s.provenance.path: (len(s.unit_ids), len(s.trials.origins)) for s in self.sessions}
 
 
 def _average(
