@@ -23,6 +23,10 @@ from .nwb.convert.packages import from_pynapple as from_pynapple
 from .nwb.convert.packages import from_spikeinterface as from_spikeinterface
 from .nwb.convert.sources import from_nwbfile as from_nwbfile
 from .nwb.convert.sources import from_spikes as from_spikes
+from .nwb.convert.targets import to_datatree as to_datatree
+from .nwb.convert.targets import to_pandas as to_pandas
+from .nwb.convert.targets import to_pynapple as to_pynapple
+from .nwb.extension.read import read as read
 from .nwb.extension.read import read_fit as read_fit
 from .nwb.extension.read import read_result as read_result
 from .nwb.extension.read import read_results as read_results

@@ -19,9 +19,10 @@ PUBLIC = {
     "compare_axes", "compare_links", "compare_tau", "connectivity", "ensemble", "find_populations", "fit_lint",
     "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "from_arrays", "from_nwbfile",
     "from_pynapple", "from_spikeinterface", "from_spikes", "infer_latents", "latents", "limit_cycles",
-    "networks_of_draws", "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read_conditions",
-    "read_fit", "read_result", "read_results", "read_trials", "report", "resample_network", "score", "select_rank",
-    "show_versions", "simulate", "truncate", "weight_statistics", "write_fit", "write_result", "write_session",
+    "networks_of_draws", "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read",
+    "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "report", "resample_network",
+    "score", "select_rank", "show_versions", "simulate", "to_datatree", "to_pandas", "to_pynapple", "truncate",
+    "weight_statistics", "write_fit", "write_result", "write_session",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 

@@ -17,7 +17,7 @@ FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.NORMALIZE_W
 
 
 # Packages that are extras, by the module whose examples need them.
-NEEDS = {"nwb_lint.nwb.convert.packages": ("pynapple", "spikeinterface")}
+NEEDS = {"nwb_lint.nwb.convert.packages": ("pynapple", "spikeinterface"), "nwb_lint.nwb.convert.targets": ("pynapple",)}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Read fits and results from NWB files: `read_fit`, `read_result`."""
+"""Read fits and results from NWB files: `read_fit`, `read_result`, and `read` for all at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_lint.contract import RESULTS
 from nwb_lint.errors import ContractError, NWBError, one_line
+from nwb_lint.nwb.convert.targets import to_datatree
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import Stored, decode
 from nwb_lint.nwb.extension.container import read_group
@@ -140,6 +141,39 @@ def read_results(path: Source, name: str | None = None) -> dict[str, xr.Dataset]
         fit = file[choose_entry(file, name, (schema.FIT_TYPE,), "fit", asset).path]
         entries = [one for one in find_entries(file) if one.type in types and file[one.path].get("network") == fit]
         return {one.name: _decoded(file, one, asset, "result") for one in entries}
+
+
+def read(path: Source, name: str | None = None) -> xr.DataTree:
+    """Read a fit with all of its results from an NWB file.
+
+    Parameters
+    ----------
+    path : path or address
+        An HDF5 file, a Zarr folder, or an address, as `open_nwb` takes it.
+    name : str or None, default=None
+        Name of the fit. None works where the file has one fit.
+
+    Returns
+    -------
+    xarray.DataTree
+        ``tree["fit"]`` is the Dataset of `read_fit`, and each other node a result of `read_results`.
+
+    Raises
+    ------
+    NWBError
+        If the file cannot be read, or has no such fit.
+
+    Examples
+    --------
+    >>> from nwb_lint import connectivity, write_fit
+    >>> fit = read_fit("fit.nwb")
+    >>> subject = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+    >>> path = write_fit(fit, "with_results.nwb", subject=subject, results={"my J": connectivity(fit)})
+    >>> tree = read(path)
+    >>> tree["fit"]["m"].dims, tree["my J"]["connectivity"].dims
+    (('neuron', 'rank'), ('neuron', 'neuron_from'))
+    """
+    return to_datatree(read_fit(path, name), read_results(path, name))
 
 
 def read_fit_entry(path: Source, name: str | None = None) -> tuple[Entry, xr.Dataset]:
