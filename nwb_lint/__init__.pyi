@@ -14,6 +14,8 @@ from .analysis.populations import resample_network as resample_network
 from .analysis.readout import fit_readout as fit_readout
 from .analysis.score import score as score
 from .analysis.timeconstant import compare_tau as compare_tau
+from .estimators import LowRankDecoder as LowRankDecoder
+from .estimators import LowRankEncoder as LowRankEncoder
 from .inputs import Input as Input
 from .model.fit import fit_lint as fit_lint
 from .model.simulate import canonicalize as canonicalize

@@ -15,7 +15,8 @@ import nwb_lint
 ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
-    "Input", "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "compare",
+    "Input", "LowRankDecoder", "LowRankEncoder",
+    "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "compare",
     "compare_axes", "compare_links", "compare_tau", "connectivity", "ensemble", "find_populations", "fit_lint",
     "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "from_arrays", "from_nwbfile",
     "from_pynapple", "from_spikeinterface", "from_spikes", "infer_latents", "latents", "limit_cycles",
@@ -31,7 +32,7 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 BASE = ["errors", "versions", "contract", "options", "parallel"]
 PURE = ["query", "inputs", "trial_noise", "rate_link", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot"]
-USERS = ["reports", "tasks", "testing", "workflow", "experiments", "cli"]
+USERS = ["reports", "estimators", "tasks", "testing", "workflow", "experiments", "cli"]
 # Inside `nwb`, the same line once more.
 NWB_LINE = ["storage", "recording", "inspection", "convert", "extension"]
 

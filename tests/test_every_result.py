@@ -148,7 +148,8 @@ CASES = {
 # What gives no result: data, fits (`write_fit` keeps them) and networks' runs, readers, writers.
 OTHERS = {
     "errors", "plot", "show_versions", "report", "compare",  # two modules, and what is read rather than kept
-    "Input", "add_to_nwbfile", "canonicalize", "fit_lint", "networks_of_draws", "open_nwb", "prepare",
+    "Input", "LowRankDecoder", "LowRankEncoder",
+    "add_to_nwbfile", "canonicalize", "fit_lint", "networks_of_draws", "open_nwb", "prepare",
     "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network", "simulate",
     "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
     "predict_rates", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
