@@ -94,8 +94,9 @@ def compare(path: str, other: str, name: str | None, other_name: str | None, as_
 
 _OF_FITS = {
     "summary": "summary", "scores": "scores", "neurons": "neuron_scores", "latents": "latents_over_time",
-    "trajectories": "trajectories", "vectors": "connectivity_vectors", "connectivity": "effective_connectivity",
-    "singular-values": "singular_values", "trial-latents": "trial_latents", "evidence": "evidence",
+    "inputs": "inputs", "trajectories": "trajectories", "vectors": "connectivity_vectors",
+    "connectivity": "effective_connectivity", "singular-values": "singular_values", "trial-latents": "trial_latents",
+    "evidence": "evidence",
 }  # fmt: skip
 
 

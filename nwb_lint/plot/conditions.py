@@ -104,7 +104,7 @@ def over_conditions(
     levels, index = np.unique(column, return_inverse=True)
     if len(levels) > _MOST_PANELS:
         raise ContractError(f"{panel_by} has {len(levels)} values. At most {_MOST_PANELS} have room. Use another one.")
-    panels = [make_axes(ax)] if panel_by is None else _small_axes(len(levels))
+    panels = [make_axes(ax)] if panel_by is None else small_axes(len(levels))
     titles = [text[2]] if panel_by is None else _names(panel_by, levels)
     for at, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         own = np.flatnonzero(index == at)
@@ -118,7 +118,7 @@ def over_conditions(
     if panel_by is None:
         explain(panels[0], ax, conditions=[*look.handles, *more])
         return panels[0]
-    columns = _columns_of(len(panels))
+    columns = columns_in(len(panels))
     for at, panel in enumerate(panels):
         if at % columns:
             panel.set_ylabel("")
@@ -130,18 +130,18 @@ def over_conditions(
     return panels[0]
 
 
-def _columns_of(number: int) -> int:
+def columns_in(number: int) -> int:
     """Columns of so many small Axes."""
     return 2 if number in (2, 4) else min(number, 3)
 
 
-def _small_axes(number: int) -> list[Axes]:
-    """Axes of a new figure that share their scales."""
-    columns = _columns_of(number)
+def small_axes(number: int, *, same_scale: bool = True) -> list[Axes]:
+    """Axes of a new figure that share the scale of x, and of y unless ``same_scale`` is False."""
+    columns = columns_in(number)
     rows = -(-number // columns)
     figure = Drawing(figsize=inches(2.2 * columns + 0.4, 1.9 * rows + 0.5), layout="constrained")
     how: dict[str, Any] = {"axes_class": DrawnAxes}
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, subplot_kw=how).ravel()
+    axes = figure.subplots(rows, columns, sharex=True, sharey=same_scale, squeeze=False, subplot_kw=how).ravel()
     for empty in axes[number:]:
         empty.remove()
     for above in axes[max(number - columns, 0) : number]:

@@ -9,6 +9,9 @@ from nwb_lint.contract import input_names
 from nwb_lint.nwb.recording.dataset import format_reading
 from nwb_lint.reports.items import Code, Item, Table
 
+# Fields of an input that its column and window do not show.
+_BEYOND = ("weights", "lag_s", "values", "start", "stop", "series", "events", "table", "product")
+
 
 def title_of(fit: xr.Dataset) -> str:
     """What the fit is, and of which sessions."""
@@ -92,15 +95,23 @@ def of_assumptions(fit: xr.Dataset) -> list[Item]:
         "model only: tau is assumed, and so are the inputs and their times.",
         Table("the model", ["", ""], rows),
     ]
-    if not fit.sizes.get("input"):
-        return [*items, "There are no inputs."]
+    return items if fit.sizes.get("input") else [*items, "There are no inputs."]
+
+
+def of_inputs(fit: xr.Dataset) -> list[Item]:
+    """How each input was made."""
     columns = {"column": "input_column", "equals": "input_equals", "scale": "input_scale"}
     edges = [fit[name].values for name in ("input_start_s", "input_stop_s") if name in fit.coords]
     table = []
     for k, name in enumerate(input_names(fit)):
         cells = [_words(fit[column].values[k]) if column in fit.coords else "" for column in columns.values()]
         table.append([name, *cells, _window(*(edge[k] for edge in edges))])
-    return [*items, Table("inputs", ["input", *columns, "window, s"], table)]
+    items: list[Item] = [Table("inputs", ["input", *columns, "window, s"], table)]
+    if "input_definition" in fit.coords:
+        made = dict(zip(input_names(fit), fit["input_definition"].values.tolist(), strict=True))
+        rows = [[name, text] for name, text in made.items() if any(f", {one} = " in text for one in _BEYOND)]
+        items += [Table("how they were made", ["input", "fields of a recipe"], rows)] if rows else []
+    return items
 
 
 def _window(*edges: float) -> str:

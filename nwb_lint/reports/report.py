@@ -20,7 +20,7 @@ from nwb_lint.analysis.dynamics import flow_field
 from nwb_lint.analysis.fixedpoints import fixed_points
 from nwb_lint.analysis.limitcycles import limit_cycles
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.contract import check_fit, check_result
+from nwb_lint.contract import check_fit, check_result, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.options import ReportOptions, validated
 from nwb_lint.parallel.progress import progress_bar
@@ -31,6 +31,7 @@ from nwb_lint.reports.page import save_page, to_page
 Results = Mapping[str, xr.Dataset]
 
 _MOST_INPUTS = 4  # constant inputs whose flow is drawn
+_MOST_DRAWN = 12  # inputs that are drawn over time
 _MOST_LATENTS = 3
 _LARGEST_IMAGE = 400  # neurons of a matrix that is drawn
 _INTERACTIVE = {"trajectories", "flow", "connectivity_vectors", "effective_connectivity"}  # of plot.interactive
@@ -147,6 +148,7 @@ def report(
         ("What was read", lambda bare, *_: reading.of_data(bare)),
         ("What was assumed", lambda bare, *_: reading.of_assumptions(bare)),
         ("How well the fit predicts", _scores),
+        ("Inputs", _inputs),
         ("Latents", _latents),
         ("Dynamics", _dynamics),
         ("Connectivity", _connectivity),
@@ -213,6 +215,15 @@ def _scores(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
     if "evidence" in fit:
         items.append(_picture(plot.evidence, fit, shows="Log evidence by iteration."))
     return items
+
+
+def _inputs(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
+    if not fit.sizes.get("input"):
+        return []
+    items = reading.of_inputs(fit)
+    on: Any = fit["u"].transpose("condition", "time", "input").values.any(axis=(0, 1))
+    shown = [name for name, varies in zip(input_names(fit), on, strict=True) if varies][:_MOST_DRAWN]
+    return [*items, _picture(plot.inputs, fit, names=shown, shows="Inputs over time.")] if shown else items
 
 
 def _latents(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
