@@ -105,9 +105,24 @@ print(fit[columns].to_dataframe()[columns].round(3).to_string())
 #   Visual signals reach the cortex 50 to 100 ms after the screen changes.
 # - *An effect that changes during the trial*: give the input several windows,
 #   `window_s=[(0, 0.3), (0.3, 0.8)]`. Each window is an input with weights of its own.
+#   With `weights=[1, 0.3]` both are one input.
+# - *An effect that depends on another input*: their product, such as
+#   `nl.Input("both", product="motion * color")`.
+# - *Something that the animal does*, such as running: a series of the file,
+#   `nl.Input("run", series="running_speed")`. The reader then needs the inputs too.
 # - *The choice as an input?* Only to ask a different question. The network should
 #   generate the choice itself; given as an input, it explains activity without any
 #   dynamics.
+#
+# What a fit was driven by is in its file, and can be drawn:
+
+# %%
+plot.inputs(fit)
+
+# %% [markdown]
+# A stimulus that ends at another time in each trial is on from one column of times to
+# another. Its mean over the trials of a condition then is a ramp, not a step:
+# `nl.Input("motion", column="motion", start="stimulus_time", stop="stop_time")`.
 #
 # ## Beside simpler models
 #

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 
 import h5py
 import numpy as np
@@ -16,7 +17,8 @@ from pynwb.epoch import TimeIntervals
 
 from nwb_lint import Input, cli, fit_lint, prepare, read_conditions, read_fit, read_trials, simulate, write_fit
 from nwb_lint.errors import ContractError, NWBError
-from nwb_lint.nwb.extension.write_session import write_session
+from nwb_lint.model.network import Network, drives, forward
+from nwb_lint.nwb.extension.write_session import Samples, write_session
 from nwb_lint.workflow.recipe import commented, make_recipe
 from nwb_lint.workflow.run import run_recipe
 
@@ -415,3 +417,47 @@ def test_flags_say_what_is_wrong(session, tmp_path, text, words):
     assert done.exit_code in (1, 2)
     assert words in re.sub(r"\s+", " ", done.output)
     assert "Traceback" not in done.output
+
+
+DT_S, STEPS, CONDITIONS, REPEATS = 0.02, 60, 10, 3
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory):
+    """Activity of a rank-1 network that only running speed drives, another course in every condition, 3 trials each."""
+    rng = np.random.default_rng(8)
+    knots = rng.standard_normal((CONDITIONS, 8)).cumsum(axis=1)
+    speed = np.stack([np.interp(np.linspace(0, 7, STEPS), np.arange(8), one) for one in knots])
+    m, weights = rng.standard_normal((2, 30, 1))
+    q = drives(speed[..., None].astype(np.float32), 0.2, bias=False, initial=False)
+    x = forward(Network(m, 1.5 * m + weights, weights), q, 0.2)[0]
+    condition = rng.permutation(np.repeat(np.arange(CONDITIONS), REPEATS))
+    start = 1.0 + 2.0 * np.arange(len(condition))
+    trials = pd.DataFrame({"start_time": start, "stop_time": start + 1.3, "block": condition})
+    times = (start[:, None] + DT_S * (np.arange(STEPS) + 0.5)).ravel()
+    path = tmp_path_factory.mktemp("driven") / "d.nwb"
+    write_session(path, [], trials, series={"activity": Samples(times, x[condition].reshape(-1, 30))})
+    with pynwb.NWBHDF5IO(str(path), "a") as io:
+        file = io.read()
+        module = file.create_processing_module("behavior", "behavior")
+        series = pynwb.TimeSeries(name="speed", data=10 * speed[condition].ravel(), unit="cm/s", timestamps=times)
+        module.add(series)
+        io.write(file)
+    return path
+
+
+def test_a_network_driven_by_running_comes_back(driven):
+    """With the speed as input, held-out conditions are predicted. With the number of the condition they are not."""
+    how = {"by": ["block"], "align": "start_time", "window_s": (0, STEPS * DT_S), "bin_s": DT_S, "series": "activity"}
+    fits = {}
+    for name, one in {"speed": Input("run", series="speed", scale=0.1), "column": Input("run", column="block")}.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            activity = prepare(
+                read_conditions(driven, inputs=[one], **how), inputs=[one], n_components=None, center=False,
+                time_course=False,
+            )  # fmt: skip
+            fits[name] = fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_size=0.3, seed=1)
+    r2 = {name: float(fit["r2"].sel(split="held_out")) for name, fit in fits.items()}
+    assert r2["speed"] > 0.999
+    assert r2["column"] < 0.6
