@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 READ = {"align": "cue_time", "window_s": (-0.2, 0.8), "bin_s": 0.05}
 FIT = {"rank": 1, "tau_s": 0.1, "method": "regression"}
 # Options that say how work runs, or that need a file elsewhere; they have tests of their own.
-ELSEWHERE = {"download", "external", "device", "checkpoint"}
+ELSEWHERE = {"download", "external", "exclude", "device", "checkpoint"}
 
 
 @pytest.fixture(scope="module")

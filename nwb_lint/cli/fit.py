@@ -126,7 +126,7 @@ def fit(
     """
     with plainly():
         from nwb_lint.nwb.extension.write import check_target
-        from nwb_lint.nwb.storage.source import expand
+        from nwb_lint.nwb.recording.averaging import find_recordings
         from nwb_lint.parallel.executors import open_executor
         from nwb_lint.workflow.run import run_recipe, up_to_date
 
@@ -135,7 +135,7 @@ def fit(
         target = out or (Path(recipe.out) if recipe.out else None)
         if target is None:
             raise click.UsageError("The fit has no file. Give --out FIT.nwb, or out = … in the recipe.")
-        assets = _without_target(expand(recipe.sources), target)
+        assets = _without_target(find_recordings(recipe.sources, exclude=recipe.read.exclude), target)
         picture = target.with_suffix(".png")
         if not force and up_to_date(recipe, assets, target):
             echo(

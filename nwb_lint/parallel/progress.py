@@ -63,7 +63,7 @@ def progress_bar(shown: bool, label: str, *, unit: str = "task", total: int | No
     >>> with progress_bar(False, "fits", total=3) as bar:
     ...     bar.update()
     """
-    how: dict[str, Any] = {"desc": label, "unit": unit, "total": total}
+    how: dict[str, Any] = {"desc": label, "unit": unit, "total": total, "unit_scale": unit == "byte"}
     stream = sys.stderr
     try:
         terminal = stream.isatty()

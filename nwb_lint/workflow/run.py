@@ -19,11 +19,11 @@ from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_fit
+from nwb_lint.nwb.recording.averaging import find_recordings
 from nwb_lint.nwb.recording.read import read_conditions, read_trials
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.nwb.storage.download import server_version
-from nwb_lint.nwb.storage.source import expand
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.prepare import drawn, drawn_conditions, prepare
 from nwb_lint.statespace.fit import fit_trials
@@ -138,7 +138,7 @@ def run_recipe(
     >>> from nwb_lint.workflow.recipe import load_recipe
     >>> outcome = run_recipe(load_recipe("examples/mante2013.toml"))  # doctest: +SKIP
     """
-    sources = expand(recipe.sources) if assets is None else list(assets)
+    sources = find_recordings(recipe.sources, exclude=recipe.read.exclude) if assets is None else list(assets)
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
     with collect_warnings(pass_on=True) as messages:
         outcome = (_run_trials if recipe.mode == "trials" else _run_means)(recipe, sources, Laps(), running)

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
-from dandi.files import dandi_file
 from matplotlib.figure import Figure
 
 import nwb_lint as nl
@@ -150,30 +149,30 @@ def _upload(folder: Path) -> Writer:
     """An upload by the client of DANDI; its validators, which take most of the time and send nothing, are left out."""
     token, place = "of-40-letters", "sub-m1/sub-m1_desc-lowrank_ecephys.nwb"
     stack, (one, two) = ExitStack(), (folder / "one.nwb", folder / "two.nwb")
-    archive = stack.enter_context(Archive([], {}, token=token, published=False))
+    archive = stack.enter_context(Archive([], {}, token=token, published=False, status="OPEN"))
     cache = {"NWB_LINT_CACHE": str(folder / "cache"), "DANDI_NO_ET": "1"}
     os.environ |= cache | {"DANDI_INSTANCE": f"{archive.api.url}/api", f"{archive.api.host.upper()}_API_KEY": token}
-    stack.enter_context(patch.object(publishing, "_validate", lambda staged, root, _: (dandi_file(staged, root), [])))
+    stack.enter_context(patch.object(publishing, "_validate", lambda asset, source: []))
     stack.enter_context(patch.object(tempfile, "tempdir", str(folder)))
     for path, seed in ((one, 1), (two, 2)):
         nl.write_fit(mock_fit().assign_attrs(seed=seed), path, subject=SUBJECT)
     contents = {"old": one.read_bytes(), "new": two.read_bytes()}
     publishing.publish(one, ID)
-    before = copy.deepcopy((archive.assets, archive.places, archive.blobs.files))
+    before = copy.deepcopy((archive.assets, archive.places, archive.blobs.files, archive.etags))
 
     def which() -> str:
         assert (one.read_bytes(), two.read_bytes()) == tuple(contents.values())
         assert [asset["path"] for asset in archive.assets] == [place]
         kept = archive.blobs.files[archive.places[place]]
         found = next(name for name, content in contents.items() if content == kept)
-        assert publishing.publish(two, ID).sent == (found == "old")
+        assert publishing.publish(two, ID, replace=True).sent == (found == "old")
         assert nl.read_fit(f"dandi://{ID}/draft/{place}").attrs["seed"] == 2
         return found
 
     def reset() -> None:
-        archive.assets, archive.places, archive.blobs.files = copy.deepcopy(before)
+        archive.assets, archive.places, archive.blobs.files, archive.etags = copy.deepcopy(before)
 
-    return Writer(lambda: (publishing.publish(two, ID), None)[1], which, reset, stack.close)
+    return Writer(lambda: (publishing.publish(two, ID, replace=True), None)[1], which, reset, stack.close)
 
 
 KINDS: dict[str, Callable[[Path], Writer]] = {

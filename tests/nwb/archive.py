@@ -1,13 +1,17 @@
-"""A DANDI archive on this machine: the REST interface that the client of DANDI uses, and a store of the files."""
+"""A DANDI archive on this machine: the calls that its client makes, answered as the archive's own server answers them.
+
+What is said here was taken from the code of the server (dandi-archive): status codes, bodies and redirects. The bodies
+are kept word for word, since a refusal passes the archive's own words on.
+"""
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
@@ -20,34 +24,82 @@ ID = "000009"
 PUBLISHED = "0.220126.1903"
 WHEN = "2022-01-26T19:03:11.609770+00:00"
 
+# The archive's own words, by the situation.
+NO_KEY = {"detail": "Authentication credentials were not provided."}
+WRONG_KEY = {"detail": "Invalid token."}
+NO_PERMISSION = {"detail": "You do not have permission to perform this action."}
+NOT_FOUND = {"detail": "Not found."}
+NOT_ALLOWED = "Action not allowed"
+UNEMBARGOING = "Dandiset modification not allowed during unembargo"
+PUBLISHING = "Dandiset is currently being published"
+ONLY_DRAFT = "Only draft versions can be modified."
+PATH_TAKEN = "An asset with that path already exists"
+BAD_PATH = "Path improperly formatted"
+
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_VERSIONS = rf"/api/dandisets/{ID}/versions/([^/]+)/"
+_LABEL = r"[A-z0-9(),&\s#+~_=-]"
+_PATH = re.compile(rf"^({_LABEL}?\/?\.?{_LABEL})+$")
+_COMPUTED = ("id", "access", "path", "identifier", "contentUrl", "contentSize", "digest")
+_MOST_A_PAGE = 1000
+
+
+def etag_of(content: bytes) -> str:
+    """The digest that the archive has of a file at once, and that its store gives as the ETag."""
+    return hashlib.md5(hashlib.md5(content).digest()).hexdigest() + "-1"
+
 
 def record(path: str, content: bytes | Path, **change) -> dict:
     """The record of an asset: a file (blob) or a Zarr folder; ``change`` replaces entries."""
     zarr = isinstance(content, Path) and content.is_dir()
     content = content.read_bytes() if isinstance(content, Path) and not zarr else content
-    asset_id, blob = str(uuid.uuid5(uuid.NAMESPACE_URL, path)), str(uuid.uuid5(uuid.NAMESPACE_OID, path))
     size = 0 if zarr else len(content)
-    digest = {} if zarr else {"dandi:sha2-256": hashlib.sha256(content).hexdigest()}
+    digest = {"dandi:dandi-zarr-checksum": f"{hashlib.md5(path.encode()).hexdigest()}-1--9"}
+    if not zarr:
+        digest = {"dandi:dandi-etag": etag_of(content), "dandi:sha2-256": hashlib.sha256(content).hexdigest()}
     return {
-        "asset_id": asset_id, "zarr" if zarr else "blob": blob, "path": path, "size": size, "created": WHEN,
-        "modified": WHEN, "metadata": {"contentSize": size, "path": path, "digest": digest},
+        "asset_id": random_id(f"asset {path}"), "blob": None, "zarr": None, "path": path, "size": size,
+        "created": WHEN, "modified": WHEN, "zarr" if zarr else "blob": random_id(f"blob {path}"),
+        "metadata": {"schemaVersion": "0.6.4", "schemaKey": "Asset", "encodingFormat": "application/x-nwb",
+                     "variableMeasured": [{"schemaKey": "PropertyValue", "value": "Units"}], "digest": digest},
     } | change  # fmt: skip
 
 
-class Archive:
-    """An archive with one dandiset.
+def random_id(text: str) -> str:
+    """A UUID of version 4, as those of the archive are, which is the same each time."""
+    return str(uuid.UUID(bytes=hashlib.md5(text.encode()).digest(), version=4))
 
-    ``assets`` are records, ``contents`` the bytes or the file of each asset by its path. With a ``token`` all data is
-    embargoed. ``published=False`` leaves only the draft.
+
+class Archive:
+    """An archive with one dandiset, `ID`.
+
+    ``assets`` are records of the draft, ``contents`` the bytes or the file of each asset by its path. The published
+    version has the assets that are there at the start; ``published=False`` leaves only the draft.
+
+    ``token`` is the key of an owner. ``keys`` has the role of every key: "owner", "user" (approved, owns nothing) or
+    "unapproved". ``status`` is that of the dandiset: "OPEN", "EMBARGOED" or "UNEMBARGOING"; the last two can be read by
+    owners alone. By default it is embargoed if there is a token. ``others`` has the status of other dandisets, which
+    are empty. ``refusals`` has answers in place of those of the server, by a pattern of method and path:
+    ``{"POST .*assets/": (423, "Dandiset is currently being published")}``, or a function that gives one.
     """
 
-    def __init__(self, assets: list[dict], contents: dict, *, page_size: int = 100, token: str = "", published=True):
+    def __init__(
+        self, assets: list[dict], contents: dict, *, page_size: int = 100, token: str = "", published=True, status=None
+    ):
+        assets = [{"blob": None, "zarr": None} | asset for asset in assets]
         self.assets, self.page_size, self.token, self.published = assets, page_size, token, published
+        self.at_publication = list(assets) if published else []
+        self.status = status or ("EMBARGOED" if token else "OPEN")
+        self.keys: dict[str, str] = {}
+        self.others: dict[str, str] = {}
+        self.refusals: dict[str, Any] = {}
+        self.minimal_client = "0.74.0"
         self.api = RangeServer(route=self._route)
-        places = {a["path"]: f"/{'zarr' if a.get('zarr') else 'blobs'}/{a.get('blob') or a['zarr']}" for a in assets}
-        self.places = places
-        self.blobs = RangeServer({places[path]: content for path, content in contents.items()}, route=self._store)
+        self.places = {a["path"]: _place(a) for a in assets}
+        self.blobs = RangeServer({self.places[path]: content for path, content in contents.items()}, route=self._store)
+        self.blobs.etags = {_place(a): a["metadata"]["digest"].get("dandi:dandi-etag", "") for a in assets}
         self.uploads: dict[str, dict] = {}
+        self.etags = {tag: a["blob"] for a in assets if (tag := a["metadata"]["digest"].get("dandi:dandi-etag"))}
 
     def __enter__(self) -> Archive:
         self.api.__enter__()
@@ -58,104 +110,261 @@ class Archive:
         self.api.__exit__(*raised)
         self.blobs.__exit__(*raised)
 
+    def compute_digests(self) -> None:
+        """What a worker of the archive does some time after an upload: the SHA-256 of each file."""
+        for asset in self.assets:
+            if asset["blob"] and isinstance(content := self.blobs.files.get(self.places[asset["path"]]), bytes):
+                asset["metadata"]["digest"]["dandi:sha2-256"] = hashlib.sha256(content).hexdigest()
+
+    # -- requests --
+
     def _route(self, handler):
         url = urlsplit(handler.path)
-        if handler.command in ("POST", "PUT"):
-            allowed = handler.headers.get("Authorization", "") == f"token {self.token}"
-            sent = json.loads(handler.body or b"{}")
-            status, body = self._change(handler.command, url.path, sent) if allowed else (401, {"detail": "No."})
-            return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
-        status, body = self._answer(url.path, parse_qs(url.query), handler.headers.get("Authorization", ""))
-        if status == 302:
-            return 302, {"Location": f"{self.blobs.url}{body}?signature=secret"}, b""
-        return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
+        call = f"{handler.command} {url.path}"
+        answer = next((given for pattern, given in self.refusals.items() if re.fullmatch(pattern, call)), None)
+        if answer is None:
+            role, wrong = self._role(handler.headers.get("Authorization", ""))
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            sent = json.loads(getattr(handler, "body", b"") or b"{}")
+            answer = wrong or self._answer(handler.command, url.path, query, role, sent)
+        status, body, *headers = answer() if callable(answer) else answer
+        if status in (301, 302):
+            return status, {"Location": body}, b""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return status, {"Content-Type": "application/json"} | dict(*headers), content
 
-    def _answer(self, path: str, query: dict, authorization: str) -> tuple[int, object]:
-        allowed = not self.token or authorization == f"token {self.token}"
+    def _role(self, authorization: str) -> tuple[str, tuple | None]:
+        """The role of a key, and the refusal of one that is wrong, which is for reading open data too."""
+        if not authorization:
+            return "", None
+        key = authorization.removeprefix("token ")
+        role = "owner" if key == self.token else self.keys.get(key, "")
+        return role, None if role else (401, WRONG_KEY)
+
+    def _answer(self, method: str, path: str, query: dict, role: str, sent: dict) -> tuple:
         if path == "/api/info/":
-            services = {"api": {"url": f"{self.api.url}/api"}}
-            bad = {"cli-minimal-version": "0.14.2", "cli-bad-versions": []}
-            return 200, {"version": "0.3.0", "schema_version": "0.6.4", "services": services} | bad
-        if path == "/api/auth/token":
-            return (200, {"token": self.token}) if self.token and allowed else (401, {"detail": "Invalid token."})
-        if not path.startswith("/api/"):
-            return 404, "no such page"
-        if not allowed:
-            return 401, {"detail": "Authentication credentials were not provided."}
-        return self._content(path.removeprefix("/api/"), query)
+            return 200, self._info()
+        if path.startswith("/api/") and not path.endswith("/") and method in ("GET", "HEAD"):
+            return 301, f"{self.api.url}{path}/" + (f"?{urlencode(query)}" if query else "")
+        if path == "/api/auth/token/":
+            return (200, self.token) if role in ("owner", "user") else _unapproved(role)
+        if path == "/api/blobs/digest/" and method == "POST":
+            blob = self.etags.get(sent["value"])
+            return (200, {"blob_id": blob, "etag": sent["value"], "sha256": None}) if blob else (404, NOT_FOUND)
+        if path.startswith("/api/uploads/") and method == "POST":
+            return self._upload(path, role, sent)
+        if method in ("POST", "PUT"):
+            return self._change(method, path, role, sent)
+        if path.startswith("/api/"):
+            return self._content(path, query, role)
+        return 404, b"<h1>Not Found</h1>"
 
-    def _change(self, method: str, path: str, sent: dict) -> tuple[int, object]:
-        """Uploads in one part, and new records for uploaded files."""
+    def _info(self) -> dict:
+        services = {"api": {"url": f"{self.api.url}/api"}, "webui": {"url": self.api.url}, "jupyterhub": {"url": "x"}}
+        client = {"cli-minimal-version": self.minimal_client, "cli-requires-python": ">=3.10", "cli-bad-versions": []}
+        return {"version": "0.4.0", "schema_version": "0.6.4", "services": services} | client
+
+    # -- reading --
+
+    def _content(self, path: str, query: dict, role: str) -> tuple:
+        if other := re.fullmatch(r"/api/dandisets/(\d{6})/", path):
+            status = self.status if other[1] == ID else self.others.get(other[1])
+            if status is None:
+                return 404, NOT_FOUND
+            refused = _hidden(status, role if other[1] == ID else role and "user")
+            return refused or (200, self._dandiset(other[1], status))
+        if found := re.fullmatch(rf"{_VERSIONS}(info/)?", path):
+            refused = self._no_version(found[1]) or _hidden(self.status, role)
+            return refused or (200, self._version(found[1]) | {"dandiset": self._dandiset(ID, self.status)})
+        if found := re.fullmatch(rf"{_VERSIONS}assets/", path):
+            return self._no_version(found[1]) or _hidden(self.status, role) or self._page(path, found[1], query)
+        found = re.fullmatch(rf"(?:{_VERSIONS}|/api/)assets/({_UUID})/(download/|info/)?", path)
+        asset = next((a for a in (*self.assets, *self.at_publication) if found and a["asset_id"] == found[2]), None)
+        if asset is None:
+            return 404, NOT_FOUND
+        if refused := _hidden(self.status, role):
+            return refused
+        if found[3] == "download/":
+            if asset["zarr"]:
+                return 400, "Unable to provide download link for zarr assets. Please browse the zarr files directly."
+            signed = {"response-content-disposition": "attachment", "X-Amz-Signature": "signature-that-is-secret"}
+            return 302, f"{self.blobs.url}{_place(asset)}?{urlencode(signed)}"
+        metadata = self._metadata(asset)
+        return 200, asset | {"metadata": metadata} if found[3] else metadata
+
+    def _no_version(self, version: str) -> tuple | None:
+        there = version == "draft" or (self.published and version == PUBLISHED)
+        return None if there else (404, NOT_FOUND)
+
+    def _assets_of(self, version: str) -> list[dict]:
+        return self.assets if version == "draft" else self.at_publication
+
+    def _metadata(self, asset: dict) -> dict:
+        """The metadata with the entries that the archive computes."""
+        name = asset["asset_id"]
+        download = f"{self.api.url}/api/assets/{name}/download/"
+        access = "dandi:OpenAccess" if self.status == "OPEN" else "dandi:EmbargoedAccess"
+        return asset["metadata"] | {
+            "id": f"dandiasset:{name}", "access": [{"schemaKey": "AccessRequirements", "status": access}],
+            "path": asset["path"], "identifier": name, "contentSize": asset["size"],
+            "contentUrl": [download, f"{self.blobs.url}{_place(asset)}{'/' * bool(asset['zarr'])}"],
+        }  # fmt: skip
+
+    def _page(self, path: str, version: str, query: dict) -> tuple:
+        """A page of assets: by a prefix, by a pattern in which ``*`` alone has a meaning, both in any case."""
+        found, start = self._assets_of(version), query.get("path", "")
+        if start:
+            exact = [a for a in found if a["path"] == start]
+            found = exact or [a for a in found if a["path"].lower().startswith(start.lower())]
+        if "glob" in query:
+            pattern = f"^{re.escape(query['glob'])}$".replace("\\*", ".*")
+            found = [a for a in found if re.search(pattern, a["path"], re.IGNORECASE)]
+        if order := query.get("order"):
+            found = sorted(found, key=lambda a: a[order.lstrip("-")], reverse=order.startswith("-"))
+        page, size = int(query.get("page", 1)), min(int(query.get("page_size", self.page_size)), _MOST_A_PAGE)
+        shown = found[(page - 1) * size : page * size]
+        if not shown and page > 1:
+            return 404, {"detail": "Invalid page."}
+        here, with_metadata = f"{self.api.url}{path}", query.get("metadata", "").lower() in ("true", "1")
+        return 200, {
+            "count": len(found) if page == 1 else None,
+            "next": f"{here}?{urlencode(query | {'page': page + 1})}" if len(found) > page * size else None,
+            "previous": f"{here}?{urlencode(query | {'page': page - 1})}" if page > 1 else None,
+            "results": [
+                {k: v for k, v in a.items() if k != "metadata"}
+                | ({"metadata": self._metadata(a)} if with_metadata else {})
+                for a in shown
+            ],
+        }
+
+    def _dandiset(self, name: str, status: str) -> dict:
+        return {
+            "identifier": name, "created": WHEN, "modified": WHEN, "contact_person": "x", "embargo_status": status,
+            "star_count": 0, "is_starred": False, "draft_version": self._version("draft"),
+            "most_recent_published_version": self._version(PUBLISHED) if self.published else None,
+        }  # fmt: skip
+
+    def _version(self, version: str) -> dict:
+        return {
+            "version": version, "name": "x", "asset_count": len(self._assets_of(version)), "active_uploads": 0,
+            "size": 1, "status": "Valid", "created": WHEN, "modified": WHEN, "release_notes": "",
+            "asset_validation_errors": [], "version_validation_errors": [],
+        }  # fmt: skip
+
+    # -- writing --
+
+    def _upload(self, path: str, role: str, sent: dict) -> tuple:
+        """Uploads in one part."""
+        if role not in ("owner", "user"):
+            return _unapproved(role)
         if path == "/api/uploads/initialize/":
+            known = sent["dandiset"] == ID or self.others.get(sent["dandiset"]) == "OPEN"
+            if not known or (self.status != "OPEN" and role != "owner"):
+                return 404, NOT_FOUND
+            if role != "owner" or sent["dandiset"] != ID:
+                return 403, NOT_ALLOWED
+            if self.status == "UNEMBARGOING":
+                return 400, UNEMBARGOING
+            if blob := self.etags.get(sent["digest"]["value"]):
+                return 409, "Blob already exists.", {"Location": blob}
             name = str(uuid.uuid4())
             self.uploads[name] = {"size": sent["contentSize"], "etag": sent["digest"]["value"]}
             part = {"part_number": 1, "size": sent["contentSize"], "upload_url": f"{self.blobs.url}/uploads/{name}"}
             return 200, {"upload_id": name, "parts": [part]}
-        if found := re.fullmatch(r"/api/uploads/([^/]+)/(complete|validate)/", path):
-            name = found[1]
-            done = {"complete_url": f"{self.blobs.url}/complete/{name}", "body": "<all/>"}
-            return 200, done if found[2] == "complete" else {"blob_id": name}
-        found = re.fullmatch(rf"/api/dandisets/{ID}/versions/draft/assets/(?:([^/]+)/)?", path)
-        if not found or (method == "PUT") != bool(found[1]):
-            return 404, {"detail": "Not found."}
-        self.assets = [asset for asset in self.assets if asset["asset_id"] != found[1]]
-        content = self.blobs.files[f"/blobs/{sent['blob_id']}"]
-        asset = record(sent["metadata"]["path"], content, metadata=sent["metadata"], blob=sent["blob_id"])
-        asset["metadata"]["digest"]["dandi:sha2-256"] = hashlib.sha256(content).hexdigest()
-        asset["asset_id"] = str(uuid.uuid4())
-        self.assets.append(asset)
-        self.places[asset["path"]] = f"/blobs/{sent['blob_id']}"
-        return 200, asset
+        found = re.fullmatch(r"/api/uploads/([^/]+)/(complete|validate)/", path)
+        upload = self.uploads.get(found[1]) if found else None
+        if found is None or upload is None:
+            return 404, NOT_FOUND
+        if found[2] == "complete":
+            return 200, {"complete_url": f"{self.blobs.url}/complete/{found[1]}", "body": "<all/>"}
+        content = self.blobs.files.get(_blob_place(found[1]))
+        if content is None:
+            return 400, ["Object does not exist."]
+        if etag_of(content) != upload["etag"]:
+            return 400, [f"ETag {upload['etag']} does not match actual ETag {etag_of(content)}."]
+        del self.uploads[found[1]]
+        if self.etags.setdefault(upload["etag"], found[1]) != found[1]:
+            return 409, "An identical blob has already been uploaded."
+        return 200, {"blob_id": found[1], "etag": upload["etag"], "sha256": None, "size": len(content)}
+
+    def _change(self, method: str, path: str, role: str, sent: dict) -> tuple:
+        """New records for uploaded files. The SHA-256 comes later: see `compute_digests`."""
+        found = re.fullmatch(rf"{_VERSIONS}assets/(?:({_UUID})/)?", path)
+        if not found or (method == "PUT") != bool(found[2]):
+            return 404, NOT_FOUND
+        if role not in ("owner", "user"):
+            return _unapproved(role)
+        if role != "owner":
+            return 403, b""
+        if refused := self._no_version(found[1]) or self._refused_metadata(found[1], sent):
+            return refused
+        old = next((a for a in self.assets if a["asset_id"] == found[2]), None)
+        if method == "PUT" and old is None:
+            return 404, NOT_FOUND
+        place = sent["metadata"]["path"]
+        others = [a["path"] for a in self.assets if a is not old]
+        if place in others:
+            return 409, PATH_TAKEN
+        if clash := [p for p in others if p.startswith(f"{place}/") or place.startswith(f"{p}/")]:
+            return 409, f'Path of new asset "{place}" conflicts with existing assets: {clash}'
+        content = self.blobs.files[_blob_place(sent["blob_id"])]
+        metadata = {key: value for key, value in sent["metadata"].items() if key not in _COMPUTED}
+        asset = record(place, content, metadata=metadata, blob=sent["blob_id"], asset_id=str(uuid.uuid4()))
+        asset["metadata"]["digest"] = {"dandi:dandi-etag": etag_of(content)}
+        self.assets = [a for a in self.assets if a is not old] + [asset]
+        self.places[place] = _place(asset)
+        return 200, asset | {"metadata": self._metadata(asset)}
+
+    def _refused_metadata(self, version: str, sent: dict) -> tuple | None:
+        if version != "draft":
+            return 405, ONLY_DRAFT
+        if self.status == "UNEMBARGOING":
+            return 400, UNEMBARGOING
+        path = sent["metadata"].get("path")
+        if not path:
+            return 400, {"metadata": ["No path specified in metadata."]}
+        if path.startswith("/"):
+            return 400, {"non_field_errors": ["Path must not begin with /"]}
+        if not _PATH.match(path):
+            return 400, {"non_field_errors": [BAD_PATH]}
+        return None if _blob_place(sent.get("blob_id", "")) in self.blobs.files else (404, NOT_FOUND)
 
     def _store(self, handler):
-        """The store during an upload: it takes the file, and answers with the checksum at the end."""
-        found = re.fullmatch(r"/(uploads|complete)/([^/]+)", handler.path)
+        """The store: uploads, and files. What is embargoed needs a signature in its address, which is for GET alone."""
+        url = urlsplit(handler.path)
+        found = re.fullmatch(r"/(uploads|complete)/([^/]+)", url.path)
         if not found or handler.command not in ("POST", "PUT"):
-            return None
-        place = f"/blobs/{found[2]}"
+            signed = "X-Amz-Signature" in url.query
+            allowed = handler.command == "GET" if signed else self.status == "OPEN"
+            return (
+                None if allowed or "blobs" not in url.path else (403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+            )
+        place = _blob_place(found[2])
         if found[1] == "uploads":
             self.blobs.files[place] = handler.body
             return 200, {"ETag": f'"{hashlib.md5(handler.body).hexdigest()}"'}, b""
-        tag = hashlib.md5(hashlib.md5(self.blobs.files[place]).digest()).hexdigest() + "-1"
+        tag = self.blobs.etags[place] = etag_of(self.blobs.files[place])
         return 200, {}, f"<r><ETag>{tag}</ETag></r>".encode()
 
-    def _content(self, path: str, query: dict) -> tuple[int, object]:
-        versions = [PUBLISHED, "draft"] if self.published else ["draft"]
-        if path == f"dandisets/{ID}/":
-            return 200, self._dandiset()
-        if found := re.fullmatch(rf"dandisets/{ID}/versions/([^/]+)/assets/", path):
-            return (200, self._page(path, query)) if found[1] in versions else (404, {"detail": "Not found."})
-        found = re.fullmatch(rf"(?:dandisets/{ID}/versions/[^/]+/)?assets/([^/]+)/(download/)?", path)
-        asset = next((a for a in self.assets if found and a["asset_id"] == found[1]), None)
-        if asset is None:
-            return 404, {"detail": "Not found."}
-        if found[2]:
-            return 302, self.places[asset["path"]]
-        urls = [f"{self.api.url}/api/assets/{asset['asset_id']}/download/", self.blobs.url + self.places[asset["path"]]]
-        return 200, asset["metadata"] | {"contentUrl": [urls[0], urls[1] + "/" * ("zarr" in asset)]}
 
-    def _dandiset(self) -> dict:
-        about = {"name": "x", "asset_count": 1, "size": 1, "created": WHEN, "modified": WHEN, "status": "Valid"}
-        return {
-            "identifier": ID, "created": WHEN, "modified": WHEN, "contact_person": "x", "embargo_status": "OPEN",
-            "most_recent_published_version": about | {"version": PUBLISHED} if self.published else None,
-            "draft_version": about | {"version": "draft"},
-        }  # fmt: skip
+def _unapproved(role: str) -> tuple:
+    """The refusal of a call that needs an approved account."""
+    return (403, NO_PERMISSION) if role else (401, NO_KEY)
 
-    def _page(self, path: str, query: dict) -> dict:
-        start, pattern = query.get("path", [""])[0], query.get("glob", ["*"])[0]
-        found = [a for a in self.assets if a["path"].startswith(start) and fnmatch.fnmatch(a["path"], pattern)]
-        page, size = int(query.get("page", ["1"])[0]), self.page_size
-        more = {key: value[0] for key, value in query.items()} | {"page": str(page + 1)}
-        rest = len(found) > page * size
-        return {
-            "count": len(found),
-            "next": f"{self.api.url}/api/{path}?{urlencode(more)}" if rest else None,
-            "previous": None,
-            "results": [
-                {k: v for k, v in a.items() if k != "metadata"} for a in found[(page - 1) * size : page * size]
-            ],
-        }
+
+def _hidden(status: str, role: str) -> tuple | None:
+    """The refusal of a call that reads what is embargoed; None where it may be read."""
+    if status == "OPEN" or role == "owner":
+        return None
+    return (403, NO_PERMISSION) if role else (401, NO_KEY)
+
+
+def _place(asset: dict) -> str:
+    return f"/zarr/{asset['zarr']}" if asset.get("zarr") else _blob_place(asset["blob"])
+
+
+def _blob_place(blob: str) -> str:
+    return f"/blobs/{blob[:3]}/{blob[3:6]}/{blob}"
 
 
 def stand_in(folder: Path) -> Archive:

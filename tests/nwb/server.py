@@ -31,8 +31,8 @@ class RangeServer:
     body, then the connection ends), "short" (half of the body, as if it were the whole), "shifted" (bytes from the next
     one on), "endless" (a body that does not end), "slow" (a byte every 50 ms), or None (nothing special).
     ``ranges=False`` answers every request with the whole file. ``tags`` says how versions are named: True (strong
-    ETags), "weak" (weak ones), "modified" (Last-Modified), or False (not at all). ``route`` is called with each request
-    first, and gives status, headers and body, or None.
+    ETags), "weak" (weak ones), "modified" (Last-Modified), or False (not at all). ``etags`` has those of some paths.
+    ``route`` is called with each request first, and gives status, headers and body, or None.
 
     While a server runs, nothing is collected as garbage: freed in the server's thread, a file of h5py waits for the
     lock that the reading thread holds until its request times out.
@@ -45,6 +45,7 @@ class RangeServer:
         self.route = route
         self.faults: list = []
         self.ranges, self.tags = True, True
+        self.etags: dict[str, str] = {}
         self.log: list[Request] = []
         self._lock = threading.Lock()
         server = self
@@ -134,7 +135,7 @@ class RangeServer:
             content = self._in_folder(path)
         if content is None:
             return 404, {}, b"no such file"
-        return self._file(content, handler.headers.get("Range"))
+        return self._file(content, handler.headers.get("Range"), self.etags.get(path))
 
     def _in_folder(self, path: str) -> Path | None:
         for name, folder in self.files.items():
@@ -143,9 +144,11 @@ class RangeServer:
                 return found if found.is_file() else None
         return None
 
-    def _file(self, content: Path | bytes, range_header: str | None) -> tuple[int, dict[str, str], bytes]:
+    def _file(
+        self, content: Path | bytes, range_header: str | None, etag: str | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        tag = f'"{_tag(content)}"'
+        tag = f'"{etag or _tag(content)}"'
         named = {True: {"ETag": tag}, "weak": {"ETag": f"W/{tag}"}, "modified": {"Last-Modified": tag}, False: {}}
         headers = dict(named[self.tags])
         limits = re.fullmatch(r"bytes=(\d+)-(\d*)", range_header or "")

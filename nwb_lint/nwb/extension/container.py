@@ -72,10 +72,10 @@ def describe(dataset: xr.Dataset) -> str:
         sizes = ", ".join(f"{size} along {dim}" for dim, size in dataset.sizes.items())
         return f"{dataset.attrs['kind'].replace('_', ' ').capitalize()} of a fitted recurrent network: {sizes}."
     rank = f"rank {dataset.sizes['rank']}" if "rank" in dataset.sizes else "unconstrained connectivity"
-    sizes = ", ".join(
-        f"{dataset.sizes[dim]} {what}"
-        for dim, what in (("neuron", "neurons"), ("condition", "conditions"), ("time", "time bins"))
-    )
+    neurons, n = "neurons", dataset.sizes["neuron"]
+    if "recorded" in dataset.variables and (hidden := int((~dataset["recorded"].values.astype(bool)).sum())):
+        neurons, n = f"recorded neurons and {hidden} hidden units", n - hidden
+    sizes = f"{n} {neurons}, {dataset.sizes['condition']} conditions, {dataset.sizes['time']} time bins"
     return f"Recurrent neural network of {rank}, fitted to recorded activity: {sizes}."
 
 

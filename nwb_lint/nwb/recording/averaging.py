@@ -42,10 +42,11 @@ from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import fingerprint, sha256
 from nwb_lint.nwb.storage.h5 import as_text
 from nwb_lint.nwb.storage.metadata import Provenance, provenance
-from nwb_lint.nwb.storage.source import reading
+from nwb_lint.nwb.storage.source import Source, expand, reading
 from nwb_lint.parallel.engine import run_tasks
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.threads import processors
+from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
 CountUnit = Callable[[int], Counts]  # counts a unit, by its place in a block
@@ -202,6 +203,35 @@ def fits_alone(asset: Asset) -> list[str]:
         return []
 
 
+def find_recordings(sources: Source | Sequence[Source], **how: Any) -> list[Asset]:
+    """The files of `expand`, without those that hold fits alone among the matches of a pattern.
+
+    So a pattern means the same recordings after a fit was put beside them. The other files are named in a warning.
+
+    Parameters
+    ----------
+    sources : str, os.PathLike, Asset, or a sequence of these
+        As for `expand`.
+    **how
+        As for `expand`.
+
+    Returns
+    -------
+    list of Asset
+    """
+    return expand(sources, choose=_without_fits, **how)
+
+
+def _without_fits(matches: list[Asset]) -> list[Asset]:
+    """The matches of a pattern that hold activity; all of them where none does. Few files of an archive are opened."""
+    fits = {one: paths[0] for one in matches if (one.derived or not one.remote) and (paths := fits_alone(one))}
+    if len(fits) == len(matches):
+        return matches
+    for asset, path in fits.items():
+        warn(f"left out {asset}: it holds a fit ({path}) and no recording.")
+    return [asset for asset in matches if asset not in fits]
+
+
 def _has_activity(file: h5py.File) -> bool:
     return bool(units_tables(file) or activity_paths(file))
 
@@ -226,7 +256,7 @@ def repeated_recordings(sessions: Sequence[Session]) -> Iterator[tuple[int, str]
         yield (
             k,
             f"{session.asset} is the same recording as {twin}: {why}. Its neurons would count twice. Leave one of the "
-            "two out.",
+            "two out, for example by exclude=.",
         )
 
 

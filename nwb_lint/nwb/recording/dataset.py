@@ -15,8 +15,7 @@ from nwb_lint.nwb.recording.binning import Bins
 from nwb_lint.nwb.recording.tables import TableChoice
 from nwb_lint.nwb.recording.time_axis import TimeAxis
 from nwb_lint.nwb.recording.trials import Align, Conditions, Trials, Which, align_text
-from nwb_lint.nwb.storage.asset import Asset
-from nwb_lint.nwb.storage.dandi import Address, parse_address
+from nwb_lint.nwb.storage.asset import Asset, Place
 from nwb_lint.nwb.storage.metadata import Provenance
 from nwb_lint.parallel.warnings import warn
 
@@ -120,11 +119,11 @@ def file_coords(sources: Sequence[Provenance], digests: Sequence[str], assets: S
     for name in fields:
         found[f"file_{name}"] = text_array([getattr(source, name) for source in sources])
     found["file_digest"] = text_array(digests)
-    if any(asset.asset_id for asset in assets):
-        places = [parse_address(asset.address) if asset.asset_id else Address("", "", "", "") for asset in assets]
+    if any(asset.place != Place() for asset in assets):
+        places = [asset.place for asset in assets]
         found["file_dandiset"] = text_array([f"{p.instance}/{p.dandiset}".lstrip("/") for p in places])
         found["file_version"] = text_array([place.version for place in places])
-        found["file_asset_id"] = text_array([asset.asset_id for asset in assets])
+        found["file_asset_id"] = text_array([place.asset_id for place in places])
         found["file_asset_path"] = text_array([place.path for place in places])
     return found
 

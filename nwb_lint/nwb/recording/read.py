@@ -19,6 +19,7 @@ from nwb_lint.nwb.recording.averaging import (
     Request,
     Session,
     count_blocks,
+    find_recordings,
     find_session,
     find_session_or_fit,
     repeated_recordings,
@@ -54,7 +55,7 @@ from nwb_lint.nwb.recording.trials import Align, By, Conditions, Factor, Which, 
 from nwb_lint.nwb.recording.unit_tables import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
-from nwb_lint.nwb.storage.source import Source, expand, reading, run_on_files
+from nwb_lint.nwb.storage.source import Source, reading, run_on_files
 from nwb_lint.options import ReadOptions, TrialOptions, validated
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.warnings import warn
@@ -94,6 +95,7 @@ def read_conditions(
     unit_columns: Sequence[str] = (),
     download: bool = False,
     external: bool = False,
+    exclude: Sequence[str] = (),
     inputs: Sequence[Input] = (),
     burn_in_s: float = 0.0,
     executor: Executor | None = None,
@@ -182,6 +184,9 @@ def read_conditions(
     external : bool, default=False
         Whether other files that a file names are read too: those of external links and of HDF5 external storage, and
         sources of virtual datasets outside of its folder.
+    exclude : sequence of str, default=()
+        Patterns, with ``*`` and ``?``, of files to leave out: of their path in a dandiset, of their path or address, or
+        of their name.
     inputs : sequence of Input, default=()
         Inputs of the network; those whose courses are in the file are read, for `prepare`. The others are left alone.
     burn_in_s : float, default=0.0
@@ -237,7 +242,7 @@ def read_conditions(
     _check_series(series, infer_obs, units_table)
     check_time_axis(align, within, warp)
     check_choice(align_which)
-    assets = expand(sources, download=download, external=external)
+    assets = find_recordings(sources, download=download, external=external, exclude=exclude)
     selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
     selection |= {"align_where": align_where, "align_which": align_which}
     wanted = wanted_courses(inputs, bins, burn_in_s)
@@ -317,6 +322,7 @@ def read_trials(
     infer_obs: bool = False,
     download: bool = False,
     external: bool = False,
+    exclude: Sequence[str] = (),
     inputs: Sequence[Input] = (),
 ) -> xr.Dataset:
     """Read the spike counts, or the samples of a series, of every unit in every trial of one NWB file or several.
@@ -369,6 +375,9 @@ def read_trials(
     external : bool, default=False
         Whether other files that the file names are read too: those of external links and of HDF5 external storage, and
         sources of virtual datasets outside of its folder.
+    exclude : sequence of str, default=()
+        Patterns, with ``*`` and ``?``, of files to leave out: of their path in a dandiset, of their path or address, or
+        of their name.
     inputs : sequence of Input, default=()
         Inputs of the network; those whose courses are in the file are read, for `prepare`. The others are left alone.
 
@@ -402,7 +411,7 @@ def read_trials(
     check_choice(align_which)
     _check_series(series, infer_obs, units_table)
     several = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
-    assets = expand(several, download=download, external=external)
+    assets = find_recordings(several, download=download, external=external, exclude=exclude)
     derived = columns if isinstance(columns, Mapping) else None
     selection: dict[str, Any] = {"table": table, "where": where, "align": align, "within": within, "warp": warp}
     selection |= {"align_where": align_where, "align_which": align_which}

@@ -19,6 +19,37 @@ _SECRET = re.compile(
 )
 
 
+class Place(NamedTuple):
+    """Where a file is in an archive, or what an address says of that; a part that is not known is empty.
+
+    Attributes
+    ----------
+    instance : str, default=""
+        The archive: a name that dandi knows, a host, or the address of its API. Empty for the one in use.
+    dandiset : str, default=""
+        Six digits.
+    version : str, default=""
+        ``draft`` or a published version.
+    path : str, default=""
+        Path of the file in the dandiset. In an address it may be a pattern, or a folder, which ends with ``/``; empty
+        for all files.
+    asset_id : str, default=""
+        The identifier of the file in the archive.
+    """
+
+    instance: str = ""
+    dandiset: str = ""
+    version: str = ""
+    path: str = ""
+    asset_id: str = ""
+
+    @property
+    def address(self) -> str:
+        """``dandi://…`` of this place; empty where dandiset or path are not known."""
+        parts = [part for part in (self.instance, self.dandiset, self.version, self.path) if part]
+        return f"dandi://{'/'.join(parts)}" if self.dandiset and self.path else ""
+
+
 class Asset(NamedTuple):
     """One file to read. It can be sent to another process.
 
@@ -35,11 +66,16 @@ class Asset(NamedTuple):
     kind : str, default="hdf5"
         ``"hdf5"``, ``"zarr"`` or ``"lindi"``; ``"memory"``: HDF5 whose bytes are ``content``.
     digest : str, default=""
-        What an archive gives as the SHA-256 (hexadecimal) of the file, or as the checksum of a Zarr folder.
+        What an archive gives as the SHA-256 (hexadecimal) of the file; before it has computed that, the ETag of DANDI;
+        of a Zarr folder, its checksum.
     size : int, default=0
         What an archive gives as the number of bytes; 0 if it is not known.
-    asset_id : str, default=""
-        The identifier of the file in an archive.
+    place : Place
+        Where the file is in an archive, as far as that is known; also of a local file in a downloaded dandiset.
+    direct : str, default=""
+        Where the bytes of an open file of an archive are: ``location`` would redirect to there.
+    derived : bool, default=False
+        Whether what an archive lists of the file names no activity, so that the file may hold a fit alone.
     external : bool, default=False
         Whether other files that this one names (links, values that HDF5 keeps elsewhere) are read too.
     content : bytes, default=b""
@@ -51,7 +87,9 @@ class Asset(NamedTuple):
     kind: str = "hdf5"
     digest: str = ""
     size: int = 0
-    asset_id: str = ""
+    place: Place = Place()
+    direct: str = ""
+    derived: bool = False
     external: bool = False
     content: bytes = b""
 

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 from nwb_lint.errors import NWBError, one_line
 from nwb_lint.nwb.storage.asset import Asset, cache_folder
 from nwb_lint.nwb.storage.atomic import make_file, write_atomically
-from nwb_lint.nwb.storage.dandi import token_getter
+from nwb_lint.nwb.storage.dandi import open_session
 from nwb_lint.nwb.storage.http import (
     NETWORK_ERRORS,
     FileSession,
@@ -70,7 +70,7 @@ def download_asset(asset: Asset) -> Asset:
         return _download_zarr(asset)
     if asset.kind == "lindi":
         _refuse_references(asset)
-    with FileSession(token_getter(asset)) as session, as_nwb_error(asset.address):
+    with open_session(asset) as session, as_nwb_error(asset.address):
         version, size = (asset.digest, asset.size) if asset.digest and asset.size else _version(session, asset)
         target = _path_of_copy(asset, version)
         if not (version and target.is_file() and target.stat().st_size == size):
@@ -100,7 +100,7 @@ def server_version(asset: Asset) -> str:
     """
     if asset.kind == "zarr":
         return ""
-    with FileSession(token_getter(asset)) as session, as_nwb_error(asset.address):
+    with open_session(asset) as session, as_nwb_error(asset.address):
         return _version(session, asset)[0]
 
 
@@ -138,11 +138,20 @@ def _download_file(session: FileSession, asset: Asset, target: Path, size: int) 
         found = temporary.stat().st_size
         if size and found != size:
             raise NWBError(f"{asset}: {found} bytes came where {size} were announced. Try again.")
-        with open(temporary, "rb") as stream:
-            if asset.digest and hashlib.file_digest(stream, "sha256").hexdigest() != asset.digest:
-                raise NWBError(f"{asset}: its SHA-256 is not the archive's {asset.digest[:12]}…. Try again.")
+        if asset.digest and (kind := _differs(temporary, asset.digest)):
+            raise NWBError(f"{asset}: its {kind} is not the archive's {asset.digest[:12]}…. Try again.")
 
     write_atomically(target, write, wait=True)
+
+
+def _differs(path: Path, digest: str) -> str:
+    """The kind of a digest of an archive, if a file has another one; else empty."""
+    if "-" in digest:
+        from dandischema.digests.dandietag import DandiETag
+
+        return "DANDI ETag" if DandiETag.from_file(path).as_str() != digest else ""
+    with open(path, "rb") as stream:
+        return "SHA-256" if hashlib.file_digest(stream, "sha256").hexdigest() != digest else ""
 
 
 @retry_download

@@ -7,16 +7,16 @@ import io
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import requests
 import tenacity
 import urllib3
 
-from nwb_lint.errors import MissingFileError, NWBError, one_line
+from nwb_lint.errors import MissingFileError, NWBError, one_line, shortened
 from nwb_lint.nwb.storage.asset import without_secrets
 
 _TIMEOUT_S = (15, 30)  # to connect, and between two packets
@@ -28,6 +28,7 @@ _GRACE_S, _SLOWEST_BYTES_PER_S = 45, 1000  # an answer that comes slower than th
 _BLOCK_BYTES = 1 << 20
 _MOST_BYTES = 1 << 30  # of a body whose size nobody announces
 _LARGEST_FILE = 1 << 50  # bytes
+_MOST_WORDS, _MOST_WORDS_SHOWN = 1 << 16, 300  # bytes of an answer that says something; characters of it
 
 
 class PermanentError(OSError):
@@ -39,11 +40,13 @@ class PermanentError(OSError):
         One line about it.
     status : int, default=0
         The HTTP status.
+    words : str, default=""
+        What the server says in the body of its answer.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, words: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.words = status, words
 
 
 class TransientError(OSError):
@@ -135,6 +138,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
         }
 
 
+class TimedAdapter(_Adapter):
+    """Connections that do not wait for an answer without end, for sessions of other packages."""
+
+    def send(self, request: Any, *args: Any, **options: Any) -> requests.Response:
+        """As `requests.adapters.HTTPAdapter.send`."""
+        return super().send(request, *args, **options | {"timeout": options.get("timeout") or _TIMEOUT_S})
+
+
 def _of_answers(connection: Any) -> Any:
     return type(connection.__name__, (connection,), {"response_class": _Answer})
 
@@ -199,40 +210,50 @@ def _differ(one: _Version, other: _Version) -> bool:
     return by[0] != by[1] or 0 < one.size != other.size
 
 
+class Token(Protocol):
+    """What gives the ``Authorization`` header for a server that asks for it."""
+
+    def __call__(self) -> str:
+        """The header; NWBError if there is no token, or the server refuses it."""
+
+    def may_go_to(self, url: str) -> bool:
+        """Whether the header may be sent to this address."""
+
+
 class FileSession(requests.Session):
     """A `requests.Session` for one remote file.
 
     It has timeouts. It remembers where a redirect led, and goes back to the first address when that one has expired.
-    It sends a token only to the host of the first address, and only if the file cannot be read without. After
-    `keep_version`, a range of another version is an error: the file was changed. ``etag`` is that version's strong
-    ETag, or empty.
+    It sends a token only where the token may go, and only if the file cannot be read without. After `keep_version`, a
+    range of another version is an error: the file was changed. ``etag`` is that version's strong ETag, or empty.
 
     Parameters
     ----------
-    token : callable or None, default=None
-        Called without arguments where the server answers 401 or 403; gives the ``Authorization`` header.
+    token : Token or None, default=None
+        Asked for the ``Authorization`` header where the server answers 401 or 403.
+    redirects : dict of str to str or None, default=None
+        Where addresses lead, as far as that is known without a request.
     """
 
-    def __init__(self, token: Callable[[], str] | None = None) -> None:
+    def __init__(self, token: Token | None = None, redirects: dict[str, str] | None = None) -> None:
         super().__init__()
         self.mount("http://", _Adapter())
         self.mount("https://", _Adapter())
         self.headers["Accept-Encoding"] = "identity"  # ranges are those of the uncompressed bytes
         self.etag, self._version = "", _UNKNOWN
         self._token, self._authorization, self._has_password = token, "", False
-        self._redirects: dict[str, str] = {}
+        self._redirects = dict(redirects or {})
+        self._untried = set(self._redirects.values())
 
     def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
         """As `requests.Session.request`."""
         options.setdefault("timeout", _TIMEOUT_S)
-        if target := self._redirects.get(url):
-            response = self._answer(method, target, *args, **options)
-            if response.status_code not in (401, 403, 404, 410):
-                return self._checked(response)
-            response.close()
-            self._redirects.pop(url, None)
+        if (target := self._redirects.get(url)) and (response := self._redirected(method, target, *args, **options)):
+            return self._checked(response)
+        self._redirects.pop(url, None)
         response = self._with_token(method, url, *args, **options)
-        if response.status_code in (401, 403) and not response.history and self._token and not self._authorization:
+        refused = response.status_code in (401, 403) and not response.history
+        if refused and self._token and self._token.may_go_to(url) and not self._authorization:
             response.close()
             self._authorization = self._token()
             response = self._with_token(method, url, *args, **options)
@@ -240,9 +261,23 @@ class FileSession(requests.Session):
             self._redirects[url] = response.url
         return self._checked(response)
 
+    def _redirected(self, method: Any, target: str, *args: Any, **options: Any) -> requests.Response | None:
+        """The answer from where an address leads; None if nothing is there, or not any more."""
+        try:
+            response = self._answer(method, target, *args, **options)
+        except requests.ConnectionError:
+            if target not in self._untried:
+                raise
+            return None
+        self._untried.discard(target)
+        if response.status_code not in (401, 403, 404, 410):
+            return response
+        response.close()
+        return None
+
     def _with_token(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
         """The request with the token, if there is one; requests drops it where a redirect leads to another host."""
-        if self._authorization:
+        if self._authorization and self._token is not None and self._token.may_go_to(url):
             options["headers"] = {**(options.get("headers") or {}), "Authorization": self._authorization}
         return self._answer(method, url, *args, **options)
 
@@ -332,12 +367,42 @@ def get_response(session: requests.Session, url: str, **options: Any) -> request
     response = session.get(url, **options)
     if response.ok:
         return response
+    said = words_of(response)
     response.close()
     message = f"the server answers {response.status_code} {response.reason}"
     if response.status_code in _TRANSIENT:
         seconds = response.headers.get("Retry-After", "")
         raise TransientError(message, float(seconds) if seconds.isdigit() else 0)
-    raise PermanentError(message, response.status_code)
+    raise PermanentError(message, response.status_code, said)
+
+
+def words_of(response: requests.Response) -> str:
+    """What a server says in the JSON of an answer, as one line: a text, a list or table of texts, or its ``detail``.
+
+    Parameters
+    ----------
+    response : requests.Response
+        Of a request that was refused.
+
+    Returns
+    -------
+    str
+        Empty where the answer is no short JSON.
+    """
+    length = response.headers.get("Content-Length", "")
+    if "json" not in response.headers.get("Content-Type", "") or not length.isdigit() or int(length) > _MOST_WORDS:
+        return ""
+    try:
+        found = response.json()
+    except (ValueError, requests.RequestException):
+        return ""
+    return shortened(one_line("; ".join(_texts(found))), _MOST_WORDS_SHOWN)
+
+
+def _texts(found: Any) -> list[str]:
+    if isinstance(found, dict):
+        found = [found["detail"]] if "detail" in found else list(found.values())
+    return [text for one in found for text in _texts(one)] if isinstance(found, list) else [str(found)]
 
 
 @retry

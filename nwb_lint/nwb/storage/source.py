@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from nwb_lint.contract import call_for
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, WorkerError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.checked_file import CheckedFile
+from nwb_lint.nwb.storage.dandi import digest_of_blob, find_assets, is_address, place_of_local
 from nwb_lint.nwb.storage.h5 import dataset_text, root_text
 from nwb_lint.parallel import opened
 from nwb_lint.parallel.engine import run_tasks
@@ -284,7 +286,14 @@ def one_asset(source: Source, *, download: bool = False, external: bool = False)
     return found[0]
 
 
-def expand(sources: Source | Sequence[Source], *, download: bool = False, external: bool = False) -> list[Asset]:
+def expand(
+    sources: Source | Sequence[Source],
+    *,
+    download: bool = False,
+    external: bool = False,
+    exclude: Sequence[str] = (),
+    choose: Callable[[list[Asset]], list[Asset]] | None = None,
+) -> list[Asset]:
     """The assets of one source or several.
 
     No file is opened. Addresses of DANDI are looked up in the archive.
@@ -292,12 +301,16 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False, extern
     Parameters
     ----------
     sources : str, os.PathLike, Asset, or a sequence of these
-        Paths and addresses as for `open_nwb`. A local path or a DANDI address may be a pattern with ``*``, ``?`` or
-        ``[``: it gives all files that match, sorted.
+        Paths and addresses as for `open_nwb`. A local path may be a pattern with ``*``, ``?`` or ``[``, and a DANDI
+        address one with ``*``: it gives all files that match, sorted.
     download : bool, default=False
         Whether to copy remote files to the cache folder. Their addresses stay the same.
     external : bool, default=False
         Whether other files that these ones name are read too.
+    exclude : sequence of str, default=()
+        Patterns of files that are left out: of their path in a dandiset, of their address or path, or of their name.
+    choose : callable or None, default=None
+        Which of the files to keep, where one source is a pattern that matches several.
 
     Returns
     -------
@@ -311,7 +324,7 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False, extern
     MissingFileError
         If a pattern matches no file.
     NWBError
-        If the kind of an address is not supported, or an archive does not answer.
+        If the kind of an address is not supported, an archive does not answer, or ``exclude`` leaves out all files.
     """
     several = isinstance(sources, Iterable) and not isinstance(sources, bytes | str | os.PathLike | Asset)
     call = call_for(sources)
@@ -319,11 +332,15 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False, extern
     assets: list[Asset] = []
     for item in items:
         if not isinstance(item, str | os.PathLike | Asset):
-            found = f"a {type(item).__name__}" if (call := call or call_for(item)) else repr(item)
+            kind = f"a {type(item).__name__}" if (call := call or call_for(item)) else repr(item)
             raise ContractError(
-                f"source is {found}. It needs to be a path, an address, or a list of them. {call or 'Pass one.'}"
+                f"source is {kind}. It needs to be a path, an address, or a list of them. {call or 'Pass one.'}"
             )
-        assets += [item] if isinstance(item, Asset) else _assets(item)
+        found = [item] if isinstance(item, Asset) else _assets(item)
+        kept = [asset for asset in found if not _excluded(asset, exclude)]
+        assets += choose(kept) if choose and len(kept) > 1 else kept
+    if not assets and items:
+        raise NWBError(f"exclude={list(exclude)} leaves out all files. At least one is needed. Use fewer patterns.")
     if not assets:
         raise ContractError("sources is empty. At least one NWB file is needed. Pass a path.")
     first: dict[str, Asset] = {}
@@ -339,10 +356,17 @@ def expand(sources: Source | Sequence[Source], *, download: bool = False, extern
     return [asset._replace(external=True) for asset in assets] if external else assets
 
 
+def _excluded(asset: Asset, patterns: Sequence[str]) -> bool:
+    names = (asset.place.path, asset.address, asset.address.rpartition("/")[2])
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
 def _assets(item: str | os.PathLike[str]) -> list[Asset]:
     """The assets of one path, in which ``~`` is the home folder, or of one address."""
     text = os.fspath(item)
     scheme = SCHEME.match(text)
+    if isinstance(item, str) and is_address(text):
+        return find_assets(text)
     if scheme is None:
         path = os.path.expanduser(text)
         if isinstance(item, str) and _GLOB.search(path) and not Path(path).exists():
@@ -355,12 +379,9 @@ def _assets(item: str | os.PathLike[str]) -> list[Asset]:
         kinds = ", ".join(f"{name}://" for name in _SCHEMES)
         shown = without_secrets(text)
         raise NWBError(f"{shown} is an address of a kind that is not supported. Pass a path, or one of {kinds}.")
-    if scheme[1] == "dandi":
-        from nwb_lint.nwb.storage.dandi import find_assets
-
-        return find_assets(text)
     location = _s3_url(text) if scheme[1] == "s3" else text
-    return [Asset(without_secrets(text), location.rstrip("/"), kind_of(text.partition("?")[0]))]
+    location, kind = location.rstrip("/"), kind_of(text.partition("?")[0])
+    return [Asset(without_secrets(text), location, kind, digest_of_blob(location))]
 
 
 def _local(path: str) -> Asset:
@@ -370,7 +391,7 @@ def _local(path: str) -> Asset:
         kind = "zarr"
     elif kind == "zarr" and not os.path.isdir(path):
         kind = "hdf5"
-    return Asset(path, path, kind)
+    return Asset(path, path, kind, place=place_of_local(Path(path)))
 
 
 def _s3_url(address: str) -> str:

@@ -255,9 +255,9 @@ def open_remote(asset: Asset) -> h5py.File:
         If the file may not be read, the server does not support ranges, the size is not what the archive announced,
         or the file is not HDF5.
     """
-    from nwb_lint.nwb.storage.dandi import token_getter
+    from nwb_lint.nwb.storage.dandi import open_session
 
-    session = FileSession(token_getter(asset))
+    session = open_session(asset)
     with ExitStack() as on_failure, as_nwb_error(asset.address):
         on_failure.callback(session.close)
         stream = HTTPFile(asset, session)

@@ -543,7 +543,7 @@ def read_lindi(asset: Asset) -> dict[str, Any]:
     NWBError
         If it cannot be read, or is not LINDI JSON.
     """
-    from nwb_lint.nwb.storage.dandi import token_getter
+    from nwb_lint.nwb.storage.dandi import open_session
 
     if not asset.remote and not asset.path.exists():
         raise MissingFileError(f"{asset}: no such file. A LINDI JSON file is needed. Check the path.")
@@ -551,7 +551,7 @@ def read_lindi(asset: Asset) -> dict[str, Any]:
         refuse_pipe(asset.path)
     with as_nwb_error(asset.address):
         if asset.remote:
-            with FileSession(token_getter(asset)) as session:
+            with open_session(asset) as session:
                 text = get_bytes(session, asset.location)
         else:
             text = asset.path.read_bytes()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("offline_dandi")
 
 @pytest.fixture
 def archive(offline_dandi, monkeypatch):
-    with Archive([], {}, token=TOKEN, published=False) as found:
+    with Archive([], {}, token=TOKEN, published=False, status="OPEN") as found:
         monkeypatch.setenv("DANDI_INSTANCE", f"{found.api.url}/api")
         monkeypatch.setenv(f"{found.api.host.upper()}_API_KEY", TOKEN)
         yield found
@@ -41,11 +41,7 @@ def unchecked(monkeypatch):
 
 def trust(monkeypatch):
     """From now on no file is validated."""
-    from dandi.files import dandi_file
-
-    monkeypatch.setattr(
-        "nwb_lint.nwb.extension.publish._validate", lambda staged, root, source: (dandi_file(staged, root), [])
-    )
+    monkeypatch.setattr("nwb_lint.nwb.extension.publish._validate", lambda asset, source: [])
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +70,12 @@ def test_the_same_file_is_left_and_another_one_takes_its_place(archive, fit_file
     again = publish(fit_file, ID, instance=f"{archive.api.url}/api")
     assert (again.sent, again.address) == (False, address)
     other = write_fit(FIT.assign_attrs(seed=8), tmp_path / "other.nwb", subject=SUBJECT)
-    assert publish(other, ID).sent
+    with pytest.raises(NWBError, match=r"another file is at.*description=.*replace=True"):
+        publish(other, ID)
+    assert publish(other, ID, replace=True).sent
     assert len(archive.assets) == 1
+    assert publish(fit_file, ID, description="rank 2").address.endswith("_desc-rank-2_ecephys.nwb")
+    assert len(archive.assets) == 2
     assert read_fit(f"dandi://{ID}/draft/{PLACE}").attrs["seed"] == 8
 
 
@@ -84,13 +84,14 @@ def test_the_key_goes_nowhere_but_to_the_archive(archive, fit_file, monkeypatch,
     with Archive([], {}, published=False) as other:  # where the archive's answer leads
 
         def elsewhere(*args):
-            return page(*args) | {"next": f"{other.api.url}/api/dandisets/{ID}/versions/draft/assets/"}
+            status, body = page(*args)
+            return status, body | {"next": f"{other.api.url}/api/dandisets/{ID}/versions/draft/assets/"}
 
         monkeypatch.setattr(archive, "_page", elsewhere)
         publish(fit_file, ID)
         assert other.api.log
         assert not any(TOKEN in str(request) for request in [*other.api.log, *archive.blobs.log])
-    monkeypatch.setattr("nwb_lint.nwb.extension.publish._THIS_MACHINE", ())
+    monkeypatch.setattr("nwb_lint.nwb.storage.dandi._is_this_machine", lambda host: False)
     with pytest.raises(NWBError, match=r"key.*https"):
         publish(fit_file, ID)
 
@@ -100,7 +101,7 @@ def test_at_the_command_line(archive, fit_file, monkeypatch, unchecked):
         return CliRunner().invoke(app, ["publish", str(fit_file), *args], catch_exceptions=False)
 
     shown = run("--dandiset", ID, "--dry-run")
-    assert (shown.exit_code, shown.stdout) == (0, f"would go to dandi://{ID}/draft/{PLACE}\n")
+    assert (shown.exit_code, shown.stdout) == (0, f"would go to dandi://{archive.api.host}/{ID}/draft/{PLACE}\n")
     assert archive.api.log == []
     assert run("--dandiset", "9").exit_code == 1
     monkeypatch.setattr(archive, "token", "another")
@@ -177,4 +178,4 @@ def test_a_file_that_cannot_be_published_is_refused_and_nothing_is_sent(archive,
     with h5py.File(linked, "a") as file:
         del file["scratch"]
         del file["processing/ecephys/lowrank_fit/time"]
-    refused(linked, "is not valid for the archive: .*time")
+    refused(linked, "is inconsistent: time is missing")

@@ -86,7 +86,8 @@ def test_an_embargoed_recording(archive, recording, tmp_path, seen):
 
 
 def test_what_is_sent_to_an_archive(archive, recording, tmp_path, seen):
-    fit = write_fit(mock_fit(), tmp_path / "fit.nwb", subject=SUBJECT)
+    private = mock_fit().assign_attrs(recipe="out = '/home/alice/fit.nwb'")  # which a copy without it is sent for
+    fit = write_fit(private, tmp_path / "fit.nwb", subject=SUBJECT)
     fit.chmod(0o600)
     tmp_path.chmod(0o700)
     publish(fit, ID)
