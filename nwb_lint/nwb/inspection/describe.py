@@ -17,7 +17,7 @@ from nwb_lint.nwb.inspection.suggest import rows_of_trials, suggest_from
 from nwb_lint.nwb.inspection.suggestion_checks import check_suggestion
 from nwb_lint.nwb.inspection.tables import Span, TableInfo, describe_table, span_of_rows
 from nwb_lint.nwb.inspection.units import UnitsInfo, count_units, describe_units
-from nwb_lint.nwb.recording.events import activity_paths, event_paths
+from nwb_lint.nwb.recording.events import activity_paths, event_paths, input_paths
 from nwb_lint.nwb.recording.tables import open_intervals, rows_of_tables
 from nwb_lint.nwb.recording.unit_tables import fit_paths
 from nwb_lint.nwb.storage.h5 import as_text, is_dataset, member_or_error
@@ -48,6 +48,8 @@ class Description(NamedTuple):
         Paths of event series and event tables, which ``align`` takes.
     series : tuple of str
         Paths of time series that may be activity, which ``series`` takes.
+    input_series : tuple of str
+        Paths of time series of numbers that may be inputs, which ``Input(series=...)`` takes.
     units_tables : dict of str to int or None
         Number of units in every units table of the file, by the paths that ``units_table`` takes; None for a table that
         cannot be read.
@@ -75,6 +77,7 @@ class Description(NamedTuple):
     fits: Mapping[str, str] = MappingProxyType({})
     stored: Mapping[str, str] = MappingProxyType({})
     written: str = ""
+    input_series: tuple[str, ...] = ()
 
 
 def describe(
@@ -123,7 +126,7 @@ def describe(
             file, name, read_spikes=read_spikes, trial_span=_hull(spans), rows=rows_of_trials(file, source),
             units_table=units_table,
         )  # fmt: skip
-        events, series, stored, more = _find_series(file, name)
+        events, series, inputs, stored, more = _find_series(file, name)
         warnings += more
         if not stored or tables or count_units(file) or series or warnings:  # a file of fits alone lacks nothing
             lacks = [] if tables else ["no interval table has rows, so there is nothing to align to"]
@@ -150,6 +153,7 @@ def describe(
             suggestion=suggestion,
             events=events,
             series=series,
+            input_series=inputs,
             units_tables=count_units(file),
             stored=stored,
             written=_last_date(file),
@@ -229,15 +233,19 @@ def _describe_tables(file: h5py.File, name: str) -> tuple[list[TableInfo], list[
     return tables, spans, warnings
 
 
-def _find_series(file: h5py.File, name: str) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str], list[str]]:
-    """Paths of event series and tables, paths of series of activity, what each fit is by its path, and warnings."""
+_Paths = tuple[str, ...]
+
+
+def _find_series(file: h5py.File, name: str) -> tuple[_Paths, _Paths, _Paths, dict[str, str], list[str]]:
+    """Paths of events, of series of activity and of other numbers, what each fit is by its path, and warnings."""
     try:
         series = tuple(activity_paths(file))
         events = tuple(path for path in event_paths(file, listed=True) if path not in series)
+        inputs = tuple(path for path in input_paths(file) if path not in series)
         stored = {path: as_text(file[path].attrs.get("description", "")) for path in fit_paths(file)}
-        return events, series, stored, series_problems(file, name)
+        return events, series, inputs, stored, series_problems(file, name)
     except (OSError, RuntimeError, KeyError) as error:
-        return (), (), {}, [f"series of events, activity and fits cannot be found: {one_line(error)}"]
+        return (), (), (), {}, [f"series of events, activity and fits cannot be found: {one_line(error)}"]
 
 
 def _last_date(file: h5py.File) -> str:

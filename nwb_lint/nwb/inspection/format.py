@@ -45,6 +45,7 @@ def format_description(description: Description) -> str:
         lines += [*_table_lines(table), ""]
     lines += _path_lines("align to events of each trial", description.events)
     lines += _path_lines("activity as a time series", description.series)
+    lines += _path_lines("series that may be inputs", description.input_series)
     lines.append("warnings:" if description.warnings else "no warnings")
     lines += [f"  - {warning}" for warning in description.warnings]
     if description.suggestion:
@@ -137,6 +138,7 @@ def to_json(descriptions: Sequence[Description]) -> str:
         - ``columns`` of both, each with ``name``, ``kind``, ``levels`` (value → number of rows) and ``summary``.
         - ``units_tables``: path → number of units (null: not known), of every units table in the file.
         - ``events``: paths that ``align`` takes. ``series``: paths that ``series`` takes.
+          ``input_series``: paths that ``Input(series=...)`` takes.
         - ``fits``: path → "verified", "not verified (older version)", or why the fit cannot be read.
         - ``warnings``: texts. ``suggestion``: arguments of `read_conditions`.
 
@@ -162,6 +164,7 @@ def _plain(one: Description) -> dict[str, Any]:
         "units_tables": dict(one.units_tables),
         "events": list(one.events),
         "series": list(one.series),
+        "input_series": list(one.input_series),
         "fits": dict(one.fits),
         "warnings": one.warnings,
         "suggestion": one.suggestion,

@@ -26,6 +26,7 @@ Array = np.ndarray
 
 # The groups of a file in which series and tables of events are kept.
 _PLACES = ("acquisition", "processing", "events", "stimulus", "analysis", "scratch")
+_MOST_COLUMNS = 4  # of a series that may be an input: two eyes, x and y
 _DEEPEST = 6  # levels of groups below them
 _MOST_OBJECTS = 20_000  # links of a damaged file may form a circle
 _TIMES = ("timestamps", "timestamp", "event_times")  # names of a dataset that lists times
@@ -122,6 +123,28 @@ def _may_be_activity(item: Any) -> bool:
     if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim != 2:
         return False
     return _names(item, "rois") or (kind == "TimeSeries" and data.shape[1] > 1)
+
+
+def input_paths(file: h5py.File) -> list[str]:
+    """The paths of series of numbers that may be inputs of a network: of one column or a few, and no labels.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB file.
+
+    Returns
+    -------
+    list of str
+    """
+    return [at for at, item in _series(file) if _may_be_input(item)]
+
+
+def _may_be_input(item: Any) -> bool:
+    data, kind = member_or_error(item, "data"), as_text(item.attrs.get("neurodata_type", ""))
+    if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim not in (1, 2) or "labels" in data.attrs:
+        return False
+    return (data.ndim == 1 or data.shape[1] <= _MOST_COLUMNS) and kind != "IntervalSeries" and data.shape[0] > 1
 
 
 def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:

@@ -18,13 +18,13 @@ from scipy.sparse import csr_array
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input, check_inputs
 from nwb_lint.nwb.recording.binning import EDGE_S, Bins, Intervals, expand_ranges
-from nwb_lint.nwb.recording.events import event_paths, find_series
+from nwb_lint.nwb.recording.events import event_paths, find_series, input_paths
 from nwb_lint.nwb.recording.series import Series
 from nwb_lint.nwb.recording.tables import open_intervals
 from nwb_lint.nwb.recording.time_axis import TimeAxis, TrialTimeAxis, make_trial_time_axis
 from nwb_lint.nwb.recording.trials import Choice, Trials, find_events, naming
 from nwb_lint.nwb.recording.units import valid_times
-from nwb_lint.nwb.storage.h5 import find_dataset, holds_numbers
+from nwb_lint.nwb.storage.h5 import find_dataset
 
 Array = np.ndarray
 
@@ -275,29 +275,9 @@ def _real(axis: TrialTimeAxis, times: Array) -> Array:
 def _open_series(file: h5py.File, name: str, path: Any) -> Series:
     found = find_series(file, name, path, "series", "series")
     if found is None or find_dataset(found[1], "data") is None:
-        listed = _listed(numeric_series(file))
+        listed = _listed(input_paths(file))
         raise NWBError(f"{path} has no time series {name!r}. {listed} Pass one of them as series=.")
     return Series(found[1], found[0], path)
-
-
-def numeric_series(file: h5py.File) -> list[str]:
-    """Paths of the series of numbers of a file that may be inputs: of one column or a few.
-
-    Parameters
-    ----------
-    file : h5py.File
-        An open NWB file.
-
-    Returns
-    -------
-    list of str
-    """
-    found = []
-    for at in event_paths(file):
-        data = find_dataset(file[at], "data")
-        if data is not None and holds_numbers(data) and data.ndim in (1, 2) and (data.ndim == 1 or data.shape[1] <= 4):
-            found.append(at)
-    return found
 
 
 def _listed(paths: Sequence[str]) -> str:

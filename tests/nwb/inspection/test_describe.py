@@ -117,7 +117,7 @@ def test_mante2013_is_suggested_as_published(shared_data):
 
 FILE_KEYS = {
     "path", "session", "subject", "error", "span_s", "units", "units_tables", "tables", "events", "series", "warnings",
-    "suggestion", "fits",
+    "input_series", "suggestion", "fits",
 }  # fmt: skip
 UNIT_KEYS = {
     "table", "ids", "n_spikes", "rates_hz", "rates_over", "spikes_read", "has_obs_intervals", "columns",

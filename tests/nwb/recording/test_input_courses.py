@@ -15,10 +15,23 @@ import xarray as xr
 from click.testing import CliRunner
 from pynwb.epoch import TimeIntervals
 
-from nwb_lint import Input, cli, fit_lint, prepare, read_conditions, read_fit, read_trials, simulate, write_fit
+from nwb_lint import (
+    Input,
+    cli,
+    fit_lint,
+    from_nwbfile,
+    prepare,
+    read_conditions,
+    read_fit,
+    read_trials,
+    simulate,
+    write_fit,
+)
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.nwb.extension.write_session import Samples, write_session
+from nwb_lint.nwb.inspection.describe import describe
+from nwb_lint.nwb.inspection.format import format_description
 from nwb_lint.workflow.recipe import commented, make_recipe
 from nwb_lint.workflow.run import run_recipe
 
@@ -461,3 +474,21 @@ def test_a_network_driven_by_running_comes_back(driven):
     r2 = {name: float(fit["r2"].sel(split="held_out")) for name, fit in fits.items()}
     assert r2["speed"] > 0.999
     assert r2["column"] < 0.6
+
+
+def test_inspect_names_series_that_may_be_inputs(session):
+    found = describe(session)
+    assert found.input_series == (
+        "acquisition/pulses", "processing/behavior/contrast", "processing/behavior/gappy", "processing/behavior/speed",
+    )  # fmt: skip
+    assert "series that may be inputs: acquisition/pulses" in format_description(found)
+    for path in found.input_series:
+        read_trials(session, inputs=[Input("a", series=path)], **HOW)
+
+
+def test_a_file_in_memory_has_inputs_too(session):
+    with pynwb.NWBHDF5IO(str(session), "r") as io:
+        one = Input("run", series="speed")
+        found = from_nwbfile(io.read(), inputs=[one], **HOW)
+    expected = read_trials(session, inputs=[one], **HOW)
+    np.testing.assert_array_equal(found["input_course"].values, expected["input_course"].values)
