@@ -339,7 +339,16 @@ def _inputs(given: Any) -> tuple[Options, ...]:
         for k, one in enumerate(given):
             with _at(k):
                 found.append(_section(f"inputs, number {k + 1}", InputOptions, one))
+                _check_together(found[-1])
     return tuple(found)
+
+
+def _check_together(one: Options) -> None:
+    """Raise ContractError where the fields of an input do not go together."""
+    try:
+        Input(**one.model_dump())
+    except ContractError as error:
+        raise ContractError(f"Recipe: {error}") from None
 
 
 def _section(name: str, section: type[Options], values: Any) -> Options:

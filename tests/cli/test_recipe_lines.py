@@ -66,6 +66,7 @@ window_s = [0, 1]
         ('column = "side"', "column = 3", 24, "inputs, number 1: column is 3"),
         ('name = "go"', 'name = "go"\nscale = "big"', 28, "inputs, number 2: scale"),
         ('name = "go"', "", 26, "name is missing"),
+        ("window_s = [0, 1]", "series = 'a'\nevents = 'b'", 26, "input 'go' has series and events"),
         ("[0, 1]", "[0, 1, 2]", 28, "inputs, number 2: window_s"),
         ("[bootstrap]", "[bootstrap]\nsimulations = 1.5", 31, "simulations"),
         ("[bootstrap]", "[bootstrap.more]", 30, "no option more"),

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input, check_inputs
-from nwb_lint.nwb.recording.binning import EDGE_S, Bins, Intervals, expand_ranges
+from nwb_lint.nwb.recording.binning import EDGE_S, FEWER_BINS, Bins, Intervals, expand_ranges
 from nwb_lint.nwb.recording.events import event_paths, find_series, input_paths
 from nwb_lint.nwb.recording.series import Series
 from nwb_lint.nwb.recording.tables import open_intervals
@@ -25,6 +25,7 @@ from nwb_lint.nwb.recording.time_axis import TimeAxis, TrialTimeAxis, make_trial
 from nwb_lint.nwb.recording.trials import Choice, Trials, find_events, naming
 from nwb_lint.nwb.recording.units import valid_times
 from nwb_lint.nwb.storage.h5 import find_dataset
+from nwb_lint.parallel.memory import check_memory
 
 Array = np.ndarray
 
@@ -111,8 +112,10 @@ def read_courses(file: h5py.File, path: Any, trials: Trials, axis: TimeAxis, wan
         If a series, table or column is not there (the message lists those that are), or cannot be read.
     """
     trial_axis = make_trial_time_axis(trials, axis._replace(bins=_with_burn_in(axis.bins, wanted.n_before)))
+    n, bins, m = len(trials.origins), trial_axis.bins.n, len(wanted.inputs)
+    check_memory(4 * 8.0 * n * bins * m, f"{path}: {m} inputs in {n} trials of {bins} bins", FEWER_BINS)
     places = _Places(file, path, trials, trial_axis)
-    values = np.empty((len(trials.origins), trial_axis.bins.n, len(wanted.inputs)))
+    values = np.empty((n, bins, m))
     units = []
     for k, one in enumerate(wanted.inputs):
         with naming(one):
@@ -120,8 +123,8 @@ def read_courses(file: h5py.File, path: Any, trials: Trials, axis: TimeAxis, wan
         units.append(unit)
     inside = None
     if trial_axis.first is not None and trial_axis.last is not None:
-        bins = np.arange(trial_axis.bins.n)
-        inside = (bins >= trial_axis.first[:, None]) & (bins < trial_axis.last[:, None])
+        at = np.arange(bins)
+        inside = (at >= trial_axis.first[:, None]) & (at < trial_axis.last[:, None])
     return Courses(values, inside, units)
 
 
@@ -174,8 +177,8 @@ class _Places:
         name = str(one.events)
         events = find_events(self.file, name, self.path, "events", Choice(one.where, None, "where"), one.amplitude)
         if events is None:
-            listed = _listed(event_paths(self.file, listed=True))
-            raise NWBError(f"{self.path} has no events {name!r}. {listed} Pass one of them as events=.")
+            choice = _choice(event_paths(self.file, listed=True), "events")
+            raise NWBError(f"{self.path} has no events {name!r}. {choice}")
         if events.times is None:
             raise NWBError(f"{events.path} of {self.path} has regular samples and no events. Pass it as series=.")
         times = events.times + one.lag_s
@@ -275,14 +278,16 @@ def _real(axis: TrialTimeAxis, times: Array) -> Array:
 def _open_series(file: h5py.File, name: str, path: Any) -> Series:
     found = find_series(file, name, path, "series", "series")
     if found is None or find_dataset(found[1], "data") is None:
-        listed = _listed(input_paths(file))
-        raise NWBError(f"{path} has no time series {name!r}. {listed} Pass one of them as series=.")
+        raise NWBError(f"{path} has no time series {name!r}. {_choice(input_paths(file), 'series')}")
     return Series(found[1], found[0], path)
 
 
-def _listed(paths: Sequence[str]) -> str:
+def _choice(paths: Sequence[str], argument: str) -> str:
+    """What a file has, and what to do."""
+    if not paths:
+        return "It has none. Leave the input out."
     more = ", …" if len(paths) > _MOST_LISTED else ""
-    return f"It has {', '.join(paths[:_MOST_LISTED])}{more}." if paths else "It has none."
+    return f"It has {', '.join(paths[:_MOST_LISTED])}{more}. Pass one of them as {argument}=."
 
 
 def _column_of(series: Series, column: int | None) -> int:

@@ -372,6 +372,9 @@ def test_what_was_not_read_or_not_observed_is_an_error(session, tmp_path):
     np.testing.assert_array_equal(u[lost], 7.0)
     mean = read_conditions(path, inputs=[one], **BY, **HOW)["input_course"].values
     assert np.isfinite(mean).all()  # of the other trials
+    bare = write_session(tmp_path / "bare.nwb", [LICKS], TRIALS)
+    with pytest.raises(NWBError, match=r"has no time series 'speed'\. It has none\. Leave the input out"):
+        read_trials(bare, inputs=[one], **HOW)
     with pytest.raises(ContractError, match="It needs a list of Input"):
         read_conditions(session, inputs=["speed"], **BY, **HOW)
 
