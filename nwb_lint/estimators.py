@@ -43,8 +43,8 @@ class _LowRank(BaseEstimator):
         n_neurons: int | None = None,
         method: str = "auto",
         nonlinearity: str = "tanh",
-        n_components: int | None = None,
-        time_course: bool = False,
+        n_components: int | None = 12,
+        time_course: bool = True,
         seed: int = 0,
         fit_options: dict[str, Any] | None = None,
     ) -> None:
@@ -136,9 +136,9 @@ class LowRankEncoder(RegressorMixin, _LowRank):
         Which stages of the fit run, as for `fit_lint`.
     nonlinearity : str, default="tanh"
         Nonlinearity of the neurons, as for `fit_lint`.
-    n_components : int or None, default=None
+    n_components : int or None, default=12
         Principal components that the rates are denoised by, as for `prepare`.
-    time_course : bool, default=False
+    time_course : bool, default=True
         Whether the time course that all conditions share is subtracted, as by `prepare`.
     seed : int, default=0
         Seed of the fit.
@@ -261,9 +261,9 @@ class LowRankDecoder(TransformerMixin, _LowRank):
         Which stages of the fit run, as for `fit_lint`.
     nonlinearity : str, default="tanh"
         Nonlinearity of the neurons, as for `fit_lint`.
-    n_components : int or None, default=None
+    n_components : int or None, default=12
         Principal components that the rates are denoised by, as for `prepare`.
-    time_course : bool, default=False
+    time_course : bool, default=True
         Whether the time course that all conditions share is subtracted, as by `prepare`.
     seed : int, default=0
         Seed of the fit.

@@ -69,7 +69,7 @@ def test_an_encoder_is_the_fit_of_the_same_conditions(data):
     conditions = {"stimulus": np.arange(16.0)}
     recording = nl.from_arrays(rate=rates, time=0.02 * np.arange(rates.shape[1]), conditions=conditions)
     inputs = [nl.Input("input 0", column="stimulus")]
-    activity = nl.prepare(recording, inputs=inputs, n_components=None, time_course=False, fit_on=TRAIN)
+    activity = nl.prepare(recording, inputs=inputs, fit_on=TRAIN)
     activity = activity.assign(u=(activity["u"].dims, u.astype(np.float32)))
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression")
     for name in ("m", "n", "input_weights"):
@@ -131,10 +131,10 @@ def test_rank_is_chosen_by_a_grid_search(data):
         out.append(x)
         x = 0.8 * x + 0.2 * (np.tanh(x) @ true @ m.T / n + amplitudes @ weights.T)
     rates = 20 + 5 * np.stack(out, axis=1) + rng.normal(0, 0.5, (18, 30, n))
-    search = GridSearchCV(nl.LowRankEncoder(**HOW), {"rank": [1, 2]}, cv=3).fit(amplitudes, rates)
+    encoder = nl.LowRankEncoder(time_course=False, **HOW)
+    search = GridSearchCV(encoder, {"rank": [1, 2]}, cv=3).fit(amplitudes, rates)
     assert search.best_params_ == {"rank": 2}
-    scores = cross_val_score(nl.LowRankEncoder(**HOW | {"rank": 2}), amplitudes, rates, cv=3)
-    assert scores.min() > 0.8
+    assert search.best_score_ > 0.8
 
 
 def test_a_label_is_decoded_from_latents(data):
