@@ -23,7 +23,8 @@ session = "dandi://000009/0.220126.1903/sub-anm00239123/sub-anm00239123_ses-2017
 # An address has the dandiset, its version, and the path of the file:
 # `dandi://000009/0.220126.1903/sub-…/….nwb`. `dandi://000009/draft/…` is the draft, and
 # a `*` stands for any text. A published version never changes, so a fit to it can be
-# repeated.
+# repeated. The address of a page of the archive works too:
+# [all forms](../howto/files.md).
 #
 # ## What does the file hold?
 #
@@ -99,7 +100,7 @@ for name in ("dandiset", "version", "asset_path", "digest"):
 #
 # The token is found as the `dandi` command finds it: in the variable `DANDI_API_KEY`,
 # or in the keyring after `dandi upload` was used once. It is sent to the archive only,
-# and never written into a file. Another archive is chosen by `DANDI_INSTANCE`, or in
+# over https, and never written into a file. Another archive is chosen by `DANDI_INSTANCE`, or in
 # the address: `dandi://ember-dandi/000128/…`.
 #
 # What was fetched once is kept on disk (`NWB_LINT_CACHE`, at most `NWB_LINT_CACHE_GB`,

@@ -97,6 +97,11 @@ main(shlex.split(command)[1:], standalone_mode=False)
 # found as the `dandi` command finds it (`DANDI_API_KEY`, or the keyring). Try it on the
 # sandbox of DANDI first: `--instance dandi-sandbox`.
 #
+# A second fit of the same subject and session needs `--description`, such as
+# `--description rank2`. Absolute paths of your computer are not sent: a copy says the
+# name of the file in their place, and a note names them. What the archive may answer,
+# and what to do then: [The archive refuses my upload](../howto/files.md).
+#
 # ## For people without NWB
 #
 # netCDF is read by MATLAB (`ncread`), R, Julia and xarray:

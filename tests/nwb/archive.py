@@ -174,8 +174,9 @@ class Archive:
             refused = _hidden(status, role if other[1] == ID else role and "user")
             return refused or (200, self._dandiset(other[1], status))
         if found := re.fullmatch(rf"{_VERSIONS}(info/)?", path):
+            about = self._version(found[1]) | {"dandiset": self._dandiset(ID, self.status)}
             refused = self._no_version(found[1]) or _hidden(self.status, role)
-            return refused or (200, self._version(found[1]) | {"dandiset": self._dandiset(ID, self.status)})
+            return refused or (200, about if found[2] else self._metadata_of_version(found[1]))
         if found := re.fullmatch(rf"{_VERSIONS}assets/", path):
             return self._no_version(found[1]) or _hidden(self.status, role) or self._page(path, found[1], query)
         found = re.fullmatch(rf"(?:{_VERSIONS}|/api/)assets/({_UUID})/(download/|info/)?", path)
@@ -250,6 +251,11 @@ class Archive:
             "size": 1, "status": "Valid", "created": WHEN, "modified": WHEN, "release_notes": "",
             "asset_validation_errors": [], "version_validation_errors": [],
         }  # fmt: skip
+
+    def _metadata_of_version(self, version: str) -> dict:
+        page = f"{self.api.url}/dandiset/{ID}/{version}"
+        about = {"id": f"DANDI:{ID}/{version}", "identifier": f"DANDI:{ID}", "version": version, "url": page}
+        return about | {"schemaKey": "Dandiset", "schemaVersion": "0.6.4", "name": "x", "description": "x"}
 
     # -- writing --
 

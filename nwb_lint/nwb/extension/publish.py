@@ -407,13 +407,23 @@ def _refuse_embargoed(source: Path, sources: Sequence[FitSource]) -> None:
     checked: set[str] = set()
     for place in (_of_main(one.place) for one in sources):
         where = place.dandiset or place.asset_id
-        if where and where not in checked and is_embargoed(place):
+        if where and where not in checked and _embargoed(source, place):
             raise NWBError(
                 f"{source} was computed from recordings in {where} of {place.instance}, which are embargoed. Everybody "
                 "can read the dandiset that it would go to. Publish it in an embargoed dandiset, or pass "
                 "allow_embargoed=True. Nothing was sent."
             )
         checked.add(where)
+
+
+def _embargoed(source: Path, place: Place) -> bool:
+    try:
+        return is_embargoed(place)
+    except NWBError as error:
+        raise NWBError(
+            f"{source}: whether its recordings are embargoed is not known. {error} Or pass allow_embargoed=True, "
+            "if they are not."
+        ) from error
 
 
 # -- the upload --

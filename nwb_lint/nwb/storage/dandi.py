@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from nwb_lint.errors import MissingFileError, NWBError, NWBLintError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, Place, without_secrets
+from nwb_lint.parallel.warnings import warn
 
 DANDISET = re.compile(r"\d{6}")
 _EXAMPLES = "dandi://000128/0.220113.0400/sub-x/sub-x.nwb, or a pattern such as dandi://000128/*.nwb"
@@ -157,7 +158,11 @@ def place_of_local(path: Path) -> Place:
     root = next((folder for folder in path.parents if (folder / "dandiset.yaml").is_file()), None)
     if root is None:
         return Place()
-    text = (root / "dandiset.yaml").read_text(encoding="utf-8", errors="replace")
+    try:
+        text = (root / "dandiset.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        warn(f"{root / 'dandiset.yaml'} cannot be read ({one_line(error)}): the place of {path} in DANDI is not known.")
+        return Place()
     named = re.search(r"^identifier:\s*['\"]?(?:([\w-]+):)?(\d{6})\b", text, re.MULTILINE)
     version = re.search(r"^version:\s*['\"]?(draft|\d+\.\d+\.\d+)\b", text, re.MULTILINE)
     if named is None:

@@ -141,6 +141,24 @@ def test_a_downloaded_dandiset_is_known_as_the_dandiset(start, recordings, tmp_p
     assert not archive.api.log
 
 
+def test_the_client_of_dandi_downloads_a_dandiset_from_the_archive_of_the_tests(start, recordings, tmp_path):
+    """Its folder is known as the dandiset too; and the archive of the tests is one that the client understands."""
+    from dandi.dandiapi import DandiAPIClient
+    from dandi.download import DownloadFormat, download
+
+    archive = start(page_size=2)
+    with DandiAPIClient(f"{archive.api.url}/api") as client:
+        draft = client.get_dandiset(ID, "draft")
+        assert [one.path for one in draft.get_assets_by_glob("SUB-*.nwb", order="path")] == ALL
+        assert {one.path for one in draft.get_assets_with_path_prefix("SUB-B")} == {B, B2}
+        assert draft.get_asset_by_path(A).get_raw_metadata()["digest"]["dandi:sha2-256"] == sha256(recordings[A])
+        assert client.get_dandiset(ID).version_id == PUBLISHED
+    download(f"{archive.api.url}/dandiset/{ID}/{PUBLISHED}", tmp_path, format=DownloadFormat.DEBUG)
+    found = expand(str(tmp_path / ID / "**" / "*.nwb"))
+    assert sorted(one.place.path for one in found) == ALL
+    assert {one.place[:3] for one in found} == {(archive.api.host, ID, PUBLISHED)}
+
+
 # -- refusals while reading: what is asked for, who asks, and what is said --
 
 EMBARGOED = {"status": "EMBARGOED", "token": KEY}
