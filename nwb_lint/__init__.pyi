@@ -47,6 +47,7 @@ from .statespace.inference import forecast as forecast
 from .statespace.inference import infer_latents as infer_latents
 from .statespace.inference import predict_rates as predict_rates
 from .statespace.scores import bits_per_spike as bits_per_spike
+from .tasks.convert import from_network as from_network
 from .validation.baselines import baselines as baselines
 from .validation.baselines import truncate as truncate
 from .validation.bootstrap import bootstrap as bootstrap

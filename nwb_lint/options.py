@@ -206,7 +206,9 @@ class FitOptions(Options):
     rank: int | None = option(..., "Rank of the connectivity; None: not constrained.", ge=1, kept=False)
     tau_s: Seconds = option(..., "Time constant of the units, s; compare_tau compares several.", gt=0)
     method: Literal["auto", "regression", "gradient", "published"] = option("auto", "Which stages of the fit run.")
-    nonlinearity: Any = option("tanh", "'tanh', 'relu', 'softplus', 'linear', or a pair (function, its derivative).")
+    nonlinearity: Any = option(
+        "tanh", "'tanh', 'relu', 'softplus', 'linear', 'clipped_relu', or a pair (function, its derivative)."
+    )
     loss: Literal["activity", "rate"] = option("activity", "Squared error of the activation x or of the rate phi(x).")
     test_size: float | None = option(
         None, "Conditions that are only scored: a fraction, or a number.", ge=0, kept=False
@@ -503,6 +505,19 @@ class ResampleOptions(Options):
     n_neurons: int | None = option(None, "Neurons of the new network; None: as many as the fit has.", ge=1)
 
 
+class NetworkOptions(Options):
+    """Options of `from_network`."""
+
+    dt_s: Seconds | None = option(None, "Step of the network, s; None: what the network says.", gt=0)
+    alpha: float | None = option(None, "dt / tau; None: what the network says.", gt=0, le=1)
+    tau_s: Seconds | None = option(None, "Time constant, s, in place of alpha.", gt=0)
+    nonlinearity: str | None = option(None, "phi; None: that of the module, else tanh.")
+    over_n: bool = option(True, "Whether J = m n' / N; False: J = m n'.")
+    names: dict[str, str] | None = option(None, "Names of m, n, input_weights, … among the weights.")
+    trial: int | None = option(None, "The trial whose network is taken, for LtrRNN.", ge=0)
+    n_bins: int = option(100, "Bins of the conditions that are made where no inputs are given.", ge=2)
+
+
 class ProjectOptions(Options):
     """Options of `project`."""
 
@@ -765,7 +780,7 @@ PUBLIC: tuple[type[Options], ...] = (
     BaselineOptions, SubsamplingOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
-    CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
+    CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,
 )  # fmt: skip
 
 

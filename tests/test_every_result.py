@@ -153,7 +153,7 @@ OTHERS = {
     "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network", "simulate",
     "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
     "predict_rates", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
-    "from_spikeinterface", "from_spikes", "read", "to_datatree", "to_pandas", "to_pynapple",
+    "from_spikeinterface", "from_spikes", "from_network", "read", "to_datatree", "to_pandas", "to_pynapple",
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ FUNCTIONS = {
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
     options.ReportOptions: nl.report, options.CompareOptions: nl.compare,
     options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
+    options.NetworkOptions: nl.from_network,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.
@@ -37,7 +38,7 @@ NO_OPTIONS = {
     "session", "ax",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
-    "other",
+    "other", "network",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

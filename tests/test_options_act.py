@@ -303,6 +303,22 @@ def test_fit_trials(name):
     check(partial(nl.fit_trials, mock_trials(n_neurons=6, n_trials=8)), base, name, value, more)
 
 
+FROM_NETWORK = {
+    "dt_s": 0.01, "alpha": 0.3, "tau_s": (0.2, {"alpha": None}), "nonlinearity": "relu", "over_n": False,
+    "names": {"m": "n", "n": "m"}, "n_bins": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [one for one in options.NetworkOptions.model_fields if one != "trial"])
+def test_from_network(name):  # trial is for modules of LtrRNN alone: tests/tasks/test_convert.py
+    rng = np.random.default_rng(0)
+    network = {key: rng.normal(size=(9, 1)) for key in ("m", "n", "input_weights")}
+    value, more = FROM_NETWORK[name] if isinstance(FROM_NETWORK[name], tuple) else (FROM_NETWORK[name], {})
+    if name == "tau_s":
+        network["alpha"] = np.array(0.2)
+    check(partial(nl.from_network, network), {"dt_s": 0.02, "alpha": 0.2} | more, name, value)
+
+
 OF_TRIALS = [
     (nl.infer_latents, {"causal": True}, {}),
     (nl.predict_rates, {"causal": True, "level": 0.5}, {}),

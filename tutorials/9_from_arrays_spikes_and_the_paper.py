@@ -171,26 +171,33 @@ print(list(nl.read("fit.nwb").children))
 # | training by Adam | `nl.fit_lint(…, method="published")` | the same steps, faster |
 # | `hidden_size` minus the neurons recorded | `hidden=` | unobserved units |
 #
-# A network with known weights, such as one of theirs, runs in a fit whose weights are
-# replaced:
+# A network with known weights, such as one of theirs, becomes a fit, which every
+# analysis takes and `write_fit` stores. `from_network` knows the names of the weights in
+# their code, in the code of Dubreuil et al., in smc_rnns, in LtrRNN and in torch.nn.RNN,
+# as a dict, a file (`.pt`, `.npz`) or a torch module:
 
 # %%
 m, n = rng.standard_normal((2, 12, 1))
-wi_full = rng.standard_normal((1, 12))
-network = fit.copy()
-network["m"], network["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
-network["input_weights"] = (("neuron", "input"), wi_full.T)
+wi = rng.standard_normal((1, 12))  # input × neuron
+network = nl.from_network({"m": m, "n": n, "wi": wi}, dt_s=0.02, alpha=0.2, u=fit["u"])
 own = nl.simulate(network)["activity"].values
 
-x, alpha, u = np.zeros((8, 12)), 0.02 / 0.1, network["u"].values
+x, alpha, u = np.zeros((8, 12)), 0.2, network["u"].values
 for step in range(u.shape[1] - 1):
-    x = (1 - alpha) * x + alpha * (np.tanh(x) @ n @ m.T / 12 + u[:, step] @ wi_full)
+    x = (1 - alpha) * x + alpha * (np.tanh(x) @ n @ m.T / 12 + u[:, step] @ wi)
 print(
     "largest difference after the last step:",
     float(np.abs(own[:, -1] - x).max().round(6)),
 )
 
 # %% [markdown]
+# Weights with other names are named: `nl.from_network(module, dt_s=0.01, alpha=0.1,
+# names={"m": "up.weight", "n": "down.weight", "input_weights": "inputs.weight"})`. Where
+# 1 / N is part of the weights, add `over_n=False`.
+#
+# `nwb-lint shelf FOLDER --out DIR` writes all networks in a folder, such as a copy of the
+# authors' repository, to NWB files that name their source.
+#
 # What differs in the numbers: the scores of the paper's code have no ceiling, its test
 # conditions take part in centering and principal components, and its correlations of
 # connectivity are cosines. The page on the paper's results shows both side by side.

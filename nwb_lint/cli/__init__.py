@@ -15,6 +15,7 @@ from nwb_lint.cli.publish import publish
 from nwb_lint.cli.report import compare, figure, report, show
 from nwb_lint.cli.reproduce import reproduce
 from nwb_lint.cli.session import init, inspect
+from nwb_lint.cli.shelf import shelf
 from nwb_lint.cli.shell import check_log, checked, echo, keep_log, log
 from nwb_lint.cli.watch import watched
 from nwb_lint.errors import one_line, printable, shortened
@@ -110,6 +111,7 @@ for _command in (
     figure,
     compare,
     publish,
+    shelf,
     reproduce,
     *_ANALYSES,
 ):

@@ -80,8 +80,11 @@ class _Functions(dict[str | Pair, Callable[[Tensor], Tensor]]):
 
 
 PHI = _Functions(
-    {"tanh": torch.tanh, "relu": torch.relu, "softplus": torch.nn.functional.softplus, "linear": torch.clone}
-)
+    {
+        "tanh": torch.tanh, "relu": torch.relu, "softplus": torch.nn.functional.softplus, "linear": torch.clone,
+        "clipped_relu": lambda x: torch.clamp(x, 0, 1),
+    }
+)  # fmt: skip
 
 
 def _phi(name: str | Pair, x: Tensor, *, out: Tensor) -> None:

@@ -95,8 +95,8 @@ def fit_lint(
         "auto": all stages that improve the fit. "regression": the first two. "gradient": the third, from a random
         start. "published": the training loop of the paper (Adam).
     nonlinearity : str or tuple of two callables, default="tanh"
-        "tanh", "relu", "softplus", "linear", or (phi, derivative of phi), each a function of one array or one tensor. A
-        fit with functions cannot be written to a file.
+        "tanh", "relu", "softplus", "linear", "clipped_relu" (0 below 0, 1 above 1), or (phi, derivative of phi), each a
+        function of one array or one tensor. A fit with functions cannot be written to a file.
     loss : {"activity", "rate"}, default="activity"
         Squared error of the activation x, or of the rate phi(x).
     test_size : float, optional

@@ -62,6 +62,7 @@ NONLINEARITIES = {
     "relu": Nonlinearity(lambda x: np.maximum(x, 0), lambda x, r: (x > 0).astype(x.dtype)),
     "softplus": Nonlinearity(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, r: 1 - np.exp(-r)),
     "linear": Nonlinearity(np.copy, lambda x, r: np.ones_like(x)),
+    "clipped_relu": Nonlinearity(lambda x: np.clip(x, 0, 1), lambda x, r: ((x > 0) & (x < 1)).astype(x.dtype)),
 }
 _NAMES = ", ".join(map(repr, NONLINEARITIES))
 _first, _last, _number, _shift = SLOPE_CHECK_POINTS

@@ -28,6 +28,9 @@ def sentence_of(fit: xr.Dataset) -> str:
     held = int(fit["held_out"].sum()) if "held_out" in fit else 0
     units = f"{fit.sizes['neuron'] - hidden} units{f' and {hidden} hidden ones' if hidden else ''}"
     kind = "a stochastic low-rank network" if trials else "a low-rank network" if "m" in fit else "a network"
+    if fit.attrs.get("method") == "converted":
+        origin = fit.attrs.get("converted_from", "other software")
+        return f"{kind[0].upper()}{kind[1:]} of {units}, converted from {origin}. It was not compared with a recording."
     return (
         f"{kind[0].upper()}{kind[1:]} was fitted to {units}, {fit.sizes['time']} time bins and {what}, "
         f"{held} of them held out."

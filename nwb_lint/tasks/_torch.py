@@ -9,9 +9,13 @@ of this folder that imports torch. It takes and returns arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from nwb_lint.errors import ContractError
 
 Array = np.ndarray
 Trials = tuple[Array, Array, Array, Array]  # input (B, T, K), target (B, T), mask (B, T), answer (B)
@@ -101,3 +105,21 @@ def _outputs(tensors: Tensors, u: torch.Tensor, alpha: float, noise: float, gene
         x = torch.addmm((1 - alpha) * x + driven, into, recurrent[-1])
         rates.append(torch.tanh(x))
     return (torch.stack(rates) @ tensors["readout"] / size).T
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """What torch stored in a file, tensors and plain values; ContractError for a file that may run programs."""
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, on the protocol of old files
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of every kind, for files that torch did not write
+        raise ContractError(
+            f"{path} is no file of weights that can be read safely ({type(error).__name__}). Save the state_dict() of "
+            "the module."
+        ) from error
+    if not isinstance(found, dict):
+        raise ContractError(f"{path} holds a {type(found).__name__}. A state_dict is needed. Save that of the module.")
+    return found

@@ -11,7 +11,7 @@ True
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 import pynwb
 
@@ -23,7 +23,9 @@ def _classes() -> dict[str, type]:
     """The classes of all types of the extension, which is loaded from the YAML where no other package did."""
     catalog = pynwb.get_type_map().namespace_catalog
     if NAMESPACE not in catalog.namespaces:
-        pynwb.load_namespaces(str(files(__name__) / "spec" / f"{NAMESPACE}.namespace.yaml"))
+        here = Path(__file__).parent
+        folder = here / "spec" if (here / "spec").is_dir() else here.parent  # where it is installed; in its repository
+        pynwb.load_namespaces(str(folder / f"{NAMESPACE}.namespace.yaml"))
         catalog = pynwb.get_type_map().namespace_catalog
     core, own = (set(catalog.get_namespace(name).get_registered_types()) for name in ("core", NAMESPACE))
     return {name: pynwb.get_class(name, NAMESPACE) for name in sorted(own - core)}

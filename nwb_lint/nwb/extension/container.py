@@ -76,6 +76,8 @@ def describe(dataset: xr.Dataset) -> str:
     if "recorded" in dataset.variables and (hidden := int((~dataset["recorded"].values.astype(bool)).sum())):
         neurons, n = f"recorded neurons and {hidden} hidden units", n - hidden
     sizes = f"{n} {neurons}, {dataset.sizes['condition']} conditions, {dataset.sizes['time']} time bins"
+    if dataset.attrs.get("method") == "converted":
+        return f"Recurrent neural network of {rank}, from {dataset.attrs.get('converted_from', 'elsewhere')}: {sizes}."
     return f"Recurrent neural network of {rank}, fitted to recorded activity: {sizes}."
 
 
