@@ -105,16 +105,17 @@ def of_inputs(fit: xr.Dataset) -> list[Item]:
     """How each input was made."""
     columns = {"column": "input_column", "equals": "input_equals", "scale": "input_scale"}
     edges = [fit[name].values for name in ("input_start_s", "input_stop_s") if name in fit.coords]
-    table = []
-    for k, name in enumerate(input_names(fit)):
+    made = fit["input_definition"].values.tolist() if "input_definition" in fit.coords else [""] * fit.sizes["input"]
+    table, further = [], []
+    for k, (name, text) in enumerate(zip(input_names(fit), made, strict=True)):
         cells = [_words(fit[column].values[k]) if column in fit.coords else "" for column in columns.values()]
-        table.append([name, *cells, _window(*(edge[k] for edge in edges))])
+        window = _window(*(edge[k] for edge in edges))
+        if any(f", {one} = " in text for one in _BEYOND):
+            further.append([name, text])
+            window = window.replace("always", "see below")
+        table.append([name, *cells, window])
     items: list[Item] = [Table("inputs", ["input", *columns, "window, s"], table)]
-    if "input_definition" in fit.coords:
-        made = dict(zip(input_names(fit), fit["input_definition"].values.tolist(), strict=True))
-        rows = [[name, text] for name, text in made.items() if any(f", {one} = " in text for one in _BEYOND)]
-        items += [Table("how they were made", ["input", "fields of a recipe"], rows)] if rows else []
-    return items
+    return [*items, Table("how they were made", ["input", "fields of a recipe"], further)] if further else items
 
 
 def _window(*edges: float) -> str:

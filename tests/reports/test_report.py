@@ -17,8 +17,8 @@ from click.testing import CliRunner
 import nwb_lint as nl
 from nwb_lint import cli
 from nwb_lint.errors import ContractError
-from nwb_lint.reports.items import Table, as_text
-from nwb_lint.testing import mock_activity, mock_fit, mock_trials
+from nwb_lint.reports.items import Picture, Table, as_text
+from nwb_lint.testing import mock_activity, mock_fit, mock_recording, mock_trials
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -208,3 +208,21 @@ def test_the_page_has_no_serious_fault_for_readers_with_disabilities(reports, tm
         found = json.loads(re.search(r'<pre id="axe">(.*?)</pre>', dom, re.DOTALL)[1])
         assert not [one for one in found["faults"] if one[1] in ("serious", "critical")], found
         assert found["wide"] <= found["width"], "the page is wider than the window"
+
+
+@pytest.mark.filterwarnings("ignore:Input late acts")  # the data know no such input
+def test_a_report_says_how_inputs_were_made():
+    recording = mock_recording()
+    inputs = [
+        nl.Input("stimulus", column="stimulus", window_s=(0, 0.4)),
+        nl.Input("late", column="stimulus", window_s=[(0, 0.2), (0.2, 0.5)], weights=[1, 2], lag_s=0.1),
+    ]
+    activity = nl.prepare(recording, inputs=inputs)
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_size=0)
+    made = nl.report(fit, analyze=False)
+    (items,) = [section.items for section in made.sections if section.title == "Inputs"]
+    assert [row[0] for row in items[0].rows] == ["stimulus", "late"]
+    assert [row[:1] for row in items[1].rows] == [["late"]]
+    assert "lag_s = 0.1" in items[1].rows[0][1]
+    assert isinstance(items[2], Picture)
+    assert "weights = [1.0, 2.0]" in str(made)
