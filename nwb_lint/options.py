@@ -276,7 +276,7 @@ class FitOptions(Options):
 
     def kept(self) -> dict[str, Any]:
         """Attributes that a fit keeps: the ones that every fit has, and all others that differ from their default."""
-        always = ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden")
+        always = ("tau_s", "nonlinearity", "loss", "method", "seed", "hidden", "l2_n")
         found = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
@@ -298,6 +298,7 @@ class FitOptions(Options):
         from nwb_lint.contract import held_out_of  # xarray takes a second to import, and the command line needs none
 
         values = {name: fit.attrs[name] for name in cls.model_fields if name in fit.attrs}
+        values.setdefault("l2_n", 0.0)  # a fit from before every fit kept it; the default was 0
         values["rank"] = fit.sizes["rank"] if "m" in fit else None
         values["bias"] = bool(fit["bias"].values.any())
         if fit["initial_activation"].values.any():

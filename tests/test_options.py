@@ -166,6 +166,12 @@ def test_every_option_changes_the_fit_and_is_kept_by_it(name, noisy):
         assert getattr(again, name) == value
 
 
+def test_a_fit_that_keeps_no_penalty_had_none(noisy):
+    fit = nl.fit_lint(noisy, rank=1, tau_s=0.1, method="regression")
+    assert options.FitOptions.of_fit(fit).l2_n == fit.attrs.pop("l2_n") == "auto"
+    assert options.FitOptions.of_fit(fit).l2_n == 0  # the default before every fit kept it
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_recipe_says_every_field_and_comes_back_the_same(section):
     data = {"sources": ["a.nwb"], "read": {"by": ["x"], "align": "start_time", "window_s": [0.0, 1.0]}}

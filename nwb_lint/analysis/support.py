@@ -64,28 +64,32 @@ def with_draws(out: xr.Dataset, fit: xr.Dataset, networks: Iterator[xr.Dataset],
 def with_simulations(
     out: xr.Dataset, fit: xr.Dataset, networks: tuple[Iterator[xr.Dataset], ...], find: Find, refused: str
 ) -> xr.Dataset:
-    """The fixed points with intervals of their places and eigenvalues, or with the reason for none.
+    """The fixed points with intervals of their places and eigenvalues, or with the reasons for none.
 
     ``networks``: the one without a ridge, those simulated, and their estimates. ``interval`` says of each place and
     eigenvalue what it says of the quantities, over the simulations in which both networks have the point.
     """
     values = {name: np.full((3, *out[name].shape), np.nan) for name in ("kappa", "eigenvalue_real")}
-    reasons = np.full(out.sizes["fixed_point"], refused, "U160")
+    reasons = [[refused] if refused else [] for _ in range(out.sizes["fixed_point"])]
     if not refused:
         own, known, fitted = (_matched(out, fit, some, find)[0] for some in networks)
         both = np.isfinite(known["kappa"]).all(axis=2) & np.isfinite(fitted["kappa"]).all(axis=2)
-        reasons[both.mean(axis=0) < MIN_SHARE] = f"the point exists in fewer than {MIN_SHARE:.0%} of the simulations"
-        reasons[np.isnan(own["kappa"][0]).any(axis=1)] = "the estimate without a ridge does not have the point"
-        for k in np.flatnonzero(reasons == ""):
+        for k, reason in enumerate(reasons):
+            if np.isnan(own["kappa"][0, k]).any():
+                reason.append("the estimate without a ridge does not have the point")
+            if both[:, k].mean() < MIN_SHARE:
+                reason.append(f"the point exists in fewer than {MIN_SHARE:.0%} of the simulations")
+            if reason:
+                continue
             for name in values:
                 found = interval(known[name][both[:, k], k], fitted[name][both[:, k], k], own[name][0, k])
                 values[name][:, k] = np.where(found.reason == "", found[:3], np.nan)
-                reasons[k] = next((reason for reason in (reasons[k], *found.reason) if reason), "")
+                reason += [why for why in found.reason.tolist() if why]
     for name, (corrected, low, high) in values.items():
         out[f"{name}_corrected"] = out[name].dims, corrected, out[name].attrs
         out[f"{name}_low"], out[f"{name}_high"] = ((out[name].dims, end, out[name].attrs) for end in (low, high))
     _mark_marginal(out, *values["eigenvalue_real"][1:])
-    out["interval_reason"] = ("fixed_point",), reasons
+    out["interval_reason"] = ("fixed_point",), np.array(["; ".join(dict.fromkeys(one)) for one in reasons], str)
     return out
 
 

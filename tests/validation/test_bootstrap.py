@@ -156,9 +156,13 @@ def test_the_bias_that_simulations_show_is_taken_from_fixed_points(fit, found):
     stable = points["stability"].values == "stable"
     assert (np.abs(points["kappa_low"]) > np.abs(points["kappa"])).values[stable].all()  # none holds the biased one
     few = nl.fixed_points(fit, bootstrap=simulated.assign(network_refitted=(dims, networks(0.6 * known))))
-    assert (
-        few["interval_reason"].values[stable].tolist() == ["the point exists in fewer than 80% of the simulations"] * 2
-    )
+    few_reason = "the point exists in fewer than 80% of the simulations"
+    assert few["interval_reason"].values[stable].tolist() == [few_reason] * 2
+    none = nl.fixed_points(fit, bootstrap=simulated.assign(
+        network_unpenalized=(dims[1:], networks([0.5])[0]), network_refitted=(dims, networks(0.6 * known))
+    ))  # fmt: skip
+    for reason in none["interval_reason"].values[stable]:
+        assert reason.split("; ") == ["the estimate without a ridge does not have the point", few_reason]
 
 
 def test_a_point_that_draws_lack_is_not_supported(fit, found):
