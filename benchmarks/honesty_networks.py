@@ -24,6 +24,7 @@ Array = np.ndarray
 Trials = tuple[Array, Array, Array]  # u (trial, time, input), target (trial, time, output), mask (trial, time)
 
 NOISE, ALPHA, BATCH, STEP_S = 0.05, 0.2, 32, 0.02
+TEST_EVERY, TEST_TRIALS = 25, 1000
 
 BEFORE_TIME = {"rank 1": 59.5, "rank 2": 50.6, "rank=None": 18.1, "60 units, rank 2": 21.9}
 
@@ -36,11 +37,13 @@ def train(
     seed: int,
     updates: int = 200,
     rate: float = 1e-3,
+    accuracy: float = np.inf,
 ) -> tuple[Array, Array, Array]:
     """J, input weights and readout of a network of full rank: Adam through time on J alone.
 
-    Networks of `nwb_lint.tasks.train`, in which input weights and readout are trained as well, are easier: their fits
-    have a short n without any penalty.
+    Training ends after so many ``updates``, or earlier, as soon as the mean output has the right sign in this share of
+    1000 fresh trials (``accuracy``, tested every `TEST_EVERY` updates). Networks of `nwb_lint.tasks.train`, in which
+    input weights and readout are trained as well, are easier: their fits have a short n without any penalty.
     """
     rng, generator = np.random.default_rng([seed, 77]), torch.Generator().manual_seed(seed)
     u, target, _ = draw(1, np.random.default_rng(0))
@@ -48,20 +51,32 @@ def train(
     weights = torch.tensor(rng.standard_normal((size, u.shape[2])), dtype=torch.float32)
     readout = torch.tensor(rng.standard_normal((size, target.shape[2])), dtype=torch.float32)
     optimizer = torch.optim.Adam([j], lr=rate)
-    for _ in range(updates):
-        u, target, mask = (torch.from_numpy(one.astype(np.float32)) for one in draw(BATCH, rng))
+
+    def answers(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Output and target (time, trial, output) of new trials, and the mask (time, trial, 1)."""
+        u, target, mask = (torch.from_numpy(one.astype(np.float32)) for one in draw(number, rng))
         drive = ALPHA * u.transpose(0, 1) @ weights.T
         drive = drive + NOISE * torch.randn(drive.shape, generator=generator)
-        x = torch.zeros(BATCH, size)
+        x = torch.zeros(number, size)
         rates = [torch.tanh(x)]
         for step in drive.unbind()[:-1]:
             x = (1 - ALPHA) * x + step + ALPHA * rates[-1] @ j.T
             rates.append(torch.tanh(x))
-        error = ((torch.stack(rates) @ readout / size - target.transpose(0, 1)) ** 2).mean(dim=2) * mask.T
+        return torch.stack(rates) @ readout / size, target.transpose(0, 1), mask.T[..., None]
+
+    for update in range(1, updates + 1):
+        output, target, mask = answers(BATCH)
+        error = ((output - target) ** 2).mean(dim=2, keepdim=True) * mask
         optimizer.zero_grad()
         (error.sum() / mask.sum()).backward()
         torch.nn.utils.clip_grad_norm_([j], 1.0)
         optimizer.step()
+        if accuracy <= 1 and update % TEST_EVERY == 0:
+            with torch.no_grad():
+                output, target, mask = answers(TEST_TRIALS)
+            signs = [torch.sign((one * mask).sum(dim=0)) for one in (output, target)]
+            if float((signs[0] == signs[1]).float().mean()) >= accuracy:
+                break
     return j.detach().numpy(), weights.numpy(), readout.numpy()
 
 
