@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 import h5py
@@ -15,7 +16,7 @@ from nwb_lint.nwb.storage.asset import Asset
 _MOST_VALUES = 10_000_000
 
 
-def in_memory(nwbfile: Any, address: str, *, series: str | None = None, unit_ids: np.ndarray | None = None) -> Asset:
+def in_memory(nwbfile: Any, address: str, *, series: Collection[str] = (), unit_ids: np.ndarray | None = None) -> Asset:
     """The bytes that pynwb would write of an NWBFile, as an asset.
 
     The NWBFile can be written as before: it is built by a build manager of its own, as for an export. Samples of raw
@@ -27,8 +28,8 @@ def in_memory(nwbfile: Any, address: str, *, series: str | None = None, unit_ids
         New, or read from a file that is still open.
     address : str
         The name of the asset in messages.
-    series : str or None, default=None
-        Path or name of the series that is read: its samples are kept.
+    series : collection of str, default=()
+        Paths or names of the series that are read: their samples are kept.
     unit_ids : array of str or None, default=None
         Ids of units that are texts, which pynwb does not write.
 
@@ -51,7 +52,7 @@ def in_memory(nwbfile: Any, address: str, *, series: str | None = None, unit_ids
     with NWBHDF5IO(file=file, mode="w", manager=manager) as writer:  # it closes the file
         try:
             builder = manager.build(nwbfile, source=address, root=True, export=True)
-            _leave_out_samples(builder, "", None if series is None else series.strip("/"))
+            _leave_out_samples(builder, "", [one.strip("/") for one in series])
             writer.write_builder(builder, link_data=False, expandable=())
         except ContractError:
             raise
@@ -63,14 +64,14 @@ def in_memory(nwbfile: Any, address: str, *, series: str | None = None, unit_ids
         if unit_ids is not None:
             del file["units/id"]
             file["units/id"] = unit_ids.astype(object)
-    return Asset(address, "memory:/", "memory", content=memory.getvalue())
+    return Asset(address, f"memory:/{nwbfile.object_id}", "memory", content=memory.getvalue())
 
 
-def _leave_out_samples(group: Any, path: str, series: str | None) -> None:
-    """Take raw samples out of what will be written, except those of the series; take compression off all others."""
+def _leave_out_samples(group: Any, path: str, series: Collection[str]) -> None:
+    """Take raw samples out of what will be written, except those of the series that are read, and compression off."""
     from hdmf.data_utils import AbstractDataChunkIterator, DataIO
 
-    kept = series is not None and (path == series or path.endswith(f"/{series}"))
+    kept = any(path == one or path.endswith(f"/{one}") for one in series)
     for name, dataset in list(group.datasets.items()):
         data = dataset.data.data if isinstance(dataset.data, DataIO) else dataset.data
         of_series = "TimeSeries" in _types(group) and name in ("data", "timestamps")

@@ -5,7 +5,7 @@ Neither package is imported here: an object of theirs is known by its class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def from_pynapple(
     bin_s: float,
     by: By | None = None,
     neurons: Any = None,
+    series: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Make a recording or trials of spikes or sampled activity of pynapple.
@@ -53,6 +54,9 @@ def from_pynapple(
         Columns of ``trials`` that make a condition. None gives single trials.
     neurons : pandas.DataFrame, mapping of columns, or None, default=None
         More columns of the units, as for `from_spikes`.
+    series : mapping or None, default=None
+        Time series of the session by name, such as running speed, which an `Input` may name: ``(times, values)`` in s,
+        or a Tsd or TsdFrame of pynapple.
     **options
         Other options of `read_conditions` (with ``by``) or of `read_trials`.
 
@@ -80,12 +84,12 @@ def from_pynapple(
     reading = {"by": by, "align": align, "window_s": window_s, "bin_s": bin_s} | options
     if ("pynapple", "TsGroup") in names:
         spikes, columns = unit_frame(neurons, as_spikes(data))
-        return of_spikes(spikes._replace(columns=columns), trials, None, reading, "from_pynapple")
+        return of_spikes(spikes._replace(columns=columns), trials, None, reading, "from_pynapple", series)
     if ("pynapple", "TsdFrame") in names:
         units = Spikes([np.zeros(0)] * data.shape[1], np.asarray(data.columns).astype(str), _metadata(data))
         units, columns = unit_frame(neurons, units)
         samples = Samples(np.asarray(data.t), np.asarray(data.d))
-        return of_samples(samples, units.ids, columns, trials, reading, "from_pynapple")
+        return of_samples(samples, units.ids, columns, trials, reading, "from_pynapple", series)
     raise ContractError(
         f"data is a {type(data).__name__}. It needs to be a TsGroup or a TsdFrame of pynapple. {call_for(data)}"
     )
@@ -102,6 +106,7 @@ def from_spikeinterface(
     neurons: Any = None,
     obs_intervals: Any = None,
     segment: int | None = None,
+    series: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Make a recording or trials of a sorting of SpikeInterface.
@@ -127,6 +132,9 @@ def from_spikeinterface(
         When units were observed, as for `from_spikes`.
     segment : int or None, default=None
         Which segment of the sorting; None takes the only one.
+    series : mapping or None, default=None
+        Time series of the session by name, such as running speed, which an `Input` may name: ``(times, values)`` in s,
+        or a Tsd or TsdFrame of pynapple.
     **options
         Other options of `read_conditions` (with ``by``) or of `read_trials`.
 
@@ -156,7 +164,7 @@ def from_spikeinterface(
         )
     spikes, columns = unit_frame(neurons, of_sorting(sorting, segment))
     reading = {"by": by, "align": align, "window_s": window_s, "bin_s": bin_s} | options
-    return of_spikes(spikes._replace(columns=columns), trials, obs_intervals, reading, "from_spikeinterface")
+    return of_spikes(spikes._replace(columns=columns), trials, obs_intervals, reading, "from_spikeinterface", series)
 
 
 def _metadata(frame: Any) -> dict[str, Array]:

@@ -55,6 +55,34 @@ class Samples(NamedTuple):
     unit: str = "a.u."
 
 
+def as_series(series: Mapping[str, Any] | None) -> dict[str, Samples]:
+    """Time series by name, from pairs of times and values, or from time series of pynapple.
+
+    Parameters
+    ----------
+    series : mapping or None
+        `Samples`, ``(times, values)``, or objects with ``t`` and ``d``.
+
+    Returns
+    -------
+    dict of str to Samples
+
+    Raises
+    ------
+    ContractError
+        If one is anything else.
+    """
+    found = {}
+    for name, one in (series or {}).items():
+        pair = (one.t, one.d) if hasattr(one, "t") and hasattr(one, "d") else one
+        if not isinstance(pair, tuple) or len(pair) not in (2, 3):
+            raise ContractError(
+                f"Series {name} is a {type(one).__name__}. It needs (times, values), or a Tsd of pynapple. Pass one."
+            )
+        found[name] = Samples(*pair)
+    return found
+
+
 class About(NamedTuple):
     """What a session says about itself: see `nwb_lint.write_session`."""
 
@@ -194,7 +222,7 @@ def _check_units(spikes: Spikes, columns: Columns, obs_intervals: Sequence[Array
 
 def _check_samples(name: str, samples: Samples) -> None:
     times, values = np.asarray(samples.times), np.asarray(samples.values)
-    if values.ndim != 2 or times.shape != values.shape[:1] or not values.size:
+    if values.ndim not in (1, 2) or times.shape != values.shape[:1] or not values.size:
         raise ContractError(
             f"Series {name} has times {times.shape} and values {values.shape}. It needs (time,) and (time, neuron)."
         )

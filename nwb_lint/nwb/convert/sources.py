@@ -16,7 +16,7 @@ import xarray as xr
 from nwb_lint.contract import call_for, class_names
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.convert.memory import in_memory
-from nwb_lint.nwb.convert.session import About, Lists, Samples, column, session_file
+from nwb_lint.nwb.convert.session import About, Lists, Samples, as_series, column, session_file
 from nwb_lint.nwb.convert.spikes import Spikes, as_spikes, as_trials, observed_of, unit_frame
 from nwb_lint.nwb.recording.dataset import column_coords
 from nwb_lint.nwb.recording.read import read_conditions, read_trials
@@ -40,6 +40,7 @@ def from_spikes(
     by: By | None = None,
     neurons: Any = None,
     obs_intervals: Any = None,
+    series: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Make a recording or trials of spike times and a table of trials.
@@ -67,6 +68,9 @@ def from_spikes(
         order, and may have units without a spike. They become coordinates on ``neuron``.
     obs_intervals : array, sequence of array, mapping by id, or None, default=None
         When each unit was observed: intervals (interval, 2), s, for each unit, or one array for all. None: always.
+    series : mapping or None, default=None
+        Time series of the session by name, such as running speed, which an `Input` may name: ``(times, values)`` in s,
+        or a Tsd or TsdFrame of pynapple.
     **options
         Other options of `read_conditions` (with ``by``) or of `read_trials`, such as ``where``, ``smooth_s``,
         ``halves``, ``units``, ``within``.
@@ -94,7 +98,7 @@ def from_spikes(
     """
     spikes, columns = unit_frame(neurons, as_spikes(spike_times))
     reading = {"by": by, "align": align, "window_s": window_s, "bin_s": bin_s} | options
-    return of_spikes(spikes._replace(columns=columns), trials, obs_intervals, reading, "from_spikes")
+    return of_spikes(spikes._replace(columns=columns), trials, obs_intervals, reading, "from_spikes", series)
 
 
 def from_nwbfile(
@@ -113,8 +117,9 @@ def from_nwbfile(
 
     Parameters
     ----------
-    nwbfile : pynwb.NWBFile
-        With units and trials, or a time series. If it was read, its file needs to be open.
+    nwbfile : pynwb.NWBFile, or sequence of them
+        With units and trials, or a time series. If it was read, its file needs to be open. Several are put together as
+        several files.
     align : str or callable
         What is time 0, as for `read_conditions`.
     window_s : (float, float)
@@ -147,15 +152,23 @@ def from_nwbfile(
     >>> trials["count"].dims
     ('trial', 'time', 'neuron')
     """
-    if ("pynwb", "NWBFile") not in class_names(nwbfile):
-        other = "Call read_conditions(path, …)." if isinstance(nwbfile, str) else call_for(nwbfile)
-        raise ContractError(
-            f"nwbfile is a {type(nwbfile).__name__}. It needs to be a pynwb.NWBFile. {other or 'Pass one.'}"
-        )
+    files = list(nwbfile) if isinstance(nwbfile, list | tuple) and nwbfile else [nwbfile]
+    for one in files:
+        if ("pynwb", "NWBFile") not in class_names(one):
+            other = "Call read_conditions(path, …)." if isinstance(one, str) else call_for(one)
+            raise ContractError(
+                f"nwbfile is a {type(one).__name__}. It needs to be a pynwb.NWBFile. {other or 'Pass one.'}"
+            )
     reading = {"by": by, "align": align, "window_s": window_s, "bin_s": bin_s} | options
     reader, given = reader_of(reading, "from_nwbfile")
-    name = nwbfile.session_id or nwbfile.identifier
-    return reader(in_memory(nwbfile, f"NWBFile {name} in memory", series=options.get("series")), **given)
+    named = {options.get("series"), *(name for one in options.get("inputs", ()) for name in (one.series, one.events))}
+    kept = [name for name in named if name]
+    names = [one.session_id or one.identifier for one in files]
+    names = [
+        one if names.count(one) == 1 else f"{one} ({file.identifier})" for one, file in zip(names, files, strict=True)
+    ]
+    pairs = zip(files, names, strict=True)
+    return reader([in_memory(file, f"NWBFile {name} in memory", series=kept) for file, name in pairs], **given)
 
 
 def reader_of(reading: dict[str, Any], called: str, refused: Sequence[str] = ()) -> tuple[Callable[..., Any], dict]:
@@ -173,7 +186,14 @@ def reader_of(reading: dict[str, Any], called: str, refused: Sequence[str] = ())
     return reader, reading
 
 
-def of_spikes(spikes: Spikes, trials: Any, obs_intervals: Any, reading: dict[str, Any], called: str) -> xr.Dataset:
+def of_spikes(
+    spikes: Spikes,
+    trials: Any,
+    obs_intervals: Any,
+    reading: dict[str, Any],
+    called: str,
+    series: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
     """What the reader gives of spikes and trials, with all columns of the units, without the coordinates of a file."""
     reader, given = reader_of(reading, called, (*_OF_TABLES, "unit_columns"))
     observed = observed_of(obs_intervals, spikes)
@@ -181,8 +201,9 @@ def of_spikes(spikes: Spikes, trials: Any, obs_intervals: Any, reading: dict[str
     if texts is not None:
         _check_unique(texts)
     whole = spikes if texts is None else spikes._replace(ids=np.arange(len(texts)))
-    nwbfile = session_file(whole, as_trials(trials), obs_intervals=observed, about=_ABOUT)
-    asset = in_memory(nwbfile, f"the session of {called}", unit_ids=texts)
+    samples = as_series(series)
+    nwbfile = session_file(whole, as_trials(trials), obs_intervals=observed, series=samples, about=_ABOUT)
+    asset = in_memory(nwbfile, f"the session of {called}", series=samples, unit_ids=texts)
     return with_units_of(without_file(reader(asset, **given)), spikes)
 
 
@@ -195,13 +216,19 @@ def _check_unique(ids: Array) -> None:
 
 
 def of_samples(
-    samples: Samples, labels: Array, columns: Mapping[str, Any], trials: Any, reading: dict[str, Any], called: str
+    samples: Samples,
+    labels: Array,
+    columns: Mapping[str, Any],
+    trials: Any,
+    reading: dict[str, Any],
+    called: str,
+    series: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """What the reader gives of a time series, with the labels and columns of its neurons."""
     reader, given = reader_of(reading, called, (*_OF_TABLES, "unit_columns"))
-    none = Spikes([], np.arange(0), {})
-    nwbfile = session_file(none, as_trials(trials), series={_SERIES: samples}, about=_ABOUT)
-    asset = in_memory(nwbfile, f"the session of {called}", series=_SERIES)
+    every = as_series(series) | {_SERIES: samples}
+    nwbfile = session_file(Spikes([], np.arange(0), {}), as_trials(trials), series=every, about=_ABOUT)
+    asset = in_memory(nwbfile, f"the session of {called}", series=every)
     found = without_file(reader(asset, series=_SERIES, **given))
     return with_units_of(found, Spikes([], labels, dict(columns)))
 

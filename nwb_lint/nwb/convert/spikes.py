@@ -167,7 +167,7 @@ def as_trials(trials: Any) -> pd.DataFrame:
 
     Parameters
     ----------
-    trials : pandas.DataFrame, mapping of columns, or pynapple.IntervalSet
+    trials : pandas.DataFrame, mapping of columns, pynapple.IntervalSet, or table of pynwb
         A row for each trial. The metadata of an IntervalSet are columns.
 
     Returns
@@ -184,6 +184,8 @@ def as_trials(trials: Any) -> pd.DataFrame:
 
     if ("pynapple", "IntervalSet") in class_names(trials):
         table = trials.as_dataframe().rename(columns={"start": "start_time", "end": "stop_time"})
+    elif ("hdmf", "DynamicTable") in class_names(trials):
+        table = trials.to_dataframe()
     elif isinstance(trials, pd.DataFrame):
         table = trials
     elif isinstance(trials, Mapping):

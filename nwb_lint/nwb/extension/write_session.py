@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.convert.datasets import session_of
-from nwb_lint.nwb.convert.session import START, About, Samples, session_file
+from nwb_lint.nwb.convert.session import START, About, Samples, as_series, session_file
 from nwb_lint.nwb.convert.spikes import as_spikes, as_trials, observed_of, with_whole_ids
 from nwb_lint.nwb.recording.unit_tables import plain_ids
 from nwb_lint.nwb.storage.atomic import write_atomically
@@ -38,7 +38,7 @@ def write_session(
     keywords: Sequence[str] = ("extracellular electrophysiology", "sorted units"),
     location: str = "root",
     resolution_s: float = 1e-9,
-    series: Mapping[str, Samples] | None = None,
+    series: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write one session to a new NWB file: spike times and a table of trials, or a Dataset of either reader.
@@ -83,8 +83,9 @@ def write_session(
         Brain region of the electrodes. "root" is the whole brain in the Allen atlas.
     resolution_s : float, default=1e-9
         Smallest difference between two spike times, s.
-    series : mapping of str to Samples, or None, default=None
-        Time series of activity by name. They go to the module ``ecephys``; `read_conditions` reads them with
+    series : mapping or None, default=None
+        Time series of activity or behavior by name: ``(times, values)`` in s, with a unit as third if there is one, or
+        time series of pynapple. They go to the module ``ecephys``; `read_conditions` reads them with
         ``series=``.
     overwrite : bool, default=False
         Whether to replace a file that exists.
@@ -123,7 +124,7 @@ def write_session(
             spikes = spikes._replace(ids=_whole_ids(unit_ids))
         spikes = with_whole_ids(spikes._replace(columns=spikes.columns | dict(unit_columns or {})))
         observed = observed_of(obs_intervals, spikes)
-        nwbfile = session_file(spikes, as_trials(trials), obs_intervals=observed, series=series, about=about)
+        nwbfile = session_file(spikes, as_trials(trials), obs_intervals=observed, series=as_series(series), about=about)
 
     def write(temporary: Path) -> None:
         with pynwb.NWBHDF5IO(str(temporary), "w") as io:

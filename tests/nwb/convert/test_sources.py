@@ -209,6 +209,66 @@ def test_a_fit_of_an_nwbfile_is_linked_to_its_units(session):
         assert np.asarray(nwbfile.units.id[:])[rows].tolist() == [9, 3]
 
 
+def test_several_nwbfiles_are_put_together_like_files(tmp_path):
+    paths = [mock_session(tmp_path / f"{seed}.nwb", seed=seed, session_id="same") for seed in range(2)]
+    expected = nl.read_conditions(paths, by="side", **TIMES)
+    with opened(paths[0]) as first, opened(paths[1]) as second:
+        found = nl.from_nwbfile([first, second], by="side", **TIMES)
+        with pytest.raises(ContractError, match="listed twice"):
+            nl.from_nwbfile([first, first], by="side", **TIMES)
+    np.testing.assert_array_equal(expected["rate"], found["rate"])
+    np.testing.assert_array_equal(expected["unit_id"], found["unit_id"])
+    assert len(set(found["file"].values)) == 2
+
+
+def test_an_input_is_a_series_in_memory():
+    """Running speed, given with the spikes or in an NWBFile: its mean in each bin over the trials."""
+    times = np.arange(0, 45, 0.01) + 0.005
+    speed = np.sin(times)
+    trials = {"start_time": 2.0 * np.arange(20), "stop_time": 2.0 * np.arange(20) + 1, "side": ["l", "r"] * 10}
+    spikes = [np.sort(np.random.default_rng(0).uniform(0, 42, 800))]
+    inputs = [nl.Input("speed", series="speed")]
+    found = nl.from_spikes(spikes, trials, by="side", series={"speed": (times, speed)}, inputs=inputs, **STARTS)
+    u = nl.prepare(found, inputs=inputs, n_components=None)["u"]
+    first = np.mean([speed[(times >= start) & (times < start + 0.1)].mean() for start in 4.0 * np.arange(10)])
+    assert float(u[0, 0, 0]) == pytest.approx(first, abs=1e-5)
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(
+        pynwb.TimeSeries(name="eye", data=np.stack([speed, 2 * speed], 1), timestamps=times, unit="1")
+    )
+    inputs = [nl.Input("eye", series="eye", series_column=1)]
+    of_nwbfile = nl.from_nwbfile(nwbfile, by="side", inputs=inputs, **STARTS)
+    both = nl.prepare(of_nwbfile, inputs=inputs, n_components=None)["u"]
+    np.testing.assert_allclose(both.values, 2 * u.values, atol=1e-5)
+    with pytest.raises(ContractError, match="Series speed is a"):
+        nl.from_spikes(spikes, trials, series={"speed": speed}, **STARTS)
+
+
+def test_trials_are_a_table_of_pynwb():
+    nwbfile = new_nwbfile()
+    spikes = {10 + row: nwbfile.units["spike_times"][row] for row in range(3)}
+    of_table = nl.from_spikes(spikes, nwbfile.trials, **STARTS)
+    xr.testing.assert_identical(of_table, nl.from_spikes(spikes, nwbfile.trials.to_dataframe(), **STARTS))
+
+
+@pytest.mark.parametrize("folder", ["alm000009", "mante2013"])
+@pytest.mark.filterwarnings("ignore")
+def test_published_recordings_are_the_same_in_memory(shared_data, folder):
+    path = sorted((shared_data / folder).glob("*.nwb"))[0]
+    how = {"align": "start_time", "window_s": (0, 0.5), "bin_s": 0.05}
+    expected = nl.read_trials(path, **how)
+    with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as io:
+        nwbfile = io.read()
+        np.testing.assert_array_equal(nl.from_nwbfile(nwbfile, **how)["count"], expected["count"])
+        units, ids = nwbfile.units, nwbfile.units.id[:].tolist()
+        spikes = {unit: units["spike_times"][row] for row, unit in enumerate(ids)}
+        has_obs = "obs_intervals" in units.colnames
+        observed = {unit: units["obs_intervals"][row] for row, unit in enumerate(ids)} if has_obs else None
+        found = nl.from_spikes(spikes, nwbfile.trials, obs_intervals=observed, **how)
+    for name in ("count", "trial", "unit_id", *(["observed"] if "observed" in expected else [])):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_a_large_session_takes_seconds():
     import time
 
@@ -240,7 +300,7 @@ SPIKES, TRIALS = [[0.1, 0.2], [0.3]], {"start_time": [0.0, 2.0], "stop_time": [1
         ({"obs_intervals": {0: [[0, 1]]}}, ContractError, "obs_intervals lacks unit 1"),
         ({"smooth_s": 0.1}, ContractError, "smooth_s is for means.*by is missing"),
         ({"download": True}, ContractError, "no argument download"),
-        ({"series": "x"}, ContractError, "no argument series"),
+        ({"table": "x"}, ContractError, "no argument table"),
         ({"align": "cue"}, NWBError, "no column 'cue'.*start_time, stop_time"),
         ({"spike_times": [[100.0, 200.0], [300.0]]}, NWBError, "of the session of from_spikes"),
         ({"spike_times": {"a": [0.1], "b": [0.2], 1: [0.1], "1": [0.2]}}, ContractError, "called '1'"),
