@@ -178,6 +178,7 @@ _FLAGS = (
     ("another name=", "another --save"),
     ("name=", "--name"),
     (r"subject=\{'(\w+)': …\}", r"--subject \1=…"),
+    (r"subject=\{'(\w+)': '([^']*)'\}", r"--subject \1=\2"),
     ("subject=", "--subject"),
 )
 

@@ -145,7 +145,7 @@ class Archive:
         if path == "/api/info/":
             return 200, self._info()
         if path.startswith("/api/") and not path.endswith("/") and method in ("GET", "HEAD"):
-            return 301, f"{self.api.url}{path}/" + (f"?{urlencode(query)}" if query else "")
+            return 301, f"{path}/" + (f"?{urlencode(query)}" if query else "")
         if path == "/api/auth/token/":
             return (200, self.token) if role in ("owner", "user") else _unapproved(role)
         if path == "/api/blobs/digest/" and method == "POST":

@@ -54,10 +54,11 @@ _ADVICE = {
     401: "Get a new key from its web page",
     403: "Only owners may upload: ask an owner of the dandiset to add you",
     404: "Check the dandiset, and that you are an owner of it",
-    409: "Pass another description=, or replace=True for the file at the same path",
+    409: "Wait a minute, and run this again",
     423: "Wait until the dandiset is published, and run this again",
     429: "Wait some minutes, and run this again",
 }
+_TAKEN = "Pass another description=, or replace=True for the file at the same path"
 _UNEMBARGO = "Wait until the embargo of the dandiset is lifted, which the archive reports by mail, and run this again"
 
 
@@ -493,6 +494,8 @@ def _refused(address: str, response: Any, words_of: Any) -> NWBError:
     status = 0 if response is None else response.status_code
     said = "" if response is None else words_of(response)
     says = f" It says: {said!r}." if said else ""
-    advice = _UNEMBARGO if "unembargo" in said.lower() else _ADVICE.get(status, "Run this again later")
+    by_words = {"unembargo": _UNEMBARGO, "path already exists": _TAKEN, "conflicts with existing": _TAKEN}
+    advice = next((one for words, one in by_words.items() if words in said.lower()), None)
+    advice = advice or _ADVICE.get(status, "Run this again later")
     kind = MissingFileError if status == 404 else NWBError
     return kind(f"{address}: the archive refuses this (status {status}).{says} {advice}.")

@@ -33,6 +33,7 @@ _EXAMPLES = "dandi://000128/0.220113.0400/sub-x/sub-x.nwb, or a pattern such as 
 _MAIN_ARCHIVE = "dandi"
 _NWB_FILE = re.compile(r"\.nwb(\.zarr|\.lindi\.json)?$", re.IGNORECASE)
 
+_PREFIX = r"[a-z-]*dandi[a-z-]*|linc[a-z-]*"  # of identifiers, such as DANDI:000009
 _ID, _VERSION = r"(?P<dandiset>\d{6})", r"(?P<version>draft|\d+\.\d+\.\d+)"
 _API, _HOST = r"(?P<instance>https?://[^?#]+/api)", r"(?P<instance>https?://[^/?#]+)"
 _ASSET = r"assets/(?P<asset_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/(?:download|info))?/?"
@@ -40,7 +41,7 @@ _FORMS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
         rf"dandi://(?:(?P<instance>(?!\d{{6}}[/@])[^/]+)/)?{_ID}(?:[@/]{_VERSION})?(?:/(?P<path>.*))?",
-        rf"(?P<instance>[a-z][a-z-]+):{_ID}(?:/{_VERSION})?(?:/(?P<path>.*))?",
+        rf"(?P<instance>{_PREFIX}):{_ID}(?:/{_VERSION})?(?:/(?P<path>.*))?",
         rf"{_API}/{_ASSET}(?:\?.*)?",
         rf"{_API}/dandisets/{_ID}/versions/{_VERSION}/{_ASSET}(?:\?.*)?",
         rf"{_API}/dandisets/{_ID}/versions/{_VERSION}/assets/?\?(?P<query>.*)",
@@ -52,7 +53,7 @@ _FORMS = tuple(
 )
 _BLOB = re.compile(r"/blobs/[0-9a-f]{3}/[0-9a-f]{3}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _ETAG = re.compile(r"[0-9a-f]{32}-\d+")
-_NAMED_BY_A_FORM = re.compile(r"dandi://|[a-z][a-z-]+:\d{6}", re.IGNORECASE)
+_NAMED_BY_A_FORM = re.compile(rf"dandi://|({_PREFIX}):\d{{6}}", re.IGNORECASE)
 
 
 class Archive(NamedTuple):
@@ -300,7 +301,7 @@ def _asset(archive: Archive, place: Place, version: str, record: dict[str, Any])
     asset = Asset(
         where.address or location, location, "hdf5", digest, 0, where, derived=measured == {"ProcessingModule"}
     )
-    elsewhere = [url for url in metadata.get("contentUrl") or [] if not url.startswith(archive.api)]
+    elsewhere = [url for url in metadata.get("contentUrl") or [] if f"/assets/{asset_id}/" not in url]
     if record.get("zarr"):
         if not elsewhere:
             raise NWBError(f"{asset} is Zarr, and the archive gives no address of its data. Download it with dandi.")
@@ -543,9 +544,11 @@ def open_client(archive: Archive, address: str) -> Iterator[Any]:
 
     with api_of(archive) as get, reading_errors(address):
         api = get("info/")["services"]["api"]["url"]
-    if urlsplit(api).netloc != urlsplit(archive.api).netloc:
+    named, own = urlsplit(api), urlsplit(archive.api)
+    if named.netloc != own.netloc and not (_is_this_machine(named.hostname) and _is_this_machine(own.hostname)):
         raise NWBError(f"{address}: {archive.api} names another host as its API ({api}). Name that as the archive.")
-    instance = DandiInstance(archive.name, None, archive.api)
+    name = named.netloc if archive.name == own.netloc else archive.name  # the name that the client would give it
+    instance = DandiInstance(name, None, api.rstrip("/"))
     dandi_errors(address, lambda: _dandi_instance(instance))  # asks whether the archive takes this version of dandi
     with dandi_errors(address, lambda: DandiAPIClient(dandi_instance=instance)) as client:
         for scheme in ("http://", "https://"):

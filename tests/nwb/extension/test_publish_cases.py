@@ -115,6 +115,10 @@ REFUSALS = {
     "a version that is published": (answering(ASSETS, 405, server.ONLY_DRAFT), f"'{server.ONLY_DRAFT}'"),
     "too many requests": (answering("POST .*/initialize/", 429, {"detail": "Request was throttled."}), "throttled"),
     "a server that fails": (answering("POST .*/initialize/", 503, b"down"), "status 503.*later"),
+    "a path that somebody else has just taken": (answering(ASSETS, 409, server.PATH_TAKEN), "description="),
+    "bytes that somebody else has just sent": (
+        answering("POST .*/validate/", 409, "An identical blob has already been uploaded."), "'An identical.*again",
+    ),
     "an upload that is damaged": (answering("POST .*/validate/", 400, ["ETag a does not match b."]), "'ETag a does"),
 }  # fmt: skip
 
@@ -137,6 +141,7 @@ def test_a_dandiset_that_is_not_there(archive, fit_file):
 
 
 def test_an_archive_that_does_not_answer(fit_file, monkeypatch):
+    monkeypatch.setattr("nwb_lint.nwb.storage.http.get_bytes.retry.sleep", lambda seconds: None)
     with pytest.raises(NWBLintError, match="does not answer"):
         publish(fit_file, ID, instance="http://127.0.0.1:1/api")
 

@@ -253,6 +253,18 @@ def test_the_key_goes_over_https_or_stays_on_this_machine(start, monkeypatch):
     assert not any("Authorization" in request.headers for request in archive.api.log)
 
 
+def test_an_archive_of_this_machine_may_call_itself_by_another_name(start, recordings, monkeypatch):
+    archive = start(**EMBARGOED)
+    port = archive.api.host.rpartition(":")[2]
+    about = archive._info() | {"services": {"api": {"url": f"http://localhost:{port}/api"}}}
+    archive.refusals["GET /api/info/"] = (200, about)
+    monkeypatch.setenv(f"LOCALHOST:{port}_API_KEY", KEY)  # as the client names it
+    assert expand(f"dandi://{ID}/{A}")[0].digest == sha256(recordings[A])
+    about["services"]["api"]["url"] = "http://example.org/api"
+    with pytest.raises(NWBLintError, match="names another host as its API"):
+        expand(f"dandi://{ID}/{A}")
+
+
 def test_a_file_is_read_through_the_api_where_its_store_gives_it_to_nobody(start, recordings):
     """As where a dandiset is embargoed again, or the store of an archive is not open."""
     archive = start()
