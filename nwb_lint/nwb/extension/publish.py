@@ -362,7 +362,7 @@ def _metadata(
     found = asset.get_metadata(digest=asset.get_digest(), ignore_errors=False)
     for session in found.wasGeneratedBy or []:
         if session.startDate == _NO_DATE:
-            session.startDate = None
+            session.startDate = session.endDate = None
     metadata: dict[str, Any] = found.model_dump(mode="json", exclude_none=True)
     software = {"schemaKey": "Software", "name": "nwb_lint", "version": __version__}
     made = {"schemaKey": "Activity", "name": "Fit of a low-rank recurrent network", "wasAssociatedWith": [software]}
@@ -371,7 +371,8 @@ def _metadata(
     if people := metadata.get("wasAttributedTo"):
         shared = {key: people[0][key] for key in ("schemaKey", "species") if key in people[0]}
         people += [shared | {"identifier": name} for name in subjects if name != people[0]["identifier"]]
-    metadata["relatedResource"] = [*metadata.get("relatedResource", []), *_resources(sources, archive)]
+    if recordings := _resources(sources, archive):
+        metadata["relatedResource"] = [*metadata.get("relatedResource", []), *recordings]
     return metadata
 
 
