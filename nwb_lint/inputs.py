@@ -99,7 +99,8 @@ class Input:
     series_column : int or None, default=None
         Which column of the series, from 0; needed where it has several.
     events : str or None, default=None
-        Path or name of a series or table of events.
+        A column of times of the trials, which may list several for a trial, or path or name of a series or table of
+        events.
     table : str or None, default=None
         Name of a table of intervals, such as one of photostimulation.
     where : str or None, default=None

@@ -191,7 +191,7 @@ class InputOptions(Options):
     stop: str | None = option(None, "The input is on in each trial up to this time: a trial column, or events.")
     series: str | None = option(None, "Path or name of a time series of the file, averaged over the trials.")
     series_column: int | None = option(None, "Which column of the series, where it has several; from 0.", ge=0)
-    events: str | None = option(None, "Path or name of a series or table of events: a pulse at each of them.")
+    events: str | None = option(None, "Trial column of times, or series or table of events: a pulse at each.")
     table: str | None = option(None, "Name of a table of intervals: the input is on in each of them.")
     where: str | None = option(None, "Query that selects events, by label or columns, or rows of the table.")
     amplitude: str | None = option(None, "Column of the events or intervals that multiplies them, such as power.")

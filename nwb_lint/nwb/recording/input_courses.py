@@ -174,8 +174,10 @@ class _Places:
 
     def _of_events(self, one: Input) -> Array:
         """The number of events in each bin, or the share of it in boxes after them, times their amplitudes."""
-        name = str(one.events)
-        events = find_events(self.file, name, self.path, "events", Choice(one.where, None, "where"), one.amplitude)
+        name, how = str(one.events), Choice(one.where, None, "where")
+        events = self.trials.events.get(one.source)
+        if events is None:
+            events = find_events(self.file, name, self.path, "events", how, one.amplitude)
         if events is None:
             choice = _choice(event_paths(self.file, listed=True), "events")
             raise NWBError(f"{self.path} has no events {name!r}. {choice}")

@@ -72,6 +72,7 @@ class Trials(NamedTuple):
     | within | 2, trial | the limits of each trial, s; None without |
     | spans | | start and stop of each trial (`RowSpans`); None if the table has no start_time |
     | boxes | 2, trial | by `Input.source`, when each input between two events is on, s; NaN where never |
+    | events | | by `Input.source`, the events of each input that a column of the table lists |
     | placeholders, doubts | | sentences on numbers that stand for no time, and on what is likely wrong with times |
     | dropped_… | | trials that the query leaves out, have such a value, or lack time, warp, limits, or level |
     """
@@ -87,6 +88,7 @@ class Trials(NamedTuple):
     within: Array | None
     spans: RowSpans | None
     boxes: dict[str, Array]
+    events: dict[str, Events]
     placeholders: list[str]
     doubts: list[str]
     dropped_where: int
@@ -158,6 +160,7 @@ def choose_trials(
         within=None if limits is None else limits[:, kept],
         spans=None if read.spans is None else read.spans.take(kept),
         boxes={one.source: _box(read, one, kept) for one in inputs if one.start or one.stop},
+        events={one.source: _events_of_rows(read, one) for one in inputs if one.events in source.names},
         placeholders=read.texts,
         doubts=read.doubts,
         dropped_where=len(source) - len(selected),
@@ -256,6 +259,9 @@ def _box(read: _TimesOfRows, one: Input, rows: Array) -> Array:
         stop = np.full(len(read.table), np.inf) if one.stop is None else own.times(one.stop, "stop")
         read.doubts += [doubt for doubt in own.doubts if doubt not in read.doubts]
         start, stop = start[rows], stop[rows]
+        for name, times in ((one.start, start), (one.stop, stop)):
+            if np.isnan(times).all():
+                raise _no_times(read.table, str(name), len(rows))
         for wrong, what in (
             (np.isnan(start) & np.isfinite(stop), f"no {one.start}, and {one.stop}"),
             (np.isfinite(start) & np.isnan(stop), f"{one.start}, and no {one.stop}"),
@@ -268,6 +274,28 @@ def _box(read: _TimesOfRows, one: Input, rows: Array) -> Array:
                     "It needs both in this order, or none of the two. Leave such trials out by where."
                 )
     return np.stack([start, stop])
+
+
+def _events_of_rows(read: _TimesOfRows, one: Input) -> Events:
+    """The times in a column of the table, of all rows that the input's query selects, in ascending order, s."""
+    table, name = read.table, str(one.events)
+    with naming(one):
+        many = _has_many(table, name, read.selected)
+        own = _TimesOfRows(read.file, read.path, table, read.selected, f"Input {one.name!r} has no events there.")
+        times, of_row = own.times(name, "events", Choice(None, "first" if many else None)), np.arange(len(table))
+        if many:
+            times, of_row, _ = _listed_times(table, name, read.selected, "events")
+        read.doubts += [doubt for doubt in own.doubts if doubt not in read.doubts]
+        chosen = table.select(one.where)[of_row]
+        if not np.isfinite(times[chosen]).any():
+            raise _no_times(table, name, len(table), f" that where={one.where!r} selects" if one.where else "")
+        sizes = None if one.amplitude is None else table.numbers(one.amplitude)[of_row]
+        return _in_order(name, times, chosen, sizes)
+
+
+def _no_times(table: Table, name: str, n: int, which: str = "") -> NWBError:
+    columns = ", ".join(table.time_columns()) or "none"
+    return NWBError(f"{table.where}: none of {n} trials{which} has a time in {name}. Columns of times: {columns}.")
 
 
 @contextmanager
@@ -403,15 +431,23 @@ def _chosen_times(table: Table, name: str, rows: Array, what: str, choice: Choic
 
     The first of many would be a guess at the event, so that a choice is needed.
     """
+    values, of_row, found = _listed_times(table, name, rows, what)
+    if choice.which is None:
+        use = 'align_which="first", "last" or a number from 0' if what == "align" else "another column"
+        raise NWBError(f"{name} of {table.where} holds {found}; {what} needs one time per trial. Pass {use}.")
+    ends = np.cumsum(np.bincount(of_row, minlength=len(table)))
+    return _one_of_each(values, np.concatenate([[0], ends]), choice.which)
+
+
+def _listed_times(table: Table, name: str, rows: Array, what: str) -> tuple[Array, Array, str]:
+    """The times in a column of lists, the row of each, and what it holds, in words."""
     if table.kind(name) == "text":
         texts = table.column(name)
         lists = _lists_of_numbers(texts[rows])
         found = f"lists of numbers, such as {lists[0]!r}, in {len(lists)} of {len(rows)} trials"
         parts = [[one for one in text.split(",") if _are_numbers([one])] for text in texts.tolist()]
-        values, of_row = (
-            np.array([float(one) for part in parts for one in part]),
-            np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
-        )
+        values = np.array([float(one) for part in parts for one in part])
+        of_row = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     else:
         listed = table.lists(name)
         values, of_row = listed.values, listed.rows
@@ -419,13 +455,8 @@ def _chosen_times(table: Table, name: str, rows: Array, what: str, choice: Choic
         found = f"any number of times per trial, {counts.min()} to {counts.max()}"
         if values.dtype.kind not in "iuf":
             raise NWBError(f"{name} of {table.where} holds texts; {what} needs times. Name another column.")
-    if choice.which is None:
-        use = 'align_which="first", "last" or a number from 0' if what == "align" else "another column"
-        raise NWBError(f"{name} of {table.where} holds {found}; {what} needs one time per trial. Pass {use}.")
     known = np.isfinite(values)
-    values, of_row = values[known].astype(float), of_row[known]
-    ends = np.cumsum(np.bincount(of_row, minlength=len(table)))
-    return _one_of_each(values, np.concatenate([[0], ends]), choice.which)
+    return values[known].astype(float), of_row[known], found
 
 
 def _one_of_each(values: Array, bounds: Array, which: Which) -> Array:

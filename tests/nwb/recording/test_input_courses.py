@@ -188,6 +188,26 @@ def test_boxes_are_the_share_of_the_bin(session):
     np.testing.assert_allclose(sized, count)
 
 
+def test_columns_of_times_are_events(session, tmp_path):
+    """A column with one time or a list of times for each trial: all of them are events of the session."""
+    found = course(session, Input("cue", events="cue_time", where="side == 'left'", amplitude="level"))
+    expected = np.zeros((N, 40))
+    expected[:, 10] = TRIALS["level"] * (TRIALS["side"] == "left")  # the bin that begins at time 0
+    np.testing.assert_allclose(found, expected)
+    laser = course(session, Input("laser", events="laser_on", width_s=0.3))
+    np.testing.assert_allclose(laser, course(session, Input("laser", start="laser_on", stop="laser_off")), atol=1e-6)
+    licks = [LICKS[(start <= LICKS) & (start + 2.5 > LICKS)] for start in STARTS]
+    path = write(tmp_path / "lists.nwb")
+    with pynwb.NWBHDF5IO(str(path), "a") as io:
+        file = io.read()
+        file.add_trial_column(
+            "lick_times", "licks", data=np.concatenate(licks), index=np.cumsum([len(one) for one in licks])
+        )
+        io.write(file)
+    expected = [np.histogram(own, row)[0] for own, row in zip(licks, EDGES, strict=True)]
+    np.testing.assert_array_equal(course(path, Input("lick", events="lick_times")), expected)
+
+
 EDGES = ORIGINS[:, None] + WINDOW[0] + BIN_S * np.arange(41)
 
 
@@ -333,6 +353,12 @@ def test_a_fit_keeps_what_its_inputs_were(session, tmp_path):
         (Input("a", events="licks", amplitude="data"), "no number for each event"),
         (Input("a", events="pulses", amplitude="power"), "Pass amplitude='data'"),
         (Input("a", events="speed"), "regular samples and no events. Pass it as series="),
+        (Input("a", events="side"), "none of 24 trials has a time in side. Columns of times: start_time, stop_time,"),
+        (Input("a", start="side", stop="off"), "none of 24 trials has a time in side"),
+        (
+            Input("a", events="on", where="level > 9"),
+            "none of 24 trials that where='level > 9' selects has a time in on",
+        ),
         (Input("a", table="photo"), "has no interval table 'photo'. It has photostim (60 rows), trials (24 rows)"),
         (Input("a", table="photostim", where="power > 9"), "0 of 60 rows satisfy where="),
         (Input("a", table="photostim", amplitude="watt"), "has no column 'watt'; it has start_time, stop_time, power"),
