@@ -544,7 +544,7 @@ def check_dataset(dataset: object, what: str, hint: str) -> None:
 # Objects in memory, by the package and name of their class, and the call that makes a Dataset of them.
 _CALLS = {
     ("pynapple", "TsGroup"): "from_pynapple(spikes, trials, align=…, window_s=…, bin_s=…)",
-    ("pynapple", "_Base"): "from_pynapple(tsdframe, trials, align=…, window_s=…, bin_s=…)",
+    ("pynapple", "Ts"): "from_spikes({unit: ts}, trials, align=…, window_s=…, bin_s=…)",
     ("pynapple", "_BaseTsd"): "from_pynapple(tsdframe, trials, align=…, window_s=…, bin_s=…)",
     ("pynwb", "NWBFile"): "from_nwbfile(nwbfile, align=…, window_s=…, bin_s=…)",
     ("spikeinterface", "BaseSorting"): "from_spikeinterface(sorting, trials, align=…, window_s=…, bin_s=…)",

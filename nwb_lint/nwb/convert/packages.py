@@ -37,7 +37,7 @@ def from_pynapple(
 
     Parameters
     ----------
-    data : pynapple.TsGroup or pynapple.TsdFrame
+    data : pynapple.TsGroup, pynapple.TsdFrame or pynapple.Tsd
         Spikes of units; or samples (time, neuron), such as dF/F, whose means in each bin are the result. Metadata
         become coordinates on ``neuron``. Where the time support of a TsGroup is not just from its first to its last
         spike, what lies outside counts as not observed.
@@ -85,10 +85,12 @@ def from_pynapple(
     if ("pynapple", "TsGroup") in names:
         spikes, columns = unit_frame(neurons, as_spikes(data))
         return of_spikes(spikes._replace(columns=columns), trials, None, reading, "from_pynapple", series)
-    if ("pynapple", "TsdFrame") in names:
-        units = Spikes([np.zeros(0)] * data.shape[1], np.asarray(data.columns).astype(str), _metadata(data))
+    if {("pynapple", "TsdFrame"), ("pynapple", "Tsd")} & set(names):
+        values = np.asarray(data.d)
+        labels = np.asarray(data.columns).astype(str) if values.ndim > 1 else np.array(["0"])
+        units = Spikes([np.zeros(0)] * len(labels), labels, _metadata(data))
         units, columns = unit_frame(neurons, units)
-        samples = Samples(np.asarray(data.t), np.asarray(data.d))
+        samples = Samples(np.asarray(data.t), values)
         return of_samples(samples, units.ids, columns, trials, reading, "from_pynapple", series)
     raise ContractError(
         f"data is a {type(data).__name__}. It needs to be a TsGroup or a TsdFrame of pynapple. {call_for(data)}"
@@ -168,4 +170,5 @@ def from_spikeinterface(
 
 
 def _metadata(frame: Any) -> dict[str, Array]:
-    return {str(name): frame.metadata[name].to_numpy() for name in frame.metadata.columns}
+    table = getattr(frame, "metadata", None)  # a Tsd has none
+    return {} if table is None else {str(name): table[name].to_numpy() for name in table.columns}

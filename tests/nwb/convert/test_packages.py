@@ -77,6 +77,8 @@ def test_samples_of_a_tsdframe_are_averaged_in_bins(nap):
     np.testing.assert_allclose(found["rate"][:, 0], first, rtol=1e-6)
     assert found["neuron"].values.tolist() == ["a", "b", "c"]
     assert found["depth"].values.tolist() == [1.0, 2.0, 3.0]
+    one = nl.from_pynapple(nap.Tsd(t=times, d=values[:, 1]), TRIALS, **HOW)
+    np.testing.assert_array_equal(one["rate"][..., 0], found["rate"][..., 1])
     means = nl.from_pynapple(frame, TRIALS, by="side", units=[2, 0], **HOW)
     assert means["neuron"].values.tolist() == ["c", "a"]
 
@@ -92,6 +94,8 @@ def test_a_wrong_object_is_refused(nap):
 
 @pytest.mark.parametrize("reader", [lambda one: nl.read_trials(one, **HOW), lambda one: nl.prepare(one, inputs=[])])
 def test_the_readers_name_from_pynapple(nap, reader):
+    with pytest.raises(ContractError, match="Call from_spikes"):
+        reader(nap.Ts(SPIKES[3]))
     for one in (tsgroup(nap), nap.TsdFrame(t=np.arange(3.0), d=np.zeros((3, 2)))):
         with pytest.raises(ContractError, match="Call from_pynapple"):
             reader(one)

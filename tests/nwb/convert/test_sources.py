@@ -209,6 +209,15 @@ def test_a_fit_of_an_nwbfile_is_linked_to_its_units(session):
         assert np.asarray(nwbfile.units.id[:])[rows].tolist() == [9, 3]
 
 
+def test_an_nwbfile_whose_file_is_closed_is_an_error(session):
+    with opened(session) as nwbfile:
+        pass
+    with pytest.raises(NWBError, match="still open"):
+        nl.from_nwbfile(nwbfile, **TIMES)
+    with pytest.raises(NWBError, match="no units table"):
+        nl.from_nwbfile(mock_NWBFile(), **TIMES)
+
+
 def test_several_nwbfiles_are_put_together_like_files(tmp_path):
     paths = [mock_session(tmp_path / f"{seed}.nwb", seed=seed, session_id="same") for seed in range(2)]
     expected = nl.read_conditions(paths, by="side", **TIMES)

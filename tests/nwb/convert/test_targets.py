@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,6 +145,12 @@ def test_bins_come_back_from_pynapple(nap):
     frame = nl.to_pynapple(trials, clock="session")
     np.testing.assert_array_equal(frame.d, spikes.count(0.1, epochs).d)
     np.testing.assert_allclose(frame.t, spikes.count(0.1, epochs).t, atol=1e-9)
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynapple", None)
+    with pytest.raises(ContractError, match=r"pip install 'nwb_lint\[pynapple\]'"):
+        nl.to_pynapple(mock_recording())
 
 
 @pytest.mark.parametrize(
