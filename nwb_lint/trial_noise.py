@@ -12,7 +12,7 @@ Array = np.ndarray
 MIN_SHARE = 0.25  # of the variance along the direction; less leaves the means most of it
 FLIPS = 99  # random signs, all of which the data must exceed: chance is 1 %
 MOST_NEURONS = 100  # neurons of the test; more find the same direction
-FEWEST_NEURONS = 4
+FEWEST_NEURONS = 4  # of one session
 FACTOR_STEPS = 30  # of the estimate of one common factor
 
 
@@ -23,7 +23,8 @@ def shared_trial_variance(recording: xr.Dataset) -> float:
     difference of two halves of the trials, times the square root of n1 n2 / (n1 + n2), has the covariance of single
     trials. The direction and its variance are those of one common factor, with the diagonal left free, and each neuron
     in units of the standard deviation of its trials. The share is this variance / (this variance + that of the means
-    along the direction, without the time course of all conditions and without noise).
+    along the direction, without the time course of all conditions and without noise). Neurons of different sessions
+    have no trials in common: only covariances within a session count.
 
     Parameters
     ----------
@@ -34,13 +35,15 @@ def shared_trial_variance(recording: xr.Dataset) -> float:
     -------
     float
         0 where the covariance is not larger than with random signs for each neuron in each condition, which keep all
-        but the covariance between neurons. NaN without halves, and below 4 neurons or 2 conditions with both halves.
+        but the covariance between neurons. NaN without halves, and below 4 neurons of one session or 2 conditions with
+        both halves.
     """
     found = _standardized(recording)
     if found is None:
         return float("nan")
-    differences, means, noise = found
+    differences, means, noise, session = found
     grams = np.einsum("ctn,ctm->cnm", differences, differences) / differences[..., 0].size
+    grams *= session[:, None] == session
     covariance = grams.sum(axis=0)
     observed, rng = _strongest(covariance), np.random.default_rng(0)
     for _ in range(FLIPS):
@@ -65,20 +68,19 @@ def warn_of_shared_variance(recording: xr.Dataset) -> None:
         )
 
 
-def _standardized(recording: xr.Dataset) -> tuple[Array, Array, Array] | None:
-    """Differences of halves in the scale of single trials, deviations of the means, and 1 / number of trials (neuron).
+def _standardized(recording: xr.Dataset) -> tuple[Array, Array, Array, Array] | None:
+    """Differences of halves in the scale of single trials, deviations of the means, 1 / number of trials, and session.
 
     Differences and means are (condition, time, neuron), in standard deviations of the trials of each neuron; 0 where
-    not observed.
+    not observed. The others are (neuron). Neurons of the largest sessions are taken.
     """
     if "rate_half" not in recording:
         return None
     first, second = recording["n_trials_half"].values.astype(float)
     known = (np.minimum(first, second) > 0).all(axis=0)
-    neurons = np.flatnonzero(known)
-    if len(neurons) < FEWEST_NEURONS or recording.sizes["condition"] < 2:
+    neurons, session = _of_large_sessions(known, recording)
+    if not len(neurons) or recording.sizes["condition"] < 2:
         return None
-    neurons = neurons[:: -(-len(neurons) // MOST_NEURONS)]
     first, second = first[:, neurons], second[:, neurons]
     halves = recording["rate_half"].values[..., neurons].astype(float)
     differences = np.nan_to_num((halves[0] - halves[1]) * np.sqrt(first * second / (first + second))[:, None])
@@ -87,10 +89,21 @@ def _standardized(recording: xr.Dataset) -> tuple[Array, Array, Array] | None:
     means = np.nan_to_num(means - np.nansum(means, axis=0) / counted)
     sd = np.sqrt((differences**2).mean(axis=(0, 1)))
     varies = sd > 0
-    if varies.sum() < FEWEST_NEURONS:
+    if not varies.any() or np.bincount(session[varies]).max() < FEWEST_NEURONS:
         return None
     noise = (1 / (first + second)).mean(axis=0)
-    return differences[..., varies] / sd[varies], means[..., varies] / sd[varies], noise[varies]
+    return differences[..., varies] / sd[varies], means[..., varies] / sd[varies], noise[varies], session[varies]
+
+
+def _of_large_sessions(known: Array, recording: xr.Dataset) -> tuple[Array, Array]:
+    """At most so many of the known neurons, those of the largest sessions first, and the number of their session."""
+    labels = recording["session"].values if "session" in recording else np.zeros(recording.sizes["neuron"])
+    session = np.unique(labels, return_inverse=True)[1]
+    groups = [np.flatnonzero(known & (session == one)) for one in range(session.max(initial=-1) + 1)]
+    groups = sorted((one for one in groups if len(one) >= FEWEST_NEURONS), key=len, reverse=True)
+    thinned = [one[:: -(-len(one) // MOST_NEURONS)] for one in groups]
+    neurons = np.concatenate([np.empty(0, int), *thinned])[:MOST_NEURONS]
+    return neurons, session[neurons]
 
 
 def _strongest(covariance: Array) -> float:

@@ -63,6 +63,17 @@ def test_the_order_and_the_units_of_neurons_do_not_matter():
     assert shared_trial_variance(recording.isel(neuron=slice(None, None, -1))) == pytest.approx(share)
 
 
+def test_only_neurons_of_one_session_share_trials():
+    recording = halves_of(0, noise=0.08, neurons=40)
+
+    def in_sessions_of(size):
+        return recording.assign_coords(session=("neuron", (np.arange(40) // size).astype(str)))
+
+    assert shared_trial_variance(in_sessions_of(40)) == shared_trial_variance(recording)
+    assert shared_trial_variance(in_sessions_of(20)) > 0.5
+    assert np.isnan(shared_trial_variance(in_sessions_of(1)))  # the same numbers, but no two neurons share a trial
+
+
 @pytest.mark.parametrize("few", [{"neuron": slice(3)}, {"condition": slice(1)}], ids=str)
 def test_what_cannot_be_known_is_nan(few):
     recording = halves_of(0, noise=0.08, neurons=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit, column_of, coords_along, input_names
+from nwb_lint.contract import check_fit, column_of, coords_along, find_column, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import COMMON, matched
 from nwb_lint.model.network import Array, Network, canonical, drives, factors, filter_input, forward, nonlinearity_of
@@ -119,7 +119,8 @@ def simulate(
     silence : array_like, optional
         Neurons whose output is 0: labels, positions or a boolean mask. N does not change.
     initial : array of shape (neuron,), optional
-        x[0]. None = that of the fit. Not for a fit with an initial activation for each group.
+        x[0]. None = that of the fit; in a fit from `fit_trials`, that of the condition's group. Not for a fit from
+        `fit_lint` with an initial activation for each group.
     factor : array of shape (neuron,) or (time, neuron), optional
         Factor on the output of each neuron: 0 silences, 1 changes nothing, above 1 excites. With time it is 1 during
         the burn-in, without time it applies to the burn-in as well.
@@ -197,11 +198,10 @@ def run(
     added = _over_time(given, network, drive, "drive", skip, burn_in=0.0)
     q = drives(inputs, alpha, bias=True, initial=True)
     phi = fit.attrs.get("nonlinearity", "")
-    if noise_seed is None:
+    if noise_seed is None and "initial_mean" in fit:
+        x, kappa = _run_from_latents(fit, given, network, q, alpha, gain, added)
+    elif noise_seed is None:
         x, kappa = forward(network, q, alpha, phi, gain, added)
-        if "initial_mean" in fit and initial is None:  # the latents from their mean at the first bin on
-            start = fit["initial_mean"].values.mean(axis=0)
-            kappa = kappa + ((1 - alpha) ** np.arange(kappa.shape[1]))[:, None] * start
     else:
         x, kappa = _noisy_run(fit, given, network, q, alpha, gain, added, noise_seed)
     out: dict[str, tuple] = {"activity": (("condition", "time", "neuron"), x[:, skip:])}
@@ -219,6 +219,39 @@ def run(
     return xr.Dataset(out, coords_along(fit, "neuron") | coords_along(given, "condition", "time"))
 
 
+def _run_from_latents(
+    fit: xr.Dataset, given: xr.Dataset, network: Network, q: Array, alpha: float, gain: Array | None,
+    added: Array | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """x and kappa of a run without noise in which kappa[0] is not 0: the part of x[0] - b that m spans is m kappa[0].
+
+    Conditions start from the mean of their group, apart from x[0], which all share, by m (kappa[0] - its mean).
+    """
+    m, x0 = network.m, network.w[:, -1]
+    shared = np.linalg.lstsq(m, x0 - fit["bias"].values, rcond=None)[0]
+    apart = first_latents(fit, given) - fit["initial_mean"].values.mean(axis=0)
+    decay = ((1 - alpha) ** np.arange(q.shape[1]))[:, None]
+    own = decay * apart[:, None]
+    wider = network._replace(w=np.column_stack([network.w, m]))
+    drive = np.concatenate([q, own], axis=2).astype(q.dtype)
+    x, kappa = forward(wider, drive, alpha, fit.attrs["nonlinearity"], gain, added)
+    return x, (kappa + own + decay * shared).astype(kappa.dtype)
+
+
+def first_latents(fit: xr.Dataset, given: xr.Dataset) -> Array:
+    """Mean of the first latents of each condition, (condition, rank), in a fit from `fit_trials`.
+
+    It is that of the condition's group, and the mean of the groups where the group is not known.
+    """
+    mean, name = fit["initial_mean"].values, str(fit.attrs.get("initial", "common"))
+    out = np.repeat(mean.mean(axis=0)[None], given.sizes["condition"], axis=0)
+    if len(mean) > 1 and find_column(given, name, "condition") is not None:
+        groups, levels = column_of(given, name).astype(str), fit["initial_level"].values.astype(str)
+        for level, one in zip(levels, mean, strict=True):
+            out[groups == level] = one
+    return out
+
+
 def _noisy_run(
     fit: xr.Dataset, given: xr.Dataset, network: Network, q: Array, alpha: float, gain: Array | None,
     added: Array | None, seed: int,
@@ -226,13 +259,8 @@ def _noisy_run(
     """x (condition, time, neuron) and kappa of a run with first latents and noise that are drawn."""
     m, n, w = factors(network)
     w = np.column_stack([w[:, :-1], fit["bias"].values])  # x[0] is m kappa[0] + b here
-    rng, mean = np.random.default_rng([seed, 0]), fit["initial_mean"].values
-    group = np.zeros(len(q), int)
-    if len(mean) > 1:
-        levels = fit["initial_level"].values.astype(str)
-        group = np.searchsorted(levels, column_of(given, fit.attrs["initial"]).astype(str)).clip(0, len(levels) - 1)
-    rank, phi = m.shape[1], nonlinearity_of(fit.attrs["nonlinearity"]).phi
-    kappa = mean[group] + rng.multivariate_normal(np.zeros(rank), fit["initial_cov"].values, len(q))
+    rng, rank, phi = np.random.default_rng([seed, 0]), m.shape[1], nonlinearity_of(fit.attrs["nonlinearity"]).phi
+    kappa = first_latents(fit, given) + rng.multivariate_normal(np.zeros(rank), fit["initial_cov"].values, len(q))
     extra = None if added is None else filter_input(added[None].astype(float), alpha)[0]
     xs, kappas = np.empty((*q.shape[:2], len(m)), np.float32), np.empty((*q.shape[:2], rank), np.float32)
     for t in range(q.shape[1]):

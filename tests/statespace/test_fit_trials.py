@@ -195,6 +195,26 @@ def test_simulated_noise_and_spikes_have_the_statistics_of_the_data(trials, fit)
         nl.simulate(mock_fit(), noise=True)
 
 
+def test_runs_without_noise_start_from_the_latents_of_their_group_or_of_the_given_activation(trials, fit):
+    def apart_from_latents(found, of):
+        by_latents = found["latent"].values @ of["m"].values.T + of["bias"].values
+        return np.abs(found["activity"].values - by_latents).max()
+
+    given = nl.simulate(fit, initial=fit["bias"].values + 0.7 * fit["m"].values[:, 0])
+    assert apart_from_latents(given, fit) < 1e-4
+    np.testing.assert_allclose(given["latent"].values[:, 0], 0.7, atol=1e-6)
+    by_choice = nl.fit_trials(trials, **FAST | {"initial": "choice", "max_iter": 2})
+    free, noisy = nl.simulate(by_choice), nl.simulate(by_choice, noise=True)
+    assert apart_from_latents(free, by_choice) < 1e-4
+    for level, mean in zip(by_choice["initial_level"].values, by_choice["initial_mean"].values, strict=True):
+        these = trials["choice"].values == level
+        np.testing.assert_allclose(free["latent"].values[these, 0], np.tile(mean, (these.sum(), 1)), atol=1e-6)
+        sd = np.sqrt(by_choice["initial_cov"].values[0, 0] / these.sum())
+        assert noisy["latent"].values[these, 0].mean() == pytest.approx(mean[0], abs=4 * sd)
+    unknown = nl.simulate(by_choice, by_choice["u"].drop_vars("choice"))
+    np.testing.assert_allclose(unknown["latent"].values[:, 0, 0], by_choice["initial_mean"].values.mean(), atol=1e-6)
+
+
 def test_other_starts_links_and_noise(trials):
     by_choice = nl.fit_trials(trials, **FAST | {"initial": "choice", "link": "softplus", "noise": "diagonal"})
     assert by_choice["initial_mean"].shape == (2, 1)
