@@ -125,13 +125,15 @@ def memory() -> float:
 
 
 def cycle(seed: int, n: int, hz: float) -> tuple:
-    """A rank-2 limit cycle with random phases: m, n, latents, and spikes of 100 trials of 2 s."""
+    """A rank-2 limit cycle with random phases: m, n, latents, and spikes of 100 trials of 2 s.
+
+    ``hz`` is the rate at x = 0, exp(c) of the model; mean rates are about twice as high.
+    """
     rng, dt, tau = np.random.default_rng(seed), 0.01, 0.1
     m = rng.standard_normal((n, 2))
     back = m @ np.linalg.inv(m.T @ m / n) @ np.array([[1.8, -1.2], [1.2, 1.8]])
     kappa = run(m, back, dt / tau, 0.05, rng.standard_normal((100, 2)), 300, rng)[:, 100:]
-    rate = np.exp(kappa @ m.T)
-    return m, back, kappa, as_trials(rng.poisson(dt * hz * rate / rate.mean(axis=(0, 1))), dt), tau
+    return m, back, kappa, as_trials(rng.poisson(dt * hz * np.exp(kappa @ m.T)), dt), tau
 
 
 def period_of(m: np.ndarray, n: np.ndarray, bias: np.ndarray, alpha: float, first: np.ndarray) -> float:
@@ -160,11 +162,11 @@ def cycles(seeds=range(100, 105)) -> None:
             true_turn = period_of(m, back, 0.0, 0.1, kappa[0, 0])
             turn = period_of(mine, own, fit["bias"].values, 0.1, fit["latent"].values[0, 0].astype(float))
             r2 = explained(kappa, fit["latent"].values)
-            level = np.log(hz / np.exp(kappa @ m.T).mean(axis=(0, 1)))
+            level, mean_hz = np.full(n, np.log(hz)), float(trials["count"].mean() / trials.attrs["bin_s"])
             best = under_truth(fit, trials, kappa, m=m, n=back, log_rate=level, noise_cov=0.05**2 * np.eye(2))
             print(
-                f"   {n} units {hz} Hz seed {seed}: latents {r2:.4f} (goal {goal}; with the true parameters "
-                f"{explained(kappa, best):.4f}), "
+                f"   {n} units {hz} Hz ({mean_hz:.1f} in the mean) seed {seed}: latents {r2:.4f} (goal {goal}; with "
+                f"the true parameters {explained(kappa, best):.4f}), "
                 f"J_eff {np.corrcoef(truth.ravel(), found.ravel())[0, 1]:.3f} (goal .98), period "
                 f"{turn / true_turn:.3f} of the true one (goal 1 ± .02), {cpu:.0f} CPU s",
                 flush=True,
@@ -209,8 +211,7 @@ def calibration(seeds=range(100, 103)) -> None:
         m, _, kappa, trials, tau = cycle(seed, 40, 8)
         fit = nl.fit_trials(trials, rank=2, tau_s=tau, hidden=0)
         found = nl.predict_rates(fit, trials)
-        rate = np.exp(kappa @ m.T)
-        rate *= 8 / rate.mean(axis=(0, 1))
+        rate = 8 * np.exp(kappa @ m.T)
         inside = float(((found["rate_low"].values < rate) & (rate < found["rate_high"].values)).mean())
         mean, spread = fit["latent"].values.reshape(-1, 2), fit["latent_cov"].values.reshape(-1, 2, 2)
         to = np.linalg.lstsq(np.column_stack([np.ones(len(mean)), mean]), kappa.reshape(-1, 2), rcond=None)[0]
@@ -223,8 +224,11 @@ def calibration(seeds=range(100, 103)) -> None:
 TEACHERS = {"cdm": (0.03, 0.98), "wm": (0.02, 0.96), "dms": (0.02, 0.99)}
 
 
-def teachers(seeds=(100,), tasks=tuple(TEACHERS)) -> None:
-    """Published networks with latent noise: log rates of 60 of 512 units in held-out single trials."""
+def teachers(seeds=(100, 101, 102), tasks=tuple(TEACHERS), hz: float = 8) -> None:
+    """Published networks with latent noise: log rates of 60 of 512 units in held-out single trials.
+
+    The log rate is log(hz) + .8 x / (standard deviation of x over all trials, times and units).
+    """
     for task in tasks:
         path, (sd, goal) = SHARED / "teachers" / f"{task}.npz", TEACHERS[task]
         if not path.exists():
@@ -239,9 +243,8 @@ def teachers(seeds=(100,), tasks=tuple(TEACHERS)) -> None:
             kappa, free = (run(m, n, alpha, size, first, u.sizes["time"], rng, drive) for size in (sd, 0.0))
             units = rng.choice(len(m), 60, replace=False)
             x, mean_x = (one @ m[units].T + drive[..., units] for one in (kappa, free))
-            gain = 0.8 / x.std(axis=(0, 1))
+            gain, level = np.full(60, 0.8 / x.std()), np.full(60, np.log(hz))
             true = gain * x
-            level = np.log(8 / np.exp(true).mean(axis=(0, 1)))
             trials = as_trials(rng.poisson(0.02 * np.exp(true + level)), 0.02).assign(u=u.drop_vars(["trial", "time"]))
             cpu = time.process_time()
             fit = nl.fit_trials(trials, rank=m.shape[1], tau_s=0.1, test_size=40)
@@ -253,7 +256,7 @@ def teachers(seeds=(100,), tasks=tuple(TEACHERS)) -> None:
             true = (true + level)[held]
             scores = [share(true, one) for one in (np.log(found), known, run_, (gain * mean_x + level)[held])]
             print(
-                f"   {task} seed {seed}: log rates {scores[0]:.3f} (goal {goal}; with the true parameters "
+                f"   {task} {hz} Hz seed {seed}: log rates {scores[0]:.3f} (goal {goal}; with the true parameters "
                 f"{scores[1]:.3f}), free run {scores[2]:.3f} (true network without noise {scores[3]:.3f}), {cpu:.0f} "
                 f"CPU s, {len(fit['evidence'])} iterations",
                 flush=True,

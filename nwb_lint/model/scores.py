@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.model.network import Array, Network, Nonlinearity
-from nwb_lint.model.tuning import MAX_LAG_S, MIN_CEILING, SCORE_BLOCK_VALUES
+from nwb_lint.model.tuning import MAX_LAG_S, MIN_CEILING, SAME_BITS, SCORE_BLOCK_VALUES
 from nwb_lint.parallel.threads import map_in_order
 
 Result = TypeVar("Result")
@@ -83,6 +83,18 @@ def _by_block(work: Callable[[Array | slice], Result], y: Array, conditions: Arr
 def as_good_as_best(deficit: Array, sem: Array) -> Array:
     """Which candidates are at most one standard error behind the best one, from their paired differences to it."""
     return deficit <= np.nan_to_num(sem)
+
+
+def good_ranks(table: xr.Dataset) -> Array:
+    """Which ranks of a table predict about as well as the best one, (rank_tried).
+
+    They are at most one standard error behind it, or, of single trials, `SAME_BITS` of its bits per spike.
+    """
+    deficit, sem = table["rank_deficit"].values, np.nan_to_num(table["rank_deficit_sem"].values)
+    if "rank_bits" in table:
+        held_out = table["rank_bits"].transpose("rank_tried", "split").values[:, -1]
+        sem = np.maximum(sem, SAME_BITS * np.max(held_out, initial=0.0, where=np.isfinite(held_out)))
+    return as_good_as_best(deficit, sem)
 
 
 def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array | None = None) -> tuple[float, Array]:

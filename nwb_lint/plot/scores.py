@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import check_fit, check_result
 from nwb_lint.errors import ContractError
-from nwb_lint.model.scores import as_good_as_best
+from nwb_lint.model.scores import good_ranks
 from nwb_lint.plot.style import (
     COLORS,
     DARK,
@@ -54,7 +54,8 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") 
     """Draw R², or bits per spike of single trials, against rank, or R² of every baseline, for each split.
 
     Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. Rings mark the ranks
-    that are at most one standard error behind the best, by paired differences between folds.
+    that are at most one standard error behind the best, by paired differences between folds, or, of single trials, 1 %
+    of its bits per spike.
 
     Where a fit tried a single rank, R² after each stage of the fit is drawn, or else the final R² or bits per spike.
     Splits without a score are not drawn.
@@ -174,10 +175,8 @@ def _bits_table(fit: xr.Dataset) -> _Table:
 
 
 def _good_ranks(fit: xr.Dataset) -> Array | None:
-    """Which ranks are at most one standard error behind the best."""
-    if "rank_deficit" not in fit:
-        return None
-    return as_good_as_best(fit["rank_deficit"].values, fit["rank_deficit_sem"].values)
+    """Which ranks predict about as well as the best."""
+    return good_ranks(fit) if "rank_deficit" in fit else None
 
 
 @styled

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from nwb_lint.model.scores import as_good_as_best
+from nwb_lint.model.scores import good_ranks
 from nwb_lint.reports.items import Item, Table, number
 
 R2 = "R²: the share of the variance that is explained; 1 is all, 0 no more than a constant explains."
@@ -136,13 +136,15 @@ def _ranks(table: xr.Dataset) -> list[Item]:
     names = [f"{rank}{' <- chosen' if rank == chosen else ''}" for rank in tried]
     title = "co-smoothing by rank, bits per spike" if "rank_bits" in table else f"R²{whose} by rank"
     deficits, errors = table["rank_deficit"].values, table["rank_deficit_sem"].values
-    judged = zip(tried, deficits, errors, as_good_as_best(deficits, errors), strict=True)
+    judged = zip(tried, deficits, errors, good_ranks(table), strict=True)
     rows = [
         [str(rank), f"{number(behind, 4)} ± {number(error, 4)}", _judgment(behind, good)]
         for rank, behind, error, good in judged
     ]
     title_behind = "how far each rank is behind the best one (differences paired between folds)"
     end = f"chosen: rank {chosen}, the smallest that is at most one standard error behind"
+    if "rank_bits" in table:
+        end += ", or 1 % of the bits per spike"
     if len(tried) > 1 and chosen == tried.max():
         end += ". It is the largest that was tried: try larger ones too"
     return [

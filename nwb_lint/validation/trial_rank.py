@@ -11,12 +11,13 @@ import xarray as xr
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
+from nwb_lint.model.scores import good_ranks
 from nwb_lint.options import TrialFitOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.statespace.data import check_trials
 from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.statespace.scores import bits_per_spike
-from nwb_lint.validation.folds import SPLITS, behind_the_best, folds_of, mean_and_sem, smallest_good_rank
+from nwb_lint.validation.folds import SPLITS, behind_the_best, folds_of, mean_and_sem
 
 
 def select_trial_rank(
@@ -64,9 +65,10 @@ def _table(ranks: list[int], bits: Array) -> xr.Dataset:
     mean, sem = mean_and_sem(bits.reshape(len(ranks), -1, 2), axis=1)
     deficit, error = behind_the_best(bits[..., 1])
     table = xr.Dataset(coords={"rank_tried": ranks, "split": SPLITS})
-    table.attrs = {"kind": "rank_selection", "rank": smallest_good_rank(ranks, deficit, error), "cv_over": "trial"}
     table["rank_deficit"], table["rank_deficit_sem"] = ("rank_tried", deficit), ("rank_tried", error)
     table["rank_bits"], table["rank_bits_sem"] = (("rank_tried", "split"), mean), (("rank_tried", "split"), sem)
     table["bits"] = ("rank_tried", "seed", "fold", "split"), bits
+    chosen = int(np.min(np.array(ranks)[good_ranks(table)]))
+    table.attrs = {"kind": "rank_selection", "rank": chosen, "cv_over": "trial"}
     check_result(table, "rank_selection")
     return table
