@@ -54,8 +54,8 @@ def scores(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") 
     """Draw R², or bits per spike of single trials, against rank, or R² of every baseline, for each split.
 
     Error bars are standard errors. Dashed lines are the ceilings, and the chosen rank is marked. Rings mark the ranks
-    that are at most one standard error behind the best, by paired differences between folds, or, of single trials, 1 %
-    of its bits per spike.
+    that are at most one standard error behind the best, by paired differences between folds, or, of single trials,
+    0.5 % of its bits per spike.
 
     Where a fit tried a single rank, R² after each stage of the fit is drawn, or else the final R² or bits per spike.
     Splits without a score are not drawn.

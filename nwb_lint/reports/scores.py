@@ -144,7 +144,7 @@ def _ranks(table: xr.Dataset) -> list[Item]:
     title_behind = "how far each rank is behind the best one (differences paired between folds)"
     end = f"chosen: rank {chosen}, the smallest that is at most one standard error behind"
     if "rank_bits" in table:
-        end += ", or 1 % of the bits per spike"
+        end += ", or 0.5 % of the bits per spike"
     if len(tried) > 1 and chosen == tried.max():
         end += ". It is the largest that was tried: try larger ones too"
     return [

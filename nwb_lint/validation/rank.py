@@ -64,7 +64,7 @@ def select_rank(
 
     Single trials: the trials of a fold are held out of `fit_trials`. Each of four random groups of their neurons is
     predicted from the other neurons of the same trial (co-smoothing). The score is in bits per spike. The choice is the
-    smallest rank that is at most one standard error, or 1 % of its bits, behind the best.
+    smallest rank that is at most one standard error, or 0.5 % of its bits, behind the best.
 
     Parameters
     ----------

@@ -33,11 +33,11 @@ def test_every_fold_is_scored_on_its_own_trials(trials, tmp_path):
     xr.testing.assert_identical(nl.select_rank(trials, ranks=[1, 2], cache_dir=tmp_path, **FAST), table)
 
 
-def test_a_rank_that_adds_less_than_a_hundredth_of_the_bits_is_not_chosen():
+def test_a_rank_that_adds_less_than_half_a_percent_of_the_bits_is_not_chosen():
     """The differences between ranks are certain (standard error 0), so that the share alone decides."""
     table = xr.Dataset(coords={"rank_tried": [1, 2, 3], "split": ["train", "held_out"]})
     table["rank_deficit_sem"] = "rank_tried", np.zeros(3)
-    for held_out, good in (([0.2, 0.398, 0.4], [False, True, True]), ([0.2, 0.39, 0.4], [False, False, True])):
+    for held_out, good in (([0.2, 0.3985, 0.4], [False, True, True]), ([0.2, 0.397, 0.4], [False, False, True])):
         table["rank_bits"] = ("rank_tried", "split"), np.column_stack([np.ones(3), held_out])
         table["rank_deficit"] = "rank_tried", 0.4 - np.array(held_out)
         np.testing.assert_array_equal(good_ranks(table), good)
