@@ -357,7 +357,7 @@ def test_a_fit_keeps_what_its_inputs_were(session, tmp_path):
         (Input("a", start="side", stop="off"), "none of 24 trials has a time in side"),
         (
             Input("a", events="on", where="level > 9"),
-            "none of 24 trials that where='level > 9' selects has a time in on",
+            "none of 24 trials that where='level > 9' selects has",
         ),
         (Input("a", table="photo"), "has no interval table 'photo'. It has photostim (60 rows), trials (24 rows)"),
         (Input("a", table="photostim", where="power > 9"), "0 of 60 rows satisfy where="),
