@@ -53,7 +53,9 @@ def report(path: str, out: Path | None, name: str | None, **parameters: Any) -> 
 def _beside(path: str) -> Path:
     """The page of a fit: beside its file, or in the working folder for an address."""
     page = Path(path.rstrip("/").rpartition("/")[2]).stem.removesuffix(".nwb") + ".html"
-    return Path(page) if "://" in path else Path(path).parent / page
+    from nwb_lint.nwb.storage.source import is_path
+
+    return Path(path).parent / page if is_path(path) else Path(page)
 
 
 @click.command()

@@ -83,17 +83,19 @@ def _picture(path: str, n: int, units_table: str | None, external: bool, picture
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path())
 @click.option("--units-table", help="Path of the units table.  [default: /units, or the only one]")
 @click.option("--external", is_flag=True, help="Read other files that a file names, such as those of external links.")
-def init(sources: tuple[str, ...], units_table: str | None, external: bool) -> None:
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Files that are left out, such as '*_desc-*'.")
+def init(sources: tuple[str, ...], units_table: str | None, external: bool, exclude: tuple[str, ...]) -> None:
     """Print a recipe with the columns of the files filled in: nwb-lint init SOURCE... > recipe.toml.
 
     The recipe has what differs from the defaults. Files that it does not suit are left out with a warning.
     """
     with plainly():
         from nwb_lint.nwb.inspection.suggest import suggest_for_all
-        from nwb_lint.nwb.storage.source import expand
+        from nwb_lint.nwb.recording.averaging import find_recordings
+        from nwb_lint.nwb.storage.source import is_path
         from nwb_lint.workflow.recipe import commented, make_recipe
 
-        assets = expand(list(sources), external=external)
+        assets = find_recordings(list(sources), external=external, exclude=exclude)
         read, problems = suggest_for_all(assets, units_table=units_table)
         kept = [str(asset) for asset, problem in zip(assets, problems, strict=True) if not problem]
         if read.reason:
@@ -102,7 +104,8 @@ def init(sources: tuple[str, ...], units_table: str | None, external: bool) -> N
             if problem:
                 echo(f"warning: left out: {asset}: {with_flags(problem)}", err=True)
         files = list(sources) if len(kept) == len(assets) else kept
-        resolved = [one if "://" in one else str(Path(one).expanduser().absolute()) for one in files]
+        resolved = [str(Path(one).expanduser().absolute()) if is_path(one) else one for one in files]
         out = f"{Path(kept[0]).stem}_desc-lowrank.nwb"
         read |= {"external": True} if external else {}
+        read |= {"exclude": list(exclude)} if exclude else {}
         echo(commented(make_recipe({"sources": resolved, "out": out, "read": read})), nl=False)

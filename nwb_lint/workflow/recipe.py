@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.storage.asset import refuse_pipe, without_secrets
+from nwb_lint.nwb.storage.source import is_path
 from nwb_lint.options import (
     BaselineSection,
     BootstrapSection,
@@ -208,7 +209,7 @@ def load_recipe(path: str | Path) -> Recipe:
         lines = [line for place in (error.place, *earlier) if (line := line_of(text, place)) is not None]
         raise ContractError(f"{path}{f':{lines[0]}' if lines else ''}: {error}") from None
     folder = path.parent
-    sources = tuple(source if "://" in source else str(folder / source) for source in recipe.sources)
+    sources = tuple(str(folder / source) if is_path(source) else source for source in recipe.sources)
     out = None if recipe.out is None else str(folder / recipe.out)
     changes = {"sources": sources, "out": out}
     if recipe.fit.checkpoint is not None:

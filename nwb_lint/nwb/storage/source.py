@@ -356,6 +356,11 @@ def expand(
     return [asset._replace(external=True) for asset in assets] if external else assets
 
 
+def is_path(source: str) -> bool:
+    """Whether a source is a path or a pattern of paths, and no address."""
+    return "://" not in source and not is_address(source)
+
+
 def _excluded(asset: Asset, patterns: Sequence[str]) -> bool:
     names = (asset.place.path, asset.address, asset.address.rpartition("/")[2])
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

@@ -15,9 +15,11 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 import numpy as np
+import pynwb
 import pytest
 import xarray as xr
 from click.testing import CliRunner
@@ -28,10 +30,11 @@ from nwb_lint.errors import NWBLintError
 from nwb_lint.nwb.extension.publish import publish
 from nwb_lint.nwb.storage.source import expand
 from nwb_lint.testing import mock_session
+from nwb_lint.workflow.recipe import load_recipe
 from tests.factories import random_fit
 from tests.nwb import archive as server
 from tests.nwb.archive import ID, PUBLISHED, Archive, record
-from tests.nwb.extension.test_write import SUBJECT
+from tests.nwb.extension.test_write import SUBJECT, fit_of, new_nwbfile
 
 pytestmark = pytest.mark.usefixtures("offline_dandi")
 
@@ -331,6 +334,26 @@ def test_results_beside_the_fit_are_looked_through_too(archive, tmp_path):
     assert nl.read_result(found.address, name="J").attrs["note"] == "of rec.nwb"
 
 
+def test_a_full_copy_of_a_recording_keeps_the_recording(archive, tmp_path):
+    nwbfile, recording = new_nwbfile(), tmp_path / "rec.nwb"
+    nwbfile.notes = f"sorted in {HOME}/sorted, see /units/spike_times"
+    with pynwb.NWBHDF5IO(str(recording), "w") as io:
+        io.write(nwbfile)
+    fit = fit_of([recording]).assign_attrs(recipe=f"sources = ['{HOME}/rec.nwb']")
+    path = nl.write_fit(fit, tmp_path / "whole.nwb", into=recording)
+    found = publish(path, ID)
+    assert b"alice" not in sent_bytes(archive)
+    assert str(tmp_path).encode() not in sent_bytes(archive)
+    assert nl.read_fit(found.address)["file"].item() == "rec.nwb"
+    with nl.open_nwb(found.address) as sent, nl.open_nwb(recording) as own:
+        for name in ("spike_times", "spike_times_index", "id"):
+            np.testing.assert_array_equal(sent[f"units/{name}"][()], own[f"units/{name}"][()])
+        assert sent["general/notes"].asstr()[()].endswith("see /units/spike_times")
+    asset = archive.assets[0]["metadata"]
+    assert {"value": "Units", "schemaKey": "PropertyValue"} in asset["variableMeasured"]
+    assert not expand(found.address)[0].derived  # it is a recording: patterns keep it
+
+
 def test_a_fit_without_anything_private_is_sent_without_a_copy(archive, fit_file, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
     assert publish(fit_file, ID).notes == []
@@ -385,6 +408,10 @@ def test_a_recipe_runs_again_after_its_fit_was_published_beside_the_recordings(a
     again = run(*command, "--subject", "age=P90D")
     assert "nothing to do" in again.output
     assert f"left out {address}: it holds a fit" in again.output
+    recipe = run("init", f"DANDI:{ID}/draft", "--exclude", "sub-x/*").stdout
+    Path("recipe.toml").write_text(recipe)
+    assert load_recipe("recipe.toml").sources == (f"DANDI:{ID}/draft",)
+    assert load_recipe("recipe.toml").read.exclude == ("sub-x/*",)
     publish(nl.write_fit(random_fit(3), "other.nwb", subject=SUBJECT), ID)
     with pytest.warns(UserWarning, match="left out .*holds a fit"):
         trials = nl.read_trials(f"dandi://{ID}/draft/*.nwb", align="cue_time", window_s=(0, 1), bin_s=0.1)
