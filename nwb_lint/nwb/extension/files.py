@@ -23,6 +23,7 @@ from nwb_lint.nwb.extension.links import check_links
 from nwb_lint.nwb.extension.schema import get_classes
 from nwb_lint.nwb.storage.asset import kind_of
 from nwb_lint.nwb.storage.h5 import holds_text, is_dataset, is_group, load
+from nwb_lint.nwb.storage.zarr import consolidate, written_version
 from nwb_lint.parallel.warnings import warn
 
 _CREATED = "file_create_date"
@@ -68,6 +69,8 @@ def write_copy(source: Path, path: Path, add: Callable[[Any], None]) -> None:
             nwbfile = io.read()
         add(nwbfile)
         io.write(nwbfile)
+    if is_zarr(path):
+        consolidate(path)
     # an old recording may be at odds with today's schemas by itself; then only what was added has to be valid
     with _pynwb_errors(source), _disk_errors(source):
         problems = _problems(path)
@@ -254,6 +257,12 @@ def _open_io(path: Path, mode: str, **options: Any) -> Iterator[Any]:
         from numcodecs import JSON
     except ImportError as error:
         raise NWBError(f"{path.name} is Zarr. It needs the extra zarr: pip install 'nwb_lint[zarr]'.") from error
+    is_version_2 = written_version() == 2
+    if not is_version_2 and os.path.exists(os.path.join(path, ".zgroup")):
+        raise NWBError(
+            f"{path.name} is Zarr of version 2. The installed hdmf-zarr writes version 3. Install hdmf-zarr 0.13 "
+            "to add to this folder."
+        )
     if mode == "w":
         os.makedirs(path)
 
@@ -261,7 +270,7 @@ def _open_io(path: Path, mode: str, **options: Any) -> Iterator[Any]:
         """Links and references that lead to another store are refused."""
 
         def resolve_ref(self, zarr_ref: Any) -> Any:
-            other = zarr_ref.get("source")
+            other = zarr_ref.get("source") if isinstance(zarr_ref, dict) else None  # a text: a path in this store
             if other is None or os.path.realpath(os.path.join(path, other)) != os.path.realpath(path):
                 raise NWBError(
                     f"{path.name} has a link to {zarr_ref.get('path')} of {other}, another store. A copy needs all "
@@ -269,7 +278,9 @@ def _open_io(path: Path, mode: str, **options: Any) -> Iterator[Any]:
                 )
             return super().resolve_ref(zarr_ref)
 
-    with OneStore(str(path), mode=mode, object_codec_class=JSON, **options) as io:  # its default are Python pickles
+    if is_version_2:
+        options["object_codec_class"] = JSON  # its default are Python pickles
+    with OneStore(str(path), mode=mode, **options) as io:
         yield io
 
 

@@ -392,7 +392,7 @@ def _assets(item: str | os.PathLike[str]) -> list[Asset]:
 def _local(path: str) -> Asset:
     """A local file; a folder is Zarr if its content or its name says so."""
     kind = kind_of(path)
-    if os.path.isfile(os.path.join(path, ".zgroup")):
+    if any(os.path.isfile(os.path.join(path, name)) for name in (".zgroup", "zarr.json")):
         kind = "zarr"
     elif kind == "zarr" and not os.path.isdir(path):
         kind = "hdf5"
