@@ -21,6 +21,7 @@ Array = np.ndarray
 EVENT = "event_time"  # the column with time 0 of each row, where a Dataset names none
 _GAP_S = 1.0  # between two windows, where a Dataset has no clock
 _OF_READING = ("session", "source", "recorded", "unit_id")  # coordinates on neuron that are no columns of units
+_DO = "Leave start_time and stop_time out of the trials, or pass the spike times."
 _ROUNDING = 1e-6  # part of a window by which two may overlap
 
 
@@ -94,14 +95,14 @@ def _table(dataset: xr.Dataset, dim: str) -> tuple[pd.DataFrame, Array]:
     if dim == "trial" and {"start_time", "stop_time"} & columns.keys():
         if found is None or found.dtype.kind != "f":
             raise ContractError(
-                f"Trials are aligned to {name!r}, which is no column of times of the Dataset, so that their times are "
-                "not known. Write the spike times: write_session(path, spike_times, trials)."
+                f"Trials are aligned to {name!r}, which is no column of times of the Dataset, so that their place on "
+                f"the clock of start_time is not known. {_DO}"
             )
         origins = found.values.astype(float)
         if (np.diff(np.sort(origins)) < length * (1 - _ROUNDING)).any():
             raise ContractError(
-                f"Windows of {length:g} s of different trials overlap, so that a spike is in several of them. Write "
-                "the spike times: write_session(path, spike_times, trials)."
+                f"Windows of {length:g} s of different trials overlap, so that a spike would be in several of them. "
+                f"{_DO}"
             )
     else:
         origins = max(0.0, -low) + (length + _GAP_S) * np.arange(n)

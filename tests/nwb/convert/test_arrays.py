@@ -99,6 +99,22 @@ def test_means_over_counts_are_those_of_the_same_spikes(tmp_path, options):
         np.testing.assert_array_equal(expected[name], found[name])
 
 
+@pytest.mark.parametrize("period", [3.0, 0.5], ids=["apart", "overlapping"])
+def test_means_over_counts_may_have_the_clock_of_the_session(period):
+    start = 1.0 + period * np.arange(24)
+    timed = TRIALS.assign(start_time=start, stop_time=start + 0.4, go_time=start + 0.1)
+    given = {"count": COUNT, "time": TIME, "by": "side", "where": "level == 1"}
+    expected = nl.from_arrays(**given, trials=TRIALS)
+    if period > 1:
+        late = nl.from_arrays(**given | {"where": "start_time > 36.5"}, trials=timed, align="go_time")
+        np.testing.assert_array_equal(late["rate"], expected["rate"])
+    else:
+        with pytest.raises(ContractError, match=r"overlap.*Leave start_time and stop_time out"):
+            nl.from_arrays(**given, trials=timed, align="go_time")
+    without = timed.drop(columns=["start_time", "stop_time"])
+    np.testing.assert_array_equal(nl.from_arrays(**given, trials=without)["rate"], expected["rate"])
+
+
 def test_means_over_samples_leave_out_what_was_not_observed():
     values = RNG.uniform(size=(24, 40, 5))
     values[0, :, 1] = np.nan
