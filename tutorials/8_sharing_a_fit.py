@@ -71,8 +71,23 @@ with pynwb.NWBHDF5IO("fit.nwb", "r", load_namespaces=True) as io:
         print(f"{name}: {part.neurodata_type}")
     network = content["lowrank_fit"]
     print("m:", network.m.shape, " inputs:", list(network.input_name[:]))
+    print(
+        "latents:",
+        network.latents.data.shape,
+        "at",
+        network.latents.timestamps[:2],
+        "s",
+    )
+    print(
+        network.conditions.to_dataframe()[["start_time", "stop_time", "condition"]][:2]
+    )
 
 # %% [markdown]
+# Latents, inputs, predicted activity and rates are TimeSeries, and the conditions are
+# TimeIntervals. So `pynapple.load_file("fit.nwb")` lists them, and neurosift draws them.
+# Means over trials have no time of the session: their conditions stand one after another.
+# The package `ndx-lowrank` has the classes for other software; it needs pynwb alone.
+#
 # And with nwb_lint, everything comes back unchanged:
 
 # %%
