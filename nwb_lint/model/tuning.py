@@ -307,8 +307,8 @@ SCORE_BLOCK_VALUES = 500_000
 START_ITERATIONS = 4
 
 # Ranks of single trials: a rank that is behind the best by this share of its bits per spike counts as equal.
-# Tuned on: a network of full rank (CDM, g = .8, seed 10), whose bits rise with every rank to 4: .005 chooses rank 2,
-# .01 rank 1. It changes no choice in simulated networks of rank 1 to 3 (seed 10).
+# Tuned on: a network of full rank (CDM, g = .8), whose bits rise with every rank. Seeds 1 and 10: .005 chooses rank 2,
+# .01 rank 1, which on seed 1 lacks an attractor. It changes no choice in simulated networks of rank 1 to 3 (seed 10).
 SAME_BITS = 0.005
 
 # A ceiling below this is too uncertain to compare R² with it.
