@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nwb_lint.errors import ContractError
-from nwb_lint.nwb.convert.spikes import Spikes
+from nwb_lint.nwb.convert.spikes import Spikes, as_numbers
 from nwb_lint.nwb.storage.metadata import make_subject
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ SUBJECT = {
     "description": "No animal: the session is simulated.",
 }
 START = datetime(2026, 1, 1, tzinfo=UTC)
+# Columns of units that have another content in NWB.
+_OF_UNITS = {
+    "id", "spike_times", "obs_intervals", "electrodes", "electrode_group", "waveform_mean", "waveform_sd", "waveforms",
+}  # fmt: skip
 _UNIT_TIMES = {
     "spike_times": "Spike times of the unit, in s.",
     "obs_intervals": "When the unit was observed: start and stop, in s.",
@@ -70,8 +74,12 @@ def as_series(series: Mapping[str, Any] | None) -> dict[str, Samples]:
     Raises
     ------
     ContractError
-        If one is anything else.
+        If one is anything else, or holds no numbers.
     """
+    if series is not None and not isinstance(series, Mapping):
+        raise ContractError(
+            f"series is a {type(series).__name__}. It needs to be a dict: {{name: (times, values)}}. Pass one."
+        )
     found = {}
     for name, one in (series or {}).items():
         pair = (one.t, one.d) if hasattr(one, "t") and hasattr(one, "d") else one
@@ -79,7 +87,13 @@ def as_series(series: Mapping[str, Any] | None) -> dict[str, Samples]:
             raise ContractError(
                 f"Series {name} is a {type(one).__name__}. It needs (times, values), or a Tsd of pynapple. Pass one."
             )
-        found[name] = Samples(*pair)
+        times, values = map(as_numbers, pair[:2])
+        if times is None or values is None:
+            raise ContractError(
+                f"{'Times' if times is None else 'Values'} of series {name} are no numbers. Times are needed in s. "
+                "Convert them."
+            )
+        found[name] = Samples(times, values, *pair[2:])
     return found
 
 
@@ -141,13 +155,16 @@ def session_file(
     import pynwb
 
     about = about or About()
-    columns = {name: column(name, values) for name, values in spikes.columns.items()}
+    columns = {str(name): column(str(name), values) for name, values in spikes.columns.items()}
     sampled = dict(series or {})
     if spikes.times or not sampled:
         _check_units(spikes, columns, obs_intervals)
     for name, samples in sampled.items():
         _check_samples(name, samples)
     table = {str(name): column(str(name), trials[name].to_numpy()) for name in trials.columns if name != "timeseries"}
+    _check_trials(table)
+    for names, what in ((columns, "Unit column"), (table, "Column"), (sampled, "Series")):
+        _check_names(names, what)
     docs = dict(about.descriptions or {})
     arrays = [*spikes.times, *(part for one in sampled.values() for part in one[:2])]
     nwbfile = pynwb.NWBFile(
@@ -173,6 +190,11 @@ def column(name: str, values: Any) -> Array | Lists:
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
     if array.ndim != 1:
         raise ContractError(f"Column {name} has shape {array.shape}. It needs one value for each row.")
+    if array.dtype.kind in "mM":
+        raise ContractError(
+            f"Column {name} holds {array.dtype}. It needs numbers, bools or texts; times in s. Convert it, for example "
+            "by .dt.total_seconds()."
+        )
     if array.dtype.kind in "biuf":
         return array
     items = array.tolist()
@@ -190,7 +212,11 @@ def column(name: str, values: Any) -> Array | Lists:
     texts = ["N/A" if lack else item for item, lack in zip(items, lacks, strict=True)]
     if not all(isinstance(text, str) for text in texts):
         odd = next(text for text in texts if not isinstance(text, str))
-        raise ContractError(f"Column {name} holds {odd!r} ({type(odd).__name__}). It needs numbers, bools or texts.")
+        more = len({type(text) for text in texts}) > 1
+        raise ContractError(
+            f"Column {name} holds {odd!r} ({type(odd).__name__}){' and other kinds of values' * more}. It needs "
+            "numbers, bools or texts alone. Convert it."
+        )
     return np.array(texts, dtype=str)
 
 
@@ -205,19 +231,45 @@ def _check_units(spikes: Spikes, columns: Columns, obs_intervals: Sequence[Array
     if not n:
         raise ContractError("spike_times is empty. A session needs at least one unit, or series=.")
     for unit, times in zip(ids, spikes.times, strict=False):
-        if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) < 0).any():
-            raise ContractError(f"Spike times of unit {unit} are not finite and sorted in one dimension. Sort them.")
+        if unknown := int((~np.isfinite(times)).sum()):
+            raise ContractError(
+                f"{unknown} of {len(times)} spike times of unit {unit} are not finite. Numbers in s are needed. Leave "
+                "the others out."
+            )
+        if (np.diff(times) < 0).any():
+            raise ContractError(f"Spike times of unit {unit} are not sorted. Rising times are needed. Sort them.")
     if len(ids) != n or len(set(ids)) != n:
         raise ContractError(f"unit_ids has {len(set(ids))} different ids for {n} units. Each unit needs its own.")
     for name, values in columns.items():
         found = len(values.ends if isinstance(values, Lists) else values)
         if found != n:
             raise ContractError(f"Unit column {name} has {found} values for {n} units. Each unit needs one.")
-    if obs_intervals is not None and (
-        len(obs_intervals) != n
-        or any(np.asarray(part).ndim != 2 or np.asarray(part).shape[1] != 2 for part in obs_intervals)
-    ):
-        raise ContractError("obs_intervals needs one array of shape (interval, 2) for each unit.")
+    if taken := _OF_UNITS & columns.keys():
+        raise ContractError(
+            f"There is a unit column {min(taken)}. NWB has this name for something else. Rename it, or leave it out."
+        )
+
+
+def _check_trials(table: Columns) -> None:
+    for name in _TIMES:
+        if isinstance(table[name], Lists) or table[name].dtype.kind not in "iuf":  # type: ignore[union-attr]
+            raise ContractError(f"{name} of trials holds no numbers. It needs times in s. Convert it.")
+    if "tags" in table and not isinstance(table["tags"], Lists):
+        raise ContractError("The column tags of trials needs a list of texts for each trial in NWB. Rename it.")
+
+
+def _check_names(names: Mapping[str, Any], what: str) -> None:
+    """Raise ContractError for a name that NWB cannot hold, or that it has for the index of a column."""
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name or ":" in name:
+            raise ContractError(
+                f"{what} {name!r} has a name that NWB cannot hold. A text without / and : is needed. Rename it."
+            )
+        if name.endswith("_index") and name.removesuffix("_index") in names:
+            raise ContractError(
+                f"{what} {name} has the name of an index of {name.removesuffix('_index')} in NWB. It needs another "
+                "name. Rename it."
+            )
 
 
 def _check_samples(name: str, samples: Samples) -> None:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from nwb_lint.contract import call_for, class_names
 from nwb_lint.errors import ContractError
+from nwb_lint.inputs import check_inputs
 from nwb_lint.nwb.convert.memory import in_memory
 from nwb_lint.nwb.convert.session import About, Lists, Samples, as_series, column, session_file
 from nwb_lint.nwb.convert.spikes import Spikes, as_spikes, as_trials, observed_of, unit_frame
@@ -24,7 +25,7 @@ from nwb_lint.nwb.recording.trials import Align, By
 
 Array = np.ndarray
 
-_OF_FILES = ("download", "external", "executor", "errors", "progress")
+_OF_FILES = ("download", "external", "exclude", "executor", "errors", "progress")
 _OF_TABLES = ("table", "units_table", "series")
 _SERIES = "activity"
 _ABOUT = About()
@@ -64,8 +65,9 @@ def from_spikes(
     by : str, mapping, sequence of them, or None, default=None
         Columns of ``trials`` that make a condition, as for `read_conditions`. None gives single trials.
     neurons : pandas.DataFrame, mapping of columns, or None, default=None
-        Columns of the units, with a row for each unit. A DataFrame whose index has the ids of the units says their
-        order, and may have units without a spike. They become coordinates on ``neuron``.
+        Columns of the units, with a row for each unit in their order. A DataFrame with an index other than 0, 1, … has
+        the ids of the units there: it says their order, and may have units without a spike. The columns become
+        coordinates on ``neuron``.
     obs_intervals : array, sequence of array, mapping by id, or None, default=None
         When each unit was observed: intervals (interval, 2), s, for each unit, or one array for all. None: always.
     series : mapping or None, default=None
@@ -161,8 +163,9 @@ def from_nwbfile(
             )
     reading = {"by": by, "align": align, "window_s": window_s, "bin_s": bin_s} | options
     reader, given = reader_of(reading, "from_nwbfile")
-    named = {options.get("series"), *(name for one in options.get("inputs", ()) for name in (one.series, one.events))}
-    kept = [name for name in named if name]
+    inputs = options.get("inputs", ())
+    check_inputs(inputs)
+    kept = [name for name in (options.get("series"), *(one.series or one.events for one in inputs)) if name]
     names = [one.session_id or one.identifier for one in files]
     names = [
         one if names.count(one) == 1 else f"{one} ({file.identifier})" for one, file in zip(names, files, strict=True)
@@ -226,7 +229,10 @@ def of_samples(
 ) -> xr.Dataset:
     """What the reader gives of a time series, with the labels and columns of its neurons."""
     reader, given = reader_of(reading, called, (*_OF_TABLES, "unit_columns"))
-    every = as_series(series) | {_SERIES: samples}
+    every = as_series(series)
+    if _SERIES in every:
+        raise ContractError(f"A series is called {_SERIES}, as that of the neurons. It needs another name. Rename it.")
+    every[_SERIES] = samples
     nwbfile = session_file(Spikes([], np.arange(0), {}), as_trials(trials), series=every, about=_ABOUT)
     asset = in_memory(nwbfile, f"the session of {called}", series=every)
     found = without_file(reader(asset, series=_SERIES, **given))

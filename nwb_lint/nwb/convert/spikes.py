@@ -7,7 +7,7 @@ imported here: an object of theirs is known by its class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,8 +69,7 @@ def as_spikes(spike_times: Any) -> Spikes:
     if ("pandas", "DataFrame") in names:
         return _of_table(spike_times)
     if isinstance(spike_times, Mapping):
-        ids = plain_ids(np.asarray([_id(key) for key in spike_times]))
-        return Spikes([_times(one, unit) for unit, one in spike_times.items()], ids, {})
+        return Spikes([_times(one, unit) for unit, one in spike_times.items()], _ids(spike_times), {})
     if isinstance(spike_times, Sequence) and not isinstance(spike_times, str):
         found = [_times(one, unit) for unit, one in enumerate(spike_times)]
         return Spikes(found, np.arange(len(found)), {})
@@ -82,19 +81,48 @@ def as_spikes(spike_times: Any) -> Spikes:
     )
 
 
-def _id(key: Any) -> Any:
-    return key if isinstance(key, str | int | np.integer) and not isinstance(key, bool) else str(key)
+def as_numbers(values: Any) -> Array | None:
+    """Values as float64, masked ones as NaN.
+
+    Parameters
+    ----------
+    values : array_like
+        Anything that numpy can make an array of.
+
+    Returns
+    -------
+    array or None
+        None where they are no real numbers: also for durations and dates, whose numbers are not in s.
+
+    Examples
+    --------
+    >>> as_numbers([1, 2]).tolist(), as_numbers(np.array([1, 2], "timedelta64[ms]"))
+    ([1.0, 2.0], None)
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(float), np.nan)
+    try:
+        array = np.asarray(values)
+        return None if array.dtype.kind in "mMc" else np.asarray(values if array.dtype.kind == "O" else array, float)
+    except (TypeError, ValueError):
+        return None
+
+
+def _ids(keys: Iterable[Any]) -> Array:
+    """Ids of units: numbers and texts as they are, anything else as a text."""
+    plain = str | int | float | np.integer | np.floating
+    kept = [key if isinstance(key, plain) and not isinstance(key, bool) else str(key) for key in keys]
+    return plain_ids(np.asarray(kept))
 
 
 def _times(values: Any, unit: object) -> Array:
     """Times of one unit as numbers; those of pynapple are in their ``t``."""
-    try:
-        times = np.asarray(getattr(values, "t", values), float)
-    except (TypeError, ValueError) as error:
+    times = as_numbers(getattr(values, "t", values))
+    if times is None:
         raise ContractError(
             f"Spike times of unit {unit} are {type(values).__name__} and no numbers. Times in seconds are needed. "
             "Convert them."
-        ) from error
+        )
     if times.ndim != 1:
         raise ContractError(
             f"Spike times of unit {unit} have shape {times.shape}. One array of times (s) is needed for each unit. "
@@ -110,11 +138,20 @@ def _of_table(table: pd.DataFrame) -> Spikes:
             f"The table of spikes has no column {' and no column '.join(lacking)}. It has "
             f"{', '.join(map(str, table.columns)) or 'no columns'}. Rename them: unit is an id, time is in s."
         )
-    ids, row = np.unique(table["unit"].to_numpy(), return_inverse=True)
-    times = _times(table["time"].to_numpy(), "of the table")
+    import pandas as pd
+
+    codes, units = pd.factorize(table["unit"])
+    if without := int((codes < 0).sum()):
+        raise ContractError(
+            f"{without} of {len(table)} rows of the table of spikes have no unit. Each spike needs one. Leave such "
+            "rows out."
+        )
+    ids = _ids(units)
+    by_id = np.argsort(ids, kind="stable")
+    row, times = np.argsort(by_id)[codes], _times(table["time"].to_numpy(), "of the table")
     order = np.lexsort((times, row))
     ends = np.cumsum(np.bincount(row, minlength=len(ids)))
-    return Spikes(np.split(times[order], ends[:-1]) if len(ids) else [], plain_ids(ids), {})
+    return Spikes(np.split(times[order], ends[:-1]) if len(ids) else [], ids[by_id], {})
 
 
 def _of_tsgroup(group: Any) -> Spikes:
@@ -173,12 +210,12 @@ def as_trials(trials: Any) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        With ``start_time`` and ``stop_time``, s.
+        With ``start_time`` and ``stop_time``, s. A column ``id`` is the index.
 
     Raises
     ------
     ContractError
-        If it is anything else, or lacks ``start_time`` or ``stop_time``.
+        If it is anything else, lacks ``start_time`` or ``stop_time``, or ``id`` holds other things than ids.
     """
     import pandas as pd
 
@@ -199,19 +236,31 @@ def as_trials(trials: Any) -> pd.DataFrame:
     if lacking or not len(table):
         found = f"no {' and no '.join(lacking)}" if lacking else "no rows"
         raise ContractError(f"trials has {found}. It needs start_time and stop_time (s) of at least one trial. Add it.")
-    return table
+    if "id" not in table.columns:
+        return table
+    ids = plain_ids(table["id"].to_numpy())
+    if ids.dtype.kind != "i" or len(np.unique(ids)) < len(ids):
+        raise ContractError("The column id of trials are their ids in NWB: different whole numbers. Rename the column.")
+    return table.drop(columns="id").set_index(pd.Index(ids))
 
 
 def frame_of(columns: pd.DataFrame | Mapping[Any, Any], what: str = "trials") -> pd.DataFrame:
-    """A table as it is, or of a mapping of columns; ContractError where these differ in length."""
+    """A table as it is, or of a mapping of columns; ContractError for anything else, and for columns of two lengths."""
     import pandas as pd
 
     if isinstance(columns, pd.DataFrame):
         return columns
+    if not isinstance(columns, Mapping):
+        raise ContractError(
+            f"{what} is a {type(columns).__name__}. It needs to be a table: a pandas.DataFrame, or a dict of columns. "
+            "Pass one."
+        )
     try:
         return pd.DataFrame(dict(columns))
     except ValueError as error:
-        raise ContractError(f"{what} cannot be a table: {error}. It needs columns of one length. Change it.") from error
+        raise ContractError(
+            f"{what} cannot be a table: {error}. It needs columns of one length and one dim. Change it."
+        ) from error
 
 
 def unit_frame(neurons: Any, spikes: Spikes) -> tuple[Spikes, dict[str, Array]]:
@@ -220,8 +269,8 @@ def unit_frame(neurons: Any, spikes: Spikes) -> tuple[Spikes, dict[str, Array]]:
     Parameters
     ----------
     neurons : pandas.DataFrame, mapping of columns, sequence of labels, or None
-        Columns of the units. A DataFrame whose index has all ids of the units says their order, and may have units
-        without spikes; all others have a row for each unit, in their order.
+        Columns of the units, with a row for each unit in their order. An index other than 0, 1, … is their ids: it says
+        the order of the units, and may have units without spikes.
     spikes : Spikes
         The units.
 
@@ -233,31 +282,42 @@ def unit_frame(neurons: Any, spikes: Spikes) -> tuple[Spikes, dict[str, Array]]:
     Raises
     ------
     ContractError
-        If there is not one row for each unit.
+        If there is not one row for each unit, or the index lacks a unit.
     """
     import pandas as pd
 
     if neurons is None:
         return spikes, dict(spikes.columns)
     table = frame_of(neurons, "neurons")
-    by_id = not isinstance(table.index, pd.RangeIndex) and table.index.is_unique
-    index = plain_ids(table.index.to_numpy()) if by_id else spikes.ids
-    row_of = {unit: row for row, unit in enumerate(spikes.ids.tolist())}
-    if by_id and set(row_of) <= set(index.tolist()):
-        empty: Array = np.zeros(0)
-        rows = [row_of.get(unit) for unit in index.tolist()]
-        times = [empty if row is None else spikes.times[row] for row in rows]
-        if all(row is not None for row in rows):
-            kept = {name: np.asarray(values)[rows] for name, values in spikes.columns.items()}  # type: ignore[index]
-        else:
-            kept = {}
-        spikes = Spikes(times, index, kept, spikes.observed)
+    if not table.index.equals(pd.RangeIndex(len(table))):
+        spikes = _in_order(spikes, plain_ids(table.index.to_numpy()).tolist())
     elif len(table) != len(spikes.ids):
         raise ContractError(
             f"neurons has {len(table)} rows for {len(spikes.ids)} units. Each unit needs one. Or give it the ids of "
             "the units as index."
         )
     return spikes, spikes.columns | {str(name): table[name].to_numpy() for name in table.columns}
+
+
+def _in_order(spikes: Spikes, order: list[Any]) -> Spikes:
+    """The units in the order of these ids, of which some may have no spikes. Ids are the same if their texts are."""
+    row_of = {str(unit): row for row, unit in enumerate(spikes.ids.tolist())}
+    rows = [row_of.get(str(unit)) for unit in order]
+    lacking = row_of.keys() - {str(unit) for unit in order}
+    if lacking or len(set(map(str, order))) < len(order):
+        found = f"lacks unit {min(lacking)}" if lacking else "has an id twice"
+        raise ContractError(
+            f"The index of neurons {found}. It needs the id of each unit once. If the rows are in the order of the "
+            "units, pass neurons.reset_index(drop=True)."
+        )
+    ids = [unit if row is None else spikes.ids.tolist()[row] for unit, row in zip(order, rows, strict=True)]
+    times = [np.zeros(0) if row is None else spikes.times[row] for row in rows]
+    silent = np.array([row is None for row in rows], bool)
+    columns: dict[str, Any] = {}
+    for name, values in spikes.columns.items():
+        chosen: Array = np.asarray(values)[[row or 0 for row in rows]]
+        columns[name] = np.where(silent, None, chosen.astype(object)) if silent.any() else chosen
+    return spikes._replace(times=times, ids=plain_ids(np.asarray(ids)), columns=columns)
 
 
 def observed_of(obs_intervals: Any, spikes: Spikes) -> list[Array] | None:
@@ -290,10 +350,34 @@ def observed_of(obs_intervals: Any, spikes: Spikes) -> list[Array] | None:
                 f"obs_intervals lacks unit {lacking[0]}. Every unit needs its intervals (start, stop), s. Add it."
             )
         obs_intervals = [of[str(unit)] for unit in spikes.ids.tolist()]
-    array = obs_intervals if isinstance(obs_intervals, np.ndarray) else None
-    if array is not None and array.ndim == 2 and array.shape[1] == 2:
-        return [array.astype(float)] * n
-    return [np.asarray(part, float) for part in obs_intervals]
+    elif isinstance(obs_intervals, np.ndarray) and obs_intervals.ndim in (1, 3):
+        obs_intervals = list(obs_intervals)
+    elif not isinstance(obs_intervals, Sequence):  # an array, a DataFrame or an IntervalSet: for all units
+        return [_intervals(getattr(obs_intervals, "values", obs_intervals), "")] * n
+    if isinstance(obs_intervals, str) or len(obs_intervals) != n:
+        raise ContractError(
+            f"obs_intervals is a {type(obs_intervals).__name__} of {len(obs_intervals)}. It needs intervals (start, "
+            f"stop), s, for each of {n} units, or one array of them for all. Change it."
+        )
+    return [_intervals(part, f" of unit {unit}") for part, unit in zip(obs_intervals, spikes.ids, strict=True)]
+
+
+def _intervals(given: Any, whose: str) -> Array:
+    """Intervals (interval, 2), s; ContractError if these are none."""
+    array = as_numbers(given)
+    if array is not None and array.shape == (0,):
+        return np.zeros((0, 2))
+    if array is None or array.ndim != 2 or array.shape[1] != 2:
+        shape = "holds no numbers" if array is None else f"has shape {array.shape}"
+        raise ContractError(
+            f"obs_intervals{whose} {shape}. It needs shape (interval, 2): start and stop of each, s. Change it."
+        )
+    if not (array[:, 1] >= array[:, 0]).all():
+        start, stop = array[~(array[:, 1] >= array[:, 0])][0]
+        raise ContractError(
+            f"obs_intervals{whose} has {start:g} to {stop:g} s. Each needs to stop after it starts. Change it."
+        )
+    return array
 
 
 def with_whole_ids(spikes: Spikes) -> Spikes:

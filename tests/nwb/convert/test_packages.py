@@ -50,6 +50,15 @@ def test_a_tsgroup_gives_what_its_spikes_give(nap, options):
     xr.testing.assert_identical(expected, nl.from_spikes(group, intervals(nap), **HOW, **options))
 
 
+def test_metadata_of_a_tsgroup_stay_where_neurons_has_more_units(nap):
+    found = nl.from_pynapple(
+        tsgroup(nap), TRIALS, neurons=pd.DataFrame({"depth": [1.0, 2.0, 3.0]}, index=[7, 5, 3]), **HOW
+    )
+    assert found["unit_id"].values.tolist() == [7, 5, 3]
+    assert found["area"].values.tolist() == ["V1", "N/A", "M2"]  # as tsgroup gives it to 7 and 3
+    assert found["count"].sum(["trial", "time"]).values.astype(bool).tolist() == [True, False, True]
+
+
 def test_a_written_tsgroup_is_read_back_by_both(nap, tmp_path):
     path = nl.write_session(tmp_path / "s.nwb", tsgroup(nap), intervals(nap))
     found = nl.from_pynapple(tsgroup(nap), intervals(nap), **HOW)

@@ -145,6 +145,52 @@ def test_units_without_spikes_and_their_order_come_from_neurons():
     assert found["area"].values.tolist() == ["V1", "V1", "M2"]
 
 
+def test_neurons_are_matched_to_units_by_their_ids():
+    """Whatever the kind of the ids is, and whatever pandas makes of an index that was turned around or cut."""
+    how = {"trials": TRIALS, "align": "start_time", "window_s": (0, 1), "bin_s": 0.5}
+    neurons = pd.DataFrame({"area": ["a0", "a1", "a2"]})
+    spikes = {unit: [0.1 * (unit + 1)] for unit in range(3)}
+    for turned in (
+        neurons.iloc[::-1],
+        neurons.iloc[[2, 1, 0]],
+        neurons.set_index(pd.Index(["0", "1", "2"])).iloc[::-1],
+    ):
+        found = nl.from_spikes(spikes, neurons=turned, **how)
+        assert found["area"].values.tolist() == ["a2", "a1", "a0"]
+        assert found["unit_id"].values.tolist() == [2, 1, 0]
+    texts = nl.from_spikes({str(unit): times for unit, times in spikes.items()}, neurons=neurons.iloc[::-1], **how)
+    assert texts["area"].values.tolist() == ["a2", "a1", "a0"]
+    assert texts["neuron"].values.tolist() == ["2", "1", "0"]
+    one = nl.from_spikes({1: [0.1]}, neurons=neurons.iloc[1:2], **how)
+    assert one["area"].values.tolist() == ["a1"]
+
+
+def test_ids_may_be_floats_or_of_several_kinds():
+    how = {"trials": TRIALS, "align": "start_time", "window_s": (0, 1), "bin_s": 0.5}
+    of_dict = nl.from_spikes({1.0: [0.1], 3.0: [0.2]}, **how)
+    table = pd.DataFrame({"unit": [3.0, 1.0], "time": [0.2, 0.1]})
+    xr.testing.assert_identical(of_dict, nl.from_spikes(table, **how))
+    assert of_dict["unit_id"].values.tolist() == [1, 3]
+    nullable = table.assign(unit=table["unit"].astype("Int64"))
+    xr.testing.assert_identical(of_dict, nl.from_spikes(nullable, **how))
+    mixed = nl.from_spikes(table.assign(unit=pd.Series([1, "b"], dtype=object)), **how)
+    assert mixed["neuron"].values.tolist() == ["1", "b"]
+
+
+def test_units_may_be_observed_never_or_by_a_table():
+    how = {"trials": TRIALS, "align": "start_time", "window_s": (0, 1), "bin_s": 0.5}
+    frame = pd.DataFrame({"start": [0.0], "stop": [1.0]})
+    of_frame = nl.from_spikes([[0.1], [0.3]], obs_intervals=frame, **how)
+    assert of_frame["observed"].any(["time", "neuron"]).values.tolist() == [True, False]
+    never = nl.from_spikes([[0.1], []], obs_intervals=[[[0, 5]], []], **how)
+    assert never["observed"].all(["trial", "time"]).values.tolist() == [True, False]
+
+
+def test_a_column_id_of_trials_is_their_id():
+    found = nl.from_spikes([[0.1]], TRIALS | {"id": [7, 4]}, align="start_time", window_s=(0, 1), bin_s=0.5)
+    assert found["trial"].values.tolist() == [7, 4]
+
+
 def test_the_index_of_trials_and_missing_values_are_kept():
     table = pd.DataFrame(
         {"start_time": [0.0, 2.0, 4.0], "stop_time": [1.0, 3.0, 5.0], "side": pd.Categorical(["l", None, "r"]),
@@ -296,7 +342,10 @@ SPIKES, TRIALS = [[0.1, 0.2], [0.3]], {"start_time": [0.0, 2.0], "stop_time": [1
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"spike_times": [[2.0, 1.0]]}, ContractError, "unit 0 are not finite and sorted"),
+        ({"spike_times": [[2.0, 1.0]]}, ContractError, "unit 0 are not sorted"),
+        ({"spike_times": [[1.0, np.nan]]}, ContractError, "1 of 2 spike times of unit 0 are not finite"),
+        ({"spike_times": [np.arange(3).astype("m8[s]")]}, ContractError, "unit 0 are ndarray and no numbers"),
+        ({"spike_times": pd.DataFrame({"unit": ["a", None], "time": [0.1, 0.2]})}, ContractError, "1 of 2 .* no unit"),
         ({"spike_times": []}, ContractError, "at least one unit"),
         ({"spike_times": 3}, ContractError, "spike_times is a int.*dict of unit and times"),
         ({"spike_times": [["a", "b"]]}, ContractError, "unit 0 are list and no numbers"),
@@ -306,6 +355,27 @@ SPIKES, TRIALS = [[0.1, 0.2], [0.3]], {"start_time": [0.0, 2.0], "stop_time": [1
         ({"trials": {"start_time": [0.0], "stop_time": []}}, ContractError, "one length"),
         ({"trials": [1, 2]}, ContractError, "trials is a list"),
         ({"neurons": {"area": ["V1"]}}, ContractError, "neurons has 1 rows for 2 units"),
+        ({"neurons": ["V1", "M2"]}, ContractError, "neurons is a list"),
+        ({"neurons": {"id": [1, 0]}}, ContractError, "unit column id"),
+        ({"neurons": {"electrode_group": ["a", "b"]}}, ContractError, "unit column electrode_group"),
+        ({"neurons": pd.DataFrame({"area": ["V1", "M2"]}, index=[1, 2])}, ContractError, "of neurons lacks unit 0"),
+        ({"neurons": pd.DataFrame({"area": ["V1", "M2"]}).iloc[1:]}, ContractError, "index of neurons lacks unit 0"),
+        ({"neurons": pd.DataFrame({"area": list("VMA")}, index=[0, 1, 1])}, ContractError, "has an id twice"),
+        ({"trials": TRIALS | {"start_time": ["0", "2"]}}, ContractError, "start_time of trials holds no numbers"),
+        ({"trials": TRIALS | {"rt": np.array([1, 2], "m8[ns]")}}, ContractError, "rt holds timedelta64.*total_seconds"),
+        ({"trials": TRIALS | {"side_index": [0, 1]}}, ContractError, "side_index has the name of an index of side"),
+        ({"trials": TRIALS | {"a/b": [0, 1]}}, ContractError, "'a/b' has a name that NWB cannot hold"),
+        ({"trials": TRIALS | {"tags": ["a", "b"]}}, ContractError, "column tags of trials needs a list"),
+        ({"trials": TRIALS | {"id": ["a", "b"]}}, ContractError, "column id of trials"),
+        ({"trials": TRIALS | {"ok": [True, None]}}, ContractError, "holds True .bool. and other kinds"),
+        ({"series": [([0.0], [1.0])]}, ContractError, "series is a list"),
+        ({"series": {"v": ([0.0, 1.0], ["a", "b"])}}, ContractError, "Values of series v are no numbers"),
+        ({"series": {"a/b": ([0.0, 1.0], [1.0, 2.0])}}, ContractError, "'a/b' has a name that NWB cannot hold"),
+        ({"obs_intervals": [[0, 5]]}, ContractError, "obs_intervals is a list of 1.*each of 2 units"),
+        ({"obs_intervals": np.array([[5, 0]])}, ContractError, "obs_intervals has 5 to 0 s"),
+        ({"obs_intervals": {0: [[0, 5]], 1: "x"}}, ContractError, "obs_intervals of unit 1 holds no numbers"),
+        ({"obs_intervals": 5.0}, ContractError, "obs_intervals has shape"),
+        ({"exclude": ["*"]}, ContractError, "no argument exclude"),
         ({"obs_intervals": {0: [[0, 1]]}}, ContractError, "obs_intervals lacks unit 1"),
         ({"smooth_s": 0.1}, ContractError, "smooth_s is for means.*by is missing"),
         ({"download": True}, ContractError, "no argument download"),
