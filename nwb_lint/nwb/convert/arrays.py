@@ -8,21 +8,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import TRIALS, check_recording, check_table
+from nwb_lint.contract import TRIALS, check_recording, check_table, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.convert.datasets import EVENT, session_of
 from nwb_lint.nwb.convert.session import Lists, column
-from nwb_lint.nwb.convert.sources import of_samples, of_spikes
-from nwb_lint.nwb.convert.spikes import frame_of
+from nwb_lint.nwb.convert.sources import of_samples, of_spikes, reader_of
+from nwb_lint.nwb.convert.spikes import as_numbers, frame_of
 from nwb_lint.nwb.recording.dataset import column_coords
 from nwb_lint.nwb.recording.trials import By
 from nwb_lint.nwb.recording.unit_tables import plain_ids
+from nwb_lint.parallel.warnings import warn
 from nwb_lint.query import format_value
 
 Array = np.ndarray
 
 _CALL = "Call from_arrays"
+_OWN = (
+    "window_s",
+    "table",
+    "units_table",
+    "series",
+    "unit_columns",
+)  # options of the readers that arrays say themselves
 _MOST_COUNT = np.iinfo(np.uint16).max
+_LONG_S = 1.0  # bins of this width are rare, and milliseconds are common
 _REGULAR = 1e-3  # part of a bin by which the distance of two bin centers may differ from bin_s
 
 
@@ -62,6 +71,8 @@ def from_arrays(
     ``rate``, ``time``, ``trials``               trials: samples, such as dF/F
     the last two with ``by``                     a recording: the means over trials with the same values
     ===========================================  =====================================================
+
+    Arrays may be xarray.DataArrays with these names of dims, in any order. Masked values were not observed.
 
     Parameters
     ----------
@@ -114,6 +125,7 @@ def from_arrays(
     >>> str(recording["condition"].values[0])
     'strength=-1'
     """
+    reader_of({"by": () if by is None else by} | options, "from_arrays", _OWN)
     single = trials is not None or count is not None
     values = _checked_values(rate, count, conditions, trials)
     centers, width = _time(time, bin_s, values.shape[1], "rate" if count is None else "count")
@@ -168,16 +180,32 @@ def _checked_values(rate: Any, count: Any, conditions: Any, trials: Any) -> Arra
             "or trials=, if the first dim is single trials."
         )
     dims = ("trial" if trials is not None or count is not None else "condition", "time", "neuron")
-    if isinstance(value, xr.DataArray) and set(value.dims) == set(dims):
-        value = value.transpose(*dims)
-    try:
-        values = np.asarray(value)
-        values = values if values.dtype.kind in "biuf" else values.astype(float)
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{name} is a {type(value).__name__} and no array of numbers. Pass an array.") from error
+    value = _in_order(value, dims, name)
+    kept = isinstance(value, np.ndarray) and value.dtype.kind in "biu" and not isinstance(value, np.ma.MaskedArray)
+    values = value if kept else as_numbers(value)
+    if values is None:
+        raise ContractError(f"{name} is a {type(value).__name__} and no array of numbers. Pass an array.")
     if values.ndim != 3 or not values.size:
         raise ContractError(f"{name} has shape {values.shape}. It needs ({', '.join(dims)}). Change its shape.")
+    if count is None and np.isinf(values).any():
+        raise ContractError(
+            f"rate has {int(np.isinf(values).sum())} infinite values. It needs numbers, or NaN where nothing was "
+            "observed. Change them."
+        )
     return values
+
+
+def _in_order(value: Any, dims: tuple[str, ...], name: str) -> Any:
+    """A DataArray with its dims in this order; anything else, and a DataArray with other names of dims, as it is."""
+    if not isinstance(value, xr.DataArray):
+        return value
+    if set(value.dims) == set(dims):
+        return value.transpose(*dims).values
+    if any(dim in dims[:at] + dims[at + 1 :] for at, dim in enumerate(value.dims)):
+        raise ContractError(
+            f"{name} has dims {value.dims}. It needs ({', '.join(dims)}), in this order. Rename or transpose them."
+        )
+    return value.values
 
 
 def _time(time: Any, bin_s: float | None, n: int, what: str) -> tuple[Array, float]:
@@ -187,10 +215,11 @@ def _time(time: Any, bin_s: float | None, n: int, what: str) -> tuple[Array, flo
             f"time is missing. from_arrays needs the center of each of the {n} bins of {what} (second dim), s. Pass "
             "time=."
         )
-    try:
-        centers = np.asarray(time, float)
-    except (TypeError, ValueError) as error:
-        raise ContractError("time holds no numbers. It needs the centers of the bins, s. Change it.") from error
+    centers, given = as_numbers(time), None if bin_s is None else as_numbers(bin_s)
+    if centers is None:
+        raise ContractError("time holds no numbers. It needs the centers of the bins, s. Change it.")
+    if bin_s is not None and (given is None or given.ndim):
+        raise ContractError(f"bin_s is {bin_s!r}. It needs a number above 0, s. Change it.")
     if centers.shape != (n,):
         raise ContractError(
             f"time has shape {centers.shape}, and {what} has {n} bins (second dim). One center is needed for each bin. "
@@ -199,13 +228,14 @@ def _time(time: Any, bin_s: float | None, n: int, what: str) -> tuple[Array, flo
     steps = np.diff(centers)
     if bin_s is None and n == 1:
         raise ContractError("bin_s is missing. There is a single bin, whose width is not known. Pass bin_s=.")
-    width = float(np.median(steps)) if bin_s is None else float(bin_s)
-    width = float(np.round(width, 12))
+    width = float(np.round(np.median(steps) if given is None else given, 12))
     if not np.isfinite(centers).all() or not width > 0 or (np.abs(steps - width) > _REGULAR * width).any():
         found = f"steps of {steps.min():g} to {steps.max():g} s" if n > 1 else "one bin"
         raise ContractError(
             f"time has {found}, and bin_s is {width:g}. Bins of one width are needed, ascending. Change time or bin_s."
         )
+    if width >= _LONG_S:
+        warn(f"The bins are {width:g} s wide. time needs to be in s. Divide it by 1000 if it is in ms.")
     return centers, width
 
 
@@ -213,6 +243,11 @@ def _labels(given: Any, n: int, dim: str, name: str) -> _Labels:
     """Labels of one dim and its columns, from a table, a mapping of columns, or labels."""
     if given is None:
         return _Labels(np.arange(n) if dim == "trial" else np.arange(n).astype(str), {}, [])
+    if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+        raise ContractError(
+            f"{name} is a {type(given).__name__}. It needs a table, a dict of columns, or a label for each {dim}. Pass "
+            "one of them."
+        )
     is_table = isinstance(given, Mapping) or hasattr(given, "columns")
     table = frame_of(given, name) if is_table else None
     n_found = len(given if table is None else table)
@@ -222,7 +257,7 @@ def _labels(given: Any, n: int, dim: str, name: str) -> _Labels:
             f"{name} or the order of the dims."
         )
     if table is None:
-        return _Labels(_unique(plain_ids(np.asarray(list(given))), dim, name), {}, [])
+        return _Labels(_unique(_plain_labels(list(given), dim, name), dim, name), {}, [])
     columns: dict[str, Array] = {}
     for key in table.columns:
         values = column(str(key), table[key].to_numpy())
@@ -234,6 +269,16 @@ def _labels(given: Any, n: int, dim: str, name: str) -> _Labels:
         labels = _labels_of(table, columns, dim)
     coords: dict[str, Any] = dict(column_coords(columns, dim, {"neuron": "unit"}.get(dim, "trial")))
     return _Labels(_unique(labels, dim, name), coords, list(coords))
+
+
+def _plain_labels(given: list[Any], dim: str, name: str) -> Array:
+    """Labels as texts; those of trials as numbers if they are whole."""
+    labels = np.asarray(given) if np.ndim(given) == 1 else None
+    if labels is None or missing_in(labels).any():
+        found = "has more than one value for a row" if labels is None else "has rows without a label"
+        raise ContractError(f"{name} {found}. Each {dim} needs one label. Pass several as columns: a dict of columns.")
+    plain = plain_ids(labels)
+    return plain if dim == "trial" else plain.astype(str)
 
 
 def _labels_of(table: Any, columns: dict[str, Array], dim: str) -> Array:
@@ -258,9 +303,14 @@ def _unique(labels: Array, dim: str, name: str) -> Array:
 def _of_trials(values: Array, is_count: bool, observed: Any, unit: str) -> dict[str, Any]:
     """The variables of trials."""
     dims = ("trial", "time", "neuron")
-    seen = None if observed is None else np.asarray(observed).astype(bool)
-    if seen is not None and seen.shape != values.shape:
-        raise ContractError(f"observed has shape {seen.shape}. It needs that of the array: {values.shape}. Change it.")
+    given = None if observed is None else np.asarray(_in_order(observed, dims, "observed"))
+    if given is not None and given.shape != values.shape:
+        raise ContractError(f"observed has shape {given.shape}. It needs that of the array: {values.shape}. Change it.")
+    if given is not None and not np.isin(given, (0, 1)).all():
+        raise ContractError(
+            "observed holds other values than True and False. It needs one of them for each sample. Change it."
+        )
+    seen = None if given is None else given.astype(bool)
     if not is_count:
         rate = values.astype(np.float32)
         return {"rate": (dims, rate if seen is None else np.where(seen, rate, np.float32(np.nan)), {"units": unit})}
@@ -282,7 +332,7 @@ def _of_trials(values: Array, is_count: bool, observed: Any, unit: str) -> dict[
 def _of_conditions(values: Array, n_trials: Any, halves: Any, n_halves: Any, unit: str) -> dict[str, Any]:
     """The variables of a recording."""
     dims, shape = ("condition", "time", "neuron"), (values.shape[0], values.shape[2])
-    number = _numbers(1 if n_trials is None else n_trials, shape, "n_trials")
+    number = _numbers(1 if n_trials is None else _in_order(n_trials, dims[::2], "n_trials"), shape, "n_trials")
     data: dict[str, Any] = {
         "rate": (dims, values.astype(np.float32), {"units": unit}),
         "n_trials": (("condition", "neuron"), number, {"units": "1"}),
@@ -290,13 +340,15 @@ def _of_conditions(values: Array, n_trials: Any, halves: Any, n_halves: Any, uni
     if halves is None:
         _refuse({"n_trials_half": n_halves}, "means over halves, and rate_half is missing")
         return data
-    half = np.asarray(halves, float)
-    if half.shape != (2, *values.shape):
+    half = as_numbers(_in_order(halves, ("half", *dims), "rate_half"))
+    if half is None or half.shape != (2, *values.shape):
+        found = "holds no numbers" if half is None else f"has shape {half.shape}"
         raise ContractError(
-            f"rate_half has shape {half.shape}. It needs (2, condition, time, neuron): {(2, *values.shape)}. Change it."
+            f"rate_half {found}. It needs (2, condition, time, neuron): {(2, *values.shape)}. Change it."
         )
     numbers = np.stack([number - number // 2, number // 2])
     if n_halves is not None:
+        n_halves = _in_order(n_halves, ("half", *dims[::2]), "n_trials_half")
         numbers = _numbers(n_halves, (2, *shape), "n_trials_half")
     data["rate_half"] = (("half", *dims), half.astype(np.float32), {"units": unit})
     data["n_trials_half"] = (("half", "condition", "neuron"), numbers, {"units": "1"})
@@ -318,7 +370,8 @@ def _numbers(given: Any, shape: tuple[int, ...], name: str) -> Array:
 def _averaged(trials: xr.Dataset, reading: dict[str, Any]) -> xr.Dataset:
     """The means over trials, as `read_conditions` computes them from the same bins."""
     session, attrs = session_of(trials), trials.attrs
-    reading |= {"align": attrs["align"], "window_s": attrs["window_s"], "bin_s": attrs["bin_s"]}
+    align = attrs["align"] if attrs["align"] in session.trials else EVENT
+    reading |= {"align": align, "window_s": attrs["window_s"], "bin_s": attrs["bin_s"]}
     if "count" in trials:
         spikes = session.spikes._replace(
             ids=trials["neuron"].values, columns={k: v for k, v in session.spikes.columns.items() if k != "unit_name"}
@@ -328,4 +381,4 @@ def _averaged(trials: xr.Dataset, reading: dict[str, Any]) -> xr.Dataset:
         columns = {str(n): c.values for n, c in trials.coords.items() if c.dims == ("neuron",) and n != "neuron"}
         labels, samples = trials["neuron"].values, session.series["rate"]
         found = of_samples(samples, labels, columns, session.trials, reading, "from_arrays")
-    return found.assign_coords(time=trials["time"])
+    return found.assign_coords(time=trials["time"]).assign_attrs(align=attrs["align"])

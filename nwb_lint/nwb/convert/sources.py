@@ -6,7 +6,7 @@ of the readers acts on them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -22,6 +22,7 @@ from nwb_lint.nwb.convert.spikes import Spikes, as_spikes, as_trials, observed_o
 from nwb_lint.nwb.recording.dataset import column_coords
 from nwb_lint.nwb.recording.read import read_conditions, read_trials
 from nwb_lint.nwb.recording.trials import Align, By
+from nwb_lint.query import select
 
 Array = np.ndarray
 
@@ -235,8 +236,29 @@ def of_samples(
     every[_SERIES] = samples
     nwbfile = session_file(Spikes([], np.arange(0), {}), as_trials(trials), series=every, about=_ABOUT)
     asset = in_memory(nwbfile, f"the session of {called}", series=every)
+    if given.get("units") is not None:
+        given = given | {"units": _rows_of(given["units"], labels, columns)}
     found = without_file(reader(asset, series=_SERIES, **given))
     return with_units_of(found, Spikes([], labels, dict(columns)))
+
+
+def _rows_of(units: Any, labels: Array, columns: Mapping[str, Any]) -> list[Any]:
+    """The neurons that a query over their columns, or labels, choose. Ids that are no labels stay: places from 0."""
+    if isinstance(units, str):
+
+        def of(name: str) -> Array:
+            values = column(name, columns[name]) if name in columns else None
+            if values is None or isinstance(values, Lists):
+                there = ", ".join(columns) or "no columns"
+                raise ContractError(
+                    f"units names {name!r}. The neurons have {there}. Name a column with one value each."
+                )
+            return values
+
+        return np.flatnonzero(select(units, of, len(labels), "units")).tolist()
+    row_of = {str(label): row for row, label in enumerate(labels.tolist())}
+    given = list(units) if isinstance(units, Iterable) else [units]
+    return [row_of[str(one)] for one in given] if all(str(one) in row_of for one in given) else given
 
 
 def without_file(dataset: xr.Dataset) -> xr.Dataset:

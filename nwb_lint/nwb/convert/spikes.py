@@ -316,7 +316,10 @@ def _in_order(spikes: Spikes, order: list[Any]) -> Spikes:
     columns: dict[str, Any] = {}
     for name, values in spikes.columns.items():
         chosen: Array = np.asarray(values)[[row or 0 for row in rows]]
-        columns[name] = np.where(silent, None, chosen.astype(object)) if silent.any() else chosen
+        if silent.any():
+            chosen = chosen.astype(object)
+            chosen[silent] = None
+        columns[name] = chosen
     return spikes._replace(times=times, ids=plain_ids(np.asarray(ids)), columns=columns)
 
 

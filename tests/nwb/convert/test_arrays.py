@@ -127,6 +127,67 @@ def test_means_over_samples_leave_out_what_was_not_observed():
     assert found["n_trials"].values[0].tolist() == [6, 5, 6, 6, 6]
 
 
+def test_a_dataarray_is_ordered_by_its_dims():
+    """Whatever the order of the dims is: a cube of equal sizes would hide a wrong one."""
+    rng = np.random.default_rng(1)
+    cube, time, numbers = rng.uniform(0, 20, (5, 5, 5)), 0.02 * np.arange(5), np.arange(25).reshape(5, 5)
+    dims = ("condition", "time", "neuron")
+    given = {
+        "rate": xr.DataArray(cube, dims=dims),
+        "n_trials": xr.DataArray(numbers, dims=dims[::2]),
+        "rate_half": xr.DataArray(np.stack([cube, cube + 1]), dims=("half", *dims)),
+        "n_trials_half": xr.DataArray(np.stack([numbers, numbers]), dims=("half", *dims[::2])),
+    }
+    plain, turned = (
+        nl.from_arrays(time=time, conditions=list("abcde"), **{name: turn(one) for name, one in given.items()})
+        for turn in (lambda one: one.values, lambda one: one.transpose(*one.dims[::-1]))
+    )
+    xr.testing.assert_identical(plain, turned)
+    counts, seen = rng.poisson(1, (5, 5, 5)), rng.random((5, 5, 5)) < 0.5
+    ours = ("trial", "time", "neuron")
+    observed = xr.DataArray(seen, dims=ours).transpose(*ours[::-1])
+    found = nl.from_arrays(count=xr.DataArray(counts, dims=ours).T, time=time, observed=observed)
+    np.testing.assert_array_equal(found["count"], np.where(seen, counts, 0))
+    with pytest.raises(ContractError, match=r"rate has dims .*in this order"):
+        nl.from_arrays(rate=xr.DataArray(cube, dims=("time", "stimulus", "unit")), time=time, conditions=list("abcde"))
+
+
+def test_masked_values_are_not_observed():
+    masked = np.ma.masked_greater(RATE, 15)
+    found = nl.from_arrays(rate=masked, time=TIME, conditions=CONDITIONS)
+    np.testing.assert_array_equal(found["rate"].isnull(), RATE > 15)
+    counts = nl.from_arrays(count=np.ma.masked_greater(COUNT, 2), time=TIME)
+    np.testing.assert_array_equal(counts["observed"], COUNT <= 2)
+
+
+def test_labels_may_be_numbers():
+    found = nl.from_arrays(rate=RATE, time=TIME, conditions=np.arange(8.0), neurons=[3, 1, 4, 15, 9])
+    assert found["condition"].values.tolist() == list("01234567")
+    assert found["neuron"].values.tolist() == ["3", "1", "4", "15", "9"]
+
+
+def test_bins_of_seconds_are_doubted():
+    with pytest.warns(UserWarning, match="bins are 20 s wide.*ms"):
+        nl.from_arrays(rate=RATE, time=1000 * TIME, conditions=CONDITIONS)
+
+
+def test_neurons_of_samples_are_chosen_by_labels_and_columns():
+    labels = pd.DataFrame({"area": list("AABBB")}, index=[4, 3, 2, 1, 0])
+    given = {"rate": RATE, "time": TIME, "trials": TRIALS[:8], "by": "side"}
+    whole = nl.from_arrays(**given, neurons=labels)
+    for units, names in (([0, 3], ["0", "3"]), ("area == 'B'", ["2", "1", "0"]), (["4"], ["4"])):
+        found = nl.from_arrays(**given, neurons=labels, units=units)
+        assert found["neuron"].values.tolist() == names
+        np.testing.assert_array_equal(found["rate"], whole["rate"].sel(neuron=names))
+    with pytest.raises(ContractError, match=r"units names 'depth'. The neurons have area"):
+        nl.from_arrays(**given, neurons=labels, units="depth > 1")
+
+
+def test_means_of_trials_keep_what_time_0_is_called():
+    found = nl.from_arrays(count=COUNT, time=TIME, trials=TRIALS, by="side", align="go cue")
+    assert found.attrs["align"] == "go cue"
+
+
 def faults(path):
     """What pynwb and nwbinspector find wrong in a file."""
     bad = (Importance.CRITICAL, Importance.BEST_PRACTICE_VIOLATION, Importance.ERROR)
@@ -219,6 +280,18 @@ def test_written_samples_of_trials_are_read_back_bit_for_bit(tmp_path):
         ({"rate": "abc", "time": TIME, "conditions": CONDITIONS}, "rate is a str"),
         ({"count": COUNT - 0.5, "time": TIME}, "count holds"),
         ({"count": COUNT, "time": TIME, "n_trials": 3}, "n_trials is given"),
+        ({"rate": RATE, "time": TIME, "conditions": 8}, "conditions is a int"),
+        ({"rate": RATE, "time": TIME, "conditions": "abcdefgh"}, "conditions is a str"),
+        ({"rate": RATE, "time": TIME, "conditions": CONDITIONS, "neurons": 5}, "neurons is a int"),
+        ({"rate": RATE, "time": TIME, "conditions": [("a", k) for k in range(8)]}, "more than one value for a row"),
+        ({"rate": RATE, "time": TIME, "conditions": ["a", None, *"bcdefg"]}, "conditions has rows without a label"),
+        ({"rate": RATE, "time": TIME, "conditions": CONDITIONS, "bin_s": "x"}, "bin_s is 'x'"),
+        ({"rate": RATE, "time": TIME.astype("m8[s]"), "conditions": CONDITIONS}, "time holds no numbers"),
+        ({"rate": RATE * 1j, "time": TIME, "conditions": CONDITIONS}, "no array of numbers"),
+        ({"rate": np.where(RATE > 19, np.inf, RATE), "time": TIME, "conditions": CONDITIONS}, "infinite values"),
+        ({"rate": RATE, "time": TIME, "conditions": CONDITIONS, "neuron": 5}, "no argument neuron"),
+        ({"count": COUNT, "time": TIME, "trials": TRIALS, "by": "side", "window_s": (0, 0.4)}, "no argument window_s"),
+        ({"count": COUNT, "time": TIME, "observed": np.full(COUNT.shape, 0.5)}, "observed holds other values"),
         ({"count": COUNT, "time": TIME, "smooth_s": 0.1}, "smooth_s is given.*by is missing"),
         ({"count": COUNT, "time": TIME, "trials": TRIALS, "by": "side", "align_which": 1}, "align_which"),
         ({"count": COUNT, "time": TIME, "trials": TRIALS, "observed": True}, "observed has shape"),
