@@ -165,7 +165,9 @@ def run_on(command):
             "--cache-dir", type=click.Path(path_type=Path), help="Folder of finished fits: a stopped run continues."
         ),
         click.option("--dask", metavar="ADDRESS", help="Scheduler of a running Dask cluster that computes."),
-        click.option("--workers", type=click.IntRange(1), default=1, help="Processes of this machine that compute."),
+        click.option(
+            "--workers", type=click.IntRange(1, 1024), default=1, help="Processes of this machine that compute."
+        ),
     ):
         command = option(command)
     return command

@@ -107,7 +107,9 @@ def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
         out.fill_(1)
     elif name == "relu":
         out.copy_(x > 0)
-    else:
+    elif name == "clipped_relu":
+        out.copy_((x > 0) & (x < 1))
+    else:  # softplus
         torch.expm1(-r, out=out).neg_()
 
 

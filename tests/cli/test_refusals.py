@@ -324,7 +324,7 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(made, monkeypatch):
 
 def test_a_keyring_that_fails_is_one_line(monkeypatch):
     class Client:
-        api_key_env_var = "SOME_API_KEY"
+        api_key_env_var, api_url = "SOME_API_KEY", "https://api.example.org/api"
         dandi_instance = type("Instance", (), {"name": "somewhere"})
 
     def fail(*names):

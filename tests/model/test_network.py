@@ -13,6 +13,7 @@ PHI = {
     "relu": lambda x: np.where(x > 0, x, 0),
     "softplus": lambda x: np.log1p(np.exp(x)),
     "linear": lambda x: 1.0 * x,
+    "clipped_relu": lambda x: np.where(x > 1, 1, np.where(x > 0, x, 0)),
 }
 ALPHA = 0.3
 
