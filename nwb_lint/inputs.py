@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwb_lint.contract import column_of, columns_of, equal_up_to_rounding, find_column, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.options import as_toml, plain
+from nwb_lint.options import InputOptions, as_toml, plain
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
@@ -152,12 +152,26 @@ class Input:
     product: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("weights", "times", "values"):
-            if isinstance(given := getattr(self, name), Sequence | np.ndarray) and not isinstance(given, str):
-                object.__setattr__(self, name, tuple(np.asarray(given, float).ravel().tolist()))
+        try:
+            checked = InputOptions.check({one.name: getattr(self, one.name) for one in fields(self)})
+        except ContractError as error:
+            raise ContractError(f"input {self.name!r}: {error}") from None
+        values = self.values if self.values is None or callable(self.values) else self._numbers(self.values)
+        for name, one in (("weights", checked.weights), ("times", checked.times), ("values", values)):
+            object.__setattr__(self, name, one)
         for wrong, sentence in self._problems():
             if wrong:
                 raise ContractError(f"input {self.name!r} {sentence}")
+
+    def _numbers(self, values: Any) -> tuple[float, ...]:
+        """Values of a time course as numbers."""
+        try:
+            return tuple(np.asarray(values, float).ravel().tolist())
+        except (TypeError, ValueError):
+            raise ContractError(
+                f"input {self.name!r} has values={values!r}. It needs a number at each of times, or a function of "
+                "time. Correct it."
+            ) from None
 
     def _problems(self) -> list[tuple[bool, str]]:
         """What may be wrong, and whether it is."""
@@ -165,8 +179,6 @@ class Input:
         sources = [source for source in _SOURCES if given & {*source}]
         own = {name for source in sources for name in _SOURCES[source]}
         alone = sorted(given & {name for names in _SOURCES.values() for name in names} - own)
-        numbers = {name: getattr(self, name) for name in ("scale", "lag_s", "width_s", "fill") if name in given}
-        not_finite = [f"{name}={value}" for name, value in numbers.items() if not np.isfinite(value)]
         several = " and ".join(name for source in sources for name in source if name in given)
         return [
             (
@@ -178,9 +190,7 @@ class Input:
                 f"has window_s={self.window_s}; it needs start < stop, in s.",
             ),
             (len(set(windows)) < len(windows), f"has a window twice: {self.window_s}. Give each window once."),
-            (bool(not_finite), f"has {', '.join(not_finite)}; it needs finite numbers."),
             (self.scale == 0, "has scale=0.0; it needs a number other than 0."),
-            (self.width_s is not None and self.width_s <= 0, f"has width_s={self.width_s}; it needs more than 0 s."),
             (len(sources) > 1, f"has {several}. One of them gives the course in time. Drop the others."),
             (bool(alone), f"has {', '.join(alone)} and nothing that it belongs to. {_needs(alone)}"),
             (
@@ -197,8 +207,7 @@ class Input:
         listed: Any = () if values is None or function else values
         return [
             (
-                weights is not None
-                and (self.window_s is None or len(weights) != len(self.windows) or not np.isfinite(weights).all()),
+                weights is not None and (self.window_s is None or len(weights) != len(self.windows)),
                 f"has weights={weights}; it needs one number for each window. Give both.",
             ),
             (function and times is not None, "has times, and values is a function of time. Drop times."),
@@ -251,8 +260,8 @@ class Input:
         if find_column(recording, self.column, "condition") is None:
             there = ", ".join(columns_of(recording, "condition")) or "none"
             raise ContractError(
-                f"input {self.name!r} needs the column {self.column!r}; the conditions have {there}. "
-                "Name it in `by` of read_conditions."
+                f"input {self.name!r} needs the column {self.column!r}; there are {there}. "
+                "Name it in `by` of read_conditions, or in `columns` of read_trials."
             )
         values = column_of(recording, self.column)
         levels = sorted({str(value) for value in values})
@@ -292,13 +301,13 @@ class Input:
             known = np.asarray(self.times)
             inside = (times >= known[0] - _ROUNDING_S) & (times <= known[-1] + _ROUNDING_S)
             return np.where(inside, np.interp(times, known, self.values), 0.0)[None]
-        found = np.asarray(self.values(times), float)
-        if found.shape not in ((), times.shape) or not np.isfinite(found).all():
+        found = np.asarray(self.values(times))
+        if found.dtype.kind not in "biuf" or found.shape not in ((), times.shape) or not np.isfinite(found).all():
             raise ContractError(
                 f"input {self.name!r} has values of shape {found.shape} at {len(times)} times. A function needs to "
                 "give a finite number for each time. Correct it."
             )
-        return np.broadcast_to(found, times.shape)[None]
+        return np.broadcast_to(found.astype(float), times.shape)[None]
 
     def _course_of_file(self, recording: xr.Dataset, axis: Array) -> Array:
         there = recording["course"].values.tolist() if "input_course" in recording else []

@@ -710,7 +710,7 @@ def explain(error: ValidationError, options: type[BaseModel], values: Mapping[st
         do = f"It is called {new} now. Use {new}." if new else f"Known are {', '.join(options.model_fields)}."
         return f"There is no option {name}. {do}"
     field = options.model_fields[name]
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(first["loc"]) == 1:
         return f"{name} is missing. It is needed: {field.description} Give {name}."
     return f"{name} is {values.get(name)!r}. It needs {needed(field)}. {field.description}"
 

@@ -296,6 +296,11 @@ def _given_inputs(fit: xr.Dataset, u: xr.Dataset | xr.DataArray | None) -> xr.Da
     if u is None:
         return fit
     given = u.to_dataset(name="u") if isinstance(u, xr.DataArray) else u
+    if not isinstance(given, xr.Dataset):
+        raise ContractError(
+            f"u is a {type(u).__name__}. It needs to be a DataArray (condition, time, input). Pass what prepare "
+            "returns, or fit['u'].copy(data=…)."
+        )
     if "u" not in given.variables:
         raise ContractError(
             "The Dataset has no inputs u. simulate needs u (condition, time, input). Give what prepare returns."

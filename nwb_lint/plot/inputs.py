@@ -83,8 +83,11 @@ def inputs(
     """
     trials = "trial" in dataset.dims or "noise_cov" in dataset
     row = "trial" if "trial" in dataset.dims else "condition"
-    if "u" not in dataset.variables or not dataset.sizes["input"]:
-        raise ContractError("The Dataset has no inputs. They come from prepare. Call prepare(..., inputs=[...]).")
+    if "u" not in dataset.variables or not dataset.sizes.get("input"):
+        raise ContractError(
+            "The Dataset has no inputs along a dim input. They come from prepare. Call prepare(..., inputs=[...]); to "
+            "select one, use a list: fit.sel(input=['name'])."
+        )
     u, time = dataset["u"].transpose(row, "time", "input").values, dataset["time"].values
     shown = _chosen(input_names(dataset), u, names, ax)
     panels = [make_axes(ax)] if len(shown) == 1 else small_axes(len(shown), same_scale=False)

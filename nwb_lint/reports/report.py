@@ -139,6 +139,11 @@ def report(
     check_fit(fit)
     if interactive and find_spec("plotly") is None:
         raise ContractError("An interactive report needs plotly. It is an extra: pip install 'nwb_lint[interactive]'.")
+    if results is not None and not isinstance(results, Mapping):
+        raise ContractError(
+            f"results is a {type(results).__name__}. It needs to be a dict of results by name. Write the page by "
+            "report(fit).save(path)."
+        )
     kept = dict(results or {})
     for one in kept.values():
         check_result(one)

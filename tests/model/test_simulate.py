@@ -191,6 +191,11 @@ def test_errors_are_one_line(fitted, options, words):
     assert "\n" not in str(caught.value)
 
 
+def test_inputs_without_dims_are_refused(fitted):
+    with pytest.raises(ContractError, match=r"^u is a ndarray\. [^\n]*$"):
+        nl.simulate(fitted[0], fitted[0]["u"].values)
+
+
 def test_inputs_of_another_kind_are_refused(fitted):
     fit, *_ = fitted
     plain = xr.DataArray(fit["u"].values, dims=fit["u"].dims)

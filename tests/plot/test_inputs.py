@@ -59,6 +59,7 @@ def test_single_trials_are_pale_lines_and_their_mean():
     ("draw", "words"),
     [
         (lambda: plot.inputs(mock_recording()), "has no inputs"),
+        (lambda: plot.inputs(mock_activity().sel(input="stimulus")), r"fit.sel\(input=\['name'\]\)"),
         (lambda: plot.inputs(mock_activity(), names=["cue"]), "The inputs are stimulus"),
         (lambda: plot.inputs(mock_activity(), names="stimulus"), "Give a list"),
         (lambda: plot.inputs(several(), ax=Figure().subplots()), "4 inputs to draw. One has room"),

@@ -152,6 +152,8 @@ def test_the_same_fit_gives_the_same_page():
 def test_what_is_no_fit_is_refused():
     with pytest.raises(ContractError):
         nl.report(mock_activity())
+    with pytest.raises(ContractError, match=r"results is a str.*save"):
+        nl.report(mock_fit(), "page.html")
     with pytest.raises(ContractError, match="kind"):
         nl.report(mock_fit(), {"x": mock_fit()})
 

@@ -166,7 +166,8 @@ def from_nwbfile(
     reader, given = reader_of(reading, "from_nwbfile")
     inputs = options.get("inputs", ())
     check_inputs(inputs)
-    kept = [name for name in (options.get("series"), *(one.series or one.events for one in inputs)) if name]
+    named = (options.get("series"), *(one.series or one.events for one in inputs))
+    kept = [name for name in named if isinstance(name, str)]
     names = [one.session_id or one.identifier for one in files]
     names = [
         one if names.count(one) == 1 else f"{one} ({file.identifier})" for one, file in zip(names, files, strict=True)
