@@ -224,6 +224,8 @@ def find_assets(address: str) -> list[Asset]:
         If the key is refused, or the archive does not answer.
     """
     _refuse_secret(address)
+    if address.lower().startswith("http"):
+        address = without_secrets(address)
     place = parse_address(address)
     archive = archive_of(place.instance, address)
     with api_of(archive) as get, reading_errors(address):
@@ -262,9 +264,12 @@ def _records(get: Get, place: Place) -> _Found:
 def _listed(get: Get, dandiset: str, version: str, **which: str) -> list[dict[str, Any]]:
     """The records of all pages of a listing. What comes after the first page has no count, and ``next`` to its end."""
     page = get(f"dandisets/{dandiset}/versions/{version}/assets/", **which, metadata="true")
-    found = list(page["results"])
-    while page["next"]:
-        page = get(page["next"])
+    found, seen = list(page["results"]), set()
+    while following := page["next"]:
+        if following in seen:
+            raise ValueError("its list of files comes back to the same page")
+        seen.add(following)
+        page = get(following)
         found += page["results"]
     return found
 
@@ -276,7 +281,7 @@ def _current_version(dandiset: dict[str, Any]) -> str:
 
 def _why_none(get: Get, version: str, place: Place) -> str:
     """What to say where nothing is at a place: whether it is a folder, or other letters are in capitals."""
-    path = place.path
+    path = place.path.lstrip("/")
     if "*" in path:
         hint = " An archive knows * alone; ? and [ are taken as they are." if re.search(r"[?\[]", path) else ""
         return f"no file matches in version {version}.{hint} Look in the archive."
@@ -297,11 +302,12 @@ def _asset(archive: Archive, place: Place, version: str, record: dict[str, Any])
     digests = metadata.get("digest") or {}
     kinds = ("dandi:sha2-256", "dandi:dandi-etag", "dandi:dandi-zarr-checksum")
     digest = str(next((digests[kind] for kind in kinds if digests.get(kind)), ""))
-    measured = {str(one.get("value")) for one in metadata.get("variableMeasured") or []}
+    measured = {one["value"] if isinstance(one, dict) else one for one in metadata.get("variableMeasured") or []}
     asset = Asset(
         where.address or location, location, "hdf5", digest, 0, where, derived=measured == {"ProcessingModule"}
     )
-    elsewhere = [url for url in metadata.get("contentUrl") or [] if f"/assets/{asset_id}/" not in url]
+    addresses = [url for url in metadata.get("contentUrl") or [] if re.match("https?://", url)]
+    elsewhere = [url for url in addresses if f"/assets/{asset_id}/" not in url]
     if record.get("zarr"):
         if not elsewhere:
             raise NWBError(f"{asset} is Zarr, and the archive gives no address of its data. Download it with dandi.")
@@ -352,11 +358,29 @@ def archive_of(instance: str, address: str) -> Archive:
         named = f"{'http' if _is_this_machine(urlsplit(f'//{named}').hostname) else 'https'}://{named}/api"
     named = named.rstrip("/")
     if named.endswith("/api"):
-        return Archive(urlsplit(named).netloc, named)
+        return _by_host(named, address)
     if urlsplit(in_use).netloc == urlsplit(named).netloc:
         return archive_of(in_use, address)
     found = dandi_errors(address, lambda: _dandi_instance(named))
-    return Archive(found.name, found.api.rstrip("/"))
+    api = found.api.rstrip("/")
+    known = known_instances.get(found.name)
+    return Archive(found.name, api) if known and known.api.rstrip("/") == api else _by_host(api, address)
+
+
+def _by_host(api: str, address: str) -> Archive:
+    """The archive of an API that has no name; NWBError for a host that is called as a known archive.
+
+    The name says which key is sent.
+    """
+    from dandi.consts import known_instances
+
+    host = urlsplit(api).netloc
+    if host.lower().replace("_", "-") in known_instances:
+        raise NWBError(
+            f"{address}: the host {host} has the name of an archive of DANDI and is another one. The key of that "
+            "archive could go to it. Name the host in full."
+        )
+    return Archive(host, api)
 
 
 def _dandi_instance(named: Any) -> Any:
@@ -542,7 +566,7 @@ def open_client(archive: Archive, address: str) -> Iterator[Any]:
 
     from nwb_lint.nwb.storage.http import TimedAdapter
 
-    with api_of(archive) as get, reading_errors(address):
+    with api_of(archive, key=False) as get, reading_errors(address):
         api = get("info/")["services"]["api"]["url"]
     named, own = urlsplit(api), urlsplit(archive.api)
     if named.netloc != own.netloc and not (_is_this_machine(named.hostname) and _is_this_machine(own.hostname)):
@@ -655,7 +679,7 @@ def reading_errors(address: str) -> Iterator[None]:
         raise NWBError(f"{address}: {describe_error(error)}.{says} Try again later.") from error
     except NETWORK_ERRORS as error:
         raise NWBError(f"{address}: the archive does not answer ({describe_error(error)}). Try again later.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NWBError(
             f"{address}: the answer of the archive cannot be read ({one_line(error)}). Update nwb_lint."
         ) from error

@@ -194,6 +194,53 @@ def test_a_refusal_says_what_is_wrong_in_one_line(case, start):
     assert not any(secret in text for secret in (KEY, OTHER_KEY, NO_KEY["detail"] * 2))
 
 
+# Answers that are none of the real server, and words of the message.
+ZARR = {"asset_id": "x", "path": A, "size": 3, "zarr": "z", "metadata": {"contentUrl": ["/etc"]}}
+ANSWERS = {
+    "an asset without metadata": ((200, {"results": [ZARR | {"metadata": None}], "next": None}), "cannot be read"),
+    "a list in place of a page": ((200, []), "cannot be read"),
+    "a page of a web server": ((200, b"<html>"), "cannot be read"),
+    "pages in a circle": ((200, {"results": [], "next": "{page}?page=2"}), "comes back to the same page"),
+    "a folder of this machine": ((200, {"results": [ZARR], "next": None}), "gives no address of its data"),
+    "a key for all that is asked": ((401, NO_KEY), f"may not be read.*{NO_KEY['detail']}"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_an_answer_that_makes_no_sense_is_an_error_of_one_line(case, start):
+    (status, body), words = ANSWERS[case]
+    archive = start()
+    if isinstance(body, dict) and body.get("next"):
+        body = body | {"next": body["next"].format(page=f"{archive.api.url}/api/{DANDISET}/assets/")}
+    archive.refusals["GET /api/.*" if status == 401 else "GET .*/assets/"] = (status, body)
+    with pytest.raises(NWBLintError, match=words) as error:
+        expand(f"dandi://{ID}/{PUBLISHED}/{A}")
+    assert "\n" not in str(error.value)
+    assert len(archive.api.log) < 9
+
+
+def test_old_metadata_name_what_was_measured_as_texts(start):
+    archive = start()
+    for one in archive.assets:
+        one["metadata"]["variableMeasured"] = ["ProcessingModule"]
+    assert expand(f"dandi://{ID}/{A}")[0].derived
+
+
+def test_a_secret_of_an_address_is_in_no_message(start):
+    archive = start()
+    address = f"{archive.api.url}/api/assets/00000000-0000-4000-8000-000000000000/download/?token=hidden"
+    with pytest.raises(NWBLintError, match="no such dandiset") as error:
+        expand(address)
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["dandi", "DANDI", "ember-dandi", "dandi_sandbox"])
+def test_a_host_with_the_name_of_an_archive_is_not_that_archive(host, offline_dandi):
+    """The name of an archive says which key is sent."""
+    with pytest.raises(NWBLintError, match=f"the host {host} has the name of an archive"):
+        expand(f"https://{host}/api/assets/00000000-0000-4000-8000-000000000000/")
+
+
 # -- requests: how many, and where keys go --
 
 REQUESTS = {  # before the first spike: to the API, to the store
