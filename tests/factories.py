@@ -30,9 +30,10 @@ def random_fit(
     optional: bool = True,
     trials: bool = False,
     text_dtype: str = "U",
+    folder: str = "/nowhere/",
 ) -> xr.Dataset:
     """A fit of random numbers; ``optional=False`` keeps only what the contract requires, ``n_files=0`` names
-    none, ``trials=True`` adds what fits of single trials have."""
+    none, ``folder`` is that of the files, ``trials=True`` adds what fits of single trials have."""
     rng = np.random.default_rng(seed)
     sizes = {
         "neuron": n_neurons, "neuron_from": n_neurons, "rank": rank, "input": n_inputs,
@@ -76,7 +77,7 @@ def random_fit(
             "rank_deficit": draw("rank_tried"),
             "rank_deficit_sem": draw("rank_tried"),
         }
-    coords, attrs = _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
+    coords, attrs = _coords(rng, sizes, n_files, folder, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
     if trials:
         sizes |= {"rank_from": rank, "group": 2, "iteration": 5, "coefficient": 3, "coefficient_from": 3}
         names = [name for name, var in FIT.items() if name not in data and {"rank_from", "group"} & set(var.dims)]
@@ -91,7 +92,7 @@ def random_fit(
     return fit
 
 
-def _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype) -> dict:
+def _coords(rng, sizes, n_files, folder, hidden, burn_in, optional, text_dtype) -> dict:
     """Coordinates of every kind, in an order that is not the schema's."""
     n, k = sizes["neuron"], sizes["condition"]
 
@@ -99,7 +100,7 @@ def _coords(rng, sizes, n_files, hidden, burn_in, optional, text_dtype) -> dict:
         kind = {"U": None, "object": object, "string": np.dtypes.StringDType()}[text_dtype]
         return np.array(values, dtype=kind)
 
-    files = [f"/nowhere/séance {i}.nwb" for i in range(n_files)]
+    files = [f"{folder}séance {i}.nwb" for i in range(n_files)]
     recorded = np.arange(n) < (n - 2 if hidden else n)
     source = [files[i % n_files] if n_files and recorded[i] else "" for i in range(n)]
     coords = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import getpass
 import mmap
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,48 +27,21 @@ from nwb_lint.nwb.extension.codec import Stored, decode, encode
 from nwb_lint.nwb.extension.container import read_group
 from nwb_lint.nwb.extension.read import find_entries
 from nwb_lint.nwb.storage.asset import Place, without_secrets
+from nwb_lint.nwb.storage.dandi import is_address, parse_address
 from nwb_lint.nwb.storage.h5 import as_text, holds_text
 
-_NWB_GROUPS = frozenset(
-    ["acquisition", "analysis", "general", "intervals", "processing", "stimulus", "units", "specifications"]
+_IN_NWB = re.compile(
+    r"/(?:acquisition|analysis|events|general|intervals|processing|specifications|stimulus|units)(?:/|$)"
 )
-_ROOTS = frozenset(
-    [
-        "Users",
-        "Volumes",
-        "afs",
-        "autofs",
-        "cluster",
-        "export",
-        "gpfs",
-        "home",
-        "lustre",
-        "media",
-        "mnt",
-        "net",
-        "nfs",
-        "private",
-        "proj",
-        "project",
-        "projects",
-        "root",
-        "scratch",
-        "share",
-        "srv",
-        "staging",
-        "storage",
-        "tmp",
-        "users",
-        "var",
-        "work",
-    ]
-)
-_STOP = r"\s\"'<>,;:()\[\]"
-_START = r"(?:/|~[\w.-]*/|[A-Za-z]:[\\/]|\\\\)"
-_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
-_QUOTED = re.compile(rf"([\"'])({_START}[^\"'\n]*)\1")
-_BARE = re.compile(rf"(?<![\w:/.\\*-]){_START}[^{_STOP}]*")
-_FIRST = re.compile(r"/([^/\\]+)")
+_STOP = r"\s\"'`<>,;:()\[\]"
+_START = r"(?:[\w.-]+@[\w.-]+:)?(?:(?:[\\/]{2,}\?[\\/]+)?[A-Za-z]:[\\/]|[\\/]{2,}[\w.]|/|~[\w.-]*/)"
+_REST = rf"(?:[^{_STOP}]|[ ,;()\[\]](?=[^\s\"'`<>:\\/]+[\\/]))*"  # a blank is in a path where a folder follows it
+_URL = r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+)"
+_IDENTIFIER = rf"(?P<identifier>\b[A-Za-z-]*dandi[A-Za-z-]*:\d{{6}}\b[^{_STOP}]*)"
+_QUOTED = rf"(?P<quote>[\"'`])(?P<quoted>{_START}[^\n]*?)(?P=quote)"
+_BARE = rf"(?P<bare>(?<![\w/.\\*-])(?!(?<=:)//){_START}{_REST})"
+_HOME = rf"(?P<home>(?<![\w.~\\/-])[\w.~\\/-]*[\\/](?:home|Users)[\\/]{_REST})"
+_SCHEMES = frozenset(["http", "https", "ftp", "s3", "gs", "dandi", "doi"])  # those that others can read
 _SHORTEST_USER = 3  # letters: a shorter name is part of too many words
 _SHORTEST_PIECE = 8  # bytes: a shorter one may be among numbers by chance
 
@@ -94,7 +67,6 @@ def sources_of(fit: xr.Dataset) -> list[FitSource]:
     -------
     list of FitSource
     """
-    from nwb_lint.nwb.storage.dandi import is_address, parse_address
 
     def texts(name: str) -> list[str]:
         values = fit[name].values.ravel() if name in fit.variables else [""] * fit.sizes.get("file", 0)
@@ -124,43 +96,65 @@ class Cleaner:
     ----------
     replaced : dict of str to str
         What was replaced, and by what.
+    places : dict of Place to None
+        What the texts name in archives.
     """
 
     def __init__(self, sources: list[FitSource]) -> None:
         self.replaced: dict[str, str] = {}
+        self.places: dict[Place, None] = {}
         local = {one.name: one for one in sources if one.name and "://" not in one.name}
         counts = Counter(map(_file_name, local))
         self._names = {}
-        for name, source in local.items():
-            short = _file_name(name) if counts[_file_name(name)] == 1 else f"{source.digest[:12]}/{_file_name(name)}"
-            if _is_local(name):
+        for k, (name, source) in enumerate(local.items()):
+            short = _file_name(name)
+            if counts[short] > 1:
+                short = f"{source.digest[:12] or k}/{short}"
+            if re.match(_START, name):
                 self._names[name] = source.place.address or short
-        user = _user()
-        self._of_user = (
-            re.compile(rf"(?<![\w:/.\\-])(?:[\w.~-]+[\\/])*{re.escape(user)}[\\/][^{_STOP}]*") if user else None
+        folders = {name.rstrip("\\/")[: -len(_file_name(name))] for name in self._names}
+        self._user = _user()
+        self._private = re.compile(
+            "|".join(
+                [
+                    _URL,
+                    rf"(?P<name>{_any_of(self._names)})",
+                    rf"(?P<folder>{_any_of(folders)}{_REST})",
+                    _IDENTIFIER,
+                    _QUOTED,
+                    _BARE,
+                    _HOME,
+                    rf"(?P<user>(?<![\w:/.\\-])(?:[\w.~-]+[\\/])*{_any_of(filter(None, [self._user]))}[\\/]{_REST})",
+                ]
+            )
         )
 
     def __call__(self, text: str) -> str:
         """The text without what is private."""
-        if not any(mark in text for mark in "/\\"):
-            return text
-        for name in sorted(self._names, key=len, reverse=True):
-            if name in text:
-                text = text.replace(name, self._keep(name, self._names[name]))
-        text = _URL.sub(lambda match: self._keep(match[0], _public(match[0])), text)
-        text = _QUOTED.sub(lambda match: f"{match[1]}{self._path(match[2])}{match[1]}", text)
-        text = _BARE.sub(lambda match: self._path(match[0]), text)
-        return (
-            self._of_user.sub(lambda match: self._keep(match[0], _file_name(match[0])), text) if self._of_user else text
-        )
+        return self._private.sub(self._without, text) if any(mark in text for mark in "/\\:") else text
 
-    def _path(self, path: str) -> str:
-        return self._keep(path, _file_name(path)) if _is_local(path) else path
-
-    def _keep(self, old: str, new: str) -> str:
+    def _without(self, match: re.Match[str]) -> str:
+        kind = str(match.lastgroup)
+        new = old = match[kind]
+        if kind in ("url", "identifier"):
+            self._note_place(old.rstrip(".,;:)]}"))
+        if kind == "url":
+            new = _public(old)
+        elif kind not in ("identifier", "bare", "quoted") or _is_local(old):
+            new = self._names.get(old) or self._last(old)
         if new != old:
             self.replaced[old] = new
-        return new
+        return f"{match['quote']}{new}{match['quote']}" if kind == "quoted" else new
+
+    def _note_place(self, address: str) -> None:
+        if is_address(address):
+            with suppress(NWBError):  # it is like an address, and names nothing
+                self.places[parse_address(address)] = None
+
+    def _last(self, path: str) -> str:
+        """The last part of a path; of a home folder, whose last part is the name of a user, a ~."""
+        *above, last = re.split(r"[\\/]+", path.rstrip("\\/"))
+        return "~" if last == self._user or above[-1:] in (["home"], ["Users"], ["users"]) else last
 
     def notes(self) -> list[str]:
         """A sentence for each thing that was replaced, without secrets."""
@@ -174,20 +168,21 @@ def _file_name(path: str) -> str:
     return re.split(r"[\\/]+", path.rstrip("\\/"))[-1]
 
 
+def _any_of(texts: Iterable[str]) -> str:
+    """A pattern for any of some texts, the longest first; of no text, one that nothing matches."""
+    return f"(?:{'|'.join(map(re.escape, sorted(texts, key=len, reverse=True))) or '(?!)'})"
+
+
 def _is_local(path: str) -> bool:
-    """Whether a path is an absolute one of a computer, and not one inside of an NWB file."""
-    first = _FIRST.match(path)
-    if first is None:
-        return re.match(r"~[\w.-]*/|[A-Za-z]:[\\/]|\\\\+\w", path) is not None
-    return first[1] not in _NWB_GROUPS and (first[1] in _ROOTS or os.path.isdir(f"/{first[1]}"))
+    """Whether a path is one of a computer, and not one inside of an NWB file. A single name after / says nothing."""
+    return not _IN_NWB.match(path) and (not path.startswith("/") or path.rstrip("/").count("/") > 1)
 
 
 def _public(address: str) -> str:
     """An address without secrets; the name of the file alone where the address has a meaning in one network only."""
     parts = urlsplit(without_secrets(address))
-    if parts.scheme.lower() == "file" or (
-        parts.scheme.lower() in ("http", "https", "ftp") and _is_inside(parts.hostname)
-    ):
+    scheme = parts.scheme.lower()
+    if scheme not in _SCHEMES or (scheme in ("http", "https", "ftp") and _is_inside(parts.hostname)):
         return _file_name(parts.path)
     return without_secrets(address)
 
@@ -242,10 +237,10 @@ def clean_copy(source: Path, copy: Path, clean: Cleaner) -> None:
     _erase(copy, [old.encode() for old in clean.replaced])
     try:
         with h5py.File(source, "r") as old, h5py.File(copy, "r+") as new:
-            for entry in find_entries(old):
-                _clean_entry(old[entry.path], new[entry.path], clean)
             for item, attribute in _texts(old):
                 _replace(item, new[item.name], attribute, clean)
+            for entry in find_entries(old):
+                _clean_entry(old[entry.path], new[entry.path], clean)
     except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
         raise NWBError(
             f"{source} names files of this computer, and they cannot be replaced ({one_line(error)}). Write the fit "
@@ -260,19 +255,20 @@ def _clean_entry(old: h5py.Group, new: h5py.Group, clean: Callable[[str], str]) 
     after = encode(_clean_dataset(dataset, clean))
     if not dataset.encoding.get("verified") or after.arrays.keys() != before.arrays.keys():
         raise ValueError("an earlier version has written the fit")
+    found = read_group(new)
     for path, values in after.arrays.items():
-        if values.dtype.kind == "O" and values.tolist() != before.arrays[path].tolist():
+        if values.dtype.kind == "O" and values.tolist() != found.arrays[path].tolist():
             new[path][...] = values
     for key, value in after.attributes.items():
-        if value != before.attributes[key]:
+        if value != found.attributes[key]:
             new.attrs[key] = value
-    _write_settings(new, before, after)
+    _write_settings(new, found, after)
 
 
-def _write_settings(group: h5py.Group, before: Stored, after: Stored) -> None:
+def _write_settings(group: h5py.Group, found: Stored, after: Stored) -> None:
     held = group["attributes"]
     places = {(one.attrs["key"], one.attrs.get("variable", "")): name for name, one in held.items()}
-    known = {(one.key, one.variable or ""): np.asarray(one.data).tolist() for one in before.settings}
+    known = {(one.key, one.variable or ""): np.asarray(one.data).tolist() for one in found.settings}
     for setting in after.settings:
         key = (setting.key, setting.variable or "")
         if np.asarray(setting.data).tolist() != known[key]:
@@ -318,9 +314,8 @@ def _values(item: Any, attribute: str | None) -> list[str]:
 
 
 def _replace(old: Any, new: Any, attribute: str | None, clean: Callable[[str], str]) -> None:
-    before = _values(old, attribute)
-    after = [clean(text) for text in before]
-    if after == before:
+    after = [clean(text) for text in _values(old, attribute)]
+    if after == _values(new, attribute):
         return
     shape = np.shape(old.attrs[attribute]) if attribute is not None else old.shape
     values: Any = np.array(after, object).reshape(shape) if shape else after[0]

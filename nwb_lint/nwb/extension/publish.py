@@ -15,7 +15,7 @@ import tempfile
 import threading
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,8 +166,9 @@ def publish(
             authenticate(client)
             draft = client.get_dandiset(dandiset, "draft")
             if draft.embargo_status.value == "OPEN" and not allow_embargoed:
-                _refuse_embargoed(source, sources)
-            metadata = _metadata(asset, fits[0], sources, subjects, archive)
+                _refuse_embargoed(source, [one.place for one in sources], "was computed from recordings in")
+                _refuse_embargoed(source, _in_known_archives(clean.places, archive), "names recordings in")
+            metadata = _metadata(asset, clean(describe(fits[0])), sources, subjects, archive)
             sent = _upload(draft, asset, metadata, replace=replace, progress=progress)
         return Published(address, found, sent, clean.notes())
 
@@ -356,7 +357,7 @@ def _validate(asset: Any, source: Path) -> list[str]:
 
 
 def _metadata(
-    asset: Any, fit: xr.Dataset, sources: Sequence[FitSource], subjects: Sequence[str], archive: Archive
+    asset: Any, about: str, sources: Sequence[FitSource], subjects: Sequence[str], archive: Archive
 ) -> dict[str, Any]:
     """The metadata of the asset: what the client reads in the file, and what the file is of and was made of."""
     found = asset.get_metadata(digest=asset.get_digest(), ignore_errors=False)
@@ -366,7 +367,7 @@ def _metadata(
     metadata: dict[str, Any] = found.model_dump(mode="json", exclude_none=True)
     software = {"schemaKey": "Software", "name": "nwb_lint", "version": __version__}
     made = {"schemaKey": "Activity", "name": "Fit of a low-rank recurrent network", "wasAssociatedWith": [software]}
-    metadata["description"] = describe(fit)
+    metadata["description"] = about
     metadata["wasGeneratedBy"] = [*metadata.get("wasGeneratedBy", []), made]
     if people := metadata.get("wasAttributedTo"):
         shared = {key: people[0][key] for key in ("schemaKey", "species") if key in people[0]}
@@ -404,16 +405,23 @@ def _of_main(place: Place) -> Place:
     return place._replace(instance=place.instance or "dandi")
 
 
-def _refuse_embargoed(source: Path, sources: Sequence[FitSource]) -> None:
-    """Raise NWBError where a recording of the fit is embargoed."""
+def _in_known_archives(places: Iterable[Place], archive: Archive) -> list[Place]:
+    """The places in archives that dandi knows, or in this one: no other host is asked because a text names it."""
+    from dandi.consts import known_instances
+
+    return [place for place in places if place.instance in ("", archive.name, *known_instances)]
+
+
+def _refuse_embargoed(source: Path, places: Iterable[Place], how: str) -> None:
+    """Raise NWBError where a place is embargoed; ``how`` says what the fit has to do with it."""
     checked: set[str] = set()
-    for place in (_of_main(one.place) for one in sources):
+    for place in map(_of_main, places):
         where = place.dandiset or place.asset_id
         if where and where not in checked and _embargoed(source, place):
             raise NWBError(
-                f"{source} was computed from recordings in {where} of {place.instance}, which are embargoed. Everybody "
-                "can read the dandiset that it would go to. Publish it in an embargoed dandiset, or pass "
-                "allow_embargoed=True. Nothing was sent."
+                f"{source} {how} {where} of {place.instance}, which are embargoed. Everybody can read the dandiset "
+                "that it would go to. Publish it in an embargoed dandiset, or pass allow_embargoed=True. Nothing was "
+                "sent."
             )
         checked.add(where)
 

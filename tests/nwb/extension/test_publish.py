@@ -18,7 +18,7 @@ from tests.nwb.archive import ID, Archive
 from tests.nwb.extension.test_write import SUBJECT, fit_of, make_recording
 
 TOKEN = "a-secret-of-40-letters"
-FIT = random_fit(1)
+FIT = random_fit(1, folder="")
 PLACE = "sub-m1/sub-m1_desc-lowrank_ecephys.nwb"
 
 

@@ -27,7 +27,9 @@ from click.testing import CliRunner
 import nwb_lint as nl
 from nwb_lint.cli import app
 from nwb_lint.errors import NWBLintError
+from nwb_lint.nwb.extension.private import Cleaner, FitSource
 from nwb_lint.nwb.extension.publish import publish
+from nwb_lint.nwb.storage.asset import Place
 from nwb_lint.nwb.storage.source import expand
 from nwb_lint.testing import mock_session
 from nwb_lint.workflow.recipe import load_recipe
@@ -61,7 +63,7 @@ def trusted(monkeypatch):
 
 @pytest.fixture(scope="module")
 def fit_file(tmp_path_factory):
-    return nl.write_fit(random_fit(1), tmp_path_factory.mktemp("fit") / "fit.nwb", subject=SUBJECT)
+    return nl.write_fit(random_fit(1, folder=""), tmp_path_factory.mktemp("fit") / "fit.nwb", subject=SUBJECT)
 
 
 def sent_bytes(archive) -> bytes:
@@ -153,7 +155,7 @@ def test_an_archive_that_does_not_answer(fit_file, monkeypatch):
 
 
 def test_the_same_bytes_are_sent_once_and_a_second_fit_needs_a_name_or_replace(archive, fit_file, tmp_path):
-    other = nl.write_fit(random_fit(2), tmp_path / "other.nwb", subject=SUBJECT)
+    other = nl.write_fit(random_fit(2, folder=""), tmp_path / "other.nwb", subject=SUBJECT)
     assert publish(fit_file, ID).sent
     assert not publish(fit_file, ID).sent
     with pytest.raises(NWBLintError, match=r"another file is at.*description=.*replace=True"):
@@ -193,7 +195,7 @@ def test_the_address_is_read_at_once_and_after_the_sha256_has_come(archive, fit_
     digests.append(expand(address)[0].digest)
     assert [len(one) for one in digests] == [34, 64]
     monkeypatch.delenv("DANDI_INSTANCE")  # a host of this machine needs no more than its address
-    assert nl.read_fit(address)["m"].identical(random_fit(1)["m"])
+    assert nl.read_fit(address)["m"].identical(random_fit(1, folder="")["m"])
 
 
 def test_a_dry_run_names_the_archive_and_asks_nobody(archive, fit_file):
@@ -287,6 +289,42 @@ PRIVATE = {  # a source of the fit as it stands in the file: what is sent in its
 }
 
 
+TEXTS = {  # a text of the fit: the text that is sent
+    "left out /data/alice/two.nwb: empty": "left out two.nwb: empty",
+    "left out /home/alice/Bob Smith/two.nwb: empty": "left out two.nwb: empty",
+    "left out /lab/Alice B Smith/two.nwb: empty": "left out two.nwb: empty",  # the folder of a source
+    "left out /lab/Alice/two.nwb: empty": "left out two.nwb: empty",
+    "sources = ['/lab/three.nwb', \"/lab/three.nwb\"]": "sources = ['{0}', \"{0}\"]",
+    "/lab/three.nwb: empty": "{0}: empty",
+    'out = "/home/alice"': 'out = "~"',
+    r"out = 'C:\Users\alice'": "out = '~'",
+    r"\\?\C:\Users\alice\x.nwb": "x.nwb",
+    json.dumps([r"\\?\C:\Users\alice\x.nwb", r"\\nas\alice\x.nwb"]): '["x.nwb", "x.nwb"]',
+    "//nas/alice/x.nwb": "x.nwb",
+    "/n/netscratch/alice/x": "x",
+    "file:/home/alice/x.nwb": "file:x.nwb",
+    "made by alice@cluster:/home/alice/x.nwb": "made by x.nwb",
+    "sftp://alice@lab.org/home/alice/x.nwb": "x.nwb",
+    "-o/home/alice/out": "out",
+    "../../home/alice/x.nwb": "x.nwb",
+    "PosixPath('/home/alice/Bob\"s x/a, b.nwb')": "PosixPath('a, b.nwb')",
+    "(https://a:b@lab.org/x.nwb), s3://bucket/x?sig=1": "(https://lab.org/x.nwb), s3://bucket/x",
+    "https://lab.org/home/of/x.nwb": "https://lab.org/home/of/x.nwb",
+    "units of /units/spike_times, /processing/a/b/c": "units of /units/spike_times, /processing/a/b/c",
+    "1/2, a / b, spikes/s, and/or": "1/2, a / b, spikes/s, and/or",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_a_text_says_about_a_computer_is_replaced(text):
+    place = Place("", "000009", "draft", "sub-1/sub-1.nwb")
+    here = {"/lab/Alice B Smith/one.nwb": Place(), "/lab/three.nwb": place}
+    clean = Cleaner([FitSource(name, known, "", "") for name, known in here.items()])
+    sent = TEXTS[text].replace("{0}", place.address)
+    assert clean(text) == sent
+    assert bool(clean.replaced) == (text != sent)
+
+
 @pytest.mark.parametrize("case", PRIVATE)
 def test_what_is_private_is_replaced_in_all_texts_and_no_byte_of_it_is_sent(case, archive, tmp_path):
     name, public = PRIVATE[case]
@@ -309,12 +347,25 @@ def test_what_is_private_is_replaced_in_all_texts_and_no_byte_of_it_is_sent(case
         assert secret not in content, content[content.find(secret) - 99 :][:199]
         assert secret.decode() not in json.dumps(archive.assets)
     np.testing.assert_array_equal(sent["m"], fit["m"])
+    assert not publish(path, ID).sent  # the copy has the same bytes each time
+
+
+def test_a_public_address_that_has_a_private_path_in_it_stays_whole(archive, tmp_path):
+    """The bytes of private texts are written over wherever they are, and what stays is written again."""
+    both = ["/tmp/of/rec.nwb is empty", "https://lab.org/tmp/of/rec.nwb is empty"]
+    fit = random_fit(1, folder="").assign_attrs(warnings=both, note=both[1])
+    sent = nl.read_fit(publish(nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT), ID).address)
+    assert sent.attrs["warnings"] == ["rec.nwb is empty", both[1]]
+    assert sent.attrs["note"] == both[1]
 
 
 def test_two_files_of_one_name_stay_two(archive, tmp_path):
     fit = sources(random_fit(1), [f"{HOME}/1/rec.nwb", f"{HOME}/2/rec.nwb"], digest=["a" * 64, "b" * 64])
     found = publish(nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT, source=[]), ID)
     assert nl.read_fit(found.address)["file"].values.tolist() == ["aaaaaaaaaaaa/rec.nwb", "bbbbbbbbbbbb/rec.nwb"]
+    fit["file_digest"] = "file", np.array(["", ""])
+    found = publish(nl.write_fit(fit, tmp_path / "b.nwb", subject=SUBJECT, source=[]), ID, description="b")
+    assert nl.read_fit(found.address)["file"].values.tolist() == ["0/rec.nwb", "1/rec.nwb"]
 
 
 def test_a_downloaded_recording_is_named_by_its_place_in_the_archive(archive, tmp_path):
@@ -380,6 +431,24 @@ def test_embargoed_recordings_do_not_get_into_an_open_dandiset_unasked(case, arc
             publish(path, ID)
         assert not any(request.method == "POST" for request in archive.api.log)
     assert publish(path, ID, allow_embargoed=not allowed).sent
+
+
+def test_an_embargoed_dandiset_that_only_a_text_names_is_not_told_either(archive, tmp_path):
+    archive.others[OTHER] = "EMBARGOED"
+    address = f"dandi://{archive.api.host}/{OTHER}/draft/sub-1/sub-1.nwb"
+    fit = random_fit(1, folder="").assign_attrs(warnings=[f"left out {address}: it is empty"])
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
+    with pytest.raises(NWBLintError, match=f"names recordings in {OTHER}.*embargoed.*allow_embargoed=True"):
+        publish(path, ID)
+    archive.others[OTHER] = "OPEN"
+    assert publish(path, ID).sent
+
+
+def test_the_description_of_a_converted_network_names_no_path(archive, tmp_path):
+    fit = random_fit(1, folder="").assign_attrs(method="converted", converted_from="/home/alice/net.pt")
+    publish(nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT), ID)
+    assert "from net.pt: " in archive.assets[0]["metadata"]["description"]
+    assert "alice" not in json.dumps(archive.assets)
 
 
 # -- at the end --
