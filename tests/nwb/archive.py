@@ -35,6 +35,7 @@ PUBLISHING = "Dandiset is currently being published"
 ONLY_DRAFT = "Only draft versions can be modified."
 PATH_TAKEN = "An asset with that path already exists"
 BAD_PATH = "Path improperly formatted"
+ZARR_DOWNLOAD = "Unable to provide download link for zarr assets. Please browse the zarr files directly to do so."
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _VERSIONS = rf"/api/dandisets/{ID}/versions/([^/]+)/"
@@ -110,6 +111,12 @@ class Archive:
         self.api.__exit__(*raised)
         self.blobs.__exit__(*raised)
 
+    def add(self, asset: dict, content: Path | bytes) -> None:
+        """Put a file into the draft."""
+        self.assets.append(asset)
+        self.places[asset["path"]] = place = _place(asset)
+        self.blobs.files[place] = content
+
     def compute_digests(self) -> None:
         """What a worker of the archive does some time after an upload: the SHA-256 of each file."""
         for asset in self.assets:
@@ -180,14 +187,15 @@ class Archive:
         if found := re.fullmatch(rf"{_VERSIONS}assets/", path):
             return self._no_version(found[1]) or _hidden(self.status, role) or self._page(path, found[1], query)
         found = re.fullmatch(rf"(?:{_VERSIONS}|/api/)assets/({_UUID})/(download/|info/)?", path)
-        asset = next((a for a in (*self.assets, *self.at_publication) if found and a["asset_id"] == found[2]), None)
+        there = self._assets_of(found[1]) if found and found[1] else (*self.assets, *self.at_publication)
+        asset = next((a for a in there if found and a["asset_id"] == found[2]), None)
         if asset is None:
             return 404, NOT_FOUND
         if refused := _hidden(self.status, role):
             return refused
         if found[3] == "download/":
             if asset["zarr"]:
-                return 400, "Unable to provide download link for zarr assets. Please browse the zarr files directly."
+                return 400, ZARR_DOWNLOAD
             signed = {"response-content-disposition": "attachment", "X-Amz-Signature": "signature-that-is-secret"}
             return 302, f"{self.blobs.url}{_place(asset)}?{urlencode(signed)}"
         metadata = self._metadata(asset)

@@ -244,11 +244,13 @@ def _fits(path: Path) -> list[xr.Dataset]:
 
 
 def _check_subjects(source: Path, sources: Sequence[FitSource], subject: Mapping[str, str]) -> list[str]:
-    """The subjects of the fit's neurons; NWBError where these are several, and none is chosen for the file."""
+    """The subjects of the fit's neurons; NWBError unless one is chosen for the file where these are several."""
     check_subject(subject)
     ids = list(dict.fromkeys(one.subject for one in sources if one.subject))
     own = read_metadata(source).subject.get("subject_id", "")
     if own != "+".join(ids) or len(ids) < 2:
+        if own and "subject_id" in subject:
+            raise _known_already(source, "subject_id")
         return ids if own in ids else []
     if subject.get("subject_id") not in ids:
         raise NWBError(
@@ -263,7 +265,8 @@ def _staged(source: Path, name: str, subject: Mapping[str, str], clean: Cleaner)
     """The file to send: the source itself, or, where something has to be added or replaced, a copy of this name."""
     from dandi.files import find_bids_dataset_description
 
-    search(source, clean)
+    with reading_errors(source):
+        search(source, clean)
     source = source.absolute()
     plain = source.suffix == ".nwb" and find_bids_dataset_description(source.parent) is None
     if plain and not subject and not clean.replaced:
@@ -287,12 +290,13 @@ def _complete_subject(staged: Path, subject: Mapping[str, str], source: Path) ->
     Those of several animals are replaced: they were made of all of them.
     """
     with h5py.File(staged, "r+" if subject else "r") as file:
+        if "general/subject" not in file:
+            raise NWBError(f"{source} has no subject. An archive needs it. Write the fit with subject=.")
         group = file["general/subject"]
+        several = "subject_id" in group and "subject_id" in subject
         for key, text in subject.items():
-            if key in group and "subject_id" not in subject:
-                raise NWBError(
-                    f"{source}: the subject has {key} already. subject= adds only what is missing. Drop {key}."
-                )
+            if key in group and not several:
+                raise _known_already(source, key)
             if key in group:
                 del group[key]
             group.create_dataset(key, data=text, dtype=h5py.string_dtype())
@@ -301,6 +305,10 @@ def _complete_subject(staged: Path, subject: Mapping[str, str], source: Path) ->
                 f"{source}: the subject has no {', '.join(lack)}. The archive needs it. Pass it from the records of "
                 f"the animal: subject={{{lack[0]!r}: …}}. Nothing was sent."
             )
+
+
+def _known_already(source: Path, key: str) -> NWBError:
+    return NWBError(f"{source}: the subject has {key} already. subject= adds only what is missing. Drop {key}.")
 
 
 class _Terminated(BaseException):
@@ -414,16 +422,16 @@ def _in_known_archives(places: Iterable[Place], archive: Archive) -> list[Place]
 
 def _refuse_embargoed(source: Path, places: Iterable[Place], how: str) -> None:
     """Raise NWBError where a place is embargoed; ``how`` says what the fit has to do with it."""
-    checked: set[str] = set()
+    checked: set[tuple[str, str]] = set()
     for place in map(_of_main, places):
         where = place.dandiset or place.asset_id
-        if where and where not in checked and _embargoed(source, place):
+        if where and (place.instance, where) not in checked and _embargoed(source, place):
             raise NWBError(
                 f"{source} {how} {where} of {place.instance}, which are embargoed. Everybody can read the dandiset "
                 "that it would go to. Publish it in an embargoed dandiset, or pass allow_embargoed=True. Nothing was "
                 "sent."
             )
-        checked.add(where)
+        checked.add((place.instance, where))
 
 
 def _embargoed(source: Path, place: Place) -> bool:

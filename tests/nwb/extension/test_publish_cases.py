@@ -268,11 +268,19 @@ def test_several_subjects_need_a_choice_and_all_are_named(archive, tmp_path):
     people = archive.assets[0]["metadata"]["wasAttributedTo"]
     assert [one["identifier"] for one in people] == ["C", "A"]
     assert people[0]["sex"]["name"] == "Male"
-    with h5py.File(tmp_path / "sent.nwb", "w"):
-        pass
     (tmp_path / "sent.nwb").write_bytes(sent_bytes(archive))
     with h5py.File(tmp_path / "sent.nwb") as file:
         assert file["general/subject/subject_id"].asstr()[()] == "C"
+
+
+def test_one_subject_is_not_given_another_name(archive, fit_file, tmp_path):
+    with pytest.raises(NWBLintError, match=r"subject has subject_id already.*Drop subject_id"):
+        publish(fit_file, ID, subject={"subject_id": "m2", "age": "P1D"})
+    with pytest.warns(UserWarning, match="no subject"):
+        bare = nl.write_fit(random_fit(1), tmp_path / "bare.nwb")
+    with pytest.raises(NWBLintError, match=r"has no subject.*Write the fit with subject="):
+        publish(bare, ID, subject=SUBJECT)
+    assert not archive.api.log
 
 
 # -- what is private --
@@ -459,10 +467,7 @@ def test_a_recipe_runs_again_after_its_fit_was_published_beside_the_recordings(a
     monkeypatch.chdir(tmp_path)
     for k in range(2):
         session = mock_session(tmp_path / f"{k}.nwb", seed=k, session_id=f"s{k}")
-        asset = record(f"sub-m1/sub-m1_ses-{k}_ecephys.nwb", session)
-        archive.assets.append(asset)
-        place = archive.places[asset["path"]] = f"/blobs/{asset['blob'][:3]}/{asset['blob'][3:6]}/{asset['blob']}"
-        archive.blobs.files[place] = session
+        archive.add(record(f"sub-m1/sub-m1_ses-{k}_ecephys.nwb", session), session)
     how = "--by side --align cue_time --window -0.2 0.8 --bin 0.1 --rank 1 --tau 0.1 --no-plot --test-size 0"
 
     def run(*args):

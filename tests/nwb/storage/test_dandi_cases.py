@@ -191,7 +191,7 @@ def test_a_refusal_says_what_is_wrong_in_one_line(case, start):
     text = str(error.value)
     assert "\n" not in text
     assert len(text) < 500
-    assert not any(secret in text for secret in (KEY, OTHER_KEY, NO_KEY["detail"] * 2))
+    assert not any(secret in text for secret in (KEY, OTHER_KEY))
 
 
 # Answers that are none of the real server, and words of the message.
@@ -369,10 +369,7 @@ def test_files_are_left_out_by_patterns(start, recordings):
 def test_the_same_recording_twice_is_noticed(start, recordings, tmp_path):
     archive = start()
     content = Path(recordings[A]).read_bytes()
-    twin = record("sub-a/sub-a_ses-1_desc-copy_ecephys.nwb", content)
-    archive.assets.append(twin)
-    archive.places[twin["path"]] = place = f"/blobs/{twin['blob'][:3]}/{twin['blob'][3:6]}/{twin['blob']}"
-    archive.blobs.files[place] = content
+    archive.add(record("sub-a/sub-a_ses-1_desc-copy_ecephys.nwb", content), content)
     with pytest.raises(NWBLintError, match=r"same recording as.*object_id.*exclude="):
         read_conditions(f"dandi://{ID}/draft/sub-a/*.nwb", **HOW)
     found = read_conditions(f"dandi://{ID}/draft/sub-a/*.nwb", **HOW, exclude=["*_desc-*"])
