@@ -414,10 +414,15 @@ def _of_main(place: Place) -> Place:
 
 
 def _in_known_archives(places: Iterable[Place], archive: Archive) -> list[Place]:
-    """The places in archives that dandi knows, or in this one: no other host is asked because a text names it."""
+    """The places in archives that dandi knows, or in this one: no other host is asked because a text names it.
+
+    A text such as that of a recipe may name no archive; it means the one in use.
+    """
     from dandi.consts import known_instances
 
-    return [place for place in places if place.instance in ("", archive.name, *known_instances)]
+    in_use = archive_of("", archive.name).name
+    named = [place._replace(instance=place.instance or in_use) for place in places]
+    return [place for place in named if place.instance in (in_use, archive.name, *known_instances)]
 
 
 def _refuse_embargoed(source: Path, places: Iterable[Place], how: str) -> None:
