@@ -10,7 +10,9 @@ Publishing is in `tests/nwb/extension/test_publish_cases.py`.
 
 from __future__ import annotations
 
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -288,6 +290,29 @@ def test_the_key_does_not_follow_to_another_host(start, monkeypatch):
 
         monkeypatch.setattr(Archive, "_page", elsewhere)
         assert len(expand(f"dandi://{ID}/draft/*.nwb")) == 3
+        assert other.api.log
+        assert not any(KEY in str(request) for request in other.api.log)
+
+
+@pytest.mark.parametrize("call", ["GET .*/assets/", "GET /api/auth/token/?"])
+def test_the_key_does_not_follow_a_redirect(call, start):
+    archive, redirected = start(**EMBARGOED, **OWNER), []
+    with Archive([], {}) as other:
+
+        def elsewhere():
+            redirected.append(other.api.url)
+            return 302, f"{other.api.url}/api/dandisets/{ID}/"
+
+        answer = archive._answer
+
+        def with_key(method, path, query, role, sent):
+            moved = role and re.fullmatch(call, f"{method} {path}")
+            return elsewhere() if moved else answer(method, path, query, role, sent)
+
+        archive._answer = with_key
+        with suppress(NWBLintError):
+            expand(f"dandi://{ID}/draft/{A}")
+        assert redirected
         assert other.api.log
         assert not any(KEY in str(request) for request in other.api.log)
 
