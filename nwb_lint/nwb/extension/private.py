@@ -36,8 +36,8 @@ _IN_NWB = re.compile(
 _STOP = r"\s\"'`<>,;:()\[\]"
 _START = r"(?:[\w.-]+@[\w.-]+:)?(?:(?:[\\/]{2,}\?[\\/]+)?[A-Za-z]:[\\/]|[\\/]{2,}[\w.]|/|~[\w.-]*/)"
 _REST = rf"(?:[^{_STOP}]|[ ,;()\[\]](?=[^\s\"'`<>:\\/]+[\\/]))*"  # a blank is in a path where a folder follows it
-_URL = r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+)"
-_IDENTIFIER = rf"(?P<identifier>\b[A-Za-z-]*dandi[A-Za-z-]*:\d{{6}}\b[^{_STOP}]*)"
+_URL = r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+)"
+_IDENTIFIER = rf"(?P<identifier>\b[A-Za-z-]{{0,30}}dandi[A-Za-z-]{{0,30}}:\d{{6}}\b[^{_STOP}]*)"
 _QUOTED = rf"(?P<quote>[\"'`])(?P<quoted>{_START}[^\n]*?)(?P=quote)"
 _BARE = rf"(?P<bare>(?<![\w/.\\*-])(?!(?<=:)//){_START}{_REST})"
 _HOME = rf"(?P<home>(?<![\w.~\\/-])[\w.~\\/-]*[\\/](?:home|Users)[\\/]{_REST})"

@@ -333,6 +333,14 @@ def test_what_a_text_says_about_a_computer_is_replaced(text):
     assert bool(clean.replaced) == (text != sent)
 
 
+@pytest.mark.parametrize("piece", ["a-", "a.", "a@", "'/", "/", "ab/", "'/a ", "/a,b", "/a b c/", "word "])
+def test_long_texts_take_no_long_time(piece):
+    n = 20_000
+    start = time.process_time()
+    Cleaner([])(piece * n + "/")
+    assert time.process_time() - start < 1
+
+
 @pytest.mark.parametrize("case", PRIVATE)
 def test_what_is_private_is_replaced_in_all_texts_and_no_byte_of_it_is_sent(case, archive, tmp_path):
     name, public = PRIVATE[case]
