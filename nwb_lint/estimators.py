@@ -7,6 +7,7 @@ two are one: all neurons of the first bin come first.
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class _LowRank(BaseEstimator):
         activity = prepare(
             recording, inputs=[Input(_NONE)], n_components=self.n_components, time_course=self.time_course
         )
-        options = {"initial": initial} | (self.fit_options or {})
+        options = {"initial": initial} | self._other_options()
         self.fit_ = fit_lint(
             _with_inputs(activity, u, names),
             rank=self.rank,
@@ -77,6 +78,19 @@ class _LowRank(BaseEstimator):
             seed=self.seed,
             **options,
         )
+
+    def _other_options(self) -> dict[str, Any]:
+        """``fit_options``; ContractError for those that are parameters of the estimator, or no options of a fit."""
+        options = {} if self.fit_options is None else self.fit_options
+        if not isinstance(options, dict):
+            raise ContractError(f"fit_options is a {type(options).__name__}. It needs a dict. Pass one.")
+        if own := sorted(options.keys() & self.get_params()):
+            raise ContractError(
+                f"fit_options has {own[0]}, which is a parameter of the estimator. Pass it as {own[0]}=."
+            )
+        if strange := sorted(options.keys() - signature(fit_lint).parameters.keys()):
+            raise ContractError(f"fit_options has {strange[0]}. It needs options of fit_lint. Leave it out.")
+        return options
 
     def _activity(self, rates: Array) -> Array:
         """Rates as the activity that the network was fitted to, dimensionless."""
@@ -225,7 +239,9 @@ class LowRankEncoder(RegressorMixin, _LowRank):
         u = self._inputs(X)
         y = check_array(y, allow_nd=True, dtype=np.float64, ensure_all_finite=False)
         _check_length(len(u), len(y))
-        return self._r2(self._cube(y, "y"), u)
+        rates = self._cube(y, "y")
+        _check_shape(rates, int(recorded_of(self.fit_).sum()), "neurons", self.fit_.sizes["time"])
+        return self._r2(rates, u)
 
     def _inputs(self, X: Any) -> Array:
         check_is_fitted(self)
@@ -408,7 +424,13 @@ def _with_inputs(activity: xr.Dataset, u: Array, names: list[str]) -> xr.Dataset
 
 def _over_time(values: Array, n_times: int) -> Array:
     """Inputs (condition, time, input), from these or from amplitudes (condition, input)."""
-    return np.repeat(values[:, None], n_times, axis=1) if values.ndim == 2 else values
+    found = np.repeat(values[:, None], n_times, axis=1) if values.ndim == 2 else values
+    if found.ndim != 3 or found.shape[1] != n_times:
+        raise ContractError(
+            f"The inputs have shape {values.shape}, and there are {n_times} bins. They need (condition, input), or "
+            "(condition, time, input) with these bins. Change them."
+        )
+    return found
 
 
 def _check_length(found: int, needed: int) -> None:

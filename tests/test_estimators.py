@@ -165,6 +165,12 @@ def test_columns_have_names(data):
         (lambda u, rates: nl.LowRankEncoder(**HOW).fit(u, rates).predict(u[:, :, [0, 0]]), "2 inputs. The fit"),
         (lambda u, rates: nl.LowRankDecoder(**HOW).fit(rates, u).transform(rates[:, :, 1:]), "11 neurons. The fit"),
         (lambda u, rates: nl.LowRankDecoder(**HOW | {"rank": 0}).fit(rates, u), "rank is 0"),
+        (lambda u, rates: nl.LowRankEncoder(**HOW).fit(u[:, :30], rates), "there are 40 bins"),
+        (lambda u, rates: nl.LowRankEncoder(**HOW).fit(u[..., None], rates), "The inputs have shape"),
+        (lambda u, rates: nl.LowRankEncoder(**HOW).fit(u, rates).score(u, rates[:, :, 1:]), "11 neurons. The fit"),
+        (lambda u, rates: nl.LowRankEncoder(fit_options={"rank": 2}, **HOW).fit(u, rates), "Pass it as rank="),
+        (lambda u, rates: nl.LowRankEncoder(fit_options={"ranks": 2}, **HOW).fit(u, rates), "has ranks. It needs"),
+        (lambda u, rates: nl.LowRankEncoder(fit_options=[2], **HOW).fit(u, rates), "fit_options is a list"),
     ],
 )
 def test_what_does_not_suit_is_named(data, call, words):

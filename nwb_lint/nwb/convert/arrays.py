@@ -10,7 +10,7 @@ import xarray as xr
 
 from nwb_lint.contract import TRIALS, check_recording, check_table, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.nwb.convert.datasets import EVENT, session_of
+from nwb_lint.nwb.convert.datasets import EVENT, REGULAR, session_of
 from nwb_lint.nwb.convert.session import Lists, column
 from nwb_lint.nwb.convert.sources import of_samples, of_spikes, reader_of
 from nwb_lint.nwb.convert.spikes import as_numbers, frame_of
@@ -32,7 +32,6 @@ _OWN = (
 )  # options of the readers that arrays say themselves
 _MOST_COUNT = np.iinfo(np.uint16).max
 _LONG_S = 1.0  # bins of this width are rare, and milliseconds are common
-_REGULAR = 1e-3  # part of a bin by which the distance of two bin centers may differ from bin_s
 
 
 class _Labels(NamedTuple):
@@ -229,7 +228,7 @@ def _time(time: Any, bin_s: float | None, n: int, what: str) -> tuple[Array, flo
     if bin_s is None and n == 1:
         raise ContractError("bin_s is missing. There is a single bin, whose width is not known. Pass bin_s=.")
     width = float(np.round(np.median(steps) if given is None else given, 12))
-    if not np.isfinite(centers).all() or not width > 0 or (np.abs(steps - width) > _REGULAR * width).any():
+    if not np.isfinite(centers).all() or not width > 0 or (np.abs(steps - width) > REGULAR * width).any():
         found = f"steps of {steps.min():g} to {steps.max():g} s" if n > 1 else "one bin"
         raise ContractError(
             f"time has {found}, and bin_s is {width:g}. Bins of one width are needed, ascending. Change time or bin_s."

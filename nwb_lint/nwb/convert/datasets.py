@@ -22,6 +22,7 @@ EVENT = "event_time"  # the column with time 0 of each row, where a Dataset name
 _GAP_S = 1.0  # between two windows, where a Dataset has no clock
 _OF_READING = ("session", "source", "recorded", "unit_id")  # coordinates on neuron that are no columns of units
 _DO = "Leave start_time and stop_time out of the trials, or pass the spike times."
+REGULAR = 1e-3  # part of a bin by which the distance of two bin centers may differ from bin_s
 _ROUNDING = 1e-6  # part of a window by which two may overlap
 
 
@@ -52,7 +53,7 @@ def session_of(dataset: xr.Dataset) -> Session:
     Raises
     ------
     ContractError
-        If the Dataset is neither, trials are warped, or their windows overlap.
+        If the Dataset is neither, lacks bins, trials are warped, or their windows overlap.
     """
     dim = "trial" if "trial" in dataset.dims else "condition"
     if dim not in dataset.dims or not {"rate", "count"} & set(dataset.data_vars):
@@ -60,6 +61,7 @@ def session_of(dataset: xr.Dataset) -> Session:
         raise ContractError(
             f"The Dataset has {found}. write_session needs a recording or trials. Write a fit by write_fit."
         )
+    _check_axes(dataset, dim)
     if "warp" in dataset.attrs:
         raise ContractError("The Dataset is warped: its times are none of a session. Read it without warp.")
     table, origins = _table(dataset, dim)
@@ -75,6 +77,19 @@ def session_of(dataset: xr.Dataset) -> Session:
         seen = dataset["observed"].transpose("trial", "time", "neuron").values
         observed = [_intervals(seen[:, :, unit], edges) for unit in range(counts.shape[2])]
     return Session(_units(dataset, times), table, observed, {}, bin_s, _about("spike counts of single trials", bin_s))
+
+
+def _check_axes(dataset: xr.Dataset, dim: str) -> None:
+    """Raise ContractError unless there are rows, neurons, and bins of one width without gaps."""
+    lacking = [name for name in (dim, "time", "neuron") if not dataset.sizes.get(name)]
+    if lacking:
+        raise ContractError(f"The Dataset has nothing along {lacking[0]}. At least one is needed. Select with a list.")
+    bin_s, steps = float(dataset.attrs.get("bin_s", np.nan)), np.diff(dataset["time"].values)
+    if not bin_s > 0 or (np.abs(steps - bin_s) > REGULAR * bin_s).any():
+        raise ContractError(
+            f"The bins of the Dataset do not follow each other: the attribute bin_s is {bin_s:g}. Times in distances "
+            "of bin_s are needed. Keep all bins of a window."
+        )
 
 
 def _about(what: str, bin_s: float | None = None) -> str:

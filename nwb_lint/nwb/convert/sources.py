@@ -244,7 +244,7 @@ def of_samples(
 
 
 def _rows_of(units: Any, labels: Array, columns: Mapping[str, Any]) -> list[Any]:
-    """The neurons that a query over their columns, or labels, choose. Ids that are no labels stay: places from 0."""
+    """The neurons that a query over their columns, or labels, choose; places from 0 where all labels are names."""
     if isinstance(units, str):
 
         def of(name: str) -> Array:
@@ -259,7 +259,12 @@ def _rows_of(units: Any, labels: Array, columns: Mapping[str, Any]) -> list[Any]
         return np.flatnonzero(select(units, of, len(labels), "units")).tolist()
     row_of = {str(label): row for row, label in enumerate(labels.tolist())}
     given = list(units) if isinstance(units, Iterable) else [units]
-    return [row_of[str(one)] for one in given] if all(str(one) in row_of for one in given) else given
+    absent = [str(one) for one in given if str(one) not in row_of]
+    if len(absent) == len(given) and not any(label.isdigit() for label in row_of):
+        return given
+    if absent:
+        raise ContractError(f"units names {absent[0]}. The neurons are {', '.join(row_of)}. Name some of them.")
+    return [row_of[str(one)] for one in given]
 
 
 def without_file(dataset: xr.Dataset) -> xr.Dataset:

@@ -48,7 +48,8 @@ def to_pandas(dataset: xr.Dataset | xr.DataArray) -> dict[str, pd.DataFrame]:
     ['neuron', 'rank', 'recorded', 'm', 'n']
     """
     if isinstance(dataset, xr.DataArray):
-        dataset = dataset.to_dataset(name=dataset.name or "value")
+        column = str(dataset.name) if dataset.name and dataset.name not in dataset.dims else "value"
+        dataset = dataset.drop_vars(column, errors="ignore").to_dataset(name=column)  # a column is its own coordinate
     check_dataset(dataset, "dataset", "Pass a Dataset of this package")
     of_dims: dict[tuple[str, ...], list[str]] = {}
     for name, variable in dataset.data_vars.items():
@@ -97,6 +98,10 @@ def to_datatree(fit: xr.Dataset, results: Mapping[str, xr.Dataset] | None = None
     ['fit', 'my J']
     """
     check_fit(fit)
+    if results is not None and not isinstance(results, Mapping):
+        raise ContractError(
+            f"results is a {type(results).__name__}. It needs to be a dict of results by name. Pass one."
+        )
     for name, result in (results or {}).items():
         check_result(result)
         if name == _FIT or "/" in name:

@@ -179,6 +179,9 @@ def test_neurons_of_samples_are_chosen_by_labels_and_columns():
         found = nl.from_arrays(**given, neurons=labels, units=units)
         assert found["neuron"].values.tolist() == names
         np.testing.assert_array_equal(found["rate"], whole["rate"].sel(neuron=names))
+    for units in ([0, 7], [7]):
+        with pytest.raises(ContractError, match="units names 7"):
+            nl.from_arrays(**given, neurons=labels, units=units)
     with pytest.raises(ContractError, match=r"units names 'depth'. The neurons have area"):
         nl.from_arrays(**given, neurons=labels, units="depth > 1")
 
@@ -312,6 +315,14 @@ def test_sessions_that_cannot_be_written_are_refused(tmp_path):
         nl.write_session(tmp_path / "s.nwb", nl.from_arrays(count=COUNT, time=TIME, trials=timed, align="start_time"))
     with pytest.raises(ContractError, match="no column of times"):
         nl.write_session(tmp_path / "s.nwb", nl.from_arrays(count=COUNT, time=TIME, trials=timed))
+    for part, words in (
+        (made.isel(time=slice(None, None, 2)), "bins of the Dataset do not follow each other"),
+        (made.drop_attrs(), "bin_s is nan"),
+        (made.isel(neuron=0), "nothing along neuron"),
+        (made.isel(trial=[]), "nothing along trial"),
+    ):
+        with pytest.raises(ContractError, match=words):
+            nl.write_session(tmp_path / "s.nwb", part)
     with pytest.raises(ContractError, match="write_fit"):
         nl.write_session(tmp_path / "s.nwb", xr.Dataset({"m": ("condition", [1.0])}))
     assert list(tmp_path.iterdir()) == []

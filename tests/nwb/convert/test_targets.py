@@ -50,6 +50,13 @@ def test_single_values_and_arrays_become_tables():
         nl.to_pandas({"x": np.zeros(3)})
 
 
+def test_a_column_becomes_a_table():
+    recording = mock_recording()
+    table = nl.to_pandas(recording["stimulus"])["condition"]
+    assert table["stimulus"].tolist() == recording["stimulus"].values.tolist()
+    assert nl.to_pandas(recording["neuron"])["neuron"]["value"].tolist() == recording["neuron"].values.tolist()
+
+
 def test_a_file_is_read_as_one_tree(tmp_path):
     fit = mock_fit()
     results = {"latents": nl.latents(fit, mock_activity()), "fixed points": nl.fixed_points(fit, n_starts=10)}
@@ -69,6 +76,8 @@ def test_a_tree_needs_a_fit_and_its_results():
     fit = mock_fit()
     with pytest.raises(ContractError, match="ndarray; it needs to be an xarray"):
         nl.to_datatree(np.zeros(3))
+    with pytest.raises(ContractError, match="results is a list"):
+        nl.to_datatree(fit, [fit])
     with pytest.raises(ContractError, match="called 'fit'"):
         nl.to_datatree(fit, {"fit": nl.connectivity(fit)})
     with pytest.raises(ContractError, match="result is of kind"):
