@@ -49,6 +49,7 @@ from nwb_lint.parallel.threads import processors
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray
+_MOST_UNKNOWN = 0.1  # of the samples of an input in the trials, above which there is a warning
 CountUnit = Callable[[int], Counts]  # counts a unit, by its place in a block
 
 _MOST_THREADS = 4  # that read, count and smooth; more wait for each other's reading
@@ -356,6 +357,12 @@ def _session_courses(file: h5py.File, session: Session, options: AverageOptions)
     """Sums of the courses of inputs over the trials of every condition, and over the same resamples as the rates."""
     condition_of, n_conditions, axis, _, seed = options[:5]
     courses = read_courses(file, session.asset, session.trials, axis, options.wanted)
+    for one, unknown in zip(options.wanted.inputs, np.isnan(courses.values).mean(axis=(0, 1)), strict=True):
+        if unknown > _MOST_UNKNOWN:
+            warn(
+                f"{session.asset}: {one.series} has no value in {unknown:.0%} of the samples of input {one.name!r}. "
+                "The means of conditions are those of the other trials. Leave such trials out by where."
+            )
     if not options.draws:
         n = len(condition_of)
         weights = csr_array((np.ones(n), (condition_of, np.arange(n))), (n_conditions, n))

@@ -299,6 +299,18 @@ def test_an_input_is_a_series_in_memory():
         nl.from_spikes(spikes, trials, series={"speed": speed}, **STARTS)
 
 
+def test_a_series_that_lacks_many_trials_is_named():
+    """The rates are means of all trials, and the input is one of those that the series covers."""
+    start = 2.0 * np.arange(20)
+    trials = {"start_time": start, "stop_time": start + 1, "side": ["l", "r"] * 10}
+    spikes = [np.sort(np.random.default_rng(0).uniform(0, 42, 800))]
+    one, times = nl.Input("run", series="speed"), np.arange(0, 30, 0.05)
+    given = {"series": {"speed": (times, times)}, "inputs": [one], "by": "side"}
+    with pytest.warns(UserWarning, match=r"speed has no value in 25% of the samples of input 'run'"):
+        found = nl.from_spikes(spikes, trials, **given, **STARTS)
+    assert np.isfinite(found["input_course"]).all()
+
+
 def test_trials_are_a_table_of_pynwb():
     nwbfile = new_nwbfile()
     spikes = {10 + row: nwbfile.units["spike_times"][row] for row in range(3)}
