@@ -41,11 +41,20 @@ class OneBin(nl.LowRankEncoder):
         return np.repeat(y[:, None] if y.ndim > 1 else y[:, None, None], 10, axis=1)
 
 
+def by_rounding(estimator):
+    """Checks that fail for some orders of samples: the last digit of a run, float32, depends on the place of a row."""
+    names = ("check_methods_sample_order_invariance", "check_methods_subset_invariance")
+    return dict.fromkeys(names, "runs are equal up to rounding") if isinstance(estimator, OneBin) else {}
+
+
 # All checks apply to the decoder, which takes the columns of a sample for the bins of one neuron, and to the encoder
 # with 10 bins for each number. `check_array_api_input` is skipped by scikit-learn unless SCIPY_ARRAY_API is set: the
 # fit computes with numpy and torch, and not with the array type of its input.
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks([nl.LowRankDecoder(method="regression"), OneBin(method="regression", tau_s=0.02)])
+@parametrize_with_checks(
+    [nl.LowRankDecoder(method="regression"), OneBin(method="regression", tau_s=0.02)],
+    expected_failed_checks=by_rounding,
+)
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -77,6 +86,14 @@ def test_an_encoder_is_the_fit_of_the_same_conditions(data):
     assert encoder.score(u[TEST], rates[TEST]) == pytest.approx(float(fit["r2"].sel(split="held_out")), abs=1e-4)
     predicted = nl.simulate(fit)["rate"].values
     np.testing.assert_allclose(encoder.predict(u), predicted, rtol=1e-3, atol=1e-3)
+
+
+def test_the_order_and_number_of_samples_do_not_matter(data):
+    u, rates = data
+    encoder = nl.LowRankEncoder(**HOW).fit(u, rates)
+    predicted, order = encoder.predict(u), np.random.default_rng(0).permutation(16)
+    np.testing.assert_allclose(encoder.predict(u[order]), predicted[order], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(encoder.predict(u[:1]), predicted[:1], rtol=1e-5, atol=1e-5)
 
 
 def test_two_dims_are_the_last_two_as_one(data):
