@@ -7,7 +7,10 @@ Every reader below knows the names of the weights in one package, and gives the 
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +30,7 @@ _TORCH_FILES = (".pt", ".pth", ".pkl", ".ckpt")
 _NESTED = ("state_dict", "model_state_dict")  # keys of a checkpoint under which the weights are
 _NO_INPUT = "none"
 _POINTS = np.linspace(-2, 2, 9)  # where two functions are compared
+_NEAR = 1e-5  # values of the same function differ by less
 _SMALL = 1e-10  # singular values below this share of the largest are 0
 
 
@@ -141,14 +145,26 @@ def from_network(
     module = network if hasattr(network, "state_dict") else None
     weights = _weights(network)
     found = _read(weights, module, names, over_n, nonlinearity, trial)
-    told = {key: float(weights[key]) for key in ("alpha", "tau_s", "dt_s") if np.size(weights.get(key, ())) == 1}
+    told = {
+        key: float(weights[key].flat[0]) for key in ("alpha", "tau_s", "dt_s") if np.size(weights.get(key, ())) == 1
+    }
     dt_s = told.get("dt_s") if dt_s is None else dt_s
     if alpha is None and tau_s is None:
         alpha, tau_s = told.get("alpha", found.alpha or _alpha_of(module)), told.get("tau_s", found.tau_s)
     if dt_s is None or (alpha is None) == (tau_s is None):
         what = "dt_s" if dt_s is None else "alpha or tau_s" if alpha is None else "either alpha or tau_s, and not both"
         raise ContractError(f"The network does not say its steps. from_network needs {what}. Pass it.")
-    tau_s = dt_s / alpha if alpha is not None else tau_s
+    share = alpha if tau_s is None else dt_s / tau_s if tau_s else np.nan
+    if not (dt_s > 0 and 0 < share <= 1):
+        raise ContractError(
+            f"dt_s is {dt_s:g}, and alpha, or dt_s / tau_s, is {share:g}. dt_s needs to be above 0, and alpha "
+            "above 0 and at most 1. Pass these."
+        )
+    if found.alpha is not None and not np.isclose(share, found.alpha, rtol=1e-4):
+        raise ContractError(
+            f"alpha is {share:g}. The weights of {found.origin} are those of alpha {found.alpha:g}. Pass dt_s alone."
+        )
+    tau_s = dt_s / share
     phi = nonlinearity or found.nonlinearity or _phi_of(module) or "tanh"
     nonlinearity_of(phi)
     return _fit(found, u, n_bins, {"dt_s": dt_s, "tau_s": tau_s, "nonlinearity": phi, "method": "converted"})
@@ -168,12 +184,32 @@ def _weights(network: Any) -> Weights:
             f"network is a {type(network).__name__}. from_network needs weights by name, a path, or a torch module. "
             "Pass one of these."
         )
-    found = {str(name): _array(value) for name, value in network.items()}
+    found = {str(name): _array(value, str(name)) for name, value in network.items()}
     return {name: value for name, value in found.items() if value.dtype.kind in "biuf"}
 
 
-def _array(value: Any) -> Array:
-    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+def _array(value: Any, name: str = "value") -> Array:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ContractError(
+            f"{name} is no array: its rows differ in length. Weights are arrays of numbers. Pass these."
+        ) from error
+
+
+def arrays_in(path: Path) -> dict[str, Array]:
+    """The arrays of an npz file; ContractError where it is damaged, or holds Python objects."""
+    try:
+        with path.open("rb") as file:
+            stored = np.load(file)
+            if isinstance(stored, np.ndarray):
+                raise ValueError("one array without a name")
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ContractError(f"{path} cannot be read ({one_line(error)}). Save arrays of numbers alone.") from error
 
 
 def _load(path: Path) -> Weights:
@@ -181,11 +217,7 @@ def _load(path: Path) -> Weights:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file. A file of weights is needed. Check the path.")
     if path.suffix == ".npz":
-        try:
-            with np.load(path) as stored:
-                return _weights({name: stored[name] for name in stored.files})
-        except (ValueError, OSError, EOFError) as error:
-            raise ContractError(f"{path} cannot be read ({one_line(error)}). Save arrays of numbers alone.") from error
+        return _weights(arrays_in(path))
     if path.suffix not in _TORCH_FILES:
         raise ContractError(f"{path.name} is no file of weights. Pass .npz, or {', '.join(_TORCH_FILES)} of torch.")
     from nwb_lint.tasks._torch import load_weights
@@ -205,6 +237,8 @@ def _read(
     if names is not None:
         if lack := [name for name in names.values() if name not in weights]:
             raise ContractError(f"There are no weights {', '.join(lack)}. There are {', '.join(weights)}. Name these.")
+        if unknown := [key for key in names if key not in _OUR_NAMES]:
+            raise ContractError(f"names has {', '.join(unknown)}. It needs {', '.join(_OUR_NAMES)}. Rename these.")
         return _plain({key: weights[name] for key, name in names.items()}, over_n)
     if "W_column.weight" in weights:
         return _ltr_rnn(module, trial)
@@ -212,7 +246,13 @@ def _read(
         return _plain(weights, over_n)
     for needed, reader in _READERS.items():
         if set(needed.split()) <= set(weights):
-            return reader(weights, module, phi)
+            try:
+                return reader(weights, module, phi)
+            except (ValueError, IndexError, KeyError, TypeError, StopIteration) as error:
+                shapes = ", ".join(f"{name} {weights[name].shape}" for name in needed.split())
+                raise ContractError(
+                    f"The weights do not go together ({one_line(error)}). The shapes are {shapes}. Check them."
+                ) from error
     raise ContractError(
         f"The names of the weights are those of no package that is known: {', '.join(list(weights)[:8]) or 'none'}. "
         "from_network needs m, n and input_weights. Say with names= where they are."
@@ -225,7 +265,9 @@ def _plain(weights: Weights, over_n: bool) -> Converted:
     if unknown:
         name = min(unknown)
         raise ContractError(f"The network has {name}. from_network reads {_OTHER_NAMES[name]}. Rename it.")
-    J, m, n = (_matrix(weights[name]) if name in weights else None for name in ("J", "m", "n"))
+    J, m, n = (_matrix(weights[name], name) if name in weights else None for name in ("J", "m", "n"))
+    if J is not None and not (m is None and n is None):
+        raise ContractError("The network has J, and m or n. It needs either J, or m and n. Drop the others.")
     if J is None and (m is None or n is None):
         lack = " and no ".join(name for name, one in (("m", m), ("n", n)) if one is None)
         raise ContractError(f"The network has no {lack}. It needs m and n, or J. Add them.")
@@ -233,13 +275,14 @@ def _plain(weights: Weights, over_n: bool) -> Converted:
     m, n = (None if one is None else _with_rows(one, size, name) for one, name in ((m, "m"), (n, "n")))
     if n is not None and not over_n:
         n = n * size
-    given = _matrix(weights.get("input_weights", np.zeros((size, 0))))
+    given = _matrix(weights.get("input_weights", np.zeros((size, 0))), "input_weights")
     return Converted(
         _with_rows(given, size, "input_weights"), "weights by name", m, n, J, weights.get("bias"),
         weights.get("initial_activation"),
     )  # fmt: skip
 
 
+_OUR_NAMES = ("m", "n", "J", "input_weights", "bias", "initial_activation")
 _OTHER_NAMES = {
     "wi": "input_weights (neuron, input)", "I": "input_weights (neuron, input)",
     "b": "bias", "h0": "initial_activation", "x0": "initial_activation", "tau": "tau_s", "dt": "dt_s",
@@ -356,10 +399,11 @@ def _phi_of(module: Any) -> str | None:
     given = next((one for one in (getattr(module, key, None) for key in _PHI_ATTRIBUTES) if one is not None), None)
     if given is None or isinstance(given, str):
         return _named_phi(given)
-    values = _array(given(next(iter(module.state_dict().values())).new_tensor(_POINTS)))
-    for name, one in NONLINEARITIES.items():
-        if np.allclose(values, one.phi(_POINTS), atol=1e-5):
-            return name
+    with suppress(Exception):  # of every kind, from what is not a function of one tensor
+        values = _array(given(next(iter(module.state_dict().values())).double().new_tensor(_POINTS)))
+        for name, one in NONLINEARITIES.items():
+            if np.allclose(values, one.phi(_POINTS), atol=_NEAR):
+                return name
     known = ", ".join(NONLINEARITIES)
     raise ContractError(f"phi of the module is none of {known}. A fit needs one of these. Pass nonlinearity=.")
 
@@ -371,7 +415,9 @@ def _named_phi(name: Any) -> str | None:
     return {"identity": "linear"}.get(name, name) if isinstance(name, str) else None
 
 
-def _matrix(value: Array) -> Array:
+def _matrix(value: Array, name: str) -> Array:
+    if not value.ndim:
+        raise ContractError(f"{name} is one number. It needs a row for each neuron. Check its name.")
     return value[:, None] if value.ndim == 1 else value
 
 
@@ -392,15 +438,17 @@ def _fit(found: Converted, u: Any, n_bins: int, attrs: dict[str, Any]) -> xr.Dat
     size, n_inputs = found.weights.shape
     weights = found.weights if n_inputs else np.zeros((size, 1))
     fit = _inputs(u, n_inputs, n_bins, attrs["dt_s"])
+    _checked(fit["u"].values, "u", fit["u"].shape)
     fit = fit.assign_coords(neuron=[f"unit {k}" for k in range(size)], split=["train", "held_out"])
     pair = {"J": ("neuron", "neuron_from")} if found.J is not None else {name: ("neuron", "rank") for name in "mn"}
+    shape = (size, size) if found.J is not None else (size, np.shape(found.m)[-1])
     for name, dims in pair.items():
-        fit[name] = dims, np.array(getattr(found, name), float)
+        fit[name] = dims, _checked(getattr(found, name), name, shape)
     if found.J is not None:
         fit = fit.assign_coords(neuron_from=fit["neuron"].values)
-    fit["input_weights"] = ("neuron", "input"), weights.astype(float)
+    fit["input_weights"] = ("neuron", "input"), _checked(weights, "input_weights", weights.shape)
     for name, value in (("bias", found.bias), ("initial_activation", found.initial)):
-        fit[name] = ("neuron",), np.zeros(size) if value is None else np.array(value, float).ravel()
+        fit[name] = ("neuron",), _checked(np.zeros(size) if value is None else np.ravel(value), name, (size,))
     for name in ("r2", "r2_ceiling", "r2_median"):
         fit[name] = ("split",), np.full(2, np.nan)
     fit["r2_neuron"] = ("split", "neuron"), np.full((2, size), np.nan)
@@ -410,18 +458,40 @@ def _fit(found: Converted, u: Any, n_bins: int, attrs: dict[str, Any]) -> xr.Dat
     return fit
 
 
+def _checked(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """The values as finite numbers in this shape, or a ContractError."""
+    value = np.array(value, float)
+    if value.shape != shape or 0 in shape:
+        needed = "sizes above 0" if 0 in shape else str(shape)
+        raise ContractError(f"{name} has the shape {value.shape}. The network needs {needed}. Check {name}.")
+    if bad := int((~np.isfinite(value)).sum()):
+        raise ContractError(f"{name} has {bad} values that are not finite. All need to be. Check {name}.")
+    return value
+
+
 def _inputs(u: Any, n_inputs: int, n_bins: int, dt_s: float) -> xr.Dataset:
     """The inputs of the fit, and its time."""
     if isinstance(u, xr.DataArray | xr.Dataset):
+        if isinstance(u, xr.Dataset) and "u" not in u:
+            raise ContractError(f"u has the variables {', '.join(map(str, u)) or 'none'}. It needs u. Add it.")
         given = u["u"] if isinstance(u, xr.Dataset) else u
-        if given.dims != ("condition", "time", "input") or given.sizes["input"] != max(n_inputs, 1):
+        if (
+            given.dims != ("condition", "time", "input")
+            or given.sizes["input"] != max(n_inputs, 1)
+            or given.dtype.kind not in "biuf"
+        ):
             raise ContractError(
-                f"u has the sizes {dict(given.sizes)}. The network needs (condition, time, input) with "
+                f"u has the sizes {dict(given.sizes)}. The network needs numbers (condition, time, input) with "
                 f"{max(n_inputs, 1)} inputs. Pass these."
             )
         given = given.rename("u").astype(np.float32)
         if "time" not in given.coords:
             given = given.assign_coords(time=dt_s * np.arange(given.sizes["time"]))
+        if not np.allclose(np.diff(given["time"].values), dt_s, rtol=1e-3):
+            raise ContractError(
+                f"u has bins of {np.median(np.diff(given['time'].values)):g} s. The network has steps of {dt_s:g} s. "
+                "Resample u."
+            )
         return given.to_dataset()
     labels = [f"input {k + 1}" for k in range(n_inputs)] or [_NO_INPUT]
     if u is None:
@@ -429,12 +499,12 @@ def _inputs(u: Any, n_inputs: int, n_bins: int, dt_s: float) -> xr.Dataset:
         u = np.repeat(steps[:, None], n_bins, axis=1)
         conditions = ["no input", *labels][: n_inputs + 1]
     else:
-        u = np.asarray(u)
-        conditions = [f"condition {k + 1}" for k in range(len(u))]
-        if u.ndim != 3 or u.shape[2] != len(labels):
+        u = _array(u, "u")
+        conditions = [f"condition {k + 1}" for k in range(len(u) if u.ndim else 0)]
+        if u.ndim != 3 or u.shape[2] != len(labels) or u.dtype.kind not in "biuf":
             raise ContractError(
-                f"u has the shape {u.shape}. The network needs (condition, time, input) with {len(labels)} inputs. "
-                "Pass these."
+                f"u has the shape {u.shape}. The network needs numbers (condition, time, input) with {len(labels)} "
+                "inputs. Pass these."
             )
     coords = {"condition": conditions, "time": dt_s * np.arange(u.shape[1]), "input": labels}
     return xr.Dataset({"u": (("condition", "time", "input"), u.astype(np.float32))}, coords)

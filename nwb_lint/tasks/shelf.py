@@ -13,12 +13,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import xarray as xr
 
-from nwb_lint.errors import NWBError, NWBLintError, one_line
+from nwb_lint.errors import ContractError, NWBError, NWBLintError, one_line
 from nwb_lint.nwb.extension.write import write_fit
-from nwb_lint.tasks.convert import from_network
+from nwb_lint.tasks.convert import arrays_in, from_network
 
 _SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".npz")
 _NO_NETWORKS = ("*_params.pkl", "*_state_dict_enc.pkl", "*_sampler.pkl")  # beside the networks of smc_rnns
@@ -109,7 +108,8 @@ def make_shelf(folder: str | Path, out: str | Path, **options: Any) -> list[Plac
     out : path
         The folder for the NWB files. Files that exist are kept, and count as an error.
     **options
-        Arguments of `from_network` for files that `PUBLISHED` does not know; they do not replace what it knows.
+        Arguments of `from_network` for files that `PUBLISHED` does not know. Of these, ``dt_s`` is also taken for known
+        networks whose step it does not say.
 
     Returns
     -------
@@ -134,7 +134,9 @@ def _placed(file: Path, name: Path, out: Path, options: dict[str, Any]) -> Itera
     """The networks of one file."""
     known = next((one for one in PUBLISHED if any(fnmatch(file.name, pattern) for pattern in one.names)), None)
     what, address = (known.what, known.address) if known is not None else ("network", "")
-    given = options | (known.options if known is not None else {})
+    given = options
+    if known is not None:  # what holds for other files would change this network; its step may be in no file
+        given = {name: options[name] for name in ("dt_s",) if name in options} | known.options
     for suffix, network in _networks(file).items():
         what = "fit to a trained network" if suffix else what
         try:
@@ -154,9 +156,8 @@ def _networks(file: Path) -> dict[str, Any]:
     if file.suffix != ".npz":
         return {"": file}
     try:
-        with np.load(file) as stored:
-            fitted = {one.removeprefix(_FITTED): stored[one] for one in stored.files if one.startswith(_FITTED)}
-    except (ValueError, OSError, EOFError):
+        fitted = {name.removeprefix(_FITTED): one for name, one in arrays_in(file).items() if name.startswith(_FITTED)}
+    except ContractError:
         return {"": file}  # from_network says what is wrong
     return {"": file, "-fit": fitted} if fitted else {"": file}
 

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError, MissingFileError
@@ -311,3 +312,84 @@ def test_a_converted_network_is_shown_as_one(tmp_path, capsys):
         path = nl.write_fit(fit, tmp_path / "fit.nwb")
     main(["show", str(path)], standalone_mode=False)
     assert "A low-rank network of 24 units, converted from lowrank_inference" in capsys.readouterr().out
+
+
+PLAIN = {"m": draw(N, R), "n": draw(N, R), "input_weights": draw(N, K)}
+
+
+@pytest.mark.parametrize(
+    ("change", "of", "named"),
+    [
+        ({"n": draw(N, R + 1)}, {}, r"n has the shape \(24, 3\). The network needs \(24, 2\)"),
+        ({"m": draw(N, 0), "n": draw(N, 0)}, {}, "needs sizes above 0"),
+        ({"m": np.float64(1)}, {}, "m is one number"),
+        ({"bias": draw(3)}, {}, r"bias has the shape \(3,\)"),
+        ({"bias": [[1, 2], [3]]}, {}, "bias is no array"),
+        ({"m": np.full((N, R), np.nan)}, {}, "m has 48 values that are not finite"),
+        ({"J": draw(N, N)}, {}, "either J, or m and n"),
+        ({"alpha": np.array([5.0])}, {"alpha": None}, "at most 1"),
+        ({"dt_s": 0.0}, {"dt_s": None}, "above 0"),
+        ({}, {"alpha": None, "tau_s": 0.01}, "at most 1"),
+        ({}, {"names": {"m": "m", "n": "n", "inputs": "input_weights"}}, "names has inputs"),
+        ({}, {"u": np.full((1, 5, K), "a")}, "needs numbers"),
+        ({}, {"u": np.zeros((0, 5, K))}, "sizes above 0"),
+        ({}, {"u": xr.Dataset({"v": 1})}, "needs u"),
+        (
+            {},
+            {"u": xr.DataArray(U, dims=("condition", "time", "input"), coords={"time": 0.5 * np.arange(T)})},
+            "bins of 0.5 s. The network has steps of 0.02 s",
+        ),
+    ],
+)
+def test_weights_that_make_no_network_are_refused_by_name(change, of, named):
+    with pytest.raises(ContractError, match=named):
+        nl.from_network(PLAIN | change, **{"dt_s": 0.02, "alpha": 0.2} | of)
+
+
+@pytest.mark.parametrize("J", [draw(N, N - 1), draw(N, N, 2)])
+def test_a_connectivity_that_is_no_square_is_refused(J):
+    with pytest.raises(ContractError, match="J has the shape"):
+        nl.from_network({"J": J}, dt_s=0.02, alpha=0.2)
+
+
+def test_weights_of_a_package_that_do_not_go_together_are_refused():
+    with pytest.raises(ContractError, match="do not go together"):
+        nl.from_network({"wi": draw(K, N), "m": draw(N, R), "n": draw(N, R), "si": draw(7)}, dt_s=0.02, alpha=0.2)
+
+
+def test_a_step_that_the_weights_were_made_for_cannot_be_changed():
+    module = torch.nn.RNN(K, N)
+    with pytest.raises(ContractError, match=r"alpha is 0.5. The weights of torch.nn.RNN are those of alpha 1"):
+        nl.from_network(module, dt_s=0.02, alpha=0.5)
+    assert nl.from_network(module, dt_s=0.02, tau_s=0.02).attrs["tau_s"] == 0.02
+
+
+@pytest.mark.parametrize("phi", [5, torch.nn.ReLU, lambda a, b: a])
+def test_a_phi_that_is_no_function_of_one_tensor_is_refused(phi):
+    module = WithLowRankLayer()
+    del module.activation
+    module.activation = phi
+    with pytest.raises(ContractError, match="Pass nonlinearity="):
+        nl.from_network(module, dt_s=0.02, names={"m": "up.weight", "n": "down.weight"})
+
+
+def test_a_module_of_half_precision():
+    module = WithLowRankLayer().to(torch.bfloat16)
+    fit = nl.from_network(module, dt_s=0.02, names={"m": "up.weight", "n": "down.weight"})
+    np.testing.assert_array_equal(fit["m"].values, module.up.weight.detach().float().numpy())
+    assert fit.attrs["nonlinearity"] == "softplus"
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "one array"])
+def test_a_damaged_file_of_arrays_is_named(tmp_path, damage):
+    path = tmp_path / "w.npz"
+    np.savez(path, **PLAIN)
+    whole = bytearray(path.read_bytes())
+    if damage == "one array":
+        with path.open("wb") as file:
+            np.save(file, np.ones(3))
+    else:
+        whole[300:310] = b"x" * 10
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole)
+    with pytest.raises(ContractError, match=r"w\.npz cannot be read"):
+        nl.from_network(path, dt_s=0.02, alpha=0.2)

@@ -61,6 +61,9 @@ def test_what_the_user_says_holds_for_networks_that_are_not_known(folder, tmp_pa
     made = {one.path.name: one for one in make_shelf(folder, tmp_path / "shelf", dt_s=0.01, alpha=0.1) if one.path}
     assert nl.read_fit(made["models-mine.nwb"].path).attrs["dt_s"] == 0.01
     assert nl.read_fit(made["models-rdm_rank1_512.nwb"].path).attrs["dt_s"] == 0.02
+    made_otherwise = make_shelf(folder, tmp_path / "other", dt_s=0.01, tau_s=0.05, nonlinearity="relu")
+    known = nl.read_fit(next(one.path for one in made_otherwise if one.source == "models/rdm_rank1_512.pt"))
+    assert (known.attrs["tau_s"], known.attrs["nonlinearity"]) == (pytest.approx(0.1), "tanh")
     first, second = (nl.read_fit(made[name].path)["m"].values for name in ("models-dm.nwb", "models-dm-fit.nwb"))
     np.testing.assert_array_equal(second, 2 * first)
 

@@ -42,8 +42,9 @@ def clock_of(dataset: xr.Dataset) -> Clock:
         Intervals never overlap, and times rise.
     """
     n_bins = dataset.sizes["time"]
-    time = np.asarray(dataset["time"].values, float) if "time" in dataset.coords else np.arange(float(n_bins))
-    bin_s = float(np.median(np.diff(time))) if n_bins > 1 else float(dataset.attrs.get("bin_s", 1.0))
+    step = float(dataset.attrs.get("bin_s", dataset.attrs.get("dt_s", 1.0)))
+    time = np.asarray(dataset["time"].values, float) if "time" in dataset.coords else step * np.arange(n_bins)
+    bin_s = float(np.median(np.diff(time))) if n_bins > 1 else step
     edges = (time[0] - bin_s / 2, time[-1] + bin_s / 2) if n_bins else (0.0, bin_s)
     length = edges[1] - edges[0]
     align, doc = _session_times(dataset, length), _SESSION

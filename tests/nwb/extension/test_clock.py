@@ -33,11 +33,19 @@ def test_conditions_stand_one_after_another(first, n_bins):
     fit = random_fit(0, n_bins=n_bins, n_conditions=5)
     fit = fit.assign_coords(time=first + 0.02 * np.arange(n_bins)).assign_attrs(bin_s=0.02)
     clock = clock_of(fit)
+    np.testing.assert_allclose(clock.stop - clock.start, 0.02 * n_bins)
     times = clock.timestamps.reshape(5, n_bins)
     assert min(clock.start.min(), clock.align.min()) >= 0
     assert (clock.start[1:] > clock.stop[:-1]).all()
     assert ((times > clock.start[:, None]) & (times < clock.stop[:, None])).all()
     np.testing.assert_allclose(times - clock.align[:, None], np.tile(fit["time"].values, (5, 1)), atol=1e-12)
+
+
+def test_the_only_bin_is_as_long_as_a_step_where_no_bin_is_said():
+    fit = random_fit(0, n_bins=1).assign_attrs(dt_s=0.05)
+    fit.attrs.pop("bin_s", None)
+    clock = clock_of(fit)
+    np.testing.assert_allclose(clock.stop - clock.start, 0.05)
 
 
 @pytest.mark.parametrize(
