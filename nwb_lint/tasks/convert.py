@@ -145,16 +145,27 @@ def from_network(
     module = network if hasattr(network, "state_dict") else None
     weights = _weights(network)
     found = _read(weights, module, names, over_n, nonlinearity, trial)
-    told = {
-        key: float(weights[key].flat[0]) for key in ("alpha", "tau_s", "dt_s") if np.size(weights.get(key, ())) == 1
-    }
+    dt_s, tau_s = _steps(weights, module, found, dt_s, alpha, tau_s)
+    phi = nonlinearity or found.nonlinearity or _phi_of(module) or "tanh"
+    nonlinearity_of(phi)
+    return _fit(found, u, n_bins, {"dt_s": dt_s, "tau_s": tau_s, "nonlinearity": phi, "method": "converted"})
+
+
+def _steps(
+    weights: Weights, module: Any, found: Converted, dt_s: float | None, alpha: float | None, tau_s: float | None
+) -> tuple[float, float]:
+    """dt_s and tau_s: those that are given, else those that the network says."""
+    single = [name for name in ("alpha", "tau_s", "dt_s") if np.size(weights.get(name, ())) == 1]
+    told = {name: float(weights[name].flat[0]) for name in single}
     dt_s = told.get("dt_s") if dt_s is None else dt_s
     if alpha is None and tau_s is None:
         alpha, tau_s = told.get("alpha", found.alpha or _alpha_of(module)), told.get("tau_s", found.tau_s)
     if dt_s is None or (alpha is None) == (tau_s is None):
         what = "dt_s" if dt_s is None else "alpha or tau_s" if alpha is None else "either alpha or tau_s, and not both"
         raise ContractError(f"The network does not say its steps. from_network needs {what}. Pass it.")
-    share = alpha if tau_s is None else dt_s / tau_s if tau_s else np.nan
+    if tau_s is None:
+        tau_s = dt_s / alpha if alpha else np.nan
+    share = alpha if alpha is not None else dt_s / tau_s if tau_s else np.nan
     if not (dt_s > 0 and 0 < share <= 1):
         raise ContractError(
             f"dt_s is {dt_s:g}, and alpha, or dt_s / tau_s, is {share:g}. dt_s needs to be above 0, and alpha "
@@ -164,10 +175,7 @@ def from_network(
         raise ContractError(
             f"alpha is {share:g}. The weights of {found.origin} are those of alpha {found.alpha:g}. Pass dt_s alone."
         )
-    tau_s = dt_s / share
-    phi = nonlinearity or found.nonlinearity or _phi_of(module) or "tanh"
-    nonlinearity_of(phi)
-    return _fit(found, u, n_bins, {"dt_s": dt_s, "tau_s": tau_s, "nonlinearity": phi, "method": "converted"})
+    return dt_s, tau_s
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
@@ -441,7 +449,7 @@ def _fit(found: Converted, u: Any, n_bins: int, attrs: dict[str, Any]) -> xr.Dat
     _checked(fit["u"].values, "u", fit["u"].shape)
     fit = fit.assign_coords(neuron=[f"unit {k}" for k in range(size)], split=["train", "held_out"])
     pair = {"J": ("neuron", "neuron_from")} if found.J is not None else {name: ("neuron", "rank") for name in "mn"}
-    shape = (size, size) if found.J is not None else (size, np.shape(found.m)[-1])
+    shape = (size, size if found.m is None else found.m.shape[-1])
     for name, dims in pair.items():
         fit[name] = dims, _checked(getattr(found, name), name, shape)
     if found.J is not None:
