@@ -116,7 +116,15 @@ def _by_condition(group: h5py.Group, name: str) -> np.ndarray:
     values = _values(series["data"]) if "data" in series else None
     if values is None or not n_rows or not values.ndim or len(values) % n_rows:
         found = "no data" if values is None else f"data of the shape {values.shape} for {n_rows} conditions"
-        raise ContractError(f"The series {name} has {found}. Each condition needs the same number of bins")
+        raise ContractError(
+            f"The series {name} has {found}. Each condition needs the same number of bins. Write the fit again from "
+            "the Dataset that it came from."
+        )
+    scale, offset = (
+        float(series["data"].attrs.get(key, default)) for key, default in (("conversion", 1), ("offset", 0))
+    )
+    if (scale, offset) != (1, 0):  # of other software: its data need not be in the unit of the series
+        values = (values * scale + offset).astype(np.result_type(values.dtype, np.float32))
     return values.reshape(n_rows, len(values) // n_rows, *values.shape[1:])
 
 

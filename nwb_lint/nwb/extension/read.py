@@ -162,6 +162,8 @@ def read(path: Source, name: str | None = None) -> xr.DataTree:
     ------
     NWBError
         If the file cannot be read, or has no such fit.
+    ContractError
+        If a result is called "fit". Use `read_fit` and `read_results`.
 
     Examples
     --------

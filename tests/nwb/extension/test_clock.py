@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from nwb_lint import open_nwb, read_fit, simulate
+from nwb_lint.errors import NWBError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.clock import clock_of
 from nwb_lint.nwb.extension.write import write_fit
@@ -121,6 +122,33 @@ def test_a_file_of_other_software_without_a_layout_is_read(tmp_path):
     for name in ("u", "latent", "activity_pred", "filtered_input", "condition", "m"):
         xr.testing.assert_equal(found[name].variable, fit[name].variable)
     assert not set(schema.CLOCK) & set(found.coords)
+
+
+def test_a_conversion_of_other_software_is_applied(tmp_path):
+    fit = random_fit(7)
+    path = write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
+    with h5py.File(path, "a") as file:
+        for name in [name for name in file[FIT] if name.startswith("layout")]:
+            del file[FIT][name]
+        del file[FIT]["attributes/content_sha256"]
+        data = file[FIT]["latents/data"]
+        data[...] = (data[()] - 3) / 4
+        data.attrs.update({"conversion": 4.0, "offset": 3.0})
+    found = read_fit(path)["latent"]
+    assert found.dtype == fit["latent"].dtype
+    np.testing.assert_allclose(found.values, fit["latent"].values, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_rows", [0, 4, 19])
+def test_a_series_without_all_bins_of_all_conditions_is_an_error(tmp_path, n_rows):
+    path = write_fit(random_fit(7), tmp_path / "fit.nwb", subject=SUBJECT)
+    with h5py.File(path, "a") as file:
+        series = file[FIT]["latents"]
+        rows = series["data"][:n_rows]
+        del series["data"]
+        series["data"] = rows
+    with pytest.raises(NWBError, match=r"inconsistent.*latent.*Write the fit again"):
+        read_fit(path)
 
 
 def test_pynapple_lists_latents_rates_and_conditions(tmp_path):
