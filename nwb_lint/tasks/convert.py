@@ -256,7 +256,9 @@ def _read(
         if set(needed.split()) <= set(weights):
             try:
                 return reader(weights, module, phi)
-            except (ValueError, IndexError, KeyError, TypeError, StopIteration) as error:
+            except ContractError:  # is a ValueError too
+                raise
+            except (ValueError, IndexError, KeyError, TypeError) as error:
                 shapes = ", ".join(f"{name} {weights[name].shape}" for name in needed.split())
                 raise ContractError(
                     f"The weights do not go together ({one_line(error)}). The shapes are {shapes}. Check them."
@@ -299,7 +301,8 @@ _OTHER_NAMES = {
 
 def _lowrank_inference(weights: Weights, module: Any, phi: str | None) -> Converted:
     """x = h + b, since the bias is inside of phi: h' = (1 - a) h + a (m n' phi(h + b) / N + u wi si)."""
-    wi = weights["wi"] * weights.get("si", np.ones(len(weights["wi"])))[:, None]
+    wi = np.atleast_2d(weights["wi"])
+    wi = wi * weights.get("si", np.ones(len(wi)))[:, None]
     b = weights.get("b", np.zeros(wi.shape[1]))
     J = weights.get("wrec")
     m, n = (None, None) if J is not None else (weights["m"], weights["n"])
@@ -325,7 +328,9 @@ def _smc_rnns(weights: Weights, module: Any, phi: str | None) -> Converted:
     m, n, h = part["m"], part["n"].T, part["h"].ravel()
     if np.any(part.get("hz", 0)):
         raise ContractError("The latents have a bias (hz), which a low-rank network has not. It cannot be converted.")
-    rate = next(part[name] for name in ("decay_param", "AW", "decay") if name in part)
+    rate = next((part[name] for name in ("decay_param", "AW", "decay") if name in part), None)
+    if rate is None:
+        raise ContractError("The weights of smc_rnns have no decay_param. It says the time constant. Pass all weights.")
     alpha = 1 - float(np.exp(-np.exp(np.ravel(rate.astype(float))[0])))
     given = part.get("Wu", np.zeros((len(m), 0)))
     n = n * len(m) / alpha
@@ -352,7 +357,7 @@ def _smc_teacher(weights: Weights, module: Any, phi: str | None) -> Converted:
 
 def _ltr_rnn(module: Any, trial: int | None) -> Converted:
     """One trial of a network whose connectivity differs between trials, a tensor (trial, neuron_from, neuron)."""
-    if module is None or not hasattr(module, "construct_weight"):
+    if not all(hasattr(module, name) for name in _LTR_MEMBERS):
         raise ContractError("Weights of LtrRNN do not say how its connectivity is made. Pass the module, not its file.")
     W = _array(module.construct_weight())
     if trial is None or trial >= len(W):
@@ -378,6 +383,7 @@ def _torch_rnn(weights: Weights, module: Any, phi: str | None) -> Converted:
     return Converted(weights["weight_ih_l0"], "torch.nn.RNN", None, None, J, bias, None, 1.0)
 
 
+_LTR_MEMBERS = ("construct_weight", "construct_input_weight", "get_initial_state", "rank", "bias", "time_constant")
 _SMC_PARTS = ("transition", "latent_step")
 _TEACHERS = "smc_rnns, a network that is fitted"
 _READERS: dict[str, Callable[[Weights, Any, str | None], Converted]] = {
@@ -461,7 +467,13 @@ def _fit(found: Converted, u: Any, n_bins: int, attrs: dict[str, Any]) -> xr.Dat
         fit[name] = ("split",), np.full(2, np.nan)
     fit["r2_neuron"] = ("split", "neuron"), np.full((2, size), np.nan)
     fit.attrs = attrs | {"gauge": "none", "hidden": 0, "converted_from": found.origin}
-    fit = with_run(fit)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fit = with_run(fit)
+    if not np.isfinite(fit["activity_pred"].values).all():
+        raise ContractError(
+            "The activity of the network grows to infinity. It needs to stay finite with these inputs. Pass smaller "
+            "inputs as u=, or fewer bins."
+        )
     check_fit(fit)
     return fit
 
@@ -495,6 +507,8 @@ def _inputs(u: Any, n_inputs: int, n_bins: int, dt_s: float) -> xr.Dataset:
         given = given.rename("u").astype(np.float32)
         if "time" not in given.coords:
             given = given.assign_coords(time=dt_s * np.arange(given.sizes["time"]))
+        if given["time"].dtype.kind not in "iuf":
+            raise ContractError(f"time of u is {given['time'].dtype}. It needs to be in seconds. Cast it to float.")
         if not np.allclose(np.diff(given["time"].values), dt_s, rtol=1e-3):
             raise ContractError(
                 f"u has bins of {np.median(np.diff(given['time'].values)):g} s. The network has steps of {dt_s:g} s. "

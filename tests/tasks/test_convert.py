@@ -334,6 +334,12 @@ PLAIN = {"m": draw(N, R), "n": draw(N, R), "input_weights": draw(N, K)}
         ({}, {"u": np.full((1, 5, K), "a")}, "needs numbers"),
         ({}, {"u": np.zeros((0, 5, K))}, "sizes above 0"),
         ({}, {"u": xr.Dataset({"v": 1})}, "needs u"),
+        ({name: 1e15 * one for name, one in PLAIN.items()}, {"nonlinearity": "linear"}, "grows to infinity"),
+        (
+            {},
+            {"u": xr.DataArray(U, dims=("condition", "time", "input"), coords={"time": list(map(str, range(T)))})},
+            "time of u is",
+        ),
         (
             {},
             {"u": xr.DataArray(U, dims=("condition", "time", "input"), coords={"time": 0.5 * np.arange(T)})},
@@ -393,3 +399,21 @@ def test_a_damaged_file_of_arrays_is_named(tmp_path, damage):
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole)
     with pytest.raises(ContractError, match=r"w\.npz cannot be read"):
         nl.from_network(path, dt_s=0.02, alpha=0.2)
+
+
+def test_an_input_of_the_paper_may_be_one_vector():
+    w = {"wi": draw(N), "m": draw(N, R), "n": draw(N, R)}
+    fit, same = (nl.from_network(one, dt_s=0.02, alpha=0.2) for one in (w, w | {"wi": w["wi"][None]}))
+    assert fit.sizes["input"] == 1
+    assert_same(fit, same)
+
+
+def test_what_a_package_needs_and_lacks_is_named():
+    smc = {"transition.m": draw(N, R), "transition.n": draw(R, N), "transition.h": draw(N)}
+    with pytest.raises(ContractError, match=r"^The weights of smc_rnns have no decay_param"):
+        nl.from_network(smc, nonlinearity="relu", dt_s=0.02)
+    module = torch.nn.Module()
+    module.W_column = torch.nn.Linear(2, 2)
+    module.construct_weight = lambda: torch.zeros(1, N, N)
+    with pytest.raises(ContractError, match="Pass the module"):
+        nl.from_network(module, dt_s=0.02, trial=0)
