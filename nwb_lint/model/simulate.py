@@ -119,8 +119,8 @@ def simulate(
     silence : array_like, optional
         Neurons whose output is 0: labels, positions or a boolean mask. N does not change.
     initial : array of shape (neuron,), optional
-        x[0]. None = that of the fit; in a fit from `fit_trials`, that of the condition's group. Not for a fit from
-        `fit_lint` with an initial activation for each group.
+        x[0] of every condition. None = that of the fit; in a fit from `fit_trials`, that of the condition's group. Not
+        for a fit from `fit_lint` with an initial activation for each group, and not with ``noise``.
     factor : array of shape (neuron,) or (time, neuron), optional
         Factor on the output of each neuron: 0 silences, 1 changes nothing, above 1 excites. With time it is 1 during
         the burn-in, without time it applies to the burn-in as well.
@@ -199,7 +199,7 @@ def run(
     q = drives(inputs, alpha, bias=True, initial=True)
     phi = fit.attrs.get("nonlinearity", "")
     if noise_seed is None and "initial_mean" in fit:
-        x, kappa = _run_from_latents(fit, given, network, q, alpha, gain, added)
+        x, kappa = _run_from_latents(fit, given, network, q, alpha, gain, added, by_group=initial is None)
     elif noise_seed is None:
         x, kappa = forward(network, q, alpha, phi, gain, added)
     else:
@@ -221,15 +221,16 @@ def run(
 
 def _run_from_latents(
     fit: xr.Dataset, given: xr.Dataset, network: Network, q: Array, alpha: float, gain: Array | None,
-    added: Array | None,
+    added: Array | None, by_group: bool,
 ) -> tuple[Array, Array]:  # fmt: skip
     """x and kappa of a run without noise in which kappa[0] is not 0: the part of x[0] - b that m spans is m kappa[0].
 
-    Conditions start from the mean of their group, apart from x[0], which all share, by m (kappa[0] - its mean).
+    ``by_group``: conditions start from the mean of their group, apart from x[0], which all share, by m (kappa[0] - its
+    mean).
     """
     m, x0 = network.m, network.w[:, -1]
     shared = np.linalg.lstsq(m, x0 - fit["bias"].values, rcond=None)[0]
-    apart = first_latents(fit, given) - fit["initial_mean"].values.mean(axis=0)
+    apart = by_group * (first_latents(fit, given) - fit["initial_mean"].values.mean(axis=0))
     decay = ((1 - alpha) ** np.arange(q.shape[1]))[:, None]
     own = decay * apart[:, None]
     wider = network._replace(w=np.column_stack([network.w, m]))
@@ -334,7 +335,7 @@ def _check_inputs(fit: xr.Dataset, given: xr.Dataset, own: bool) -> None:
 
 def _checked_initial(fit: xr.Dataset, network: Network, initial: Array) -> Array:
     """x[0] (neuron), if the fit has one x[0] for all conditions."""
-    if fit.attrs.get("initial", "zero") not in COMMON:
+    if "initial_mean" not in fit and fit.attrs.get("initial", "zero") not in COMMON:
         raise ContractError(
             f"The fit has an x[0] for each {fit.attrs['initial']}, as inputs. It cannot take another. Change u instead."
         )

@@ -103,7 +103,8 @@ def from_network(
     dt_s : float or None, default=None
         Step of the network, s. None takes ``dt_s`` of the mapping.
     alpha : float or None, default=None
-        dt / tau. None takes what the network says.
+        dt / tau. None takes what the network says. Where the weights themselves depend on it (smc_rnns, torch.nn.RNN),
+        another one is an error.
     tau_s : float or None, default=None
         Time constant, s, in place of ``alpha``.
     nonlinearity : str or None, default=None
@@ -117,7 +118,8 @@ def from_network(
     trial : int or None, default=None
         The trial whose network is taken, for LtrRNN.
     u : xarray.Dataset, xarray.DataArray, array (condition, time, input), or None, default=None
-        Inputs of the fit. None makes a condition without input and one for each input, which is 1 throughout.
+        Inputs of the fit, in steps of ``dt_s``. None makes a condition without input and one for each input, which is 1
+        throughout.
     n_bins : int, default=100
         Number of bins of these conditions.
 

@@ -205,6 +205,10 @@ def test_runs_without_noise_start_from_the_latents_of_their_group_or_of_the_give
     np.testing.assert_allclose(given["latent"].values[:, 0], 0.7, atol=1e-6)
     by_choice = nl.fit_trials(trials, **FAST | {"initial": "choice", "max_iter": 2})
     free, noisy = nl.simulate(by_choice), nl.simulate(by_choice, noise=True)
+    start = by_choice["bias"].values + 0.7 * by_choice["m"].values[:, 0]
+    same = nl.simulate(by_choice, initial=start)
+    assert apart_from_latents(same, by_choice) < 1e-4
+    np.testing.assert_allclose(same["activity"].values[:, 0], np.tile(start, (same.sizes["condition"], 1)), atol=1e-5)
     assert apart_from_latents(free, by_choice) < 1e-4
     for level, mean in zip(by_choice["initial_level"].values, by_choice["initial_mean"].values, strict=True):
         these = trials["choice"].values == level
