@@ -122,7 +122,7 @@ class TrialOptions(Options):
     infer_obs: bool = option(False, "Trials after the last spike of a unit count as not observed.")
     download: bool = option(False, "Keep remote files as whole files on this machine.")
     external: bool = option(False, "Read other files that a file names: external links, HDF5 external storage.")
-    exclude: tuple[str, ...] = option((), "Patterns of files that are left out, such as '*_desc-*' or 'sub-3/*'.")
+    exclude: tuple[str, ...] = option((), "Files that are left out: names, or patterns in which * is any text.")
     inputs: tuple[Any, ...] = option((), "Inputs of the network; those whose courses are in the file are read.")
 
 
