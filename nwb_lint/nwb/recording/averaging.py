@@ -229,7 +229,7 @@ def _without_fits(matches: list[Asset]) -> list[Asset]:
     if len(fits) == len(matches):
         return matches
     for asset, path in fits.items():
-        warn(f"left out {asset}: it holds a fit ({path}) and no recording.")
+        warn(f"left out {asset}: it holds a fit ({path}) and no recording. Read it with read_fit.")
     return [asset for asset in matches if asset not in fits]
 
 
