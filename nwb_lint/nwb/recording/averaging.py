@@ -182,7 +182,11 @@ def find_session_or_fit(asset: Asset, request: Request) -> Session | str:
         fits = fits_alone(asset)
         if not fits:
             raise
-    return f"{asset} holds a fit ({fits[0]}) and no recording. Read it with read_fit."
+    return f"{asset} {_is_a_fit(fits[0])}"
+
+
+def _is_a_fit(path: str) -> str:
+    return f"holds a fit ({path}) and no recording. Read it with read_fit."
 
 
 def fits_alone(asset: Asset) -> list[str]:
@@ -229,7 +233,7 @@ def _without_fits(matches: list[Asset]) -> list[Asset]:
     if len(fits) == len(matches):
         return matches
     for asset, path in fits.items():
-        warn(f"left out {asset}: it holds a fit ({path}) and no recording. Read it with read_fit.")
+        warn(f"left out {asset}: it {_is_a_fit(path)}")
     return [asset for asset in matches if asset not in fits]
 
 

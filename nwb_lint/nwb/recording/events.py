@@ -119,10 +119,10 @@ def activity_paths(file: h5py.File) -> list[str]:
 
 
 def _may_be_activity(item: Any) -> bool:
-    data, kind = member_or_error(item, "data"), as_text(item.attrs.get("neurodata_type", ""))
-    if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim != 2:
+    data = _numbers(item)
+    if data is None or data.ndim != 2:
         return False
-    return _names(item, "rois") or (kind == "TimeSeries" and data.shape[1] > 1)
+    return _names(item, "rois") or (_type_of(item) == "TimeSeries" and data.shape[1] > 1)
 
 
 def input_paths(file: h5py.File) -> list[str]:
@@ -141,10 +141,20 @@ def input_paths(file: h5py.File) -> list[str]:
 
 
 def _may_be_input(item: Any) -> bool:
-    data, kind = member_or_error(item, "data"), as_text(item.attrs.get("neurodata_type", ""))
-    if not is_dataset(data) or data.dtype.kind not in "iuf" or data.ndim not in (1, 2) or "labels" in data.attrs:
+    data = _numbers(item)
+    if data is None or data.ndim not in (1, 2) or "labels" in data.attrs or _type_of(item) == "IntervalSeries":
         return False
-    return (data.ndim == 1 or data.shape[1] <= _MOST_COLUMNS) and kind != "IntervalSeries" and data.shape[0] > 1
+    return (data.ndim == 1 or data.shape[1] <= _MOST_COLUMNS) and data.shape[0] > 1
+
+
+def _numbers(item: Any) -> h5py.Dataset | None:
+    """The data of a series, if they are numbers."""
+    data = member_or_error(item, "data")
+    return data if is_dataset(data) and data.dtype.kind in "iuf" else None
+
+
+def _type_of(item: Any) -> str:
+    return as_text(item.attrs.get("neurodata_type", ""))
 
 
 def regular_times(item: Any, at: str, path: Any) -> tuple[float, float]:
@@ -266,5 +276,5 @@ def event_labels(item: Any, where: str) -> EventLabels | None:
         return EventLabels(np.array([as_text(value) for value in load(data).ravel()], dtype=str), True)
     if data.dtype.kind not in "biuf":
         return None
-    of_kinds = as_text(item.attrs.get("neurodata_type", "")) == "IntervalSeries"
+    of_kinds = _type_of(item) == "IntervalSeries"
     return EventLabels(load(data).ravel(), of_kinds)
