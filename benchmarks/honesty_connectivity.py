@@ -10,8 +10,8 @@ import xarray as xr
 from honesty_networks import cdm, train
 
 from nwb_lint.analysis.inactivation import predict_inactivation
-from nwb_lint.experiments.inactivation import agreement
 from nwb_lint.experiments.measures import noise_free_rates, rates_r2
+from nwb_lint.experiments.paper.inactivation import agreement
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.record import record_activity

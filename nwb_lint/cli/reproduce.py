@@ -1,4 +1,4 @@
-"""The paper's results, computed again by one command each."""
+"""Published results, computed again by one command each."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def reproduce(
     cache_dir: Path | None,
     page: Path | None,
 ) -> None:
-    """Compute a result of the paper again: table1, fig2, kback, fig3, fig4, fig5 or inactivation.
+    """Compute a published result again.
 
-    Table, figure and fits go to a folder. table1 also fits the networks of the paper in --data (dm.npz, ...). fig5
-    needs the folder of the recordings, NWB files, in --data. If a part fails, the others are computed, its row of the
-    table is NaN, and the exit status is 1.
+    The paper: table1, fig2, kback, fig3, fig4, fig5, inactivation. Table, figure and fits go to a folder. table1 also
+    fits the networks of the paper in --data (dm.npz, ...). fig5 needs the folder of the recordings, NWB files, in
+    --data. If a part fails, the others are computed, its row of the table is NaN, and the exit status is 1.
     """
     with plainly():
         from nwb_lint.errors import WorkerError
@@ -57,8 +57,11 @@ def reproduce(
             )
         failed = table.attrs["failed"]
         there = frame.computed(table, failed)
-        for what, old, new in experiment.compare(there):
-            echo(f"{what:60s} published {old:6.3f}   ours {new:6.3f}   {new - old:+.3f}")
+        for cell in experiment.compare(there):
+            numbers = f"published {cell.published:6.3f}   ours {cell.ours:6.3f}"
+            echo(f"{cell.what:60s} {numbers}   {cell.ours - cell.published:+.3f}")
+            if cell.better == "published" and cell.reason:
+                echo(f"    {cell.reason}")
         for claim, good in frame.check_claims(experiment, table, failed):
             echo(f"{'holds' if good else 'DOES NOT HOLD'}: {claim}")
         files = [out / f"{name}.{kind}" for kind in ("csv", "json", "png", "pdf")]

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from nwb_lint.errors import ContractError, NWBLintError, WorkerError, one_line
-from nwb_lint.experiments.published import NOTES
 from nwb_lint.parallel.engine import run_tasks
 from nwb_lint.parallel.outputs import check_folder_of
 from nwb_lint.parallel.tasks import Outcome, Work
@@ -27,12 +26,42 @@ from nwb_lint.parallel.warnings import warn
 
 Tasks = list[tuple[Any, dict[str, Any]]]  # data and options of each call of the work
 Result = dict[str, np.ndarray]  # rows of the table, by column
-Comparison = list[tuple[str, float, float]]  # what, published, ours
 Claims = list[tuple[str, bool]]  # a claim, and whether it holds
 
-NAMES = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
+PAPER = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
+FIELD: tuple[str, ...] = ()
+NAMES = PAPER + FIELD
 
-_PAGE_TITLE = "# The results of the paper, computed again"
+_PAGE_TITLE = "# Published results, computed again"
+_PARTS = {
+    "The paper": (PAPER, "Valente, Pillow & Ostojic, NeurIPS 2022."),
+    "Benchmarks of other authors": (FIELD, "Each section names the source of its published numbers."),
+}
+
+
+class Cell(NamedTuple):
+    """A published number, and ours.
+
+    ``higher_is_better`` is None for numbers that describe, such as a kurtosis. ``reason`` says why ours is the worse
+    one, where it is, as far as that was found out.
+    """
+
+    what: str
+    published: float
+    ours: float
+    higher_is_better: bool | None = True
+    reason: str = ""
+
+    @property
+    def better(self) -> str:
+        """Which one is better to three decimals: "ours", "published" or "equal"; "" if neither can be."""
+        difference = round(self.ours - self.published, 3)
+        if self.higher_is_better is None or not np.isfinite(difference):
+            return ""
+        return "equal" if difference == 0 else "ours" if (difference > 0) == self.higher_is_better else "published"
+
+
+Comparison = list[Cell]
 
 
 class Setting(NamedTuple):
@@ -53,9 +82,9 @@ class Experiment(NamedTuple):
 
     ``work(data, **options)`` gives one or several rows of the table for every task of ``tasks(setting)``.
     ``figure_table`` makes the table of the figure (columns panel, line, x, y; ``labels`` of x and y). ``claims`` are
-    statements that must hold. ``compare`` has the published numbers and ours. ``draw`` makes the figure from the table
-    and the folder of the fits, if it is no plot of lines. ``report`` makes the Markdown of the page, if it is not the
-    whole table.
+    statements that must hold. ``notes`` are known faults and differences. ``compare`` has the published numbers and
+    ours. ``draw`` makes the figure from the table and the folder of the fits, if it is no plot of lines. ``report``
+    makes the Markdown of the page, if it is not the whole table.
     """
 
     title: str
@@ -64,6 +93,7 @@ class Experiment(NamedTuple):
     tasks: Callable[[Setting], Tasks]
     figure_table: Callable[[pd.DataFrame], pd.DataFrame]
     claims: Callable[[pd.DataFrame], Claims]
+    notes: list[str]
     compare: Callable[[pd.DataFrame], Comparison] = lambda table: []
     draw: Callable[[pd.DataFrame, Path], Any] | None = None
     report: Callable[[pd.DataFrame], str] | None = None
@@ -89,7 +119,7 @@ def load_experiment(name: str) -> Experiment:
     """
     if name not in NAMES:
         raise ContractError(f"There is no experiment {name!r}. Choose from {', '.join(NAMES)}.")
-    return import_module(f"nwb_lint.experiments.{name}").EXPERIMENT
+    return import_module(f"nwb_lint.experiments.{'paper' if name in PAPER else 'field'}.{name}").EXPERIMENT
 
 
 def reproduce(
@@ -164,7 +194,7 @@ def reproduce(
     failed = table.attrs["failed"]
     facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
     # notes are those of this run; the page may be written much later
-    facts |= {"resumed": resumed, "failed": failed, "notes": NOTES.get(name, [])}
+    facts |= {"resumed": resumed, "failed": failed, "notes": made.notes}
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
@@ -247,9 +277,12 @@ def write_page(results: str | Path, page: str | Path) -> Path:
         raise ContractError(f"{folder} has no results. Run nwb-lint reproduce NAME --out {folder} first.")
     parts = [
         f"{_PAGE_TITLE}\n\nWritten by `nwb_lint.experiments.frame.write_page` from the "
-        "tables beside the figures. No number is typed by hand.\nValente, Pillow & Ostojic, NeurIPS 2022."
+        "tables beside the figures. No number is typed by hand."
     ]
-    parts += [_section(name, folder, target.parent) for name in names]
+    for part, (members, source) in _PARTS.items():
+        here = [name for name in names if name in members]
+        if here:
+            parts += [f"## {part}\n\n{source}", *(_section(name, folder, target.parent) for name in here)]
     full = [facts["seconds"] for facts in (_facts(name, folder) for name in names) if not facts["quick"]]
     if full:
         parts.append(
@@ -280,19 +313,24 @@ def _section(name: str, folder: Path, base: Path) -> str:
         kind += f", seeds: {table['seed'].nunique()}"
     at = Path(relpath(folder, base)).as_posix()
     earlier = ", with results of an earlier run" if facts.get("resumed") else ""
-    lines = [f"## {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
+    lines = [f"### {made.title}\n", f"{kind}, {facts['seconds']:g} s{earlier}. ![{name}]({at}/{name}.png)\n"]
     failed = facts.get("failed", [])
     rows = computed(table, failed)
     compared = made.compare(rows)
     if compared:
-        lines += ["| | published | ours | difference |", "|---|---|---|---|"]
-        lines += [f"| {what} | {old:.3f} | {new:.3f} | {new - old:+.3f} |" for what, old, new in compared]
-        lines.append("")
+        lines += ["| | published | ours | difference | better | why not ours |", "|---|---|---|---|---|---|"]
+        lines += [_line(cell) for cell in compared] + [""]
     claims = check_claims(made, table, failed)
     lines += [f"- {'Holds' if good else '**Does not hold**'}: {claim}" for claim, good in claims]
-    lines += ["", "Known faults and differences:", ""] + [f"- {note}" for note in facts.get("notes", NOTES[name])]
+    lines += ["", "Known faults and differences:", ""] + [f"- {note}" for note in facts.get("notes", made.notes)]
     lines += ["", made.report(rows) if made.report else markdown(table)]
     return "\n".join(lines)
+
+
+def _line(cell: Cell) -> str:
+    reason = cell.reason if cell.better == "published" else ""
+    numbers = f"{cell.published:.3f} | {cell.ours:.3f} | {cell.ours - cell.published:+.3f}"
+    return f"| {cell.what} | {numbers} | {cell.better} | {reason} |"
 
 
 def _facts(name: str, folder: Path) -> dict[str, Any]:

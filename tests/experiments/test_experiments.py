@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 from nwb_lint.cli import app
 from nwb_lint.errors import ContractError, WorkerError
-from nwb_lint.experiments import fig2
-from nwb_lint.experiments.frame import NAMES, Experiment, check_claims, load_experiment, reproduce, write_page
-from nwb_lint.experiments.kback import claims, sufficient
+from nwb_lint.experiments.frame import NAMES, Cell, Experiment, check_claims, load_experiment, reproduce, write_page
 from nwb_lint.experiments.measures import rates_r2, record, similarity
-from nwb_lint.experiments.published import NOTES, TABLE1
-from nwb_lint.experiments.table1 import compare
+from nwb_lint.experiments.paper import fig2
+from nwb_lint.experiments.paper.kback import claims, sufficient
+from nwb_lint.experiments.paper.published import NOTES, TABLE1
+from nwb_lint.experiments.paper.table1 import compare
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.tasks.train import train_network
 
@@ -52,6 +52,14 @@ def test_table1_finds_networks_again_and_writes_everything(tmp_path):
     assert "nan |" in page
 
 
+@pytest.mark.parametrize(
+    ("ours", "higher", "better"),
+    [(0.8, True, "ours"), (0.8, False, "published"), (0.5001, True, "equal"), (np.nan, True, ""), (0.8, None, "")],
+)
+def test_which_number_is_better(ours, higher, better):
+    assert Cell("R²", 0.5, ours, higher).better == better
+
+
 def test_the_page_follows_the_tables(tmp_path):
     row = {
         name: [0.5] for name in ("r2_truth", "r2_trials", "r2_ceiling", "accuracy", "ecc", "ecc_cosine", "cc_cosine")
@@ -60,7 +68,7 @@ def test_the_page_follows_the_tables(tmp_path):
     table.to_csv(tmp_path / "table1.csv", index=False)
     (tmp_path / "table1.json").write_text(json.dumps({"quick": False, "seconds": 90}))
     page = write_page(tmp_path, tmp_path / "page.md").read_text()
-    assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 |" in page
+    assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 | published |  |" in page
     assert "**Does not hold**: ECC at least .99" in page
     assert "Without stored results: fig2, kback, fig3, fig4, fig5, inactivation." in page
     assert "full runs together: 1.5 minutes" in page
@@ -113,13 +121,13 @@ def fig2_rows(g, low, free):
 
 def test_fig2_separates_fits_to_few_neurons_from_those_to_all():
     table = fig2_rows(0.1, 0.995, 0.3)
-    ours_by_name = {what: ours for what, _, ours in fig2.compare(table)}
+    ours_by_name = {cell.what: cell.ours for cell in fig2.compare(table)}
     assert ours_by_name["cdm, g = 0.1, low rank, rank 1: R²"] == 0.995
     assert ours_by_name["cdm, g = 0.1, 1% of the neurons, few neurons, unconstrained: R²"] == 0.3
     assert sum("neurons" in what for what in ours_by_name) == 6
     assert [good for _, good in fig2.claims(table)] == [True]
     assert [good for _, good in fig2.claims(fig2_rows(0.8, 0.98, 0.99))] == [True, False, False]
-    assert not any("neurons" in what for what, _, _ in fig2.compare(fig2_rows(0.8, 0.9, 0.3)))
+    assert not any("neurons" in cell.what for cell in fig2.compare(fig2_rows(0.8, 0.9, 0.3)))
     drawn = fig2.figure_table(table)
     assert drawn.notna().all(axis=None)
     assert sorted(drawn.loc[drawn["panel"].str.contains("fraction"), "x"].unique()) == [-2, -1, 0]
@@ -154,7 +162,7 @@ def test_measures():
 
 
 def test_wrong_names_and_folders_are_refused(tmp_path):
-    assert set(NAMES) == set(NOTES)
+    assert all(load_experiment(name).notes for name in NAMES)
     assert set(TABLE1) == {"dm", "wm", "cdm", "dms"}
     with pytest.raises(ContractError, match=r"no experiment.*fig9"):
         load_experiment("fig9")
@@ -194,6 +202,7 @@ def squares(values):
         tasks=lambda setting: [(None, {"x": x}) for x in values],
         figure_table=lambda table: pd.DataFrame({"panel": "a", "line": "b", "x": table["y"], "y": table["y"]}),
         claims=lambda table: [("squares are small", bool((table["y"] < 5).all()))],
+        notes=[],
     )
 
 
@@ -229,7 +238,7 @@ def test_experiments_need_only_the_parts_that_were_computed(name):
     for value in table[column].unique():
         left = table[table[column] != value]
         assert all(isinstance(claim, str) for claim, _ in made.claims(left))
-        assert all(isinstance(new, float) for _, _, new in made.compare(left))
+        assert all(isinstance(cell.ours, float) for cell in made.compare(left))
         assert len(made.figure_table(left))
         assert made.report is None or made.report(left)
 

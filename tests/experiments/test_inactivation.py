@@ -9,7 +9,7 @@ import pytest
 
 from nwb_lint.analysis.inactivation import CAUTION, predict_inactivation
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.inactivation import agreement, claims, figure_table, inactivation_test, report, summary
+from nwb_lint.experiments.paper.inactivation import agreement, claims, figure_table, inactivation_test, report, summary
 from nwb_lint.tasks.record import record_activity
 from nwb_lint.tasks.train import network_dataset
 

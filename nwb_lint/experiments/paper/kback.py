@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nwb_lint.experiments.fig2 import measure
 from nwb_lint.experiments.frame import Claims, Experiment, Setting, Tasks
 from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR
+from nwb_lint.experiments.paper.fig2 import measure
+from nwb_lint.experiments.paper.published import NOTES
 
 SUFFICIENT = 0.95  # accuracy, relative to that of the network, and R² of the rates
 RANKS_ABOVE_K = 2  # that are fitted too
@@ -79,4 +80,5 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     figure_table=figure_table,
     claims=claims,
+    notes=NOTES["kback"],
 )

@@ -12,7 +12,7 @@ import xarray as xr
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks
+from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import (
     QUICK_ERROR,
     TRAINING_ERROR,
@@ -21,7 +21,7 @@ from nwb_lint.experiments.measures import (
     save_with_results,
     trained,
 )
-from nwb_lint.experiments.published import FIG4
+from nwb_lint.experiments.paper.published import FIG4, NOTES
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.extension.read import read_result
 from nwb_lint.tasks.record import record_activity
@@ -141,7 +141,7 @@ def compare(table: pd.DataFrame) -> Comparison:
         ours = some[some["model"] == model]
         for where, values in published.items() if len(ours) else ():
             what = f"{model}, context population silenced, {where} context: accuracy"
-            rows.append((what, float(np.mean(values)), float(ours[f"accuracy_{where}"].mean())))
+            rows.append(Cell(what, float(np.mean(values)), float(ours[f"accuracy_{where}"].mean()), None))
     return rows
 
 
@@ -204,6 +204,7 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     figure_table=figure_table,
     claims=claims,
+    notes=NOTES["fig4"],
     compare=compare,
     draw=draw,
     report=report,

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks
+from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import QUICK_ERROR, Recorded, rates_r2, record, save_fit, trained
-from nwb_lint.experiments.published import FIG2_LOW_RANK, FIG2_SUBSAMPLED, FIG2_TRUNCATED
+from nwb_lint.experiments.paper.published import FIG2_LOW_RANK, FIG2_SUBSAMPLED, FIG2_TRUNCATED, NOTES
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.train import accuracy_of
@@ -132,11 +132,12 @@ def compare(table: pd.DataFrame) -> Comparison:
     """Medians over seeds, with the published ones."""
     rows = []
     for model, published in (("low rank", FIG2_LOW_RANK), ("truncated", FIG2_TRUNCATED)):
+        better = True if model == "low rank" else None
         for (task, g), values in published.items():
             same = (table["task"] == task) & (table["model"] == model) & np.isclose(table["g"], g)
             median = table[same].groupby("rank")["r2"].median()
             rows += [
-                (f"{task}, g = {g:g}, {model}, rank {rank}: R²", values[rank - 1], median[rank])
+                Cell(f"{task}, g = {g:g}, {model}, rank {rank}: R²", values[rank - 1], median[rank], better)
                 for rank in median.index
             ]
     task, g = SUBSAMPLED_NETWORK
@@ -146,7 +147,7 @@ def compare(table: pd.DataFrame) -> Comparison:
             same = some[np.isclose(some["fraction"], fraction)]["r2"]
             if len(same):
                 what = f"{task}, g = {g:g}, {fraction:.0%} of the neurons, {model}: R²"
-                rows.append((what, published_r2[column], float(same.median())))
+                rows.append(Cell(what, published_r2[column], float(same.median())))
     return rows
 
 
@@ -184,5 +185,6 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     figure_table=figure_table,
     claims=claims,
+    notes=NOTES["fig2"],
     compare=compare,
 )

@@ -19,6 +19,7 @@ from nwb_lint.experiments.measures import (
     save_with_results,
     trained,
 )
+from nwb_lint.experiments.paper.published import NOTES
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.simulate import run
 from nwb_lint.nwb.extension.read import read_result
@@ -169,6 +170,7 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     figure_table=figure_table,
     claims=claims,
+    notes=NOTES["fig3"],
     draw=draw,
     report=report,
 )

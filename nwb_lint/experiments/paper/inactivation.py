@@ -15,6 +15,7 @@ from nwb_lint.analysis.populations import find_populations
 from nwb_lint.errors import ContractError
 from nwb_lint.experiments.frame import Claims, Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import QUICK_ERROR, TRAINING_ERROR, noise_free_rates, rates_r2, save_fit, trained
+from nwb_lint.experiments.paper.published import NOTES
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
@@ -302,5 +303,6 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     figure_table=figure_table,
     claims=claims,
+    notes=NOTES["inactivation"],
     report=report,
 )

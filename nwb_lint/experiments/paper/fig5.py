@@ -16,9 +16,9 @@ from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.analysis.populations import find_populations
 from nwb_lint.analysis.readout import fit_readout
 from nwb_lint.errors import ContractError
-from nwb_lint.experiments.frame import Claims, Comparison, Experiment, Result, Setting, Tasks, markdown
+from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks, markdown
 from nwb_lint.experiments.measures import angles_of, save_with_results
-from nwb_lint.experiments.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL
+from nwb_lint.experiments.paper.published import FIG5_ALL_CONDITIONS, FIG5_KURTOSIS, FIG5_SMALL, NOTES
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.nwb.recording.read import read_conditions
 from nwb_lint.validation.baselines import baselines
@@ -225,15 +225,15 @@ def compare(table: pd.DataFrame) -> Comparison:
     ours = _rows(table, "R², held out")
     for rank, value in ours[ours["model"] == "ours"].set_index("rank")["value"].items():
         old = FIG5_ALL_CONDITIONS["A"][int(str(rank)) - 1]
-        rows.append((f"rank {rank}: R² (published: monkey A, all conditions)", old, float(value)))
+        rows.append(Cell(f"rank {rank}: R² (published: monkey A, all conditions)", old, float(value)))
     tails = table[table["quantity"].str.startswith("excess") & (table["rank"] == 1)]["value"]
-    rows += [("kurtosis of weights, lowest", FIG5_KURTOSIS[0], float(tails.min()))]
-    rows += [("kurtosis of weights, highest", FIG5_KURTOSIS[1], float(tails.max()))]
+    rows.append(Cell("kurtosis of weights, lowest", FIG5_KURTOSIS[0], float(tails.min()), None))
+    rows.append(Cell("kurtosis of weights, highest", FIG5_KURTOSIS[1], float(tails.max()), None))
     number = _rows(table, "neurons")
     number = number[number["rank"] == 1].set_index("item")["value"]
     if {"small weights", "large weights"} <= set(number.index):
         share = number["small weights"] / (number["small weights"] + number["large weights"])
-        rows.append(("share of neurons with small weights (monkey A)", FIG5_SMALL, float(share)))
+        rows.append(Cell("share of neurons with small weights (monkey A)", FIG5_SMALL, float(share), None))
     return rows
 
 
@@ -288,6 +288,7 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     figure_table=figure_table,
     claims=claims,
+    notes=NOTES["fig5"],
     compare=compare,
     report=report,
 )
