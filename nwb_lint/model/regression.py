@@ -160,6 +160,23 @@ class Moments(NamedTuple):
         return b if self.basis is None else self.basis @ b
 
 
+class Sums(NamedTuple):
+    """Sums before any regression on the drives, seen once.
+
+    zz (feature, feature), zy (feature, target), yy (target), energy of the features, number of samples, qq (drive,
+    drive), qz (drive, feature), qy (drive, target).
+    """
+
+    zz: Array
+    zy: Array
+    yy: Array
+    energy: Array
+    number: Array
+    qq: Array
+    qz: Array
+    qy: Array
+
+
 class Sampling(NamedTuple):
     """Which time steps enter the moments if there are many samples.
 
@@ -207,6 +224,10 @@ class MomentStream(NamedTuple):
         stride = max(1, self.n_samples // (SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1]))
         basis, _ = np.linalg.qr(self._moments(None, omega, stride).zy)
         return self._moments(basis, None)
+
+    def sums(self) -> Sums:
+        """The sums of all features before regression on the drives; chunks have a single view."""
+        return Sums(*self._total(None, None, self.sampling.stride(self.n_samples, self.n_neurons, self.alpha)))
 
     def along(self, directions: Array) -> Moments:
         """Moments of all samples, of the features along a few directions (neuron, any)."""
@@ -422,6 +443,22 @@ def closed_form(
     >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
     (5, 2)
     """
+    chunk, n_samples = activity_chunks(x, q, alpha, nonlinearity, halves)
+    if rank is not None:
+        sketch = sketch or sketch_size(x.shape[2], n_samples)
+    sampling = sampling or (Sampling() if rank is None else LOW_RANK)
+    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, nonlinearity, prewhiten, sampling, chunk_values)
+    path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
+    gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
+    if rank is None:
+        return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
+    return Solutions(*_reduced_rank(path, rank, weights, ridges), gcv)
+
+
+def activity_chunks(
+    x: Array, q: Array, alpha: float, nonlinearity: str | Nonlinearity, halves: Array | None = None
+) -> tuple[Callable[[slice], Chunk], int]:
+    """Chunks whose states and targets are the activity, perhaps in two halves, and the number of samples."""
     views = [x] if halves is None else list(halves)
     observed = observed_samples(*views)
     views = views if observed is None else [fill(one, None, q, alpha, nonlinearity) for one in views]
@@ -432,16 +469,7 @@ def closed_form(
         states = [_with_burn_in(one[part], before[part]) for one in views]
         return Chunk(states, [[one[part]] for one in views], None if observed is None else observed[part])
 
-    n_samples = _count(x, observed)
-    if rank is not None:
-        sketch = sketch or sketch_size(x.shape[2], n_samples)
-    sampling = sampling or (Sampling() if rank is None else LOW_RANK)
-    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, nonlinearity, prewhiten, sampling, chunk_values)
-    path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
-    gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
-    if rank is None:
-        return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
-    return Solutions(*_reduced_rank(path, rank, weights, ridges), gcv)
+    return chunk, _count(x, observed)
 
 
 def leading_eigenpairs(matrix: Array, number: int) -> tuple[Array, Array]:
@@ -553,21 +581,9 @@ def latent_pass(
     (5, 1)
     """
     n_neurons, recorded = network.n_neurons, x.shape[2]
-    skip, observed = q.shape[1] - x.shape[1], observed_samples(x)
     to_latents = pseudo_inverse(network.m[:recorded], weights).astype(x.dtype)
     rank = to_latents.shape[1]
-    before = _burn_in_states(x, q, network, observed, alpha, nonlinearity)
-    drives_to_latents = -(network.w[:recorded].T @ to_latents).astype(x.dtype)
-    mw = np.hstack([network.m, network.w]).T.astype(x.dtype)
-
-    def chunk(part: slice, target_is_x: bool = False) -> Chunk:
-        y, d = x[part] if observed is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
-        kappa = (y @ to_latents + d @ drives_to_latents).astype(x.dtype)
-        states = np.concatenate([kappa, d], axis=2) @ mw
-        targets = [[y if target_is_x else kappa]]
-        return Chunk([_with_burn_in(states, before[part])], targets, None if observed is None else observed[part])
-
-    n_samples = _count(x, observed)
+    chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
     stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity, chunk_values=chunk_values)
     path = RidgePath.of(stream.moments(sketch or sketch_size(n_neurons, n_samples)), penalty)
     found = [path.solve(ridge) for ridge in ridges]
@@ -584,6 +600,29 @@ def latent_pass(
         w[:recorded] = (latents.q_to_y - latents.q_to_z[:, own] @ m_new.T).T
         networks.append(Network(m, n_neurons * directions[:, own], w))
     return Solutions(networks, np.zeros(0), np.array([path.gcv(ridge) for ridge in ridges]))
+
+
+def latent_chunks(
+    network: Network, x: Array, q: Array, alpha: float, nonlinearity: str | Nonlinearity, to_latents: Array
+) -> tuple[Callable[..., Chunk], int]:
+    """Chunks whose states are the projected activity, and the number of samples.
+
+    Their targets are the latents; the activity with ``target_is_x``; one after the other with ``both``.
+    """
+    recorded, skip, observed = x.shape[2], q.shape[1] - x.shape[1], observed_samples(x)
+    to_latents = to_latents.astype(x.dtype)
+    before = _burn_in_states(x, q, network, observed, alpha, nonlinearity)
+    drives_to_latents = -(network.w[:recorded].T @ to_latents).astype(x.dtype)
+    mw = np.hstack([network.m, network.w]).T.astype(x.dtype)
+
+    def chunk(part: slice, target_is_x: bool = False, both: bool = False) -> Chunk:
+        y, d = x[part] if observed is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
+        kappa = (y @ to_latents + d @ drives_to_latents).astype(x.dtype)
+        states = np.concatenate([kappa, d], axis=2) @ mw
+        targets = [kappa, y] if both else [y if target_is_x else kappa]
+        return Chunk([_with_burn_in(states, before[part])], [targets], None if observed is None else observed[part])
+
+    return chunk, _count(x, observed)
 
 
 def pseudo_inverse(m: Array, weights: Array | None) -> Array:

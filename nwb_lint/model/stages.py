@@ -27,6 +27,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas import regression as of_areas
+from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features, random_start_and_prior, with_hidden_units
@@ -77,7 +79,8 @@ class Settings(NamedTuple):
 
     ``l2_n``: None = 0, and `PENALTY` in a gradient whose n would be far too long.
     ``segment``: time steps of the first segments, 0 = whole trials. ``higher_ranks`` and ``random_starts``: see
-    `other_starts`. ``max_autocorrelation``: bounds of `innovations_are_white`.
+    `other_starts`. ``max_autocorrelation``: bounds of `innovations_are_white`. ``blocks``: those of several areas; the
+    rank is then that of all blocks together.
     """
 
     rank: int | None
@@ -94,6 +97,7 @@ class Settings(NamedTuple):
     higher_ranks: Sequence[int] = HIGHER_RANKS
     random_starts: int = RANDOM_STARTS
     max_autocorrelation: tuple[float, float] = (MAX_AUTOCORRELATION, MAX_LATENT_AUTOCORRELATION)
+    blocks: Blocks | None = None
 
     @property
     def penalty(self) -> float:
@@ -168,6 +172,7 @@ def fit_stages(
         segment=settings.segment,
         algorithm=settings.optimizer,
         seed=settings.seed,
+        blocks=settings.blocks,
     )
     try:
         if settings.hidden:
@@ -312,7 +317,8 @@ class Search:
         """Add hidden units to every network. Its predictions do not change."""
 
         def added(network: Network, samples: Samples) -> Network:
-            return with_hidden_units(_rescaled(network, samples), self.settings.hidden, self.settings.seed)
+            wider = with_hidden_units(_rescaled(network, samples), self.settings.hidden, self.settings.seed)
+            return wider if self.settings.blocks is None else self.settings.blocks.masked(wider)
 
         self.networks = [added(net, fit) for net, (fit, _) in zip(self.networks, self.parts, strict=True)]
         self.final = added(self.final, self.samples)
@@ -423,7 +429,7 @@ def run_regressions(search: Search, report: Report) -> bool:
     held = search.parts[0][1]
     if may_be_complete and innovations_are_white(search.networks[0], held, settings.max_autocorrelation):
         return True
-    if samples.halves is not None:
+    if samples.halves is not None and settings.blocks is None:
         search.try_ridges(begin("instruments"), partial(closed, instruments=True), gcv=False)
     if settings.rank is None:
         prewhitened = partial(closed, prewhiten=True)
@@ -431,7 +437,8 @@ def run_regressions(search: Search, report: Report) -> bool:
         return True
     if settings.hidden:
         search.add_hidden_units()
-        search.try_ridges(begin("hidden units"), partial(_hidden_units, settings=settings))
+        tried = _hidden_units if settings.blocks is None else _latent_pass
+        search.try_ridges(begin("hidden units"), partial(tried, settings=settings))
     search.try_ridges(begin("latent pass"), partial(_latent_pass, settings=settings))
     return False
 
@@ -446,6 +453,9 @@ def _closed_form(
     prewhiten: bool = False,
 ) -> Solutions:
     """Proposal of stage 1; ``network`` is not used."""
+    options = samples.regression_options(settings.penalty)
+    if settings.blocks is not None:
+        return of_areas.closed_form(samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **options)
     return closed_form(
         samples.x,
         samples.q,
@@ -453,7 +463,7 @@ def _closed_form(
         ridges=ridges,
         halves=samples.halves if instruments else None,
         prewhiten=prewhiten,
-        **samples.regression_options(settings.penalty),
+        **options,
     )
 
 
@@ -463,7 +473,10 @@ def _latent_pass(
     """Proposal of stage 2."""
     if network is None:
         raise ContractError("The latent pass needs a network to start from. Run the closed form before it.")
-    return latent_pass(network, samples.x, samples.q, ridges=ridges, **samples.regression_options(settings.penalty))
+    options = samples.regression_options(settings.penalty)
+    if settings.blocks is not None:
+        return of_areas.latent_pass(network, samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **options)
+    return latent_pass(network, samples.x, samples.q, ridges=ridges, **options)
 
 
 def _hidden_units(
@@ -576,7 +589,9 @@ def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs
             return [test.energies()]
         first, last = (int(np.searchsorted(columns, edge)) for edge in samples.starts)
         own, others = (one._replace(q=one.q[..., columns], starts=(first, last)) for one in (fit, test))
-        tried = _latent_pass(own, network._replace(w=network.w[:, columns]), ridges, settings=settings).networks
+        blocks = None if settings.blocks is None else settings.blocks.of_drives(columns)
+        part = network._replace(w=network.w[:, columns])
+        tried = _latent_pass(own, part, ridges, settings=settings._replace(blocks=blocks)).networks
         return list(others.errors_of(tried))
 
     drives, power, ridges = np.arange(samples.q.shape[2]), test.energies().sum(), sorted(settings.ridges)
@@ -599,7 +614,7 @@ def random_start(samples: Samples, settings: Settings, number: int) -> Network:
     n_neurons, n_drives = samples.x.shape[2] + settings.hidden, samples.q.shape[2]
     start = random_network(n_neurons, settings.rank or 1, n_drives, settings.seed + number)
     start.w[:, slice(*samples.starts)] = 0
-    return start
+    return start if settings.blocks is None else settings.blocks.masked(start)
 
 
 def other_starts(search: Search) -> Iterator[OtherStart]:
@@ -609,8 +624,10 @@ def other_starts(search: Search) -> Iterator[OtherStart]:
     it comes from (0 for a random network).
     """
     samples, settings = search.samples, search.settings
-    rank = settings.rank or 1
-    for more in (k for k in settings.higher_ranks if rank + k <= samples.x.shape[2]):
+    rank, higher_ranks = settings.rank or 1, settings.higher_ranks
+    if settings.blocks is not None:
+        higher_ranks = ()  # reducing a rank mixes the blocks
+    for more in (k for k in higher_ranks if rank + k <= samples.x.shape[2]):
         higher = Search(samples, settings._replace(rank=rank + more), search.splits)
         higher.try_ridges("closed form", partial(_closed_form, settings=higher.settings), teacher_forced=True)
         higher.try_ridges("latent pass", partial(_latent_pass, settings=higher.settings))
@@ -698,6 +715,8 @@ def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None
     def begin(samples: Samples, strength: float, most: int) -> tuple[Network, Optimizer]:
         x, q, hidden, seed = samples.filled(), samples.q, settings.hidden, settings.seed
         start, prior = random_start_and_prior(x, q, rank, hidden, seed, strength)
+        if settings.blocks is not None:
+            start, prior = settings.blocks.masked(start), settings.blocks.masked(prior)
         most = min(optimizer.max_iter, most)
         return start, optimizer._replace(algorithm="lbfgs", prior_strength=strength, prior=prior, max_iter=most)
 
