@@ -176,9 +176,10 @@ def multitask(
     weight[during(u.shape[1], starts, np.full(len(starts), _UNWEIGHTED))] = 0
     running = during(u.shape[1], 0, ends)[..., None]
     u = (u + _MULTITASK_NOISE * rng.standard_normal(u.shape)) * running
-    parts = [(part * running)[:, :length] for part in (u, target, weight)]
-    names = [*STIMULI, *TASKS], ["fixation", "response cos", "response sin"]
-    return _dataset(*parts, *names, np.repeat(tasks, n_trials), n_steps=ends, response=starts)
+    u, target, weight = ((part * running)[:, :length] for part in (u, target, weight))
+    outputs = ["fixation", "response cos", "response sin"]
+    names = np.repeat(tasks, n_trials)
+    return _dataset(u, target, weight, [*STIMULI, *TASKS], outputs, names, n_steps=ends, response=starts)
 
 
 def _trials_of(task: str, n: int, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
