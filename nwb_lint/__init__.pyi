@@ -3,6 +3,7 @@ from . import plot as plot
 from .analysis.axes import compare_axes as compare_axes
 from .analysis.connectivity import connectivity as connectivity
 from .analysis.connectivity import weight_statistics as weight_statistics
+from .analysis.currents import currents as currents
 from .analysis.dynamics import flow_field as flow_field
 from .analysis.fixedpoints import fixed_points as fixed_points
 from .analysis.inactivation import predict_inactivation as predict_inactivation
@@ -48,6 +49,8 @@ from .statespace.inference import infer_latents as infer_latents
 from .statespace.inference import predict_rates as predict_rates
 from .statespace.scores import bits_per_spike as bits_per_spike
 from .tasks.convert import from_network as from_network
+from .validation.areas import chosen_areas as chosen_areas
+from .validation.areas import select_areas as select_areas
 from .validation.baselines import baselines as baselines
 from .validation.baselines import truncate as truncate
 from .validation.bootstrap import bootstrap as bootstrap

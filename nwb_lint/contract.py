@@ -70,6 +70,7 @@ FIT = {
     "input_weights": Var(("neuron", "input"), "float64", "1"),
     "bias": Var(("neuron",), "float64", "1"),
     "initial_activation": Var(("neuron",), "float64", "1"),
+    "input_reached": Var(("neuron", "input"), "bool", "1", False),
     "u": Var(("condition", "time", "input"), "float32", "1"),
     "u_burn_in": Var(("condition", "burn_in", "input"), "float32", "1", False),
     "activity_pred": Var(("condition", "time", "neuron"), "float32", "1"),
@@ -122,6 +123,9 @@ COORDS = {
     "recorded": Var(("neuron",), "bool", "", False),
     "condition": Var(("condition",), "str", "", False),
     "held_out": Var(("condition",), "bool", "", False),
+    # in a fit with areas: to which area each rank sends, and from which it comes
+    "to_area": Var(("rank",), "str", "", False),
+    "from_area": Var(("rank",), "str", "", False),
     # values of the trial column by which the latents of single trials start
     "initial_level": Var(("group",), "str", "", False),
     # names of the inputs
@@ -816,6 +820,33 @@ BOOTSTRAP = {
     "network_refitted": Var(("simulation", "neuron", "parameter"), "float64", "1", False),
 }
 
+CURRENTS = {
+    "current": Var(("condition", "time", "neuron", "sender"), "float32", "1"),
+    "drive": Var(("condition", "time", "rank"), "float32", "1"),
+    "drive_low": Var(("condition", "time", "rank"), "float32", "1", False),
+    "drive_high": Var(("condition", "time", "rank"), "float32", "1", False),
+    "size": Var(("target", "sender", "time"), "float64", "1"),
+    "size_low": Var(("target", "sender", "time"), "float64", "1", False),
+    "size_high": Var(("target", "sender", "time"), "float64", "1", False),
+    "tolerance": Var(("rank",), "float64", "1"),
+    "to_area": Var(("rank",), "str", "", False),
+    "from_area": Var(("rank",), "str", "", False),
+}
+
+AREA_SELECTION = {
+    "area_r2": Var(("candidate", "split"), "float64", "1"),
+    "area_r2_sem": Var(("candidate", "split"), "float64", "1"),
+    "area_r2_ceiling": Var(("split",), "float64", "1"),
+    "deficit": Var(("candidate",), "float64", "1"),
+    "deficit_sem": Var(("candidate",), "float64", "1"),
+    "as_good": Var(("candidate",), "bool", "1"),
+    "n_parameters": Var(("candidate",), "int64", "1"),
+    "one_block": Var(("candidate",), "bool", "1"),
+    "block_rank": Var(("candidate", "target", "sender"), "int64", "1"),
+    "r2": Var(("candidate", "fold", "split"), "float64", "1"),
+    "r2_ceiling": Var(("fold", "split"), "float64", "1"),
+}
+
 AUDIT = {
     "rank": Var(("draw",), "int64", "1"),
     "r2": Var(("draw", "rank_tried", "split"), "float64", "1"),
@@ -844,6 +875,8 @@ RESULTS = {
     "link_comparison": LINK_COMPARISON,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
+    "currents": CURRENTS,
+    "area_selection": AREA_SELECTION,
 }
 
 

@@ -23,7 +23,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, Union, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from nwb_lint.errors import ContractError, one_line
@@ -217,7 +217,7 @@ class FitOptions(Options):
         None, "Conditions that are only scored: labels, positions or a mask.", kept=False
     )
     seed: int = option(0, "Seed of splits, random starts and hidden units.", ge=0)
-    device: str = option("cpu", "'cpu', or a device of torch for regressions and gradient, such as 'cuda'.", kept=False)
+    device: str = option("cpu", "Device of torch for the gradient, such as 'cpu' or 'cuda'.", kept=False)
     hidden: int = option(0, "Unobserved units that are added to the recorded ones.", ge=0)
     bias: bool = option(False, "Fit a constant input to each neuron.")
     initial: str = option(
@@ -240,6 +240,30 @@ class FitOptions(Options):
     checkpoint: Any = option(
         None, "File that keeps the gradient's evaluations, so that a stopped fit continues.", kept=False
     )
+    areas: str | None = option(None, "Column of the neurons with their areas: the connectivity consists of blocks.")
+    block_ranks: dict[Any, Any] | None = option(
+        None, "Ranks of blocks that differ from the rank, 0 for none: {'M1<-V1' = 2} is to M1 from V1.", kept=False
+    )
+    input_areas: dict[str, Any] | None = option(
+        None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all.", kept=False
+    )
+
+    @field_validator("block_ranks", mode="before")
+    @classmethod
+    def _texts_of_blocks(cls, given: Any) -> Any:
+        """Pairs (to, from) as texts, and digits as numbers."""
+        if not isinstance(given, dict):
+            return given
+        texts = {"<-".join(map(str, key)) if isinstance(key, tuple) else str(key): one for key, one in given.items()}
+        return {key: int(one) if isinstance(one, str) and one.isdecimal() else one for key, one in texts.items()}
+
+    @field_validator("input_areas", mode="before")
+    @classmethod
+    def _lists_of_areas(cls, given: Any) -> Any:
+        """A single area as a list of one; texts of the command line at their commas."""
+        if not isinstance(given, dict):
+            return given
+        return {key: tuple(one.split(",")) if isinstance(one, str) else one for key, one in given.items()}
 
     def _check_combinations(self) -> None:
         rank = getattr(self, "rank", 1)  # the section of a recipe has none
@@ -270,6 +294,7 @@ class FitOptions(Options):
                 self.checkpoint is not None and (rank is None or self.method not in ("auto", "gradient")),
                 "checkpoint keeps evaluations of the gradient. This fit has none. Leave it out, or use method='auto'.",
             ),
+            *_wrong_areas(self, rank),
         ):
             if wrong:
                 raise ValueError(sentence)
@@ -300,6 +325,8 @@ class FitOptions(Options):
         values = {name: fit.attrs[name] for name in cls.model_fields if name in fit.attrs}
         values.setdefault("l2_n", 0.0)  # a fit from before every fit kept it; the default was 0
         values["rank"] = fit.sizes["rank"] if "m" in fit else None
+        if "to_area" in fit.coords:
+            values |= _areas_of_fit(fit)
         values["bias"] = bool(fit["bias"].values.any())
         if fit["initial_activation"].values.any():
             values.setdefault("initial", "learned")
@@ -313,6 +340,53 @@ class FitOptions(Options):
                 "Fit with weights='precision' or without weights."
             )
         return cls.check(values)
+
+
+def _wrong_areas(options: FitOptions, rank: int | None) -> list[tuple[bool, str]]:
+    """What is wrong with the areas of a fit, and the sentence that says it."""
+    ranks, inputs = options.block_ranks or {}, options.input_areas or {}
+    whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in ranks.values())
+    listed = all(
+        isinstance(one, tuple) and one and all(isinstance(area, str) for area in one) for one in inputs.values()
+    )
+    return [
+        (
+            options.areas is None and bool(ranks or inputs),
+            "block_ranks and input_areas are of areas. There are none. Give areas='COLUMN', or leave them out.",
+        ),
+        (
+            options.areas is not None and (rank is None or options.method == "published"),
+            f"areas={options.areas!r} needs a rank, and another method than 'published'. Give rank=1.",
+        ),
+        (
+            options.areas is not None and options.ridge_by == "gcv",
+            f"areas={options.areas!r} has no generalized cross-validation. Use ridge_by='held_out'.",
+        ),
+        (not whole, f"block_ranks is {ranks}. It needs whole numbers from 0 on, such as {{'M1<-V1': 2}}."),
+        (not listed, f"input_areas is {inputs}. It needs names of areas for each input, such as {{'stimulus': 'V1'}}."),
+    ]
+
+
+def _areas_of_fit(fit: xr.Dataset) -> dict[str, Any]:
+    """The options of the areas of a fit: the rank that most blocks have, and those that differ."""
+    from nwb_lint.contract import columns_of, input_names
+
+    column = columns_of(fit, "neuron")[fit.attrs["areas"]].values.astype(str)
+    names = sorted(set(column.tolist()))
+    there = [f"{to}<-{source}" for to, source in zip(fit["to_area"].values, fit["from_area"].values, strict=True)]
+    ranks = {f"{to}<-{source}": there.count(f"{to}<-{source}") for to in names for source in names}
+    usual = max(set(there.count(one) for one in there), key=list(ranks.values()).count)
+    found: dict[str, Any] = {"rank": usual}
+    if others := {key: one for key, one in ranks.items() if one != usual}:
+        found["block_ranks"] = others
+    if "input_reached" in fit:
+        reached = fit["input_reached"].values
+        found["input_areas"] = {
+            name: tuple(sorted(set(column[own].tolist())))
+            for name, own in zip(input_names(fit), reached.T, strict=True)
+            if not own.all()
+        }
+    return found
 
 
 class TrialFitOptions(Options):
@@ -330,7 +404,6 @@ class TrialFitOptions(Options):
     max_iter: int = option(30, "Iterations at most.", ge=1)
     tol: float = option(3e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
     seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
-    device: str = option("cpu", "'cpu', or a device of torch that computes the fit, such as 'cuda'.", kept=False)
     checkpoint: Any = option(None, "File that keeps where EM is, so that a stopped fit continues.", kept=False)
 
     def _check_combinations(self) -> None:
@@ -375,6 +448,13 @@ class SelectOptions(Options):
     folds: int = option(9, "Parts that are held out in turn.", ge=2)
     cv_over: Literal["condition", "neuron"] = option("condition", "What a fold holds out: conditions, or neurons too.")
     seeds: int = option(1, "Shuffles of the folds.", ge=1)
+
+
+class AreaOptions(Options):
+    """Options of `select_areas`: which blocks there are between areas."""
+
+    ranks: tuple[int, ...] = option((1, 2), "Ranks of one block; the largest is that of a block too.", min_length=1)
+    folds: int = option(6, "Parts that are held out in turn.", ge=2)
 
 
 class EnsembleOptions(Options):
@@ -488,6 +568,7 @@ class InactivationOptions(Options):
     drive: float = option(0.0, "What is added to the input of the group.")
     window_s: Window | None = option(None, "When the group is changed, s; None: always.")
     controls: int = option(20, "Random groups of the same size.", ge=0)
+    to: str | None = option(None, "Area: only what the group sends there is changed; None: all that it sends.")
     seed: int = option(0, "Seed of the random groups.", ge=0)
 
 
@@ -779,7 +860,7 @@ def _attribute(value: Any) -> Any:
 
 PUBLIC: tuple[type[Options], ...] = (
     ReadOptions, TrialOptions, PrepareOptions, InputOptions, FitOptions, SelectOptions, EnsembleOptions,
-    BaselineOptions, SubsamplingOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
+    BaselineOptions, SubsamplingOptions, AreaOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,

@@ -12,6 +12,7 @@ import xarray as xr
 from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint
 from nwb_lint.model.network import Network, drives, forward
+from nwb_lint.model.simulate import with_run
 from nwb_lint.prepare import prepare
 
 Array = np.ndarray
@@ -229,6 +230,93 @@ def mock_fit(*, n_neurons: int = 12, n_conditions: int = 8, seed: int = 0) -> xr
     """
     activity = mock_activity(n_neurons=n_neurons, n_conditions=n_conditions, seed=seed)
     return fit_lint(activity, rank=1, tau_s=0.1, method="regression")
+
+
+def mock_areas(
+    ranks: Sequence[Sequence[int]] = ((1, 1), (1, 1)),
+    *,
+    n_neurons: int = 24,
+    n_conditions: int = 24,
+    noise: float = 0.0,
+    observation: float = 0.0,
+    seed: int = 0,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Make the activity of a network of several areas, each with an input of its own, and the network.
+
+    A block to another area reads what arrives at its source; a block inside an area also keeps its own latent. In the
+    column "area", areas are called A, B, …
+
+    Parameters
+    ----------
+    ranks : sequence of sequence of int, default=((1, 1), (1, 1))
+        Rank of the block to each area (rows) from each area (columns).
+    n_neurons : int, default=24
+        Number of neurons, a multiple of the number of areas.
+    n_conditions : int, default=24
+        Number of conditions, each with random inputs.
+    noise : float, default=0.0
+        Standard deviation of the noise of each neuron in each step.
+    observation : float, default=0.0
+        Standard deviation of the noise of the observation, in standard deviations of the activity.
+    seed : int, default=0
+        Seed of the network and the noise.
+
+    Returns
+    -------
+    activity : xarray.Dataset
+        As `nwb_lint.prepare` gives it, in bins of 20 ms.
+    network : xarray.Dataset
+        The true network as a fit, with tau_s=0.1.
+
+    Examples
+    --------
+    >>> activity, network = mock_areas([[1, 0], [1, 1]])
+    >>> network["to_area"].values.tolist(), network["from_area"].values.tolist()
+    (['A', 'B', 'B'], ['A', 'A', 'B'])
+    """
+    rng, table = np.random.default_rng(seed), np.array(ranks)
+    names = np.array([chr(ord("A") + k) for k in range(len(table))])
+    area = np.repeat(np.arange(len(table)), n_neurons // len(table))
+    to, source = (np.repeat(one.ravel(), table.ravel()) for one in np.indices(table.shape))
+    m = rng.standard_normal((len(area), len(to))) * (area[:, None] == to)
+    w = rng.standard_normal((len(area), len(table))) * (area[:, None] == np.arange(len(table)))
+    n = np.zeros_like(m)
+    for k, (a, b) in enumerate(zip(to, source, strict=True)):
+        arriving = np.flatnonzero(to == b)
+        mixing = rng.standard_normal(len(arriving)) / np.sqrt(max(1, len(arriving)))
+        if a == b:
+            mixing = np.where(arriving == k, 1.5, 0.3 * mixing)
+        read = m[:, arriving] @ mixing + rng.standard_normal() * w[:, b] + 0.5 * rng.standard_normal(len(area))
+        n[:, k] = len(table) * read * (area == b)
+    u = np.zeros((n_conditions, 60, len(table)), np.float32)
+    for k, first in enumerate(rng.integers(3, 30, len(table))):
+        u[:, first : first + 20, k] = rng.uniform(-1.5, 1.5, (n_conditions, 1))
+    x = np.zeros((n_conditions, 60, len(area)))
+    for t in range(59):
+        x[:, t + 1] = 0.8 * x[:, t] + 0.2 * (np.tanh(x[:, t]) @ n @ m.T / len(area) + u[:, t] @ w.T)
+        x[:, t + 1] += noise * rng.standard_normal(x[:, t].shape)
+    x += observation * x.std() * rng.standard_normal(x.shape)
+    coords = {
+        "condition": [f"c{k:02d}" for k in range(n_conditions)], "time": 0.02 * np.arange(60),
+        "neuron": [f"n{k:03d}" for k in range(len(area))], "area": ("neuron", names[area]),
+        "input": [f"to {name}" for name in names],
+    }  # fmt: skip
+    given = xr.Dataset({"u": (("condition", "time", "input"), u)}, coords=coords, attrs={"bin_s": 0.02})
+    activity = given.assign(activity=(("condition", "time", "neuron"), x.astype(np.float32)))
+    return activity, _network_of_areas(given, m, n, w, names[to], names[source])
+
+
+def _network_of_areas(given: xr.Dataset, m: Array, n: Array, w: Array, to: Array, source: Array) -> xr.Dataset:
+    """A network of several areas as a fit, without scores."""
+    zero, nothing = np.zeros(len(m)), np.full(2, np.nan)
+    fit = given.assign_coords(to_area=("rank", to), from_area=("rank", source), split=["train", "held_out"])
+    fit = fit.assign(
+        m=(("neuron", "rank"), m), n=(("neuron", "rank"), n), input_weights=(("neuron", "input"), w),
+        bias=("neuron", zero), initial_activation=("neuron", zero), r2=("split", nothing),
+        r2_ceiling=("split", nothing), r2_neuron=(("split", "neuron"), np.full((2, len(m)), np.nan)),
+    )  # fmt: skip
+    fit.attrs |= {"dt_s": 0.02, "tau_s": 0.1, "nonlinearity": "tanh", "areas": "area", "method": "simulated"}
+    return with_run(fit)
 
 
 def mock_trials(*, n_neurons: int = 12, n_trials: int = 24, seed: int = 0) -> xr.Dataset:

@@ -84,6 +84,8 @@ def random_fit(
         names += ["observation_cov", "log_rate", "evidence", "bits_per_spike", "rank_bits", "rank_bits_sem"]
         data |= {name: draw(*FIT[name].dims, dtype=FIT[name].dtype) for name in names}
         coords["initial_level"] = "group", np.array(["left", "réchts"])
+        coords |= {name: ("rank", np.array([f"{name} {k}" for k in range(rank)])) for name in ("to_area", "from_area")}
+        data["input_reached"] = ("neuron", "input"), rng.random((sizes["neuron"], sizes["input"])) < 0.5
         attrs |= {"observation": "poisson", "link": "exp", "noise": "full", "initial": "side", "ridge": 1e-3}
     fit = xr.Dataset(data, coords, attrs)
     fit["activity_pred"].attrs.update(units="1", long_name="activité prédite")

@@ -21,6 +21,7 @@ FUNCTIONS = {
     options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
     options.InputOptions: nl.Input, options.FitOptions: nl.fit_lint, options.SelectOptions: nl.select_rank,
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
+    options.AreaOptions: nl.select_areas,
     options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau, options.LinkOptions: nl.compare_links,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.LimitCycleOptions: nl.limit_cycles, options.FigureOptions: nl.plot.rates,
@@ -38,7 +39,7 @@ NO_OPTIONS = {
     "session", "ax",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
-    "other", "network",
+    "other", "network", "areas",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
@@ -122,7 +123,8 @@ OTHER = {
     "bias": (True, {}), "initial": ("learned", {}), "ridges": ((1.0,), {}), "ridge_by": ("gcv", {}),
     "weights": ("precision", {}), "l2_n": (0.1, {"method": "gradient"}), "max_iter": (3, {"method": "gradient"}),
     "epochs": (2, {"method": "published"}), "optimizer": ("adam", {"method": "gradient"}),
-    "segment_s": (0.2, {"method": "gradient"}),
+    "segment_s": (0.2, {"method": "gradient"}), "areas": ("area", {}), "block_ranks": ({"A<-B": 0}, {"areas": "area"}),
+    "input_areas": ({"stimulus": ("A",)}, {"areas": "area"}),
 }  # fmt: skip
 HOW = {"device", "checkpoint"}  # they do not change the fit
 
@@ -138,7 +140,7 @@ def noisy() -> xr.Dataset:
     activity["activity_half"] = ("half", "condition", "time", "neuron"), half
     counts = rng.integers(2, 30, (2, activity.sizes["condition"], activity.sizes["neuron"]))
     activity["n_trials_half"] = ("half", "condition", "neuron"), counts
-    return activity
+    return activity.assign_coords(area=("neuron", np.array(["A", "B"])[np.arange(12) % 2]))
 
 
 def test_other_values_are_known_for_every_option_of_a_fit():

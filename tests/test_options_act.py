@@ -56,7 +56,7 @@ def activity() -> xr.Dataset:
     activity = nl.prepare(recording, inputs=inputs, n_components=None)
     noise = np.random.default_rng(1).standard_normal(activity["activity"].shape)
     activity["activity"] = activity["activity"].dims, (activity["activity"].values + 0.2 * noise).astype("f4")
-    return activity
+    return activity.assign_coords(area=("neuron", np.resize(["left", "right"], 16)))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,8 @@ SWEEPS = [
     (nl.audit, options.SubsamplingOptions,
      {"tau_s": 0.1, "method": "regression", "ranks": [1], "fractions": (0.5,), "draws": 1, "folds": 2},
      {"fractions": (0.75,), "draws": 2, "folds": 3}),
+    (nl.select_areas, options.AreaOptions,
+     {"areas": "area", "tau_s": 0.1, "method": "regression", "ranks": [1], "folds": 2}, {"ranks": [1, 2], "folds": 3}),
     (nl.compare_tau, options.TauOptions, {"rank": 1, "method": "regression", "taus_s": (0.1, 0.2), "folds": 2},
      {"taus_s": (0.1, 0.3), "folds": 3, "condition": "nowhere", "input": [1.0], "at_s": 0.1}),
 ]  # fmt: skip
@@ -247,13 +249,15 @@ READS = {"readout": "side"}
 INACTIVATION = {
     "readout": ("side", {}), "context": ("side", READS), "answer": ("stimulus", READS),
     "response_s": ((0.4, 0.6), READS), "factor": (0.5, {}), "drive": (0.3, {}), "window_s": ((0.1, 0.3), {}),
-    "controls": (3, {}), "seed": (1, {}),
+    "controls": (3, {}), "seed": (1, {}), "to": ("left", {}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", options.InactivationOptions.model_fields)
-def test_predict_inactivation(name, fit):
+def test_predict_inactivation(name, fit, activity):
     value, more = INACTIVATION[name]
+    if name == "to":
+        fit = nl.fit_lint(activity, rank=1, tau_s=0.1, areas="area", method="regression")
     groups = {"some": list(fit["neuron"].values[:4])}
     check(partial(nl.predict_inactivation, fit, groups), {"controls": 2}, name, value, more)
 

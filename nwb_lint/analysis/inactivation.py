@@ -20,6 +20,7 @@ from nwb_lint.contract import (
     recorded_of,
 )
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of
 from nwb_lint.model.network import Array, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run
 from nwb_lint.options import InactivationOptions, validated
@@ -71,6 +72,7 @@ def predict_inactivation(
     window_s: tuple[float, float] | None = None,
     controls: int = 20,
     seed: int = 0,
+    to: str | None = None,
 ) -> xr.Dataset:
     """Predict what the network does when the output of a group of neurons is multiplied by ``factor``.
 
@@ -117,6 +119,9 @@ def predict_inactivation(
         Number of random groups for each size.
     seed : int, default=0
         Seed of the random groups.
+    to : str or None, default=None
+        Area of a fit with areas. What the group sends there is multiplied by ``factor``, and what it sends elsewhere
+        stays: groups="area" and to="M1" inactivate the projection of each area to M1. None: all that the group sends.
 
     Returns
     -------
@@ -138,7 +143,7 @@ def predict_inactivation(
     ------
     ContractError
         If there is no group or a group is empty, a column is unknown, a window lies outside the times, the network
-        diverges, or the reference lacks a recorded neuron.
+        diverges, the reference lacks a recorded neuron, or the fit has no area ``to``.
 
     References
     ----------
@@ -161,7 +166,8 @@ def predict_inactivation(
     reading = _readout(fit, given, intact, readout, answer, response_s)
     contexts = _contexts(given, context)
     pulse = None if window_s is None else inside
-    inactivation = _Inactivation(fit, u, intact, reading, contexts, factor, drive, inside, pulse)
+    onto = _latents_to(fit, to, drive, reference)
+    inactivation = _Inactivation(fit, u, intact, reading, contexts, factor, drive, inside, pulse, onto)
     measured = [inactivation.measure(mask) for mask in masks.values()]
     out = _result(inactivation, masks, measured)
     if controls:
@@ -175,12 +181,30 @@ def predict_inactivation(
     if reference is not None:
         out.attrs["caution"] += _comparison(out, reference)
     out.attrs["group_size"] = [int(mask.sum()) for mask in masks.values()]
+    if to is not None:
+        out.attrs["to"] = to
     if window_s is not None:
         out.attrs["window_s"] = [float(window_s[0]), float(window_s[1])]
     if reading is not None:
         out.attrs |= reading.facts
     check_result(out, "inactivation")
     return out
+
+
+def _latents_to(fit: xr.Dataset, to: str | None, drive: float, reference: xr.Dataset | None) -> Array | None:
+    """The latents of the blocks to an area, boolean (rank); None for all of them."""
+    if to is None:
+        return None
+    blocks = blocks_of(fit)
+    if blocks is None:
+        raise ContractError(
+            f"to is {to!r}, and the fit has no areas. A projection needs them. Fit with areas='COLUMN'."
+        )
+    if to not in blocks.names:
+        raise ContractError(f"to is {to!r}. The areas are {', '.join(blocks.names)}. Choose one of them.")
+    if drive or reference is not None:
+        raise ContractError("to is of a projection. It goes with neither drive nor reference. Leave them out.")
+    return np.asarray(blocks.to == blocks.names.index(to))
 
 
 def _cautions(fit: xr.Dataset) -> dict[str, object]:
@@ -407,6 +431,7 @@ class _Inactivation(NamedTuple):
     drive: float
     inside: Array  # times that changes are averaged over
     pulse: Array | None  # times of the inactivation; None = all
+    onto: Array | None = None  # latents that the group drives no longer; None = all
 
     @property
     def recorded(self) -> Array:
@@ -418,7 +443,7 @@ class _Inactivation(NamedTuple):
         if self.pulse is not None:
             on = self.pulse[:, None]
             factor, drive = np.where(on, factor, 1.0), np.where(on, drive, 0.0)
-        found = run(self.fit, self.u, factor=factor, drive=drive if self.drive else None)
+        found = run(self.fit, self.u, factor=factor, drive=drive if self.drive else None, onto=self.onto)
         if not np.isfinite(found["activity"].values).all():
             raise ContractError(
                 f"The network diverges with {int(mask.sum())} neurons at factor {self.factor:g} and drive "
@@ -447,7 +472,8 @@ class _Inactivation(NamedTuple):
         return out
 
     def gain_of(self, mask: Array) -> Array:
-        """Factor on the output of each neuron (time, neuron). It also applies to the readout."""
+        """Factor on the output of each neuron (time, neuron). It also applies to the readout, but for a projection."""
+        mask = mask if self.onto is None else np.zeros_like(mask)
         return np.where(self.inside[:, None], np.where(mask, self.factor, 1.0), 1.0)
 
     def output(self, readout: Readout, x: Array, gain: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nwb_lint.cli.analyze import connectivity, fixed_points, populations, readout
+from nwb_lint.cli.analyze import connectivity, currents, fixed_points, populations, readout
 from nwb_lint.cli.fit import demo, export, fit, import_
 from nwb_lint.cli.inactivate import inactivate
 from nwb_lint.cli.publish import publish
@@ -98,7 +98,7 @@ def app(context: click.Context, verbose: bool, quiet: bool, log_file: Path | Non
     keep_log(context, log_file)
 
 
-_ANALYSES = (connectivity, populations, fixed_points, readout, inactivate)
+_ANALYSES = (connectivity, currents, populations, fixed_points, readout, inactivate)
 for _command in (
     demo,
     inspect,

@@ -47,6 +47,39 @@ def populations(
             save_picture(loadings(found), picture)
 
 
+@click.command()
+@click.argument("path", metavar="FIT.nwb", type=click.Path())
+@click.option("--area", metavar="NAME", help="The area whose currents the picture shows; none: all.")
+@click.option("--bootstrap", metavar="NAME", help="A bootstrap in the file, for intervals.")
+@of_fit
+@saved_as
+@with_picture
+@with_json
+def currents(
+    path: str,
+    name: str | None,
+    save: str | None,
+    picture: Path | None,
+    as_json: bool,
+    area: str | None,
+    bootstrap: str | None,
+) -> None:
+    """Currents from area to area over time, of a fit with areas."""
+    with plainly():
+        from nwb_lint.analysis.currents import currents as currents_of
+        from nwb_lint.nwb.extension.read import read_result
+        from nwb_lint.reports.analyses import of_analysis
+
+        fit = read_fit_of(path, name, save=save)
+        found = currents_of(fit, bootstrap=None if bootstrap is None else read_result(path, bootstrap))
+        print_result(found, of_analysis(found), as_json)
+        keep_result(found, path, name, save)
+        if picture is not None:
+            from nwb_lint.plot import currents as drawn
+
+            save_picture(drawn(found, area=area), picture)
+
+
 @click.command("fixed-points")
 @click.argument("path", metavar="FIT.nwb", type=click.Path())
 @click.option("--input", "inputs", multiple=True, metavar="NAME=NUMBER", help="In place of a condition: the others 0.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +15,7 @@ import xarray as xr
 
 from nwb_lint.contract import check_activity, check_fit, held_out_of
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_for, in_blocks
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
 from nwb_lint.model.initial_conditions import with_shares, with_starts
@@ -34,7 +35,6 @@ from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input
 from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES, SKETCH_COPIES
 from nwb_lint.options import FitOptions, validated
-from nwb_lint.parallel.arrays import check_device
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.store import content_hash
@@ -72,6 +72,9 @@ def fit_lint(
     optimizer: str = "auto",
     segment_s: float | None = None,
     checkpoint: str | Path | None = None,
+    areas: str | None = None,
+    block_ranks: Mapping[Any, int] | None = None,
+    input_areas: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Fit a low-rank network whose free run reproduces the activity (LINT).
 
@@ -108,9 +111,7 @@ def fit_lint(
     seed : int, default=0
         Seed of splits, random starts and hidden units.
     device : str, default="cpu"
-        Where regressions and gradient are computed: "cpu", or a device of torch, such as "cuda" or "cuda:1"; one
-        without double precision computes the gradient alone. The result is the same but for rounding in single
-        precision.
+        torch device of the gradient.
     progress : bool, default=False
         Show a progress bar with the loss and the held-out R².
     hidden : int, default=0
@@ -153,6 +154,15 @@ def fit_lint(
     checkpoint : str or Path, optional
         File for the evaluations of the gradient, written every 10 s. The same fit with the same file continues where it
         was stopped, with the same result.
+    areas : str, optional
+        Column of the neurons that names the area of each. The connectivity then consists of blocks J_ab = m_ab n_ab' /
+        N, to area a from area b, each of rank ``rank``. `currents` gives what each area sends to each other, and
+        `select_areas` chooses the blocks.
+    block_ranks : dict of str or tuple to int, optional
+        Ranks of the blocks that differ from ``rank``, 0 for none: ``{"M1<-V1": 2}`` or ``{("M1", "V1"): 2}`` is to M1
+        from V1.
+    input_areas : dict of str to str or tuple of str, optional
+        The areas that an input reaches, such as ``{"stimulus": "V1"}``. Inputs that are not named reach all.
 
     Returns
     -------
@@ -161,18 +171,18 @@ def fit_lint(
         ``input_weights (neuron, input)``, ``bias``, ``initial_activation (neuron)``; ``activity_pred``, ``latent``,
         ``filtered_input`` over condition and time; ``r2``, ``r2_median`` over neurons, ``r2_ceiling (split)``,
         ``r2_neuron (split, neuron)``; ``stage_r2 (stage, split)``; ``input_lag_s``, ``input_lag_gain`` and its standard
-        error over inputs; ``input_r2_gain`` and its standard error, how much R² of conditions held out inside the
-        training conditions falls when an input is left out and the latent pass is done again. The options are
-        attributes. Where R² is below 0 or below a third of its ceiling, the attribute ``caution`` says so and is
-        repeated by results. The attribute ``n_norm_ratio`` is ||n|| / ||P n||, with P on span(m, I): far above 1, most
-        of n does not move the noise-free dynamics, and the data hardly determine it. It warns of an input that acts at
-        other times than it says.
+        error over inputs; ``to_area`` and ``from_area (rank)`` of a fit with areas; ``input_r2_gain`` and its standard
+        error, how much R² of conditions held out inside the training conditions falls when an input is left out and the
+        latent pass is done again. The options are attributes. Where R² is below 0 or below a third of its ceiling, the
+        attribute ``caution`` says so and is repeated by results. The attribute ``n_norm_ratio`` is ||n|| / ||P n||,
+        with P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly
+        determine it. It warns of an input that acts at other times than it says.
 
     Raises
     ------
     ContractError
-        If an option is not valid, there are fewer neurons than ranks or fewer than two training conditions, the
-        Dataset is not an activity, or torch has no such device.
+        If an option is not valid, there are fewer neurons than ranks or fewer than two training conditions, or the
+        Dataset is not an activity.
 
     Notes
     -----
@@ -219,16 +229,17 @@ def fit_with_options(
         starts=(u.shape[2] - n_groups, u.shape[2]),
         inferred=unknown if unknown.any() else None,
     )
-    settings, training = _settings(activity, options), samples.take(np.flatnonzero(~held))
+    settings, training = _settings(activity, options, samples.q.shape[2]), samples.take(np.flatnonzero(~held))
     stages, singular = _run_stages(training, settings, options, progress)
     if unknown.any():
         q = samples.drives_for(stages[-1].network)[unknown]
         activity = with_shares(activity, unknown, q, samples.starts, alpha)
     fit = _dataset(activity, stages[-1].network, options.hidden, options.bias)
+    if settings.blocks is not None and options.areas is not None:
+        fit = in_blocks(fit, settings.blocks, options.areas)
     fit = fit.assign_coords(held_out=("condition", held))
     fit.attrs |= _attributes(activity, options, stages[-1]) | {"nonlinearity": phi}
-    if options.rank is not None:
-        fit = canonicalize(fit)
+    fit = fit if options.rank is None else canonicalize(fit)
     fit = _with_scores(with_run(fit), activity, samples, stages, held)
     constant = fit.sizes["input"] + options.bias
     fit.attrs["n_norm_ratio"] = norm_ratio(network_of(fit), constant, fit["activity_pred"].values)
@@ -250,7 +261,6 @@ def fit_with_options(
 
 def _check_options(activity: xr.Dataset, options: FitOptions) -> None:
     """Refuse options that do not suit the activity."""
-    check_device(options.device, "float32")
     neurons, conditions, bin_s = activity.sizes["neuron"], activity.sizes["condition"], float(activity.attrs["bin_s"])
     if options.rank is not None and neurons < options.rank:
         raise ContractError(
@@ -335,10 +345,16 @@ def _segment_steps(activity: xr.Dataset, options: FitOptions) -> int:
 # Run
 
 
-def _settings(activity: xr.Dataset, options: FitOptions) -> Settings:
+def _settings(activity: xr.Dataset, options: FitOptions, n_drives: int) -> Settings:
     """The options that the stages need."""
+    rank, blocks = options.rank, None
+    if options.areas is not None and rank is not None:
+        how: dict[str, Any] = {"hidden": options.hidden, "n_drives": n_drives}
+        blocks = blocks_for(activity, options.areas, rank, options.block_ranks, options.input_areas, **how)
+        rank = len(blocks.to)
     return Settings(
-        rank=options.rank,
+        rank=rank,
+        blocks=blocks,
         method=options.method,
         hidden=options.hidden,
         ridges=options.ridges,
@@ -349,14 +365,15 @@ def _settings(activity: xr.Dataset, options: FitOptions) -> Settings:
         seed=options.seed,
         segment=_segment_steps(activity, options),
         optimizer=options.optimizer,
-        device=options.device,
     )
 
 
 def _run_stages(samples: Samples, settings: Settings, options: FitOptions, progress: bool) -> tuple[list[Stage], Array]:
     """`fit_stages` with a progress bar, a checkpoint if one is wanted, and BLAS in one thread."""
     with _progress_bar(progress) as report, _journal(samples, settings, options) as journal, one_blas_thread():
-        return fit_stages(samples, settings, keep_interrupted=not is_task(), journal=journal, report=report)
+        return fit_stages(
+            samples, settings, device=options.device, keep_interrupted=not is_task(), journal=journal, report=report
+        )
 
 
 @contextmanager
@@ -384,8 +401,7 @@ def _journal(samples: Samples, settings: Settings, options: FitOptions) -> Itera
         yield None
         return
     phi = nonlinearity_of(samples.nonlinearity).phi(SLOPE_POINTS)
-    same = settings._replace(device="cpu")  # which does not change the fit
-    identity = samples._replace(nonlinearity=""), phi, same._asdict(), version("nwb_lint")
+    identity = samples._replace(nonlinearity=""), phi, settings._asdict(), version("nwb_lint")
     with Journal(options.checkpoint, content_hash(identity)) as journal:
         yield journal
 

@@ -94,15 +94,6 @@ def nonlinearity_of(value: object) -> Nonlinearity:
     return NONLINEARITIES[str(value)]
 
 
-def phi_of(value: str | Nonlinearity, x: Any) -> Nonlinearity:
-    """The functions phi and slope that a fit's attribute ``nonlinearity`` means, for arrays or tensors as ``x`` is."""
-    if isinstance(x, np.ndarray):
-        return nonlinearity_of(value)
-    from nwb_lint.model._torch import nonlinearity
-
-    return Nonlinearity(*nonlinearity(value))
-
-
 def as_nonlinearity(value: object) -> str | Nonlinearity:
     """Check a nonlinearity that a user gave.
 
@@ -263,6 +254,7 @@ def free_run(
     nonlinearity: str | Nonlinearity = "tanh",
     gain: Array | None = None,
     drive: Array | None = None,
+    onto: Array | None = None,
 ) -> Iterator[tuple[Array, Array]]:
     """Yield x (condition, neuron) and kappa (condition, rank) of every time step; arguments as in `forward`.
 
@@ -283,9 +275,14 @@ def free_run(
         if t + 1 == q.shape[1]:
             return
         r = phi(x)
-        if gains is not None:
-            r *= gains[t]
-        kappa = (1 - alpha) * kappa + alpha * (r if n is None else r @ n)
+        if gains is not None and onto is not None and n is not None:
+            total = r @ n
+            total[..., onto] = (r * gains[t]) @ n[:, onto]
+        else:
+            if gains is not None:
+                r *= gains[t]
+            total = r if n is None else r @ n
+        kappa = (1 - alpha) * kappa + alpha * total
 
 
 def condition_blocks(n_conditions: int, n_neurons: int) -> list[slice]:
@@ -301,6 +298,7 @@ def forward(
     nonlinearity: str | Nonlinearity = "tanh",
     gain: Array | None = None,
     drive: Array | None = None,
+    onto: Array | None = None,
 ) -> tuple[Array, Array]:
     """Run the network freely.
 
@@ -316,6 +314,8 @@ def forward(
         Factor on the output of every neuron. 0 silences it; N does not change.
     drive : array of shape (burn-in + time, neuron), optional
         Additional input, the same in all conditions: x gains its filtered time course.
+    onto : array of shape (rank,), bool, optional
+        The latents that the gain acts on. None = all.
 
     Returns
     -------
@@ -328,7 +328,7 @@ def forward(
     x, kappa = (np.empty((*q.shape[:2], k), q.dtype) for k in (n_neurons, rank))
 
     def run(block: slice) -> None:
-        for t, state in enumerate(free_run(network, q[block], alpha, nonlinearity, gain, drive)):
+        for t, state in enumerate(free_run(network, q[block], alpha, nonlinearity, gain, drive, onto)):
             x[block, t], kappa[block, t] = state
 
     for _ in map_in_order(run, condition_blocks(len(q), n_neurons)):

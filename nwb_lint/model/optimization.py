@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import (
@@ -242,8 +244,10 @@ class Descent(NamedTuple):
 
 def problem_of(samples: Samples, device: str) -> Problem:
     """The loss of a network on these samples and its gradient, on a torch device."""
-    from nwb_lint.model._torch import Problem
+    from nwb_lint.model._torch import Problem, has_device
 
+    if device != "cpu" and not has_device(device):
+        raise ContractError(f"torch has no device {device!r} on this machine. Use 'cpu', or a device that torch lists.")
     observed, dtype = np.isfinite(samples.x), samples.x.dtype
     weight = None if observed.all() else observed.astype(dtype)
     x = samples.x if weight is None else np.where(observed, samples.x, 0)
@@ -266,7 +270,8 @@ class Optimizer(NamedTuple):
     ``max_iter`` iterations of L-BFGS or epochs of Adam; torch ``device``; ``report`` of progress; ``l2_n`` as in
     `with_l2_penalty`; ``prior`` and its strength as in `minimize_lbfgs`; ``journal`` of evaluations; ``segment``, time
     steps of the first segments, 0 = whole trials; ``algorithm``, "auto", "lbfgs" or "adam"; ``seed`` of subsets;
-    ``scaled``, whether L-BFGS moves in `Coordinates`: for a start that resembles the solution, without a prior.
+    ``scaled``, whether L-BFGS moves in `Coordinates`: for a start that resembles the solution, without a prior;
+    ``blocks`` of several areas, outside of which parameters stay 0.
     """
 
     max_iter: int
@@ -281,6 +286,7 @@ class Optimizer(NamedTuple):
     seed: int = 0
     limits: Limits = DEFAULT_LIMITS
     scaled: bool = False
+    blocks: Blocks | None = None
 
     def descend(self, start: Network, fit: Samples, held: Samples) -> Descent:
         """Minimize the loss on ``fit``, stopped by the loss on ``held``.
@@ -337,7 +343,8 @@ class Optimizer(NamedTuple):
         It begins with about the n that the penalty gives. ``held`` stops it; without ``held`` it does so many
         ``steps``.
         """
-        other, visited = self._replace(l2_n=l2_n, scaled=True), Visited.by(found.network, fit)
+        other = self._replace(l2_n=l2_n, scaled=self.blocks is None)  # those coordinates mix ranks and neurons
+        visited = Visited.by(found.network, fit) if other.scaled else None
         start = found.network if visited is None else visited.with_penalty(found.network, l2_n)
         times, n_neurons = self.limits.growth_factor ** len(found.schedule.growth), start.n_neurons
         most = self.max_iter if steps is None else min(steps, self.max_iter)
@@ -410,7 +417,7 @@ class Optimizer(NamedTuple):
             min_gain = max(min_gain, SCALED_MIN_GAIN)
         network, done, held_out = minimize_lbfgs(
             start,
-            with_l2_penalty(loss_and_gradient, self.l2_n),
+            self._penalized(loss_and_gradient),
             held_out_loss,
             max_iter=iterations,
             min_gain=min_gain,
@@ -518,7 +525,6 @@ class Optimizer(NamedTuple):
 
         problem, factor = problem_of(fit, self.device), 1.0
         decay = self.max_iter if self.algorithm == "adam" else ADAM_EPOCHS_AFTER_LBFGS
-        penalized = partial(with_l2_penalty, l2_n=self.l2_n)
         first = fit.take(np.arange(min(SCALING_CONDITIONS, len(fit.x))))
         if not np.isfinite(self._loss_on(self.subset(first, 0, start.n_neurons))(*start)):
             start = shrink_until_finite(start, problem.loss_and_gradient)
@@ -528,7 +534,7 @@ class Optimizer(NamedTuple):
         for k in range(epochs):
             order = np.random.default_rng([self.seed, k]).permutation(len(fit.x))
             rate = factor * self.limits.adam_rate / (1 + 2 * k / decay)
-            run = self._recorded(partial(adam_epoch, problem, rate=rate, order=order, penalized=penalized))
+            run = self._recorded(partial(adam_epoch, problem, rate=rate, order=order, penalized=self._penalized))
             try:
                 loss, *state = run(*state)
                 reached = held_out_loss(*state[:3])
@@ -547,6 +553,11 @@ class Optimizer(NamedTuple):
         return Descent(Network(*best[:3]), least, Schedule(epochs=best_at))
 
     # Losses
+
+    def _penalized(self, loss_and_gradient: LossAndGradient) -> LossAndGradient:
+        """The loss and its gradient with the penalty, inside the blocks."""
+        found = with_l2_penalty(loss_and_gradient, self.l2_n)
+        return found if self.blocks is None else self.blocks.masked_gradient(found)
 
     def _loss_on(self, held: Samples | None) -> Callable[..., float]:
         """The loss of a network on whole trials, infinite if it is not finite; 0 without held-out conditions."""

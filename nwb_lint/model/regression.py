@@ -34,10 +34,9 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackError, eigsh
 
-from nwb_lint.model.network import Array, Network, Nonlinearity, forward, phi_of
+from nwb_lint.model.network import Array, Network, Nonlinearity, forward, nonlinearity_of
 from nwb_lint.model.scores import squared_errors
 from nwb_lint.model.tuning import (
-    GPU_FACTOR,
     LANCZOS_RATIO,
     LOW_RANK_MAX_STRIDE_TAU,
     LOW_RANK_SAMPLES_PER_FEATURE,
@@ -55,7 +54,6 @@ from nwb_lint.model.tuning import (
     SKETCH_SAMPLES_PER_DIRECTION,
     SKETCH_SIZE,
 )
-from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of
 from nwb_lint.parallel.threads import map_in_order
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -76,11 +74,11 @@ def features(x: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
     -------
     array of the shape of ``x``
     """
-    z, xp = phi_of(nonlinearity, x).phi(x), functions_of(x)
+    z = nonlinearity_of(nonlinearity).phi(x)
     z *= alpha
-    previous = xp.zeros_like(z[:, 0])
+    previous = np.zeros_like(z[:, 0])
     for t in range(z.shape[1]):
-        driven = xp.copy(z[:, t])
+        driven = z[:, t].copy()
         z[:, t] = previous
         previous *= 1 - alpha
         previous += driven
@@ -95,9 +93,8 @@ def innovations(a: Array, alpha: float, observed: Array | None = None) -> Array:
     rho = 1 - alpha
     out = np.sqrt(1 - rho**2) * a
     differences = a[:, 1:] - rho * a[:, :-1]
-    xp = functions_of(a)
-    out[:, 1:] = differences if observed is None else xp.where(observed[:, :-1, None], differences, out[:, 1:])
-    return out if out.dtype == a.dtype else cast(out, a.dtype)
+    out[:, 1:] = differences if observed is None else np.where(observed[:, :-1, None], differences, out[:, 1:])
+    return out.astype(a.dtype, copy=False)
 
 
 def observed_samples(*views: Array) -> Array | None:
@@ -163,6 +160,23 @@ class Moments(NamedTuple):
         return b if self.basis is None else self.basis @ b
 
 
+class Sums(NamedTuple):
+    """Sums before any regression on the drives, seen once.
+
+    zz (feature, feature), zy (feature, target), yy (target), energy of the features, number of samples, qq (drive,
+    drive), qz (drive, feature), qy (drive, target).
+    """
+
+    zz: Array
+    zy: Array
+    yy: Array
+    energy: Array
+    number: Array
+    qq: Array
+    qz: Array
+    qy: Array
+
+
 class Sampling(NamedTuple):
     """Which time steps enter the moments if there are many samples.
 
@@ -201,7 +215,6 @@ class MomentStream(NamedTuple):
     prewhiten: bool = False
     sampling: Sampling = Sampling()
     chunk_values: int = MOMENT_CHUNK_VALUES
-    engine: Engine = NUMPY
 
     def moments(self, sketch: int | None) -> Moments:
         """Moments of the features, on a sketch with so many directions; None = of all features."""
@@ -211,6 +224,10 @@ class MomentStream(NamedTuple):
         stride = max(1, self.n_samples // (SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1]))
         basis, _ = np.linalg.qr(self._moments(None, omega, stride).zy)
         return self._moments(basis, None)
+
+    def sums(self) -> Sums:
+        """The sums of all features before regression on the drives; chunks have a single view."""
+        return Sums(*self._total(None, None, self.sampling.stride(self.n_samples, self.n_neurons, self.alpha)))
 
     def along(self, directions: Array) -> Moments:
         """Moments of all samples, of the features along a few directions (neuron, any)."""
@@ -249,44 +266,35 @@ class MomentStream(NamedTuple):
     def _total(self, basis: Array | None, omega: Array | None, stride: int) -> list[Array]:
         """The sums of all chunks, added in their order."""
         total: list[Array] = []
-        values = self.chunk_values * (1 if self.engine.on_threads else GPU_FACTOR)
-        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, values)
-        basis, omega = self.engine.put((basis, omega))
-
-        def sums(part: slice) -> list[Array]:
-            return [self.engine.get(one) for one in self._sums(part, stride, basis, omega)]
-
-        for new in self.engine.map(sums, parts):
+        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, self.chunk_values)
+        for new in map_in_order(lambda part: self._sums(self.chunk(part), self.q[part], stride, basis, omega), parts):
             total = total or [np.zeros(a.shape) for a in new]
             for a, b in zip(total, new, strict=True):
                 a += b
         return total
 
-    def _sums(self, part: slice, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
+    def _sums(self, chunk: Chunk, q: Array, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
         """The sums of one chunk: zz, zy, yy, energy of all features, count, qq, then qz and qy of every view."""
-        chunk = self.chunk(part)
-        skip = self.q.shape[1] - chunk.targets[0][0].shape[1]
-        (q, whether), states = self.engine.put((self.q[part], chunk.observed)), self.engine.put(tuple(chunk.states))
-        observed, xp = None if whether is None else whether[:, ::stride], functions_of(q)
+        skip = q.shape[1] - chunk.targets[0][0].shape[1]
+        observed = None if chunk.observed is None else chunk.observed[:, ::stride]
 
         def rows(a: Array) -> Array:
-            kept = (innovations(a, self.alpha, whether) if self.prewhiten else a)[:, ::stride]
+            kept = (innovations(a, self.alpha, chunk.observed) if self.prewhiten else a)[:, ::stride]
             return kept.reshape(-1, a.shape[2]) if observed is None else kept[observed]
 
-        whole = [rows(features(x, self.alpha, self.nonlinearity)[:, skip:]) for x in states]
-        z = whole if basis is None else [one @ cast(basis, one.dtype) for one in whole]
-        if omega is None:
-            y = [[rows(t) for t in self.engine.put(tuple(ts))] for ts in chunk.targets]
-        else:
-            y = [[one @ cast(omega, one.dtype)] for one in z]
+        whole = [rows(features(x, self.alpha, self.nonlinearity)[:, skip:]) for x in chunk.states]
+        z = whole if basis is None else [one @ basis.astype(one.dtype) for one in whole]
+        y = [[rows(t) for t in ts] for ts in chunk.targets]
+        if omega is not None:
+            y = [[one @ omega.astype(one.dtype)] for one in z]
         d, pairs = rows(q[:, skip:]), _pairs(len(z))
         share = 1 / len(pairs)
         zz = np.zeros(0) if omega is not None else sum(z[i].T @ z[j] for i, j in pairs) * share
-        zy = sum(xp.concatenate([z[i].T @ t for t in y[j]], 1) for i, j in pairs) * share
-        yy = sum(xp.concatenate([_dots(a, b) for a, b in zip(y[i], y[j], strict=True)], 0) for i, j in pairs) * share
-        energy = sum(xp.sum(_dots(whole[i], whole[j]), dtype=float) for i, j in pairs) * share
-        qy = [xp.concatenate([d.T @ t for t in ts], 1) for ts in y]
-        return [zz, zy, yy, energy, np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
+        zy = sum(np.hstack([z[i].T @ t for t in y[j]]) for i, j in pairs) * share
+        yy = sum(np.concatenate([_dots(a, b) for a, b in zip(y[i], y[j], strict=True)]) for i, j in pairs) * share
+        energy = sum(_dots(whole[i], whole[j]).sum(dtype=float) for i, j in pairs) * share
+        qy = [np.hstack([d.T @ t for t in ts]) for ts in y]
+        return [zz, zy, yy, np.asarray(energy), np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:
@@ -295,7 +303,7 @@ def _pairs(views: int) -> list[tuple[int, int]]:
 
 
 def _dots(a: Array, b: Array) -> Array:
-    return functions_of(a).einsum("tn,tn->n", a, b)
+    return np.einsum("tn,tn->n", a, b)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -380,7 +388,6 @@ def closed_form(
     sketch: int | None = None,
     sampling: Sampling | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
-    engine: Engine = NUMPY,
 ) -> Solutions:
     """Fit a network by reduced-rank regression of the activity on its own filtered rates (stage 1).
 
@@ -419,8 +426,6 @@ def closed_form(
         Which time steps are used.
     chunk_values : int, default=MOMENT_CHUNK_VALUES
         Values that are processed together.
-    engine : Engine, default=NUMPY
-        What computes the moments.
 
     Returns
     -------
@@ -438,6 +443,22 @@ def closed_form(
     >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
     (5, 2)
     """
+    chunk, n_samples = activity_chunks(x, q, alpha, nonlinearity, halves)
+    if rank is not None:
+        sketch = sketch or sketch_size(x.shape[2], n_samples)
+    sampling = sampling or (Sampling() if rank is None else LOW_RANK)
+    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, nonlinearity, prewhiten, sampling, chunk_values)
+    path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
+    gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
+    if rank is None:
+        return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
+    return Solutions(*_reduced_rank(path, rank, weights, ridges), gcv)
+
+
+def activity_chunks(
+    x: Array, q: Array, alpha: float, nonlinearity: str | Nonlinearity, halves: Array | None = None
+) -> tuple[Callable[[slice], Chunk], int]:
+    """Chunks whose states and targets are the activity, perhaps in two halves, and the number of samples."""
     views = [x] if halves is None else list(halves)
     observed = observed_samples(*views)
     views = views if observed is None else [fill(one, None, q, alpha, nonlinearity) for one in views]
@@ -448,17 +469,7 @@ def closed_form(
         states = [_with_burn_in(one[part], before[part]) for one in views]
         return Chunk(states, [[one[part]] for one in views], None if observed is None else observed[part])
 
-    n_samples = _count(x, observed)
-    if rank is not None:
-        sketch = sketch or sketch_size(x.shape[2], n_samples)
-    sampling = sampling or (Sampling() if rank is None else LOW_RANK)
-    how = nonlinearity, prewhiten, sampling, chunk_values, engine
-    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, *how)
-    path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
-    gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
-    if rank is None:
-        return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
-    return Solutions(*_reduced_rank(path, rank, weights, ridges), gcv)
+    return chunk, _count(x, observed)
 
 
 def leading_eigenpairs(matrix: Array, number: int) -> tuple[Array, Array]:
@@ -543,7 +554,6 @@ def latent_pass(
     penalty: float = 0.0,
     sketch: int | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
-    engine: Engine = NUMPY,
 ) -> Solutions:
     """Regress again on features of the projected data (stage 2).
 
@@ -555,7 +565,7 @@ def latent_pass(
     ----------
     network : Network
         Low-rank network, from `closed_form`. Rows after the neurons of ``x`` are hidden units.
-    x, q, alpha, nonlinearity, ridges, weights, penalty, sketch, chunk_values, engine
+    x, q, alpha, nonlinearity, ridges, weights, penalty, sketch, chunk_values
         As in `closed_form`.
 
     Returns
@@ -571,23 +581,10 @@ def latent_pass(
     (5, 1)
     """
     n_neurons, recorded = network.n_neurons, x.shape[2]
-    skip, observed = q.shape[1] - x.shape[1], observed_samples(x)
     to_latents = pseudo_inverse(network.m[:recorded], weights).astype(x.dtype)
     rank = to_latents.shape[1]
-    before = _burn_in_states(x, q, network, observed, alpha, nonlinearity)
-    drives_to_latents = -(network.w[:recorded].T @ to_latents).astype(x.dtype)
-    mw = np.hstack([network.m, network.w]).T.astype(x.dtype)
-
-    def chunk(part: slice, target_is_x: bool = False) -> Chunk:
-        y, d = x[part] if observed is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
-        kappa = (y @ to_latents + d @ drives_to_latents).astype(x.dtype)
-        states = np.concatenate([kappa, d], axis=2) @ mw
-        targets = [[y if target_is_x else kappa]]
-        return Chunk([_with_burn_in(states, before[part])], targets, None if observed is None else observed[part])
-
-    n_samples = _count(x, observed)
-    stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity)
-    stream = stream._replace(chunk_values=chunk_values, engine=engine)
+    chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
+    stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity, chunk_values=chunk_values)
     path = RidgePath.of(stream.moments(sketch or sketch_size(n_neurons, n_samples)), penalty)
     found = [path.solve(ridge) for ridge in ridges]
     directions = path.moments.expand(np.hstack(found))
@@ -603,6 +600,29 @@ def latent_pass(
         w[:recorded] = (latents.q_to_y - latents.q_to_z[:, own] @ m_new.T).T
         networks.append(Network(m, n_neurons * directions[:, own], w))
     return Solutions(networks, np.zeros(0), np.array([path.gcv(ridge) for ridge in ridges]))
+
+
+def latent_chunks(
+    network: Network, x: Array, q: Array, alpha: float, nonlinearity: str | Nonlinearity, to_latents: Array
+) -> tuple[Callable[..., Chunk], int]:
+    """Chunks whose states are the projected activity, and the number of samples.
+
+    Their targets are the latents; the activity with ``target_is_x``; one after the other with ``both``.
+    """
+    recorded, skip, observed = x.shape[2], q.shape[1] - x.shape[1], observed_samples(x)
+    to_latents = to_latents.astype(x.dtype)
+    before = _burn_in_states(x, q, network, observed, alpha, nonlinearity)
+    drives_to_latents = -(network.w[:recorded].T @ to_latents).astype(x.dtype)
+    mw = np.hstack([network.m, network.w]).T.astype(x.dtype)
+
+    def chunk(part: slice, target_is_x: bool = False, both: bool = False) -> Chunk:
+        y, d = x[part] if observed is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
+        kappa = (y @ to_latents + d @ drives_to_latents).astype(x.dtype)
+        states = np.concatenate([kappa, d], axis=2) @ mw
+        targets = [kappa, y] if both else [y if target_is_x else kappa]
+        return Chunk([_with_burn_in(states, before[part])], [targets], None if observed is None else observed[part])
+
+    return chunk, _count(x, observed)
 
 
 def pseudo_inverse(m: Array, weights: Array | None) -> Array:

@@ -7,6 +7,7 @@ import xarray as xr
 
 from nwb_lint.contract import check_fit, column_of, coords_along, find_column, input_names
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of, canonical_blocks
 from nwb_lint.model.initial_conditions import COMMON, matched
 from nwb_lint.model.network import Array, Network, canonical, drives, factors, filter_input, forward, nonlinearity_of
 from nwb_lint.options import validated
@@ -14,6 +15,7 @@ from nwb_lint.prepare import mask_of
 from nwb_lint.rate_link import Link
 
 GAUGE = "m orthonormal left singular vectors of m n'; n the right ones times singular values; sum of m³ positive"
+GAUGE_OF_BLOCKS = f"in each block of areas: {GAUGE}"
 
 
 def whole_input(dataset: xr.Dataset) -> Array:
@@ -55,7 +57,8 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     """Rewrite a fit in the canonical gauge, with the same connectivity J = m n' / N.
 
     With m n' = U S V': m = U and n = V S. Columns come in order of falling singular value, and the entry of largest
-    magnitude in each column of m is positive. The latents become kappa_new = m_new' m_old kappa_old.
+    magnitude in each column of m is positive. The latents become kappa_new = m_new' m_old kappa_old. In a fit with
+    areas this is done in each block by itself.
 
     Parameters
     ----------
@@ -76,10 +79,15 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     """
     if "J" in fit:
         return fit.copy()
-    m, n = canonical(fit["m"].values, fit["n"].values)
+    blocks = blocks_of(fit)
+    if blocks is None:
+        m, n = canonical(fit["m"].values, fit["n"].values)
+        to = m.T @ fit["m"].values
+    else:
+        m, n = canonical_blocks(blocks, fit["m"].values, fit["n"].values)
+        to = np.where(blocks.together, m.T @ fit["m"].values, 0)
     out = fit.copy()
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
-    to = m.T @ fit["m"].values
     moved = {name: fit[name].values @ to.T for name in ("latent", "initial_mean") if name in fit}
     moved |= {name: to @ fit[name].values @ to.T for name in ("noise_cov", "initial_cov", "latent_cov") if name in fit}
     if "observation_cov" in fit:  # of level, input weights and m
@@ -88,7 +96,7 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
         moved["observation_cov"] = turn @ fit["observation_cov"].values @ turn.T
     for name, values in moved.items():
         out[name] = fit[name].dims, values.astype(fit[name].dtype), fit[name].attrs
-    out.attrs["gauge"] = GAUGE
+    out.attrs["gauge"] = GAUGE if blocks is None else GAUGE_OF_BLOCKS
     return out
 
 
@@ -181,8 +189,12 @@ def run(
     factor: Array | xr.DataArray | None = None,
     drive: Array | xr.DataArray | None = None,
     noise_seed: int | None = None,
+    onto: Array | None = None,
 ) -> xr.Dataset:
-    """`simulate` for a network with inputs that need not be a whole fit; the arguments and results are the same."""
+    """`simulate` for a network with inputs that need not be a whole fit; the arguments and results are the same.
+
+    ``onto`` (rank): the latents that silence and factor act on, in a run without noise; None = all.
+    """
     network = network_of(fit)
     given = matched(fit, _given_inputs(fit, u), network)
     _check_inputs(fit, given, own=u is None)
@@ -199,9 +211,9 @@ def run(
     q = drives(inputs, alpha, bias=True, initial=True)
     phi = fit.attrs.get("nonlinearity", "")
     if noise_seed is None and "initial_mean" in fit:
-        x, kappa = _run_from_latents(fit, given, network, q, alpha, gain, added, by_group=initial is None)
+        x, kappa = _run_from_latents(fit, given, network, q, alpha, gain, added, by_group=initial is None, onto=onto)
     elif noise_seed is None:
-        x, kappa = forward(network, q, alpha, phi, gain, added)
+        x, kappa = forward(network, q, alpha, phi, gain, added, onto)
     else:
         x, kappa = _noisy_run(fit, given, network, q, alpha, gain, added, noise_seed)
     out: dict[str, tuple] = {"activity": (("condition", "time", "neuron"), x[:, skip:])}
@@ -221,7 +233,7 @@ def run(
 
 def _run_from_latents(
     fit: xr.Dataset, given: xr.Dataset, network: Network, q: Array, alpha: float, gain: Array | None,
-    added: Array | None, by_group: bool,
+    added: Array | None, by_group: bool, onto: Array | None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """x and kappa of a run without noise in which kappa[0] is not 0: the part of x[0] - b that m spans is m kappa[0].
 
@@ -235,7 +247,7 @@ def _run_from_latents(
     own = decay * apart[:, None]
     wider = network._replace(w=np.column_stack([network.w, m]))
     drive = np.concatenate([q, own], axis=2).astype(q.dtype)
-    x, kappa = forward(wider, drive, alpha, fit.attrs["nonlinearity"], gain, added)
+    x, kappa = forward(wider, drive, alpha, fit.attrs["nonlinearity"], gain, added, onto)
     return x, (kappa + own + decay * shared).astype(kappa.dtype)
 
 

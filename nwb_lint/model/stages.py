@@ -22,11 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas import regression as of_areas
+from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.checkpoint import Journal
 from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features, random_start_and_prior, with_hidden_units
@@ -64,11 +66,9 @@ from nwb_lint.model.tuning import (
     SINGLE_SPLIT_CONDITIONS,
     VALIDATION_ONE_IN,
 )
-from nwb_lint.parallel.arrays import Engine, engine_with_doubles
 from nwb_lint.parallel.threads import map_in_order
 from nwb_lint.parallel.warnings import warn
 
-Result = TypeVar("Result")
 Split = tuple[Array, Array]  # positions of fitted conditions, and of held-out ones
 Proposal = Callable[[Samples, Network | None, Sequence[float]], Solutions]
 OtherStart = tuple[Network, Network, float]  # on the first split, on everything; held-out error of its regression
@@ -79,7 +79,8 @@ class Settings(NamedTuple):
 
     ``l2_n``: None = 0, and `PENALTY` in a gradient whose n would be far too long.
     ``segment``: time steps of the first segments, 0 = whole trials. ``higher_ranks`` and ``random_starts``: see
-    `other_starts`. ``max_autocorrelation``: bounds of `innovations_are_white`.
+    `other_starts`. ``max_autocorrelation``: bounds of `innovations_are_white`. ``blocks``: those of several areas; the
+    rank is then that of all blocks together.
     """
 
     rank: int | None
@@ -96,12 +97,7 @@ class Settings(NamedTuple):
     higher_ranks: Sequence[int] = HIGHER_RANKS
     random_starts: int = RANDOM_STARTS
     max_autocorrelation: tuple[float, float] = (MAX_AUTOCORRELATION, MAX_LATENT_AUTOCORRELATION)
-    device: str = "cpu"
-
-    @property
-    def engine(self) -> Engine:
-        """What computes the moments of regressions, whose sums are in double precision."""
-        return engine_with_doubles(self.device)
+    blocks: Blocks | None = None
 
     @property
     def penalty(self) -> float:
@@ -130,6 +126,7 @@ def fit_stages(
     samples: Samples,
     settings: Settings,
     *,
+    device: str = "cpu",
     keep_interrupted: bool = False,
     journal: Journal | None = None,
     report: Report = _no_report,
@@ -141,6 +138,8 @@ def fit_stages(
     samples : Samples
         Training conditions.
     settings : Settings
+    device : str, default="cpu"
+        torch device of the gradient.
     keep_interrupted : bool, default=False
         Whether Ctrl-C during the gradient ends the fit with a warning and the best network so far. Otherwise it is
         raised.
@@ -157,7 +156,7 @@ def fit_stages(
         Leading singular values of the closed form; empty for an unconstrained J and without a closed form.
     """
     if settings.method == "published":
-        return [_published(samples, settings, report)], np.zeros(0)
+        return [_published(samples, settings, device, report)], np.zeros(0)
     search = Search(samples, settings)
     if settings.method == "gradient":
         search.start_from(random_start(samples, settings, 0))
@@ -166,13 +165,14 @@ def fit_stages(
         return search.stages, search.singular
     optimizer = Optimizer(
         settings.max_iter,
-        settings.device,
+        device,
         report,
         settings.penalty,
         journal=journal,
         segment=settings.segment,
         algorithm=settings.optimizer,
         seed=settings.seed,
+        blocks=settings.blocks,
     )
     try:
         if settings.hidden:
@@ -218,44 +218,6 @@ def equally_good(errors: list[Array], power: float) -> list[int]:
     return [k for k in range(len(errors)) if k == best or not is_better(errors[k], errors[best], power)]
 
 
-class Parts:
-    """The fitted and the held-out conditions of every split, the second as a fit to the first predicts them.
-
-    Their copies are made when they are asked for, and the last pair is kept. All pairs together would be several times
-    the data.
-    """
-
-    def __init__(self, samples: Samples, splits: list[Split]) -> None:
-        self.samples, self.splits = samples, splits
-        self.drives = samples._replace(x=samples.x[:, :0], halves=None)
-        self._kept: dict[int, tuple[Samples, Samples]] = {}
-
-    def __len__(self) -> int:
-        return len(self.splits)
-
-    def __getitem__(self, k: int) -> tuple[Samples, Samples]:
-        if k not in self._kept:
-            self._kept.clear()
-            self._kept[k] = self.samples.take(self.splits[k][0]), self.held_out(k)
-        return self._kept[k]
-
-    def held_out(self, k: int) -> Samples:
-        """The held-out conditions of a split alone."""
-        if k in self._kept:
-            return self._kept[k][1]
-        fit, held = self.splits[k]
-        return self.samples.take(held).as_new_conditions(self.drives.take(fit))
-
-    def map(self, work: Callable[..., Result], *others: Iterable[Any]) -> list[Result]:
-        """``work(fitted, held out, *others)`` of every split, one after the other."""
-        return [work(*self[k], *own) for k, *own in zip(range(len(self)), *others, strict=True)]
-
-    def have_unknown_groups(self) -> bool:
-        """Whether some held-out conditions start from initial activations that the fitted ones do not determine."""
-        pairs = [(self.drives.take(fit), self.drives.take(held)) for fit, held in self.splits]
-        return any(held.as_new_conditions(fit).q is not held.q for fit, held in pairs)
-
-
 class Search:
     """A fit in progress: one network per inner split, the network on all conditions, and the held-out errors.
 
@@ -266,8 +228,10 @@ class Search:
     def __init__(self, samples: Samples, settings: Settings, splits: list[Split] | None = None) -> None:
         self.samples, self.settings, self.ridges = samples, settings, tuple(sorted(settings.ridges))
         self.splits = splits_of(len(samples.x), settings.seed) if splits is None else splits
-        self.parts = Parts(samples, self.splits)
-        self.refit = len(self.splits) > 1 or self.parts.have_unknown_groups()  # else the split's network is the fit
+        pairs = [(samples.take(fit), samples.take(held)) for fit, held in self.splits]
+        self.parts = [(fit, held.as_new_conditions(fit)) for fit, held in pairs]
+        new_groups = any(one.q is not held.q for (_, one), (_, held) in zip(self.parts, pairs, strict=True))
+        self.refit = len(self.splits) > 1 or new_groups  # otherwise the split's network is the fit
         self.networks: list[Network] = []
         self.final: Network
         self.errors = np.full(sum(len(held) for _, held in self.splits), np.inf)
@@ -297,13 +261,10 @@ class Search:
             solutions = propose(self.samples, current, ridges)
             best = int(np.argmin(solutions.gcv))
             ridges, whole = (ridges[best],), solutions.networks[best]
-
-        def tried(fit: Samples, held: Samples, network: Network | None) -> tuple[Solutions, Array]:
-            found = propose(fit, network, ridges)
-            return found, held.errors_of(found.networks)
-
-        by_split, each = zip(*self.parts.map(tried, before), strict=True)
-        solutions, proposals, errors = by_split[-1], [one.networks for one in by_split], list(np.hstack(each))
+        by_split = [propose(fit, network, ridges) for (fit, _), network in zip(self.parts, before, strict=True)]
+        solutions, proposals = by_split[-1], [one.networks for one in by_split]
+        parts = zip(self.parts, proposals, strict=True)
+        errors = list(np.concatenate([held.errors_of(networks) for (_, held), networks in parts], axis=1))
         k = self._choose(proposals, errors, teacher_forced, prewhiten)
         chosen = [networks[k] for networks in proposals]
         if self.stages and not self._is_worth_keeping(chosen, errors[k], prewhiten):
@@ -335,11 +296,11 @@ class Search:
 
     def _teacher_forced_errors(self, networks: list[list[Network]], prewhiten: bool) -> Array:
         """Held-out errors when the recorded rates drive the networks, of several networks for every split."""
-        errors = []
-        for k, nets in enumerate(networks):
-            held = subset_of(self.parts.held_out(k), nets[0].n_neurons, 0)
-            errors.append(held.teacher_forced_errors(nets, prewhiten))
-        return np.sum(errors, axis=0)
+        pairs = zip(self.parts, networks, strict=True)
+        parts = [
+            subset_of(held, nets[0].n_neurons, 0).teacher_forced_errors(nets, prewhiten) for (_, held), nets in pairs
+        ]
+        return np.sum(parts, axis=0)
 
     def _is_worth_keeping(self, found: list[Network], errors: Array, prewhiten: bool) -> bool:
         """Whether the free run is better; with ``prewhiten`` also if it is as good and predicts innovations better."""
@@ -355,18 +316,19 @@ class Search:
     def add_hidden_units(self) -> None:
         """Add hidden units to every network. Its predictions do not change."""
 
-        def added(samples: Samples, _: Samples, network: Network) -> Network:
-            return with_hidden_units(_rescaled(network, samples), self.settings.hidden, self.settings.seed)
+        def added(network: Network, samples: Samples) -> Network:
+            wider = with_hidden_units(_rescaled(network, samples), self.settings.hidden, self.settings.seed)
+            return wider if self.settings.blocks is None else self.settings.blocks.masked(wider)
 
-        self.networks = self.parts.map(added, self.networks)
-        self.final = added(self.samples, self.samples, self.final)
+        self.networks = [added(net, fit) for net, (fit, _) in zip(self.networks, self.parts, strict=True)]
+        self.final = added(self.final, self.samples)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     # Gradient
 
     def keep_gradient(self, network: Network, repeat: Callable[[Samples], Network], penalty: float = np.nan) -> None:
         """Keep a descent on the first split if it is better, and repeat it on everything if the split is not all."""
-        held = self.parts.held_out(0)
+        held = self.parts[0][1]
         before, after = self.errors[: len(held.x)], held.errors(network)
         if self.stages and before.mean() > held.energies().mean():
             before = held.energies()  # it must be better than no network, not only than a poor one
@@ -393,7 +355,7 @@ class Search:
         """After Ctrl-C: keep the network of the descent if it is better, else the last stage, with a warning."""
         reached = False
         if isinstance(stop, Interrupted):
-            held = self.parts.held_out(0)
+            held = self.parts[0][1]
             errors = held.errors(stop.network)
             reached = is_better(self.errors[: len(held.x)], errors, self.power)
             if reached:
@@ -464,10 +426,10 @@ def run_regressions(search: Search, report: Report) -> bool:
     closed = partial(_closed_form, settings=settings)
     search.singular = search.try_ridges(begin("closed form"), closed, teacher_forced=True).singular
     may_be_complete = settings.rank is not None and not settings.hidden
-    held = search.parts.held_out(0)
+    held = search.parts[0][1]
     if may_be_complete and innovations_are_white(search.networks[0], held, settings.max_autocorrelation):
         return True
-    if samples.halves is not None:
+    if samples.halves is not None and settings.blocks is None:
         search.try_ridges(begin("instruments"), partial(closed, instruments=True), gcv=False)
     if settings.rank is None:
         prewhitened = partial(closed, prewhiten=True)
@@ -475,7 +437,8 @@ def run_regressions(search: Search, report: Report) -> bool:
         return True
     if settings.hidden:
         search.add_hidden_units()
-        search.try_ridges(begin("hidden units"), partial(_hidden_units, settings=settings))
+        tried = _hidden_units if settings.blocks is None else _latent_pass
+        search.try_ridges(begin("hidden units"), partial(tried, settings=settings))
     search.try_ridges(begin("latent pass"), partial(_latent_pass, settings=settings))
     return False
 
@@ -490,6 +453,9 @@ def _closed_form(
     prewhiten: bool = False,
 ) -> Solutions:
     """Proposal of stage 1; ``network`` is not used."""
+    options = samples.regression_options(settings.penalty)
+    if settings.blocks is not None:
+        return of_areas.closed_form(samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **options)
     return closed_form(
         samples.x,
         samples.q,
@@ -497,8 +463,7 @@ def _closed_form(
         ridges=ridges,
         halves=samples.halves if instruments else None,
         prewhiten=prewhiten,
-        engine=settings.engine,
-        **samples.regression_options(settings.penalty),
+        **options,
     )
 
 
@@ -508,8 +473,10 @@ def _latent_pass(
     """Proposal of stage 2."""
     if network is None:
         raise ContractError("The latent pass needs a network to start from. Run the closed form before it.")
-    how = samples.regression_options(settings.penalty)
-    return latent_pass(network, samples.x, samples.q, ridges=ridges, engine=settings.engine, **how)
+    options = samples.regression_options(settings.penalty)
+    if settings.blocks is not None:
+        return of_areas.latent_pass(network, samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **options)
+    return latent_pass(network, samples.x, samples.q, ridges=ridges, **options)
 
 
 def _hidden_units(
@@ -622,7 +589,9 @@ def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs
             return [test.energies()]
         first, last = (int(np.searchsorted(columns, edge)) for edge in samples.starts)
         own, others = (one._replace(q=one.q[..., columns], starts=(first, last)) for one in (fit, test))
-        tried = _latent_pass(own, network._replace(w=network.w[:, columns]), ridges, settings=settings).networks
+        blocks = None if settings.blocks is None else settings.blocks.of_drives(columns)
+        part = network._replace(w=network.w[:, columns])
+        tried = _latent_pass(own, part, ridges, settings=settings._replace(blocks=blocks)).networks
         return list(others.errors_of(tried))
 
     drives, power, ridges = np.arange(samples.q.shape[2]), test.energies().sum(), sorted(settings.ridges)
@@ -645,7 +614,7 @@ def random_start(samples: Samples, settings: Settings, number: int) -> Network:
     n_neurons, n_drives = samples.x.shape[2] + settings.hidden, samples.q.shape[2]
     start = random_network(n_neurons, settings.rank or 1, n_drives, settings.seed + number)
     start.w[:, slice(*samples.starts)] = 0
-    return start
+    return start if settings.blocks is None else settings.blocks.masked(start)
 
 
 def other_starts(search: Search) -> Iterator[OtherStart]:
@@ -655,8 +624,10 @@ def other_starts(search: Search) -> Iterator[OtherStart]:
     it comes from (0 for a random network).
     """
     samples, settings = search.samples, search.settings
-    rank = settings.rank or 1
-    for more in (k for k in settings.higher_ranks if rank + k <= samples.x.shape[2]):
+    rank, higher_ranks = settings.rank or 1, settings.higher_ranks
+    if settings.blocks is not None:
+        higher_ranks = ()  # reducing a rank mixes the blocks
+    for more in (k for k in higher_ranks if rank + k <= samples.x.shape[2]):
         higher = Search(samples, settings._replace(rank=rank + more), search.splits)
         higher.try_ridges("closed form", partial(_closed_form, settings=higher.settings), teacher_forced=True)
         higher.try_ridges("latent pass", partial(_latent_pass, settings=higher.settings))
@@ -713,8 +684,8 @@ def run_gradient(
     if explains_nothing and search.stages and search.stages[-1].name == "gradient":
         starts = [begin[1]] * len(search.parts) if another else search.networks
         others_of = [
-            test.errors(optimizer.repeat(found.schedule, scaled(starts[k], part), part))
-            for k, (part, test) in ((k, search.parts[k]) for k in range(1, len(starts)))
+            test.errors(optimizer.repeat(found.schedule, scaled(network, part), part))
+            for network, (part, test) in list(zip(starts, search.parts, strict=True))[1:]
         ]
         search.errors = np.concatenate([search.errors[: len(held.x)], *others_of])
         search.judged_by_all = True
@@ -739,11 +710,13 @@ def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None
     """
     settings, n_neurons = search.settings, search.final.n_neurons
     rank, step = factors(search.final)[0].shape[1], max(1, round(COARSE_ALPHA / search.samples.alpha))
-    parts = search.parts.map(lambda fit, held: (subset_of(fit, n_neurons, settings.seed), held))
+    parts = [(subset_of(fit, n_neurons, settings.seed), held) for fit, held in search.parts]
 
     def begin(samples: Samples, strength: float, most: int) -> tuple[Network, Optimizer]:
         x, q, hidden, seed = samples.filled(), samples.q, settings.hidden, settings.seed
         start, prior = random_start_and_prior(x, q, rank, hidden, seed, strength)
+        if settings.blocks is not None:
+            start, prior = settings.blocks.masked(start), settings.blocks.masked(prior)
         most = min(optimizer.max_iter, most)
         return start, optimizer._replace(algorithm="lbfgs", prior_strength=strength, prior=prior, max_iter=most)
 
@@ -775,14 +748,14 @@ def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None
     search.keep_gradient(repeat(parts[0][0]), repeat)
 
 
-def _published(samples: Samples, settings: Settings, report: Report) -> Stage:
+def _published(samples: Samples, settings: Settings, device: str, report: Report) -> Stage:
     """The training loop of the paper, from a random start."""
     from nwb_lint.model._torch import published_loop
 
     n_neurons = samples.x.shape[2] + settings.hidden
     start = random_network(n_neurons, settings.rank or 1, samples.q.shape[2], settings.seed)
     best = published_loop(
-        problem_of(samples, settings.device),
+        problem_of(samples, device),
         *factors(start),
         epochs=settings.epochs,
         seed=settings.seed,

@@ -124,6 +124,15 @@ MIN_RIDGE = 1e-12
 # Convention.
 MIN_RESIDUAL = 1e-6
 
+# Currents between areas: a warning names drives of which a smaller share of the variance is no combination of others.
+# Convention.
+COLLINEAR = 0.01
+
+# Several areas: rounds in which each block is regressed on what the others leave, at most, and the relative change of
+# what they explain at which the rounds end.
+# Convention: endless work is avoided; the gradient follows.
+BLOCK_SWEEPS, BLOCK_TOLERANCE = 50, 1e-6
+
 # ---------------------------------------------------------------------------------------------------------------------
 # When the closed form is the final fit (`stages`)
 

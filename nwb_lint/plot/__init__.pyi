@@ -1,3 +1,5 @@
+from .areas import area_scores as area_scores
+from .areas import currents as currents
 from .axes import angles as angles
 from .axes import overlaps as overlaps
 from .axes import projections as projections

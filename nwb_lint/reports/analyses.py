@@ -155,6 +155,46 @@ def _readout(found: xr.Dataset) -> list[Item]:
     ]
 
 
+def _currents(found: xr.Dataset) -> list[Item]:
+    size = np.sqrt((found["size"].values ** 2).mean(axis=2))
+    header = ["to", *(f"from {name}" for name in found["sender"].values)]
+    rows = [[str(name), *map(number, row)] for name, row in zip(found["target"].values, size, strict=True)]
+    note = "Root mean square over conditions, times and neurons of the area; 0 where there is no block."
+    ranks = [
+        [f"{to} from {source}", number(value)]
+        for to, source, value in zip(
+            *(found[name].values for name in ("to_area", "from_area", "tolerance")), strict=True
+        )
+    ]
+    about = (
+        "Tolerance: the part of the variance of the drive of a rank that others to the same area do not give; near 0 "
+        "the data hardly tell them apart."
+    )
+    return [
+        Table("currents between areas", header, rows, [note]),
+        Table("ranks of the blocks", ["to, from", "tolerance"], ranks, [about]),
+    ]
+
+
+def _area_selection(found: xr.Dataset) -> list[Item]:
+    rows = []
+    for k in range(found.sizes["candidate"]):
+        one = found.isel(candidate=k)
+        blocks = f"one block, rank {int(one['block_rank'].max())}" if bool(one["one_block"]) else ", ".join(
+            f"{to} from {source}: {int(one['block_rank'].sel(target=to, sender=source))}"
+            for to in one["target"].values for source in one["sender"].values
+            if int(one["block_rank"].sel(target=to, sender=source))
+        )  # fmt: skip
+        marks = "chosen" if k == found.attrs["chosen"] else "as good" if bool(one["as_good"]) else ""
+        numbers = (float(one["area_r2"][-1]), float(one["deficit"]), float(one["deficit_sem"]))
+        rows.append([blocks, str(int(one["n_parameters"])), *(number(value) for value in numbers), marks])
+    note = (
+        "R²: of held-out conditions. Behind: how far it is behind the best, and the standard error of this difference, "
+        "paired over folds. Chosen: the fewest parameters among those that are as good."
+    )
+    return [Table("blocks of areas", ["ranks", "parameters", "R²", "behind", "± s.e.", ""], rows, [note])]
+
+
 _ANALYSES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "fixed_points": _fixed_points,
     "limit_cycles": _limit_cycles,
@@ -162,4 +202,6 @@ _ANALYSES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "connectivity": _connectivity,
     "inactivation": _inactivation,
     "readout": _readout,
+    "currents": _currents,
+    "area_selection": _area_selection,
 }

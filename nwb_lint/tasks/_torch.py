@@ -2,8 +2,8 @@
 
     x[t+1] = (1 - alpha) x[t] + alpha (J phi(x[t]) + I u[t]) + noise xi[t],    z[t] = w' phi(x[t]) / N,    x[0] = 0
 
-J is (N, N), or J = m n' / N. The loss is the mean squared error of z over the response windows. This is the only module
-of this folder that imports torch. It takes and returns arrays.
+J is (N, N), or J = m n' / N. The loss is the mean squared error of z over the response windows. Gated networks are
+those of `nwb_lint.tasks.gated`. This is the only module of this folder that imports torch. It takes and returns arrays.
 """
 
 from __future__ import annotations
@@ -105,6 +105,103 @@ def _outputs(tensors: Tensors, u: torch.Tensor, alpha: float, noise: float, gene
         x = torch.addmm((1 - alpha) * x + driven, into, recurrent[-1])
         rates.append(torch.tanh(x))
     return (torch.stack(rates) @ tensors["readout"] / size).T
+
+
+class _Gated(torch.autograd.Function):
+    """States of a gated network, (time, trial, unit), with the gradient written out.
+
+    Recorded step by step, torch's own gradient takes three times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, drive: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor, first: torch.Tensor,
+                noise: torch.Tensor) -> torch.Tensor:  # fmt: skip
+        """``drive`` (time, trial, 3 unit) are the inputs of the gates; ``noise`` is added after each step."""
+        size = first.shape[1]
+        before, gates, recurrent, states = [], [], [], []
+        state, turned = first, weights.T.contiguous()
+        for driven, added in zip(drive.unbind(), noise.unbind(), strict=True):
+            into = torch.addmm(bias, state, turned)
+            both = torch.sigmoid(driven[:, : 2 * size] + into[:, : 2 * size])
+            candidate = torch.tanh(driven[:, 2 * size :] + both[:, :size] * into[:, 2 * size :])
+            before.append(state)
+            gates.append(torch.cat([both, candidate], dim=1))
+            recurrent.append(into[:, 2 * size :])
+            new = torch.lerp(candidate, state, both[:, size:])
+            states.append(new)
+            state = new + added
+        ctx.save_for_backward(torch.stack(before), torch.stack(gates), torch.stack(recurrent), weights)
+        return torch.stack(states)
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of drive, weights, bias and first state."""
+        before, gates, recurrent, weights = ctx.saved_tensors
+        size = before.shape[2]
+        reset, update, candidate = gates.split(size, dim=2)
+        # what a change of the state does to the gates, apart from that change
+        to_candidate = (1 - update) * (1 - candidate**2)
+        to_update = (before - candidate) * update * (1 - update)
+        to_reset = recurrent * reset * (1 - reset)
+        on_drive, on_inner = torch.empty_like(gates), torch.empty_like(gates)
+        change = torch.zeros_like(before[0])
+        for t in range(len(before) - 1, -1, -1):
+            change = change + given[0][t]
+            inner = change * to_candidate[t]
+            torch.mul(inner, to_reset[t], out=on_drive[t, :, :size])
+            torch.mul(change, to_update[t], out=on_drive[t, :, size : 2 * size])
+            on_drive[t, :, 2 * size :] = inner
+            on_inner[t, :, : 2 * size] = on_drive[t, :, : 2 * size]
+            torch.mul(inner, reset[t], out=on_inner[t, :, 2 * size :])
+            change = torch.addmm(change * update[t], on_inner[t], weights)
+        flat = on_inner.flatten(0, 1)
+        return on_drive, flat.T @ before.flatten(0, 1), flat.sum(dim=0), change, None
+
+
+def train_gated(
+    weights: dict[str, Array],
+    draw: Callable[[int], tuple[Array, Array, Array]],
+    *,
+    noise: float,
+    first_noise: float,
+    rates: Array,
+    seed: int,
+    report: Callable[[int, float], None],
+) -> dict[str, Array]:
+    """Weights of a gated network after an update with each of the learning ``rates``.
+
+    ``weights`` are those of `nwb_lint.tasks.gated`, with the gates one after the other: input_weights (3 N, K),
+    input_bias, recurrent_weights (3 N, N), recurrent_bias, readout (O, N), readout_bias and initial_state (N).
+    ``draw(update)`` gives inputs (B, T, K), targets and weights of errors (B, T, O). The loss is the weighted mean of
+    squared errors. ``noise`` and ``first_noise`` are standard deviations of each step and of the first state.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: torch.tensor(value, dtype=torch.float32).requires_grad_() for name, value in weights.items()}
+    optimizer = torch.optim.Adam(tensors.values())
+    for update, rate in enumerate(rates):
+        u, target, weight = (torch.from_numpy(part) for part in draw(update))
+        shape = u.shape[1], u.shape[0], tensors["initial_state"].shape[0]
+        z = gated_outputs(
+            tensors, u, noise * torch.randn(shape, generator=generator),
+            first_noise * torch.randn(shape[1:], generator=generator),
+        )  # fmt: skip
+        loss = ((z - target) ** 2 * weight).sum() / weight.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tensors.values(), _LARGEST_GRADIENT)
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate)
+        optimizer.step()
+        report(update, float(loss.detach()))
+    return {name: value.detach().numpy().astype(float) for name, value in tensors.items()}
+
+
+def gated_outputs(tensors: Tensors, u: torch.Tensor, noise: torch.Tensor, first_noise: torch.Tensor) -> torch.Tensor:
+    """Outputs (trial, time, output) with noise (time, trial, unit) and noise of the first state (trial, unit)."""
+    drive = u.transpose(0, 1) @ tensors["input_weights"].T + tensors["input_bias"]
+    first = tensors["initial_state"] + first_noise
+    states = _Gated.apply(drive, tensors["recurrent_weights"], tensors["recurrent_bias"], first, noise)
+    return (states @ tensors["readout"].T + tensors["readout_bias"]).transpose(0, 1)
 
 
 def load_weights(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def _steps(milliseconds: float) -> int:
     return int(milliseconds / (1000 * DT_S))
 
 
-def _during(n_steps: int, start: Array | int, length: Array | int) -> Array:
+def during(n_steps: int, start: Array | int, length: Array | int) -> Array:
     """Steps that lie in an epoch, from its start and length in steps: bool (trial or 1, time)."""
     begin, t = np.atleast_1d(start)[:, None], np.arange(n_steps)
     return (t >= begin) & (t < begin + np.atleast_1d(length)[:, None])
@@ -112,8 +112,8 @@ def decision_making(n_trials: int, seed: int = 0) -> xr.Dataset:
     levels = np.array([1, 2, 4, 8, 16]) * 0.032
     coherence = rng.choice(np.r_[-levels, levels], n_trials)
     inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 1))
-    inputs[..., 0] += _during(n_steps, _steps(100), _steps(800)) * coherence[:, None]
-    response = _during(n_steps, _steps(1200), _steps(300))
+    inputs[..., 0] += during(n_steps, _steps(100), _steps(800)) * coherence[:, None]
+    response = during(n_steps, _steps(1200), _steps(300))
     answer = np.sign(coherence)
     return _dataset("dm", inputs, ["stimulus"], answer, answer, response, coherence=coherence)
 
@@ -158,9 +158,9 @@ def working_memory(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float
     delay = _delays(rng, n_trials, delay_ms)
     pulse = _steps(100)
     inputs = 0.01 * rng.standard_normal((n_trials, n_steps, 1))
-    inputs[..., 0] += _during(n_steps, pulse, pulse) * ((f1 - 22) / 24)[:, None]
-    inputs[..., 0] += _during(n_steps, 2 * pulse + delay, pulse) * ((f2 - 22) / 24)[:, None]
-    response = _during(n_steps, 3 * pulse + delay, pulse)
+    inputs[..., 0] += during(n_steps, pulse, pulse) * ((f1 - 22) / 24)[:, None]
+    inputs[..., 0] += during(n_steps, 2 * pulse + delay, pulse) * ((f2 - 22) / 24)[:, None]
+    response = during(n_steps, 3 * pulse + delay, pulse)
     target = (f1 - f2) / 24
     return _dataset("wm", inputs, ["frequency"], np.sign(target), target, response, f1=f1, f2=f2, delay_s=delay * DT_S)
 
@@ -204,12 +204,12 @@ def contextual_decision(n_trials: int, seed: int = 0) -> xr.Dataset:
     context = rng.integers(0, 2, n_trials)
     inputs = np.zeros((n_trials, n_steps, 4))
     inputs[..., :2] = 0.1 * rng.standard_normal((n_trials, n_steps, 2))
-    inputs[..., :2] += _during(n_steps, onset, stimulus)[..., None] * coherence[:, None]
-    inputs[..., 2:] = _during(n_steps, fixation, respond - fixation)[..., None] * np.eye(2)[context][:, None]
+    inputs[..., :2] += during(n_steps, onset, stimulus)[..., None] * coherence[:, None]
+    inputs[..., 2:] = during(n_steps, fixation, respond - fixation)[..., None] * np.eye(2)[context][:, None]
     answer = np.sign(coherence[np.arange(n_trials), context])
     return _dataset(
         "cdm", inputs, ["motion", "color", "context motion", "context color"], answer, answer,
-        _during(n_steps, respond, decision),
+        during(n_steps, respond, decision),
         motion=coherence[:, 0], color=coherence[:, 1], context=np.array(["motion", "color"])[context],
     )  # fmt: skip
 
@@ -252,12 +252,12 @@ def delayed_match(n_trials: int, seed: int = 0, *, delay_ms: tuple[float, float]
     delay = _delays(rng, n_trials, delay_ms)
     start_second = fixation + stimulus + delay
     inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 2))
-    inputs += _during(n_steps, fixation, stimulus)[..., None] * np.eye(2)[first][:, None]
-    inputs += _during(n_steps, start_second, stimulus)[..., None] * np.eye(2)[second][:, None]
+    inputs += during(n_steps, fixation, stimulus)[..., None] * np.eye(2)[first][:, None]
+    inputs += during(n_steps, start_second, stimulus)[..., None] * np.eye(2)[second][:, None]
     answer = np.where(first == second, 1, -1)
     label = np.array(["A", "B"])
     return _dataset(
-        "dms", inputs, ["A", "B"], answer, answer, _during(n_steps, start_second + stimulus, decision),
+        "dms", inputs, ["A", "B"], answer, answer, during(n_steps, start_second + stimulus, decision),
         first=label[first], second=label[second], delay_s=delay * DT_S,
     )  # fmt: skip
 
@@ -314,9 +314,9 @@ def k_back(n_trials: int, seed: int = 0, *, k: int = 1) -> xr.Dataset:
     signs = rng.choice([-1.0, 1.0], (n_trials, most)) * (np.arange(most) < n_pulses[:, None])
     inputs = 0.03 * rng.standard_normal((n_trials, n_steps, 1))
     for number in range(most):
-        inputs[..., 0] += _during(n_steps, fixation + number * slot, pulse) * signs[:, [number]]
+        inputs[..., 0] += during(n_steps, fixation + number * slot, pulse) * signs[:, [number]]
     answer = signs[np.arange(n_trials), n_pulses - k]
-    response = _during(n_steps, fixation + n_pulses * slot, decision)
+    response = during(n_steps, fixation + n_pulses * slot, decision)
     return _dataset(f"{k}-back", inputs, ["pulse"], answer, answer, response, n_pulses=n_pulses)
 
 

@@ -68,6 +68,10 @@ def alternatives(
     number = activity.sizes["condition"]
     held = folds_of(number, min(MOST_FOLDS, number))
     kinds: dict[str, list[float]] = {}
+    if ranks is not None and options.areas is not None:
+        raise ContractError(
+            "The fit has areas, and each block its rank. other_ranks is for fits without. Leave it out."
+        )
     if ranks is not None:
         kinds["rank"] = sorted({*ranks, fit.sizes["rank"]})
     if ridges:

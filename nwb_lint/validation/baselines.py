@@ -47,7 +47,8 @@ ROWS = {
 _SHARED = ("tau_s", "seed", "nonlinearity", "loss", "bias", "initial", "ridges")
 # Variables of a fit that are of another network once its connectivity is truncated.
 _OF_NETWORK = (
-    "J", "m", "n", "latent", "activity_pred", "filtered_input", "r2", "r2_ceiling", "r2_median", "r2_neuron",
+    "J", "m", "n", "to_area", "from_area", "input_reached", "latent", "activity_pred", "filtered_input",
+    "r2", "r2_ceiling", "r2_median", "r2_neuron",
     "stage", "stage_r2", "stage_ridge", "singular_value", "rank_r2", "rank_r2_sem", "rank_r2_ceiling",
     "rank_deficit", "rank_deficit_sem", "rank_tried",
     "input_lag_s", "input_lag_gain", "input_lag_gain_sem", "input_r2_gain", "input_r2_gain_sem",
@@ -101,7 +102,8 @@ def truncate(
     out = fit.drop_vars(_OF_NETWORK, errors="ignore")
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
     out.attrs |= {"method": "truncated", "gauge": GAUGE}
-    out.attrs.pop("caution", None)  # of another network
+    for name in ("caution", "areas"):  # of another network
+        out.attrs.pop(name, None)
     return _scored(with_run(out), activity)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import held_out_of, input_names, recorded_of
+from nwb_lint.model.areas.blocks import blocks_of
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, Network, canonical, drives, effective_n, forward
 from nwb_lint.model.scores import r_squared, reference_of
@@ -75,10 +76,20 @@ def _angle(a: Array, b: Array) -> float:
 
 
 def turn_to(fit: xr.Dataset, m: Array) -> Array:
-    """The rotation (..., rank, rank) that brings m (..., neuron, rank) nearest to m of the fit, on recorded neurons."""
-    recorded = recorded_of(fit)
-    left, _, right = np.linalg.svd(np.swapaxes(m[..., recorded, :], -1, -2) @ fit["m"].values[recorded])
-    return left @ right
+    """The rotation (..., rank, rank) that brings m (..., neuron, rank) nearest to m of the fit, on recorded neurons.
+
+    In a fit with areas it rotates each block by itself.
+    """
+    recorded, blocks = recorded_of(fit), blocks_of(fit)
+    products = np.swapaxes(m[..., recorded, :], -1, -2) @ fit["m"].values[recorded]
+    if blocks is None:
+        left, _, right = np.linalg.svd(products)
+        return left @ right
+    turn = np.zeros_like(products)
+    for _, _, own in blocks.pairs():
+        left, _, right = np.linalg.svd(products[..., own[:, None], own])
+        turn[..., own[:, None], own] = left @ right
+    return turn
 
 
 def with_intervals(
@@ -143,6 +154,8 @@ def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> st
     """Why there can be no intervals; empty if they can be tried."""
     if not recorded_of(fit).all():
         return "the fit has hidden units, which nothing observes"
+    if blocks_of(fit) is not None:
+        return "the fit has areas: intervals of its currents come from the draws"
     if any(name.startswith(PREFIX) for name in input_names(fit)):
         return "the fit has a start for each group of conditions"
     if not (np.isfinite(activity["activity"].values).all() and np.isfinite(recording["rate_draw"].values).all()):

@@ -25,7 +25,8 @@ CLOCK = ("start_time", "stop_time", "align_time")  # columns of the conditions t
 SERIES = {
     "inputs": "input", "predicted_activity": "activity_pred", "latents": "latent", "filtered_inputs": "filtered_input",
     "latent_covariances": "latent_cov", "projections": "projection", "data_latents": "latent_data",
-    "latents_low": "latent_low", "latents_high": "latent_high",
+    "latents_low": "latent_low", "latents_high": "latent_high", "currents": "current", "drives": "drive",
+    "drives_low": "drive_low", "drives_high": "drive_high",
 }  # fmt: skip
 RATES = "predicted_rates"  # a series that follows from the others
 _PAGES = ("ndx-lowrank.extensions.yaml", "ndx-lowrank.results.yaml")

@@ -1,0 +1,391 @@
+"""The Computation-through-Dynamics Benchmark: trained gated networks, their simulated spikes, and what a fit recovers.
+
+Tasks, networks, spikes and scores are defined as in the public code of the benchmark. A network is trained here, since
+its networks are not public as numbers. The scores:
+
+- rate R²: of the true rates of all neurons in test trials, from the spikes of the held-in neurons, variance-weighted.
+- state R²: how much of the inferred latents a linear map of the true states explains; the map is made on training
+  trials.
+- co-smoothing: bits per spike of the held-out neurons in test trials, over the mean of each neuron.
+- cycle consistency: share of the inferred latents that can be read from the inferred log rates, by the truncated
+  pseudoinverse of the linear map between them.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import xlogy
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+
+from nwb_lint.analysis.fixedpoints import fixed_points
+from nwb_lint.experiments.field.published import CTD, NOTES
+from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks
+from nwb_lint.statespace.data import system_of, trials_for
+from nwb_lint.statespace.fit import fit_trials
+from nwb_lint.statespace.inference import posterior_of, rates_of
+from nwb_lint.statespace.system import Context, System, features_of, next_latent
+from nwb_lint.statespace.tuning import MAX_LOG_RATE
+from nwb_lint.tasks.continuous import DT_S, TASKS, flip_flop, multitask
+from nwb_lint.tasks.gated import gated_step, run_gated, train_gated
+from nwb_lint.validation.rank import select_rank
+
+Array = np.ndarray
+
+HELD_IN, HELD_OUT = 50, 10  # neurons
+LOG_RATE_SD = 0.5  # of all units together; log rates are standardized states × this
+TEST_SHARE = 0.2  # of the trials
+TRUNCATION = 0.01  # share of the squared singular values that cycle consistency leaves out
+
+
+class Simulated(NamedTuple):
+    """Spikes of a network on trials of its task.
+
+    | field | dims | |
+    |---|---|---|
+    | trials | | Dataset for `nwb_lint.fit_trials` |
+    | states | trial, time, unit | of the network |
+    | rates | trial, time, neuron | spikes per bin |
+    | test | trial | which trials are for the scores |
+    | unit | neuron | unit that the neuron follows |
+    | middle, spread | | mean and standard deviation of these units, over everything |
+    """
+
+    trials: xr.Dataset
+    states: Array
+    rates: Array
+    test: Array
+    unit: Array
+    middle: float
+    spread: float
+
+    def log_rates_of(self, states: Array) -> Array:
+        """Log rates (..., neuron), of spikes per bin, of states (..., unit)."""
+        return (states[..., self.unit] - self.middle) * (LOG_RATE_SD / self.spread)
+
+
+def simulate_spikes(network: xr.Dataset, task_trials: xr.Dataset, seed: int) -> Simulated:
+    """Spikes of neurons that each follow one unit of the network, units in random order, none twice before all once."""
+    rng = np.random.default_rng([seed, 20])
+    size, number = network.sizes["unit"], HELD_IN + HELD_OUT
+    states = run_gated(network, task_trials["u"].values, seed=seed)[0]
+    unit = np.concatenate([rng.permutation(size) for _ in range(-(-number // size))])[:number]
+    chosen = states[..., unit]
+    found = Simulated(xr.Dataset(), states, chosen, np.zeros(0, bool), unit, float(chosen.mean()), float(chosen.std()))
+    rates = np.exp(found.log_rates_of(states))
+    test = np.zeros(len(rates), bool)
+    test[rng.permutation(len(rates))[: round(TEST_SHARE * len(rates))]] = True
+    return found._replace(trials=as_trials(task_trials, rng.poisson(rates)), rates=rates, test=test)
+
+
+def as_trials(task_trials: xr.Dataset, count: Array) -> xr.Dataset:
+    """Trials for `fit_trials`, with the inputs two steps earlier.
+
+    A gated network makes its state at t from its state at t - 1 and the input at t. In the low-rank network, v[t + 1]
+    takes u[t], and kappa[t + 2] is the first that v[t + 1] moves in a way that depends on the state. So u[t] is the
+    input of the task at t + 2.
+    """
+    u = task_trials["u"].values
+    ahead = np.zeros_like(u)
+    ahead[:, :-2] = u[:, 2:]
+    n_trials, n_steps, n_neurons = count.shape
+    seen = np.arange(n_steps) < task_trials["n_steps"].values[:, None]
+    dims = ("trial", "time", "neuron")
+    return xr.Dataset(
+        {
+            "count": (dims, count.astype(np.uint16), {"units": "1"}),
+            "observed": (dims, np.repeat(seen[..., None], n_neurons, axis=2)),
+            "u": (("trial", "time", "input"), ahead.astype(np.float32), {"units": "1"}),
+        },
+        {
+            "trial": np.arange(n_trials),
+            "time": ("time", DT_S * (np.arange(n_steps) + 0.5), {"units": "s"}),
+            "neuron": np.array([f"n{k:02d}" for k in range(n_neurons)]),
+            "input": task_trials["input"].values,
+        },
+        {"bin_s": DT_S, "align": "start_time", "window_s": [0.0, DT_S * n_steps]},
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scores
+
+
+def rate_r2(true: Array, found: Array) -> float:
+    """R² of rates (sample, neuron); neurons count with their variance."""
+    return float(r2_score(true, found, multioutput="variance_weighted"))
+
+
+def state_r2(train: tuple[Array, Array], test: tuple[Array, Array]) -> float:
+    """R² of inferred latents from a linear map of true states. Each pair is states and latents, (sample, dimension).
+
+    The map is made on ``train``, and scored on ``test``. Latents that the network does not have lower it.
+    """
+    mapped = LinearRegression().fit(*train).predict(test[0])
+    return float(r2_score(test[1], mapped, multioutput="variance_weighted"))
+
+
+def co_smoothing_bits(rate: Array, count: Array) -> float:
+    """Bits per spike of rates (sample, neuron), spikes per bin, over the mean count of each neuron in the samples."""
+    mean = count.mean(axis=0)
+    gain = xlogy(count, np.maximum(rate, 1e-9)) - rate - xlogy(count, mean) + mean
+    return float(gain.sum() / count.sum() / np.log(2))
+
+
+def cycle_consistency(latents: Array, log_rates: Array, test_latents: Array, truncation: float = TRUNCATION) -> float:
+    """R² of latents that are read back from the log rates that they predict.
+
+    Log rates (sample, neuron) are regressed on latents (sample, latent). Singular values of this map beyond the share 1
+    - ``truncation`` of their sum of squares are left out of its pseudoinverse. What is left of ``test_latents`` is the
+    part along the directions that are kept.
+    """
+    weights = LinearRegression().fit(latents, log_rates).coef_
+    _, size, axes = np.linalg.svd(weights, full_matrices=False)
+    share = np.cumsum(size**2) / (size**2).sum()
+    kept = axes[: min(int(np.searchsorted(share, 1 - truncation)) + 1, len(size))]
+    off = test_latents - latents.mean(axis=0)
+    return float(r2_score(off, off @ kept.T @ kept, multioutput="variance_weighted"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a fit says of trials
+
+
+class Inferred(NamedTuple):
+    """Latents (sample, rank) and rates (sample, neuron), spikes per bin, of the samples before the ends of trials."""
+
+    latents: Array
+    rates: Array
+
+
+def infer(fit: xr.Dataset, trials: xr.Dataset) -> dict[str, Inferred]:
+    """Latents and rates of all neurons from the spikes of the held-in ones.
+
+    "posterior": given all spikes of the trial. "free run": a run without noise, with the inputs, from the posterior
+    mean of the first latents; so do the published networks run.
+    """
+    system, blind = system_of(fit), np.arange(trials.sizes["neuron"]) >= HELD_IN
+    size = np.linalg.norm(system.m[: system.n_neurons], axis=0)
+    found: dict[str, list[Inferred]] = {"posterior": [], "free run": []}
+    for first in range(0, trials.sizes["trial"], _BLOCK):
+        some = trials.isel(trial=slice(first, first + _BLOCK))
+        arrays, seen = trials_for(fit, some, blind), some["observed"].values[..., 0]
+        mean, covariance, _ = posterior_of(system, arrays)
+        rates = rates_of(system, arrays, mean, covariance)[0]
+        found["posterior"].append(Inferred((mean * size)[seen], (DT_S * rates)[seen]))
+        latents, rates = free_run(system, arrays.v, mean[:, 0])
+        found["free run"].append(Inferred((latents * size)[seen], (DT_S * rates)[seen]))
+    return {name: Inferred(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in found.items()}
+
+
+def free_run(system: System, v: Array, first: Array) -> tuple[Array, Array]:
+    """Latents (trial, time, rank) and rates (trial, time, neuron), Hz, of a run without noise from first latents."""
+    latents = [first]
+    for t in range(v.shape[1] - 1):
+        drive = (v[:, t] @ system.weights.T + system.bias)[:, None]
+        r = features_of(system, latents[-1][:, None], Context(drive, drive, None, None))[0]
+        latents.append(next_latent(system, latents[-1][:, None], r)[:, 0])
+    found, n = np.stack(latents, axis=1), system.n_neurons
+    x = found @ system.m[:n].T + v @ system.weights[:n].T + system.bias[:n]
+    return found, np.exp(np.minimum(system.level + x, MAX_LOG_RATE))
+
+
+def attractors(network: xr.Dataset, states: Array) -> Array:
+    """States (point, unit) at which runs of the network without input and noise end."""
+    h, u = states, np.zeros(network.sizes["input"])
+    for _ in range(_SETTLING):
+        h = gated_step(network, u, h)
+    apart, found = _SAME_POINT * np.sqrt(states.var(axis=0).sum()), h[:1]
+    for one in h[1:]:
+        if np.linalg.norm(found - one, axis=1).min() > apart:
+            found = np.concatenate([found, one[None]])
+    return found
+
+
+def compare_points(fit: xr.Dataset, simulated: Simulated, network: xr.Dataset) -> dict[str, float]:
+    """Stable fixed points without input: their number in the fit and in the network, and how well both agree.
+
+    ``matched`` counts the points of the network to which exactly one stable point of the fit is the nearest, by log
+    rates. ``points_r2`` is R² of their log rates.
+    """
+    states = simulated.states[~simulated.test]
+    true = simulated.log_rates_of(attractors(network, states[:_STARTS, -1]))
+    points = fixed_points(fit, input=None)
+    kappa = points["kappa"].values[points["stability"].values == "stable"]
+    recorded = fit["recorded"].values
+    x = kappa @ fit["m"].values[recorded].T + fit["bias"].values[recorded] + fit["log_rate"].values[recorded]
+    found = x + np.log(DT_S)
+    nearest = np.array([np.linalg.norm(true - one, axis=1).argmin() for one in found], int)
+    only = [k for k in range(len(true)) if (nearest == k).sum() == 1]
+    mine = np.array([found[nearest == k][0] for k in only]).reshape(-1, true.shape[1])
+    r2 = r2_score(true[only], mine, multioutput="variance_weighted") if len(only) > 1 else np.nan
+    return {"stable": len(found), "stable_network": len(true), "matched": len(only), "points_r2": float(r2)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The experiment
+
+
+class Size(NamedTuple):
+    """How large the part of a task is.
+
+    ``trials`` are simulated, ``fitted`` of the training trials are fitted, and ``ranked`` of these choose the rank
+    among ``ranks``. ``scored`` test trials at most are scored.
+    """
+
+    trials: int
+    fitted: int
+    ranked: int
+    ranks: tuple[int, ...]
+    hidden: int
+    max_iter: int
+    scored: int = 10**6
+    updates: int | None = None
+    steps: int | None = None
+
+
+_FOLDS = 3  # of the choice of the rank
+_BLOCK = 100  # trials that are scored together, for memory
+_STARTS = 200  # training trials whose last states are followed to attractors
+_SETTLING = 3000  # steps
+_SAME_POINT = 0.05  # distance of states that count as one, in standard deviations of all states
+_MODELS = ("posterior", "free run")
+_SCORES = ("rate_r2", "state_r2", "bits", "cycle_consistency")
+_LABELS = dict(zip(_SCORES, ("rate R²", "state R²", "bits per spike", "cycle consistency"), strict=True))
+_POINTS = ("stable", "stable_network", "matched", "points_r2")
+_COLUMNS = (
+    "task", "seed", "rank", "units", "model", *_SCORES, "bits_true_rates", *_POINTS, "network_error", "train_s",
+    "rank_s", "fit_s",
+)  # fmt: skip
+
+SIZES = {
+    "flip-flop": Size(1000, 300, 60, (4, 6, 8, 10, 12), 440, 20, steps=500),
+    "multitask": Size(500 * len(TASKS), 1500, 300, (8, 12, 16, 20), 440, 20),
+}
+QUICK = Size(60, 40, 0, (4,), 60, 6, updates=150, steps=60)
+
+
+def measure(data: None, *, task: str, seed: int, size: Size, fits: str) -> Result:
+    """Train a network, simulate its spikes, choose a rank, fit, and score."""
+    start = perf_counter()
+    network = train_gated(task, seed=seed, updates=size.updates)
+    trained = perf_counter()
+    simulated = simulate_spikes(network, _task_trials(task, size, seed), seed)
+    train, test = np.flatnonzero(~simulated.test), np.flatnonzero(simulated.test)[: size.scored]
+    options: dict[str, Any] = {"tau_s": DT_S, "hidden": size.hidden, "max_iter": size.max_iter}
+    rank = size.ranks[0]
+    if size.ranked:
+        some = simulated.trials.isel(trial=train[: size.ranked])
+        rank = int(select_rank(some, ranks=size.ranks, folds=_FOLDS, **options).attrs["rank"])
+    chosen = perf_counter()
+    fit = fit_trials(simulated.trials.isel(trial=train[: size.fitted]), rank=rank, seed=seed, **options)
+    fitted = perf_counter()
+    rows = scores_of(fit, simulated, train[: size.fitted], test)
+    shared = {"task": task, "seed": seed, "rank": rank, "units": size.hidden + HELD_IN + HELD_OUT}
+    shared |= {"network_error": network.attrs["error"]}
+    shared |= compare_points(fit, simulated, network) if task == "flip-flop" else dict.fromkeys(_POINTS, np.nan)
+    shared |= {"train_s": trained - start, "rank_s": chosen - trained, "fit_s": fitted - chosen}
+    return {name: np.array([(shared | row)[name] for row in rows]) for name in _COLUMNS}
+
+
+def _task_trials(task: str, size: Size, seed: int) -> xr.Dataset:
+    """Trials of the task in random order."""
+    if task == "flip-flop":
+        return flip_flop(size.trials, 1000 + seed, n_steps=size.steps or 500)
+    trials = multitask(size.trials // len(TASKS), 1000 + seed)
+    order = np.random.default_rng([seed, 30]).permutation(trials.sizes["trial"])
+    return trials.isel(trial=order, time=slice(0, int(trials["n_steps"].max())))
+
+
+def scores_of(fit: xr.Dataset, simulated: Simulated, train: Array, test: Array) -> list[dict[str, Any]]:
+    """A row of scores for each way to infer latents, with maps made on the trials ``train``, on the trials ``test``."""
+    seen = simulated.trials["observed"].values[..., 0]
+    before, after = (infer(fit, simulated.trials.isel(trial=some)) for some in (train, test))
+    states, test_states = (simulated.states[some][seen[some]] for some in (train, test))
+    rates, count = simulated.rates[test][seen[test]], simulated.trials["count"].values[test][seen[test]]
+    out = []
+    for model in _MODELS:
+        one, two = before[model], after[model]
+        out.append({
+            "model": model,
+            "rate_r2": rate_r2(rates, two.rates),
+            "state_r2": state_r2((states, one.latents), (test_states, two.latents)),
+            "bits": co_smoothing_bits(two.rates[:, HELD_IN:], count[:, HELD_IN:]),
+            "cycle_consistency": cycle_consistency(one.latents, np.log(one.rates), two.latents),
+            "bits_true_rates": co_smoothing_bits(rates[:, HELD_IN:], count[:, HELD_IN:]),
+        })  # fmt: skip
+    return out
+
+
+def tasks(setting: Setting) -> Tasks:
+    """Quick: a small flip-flop network. Full: both tasks, and all seeds."""
+    fits = str(setting.fits)
+    if setting.quick:
+        return [(None, {"task": "flip-flop", "seed": 0, "size": QUICK, "fits": fits})]
+    return [
+        (None, {"task": task, "seed": seed, "size": size, "fits": fits})
+        for seed in range(setting.seeds)
+        for task, size in SIZES.items()
+    ]
+
+
+def figure_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores by model, published ones as lines of their own."""
+    rows = [
+        (f"{one.task}: {name}", f"ours, {one.model}", name, getattr(one, name))
+        for one in table.itertuples()
+        for name in _SCORES
+    ]
+    return pd.DataFrame(rows, columns=["panel", "line", "x", "y"])
+
+
+def compare(table: pd.DataFrame) -> Comparison:
+    """Every published number beside the median of ours."""
+    rows = []
+    for (task, model), published in CTD.items():
+        for kind in _MODELS:
+            mine = table[(table["task"] == task) & (table["model"] == kind)]
+            if len(mine):
+                rows += [
+                    Cell(f"{task}, {model} (ours: {kind}): {_LABELS[name]}", number, float(mine[name].median()))
+                    for name, number in zip(_SCORES, published, strict=True)
+                ]
+    return rows
+
+
+def claims(table: pd.DataFrame) -> Claims:
+    """What must hold of a full run, for every network."""
+    found = []
+    for task in dict.fromkeys(table["task"]):
+        some = table[(table["task"] == task) & (table["model"] == "posterior")]
+        best = np.max([numbers for (one, _), numbers in CTD.items() if one == task], axis=0)
+        for name, number in zip(_SCORES, best, strict=True):
+            lowest = some[name].min()
+            found.append(
+                (f"{task}: {_LABELS[name]} above the best published ({number:.3f}) in every network (lowest: "
+                 f"{lowest:.3f})", bool(lowest > number))
+            )  # fmt: skip
+    points = table[(table["task"] == "flip-flop") & (table["model"] == "posterior")]
+    if len(points):
+        all_found = (points["stable"] == 8) & (points["matched"] == 8)
+        numbers = ", ".join(f"{one:.0f}" for one in points["matched"])
+        found.append((f"flip-flop: eight stable points, each nearest to one of the network (found: {numbers})",
+                      bool(all_found.all())))  # fmt: skip
+    return found
+
+
+EXPERIMENT = Experiment(
+    title="Computation-through-Dynamics Benchmark",
+    labels=("score", ""),
+    work=measure,
+    tasks=tasks,
+    figure_table=figure_table,
+    claims=claims,
+    notes=NOTES["ctd"],
+    compare=compare,
+)
