@@ -217,7 +217,7 @@ class FitOptions(Options):
         None, "Conditions that are only scored: labels, positions or a mask.", kept=False
     )
     seed: int = option(0, "Seed of splits, random starts and hidden units.", ge=0)
-    device: str = option("cpu", "Device of torch for the gradient, such as 'cpu' or 'cuda'.", kept=False)
+    device: str = option("cpu", "'cpu', or a device of torch for regressions and gradient, such as 'cuda'.", kept=False)
     hidden: int = option(0, "Unobserved units that are added to the recorded ones.", ge=0)
     bias: bool = option(False, "Fit a constant input to each neuron.")
     initial: str = option(
@@ -404,6 +404,7 @@ class TrialFitOptions(Options):
     max_iter: int = option(30, "Iterations at most.", ge=1)
     tol: float = option(3e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
     seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
+    device: str = option("cpu", "'cpu', or a device of torch that computes the fit, such as 'cuda'.", kept=False)
     checkpoint: Any = option(None, "File that keeps where EM is, so that a stopped fit continues.", kept=False)
 
     def _check_combinations(self) -> None:

@@ -54,7 +54,8 @@ def allowed(room: str) -> set[str]:
 ONLY = {
     "pynwb": {"nwb"}, "h5py": {"nwb"}, "hdmf": {"nwb"}, "dandi": {"nwb"},
     "requests": {"nwb"}, "zarr": {"nwb.storage.zarr"}, "lindi": {"nwb.storage.zarr"},
-    "torch": {"model._torch", "tasks._torch"}, "matplotlib": {"plot"}, "distributed": {"parallel"},
+    "torch": {"parallel._torch", "model._torch", "statespace._torch", "tasks._torch"},
+    "matplotlib": {"plot"}, "distributed": {"parallel"},
     "mpl_toolkits": {"plot"}, "plotly": {"plot.interactive"},
 }  # fmt: skip
 

@@ -113,6 +113,17 @@ def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
         torch.expm1(-r, out=out).neg_()
 
 
+def nonlinearity(value: str | Pair) -> tuple[Any, Any]:
+    """phi(x) and its slope (x, phi(x)) on tensors."""
+
+    def slope(x: Tensor, r: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        _slope(value, x, r, out=out)
+        return out
+
+    return PHI[value], slope
+
+
 @contextmanager
 def _one_thread() -> Iterator[int]:
     """torch in one thread, since chunks run side by side; yields the number of threads that was set before."""
@@ -122,15 +133,6 @@ def _one_thread() -> Iterator[int]:
         yield before
     finally:
         torch.set_num_threads(before)
-
-
-def has_device(device: str) -> bool:
-    """Whether torch can put an array on this device."""
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError):
-        return False
-    return True
 
 
 # ---------------------------------------------------------------------------------------------------------------------

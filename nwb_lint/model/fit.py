@@ -35,6 +35,7 @@ from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input
 from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES, SKETCH_COPIES
 from nwb_lint.options import FitOptions, validated
+from nwb_lint.parallel.arrays import check_device
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.store import content_hash
@@ -111,7 +112,9 @@ def fit_lint(
     seed : int, default=0
         Seed of splits, random starts and hidden units.
     device : str, default="cpu"
-        torch device of the gradient.
+        Where regressions and gradient are computed: "cpu", or a device of torch, such as "cuda" or "cuda:1"; one
+        without double precision computes the gradient alone. The result is the same but for rounding in single
+        precision.
     progress : bool, default=False
         Show a progress bar with the loss and the held-out R².
     hidden : int, default=0
@@ -181,8 +184,8 @@ def fit_lint(
     Raises
     ------
     ContractError
-        If an option is not valid, there are fewer neurons than ranks or fewer than two training conditions, or the
-        Dataset is not an activity.
+        If an option is not valid, there are fewer neurons than ranks or fewer than two training conditions, the
+        Dataset is not an activity, or torch has no such device.
 
     Notes
     -----
@@ -261,6 +264,7 @@ def fit_with_options(
 
 def _check_options(activity: xr.Dataset, options: FitOptions) -> None:
     """Refuse options that do not suit the activity."""
+    check_device(options.device, "float32")
     neurons, conditions, bin_s = activity.sizes["neuron"], activity.sizes["condition"], float(activity.attrs["bin_s"])
     if options.rank is not None and neurons < options.rank:
         raise ContractError(
@@ -365,15 +369,14 @@ def _settings(activity: xr.Dataset, options: FitOptions, n_drives: int) -> Setti
         seed=options.seed,
         segment=_segment_steps(activity, options),
         optimizer=options.optimizer,
+        device=options.device,
     )
 
 
 def _run_stages(samples: Samples, settings: Settings, options: FitOptions, progress: bool) -> tuple[list[Stage], Array]:
     """`fit_stages` with a progress bar, a checkpoint if one is wanted, and BLAS in one thread."""
     with _progress_bar(progress) as report, _journal(samples, settings, options) as journal, one_blas_thread():
-        return fit_stages(
-            samples, settings, device=options.device, keep_interrupted=not is_task(), journal=journal, report=report
-        )
+        return fit_stages(samples, settings, keep_interrupted=not is_task(), journal=journal, report=report)
 
 
 @contextmanager
@@ -401,7 +404,8 @@ def _journal(samples: Samples, settings: Settings, options: FitOptions) -> Itera
         yield None
         return
     phi = nonlinearity_of(samples.nonlinearity).phi(SLOPE_POINTS)
-    identity = samples._replace(nonlinearity=""), phi, settings._asdict(), version("nwb_lint")
+    same = settings._replace(device="cpu")  # which does not change the fit
+    identity = samples._replace(nonlinearity=""), phi, same._asdict(), version("nwb_lint")
     with Journal(options.checkpoint, content_hash(identity)) as journal:
         yield journal
 

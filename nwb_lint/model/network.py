@@ -94,6 +94,15 @@ def nonlinearity_of(value: object) -> Nonlinearity:
     return NONLINEARITIES[str(value)]
 
 
+def phi_of(value: str | Nonlinearity, x: Any) -> Nonlinearity:
+    """The functions phi and slope that a fit's attribute ``nonlinearity`` means, for arrays or tensors as ``x`` is."""
+    if isinstance(x, np.ndarray):
+        return nonlinearity_of(value)
+    from nwb_lint.model._torch import nonlinearity
+
+    return Nonlinearity(*nonlinearity(value))
+
+
 def as_nonlinearity(value: object) -> str | Nonlinearity:
     """Check a nonlinearity that a user gave.
 

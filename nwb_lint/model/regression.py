@@ -34,9 +34,10 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackError, eigsh
 
-from nwb_lint.model.network import Array, Network, Nonlinearity, forward, nonlinearity_of
+from nwb_lint.model.network import Array, Network, Nonlinearity, forward, phi_of
 from nwb_lint.model.scores import squared_errors
 from nwb_lint.model.tuning import (
+    GPU_FACTOR,
     LANCZOS_RATIO,
     LOW_RANK_MAX_STRIDE_TAU,
     LOW_RANK_SAMPLES_PER_FEATURE,
@@ -54,6 +55,7 @@ from nwb_lint.model.tuning import (
     SKETCH_SAMPLES_PER_DIRECTION,
     SKETCH_SIZE,
 )
+from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of
 from nwb_lint.parallel.threads import map_in_order
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,11 +76,11 @@ def features(x: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array:
     -------
     array of the shape of ``x``
     """
-    z = nonlinearity_of(nonlinearity).phi(x)
+    z, xp = phi_of(nonlinearity, x).phi(x), functions_of(x)
     z *= alpha
-    previous = np.zeros_like(z[:, 0])
+    previous = xp.zeros_like(z[:, 0])
     for t in range(z.shape[1]):
-        driven = z[:, t].copy()
+        driven = xp.copy(z[:, t])
         z[:, t] = previous
         previous *= 1 - alpha
         previous += driven
@@ -93,8 +95,9 @@ def innovations(a: Array, alpha: float, observed: Array | None = None) -> Array:
     rho = 1 - alpha
     out = np.sqrt(1 - rho**2) * a
     differences = a[:, 1:] - rho * a[:, :-1]
-    out[:, 1:] = differences if observed is None else np.where(observed[:, :-1, None], differences, out[:, 1:])
-    return out.astype(a.dtype, copy=False)
+    xp = functions_of(a)
+    out[:, 1:] = differences if observed is None else xp.where(observed[:, :-1, None], differences, out[:, 1:])
+    return out if out.dtype == a.dtype else cast(out, a.dtype)
 
 
 def observed_samples(*views: Array) -> Array | None:
@@ -215,6 +218,7 @@ class MomentStream(NamedTuple):
     prewhiten: bool = False
     sampling: Sampling = Sampling()
     chunk_values: int = MOMENT_CHUNK_VALUES
+    engine: Engine = NUMPY
 
     def moments(self, sketch: int | None) -> Moments:
         """Moments of the features, on a sketch with so many directions; None = of all features."""
@@ -266,35 +270,44 @@ class MomentStream(NamedTuple):
     def _total(self, basis: Array | None, omega: Array | None, stride: int) -> list[Array]:
         """The sums of all chunks, added in their order."""
         total: list[Array] = []
-        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, self.chunk_values)
-        for new in map_in_order(lambda part: self._sums(self.chunk(part), self.q[part], stride, basis, omega), parts):
+        values = self.chunk_values * (1 if self.engine.on_threads else GPU_FACTOR)
+        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, values)
+        basis, omega = self.engine.put((basis, omega))
+
+        def sums(part: slice) -> list[Array]:
+            return [self.engine.get(one) for one in self._sums(part, stride, basis, omega)]
+
+        for new in self.engine.map(sums, parts):
             total = total or [np.zeros(a.shape) for a in new]
             for a, b in zip(total, new, strict=True):
                 a += b
         return total
 
-    def _sums(self, chunk: Chunk, q: Array, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
+    def _sums(self, part: slice, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
         """The sums of one chunk: zz, zy, yy, energy of all features, count, qq, then qz and qy of every view."""
-        skip = q.shape[1] - chunk.targets[0][0].shape[1]
-        observed = None if chunk.observed is None else chunk.observed[:, ::stride]
+        chunk = self.chunk(part)
+        skip = self.q.shape[1] - chunk.targets[0][0].shape[1]
+        (q, whether), states = self.engine.put((self.q[part], chunk.observed)), self.engine.put(tuple(chunk.states))
+        observed, xp = None if whether is None else whether[:, ::stride], functions_of(q)
 
         def rows(a: Array) -> Array:
-            kept = (innovations(a, self.alpha, chunk.observed) if self.prewhiten else a)[:, ::stride]
+            kept = (innovations(a, self.alpha, whether) if self.prewhiten else a)[:, ::stride]
             return kept.reshape(-1, a.shape[2]) if observed is None else kept[observed]
 
-        whole = [rows(features(x, self.alpha, self.nonlinearity)[:, skip:]) for x in chunk.states]
-        z = whole if basis is None else [one @ basis.astype(one.dtype) for one in whole]
-        y = [[rows(t) for t in ts] for ts in chunk.targets]
-        if omega is not None:
-            y = [[one @ omega.astype(one.dtype)] for one in z]
+        whole = [rows(features(x, self.alpha, self.nonlinearity)[:, skip:]) for x in states]
+        z = whole if basis is None else [one @ cast(basis, one.dtype) for one in whole]
+        if omega is None:
+            y = [[rows(t) for t in self.engine.put(tuple(ts))] for ts in chunk.targets]
+        else:
+            y = [[one @ cast(omega, one.dtype)] for one in z]
         d, pairs = rows(q[:, skip:]), _pairs(len(z))
         share = 1 / len(pairs)
         zz = np.zeros(0) if omega is not None else sum(z[i].T @ z[j] for i, j in pairs) * share
-        zy = sum(np.hstack([z[i].T @ t for t in y[j]]) for i, j in pairs) * share
-        yy = sum(np.concatenate([_dots(a, b) for a, b in zip(y[i], y[j], strict=True)]) for i, j in pairs) * share
-        energy = sum(_dots(whole[i], whole[j]).sum(dtype=float) for i, j in pairs) * share
-        qy = [np.hstack([d.T @ t for t in ts]) for ts in y]
-        return [zz, zy, yy, np.asarray(energy), np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
+        zy = sum(xp.concatenate([z[i].T @ t for t in y[j]], 1) for i, j in pairs) * share
+        yy = sum(xp.concatenate([_dots(a, b) for a, b in zip(y[i], y[j], strict=True)], 0) for i, j in pairs) * share
+        energy = sum(xp.sum(_dots(whole[i], whole[j]), dtype=float) for i, j in pairs) * share
+        qy = [xp.concatenate([d.T @ t for t in ts], 1) for ts in y]
+        return [zz, zy, yy, energy, np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:
@@ -303,7 +316,7 @@ def _pairs(views: int) -> list[tuple[int, int]]:
 
 
 def _dots(a: Array, b: Array) -> Array:
-    return np.einsum("tn,tn->n", a, b)
+    return functions_of(a).einsum("tn,tn->n", a, b)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -388,6 +401,7 @@ def closed_form(
     sketch: int | None = None,
     sampling: Sampling | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
+    engine: Engine = NUMPY,
 ) -> Solutions:
     """Fit a network by reduced-rank regression of the activity on its own filtered rates (stage 1).
 
@@ -426,6 +440,8 @@ def closed_form(
         Which time steps are used.
     chunk_values : int, default=MOMENT_CHUNK_VALUES
         Values that are processed together.
+    engine : Engine, default=NUMPY
+        What computes the moments.
 
     Returns
     -------
@@ -447,7 +463,8 @@ def closed_form(
     if rank is not None:
         sketch = sketch or sketch_size(x.shape[2], n_samples)
     sampling = sampling or (Sampling() if rank is None else LOW_RANK)
-    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, nonlinearity, prewhiten, sampling, chunk_values)
+    how = nonlinearity, prewhiten, sampling, chunk_values, engine
+    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, *how)
     path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
     gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
     if rank is None:
@@ -554,6 +571,7 @@ def latent_pass(
     penalty: float = 0.0,
     sketch: int | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
+    engine: Engine = NUMPY,
 ) -> Solutions:
     """Regress again on features of the projected data (stage 2).
 
@@ -565,7 +583,7 @@ def latent_pass(
     ----------
     network : Network
         Low-rank network, from `closed_form`. Rows after the neurons of ``x`` are hidden units.
-    x, q, alpha, nonlinearity, ridges, weights, penalty, sketch, chunk_values
+    x, q, alpha, nonlinearity, ridges, weights, penalty, sketch, chunk_values, engine
         As in `closed_form`.
 
     Returns
@@ -584,7 +602,8 @@ def latent_pass(
     to_latents = pseudo_inverse(network.m[:recorded], weights).astype(x.dtype)
     rank = to_latents.shape[1]
     chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
-    stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity, chunk_values=chunk_values)
+    stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity)
+    stream = stream._replace(chunk_values=chunk_values, engine=engine)
     path = RidgePath.of(stream.moments(sketch or sketch_size(n_neurons, n_samples)), penalty)
     found = [path.solve(ridge) for ridge in ridges]
     directions = path.moments.expand(np.hstack(found))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -66,9 +66,11 @@ from nwb_lint.model.tuning import (
     SINGLE_SPLIT_CONDITIONS,
     VALIDATION_ONE_IN,
 )
+from nwb_lint.parallel.arrays import Engine, engine_with_doubles
 from nwb_lint.parallel.threads import map_in_order
 from nwb_lint.parallel.warnings import warn
 
+Result = TypeVar("Result")
 Split = tuple[Array, Array]  # positions of fitted conditions, and of held-out ones
 Proposal = Callable[[Samples, Network | None, Sequence[float]], Solutions]
 OtherStart = tuple[Network, Network, float]  # on the first split, on everything; held-out error of its regression
@@ -98,6 +100,12 @@ class Settings(NamedTuple):
     random_starts: int = RANDOM_STARTS
     max_autocorrelation: tuple[float, float] = (MAX_AUTOCORRELATION, MAX_LATENT_AUTOCORRELATION)
     blocks: Blocks | None = None
+    device: str = "cpu"
+
+    @property
+    def engine(self) -> Engine:
+        """What computes the moments of regressions, whose sums are in double precision."""
+        return engine_with_doubles(self.device)
 
     @property
     def penalty(self) -> float:
@@ -126,7 +134,6 @@ def fit_stages(
     samples: Samples,
     settings: Settings,
     *,
-    device: str = "cpu",
     keep_interrupted: bool = False,
     journal: Journal | None = None,
     report: Report = _no_report,
@@ -138,8 +145,6 @@ def fit_stages(
     samples : Samples
         Training conditions.
     settings : Settings
-    device : str, default="cpu"
-        torch device of the gradient.
     keep_interrupted : bool, default=False
         Whether Ctrl-C during the gradient ends the fit with a warning and the best network so far. Otherwise it is
         raised.
@@ -156,7 +161,7 @@ def fit_stages(
         Leading singular values of the closed form; empty for an unconstrained J and without a closed form.
     """
     if settings.method == "published":
-        return [_published(samples, settings, device, report)], np.zeros(0)
+        return [_published(samples, settings, report)], np.zeros(0)
     search = Search(samples, settings)
     if settings.method == "gradient":
         search.start_from(random_start(samples, settings, 0))
@@ -165,7 +170,7 @@ def fit_stages(
         return search.stages, search.singular
     optimizer = Optimizer(
         settings.max_iter,
-        device,
+        settings.device,
         report,
         settings.penalty,
         journal=journal,
@@ -218,6 +223,44 @@ def equally_good(errors: list[Array], power: float) -> list[int]:
     return [k for k in range(len(errors)) if k == best or not is_better(errors[k], errors[best], power)]
 
 
+class Parts:
+    """The fitted and the held-out conditions of every split, the second as a fit to the first predicts them.
+
+    Their copies are made when they are asked for, and the last pair is kept. All pairs together would be several times
+    the data.
+    """
+
+    def __init__(self, samples: Samples, splits: list[Split]) -> None:
+        self.samples, self.splits = samples, splits
+        self.drives = samples._replace(x=samples.x[:, :0], halves=None)
+        self._kept: dict[int, tuple[Samples, Samples]] = {}
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    def __getitem__(self, k: int) -> tuple[Samples, Samples]:
+        if k not in self._kept:
+            self._kept.clear()
+            self._kept[k] = self.samples.take(self.splits[k][0]), self.held_out(k)
+        return self._kept[k]
+
+    def held_out(self, k: int) -> Samples:
+        """The held-out conditions of a split alone."""
+        if k in self._kept:
+            return self._kept[k][1]
+        fit, held = self.splits[k]
+        return self.samples.take(held).as_new_conditions(self.drives.take(fit))
+
+    def map(self, work: Callable[..., Result], *others: Iterable[Any]) -> list[Result]:
+        """``work(fitted, held out, *others)`` of every split, one after the other."""
+        return [work(*self[k], *own) for k, *own in zip(range(len(self)), *others, strict=True)]
+
+    def have_unknown_groups(self) -> bool:
+        """Whether some held-out conditions start from initial activations that the fitted ones do not determine."""
+        pairs = [(self.drives.take(fit), self.drives.take(held)) for fit, held in self.splits]
+        return any(held.as_new_conditions(fit).q is not held.q for fit, held in pairs)
+
+
 class Search:
     """A fit in progress: one network per inner split, the network on all conditions, and the held-out errors.
 
@@ -228,10 +271,8 @@ class Search:
     def __init__(self, samples: Samples, settings: Settings, splits: list[Split] | None = None) -> None:
         self.samples, self.settings, self.ridges = samples, settings, tuple(sorted(settings.ridges))
         self.splits = splits_of(len(samples.x), settings.seed) if splits is None else splits
-        pairs = [(samples.take(fit), samples.take(held)) for fit, held in self.splits]
-        self.parts = [(fit, held.as_new_conditions(fit)) for fit, held in pairs]
-        new_groups = any(one.q is not held.q for (_, one), (_, held) in zip(self.parts, pairs, strict=True))
-        self.refit = len(self.splits) > 1 or new_groups  # otherwise the split's network is the fit
+        self.parts = Parts(samples, self.splits)
+        self.refit = len(self.splits) > 1 or self.parts.have_unknown_groups()  # else the split's network is the fit
         self.networks: list[Network] = []
         self.final: Network
         self.errors = np.full(sum(len(held) for _, held in self.splits), np.inf)
@@ -261,10 +302,13 @@ class Search:
             solutions = propose(self.samples, current, ridges)
             best = int(np.argmin(solutions.gcv))
             ridges, whole = (ridges[best],), solutions.networks[best]
-        by_split = [propose(fit, network, ridges) for (fit, _), network in zip(self.parts, before, strict=True)]
-        solutions, proposals = by_split[-1], [one.networks for one in by_split]
-        parts = zip(self.parts, proposals, strict=True)
-        errors = list(np.concatenate([held.errors_of(networks) for (_, held), networks in parts], axis=1))
+
+        def tried(fit: Samples, held: Samples, network: Network | None) -> tuple[Solutions, Array]:
+            found = propose(fit, network, ridges)
+            return found, held.errors_of(found.networks)
+
+        by_split, each = zip(*self.parts.map(tried, before), strict=True)
+        solutions, proposals, errors = by_split[-1], [one.networks for one in by_split], list(np.hstack(each))
         k = self._choose(proposals, errors, teacher_forced, prewhiten)
         chosen = [networks[k] for networks in proposals]
         if self.stages and not self._is_worth_keeping(chosen, errors[k], prewhiten):
@@ -296,11 +340,11 @@ class Search:
 
     def _teacher_forced_errors(self, networks: list[list[Network]], prewhiten: bool) -> Array:
         """Held-out errors when the recorded rates drive the networks, of several networks for every split."""
-        pairs = zip(self.parts, networks, strict=True)
-        parts = [
-            subset_of(held, nets[0].n_neurons, 0).teacher_forced_errors(nets, prewhiten) for (_, held), nets in pairs
-        ]
-        return np.sum(parts, axis=0)
+        errors = []
+        for k, nets in enumerate(networks):
+            held = subset_of(self.parts.held_out(k), nets[0].n_neurons, 0)
+            errors.append(held.teacher_forced_errors(nets, prewhiten))
+        return np.sum(errors, axis=0)
 
     def _is_worth_keeping(self, found: list[Network], errors: Array, prewhiten: bool) -> bool:
         """Whether the free run is better; with ``prewhiten`` also if it is as good and predicts innovations better."""
@@ -316,19 +360,19 @@ class Search:
     def add_hidden_units(self) -> None:
         """Add hidden units to every network. Its predictions do not change."""
 
-        def added(network: Network, samples: Samples) -> Network:
+        def added(samples: Samples, _: Samples, network: Network) -> Network:
             wider = with_hidden_units(_rescaled(network, samples), self.settings.hidden, self.settings.seed)
             return wider if self.settings.blocks is None else self.settings.blocks.masked(wider)
 
-        self.networks = [added(net, fit) for net, (fit, _) in zip(self.networks, self.parts, strict=True)]
-        self.final = added(self.final, self.samples)
+        self.networks = self.parts.map(added, self.networks)
+        self.final = added(self.samples, self.samples, self.final)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     # Gradient
 
     def keep_gradient(self, network: Network, repeat: Callable[[Samples], Network], penalty: float = np.nan) -> None:
         """Keep a descent on the first split if it is better, and repeat it on everything if the split is not all."""
-        held = self.parts[0][1]
+        held = self.parts.held_out(0)
         before, after = self.errors[: len(held.x)], held.errors(network)
         if self.stages and before.mean() > held.energies().mean():
             before = held.energies()  # it must be better than no network, not only than a poor one
@@ -355,7 +399,7 @@ class Search:
         """After Ctrl-C: keep the network of the descent if it is better, else the last stage, with a warning."""
         reached = False
         if isinstance(stop, Interrupted):
-            held = self.parts[0][1]
+            held = self.parts.held_out(0)
             errors = held.errors(stop.network)
             reached = is_better(self.errors[: len(held.x)], errors, self.power)
             if reached:
@@ -426,7 +470,7 @@ def run_regressions(search: Search, report: Report) -> bool:
     closed = partial(_closed_form, settings=settings)
     search.singular = search.try_ridges(begin("closed form"), closed, teacher_forced=True).singular
     may_be_complete = settings.rank is not None and not settings.hidden
-    held = search.parts[0][1]
+    held = search.parts.held_out(0)
     if may_be_complete and innovations_are_white(search.networks[0], held, settings.max_autocorrelation):
         return True
     if samples.halves is not None and settings.blocks is None:
@@ -463,6 +507,7 @@ def _closed_form(
         ridges=ridges,
         halves=samples.halves if instruments else None,
         prewhiten=prewhiten,
+        engine=settings.engine,
         **options,
     )
 
@@ -473,10 +518,10 @@ def _latent_pass(
     """Proposal of stage 2."""
     if network is None:
         raise ContractError("The latent pass needs a network to start from. Run the closed form before it.")
-    options = samples.regression_options(settings.penalty)
+    how = samples.regression_options(settings.penalty)
     if settings.blocks is not None:
-        return of_areas.latent_pass(network, samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **options)
-    return latent_pass(network, samples.x, samples.q, ridges=ridges, **options)
+        return of_areas.latent_pass(network, samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **how)
+    return latent_pass(network, samples.x, samples.q, ridges=ridges, engine=settings.engine, **how)
 
 
 def _hidden_units(
@@ -684,8 +729,8 @@ def run_gradient(
     if explains_nothing and search.stages and search.stages[-1].name == "gradient":
         starts = [begin[1]] * len(search.parts) if another else search.networks
         others_of = [
-            test.errors(optimizer.repeat(found.schedule, scaled(network, part), part))
-            for network, (part, test) in list(zip(starts, search.parts, strict=True))[1:]
+            test.errors(optimizer.repeat(found.schedule, scaled(starts[k], part), part))
+            for k, (part, test) in ((k, search.parts[k]) for k in range(1, len(starts)))
         ]
         search.errors = np.concatenate([search.errors[: len(held.x)], *others_of])
         search.judged_by_all = True
@@ -710,7 +755,7 @@ def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None
     """
     settings, n_neurons = search.settings, search.final.n_neurons
     rank, step = factors(search.final)[0].shape[1], max(1, round(COARSE_ALPHA / search.samples.alpha))
-    parts = [(subset_of(fit, n_neurons, settings.seed), held) for fit, held in search.parts]
+    parts = search.parts.map(lambda fit, held: (subset_of(fit, n_neurons, settings.seed), held))
 
     def begin(samples: Samples, strength: float, most: int) -> tuple[Network, Optimizer]:
         x, q, hidden, seed = samples.filled(), samples.q, settings.hidden, settings.seed
@@ -748,14 +793,14 @@ def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None
     search.keep_gradient(repeat(parts[0][0]), repeat)
 
 
-def _published(samples: Samples, settings: Settings, device: str, report: Report) -> Stage:
+def _published(samples: Samples, settings: Settings, report: Report) -> Stage:
     """The training loop of the paper, from a random start."""
     from nwb_lint.model._torch import published_loop
 
     n_neurons = samples.x.shape[2] + settings.hidden
     start = random_network(n_neurons, settings.rank or 1, samples.q.shape[2], settings.seed)
     best = published_loop(
-        problem_of(samples, device),
+        problem_of(samples, settings.device),
         *factors(start),
         epochs=settings.epochs,
         seed=settings.seed,

@@ -17,6 +17,7 @@ from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.simulate import with_run
 from nwb_lint.options import TrialFitOptions, validated
+from nwb_lint.parallel.arrays import Engine, engine_on
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.store import content_hash
@@ -28,7 +29,7 @@ from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_o
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import Progress, State, first_latents, first_system, learn, regression_covariance
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
-from nwb_lint.statespace.system import System, Trials
+from nwb_lint.statespace.system import Batches, System, Trials
 from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
@@ -52,6 +53,7 @@ def fit_trials(
     max_iter: int = 30,
     tol: float = 3e-3,
     seed: int = 0,
+    device: str = "cpu",
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -98,6 +100,9 @@ def fit_trials(
         EM ends when three iterations have not raised the log evidence by this share of what it has gained.
     seed : int, default=0
         Seed of hidden units, samples and test trials.
+    device : str, default="cpu"
+        Where the posterior, its samples and the regressions are computed: "cpu" (numpy), or a device of torch with
+        double precision, such as "cuda" or "cuda:1". The result is the same but for rounding.
     checkpoint : str or Path, optional
         File that keeps where EM is. If the fit is stopped, the same call continues to the same result.
     progress : bool, default=False
@@ -117,8 +122,8 @@ def fit_trials(
     Raises
     ------
     ContractError
-        If the Dataset holds no trials, or an option or the start does not suit it, or the checkpoint is damaged or of
-        another fit.
+        If the Dataset holds no trials, or an option or the start does not suit it, or torch has no such device, or the
+        checkpoint is damaged or of another fit.
 
     Examples
     --------
@@ -131,6 +136,7 @@ def fit_trials(
     name = check_trials(trials, observation)
     n = trials.sizes["neuron"]
     _check_options(trials, options, n)
+    engine = engine_on(device)
     n_hidden = max(0, ALL_UNITS - n) if options.hidden == "auto" else int(options.hidden)
     n_bins = trials.sizes["trial"] * trials.sizes["time"]
     check_memory(8.0 * n_hidden * n_bins, f"hidden={n_hidden} units in {n_bins} bins", "Use fewer hidden units")
@@ -147,10 +153,11 @@ def fit_trials(
         train = arrays.part(~held)
         first = first_system(train, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
-        state, history = _learn(first, train, kappa, options, progress)
-        system, mean, covariance = _rotated(state, arrays, held)
-        system = system._replace(uncertainty=regression_covariance(system, train, mean[~held]))
-        bits = _bits(system, arrays, held, seed) if observation == "poisson" else None
+        state, history = _learn(first, train, kappa, options, progress, engine)
+        system, mean, covariance = _rotated(state, arrays, engine)
+        covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
+        system = system._replace(uncertainty=covariances)
+        bits = _bits(system, arrays, held, seed, engine) if observation == "poisson" else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
     fit["evidence"] = ("iteration",), history
     if bits is not None:
@@ -211,7 +218,7 @@ def _first(
 
 
 def _learn(
-    first: System, arrays: Trials, kappa: Array, options: TrialFitOptions, progress: bool
+    first: System, arrays: Trials, kappa: Array, options: TrialFitOptions, progress: bool, engine: Engine
 ) -> tuple[State, Array]:
     bars = progress_bar(progress, "EM", unit="iteration", total=options.max_iter)
     with bars as bar, _snapshot(first, arrays, kappa, options) as snapshot:
@@ -223,6 +230,7 @@ def _learn(
         return learn(
             first, arrays, kappa, seed=options.seed, max_iter=options.max_iter, tolerance=options.tol,
             diagonal=options.noise == "diagonal", report=report, checkpoint=snapshot,
+            engine=engine,
         )  # fmt: skip
 
 
@@ -232,12 +240,13 @@ def _snapshot(first: System, arrays: Trials, kappa: Array, options: TrialFitOpti
     if options.checkpoint is None:
         yield None
         return
-    identity = first, arrays, kappa, options.arguments() | {"checkpoint": None}, version("nwb_lint")
+    same = options.arguments() | {"checkpoint": None, "device": "cpu"}  # they do not change the result
+    identity = first, arrays, kappa, same, version("nwb_lint")
     with Snapshot(options.checkpoint, content_hash(identity)) as snapshot:
         yield snapshot
 
 
-def _rotated(state: State, arrays: Trials, held: Array) -> tuple[System, Array, Array]:
+def _rotated(state: State, arrays: Trials, engine: Engine) -> tuple[System, Array, Array]:
     """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials."""
     system = state.system
     _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
@@ -246,11 +255,11 @@ def _rotated(state: State, arrays: Trials, held: Array) -> tuple[System, Array, 
         m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
         start=system.start @ axes, spread=axes.T @ system.spread @ axes,
     )  # fmt: skip
-    mean, covariance, _ = posterior_of(system, arrays)
+    mean, covariance, _ = posterior_of(system, arrays, engine=engine)
     return system, mean, covariance
 
 
-def _bits(system: System, arrays: Trials, held: Array, seed: int) -> Array:
+def _bits(system: System, arrays: Trials, held: Array, seed: int, engine: Engine) -> Array:
     """Co-smoothing of every neuron in some trials of each split, bits per spike."""
     found = np.full(2, np.nan)
     for k, part in enumerate((~held, held)):
@@ -259,7 +268,7 @@ def _bits(system: System, arrays: Trials, held: Array, seed: int) -> Array:
             continue
         if len(which) > SCORED_TRIALS:
             which = np.sort(np.random.default_rng([seed, 2]).choice(which, SCORED_TRIALS, replace=False))
-        bits, spikes = co_smoothing(system, arrays.part(which), neuron_groups(system.n_neurons, seed))
+        bits, spikes = co_smoothing(system, arrays.part(which), neuron_groups(system.n_neurons, seed), engine)
         found[k] = bits.sum() / spikes.sum() if spikes.sum() > 0 else np.nan
     return found
 

@@ -11,39 +11,41 @@ from scipy.special import ndtri
 from nwb_lint.contract import coords_along
 from nwb_lint.model.network import Array
 from nwb_lint.options import ForecastOptions, InferOptions, RateOptions, validated
+from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.rate_link import posterior_rate
 from nwb_lint.statespace.data import system_of, trial_coords, trials_for
-from nwb_lint.statespace.learning import block_of, over_blocks
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
-from nwb_lint.statespace.system import Context, System, Trials, features_of, next_latent, transition_matrices
+from nwb_lint.statespace.system import Batches, Context, System, Trials, features_of, next_latent, transition_matrices
 from nwb_lint.statespace.tuning import ROUND_STEPS, ROUND_TOLERANCE, ROUNDS, SMOOTHING_STEPS
 
 
-def posterior_of(system: System, trials: Trials, causal: bool = False) -> tuple[Array, Array, Array]:
+def posterior_of(
+    system: System, trials: Trials, causal: bool = False, engine: Engine = NUMPY
+) -> tuple[Array, Array, Array]:
     """Mean (trial, time, rank), covariance (trial, time, rank, rank), and log evidence (trial; NaN if causal)."""
     shape = (*trials.y.shape[:2], system.rank)
     mean, covariance, evidence = np.empty(shape), np.empty((*shape, system.rank)), np.full(shape[0], np.nan)
-
-    plain = without_dynamics(system)
+    data, put, get = Batches.on(NUMPY if causal else engine, trials), engine.put, engine.get
+    here, plain = put(system), put(without_dynamics(system))
 
     def work(block: slice) -> None:
-        part = block_of(trials, block)
+        part = data.block(block)
         if causal:
             mean[block], covariance[block] = causal_filter(system, part)
             return
         todo, spread = np.arange(shape[0])[block], None
-        there = np.repeat(system.start[part.group][:, None], shape[1], axis=1)
+        (there,) = put((np.repeat(system.start[trials.group[block]][:, None], shape[1], axis=1),))
         there = smooth(plain, part, there, SMOOTHING_STEPS, ROUND_TOLERANCE).mode
         for _ in range(ROUNDS):
-            found = smooth(system, part, there, ROUND_STEPS, ROUND_TOLERANCE / 10, spread)
-            moved = ~(np.abs(found.evidence - evidence[todo]) < ROUND_TOLERANCE)
-            mean[todo], covariance[todo], evidence[todo] = found.mode, covariances(found), found.evidence
-            todo, part = todo[moved], part.part(moved)
-            there, spread = mean[todo], covariance[todo]
+            found = smooth(here, part, there, ROUND_STEPS, ROUND_TOLERANCE / 10, spread)
+            there, spread, reached = found.mode, covariances(found), get(found.evidence)
+            moved = ~(np.abs(reached - evidence[todo]) < ROUND_TOLERANCE)
+            mean[todo], covariance[todo], evidence[todo] = get(there), get(spread), reached
+            todo, part, there, spread = todo[moved], part.part(moved), there[moved], spread[moved]
             if not len(todo):
                 break
 
-    for _ in over_blocks(work, trials, len(system.m)):
+    for _ in data.map(work, len(system.m)):
         pass
     return mean, covariance, evidence
 

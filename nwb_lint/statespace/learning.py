@@ -21,14 +21,13 @@ from scipy.linalg import block_diag
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.csgraph import connected_components
 
-from nwb_lint.model.network import Array, nonlinearity_of
-from nwb_lint.parallel.threads import map_in_order
+from nwb_lint.model.network import Array, phi_of
+from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of
 from nwb_lint.statespace.checkpoint import Snapshot
-from nwb_lint.statespace.smoother import Posterior, covariances, samples, smooth
-from nwb_lint.statespace.system import System, Trials, context_of, feature_type, likelihood_terms
+from nwb_lint.statespace.smoother import covariances, samples, smooth
+from nwb_lint.statespace.system import Batches, System, Trials, context_of, feature_type, likelihood_terms
 from nwb_lint.statespace.tuning import (
     ALIGNING_WAVES,
-    BLOCK_VALUES,
     E_STEPS,
     LEVEL_PRECISION,
     LOADING_PRECISION,
@@ -64,6 +63,15 @@ class Draws(NamedTuple):
     covariance: Array | None
 
 
+class Expectation(NamedTuple):
+    """Posterior means and covariances, log evidence of each trial, and samples (draw, trial, time, rank)."""
+
+    mean: Array
+    covariance: Array
+    evidence: Array
+    drawn: Array | None
+
+
 class State(NamedTuple):
     """Where EM is: parameters, posterior means and covariances, log evidence of each trial, and the ridge."""
 
@@ -74,45 +82,30 @@ class State(NamedTuple):
     ridge: float
 
 
-def blocks(trials: Trials, n_units: int) -> list[slice]:
-    """Trials that are processed together."""
-    n_trials, n_times = trials.y.shape[:2]
-    size = max(1, BLOCK_VALUES // (n_times * n_units))
-    return [slice(first, min(first + size, n_trials)) for first in range(0, n_trials, size)]
-
-
-def block_of(trials: Trials, which: slice | Array) -> Trials:
-    """Some trials, with numbers of double precision."""
-    part = trials.part(which)
-    return part._replace(y=part.y.astype(float))
-
-
-def over_blocks(work: Callable[[slice], Any], trials: Trials, n_units: int) -> Iterator[tuple[slice, Any]]:
-    """``work(block)`` of all blocks on threads, in order, with the block."""
-    parts = blocks(trials, n_units)
-    return zip(parts, map_in_order(work, parts), strict=True)
-
-
 def expectation(
-    system: System, trials: Trials, mode: Array, covariance: Array | None, noise: Array | None, max_steps: int
-) -> tuple[Posterior, Array | None]:
-    """The posterior of all trials (its factor is its covariance), and samples (draw, trial, time, rank)."""
+    system: System, data: Batches, mode: Array, covariance: Array | None, noise: Array | None, max_steps: int
+) -> Expectation:
+    """The posterior of all trials, with as many pairs of samples as ``noise`` (draw, trial, time, rank) has draws."""
     new, evidence = np.empty_like(mode), np.empty(len(mode))
     spread = np.empty((*mode.shape, system.rank))
     drawn = None if noise is None else np.empty((2 * len(noise), *mode.shape))
+    put, get = data.engine.put, data.engine.get
+    there = put(system)
 
     def work(block: slice) -> None:
-        before = None if covariance is None else covariance[block]
-        found = smooth(system, block_of(trials, block), mode[block], max_steps, covariance=before)
-        new[block], evidence[block] = found.mode, found.evidence
-        spread[block] = covariances(found)
-        if drawn is not None and noise is not None:
-            off = samples(found, noise[:, block]) - found.mode
-            drawn[:, block] = np.concatenate([found.mode + off, found.mode - off])
+        start, before, random = put(
+            (mode[block], None if covariance is None else covariance[block], None if noise is None else noise[:, block])
+        )
+        found = smooth(there, data.block(block), start, max_steps, covariance=before)
+        new[block], evidence[block] = get(found.mode), get(found.evidence)
+        spread[block] = get(covariances(found))
+        if drawn is not None and random is not None:
+            off = get(samples(found, random) - found.mode)
+            drawn[:, block] = np.concatenate([new[block] + off, new[block] - off])
 
-    for _ in over_blocks(work, trials, len(system.m)):
+    for _ in data.map(work, len(system.m)):
         pass
-    return Posterior(new, spread, evidence), drawn
+    return Expectation(new, spread, evidence, drawn)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -143,7 +136,7 @@ def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
 # Observation
 
 
-def observation_step(system: System, trials: Trials, drawn: Array, reference: Array, steps: int) -> System:
+def observation_step(system: System, data: Batches, drawn: Array, reference: Array, steps: int) -> System:
     """Regression of every neuron on (1, v, kappa), all neurons at once, by Newton's method.
 
     ``reference`` (neuron) is the level that the prior pulls to. A neuron whose likelihood does not rise takes half the
@@ -156,7 +149,7 @@ def observation_step(system: System, trials: Trials, drawn: Array, reference: Ar
     middle[:, 0] = 0 if system.link == "softplus" else reference
 
     def objective(beta: Array) -> tuple[Array, Array, Array]:
-        value, slope, hessian = _regression_terms(plain, trials, drawn, beta)
+        value, slope, hessian = _regression_terms(plain, data, drawn, beta)
         off = beta - middle
         value, slope = value - 0.5 * (precision * off**2).sum(axis=1), slope - precision * off
         return value, slope, hessian + np.diag(precision)
@@ -176,7 +169,7 @@ def observation_step(system: System, trials: Trials, drawn: Array, reference: Ar
             np.where(keep.reshape(-1, *[1] * (a.ndim - 1)), b, a)
             for a, b in zip((value, slope, hessian), new, strict=True)
         )
-    return _with_regression(system, trials, drawn, beta, n_inputs)
+    return _with_regression(system, data, drawn, beta, n_inputs)
 
 
 def _regression_of(system: System) -> tuple[System, Array, Array]:
@@ -190,14 +183,14 @@ def _regression_of(system: System) -> tuple[System, Array, Array]:
     return plain, beta, precision
 
 
-def regression_covariance(system: System, trials: Trials, mean: Array) -> Array:
+def regression_covariance(system: System, data: Batches, mean: Array) -> Array:
     """Covariance of level, I and m of every neuron, (neuron, coefficient, coefficient), at the mean of the latents."""
     plain, beta, precision = _regression_of(system)
-    hessian = _regression_terms(plain, trials, mean[None], beta)[2]
+    hessian = _regression_terms(plain, data, mean[None], beta)[2]
     return np.linalg.inv(hessian + np.diag(precision))
 
 
-def _with_regression(system: System, trials: Trials, drawn: Array, beta: Array, n_inputs: int) -> System:
+def _with_regression(system: System, data: Batches, drawn: Array, beta: Array, n_inputs: int) -> System:
     n = system.n_neurons
     m, weights, bias = system.m.copy(), system.weights.copy(), system.bias.copy()
     weights[:n], m[:n] = beta[:, 1 : 1 + n_inputs], beta[:, 1 + n_inputs :]
@@ -208,32 +201,34 @@ def _with_regression(system: System, trials: Trials, drawn: Array, beta: Array, 
     if system.observation == "poisson":
         return system
     plain = system._replace(level=np.zeros(n), variance=np.ones(n))
-    squares = -2 * _regression_terms(plain, trials, drawn, beta)[0]
-    count = trials.y[..., 0].size if trials.seen is None else trials.seen.sum(axis=(0, 1))
+    squares = -2 * _regression_terms(plain, data, drawn, beta)[0]
+    seen = data.trials.seen
+    count = drawn[0, ..., 0].size if seen is None else data.engine.get(seen.sum(axis=(0, 1)))
     return system._replace(variance=np.maximum(squares / np.maximum(count, 1), 1e-9))
 
 
-def _regression_terms(plain: System, trials: Trials, drawn: Array, beta: Array) -> tuple[Array, Array, Array]:
+def _regression_terms(plain: System, data: Batches, drawn: Array, beta: Array) -> tuple[Array, Array, Array]:
     """Log likelihood, slope and minus Hessian by the coefficients of every neuron, means over the draws × trials."""
     n, p = beta.shape
-    upper = np.triu_indices(p)
+    upper, put, get = np.triu_indices(p), data.engine.put, data.engine.get
+    there, (coefficients,) = put(plain), put((beta,))
 
     def work(block: slice) -> tuple[Array, Array, Array]:
-        part = block_of(trials, block)
-        kappa = drawn[:, block]
-        ones = np.ones((*kappa.shape[:3], 1))
-        design = np.concatenate([ones, np.broadcast_to(part.v, (*kappa.shape[:3], part.v.shape[2])), kappa], axis=3)
-        value, slope, information = likelihood_terms(plain, part, design @ beta.T)
+        part, (kappa,) = data.block(block), put((drawn[:, block],))
+        xp = functions_of(kappa)
+        v = xp.broadcast_to(part.v, (*kappa.shape[:3], part.v.shape[2]))
+        design = xp.concatenate([xp.ones_like(kappa[..., :1]), v, kappa], axis=3)
+        value, slope, information = likelihood_terms(there, part, design @ coefficients.T)
         flat = design.reshape(-1, p)
         outer = flat[:, upper[0]] * flat[:, upper[1]]
         return (
-            value.reshape(-1, n).sum(axis=0),
-            slope.reshape(-1, n).T @ flat,
-            information.reshape(-1, n).T @ outer,
+            get(value.reshape(-1, n).sum(axis=0)),
+            get(slope.reshape(-1, n).T @ flat),
+            get(information.reshape(-1, n).T @ outer),
         )
 
     value, slope, packed = np.zeros(n), np.zeros((n, p)), np.zeros((n, len(upper[0])))
-    for _, found in over_blocks(work, trials, len(drawn) * (n + p * (p + 1) // 2)):
+    for _, found in data.map(work, len(drawn) * (n + p * (p + 1) // 2)):
         value, slope, packed = value + found[0], slope + found[1], packed + found[2]
     hessian = np.zeros((n, p, p))
     hessian[:, upper[0], upper[1]] = packed
@@ -245,43 +240,45 @@ def _regression_terms(plain: System, trials: Trials, drawn: Array, beta: Array) 
 # Dynamics
 
 
-def dynamics_step(system: System, trials: Trials, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
+def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
     """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual."""
-    moments = _moments(system, trials, drawn)
+    moments = _moments(system, data, drawn)
     rounding = np.finfo(feature_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
-    coefficients, noise, ridge = ridge_regression(moments, ridges[ridges > rounding])
+    coefficients, noise, ridge = ridge_regression(moments, ridges[ridges > rounding], data.engine)
     noise = noise + MIN_NOISE * np.eye(system.rank)
     if diagonal:
         noise = np.diag(np.diag(noise))
     return system._replace(n=coefficients * (len(system.m) / system.alpha), noise=noise), ridge
 
 
-def _moments(system: System, trials: Trials, drawn: Array) -> Moments:
+def _moments(system: System, data: Batches, drawn: Array) -> Moments:
     n_units, rank, dtype = len(system.m), system.rank, feature_type(system)
-    phi = nonlinearity_of(system.nonlinearity).phi
+    put, get = data.engine.put, data.engine.get
+    there = put(system)
 
     def work(block: slice) -> tuple[float, Array, Array, Array]:
-        lag, kappa, context = trials.lag[block], drawn[:, block], context_of(system, trials.part(block))
-        x: Array = kappa[:, :, :-1].astype(dtype) @ system.m.T.astype(dtype)
+        part, (kappa,) = put(data.trials.part(block)), put((drawn[:, block],))
+        lag, context = part.lag, context_of(there, part)
+        x = cast(kappa[:, :, :-1], dtype) @ cast(there.m.T, dtype)
         x += context.features
-        r = phi(x)[:, lag].reshape(-1, n_units)
+        r = phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units)
         target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
-        return float(len(r)), r.T @ r, r.T @ target.astype(dtype), target.T @ target
+        return float(len(r)), get(r.T @ r), get(r.T @ cast(target, dtype)), get(target.T @ target)
 
     total: list[Any] = [0.0, np.zeros((n_units, n_units)), np.zeros((n_units, rank)), np.zeros((rank, rank))]
-    for _, found in over_blocks(work, trials, len(drawn) * n_units):
+    for _, found in data.map(work, len(drawn) * n_units):
         total = [a + b for a, b in zip(total, found, strict=True)]
     return Moments(*(one / len(drawn) for one in total))
 
 
-def ridge_regression(moments: Moments, ridges: Array) -> tuple[Array, Array, float]:
+def ridge_regression(moments: Moments, ridges: Array, engine: Engine = NUMPY) -> tuple[Array, Array, float]:
     """Coefficients (unit, rank), residual covariance, and the relative ridge of largest marginal likelihood.
 
     With G = features², eigenvalues s, and targets of unit residual variance s², the log marginal likelihood of a ridge
     is -count/2 sum(log RSS) - rank/2 sum(log(1 + s / ridge)), where RSS is that of the ridge regression with its
     penalty.
     """
-    power, axes = np.linalg.eigh(moments.features)
+    power, axes = engine.eigh(moments.features)
     power = np.maximum(power, 0)
     rotated = axes.T @ moments.cross
     unit = power.mean()
@@ -457,37 +454,37 @@ def first_system(
 
 
 def maximization(
-    system: System, trials: Trials, draws: Draws, reference: Array, diagonal: bool, ridges: Array, steps: int
+    system: System, data: Batches, draws: Draws, reference: Array, diagonal: bool, ridges: Array, steps: int
 ) -> tuple[System, float]:
     """All parameters from samples of the latents."""
-    system = observation_step(system, trials, draws.drawn, reference, steps)
-    system, ridge = dynamics_step(system, trials, draws.drawn, diagonal, ridges)
-    return start_step(system, trials, draws.drawn), ridge
+    system = observation_step(system, data, draws.drawn, reference, steps)
+    system, ridge = dynamics_step(system, data, draws.drawn, diagonal, ridges)
+    return start_step(system, data.trials, draws.drawn), ridge
 
 
-def with_start_noise(system: System, trials: Trials, kappa: Array) -> System:
+def with_start_noise(system: System, data: Batches, kappa: Array) -> System:
     """The system with the noise of largest evidence among multiples of what the start has."""
     some = slice(None, None, max(1, len(kappa) // START_TRIALS))
-    part, best, chosen = trials.part(some), -np.inf, system
+    part, best, chosen = data.part(some), -np.inf, system
     for factor in START_NOISE:
         tried = system._replace(noise=factor * system.noise)
-        evidence = float(expectation(tried, part, kappa[some], None, None, START_STEPS)[0].evidence.sum())
+        evidence = float(expectation(tried, part, kappa[some], None, None, START_STEPS).evidence.sum())
         if evidence <= best:
             break
         best, chosen = evidence, tried
     return chosen
 
 
-def noise_factor(system: System, trials: Trials, draws: Draws) -> float:
+def noise_factor(system: System, data: Batches, draws: Draws) -> float:
     """The multiple of the noise that has the largest evidence; the other parameters stay."""
     some = slice(None, None, max(1, len(draws.mean) // START_TRIALS))
-    part, mode, spread = trials.part(some), draws.mean[some], draws.covariance
+    part, mode, spread = data.part(some), draws.mean[some], draws.covariance
     spread = None if spread is None else spread[some]
 
     def evidence(factor: float) -> Array:
         tried = system._replace(noise=factor * system.noise)
-        first = expectation(tried, part, mode, spread, None, E_STEPS)[0]
-        return expectation(tried, part, first.mode, first.factor, None, E_STEPS)[0].evidence
+        first = expectation(tried, part, mode, spread, None, E_STEPS)
+        return expectation(tried, part, first.mean, first.covariance, None, E_STEPS).evidence
 
     best, chosen = evidence(1.0), 1.0
     for step in (NOISE_FACTOR, 1 / NOISE_FACTOR):
@@ -548,12 +545,13 @@ class Progress(NamedTuple):
 def learn(
     system: System, trials: Trials, kappa: Array, *, seed: int, max_iter: int, tolerance: float, diagonal: bool,
     ridges: Array = RIDGES, report: Callable[[Progress], object] | None = None, checkpoint: Snapshot | None = None,
+    engine: Engine = NUMPY,
 ) -> tuple[State, Array]:  # fmt: skip
     """EM from a trajectory of the latents (trial, time, rank).
 
     From `PLAIN_STEPS` iterations on, the step of EM is prolonged; where the evidence falls, it is taken back and the
     plain step follows. EM ends when ``PATIENCE`` iterations have not raised the log evidence by the share ``tolerance``
-    of what EM has gained so far.
+    of what EM has gained so far. ``engine`` computes blocks of trials.
 
     Returns
     -------
@@ -563,39 +561,39 @@ def learn(
         Log evidence of each iteration.
     """
     reference = reference_level(trials, system.observation == "poisson")
-    parts = {"system": System, "plain": System, "best": State}
+    parts, data = {"system": System, "plain": System, "best": State}, Batches.on(engine, trials)
     at = None if checkpoint is None else checkpoint.load(Progress, parts)
     if at is None:
-        plain, ridge = maximization(system, trials, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
-        first = with_start_noise(plain, trials, kappa)
+        plain, ridge = maximization(system, data, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
+        first = with_start_noise(plain, data, kappa)
         at = Progress(0, first, kappa, None, plain, ridge, None, np.empty(0), 0, 1.0, NOISE_EVERY, NOISE_EVERY - 1)
     while True:
-        at, draws = _expected(at, trials, seed, tolerance)
+        at, draws = _expected(at, data, seed, tolerance)
         assert at.best is not None
         if report is not None:
             report(at)
         if at.iteration - at.last >= PATIENCE or at.iteration + 1 == max_iter:
             return at.best, at.history
-        at = _maximized(at, trials, draws, reference, diagonal, ridges)
+        at = _maximized(at, data, draws, reference, diagonal, ridges)
         if checkpoint is not None:
             checkpoint.keep(at)
 
 
-def _expected(at: Progress, trials: Trials, seed: int, tolerance: float) -> tuple[Progress, Draws]:
+def _expected(at: Progress, data: Batches, seed: int, tolerance: float) -> tuple[Progress, Draws]:
     """The E step, and what its evidence says of the step before."""
     noise = np.random.default_rng([seed, 1, at.iteration]).standard_normal((1, *at.mode.shape))
     steps = E_STEPS if at.iteration else START_STEPS
-    found, drawn = expectation(at.system, trials, at.mode, at.covariance, noise, steps)
-    assert drawn is not None
+    found = expectation(at.system, data, at.mode, at.covariance, noise, steps)
+    assert found.drawn is not None
     evidence, before, best, last = float(found.evidence.sum()), at.history, at.best, at.last
     gain = evidence - max(before, default=-np.inf)
     if best is None or gain > 0:
-        best = State(at.system, found.mode, found.factor, found.evidence, at.ridge)
+        best = State(at.system, found.mean, found.covariance, found.evidence, at.ridge)
     history = np.append(before, evidence)
     if gain > tolerance * (history.max() - history[0]):
         last = at.iteration
     last += _fell(at.length, history)  # an iteration that is taken back does not count
-    return at._replace(best=best, history=history, last=last), Draws(drawn, found.mode, found.factor)
+    return at._replace(best=best, history=history, last=last), Draws(found.drawn, found.mean, found.covariance)
 
 
 def _fell(length: float, history: Array) -> bool:
@@ -603,17 +601,17 @@ def _fell(length: float, history: Array) -> bool:
     return bool(length > 1 and history[-1] < history[-2])
 
 
-def _maximized(at: Progress, trials: Trials, draws: Draws, reference: Array, diagonal: bool, ridges: Array) -> Progress:
+def _maximized(at: Progress, data: Batches, draws: Draws, reference: Array, diagonal: bool, ridges: Array) -> Progress:
     """The M step; where the evidence fell, the plain step in place of the prolonged one before."""
     iteration = at.iteration
     if _fell(at.length, at.history):
         return at._replace(iteration=iteration + 1, system=at.plain, length=1.0)
-    old, draws = whiten(at.system, draws, trials.lag)
-    plain, ridge = maximization(old, trials, draws, reference, diagonal, ridges, REGRESSION_STEPS)
+    old, draws = whiten(at.system, draws, data.trials.lag)
+    plain, ridge = maximization(old, data, draws, reference, diagonal, ridges, REGRESSION_STEPS)
     length = min(LONGEST_STEP, STEP_GROWTH * at.length) if iteration >= PLAIN_STEPS else 1.0
     system, wait, noise_at = prolonged(old, plain, length) if length > 1 else plain, at.wait, at.noise_at
     if iteration >= noise_at:
-        factor = noise_factor(system, trials, draws)
+        factor = noise_factor(system, data, draws)
         system, wait = system._replace(noise=factor * system.noise), wait if factor != 1 else 2 * wait
         noise_at = iteration + wait
     return at._replace(

@@ -9,11 +9,12 @@ from nwb_lint.contract import recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.options import BitsOptions, validated
+from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.prepare import mask_of
 from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of, rates_of
 from nwb_lint.statespace.learning import observation_step, reference_level
-from nwb_lint.statespace.system import System, Trials
+from nwb_lint.statespace.system import Batches, System, Trials
 from nwb_lint.statespace.tuning import NEURON_FOLDS
 
 
@@ -32,13 +33,13 @@ def _per_spike(bits: Array, spikes: Array) -> float:
     return float(bits.sum() / spikes.sum()) if spikes.sum() > 0 else np.nan
 
 
-def co_smoothing(system: System, trials: Trials, groups: list[Array]) -> tuple[Array, Array]:
+def co_smoothing(system: System, trials: Trials, groups: list[Array], engine: Engine = NUMPY) -> tuple[Array, Array]:
     """Bits and spikes of every neuron of the groups (masks), predicted from the neurons outside its group."""
     bits, spikes = np.full((2, system.n_neurons), np.nan)
     for group in groups:
         seen = np.broadcast_to(True, trials.y.shape) if trials.seen is None else trials.seen
         blind = trials._replace(seen=seen & ~group)
-        mean, covariance, _ = posterior_of(system, blind)
+        mean, covariance, _ = posterior_of(system, blind, engine=engine)
         rate = rates_of(system, trials, mean, covariance)[0]
         gained, count = gained_bits(rate, trials.y, trials.seen, trials.log_exposure)
         bits[group], spikes[group] = gained[group], count[group]
@@ -158,7 +159,7 @@ def _few_shot(system: System, trials: Trials, held: Array, shots: int, seed: int
     blank = system.m.copy()
     blank[: system.n_neurons] = 0
     start = system._replace(m=blank, weights=np.zeros_like(system.weights), level=reference)
-    found = observation_step(start, trials.part(few), mean[None, few], reference, steps=20)
+    found = observation_step(start, Batches(trials.part(few)), mean[None, few], reference, steps=20)
     part = trials.part(others)
     rate = rates_of(found, part, mean[others], 0 * covariance[others])[0]
     bits, spikes = gained_bits(rate, part.y, part.seen, part.log_exposure)

@@ -2,8 +2,8 @@
 
 Newton's method finds the mode of log p(y, kappa) (Laplace's approximation), or, with the covariance of an iteration
 before, the mean of the Gaussian nearest to the posterior. The Hessian (Gauss-Newton in the dynamics) is block
-tridiagonal, with blocks of rank × rank, so that one banded Cholesky factor of all trials together gives the step, the
-log determinant of the evidence, and exact samples. A step is halved until the density of a trial rises; a trial for
+tridiagonal, with blocks of rank × rank, so that one Cholesky factor of all trials together gives the step, the log
+determinant of the evidence, and exact samples. A step is halved until the density of a trial rises; a trial for
 which it does not keeps its latents.
 
 References
@@ -16,9 +16,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import dpbtrf, dpbtrs, dtbtrs
 
 from nwb_lint.model.network import Array
+from nwb_lint.parallel.arrays import functions_of
+from nwb_lint.statespace.factor import Factor, factor_of
 from nwb_lint.statespace.system import (
     LOG_2PI,
     Context,
@@ -40,12 +41,11 @@ from nwb_lint.statespace.tuning import HALVINGS, NEWTON_TOLERANCE
 class Posterior(NamedTuple):
     """Laplace's approximation for some trials.
 
-    ``factor`` is the banded Cholesky factor of the precision, (2 rank, trial · time · rank), ``evidence`` the log
-    evidence of each trial.
+    ``factor`` is the Cholesky factor of the precision, ``evidence`` the log evidence of each trial.
     """
 
     mode: Array
-    factor: Array
+    factor: Factor
     evidence: Array
 
 
@@ -77,9 +77,9 @@ def smooth(
     -------
     Posterior
     """
-    context = context_of(system, trials, covariance)
+    context, xp = context_of(system, trials, covariance), functions_of(kappa)
     here = evaluate(system, trials, kappa, context)
-    rising = np.arange(len(kappa))  # trials that have not converged; the others are left alone
+    rising = xp.arange(len(kappa))  # trials that have not converged; the others are left alone
     part, near, there = trials, context, here
     for _ in range(max_steps):
         new = _line_search(system, part, near, there, _newton(system, there))
@@ -93,9 +93,8 @@ def smooth(
             break
     factor = _factor(system, here)[0]
     n_steps = kappa.shape[1] - 1
-    log_det = 2 * np.log(factor[0].reshape(len(kappa), -1)).sum(axis=1)
     constant = likelihood_constant(system, trials) + prior_constant(system, n_steps)
-    evidence = here.log_joint + constant + 0.5 * ((n_steps + 1) * system.rank * LOG_2PI - log_det)
+    evidence = here.log_joint + constant + 0.5 * ((n_steps + 1) * system.rank * LOG_2PI - factor.log_det())
     if context.half is not None:
         seen = 1.0 if trials.seen is None else trials.seen
         evidence = evidence + ((here.information - seen * trials.y) * context.half).sum(axis=(1, 2))
@@ -105,72 +104,61 @@ def smooth(
 def gradient(system: System, here: Evaluation, matrices: Array | None = None) -> Array:
     """Derivative of the log joint density by the latents, (trial, time, rank)."""
     matrices = transition_matrices(system, here.slope) if matrices is None else matrices
+    xp = functions_of(here.score)
     out = here.score @ system.m[: system.n_neurons]
-    pull = here.step @ np.linalg.inv(system.noise)
-    out[:, 0] -= here.first @ np.linalg.inv(system.spread)
+    pull = here.step @ xp.linalg.inv(system.noise)
+    out[:, 0] -= here.first @ xp.linalg.inv(system.spread)
     out[:, 1:] -= pull
-    out[:, :-1] += np.matmul(pull[:, :, None, :], matrices)[:, :, 0]
+    out[:, :-1] += xp.matmul(pull[:, :, None, :], matrices)[:, :, 0]
     return out
 
 
 def _newton(system: System, here: Evaluation) -> Array:
     """The Newton step."""
     factor, matrices = _factor(system, here)
-    slope = gradient(system, here, matrices)
-    direction, _ = dpbtrs(factor, slope.reshape(-1, 1), lower=1)
-    return direction.reshape(slope.shape)
+    return factor.solve(gradient(system, here, matrices))
 
 
-def _factor(system: System, here: Evaluation) -> tuple[Array, Array]:
-    """Banded Cholesky factor of minus the Hessian of all trials, lower form, and the transition matrices."""
-    rank, m = system.rank, system.m[: system.n_neurons]
+def _factor(system: System, here: Evaluation) -> tuple[Factor, Array]:
+    """Cholesky factor of minus the Hessian of all trials, and the transition matrices."""
+    rank, m, xp = system.rank, system.m[: system.n_neurons], functions_of(here.slope)
     n_trials, n_times = here.kappa.shape[:2]
     matrices = transition_matrices(system, here.slope)
-    precision = np.linalg.inv(system.noise)
+    precision = xp.linalg.inv(system.noise)
     outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
     diagonal = (here.information.reshape(-1, len(m)) @ outer).reshape(n_trials, n_times, rank, rank)
-    diagonal[:, 0] += np.linalg.inv(system.spread)
+    diagonal[:, 0] += xp.linalg.inv(system.spread)
     diagonal[:, 1:] += precision
     across = -(precision @ matrices)
-    diagonal[:, :-1] -= np.swapaxes(matrices, 2, 3) @ across
-    band = np.zeros((n_trials, n_times, rank, 2 * rank))
-    for k in range(rank):
-        band[:, :, k, : rank - k] = diagonal[:, :, k:, k]
-        band[:, :-1, k, rank - k : 2 * rank - k] = across[..., k]
-    factor, failed = dpbtrf(band.reshape(-1, 2 * rank).T, lower=1, overwrite_ab=1)
-    if failed:
-        raise np.linalg.LinAlgError("The precision of the latents is not positive definite.")
-    return factor, matrices
+    diagonal[:, :-1] -= xp.swapaxes(matrices, 2, 3) @ across
+    return factor_of(diagonal, across), matrices
 
 
 def _line_search(system: System, trials: Trials, context: Context, here: Evaluation, direction: Array) -> Evaluation:
     """The first of the steps 1, 1/2, 1/4, … at which a trial is more probable; where none is, its place before."""
     best = evaluate(system, trials, here.kappa + direction, context)
-    scale = 1.0
+    scale, xp = 1.0, functions_of(direction)
     for _ in range(HALVINGS):
-        worse = np.flatnonzero(~(best.log_joint >= here.log_joint))
+        worse = xp.flatnonzero(~(best.log_joint >= here.log_joint))
         if not len(worse):
             return best
         scale /= 2
         part = context.part(worse)
         tried = evaluate(system, trials.part(worse), here.kappa[worse] + scale * direction[worse], part)
         best = _replaced(best, worse, tried)
-    worse = np.flatnonzero(~(best.log_joint >= here.log_joint))
+    worse = xp.flatnonzero(~(best.log_joint >= here.log_joint))
     return _replaced(best, worse, Evaluation(*(field[worse] for field in here)))
 
 
 def _replaced(all_of: Evaluation, which: Array, by: Evaluation) -> Evaluation:
     for old, new in zip(all_of, by, strict=True):
-        if old.flags.writeable:  # the information of a Gaussian is the same everywhere
-            old[which] = new
+        old[which] = new
     return all_of
 
 
 def samples(posterior: Posterior, noise: Array) -> Array:
     """Exact samples of the approximation, (draw, trial, time, rank), from standard normal numbers of this shape."""
-    flat = noise.reshape(len(noise), -1).T
-    found, _ = dtbtrs(posterior.factor, np.asfortranarray(flat), uplo="L", trans="T")
-    return posterior.mode + found.T.reshape(noise.shape)
+    return posterior.mode + posterior.factor.solve_transposed(noise)
 
 
 def covariances(posterior: Posterior) -> Array:
@@ -179,17 +167,13 @@ def covariances(posterior: Posterior) -> Array:
     With the Cholesky blocks L[t, t] and L[t+1, t] and G = L[t+1, t] L[t, t]⁻¹, backward in time:
     S[t] = (L[t, t] L[t, t]')⁻¹ + G' S[t+1] G.
     """
-    n_trials, n_times, rank = posterior.mode.shape
-    band = posterior.factor.T.reshape(n_trials, n_times, rank, 2 * rank)
-    corner, below = np.zeros((2, n_trials, n_times, rank, rank))
-    for k in range(rank):
-        corner[:, :, k:, k] = band[:, :, k, : rank - k]
-        below[..., k] = band[:, :, k, rank - k : 2 * rank - k]
-    inverse = np.linalg.inv(corner)
-    out = np.swapaxes(inverse, 2, 3) @ inverse
+    xp = functions_of(posterior.mode)
+    corner, below = posterior.factor.blocks()
+    inverse = xp.linalg.inv(corner)
+    out = xp.swapaxes(inverse, 2, 3) @ inverse
     carried = below @ inverse
-    for t in range(n_times - 2, -1, -1):
-        out[:, t] += np.swapaxes(carried[:, t], 1, 2) @ out[:, t + 1] @ carried[:, t]
+    for t in range(posterior.mode.shape[1] - 2, -1, -1):
+        out[:, t] += xp.swapaxes(carried[:, t], 1, 2) @ out[:, t + 1] @ carried[:, t]
     return out
 
 

@@ -6,18 +6,20 @@
     y[t, i] ~ N(c_i + x_i[t], psi_i)
 
 The first rows of m, n, I and b are those of the observed neurons; hidden units come after them. Shapes: kappa (trial,
-time, rank), y and its weights (trial, time, neuron), v (trial, time, input).
+time, rank), y and its weights (trial, time, neuron), v (trial, time, input). The functions also take tensors in place
+of arrays (`nwb_lint.parallel.arrays`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 
-from nwb_lint.model.network import Array, Nonlinearity, nonlinearity_of
-from nwb_lint.statespace.tuning import MAX_LOG_RATE, NEARLY_ZERO
+from nwb_lint.model.network import Array, Nonlinearity, phi_of
+from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of, log_factorial
+from nwb_lint.statespace.tuning import BLOCK_VALUES, DEVICE_BLOCK_VALUES, MAX_LOG_RATE, NEARLY_ZERO
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -92,6 +94,36 @@ class Trials(NamedTuple):
         return Trials(self.y[which], seen, *rest)
 
 
+class Batches(NamedTuple):
+    """Trials whose data are where an engine computes."""
+
+    trials: Trials
+    engine: Engine = NUMPY
+
+    @classmethod
+    def on(cls, engine: Engine, trials: Trials) -> Batches:
+        """Move the data of trials to an engine."""
+        y, seen = engine.put((trials.y, trials.seen))
+        return cls(trials._replace(y=y, seen=seen), engine)
+
+    def part(self, which: slice | Array) -> Batches:
+        """Some of these trials."""
+        return Batches(self.trials.part(which), self.engine)
+
+    def block(self, which: slice | Array) -> Trials:
+        """Some trials for a computation, with numbers of double precision."""
+        part = self.engine.put(self.trials.part(which))
+        return part._replace(y=cast(part.y, float))
+
+    def map(self, work: Callable[[slice], Any], n_units: int) -> Iterator[tuple[slice, Any]]:
+        """``work(block)`` of all blocks, in order, with the block; ``n_units`` are the values of a sample."""
+        n_trials, n_times = self.trials.y.shape[:2]
+        values = BLOCK_VALUES if self.engine.on_threads else DEVICE_BLOCK_VALUES
+        size = max(1, values // (n_times * n_units))
+        parts = [slice(first, min(first + size, n_trials)) for first in range(0, n_trials, size)]
+        return zip(parts, self.engine.map(work, parts), strict=True)
+
+
 class Evaluation(NamedTuple):
     """The log joint density of some trials at some latents, and what its derivatives need."""
 
@@ -138,20 +170,20 @@ def context_of(system: System, trials: Trials, covariance: Array | None = None) 
     With it, the means of phi(x) and of exp(x) take the place of both. The first is found by Gauss-Hermite quadrature
     with three nodes, 0 and ± sqrt(3) standard deviations.
     """
-    n, rank, dtype = system.n_neurons, system.rank, feature_type(system)
+    n, rank, dtype, xp = system.n_neurons, system.rank, feature_type(system), functions_of(system.m)
     observed = trials.v @ system.weights[:n].T + system.bias[:n]
-    v: Array = trials.v[:, :-1].astype(dtype)
-    features = v @ system.weights.T.astype(dtype) + system.bias.astype(dtype)
+    v = cast(trials.v[:, :-1], dtype)
+    features = v @ cast(system.weights.T, dtype) + cast(system.bias, dtype)
     if covariance is None:
         return Context(observed, features, None, None)
     outer = (system.m[:, :, None] * system.m[:, None, :]).reshape(len(system.m), rank * rank).T
     flat = covariance.reshape(*covariance.shape[:2], rank * rank)
     width = half = None
     if system.nonlinearity != "linear":
-        width = flat[:, :-1].astype(dtype) @ (3 * outer).astype(dtype)
-        np.sqrt(np.maximum(width, 0, out=width), out=width)
+        width = cast(flat[:, :-1], dtype) @ cast(3 * outer, dtype)
+        xp.sqrt(xp.maximum(width, 0, out=width), out=width)
         if system.nonlinearity == "tanh":
-            width = np.tanh(width, out=width) ** 2
+            width = xp.tanh(width, out=width) ** 2
     if system.observation == "poisson" and system.link == "exp":
         half = 0.5 * (flat @ outer[:, :n])
         observed = observed + half
@@ -160,8 +192,8 @@ def context_of(system: System, trials: Trials, covariance: Array | None = None) 
 
 def features_of(system: System, kappa: Array, context: Context) -> tuple[Array, Array]:
     """phi(x) and its slope, or their means, (trial, time - 1, unit), from kappa (trial, time - 1, rank)."""
-    phi = nonlinearity_of(system.nonlinearity)
-    x = kappa.astype(context.features.dtype) @ system.m.T.astype(context.features.dtype)
+    phi, dtype = phi_of(system.nonlinearity, kappa), context.features.dtype
+    x = cast(kappa, dtype) @ cast(system.m.T, dtype)
     x += context.features
     r = phi.phi(x)
     if context.width is None:
@@ -184,7 +216,7 @@ def features_of(system: System, kappa: Array, context: Context) -> tuple[Array, 
 
 def next_latent(system: System, kappa: Array, r: Array) -> Array:
     """f(kappa): the latents a step later, without noise."""
-    weights = (system.n * (system.alpha / len(system.n))).astype(r.dtype)
+    weights = cast(system.n * (system.alpha / len(system.n)), r.dtype)
     return (1 - system.alpha) * kappa + r @ weights
 
 
@@ -192,10 +224,10 @@ def transition_matrices(system: System, slope: Array) -> Array:
     """A = df / dkappa, (…, rank, rank): (1 - alpha) 1 + alpha n' diag(slope) m / N."""
     rank = system.rank
     products = (system.n[:, :, None] * system.m[:, None, :]).reshape(len(system.m), rank * rank)
-    products = (products * (system.alpha / len(system.n))).astype(slope.dtype)
+    products = cast(products * (system.alpha / len(system.n)), slope.dtype)
     flat = slope.reshape(-1, slope.shape[-1]) @ products
-    out = flat.reshape(*slope.shape[:-1], rank, rank).astype(float)
-    out += (1 - system.alpha) * np.eye(rank)
+    out = cast(flat.reshape(*slope.shape[:-1], rank, rank), float)
+    out += (1 - system.alpha) * functions_of(slope).eye(rank)
     return out
 
 
@@ -213,16 +245,16 @@ def likelihood_terms(system: System, trials: Trials, x: Array) -> tuple[Array, A
     -------
     value, slope, information : array of the shape of ``x``
     """
-    y = trials.y
+    y, xp = trials.y, functions_of(x)
     if system.observation == "gaussian":
         error = (y - system.level) - x
         slope = error / system.variance
-        information = np.broadcast_to(1 / system.variance, x.shape)
+        information = xp.ones_like(x) / system.variance
         value = -0.5 * slope * error
     elif system.link == "exp":
         eta = x + (trials.log_exposure[..., None] + system.level)
-        np.minimum(eta, MAX_LOG_RATE, out=eta)
-        information = np.exp(eta)
+        xp.minimum(eta, MAX_LOG_RATE, out=eta)
+        information = xp.exp(eta)
         eta *= y
         eta -= information
         value, slope = eta, y - information
@@ -235,21 +267,23 @@ def likelihood_terms(system: System, trials: Trials, x: Array) -> tuple[Array, A
 
 def _softplus_terms(system: System, trials: Trials, x: Array) -> tuple[Array, Array, Array]:
     """Terms of the Poisson likelihood with the mean exp(c) softplus(x) / log 2."""
-    soft, gate = np.logaddexp(x, 0), 0.5 * (1 + np.tanh(0.5 * x))
-    scale = np.exp(trials.log_exposure[..., None] + system.level) / np.log(2)
-    ratio = gate / np.maximum(soft, 1e-300)
+    xp = functions_of(x)
+    soft, gate = xp.logaddexp(x, 0), 0.5 * (1 + xp.tanh(0.5 * x))
+    scale = xp.exp(trials.log_exposure[..., None] + system.level) / np.log(2)
+    ratio = gate / xp.maximum(soft, 1e-300)
     y, bend = trials.y, gate * (1 - gate)
-    value = y * (np.log(np.maximum(soft, 1e-300)) + np.log(scale)) - scale * soft
-    information = scale * bend - y * (bend / np.maximum(soft, 1e-300) - ratio**2)
-    return value, y * ratio - scale * gate, np.maximum(information, 0)
+    value = y * (xp.log(xp.maximum(soft, 1e-300)) + xp.log(scale)) - scale * soft
+    information = scale * bend - y * (bend / xp.maximum(soft, 1e-300) - ratio**2)
+    return value, y * ratio - scale * gate, xp.maximum(information, 0)
 
 
 def likelihood_constant(system: System, trials: Trials) -> Array:
     """What `likelihood_terms` leaves out, (trial)."""
     if system.observation == "gaussian":
-        each = np.broadcast_to(-0.5 * (LOG_2PI + np.log(system.variance)), trials.y.shape)
+        xp = functions_of(system.variance)
+        each = xp.broadcast_to(-0.5 * (LOG_2PI + xp.log(system.variance)), trials.y.shape)
     else:
-        each = -gammaln(trials.y + 1.0)
+        each = -log_factorial(trials.y)
     return (each if trials.seen is None else each * trials.seen).sum(axis=(1, 2))
 
 
@@ -262,16 +296,18 @@ def evaluate(system: System, trials: Trials, kappa: Array, context: Context) -> 
     step, first = kappa[:, 1:] - next_latent(system, kappa[:, :-1], r), kappa[:, 0] - system.start[trials.group]
     value = value.sum(axis=(1, 2))
     value = value - 0.5 * _squared(step, system.noise).sum(axis=1) - 0.5 * _squared(first, system.spread)
-    value = np.where(np.isfinite(value), value, -np.inf)
+    xp = functions_of(value)
+    value = xp.where(xp.isfinite(value), value, -np.inf)
     return Evaluation(kappa, value, score, information, slope, step, first)
 
 
 def prior_constant(system: System, n_steps: int) -> float:
     """The constant of the density of the latents of one trial with so many steps between samples."""
-    logs = [np.linalg.slogdet(one)[1] for one in (system.spread, system.noise)]
+    logs = [functions_of(one).linalg.slogdet(one)[1] for one in (system.spread, system.noise)]
     return -0.5 * (logs[0] + n_steps * logs[1] + (n_steps + 1) * system.rank * LOG_2PI)
 
 
 def _squared(values: Array, covariance: Array) -> Array:
     """values' covariance⁻¹ values, over the last dim."""
-    return np.einsum("...i,...i->...", values @ np.linalg.inv(covariance), values)
+    xp = functions_of(values)
+    return xp.einsum("...i,...i->...", values @ xp.linalg.inv(covariance), values)

@@ -75,6 +75,8 @@ PLAIN_STEPS, STEP_GROWTH, LONGEST_STEP = 3, 1.3, 2.0
 # Values (trial × time × unit) that are processed together.
 # Measured on: the real session, for time and memory.
 BLOCK_VALUES = 400_000
+# The same on a device of torch. Not measured: it takes about 2 GB.
+DEVICE_BLOCK_VALUES = 20_000_000
 
 # Newton steps of the E step at the start and within EM, which continues at the mode of the iteration before, and of the
 # regressions.
