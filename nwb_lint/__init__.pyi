@@ -49,12 +49,15 @@ from .statespace.inference import infer_latents as infer_latents
 from .statespace.inference import predict_rates as predict_rates
 from .statespace.scores import bits_per_spike as bits_per_spike
 from .tasks.convert import from_network as from_network
+from .tasks.distill import distill as distill
+from .tasks.distill import run_module as run_module
 from .validation.areas import chosen_areas as chosen_areas
 from .validation.areas import select_areas as select_areas
 from .validation.baselines import baselines as baselines
 from .validation.baselines import truncate as truncate
 from .validation.bootstrap import bootstrap as bootstrap
 from .validation.bootstrap import networks_of_draws as networks_of_draws
+from .validation.dynamics_comparison import compare_dynamics as compare_dynamics
 from .validation.ensemble import ensemble as ensemble
 from .validation.rank import select_rank as select_rank
 from .validation.rate_links import compare_links as compare_links

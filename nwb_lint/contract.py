@@ -856,6 +856,15 @@ AUDIT = {
     "n_neurons": Var(("draw",), "int64", "1"),
 }
 
+DYNAMICS_COMPARISON = {
+    "distance": Var(("system", "system_from"), "float64", "1"),
+    "p_value": Var(("system", "system_from"), "float64", "1"),
+    "distance_half": Var(("system", "system_from"), "float64", "1"),
+    "distance_change": Var(("system", "system_from"), "float64", "1"),
+    "call": Var(("system", "system_from"), "str", ""),
+    "half": Var(("system", "repeat"), "float64", "1"),
+}
+
 RESULTS = {
     "flow_field": FLOW_FIELD,
     "fixed_points": FIXED_POINTS,
@@ -877,6 +886,7 @@ RESULTS = {
     "audit": AUDIT,
     "currents": CURRENTS,
     "area_selection": AREA_SELECTION,
+    "dynamics_comparison": DYNAMICS_COMPARISON,
 }
 
 

@@ -602,6 +602,34 @@ class NetworkOptions(Options):
     n_bins: int = option(100, "Bins of the conditions that are made where no inputs are given.", ge=2)
 
 
+class ModuleOptions(Options):
+    """Options of `run_module`."""
+
+    dt_s: Seconds | None = option(None, "Step of the module, s; None: that of the times of the inputs.", gt=0)
+    states: Literal["activation", "rate"] = option(
+        "activation", "What the states of the module are in a network: its activation x, or its rates tanh(x)."
+    )
+
+
+class DistillOptions(Options):
+    """Options of `distill`."""
+
+    rank: int | tuple[int, ...] = option(..., "Rank of the network, or ranks to choose from.", kept=False)
+    dt_s: Seconds | None = option(None, "Step of the module, s; None: that of the times of the inputs.", gt=0)
+    states: Literal["auto", "activation", "rate"] = option(
+        "auto", "What the states of the module are: the activation x of the network, its rates tanh(x), or the better."
+    )
+    tau_s: Seconds | None = option(None, "Time constant of the network, s; None: chosen by held-out trials.", gt=0)
+    hidden: int | Literal["auto"] = option("auto", "Hidden units; 'auto': up to 256 units in all.")
+
+    def _check_combinations(self) -> None:
+        ranks = self.rank if isinstance(self.rank, tuple) else (self.rank,)
+        if not ranks or min(ranks) < 1 or len(set(ranks)) < len(ranks):
+            raise ValueError(f"rank is {self.rank}. It needs whole numbers from 1 on, each once.")
+        if self.hidden != "auto" and self.hidden < 0:
+            raise ValueError(f"hidden is {self.hidden}. It needs a number from 0 on, or 'auto'.")
+
+
 class ProjectOptions(Options):
     """Options of `project`."""
 
@@ -634,6 +662,18 @@ class CompareOptions(Options):
     dsa: bool = option(
         False, "Compare how the latents run, by dynamical similarity analysis (package DSA).", kept=False
     )
+
+
+class DynamicsOptions(Options):
+    """Options of `compare_dynamics`."""
+
+    measure: Literal["dsa", "prediction"] = option(
+        "dsa", "Dynamical similarity analysis, or the share of the latents that the other system does not explain."
+    )
+    splits: int = option(20, "Random splits of the conditions into halves that are fitted.", ge=1)
+    change: float = option(0.2, "Relative change of the connectivity that matters.", gt=0, lt=1)
+    level: float = option(0.05, "Largest share of pairs of one system that may be called different.", gt=0, lt=1)
+    seed: int = option(0, "Seed of the splits.", ge=0)
 
 
 class AxesOptions(Options):
@@ -715,8 +755,10 @@ def validated(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
                     f"{'fit_trials' if single else 'fit_lint'}. Leave {min(strange)} out."
                 )
             every: list[type[Options]] = [*classes, *([of_fits] if others and of_fits not in classes else [])]
+            own = {name for one in classes for name in one.model_fields}
             for options in every:
-                values = {name: given[name] for name in options.model_fields if name in given}
+                checked_before = own if others and options is of_fits else set()
+                values = {name: given[name] for name in options.model_fields.keys() - checked_before if name in given}
                 values |= {"rank": 1} if others and options is of_fits and "rank" not in values else {}
                 if all(name in values for name, field in options.model_fields.items() if field.is_required()):
                     options.check(values)
@@ -865,6 +907,7 @@ PUBLIC: tuple[type[Options], ...] = (
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,
+    ModuleOptions, DistillOptions, DynamicsOptions,
 )  # fmt: skip
 
 

@@ -16,13 +16,14 @@ ROOT = Path(nwb_lint.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PUBLIC = {
     "Input", "LowRankDecoder", "LowRankEncoder",
-    "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "chosen_areas", "compare",
-    "compare_axes", "compare_links", "compare_tau", "connectivity", "currents", "ensemble", "find_populations",
-    "fit_lint", "fit_readout", "fit_trials", "fixed_points", "flow_field", "forecast", "from_arrays", "from_network",
-    "from_nwbfile", "from_pynapple", "from_spikeinterface", "from_spikes", "infer_latents", "latents", "limit_cycles",
-    "networks_of_draws", "open_nwb", "predict_inactivation", "predict_rates", "prepare", "project", "read",
-    "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "report", "resample_network",
-    "score", "select_areas", "select_rank", "show_versions", "simulate", "to_datatree", "to_pandas", "to_pynapple",
+    "add_to_nwbfile", "audit", "baselines", "bits_per_spike", "bootstrap", "canonicalize", "chosen_areas",
+    "compare", "compare_axes", "compare_dynamics", "compare_links", "compare_tau", "connectivity", "currents",
+    "distill", "ensemble", "find_populations", "fit_lint", "fit_readout", "fit_trials", "fixed_points",
+    "flow_field", "forecast", "from_arrays", "from_network", "from_nwbfile", "from_pynapple", "from_spikeinterface",
+    "from_spikes", "infer_latents", "latents", "limit_cycles", "networks_of_draws", "open_nwb",
+    "predict_inactivation", "predict_rates", "prepare", "project", "read", "read_conditions", "read_fit",
+    "read_result", "read_results", "read_trials", "report", "resample_network", "run_module", "score",
+    "select_areas", "select_rank", "show_versions", "simulate", "to_datatree", "to_pandas", "to_pynapple",
     "truncate", "weight_statistics", "write_fit", "write_result", "write_session",
 }  # fmt: skip
 HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}

@@ -135,6 +135,12 @@ CASES = {
         lambda fit, activity: nl.compare_tau(activity, rank=2, taus_s=[0.1, 0.2], folds=2, method="regression"),
         lambda one, ax: plot.tau_comparison(one, ax=ax),
     ),
+    "compare_dynamics": (
+        lambda fit, activity: nl.compare_dynamics(
+            {"fit": fit, "data": (fit, activity)}, measure="prediction", splits=2
+        ),
+        lambda one, ax: plot.dynamics_distances(one, ax=ax),
+    ),
     "compare_links": (
         lambda fit, activity: nl.compare_links(recording(), prepare=linked, rank=1, folds=2, **SWEEP),
         lambda one, ax: plot.link_comparison(one, ax=ax),
@@ -166,7 +172,8 @@ OTHERS = {
     "chosen_areas", "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network",
     "simulate", "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
     "predict_rates", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
-    "from_spikeinterface", "from_spikes", "from_network", "read", "to_datatree", "to_pandas", "to_pynapple",
+    "from_spikeinterface", "from_spikes", "from_network", "distill", "run_module", "read", "to_datatree", "to_pandas",
+    "to_pynapple",
 }  # fmt: skip
 
 

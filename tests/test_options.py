@@ -30,7 +30,8 @@ FUNCTIONS = {
     options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
     options.ReportOptions: nl.report, options.CompareOptions: nl.compare,
     options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
-    options.NetworkOptions: nl.from_network,
+    options.NetworkOptions: nl.from_network, options.ModuleOptions: nl.run_module, options.DistillOptions: nl.distill,
+    options.DynamicsOptions: nl.compare_dynamics,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.
@@ -39,7 +40,7 @@ NO_OPTIONS = {
     "session", "ax",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
-    "other", "network", "areas",
+    "other", "network", "areas", "module", "readout", "systems",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

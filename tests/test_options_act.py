@@ -323,6 +323,40 @@ def test_from_network(name):  # trial is for modules of LtrRNN alone: tests/task
     check(partial(nl.from_network, network), {"dt_s": 0.02, "alpha": 0.2} | more, name, value)
 
 
+MODULE = {"dt_s": 0.02, "states": "rate"}
+DISTILL = {"rank": (1, 2), "dt_s": (0.02, {"tau_s": None}), "states": "activation", "tau_s": 0.03, "hidden": 3}
+
+
+@pytest.fixture(scope="module")
+def gru():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    return torch.nn.GRU(1, 6)
+
+
+@pytest.mark.parametrize("name", options.ModuleOptions.model_fields)
+def test_run_module(name, gru):
+    check(partial(nl.run_module, gru, np.ones((5, 20, 1))), {"dt_s": 0.01}, name, MODULE[name])
+
+
+@pytest.mark.parametrize("name", options.DistillOptions.model_fields)
+def test_distill(name, gru):
+    value, more = DISTILL[name] if name == "dt_s" else (DISTILL[name], {})
+    base = {"rank": 1, "dt_s": 0.01, "states": "rate", "tau_s": 0.01, "hidden": 0, "method": "regression"} | more
+    u = np.random.default_rng(0).standard_normal((12, 20, 1))
+    check(partial(nl.distill, gru, u), {key: one for key, one in base.items() if one is not None}, name, value)
+
+
+DYNAMICS = {"measure": "dsa", "splits": 3, "change": 0.1, "level": 0.5, "seed": 1}
+
+
+@pytest.mark.parametrize("name", options.DynamicsOptions.model_fields)
+def test_compare_dynamics(name, fit, activity):
+    systems = {"fit": fit, "data": activity}
+    base = {"measure": "prediction", "splits": 2} | FIT
+    check(partial(nl.compare_dynamics, systems), base, name, DYNAMICS[name])
+
+
 OF_TRIALS = [
     (nl.infer_latents, {"causal": True}, {}),
     (nl.predict_rates, {"causal": True, "level": 0.5}, {}),

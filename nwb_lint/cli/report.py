@@ -78,20 +78,40 @@ def _report(path: str, name: str | None, parameters: dict[str, Any]) -> Any:
 
 @click.command()
 @click.argument("path", metavar="FIT.nwb", type=click.Path())
-@click.argument("other", metavar="OTHER.nwb", type=click.Path())
+@click.argument("others", metavar="OTHER.nwb ...", type=click.Path(), nargs=-1, required=True)
 @of_fit
-@click.option("--other-name", metavar="NAME", help="Name of the other fit, where its file holds several.")
+@click.option("--other-name", metavar="NAME", help="Name of the other fits, where their files hold several.")
 @flags(CompareOptions)
 @with_json
-def compare(path: str, other: str, name: str | None, other_name: str | None, as_json: bool, **parameters: Any) -> None:
-    """Compare two fits that share neurons: scores, connectivity, latents, fixed points, options."""
+def compare(
+    path: str, others: tuple[str, ...], name: str | None, other_name: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Compare fits. Two that share neurons: scores, connectivity, latents, fixed points, options. More: their dynamics,
+    by DSA, or by how well the latents of one explain those of another.
+    """
     with plainly():
+        from nwb_lint.reports.analyses import of_analysis
         from nwb_lint.reports.comparison import compare as compare_fits
         from nwb_lint.reports.comparison import of_comparison
+        from nwb_lint.validation.dynamics_comparison import compare_dynamics
 
-        first, second = read_fit_of(path, name), read_fit_of(other, other_name)
-        found = compare_fits(first, second, **given(parameters))
-        print_result(found, of_comparison(found), as_json)
+        fits = [read_fit_of(path, name), *(read_fit_of(other, other_name) for other in others)]
+        if len(fits) == 2:
+            found = compare_fits(*fits, **given(parameters))
+            print_result(found, of_comparison(found), as_json)
+            return
+        names = _labels([path, *others])
+        found = compare_dynamics(
+            dict(zip(names, fits, strict=True)), measure="dsa" if parameters["dsa"] else "prediction"
+        )
+        print_result(found, of_analysis(found), as_json)
+
+
+def _labels(paths: list[str]) -> list[str]:
+    """The names of the files, or their paths where two have the same."""
+    names = [Path(path.rstrip("/")).name for path in paths]
+    names = names if len(set(names)) == len(names) else paths
+    return names if len(set(names)) == len(names) else [f"{k + 1}: {name}" for k, name in enumerate(names)]
 
 
 _OF_FITS = {

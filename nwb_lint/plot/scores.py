@@ -531,6 +531,55 @@ def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None, style: S
     return finish(ax, label, "member", title.replace("-", "−"))
 
 
+@styled
+def dynamics_distances(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
+    """Draw how far the dynamics of each pair of systems are apart, and what the pair is called, as a heat map.
+
+    Distances are relative to that between a network and the same one with a changed connectivity: below 1 they are
+    smaller than a change that matters.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        From `nwb_lint.compare_dynamics`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import compare_dynamics, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> found = compare_dynamics({"one": mock_fit(), "two": mock_fit()}, measure="prediction")
+    >>> plot.dynamics_distances(found).get_xlabel()
+    'system'
+    """
+    check_result(comparison, "dynamics_comparison")
+    names = [str(name) for name in comparison["system"].values]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table = comparison["distance"].values / comparison["distance_change"].values
+    top = max(2.0, float(np.nanmax(table, initial=0)))
+    change = comparison.attrs["change"]
+    ax = heat_map(table, names, names, f"distance (1: J changed by {change:.0%})", (0, top), "{:.2g}", ax)
+    for (row, column), call in np.ndenumerate(comparison["call"].values):
+        if call:
+            light = table[row, column] > 0.6 * top
+            ax.text(column, row + 0.32, call, ha="center", va="center", color="black" if light else "white", size=pt(6))
+    measure = {"dsa": "DSA", "prediction": "latents not explained"}
+    return finish(ax, "system", "system", f"Distance of dynamics: {measure[comparison.attrs['measure']]}")
+
+
 def _splits(fit: xr.Dataset) -> list[str]:
     return [str(s) for s in fit["split"].values] if "split" in fit.coords else ["train", "held_out"]
 

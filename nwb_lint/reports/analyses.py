@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import xarray as xr
@@ -195,6 +196,28 @@ def _area_selection(found: xr.Dataset) -> list[Item]:
     return [Table("blocks of areas", ["ranks", "parameters", "R²", "behind", "± s.e.", ""], rows, [note])]
 
 
+def _dynamics(found: xr.Dataset) -> list[Item]:
+    """One row for each pair of systems."""
+    names, rows = [str(name) for name in found["system"].values], []
+    for i, j in combinations(range(len(names)), 2):
+        one = found.isel(system=i, system_from=j)
+        values = (float(one[name]) for name in ("distance", "distance_half", "distance_change"))
+        p = float(one["p_value"])
+        rows.append([names[i], names[j], *(f"{value:.3g}" if value == value else "-" for value in values), number(p),
+                     str(one["call"].item()) or "-"])  # fmt: skip
+    change = found.attrs["change"]
+    header = ["system", "system", "distance", "halves", f"{change:.0%} change", "p", "call"]
+    note = (
+        "Halves: 95 % of the distances between fits to halves of the conditions of one system are below. Change: the "
+        f"distance between a network and the same one with a connectivity that is {change:.0%} weaker or stronger. p: "
+        "the share of distances between halves that are at least as large. Different: p is below "
+        f"{found.attrs['level']:g}. Alike: it is not, and distance and halves are below the change. A dash: no halves "
+        "were fitted, since the systems are fits without their activity."
+    )
+    measures = {"dsa": "dynamical similarity analysis (DSA)", "prediction": "latents not explained by each other"}
+    return [Table(f"dynamics: {measures[found.attrs['measure']]}", header, rows, [note])]
+
+
 _ANALYSES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "fixed_points": _fixed_points,
     "limit_cycles": _limit_cycles,
@@ -204,4 +227,5 @@ _ANALYSES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "readout": _readout,
     "currents": _currents,
     "area_selection": _area_selection,
+    "dynamics_comparison": _dynamics,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,15 +20,13 @@ from nwb_lint.errors import ContractError
 from nwb_lint.options import CompareOptions, validated
 from nwb_lint.reports.items import Item, Table, number
 from nwb_lint.reports.scores import R2
+from nwb_lint.validation.dynamics_comparison import dsa_distance, dsa_package
 
 _NAMES = ("first", "second")
 _OPTIONS = (
     "tau_s", "dt_s", "nonlinearity", "method", "loss", "hidden", "initial", "ridge", "seed", "observation", "link",
     "align", "window_s", "bin_s", "smooth_s", "where", "by", "scale", "version_nwb_lint",
 )  # fmt: skip
-# Steps that DSA sees at once; it keeps as many modes as there are latents.
-# Tuned on: five simulated systems of rank 2, with and without noise (`docs/decisions.md`).
-_DELAYS = 5
 _EXPLAINED = [
     "Pearson and cosine: 1 is the same, 0 nothing in common; the connectivity is compared by its part that moves the "
     "network, over all pairs of shared neurons. Procrustes disparity: the share of the latents that differs after the "
@@ -100,7 +97,7 @@ def compare(fit: xr.Dataset, other: xr.Dataset, *, activity: xr.Dataset | None =
     (1.0, 0.0)
     """
     pair = (fit, other)
-    similarity = _dsa_package() if dsa else None
+    similarity = dsa_package() if dsa else None
     for one in pair:
         check_fit(one)
     neurons = _shared(pair, "neuron", [recorded_of(one) for one in pair])
@@ -120,7 +117,7 @@ def compare(fit: xr.Dataset, other: xr.Dataset, *, activity: xr.Dataset | None =
     latents = _latents(pair, conditions)
     out["latent_disparity"] = _disparity(latents)
     if similarity is not None:
-        out["dsa"] = _similarity(similarity, latents)
+        out["dsa"] = dsa_distance(similarity, latents)
     out["n_found"] = ("fit", "stability_kind"), [_counts(one) for one in pair]
     out.attrs = {"kind": "comparison", "n_neurons": len(neurons[0]), "n_conditions": len(conditions[0])}
     out.attrs["differences"] = [f"{name}: {first} | {second}" for name, first, second in _differences(pair)]
@@ -228,28 +225,6 @@ def _latents(pair: tuple[xr.Dataset, ...], conditions: tuple[np.ndarray, ...]) -
 def _disparity(latents: list[np.ndarray]) -> float:
     points = [one.reshape(-1, one.shape[2]) for one in latents]
     return float(procrustes(*points)[2]) if points and len(points[0]) > 1 else float("nan")
-
-
-def _dsa_package() -> Any:
-    try:
-        with warnings.catch_warnings():  # of packages that it imports
-            warnings.simplefilter("ignore")
-            from DSA import DSA
-    except ImportError as error:
-        raise ContractError(
-            f"dsa=True needs the package DSA, and it cannot be imported ({error}). Install it: pip install "
-            "'nwb_lint[dsa]'."
-        ) from error
-    return DSA
-
-
-def _similarity(dsa: Any, latents: list[np.ndarray]) -> float:
-    """DSA of the latents, without their axes of zeros."""
-    if not latents or latents[0].shape[1] < 2 * _DELAYS:
-        return float("nan")
-    own = [one[..., np.ptp(one, axis=(0, 1)) > 0] for one in latents]
-    rank = min(max(one.shape[2] for one in own), _DELAYS * min(one.shape[2] for one in own))
-    return float(np.asarray(dsa(*own, n_delays=_DELAYS, rank=rank, score_method="wasserstein").fit_score()).item())
 
 
 def _counts(fit: xr.Dataset) -> list[int]:

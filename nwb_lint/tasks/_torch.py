@@ -3,7 +3,8 @@
     x[t+1] = (1 - alpha) x[t] + alpha (J phi(x[t]) + I u[t]) + noise xi[t],    z[t] = w' phi(x[t]) / N,    x[0] = 0
 
 J is (N, N), or J = m n' / N. The loss is the mean squared error of z over the response windows. Gated networks are
-those of `nwb_lint.tasks.gated`. This is the only module of this folder that imports torch. It takes and returns arrays.
+those of `nwb_lint.tasks.gated`. `states_of` runs any recurrent module. This is the only module of this folder that
+imports torch. It takes and returns arrays.
 """
 
 from __future__ import annotations
@@ -220,3 +221,125 @@ def load_weights(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ContractError(f"{path} holds a {type(found).__name__}. A state_dict is needed. Save that of the module.")
     return found
+
+
+def states_of(module: Any, u: Array, readout: Callable[[Any], Any] | None) -> tuple[Array, Array]:
+    """States of a recurrent module after every step, and before the first one.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or callable
+        A layer or cell of torch, a module with one of these inside, or any other that returns its states.
+    u : array of shape (trial, time, input)
+    readout : callable or None
+        Makes the states of what the module returns.
+
+    Returns
+    -------
+    states : array of shape (trial, time, unit)
+    first : array of shape (trial, unit)
+        State before the first step. Of a module that does not show it, the state after a step without input.
+    """
+    weights = list(module.parameters()) if isinstance(module, torch.nn.Module) else []
+    dtype, device = (weights[0].dtype, weights[0].device) if weights else (torch.float32, torch.device("cpu"))
+    inputs, inner = torch.as_tensor(u).to(device, dtype), None if readout is not None else _recurrent_part(module)
+    was_training = getattr(module, "training", False)
+    if was_training:
+        module.eval()
+    try:
+        with torch.no_grad():
+            if inner is None:
+                found = _returned(module, torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1), readout)
+                states, first = found[:, 1:], found[:, 0]
+            else:
+                states, first = _seen_inside(module, inner, inputs)
+    finally:
+        if was_training:
+            module.train()
+    return states.double().cpu().numpy(), first.double().cpu().numpy()
+
+
+_Recurrent = torch.nn.RNNBase | torch.nn.RNNCellBase
+
+
+def _recurrent_part(module: Any) -> Any:
+    """The recurrent layer or cell of torch that a module is, or has inside; None where there is none."""
+    parts = [one for one in module.modules() if isinstance(one, _Recurrent)] if hasattr(module, "modules") else []
+    if len(parts) > 1:
+        raise ContractError(
+            f"The module has {len(parts)} recurrent layers. One is needed, since its states are those that are fitted. "
+            "Give readout=, a function that makes the states of what the module returns."
+        )
+    if parts and getattr(parts[0], "bidirectional", False):
+        raise ContractError("The module runs in both directions of time. A network runs forward. Give one that does.")
+    return parts[0] if parts else None
+
+
+def _returned(module: Any, inputs: torch.Tensor, readout: Callable[[Any], Any] | None) -> torch.Tensor:
+    """The states (trial, time, unit) that a module returns."""
+    first = getattr(module, "batch_first", True)
+    found = _called(module, inputs if first else inputs.transpose(0, 1))
+    found = readout(found) if readout is not None else found
+    found = torch.as_tensor(found) if isinstance(found, torch.Tensor | np.ndarray) else found
+    wanted = inputs.shape[:2] if first else inputs.shape[1::-1]
+    if not isinstance(found, torch.Tensor) or found.ndim != 3 or found.shape[:2] != wanted:
+        given = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+        raise ContractError(
+            f"The module gives {given} for inputs of {tuple(inputs.shape)}. Its states are needed: a tensor with the "
+            "trials and times of the inputs, and a unit in each column. Give readout=, a function that makes them of "
+            "what the module returns."
+        )
+    return found if first else found.transpose(0, 1)
+
+
+def _called(module: Any, inputs: torch.Tensor) -> Any:
+    try:
+        return module(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ContractError(
+            f"The module does not take inputs of {tuple(inputs.shape)} ({str(error).splitlines()[0]}). It needs the "
+            "number of inputs that it was made for. Check them, and batch_first of the module."
+        ) from error
+
+
+def _seen_inside(module: Any, inner: Any, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """States of the recurrent part of a module while it runs, and the one that it starts from."""
+    if isinstance(module, torch.nn.RNNCellBase):
+        module = _over_time(module)
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def see(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        given = args[1] if len(args) > 1 else kwargs.get("hx")
+        given = given[0] if isinstance(given, tuple) else given  # of an LSTM, with its cell state
+        state = output[0] if isinstance(output, tuple) else output
+        if isinstance(part, torch.nn.RNNCellBase):
+            state = state[:, None]
+        elif not part.batch_first:
+            state = state.transpose(0, 1)
+        if given is None:
+            given = torch.zeros_like(state[:, 0])
+        calls.append((state, given[-1] if given.ndim == 3 else given))
+
+    handle = inner.register_forward_hook(see, with_kwargs=True)
+    try:
+        _called(module, inputs if getattr(module, "batch_first", True) else inputs.transpose(0, 1))
+    finally:
+        handle.remove()
+    states = torch.cat([state for state, _ in calls], dim=1) if calls else inputs[:, :0]
+    if states.shape[:2] != inputs.shape[:2]:
+        raise ContractError(
+            f"The recurrent layer of the module gives states of {tuple(states.shape)} for inputs of "
+            f"{tuple(inputs.shape)}. It needs one for each trial and time. Check batch_first, or give readout=."
+        )
+    return states, calls[0][1].expand_as(states[:, 0])
+
+
+def _over_time(cell: Any) -> Callable[[torch.Tensor], None]:
+    """A function that calls a cell step by step."""
+
+    def run(inputs: torch.Tensor) -> None:
+        state = None
+        for now in inputs.unbind(dim=1):
+            state = cell(now, state)
+
+    return run

@@ -87,6 +87,17 @@ def test_json_holds_all_numbers(command, expected, path):
             assert found[name]["data"] == one.values.tolist()
 
 
+def test_several_fits_are_compared_by_their_dynamics(path):
+    done = run("compare", path, path, path, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["attrs"]["kind"] == "dynamics_comparison"
+    assert found["attrs"]["measure"] == "prediction"
+    np.testing.assert_allclose(found["distance"]["data"], 0, atol=1e-9)
+    assert len(set(found["system"]["data"])) == 3
+    assert "dynamics" in run("compare", path, path, path).stdout
+
+
 @pytest.mark.parametrize("kind", ["summary", "scores", "neurons", "latents", "trajectories", "vectors", "connectivity"])
 def test_figures_are_drawn_without_a_fit(kind, path, tmp_path):
     done = run("figure", path, "--kind", kind, "-o", tmp_path / "a.svg")

@@ -66,6 +66,20 @@ def test_cross_validated_scores_of_a_fit_are_under_the_ceiling_of_the_cross_vali
     assert not {float(top) for top in fit["r2_ceiling"].values} & {float(part.get_ydata()[0]) for part in ax.lines}
 
 
+def test_distances_of_dynamics():
+    names, square = ["monkey A", "monkey F", "model"], ("system", "system_from")
+    found = xr.Dataset(coords={"system": names, "system_from": names})
+    found["distance"] = square, np.array([[0, 2e-4, 9e-3], [2e-4, 0, 8e-3], [9e-3, 8e-3, 0]])
+    found["distance_change"] = square, np.where(np.eye(3, dtype=bool), np.nan, 2e-3)
+    for name in ("p_value", "distance_half"):
+        found[name] = square, np.full((3, 3), np.nan)
+    found["call"] = square, np.array([["", "alike", "different"], ["alike", "", "different"], ["different"] * 2 + [""]])
+    found["half"] = ("system", "repeat"), np.zeros((3, 2))
+    ax = plot.dynamics_distances(found.assign_attrs(kind="dynamics_comparison", measure="dsa", change=0.2))
+    assert {"alike", "different", "0.1", "4.5"} <= {text.get_text() for text in ax.texts}
+    assert_looks_like(ax, "dynamics_distances")
+
+
 def test_scores_of_baselines():
     names = ["low rank", "linear", "unconstrained", "time course"]
     mean = np.array([[0.9, 0.8], [0.7, 0.65], [0.95, 0.85], [0.2, -0.1]])
