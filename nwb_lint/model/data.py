@@ -36,6 +36,7 @@ class Samples(NamedTuple):
     halves : array of shape (2, condition, time, recorded), activity of two halves of the trials, if there are any.
     starts : first and last + 1 of the drives that are initial activations of groups (`initial_conditions`).
     inferred : array of shape (condition,), bool; conditions that start from their own first sample. None = no one.
+    unseen_start : whether regressions leave out what activity before the first sample contributes.
     """
 
     x: Array
@@ -47,6 +48,7 @@ class Samples(NamedTuple):
     halves: Array | None = None
     starts: tuple[int, int] = (0, 0)
     inferred: Array | None = None
+    unseen_start: bool = False
 
     def take(self, conditions: Array) -> Samples:
         """The samples of some conditions."""
@@ -163,12 +165,16 @@ class Samples(NamedTuple):
             nonlinearity=self.nonlinearity,
             weights=self.weights,
             prewhiten=prewhiten,
+            unseen_start=self.unseen_start,
         )
 
     def regression_options(self, l2_n: float) -> dict[str, Any]:
         """Arguments of both regressions besides rank and ridges; ``l2_n`` in units of the power."""
         penalty = l2_n and l2_n * self.power()
-        return {"alpha": self.alpha, "nonlinearity": self.nonlinearity, "weights": self.weights, "penalty": penalty}
+        return {
+            "alpha": self.alpha, "nonlinearity": self.nonlinearity, "weights": self.weights, "penalty": penalty,
+            "unseen_start": self.unseen_start,
+        }  # fmt: skip
 
 
 def unmasked(activity: xr.Dataset) -> xr.Dataset:

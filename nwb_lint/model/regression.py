@@ -19,6 +19,10 @@ Prewhitening. Noise inside the network passes the same filter, so that the resid
 from step to step with rho = 1 - alpha. The moments of the innovations, a[t] - rho a[t-1], have independent residuals:
 generalized least squares. Where there is no sample before, (1 - rho²)^(1/2) a[t] replaces them (Prais & Winsten 1954).
 
+Unseen start. Where recording begins after a burn-in, the features z of the first samples depend on activity that nobody
+saw. What is unknown in z, and in x, decays as (1 - alpha)^t in every condition. Regression on this course, separately
+for every condition, removes it from x, z and q alike (Frisch-Waugh-Lovell), and with it one sample of a condition.
+
 Shapes: x (condition, time, neuron), q (condition, burn-in + time, drive), weights (neuron) of the loss
 sum_i w_i (x_i - prediction_i)². NaN = not observed. Time steps at which no neuron was observed (the rest of a shorter
 trial, a missing condition) do not count; `fill` replaces other missing values.
@@ -98,6 +102,19 @@ def innovations(a: Array, alpha: float, observed: Array | None = None) -> Array:
     xp = functions_of(a)
     out[:, 1:] = differences if observed is None else xp.where(observed[:, :-1, None], differences, out[:, 1:])
     return out if out.dtype == a.dtype else cast(out, a.dtype)
+
+
+def without_start(a: Array, alpha: float, observed: Array | None = None) -> Array:
+    """What is left of ``a`` (condition, time, any) after regression on (1 - alpha)^t in every condition.
+
+    The rest does not depend on what happened before the first sample. ``observed`` (condition, time), None = all.
+    """
+    xp = functions_of(a)
+    course = (1 - alpha) ** cast(xp.arange(a.shape[1]), a.dtype)
+    seen = course[None] if observed is None else course * cast(observed, a.dtype)
+    power = xp.maximum((seen * seen).sum(1), np.finfo(np.float32).tiny)
+    start = ((seen / power[:, None])[:, None] @ a)[:, 0]
+    return a - course[:, None] * start[:, None]
 
 
 def observed_samples(*views: Array) -> Array | None:
@@ -207,7 +224,10 @@ def sketch_size(n_neurons: int, n_samples: int) -> int | None:
 
 
 class MomentStream(NamedTuple):
-    """The source of moments: a function that makes a chunk from a slice of conditions, the drives q, and sizes."""
+    """The source of moments: a function that makes a chunk from a slice of conditions, the drives q, and sizes.
+
+    ``unseen_start``: remove what activity before the first sample contributes (`without_start`).
+    """
 
     chunk: Callable[[slice], Chunk]
     q: Array
@@ -219,6 +239,7 @@ class MomentStream(NamedTuple):
     sampling: Sampling = Sampling()
     chunk_values: int = MOMENT_CHUNK_VALUES
     engine: Engine = NUMPY
+    unseen_start: bool = False
 
     def moments(self, sketch: int | None) -> Moments:
         """Moments of the features, on a sketch with so many directions; None = of all features."""
@@ -263,7 +284,7 @@ class MomentStream(NamedTuple):
             inverse @ sum(qz) / len(qz),
             inverse @ sum(qy) / len(qy),
             max(float(energy) / self.n_neurons, np.finfo(float).tiny),
-            int(count) - self.q.shape[2],
+            int(count) - self.q.shape[2] - len(self.q) * self.unseen_start,
             basis,
         )
 
@@ -291,6 +312,7 @@ class MomentStream(NamedTuple):
         observed, xp = None if whether is None else whether[:, ::stride], functions_of(q)
 
         def rows(a: Array) -> Array:
+            a = without_start(a, self.alpha, whether) if self.unseen_start else a
             kept = (innovations(a, self.alpha, whether) if self.prewhiten else a)[:, ::stride]
             return kept.reshape(-1, a.shape[2]) if observed is None else kept[observed]
 
@@ -398,6 +420,7 @@ def closed_form(
     halves: Array | None = None,
     penalty: float = 0.0,
     prewhiten: bool = False,
+    unseen_start: bool = False,
     sketch: int | None = None,
     sampling: Sampling | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
@@ -433,6 +456,8 @@ def closed_form(
     prewhiten : bool, default=False
         Regress the innovations x[t] - (1 - alpha) x[t-1]. Efficient if noise enters inside the network at every step,
         poor if noise is added by observation.
+    unseen_start : bool, default=False
+        Remove what activity before the first sample contributes to the features, which a burn-in leaves unknown.
     sketch : int, optional
         Number of directions that replace the N features. None = 256 for more than 1000 neurons, or for fewer samples
         than neurons (and more than 256 of these); otherwise all features. Not used for ``rank=None``.
@@ -463,7 +488,7 @@ def closed_form(
     if rank is not None:
         sketch = sketch or sketch_size(x.shape[2], n_samples)
     sampling = sampling or (Sampling() if rank is None else LOW_RANK)
-    how = nonlinearity, prewhiten, sampling, chunk_values, engine
+    how = nonlinearity, prewhiten, sampling, chunk_values, engine, unseen_start
     stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, *how)
     path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
     gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
@@ -569,6 +594,7 @@ def latent_pass(
     ridges: Sequence[float] = RIDGES,
     weights: Array | None = None,
     penalty: float = 0.0,
+    unseen_start: bool = False,
     sketch: int | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
     engine: Engine = NUMPY,
@@ -583,7 +609,7 @@ def latent_pass(
     ----------
     network : Network
         Low-rank network, from `closed_form`. Rows after the neurons of ``x`` are hidden units.
-    x, q, alpha, nonlinearity, ridges, weights, penalty, sketch, chunk_values, engine
+    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start, sketch, chunk_values, engine
         As in `closed_form`.
 
     Returns
@@ -603,7 +629,7 @@ def latent_pass(
     rank = to_latents.shape[1]
     chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
     stream = MomentStream(chunk, q, n_neurons, n_samples, alpha, nonlinearity)
-    stream = stream._replace(chunk_values=chunk_values, engine=engine)
+    stream = stream._replace(chunk_values=chunk_values, engine=engine, unseen_start=unseen_start)
     path = RidgePath.of(stream.moments(sketch or sketch_size(n_neurons, n_samples)), penalty)
     found = [path.solve(ridge) for ridge in ridges]
     directions = path.moments.expand(np.hstack(found))
@@ -669,6 +695,7 @@ def regression_errors(
     nonlinearity: str | Nonlinearity = "tanh",
     weights: Array | None = None,
     prewhiten: bool = False,
+    unseen_start: bool = False,
 ) -> Array:
     """Summed squared residuals of each network when the recorded rates drive it (teacher forcing).
 
@@ -677,7 +704,7 @@ def regression_errors(
     Parameters
     ----------
     networks : sequence of Network
-    x, q, alpha, nonlinearity, weights, prewhiten
+    x, q, alpha, nonlinearity, weights, prewhiten, unseen_start
         As in `closed_form`.
 
     Returns
@@ -695,6 +722,9 @@ def regression_errors(
         z = features(_with_burn_in(filled[part], before[part]), alpha, nonlinearity)[:, skip:]
         for k, network in enumerate(networks):
             y, predicted = x[part], predict_from_features(network, z, q[part, skip:])
+            if unseen_start:
+                left = without_start(np.nan_to_num(y - predicted), alpha, None if observed is None else observed[part])
+                y, predicted = np.where(np.isnan(y), y, left), np.zeros_like(left)
             if root is not None:
                 y, predicted = y * root, predicted * root
             if prewhiten:

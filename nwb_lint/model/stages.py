@@ -12,10 +12,10 @@ its ridge by generalized cross-validation. With ``ridge_by="innovations"``, each
 explains nearly as much as the best, the one that predicts held-out innovations x[t] - (1 - alpha) x[t-1] best from the
 rates before. These are fluctuations that the free run never produces, but that an inactivation does.
 
-Order. Closed form; again with trial halves as instruments if there are any; innovations for an unconstrained J; hidden
-units; latent pass; gradient. A closed form with white innovations is final (`innovations_are_white`). A descent from
-regressions that explain nothing, or on a subset of the conditions that does not represent all, is repeated from other
-starts (`other_starts`), and the held-out error decides.
+Order. Closed form; again without an unseen start if there is a burn-in, and with trial halves as instruments if there
+are any; innovations for an unconstrained J; hidden units; latent pass; gradient. A closed form with white innovations
+is final (`innovations_are_white`). A descent from regressions that explain nothing, or on a subset of the conditions
+that does not represent all, is repeated from other starts (`other_starts`), and the held-out error decides.
 """
 
 from __future__ import annotations
@@ -323,6 +323,20 @@ class Search:
         self.stages.append(Stage(name, self.final, ridges[k]))
         return solutions
 
+    def try_unseen_start(self, propose: Proposal) -> None:
+        """Repeat the closed form without what activity before the first sample contributes.
+
+        If it is better, all regressions after it leave that out too.
+        """
+        samples, parts, stages = self.samples, self.parts, len(self.stages)
+        self.samples = samples._replace(unseen_start=True)
+        self.parts = Parts(self.samples, self.splits)
+        solutions = self.try_ridges("unseen start", propose, teacher_forced=True)
+        if len(self.stages) > stages:
+            self.singular = solutions.singular
+        else:
+            self.samples, self.parts = samples, parts
+
     def _choose(
         self, proposals: list[list[Network]], errors: list[Array], teacher_forced: bool, prewhiten: bool
     ) -> int:
@@ -469,6 +483,9 @@ def run_regressions(search: Search, report: Report) -> bool:
 
     closed = partial(_closed_form, settings=settings)
     search.singular = search.try_ridges(begin("closed form"), closed, teacher_forced=True).singular
+    if samples.q.shape[1] > samples.x.shape[1] and samples.starts[0] == samples.starts[1]:
+        begin("unseen start")
+        search.try_unseen_start(closed)
     may_be_complete = settings.rank is not None and not settings.hidden
     held = search.parts.held_out(0)
     if may_be_complete and innovations_are_white(search.networks[0], held, settings.max_autocorrelation):

@@ -12,6 +12,7 @@ from nwb_lint.plot.conditions import look_of
 from nwb_lint.plot.inactivation import inactivation_bars
 from nwb_lint.plot.populations import population_gains
 from nwb_lint.plot.style import COLORS, Drawing, explain, finish, legend_below, styled
+from nwb_lint.plot.trials import trial_latents, trial_rates
 
 
 @styled
@@ -74,4 +75,39 @@ def silencing(populations: xr.Dataset, results: dict[str, xr.Dataset]) -> Figure
     for ax, (name, result) in zip(axes[1:], results.items(), strict=True):
         inactivation_bars(result, ax=ax)
         ax.set_title(f"Silenced in the {'network' if name == 'network' else 'fit, ' + name}")
+    return figure
+
+
+@styled
+def trials_and_ranks(fit: xr.Dataset, trials: xr.Dataset, scores: pd.DataFrame) -> Figure:
+    """Draw spikes of two trials over predicted rates, latents of single trials, and the panels of a table of scores.
+
+    ``scores`` has the columns panel, line, x and y, as in `panels`.
+    """
+    figure = Drawing(figsize=(11.0, 6.4), layout="constrained")
+    names = list(dict.fromkeys(scores["panel"]))
+    top, bottom = figure.subplots(2, max(3, len(names) + 1))
+    for number, ax in enumerate(top[:2]):
+        trial_rates(fit, trials, trial=number, ax=ax)
+    for rank, ax in enumerate([top[2], bottom[0]][: fit.sizes["rank"]], start=1):
+        trial_latents(fit, rank=rank, ax=ax)
+    lines = list(dict.fromkeys(scores["line"]))
+    for ax, name in zip(bottom[1:], names, strict=False):
+        for number, line in enumerate(lines):
+            some = scores[(scores["panel"] == name) & (scores["line"] == line)]
+            numbers = pd.to_numeric(some["x"], errors="coerce")
+            x = numbers if numbers.notna().all() else some["x"]
+            ax.plot(
+                x.to_numpy(),
+                some["y"].to_numpy(float),
+                "o-" if x is numbers else "o",
+                color=COLORS[number % len(COLORS)],
+            )
+        finish(ax, "", "bits per spike", name)
+        for label in ax.get_xticklabels():
+            label.set(rotation=30, ha="right")
+    for ax in bottom[1 + len(names) :]:
+        ax.set_visible(False)
+    made = [Line2D([], [], marker="o", color=COLORS[k % len(COLORS)], label=line) for k, line in enumerate(lines)]
+    legend_below(figure, made)
     return figure

@@ -128,7 +128,7 @@ def record_activity(
     noise = float(network.attrs["private_noise"] if private_noise is None else private_noise)
     trials = TASKS[task](n_trials, seed)
     out = as_conditions(trials)
-    x = _noisy_run(network, out["u"].values, noise, seed)
+    x = noisy_run(network, out["u"].values, noise, seed)
     if observation_noise:
         rng, sd = np.random.default_rng([seed, 3]), observation_noise * float(x.std())
         for one in x:  # each trial by itself: no second copy of a large array
@@ -211,8 +211,25 @@ def record_session(
     )  # fmt: skip
 
 
-def _noisy_run(network: xr.Dataset, u: Array, noise: float, seed: int) -> Array:
-    """Activation (trial, time, neuron) float32, by the plain recurrence with noise at each step."""
+def noisy_run(network: xr.Dataset, u: Array, noise: float, seed: int) -> Array:
+    """Activation of a network with noise at each step, x[0] = 0, by the plain recurrence with tanh.
+
+    Parameters
+    ----------
+    network : xarray.Dataset
+        ``m`` and ``n``, or ``J``, and ``input_weights``; attributes ``dt_s`` and ``tau_s``.
+    u : numpy.ndarray
+        Inputs (trial, time, input).
+    noise : float
+        Standard deviation of the noise of each step, dimensionless.
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    numpy.ndarray
+        (trial, time, neuron), float32, dimensionless.
+    """
     alpha = np.float32(network.attrs["dt_s"] / network.attrs["tau_s"])
     net = network_of(network)
     m, n = net.m.astype(np.float32), None if net.n is None else net.n.astype(np.float32) / np.float32(net.n_neurons)

@@ -130,9 +130,14 @@ def make_shelf(folder: str | Path, out: str | Path, **options: Any) -> list[Plac
     return [placed for file in files for placed in _placed(file, file.relative_to(folder), out, options)]
 
 
+def published_as(file: Path) -> Published | None:
+    """What is known of the network in a file of this name; None if nothing is."""
+    return next((one for one in PUBLISHED if any(fnmatch(file.name, pattern) for pattern in one.names)), None)
+
+
 def _placed(file: Path, name: Path, out: Path, options: dict[str, Any]) -> Iterator[Placed]:
     """The networks of one file."""
-    known = next((one for one in PUBLISHED if any(fnmatch(file.name, pattern) for pattern in one.names)), None)
+    known = published_as(file)
     what, address = (known.what, known.address) if known is not None else ("network", "")
     given = options
     if known is not None:  # what holds for other files would change this network; its step may be in no file

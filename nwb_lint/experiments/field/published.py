@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 # Versteeg et al. 2025, "Computation-through-Dynamics Benchmark", from the outputs that are stored in the notebook
 # CanonicalDatasetPerf.ipynb of github.com/snel-repo/ComputationThruDynamicsBenchmark.
 # (task, model): rate R², state R², bits per spike, cycle consistency
@@ -12,7 +14,64 @@ CTD = {
     ("multitask", "GRU"): (0.926, 0.865, 0.147, 0.591),
     ("multitask", "linear"): (0.552, 0.676, 0.094, 0.060),
 }
+
+
+class Monkey(NamedTuple):
+    """A published fit of rank 1 to the recordings of a monkey.
+
+    ``kurtosis`` of its weights; ``small``: neurons with small weights, and all; ``silenced``: accuracy with neurons of
+    small or of large weights silenced.
+    """
+
+    kurtosis: dict[str, float]
+    small: tuple[int, int]
+    silenced: dict[str, float]
+
+
+# Notebooks 5_monkeyA and monkeyF beside the code of Valente, Pillow & Ostojic (NeurIPS 2022),
+# https://github.com/adrian-valente/lowrank_inference.
+MONKEYS = {
+    "A": Monkey(
+        {"I motion": 62.73, "I color": 15.71, "I context motion": 18.90, "I context color": 16.84, "m 1": 22.01,
+         "n 1": 40.08},
+        (570, 727), {"small weights": 1.0, "large weights": 0.5},
+    ),
+    "F": Monkey(
+        {"I motion": 4.91, "I color": 14.42, "I context motion": 6.40, "I context color": 10.45, "m 1": 7.55,
+         "n 1": 19.90},
+        (389, 574), {"small weights": 0.972, "large weights": 0.5},
+    ),
+}  # fmt: skip
+
+# Bits per spike of 13 held-out units by split, found for this package by other means on the same splits; nobody
+# published any. Linear dynamics are those of `fit_trials` with a linear nonlinearity.
+ALM000060 = {
+    0: {"smoothing, regression": 0.816, "mean over trials": 0.19, "linear dynamics": 0.956},
+    1: {"smoothing, regression": 0.844, "mean over trials": 0.28},
+    2: {"smoothing, regression": 0.783, "mean over trials": 0.27},
+}
+
+# Tutorial.ipynb of https://github.com/engellab/latentcircuit (Langdon & Engel, Nature Neuroscience 2025): the error
+# `nmse_y` of a latent circuit of 8 nodes, epochs 400 to 490 of its training: .065 to .085.
+LATENT_CIRCUIT = {"error": 0.07, "nodes": 8}
+
 NOTES = {
+    "alm000060": [
+        "Nobody published scores of this session. The numbers in the column `published` were found for this package by "
+        "other means on the same three splits.",
+        "A mean over trials is all that there is in place of condition means, since the session has no labels of "
+        "trials.",
+        "A rank is chosen by co-smoothing within the training trials. The fits of this choice end after 12 iterations.",
+        "tau (200 ms) was chosen on split 0 when the method was developed. Splits 1 and 2 took no part in that.",
+    ],
+    "latent_circuit": [],
+    "monkeys": [
+        "The recordings of figure 5 are not public in full. The networks that the authors fitted to them are. Here "
+        "they are the truth: their activity is simulated in the design of the recordings, and fitted.",
+        "So R² has a ceiling of 1, and the published R² of fits to the recordings is no goal of these fits.",
+        "The first 350 ms of context alone are not seen, as in the recordings, where they are free. The network starts "
+        "from rest before them.",
+    ],
     "ctd": [
         "The networks of the benchmark are not public as numbers. Ours are trained here on its tasks, with its noise, "
         "so the bits per spike of two networks can differ. `bits_true_rates` are those of the true rates, which no "

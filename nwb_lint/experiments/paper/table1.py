@@ -106,11 +106,23 @@ def compare(table: pd.DataFrame) -> Comparison:
     rows = []
     for _, row in table.iterrows():
         old = TABLE1[row["task"]]
-        rows += [Cell(f"{row['task']}, {row['source']}: {names[k]}", old[k], float(row[k])) for k in names]
+        for k, name in names.items():
+            reason = _bound(row) if k == "r2_trials" else ""
+            rows.append(Cell(f"{row['task']}, {row['source']}: {name}", old[k], float(row[k]), reason=reason))
         if np.isfinite(row["ecc_published_fit"]):
             what = f"{row['task']}: ECC (cosine) of the published fit itself"
             rows.append(Cell(what, old["ecc_cosine"], float(row["ecc_published_fit"]), higher_is_better=None))
     return rows
+
+
+def _bound(row: pd.Series) -> str:
+    """Why R² of noisy trials is not larger, if the fit reaches what the network itself does."""
+    if row["r2_trials"] < row["r2_ceiling"] - 0.005:
+        return ""
+    return (
+        f"The noise of these trials allows no more: the true network has R² {row['r2_ceiling']:.3f}. Without noise the "
+        f"fit has {row['r2_truth']:.4f}."
+    )
 
 
 def claims(table: pd.DataFrame) -> Claims:

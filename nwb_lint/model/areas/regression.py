@@ -105,13 +105,14 @@ def closed_form(
     ridges: Sequence[float],
     weights: Array | None = None,
     penalty: float = 0.0,
+    unseen_start: bool = False,
     sampling: Sampling = LOW_RANK,
 ) -> Solutions:
     """Fit a network of several areas by reduced-rank regression of the activity on its own filtered rates.
 
     Parameters
     ----------
-    x, q, alpha, nonlinearity, ridges, weights, penalty, sampling
+    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start, sampling
         As in `nwb_lint.model.regression.closed_form`.
     blocks : Blocks
         Areas of the neurons, and ranks of the blocks.
@@ -122,7 +123,9 @@ def closed_form(
         Without singular values and GCV.
     """
     chunk, n_samples = activity_chunks(x, q, alpha, nonlinearity)
-    stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, nonlinearity, sampling=sampling)
+    stream = MomentStream(
+        chunk, q, x.shape[2], n_samples, alpha, nonlinearity, sampling=sampling, unseen_start=unseen_start
+    )
     sums = stream.sums()
     own = [np.flatnonzero(blocks.area[: x.shape[2]] == a) for a in range(len(blocks.names))]
     areas, known = _per_area(sums, blocks, own, own), _Decompositions()
@@ -210,6 +213,7 @@ def latent_pass(
     ridges: Sequence[float],
     weights: Array | None = None,
     penalty: float = 0.0,
+    unseen_start: bool = False,
 ) -> Solutions:
     """Regress again on features of the projected data; each latent on the features of its own source.
 
@@ -221,7 +225,7 @@ def latent_pass(
     ----------
     network : Network
         From `closed_form`. Rows after the neurons of ``x`` are hidden units.
-    x, q, alpha, nonlinearity, ridges, weights, penalty
+    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start
         As in `nwb_lint.model.regression.latent_pass`.
     blocks : Blocks
 
@@ -234,7 +238,9 @@ def latent_pass(
     recorded = x.shape[2]
     to_latents = pseudo_inverse(network.m[:recorded], weights)
     chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
-    stream = MomentStream(partial(chunk, both=True), q, n_neurons, n_samples, alpha, nonlinearity)
+    stream = MomentStream(
+        partial(chunk, both=True), q, n_neurons, n_samples, alpha, nonlinearity, unseen_start=unseen_start
+    )
     sums = stream.sums()  # the targets are the latents, then x
     own = [np.flatnonzero(blocks.area == a) for a in range(len(blocks.names))]
     areas = list(_targets(sums, blocks, own, recorded, rank))
