@@ -7,23 +7,7 @@ its seconds.
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-
-from sections import run_sections
-
-HERE = Path(__file__).parent
-
-
-def sections() -> dict:
-    """Every section by name, from the files beside this one that are called ``honesty_*.py``."""
-    sys.path.insert(0, str(HERE))
-    found = {}
-    for path in sorted(HERE.glob("honesty_*.py")):
-        found.update(importlib.import_module(path.stem).SECTIONS)
-    return found
-
+from sections import collected, run_sections
 
 if __name__ == "__main__":
-    run_sections(sections(), __doc__)
+    run_sections(collected("honesty_*.py"), __doc__)

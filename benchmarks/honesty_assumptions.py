@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from honesty_scores import INPUTS, TAU_S, recording_of
+from sections import workers
 from sklearn.linear_model import RidgeCV
 
 import nwb_lint as nl
@@ -52,7 +52,7 @@ RATES = {
 def links(seeds: range = range(100, 103)) -> None:
     """Rank-1 networks whose rates are other functions of the activation: link and rank that are chosen, R² of rates."""
     for name in RATES:
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             found = list(pool.map(partial(_link_of, name), seeds))
         chosen, without, with_link, ranks, ranks_with = map(list, zip(*found, strict=True))
         print(
@@ -118,7 +118,7 @@ def mante() -> None:
         ("with choice and |coherence|", 0.37, [*answer, *context]),
     ):
         held = folds_of(recording.sizes["condition"], 9)
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             found = list(pool.map(partial(_mante_fold, recording, inputs), held))
         r2, top, ranks, seconds, ridge = map(np.array, zip(*found, strict=True))
         print(

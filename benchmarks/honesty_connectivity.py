@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 import xarray as xr
 from honesty_networks import cdm, train
+from sections import workers
 
 from nwb_lint.analysis.inactivation import predict_inactivation
 from nwb_lint.experiments.measures import noise_free_rates, rates_r2
@@ -32,7 +32,7 @@ def trained_network(g: float, *, size: int = 300, seed: int) -> xr.Dataset:
 def inactivation() -> None:
     """Random groups of 10 % are silenced in each network and in fits to 400 noisy trials, on fresh trials."""
     for g, goal in GOALS.items():
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             found = list(pool.map(partial(_measured, g), SEEDS))
         for name, how in FITS.items():
             of_seeds = np.array([one[name] for one in found])

@@ -6,11 +6,11 @@ units of 15 Hz + 5 Hz x, 20 trials a condition, bins of 20 ms, smoothing of 50 m
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 import xarray as xr
+from sections import workers
 
 import nwb_lint as nl
 from nwb_lint.model.network import Array, Network, canonical, drives, forward
@@ -87,7 +87,7 @@ def attractors() -> None:
         ("monostable", range(300, 320), 20, "goal: two supported in at most 1 of 20"),
         ("bistable", range(300, 306), 100, "two are true"),
     ):
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             counts = list(pool.map(partial(_stable_points, kind, n_trials), seeds))
         of_fit, supported = np.array(counts).T
         print(
@@ -110,7 +110,7 @@ def _stable_points(kind: str, n_trials: int, seed: int) -> tuple[int, int]:
 def alternatives(seeds: range = range(320, 326)) -> None:
     """Ranks and ridges that predict as well as the best: how often they differ in the number of stable points."""
     for kind, n_trials, true in (("monostable", 20, 1), ("bistable", 100, 2)):
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             found = list(pool.map(partial(_among_alternatives, kind, n_trials), seeds))
         of_ranks, of_ridges, shares = map(list, zip(*found, strict=True))
         print(
@@ -151,7 +151,7 @@ SETTINGS = {
 def coverage(seeds: range = range(400, 410)) -> None:
     """Share of the intervals of 90 % that hold the truth, by setting; how many quantities have no interval."""
     for name in SETTINGS:
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             inside, has = map(np.concatenate, zip(*pool.map(partial(_inside, name), seeds), strict=True))
         share = f"{inside[has].mean():.2f} of {has.sum()}" if has.any() else "none"
         print(f"   {name}: {share} intervals hold the truth (goal .85 to .95); {(~has).sum()} have none", flush=True)
@@ -179,7 +179,7 @@ def points(seeds: range = range(400, 410)) -> None:
     """Share of the intervals of fixed points, place and eigenvalues, that hold the truth; how many have none."""
     for name in ("rank 1, 60 units, 20 trials", "bistable, rank 1, 60 units, 20 trials",
                  "bistable, rank 1, 60 units, 80 trials", "rotation, rank 2, 60 units, 40 trials"):  # fmt: skip
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             found = list(pool.map(partial(_points_inside, name), seeds))
         inside, has, lacks = map(np.concatenate, zip(*found, strict=True))
         share = f"{inside[has].mean():.2f} of {has.sum()}" if has.any() else "none"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 from honesty_scores import INPUTS, TAU_S, recording_of
+from sections import workers
 from sklearn.metrics import adjusted_rand_score
 
 import nwb_lint as nl
@@ -43,7 +43,7 @@ def populations(single: range = range(100, 120), double: range = range(100, 105)
     """How often default fits of one population show several, and how often two populations are found."""
     for number, seeds in ((2, double), (1, single)):
         for neurons in SIZES:
-            with ProcessPoolExecutor(2) as pool:
+            with workers() as pool:
                 groups, agreement = zip(*pool.map(partial(_found, number, neurons), seeds), strict=True)
             several = sum(one > 1 for one in groups)
             goal = f"goal: all), agreement {np.mean(agreement):.2f}" if number == 2 else "goal: at most 5 %)"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 import xarray as xr
 from scipy.ndimage import gaussian_filter1d
+from sections import workers
 
 import nwb_lint as nl
 from nwb_lint.testing import mock_recording
@@ -112,7 +112,7 @@ def ranks(seeds: range = range(6)) -> None:
     """The chosen rank where the truth is known: 60 units, 20 trials, 8 folds prepared by themselves."""
     found, above = {}, 0
     for rank in (1, 2, 3):
-        with ProcessPoolExecutor(2) as pool:
+        with workers() as pool:
             chosen = list(pool.map(partial(_chosen, rank), seeds))
         found[rank] = chosen
         above += sum(one > rank for one in chosen)

@@ -3,8 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+HERE = Path(__file__).parent
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def workers(number: int = 2) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each, started afresh: a forked one may wait for ever for threads of its parent."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def collected(pattern: str) -> dict[str, Callable[[], object]]:
+    """Every section by name, from the files beside this one whose names match."""
+    sys.path.insert(0, str(HERE))
+    found: dict[str, Callable[[], object]] = {}
+    for path in sorted(HERE.glob(pattern)):
+        found.update(importlib.import_module(path.stem).SECTIONS)
+    return found
 
 
 def run_sections(sections: Mapping[str, Callable[[], object]], doc: str | None) -> None:

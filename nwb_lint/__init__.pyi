@@ -59,6 +59,7 @@ from .validation.bootstrap import bootstrap as bootstrap
 from .validation.bootstrap import networks_of_draws as networks_of_draws
 from .validation.dynamics_comparison import compare_dynamics as compare_dynamics
 from .validation.ensemble import ensemble as ensemble
+from .validation.input_sets import compare_inputs as compare_inputs
 from .validation.rank import select_rank as select_rank
 from .validation.rate_links import compare_links as compare_links
 from .validation.subsampling import audit as audit

@@ -783,6 +783,17 @@ LINK_COMPARISON = {
     "r2": Var(("link_tried", "fold"), "float64", "1"),
 }
 
+INPUT_COMPARISON = {
+    "set_score": Var(("input_set",), "float64", ""),
+    "set_score_sem": Var(("input_set",), "float64", ""),
+    "set_deficit": Var(("input_set",), "float64", ""),
+    "set_deficit_sem": Var(("input_set",), "float64", ""),
+    "as_good": Var(("input_set",), "bool", "1"),
+    "n_inputs": Var(("input_set",), "int64", "1"),
+    "condition_score": Var(("input_set", "condition"), "float64", ""),
+    "unexplained_time": Var(("input_set", "time"), "float64", "1", False),
+}
+
 TAU_COMPARISON = {
     "tau_r2": Var(("tau_tried", "split"), "float64", "1"),
     "tau_r2_sem": Var(("tau_tried", "split"), "float64", "1"),
@@ -882,6 +893,7 @@ RESULTS = {
     "ensemble": ENSEMBLE,
     "tau_comparison": TAU_COMPARISON,
     "link_comparison": LINK_COMPARISON,
+    "input_comparison": INPUT_COMPARISON,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
     "currents": CURRENTS,

@@ -499,6 +499,12 @@ class LinkOptions(Options):
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
 
 
+class InputSetOptions(Options):
+    """Options of `compare_inputs`: the fit with several lists of inputs."""
+
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
+
+
 class BootstrapOptions(Options):
     """Options of `bootstrap`."""
 
@@ -704,6 +710,12 @@ EnsembleSection = derived("EnsembleSection", EnsembleOptions)
 BaselineSection = derived("BaselineSection", BaselineOptions)
 SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
 BootstrapSection = derived("BootstrapSection", BootstrapOptions)
+
+
+class InputSetSection(derived("_InputSets", InputSetOptions)):  # type: ignore[misc]
+    """Options of `compare_inputs`, for lists that are made of the inputs of the recipe."""
+
+    sets: dict[str, str] = option(..., "Lists of inputs to compare, by name: names of inputs with commas between them.")
 
 
 class TrialReadSection(derived("_TrialReading", TrialOptions, without=("inputs",), bin_s=0.02)):  # type: ignore[misc]

@@ -41,6 +41,10 @@ def recording():
     )
 
 
+STIMULUS = nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
+INPUT_SETS = {"stimulus": [STIMULUS], "go": [nl.Input("go", window_s=(0.3, 0.6))]}
+
+
 def linked(recording, **options):
     inputs = [nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0))]
     return nl.prepare(recording, inputs=inputs, **options)
@@ -144,6 +148,10 @@ CASES = {
     "compare_links": (
         lambda fit, activity: nl.compare_links(recording(), prepare=linked, rank=1, folds=2, **SWEEP),
         lambda one, ax: plot.link_comparison(one, ax=ax),
+    ),
+    "compare_inputs": (
+        lambda fit, activity: nl.compare_inputs(recording(), INPUT_SETS, rank=1, folds=2, **SWEEP),
+        lambda one, ax: plot.input_comparison(one, ax=ax),
     ),
     "bootstrap": (
         lambda fit, activity: nl.bootstrap(fit, recording(), prepare=prepared, simulations=3),

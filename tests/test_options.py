@@ -23,6 +23,7 @@ FUNCTIONS = {
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
     options.AreaOptions: nl.select_areas,
     options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau, options.LinkOptions: nl.compare_links,
+    options.InputSetOptions: nl.compare_inputs,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.LimitCycleOptions: nl.limit_cycles, options.FigureOptions: nl.plot.rates,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
@@ -40,7 +41,7 @@ NO_OPTIONS = {
     "session", "ax",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
-    "other", "network", "areas", "module", "readout", "systems",
+    "other", "network", "areas", "module", "readout", "systems", "data", "input_sets",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
@@ -178,7 +179,12 @@ def test_a_fit_that_keeps_no_penalty_had_none(noisy):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_recipe_says_every_field_and_comes_back_the_same(section):
     data = {"sources": ["a.nwb"], "read": {"by": ["x"], "align": "start_time", "window_s": [0.0, 1.0]}}
-    given = {"inputs": [{"name": "x"}], "subject": {"subject_id": "m1"}}.get(section, {})
+    given = {
+        "inputs": [{"name": "x"}],
+        "subject": {"subject_id": "m1"},
+        "compare_inputs": {"sets": {"a": "x", "b": "x"}},
+    }
+    given = given.get(section, {})
     recipe = make_recipe(data | ({} if section == "read" else {section: given}))
     assert make_recipe(recipe_data(recipe)) == recipe
 

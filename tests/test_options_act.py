@@ -196,6 +196,12 @@ def test_compare_links(name):
     )
 
 
+@pytest.mark.parametrize("name", options.InputSetOptions.model_fields)
+def test_compare_inputs(name):
+    sets = {"stimulus": [nl.Input("stimulus", column="stimulus")], "always": [nl.Input("always", window_s=(0, 1))]}
+    check(partial(nl.compare_inputs, mock_recording(), sets), FIT | {"folds": 2}, name, {"folds": 3}[name])
+
+
 @pytest.mark.parametrize("name", options.BootstrapOptions.model_fields)
 def test_bootstrap(name):
     recording = mock_recording(draws=4)

@@ -36,6 +36,7 @@ from nwb_lint.options import (
     BootstrapSection,
     EnsembleSection,
     FitSection,
+    InputSetSection,
     PrepareSection,
     ReadSection,
     SelectSection,
@@ -103,6 +104,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @flags(SubsamplingSection, section="subsampling", prefix="subsampling")
 @click.option("--bootstrap/--no-bootstrap", default=None, help="Repeat the fit on resampled trials: intervals.")
 @flags(BootstrapSection, section="bootstrap", prefix="bootstrap")
+@flags(InputSetSection, section="compare_inputs", prefix="compare-inputs")
 @run_on
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the sources do not say, such as age=P90D.")
 @click.option("--out", type=click.Path(path_type=Path), help="The NWB file of the fit.")

@@ -22,6 +22,7 @@ from .populations import population_number as population_number
 from .scores import condition_scores as condition_scores
 from .scores import dynamics_distances as dynamics_distances
 from .scores import ensemble_agreement as ensemble_agreement
+from .scores import input_comparison as input_comparison
 from .scores import intervals as intervals
 from .scores import link_comparison as link_comparison
 from .scores import neuron_scores as neuron_scores

@@ -488,6 +488,60 @@ def link_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: St
 
 
 @styled
+def input_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
+    """Draw how far each list of inputs is behind the best one on held-out data; those that are as good are filled.
+
+    Error bars are standard errors of the differences to the best one, paired over conditions or trials. The name of the
+    chosen list is bold.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        From `nwb_lint.compare_inputs`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import Input, compare_inputs, plot
+    >>> from nwb_lint.testing import mock_recording
+    >>> stimulus = Input("stimulus", column="stimulus", window_s=(0, 1))
+    >>> sets = {"stimulus": [stimulus], "onset": [Input("onset", window_s=(0, 1))]}
+    >>> plot.input_comparison(compare_inputs(mock_recording(), sets, rank=1, tau_s=0.1)).get_xlabel()
+    'behind the best one (R²)'
+    """
+    check_result(comparison, "input_comparison")
+    given, ax, names = ax, make_axes(ax), comparison["input_set"].values.tolist()
+    places, good = np.arange(len(names)), comparison["as_good"].values
+    behind, error = comparison["set_deficit"].values, comparison["set_deficit_sem"].values
+    dots: dict[str, Any] = {"ls": "", "marker": "o", "ms": pt(5), "color": COLORS[1]}
+    for which, label, fill in ((good, "as good as the best", COLORS[1]), (~good, "worse", "white")):
+        if which.any():
+            ax.errorbar(behind[which], places[which], xerr=error[which], label=label, mfc=fill, **dots)
+    ax.axvline(0, color=DARK, lw=pt(1), ls=(0, (5, 3)))
+    ax.set_yticks(places, names)
+    for text in ax.get_yticklabels():
+        text.set_fontweight("bold" if text.get_text() == comparison.attrs["input_set"] else "normal")
+    ax.invert_yaxis()
+    ax.margins(x=0.15, y=0.2)
+    explain(ax, given)
+    unit = comparison["set_score"].attrs["units"]
+    return finish(ax, f"behind the best one ({'R²' if unit == '1' else unit})", "", "Inputs on held-out data")
+
+
+@styled
 def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the correlations between the effective connectivities of repeated fits, as a heat map with numbers.
 

@@ -211,10 +211,30 @@ def _subsampling(table: xr.Dataset) -> list[Item]:
     return [Table("rank chosen with fewer neurons", ["neurons", "of all", "rank"], rows)]
 
 
+def _input_sets(table: xr.Dataset) -> list[Item]:
+    """How well each list of inputs predicts, and which are as good as the best one."""
+    names = ("input_set", "n_inputs", "set_score", "set_deficit", "set_deficit_sem", "as_good")
+    columns = zip(*(table[name].values for name in names), strict=True)
+    rows = [
+        [str(name), str(int(many)), number(score), f"{number(behind)} ± {number(sem)}", "yes" if good else "no"]
+        for name, many, score, behind, sem, good in columns
+    ]
+    unit = table["set_score"].attrs.get("units", "1")
+    score = "R²" if unit == "1" else unit
+    note = (
+        "Behind: how far a list is below the best one on held-out data, with the standard error of the paired "
+        f"differences. Chosen: {table.attrs['input_set']}, which has the fewest inputs of those that are as good."
+    )
+    if table.attrs["tied"]:
+        note += " Others are as good with as many inputs: the data do not tell these apart."
+    return [Table("lists of inputs compared", ["", "inputs", score, "behind", "as good"], rows, [note])]
+
+
 _TABLES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "rank_selection": _ranks,
     "baselines": _baselines,
     "ensemble": _ensemble,
     "bootstrap": _bootstrap,
     "audit": _subsampling,
+    "input_comparison": _input_sets,
 }

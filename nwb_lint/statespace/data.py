@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -143,10 +142,16 @@ def trials_for(fit: xr.Dataset, trials: xr.Dataset, blind: Array | None = None) 
     return arrays_of(trials, name, alpha, groups, blind)
 
 
-def trial_coords(trials: xr.Dataset, rename: Callable[[Any], Any] = lambda dim: dim) -> dict[Any, Any]:
-    """Coordinates on trials and time, dims renamed."""
-    kept = {}
-    for name, value in trials.coords.items():
-        if value.dims in (("trial",), ("time",)):
-            kept[rename(name)] = tuple(rename(dim) for dim in value.dims), value.values, value.attrs
-    return kept
+def trial_coords(trials: xr.Dataset) -> dict[Any, Any]:
+    """Coordinates on trials and time."""
+    return {name: value.variable for name, value in trials.coords.items() if value.dims in (("trial",), ("time",))}
+
+
+def condition_coords(trials: xr.Dataset) -> dict[Any, Any]:
+    """Coordinates on trials and time where each trial is a condition, as in a fit: its id is the label."""
+    ids = trials["trial"].values if "trial" in trials.coords else np.arange(trials.sizes["trial"])
+    found: dict[Any, Any] = {"condition": ("condition", ids.astype(str))}
+    for name, value in trial_coords(trials).items():
+        if name != "trial":
+            found[name] = tuple("condition" if dim == "trial" else dim for dim in value.dims), value.values, value.attrs
+    return found

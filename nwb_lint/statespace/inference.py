@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from scipy.special import ndtri
@@ -13,7 +11,7 @@ from nwb_lint.model.network import Array
 from nwb_lint.options import ForecastOptions, InferOptions, RateOptions, validated
 from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.rate_link import posterior_rate
-from nwb_lint.statespace.data import system_of, trial_coords, trials_for
+from nwb_lint.statespace.data import condition_coords, system_of, trial_coords, trials_for
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
 from nwb_lint.statespace.system import Batches, Context, System, Trials, features_of, next_latent, transition_matrices
 from nwb_lint.statespace.tuning import ROUND_STEPS, ROUND_TOLERANCE, ROUNDS, SMOOTHING_STEPS
@@ -169,9 +167,7 @@ def posterior_activity(fit: xr.Dataset, trials: xr.Dataset) -> xr.Dataset:
     system, arrays = system_of(fit), trials_for(fit, trials)
     mean, _, _ = posterior_of(system, arrays)
     x, recorded = _activation(system, arrays, mean), fit["recorded"].values
-    coords: dict[Any, Any] = trial_coords(trials, lambda dim: "condition" if dim == "trial" else dim)
-    ids = trials["trial"].values if "trial" in trials.coords else np.arange(trials.sizes["trial"])
-    coords["condition"] = "condition", ids.astype(str)
+    coords = condition_coords(trials)
     coords |= {name: value[recorded] for name, value in coords_along(fit, "neuron").items()}
     coords["input"] = "input", fit["input"].values
     u = trials["u"].values if "u" in trials else np.zeros((*mean.shape[:2], 1), np.float32)

@@ -26,6 +26,7 @@ from nwb_lint.options import (
     EnsembleSection,
     FitSection,
     InputOptions,
+    InputSetSection,
     Options,
     PrepareSection,
     ReadSection,
@@ -65,11 +66,11 @@ class Subject(Options):
 SECTIONS: dict[str, type[Options]] = {
     "read": ReadSection, "prepare": PrepareSection, "inputs": InputOptions, "fit": FitSection, "select": SelectSection,
     "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection,
-    "bootstrap": BootstrapSection, "subject": Subject,
+    "bootstrap": BootstrapSection, "compare_inputs": InputSetSection, "subject": Subject,
 }  # fmt: skip
 TRIAL_SECTIONS: dict[str, type[Options]] = {
     "read": TrialReadSection, "inputs": InputOptions, "fit": TrialFitSection, "select": TrialSelectSection,
-    "subject": Subject,
+    "compare_inputs": InputSetSection, "subject": Subject,
 }  # fmt: skip
 MODES = {"means": SECTIONS, "trials": TRIAL_SECTIONS}
 
@@ -92,6 +93,7 @@ class Recipe(Options):
     baselines: Any = option(None, "Options of baselines; without this section there are none.")
     subsampling: Any = option(None, "Options of audit; without this section there is none.")
     bootstrap: Any = option(None, "Options of bootstrap; without this section there is none.")
+    compare_inputs: Any = option(None, "Options of compare_inputs; without this section there is no comparison.")
     subject: Any = option(None, "What the file of the fit says of the animal.")
 
     def input_list(self) -> list[Input]:
@@ -108,6 +110,26 @@ class Recipe(Options):
         burn_in_s = 0.0 if self.prepare is None else self.prepare.burn_in_s
         window = (0.0, stop) if start - burn_in_s < 0 < stop else None
         return [Input(name, column=name, window_s=window) for name in columns]
+
+    def input_sets(self) -> dict[str, list[Input]]:
+        """The lists of inputs that are compared, by name.
+
+        Raises
+        ------
+        ContractError
+            If a list names an input that the recipe does not have.
+        """
+        known = {one.name: one for one in self.input_list()}
+        found = {}
+        for name, text in self.compare_inputs.sets.items():
+            wanted = [one.strip() for one in text.split(",") if one.strip()]
+            if unknown := [one for one in wanted if one not in known]:
+                raise ContractError(
+                    f"compare_inputs: the list {name!r} has {', '.join(unknown)}. The inputs of the recipe are "
+                    f"{', '.join(known)}. Name these, with commas between them."
+                )
+            found[name] = [known[one] for one in wanted]
+        return found
 
     def text(self) -> str:
         """The recipe as TOML, with every default and every input written out, and without secrets of addresses."""

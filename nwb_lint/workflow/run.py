@@ -30,6 +30,7 @@ from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.bootstrap import bootstrap
 from nwb_lint.validation.ensemble import ensemble
+from nwb_lint.validation.input_sets import compare_inputs
 from nwb_lint.validation.rank import select_rank
 from nwb_lint.validation.subsampling import audit
 from nwb_lint.workflow.recipe import Recipe
@@ -70,7 +71,8 @@ class Outcome(NamedTuple):
     seconds : dict of str to float
         Seconds of each stage.
     tables : dict of str to xarray.Dataset
-        The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble", "bootstrap".
+        The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble", "bootstrap",
+        "input_comparison".
     """
 
     fit: xr.Dataset
@@ -190,17 +192,22 @@ def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: d
     trials = with_digests(read_trials(sources, inputs=inputs, **reading)).assign_attrs(by=list(recipe.read.by))
     trials.attrs["assets"] = [str(source) for source in sources]
     laps.end("read")
-    trials = prepare(trials, inputs=inputs)
+    raw, trials = trials, prepare(trials, inputs=inputs)
     laps.end("prepare")
     options, ranks, tables = recipe.fit.model_dump(), recipe.select.ranks, {}
+    kept = ~drawn(trials.sizes["trial"], options["test_size"], options["seed"])
     if len(ranks) > 1:
-        train = trials.isel(trial=~drawn(trials.sizes["trial"], options["test_size"], options["seed"]))
+        train = trials.isel(trial=kept)
         own = {name: value for name, value in options.items() if name not in {*_OF_THE_LAST_FIT, "seed"}}
         folds = recipe.select.model_dump() | {"folds": min(recipe.select.folds, train.sizes["trial"])}
         tables["rank_selection"] = select_rank(train, **folds, **running, **own)
         laps.end("choose rank")
     chosen = tables.get("rank_selection")
     rank = ranks[0] if chosen is None else int(chosen.attrs["rank"])
+    if recipe.compare_inputs is not None:
+        own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
+        tables["input_comparison"] = _compared(recipe, raw.isel(trial=kept), rank, own, running)
+        laps.end("compare inputs")
     fit = fit_trials(trials, rank=rank, progress=running["progress"], **options)
     laps.end("fit")
     return Outcome(_with_origin(fit, recipe, sources, chosen, trials), trials, laps.seconds, tables)
@@ -287,7 +294,20 @@ def _sweeps(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, A
     if recipe.ensemble is not None:
         tables["ensemble"] = ensemble(train, rank=rank, **recipe.ensemble.model_dump(), **running, **options)
         laps.end("ensemble")
+    if recipe.compare_inputs is not None:
+        tables["input_comparison"] = _compared(recipe, train.recording, rank, options, running)
+        laps.end("compare inputs")
     return tables
+
+
+def _compared(
+    recipe: Recipe, data: xr.Dataset, rank: int, options: dict[str, Any], running: dict[str, Any]
+) -> xr.Dataset:
+    """The comparison of lists of inputs on the training conditions or trials, at the chosen rank."""
+    most = data.sizes["trial" if "trial" in data.dims else "condition"]
+    prepared = prepare if recipe.prepare is None else partial(prepare, **recipe.prepare.model_dump())
+    folds = min(recipe.compare_inputs.folds, most)
+    return compare_inputs(data, recipe.input_sets(), rank=rank, prepare=prepared, folds=folds, **running, **options)
 
 
 def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:

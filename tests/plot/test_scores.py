@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import Input, compare_links, compare_tau, plot, prepare
+from nwb_lint import Input, compare_inputs, compare_links, compare_tau, plot, prepare
 from nwb_lint.testing import mock_activity, mock_fit, mock_recording
 from tests.plot.pictures import assert_looks_like
 
@@ -147,6 +147,18 @@ def test_links():
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels[int(ax.lines[-1].get_xdata()[0])] == found.attrs["rate_link"]
     assert_looks_like(ax, "link_comparison")
+
+
+def test_lists_of_inputs():
+    stimulus, onset = Input("stimulus", column="stimulus", window_s=(0, 1)), Input("onset", window_s=(0, 1))
+    sets = {"stimulus": [stimulus], "onset": [onset], "both": [stimulus, onset]}
+    found = compare_inputs(mock_recording(), sets, rank=1, tau_s=0.1, folds=2, method="regression")
+    ax = plot.input_comparison(found)
+    drawn = sorted(x for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata())
+    assert drawn == sorted(found["set_deficit"].values)
+    bold = [text.get_text() for text in ax.get_yticklabels() if text.get_fontweight() == "bold"]
+    assert bold == [found.attrs["input_set"]]
+    assert_looks_like(ax, "input_comparison")
 
 
 def test_an_ensemble():
