@@ -397,6 +397,9 @@ class TrialFitOptions(Options):
     observation: Literal["poisson", "gaussian"] = option("poisson", "Distribution of the data.")
     link: Literal["exp", "softplus"] = option("exp", "Rate of a Poisson observation as a function of the activation.")
     hidden: int | Literal["auto"] = option("auto", "Unobserved units; 'auto': up to 256 units in all.")
+    hidden_scale: float | None = option(
+        None, "Scale of m, I and b of the hidden units; without it, all latents and inputs move them alike.", gt=0
+    )
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = option("tanh", "phi.")
     noise: Literal["full", "diagonal"] = option("full", "Covariance of the noise of the latents.")
     initial: str = option("common", "Mean of the first latents: 'common', or one for each value of a trial column.")

@@ -32,9 +32,10 @@ def reproduce(
 ) -> None:
     """Compute a published result again.
 
-    The paper: table1, fig2, kback, fig3, fig4, fig5, inactivation. Table, figure and fits go to a folder. table1 also
-    fits the networks of the paper in --data (dm.npz, ...). fig5 needs the folder of the recordings, NWB files, in
-    --data. If a part fails, the others are computed, its row of the table is NaN, and the exit status is 1.
+    The paper: table1, fig2, kback, fig3, fig4, fig5, inactivation. Benchmarks of other authors: ctd. Table, figure and
+    fits go to a folder. table1 also fits the networks of the paper in --data (dm.npz, ...). fig5 needs the folder of
+    the recordings, NWB files, in --data. If a part fails, the others are computed, its row of the table is NaN, and the
+    exit status is 1.
     """
     with plainly():
         from nwb_lint.errors import WorkerError

@@ -27,7 +27,15 @@ from nwb_lint.prepare import drawn
 from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of, system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import Progress, State, first_latents, first_system, learn, regression_covariance
+from nwb_lint.statespace.learning import (
+    Progress,
+    State,
+    first_latents,
+    first_system,
+    learn,
+    regression_covariance,
+    with_hidden_scale,
+)
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import Batches, System, Trials
 from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
@@ -45,6 +53,7 @@ def fit_trials(
     observation: str = "poisson",
     link: str = "exp",
     hidden: int | str = "auto",
+    hidden_scale: float | None = None,
     nonlinearity: str = "tanh",
     noise: str = "full",
     initial: str = "common",
@@ -83,6 +92,11 @@ def fit_trials(
     hidden : int or "auto", default="auto"
         Unobserved units with random m, I and b; with them, few neurons can have any dynamics. "auto": up to 256 units
         in all.
+    hidden_scale : float or None, default=None
+        Scale of hidden units: at the start of EM, latents, inputs and bias each give x of a hidden unit a standard
+        deviation of so much, and a latent moves it as much as it moves the recorded neurons. With many latents or
+        inputs, small scales (about 0.7) keep phi from saturation. None: m and b ~ N(0, 1), I ~ N(0, 1 / mean square of
+        v), for latents of unit variance.
     nonlinearity : {"tanh", "relu", "softplus", "linear"}, default="tanh"
         phi.
     noise : {"full", "diagonal"}, default="full"
@@ -153,6 +167,8 @@ def fit_trials(
         train = arrays.part(~held)
         first = first_system(train, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
+        if hidden_scale is not None:
+            first = with_hidden_scale(first, train, kappa, hidden_scale)
         state, history = _learn(first, train, kappa, options, progress, engine)
         system, mean, covariance = _rotated(state, arrays, engine)
         covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
@@ -320,6 +336,8 @@ def _dataset(
 def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state: State) -> dict[str, Any]:
     names = ("tau_s", "nonlinearity", "observation", "link", "noise", "initial", "seed")
     found = dict(trials.attrs) | {name: getattr(options, name) for name in names} | versions()
+    if options.hidden_scale is not None:
+        found["hidden_scale"] = options.hidden_scale
     found |= {"dt_s": float(trials.attrs["bin_s"]), "method": "em", "loss": "evidence", "hidden": hidden}
     return found | {"gauge": GAUGE, "ridge": state.ridge}
 

@@ -453,6 +453,27 @@ def first_system(
     )
 
 
+def with_hidden_scale(system: System, trials: Trials, kappa: Array, scale: float) -> System:
+    """The system with hidden units whose x has parts of the standard deviation ``scale`` from latents, inputs and bias.
+
+    A latent (trial, time, rank) counts as it does in the recorded neurons, so that latents that hardly move these do
+    not fill the hidden units with noise.
+    """
+    n, hidden = system.n_neurons, len(system.m) - system.n_neurons
+    reference = reference_level(trials, system.observation == "poisson")
+    loadings = observation_step(system, Batches(trials), kappa[None], reference, REGRESSION_STEPS).m[:n]
+    power, axes = np.linalg.eigh(loadings.T @ loadings)
+    power = np.maximum(power, 0)
+    root = axes * np.sqrt(power / max(power.sum(), 1e-300)) @ axes.T
+    moving = max(1, int((trials.v != 0).any(axis=(0, 1)).sum()))
+    parts = [system.m[n:] @ root * scale, system.weights[n:] * (scale / np.sqrt(moving)), system.bias[n:] * scale]
+    m, weights, bias = (
+        np.concatenate([old[:n], new]) if hidden else old
+        for old, new in zip((system.m, system.weights, system.bias), parts, strict=True)
+    )
+    return system._replace(m=m, weights=weights, bias=bias)
+
+
 def maximization(
     system: System, data: Batches, draws: Draws, reference: Array, diagonal: bool, ridges: Array, steps: int
 ) -> tuple[System, float]:

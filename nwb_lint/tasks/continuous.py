@@ -29,7 +29,7 @@ Array = np.ndarray
 
 DT_S = 0.02  # of the fifteen tasks; the flip-flop has no unit of time, and gets the same
 
-_SWITCH = 0.01  # probability of a pulse up, and of one down, at each step and input
+SWITCH = 0.01  # probability of a pulse up, and of one down, at each step and input of the flip-flop
 _PULSE_NOISE = 0.15  # sd per step
 _QUIET = 3  # first steps without pulses
 _BLIND = 4  # steps after a transition in which the output has no weight
@@ -58,11 +58,11 @@ _PHASES = {
 }
 
 
-def flip_flop(n_trials: int, seed: int = 0, *, n_steps: int = 500, bits: int = 3) -> xr.Dataset:
+def flip_flop(n_trials: int, seed: int = 0, *, n_steps: int = 500, bits: int = 3, switch: float = SWITCH) -> xr.Dataset:
     """Flip-flop: each output is 1 after a pulse up of its input, and 0 after a pulse down and at the start.
 
-    At each step an input has a pulse of 1 with probability 0.01, and one of -1 with the same. Noise of sd 0.15 is added
-    at every step.
+    At each step an input has a pulse of 1 with the probability ``switch``, and one of -1 with the same. Noise of sd
+    0.15 is added at every step.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ def flip_flop(n_trials: int, seed: int = 0, *, n_steps: int = 500, bits: int = 3
         Steps of a trial, at least 1.
     bits : int, default=3
         Number of inputs, each with its output.
+    switch : float, default=0.01
+        Probability of a pulse up, and of one down, at each step and input.
 
     Returns
     -------
@@ -95,13 +97,14 @@ def flip_flop(n_trials: int, seed: int = 0, *, n_steps: int = 500, bits: int = 3
     >>> trials["target"].dims, trials["target"].shape
     (('trial', 'time', 'output'), (4, 100, 3))
     """
-    if min(n_trials, n_steps, bits) < 1:
+    if min(n_trials, n_steps, bits) < 1 or not 0 <= switch <= 0.5:
         raise ContractError(
-            f"n_trials is {n_trials}, n_steps is {n_steps} and bits is {bits}. Each needs to be at least 1."
+            f"n_trials is {n_trials}, n_steps is {n_steps}, bits is {bits} and switch is {switch}. Each number needs "
+            "to be at least 1, and switch between 0 and 0.5."
         )
     rng = np.random.default_rng(seed)
     chance = rng.random((n_trials, n_steps, bits))
-    pulses = (chance > 1 - _SWITCH).astype(float) - (chance < _SWITCH)
+    pulses = (chance > 1 - switch).astype(float) - (chance < switch)
     pulses[:, :_QUIET] = 0
     u = pulses + _PULSE_NOISE * rng.standard_normal(pulses.shape)
     # the last pulse decides: its position is the largest so far among positions of pulses

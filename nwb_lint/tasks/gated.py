@@ -26,7 +26,7 @@ from scipy.special import expit
 
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel.progress import progress_bar
-from nwb_lint.tasks.continuous import TASKS, flip_flop, multitask
+from nwb_lint.tasks.continuous import SWITCH, TASKS, flip_flop, multitask
 
 Array = np.ndarray
 
@@ -47,8 +47,9 @@ class Plan(NamedTuple):
 
 
 def _flip_flops(n_trials: int, seed: int, share: float) -> xr.Dataset:
-    """Longer trials in the second half."""
-    return flip_flop(n_trials, seed, n_steps=100 if share < 0.5 else 250)
+    """Short trials with many pulses first, then those of the task, which are longer."""
+    stage = (60, 5 * SWITCH) if share < 0.6 else (100, 2 * SWITCH) if share < 0.8 else (200, SWITCH)
+    return flip_flop(n_trials, seed, n_steps=stage[0], switch=stage[1])
 
 
 def _multitask(n_trials: int, seed: int, share: float) -> xr.Dataset:
@@ -56,8 +57,8 @@ def _multitask(n_trials: int, seed: int, share: float) -> xr.Dataset:
 
 
 PLANS = {
-    "flip-flop": Plan(1500, 64, 2e-3, _flip_flops),
-    "multitask": Plan(6000, 4 * len(TASKS), 2e-3, _multitask),
+    "flip-flop": Plan(700, 64, 1e-2, _flip_flops),
+    "multitask": Plan(2500, 4 * len(TASKS), 4e-3, _multitask),
 }
 _LAST = 50  # updates whose mean loss is the error
 

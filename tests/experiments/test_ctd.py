@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from nwb_lint import fit_trials, infer_latents, predict_rates
 from nwb_lint.experiments.field import ctd
+from nwb_lint.experiments.field.published import CTD
 from nwb_lint.tasks.continuous import flip_flop, multitask
 from nwb_lint.tasks.gated import train_gated
 
@@ -91,3 +94,56 @@ def test_inputs_come_two_steps_early_and_samples_after_the_end_do_not_count():
     made = ctd.as_trials(trials, np.ones((4, 320, 3), int))
     np.testing.assert_array_equal(made["u"][:, :-2], trials["u"][:, 2:])
     assert made["observed"].values[..., 0].sum(axis=1).tolist() == trials["n_steps"].values.tolist()
+
+
+def test_a_fit_infers_from_held_in_neurons_alone(network):
+    simulated = ctd.simulate_spikes(network, flip_flop(12, 1, n_steps=30), 5)
+    trials = simulated.trials
+    fit = fit_trials(trials, rank=2, tau_s=0.02, hidden=10, max_iter=2)
+    found = ctd.infer(fit, trials)
+    changed = trials.assign(count=trials["count"].copy())
+    changed["count"][..., ctd.HELD_IN :] = 0
+    again = ctd.infer(fit, changed)
+    np.testing.assert_array_equal(found["posterior"].rates, again["posterior"].rates)
+    blind = trials.assign(observed=trials["observed"] & (np.arange(60) < ctd.HELD_IN))
+    rates, latents = predict_rates(fit, blind)["rate"].values, infer_latents(fit, blind)["latent"].values
+    np.testing.assert_allclose(found["posterior"].rates, 0.02 * rates.reshape(-1, 60), rtol=1e-5)
+    size = np.linalg.norm(fit["m"].values[:60], axis=0)
+    np.testing.assert_allclose(found["posterior"].latents, (size * latents).reshape(-1, 2), atol=1e-5)
+    first = found["free run"].latents.reshape(12, 30, 2)[:, 0]
+    np.testing.assert_allclose(first, (size * latents)[:, 0], atol=1e-5)
+
+
+def test_a_free_run_is_that_of_the_network(network):
+    """From the mean of the first latents, as `fit_trials` runs."""
+    simulated = ctd.simulate_spikes(network, flip_flop(12, 1, n_steps=30), 5)
+    fit = fit_trials(simulated.trials, rank=2, tau_s=0.04, hidden=10, max_iter=2)
+    system = ctd.system_of(fit)
+    first = np.repeat(system.start, 12, axis=0)
+    rates = ctd.free_run(system, fit["filtered_input"].values.astype(float), first)[1]
+    x = fit["activity_pred"].values[..., :60]
+    np.testing.assert_allclose(np.log(rates), x + fit["log_rate"].values[:60], atol=1e-3)
+
+
+def test_runs_end_at_attractors():
+    """One unit whose candidate is nearly the sign of its state has two."""
+    network = train_gated("flip-flop", n_units=1, updates=1)
+    zero = network.map(np.zeros_like)
+    network = network.assign(zero)
+    network["recurrent_weights"][2, 0, 0] = 20.0
+    found = ctd.attractors(network, np.array([[0.3], [0.2], [-0.1], [-0.4]]))
+    assert sorted(found[:, 0].round(3).tolist()) == [-1.0, 1.0]
+
+
+def test_the_experiment_says_what_its_numbers_say():
+    scores = {"rate_r2": 0.99, "state_r2": 0.97, "bits": 0.13, "cycle_consistency": 1.0, "bits_true_rates": 0.135}
+    row = scores | {"task": "flip-flop", "seed": 0, "rank": 8, "stable": 8, "matched": 8}
+    table = pd.DataFrame([row | {"model": model} for model in ("posterior", "free run")])
+    claims = ctd.claims(table)
+    assert [good for _, good in claims] == [True, True, False, True, True]
+    assert not ctd.claims(table.assign(matched=7))[-1][1]
+    cells = ctd.compare(table)
+    assert len(cells) == 4 * 2 * sum(task == "flip-flop" for task, _ in CTD)
+    bits = next(cell for cell in cells if "GRU (ours: posterior): bits" in cell.what)
+    assert bits.better == "published"
+    assert "0.135" in bits.reason

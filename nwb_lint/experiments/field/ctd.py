@@ -13,6 +13,7 @@ its networks are not public as numbers. The scores:
 
 from __future__ import annotations
 
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from sklearn.metrics import r2_score
 from nwb_lint.analysis.fixedpoints import fixed_points
 from nwb_lint.experiments.field.published import CTD, NOTES
 from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks
+from nwb_lint.experiments.measures import save_with_results
 from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.statespace.inference import posterior_of, rates_of
@@ -235,7 +237,8 @@ class Size(NamedTuple):
     """How large the part of a task is.
 
     ``trials`` are simulated, ``fitted`` of the training trials are fitted, and ``ranked`` of these choose the rank
-    among ``ranks``. ``scored`` test trials at most are scored.
+    among ``ranks``. ``max_iter`` are iterations of EM, ``updates`` of the training of the network (None: as many as its
+    plan has), and ``steps`` those of a trial of the flip-flop.
     """
 
     trials: int
@@ -244,12 +247,13 @@ class Size(NamedTuple):
     ranks: tuple[int, ...]
     hidden: int
     max_iter: int
-    scored: int = 10**6
     updates: int | None = None
-    steps: int | None = None
+    steps: int = 500
 
 
-_FOLDS = 3  # of the choice of the rank
+_FOLDS = 2  # of the choice of the rank
+_MAPPED = 60  # training trials that maps between latents, states and rates are made on
+_SAVED_TRIALS = 8  # of a saved fit
 _BLOCK = 100  # trials that are scored together, for memory
 _STARTS = 200  # training trials whose last states are followed to attractors
 _SETTLING = 3000  # steps
@@ -263,11 +267,14 @@ _COLUMNS = (
     "rank_s", "fit_s",
 )  # fmt: skip
 
+# Tuned on the flip-flop network of seed 101, never on those that are reported. With the hidden units of other fits
+# (hidden_scale=None) the run without noise left the right state: R² of rates -.56 in place of .70 at rank 8.
+_HIDDEN_SCALE = 0.7
 SIZES = {
-    "flip-flop": Size(1000, 300, 60, (4, 6, 8, 10, 12), 440, 20, steps=500),
-    "multitask": Size(500 * len(TASKS), 1500, 300, (8, 12, 16, 20), 440, 20),
+    "flip-flop": Size(1000, 200, 40, (8, 12, 16), 340, 12),
+    "multitask": Size(500 * len(TASKS), 400, 0, (16,), 340, 10),
 }
-QUICK = Size(60, 40, 0, (4,), 60, 6, updates=150, steps=60)
+QUICK = Size(60, 40, 0, (4,), 100, 6, updates=120, steps=60)
 
 
 def measure(data: None, *, task: str, seed: int, size: Size, fits: str) -> Result:
@@ -276,8 +283,9 @@ def measure(data: None, *, task: str, seed: int, size: Size, fits: str) -> Resul
     network = train_gated(task, seed=seed, updates=size.updates)
     trained = perf_counter()
     simulated = simulate_spikes(network, _task_trials(task, size, seed), seed)
-    train, test = np.flatnonzero(~simulated.test), np.flatnonzero(simulated.test)[: size.scored]
-    options: dict[str, Any] = {"tau_s": DT_S, "hidden": size.hidden, "max_iter": size.max_iter}
+    train, test = np.flatnonzero(~simulated.test), np.flatnonzero(simulated.test)
+    options: dict[str, Any] = {"tau_s": DT_S, "hidden": size.hidden, "hidden_scale": _HIDDEN_SCALE}
+    options["max_iter"] = size.max_iter
     rank = size.ranks[0]
     if size.ranked:
         some = simulated.trials.isel(trial=train[: size.ranked])
@@ -285,7 +293,9 @@ def measure(data: None, *, task: str, seed: int, size: Size, fits: str) -> Resul
     chosen = perf_counter()
     fit = fit_trials(simulated.trials.isel(trial=train[: size.fitted]), rank=rank, seed=seed, **options)
     fitted = perf_counter()
-    rows = scores_of(fit, simulated, train[: size.fitted], test)
+    rows = scores_of(fit, simulated, train[: min(size.fitted, _MAPPED)], test)
+    few = fit.isel(condition=slice(0, _SAVED_TRIALS))
+    save_with_results(few, Path(fits) / f"ctd_{task}_seed{seed}.nwb", {})
     shared = {"task": task, "seed": seed, "rank": rank, "units": size.hidden + HELD_IN + HELD_OUT}
     shared |= {"network_error": network.attrs["error"]}
     shared |= compare_points(fit, simulated, network) if task == "flip-flop" else dict.fromkeys(_POINTS, np.nan)
@@ -323,15 +333,9 @@ def scores_of(fit: xr.Dataset, simulated: Simulated, train: Array, test: Array) 
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: a small flip-flop network. Full: both tasks, and all seeds."""
-    fits = str(setting.fits)
-    if setting.quick:
-        return [(None, {"task": "flip-flop", "seed": 0, "size": QUICK, "fits": fits})]
-    return [
-        (None, {"task": task, "seed": seed, "size": size, "fits": fits})
-        for seed in range(setting.seeds)
-        for task, size in SIZES.items()
-    ]
+    """Quick: a small flip-flop network. Full: a network of each task, as in the benchmark."""
+    sizes = {"flip-flop": QUICK} if setting.quick else SIZES
+    return [(None, {"task": task, "seed": 0, "size": size, "fits": str(setting.fits)}) for task, size in sizes.items()]
 
 
 def figure_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -351,11 +355,23 @@ def compare(table: pd.DataFrame) -> Comparison:
         for kind in _MODELS:
             mine = table[(table["task"] == task) & (table["model"] == kind)]
             if len(mine):
+                reasons = _reasons(mine, kind)
                 rows += [
-                    Cell(f"{task}, {model} (ours: {kind}): {_LABELS[name]}", number, float(mine[name].median()))
+                    Cell(f"{task}, {model} (ours: {kind}): {_LABELS[name]}", number, float(mine[name].median()),
+                         reason=reasons[name])
                     for name, number in zip(_SCORES, published, strict=True)
-                ]
+                ]  # fmt: skip
     return rows
+
+
+def _reasons(mine: pd.DataFrame, kind: str) -> dict[str, str]:
+    """Why a score may be below the published one."""
+    rank, bits = mine["rank"].median(), mine["bits_true_rates"].median()
+    model = f"Rank {rank:.0f} leaves out small directions of a network of 64 dimensions."
+    if kind == "free run":
+        model += " Its hidden units are random, while all weights of the published models are trained."
+    ceiling = f"The true rates of these held-out neurons give {bits:.3f}; those of the published network are not known."
+    return {"rate_r2": model, "state_r2": model, "bits": ceiling, "cycle_consistency": ""}
 
 
 def claims(table: pd.DataFrame) -> Claims:
