@@ -845,17 +845,15 @@ CURRENTS = {
 }
 
 AREA_SELECTION = {
-    "area_r2": Var(("candidate", "split"), "float64", "1"),
-    "area_r2_sem": Var(("candidate", "split"), "float64", "1"),
-    "area_r2_ceiling": Var(("split",), "float64", "1"),
+    "area_r2": Var(("candidate",), "float64", "1"),
     "deficit": Var(("candidate",), "float64", "1"),
     "deficit_sem": Var(("candidate",), "float64", "1"),
     "as_good": Var(("candidate",), "bool", "1"),
     "n_parameters": Var(("candidate",), "int64", "1"),
     "one_block": Var(("candidate",), "bool", "1"),
     "block_rank": Var(("candidate", "target", "sender"), "int64", "1"),
-    "r2": Var(("candidate", "fold", "split"), "float64", "1"),
-    "r2_ceiling": Var(("fold", "split"), "float64", "1"),
+    "r2": Var(("candidate", "fold"), "float64", "1"),
+    "r2_ceiling": Var(("fold",), "float64", "1"),
 }
 
 AUDIT = {

@@ -459,6 +459,15 @@ class AreaOptions(Options):
 
     ranks: tuple[int, ...] = option((1, 2), "Ranks of one block; the largest is that of a block too.", min_length=1)
     folds: int = option(6, "Parts that are held out in turn.", ge=2)
+    nonlinearity: Any = option(
+        "tanh", "'tanh', 'relu', 'softplus', 'linear', 'clipped_relu', or a pair (function, its derivative)."
+    )
+    bias: bool = option(False, "Fit a constant input to each neuron.")
+    initial: Literal["zero", "learned"] = option("zero", "Initial activation, the same in all conditions.")
+    weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
+    input_areas: dict[str, Any] | None = option(
+        None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all."
+    )
 
 
 class EnsembleOptions(Options):

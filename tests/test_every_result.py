@@ -164,7 +164,7 @@ CASES = {
         lambda one, ax: plot.currents(one, ax=ax),
     ),
     "select_areas": (
-        lambda fit, activity: nl.select_areas(activity, areas="area", ranks=[1], folds=2, **SWEEP),
+        lambda fit, activity: nl.select_areas(activity, areas="area", ranks=[1], folds=2, tau_s=0.1),
         lambda one, ax: plot.area_scores(one, ax=ax),
     ),
     "audit": (

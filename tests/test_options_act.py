@@ -168,7 +168,9 @@ SWEEPS = [
      {"tau_s": 0.1, "method": "regression", "ranks": [1], "fractions": (0.5,), "draws": 1, "folds": 2},
      {"fractions": (0.75,), "draws": 2, "folds": 3}),
     (nl.select_areas, options.AreaOptions,
-     {"areas": "area", "tau_s": 0.1, "method": "regression", "ranks": [1], "folds": 2}, {"ranks": [1, 2], "folds": 3}),
+     {"areas": "area", "tau_s": 0.1, "ranks": [1], "folds": 2},
+     {"ranks": [1, 2], "folds": 3, "nonlinearity": "relu", "bias": True, "initial": "learned",
+      "weights": np.arange(1, 17), "input_areas": {"stimulus": "left"}}),
     (nl.compare_tau, options.TauOptions, {"rank": 1, "method": "regression", "taus_s": (0.1, 0.2), "folds": 2},
      {"taus_s": (0.1, 0.3), "folds": 3, "condition": "nowhere", "input": [1.0], "at_s": 0.1}),
 ]  # fmt: skip

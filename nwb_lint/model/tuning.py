@@ -131,7 +131,7 @@ COLLINEAR = 0.01
 # Several areas: rounds in which each block is regressed on what the others leave, at most, and the relative change of
 # what they explain at which the rounds end.
 # Convention: endless work is avoided; the gradient follows.
-BLOCK_SWEEPS, BLOCK_TOLERANCE = 50, 1e-6
+BLOCK_SWEEPS, BLOCK_TOLERANCE = 30, 1e-4
 
 # ---------------------------------------------------------------------------------------------------------------------
 # When the closed form is the final fit (`stages`)

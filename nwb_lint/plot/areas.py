@@ -88,8 +88,8 @@ def _color(senders: list[str], k: int) -> str:
 def area_scores(selection: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw R² of what is held out against the number of parameters, for networks with and without areas.
 
-    Error bars are standard errors over folds, which the candidates share: differences are surer than they look. Filled
-    marks are about as good as the best. The chosen candidate has a ring.
+    Error bars are standard errors of the differences from the best candidate. Filled marks are about as good as the
+    best. The chosen candidate has a ring.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ def area_scores(selection: xr.Dataset, *, ax: Axes | None = None, style: Style =
     >>> from nwb_lint import plot, select_areas
     >>> from nwb_lint.testing import mock_areas
     >>> activity, _ = mock_areas(n_neurons=12, n_conditions=12)
-    >>> found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=2, method="regression")
+    >>> found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=2)
     >>> plot.area_scores(found).get_xlabel()
     'parameters of m and n'
     """
     check_result(selection, "area_selection")
     given, ax = ax, make_axes(ax)
-    size, r2 = selection["n_parameters"].values, selection["area_r2"].values[:, -1]
-    error, good = selection["area_r2_sem"].values[:, -1], selection["as_good"].values
+    size, r2 = selection["n_parameters"].values, selection["area_r2"].values
+    error, good = selection["deficit_sem"].values, selection["as_good"].values
     handles = []
     for name, own, color, marker in (
         ("one block", selection["one_block"].values, COLORS[0], "s"),
@@ -139,4 +139,4 @@ def area_scores(selection: xr.Dataset, *, ax: Axes | None = None, style: Style =
     best = float(np.nanmax(r2, initial=0.0, where=np.isfinite(r2)))
     ax.set_ylim(bottom=max(min(0.0, best), float(np.min(r2[np.isfinite(r2)], initial=best)) - 0.05))
     explain(ax, given, handles)
-    return finish(ax, "parameters of m and n", "R² of held-out conditions", "Blocks of areas")
+    return finish(ax, "parameters of m and n", "R² of the regression, held out", "Blocks of areas")

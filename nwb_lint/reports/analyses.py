@@ -187,11 +187,11 @@ def _area_selection(found: xr.Dataset) -> list[Item]:
             if int(one["block_rank"].sel(target=to, sender=source))
         )  # fmt: skip
         marks = "chosen" if k == found.attrs["chosen"] else "as good" if bool(one["as_good"]) else ""
-        numbers = (float(one["area_r2"][-1]), float(one["deficit"]), float(one["deficit_sem"]))
+        numbers = (float(one["area_r2"]), float(one["deficit"]), float(one["deficit_sem"]))
         rows.append([blocks, str(int(one["n_parameters"])), *(number(value) for value in numbers), marks])
     note = (
         "R²: of held-out conditions. Behind: how far it is behind the best, and the standard error of this difference, "
-        "paired over folds. Chosen: the fewest parameters among those that are as good."
+        "paired over conditions. Chosen: the fewest parameters among those that are as good."
     )
     return [Table("blocks of areas", ["ranks", "parameters", "R²", "behind", "± s.e.", ""], rows, [note])]
 

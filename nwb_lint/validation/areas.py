@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,29 @@ import xarray as xr
 
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
-from nwb_lint.model.areas.blocks import ARROW, blocks_of
-from nwb_lint.model.areas.regression import elimination_order
-from nwb_lint.model.data import unmasked, weights_of
-from nwb_lint.model.network import Array, Network, drives
-from nwb_lint.model.simulate import network_of, whole_input
+from nwb_lint.model.areas.blocks import ARROW, Blocks, areas_of, blocks_for
+from nwb_lint.model.areas.regression import (
+    AreaRegression,
+    closed_form,
+    latent_pass,
+    projected_features,
+    projected_sums,
+)
+from nwb_lint.model.data import Samples, unmasked, weights_of
+from nwb_lint.model.network import Array, Network, as_nonlinearity, drives
+from nwb_lint.model.regression import Sums
+from nwb_lint.model.scores import ceiling, noise_of, reference_of
+from nwb_lint.model.simulate import whole_input
 from nwb_lint.options import AreaOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
-from nwb_lint.validation.folds import (
-    SPLITS,
-    Prepare,
-    about_as_good,
-    behind_the_best,
-    conditions_to_use,
-    fit_with,
-    folds_of,
-    mean_and_sem,
-    shared_options,
-)
-from nwb_lint.validation.rank import score_rank
+from nwb_lint.validation.folds import Prepare, conditions_to_use, folds_of
+
+# A candidate that is behind the best by a smaller share of what the best leaves unexplained counts as equal.
+# Measured on: simulated networks of one to three areas (`beyond_areas.py`, seeds 200 to 202).
+_SAME_SHARE = 0.01
+# Ridges of the candidates, the best of which counts, and that of the projection, relative to the mean variance of the
+# features. Convention.
+_RIDGES, _FIRST_RIDGE = (1e-4, 1e-2, 1.0), 1e-2
 
 
 @validated(AreaOptions)
@@ -43,18 +47,24 @@ def select_areas(
     executor: Any = None,
     cache_dir: str | Path | None = None,
     progress: bool = False,
-    **fit_options,
+    nonlinearity: str | tuple = "tanh",
+    bias: bool = False,
+    initial: str = "zero",
+    weights: Array | str | None = None,
+    input_areas: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Cross-validated choice of the ranks of the blocks between areas, against one block without areas.
 
-    Candidates without areas have the given ranks. The first candidate with areas has the largest of these ranks in
-    every block. From it, ranks are taken away one by one: each time the one that the regression of the activity on
-    the rates of the areas needs least, per parameter (of all conditions). So there is one candidate for each number of
-    ranks. Around the one that is chosen, every block is then tried with one rank less.
+    In each fold, a regression with the largest of the ranks in every block gives latents, on which the activity is
+    projected. This removes most of the noise of observation. All candidates are then reduced-rank regressions of the
+    activity on the same features, the filtered rates of the projected activity. What they leave in the conditions of
+    the fold is their score: how well each area follows from what the areas did before. It is not the R² of a free run,
+    in which a few conditions that noise turns the other way count for more than a weak current.
 
-    The choice is the candidate of fewest parameters that is at most one standard error behind the best in R² of what is
-    held out, or 1 % of what the best leaves unexplained. The standard error is that of the paired differences over
-    folds. With equal parameters, one block is chosen: areas need evidence.
+    For each area, ranks are taken away one by one, each time the one that costs least per parameter. Kept are the ranks
+    of fewest parameters that are at most one standard error behind the best, or 1 % of what the best leaves; the
+    standard error is that of the paired differences over conditions. All areas together are then compared in the same
+    way with networks of one block, of the given ranks. With equal parameters, one block is chosen: areas need evidence.
 
     Parameters
     ----------
@@ -75,16 +85,19 @@ def select_areas(
         Folder for finished fits: a run that was stopped does only the rest.
     progress : bool, default=False
         Show a progress bar.
-    **fit_options : Any
-        Other options of `fit_lint`, but ``block_ranks`` and ``hidden``.
+    nonlinearity, bias, weights, input_areas : Any
+        As in `fit_lint`.
+    initial : {"zero", "learned"}, default="zero"
+        x[0] of all conditions.
 
     Returns
     -------
     xarray.Dataset
         A result of kind "area_selection": ``block_rank (candidate, target, sender)``; ``one_block (candidate)``,
         whether it has no areas (every entry of its block_rank is then its rank); ``n_parameters (candidate)``;
-        ``area_r2`` and ``area_r2_sem (candidate, split)``; ``deficit`` and ``deficit_sem (candidate)``, how far it is
-        behind the best on what is held out; ``as_good (candidate)``; ``r2 (candidate, fold, split)`` and its ceiling.
+        ``area_r2 (candidate)``, the share of held-out conditions that the
+        regression explains; ``deficit`` and ``deficit_sem (candidate)``, how far it is behind
+        the best; ``as_good (candidate)``; ``r2 (candidate, fold)`` and its ceiling.
         ``attrs["chosen"]`` is the candidate, and ``attrs["areas"]`` the column, empty if one block is chosen.
         `chosen_areas` gives the options of its fit.
 
@@ -97,29 +110,25 @@ def select_areas(
     --------
     >>> from nwb_lint.testing import mock_areas
     >>> activity, _ = mock_areas(n_neurons=12, n_conditions=12)
-    >>> found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=2, method="regression")
+    >>> found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=2)
     >>> found["block_rank"].dims
     ('candidate', 'target', 'sender')
     """
     whole, ranks = conditions_to_use(activity), sorted(set(ranks))
-    options = shared_options(
-        fit_options, refused=["block_ranks", "hidden"], rank=ranks[-1], tau_s=tau_s, areas=areas, hidden=0
-    )
+    options = FitOptions.check({
+        "rank": ranks[-1], "tau_s": tau_s, "areas": areas, "nonlinearity": nonlinearity, "bias": bias,
+        "initial": initial, "weights": weights, "input_areas": input_areas,
+    })  # fmt: skip
+    names = tuple(np.unique(areas_of(whole, areas)).tolist())
+    if len(names) < 2:
+        raise ContractError(f"The neurons have one area, {names[0]!r}. A choice of blocks needs two. Use select_rank.")
     held_out = folds_of(whole.sizes["condition"], folds)
-    data = whole if isinstance(activity, xr.Dataset) else activity
-    full = fit_with(whole, options, test_conditions=None)
-    blocks = blocks_of(full)
-    if blocks is None or len(blocks.names) < 2:
-        raise ContractError(
-            f"The neurons have one area in column {areas!r}. A choice of blocks needs two. Use select_rank."
-        )
-    search = _Search(data, held_out, options, np.bincount(blocks.area), blocks.names)
-    running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
-    search.score([_Candidate(True, np.full((len(blocks.names),) * 2, rank)) for rank in ranks], running)
-    search.score([_Candidate(False, one) for one in _path(whole, full, options)], running)
-    while lower := search.lower_neighbors():
-        search.score(lower, running)
-    return search.table(areas)
+    parts = [whole if isinstance(activity, xr.Dataset) else activity(~held) for held in held_out]
+    tasks = ((one, {"options": options, "held_out": held}) for one, held in zip(parts, held_out, strict=True))
+    how: dict[str, Any] = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
+    found = run_all(sums_of_fold, tasks, label="areas", total=folds, **how)
+    search = _Search([_Fold(*one, options) for one in zip(parts, held_out, found, strict=True)], names)
+    return search.table(areas, ranks)
 
 
 def chosen_areas(selection: xr.Dataset) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def chosen_areas(selection: xr.Dataset) -> dict[str, Any]:
     --------
     >>> from nwb_lint.testing import mock_areas
     >>> activity, _ = mock_areas(n_neurons=12, n_conditions=12)
-    >>> found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=2, method="regression")
+    >>> found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=2)
     >>> sorted(chosen_areas(found))[-1]
     'rank'
     """
@@ -163,124 +172,150 @@ def _texts(names: Iterable[str], ranks: Array) -> dict[str, int]:
     return {f"{names[a]}{ARROW}{names[b]}": int(rank) for (a, b), rank in np.ndenumerate(ranks)}
 
 
-class _Candidate:
-    """One block of a rank, or the ranks of the blocks (to, from)."""
+def sums_of_fold(data: xr.Dataset, *, options: FitOptions, held_out: Array) -> dict[str, Array]:
+    """Sums of the training conditions of a fold, for all candidates; its network, areas, and the ceiling."""
+    samples, weights = _samples(data, options), weights_of(data, options.weights, ~held_out)
+    blocks = _blocks(data, options, samples.q.shape[2])
+    train = samples.take(np.flatnonzero(~held_out))
+    how: dict[str, Any] = {"alpha": samples.alpha, "nonlinearity": samples.nonlinearity, "weights": weights}
+    first = closed_form(train.x, train.q, blocks=blocks, ridges=[_FIRST_RIDGE], **how).networks[0]
+    network = latent_pass(first, train.x, train.q, blocks=blocks, ridges=[_FIRST_RIDGE], **how).networks[0]
+    sums = projected_sums(network, train.x, train.q, **how)
+    noise, y = noise_of(data), unmasked(data)["activity"].values
+    top = np.nan if noise is None else ceiling(y[held_out], noise[held_out], reference_of(y, ~held_out))
+    found: dict[str, Any] = sums._asdict() | {"area": blocks.area, "reached": blocks.reached}
+    return found | network._asdict() | {"ceiling": np.array(top)}
 
-    def __init__(self, one_block: bool, ranks: Array) -> None:
-        self.one_block, self.ranks = one_block, ranks
 
-    @property
-    def key(self) -> tuple[bool, bytes]:
-        return self.one_block, self.ranks.astype(np.int64).tobytes()
+def _blocks(data: xr.Dataset, options: FitOptions, n_drives: int) -> Blocks:
+    """The areas, with the largest rank in every block."""
+    assert options.areas is not None
+    assert options.rank is not None
+    return blocks_for(data, options.areas, options.rank, None, options.input_areas, hidden=0, n_drives=n_drives)
 
-    def n_parameters(self, sizes: Array) -> int:
-        """Entries of m and n that may differ from 0."""
-        if self.one_block:
-            return int(2 * self.ranks.max() * sizes.sum())
-        return int((self.ranks * (sizes[:, None] + sizes)).sum())
 
-    def options(self, options: FitOptions, names: tuple[str, ...]) -> FitOptions:
-        """Those of its fit."""
-        rank = int(self.ranks.max())
-        if self.one_block:
-            return options.model_copy(update={"rank": rank, "areas": None, "input_areas": None})
-        return options.model_copy(update={"rank": rank, "block_ranks": _texts(names, self.ranks)})
+def _samples(data: xr.Dataset, options: FitOptions) -> Samples:
+    """Conditions with the drives that the options give."""
+    alpha = float(data.attrs["bin_s"]) / options.tau_s
+    q = drives(whole_input(data), alpha, bias=options.bias, initial=options.initial == "learned")
+    x = unmasked(data)["activity"].values.astype(np.float32, copy=False)
+    return Samples(x, q, alpha, as_nonlinearity(options.nonlinearity))
+
+
+class _Fold:
+    """The regressions of a fold, and the conditions that they are scored on."""
+
+    def __init__(self, data: xr.Dataset, held_out: Array, found: dict[str, Array], options: FitOptions) -> None:
+        samples, self.held = _samples(data, options), np.flatnonzero(held_out)
+        test, weights = samples.take(self.held), weights_of(data, options.weights, ~held_out)
+        how: dict[str, Any] = {"alpha": samples.alpha, "nonlinearity": samples.nonlinearity, "weights": weights}
+        self.z = projected_features(Network(*(found[name] for name in "mnw")), test.x, test.q, **how)
+        self.y, self.q, self.ceiling = test.x, test.q[:, test.q.shape[1] - test.x.shape[1] :], float(found["ceiling"])
+        self.sizes, self.power = np.bincount(found["area"]), np.nansum(
+            (test.x - reference_of(samples.x, ~held_out)) ** 2, axis=(1, 2), dtype=float
+        )  # fmt: skip
+        sums = Sums(*(found[name] for name in Sums._fields))
+        self.blocks = AreaRegression(sums, found["area"], found["reached"], weights)
+        self.whole = AreaRegression(sums, 0 * found["area"], np.ones_like(found["reached"]), weights)
+
+    def errors(self, one_block: bool, a: int, row: tuple[int, ...]) -> Array:
+        """Squared errors (ridge, condition) of an area with these ranks of the blocks to it."""
+        regression = self.whole if one_block else self.blocks
+        return np.array([regression.errors(a, row, ridge, self.z, self.q, self.y) for ridge in _RIDGES])
+
+
+Row = tuple[int, ...]
 
 
 class _Search:
-    """The candidates and their scores so far."""
+    """Squared errors of the areas, by condition, for the ranks of the blocks to them that were tried."""
 
-    def __init__(
-        self, data: xr.Dataset | Prepare, held_out: list[Array], options: FitOptions, sizes: Array,
-        names: tuple[str, ...],
-    ) -> None:  # fmt: skip
-        self.data, self.held_out, self.options, self.sizes, self.names = data, held_out, options, sizes, names
-        self.candidates: list[_Candidate] = []
-        self.r2: list[Array] = []  # of each candidate, (fold, split)
-        self.ceiling = np.full((len(held_out), 2), np.nan)
+    def __init__(self, folds: list[_Fold], names: tuple[str, ...]) -> None:
+        self.folds, self.names, self.sizes = folds, names, folds[0].sizes
+        self.power = np.concatenate([one.power for one in folds])
+        self._known: dict[tuple[bool, int, Row], Array] = {}
 
-    def score(self, candidates: Iterable[_Candidate], running: dict[str, Any]) -> None:
-        """Fit and score candidates that are new on every fold."""
-        known = {one.key for one in self.candidates}
-        new = [one for one in candidates if one.key not in known]
+    def errors(self, a: int, row: Row, one_block: bool = False) -> Array:
+        """Squared errors of each condition while it is held out, with the best ridge."""
+        key = one_block, a, row
+        if key not in self._known:
+            errors = np.concatenate([fold.errors(*key) for fold in self.folds], axis=1)
+            self._known[key] = errors[int(np.argmin(errors.sum(axis=1)))]
+        return self._known[key]
 
-        def tasks() -> Iterator[tuple[Any, dict[str, Any]]]:
-            for held in self.held_out:
-                data = self.data if isinstance(self.data, xr.Dataset) else self.data(~held)
-                for one in new:
-                    yield data, {"options": one.options(self.options, self.names), "held_out": held}
+    def cost(self, a: int, row: Row) -> int:
+        """Entries of m and n of the blocks to an area that may differ from 0."""
+        return int(np.dot(row, self.sizes[a] + self.sizes))
 
-        total = len(new) * len(self.held_out)
-        found = run_all(score_rank, tasks(), label="areas", total=total, **running)
-        r2 = np.array([one["r2"] for one in found]).reshape(len(self.held_out), len(new), 2)
-        self.ceiling = np.array([one["r2_ceiling"] for one in found[:: max(len(new), 1)]])
-        self.candidates += new
-        self.r2 += list(r2.swapaxes(0, 1))
+    def path(self, a: int, most: int) -> list[Row]:
+        """Ranks of the blocks to an area, from the most down to none: each time the one that costs least goes."""
+        row: Row = (most,) * len(self.names)
+        found = [row]
+        while sum(row):
+            lower = [(*row[:b], rank - 1, *row[b + 1 :]) for b, rank in enumerate(row) if rank]
+            before = self.errors(a, row).sum()
+            losses = [(self.errors(a, one).sum() - before) / (self.cost(a, row) - self.cost(a, one)) for one in lower]
+            row = lower[int(np.argmin(losses))]
+            found.append(row)
+        return found
 
-    def comparison(self) -> tuple[Array, Array, Array, Array]:
-        """Deficit, its standard error, whether each is as good as the best, and the number of parameters."""
-        r2 = np.array(self.r2)
-        deficit, error = behind_the_best(r2[:, None, :, 1])
-        good = about_as_good(r2[:, :, 1].mean(axis=1), deficit, error)
-        return deficit, error, good, np.array([one.n_parameters(self.sizes) for one in self.candidates])
+    def needed(self, a: int, rows: list[Row]) -> Row:
+        """The ranks of fewest parameters among those that are as good as the best."""
+        errors = np.array([self.errors(a, row) for row in rows])
+        good = as_good(errors)[0]
+        return min((self.cost(a, row), row) for row, one in zip(rows, good, strict=True) if one)[1]
 
-    def chosen(self) -> int:
-        """The position of the candidate of fewest parameters among the good ones; one block before others."""
-        _, _, good, size = self.comparison()
-        order = [(int(size[k]), not self.candidates[k].one_block, k) for k in np.flatnonzero(good)]
-        return int(min(order)[-1])
-
-    def lower_neighbors(self) -> list[_Candidate]:
-        """The chosen candidate with one rank less in each block, as far as they were not scored yet."""
-        best = self.candidates[self.chosen()]
-        if best.one_block or best.ranks.sum() == 1:
-            return []
-        known, found = {one.key for one in self.candidates}, []
-        for a, b in np.argwhere(best.ranks):
-            lower = best.ranks.copy()
-            lower[a, b] -= 1
-            found.append(_Candidate(False, lower))
-        return [one for one in found if one.key not in known]
-
-    def table(self, areas: str) -> xr.Dataset:
+    def table(self, areas: str, ranks: list[int]) -> xr.Dataset:
         """The result."""
-        deficit, error, good, size = self.comparison()
-        r2, chosen = np.array(self.r2), self.chosen()
-        mean, sem = mean_and_sem(r2, axis=1)
-        one_block = self.candidates[chosen].one_block
-        out = xr.Dataset(coords={"target": list(self.names), "sender": list(self.names), "split": SPLITS})
-        out.attrs = {"kind": "area_selection", "chosen": chosen, "areas": "" if one_block else areas, "column": areas}
-        out["block_rank"] = ("candidate", "target", "sender"), np.array([one.ranks for one in self.candidates])
-        out["one_block"] = ("candidate",), np.array([one.one_block for one in self.candidates])
-        out["n_parameters"] = ("candidate",), size
-        out["area_r2"], out["area_r2_sem"] = (("candidate", "split"), mean), (("candidate", "split"), sem)
-        out["area_r2_ceiling"] = ("split",), self.ceiling.mean(axis=0)
-        out["deficit"], out["deficit_sem"] = ("candidate", deficit), ("candidate", error)
-        out["as_good"] = ("candidate",), good
-        out["r2"], out["r2_ceiling"] = (("candidate", "fold", "split"), r2), (("fold", "split"), self.ceiling)
+        count = len(self.names)
+        paths = [self.path(a, ranks[-1]) for a in range(count)]
+        best = [self.needed(a, path) for a, path in enumerate(paths)]
+        others = [[paths[a][k] for a in range(count)] for k in range(len(paths[0]) - 1)]
+        kinds: list[tuple[bool, list[Row]]] = [(True, [(rank,)]) for rank in ranks]
+        kinds += [(False, one) for one in [best, *(one for one in others if one != best)]]
+        errors = np.array([
+            np.sum([self.errors(a, row, whole) for a, row in enumerate(rows)], axis=0) for whole, rows in kinds
+        ])  # fmt: skip
+        good, deficit, sem = as_good(errors, self.power.sum())
+        size = np.array([
+            2 * rows[0][0] * int(self.sizes.sum()) if whole else sum(self.cost(a, row) for a, row in enumerate(rows))
+            for whole, rows in kinds
+        ])  # fmt: skip
+        among = [k for k in range(len(ranks) + 1) if as_good(errors[: len(ranks) + 1])[0][k]]
+        chosen = min((int(size[k]), not kinds[k][0], k) for k in among)[-1]
+        out = xr.Dataset(coords={"target": list(self.names), "sender": list(self.names)})
+        whole = kinds[chosen][0]
+        out.attrs = {"kind": "area_selection", "chosen": chosen, "areas": "" if whole else areas, "column": areas}
+        table = [np.broadcast_to(rows, (count, count)) for _, rows in kinds]
+        out["block_rank"] = ("candidate", "target", "sender"), np.array(table)
+        out["one_block"] = ("candidate",), np.array([one for one, _ in kinds])
+        out["n_parameters"], out["as_good"] = (("candidate",), size), (("candidate",), good)
+        out["area_r2"] = ("candidate",), 1 - errors.sum(axis=1) / self.power.sum()
+        out["deficit"], out["deficit_sem"] = (("candidate",), deficit), (("candidate",), sem)
+        edges = np.cumsum([len(one.held) for one in self.folds])[:-1]
+        parts = zip(*(np.split(one, edges, axis=-1) for one in (errors, self.power)), strict=True)
+        out["r2"] = ("candidate", "fold"), np.array([1 - error.sum(axis=1) / own.sum() for error, own in parts]).T
+        out["r2_ceiling"] = ("fold",), np.array([one.ceiling for one in self.folds])
         check_result(out, "area_selection")
         return out
 
 
-def _path(activity: xr.Dataset, full: xr.Dataset, options: FitOptions) -> list[Array]:
-    """Ranks of the blocks, from those of the fit of most ranks down to one."""
-    blocks = blocks_of(full)
-    assert blocks is not None
-    alpha = float(full.attrs["dt_s"]) / options.tau_s
-    keep = [*range(full.sizes["input"])]
-    keep += [full.sizes["input"]] * options.bias + [full.sizes["input"] + 1] * (options.initial == "learned")
-    q = drives(whole_input(full), alpha, bias=True, initial=True)[..., keep]
-    network = network_of(full)
-    reached = np.concatenate([blocks.reached, np.ones((len(blocks.area), 2), bool)], axis=1)[:, keep]
-    ridges = full["stage_ridge"].values[np.isfinite(full["stage_ridge"].values)]
-    every = np.ones(activity.sizes["condition"], bool)
-    return elimination_order(
-        Network(network.m, network.n, network.w[:, keep]),
-        unmasked(activity)["activity"].values.astype(np.float32, copy=False),
-        q,
-        blocks=blocks._replace(reached=reached),
-        alpha=alpha,
-        nonlinearity=full.attrs["nonlinearity"],
-        ridge=float(ridges[-1]) if len(ridges) else 1e-3,
-        weights=weights_of(activity, options.weights, every),
-    )
+def as_good(errors: Array, power: float = 1.0) -> tuple[Array, Array, Array]:
+    """Whether candidates are about as good as the best one, how far they are behind it, and the standard error.
+
+    Parameters
+    ----------
+    errors : array of shape (candidate, condition)
+        Squared errors of the conditions while they are held out.
+    power : float, default=1.0
+        What the last two are divided by.
+
+    Returns
+    -------
+    good, deficit, sem : array of shape (candidate,)
+    """
+    total = errors.sum(axis=1)
+    best = int(np.argmin(total))
+    deficit = total - total[best]
+    sem = (errors - errors[best]).std(axis=1, ddof=1) * np.sqrt(errors.shape[1])
+    return deficit <= np.maximum(sem, _SAME_SHARE * total[best]), deficit / power, sem / power

@@ -31,8 +31,8 @@ def test_intervals_of_currents_are_bands():
 
 def test_area_scores():
     activity, _ = mock_areas([[1, 0], [1, 1]], n_conditions=12, noise=0.02)
-    found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=3, method="regression")
+    found = select_areas(activity, areas="area", tau_s=0.1, ranks=[1], folds=3)
     ax = plot.area_scores(found)
-    chosen = found.isel(candidate=found.attrs["chosen"], split=1)
+    chosen = found.isel(candidate=found.attrs["chosen"])
     assert ax.lines[-1].get_xydata().tolist() == [[int(chosen["n_parameters"]), float(chosen["area_r2"])]]
     assert_looks_like(ax, "area_scores")

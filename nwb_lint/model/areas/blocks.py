@@ -71,6 +71,12 @@ class Blocks(NamedTuple):
 
         return of_network
 
+    def ranks(self) -> Array:
+        """Rank of each block, (to, from)."""
+        found = np.zeros((len(self.names),) * 2, int)
+        np.add.at(found, (self.to, self.source), 1)
+        return found
+
     def pairs(self) -> list[tuple[int, int, Array]]:
         """Every block of rank above 0: to which area, from which, and its columns."""
         there = sorted(set(zip(self.to.tolist(), self.source.tolist(), strict=True)))

@@ -24,6 +24,7 @@ from nwb_lint.model.regression import (
     Solutions,
     Sums,
     activity_chunks,
+    features,
     latent_chunks,
     leading_eigenpairs,
     pseudo_inverse,
@@ -47,12 +48,12 @@ class _Area(NamedTuple):
     neurons: Array
 
 
-def _per_area(sums: Sums, blocks: Blocks, targets: Sequence[Array], neurons: Sequence[Array]) -> list[_Area]:
+def _per_area(sums: Sums, reached: Array, targets: Sequence[Array], neurons: Sequence[Array]) -> list[_Area]:
     """The moments of each area, whose ``targets`` are columns of zy."""
     found: list[_Area] = []
     shared: dict[bytes, tuple[Array, Array]] = {}
     for own, columns in zip(neurons, targets, strict=True):
-        reach = blocks.reached[own[0]]
+        reach = reached[own[0]]
         drives = np.flatnonzero(reach)
         if reach.tobytes() not in shared:
             inverse = np.linalg.pinv(sums.qq[np.ix_(drives, drives)], rcond=SINGULAR_CUTOFF, hermitian=True)
@@ -95,6 +96,73 @@ class _Decompositions:
         return self._known[key]
 
 
+class AreaRegression:
+    """Reduced-rank regressions of the activity of each area on the features of all, for any ranks of the blocks.
+
+    Parameters
+    ----------
+    sums : Sums
+        Of features and activity.
+    area : array of shape (neuron,)
+        Position of the area of each neuron; all 0 for one block without areas.
+    reached : array of shape (neuron, drive), bool
+        Which drives reach which neurons.
+    weights : array of shape (neuron,), optional
+        Weights of the neurons in the loss. None = equal.
+    penalty : float, default=0
+        Penalty on ||J||² per sample. Smaller ridges count as this one.
+    """
+
+    def __init__(
+        self, sums: Sums, area: Array, reached: Array, weights: Array | None = None, penalty: float = 0.0
+    ) -> None:
+        self.size, self.n_drives, self.floor = len(area), reached.shape[1], penalty * float(sums.number)
+        self.own = [np.flatnonzero(area == a) for a in range(int(area.max()) + 1)]
+        self.areas = _per_area(sums, reached, self.own, self.own)
+        self.root = np.ones(len(area)) if weights is None else np.sqrt(weights).astype(float)
+        self.every, self.known = np.arange(len(area)), _Decompositions()
+        for one in self.areas:
+            self.known.of(one, self.every)
+            for own in self.own:
+                self.known.of(one, own)
+        self._rows: dict[tuple[int, float, tuple[int, ...]], dict[int, tuple[Array, Array]]] = {}
+
+    def network(self, ranks: Array, ridge: float) -> Network:
+        """The network with these ranks (to, from); its columns are in the order of the blocks, row by row."""
+        total, column = int(ranks.sum()), 0
+        m, n = np.zeros((self.size, total)), np.zeros((self.size, total))
+        w = np.zeros((self.size, self.n_drives))
+        for a, area in enumerate(self.areas):
+            for b, (b_m, b_n) in self._row(a, tuple(ranks[a].tolist()), ridge).items():
+                columns = np.arange(column, column + b_m.shape[1])
+                m[np.ix_(area.neurons, columns)], n[np.ix_(self.own[b], columns)] = b_m, self.size * b_n
+                column += b_m.shape[1]
+            explained = n @ m[area.neurons].T / self.size
+            w[np.ix_(area.neurons, area.drives)] = (area.q_to_y - area.q_to_z @ explained).T
+        return Network(m, n, w)
+
+    def errors(self, a: int, row: tuple[int, ...], ridge: float, z: Array, q: Array, y: Array) -> Array:
+        """Squared errors (condition) of an area on features, drives and activity (condition, time, any)."""
+        area = self.areas[a]
+        drives = q[..., area.drives]
+        predicted, explained = np.zeros((*y.shape[:2], len(area.neurons))), np.zeros((self.size, len(area.neurons)))
+        for b, (m, n) in self._row(a, row, ridge).items():
+            predicted += z[..., self.own[b]] @ n @ m.T
+            explained[self.own[b]] += n @ m.T
+        predicted += drives @ (area.q_to_y - area.q_to_z @ explained)
+        return np.nansum((y[..., area.neurons] - predicted) ** 2, axis=(1, 2), dtype=float)
+
+    def _row(self, a: int, row: tuple[int, ...], ridge: float) -> dict[int, tuple[Array, Array]]:
+        """m and n / N of the blocks to an area, by source."""
+        if (a, ridge, row) not in self._rows:
+            area = self.areas[a]
+            size = max(max(ridge, MIN_RIDGE) * np.trace(area.zz) / len(area.zz), self.floor, np.finfo(float).tiny)
+            of_source = {b: (self.own[b], k) for b, k in enumerate(row) if k}
+            start = self.known.of(area, self.every).solve(area.zy, size) if len(of_source) > 1 else area.zy
+            self._rows[a, ridge, row] = _reduced(area, of_source, start, size, self.root[area.neurons], self.known)
+        return self._rows[a, ridge, row]
+
+
 def closed_form(
     x: Array,
     q: Array,
@@ -126,39 +194,54 @@ def closed_form(
     stream = MomentStream(
         chunk, q, x.shape[2], n_samples, alpha, nonlinearity, sampling=sampling, unseen_start=unseen_start
     )
-    sums = stream.sums()
-    own = [np.flatnonzero(blocks.area[: x.shape[2]] == a) for a in range(len(blocks.names))]
-    areas, known = _per_area(sums, blocks, own, own), _Decompositions()
-    every = np.arange(x.shape[2])
-    for area in areas:
-        known.of(area, every)
-        for one in own:
-            known.of(area, one)
-    root = np.ones(x.shape[2]) if weights is None else np.sqrt(weights).astype(float)
+    recorded = slice(x.shape[2])
+    found = AreaRegression(stream.sums(), blocks.area[recorded], blocks.reached[recorded], weights, penalty)
+    networks = list(map_in_order(lambda ridge: found.network(blocks.ranks(), ridge), ridges))
+    return Solutions(networks, np.zeros(0), np.full(len(ridges), np.nan))
 
-    def network(ridge: float) -> Network:
-        m, n = (np.zeros((x.shape[2], len(blocks.to))) for _ in range(2))
-        w = np.zeros((x.shape[2], q.shape[2]))
-        for a, area in enumerate(areas):
-            size = max(max(ridge, MIN_RIDGE) * np.trace(area.zz) / len(area.zz), penalty * sums.number)
-            size = max(size, np.finfo(float).tiny)
-            start = known.of(area, every).solve(area.zy, size)
-            of_source = {b: (own[b], columns) for to, b, columns in blocks.pairs() if to == a}
-            found = _reduced(area, of_source, start, size, root[area.neurons], known)
-            for b, (b_m, b_n) in found.items():
-                features, columns = of_source[b]
-                m[np.ix_(area.neurons, columns)] = b_m
-                n[np.ix_(features, columns)] = x.shape[2] * b_n
-            explained = n @ m[area.neurons].T / x.shape[2]
-            w[np.ix_(area.neurons, area.drives)] = (area.q_to_y - area.q_to_z @ explained).T
-        return Network(m, n, w)
 
-    return Solutions(list(map_in_order(network, ridges)), np.zeros(0), np.full(len(ridges), np.nan))
+def _leading(matrix: Array, number: int, start: Array | None) -> tuple[Array, Array]:
+    """The largest squared singular values, and their right singular vectors; near a start by subspace iteration."""
+    if start is None:
+        if len(matrix) < matrix.shape[1]:
+            power, u = leading_eigenpairs(matrix @ matrix.T, number)
+            power, u = power[:number], u[:, :number]
+            return power, matrix.T @ (u / np.sqrt(np.maximum(power, np.finfo(float).tiny)))
+        power, right = leading_eigenpairs(matrix.T @ matrix, number)
+        return power[:number], right[:, :number]
+    right = start
+    for _ in range(2):
+        right = np.linalg.qr(matrix.T @ (matrix @ right))[0]
+    _, singular, turn = np.linalg.svd(matrix @ right, full_matrices=False)
+    return singular**2, right @ turn.T
+
+
+def projected_sums(
+    network: Network, x: Array, q: Array, *, alpha: float, nonlinearity: str | Nonlinearity, weights: Array | None
+) -> Sums:
+    """Sums of features of the projected activity, as in the latent pass of this network, and of the activity.
+
+    Regressions on them, with any ranks of the blocks, have the same features, so that they can be compared.
+    """
+    to_latents = pseudo_inverse(network.m, weights)
+    chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
+    stream = MomentStream(partial(chunk, target_is_x=True), q, x.shape[2], n_samples, alpha, nonlinearity)
+    return stream.sums()
+
+
+def projected_features(
+    network: Network, x: Array, q: Array, *, alpha: float, nonlinearity: str | Nonlinearity, weights: Array | None
+) -> Array:
+    """The features of `projected_sums` themselves, (condition, time, neuron)."""
+    to_latents = pseudo_inverse(network.m, weights)
+    chunk, _ = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
+    states = chunk(slice(None)).states[0]
+    return features(states, alpha, nonlinearity)[:, q.shape[1] - x.shape[1] :]
 
 
 def _reduced(
     area: _Area,
-    of_source: dict[int, tuple[Array, Array]],
+    of_source: dict[int, tuple[Array, int]],
     start: Array,
     penalty: float,
     root: Array,
@@ -170,32 +253,26 @@ def _reduced(
     sum of squared errors, weighted by root², plus the penalty on its coefficients: with S S' the inverse of Z'Z +
     penalty and C = Z'E of what is left, it is S S' C U U', with U the leading right singular vectors of S' C root.
     """
-    parts = {b: (np.eye(start.shape[1]), start[features]) for b, (features, _) in of_source.items()}
+    parts = {b: (np.eye(start.shape[1]), start[own]) for b, (own, _) in of_source.items()}
     base = {}
-    for b, (features, _) in of_source.items():
-        one = known.of(area, features)
-        base[b] = one, one.v.T @ (area.zy[features] * root)
+    for b, (own, _) in of_source.items():
+        one = known.of(area, own)
+        base[b] = one, one.v.T @ (area.zy[own] * root)
     before = np.inf
     for _ in range(BLOCK_SWEEPS):
         explained = 0.0
-        for b, (features, columns) in of_source.items():
+        for b, (own, number) in of_source.items():
             one, left = base[b]
             for c, (others, _) in of_source.items():
                 if c != b:
                     m, n = parts[c]
-                    left = left - (one.v.T @ (area.zz[np.ix_(features, others)] @ n)) @ (m.T * root)
+                    left = left - (one.v.T @ (area.zz[np.ix_(own, others)] @ n)) @ (m.T * root)
             shrunk = left / np.sqrt(one.s + penalty)[:, None]
-            number = len(columns)
-            if len(shrunk) < shrunk.shape[1]:
-                power, u = leading_eigenpairs(shrunk @ shrunk.T, number)
-                right = shrunk.T @ (u[:, :number] / np.sqrt(np.maximum(power[:number], np.finfo(float).tiny)))
-            else:
-                power, right = leading_eigenpairs(shrunk.T @ shrunk, number)
-            right = right[:, :number]
+            power, right = _leading(shrunk, number, parts[b][0] if len(parts[b][0].T) == number else None)
             coefficients = one.v @ (left @ right / (one.s + penalty)[:, None])
             m = np.divide(right, root[:, None], out=np.zeros_like(right), where=root[:, None] > 0)
             parts[b] = m, coefficients
-            explained += float(power[:number].sum())
+            explained += float(power.sum())
         if abs(explained - before) <= BLOCK_TOLERANCE * abs(explained):
             break
         before = explained
@@ -275,89 +352,4 @@ def _targets(
     """The moments of each area, whose targets are its latents and then its recorded neurons, and its latents."""
     latents = [np.flatnonzero(blocks.to == a) for a in range(len(own))]
     targets = [np.concatenate([k, rank + one[one < recorded]]) for k, one in zip(latents, own, strict=True)]
-    yield from zip(_per_area(sums, blocks, targets, own), latents, strict=True)
-
-
-def elimination_order(
-    network: Network,
-    x: Array,
-    q: Array,
-    *,
-    blocks: Blocks,
-    alpha: float,
-    nonlinearity: str | Nonlinearity,
-    ridge: float,
-    weights: Array | None = None,
-) -> list[Array]:
-    """Ranks of the blocks (to, from), from those of a network down to a single rank, one rank less each time.
-
-    The features and latents are those of `latent_pass`. The rank that is taken away is the one whose loss, in what the
-    regression of its area explains, is the smallest per parameter, in units of the residual variance of the area.
-
-    Parameters
-    ----------
-    network : Network
-        A fit with these blocks, without hidden units.
-    x, q, blocks, alpha, nonlinearity, weights
-        As in `latent_pass`.
-    ridge : float
-        Relative to the mean variance of the features.
-
-    Returns
-    -------
-    list of array of shape (area, area)
-    """
-    to_latents = pseudo_inverse(network.m, weights)
-    chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
-    stream = MomentStream(partial(chunk, target_is_x=True), q, x.shape[2], n_samples, alpha, nonlinearity)
-    sums, count = stream.sums(), len(blocks.names)
-    own = [np.flatnonzero(blocks.area == a) for a in range(count)]
-    areas, known = _per_area(sums, blocks, own, own), _Decompositions()
-    root = np.ones(x.shape[2]) if weights is None else np.sqrt(weights).astype(float)
-    gains: dict[tuple[int, ...], float] = {}
-
-    def gain(a: int, row: tuple[int, ...]) -> float:
-        """What the regression of an area explains with these ranks of its blocks, less the penalty."""
-        if (a, *row) not in gains:
-            area = areas[a]
-            penalty = max(ridge, MIN_RIDGE) * np.trace(area.zz) / len(area.zz)
-            of_source = {b: (own[b], np.arange(k)) for b, k in enumerate(row) if k}
-            start = known.of(area, np.arange(len(area.zz))).solve(area.zy, penalty)
-            parts = _reduced(area, of_source, start, penalty, root[area.neurons], known) if of_source else {}
-            gains[a, *row] = _explained(area, of_source, parts, penalty, root[area.neurons])
-        return gains[a, *row]
-
-    ranks = np.zeros((count, count), int)
-    np.add.at(ranks, (blocks.to, blocks.source), 1)
-    scale = [_residual(sums, area, root) - gain(a, tuple(ranks[a])) for a, area in enumerate(areas)]
-    found = [ranks]
-    while ranks.sum() > 1:
-        losses = {}
-        for a, b in np.argwhere(ranks):
-            lower = ranks[a].copy()
-            lower[b] -= 1
-            loss = gain(int(a), tuple(ranks[a].tolist())) - gain(int(a), tuple(lower.tolist()))
-            losses[int(a), int(b)] = loss / max(scale[a], np.finfo(float).tiny) / (len(own[a]) + len(own[b]))
-        ranks = ranks.copy()
-        ranks[min(losses, key=losses.__getitem__)] -= 1
-        found.append(ranks)
-    return found
-
-
-def _explained(
-    area: _Area, of_source: dict[int, tuple[Array, Array]], parts: dict[int, tuple[Array, Array]], penalty: float,
-    root: Array,
-) -> float:  # fmt: skip
-    """2 tr B'C - tr B'(Z'Z + penalty)B: by how much coefficients lower the penalized squared error."""
-    b = np.zeros_like(area.zy)
-    for source, (m, n) in parts.items():
-        b[of_source[source][0]] = n @ m.T
-    b *= root
-    return float(2 * (b * (area.zy * root)).sum() - (b * (area.zz @ b)).sum() - penalty * (b * b).sum())
-
-
-def _residual(sums: Sums, area: _Area, root: Array) -> float:
-    """Squares of the activity of an area that its drives leave."""
-    drives = sums.qy[np.ix_(area.drives, area.neurons)]
-    left = sums.yy[area.neurons] - (drives * area.q_to_y).sum(axis=0)
-    return float((left * root[area.neurons] ** 2).sum())
+    yield from zip(_per_area(sums, blocks.reached, targets, own), latents, strict=True)
