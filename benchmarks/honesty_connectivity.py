@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import xarray as xr
 from honesty_networks import cdm, train
@@ -31,26 +29,32 @@ def trained_network(g: float, *, size: int = 300, seed: int) -> xr.Dataset:
 
 def inactivation() -> None:
     """Random groups of 10 % are silenced in each network and in fits to 400 noisy trials, on fresh trials."""
-    for g, goal in GOALS.items():
-        with workers() as pool:
-            found = list(pool.map(partial(_measured, g), SEEDS))
-        for name, how in FITS.items():
-            of_seeds = np.array([one[name] for one in found])
-            correlation, slope, error, r2, ratio = np.median(of_seeds, axis=0)
-            each = ", ".join(f"{one:.2f}" for one in of_seeds[:, 0])
-            print(
-                f"   g {g:g}, {name}: correlation {correlation:.2f} ({each}; goal {goal if how['rank'] else 0.9:g}), "
-                f"slope {slope:.2f} (goal .7 to 1.3), accuracy error {error:.3f} (goal .03), R² {r2:.4f}, |n| / |P n| "
-                f"{ratio:.1f}",
-                flush=True,
-            )
-        lost = [one["rank 1"][3] - one["rank 1, l2_n=0"][3] for one in found]
-        of_networks = ", ".join(f"{one['network'][0]:.3f}" for one in found)
+    with workers() as pool:
+        jobs = {g: [pool.submit(_measured, g, seed) for seed in SEEDS] for g in GOALS}
+        for g in GOALS:
+            _report(g, [job.result() for job in jobs[g]])
+
+
+def _report(g: float, found: list[dict[str, tuple[float, ...]]]) -> None:
+    """Print the medians over networks of one g."""
+    goal = GOALS[g]
+    for name, how in FITS.items():
+        of_seeds = np.array([one[name] for one in found])
+        correlation, slope, error, r2, ratio = np.median(of_seeds, axis=0)
+        each = ", ".join(f"{one:.2f}" for one in of_seeds[:, 0])
         print(
-            f"   g {g:g}: R² less that of l2_n=0: {', '.join(f'{one:+.4f}' for one in lost)} (goal -.003); accuracy of "
-            f"the networks {of_networks}",
+            f"   g {g:g}, {name}: correlation {correlation:.2f} ({each}; goal {goal if how['rank'] else 0.9:g}), "
+            f"slope {slope:.2f} (goal .7 to 1.3), accuracy error {error:.3f} (goal .03), R² {r2:.4f}, |n| / |P n| "
+            f"{ratio:.1f}",
             flush=True,
         )
+    lost = [one["rank 1"][3] - one["rank 1, l2_n=0"][3] for one in found]
+    of_networks = ", ".join(f"{one['network'][0]:.3f}" for one in found)
+    print(
+        f"   g {g:g}: R² less that of l2_n=0: {', '.join(f'{one:+.4f}' for one in lost)} (goal -.003); accuracy of "
+        f"the networks {of_networks}",
+        flush=True,
+    )
 
 
 def _measured(g: float, seed: int) -> dict[str, tuple[float, ...]]:
