@@ -36,6 +36,7 @@ from nwb_lint.model.tuning import (
     GRADIENT_MIN_CONDITIONS,
     GRADIENT_STEP_VALUES,
     MIN_PARAMETER_RMS,
+    POWER_VALUES,
     PUBLISHED_BATCH,
     PUBLISHED_CLIP,
     PUBLISHED_RATE,
@@ -211,10 +212,18 @@ class Problem:
         if self.rate_loss:
             self.y = PHI[nonlinearity](self.y)
         self.skip = self.q.shape[0] - self.y.shape[0]
-        power = self.y**2 if self.weight is None else self.weight * self.y**2
-        self.norm = float(power.sum(dtype=torch.float64)) or 1.0
+        step = max(1, POWER_VALUES * len(self.y) // max(self.y.numel(), 1))  # a square of everything is a copy of it
+        parts = [slice(t, t + step) for t in range(0, len(self.y), step)]
+        self.norm = sum(self._power(part) for part in parts) or 1.0
         self.chunk = chunk
         self.buffers: list[Tensor] = []  # used again: new memory pages cost as much time as the arithmetic
+
+    def _power(self, part: slice) -> float:
+        """Weighted sum of squares of some time steps."""
+        power = self.y[part] ** 2
+        if self.weight is not None:
+            power = self.weight[part] * power
+        return float(power.sum(dtype=torch.float64))
 
     def _time_first(self, a: Array) -> Tensor:
         tensor = torch.as_tensor(np.ascontiguousarray(np.swapaxes(a, 0, 1)))

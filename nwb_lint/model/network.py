@@ -520,8 +520,15 @@ def reduce_rank(network: Network, rank: int, q: Array, alpha: float, nonlinearit
 
 def _latents(network: Network, q: Array, alpha: float, nonlinearity: str | Nonlinearity) -> Array | None:
     """Latents (condition · time, rank) of the free run; None if one is not finite."""
+    kappa = np.empty((*q.shape[:2], factors(network)[0].shape[1]), q.dtype)
+
+    def run(block: slice) -> None:
+        for t, (_, latents) in enumerate(free_run(network, q[block], alpha, nonlinearity)):
+            kappa[block, t] = latents
+
     with np.errstate(all="ignore"):
-        kappa = forward(network, q, alpha, nonlinearity)[1]
+        for _ in map_in_order(run, condition_blocks(len(q), network.n_neurons)):
+            pass
     return kappa.reshape(-1, kappa.shape[-1]) if np.isfinite(kappa).all() else None
 
 

@@ -96,11 +96,26 @@ def subset_of(
 
     With ``times`` as many values, the subset of the same seed contains the smaller one.
     """
+    how = n_neurons, seed, times, fewest, limits
+    chosen = positions_of_subset(len(samples.x), samples.q.shape[1], *how)
+    return samples if chosen is None else samples.take(chosen)
+
+
+def positions_of_subset(
+    n_conditions: int, n_times: int, n_neurons: int, seed: int, times: float, fewest: int, limits: Limits
+) -> Array | None:
+    """The positions of the conditions of `subset_of`; None for all."""
     values = times * np.clip(limits.values_per_neuron * n_neurons, *limits.subset_values)
-    most = max(fewest, int(values) // (samples.q.shape[1] * n_neurons))
-    if most >= len(samples.x):
-        return samples
-    return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples.x))[:most]))
+    most = max(fewest, int(values) // (n_times * n_neurons))
+    if most >= n_conditions:
+        return None
+    return np.sort(np.random.default_rng(seed).permutation(n_conditions)[:most])
+
+
+def some_of(samples: Samples, part: Array, n_neurons: int, seed: int, *, times: float = 1, fewest: int = 1) -> Samples:
+    """`subset_of` the conditions at some positions, without a copy of all of these."""
+    chosen = positions_of_subset(len(part), samples.q.shape[1], n_neurons, seed, times, fewest, DEFAULT_LIMITS)
+    return samples.take(part if chosen is None else part[chosen])
 
 
 def is_representative(

@@ -55,9 +55,12 @@ from nwb_lint.model.tuning import (
     SAMPLES_PER_FEATURE,
     SINGULAR_CUTOFF,
     SINGULAR_VALUES_KEPT,
+    SKETCH_CHUNK_SAMPLES,
+    SKETCH_FEWEST_SAMPLES_PER_DIRECTION,
     SKETCH_NEURONS,
     SKETCH_SAMPLES_PER_DIRECTION,
     SKETCH_SIZE,
+    SKETCH_VALUES,
 )
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of
 from nwb_lint.parallel.threads import map_in_order
@@ -246,7 +249,8 @@ class MomentStream(NamedTuple):
         if sketch is None:
             return self._moments(None, None)
         omega = np.random.default_rng(0).standard_normal((self.n_neurons, min(sketch, self.n_neurons)))
-        stride = max(1, self.n_samples // (SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1]))
+        most = min(SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1], SKETCH_VALUES // self.n_neurons)
+        stride = max(1, self.n_samples // max(most, SKETCH_FEWEST_SAMPLES_PER_DIRECTION * omega.shape[1]))
         basis, _ = np.linalg.qr(self._moments(None, omega, stride).zy)
         return self._moments(basis, None)
 
@@ -292,6 +296,8 @@ class MomentStream(NamedTuple):
         """The sums of all chunks, added in their order."""
         total: list[Array] = []
         values = self.chunk_values * (1 if self.engine.on_threads else GPU_FACTOR)
+        if (basis if omega is None else omega) is not None:
+            values = max(values, SKETCH_CHUNK_SAMPLES * self.n_neurons)
         parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, values)
         basis, omega = self.engine.put((basis, omega))
 

@@ -34,7 +34,7 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features, random_start_and_prior, with_hidden_units
 from nwb_lint.model.lbfgs import Interrupted
 from nwb_lint.model.network import Array, Network, factors, norm_ratio, random_network, reduce_rank, with_unit_latents
-from nwb_lint.model.optimization import Descent, Optimizer, Report, Schedule, problem_of, subset_of
+from nwb_lint.model.optimization import Descent, Optimizer, Report, Schedule, problem_of, some_of, subset_of
 from nwb_lint.model.regression import (
     Solutions,
     chunks_of,
@@ -67,7 +67,7 @@ from nwb_lint.model.tuning import (
     VALIDATION_ONE_IN,
 )
 from nwb_lint.parallel.arrays import Engine, engine_with_doubles
-from nwb_lint.parallel.threads import map_in_order
+from nwb_lint.parallel.threads import map_in_order, one_blas_thread
 from nwb_lint.parallel.warnings import warn
 
 Result = TypeVar("Result")
@@ -226,8 +226,8 @@ def equally_good(errors: list[Array], power: float) -> list[int]:
 class Parts:
     """The fitted and the held-out conditions of every split, the second as a fit to the first predicts them.
 
-    Their copies are made when they are asked for, and the last pair is kept. All pairs together would be several times
-    the data.
+    Their copies are made when they are asked for, and one pair is kept. All pairs together would be several times the
+    data.
     """
 
     def __init__(self, samples: Samples, splits: list[Split]) -> None:
@@ -241,8 +241,11 @@ class Parts:
     def __getitem__(self, k: int) -> tuple[Samples, Samples]:
         if k not in self._kept:
             self._kept.clear()
-            self._kept[k] = self.samples.take(self.splits[k][0]), self.held_out(k)
+            self._kept[k] = self._pair(k)
         return self._kept[k]
+
+    def _pair(self, k: int) -> tuple[Samples, Samples]:
+        return self._kept[k] if k in self._kept else (self.samples.take(self.splits[k][0]), self.held_out(k))
 
     def held_out(self, k: int) -> Samples:
         """The held-out conditions of a split alone."""
@@ -251,9 +254,27 @@ class Parts:
         fit, held = self.splits[k]
         return self.samples.take(held).as_new_conditions(self.drives.take(fit))
 
+    def some_held_out(self, k: int, n_neurons: int) -> Samples:
+        """As many of the held-out conditions of a split as one gradient uses."""
+        if k in self._kept:
+            return subset_of(self._kept[k][1], n_neurons, 0)
+        fit, held = self.splits[k]
+        return some_of(self.samples, held, n_neurons, 0).as_new_conditions(self.drives.take(fit))
+
     def map(self, work: Callable[..., Result], *others: Iterable[Any]) -> list[Result]:
-        """``work(fitted, held out, *others)`` of every split, one after the other."""
-        return [work(*self[k], *own) for k, *own in zip(range(len(self)), *others, strict=True)]
+        """``work(fitted, held out, *others)`` of every split, side by side unless there are more threads than splits.
+
+        Then each split has all threads for itself.
+        """
+        if len(self) == 1:
+            return [work(*self[0], *(next(iter(own)) for own in others))]
+
+        def one(given: tuple[Any, ...]) -> Result:
+            return work(*self._pair(given[0]), *given[1:])
+
+        given = zip(range(len(self)), *others, strict=True)
+        with one_blas_thread() as threads:
+            return list(map_in_order(one, given) if threads <= len(self) else map(one, given))
 
     def have_unknown_groups(self) -> bool:
         """Whether some held-out conditions start from initial activations that the fitted ones do not determine."""
@@ -354,11 +375,10 @@ class Search:
 
     def _teacher_forced_errors(self, networks: list[list[Network]], prewhiten: bool) -> Array:
         """Held-out errors when the recorded rates drive the networks, of several networks for every split."""
-        errors = []
-        for k, nets in enumerate(networks):
-            held = subset_of(self.parts.held_out(k), nets[0].n_neurons, 0)
-            errors.append(held.teacher_forced_errors(nets, prewhiten))
-        return np.sum(errors, axis=0)
+        held = (self.parts.some_held_out(k, nets[0].n_neurons) for k, nets in enumerate(networks))
+        return np.sum(
+            [h.teacher_forced_errors(nets, prewhiten) for h, nets in zip(held, networks, strict=True)], axis=0
+        )
 
     def _is_worth_keeping(self, found: list[Network], errors: Array, prewhiten: bool) -> bool:
         """Whether the free run is better; with ``prewhiten`` also if it is as good and predicts innovations better."""
@@ -640,7 +660,7 @@ def input_gains(samples: Samples, network: Network, settings: Settings, n_inputs
         return nothing, nothing.copy()
     fitted, held = splits_of(len(samples.x), settings.seed)[0]
     fit, test = (
-        subset_of(samples.take(part), network.n_neurons, settings.seed, times=GAIN_CONDITIONS, fewest=2)
+        some_of(samples, part, network.n_neurons, settings.seed, times=GAIN_CONDITIONS, fewest=2)
         for part in (fitted, held)
     )
     test = test.as_new_conditions(fit)

@@ -79,9 +79,14 @@ SKETCH_SIZE = 256
 # Measured on: `mock_session`, 10,000 and 50,000 hidden units (5.4 and 6.0 copies at the peak).
 SKETCH_COPIES = 5
 
-# The sketch is found from this many samples per direction.
-# Not recorded.
-SKETCH_SAMPLES_PER_DIRECTION = 16
+# The sketch is found from this many samples per direction; above 4096 neurons from fewer, in which all neurons have so
+# many values, and at least the last number per direction.
+# The first is not recorded. Measured on: `benchmarks/scale.py`, 10,000 neurons, where R² did not change.
+SKETCH_SAMPLES_PER_DIRECTION, SKETCH_VALUES, SKETCH_FEWEST_SAMPLES_PER_DIRECTION = 16, 16 * 256 * 4096, 4
+
+# Samples of a sketch that are processed together, at least: sums over neurons × directions are added after each.
+# Measured on: `benchmarks/scale.py`, 10,000 neurons.
+SKETCH_CHUNK_SAMPLES = 600
 
 # Above `SKETCH_NEURONS`, the scales of a descent come from this many samples.
 # Not recorded. A singular value decomposition of so many samples of 10,000 neurons takes a second.
@@ -296,6 +301,9 @@ MAX_INSTRUMENT_NEURONS = 2048
 # of conditions that are processed together, and how many times more values a GPU takes.
 # Measured on: 800 × 68 × 512 values, rank 1 (`benchmarks/fit.py cost`). The last one is not recorded.
 GRADIENT_STEP_VALUES, GRADIENT_CHUNK_VALUES, GRADIENT_MIN_CONDITIONS, GPU_FACTOR = 32_000, 4_000_000, 8, 8
+
+# Values whose squares are summed at once. Convention: it bounds the memory, and sums of fewer values keep their digits.
+POWER_VALUES = 40_000_000
 
 # Free run: the least number of conditions that run together, and most condition × neuron values.
 # Not recorded.
