@@ -15,6 +15,7 @@ from .analysis.populations import resample_network as resample_network
 from .analysis.readout import fit_readout as fit_readout
 from .analysis.score import score as score
 from .analysis.timeconstant import compare_tau as compare_tau
+from .drift import network_of_trial as network_of_trial
 from .estimators import LowRankDecoder as LowRankDecoder
 from .estimators import LowRankEncoder as LowRankEncoder
 from .inputs import Input as Input
@@ -62,6 +63,7 @@ from .validation.ensemble import ensemble as ensemble
 from .validation.input_sets import compare_inputs as compare_inputs
 from .validation.rank import select_rank as select_rank
 from .validation.rate_links import compare_links as compare_links
+from .validation.single_trials import compare_drift as compare_drift
 from .validation.subsampling import audit as audit
 from .versions import show_versions as show_versions
 

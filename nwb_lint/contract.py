@@ -91,6 +91,8 @@ FIT = {
     "input_lag_s": Var(("input",), "float64", "s", False),
     "input_lag_gain": Var(("input",), "float64", "1", False),
     "input_lag_gain_sem": Var(("input",), "float64", "1", False),
+    "m_drift": Var(("neuron", "rank", "basis"), "float64", "1", False),
+    "drift_basis": Var(("basis", "condition"), "float64", "1", False),
     "log_rate": Var(("neuron",), "float64", "1", False),
     "observation_mean": Var(("neuron",), "float64", "", False),
     "observation_noise": Var(("neuron",), "float64", "", False),
@@ -156,7 +158,7 @@ _PREFIXES = {"condition": "trial", "trial": "trial", "neuron": "unit"}
 
 # Which dtype kinds (numpy's one-letter codes) stand for each dtype of the tables.
 _KINDS = {"float32": "f", "float64": "f", "int64": "iu", "uint16": "iu", "bool": "b", "str": "UOT"}
-_FINITE_FIT = ("m", "n", "J", "input_weights", "bias", "initial_activation", "u", "u_burn_in")
+_FINITE_FIT = ("m", "n", "J", "m_drift", "drift_basis", "input_weights", "bias", "initial_activation", "u", "u_burn_in")
 _READ = "Call read_conditions(...)"
 _PREPARE = "Call prepare(recording, ...)"
 _FIT = "Call fit_lint(activity, ...)"
@@ -223,6 +225,10 @@ def check_fit(fit: xr.Dataset) -> None:
     if not full and len(low) < 2:
         found = f"only {low[0]}" if low else "none of m, n, J"
         raise ContractError(f"fit has {found}; a fit needs m and n, or J. {_FIT}.")
+    if ("m_drift" in fit.variables) != ("drift_basis" in fit.variables):
+        raise ContractError(
+            "fit has one of m_drift and drift_basis. m of a trial needs both. Drop it or add the other."
+        )
     _check_finite(fit, _FINITE_FIT, "fit", _FIT)
     _check_positive(fit, ("dt_s", "tau_s"), "fit", _FIT)
     if full and fit.sizes["neuron_from"] != fit.sizes["neuron"]:
@@ -734,6 +740,15 @@ SCORES = {
     "r2_condition": Var(("condition",), "float64", "1"),
 }
 
+DRIFT_COMPARISON = {
+    "drift_evidence": Var(("drift_tried",), "float64", ""),
+    "drift_evidence_sem": Var(("drift_tried",), "float64", ""),
+    "drift_deficit": Var(("drift_tried",), "float64", ""),
+    "drift_deficit_sem": Var(("drift_tried",), "float64", ""),
+    "as_good": Var(("drift_tried",), "bool", "1"),
+    "evidence_condition": Var(("drift_tried", "condition"), "float64", ""),
+}
+
 # R² of fits of means, or bits per spike of fits of single trials.
 RANK_SELECTION = {
     "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
@@ -891,6 +906,7 @@ RESULTS = {
     "ensemble": ENSEMBLE,
     "tau_comparison": TAU_COMPARISON,
     "link_comparison": LINK_COMPARISON,
+    "drift_comparison": DRIFT_COMPARISON,
     "input_comparison": INPUT_COMPARISON,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,

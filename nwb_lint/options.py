@@ -403,6 +403,7 @@ class TrialFitOptions(Options):
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = option("tanh", "phi.")
     noise: Literal["full", "diagonal"] = option("full", "Covariance of the noise of the latents.")
     initial: str = option("common", "Mean of the first latents: 'common', or one for each value of a trial column.")
+    drift: int = option(0, "Smooth functions of the trials along which m drifts; 0: m is constant.", ge=0)
     test_size: float | None = option(None, "Trials that are only scored: a fraction, or a number.", ge=0)
     max_iter: int = option(30, "Iterations at most.", ge=1)
     tol: float = option(3e-3, "Share of the gained log evidence below which an iteration gains nothing.", ge=0)
@@ -415,6 +416,19 @@ class TrialFitOptions(Options):
             raise ValueError(f"hidden is {self.hidden}. It needs a number from 0 on, or 'auto'.")
         if self.observation == "gaussian" and self.link != "exp":
             raise ValueError("A Gaussian observation has no link. link='softplus' needs counts. Leave out link.")
+
+
+class DriftOptions(Options):
+    """Options of `compare_drift`: single trials with m that drifts, or not."""
+
+    drifts: tuple[int, ...] = option((0, 1, 2, 3), "Numbers of smooth functions to compare.", min_length=1)
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
+
+
+class NetworkOfTrialOptions(Options):
+    """Options of `network_of_trial`: the network of one trial."""
+
+    trial: int | str = option(..., "Label of the trial.")
 
 
 class InferOptions(Options):
@@ -931,6 +945,7 @@ PUBLIC: tuple[type[Options], ...] = (
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,
+    DriftOptions, NetworkOfTrialOptions,
     ModuleOptions, DistillOptions, DynamicsOptions,
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ PUBLIC = {
     "chosen_areas",
     "compare",
     "compare_axes",
+    "compare_drift",
     "compare_dynamics",
     "compare_inputs",
     "compare_links",
@@ -51,6 +52,7 @@ PUBLIC = {
     "infer_latents",
     "latents",
     "limit_cycles",
+    "network_of_trial",
     "networks_of_draws",
     "open_nwb",
     "predict_inactivation",
@@ -85,7 +87,7 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 # The line of the package: a room imports from rooms before it, and from itself. `nwb` is off the line: it imports the
 # pure steps, and neither fits nor analyses, nor do these import it.
 BASE = ["errors", "versions", "contract", "options", "parallel"]
-PURE = ["query", "inputs", "trial_noise", "rate_link", "prepare"]
+PURE = ["query", "inputs", "trial_noise", "rate_link", "drift", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot"]
 USERS = ["reports", "estimators", "tasks", "testing", "workflow", "experiments", "cli"]
 # Inside `nwb`, the same line once more.

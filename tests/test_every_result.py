@@ -17,7 +17,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension.codec import encode
 from nwb_lint.nwb.extension.read import find_entries
 from nwb_lint.nwb.recording.dataset import RESERVED
-from nwb_lint.testing import mock_recording
+from nwb_lint.testing import mock_recording, mock_trials
 from tests.factories import assert_same
 
 # the activity here is not that of a network
@@ -153,6 +153,12 @@ CASES = {
         lambda fit, activity: nl.compare_inputs(recording(), INPUT_SETS, rank=1, folds=2, **SWEEP),
         lambda one, ax: plot.input_comparison(one, ax=ax),
     ),
+    "compare_drift": (
+        lambda fit, activity: nl.compare_drift(
+            mock_trials(n_trials=8), rank=1, tau_s=0.1, drifts=[0, 1], folds=2, hidden=0, max_iter=2
+        ),
+        lambda one, ax: plot.drift_comparison(one, ax=ax),
+    ),
     "bootstrap": (
         lambda fit, activity: nl.bootstrap(fit, recording(), prepare=prepared, simulations=3),
         lambda one, ax: plot.intervals(one, ax=ax),
@@ -176,7 +182,7 @@ CASES = {
 OTHERS = {
     "errors", "plot", "show_versions", "report", "compare",  # two modules, and what is read rather than kept
     "Input", "LowRankDecoder", "LowRankEncoder",
-    "add_to_nwbfile", "canonicalize", "fit_lint", "networks_of_draws", "open_nwb", "prepare",
+    "add_to_nwbfile", "canonicalize", "fit_lint", "network_of_trial", "networks_of_draws", "open_nwb", "prepare",
     "chosen_areas", "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network",
     "simulate", "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
     "predict_rates", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",

@@ -33,6 +33,7 @@ FUNCTIONS = {
     options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
     options.NetworkOptions: nl.from_network, options.ModuleOptions: nl.run_module, options.DistillOptions: nl.distill,
     options.DynamicsOptions: nl.compare_dynamics,
+    options.DriftOptions: nl.compare_drift, options.NetworkOfTrialOptions: nl.network_of_trial,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.

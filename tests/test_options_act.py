@@ -204,6 +204,18 @@ def test_compare_inputs(name):
     check(partial(nl.compare_inputs, mock_recording(), sets), FIT | {"folds": 2}, name, {"folds": 3}[name])
 
 
+@pytest.mark.parametrize("name", options.DriftOptions.model_fields)
+def test_compare_drift(name):
+    trials = mock_trials(n_neurons=6, n_trials=8)
+    base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2, "drifts": (0, 1), "folds": 2}
+    check(partial(nl.compare_drift, trials), base, name, {"drifts": (0, 2), "folds": 3}[name])
+
+
+def test_network_of_trial():
+    fit = nl.fit_trials(mock_trials(n_neurons=6, n_trials=8), rank=1, tau_s=0.1, hidden=0, max_iter=2, drift=1)
+    check(partial(nl.network_of_trial, fit), {"trial": 2}, "trial", 3)
+
+
 @pytest.mark.parametrize("name", options.BootstrapOptions.model_fields)
 def test_bootstrap(name):
     recording = mock_recording(draws=4)
@@ -303,7 +315,7 @@ def test_comparisons_with_an_activity(function, values, name, fit, activity):
 
 FIT_TRIALS = {
     "rank": (2, {}), "tau_s": (0.2, {}), "observation": ("gaussian", {}), "link": ("softplus", {}), "hidden": (3, {}),
-    "nonlinearity": ("linear", {}), "noise": ("diagonal", {"rank": 2}), "initial": ("choice", {}),
+    "nonlinearity": ("linear", {}), "noise": ("diagonal", {"rank": 2}), "initial": ("choice", {}), "drift": (1, {}),
     "test_size": (0.3, {}), "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
 }  # fmt: skip
 

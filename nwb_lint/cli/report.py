@@ -118,7 +118,7 @@ _OF_FITS = {
     "summary": "summary", "scores": "scores", "neurons": "neuron_scores", "latents": "latents_over_time",
     "inputs": "inputs", "trajectories": "trajectories", "vectors": "connectivity_vectors",
     "connectivity": "effective_connectivity", "singular-values": "singular_values", "trial-latents": "trial_latents",
-    "evidence": "evidence",
+    "evidence": "evidence", "drift": "drifting_loadings",
 }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ _OF_FITS = {
     help="PNG, PDF or SVG.",
 )
 @click.option("--kind", type=click.Choice(list(_OF_FITS)), default="summary", help="What is drawn of the fit.")
-@click.option("--rank", type=click.IntRange(1), help="Which latent, of --kind latents and trial-latents.")
+@click.option("--rank", type=click.IntRange(1), help="Which latent, of --kind latents, trial-latents and drift.")
 @click.option("--result", metavar="NAME", help="Draw this result of the file, in place of the fit.")
 @flags(FigureOptions)
 @of_fit
@@ -141,8 +141,8 @@ def figure(
     path: str, out: Path, kind: str, rank: int | None, result: str | None, name: str | None, **parameters: Any
 ) -> None:
     """Draw a fit, or a result in its file, without fitting again."""
-    if rank is not None and (result is not None or kind not in ("latents", "trial-latents")):
-        raise click.UsageError("--rank goes with --kind latents or trial-latents.")
+    if rank is not None and (result is not None or kind not in ("latents", "trial-latents", "drift")):
+        raise click.UsageError("--rank goes with --kind latents, trial-latents or drift.")
     with plainly():
         from nwb_lint import plot
         from nwb_lint.errors import ContractError

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import check_fit, column_of, coords_along, find_column, input_names
+from nwb_lint.drift import has_drift, loadings_of_conditions
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of, canonical_blocks
 from nwb_lint.model.initial_conditions import COMMON, matched
@@ -90,9 +91,12 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
     out["m"], out["n"] = (("neuron", "rank"), m), (("neuron", "rank"), n)
     moved = {name: fit[name].values @ to.T for name in ("latent", "initial_mean") if name in fit}
     moved |= {name: to @ fit[name].values @ to.T for name in ("noise_cov", "initial_cov", "latent_cov") if name in fit}
-    if "observation_cov" in fit:  # of level, input weights and m
+    if has_drift(fit):
+        moved["m_drift"] = np.einsum("irb,rs->isb", fit["m_drift"].values, np.linalg.inv(to))
+    if "observation_cov" in fit:  # of level, input weights, m and its drift
+        turns = np.kron(np.eye(1 + fit.sizes.get("basis", 0)), np.linalg.inv(to).T)
         turn = np.eye(fit.sizes["coefficient"])
-        turn[-len(to) :, -len(to) :] = np.linalg.inv(to).T
+        turn[-len(turns) :, -len(turns) :] = turns
         moved["observation_cov"] = turn @ fit["observation_cov"].values @ turn.T
     for name, values in moved.items():
         out[name] = fit[name].dims, values.astype(fit[name].dtype), fit[name].attrs
@@ -115,7 +119,8 @@ def simulate(
 ) -> xr.Dataset:
     """Run a fitted network freely.
 
-    The network is x[t+1] = (1 - alpha) x[t] + alpha (m n' (factor phi(x[t])) / N + I u[t] + b + drive).
+    The network is x[t+1] = (1 - alpha) x[t] + alpha (m n' (factor phi(x[t])) / N + I u[t] + b + drive). If m of the fit
+    drifts over trials, each condition has m of the trial of its label, or the mean m if it is no trial of the session.
 
     Parameters
     ----------
@@ -128,7 +133,7 @@ def simulate(
         Neurons whose output is 0: labels, positions or a boolean mask. N does not change.
     initial : array of shape (neuron,), optional
         x[0] of every condition. None = that of the fit; in a fit from `fit_trials`, that of the condition's group. Not
-        for a fit from `fit_lint` with an initial activation for each group, and not with ``noise``.
+        for a fit from `fit_lint` with an initial activation for each group, not with ``noise``, and not if m drifts.
     factor : array of shape (neuron,) or (time, neuron), optional
         Factor on the output of each neuron: 0 silences, 1 changes nothing, above 1 excites. With time it is 1 during
         the burn-in, without time it applies to the burn-in as well.
@@ -198,6 +203,8 @@ def run(
     network = network_of(fit)
     given = matched(fit, _given_inputs(fit, u), network)
     _check_inputs(fit, given, own=u is None)
+    if initial is not None and has_drift(fit):
+        raise ContractError("m of the fit drifts, and so does x[0]. It takes no initial. Use network_of_trial first.")
     if initial is not None:
         network.w[:, -1] = _checked_initial(fit, network, initial)
     alpha = fit.attrs["dt_s"] / fit.attrs["tau_s"]
@@ -210,12 +217,12 @@ def run(
     added = _over_time(given, network, drive, "drive", skip, burn_in=0.0)
     q = drives(inputs, alpha, bias=True, initial=True)
     phi = fit.attrs.get("nonlinearity", "")
-    if noise_seed is None and "initial_mean" in fit:
+    if noise_seed is not None or has_drift(fit):
+        x, kappa = _run_of_latents(fit, given, network, q, alpha, gain, added, noise_seed, onto)
+    elif "initial_mean" in fit:
         x, kappa = _run_from_latents(fit, given, network, q, alpha, gain, added, by_group=initial is None, onto=onto)
-    elif noise_seed is None:
-        x, kappa = forward(network, q, alpha, phi, gain, added, onto)
     else:
-        x, kappa = _noisy_run(fit, given, network, q, alpha, gain, added, noise_seed)
+        x, kappa = forward(network, q, alpha, phi, gain, added, onto)
     out: dict[str, tuple] = {"activity": (("condition", "time", "neuron"), x[:, skip:])}
     if network.n is not None:
         out["latent"] = ("condition", "time", "rank"), kappa[:, skip:]
@@ -265,23 +272,33 @@ def first_latents(fit: xr.Dataset, given: xr.Dataset) -> Array:
     return out
 
 
-def _noisy_run(
+def _run_of_latents(
     fit: xr.Dataset, given: xr.Dataset, network: Network, q: Array, alpha: float, gain: Array | None,
-    added: Array | None, seed: int,
+    added: Array | None, seed: int | None, onto: Array | None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """x (condition, time, neuron) and kappa of a run with first latents and noise that are drawn."""
+    """x (condition, time, neuron) and kappa, with first latents and noise that are drawn, or without noise."""
     m, n, w = factors(network)
+    loadings = np.swapaxes(loadings_of_conditions(fit, given), 1, 2) if has_drift(fit) else None
     w = np.column_stack([w[:, :-1], fit["bias"].values])  # x[0] is m kappa[0] + b here
-    rng, rank, phi = np.random.default_rng([seed, 0]), m.shape[1], nonlinearity_of(fit.attrs["nonlinearity"]).phi
-    kappa = first_latents(fit, given) + rng.multivariate_normal(np.zeros(rank), fit["initial_cov"].values, len(q))
+    rank, phi = m.shape[1], nonlinearity_of(fit.attrs["nonlinearity"]).phi
+    rng = None if seed is None else np.random.default_rng([seed, 0])
+
+    def drawn(name: str) -> Array | float:
+        return 0.0 if rng is None else rng.multivariate_normal(np.zeros(rank), fit[name].values, len(q))
+
+    kappa = first_latents(fit, given) + drawn("initial_cov")
     extra = None if added is None else filter_input(added[None].astype(float), alpha)[0]
     xs, kappas = np.empty((*q.shape[:2], len(m)), np.float32), np.empty((*q.shape[:2], rank), np.float32)
     for t in range(q.shape[1]):
-        x = kappa @ m.T + q[:, t] @ w.T + (0 if extra is None else extra[t])
+        x = kappa @ m.T if loadings is None else (kappa[:, None] @ loadings)[:, 0]
+        x = x + q[:, t] @ w.T + (0 if extra is None else extra[t])
         xs[:, t], kappas[:, t] = x, kappa
-        r = phi(x) * (1 if gain is None else np.broadcast_to(gain, (q.shape[1], len(m)))[t])
-        kappa = (1 - alpha) * kappa + alpha * r @ n / len(m)
-        kappa += rng.multivariate_normal(np.zeros(rank), fit["noise_cov"].values, len(q))
+        r = phi(x)
+        changed = r * (1 if gain is None else np.broadcast_to(gain, (q.shape[1], len(m)))[t])
+        kappa = (1 - alpha) * kappa + alpha * (changed if onto is None else r) @ n / len(m)
+        if onto is not None:
+            kappa[:, onto] += alpha * (changed - r) @ n[:, onto] / len(m)
+        kappa += drawn("noise_cov")
     return xs, kappas
 
 

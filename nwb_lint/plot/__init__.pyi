@@ -20,6 +20,7 @@ from .populations import loadings as loadings
 from .populations import population_gains as population_gains
 from .populations import population_number as population_number
 from .scores import condition_scores as condition_scores
+from .scores import drift_comparison as drift_comparison
 from .scores import dynamics_distances as dynamics_distances
 from .scores import ensemble_agreement as ensemble_agreement
 from .scores import input_comparison as input_comparison
@@ -34,6 +35,7 @@ from .session import presence as presence
 from .session import rates as rates
 from .session import session_summary as session_summary
 from .session import trials_over_time as trials_over_time
+from .trials import drifting_loadings as drifting_loadings
 from .trials import evidence as evidence
 from .trials import trial_latents as trial_latents
 from .trials import trial_rates as trial_rates

@@ -542,6 +542,53 @@ def input_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: S
 
 
 @styled
+def drift_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
+    """Draw how far the evidence of held-out trials is below the best, by the number of functions along which m drifts.
+
+    Error bars are standard errors of the differences to the best one, paired over trials. The chosen number is filled.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        From `nwb_lint.compare_drift`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import compare_drift, plot
+    >>> from nwb_lint.testing import mock_trials
+    >>> table = compare_drift(mock_trials(), rank=1, tau_s=0.1, drifts=[0, 1], folds=2, hidden=0, max_iter=3)
+    >>> plot.drift_comparison(table).get_xlabel()
+    'smooth functions of the trial'
+    """
+    check_result(comparison, "drift_comparison")
+    given, ax, tried = ax, make_axes(ax), comparison["drift_tried"].values
+    behind = -comparison["drift_deficit"].values
+    dots: dict[str, Any] = {"ls": "", "marker": "o", "ms": pt(5), "color": COLORS[1]}
+    ax.axhline(0, color=PALE, lw=pt(0.6), zorder=0)
+    ax.errorbar(tried, behind, comparison["drift_deficit_sem"].values, mfc="white", label="tried", **dots)
+    chosen = tried == comparison.attrs["drift"]
+    ax.plot(tried[chosen], behind[chosen], label="chosen", **dots)
+    ax.set_xticks(tried, ["0 (constant)" if one == 0 else str(one) for one in tried])
+    ax.margins(x=0.2, y=0.2)
+    explain(ax, given)
+    return finish(ax, "smooth functions of the trial", "log evidence − best (nats/trial)", "Drift of m over trials")
+
+
+@styled
 def ensemble_agreement(ensemble: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the correlations between the effective connectivities of repeated fits, as a heat map with numbers.
 

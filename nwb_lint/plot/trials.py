@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.contract import as_text_column, check_fit, columns_of, find_column
+from nwb_lint.drift import as_numbers, has_drift, loading_intervals
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import (
     COLORS,
@@ -30,12 +31,14 @@ from nwb_lint.plot.style import (
     styled,
     time_label,
 )
+from nwb_lint.prepare import mask_of
 from nwb_lint.statespace.inference import predict_rates
 
 Array = np.ndarray
 
 _MOST_GROUPS = 8  # values of a column that are drawn
 _SINGLE = 3  # trials of each group that are drawn as lines
+_MOST_NEURONS = 4  # whose m is drawn where none are named
 
 
 @styled
@@ -207,6 +210,78 @@ def evidence(fit: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen"
     explain(ax, given)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(ax, "iteration", "log evidence − first (nats)", "Evidence of the training trials")
+
+
+@styled
+def drifting_loadings(
+    fit: xr.Dataset,
+    *,
+    rank: int = 1,
+    neurons: object = None,
+    level: float = 0.9,
+    ax: Axes | None = None,
+    style: Style = "screen",
+) -> Axes:
+    """Draw m of some neurons against the number of the trial, with intervals, where m drifts over a session.
+
+    The intervals are those of the regression of each neuron on the latents (``observation_cov`` of the fit).
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `nwb_lint.fit_trials` with ``drift``.
+    rank : int, default=1
+        Which column of m, counted from 1.
+    neurons : labels, positions or array of bool, default=None
+        Neurons to draw. None takes the four that drift most.
+    level : float, default=0.9
+        Probability of the intervals.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If m of the fit is constant, there is no such latent or neuron, or the level is no probability.
+
+    Examples
+    --------
+    >>> from nwb_lint import fit_trials, plot
+    >>> from nwb_lint.testing import mock_trials
+    >>> fit = fit_trials(mock_trials(), rank=1, tau_s=0.1, hidden=0, max_iter=3, drift=1)
+    >>> plot.drifting_loadings(fit).get_xlabel()
+    'trial'
+    """
+    _check(fit)
+    if not has_drift(fit):
+        raise ContractError("m of the fit is constant over trials. This figure is of drift. Fit with drift=1 or more.")
+    if not 1 <= rank <= fit.sizes["rank"]:
+        raise ContractError(f"The fit has {fit.sizes['rank']} latents. There is no latent {rank}. Choose another one.")
+    if not 0 < level < 1:
+        raise ContractError(f"level is {level}. It is a probability. Give a number between 0 and 1.")
+    labels = fit["neuron"].values.astype(str)
+    if neurons is None:
+        size = np.square(fit["m_drift"].values[:, rank - 1]).sum(axis=1)
+        shown = np.argsort(-size, kind="stable")[: min(_MOST_NEURONS, int(fit["recorded"].values.sum()))]
+    else:
+        shown = np.flatnonzero(mask_of(labels, neurons, "neuron"))
+    numbers = as_numbers(fit["condition"].values)
+    numbers = np.arange(fit.sizes["condition"]) if numbers is None else numbers
+    order, given, ax = np.argsort(numbers), ax, make_axes(ax)
+    for k, i in enumerate(shown):
+        middle, low, high = (one[order, i, rank - 1] for one in loading_intervals(fit, level))
+        color = COLORS[k % len(COLORS)]
+        ax.fill_between(numbers[order], low, high, color=color, alpha=0.25, lw=0)
+        ax.plot(numbers[order], middle, color=color, label=as_label(labels[i]))
+    explain(ax, given, title="neuron")
+    return finish(ax, "trial", f"$m_{{{rank}}}$", f"m over the trials, with {level:.0%} intervals")
 
 
 def _check(fit: xr.Dataset) -> None:

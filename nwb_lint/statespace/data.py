@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import TRIALS, as_text_column, check_dataset, check_table, find_column, input_names
+from nwb_lint.drift import as_numbers, drift_functions, functions_at, has_drift
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, filter_input
 from nwb_lint.statespace.system import System, Trials
@@ -40,9 +41,17 @@ def check_trials(trials: xr.Dataset, observation: str) -> str:
 
 
 def arrays_of(
-    trials: xr.Dataset, name: str, alpha: float, groups: Array | None = None, blind: Array | None = None
+    trials: xr.Dataset,
+    name: str,
+    alpha: float,
+    groups: Array | None = None,
+    blind: Array | None = None,
+    basis: Array | None = None,
 ) -> Trials:
-    """The trials as arrays; neurons in the mask ``blind`` (neuron) count as not observed."""
+    """The trials as arrays; neurons in the mask ``blind`` (neuron) count as not observed.
+
+    ``basis`` (trial, basis) are the smooth functions along which m drifts.
+    """
     y = trials[name].values
     seen = trials["observed"].values if "observed" in trials else None
     if y.dtype.kind == "f":
@@ -58,7 +67,7 @@ def arrays_of(
     if "exposure_s" in trials:
         exposure = np.maximum(trials["exposure_s"].values, 1e-12)
     group = np.zeros(n_trials, int) if groups is None else groups
-    return Trials(y, seen, filter_input(u, alpha), np.log(exposure), group, _lags(seen, (n_trials, n_times)))
+    return Trials(y, seen, filter_input(u, alpha), np.log(exposure), group, _lags(seen, (n_trials, n_times)), basis)
 
 
 def _lags(seen: Array | None, shape: tuple[int, int]) -> Array:
@@ -69,6 +78,53 @@ def _lags(seen: Array | None, shape: tuple[int, int]) -> Array:
     after = np.logical_or.accumulate(any_seen, axis=1)
     before = np.logical_or.accumulate(any_seen[:, ::-1], axis=1)[:, ::-1]
     return after[:, :-1] & before[:, 1:]
+
+
+def session_functions(trials: xr.Dataset, count: int) -> Array | None:
+    """The smooth functions of all trials of a session, (trial, basis); None for ``count`` 0.
+
+    Raises
+    ------
+    ContractError
+        If the trials have no labels, are of several sessions, or are too few.
+    """
+    if not count:
+        return None
+    if "trial" not in trials.coords:
+        raise ContractError("The trials have no labels. m that drifts needs their numbers. Give the coordinate trial.")
+    sessions = find_column(trials, "session", "trial")
+    if sessions is not None and len(np.unique(as_text_column(sessions.values).astype(str))) > 1:
+        raise ContractError("The trials are of several sessions. m drifts within one. Fit each session by itself.")
+    labels = trials["trial"].values
+    if len(np.unique(labels)) < len(labels):
+        raise ContractError("Two trials have the same label. m of a trial is found by its label. Give each its own.")
+    if count >= len(labels):
+        raise ContractError(f"drift is {count} and there are {len(labels)} trials. Use fewer functions.")
+    numbers = as_numbers(labels)
+    return drift_functions(np.arange(len(labels)) if numbers is None else numbers, count).T
+
+
+def functions_for(fit: xr.Dataset, trials: xr.Dataset) -> Array | None:
+    """The smooth functions of a fit at new trials, (trial, basis); None if m of the fit is constant.
+
+    Raises
+    ------
+    ContractError
+        If a trial lies outside of the session of the fit.
+    """
+    if not has_drift(fit):
+        return None
+    if "trial" not in trials.coords:
+        raise ContractError("The trials have no labels. m of the fit drifts over trials. Give the coordinate trial.")
+    found = functions_at(fit, trials["trial"].values)
+    outside = np.isnan(found).any(axis=1)
+    if outside.any():
+        first = trials["trial"].values[outside.argmax()]
+        raise ContractError(
+            f"Trial {first} is not within the session of the fit, whose m drifts over trials. Its m is not known. Give "
+            "trials of this session."
+        )
+    return found
 
 
 def groups_of(trials: xr.Dataset, column: str, levels: Array | None = None) -> tuple[Array, Array]:
@@ -99,6 +155,7 @@ def system_of(fit: xr.Dataset) -> System:
         )
     n = int(fit["recorded"].values.sum())
     uncertainty = fit["observation_cov"].values[:n] if "observation_cov" in fit else None
+    drift = fit["m_drift"].values[:n] if has_drift(fit) else None
     variance = fit["observation_noise"].values[:n] if "observation_noise" in fit else np.ones(n)
     return System(
         m=fit["m"].values, n=fit["n"].values, weights=fit["input_weights"].values, bias=fit["bias"].values,
@@ -106,6 +163,7 @@ def system_of(fit: xr.Dataset) -> System:
         noise=fit["noise_cov"].values, start=fit["initial_mean"].values, spread=fit["initial_cov"].values,
         alpha=float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"]), nonlinearity=fit.attrs["nonlinearity"],
         observation=fit.attrs["observation"], link=fit.attrs.get("link", "exp"), uncertainty=uncertainty,
+        drift=drift,
     )  # fmt: skip
 
 
@@ -139,7 +197,7 @@ def trials_for(fit: xr.Dataset, trials: xr.Dataset, blind: Array | None = None) 
     alpha, groups = float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"]), None
     if fit.attrs["initial"] != "common":
         groups = groups_of(trials, fit.attrs["initial"], fit["initial_level"].values.astype(str))[0]
-    return arrays_of(trials, name, alpha, groups, blind)
+    return arrays_of(trials, name, alpha, groups, blind, functions_for(fit, trials))
 
 
 def trial_coords(trials: xr.Dataset) -> dict[Any, Any]:

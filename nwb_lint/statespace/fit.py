@@ -25,7 +25,15 @@ from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
 from nwb_lint.statespace.checkpoint import Snapshot
-from nwb_lint.statespace.data import NO_INPUT, arrays_of, check_trials, groups_of, system_of, trials_for
+from nwb_lint.statespace.data import (
+    NO_INPUT,
+    arrays_of,
+    check_trials,
+    groups_of,
+    session_functions,
+    system_of,
+    trials_for,
+)
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import (
     Progress,
@@ -37,7 +45,7 @@ from nwb_lint.statespace.learning import (
     with_hidden_scale,
 )
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
-from nwb_lint.statespace.system import Batches, System, Trials
+from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
 from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
@@ -57,6 +65,7 @@ def fit_trials(
     nonlinearity: str = "tanh",
     noise: str = "full",
     initial: str = "common",
+    drift: int = 0,
     test_size: float | None = None,
     start: xr.Dataset | None = None,
     max_iter: int = 30,
@@ -103,6 +112,10 @@ def fit_trials(
         Covariance Q of the noise of the latents.
     initial : str, default="common"
         Mean of the latents at the first bin: "common", or one for each value of a trial column.
+    drift : int, default=0
+        Number of smooth functions s_b of the trials (cosines of b half periods over the session, of mean 0 and mean
+        square 1) along which m drifts: m(k) = m + sum_b s_b(k) m_b in trial k. 0: m is constant. `compare_drift` says
+        how many the data support. The trials are those of one session, by their labels ``trial``.
     test_size : float or None, default=None
         Trials that are only scored: a fraction, or a number.
     start : xarray.Dataset or None, default=None
@@ -128,16 +141,22 @@ def fit_trials(
         A fit, whose conditions are the trials: ``m, n (neuron, rank)``, ``input_weights (neuron, input)``, ``bias``,
         ``initial_activation``, and what analyses of fits take. Further ``log_rate (neuron)``, Hz, or
         ``observation_mean`` and ``observation_noise (neuron)``; ``observation_cov (neuron, coefficient,
-        coefficient_from)``, the covariance of the neuron's level, I and m; ``noise_cov (rank, rank_from)``;
+        coefficient_from)``, the covariance of the neuron's level, I, m and m_b; ``noise_cov (rank, rank_from)``;
         ``initial_mean (group, rank)`` and ``initial_cov``; the posterior ``latent (condition, time, rank)`` and
         ``latent_cov``; ``evidence (iteration)``, nats; ``bits_per_spike (split)``: co-smoothing over four groups of
-        neurons. ``activity_pred`` is the run without noise; ``r2`` says how much of the posterior x it explains.
+        neurons. ``activity_pred`` is the run without noise; ``r2`` says how much of the posterior x it explains. With
+        ``drift``, ``m`` is the mean over trials, ``m_drift (neuron, rank, basis)`` has the m_b, and ``drift_basis
+        (basis, condition)`` the s_b: m of all trials is ``fit.m + (fit.m_drift * fit.drift_basis).sum("basis")``.
 
     Raises
     ------
     ContractError
         If the Dataset holds no trials, or an option or the start does not suit it, or torch has no such device, or the
         checkpoint is damaged or of another fit.
+
+    References
+    ----------
+    m that drifts: Pellegrino, Cayco Gajic & Chadwick, NeurIPS 2023.
 
     Examples
     --------
@@ -147,25 +166,40 @@ def fit_trials(
     ('rank', 'rank_from')
     """
     options = TrialFitOptions.check({k: v for k, v in locals().items() if k in TrialFitOptions.model_fields})
-    name = check_trials(trials, observation)
+    check_trials(trials, observation)
+    held = drawn(trials.sizes["trial"], test_size, seed)
+    return fit_trials_with(trials, options, held, start=start, progress=progress)
+
+
+def fit_trials_with(
+    trials: xr.Dataset,
+    options: TrialFitOptions,
+    held: Array,
+    *,
+    start: xr.Dataset | None = None,
+    progress: bool = False,
+    scored: bool = True,
+) -> xr.Dataset:
+    """`fit_trials` with these options, the held-out trials as a mask (trial), and with or without co-smoothing."""
+    name = check_trials(trials, options.observation)
     n = trials.sizes["neuron"]
     _check_options(trials, options, n)
-    engine = engine_on(device)
+    engine = engine_on(options.device)
     n_hidden = max(0, ALL_UNITS - n) if options.hidden == "auto" else int(options.hidden)
     n_bins = trials.sizes["trial"] * trials.sizes["time"]
     check_memory(8.0 * n_hidden * n_bins, f"hidden={n_hidden} units in {n_bins} bins", "Use fewer hidden units")
-    alpha = float(trials.attrs["bin_s"]) / tau_s
-    held = drawn(trials.sizes["trial"], test_size, seed)
+    alpha, seed = float(trials.attrs["bin_s"]) / options.tau_s, options.seed
     groups, levels = None, None
-    if initial != "common":
-        levels = groups_of(trials.isel(trial=~held), initial)[1]
-        groups = groups_of(trials, initial, levels)[0]
-    arrays = arrays_of(trials, name, alpha, groups)
-    _check_data(arrays, held, observation)
+    if options.initial != "common":
+        levels = groups_of(trials.isel(trial=~held), options.initial)[1]
+        groups = groups_of(trials, options.initial, levels)[0]
+    basis = session_functions(trials, options.drift)
+    arrays = arrays_of(trials, name, alpha, groups, basis=basis)
+    _check_data(arrays, held, options.observation)
     with one_blas_thread():
-        kinds = {"observation": observation, "link": link, "nonlinearity": nonlinearity}
+        kinds = {kind: getattr(options, kind) for kind in ("observation", "link", "nonlinearity")}
         train = arrays.part(~held)
-        first = first_system(train, rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
+        first = first_system(train, options.rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
         if hidden_scale is not None:
             first = with_hidden_scale(first, train, kappa, hidden_scale)
@@ -173,13 +207,17 @@ def fit_trials(
         system, mean, covariance = _rotated(state, arrays, engine)
         covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
         system = system._replace(uncertainty=covariances)
-        bits = _bits(system, arrays, held, seed, engine) if observation == "poisson" else None
+        bits = _bits(system, arrays, held, seed, engine) if scored and options.observation == "poisson" else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
+    if system.drift is not None and basis is not None:
+        hidden_ones = np.zeros((n_hidden, *system.drift.shape[1:]))
+        fit["m_drift"] = ("neuron", "rank", "basis"), np.concatenate([system.drift, hidden_ones])
+        fit["drift_basis"] = ("basis", "condition"), basis.T
     fit["evidence"] = ("iteration",), history
     if bits is not None:
         fit["bits_per_spike"] = ("split",), bits
     fit.attrs |= _attributes(trials, options, n_hidden, state)
-    fit = _with_free_run(fit, mean, held)
+    fit = _with_free_run(fit, system, arrays, mean, held)
     check_fit(fit)
     return fit
 
@@ -267,8 +305,9 @@ def _rotated(state: State, arrays: Trials, engine: Engine) -> tuple[System, Arra
     system = state.system
     _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
     axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
+    drift = None if system.drift is None else np.einsum("irb,rs->isb", system.drift, axes)
     system = system._replace(
-        m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
+        drift=drift, m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
         start=system.start @ axes, spread=axes.T @ system.spread @ axes,
     )  # fmt: skip
     mean, covariance, _ = posterior_of(system, arrays, engine=engine)
@@ -342,11 +381,14 @@ def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state
     return found | {"gauge": GAUGE, "ridge": state.ridge}
 
 
-def _with_free_run(fit: xr.Dataset, mean: Array, held: Array) -> xr.Dataset:
+def _with_free_run(fit: xr.Dataset, system: System, arrays: Trials, mean: Array, held: Array) -> xr.Dataset:
     """The run without noise, and how much of the posterior x of the recorded neurons it explains, by split."""
     fit = with_run(fit)
     recorded = fit["recorded"].values
-    x = mean @ fit["m"].values[recorded].T + fit["filtered_input"].values @ fit["input_weights"].values[recorded].T
+    x = (
+        mean @ loadings_of(system, arrays.basis)[..., : system.n_neurons]
+        + fit["filtered_input"].values @ fit["input_weights"].values[recorded].T
+    )
     x += fit["bias"].values[recorded]
     middle = x[~held].mean(axis=(0, 1))
     error, power = (fit["activity_pred"].values[..., recorded] - x) ** 2, (x - middle) ** 2

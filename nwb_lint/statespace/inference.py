@@ -13,7 +13,18 @@ from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.rate_link import posterior_rate
 from nwb_lint.statespace.data import condition_coords, system_of, trial_coords, trials_for
 from nwb_lint.statespace.smoother import causal_filter, covariances, smooth
-from nwb_lint.statespace.system import Batches, Context, System, Trials, features_of, next_latent, transition_matrices
+from nwb_lint.statespace.system import (
+    Batches,
+    Context,
+    System,
+    Trials,
+    design_of,
+    features_of,
+    loadings_of,
+    next_latent,
+    outer_of,
+    transition_matrices,
+)
 from nwb_lint.statespace.tuning import ROUND_STEPS, ROUND_TOLERANCE, ROUNDS, SMOOTHING_STEPS
 
 
@@ -67,8 +78,8 @@ def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, lev
     """Mean rate, Hz, or mean value, and the bounds of its interval, each (trial, time, neuron)."""
     n, z = system.n_neurons, float(ndtri(0.5 + level / 2))
     x = _activation(system, trials, mean)
-    outer = (system.m[:n, :, None] * system.m[:n, None, :]).reshape(n, -1)
-    variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.T, 0)
+    outer = outer_of(loadings_of(system, trials.basis)[..., :n]).swapaxes(-1, -2)
+    variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer, 0)
     width = z * np.sqrt(variance + _of_coefficients(system, trials, mean))
     low, high = x - width, x + width
     if system.observation == "gaussian":
@@ -80,14 +91,14 @@ def rates_of(system: System, trials: Trials, mean: Array, covariance: Array, lev
 def _activation(system: System, trials: Trials, mean: Array) -> Array:
     """x of the recorded neurons (trial, time, neuron) at the mean of the latents."""
     n = system.n_neurons
-    return mean @ system.m[:n].T + trials.v @ system.weights[:n].T + system.bias[:n]
+    return mean @ loadings_of(system, trials.basis)[..., :n] + trials.v @ system.weights[:n].T + system.bias[:n]
 
 
 def _of_coefficients(system: System, trials: Trials, mean: Array) -> Array | float:
     """Variance of x that comes from the uncertainty of level, I and m, (trial, time, neuron)."""
     if system.uncertainty is None:
         return 0.0
-    design = np.concatenate([np.ones((*mean.shape[:2], 1)), trials.v, mean], axis=2)
+    design = design_of(trials, mean)
     outer = (design[..., :, None] * design[..., None, :]).reshape(*mean.shape[:2], -1)
     return np.maximum(outer @ system.uncertainty.reshape(system.n_neurons, -1).T, 0)
 
@@ -146,6 +157,8 @@ def infer_latents(fit: xr.Dataset, trials: xr.Dataset, *, causal: bool = False) 
 def posterior_activity(fit: xr.Dataset, trials: xr.Dataset) -> xr.Dataset:
     """Single trials as an activity of conditions: the posterior mean of the activation x of the recorded neurons.
 
+    Of a fit with drift it is x with the mean m, so that all trials are comparable.
+
     Parameters
     ----------
     fit : xarray.Dataset
@@ -166,7 +179,7 @@ def posterior_activity(fit: xr.Dataset, trials: xr.Dataset) -> xr.Dataset:
     """
     system, arrays = system_of(fit), trials_for(fit, trials)
     mean, _, _ = posterior_of(system, arrays)
-    x, recorded = _activation(system, arrays, mean), fit["recorded"].values
+    x, recorded = _activation(system._replace(drift=None), arrays, mean), fit["recorded"].values
     coords = condition_coords(trials)
     coords |= {name: value[recorded] for name, value in coords_along(fit, "neuron").items()}
     coords["input"] = "input", fit["input"].values
@@ -276,11 +289,12 @@ def forecast(fit: xr.Dataset, trials: xr.Dataset, *, horizon_s: float, level: fl
     last_u = trials["u"].values[:, -1].astype(float) if "u" in trials else np.zeros((n_trials, 1))
     v = np.empty((n_trials, steps, last_u.shape[1]))
     kappa, wide, filtered = mean[:, -1], covariance[:, -1], arrays.v[:, -1]
+    loadings = loadings_of(system, arrays.basis)
     for t in range(steps):
         drive = (filtered @ system.weights.T + system.bias)[:, None]
-        r, slope = features_of(system, kappa[:, None], Context(drive, drive, None, None))
+        r, slope = features_of(system, kappa[:, None], Context(drive, drive, None, None, loadings))
         kappa = next_latent(system, kappa[:, None], r)[:, 0]
-        moved = transition_matrices(system, slope)[:, 0]
+        moved = transition_matrices(system, slope, loadings)[:, 0]
         wide = moved @ wide @ np.swapaxes(moved, 1, 2) + system.noise
         filtered = (1 - system.alpha) * filtered + system.alpha * last_u
         ahead[:, t], spread[:, t], v[:, t] = kappa, wide, filtered

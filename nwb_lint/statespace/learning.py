@@ -2,7 +2,8 @@
 
 1. E step: the posterior of the latents (`smoother`), and antithetic samples of it.
 2. Gauge: the samples get unit covariance.
-3. Observation: for each neuron a regression of its counts (Poisson, Newton's method) or values on (1, v, kappa).
+3. Observation: for each neuron a regression of its counts (Poisson, Newton's method) or values on (1, v, kappa), with
+   drift of m also on s_b(k) kappa, where s_b are smooth functions of the trial k.
 4. Dynamics: ridge regression of kappa[t+1] - (1 - alpha) kappa[t] on phi(x[t]) gives n, its residual gives Q. The ridge
    is the one of largest marginal likelihood.
 5. Mean and covariance of kappa[0].
@@ -22,10 +23,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.csgraph import connected_components
 
 from nwb_lint.model.network import Array, phi_of
-from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of
+from nwb_lint.parallel.arrays import NUMPY, Engine, cast
 from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.smoother import covariances, samples, smooth
-from nwb_lint.statespace.system import Batches, System, Trials, context_of, feature_type, likelihood_terms
+from nwb_lint.statespace.system import Batches, System, Trials, context_of, design_of, feature_type, likelihood_terms
 from nwb_lint.statespace.tuning import (
     ALIGNING_WAVES,
     E_STEPS,
@@ -123,11 +124,13 @@ def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
     power = np.maximum(power, 1e-10 * max(power[-1], 1e-300))
     to = axes / np.sqrt(power) @ axes.T
     back = axes * np.sqrt(power) @ axes.T
-    m = system.m.copy()
+    m, drift = system.m.copy(), system.drift
     m[: system.n_neurons] = m[: system.n_neurons] @ back
+    drift = None if drift is None else np.einsum("irb,rs->isb", drift, back)
     system = system._replace(
-        m=m, noise=to @ system.noise @ to, spread=to @ system.spread @ to, start=system.start @ to, n=system.n @ to
-    )
+        m=m, drift=drift, noise=to @ system.noise @ to, spread=to @ system.spread @ to, start=system.start @ to,
+        n=system.n @ to,
+    )  # fmt: skip
     covariance = None if draws.covariance is None else to @ draws.covariance @ to
     return system, Draws(draws.drawn @ to, draws.mean @ to, covariance)
 
@@ -137,7 +140,7 @@ def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
 
 
 def observation_step(system: System, data: Batches, drawn: Array, reference: Array, steps: int) -> System:
-    """Regression of every neuron on (1, v, kappa), all neurons at once, by Newton's method.
+    """Regression of every neuron on (1, v, kappa, s_b kappa), all neurons at once, by Newton's method.
 
     ``reference`` (neuron) is the level that the prior pulls to. A neuron whose likelihood does not rise takes half the
     step.
@@ -173,27 +176,31 @@ def observation_step(system: System, data: Batches, drawn: Array, reference: Arr
 
 
 def _regression_of(system: System) -> tuple[System, Array, Array]:
-    """The system without what beta holds, beta (neuron, coefficient) of level, I and m, and the prior precision."""
+    """The system without what beta holds, beta (neuron, coefficient) of level, I, m, drift, and the prior precision."""
     n, softplus = system.n_neurons, system.link == "softplus"
     plain = system if softplus else system._replace(level=np.zeros(n))
     first = system.bias[:n] if softplus else system.level + system.bias[:n]
     beta = np.column_stack([first, system.weights[:n], system.m[:n]])
+    if system.drift is not None:
+        beta = np.column_stack([beta, system.drift.swapaxes(1, 2).reshape(n, -1)])
     precision = np.full(beta.shape[1], LOADING_PRECISION)
     precision[0] = LEVEL_PRECISION
     return plain, beta, precision
 
 
 def regression_covariance(system: System, data: Batches, mean: Array) -> Array:
-    """Covariance of level, I and m of every neuron, (neuron, coefficient, coefficient), at the mean of the latents."""
+    """Covariance of level, I, m and drift of every neuron, (neuron, coefficient, coefficient), at the mean latents."""
     plain, beta, precision = _regression_of(system)
     hessian = _regression_terms(plain, data, mean[None], beta)[2]
     return np.linalg.inv(hessian + np.diag(precision))
 
 
 def _with_regression(system: System, data: Batches, drawn: Array, beta: Array, n_inputs: int) -> System:
-    n = system.n_neurons
+    n, rank, drift = system.n_neurons, system.rank, system.drift
     m, weights, bias = system.m.copy(), system.weights.copy(), system.bias.copy()
-    weights[:n], m[:n] = beta[:, 1 : 1 + n_inputs], beta[:, 1 + n_inputs :]
+    weights[:n], m[:n], drifts = np.split(beta[:, 1:], [n_inputs, n_inputs + rank], axis=1)
+    if drift is not None:
+        system = system._replace(drift=drifts.reshape(n, -1, rank).swapaxes(1, 2))
     if system.link == "softplus":
         bias[:n] = beta[:, 0]
         return system._replace(m=m, weights=weights, bias=bias)
@@ -215,9 +222,7 @@ def _regression_terms(plain: System, data: Batches, drawn: Array, beta: Array) -
 
     def work(block: slice) -> tuple[Array, Array, Array]:
         part, (kappa,) = data.block(block), put((drawn[:, block],))
-        xp = functions_of(kappa)
-        v = xp.broadcast_to(part.v, (*kappa.shape[:3], part.v.shape[2]))
-        design = xp.concatenate([xp.ones_like(kappa[..., :1]), v, kappa], axis=3)
+        design = design_of(part, kappa)
         value, slope, information = likelihood_terms(there, part, design @ coefficients.T)
         flat = design.reshape(-1, p)
         outer = flat[:, upper[0]] * flat[:, upper[1]]
@@ -259,7 +264,7 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
     def work(block: slice) -> tuple[float, Array, Array, Array]:
         part, (kappa,) = put(data.trials.part(block)), put((drawn[:, block],))
         lag, context = part.lag, context_of(there, part)
-        x = cast(kappa[:, :, :-1], dtype) @ cast(there.m.T, dtype)
+        x = cast(kappa[:, :, :-1], dtype) @ cast(context.loadings, dtype)
         x += context.features
         r = phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units)
         target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
@@ -449,6 +454,7 @@ def first_system(
         start=np.zeros((n_groups, rank)),
         spread=np.eye(rank),
         alpha=alpha,
+        drift=None if trials.basis is None else np.zeros((n, rank, trials.basis.shape[1])),
         **options,
     )
 
@@ -521,7 +527,7 @@ def noise_factor(system: System, data: Batches, draws: Draws) -> float:
 
 def prolonged(old: System, new: System, length: float) -> System:
     """The parameters so many times as far from the old ones as the new; variances on a logarithmic scale."""
-    kinds = ("level", "bias", "weights", "m", "n")
+    kinds = ["level", "bias", "weights", "m", "n"] + ["drift"] * (old.drift is not None)
     further = {kind: (1 - length) * getattr(old, kind) + length * getattr(new, kind) for kind in kinds}
     variance = old.variance ** (1 - length) * new.variance**length
     return new._replace(

@@ -158,7 +158,8 @@ def _few_shot(system: System, trials: Trials, held: Array, shots: int, seed: int
     reference = reference_level(trials.part(few), poisson=True)
     blank = system.m.copy()
     blank[: system.n_neurons] = 0
-    start = system._replace(m=blank, weights=np.zeros_like(system.weights), level=reference)
+    drift = None if system.drift is None else 0 * system.drift
+    start = system._replace(m=blank, drift=drift, weights=np.zeros_like(system.weights), level=reference)
     found = observation_step(start, Batches(trials.part(few)), mean[None, few], reference, steps=20)
     part = trials.part(others)
     rate = rates_of(found, part, mean[others], 0 * covariance[others])[0]

@@ -32,6 +32,7 @@ from nwb_lint.statespace.system import (
     likelihood_constant,
     likelihood_terms,
     next_latent,
+    outer_of,
     prior_constant,
     transition_matrices,
 )
@@ -82,7 +83,7 @@ def smooth(
     rising = xp.arange(len(kappa))  # trials that have not converged; the others are left alone
     part, near, there = trials, context, here
     for _ in range(max_steps):
-        new = _line_search(system, part, near, there, _newton(system, there))
+        new = _line_search(system, part, near, there, _newton(system, there, near.loadings))
         with np.errstate(invalid="ignore"):
             going = new.log_joint - there.log_joint > tolerance
         here, there = new if len(rising) == len(kappa) else _replaced(here, rising, new), new
@@ -91,7 +92,7 @@ def smooth(
             there = Evaluation(*(field[going] for field in new))
         if not len(rising):
             break
-    factor = _factor(system, here)[0]
+    factor = _factor(system, here, context.loadings)[0]
     n_steps = kappa.shape[1] - 1
     constant = likelihood_constant(system, trials) + prior_constant(system, n_steps)
     evidence = here.log_joint + constant + 0.5 * ((n_steps + 1) * system.rank * LOG_2PI - factor.log_det())
@@ -101,11 +102,11 @@ def smooth(
     return Posterior(here.kappa, factor, evidence)
 
 
-def gradient(system: System, here: Evaluation, matrices: Array | None = None) -> Array:
+def gradient(system: System, here: Evaluation, loadings: Array, matrices: Array | None = None) -> Array:
     """Derivative of the log joint density by the latents, (trial, time, rank)."""
-    matrices = transition_matrices(system, here.slope) if matrices is None else matrices
+    matrices = transition_matrices(system, here.slope, loadings) if matrices is None else matrices
     xp = functions_of(here.score)
-    out = here.score @ system.m[: system.n_neurons]
+    out = here.score @ loadings[..., : system.n_neurons].swapaxes(-1, -2)
     pull = here.step @ xp.linalg.inv(system.noise)
     out[:, 0] -= here.first @ xp.linalg.inv(system.spread)
     out[:, 1:] -= pull
@@ -113,20 +114,20 @@ def gradient(system: System, here: Evaluation, matrices: Array | None = None) ->
     return out
 
 
-def _newton(system: System, here: Evaluation) -> Array:
+def _newton(system: System, here: Evaluation, loadings: Array) -> Array:
     """The Newton step."""
-    factor, matrices = _factor(system, here)
-    return factor.solve(gradient(system, here, matrices))
+    factor, matrices = _factor(system, here, loadings)
+    return factor.solve(gradient(system, here, loadings, matrices))
 
 
-def _factor(system: System, here: Evaluation) -> tuple[Factor, Array]:
+def _factor(system: System, here: Evaluation, loadings: Array) -> tuple[Factor, Array]:
     """Cholesky factor of minus the Hessian of all trials, and the transition matrices."""
-    rank, m, xp = system.rank, system.m[: system.n_neurons], functions_of(here.slope)
+    rank, n, xp = system.rank, system.n_neurons, functions_of(here.slope)
     n_trials, n_times = here.kappa.shape[:2]
-    matrices = transition_matrices(system, here.slope)
+    matrices = transition_matrices(system, here.slope, loadings)
     precision = xp.linalg.inv(system.noise)
-    outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
-    diagonal = (here.information.reshape(-1, len(m)) @ outer).reshape(n_trials, n_times, rank, rank)
+    information = here.information.reshape(-1, n) if loadings.ndim == 2 else here.information
+    diagonal = (information @ outer_of(loadings[..., :n])).reshape(n_trials, n_times, rank, rank)
     diagonal[:, 0] += xp.linalg.inv(system.spread)
     diagonal[:, 1:] += precision
     across = -(precision @ matrices)
@@ -190,6 +191,7 @@ def causal_filter(system: System, trials: Trials, max_steps: int = 8) -> tuple[A
     """
     n_trials, n_times = trials.y.shape[:2]
     context = context_of(system, trials)
+    loadings = context.loadings
     mean = np.empty((n_trials, n_times, system.rank))
     covariance = np.empty((*mean.shape, system.rank))
     predicted = system.start[trials.group]
@@ -197,28 +199,30 @@ def causal_filter(system: System, trials: Trials, max_steps: int = 8) -> tuple[A
     for t in range(n_times):
         seen = None if trials.seen is None else trials.seen[:, t : t + 1]
         now = trials._replace(y=trials.y[:, t : t + 1], seen=seen, log_exposure=trials.log_exposure[:, t : t + 1])
-        mean[:, t], covariance[:, t] = _update(system, now, context.observed[:, t], predicted, spread, max_steps)
+        prior = predicted, spread
+        mean[:, t], covariance[:, t] = _update(system, now, context.observed[:, t], loadings, *prior, max_steps)
         if t + 1 < n_times:
             here = mean[:, t : t + 1]
-            r, slope = features_of(system, here, Context(context.observed, context.features[:, t : t + 1], None, None))
-            predicted, moved = next_latent(system, here, r)[:, 0], transition_matrices(system, slope)[:, 0]
+            there = Context(context.observed, context.features[:, t : t + 1], None, None, loadings)
+            r, slope = features_of(system, here, there)
+            predicted, moved = next_latent(system, here, r)[:, 0], transition_matrices(system, slope, loadings)[:, 0]
             spread = moved @ covariance[:, t] @ np.swapaxes(moved, 1, 2) + system.noise
     return mean, covariance
 
 
 def _update(
-    system: System, now: Trials, drive: Array, mean: Array, spread: Array, max_steps: int
+    system: System, now: Trials, drive: Array, loadings: Array, mean: Array, spread: Array, max_steps: int
 ) -> tuple[Array, Array]:
     """Posterior of kappa (trial, rank) from one sample and a Gaussian prior."""
-    m, precision = system.m[: system.n_neurons], np.linalg.inv(spread)
-    outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
+    own, precision = loadings[..., : system.n_neurons], np.linalg.inv(spread)
+    m, outer = own.swapaxes(-1, -2), outer_of(own)
 
     def at(kappa: Array) -> tuple[Array, Array, Array]:
         off = kappa - mean
-        value, slope, information = likelihood_terms(system, now, (kappa @ m.T + drive)[:, None])
+        value, slope, information = likelihood_terms(system, now, (_by_trial(kappa, own) + drive)[:, None])
         pull = (precision @ off[:, :, None])[:, :, 0]
-        hessian = (information[:, 0] @ outer).reshape(precision.shape) + precision
-        return value.sum(axis=(1, 2)) - 0.5 * (off * pull).sum(axis=1), slope[:, 0] @ m - pull, hessian
+        hessian = _by_trial(information[:, 0], outer).reshape(precision.shape) + precision
+        return value.sum(axis=(1, 2)) - 0.5 * (off * pull).sum(axis=1), _by_trial(slope[:, 0], m) - pull, hessian
 
     kappa = mean
     value, slope, hessian = at(kappa)
@@ -238,3 +242,8 @@ def _update(
         if (gain < NEWTON_TOLERANCE).all():
             break
     return kappa, np.linalg.inv(hessian)
+
+
+def _by_trial(values: Array, matrix: Array) -> Array:
+    """Each row of values (trial, from) times the matrix (from, to), or that of its trial (trial, from, to)."""
+    return values @ matrix if matrix.ndim == 2 else (values[:, None] @ matrix)[:, 0]

@@ -8,6 +8,8 @@
 The first rows of m, n, I and b are those of the observed neurons; hidden units come after them. Shapes: kappa (trial,
 time, rank), y and its weights (trial, time, neuron), v (trial, time, input). The functions also take tensors in place
 of arrays (`nwb_lint.parallel.arrays`).
+
+With drift, m of trial k is m + sum_b s_b(k) drift_b. What multiplies kappa has then a dim more, that of the trials.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class System(NamedTuple):
     | noise | rank, rank | Q |
     | start, spread | group, rank; rank, rank | mu and P |
     | alpha | | dt / tau |
-    | uncertainty | neuron, coefficient, coefficient | covariance of (level, I, m) of a neuron; None: they are known |
+    | uncertainty | neuron, coefficient, coefficient | covariance of (level, I, m, drift); None: they are known |
+    | drift | neuron, rank, basis | how m changes with each smooth function of the trials; None: m is constant |
     | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
     """
 
@@ -55,6 +58,7 @@ class System(NamedTuple):
     observation: str = "poisson"
     link: str = "exp"
     uncertainty: Array | None = None
+    drift: Array | None = None
 
     @property
     def rank(self) -> int:
@@ -78,6 +82,7 @@ class Trials(NamedTuple):
     | log_exposure | trial, time | log of the seconds in which spikes were counted |
     | group | trial | which mean of kappa[0] |
     | lag | trial, time - 1 | whether a step lies between the first and the last observed sample |
+    | basis | trial, basis | smooth functions of the trials, along which m drifts; None without drift |
     """
 
     y: Array
@@ -86,12 +91,13 @@ class Trials(NamedTuple):
     log_exposure: Array
     group: Array
     lag: Array
+    basis: Array | None = None
 
     def part(self, which: slice | Array) -> Trials:
         """Some of these trials."""
-        seen = None if self.seen is None else self.seen[which]
-        rest = (field[which] for field in self[2:])
-        return Trials(self.y[which], seen, *rest)
+        seen, basis = (None if field is None else field[which] for field in (self.seen, self.basis))
+        v, log_exposure, group, lag = (field[which] for field in self[2:6])
+        return Trials(self.y[which], seen, v, log_exposure, group, lag, basis)
 
 
 class Batches(NamedTuple):
@@ -145,18 +151,54 @@ class Context(NamedTuple):
     | features | trial, time - 1, unit | x without m kappa |
     | width | trial, time - 1, unit | distance h of the nodes x ± h, for tanh: tanh² of it; None without covariances |
     | half | trial, time, neuron | half the variance of the log rate; None without covariances |
+    | loadings | rank, unit; or trial, rank, unit | m', or that of each trial |
     """
 
     observed: Array
     features: Array
     width: Array | None
     half: Array | None
+    loadings: Array
 
     def part(self, which: Array) -> Context:
         """Some of the trials."""
         width = None if self.width is None else self.width[which]
         half = None if self.half is None else self.half[which]
-        return Context(self.observed[which], self.features[which], width, half)
+        loadings = self.loadings if self.loadings.ndim == 2 else self.loadings[which]
+        return Context(self.observed[which], self.features[which], width, half, loadings)
+
+
+def loadings_of(system: System, basis: Array | None) -> Array:
+    """m' (rank, unit); with drift that of each trial (trial, rank, unit). Hidden units do not drift."""
+    if system.drift is None:
+        return system.m.T
+    assert basis is not None
+    n, xp = system.n_neurons, functions_of(system.m)
+    own = system.m[:n].T + xp.einsum("kb,irb->kri", basis, system.drift)
+    hidden = xp.broadcast_to(system.m[n:].T, (len(basis), system.rank, len(system.m) - n))
+    both: Array = xp.concatenate([own, hidden], axis=2)
+    return both
+
+
+def outer_of(loadings: Array) -> Array:
+    """Products m_i m_i' of the columns of m' (…, rank, unit), flat: (…, unit, rank · rank)."""
+    m = loadings.swapaxes(-1, -2)
+    flat: Array = (m[..., :, None] * m[..., None, :]).reshape(*m.shape[:-1], -1)
+    return flat
+
+
+def design_of(trials: Trials, kappa: Array) -> Array:
+    """What the activation of a neuron is linear in: 1, v, kappa and, with drift, s_b kappa; (…, time, coefficient).
+
+    kappa is (trial, time, rank), or has further dims before these.
+    """
+    shape, xp = kappa.shape[:-1], functions_of(kappa)
+    parts = [xp.ones_like(kappa[..., :1]), xp.broadcast_to(trials.v, (*shape, trials.v.shape[2])), kappa]
+    if trials.basis is not None:
+        each = kappa[..., None, :] * trials.basis[:, None, :, None]
+        parts.append(each.reshape(*shape, -1))
+    design: Array = xp.concatenate(parts, axis=-1)
+    return design
 
 
 def feature_type(system: System) -> type:
@@ -174,26 +216,28 @@ def context_of(system: System, trials: Trials, covariance: Array | None = None) 
     observed = trials.v @ system.weights[:n].T + system.bias[:n]
     v = cast(trials.v[:, :-1], dtype)
     features = v @ cast(system.weights.T, dtype) + cast(system.bias, dtype)
+    loadings = loadings_of(system, trials.basis)
     if covariance is None:
-        return Context(observed, features, None, None)
-    outer = (system.m[:, :, None] * system.m[:, None, :]).reshape(len(system.m), rank * rank).T
+        return Context(observed, features, None, None, loadings)
+    outer = outer_of(loadings).swapaxes(-1, -2)
     flat = covariance.reshape(*covariance.shape[:2], rank * rank)
-    width = half = None
+    width: Array | None = None
+    half: Array | None = None
     if system.nonlinearity != "linear":
         width = cast(flat[:, :-1], dtype) @ cast(3 * outer, dtype)
         xp.sqrt(xp.maximum(width, 0, out=width), out=width)
         if system.nonlinearity == "tanh":
             width = xp.tanh(width, out=width) ** 2
     if system.observation == "poisson" and system.link == "exp":
-        half = 0.5 * (flat @ outer[:, :n])
+        half = 0.5 * (flat @ outer[..., :n])
         observed = observed + half
-    return Context(observed, features, width, half)
+    return Context(observed, features, width, half, loadings)
 
 
 def features_of(system: System, kappa: Array, context: Context) -> tuple[Array, Array]:
     """phi(x) and its slope, or their means, (trial, time - 1, unit), from kappa (trial, time - 1, rank)."""
     phi, dtype = phi_of(system.nonlinearity, kappa), context.features.dtype
-    x = cast(kappa, dtype) @ cast(system.m.T, dtype)
+    x = cast(kappa, dtype) @ cast(context.loadings, dtype)
     x += context.features
     r = phi.phi(x)
     if context.width is None:
@@ -220,12 +264,12 @@ def next_latent(system: System, kappa: Array, r: Array) -> Array:
     return (1 - system.alpha) * kappa + r @ weights
 
 
-def transition_matrices(system: System, slope: Array) -> Array:
-    """A = df / dkappa, (…, rank, rank): (1 - alpha) 1 + alpha n' diag(slope) m / N."""
-    rank = system.rank
-    products = (system.n[:, :, None] * system.m[:, None, :]).reshape(len(system.m), rank * rank)
+def transition_matrices(system: System, slope: Array, loadings: Array) -> Array:
+    """A = df / dkappa, (trial, time, rank, rank): (1 - alpha) 1 + alpha n' diag(slope) m / N."""
+    rank, m = system.rank, loadings.swapaxes(-1, -2)
+    products = (system.n[:, :, None] * m[..., None, :]).reshape(*m.shape[:-1], rank * rank)
     products = cast(products * (system.alpha / len(system.n)), slope.dtype)
-    flat = slope.reshape(-1, slope.shape[-1]) @ products
+    flat = (slope.reshape(-1, slope.shape[-1]) if loadings.ndim == 2 else slope) @ products
     out = cast(flat.reshape(*slope.shape[:-1], rank, rank), float)
     out += (1 - system.alpha) * functions_of(slope).eye(rank)
     return out
@@ -289,7 +333,7 @@ def likelihood_constant(system: System, trials: Trials) -> Array:
 
 def evaluate(system: System, trials: Trials, kappa: Array, context: Context) -> Evaluation:
     """The log joint density of data and latents without constants, (trial), and the terms of its derivatives."""
-    x = kappa @ system.m[: system.n_neurons].T
+    x = kappa @ context.loadings[..., : system.n_neurons]
     x += context.observed
     value, score, information = likelihood_terms(system, trials, x)
     r, slope = features_of(system, kappa[:, :-1], context)

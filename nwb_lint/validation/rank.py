@@ -30,7 +30,7 @@ from nwb_lint.validation.folds import (
     shared_options,
     smallest_good_rank,
 )
-from nwb_lint.validation.trial_rank import select_trial_rank
+from nwb_lint.validation.single_trials import select_trial_rank
 
 
 @validated(SelectOptions)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
+from nwb_lint.drift import drift_functions
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel._torch import TorchEngine
 from nwb_lint.parallel.arrays import NUMPY
@@ -83,17 +84,20 @@ def test_posteriors_agree(observation, link, nonlinearity):
 
 
 @pytest.mark.parametrize(
-    ("observation", "link", "hidden", "masked", "tolerance"),
-    [("poisson", "exp", 0, True, 1e-8), ("poisson", "softplus", 0, False, 1e-8), ("gaussian", "exp", 0, True, 1e-8),
-     ("poisson", "exp", 12, False, 5e-5)],
+    ("observation", "link", "hidden", "masked", "drifts", "tolerance"),
+    [("poisson", "exp", 0, True, False, 1e-8), ("poisson", "softplus", 0, False, False, 1e-8),
+     ("gaussian", "exp", 0, True, False, 1e-8), ("poisson", "exp", 12, False, False, 5e-5),
+     ("poisson", "exp", 0, True, True, 1e-8)],
 )  # fmt: skip
-def test_fits_agree(observation, link, hidden, masked, tolerance):
+def test_fits_agree(observation, link, hidden, masked, drifts, tolerance):
     """All of EM, with steps that are prolonged and noise that is tried.
 
     Hidden units are in single precision. numpy in blocks of another size then differs from itself as much.
     """
     mock = nl.prepare(mock_trials(n_neurons=15, n_trials=30), inputs=[nl.Input("stimulus", column="stimulus")])
     trials = arrays_of(mock, "count", 0.2)
+    if drifts:
+        trials = trials._replace(basis=drift_functions(np.arange(30), 2).T)
     if masked:
         trials = trials._replace(seen=np.random.default_rng(0).random(trials.y.shape) > 0.2)
     options = {"observation": observation, "link": link, "nonlinearity": "tanh"}
@@ -105,7 +109,14 @@ def test_fits_agree(observation, link, hidden, masked, tolerance):
     np.testing.assert_allclose(other.mode, one.mode, atol=tolerance * 10)
     np.testing.assert_allclose(other.covariance, one.covariance, atol=tolerance * 10)
     a, b = (state.system for state in (one, other))
-    for left, right in ((a.m @ a.n.T, b.m @ b.n.T), (a.noise, b.noise), (a.level, b.level), (a.variance, b.variance)):
+    assert not drifts or np.abs(a.drift).max() > 0.01
+    for left, right in (
+        (a.m @ a.n.T, b.m @ b.n.T),
+        (a.noise, b.noise),
+        *([(a.drift, b.drift)] * drifts),
+        (a.level, b.level),
+        (a.variance, b.variance),
+    ):
         np.testing.assert_allclose(right, left, rtol=tolerance * 10, atol=tolerance * 10 * np.abs(left).max())
     assert other.ridge == one.ridge
 

@@ -93,7 +93,7 @@ def test_gradient_is_that_of_differences(observation, link, nonlinearity, blurre
     covariance = np.broadcast_to(0.1 * np.eye(RANK), (TRIALS, TIMES, RANK, RANK)) if blurred else None
     context, step = context_of(system, trials, covariance), 1e-5
     there = [evaluate(system, trials, kappa + sign * step * direction, context).log_joint for sign in (1, -1)]
-    found = gradient(system, evaluate(system, trials, kappa, context))
+    found = gradient(system, evaluate(system, trials, kappa, context), context.loadings)
     np.testing.assert_allclose(
         (found * direction).sum(axis=(1, 2)), (there[0] - there[1]) / (2 * step), rtol=1e-5, atol=1e-5
     )

@@ -190,7 +190,7 @@ def free_run(system: System, v: Array, first: Array) -> tuple[Array, Array]:
     latents = [first]
     for t in range(v.shape[1] - 1):
         drive = (v[:, t] @ system.weights.T + system.bias)[:, None]
-        r = features_of(system, latents[-1][:, None], Context(drive, drive, None, None))[0]
+        r = features_of(system, latents[-1][:, None], Context(drive, drive, None, None, system.m.T))[0]
         latents.append(next_latent(system, latents[-1][:, None], r)[:, 0])
     found, n = np.stack(latents, axis=1), system.n_neurons
     x = found @ system.m[:n].T + v @ system.weights[:n].T + system.bias[:n]
