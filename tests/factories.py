@@ -79,9 +79,19 @@ def random_fit(
         }
     coords, attrs = _coords(rng, sizes, n_files, folder, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
     if trials:
-        sizes |= {"rank_from": rank, "group": 2, "iteration": 5, "coefficient": 3, "coefficient_from": 3}
+        sizes |= {"rank_from": rank, "group": 2, "iteration": 5, "basis": 2}
+        sizes |= dict.fromkeys(("coefficient", "coefficient_from"), 1 + n_inputs + 3 * rank)
         names = [name for name, var in FIT.items() if name not in data and {"rank_from", "group"} & set(var.dims)]
-        names += ["observation_cov", "log_rate", "evidence", "bits_per_spike", "rank_bits", "rank_bits_sem"]
+        names += [
+            "m_drift",
+            "drift_basis",
+            "observation_cov",
+            "log_rate",
+            "evidence",
+            "bits_per_spike",
+            "rank_bits",
+            "rank_bits_sem",
+        ]
         data |= {name: draw(*FIT[name].dims, dtype=FIT[name].dtype) for name in names}
         coords["initial_level"] = "group", np.array(["left", "réchts"])
         coords |= {name: ("rank", np.array([f"{name} {k}" for k in range(rank)])) for name in ("to_area", "from_area")}

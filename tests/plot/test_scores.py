@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import Input, compare_inputs, compare_links, compare_tau, plot, prepare
-from nwb_lint.testing import mock_activity, mock_fit, mock_recording
+from nwb_lint import Input, compare_drift, compare_inputs, compare_links, compare_tau, plot, prepare
+from nwb_lint.testing import mock_activity, mock_fit, mock_recording, mock_trials
 from tests.plot.pictures import assert_looks_like
 
 SPLITS = ["train", "held_out"]
@@ -213,3 +213,11 @@ def test_intervals_are_drawn_in_the_spread_of_the_draws():
     ends = np.array(bars.get_segments())[:, :, 0]  # the second quantity has no interval
     np.testing.assert_allclose(ends, ((np.array([low, high]) - estimate) / spread).T[[0, 2]])
     assert_looks_like(ax, "intervals")
+
+
+def test_numbers_of_drift_functions_are_below_the_best():
+    found = compare_drift(mock_trials(), rank=1, tau_s=0.1, drifts=[0, 1, 2], folds=2, hidden=0, max_iter=3)
+    ax = plot.drift_comparison(found)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), -found["drift_deficit"].values)
+    assert ax.lines[-1].get_xdata() == found.attrs["drift"]
+    assert_looks_like(ax, "drift_comparison")

@@ -88,3 +88,22 @@ def test_the_page_of_a_fit_of_trials(trials, fit, tmp_path):
 def test_what_cannot_be_drawn_is_refused(trials, fit, call, found):
     with pytest.raises(ContractError, match=found):
         call(fit, trials)
+
+
+def test_m_that_drifts_has_the_intervals_of_the_regression(trials):
+    fit = nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3, drift=1)
+    ax = plot.drifting_loadings(fit, neurons=["n002", "n005"])
+    m = fit["m"].values[2, 0] + fit["m_drift"].values[2, 0, 0] * fit["drift_basis"].values[0]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), m)
+    weight = np.array([0, 0, 1, fit["drift_basis"].values[0, 0]])
+    error = np.sqrt(weight @ fit["observation_cov"].values[2] @ weight)
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[band[:, 0] == 0, 1].max() == pytest.approx(m[0] + 1.6449 * error, rel=1e-4)
+    assert texts(ax) == ["n002", "n005"]
+    assert_looks_like(ax, "drifting_loadings")
+    assert len(plot.drifting_loadings(fit).lines) == 4
+    for wrong, words in (({"rank": 2}, "1 latents"), ({"level": 1.0}, "probability"), ({"neurons": ["x"]}, "x")):
+        with pytest.raises(ContractError, match=words):
+            plot.drifting_loadings(fit, **wrong)
+    with pytest.raises(ContractError, match="constant"):
+        plot.drifting_loadings(nl.network_of_trial(fit, 0))

@@ -87,7 +87,7 @@ def test_posteriors_agree(observation, link, nonlinearity):
     ("observation", "link", "hidden", "masked", "drifts", "tolerance"),
     [("poisson", "exp", 0, True, False, 1e-8), ("poisson", "softplus", 0, False, False, 1e-8),
      ("gaussian", "exp", 0, True, False, 1e-8), ("poisson", "exp", 12, False, False, 5e-5),
-     ("poisson", "exp", 0, True, True, 1e-8)],
+     ("poisson", "exp", 0, True, True, 1e-6)],
 )  # fmt: skip
 def test_fits_agree(observation, link, hidden, masked, drifts, tolerance):
     """All of EM, with steps that are prolonged and noise that is tried.
