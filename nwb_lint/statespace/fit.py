@@ -201,8 +201,8 @@ def fit_trials_with(
         train = arrays.part(~held)
         first = first_system(train, options.rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
-        if hidden_scale is not None:
-            first = with_hidden_scale(first, train, kappa, hidden_scale)
+        if options.hidden_scale is not None:
+            first = with_hidden_scale(first, train, kappa, options.hidden_scale)
         state, history = _learn(first, train, kappa, options, progress, engine)
         system, mean, covariance = _rotated(state, arrays, engine)
         covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
