@@ -82,7 +82,7 @@ def fit_trials(
 
     with alpha = bin / tau_s and filtered inputs v. x is the deviation of the log rate, in e-folds. The E step is the
     Gaussian posterior of the latents (Newton's method, exact for a linear Gaussian network); every M step is a
-    regression on samples of it. The iteration of largest evidence is the fit.
+    regression on samples of it. The iteration of largest evidence is the fit; its n is found again from more samples.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@
 3. Observation: for each neuron a regression of its counts (Poisson, Newton's method) or values on (1, v, kappa), with
    drift of m also on s_b(k) kappa, where s_b are smooth functions of the trial k.
 4. Dynamics: ridge regression of kappa[t+1] - (1 - alpha) kappa[t] on phi(x[t]) gives n, its residual gives Q. The ridge
-   is the one of largest marginal likelihood.
+   is the one of largest marginal likelihood; the linear part of the dynamics has a small one of its own.
 5. Mean and covariance of kappa[0].
 
 The samples carry the uncertainty of the posterior, so that no regression has errors in its regressors.
@@ -30,7 +30,10 @@ from nwb_lint.statespace.system import Batches, System, Trials, context_of, desi
 from nwb_lint.statespace.tuning import (
     ALIGNING_WAVES,
     E_STEPS,
+    FINAL_DRAWS,
+    HIDDEN_SIZES,
     LEVEL_PRECISION,
+    LINEAR_RIDGE,
     LOADING_PRECISION,
     LONGEST_STEP,
     MIN_NOISE,
@@ -48,12 +51,16 @@ from nwb_lint.statespace.tuning import (
 
 
 class Moments(NamedTuple):
-    """Sums over samples of the regression of the dynamics: their number, features², features × targets, targets²."""
+    """Sums over samples of the regression of the dynamics.
+
+    Their number; features², features × targets, targets², and features × (1, kappa, v).
+    """
 
     number: float
     features: Array
     cross: Array
     targets: Array
+    linear: Array
 
 
 class Draws(NamedTuple):
@@ -247,7 +254,8 @@ def _regression_terms(plain: System, data: Batches, drawn: Array, beta: Array) -
 
 def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
     """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual."""
-    moments = _moments(system, data, drawn)
+    pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
+    moments = Moments(*(sum(one) / len(pairs) for one in zip(*pairs, strict=True)))
     rounding = np.finfo(feature_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
     coefficients, noise, ridge = ridge_regression(moments, ridges[ridges > rounding], data.engine)
     noise = noise + MIN_NOISE * np.eye(system.rank)
@@ -257,20 +265,25 @@ def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, r
 
 
 def _moments(system: System, data: Batches, drawn: Array) -> Moments:
-    n_units, rank, dtype = len(system.m), system.rank, feature_type(system)
+    (n_units, rank), n_inputs, dtype = system.m.shape, system.weights.shape[1], feature_type(system)
     put, get = data.engine.put, data.engine.get
     there = put(system)
 
-    def work(block: slice) -> tuple[float, Array, Array, Array]:
+    def work(block: slice) -> tuple[float, Array, Array, Array, Array]:
         part, (kappa,) = put(data.trials.part(block)), put((drawn[:, block],))
         lag, context = part.lag, context_of(there, part)
         x = cast(kappa[:, :, :-1], dtype) @ cast(context.loadings, dtype)
         x += context.features
         r = phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units)
         target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
-        return float(len(r)), get(r.T @ r), get(r.T @ cast(target, dtype)), get(target.T @ target)
+        xp, before = functions_of(kappa), kappa[:, :, :-1]
+        v = xp.broadcast_to(part.v[:, :-1], (*before.shape[:3], n_inputs))
+        z = xp.concatenate([xp.ones_like(before[..., :1]), before, v], axis=3)[:, lag].reshape(len(r), -1)
+        products = r.T @ r, r.T @ cast(target, dtype), target.T @ target, r.T @ cast(z, dtype)
+        return float(len(r)), *(get(one) for one in products)
 
-    total: list[Any] = [0.0, np.zeros((n_units, n_units)), np.zeros((n_units, rank)), np.zeros((rank, rank))]
+    sizes = (n_units, n_units), (n_units, rank), (rank, rank), (n_units, 1 + rank + n_inputs)
+    total: list[Any] = [0.0, *(np.zeros(size) for size in sizes)]
     for _, found in data.map(work, len(drawn) * n_units):
         total = [a + b for a, b in zip(total, found, strict=True)]
     return Moments(*(one / len(drawn) for one in total))
@@ -279,22 +292,30 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
 def ridge_regression(moments: Moments, ridges: Array, engine: Engine = NUMPY) -> tuple[Array, Array, float]:
     """Coefficients (unit, rank), residual covariance, and the relative ridge of largest marginal likelihood.
 
-    With G = features², eigenvalues s, and targets of unit residual variance s², the log marginal likelihood of a ridge
-    is -count/2 sum(log RSS) - rank/2 sum(log(1 + s / ridge)), where RSS is that of the ridge regression with its
-    penalty.
+    The coefficients are a sum W b + w. The columns of W give 1, kappa and v, by a regression with `LINEAR_RIDGE`, and
+    W b has this ridge. So the linear part of the dynamics is almost free, and the ridge that is chosen shrinks w alone.
+    After b is eliminated, with G = features², eigenvalues s, and targets of unit residual variance, the log marginal
+    likelihood of a ridge is -count/2 sum(log RSS) - rank/2 sum(log(1 + s / ridge)), where RSS is that of the ridge
+    regression with its penalty.
     """
-    power, axes = engine.eigh(moments.features)
+    n_units, rank = moments.cross.shape
+    unit = np.trace(moments.features) / n_units
+    linear = np.linalg.solve(moments.features + LINEAR_RIDGE * unit * np.eye(n_units), moments.linear)
+    seen, given = moments.features @ linear, linear.T @ moments.cross
+    inverse = np.linalg.pinv(linear.T @ moments.linear, hermitian=True)
+    power, axes = engine.eigh(moments.features - seen @ inverse @ seen.T)
     power = np.maximum(power, 0)
-    rotated = axes.T @ moments.cross
-    unit = power.mean()
+    rotated = axes.T @ (moments.cross - seen @ inverse @ given)
+    left_by_linear = np.diag(moments.targets - given.T @ inverse @ given)
     best, chosen = -np.inf, float(ridges[0])
     for ridge in ridges if len(ridges) > 1 else ():
-        left = np.diag(moments.targets) - (rotated**2 / (power + ridge * unit)[:, None]).sum(axis=0)
+        left = left_by_linear - (rotated**2 / (power + ridge * unit)[:, None]).sum(axis=0)
         fit = -0.5 * moments.number * np.log(np.maximum(left, 1e-300) / moments.number).sum()
-        value = fit - 0.5 * moments.cross.shape[1] * np.log1p(power / (ridge * unit)).sum()
+        value = fit - 0.5 * rank * np.log1p(power / (ridge * unit)).sum()
         if value > best:
             best, chosen = value, float(ridge)
-    coefficients = axes @ (rotated / (power + chosen * unit)[:, None])
+    rest = axes @ (rotated / (power + chosen * unit)[:, None])
+    coefficients = rest + linear @ inverse @ (given - seen.T @ rest)
     mixed = coefficients.T @ moments.cross
     residual = moments.targets - mixed - mixed.T + coefficients.T @ moments.features @ coefficients
     return coefficients, residual / moments.number, chosen
@@ -438,16 +459,21 @@ def reference_level(trials: Trials, poisson: bool) -> Array:
 def first_system(
     trials: Trials, rank: int, hidden: int, alpha: float, seed: int, n_groups: int, options: dict[str, Any]
 ) -> System:
-    """A network without recurrence, whose hidden units have m, b ~ N(0, 1) and I ~ N(0, 1 / mean square of v)."""
+    """A network without recurrence.
+
+    Hidden units have m, b ~ N(0, 1) and I ~ N(0, 1 / mean square of v), times a size of each unit (`HIDDEN_SIZES`).
+    """
     n, n_inputs = trials.y.shape[2], trials.v.shape[2]
     draw = np.random.default_rng([seed, 0]).standard_normal
     level = np.sqrt((trials.v**2).mean(axis=(0, 1)))
     drive = np.divide(draw((hidden, n_inputs)), level, out=np.zeros((hidden, n_inputs)), where=level > 0)
+    least, largest = np.log(HIDDEN_SIZES)
+    size = np.exp(np.random.default_rng([seed, 2]).uniform(least, largest, (hidden, 1)))
     return System(
-        m=np.concatenate([np.zeros((n, rank)), draw((hidden, rank))]),
+        m=np.concatenate([np.zeros((n, rank)), size * draw((hidden, rank))]),
         n=np.zeros((n + hidden, rank)),
-        weights=np.concatenate([np.zeros((n, n_inputs)), drive]),
-        bias=np.concatenate([np.zeros(n), draw(hidden)]),
+        weights=np.concatenate([np.zeros((n, n_inputs)), size * drive]),
+        bias=np.concatenate([np.zeros(n), size[:, 0] * draw(hidden)]),
         level=reference_level(trials, options["observation"] == "poisson"),
         variance=np.ones(n),
         noise=np.eye(rank),
@@ -583,7 +609,7 @@ def learn(
     Returns
     -------
     state : State
-        The iteration of largest evidence.
+        The iteration of largest evidence, and n once more from `FINAL_DRAWS` pairs of samples of its posterior.
     history : array of shape (iteration,)
         Log evidence of each iteration.
     """
@@ -600,10 +626,19 @@ def learn(
         if report is not None:
             report(at)
         if at.iteration - at.last >= PATIENCE or at.iteration + 1 == max_iter:
-            return at.best, at.history
+            return _settled(at.best, data, seed, diagonal, ridges), at.history
         at = _maximized(at, data, draws, reference, diagonal, ridges)
         if checkpoint is not None:
             checkpoint.keep(at)
+
+
+def _settled(state: State, data: Batches, seed: int, diagonal: bool, ridges: Array) -> State:
+    """The state with n from many samples: those of an iteration are few, and its step may have been prolonged."""
+    noise = np.random.default_rng([seed, 3]).standard_normal((FINAL_DRAWS, *state.mode.shape))
+    drawn = expectation(state.system, data, state.mode, state.covariance, noise, E_STEPS).drawn
+    assert drawn is not None
+    new, ridge = dynamics_step(state.system, data, drawn, diagonal, ridges)
+    return state._replace(system=state.system._replace(n=new.n), ridge=ridge)
 
 
 def _expected(at: Progress, data: Batches, seed: int, tolerance: float) -> tuple[Progress, Draws]:

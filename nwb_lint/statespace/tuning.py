@@ -16,6 +16,12 @@ import numpy as np
 # Tuned on: the real session.
 ALL_UNITS = 256
 
+# Least and largest size of the m, I and b of a hidden unit, on a logarithmic scale: units of one size cannot have both
+# steep and flat parts of the dynamics.
+# Tuned on: networks of delayed match to sample (`benchmarks/trials.py teachers`, dms), seeds 0 to 5, with the latents
+# known: (0.3, 3), (0.2, 5), (0.5, 2), (0.5, 5), (1, 3), (0.1, 3), and 1.
+HIDDEN_SIZES = (0.3, 3.0)
+
 # Trials of a split on which bits per spike are computed.
 # Convention: it bounds the time.
 SCORED_TRIALS = 64
@@ -98,6 +104,14 @@ PATIENCE = 3
 # Ridges of the dynamics that are tried, relative to the mean variance of phi(x).
 # Convention: the range holds all that were chosen.
 RIDGES = 10.0 ** np.arange(-8, 1.1, 0.5)
+
+# Ridge of the linear part of the dynamics, on the same scale.
+# Tuned on: networks of working memory (`benchmarks/trials.py teachers`, wm), seeds 0 to 7, with the latents known.
+LINEAR_RIDGE = 1e-2
+
+# Pairs of samples of each trial for the last regression of the dynamics; EM takes one pair in each iteration.
+# Tuned on: networks of working memory (`benchmarks/trials.py teachers`, wm), seeds 0 and 3: 1 and 8.
+FINAL_DRAWS = 8
 
 # Smallest variance of noise and start, where kappa has unit variance.
 # Convention.
