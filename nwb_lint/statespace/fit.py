@@ -46,7 +46,7 @@ from nwb_lint.statespace.learning import (
 )
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
-from nwb_lint.statespace.tuning import ALL_UNITS, SCORED_TRIALS
+from nwb_lint.statespace.tuning import ALL_UNITS, HIDDEN_SIZES, SCORED_TRIALS
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
 SPLITS = ("train", "held_out")
@@ -105,7 +105,7 @@ def fit_trials(
         Scale of hidden units: at the start of EM, latents, inputs and bias each give x of a hidden unit a standard
         deviation of so much, and a latent moves it as much as it moves the recorded neurons. With many latents or
         inputs, small scales (about 0.7) keep phi from saturation. None: m and b ~ N(0, 1), I ~ N(0, 1 / mean square of
-        v), for latents of unit variance.
+        v), times a size of each unit from 0.3 to 3, for latents of unit variance.
     nonlinearity : {"tanh", "relu", "softplus", "linear"}, default="tanh"
         phi.
     noise : {"full", "diagonal"}, default="full"
@@ -199,7 +199,9 @@ def fit_trials_with(
     with one_blas_thread():
         kinds = {kind: getattr(options, kind) for kind in ("observation", "link", "nonlinearity")}
         train = arrays.part(~held)
-        first = first_system(train, options.rank, n_hidden, alpha, seed, 1 if levels is None else len(levels), kinds)
+        n_groups = 1 if levels is None else len(levels)
+        sizes = HIDDEN_SIZES if options.hidden_scale is None else (1.0, 1.0)
+        first = first_system(train, options.rank, n_hidden, alpha, seed, n_groups, kinds, sizes)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
         if options.hidden_scale is not None:
             first = with_hidden_scale(first, train, kappa, options.hidden_scale)

@@ -457,17 +457,18 @@ def reference_level(trials: Trials, poisson: bool) -> Array:
 
 
 def first_system(
-    trials: Trials, rank: int, hidden: int, alpha: float, seed: int, n_groups: int, options: dict[str, Any]
-) -> System:
+    trials: Trials, rank: int, hidden: int, alpha: float, seed: int, n_groups: int, options: dict[str, Any],
+    sizes: tuple[float, float] = HIDDEN_SIZES,
+) -> System:  # fmt: skip
     """A network without recurrence.
 
-    Hidden units have m, b ~ N(0, 1) and I ~ N(0, 1 / mean square of v), times a size of each unit (`HIDDEN_SIZES`).
+    Hidden units have m, b ~ N(0, 1) and I ~ N(0, 1 / mean square of v), times a size of each unit within ``sizes``.
     """
     n, n_inputs = trials.y.shape[2], trials.v.shape[2]
     draw = np.random.default_rng([seed, 0]).standard_normal
     level = np.sqrt((trials.v**2).mean(axis=(0, 1)))
     drive = np.divide(draw((hidden, n_inputs)), level, out=np.zeros((hidden, n_inputs)), where=level > 0)
-    least, largest = np.log(HIDDEN_SIZES)
+    least, largest = np.log(sizes)
     size = np.exp(np.random.default_rng([seed, 2]).uniform(least, largest, (hidden, 1)))
     return System(
         m=np.concatenate([np.zeros((n, rank)), size * draw((hidden, rank))]),

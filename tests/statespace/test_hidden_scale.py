@@ -24,7 +24,7 @@ def scaled():
     trials = trials.assign(count=(trials["count"].dims, rng.poisson(3 * rate).astype(np.uint16)))
     trials = trials.assign(u=(("trial", "time", "input"), u.astype(np.float32)))
     arrays = arrays_of(trials, "count", 0.5)
-    first = first_system(arrays, 2, 3000, 0.5, 4, 1, KINDS)
+    first = first_system(arrays, 2, 3000, 0.5, 4, 1, KINDS, (1.0, 1.0))
     return arrays, kappa, first, with_hidden_scale(first, arrays, kappa, 0.7)
 
 
@@ -55,5 +55,5 @@ def test_a_fit_has_the_scale_of_its_hidden_units():
     plain, scaled = fit_trials(trials, **options), fit_trials(trials, **options, hidden_scale=0.7)
     assert scaled.attrs["hidden_scale"] == 0.7
     assert "hidden_scale" not in plain.attrs
-    ratio = np.abs(scaled["bias"].values[12:] / plain["bias"].values[12:])
-    np.testing.assert_allclose(ratio, 0.7)
+    twice = fit_trials(trials, **options, hidden_scale=1.4)
+    np.testing.assert_allclose(twice["bias"].values[12:], 2 * scaled["bias"].values[12:])
