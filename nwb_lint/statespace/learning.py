@@ -255,7 +255,8 @@ def _regression_terms(plain: System, data: Batches, drawn: Array, beta: Array) -
 def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
     """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual."""
     pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
-    moments = Moments(*(sum(one) / len(pairs) for one in zip(*pairs, strict=True)))
+    total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
+    moments = Moments(*total)
     rounding = np.finfo(feature_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
     coefficients, noise, ridge = ridge_regression(moments, ridges[ridges > rounding], data.engine)
     noise = noise + MIN_NOISE * np.eye(system.rank)
@@ -269,7 +270,7 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
     put, get = data.engine.put, data.engine.get
     there = put(system)
 
-    def work(block: slice) -> tuple[float, Array, Array, Array, Array]:
+    def work(block: slice) -> list[Any]:
         part, (kappa,) = put(data.trials.part(block)), put((drawn[:, block],))
         lag, context = part.lag, context_of(there, part)
         x = cast(kappa[:, :, :-1], dtype) @ cast(context.loadings, dtype)
@@ -280,7 +281,7 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
         v = xp.broadcast_to(part.v[:, :-1], (*before.shape[:3], n_inputs))
         z = xp.concatenate([xp.ones_like(before[..., :1]), before, v], axis=3)[:, lag].reshape(len(r), -1)
         products = r.T @ r, r.T @ cast(target, dtype), target.T @ target, r.T @ cast(z, dtype)
-        return float(len(r)), *(get(one) for one in products)
+        return [float(len(r)), *(get(one) for one in products)]
 
     sizes = (n_units, n_units), (n_units, rank), (rank, rank), (n_units, 1 + rank + n_inputs)
     total: list[Any] = [0.0, *(np.zeros(size) for size in sizes)]
