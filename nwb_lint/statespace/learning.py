@@ -53,7 +53,7 @@ from nwb_lint.statespace.tuning import (
 class Moments(NamedTuple):
     """Sums over samples of the regression of the dynamics.
 
-    Their number; features², features × targets, targets², and features × (1, kappa, v).
+    Their number; features², features × targets, targets², and features × (1, v, kappa).
     """
 
     number: float
@@ -277,9 +277,7 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
         x += context.features
         r = phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units)
         target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
-        xp, before = functions_of(kappa), kappa[:, :, :-1]
-        v = xp.broadcast_to(part.v[:, :-1], (*before.shape[:3], n_inputs))
-        z = xp.concatenate([xp.ones_like(before[..., :1]), before, v], axis=3)[:, lag].reshape(len(r), -1)
+        z = design_of(part._replace(basis=None), kappa)[:, :, :-1][:, lag].reshape(len(r), -1)
         products = r.T @ r, r.T @ cast(target, dtype), target.T @ target, r.T @ cast(z, dtype)
         return [float(len(r)), *(get(one) for one in products)]
 
@@ -293,7 +291,7 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
 def ridge_regression(moments: Moments, ridges: Array, engine: Engine = NUMPY) -> tuple[Array, Array, float]:
     """Coefficients (unit, rank), residual covariance, and the relative ridge of largest marginal likelihood.
 
-    The coefficients are a sum W b + w. The columns of W give 1, kappa and v, by a regression with `LINEAR_RIDGE`, and
+    The coefficients are a sum W b + w. The columns of W give 1, v and kappa, by a regression with `LINEAR_RIDGE`, and
     W b has this ridge. So the linear part of the dynamics is almost free, and the ridge that is chosen shrinks w alone.
     After b is eliminated, with G = features², eigenvalues s, and targets of unit residual variance, the log marginal
     likelihood of a ridge is -count/2 sum(log RSS) - rank/2 sum(log(1 + s / ridge)), where RSS is that of the ridge
