@@ -89,13 +89,11 @@ PHI = _Functions(
 
 
 def _phi(name: str | Pair, x: Tensor, *, out: Tensor) -> None:
-    """Write phi(x) to ``out``. On a CPU, numpy's tanh is several times faster than torch's, and as exact."""
-    if name != "tanh":
-        out.copy_(PHI[name](x))
-    elif x.is_cpu:
-        np.tanh(x.numpy(), out=out.numpy())
-    else:
+    """Write phi(x) to ``out``."""
+    if name == "tanh":
         torch.tanh(x, out=out)
+    else:
+        out.copy_(PHI[name](x))
 
 
 def _slope(name: str | Pair, x: Tensor, r: Tensor, *, out: Tensor) -> None:
@@ -168,6 +166,35 @@ def _backward(e: Tensor, s: Tensor) -> Tensor:
     return lam[1:].flatten(0, 2)
 
 
+class Memory:
+    """Memory of a run: x, phi(x) and its slope (time, condition, neuron), and z = [kappa q] (time, condition, any).
+
+    It is used again, since new memory pages cost as much time as the arithmetic. So are the views of its time steps,
+    since the time of a small run is that of its calls. ``arrays`` are x and phi(x) of each step as arrays, on a CPU.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.values, self.sizes = like.new_empty(3, 0), (0, 0, 0, 0, 0)
+        self.x = self.r = self.slope = self.z = self.values
+        self.steps: list[tuple[Tensor, ...]] = []
+        self.arrays: list[tuple[Array, Array]] = []
+
+    def fit(self, q: Tensor, rank: int, n_neurons: int, values: int) -> None:
+        """Take the shape of a run on these drives; z gets them, and latents of 0 at its start."""
+        sizes = (*q.shape, rank, n_neurons)
+        if sizes != self.sizes:
+            if self.values.shape[1] < values:
+                self.values = q.new_empty(3, values)
+            shape = *q.shape[:2], n_neurons
+            self.x, self.r, self.slope = (one[: prod(shape)].view(shape) for one in self.values)
+            self.z, self.sizes = q.new_empty(*q.shape[:2], rank + q.shape[2]), sizes
+            parts = self.x, self.r, self.z, self.z[:, :, :rank]
+            self.steps = list(zip(*(one.unbind() for one in parts), strict=True))
+            self.arrays = [(x.numpy(), r.numpy()) for x, r, _, _ in self.steps] if q.is_cpu else []
+        self.z[:, :, rank:] = q
+        self.z[0, :, :rank] = 0
+
+
 class Problem:
     """The data of one fit on a device, and the loss of a network on them.
 
@@ -216,7 +243,7 @@ class Problem:
         parts = [slice(t, t + step) for t in range(0, len(self.y), step)]
         self.norm = sum(self._power(part) for part in parts) or 1.0
         self.chunk = chunk
-        self.buffers: list[Tensor] = []  # used again: new memory pages cost as much time as the arithmetic
+        self.memories: list[Memory] = []
 
     def _power(self, part: slice) -> float:
         """Weighted sum of squares of some time steps."""
@@ -255,42 +282,39 @@ class Problem:
         step = self.chunk or max(GRADIENT_MIN_CONDITIONS, step * factor)
         return [slice(i, i + step) for i in range(0, conditions, step)]
 
-    def _sum_over_chunks(self, work: Callable[[_Parameters, slice, Tensor], Sums], *network: Array) -> Sums:
+    def _sum_over_chunks(self, work: Callable[[_Parameters, slice, Memory], Sums], *network: Array) -> Sums:
         """The sum of ``work`` over chunks of conditions: side by side on a CPU, added in their order."""
         parameters, parts = self.pack(*network), self.chunks(len(network[0]))
         values = len(self.q) * min(parts[0].stop, self.q.shape[1]) * len(network[0])
 
-        def with_buffer(part: slice) -> Sums:
+        def with_memory(part: slice) -> Sums:
             try:
-                buffer = self.buffers.pop()
+                memory = self.memories.pop()
             except IndexError:
-                buffer = self.q.new_empty(3, 0)
-            if buffer.shape[1] < values:  # a new one, or that of a problem with fewer conditions
-                buffer = self.q.new_empty(3, values)
-            sums = work(parameters, part, buffer)
-            self.buffers.append(buffer)
+                memory = Memory(self.q)
+            memory.fit(self.q[:, part], len(parameters.m), len(network[0]), values)
+            sums = work(parameters, part, memory)
+            self.memories.append(memory)
             return sums
 
         with _one_thread() as threads:
             if len(parts) == 1 or threads == 1 or self.device != "cpu":
-                return _add(map(with_buffer, parts))
+                return _add(map(with_memory, parts))
             with ThreadPoolExecutor(threads) as pool:
-                return _add(pool.map(with_buffer, parts))
+                return _add(pool.map(with_memory, parts))
 
-    def run(self, p: _Parameters, part: slice, buffer: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x, phi(x) and memory for the slope (time, condition, neuron), and z = [kappa q] (time, condition, any)."""
-        q, rank = self.q[:, part], len(p.m)
-        shape = *q.shape[:2], p.m.shape[1]
-        x, r, slope = (one[: prod(shape)].view(shape) for one in buffer)
-        z = torch.cat([q.new_zeros(*shape[:2], rank), q], dim=2)
-        out = p.n.T
-        steps = list(zip(x.unbind(), r.unbind(), z.unbind(), z[:, :, :rank].unbind(), strict=True))
+    def run(self, p: _Parameters, memory: Memory) -> None:
+        """The free run: x, phi(x) and the latents of z. On a CPU, numpy's tanh is faster than torch's, and as exact."""
+        out, steps = p.n.T, memory.steps
+        arrays = memory.arrays if self.nonlinearity == "tanh" else []
         for t, (xt, rt, zt, kappa) in enumerate(steps):
             torch.mm(zt, p.mw, out=xt)
-            _phi(self.nonlinearity, xt, out=rt)
+            if arrays:
+                np.tanh(arrays[t][0], out=arrays[t][1])
+            else:
+                _phi(self.nonlinearity, xt, out=rt)
             if t + 1 < len(steps):
                 torch.addmm(kappa, rt, out, beta=1 - self.alpha, out=steps[t + 1][3])
-        return x, r, slope, z
 
     def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """weight · (f(x) - f(y)) of the recorded neurons after burn-in, and the loss of the chunk; overwrites x."""
@@ -303,9 +327,9 @@ class Problem:
         return weighted, torch.linalg.vecdot(error, weighted).sum(dtype=torch.float64)
 
     @torch.no_grad()
-    def _chunk_loss(self, p: _Parameters, part: slice, buffer: Tensor) -> Sums:
-        x, r, _, _ = self.run(p, part, buffer)
-        return (self._error(x, r, part)[1],)
+    def _chunk_loss(self, p: _Parameters, part: slice, memory: Memory) -> Sums:
+        self.run(p, memory)
+        return (self._error(memory.x, memory.r, part)[1],)
 
     def loss(self, m: Array, n: Array, w: Array) -> float:
         """The loss at m, n (neuron, rank) and W (neuron, drive)."""
@@ -320,9 +344,10 @@ class Problem:
         return float(total), mw[:rank].T, gn.T, mw[rank:].T
 
     @torch.no_grad()
-    def _chunk_loss_and_gradient(self, p: _Parameters, part: slice, buffer: Tensor) -> Sums:
+    def _chunk_loss_and_gradient(self, p: _Parameters, part: slice, memory: Memory) -> Sums:
         """The chunk's share of the loss and of its gradients by [m W]' and n', times norm."""
-        x, r, slope, z = self.run(p, part, buffer)
+        self.run(p, memory)
+        x, r, slope, z = memory.x, memory.r, memory.slope, memory.z
         _slope(self.nonlinearity, x, r, out=slope)
         error, total = self._error(x, r, part)
         recorded, before = error.shape[2], self.skip * error.shape[1]

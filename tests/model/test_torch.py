@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nwb_lint.model._torch import PHI, Problem
+from nwb_lint.model._torch import PHI, Memory, Problem
 from nwb_lint.model.network import Network, drives, forward
 
 ALPHA = 0.2
@@ -31,9 +31,11 @@ def problem(dtype, nonlinearity="tanh", loss="activity", *, weighted=False, skip
 def run(p, parameters):
     """x, phi(x) and z of all conditions at once."""
     times, conditions = p.q.shape[:2]
-    buffer = p.q.new_empty(3, times * conditions * len(parameters[0]))
-    x, r, _, z = p.run(p.pack(*parameters), slice(None), buffer)
-    return x, r, z
+    n_neurons, rank = parameters[0].shape
+    memory = Memory(p.q)
+    memory.fit(p.q, rank, n_neurons, times * conditions * n_neurons)
+    p.run(p.pack(*parameters), memory)
+    return memory.x, memory.r, memory.z
 
 
 def away_from_kinks(p, parameters, dtype):
@@ -113,3 +115,23 @@ def test_threads_are_left_as_they_were():
     p.loss(*parameters)
     p.loss_and_gradient(*parameters)
     assert torch.get_num_threads() == before
+
+
+def test_memory_that_is_used_again_changes_nothing():
+    """Other conditions, other ranks and other networks in between leave the loss and its gradients as they are."""
+    rng = np.random.default_rng(0)
+    q = drives(rng.standard_normal((9, 12, 2)), ALPHA, bias=True, initial=True)
+    y = rng.standard_normal((9, 12, 10))
+    p = Problem(q, y, None, alpha=ALPHA, chunk=4)
+    networks = [[rng.standard_normal((10, k)) for k in (rank, rank, 4)] for rank in (1, 2, 1)]
+
+    def of(problem, network):
+        loss, *gradients = problem.loss_and_gradient(*network)
+        return [np.array(loss), *gradients]
+
+    fresh = [of(Problem(q, y, None, alpha=ALPHA, chunk=4), network) for network in networks]
+    for _ in range(2):
+        for network, expected in zip(networks, fresh, strict=True):
+            p.take(np.array([1, 5, 7])).loss(*network)
+            for one, other in zip(of(p, network), expected, strict=True):
+                np.testing.assert_array_equal(one, other)
