@@ -20,10 +20,30 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from nwb_lint.errors import ContractError, one_line
@@ -200,6 +220,21 @@ class InputOptions(Options):
     product: str | None = option(None, "Names of other inputs with * between: their product.")
 
 
+def _texts_of_blocks(given: Any) -> Any:
+    """Pairs (to, from) as texts, and digits as numbers."""
+    if not isinstance(given, dict):
+        return given
+    texts = {"<-".join(map(str, key)) if isinstance(key, tuple) else str(key): one for key, one in given.items()}
+    return {key: int(one) if isinstance(one, str) and one.isdecimal() else one for key, one in texts.items()}
+
+
+def _lists_of_areas(given: Any) -> Any:
+    """A single area as a list of one; texts of the command line at their commas."""
+    if not isinstance(given, dict):
+        return given
+    return {key: tuple(one.split(",")) if isinstance(one, str) else one for key, one in given.items()}
+
+
 class FitOptions(Options):
     """Options of `fit_lint`."""
 
@@ -241,29 +276,12 @@ class FitOptions(Options):
         None, "File that keeps the gradient's evaluations, so that a stopped fit continues.", kept=False
     )
     areas: str | None = option(None, "Column of the neurons with their areas: the connectivity consists of blocks.")
-    block_ranks: dict[Any, Any] | None = option(
+    block_ranks: Annotated[dict[Any, Any] | None, BeforeValidator(_texts_of_blocks)] = option(
         None, "Ranks of blocks that differ from the rank, 0 for none: {'M1<-V1' = 2} is to M1 from V1.", kept=False
     )
-    input_areas: dict[str, Any] | None = option(
+    input_areas: Annotated[dict[str, Any] | None, BeforeValidator(_lists_of_areas)] = option(
         None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all.", kept=False
     )
-
-    @field_validator("block_ranks", mode="before")
-    @classmethod
-    def _texts_of_blocks(cls, given: Any) -> Any:
-        """Pairs (to, from) as texts, and digits as numbers."""
-        if not isinstance(given, dict):
-            return given
-        texts = {"<-".join(map(str, key)) if isinstance(key, tuple) else str(key): one for key, one in given.items()}
-        return {key: int(one) if isinstance(one, str) and one.isdecimal() else one for key, one in texts.items()}
-
-    @field_validator("input_areas", mode="before")
-    @classmethod
-    def _lists_of_areas(cls, given: Any) -> Any:
-        """A single area as a list of one; texts of the command line at their commas."""
-        if not isinstance(given, dict):
-            return given
-        return {key: tuple(one.split(",")) if isinstance(one, str) else one for key, one in given.items()}
 
     def _check_combinations(self) -> None:
         rank = getattr(self, "rank", 1)  # the section of a recipe has none
@@ -342,7 +360,7 @@ class FitOptions(Options):
         return cls.check(values)
 
 
-def _wrong_areas(options: FitOptions, rank: int | None) -> list[tuple[bool, str]]:
+def _wrong_areas(options: FitOptions | TrialFitOptions, rank: int | None) -> list[tuple[bool, str]]:
     """What is wrong with the areas of a fit, and the sentence that says it."""
     ranks, inputs = options.block_ranks or {}, options.input_areas or {}
     whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in ranks.values())
@@ -355,11 +373,11 @@ def _wrong_areas(options: FitOptions, rank: int | None) -> list[tuple[bool, str]
             "block_ranks and input_areas are of areas. There are none. Give areas='COLUMN', or leave them out.",
         ),
         (
-            options.areas is not None and (rank is None or options.method == "published"),
+            options.areas is not None and (rank is None or getattr(options, "method", "") == "published"),
             f"areas={options.areas!r} needs a rank, and another method than 'published'. Give rank=1.",
         ),
         (
-            options.areas is not None and options.ridge_by == "gcv",
+            options.areas is not None and getattr(options, "ridge_by", "") == "gcv",
             f"areas={options.areas!r} has no generalized cross-validation. Use ridge_by='held_out'.",
         ),
         (not whole, f"block_ranks is {ranks}. It needs whole numbers from 0 on, such as {{'M1<-V1': 2}}."),
@@ -410,12 +428,24 @@ class TrialFitOptions(Options):
     seed: int = option(0, "Seed of hidden units, samples and test trials.", ge=0)
     device: str = option("cpu", "'cpu', or a device of torch that computes the fit, such as 'cuda'.", kept=False)
     checkpoint: Any = option(None, "File that keeps where EM is, so that a stopped fit continues.", kept=False)
+    areas: str | None = option(None, "Column of the neurons with their areas: the connectivity consists of blocks.")
+    block_ranks: Annotated[dict[Any, Any] | None, BeforeValidator(_texts_of_blocks)] = option(
+        None, "Ranks of blocks that differ from the rank, 0 for none: {'M1<-V1' = 2} is to M1 from V1.", kept=False
+    )
+    input_areas: Annotated[dict[str, Any] | None, BeforeValidator(_lists_of_areas)] = option(
+        None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all.", kept=False
+    )
 
     def _check_combinations(self) -> None:
         if self.hidden != "auto" and self.hidden < 0:
             raise ValueError(f"hidden is {self.hidden}. It needs a number from 0 on, or 'auto'.")
         if self.observation == "gaussian" and self.link != "exp":
             raise ValueError("A Gaussian observation has no link. link='softplus' needs counts. Leave out link.")
+        if self.areas is not None and self.hidden_scale is not None:
+            raise ValueError("hidden_scale mixes the latents, which areas forbid. Leave out hidden_scale or areas.")
+        for wrong, sentence in _wrong_areas(self, 1):
+            if wrong:
+                raise ValueError(sentence)
 
 
 class DriftOptions(Options):
@@ -479,7 +509,7 @@ class AreaOptions(Options):
     bias: bool = option(False, "Fit a constant input to each neuron.")
     initial: Literal["zero", "learned"] = option("zero", "Initial activation, the same in all conditions.")
     weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
-    input_areas: dict[str, Any] | None = option(
+    input_areas: Annotated[dict[str, Any] | None, BeforeValidator(_lists_of_areas)] = option(
         None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all."
     )
 
@@ -735,6 +765,9 @@ SelectSection = derived("SelectSection", SelectOptions, ranks=(1, 2))
 EnsembleSection = derived("EnsembleSection", EnsembleOptions)
 BaselineSection = derived("BaselineSection", BaselineOptions)
 SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
+BlocksSection = derived(
+    "BlocksSection", AreaOptions, without=("nonlinearity", "bias", "initial", "weights", "input_areas")
+)
 BootstrapSection = derived("BootstrapSection", BootstrapOptions)
 
 

@@ -47,15 +47,18 @@ NO_OPTIONS = {
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
     "SelectOptions": "select", "EnsembleOptions": "ensemble", "BaselineOptions": "baselines",
-    "SubsamplingOptions": "subsampling", "BootstrapOptions": "bootstrap",
+    "SubsamplingOptions": "subsampling", "BootstrapOptions": "bootstrap", "AreaOptions": "blocks",
 }  # fmt: skip
-SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap")  # sections whose flags begin with their name
+SWITCHES = ("ensemble", "baselines", "subsampling", "blocks", "bootstrap")  # sections whose flags begin with their name
 # Fields that a recipe or the command line has at another place, and where.
 ELSEWHERE = {
     ("FitOptions", "rank"): "select.ranks", ("ReadOptions", "seed"): "fit.seed",
     ("ReadOptions", "draws"): "bootstrap.draws", ("ReadOptions", "burn_in_s"): "prepare.burn_in_s",
     ("ReadOptions", "inputs"): "inputs", ("TrialOptions", "inputs"): "inputs",
     ("TrialFitOptions", "rank"): "select.ranks",
+    ("AreaOptions", "nonlinearity"): "fit.nonlinearity", ("AreaOptions", "bias"): "fit.bias",
+    ("AreaOptions", "initial"): "fit.initial", ("AreaOptions", "weights"): "fit.weights",
+    ("AreaOptions", "input_areas"): "fit.input_areas",
     ("FixedPointOptions", "refit_fractions"): "needs the activity",
     ("FixedPointOptions", "draws"): "needs the activity",
     ("FixedPointOptions", "other_ranks"): "needs the activity",

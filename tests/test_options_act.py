@@ -317,6 +317,8 @@ FIT_TRIALS = {
     "rank": (2, {}), "tau_s": (0.2, {}), "observation": ("gaussian", {}), "link": ("softplus", {}), "hidden": (3, {}),
     "nonlinearity": ("linear", {}), "noise": ("diagonal", {"rank": 2}), "initial": ("choice", {}), "drift": (1, {}),
     "test_size": (0.3, {}), "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
+    "areas": ("area", {}), "block_ranks": ({"A<-B": 0}, {"areas": "area"}),
+    "input_areas": ({"stimulus": "A"}, {"areas": "area"}),
 }  # fmt: skip
 
 
@@ -324,7 +326,10 @@ FIT_TRIALS = {
 def test_fit_trials(name):
     value, more = FIT_TRIALS[name]
     base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2}
-    check(partial(nl.fit_trials, mock_trials(n_neurons=6, n_trials=8)), base, name, value, more)
+    trials = mock_trials(n_neurons=6, n_trials=8).assign_coords(area=("neuron", np.resize(["A", "B"], 6)))
+    if "area" in name:
+        trials = nl.prepare(trials, inputs=[nl.Input("stimulus", column="stimulus")])
+    check(partial(nl.fit_trials, trials), base, name, value, more)
 
 
 FROM_NETWORK = {

@@ -24,7 +24,8 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
 
     In a fit with areas, tau dx_a/dt = -x_a + sum_b m_ab n_ab' phi(x_b) / N + I_a u + b_a. Each term of the sum is the
     current from area b to area a. Its drive n_ab' phi(x_b) / N is one number for each rank of the block, and m_ab
-    spreads it over the neurons of a.
+    spreads it over the neurons of a. Activations x are those of the free run; in a fit of single trials, those of the
+    posterior mean of the latents.
 
     The data determine the currents of an area from several sources only as far as their drives are not collinear. The
     ``tolerance`` of a rank is the part of the variance of its drive that a linear combination of the drives from the
@@ -74,8 +75,7 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
     if bootstrap is not None and u is not None:
         raise ContractError("u and bootstrap are both given. The draws have the inputs of the fit. Leave out one.")
     given = fit if u is None else u
-    found = run(fit, u)
-    x = found["activity"].values.astype(float)
+    x = _activation(fit, u)
     m, n = fit["m"].values, fit["n"].values
     drive = _drives(fit, x, n)
     inputs = _input_current(fit, given)
@@ -97,6 +97,14 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
         out = _with_intervals(out, fit, blocks, bootstrap)
     check_result(out, "currents")
     return out
+
+
+def _activation(fit: xr.Dataset, u: xr.Dataset | None) -> Array:
+    """x (condition, time, neuron): of the free run, or of the posterior mean of the latents of single trials."""
+    if u is None and "noise_cov" in fit:
+        parts = (fit["latent"], fit["m"]), (fit["filtered_input"], fit["input_weights"])
+        return sum(a.values.astype(float) @ b.values.T for a, b in parts) + fit["bias"].values
+    return run(fit, u)["activity"].values.astype(float)
 
 
 def _drives(fit: xr.Dataset, x: Array, n: Array) -> Array:

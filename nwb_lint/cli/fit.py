@@ -33,6 +33,7 @@ from nwb_lint.cli.shell import (
 )
 from nwb_lint.options import (
     BaselineSection,
+    BlocksSection,
     BootstrapSection,
     EnsembleSection,
     FitSection,
@@ -102,6 +103,8 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @flags(BaselineSection, section="baselines", prefix="baselines")
 @click.option("--subsampling/--no-subsampling", default=None, help="Repeat the choice of rank on fewer neurons.")
 @flags(SubsamplingSection, section="subsampling", prefix="subsampling")
+@click.option("--blocks/--no-blocks", default=None, help="Choose the blocks between --areas on held-out conditions.")
+@flags(BlocksSection, section="blocks", prefix="blocks")
 @click.option("--bootstrap/--no-bootstrap", default=None, help="Repeat the fit on resampled trials: intervals.")
 @flags(BootstrapSection, section="bootstrap", prefix="bootstrap")
 @flags(InputSetSection, section="compare_inputs", prefix="compare-inputs")
@@ -282,7 +285,7 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
         print_files([write_fit(found, out, subject=given_subject or None, overwrite=force)])
 
 
-_SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap")  # sections that a flag alone asks for
+_SWITCHES = ("ensemble", "baselines", "subsampling", "blocks", "bootstrap")  # sections that a flag alone asks for
 
 
 def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:

@@ -177,25 +177,6 @@ def _currents(found: xr.Dataset) -> list[Item]:
     ]
 
 
-def _area_selection(found: xr.Dataset) -> list[Item]:
-    rows = []
-    for k in range(found.sizes["candidate"]):
-        one = found.isel(candidate=k)
-        blocks = f"one block, rank {int(one['block_rank'].max())}" if bool(one["one_block"]) else ", ".join(
-            f"{to} from {source}: {int(one['block_rank'].sel(target=to, sender=source))}"
-            for to in one["target"].values for source in one["sender"].values
-            if int(one["block_rank"].sel(target=to, sender=source))
-        )  # fmt: skip
-        marks = "chosen" if k == found.attrs["chosen"] else "as good" if bool(one["as_good"]) else ""
-        numbers = (float(one["area_r2"]), float(one["deficit"]), float(one["deficit_sem"]))
-        rows.append([blocks, str(int(one["n_parameters"])), *(number(value) for value in numbers), marks])
-    note = (
-        "R²: of held-out conditions. Behind: how far it is behind the best, and the standard error of this difference, "
-        "paired over conditions. Chosen: the fewest parameters among those that are as good."
-    )
-    return [Table("blocks of areas", ["ranks", "parameters", "R²", "behind", "± s.e.", ""], rows, [note])]
-
-
 def _dynamics(found: xr.Dataset) -> list[Item]:
     """One row for each pair of systems."""
     names, rows = [str(name) for name in found["system"].values], []
@@ -226,6 +207,5 @@ _ANALYSES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "inactivation": _inactivation,
     "readout": _readout,
     "currents": _currents,
-    "area_selection": _area_selection,
     "dynamics_comparison": _dynamics,
 }

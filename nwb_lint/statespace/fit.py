@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ import xarray as xr
 
 from nwb_lint.contract import check_fit, recorded_of
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import Blocks, blocks_for, in_blocks
 from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.simulate import with_run
@@ -24,6 +25,7 @@ from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
+from nwb_lint.statespace.areas import axes_of_blocks, first_latents_of_areas
 from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.data import (
     NO_INPUT,
@@ -73,6 +75,9 @@ def fit_trials(
     seed: int = 0,
     device: str = "cpu",
     checkpoint: str | Path | None = None,
+    areas: str | None = None,
+    block_ranks: Mapping[Any, int] | None = None,
+    input_areas: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
     """Fit a stochastic low-rank network to the spikes of single trials, by expectation-maximization.
@@ -132,6 +137,13 @@ def fit_trials(
         double precision, such as "cuda" or "cuda:1". The result is the same but for rounding.
     checkpoint : str or Path, optional
         File that keeps where EM is. If the fit is stopped, the same call continues to the same result.
+    areas : str, optional
+        Column of the neurons that names the area of each. The connectivity then consists of blocks, to each area from
+        each, of rank ``rank``, as in `fit_lint`. Hidden units belong to the areas in turn.
+    block_ranks : dict of str or tuple to int, optional
+        Ranks of the blocks that differ from ``rank``: ``{"M1<-V1": 2}`` is to M1 from V1; 0 for none.
+    input_areas : dict of str to str or tuple of str, optional
+        The areas that an input reaches. Inputs that are not named reach all.
     progress : bool, default=False
         Whether a progress bar is shown.
 
@@ -199,9 +211,10 @@ def fit_trials_with(
     with one_blas_thread():
         kinds = {kind: getattr(options, kind) for kind in ("observation", "link", "nonlinearity")}
         train = arrays.part(~held)
-        n_groups = 1 if levels is None else len(levels)
+        blocks = _blocks(trials, options, n_hidden, train.v.shape[2])
+        rank, n_groups = options.rank if blocks is None else len(blocks.to), 1 if levels is None else len(levels)
         sizes = HIDDEN_SIZES if options.hidden_scale is None else (1.0, 1.0)
-        first = first_system(train, options.rank, n_hidden, alpha, seed, n_groups, kinds, sizes)
+        first = first_system(train, rank, n_hidden, alpha, seed, n_groups, kinds, sizes, blocks)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
         if options.hidden_scale is not None:
             first = with_hidden_scale(first, train, kappa, options.hidden_scale)
@@ -211,6 +224,8 @@ def fit_trials_with(
         system = system._replace(uncertainty=covariances)
         bits = _bits(system, arrays, held, seed, engine) if scored and options.observation == "poisson" else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
+    if blocks is not None and options.areas is not None:
+        fit = in_blocks(fit, blocks, options.areas)
     if system.drift is not None and basis is not None:
         hidden_ones = np.zeros((n_hidden, *system.drift.shape[1:]))
         fit["m_drift"] = ("neuron", "rank", "basis"), np.concatenate([system.drift, hidden_ones])
@@ -233,6 +248,14 @@ def _check_options(trials: xr.Dataset, options: TrialFitOptions, n: int) -> None
         )
     if options.rank > n:
         raise ContractError(f"rank is {options.rank} and there are {n} neurons. Use at most rank {n}, or more units.")
+
+
+def _blocks(trials: xr.Dataset, options: TrialFitOptions, hidden: int, n_drives: int) -> Blocks | None:
+    """The blocks of several areas; None without areas."""
+    if options.areas is None:
+        return None
+    ranks = options.rank, options.block_ranks, options.input_areas
+    return blocks_for(trials, options.areas, *ranks, hidden=hidden, n_drives=n_drives)
 
 
 def _check_data(arrays: Trials, held: Array, observation: str) -> None:
@@ -260,8 +283,8 @@ def _first(
     sd, poisson, loadings = max(1.0, 0.5 / first.alpha), options.observation == "poisson", None
     if start is not None:
         check_fit(start)
-        if start.sizes.get("rank") != options.rank:
-            raise ContractError(f"start has rank {start.sizes.get('rank')}, and rank is {options.rank}. Give the same.")
+        if start.sizes.get("rank") != first.rank:
+            raise ContractError(f"start has rank {start.sizes.get('rank')}, and rank is {first.rank}. Give the same.")
         if "noise_cov" in start:
             return posterior_of(system_of(start), trials_for(start, trials))[0]
         recorded = recorded_of(start)
@@ -270,6 +293,8 @@ def _first(
         loadings = start["m"].values[recorded]
         if poisson and "scale" in start:  # the rate is activity × scale, and x acts on its logarithm
             loadings = loadings * (start["scale"].values[recorded] / np.exp(first.level))[:, None]
+    if first.blocks is not None:
+        return first_latents_of_areas(arrays, first, sd, loadings)
     return first_latents(arrays, options.rank, sd, poisson, loadings)
 
 
@@ -305,8 +330,11 @@ def _snapshot(first: System, arrays: Trials, kappa: Array, options: TrialFitOpti
 def _rotated(state: State, arrays: Trials, engine: Engine) -> tuple[System, Array, Array]:
     """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials."""
     system = state.system
-    _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
-    axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
+    if system.blocks is None:
+        _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
+        axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
+    else:
+        axes = axes_of_blocks(system, system.blocks)
     drift = None if system.drift is None else np.einsum("irb,rs->isb", system.drift, axes)
     system = system._replace(
         drift=drift, m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
@@ -379,8 +407,11 @@ def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state
     found = dict(trials.attrs) | {name: getattr(options, name) for name in names} | versions()
     if options.hidden_scale is not None:
         found["hidden_scale"] = options.hidden_scale
+    if options.areas is not None:
+        found["areas"] = options.areas
     found |= {"dt_s": float(trials.attrs["bin_s"]), "method": "em", "loss": "evidence", "hidden": hidden}
-    return found | {"gauge": GAUGE, "ridge": state.ridge}
+    gauge = GAUGE if options.areas is None else f"in each block of areas: {GAUGE}"
+    return found | {"gauge": gauge, "ridge": state.ridge}
 
 
 def _with_free_run(fit: xr.Dataset, system: System, arrays: Trials, mean: Array, held: Array) -> xr.Dataset:

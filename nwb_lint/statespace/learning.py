@@ -22,6 +22,7 @@ from scipy.linalg import block_diag
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.csgraph import connected_components
 
+from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast
 from nwb_lint.statespace.checkpoint import Snapshot
@@ -39,6 +40,7 @@ from nwb_lint.statespace.tuning import (
     MIN_NOISE,
     NOISE_EVERY,
     NOISE_FACTOR,
+    OUTSIDE_PRECISION,
     PATIENCE,
     PLAIN_STEPS,
     REGRESSION_STEPS,
@@ -123,14 +125,16 @@ def expectation(
 def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
     """The same observations with latents of unit covariance; n is left to the next regression.
 
-    Hidden units keep their m, which is drawn for latents of unit covariance.
+    Hidden units keep their m, which is drawn for latents of unit covariance. With areas, the latents of each block have
+    unit covariance, and blocks are not mixed.
     """
     used = np.concatenate([lag, lag[:, -1:]], axis=1)
     total = np.cov(draws.drawn[:, used].reshape(-1, system.rank), rowvar=False).reshape(system.rank, -1)
-    power, axes = np.linalg.eigh(total)
+    together = 1.0 if system.blocks is None else system.blocks.together
+    power, axes = np.linalg.eigh(total * together)
     power = np.maximum(power, 1e-10 * max(power[-1], 1e-300))
-    to = axes / np.sqrt(power) @ axes.T
-    back = axes * np.sqrt(power) @ axes.T
+    to = axes / np.sqrt(power) @ axes.T * together
+    back = axes * np.sqrt(power) @ axes.T * together
     m, drift = system.m.copy(), system.drift
     m[: system.n_neurons] = m[: system.n_neurons] @ back
     drift = None if drift is None else np.einsum("irb,rs->isb", drift, back)
@@ -162,7 +166,7 @@ def observation_step(system: System, data: Batches, drawn: Array, reference: Arr
         value, slope, hessian = _regression_terms(plain, data, drawn, beta)
         off = beta - middle
         value, slope = value - 0.5 * (precision * off**2).sum(axis=1), slope - precision * off
-        return value, slope, hessian + np.diag(precision)
+        return value, slope, hessian + precision[..., None] * np.eye(beta.shape[1])
 
     value, slope, hessian = objective(beta)
     for _ in range(1 if system.observation == "gaussian" else steps):
@@ -192,18 +196,29 @@ def _regression_of(system: System) -> tuple[System, Array, Array]:
         beta = np.column_stack([beta, system.drift.swapaxes(1, 2).reshape(n, -1)])
     precision = np.full(beta.shape[1], LOADING_PRECISION)
     precision[0] = LEVEL_PRECISION
+    if system.blocks is not None:
+        precision = np.where(_allowed(system), precision, OUTSIDE_PRECISION)
     return plain, beta, precision
+
+
+def _allowed(system: System) -> Array | bool:
+    """Which coefficients of the neurons (level, I, m, drift) may differ from 0."""
+    blocks, n = system.blocks, system.n_neurons
+    if blocks is None:
+        return True
+    loadings = 1 if system.drift is None else 1 + system.drift.shape[2]
+    return np.column_stack([np.ones(n, bool), blocks.reached[:n], *[blocks.of_m[:n]] * loadings])
 
 
 def regression_covariance(system: System, data: Batches, mean: Array) -> Array:
     """Covariance of level, I, m and drift of every neuron, (neuron, coefficient, coefficient), at the mean latents."""
     plain, beta, precision = _regression_of(system)
     hessian = _regression_terms(plain, data, mean[None], beta)[2]
-    return np.linalg.inv(hessian + np.diag(precision))
+    return np.linalg.inv(hessian + precision[..., None] * np.eye(beta.shape[1]))
 
 
 def _with_regression(system: System, data: Batches, drawn: Array, beta: Array, n_inputs: int) -> System:
-    n, rank, drift = system.n_neurons, system.rank, system.drift
+    n, rank, drift, beta = system.n_neurons, system.rank, system.drift, beta * _allowed(system)
     m, weights, bias = system.m.copy(), system.weights.copy(), system.bias.copy()
     weights[:n], m[:n], drifts = np.split(beta[:, 1:], [n_inputs, n_inputs + rank], axis=1)
     if drift is not None:
@@ -258,7 +273,11 @@ def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, r
     total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
     moments = Moments(*total)
     rounding = np.finfo(feature_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
-    coefficients, noise, ridge = ridge_regression(moments, ridges[ridges > rounding], data.engine)
+    usable = ridges[ridges > rounding]
+    if system.blocks is None:
+        coefficients, noise, ridge = ridge_regression(moments, usable, data.engine)
+    else:
+        coefficients, noise, ridge = ridge_regression_of_blocks(moments, usable, system.blocks, data.engine)
     noise = noise + MIN_NOISE * np.eye(system.rank)
     if diagonal:
         noise = np.diag(np.diag(noise))
@@ -320,6 +339,24 @@ def ridge_regression(moments: Moments, ridges: Array, engine: Engine = NUMPY) ->
     return coefficients, residual / moments.number, chosen
 
 
+def ridge_regression_of_blocks(
+    moments: Moments, ridges: Array, blocks: Blocks, engine: Engine = NUMPY
+) -> tuple[Array, Array, float]:
+    """`ridge_regression` of each latent on the units of its source; the ridge is that of the last source."""
+    coefficients, ridge = np.zeros_like(moments.cross), float(ridges[0])
+    for source in range(len(blocks.names)):
+        own, columns = np.flatnonzero(blocks.area == source), np.flatnonzero(blocks.source == source)
+        if len(columns):
+            part = Moments(
+                moments.number, moments.features[np.ix_(own, own)], moments.cross[np.ix_(own, columns)],
+                moments.targets[np.ix_(columns, columns)],
+            )  # fmt: skip
+            coefficients[np.ix_(own, columns)], _, ridge = ridge_regression(part, ridges, engine)
+    mixed = coefficients.T @ moments.cross
+    residual = moments.targets - mixed - mixed.T + coefficients.T @ moments.features @ coefficients
+    return coefficients, residual / moments.number, ridge
+
+
 def start_step(system: System, trials: Trials, drawn: Array) -> System:
     """Mean of kappa[0] by group, and its covariance within groups."""
     first = drawn[:, :, 0]
@@ -338,6 +375,19 @@ def first_latents(trials: Trials, rank: int, sd: float, poisson: bool, loadings:
 
     With loadings (neuron, rank), their regression on these in place of principal components.
     """
+    y, scale = smoothed(trials, sd, poisson)
+    found = np.empty((*y.shape[:2], rank))
+    sets = sets_without_common_neurons(trials.seen, y.shape)
+    for chosen, neurons in sets:
+        given = None if loadings is None else loadings[neurons]
+        found[chosen] = _components(y[chosen][..., neurons], trials.v[chosen], scale[neurons], rank, given)
+    return (
+        found if len(sets) == 1 or loadings is not None else _aligned(found, trials.v, [chosen for chosen, _ in sets])
+    )
+
+
+def smoothed(trials: Trials, sd: float, poisson: bool) -> tuple[Array, Array]:
+    """Smoothed log counts, or values, (trial, time, neuron), and what makes the noise of the neurons equal."""
     seen = np.ones(trials.y.shape, np.float32) if trials.seen is None else trials.seen.astype(np.float32)
     weight = gaussian_filter1d(seen, sd, axis=1, mode="constant")
     y = gaussian_filter1d(trials.y.astype(np.float32) * seen, sd, axis=1, mode="constant")
@@ -349,14 +399,7 @@ def first_latents(trials: Trials, rank: int, sd: float, poisson: bool, loadings:
     else:
         y = (y + 1e-3 * mean) / (weight + 1e-3)
         scale = 1 / np.maximum(y.reshape(-1, y.shape[2]).std(axis=0), 1e-6)
-    found = np.empty((*y.shape[:2], rank))
-    sets = sets_without_common_neurons(trials.seen, y.shape)
-    for chosen, neurons in sets:
-        given = None if loadings is None else loadings[neurons]
-        found[chosen] = _components(y[chosen][..., neurons], trials.v[chosen], scale[neurons], rank, given)
-    return (
-        found if len(sets) == 1 or loadings is not None else _aligned(found, trials.v, [chosen for chosen, _ in sets])
-    )
+    return y, scale
 
 
 def _components(y: Array, v: Array, scale: Array, rank: int, loadings: Array | None) -> Array:
@@ -457,11 +500,12 @@ def reference_level(trials: Trials, poisson: bool) -> Array:
 
 def first_system(
     trials: Trials, rank: int, hidden: int, alpha: float, seed: int, n_groups: int, options: dict[str, Any],
-    sizes: tuple[float, float] = HIDDEN_SIZES,
+    sizes: tuple[float, float] = HIDDEN_SIZES, blocks: Blocks | None = None,
 ) -> System:  # fmt: skip
     """A network without recurrence.
 
     Hidden units have m, b ~ N(0, 1) and I ~ N(0, 1 / mean square of v), times a size of each unit within ``sizes``.
+    With areas, m and I are 0 where the blocks and the inputs do not reach.
     """
     n, n_inputs = trials.y.shape[2], trials.v.shape[2]
     draw = np.random.default_rng([seed, 0]).standard_normal
@@ -469,10 +513,15 @@ def first_system(
     drive = np.divide(draw((hidden, n_inputs)), level, out=np.zeros((hidden, n_inputs)), where=level > 0)
     least, largest = np.log(sizes)
     size = np.exp(np.random.default_rng([seed, 2]).uniform(least, largest, (hidden, 1)))
+    parts = size * draw((hidden, rank)), size * drive
+    m, weights = (np.concatenate([np.zeros((n, part.shape[1])), part]) for part in parts)
+    if blocks is not None:
+        m, weights = m * blocks.of_m, weights * blocks.reached
+        options = options | {name: getattr(blocks, name) for name in ("area", "to", "source", "reached")}
     return System(
-        m=np.concatenate([np.zeros((n, rank)), size * draw((hidden, rank))]),
+        m=m,
         n=np.zeros((n + hidden, rank)),
-        weights=np.concatenate([np.zeros((n, n_inputs)), size * drive]),
+        weights=weights,
         bias=np.concatenate([np.zeros(n), size[:, 0] * draw(hidden)]),
         level=reference_level(trials, options["observation"] == "poisson"),
         variance=np.ones(n),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.network import Array, Nonlinearity, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast, functions_of, log_factorial
 from nwb_lint.statespace.tuning import BLOCK_VALUES, DEVICE_BLOCK_VALUES, MAX_LOG_RATE, NEARLY_ZERO
@@ -41,6 +42,8 @@ class System(NamedTuple):
     | alpha | | dt / tau |
     | uncertainty | neuron, coefficient, coefficient | covariance of (level, I, m, drift); None: they are known |
     | drift | neuron, rank, basis | how m changes with each smooth function of the trials; None: m is constant |
+    | area, to, source | unit; rank; rank | positions of areas; None: one block |
+    | reached | unit, input | which inputs reach which units, with areas |
     | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
     """
 
@@ -59,6 +62,18 @@ class System(NamedTuple):
     link: str = "exp"
     uncertainty: Array | None = None
     drift: Array | None = None
+    area: Array | None = None
+    to: Array | None = None
+    source: Array | None = None
+    reached: Array | None = None
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """The blocks of several areas; None for one block."""
+        if self.area is None or self.to is None or self.source is None or self.reached is None:
+            return None
+        names = tuple(str(k) for k in range(int(self.area.max()) + 1))
+        return Blocks(names, self.area, self.to, self.source, self.reached)
 
     @property
     def rank(self) -> int:

@@ -97,6 +97,14 @@ ALIGNING_WAVES = 6
 # Not recorded.
 LOADING_PRECISION, LEVEL_PRECISION = 1.0, 0.1
 
+# Ridge of the regression that gives the first latents of several areas, relative to the mean variance of the features.
+# Convention.
+START_RIDGE = 0.1
+
+# Precision of loadings that must be 0, because the latent belongs to another area.
+# Convention: far above what data give.
+OUTSIDE_PRECISION = 1e10
+
 # Iterations without a gain after which EM ends.
 # Tuned on: the real session: the last third of more iterations gained .001 bits per spike.
 PATIENCE = 3

@@ -22,6 +22,7 @@ from nwb_lint.nwb.storage.asset import refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.source import is_path
 from nwb_lint.options import (
     BaselineSection,
+    BlocksSection,
     BootstrapSection,
     EnsembleSection,
     FitSection,
@@ -66,6 +67,7 @@ class Subject(Options):
 SECTIONS: dict[str, type[Options]] = {
     "read": ReadSection, "prepare": PrepareSection, "inputs": InputOptions, "fit": FitSection, "select": SelectSection,
     "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection,
+    "blocks": BlocksSection,
     "bootstrap": BootstrapSection, "compare_inputs": InputSetSection, "subject": Subject,
 }  # fmt: skip
 TRIAL_SECTIONS: dict[str, type[Options]] = {
@@ -75,7 +77,7 @@ TRIAL_SECTIONS: dict[str, type[Options]] = {
 MODES = {"means": SECTIONS, "trials": TRIAL_SECTIONS}
 
 # Sections that have an effect without fields: they are written even where all fields have their defaults.
-_SWITCHES = ("ensemble", "baselines", "subsampling", "bootstrap", "subject")
+_SWITCHES = ("ensemble", "baselines", "subsampling", "blocks", "bootstrap", "subject")
 
 
 class Recipe(Options):
@@ -92,6 +94,7 @@ class Recipe(Options):
     ensemble: Any = option(None, "Options of ensemble; without this section there is none.")
     baselines: Any = option(None, "Options of baselines; without this section there are none.")
     subsampling: Any = option(None, "Options of audit; without this section there is none.")
+    blocks: Any = option(None, "Options of select_areas; without this section, all blocks have the rank.")
     bootstrap: Any = option(None, "Options of bootstrap; without this section there is none.")
     compare_inputs: Any = option(None, "Options of compare_inputs; without this section there is no comparison.")
     subject: Any = option(None, "What the file of the fit says of the animal.")

@@ -27,6 +27,7 @@ from nwb_lint.nwb.storage.download import server_version
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.prepare import drawn, drawn_conditions, prepare
 from nwb_lint.statespace.fit import fit_trials
+from nwb_lint.validation.areas import chosen_areas, select_areas
 from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.bootstrap import bootstrap
 from nwb_lint.validation.ensemble import ensemble
@@ -169,10 +170,12 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
     activity = preparation(~held)
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
-    tables = _sweeps(recipe, train, laps, running)
+    blocks = _blocks(recipe, train, laps, running)
+    tables = blocks | _sweeps(recipe, train, laps, running, blocks)
     chosen = tables.get("rank_selection")
-    rank = recipe.select.ranks[0] if chosen is None else int(chosen.attrs["rank"])
-    options = recipe.fit.model_dump() | {"test_size": None, "test_conditions": held}
+    rank, options = _chosen(recipe, blocks)
+    rank = rank if chosen is None else int(chosen.attrs["rank"])
+    options |= {"test_size": None, "test_conditions": held}
     fit = fit_lint(activity, rank=rank, progress=running["progress"], **options)
     laps.end("fit")
     if recipe.bootstrap is not None:
@@ -264,12 +267,46 @@ def up_to_date(recipe: Recipe, assets: Sequence[Asset], path: Path) -> bool:
     return found != "" and found == fingerprint(recipe, assets)
 
 
-def _sweeps(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, Any]) -> dict[str, xr.Dataset]:
-    """The tables that the recipe asks for, by name: the choice of rank, then what is computed at the chosen rank."""
+def _blocks(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, Any]) -> dict[str, xr.Dataset]:
+    """The choice of blocks between areas, if the recipe asks for one."""
+    if recipe.blocks is None:
+        return {}
+    if recipe.fit.areas is None:
+        raise ContractError(
+            "The recipe has a section blocks, and fit.areas is not given. A choice of blocks needs the column of the "
+            "areas. Write areas = 'COLUMN' in the section fit, or leave out blocks."
+        )
+    names = ("areas", "tau_s", "nonlinearity", "bias", "initial", "weights", "input_areas")
+    own = recipe.blocks.model_dump() | {name: getattr(recipe.fit, name) for name in names}
+    own["folds"] = min(own["folds"], train.recording.sizes["condition"])
+    found = select_areas(train, **own, **running)
+    laps.end("choose blocks")
+    return {"area_selection": found}
+
+
+def _chosen(recipe: Recipe, blocks: dict[str, xr.Dataset]) -> tuple[int, dict[str, Any]]:
+    """The rank and the options of the fit, after a choice of blocks."""
+    options = recipe.fit.model_dump()
+    if not blocks:
+        return recipe.select.ranks[0], options
+    found = chosen_areas(blocks["area_selection"])
+    if "areas" not in found:
+        options |= {"areas": None, "input_areas": None, "block_ranks": None}
+    return int(found.pop("rank")), options | found
+
+
+def _sweeps(
+    recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, Any], blocks: dict[str, xr.Dataset]
+) -> dict[str, xr.Dataset]:
+    """The tables that the recipe asks for, by name: the choice of rank, then what is computed at the chosen rank.
+
+    After a choice of blocks there is none of the rank.
+    """
     tables: dict[str, xr.Dataset] = {}
-    options = recipe.fit.model_dump(exclude=_OF_THE_LAST_FIT)
     conditions, neurons = train.recording.sizes["condition"], train.recording.sizes["neuron"]
-    rank, ranks = recipe.select.ranks[0], recipe.select.ranks
+    rank, options = _chosen(recipe, blocks)
+    options = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
+    ranks = (rank,) if blocks else recipe.select.ranks
     unseeded = {name: value for name, value in options.items() if name != "seed"}
 
     def folds_of(section: Any, most: int = conditions) -> dict[str, Any]:

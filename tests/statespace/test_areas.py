@@ -1,0 +1,70 @@
+"""Single trials of several areas: nothing outside of the blocks, and the currents of a known network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint.testing import mock_areas
+from tests.factories import assert_same
+
+SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+RANKS = {"A<-B": 0}
+
+
+def trials_of(network: xr.Dataset, rate_hz: float, seed: int) -> xr.Dataset:
+    """Spike counts of the network, without noise of its own."""
+    x = network["activity_pred"].values
+    count = np.random.default_rng(seed).poisson(0.02 * rate_hz * np.exp(x)).astype(np.uint16)
+    columns = ("area", "neuron", "time", "input")
+    coords = {name: network[name] for name in columns} | {"trial": np.arange(len(count))}
+    u = (("trial", "time", "input"), network["u"].values)
+    trials = xr.Dataset({"u": u}, coords=coords, attrs={"bin_s": 0.02})
+    return trials.assign(count=(("trial", "time", "neuron"), count))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return mock_areas([[1, 0], [1, 1]], n_neurons=32, n_conditions=40, seed=3)[1]
+
+
+@pytest.fixture(scope="module")
+def fit(network):
+    return nl.fit_trials(
+        trials_of(network, 20.0, 0), rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, hidden=16, max_iter=8,
+        input_areas={"to A": "A"},
+    )  # fmt: skip
+
+
+def test_nothing_is_outside_of_the_blocks(fit):
+    area = fit["area"].values
+    assert fit["to_area"].values.tolist() == ["A", "B", "B"]
+    assert not fit["m"].values[area[:, None] != fit["to_area"].values].any()
+    assert not fit["n"].values[area[:, None] != fit["from_area"].values].any()
+    assert not fit["input_weights"].sel(input="to A").values[area == "B"].any()
+    assert fit["m"].values[area == "B"].any()
+
+
+def test_currents_of_a_known_network_come_back(network, fit):
+    recorded = fit["recorded"].values
+    true = nl.currents(network)["current"].values[..., :2]
+    found = nl.currents(fit)["current"].values[:, :, recorded, :2]
+    off = (found - found.mean(axis=(0, 1))) - (true - true.mean(axis=(0, 1)))
+    assert 1 - (off**2).sum() / ((true - true.mean(axis=(0, 1))) ** 2).sum() > 0.8
+
+
+def test_the_gauge_is_that_of_each_block_and_the_file_keeps_it(fit, tmp_path):
+    assert fit.attrs["gauge"].startswith("in each block")
+    assert_same(fit, nl.read_fit(nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)))
+
+
+def test_a_fit_begins_from_the_means(network):
+    means, _ = mock_areas([[1, 0], [1, 1]], n_neurons=32, n_conditions=40, seed=3)
+    start = nl.fit_lint(means, rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, method="regression")
+    found = nl.fit_trials(
+        trials_of(network, 20.0, 0), rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, hidden=0, max_iter=2,
+        start=start,
+    )  # fmt: skip
+    assert np.isfinite(found["evidence"].values).all()
