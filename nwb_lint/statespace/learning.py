@@ -342,14 +342,18 @@ def ridge_regression(moments: Moments, ridges: Array, engine: Engine = NUMPY) ->
 def ridge_regression_of_blocks(
     moments: Moments, ridges: Array, blocks: Blocks, engine: Engine = NUMPY
 ) -> tuple[Array, Array, float]:
-    """`ridge_regression` of each latent on the units of its source; the ridge is that of the last source."""
+    """`ridge_regression` of each latent on the units of its source; the ridge is that of the last source.
+
+    The linear part is that of what arrives at the source.
+    """
     coefficients, ridge = np.zeros_like(moments.cross), float(ridges[0])
     for source in range(len(blocks.names)):
         own, columns = np.flatnonzero(blocks.area == source), np.flatnonzero(blocks.source == source)
         if len(columns):
+            arriving = np.concatenate([[True], blocks.reached[own[0]], blocks.to == source])  # of 1, v and kappa
             part = Moments(
                 moments.number, moments.features[np.ix_(own, own)], moments.cross[np.ix_(own, columns)],
-                moments.targets[np.ix_(columns, columns)],
+                moments.targets[np.ix_(columns, columns)], moments.linear[np.ix_(own, np.flatnonzero(arriving))],
             )  # fmt: skip
             coefficients[np.ix_(own, columns)], _, ridge = ridge_regression(part, ridges, engine)
     mixed = coefficients.T @ moments.cross
