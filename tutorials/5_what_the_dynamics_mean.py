@@ -131,3 +131,34 @@ print(table.round(2).to_string())
 #
 # `nl.limit_cycles` finds periodic orbits of networks of rank 2 or more, with their
 # period and stability. Networks of rank 1 have none.
+
+# %% [markdown]
+# ## The same dynamics in another animal?
+#
+# Two animals have other neurons, and their latents have other coordinates. So
+# `nl.compare_dynamics` compares how the networks run with the same inputs. Chance is
+# measured within each animal: its conditions are split at random, both halves are
+# fitted, and their distance is taken. Here the "animals" are two halves of the neurons
+# of this session, and a network whose connectivity is far weaker.
+
+# %%
+systems = {
+    "first half": activity.isel(neuron=slice(0, None, 2)),
+    "second half": activity.isel(neuron=slice(1, None, 2)),
+    "weaker": fit.assign(n=0.5 * fit["n"]),
+}
+compared = nl.compare_dynamics(
+    systems, measure="prediction", rank=1, tau_s=0.1, method="regression", hidden=50
+)
+print(compared["distance"].to_pandas().round(3).to_string(), "\n")
+print(compared["call"].to_pandas().to_string())
+plot.dynamics_distances(compared)
+
+# %% [markdown]
+# - *different*: the distance is larger than 95 % of those between halves of an animal.
+# - *alike*: it is not, and it is smaller than what a connectivity changed by 20 % does.
+# - *cannot tell*: it is neither; more conditions or trials are needed.
+#
+# `measure="dsa"`, the default, is dynamical similarity analysis, which needs the extra
+# `dsa`. Both see the runs with these inputs only: mechanisms that lead to the same
+# latents are called alike.

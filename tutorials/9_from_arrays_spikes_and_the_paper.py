@@ -201,3 +201,30 @@ print(
 # What differs in the numbers: the scores of the paper's code have no ceiling, its test
 # conditions take part in centering and principal components, and its correlations of
 # connectivity are cosines. The page on the paper's results shows both side by side.
+
+# %% [markdown]
+# ## A GRU, an LSTM or any other module of torch
+#
+# Such a module has gates, so it is no low-rank network, but one can do what it does.
+# `nl.distill` runs the module on inputs and fits its states. What the states are in the
+# network (its activation x, or its rates tanh x) and the time constant are chosen on
+# held-out trials. A module that was trained for a task needs the inputs of this task.
+
+# %%
+import torch
+
+torch.manual_seed(0)
+gru = torch.nn.GRU(input_size=1, hidden_size=16, batch_first=True)
+inputs = rng.standard_normal((60, 40, 1)).cumsum(axis=1) / 3
+distilled = nl.distill(gru, inputs, rank=2, dt_s=0.02, method="regression")
+print(
+    f"{distilled.attrs['module_sizes']}: states as {distilled.attrs['states']}, "
+    f"tau {distilled.attrs['tau_s']} s, "
+    f"held-out R² of the states {distilled.attrs['states_r2_held_out']:.2f}"
+)
+
+# %% [markdown]
+# It is a fit like any other: `nl.fixed_points`, `nl.write_fit` and `nl.report` take it.
+# `nl.run_module` gives the states of the module on other inputs as an activity, for
+# `nl.score`. A module whose states cannot be seen needs `readout=`, a function that
+# makes them of what the module returns. `rank=(1, 2, 3)` lets `nl.select_rank` choose.
