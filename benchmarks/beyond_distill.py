@@ -8,17 +8,23 @@ import torch
 import nwb_lint as nl
 
 SEEDS = (0, 1, 2)
-UNITS, BITS, STEPS, DT_S = 64, 3, 100, 0.02
-PULSE = 0.05  # probability of a pulse of either sign at a step
-UPDATES, BATCH, RATE = 600, 64, 5e-3
+UNITS, BITS, STEPS, DT_S = 64, 3, 60, 0.02
+PULSE = 0.06  # probability of a pulse of either sign at a step
+# Of the training; the weight decay keeps the states near three dimensions: at 0.3 the best rank-3 description of the
+# states has R² .93, at 2 it has .97. Chosen on seed 10.
+UPDATES, BATCH, RATE, DECAY = 400, 32, 1e-2, 2.0
 TRIALS, FRESH = 200, 100
 GOAL_R2 = 0.95
 
 
 def flip_flop(n_trials: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets (trial, time, bit): the target is the last pulse of its input, 1 or -1, and 0 before it."""
+    """Inputs and targets (trial, time, bit): the target is the last pulse of its input, 1 or -1.
+
+    Every bit begins with a pulse. There is no noise, unlike in `nwb_lint.tasks.continuous`.
+    """
     rng = np.random.default_rng(seed)
     pulses = rng.choice([-1.0, 0.0, 1.0], (n_trials, STEPS, BITS), p=[PULSE / 2, 1 - PULSE, PULSE / 2])
+    pulses[:, 0] = rng.choice([-1.0, 1.0], (n_trials, BITS))
     last = np.maximum.accumulate(np.where(pulses != 0, np.arange(STEPS)[:, None], 0), axis=1)
     return pulses.astype(np.float32), np.take_along_axis(pulses, last, axis=1).astype(np.float32)
 
@@ -28,8 +34,8 @@ def trained(kind: type[torch.nn.RNNBase], seed: int) -> tuple[torch.nn.RNNBase, 
     torch.manual_seed(seed)
     layer, readout = kind(BITS, UNITS, batch_first=True), torch.nn.Linear(UNITS, BITS)
     weights = [*layer.parameters(), *readout.parameters()]
-    adam = torch.optim.Adam(weights, lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, UPDATES)
+    adam = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=UPDATES)
     for update in range(UPDATES):
         u, target = map(torch.from_numpy, flip_flop(BATCH, 10_000 * (seed + 1) + update))
         loss = ((readout(layer(u)[0]) - target) ** 2).mean()
@@ -41,7 +47,7 @@ def trained(kind: type[torch.nn.RNNBase], seed: int) -> tuple[torch.nn.RNNBase, 
     u, target = flip_flop(FRESH, 5000 + seed)
     with torch.no_grad():
         output = readout(layer(torch.from_numpy(u))[0]).numpy()
-    return layer, float((np.sign(output) == target)[target != 0].mean())
+    return layer, float((np.sign(output) == target).mean())
 
 
 def distilled(kind: type[torch.nn.RNNBase], seed: int) -> None:
@@ -58,17 +64,22 @@ def distilled(kind: type[torch.nn.RNNBase], seed: int) -> None:
     ok = "ok" if r2 >= GOAL_R2 and stable == 2**BITS else "MISSED"
     print(
         f"{kind.__name__} of {UNITS} units, seed {seed}: {right:.3f} right; states as {fit.attrs['states']}, tau "
-        f"{fit.attrs['tau_s'] / DT_S:.0f} steps; R² on fresh trials {r2:.4f} (goal {GOAL_R2}), stable fixed points "
+        f"{fit.attrs['tau_s'] / DT_S:.1f} steps; R² on fresh trials {r2:.4f} (goal {GOAL_R2}), stable fixed points "
         f"{stable} (goal {2**BITS}): {ok}",
         flush=True,
     )
 
 
-def distillation() -> None:
-    """Gated networks trained on the flip-flop, distilled at rank 3: R² of rates and the attractors"""
-    for kind in (torch.nn.GRU, torch.nn.LSTM):
-        for seed in SEEDS:
-            distilled(kind, seed)
+def gru() -> None:
+    """GRUs trained on the flip-flop, distilled at rank 3: R² of their states and the attractors"""
+    for seed in SEEDS:
+        distilled(torch.nn.GRU, seed)
 
 
-SECTIONS = {"distillation": distillation}
+def lstm() -> None:
+    """The same with LSTMs"""
+    for seed in SEEDS:
+        distilled(torch.nn.LSTM, seed)
+
+
+SECTIONS = {"distillation": gru, "distillation-lstm": lstm}

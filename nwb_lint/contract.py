@@ -883,7 +883,7 @@ AUDIT = {
 DYNAMICS_COMPARISON = {
     "distance": Var(("system", "system_from"), "float64", "1"),
     "p_value": Var(("system", "system_from"), "float64", "1"),
-    "distance_half": Var(("system", "system_from"), "float64", "1"),
+    "distance_chance": Var(("system", "system_from"), "float64", "1"),
     "distance_change": Var(("system", "system_from"), "float64", "1"),
     "call": Var(("system", "system_from"), "str", ""),
     "half": Var(("system", "repeat"), "float64", "1"),

@@ -682,7 +682,7 @@ class DistillOptions(Options):
         "auto", "What the states of the module are: the activation x of the network, its rates tanh(x), or the better."
     )
     tau_s: Seconds | None = option(None, "Time constant of the network, s; None: chosen by held-out trials.", gt=0)
-    hidden: int | Literal["auto"] = option("auto", "Hidden units; 'auto': up to 256 units in all.")
+    hidden: int | Literal["auto"] = option("auto", "Hidden units; 'auto': up to 64 units in all.")
 
     def _check_combinations(self) -> None:
         ranks = self.rank if isinstance(self.rank, tuple) else (self.rank,)
@@ -733,7 +733,7 @@ class DynamicsOptions(Options):
         "dsa", "Dynamical similarity analysis, or the share of the latents that the other system does not explain."
     )
     splits: int = option(20, "Random splits of the conditions into halves that are fitted.", ge=1)
-    change: float = option(0.2, "Relative change of the connectivity that matters.", gt=0, lt=1)
+    change: float = option(0.5, "Relative change of the connectivity that matters.", gt=0, lt=1)
     level: float = option(0.05, "Largest share of pairs of one system that may be called different.", gt=0, lt=1)
     seed: int = option(0, "Seed of the splits.", ge=0)
 

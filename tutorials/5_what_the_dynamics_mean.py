@@ -156,7 +156,7 @@ plot.dynamics_distances(compared)
 
 # %% [markdown]
 # - *different*: the distance is larger than 95 % of those between halves of an animal.
-# - *alike*: it is not, and it is smaller than what a connectivity changed by 20 % does.
+# - *alike*: it is not, and it is smaller than what a connectivity changed by half does.
 # - *cannot tell*: it is neither; more conditions or trials are needed.
 #
 # `measure="dsa"`, the default, is dynamical similarity analysis, which needs the extra

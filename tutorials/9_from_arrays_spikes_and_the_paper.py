@@ -22,6 +22,7 @@ import numpy as np
 import nwb_lint as nl
 import pandas as pd
 import pynwb
+import torch
 from nwb_lint.testing import mock_recording, mock_trials
 
 # %% [markdown]
@@ -211,8 +212,6 @@ print(
 # held-out trials. A module that was trained for a task needs the inputs of this task.
 
 # %%
-import torch
-
 torch.manual_seed(0)
 gru = torch.nn.GRU(input_size=1, hidden_size=16, batch_first=True)
 inputs = rng.standard_normal((60, 40, 1)).cumsum(axis=1) / 3

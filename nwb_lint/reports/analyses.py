@@ -182,18 +182,18 @@ def _dynamics(found: xr.Dataset) -> list[Item]:
     names, rows = [str(name) for name in found["system"].values], []
     for i, j in combinations(range(len(names)), 2):
         one = found.isel(system=i, system_from=j)
-        values = (float(one[name]) for name in ("distance", "distance_half", "distance_change"))
+        values = (float(one[name]) for name in ("distance", "distance_chance", "distance_change"))
         p = float(one["p_value"])
         rows.append([names[i], names[j], *(f"{value:.3g}" if value == value else "-" for value in values), number(p),
                      str(one["call"].item()) or "-"])  # fmt: skip
     change = found.attrs["change"]
-    header = ["system", "system", "distance", "halves", f"{change:.0%} change", "p", "call"]
+    header = ["system", "system", "distance", "by chance", f"{change:.0%} change", "p", "call"]
     note = (
-        "Halves: 95 % of the distances between fits to halves of the conditions of one system are below. Change: the "
+        "By chance: what the errors of both fits can make of the distance. Change: the "
         f"distance between a network and the same one with a connectivity that is {change:.0%} weaker or stronger. p: "
-        "the share of distances between halves that are at least as large. Different: p is below "
-        f"{found.attrs['level']:g}. Alike: it is not, and distance and halves are below the change. A dash: no halves "
-        "were fitted, since the systems are fits without their activity."
+        "the share of distances between halves of one system that are at least as large. Different: p is below "
+        f"{found.attrs['level']:g}. Alike: it is not, and the distance and that by chance are below the change. A "
+        "dash: no halves were fitted, since the systems are fits without their activity."
     )
     measures = {"dsa": "dynamical similarity analysis (DSA)", "prediction": "latents not explained by each other"}
     return [Table(f"dynamics: {measures[found.attrs['measure']]}", header, rows, [note])]

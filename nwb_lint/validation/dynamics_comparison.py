@@ -37,6 +37,7 @@ DSA_DELAYS = 5
 CALLS = ("alike", "different", "cannot tell")
 _FEWEST = 8  # conditions of an activity: four for each half
 _QUANTILE = 0.95  # of the distances between halves
+_HALVES = 4  # squared distances between fits to halves, over those between a fit to all and the truth
 
 
 class System(NamedTuple):
@@ -61,7 +62,7 @@ def compare_dynamics(
     *,
     measure: str = "dsa",
     splits: int = 20,
-    change: float = 0.2,
+    change: float = 0.5,
     level: float = 0.05,
     seed: int = 0,
     executor: Any = None,
@@ -78,8 +79,10 @@ def compare_dynamics(
     of the conditions leave more error than all of them, so that p is rather too large than too small.
 
     A pair is called "different" if p is below ``level``. It is called "alike" if p is not, and the distance, as well as
-    95 % of the distances between halves, is smaller than that between a network and the same one with a connectivity
-    that is weaker or stronger by ``change``. Otherwise the data "cannot tell".
+    what chance can make of it, is smaller than that between a network and the same one with a connectivity that is
+    weaker or stronger by ``change``. Otherwise the data "cannot tell". What chance can make of the distance is the sum
+    over both systems of the 95 % quantile of distances between halves, divided by 4: distances are squared, and the
+    errors of two halves together have four times the variance of those of a fit to all.
 
     Both measures see the runs with these inputs. Networks that differ elsewhere, or by mechanisms that lead to the same
     latents, are called alike.
@@ -97,7 +100,7 @@ def compare_dynamics(
         from 0 to 1, in the worse direction. It needs the same inputs in all systems.
     splits : int, default=20
         Random splits into halves. p is at least 1 / (splits + 1).
-    change : float, default=0.2
+    change : float, default=0.5
         Relative change of the connectivity that matters.
     level : float, default=0.05
         Largest share of pairs of one system that may be called different.
@@ -116,8 +119,8 @@ def compare_dynamics(
     -------
     xarray.Dataset
         Kind "dynamics_comparison", by ``system`` and ``system_from``, dimensionless: ``distance``; ``p_value``, NaN for
-        a system and itself, and for two fits without activity; ``distance_half``, the 95 % quantile of distances
-        between halves, of the system where it is larger; ``distance_change``, that of the changed connectivity, of the
+        a system and itself, and for two fits without activity; ``distance_chance``, what chance can
+        make of it; ``distance_change``, that of the changed connectivity, of the
         system where it is smaller; ``call``, "" where p is NaN. ``half (system, repeat)`` are the distances
         between halves, NaN for a fit without activity. Attributes: ``measure``, ``splits``, ``change``, ``level``.
 
@@ -178,10 +181,10 @@ def _table(names: list[str], apart: Array, between: Array, changed: Array, level
         least[i, j] = changed[[i, j]].min()
         if own:
             p[i, j] = max((1 + (one >= apart[i, j]).sum()) / (1 + len(one)) for one in own)
-            top[i, j] = max(np.quantile(one, _QUANTILE) for one in own)
+            top[i, j] = sum(np.quantile(one, _QUANTILE) for one in own) / _HALVES
         calls[i, j] = _call(apart[i, j], p[i, j], top[i, j], least[i, j], level)
     out = xr.Dataset(coords={"system": names, "system_from": names})
-    for name, values in (("distance", apart), ("p_value", p), ("distance_half", top), ("distance_change", least)):
+    for name, values in (("distance", apart), ("p_value", p), ("distance_chance", top), ("distance_change", least)):
         out[name] = square, values
     out["call"] = square, calls
     out["half"] = ("system", "repeat"), between

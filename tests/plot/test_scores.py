@@ -71,7 +71,7 @@ def test_distances_of_dynamics():
     found = xr.Dataset(coords={"system": names, "system_from": names})
     found["distance"] = square, np.array([[0, 2e-4, 9e-3], [2e-4, 0, 8e-3], [9e-3, 8e-3, 0]])
     found["distance_change"] = square, np.where(np.eye(3, dtype=bool), np.nan, 2e-3)
-    for name in ("p_value", "distance_half"):
+    for name in ("p_value", "distance_chance"):
         found[name] = square, np.full((3, 3), np.nan)
     found["call"] = square, np.array([["", "alike", "different"], ["alike", "", "different"], ["different"] * 2 + [""]])
     found["half"] = ("system", "repeat"), np.zeros((3, 2))
