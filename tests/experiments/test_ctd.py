@@ -10,6 +10,8 @@ import torch
 from nwb_lint import fit_trials, infer_latents, predict_rates
 from nwb_lint.experiments.field import ctd
 from nwb_lint.experiments.field.published import CTD
+from nwb_lint.experiments.frame import load_experiment, reproduce
+from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.tasks.continuous import flip_flop, multitask
 from nwb_lint.tasks.gated import train_gated
 
@@ -140,10 +142,21 @@ def test_the_experiment_says_what_its_numbers_say():
     row = scores | {"task": "flip-flop", "seed": 0, "rank": 8, "stable": 8, "matched": 8}
     table = pd.DataFrame([row | {"model": model} for model in ("posterior", "free run")])
     claims = ctd.claims(table)
-    assert [good for _, good in claims] == [True, True, False, True, True]
-    assert not ctd.claims(table.assign(matched=7))[-1][1]
+    assert [good for _, good in claims] == [True, True, False, True, True, False]
+    assert "not: multitask" in claims[-1][0]
+    assert not ctd.claims(table.assign(matched=7))[-2][1]
     cells = ctd.compare(table)
     assert len(cells) == 4 * 2 * sum(task == "flip-flop" for task, _ in CTD)
     bits = next(cell for cell in cells if "GRU (ours: posterior): bits" in cell.what)
     assert bits.better == "published"
     assert "0.135" in bits.reason
+
+
+@pytest.mark.slow
+def test_quick_run(tmp_path):
+    table = reproduce("ctd", tmp_path, quick=True)
+    posterior = table[table["model"] == "posterior"].iloc[0]
+    assert posterior["rate_r2"] > 0.7
+    assert 0.5 * posterior["bits_true_rates"] < posterior["bits"] < 1.1 * posterior["bits_true_rates"]
+    assert load_experiment("ctd").compare(table)
+    assert read_fit(tmp_path / "fits" / "ctd_flip-flop_seed0.nwb").sizes["rank"] == 4

@@ -379,6 +379,8 @@ def claims(table: pd.DataFrame) -> Claims:
     found = []
     for task in dict.fromkeys(table["task"]):
         some = table[(table["task"] == task) & (table["model"] == "posterior")]
+        if some.empty:
+            continue
         best = np.max([numbers for (one, _), numbers in CTD.items() if one == task], axis=0)
         for name, number in zip(_SCORES, best, strict=True):
             lowest = some[name].min()
@@ -392,6 +394,8 @@ def claims(table: pd.DataFrame) -> Claims:
         numbers = ", ".join(f"{one:.0f}" for one in points["matched"])
         found.append((f"flip-flop: eight stable points, each nearest to one of the network (found: {numbers})",
                       bool(all_found.all())))  # fmt: skip
+    lacking = [task for task in SIZES if task not in set(table["task"])]
+    found.append((f"both tasks were run{' (not: ' + ', '.join(lacking) + ')' if lacking else ''}", not lacking))
     return found
 
 
