@@ -27,7 +27,16 @@ from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast
 from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.smoother import covariances, samples, smooth
-from nwb_lint.statespace.system import Batches, System, Trials, context_of, design_of, feature_type, likelihood_terms
+from nwb_lint.statespace.system import (
+    Batches,
+    System,
+    Trials,
+    context_of,
+    design_of,
+    feature_type,
+    likelihood_terms,
+    loadings_of,
+)
 from nwb_lint.statespace.tuning import (
     ALIGNING_WAVES,
     E_STEPS,
@@ -144,6 +153,48 @@ def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
     )  # fmt: skip
     covariance = None if draws.covariance is None else to @ draws.covariance @ to
     return system, Draws(draws.drawn @ to, draws.mean @ to, covariance)
+
+
+def with_common_dynamics(system: System, data: Batches, draws: Draws) -> tuple[System, Draws]:
+    """The latents of trial k times A_k = 1 + sum_b s_b(k) B_b, with the B_b under which all have the same dynamics.
+
+    The observations stay: m(k) becomes m(k) A_k⁻¹. EM alone finds these coordinates slowly, since the latents of an
+    iteration are in those of the iteration before. B_b is a Newton step on the log density of the steps e = d - alpha
+    n' phi(x) / N of the samples, d = kappa[t+1] - (1 - alpha) kappa[t], with the log determinant of A_k.
+    """
+    basis, lag, rank, alpha = data.trials.basis, data.trials.lag, system.rank, system.alpha
+    if system.drift is None or basis is None:
+        return system, draws
+    kappa, n, phi = draws.drawn, system.n_neurons, phi_of(system.nonlinearity, draws.drawn).phi
+    each_e, each_d = np.zeros((2, len(basis), rank, rank))
+
+    def work(block: slice) -> None:
+        context, some = context_of(system, data.trials.part(block)), kappa[:, block]
+        r = phi(cast(some[:, :, :-1], context.features.dtype) @ cast(context.loadings, context.features.dtype)
+                + context.features)  # fmt: skip
+        d = (some[:, :, 1:] - (1 - alpha) * some[:, :, :-1]) * lag[block, :, None]
+        e = d - alpha / len(system.n) * (r @ system.n) * lag[block, :, None]
+        each_e[block] = np.einsum("sktr,sktq->krq", e, d) / len(kappa)
+        each_d[block] = np.einsum("sktr,sktq->krq", d, d) / len(kappa)
+
+    for _ in data.map(work, len(kappa) * len(system.m)):
+        pass
+    precision, turns = np.linalg.inv(system.noise), np.zeros((basis.shape[1], rank, rank))
+    swap = np.eye(rank * rank).reshape([rank] * 4).transpose(0, 1, 3, 2).reshape(rank * rank, -1)  # vec B → vec B'
+    for b, s in enumerate(basis.T):
+        slope = -precision @ np.einsum("k,krs->rs", s, each_e)
+        curvature = np.kron(precision, np.einsum("k,krs->rs", s**2, each_d)) + (s**2 @ lag.sum(axis=1)) * swap
+        turns[b] = np.linalg.solve(curvature, slope.ravel()).reshape(rank, rank)
+    to = np.eye(rank) + np.einsum("kb,brs->krs", basis, turns)
+    design = np.column_stack([np.ones(len(basis)), basis])
+    each_m = np.swapaxes(loadings_of(system, basis)[..., :n], 1, 2) @ np.linalg.inv(to)
+    found = np.linalg.lstsq(design, each_m.reshape(len(basis), -1), rcond=None)[0].reshape(-1, n, rank)
+    m = system.m.copy()
+    m[:n] = found[0]
+    back = np.swapaxes(to, 1, 2)
+    covariance = None if draws.covariance is None else to[:, None] @ draws.covariance @ back[:, None]
+    moved = Draws(kappa @ back, draws.mean @ back, covariance)
+    return system._replace(m=m, drift=found[1:].transpose(1, 2, 0)), moved
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -722,6 +773,9 @@ def _maximized(at: Progress, data: Batches, draws: Draws, reference: Array, diag
     if _fell(at.length, at.history):
         return at._replace(iteration=iteration + 1, system=at.plain, length=1.0)
     old, draws = whiten(at.system, draws, data.trials.lag)
+    if old.drift is not None:
+        old = dynamics_step(old, data, draws.drawn, diagonal, ridges)[0]
+        old, draws = with_common_dynamics(old, data, draws)
     plain, ridge = maximization(old, data, draws, reference, diagonal, ridges, REGRESSION_STEPS)
     length = min(LONGEST_STEP, STEP_GROWTH * at.length) if iteration >= PLAIN_STEPS else 1.0
     system, wait, noise_at = prolonged(old, plain, length) if length > 1 else plain, at.wait, at.noise_at
