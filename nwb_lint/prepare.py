@@ -28,6 +28,8 @@ NOISE_ROUNDS, NOISE_DRAWS, MAX_UNKNOWN_NOISE = 6, 2, 0.1
 MIN_FOR_SHARE = 10
 
 # Above this size the leading components are found by Lanczos iterations.
+# With more neurons than this, and fewer samples, no matrix of neurons × neurons is made.
+MANY_NEURONS = 2000
 FULL_DECOMPOSITION = 400
 
 
@@ -326,8 +328,11 @@ def _estimate(
     component = None
     if n_components is not None and n_components < n_neurons:
         flat = np.nan_to_num(centered).reshape(-1, n_neurons)
-        _, vectors = np.linalg.eigh(flat.T @ flat)
-        component = vectors[:, ::-1][:, :n_components].T
+        if max(MANY_NEURONS, len(flat)) < n_neurons and n_components <= len(flat):
+            component = np.linalg.svd(flat, full_matrices=False)[2][:n_components]
+        else:
+            _, vectors = np.linalg.eigh(flat.T @ flat)
+            component = vectors[:, ::-1][:, :n_components].T
         centered = np.where(np.isnan(centered), np.nan, np.nan_to_num(centered) @ component.T @ component)
     course = np.zeros(n_neurons)
     if time_course:
@@ -392,6 +397,9 @@ def _leading(matrix: Array, number: int) -> tuple[Array, Array]:
     if min(rows, columns) > max(FULL_DECOMPOSITION, 10 * number):
         _, values, vectors = svds(matrix, number, tol=1e-3, v0=np.ones(min(rows, columns)))
         return values[::-1], vectors[::-1].T
+    if max(MANY_NEURONS, rows) < columns and number <= rows:
+        _, values, vectors = np.linalg.svd(matrix, full_matrices=False)
+        return values[:number], vectors[:number].T
     power, vectors = eigh(matrix.T @ matrix, subset_by_index=(max(0, columns - number), columns - 1))
     return np.sqrt(np.maximum(power[::-1], 0)), vectors[:, ::-1]
 

@@ -244,3 +244,18 @@ def test_a_neuron_with_most_of_the_variance_does_not_set_the_scale():
     xr.testing.assert_equal(activity, nl.prepare(recording, inputs=[STIMULUS], n_components=None, scale="neuron"))
     fit = nl.fit_lint(activity, rank=1, tau_s=0.1, method="regression", test_size=2)
     assert float(fit["r2_median"][1]) > 0.5
+
+
+def test_many_silent_neurons_leave_the_components_of_the_others():
+    """More neurons than samples, which takes another decomposition."""
+    few = mock_recording()
+    constant = few.isel(neuron=np.zeros(2100, int))
+    constant = constant.assign(rate=xr.full_like(constant["rate"], 5.0))
+    constant = constant.assign_coords(neuron=[f"constant{k}" for k in range(2100)])
+    many = xr.concat([few, constant], "neuron", data_vars="minimal", join="override", combine_attrs="override")
+    options = {"inputs": [STIMULUS], "n_components": 3, "scale": 1.0}
+    one, other = (nl.prepare(recording, **options) for recording in (few, many))
+    found = other["activity"].values[..., : few.sizes["neuron"]]
+    np.testing.assert_allclose(found, one["activity"].values, atol=1e-5 * np.abs(found).max())
+    size = np.abs(other["component"].values[:, : few.sizes["neuron"]])
+    np.testing.assert_allclose(size, np.abs(one["component"].values), atol=1e-6)
