@@ -6,9 +6,13 @@ environment variable CURBD_FOLDER names; without it the sections that need it sa
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -141,7 +145,105 @@ def one_area() -> None:
                 )
 
 
-SECTIONS: dict[str, Callable[[], None]] = {"currents": currents, "blocks": blocks, "one_area": one_area}
+def _curbd() -> Any:
+    """The module of CURBD from its folder; None where it is not given. Its names of numpy are those before numpy 2."""
+    folder = os.environ.get("CURBD_FOLDER")
+    if folder is None:
+        return None
+    for name, value in (("NaN", np.nan), ("object", object)):
+        setattr(np, name, value)
+    sys.path.insert(0, folder)
+    return importlib.import_module("curbd")
+
+
+def _true_of_curbd(sim: dict[str, Any]) -> dict[tuple[str, str], np.ndarray]:
+    """The currents of its simulation, (neuron, time), by target and sender."""
+    rates = {name: sim[f"R{name.lower()}"] for name in "ABC"}
+    found = {(name, name): sim[f"J{name.lower()}"] @ rates[name] for name in "ABC"}
+    amplitude = 0.02  # of its function, which does not return it
+    return found | {(b, a): amplitude * sim[f"w_{a}2{b}"] * rates[a] for a in "ABC" for b in "ABC" if a != b}
+
+
+def _ours_of_curbd(sim: dict[str, Any]) -> tuple[dict[tuple[str, str], np.ndarray], float]:
+    """Currents of a regression with areas on the same rates, and the share of the activity that it explains.
+
+    The trial is cut into ten conditions. Blocks have rank 10 inside an area and rank 1 between areas.
+    """
+    rates = np.concatenate([sim["Ra"], sim["Rb"], sim["Rc"]])
+    x = np.arctanh(np.clip(rates, -0.999, 0.999)).T
+    parts, length = 10, len(x) // 10
+    names = np.repeat(list("ABC"), len(rates) // 3)
+    coords = {
+        "condition": [f"part {k}" for k in range(parts)],
+        "time": 0.01 * np.arange(length),
+        "area": ("neuron", names),
+    }
+    coords |= {"neuron": [f"n{k}" for k in range(len(names))], "input": ["none"]}
+    u = np.zeros((parts, length, 1), np.float32)
+    y = x[: parts * length].reshape(parts, length, -1).astype(np.float32)
+    activity = xr.Dataset(
+        {"activity": (("condition", "time", "neuron"), y), "u": (("condition", "time", "input"), u)}, coords=coords
+    ).assign_attrs(bin_s=0.01)
+    ranks = {f"{a}<-{a}": 10 for a in "ABC"}
+    fit = nl.fit_lint(
+        activity, rank=1, block_ranks=ranks, areas="area", tau_s=0.1, method="regression", initial="condition",
+        ridge_by="innovations", test_size=1,
+    )  # fmt: skip
+    drive, found = rates.T @ fit["n"].values / len(names), {}
+    for a in "ABC":
+        for b in "ABC":
+            own = (fit["to_area"].values == a) & (fit["from_area"].values == b)
+            found[a, b] = fit["m"].values[names == a][:, own] @ drive[:, own].T
+    return found, float(fit["r2"][0])
+
+
+def curbd() -> None:
+    """CURBD on its own example of three areas, and ours on the same rates: correlation with the true currents."""
+    module = _curbd()
+    if module is None:
+        print("CURBD_FOLDER is not set: CURBD was not run", flush=True)
+        return
+    runs = int(os.environ.get("CURBD_RUNS", "500"))
+    np.random.seed(0)  # noqa: NPY002 (its code draws from the global generator)
+    sim = module.threeRegionSim(number_units=100, plotSim=False)
+    true, start = _true_of_curbd(sim), time.perf_counter()
+    rates = np.concatenate([sim["Ra"], sim["Rb"], sim["Rc"]])
+    regions = np.array([[name, np.arange(100 * k, 100 * k + 100)] for k, name in enumerate("ABC")], dtype=object)
+    model = module.trainMultiRegionRNN(
+        rates, dtData=0.01, dtFactor=5, tauRNN=0.1, nRunTrain=runs, nRunFree=5, regions=regions, verbose=False,
+        plotStatus=False,
+    )  # fmt: skip
+    took = time.perf_counter() - start
+    sampled = np.abs(model["tRNN"][:, None] - model["tData"]).argmin(axis=0)
+    theirs = {
+        (a, b): (model["J"][100 * i : 100 * i + 100, 100 * k : 100 * k + 100]
+                 @ model["RNN"][100 * k : 100 * k + 100])[:, sampled]
+        for i, a in enumerate("ABC") for k, b in enumerate("ABC")
+    }  # fmt: skip
+    start = time.perf_counter()
+    ours, explained = _ours_of_curbd(sim)
+    lines = (
+        (f"CURBD, {runs} runs, {took:.0f} s, explains {model['pVars'][-1]:.3f}", theirs),
+        (f"ours, {time.perf_counter() - start:.0f} s, explains {explained:.3f} in free runs", ours),
+    )
+    for name, found in lines:
+        for what, same in (("inside areas", True), ("between areas", False)):
+            pairs = [pair for pair in true if (pair[0] == pair[1]) is same]
+            far = [np.corrcoef(found[pair].ravel(), true[pair].ravel())[0, 1] for pair in pairs]
+            size = [found[pair].std() / true[pair].std() for pair in pairs]
+            print(
+                f"{name}: {what}, correlation with the true currents {', '.join(f'{one:.2f}' for one in far)}; size "
+                f"relative to the true one {', '.join(f'{one:.1f}' for one in size)}",
+                flush=True,
+            )
+
+
+SECTIONS: dict[str, Callable[[], None]] = {
+    "currents": currents,
+    "blocks": blocks,
+    "one_area": one_area,
+    "curbd": curbd,
+}
 
 if __name__ == "__main__":
     run_sections(SECTIONS, __doc__)
