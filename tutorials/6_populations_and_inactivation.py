@@ -13,6 +13,7 @@ import numpy as np
 import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.tasks.demo import demo_session
+from nwb_lint.testing import mock_areas
 from nwb_lint.workflow.demo import write_demo_session
 
 simulated = demo_session(seed=0)
@@ -185,8 +186,6 @@ print(
 # `unit_columns=["location"]`.
 
 # %%
-from nwb_lint.testing import mock_areas
-
 two_areas, truth = mock_areas(
     [[1, 0], [1, 1]], n_neurons=60, n_conditions=40, noise=0.02, seed=5
 )
@@ -229,4 +228,4 @@ print(f"R² of the currents: {1 - float(left):.3f}")
 # %%
 cut = nl.predict_inactivation(of_areas, {"A to B": "area == 'A'"}, to="B", controls=0)
 size = cut["activity_change"].isel(group=0).groupby("area").std(...)
-print(dict(zip(size["area"].values, size.values.round(3))))
+print(dict(zip(size["area"].values, size.values.round(3), strict=True)))
