@@ -18,14 +18,20 @@ from scipy.signal import resample
 from scipy.signal.windows import hann
 from scipy.special import gammaln, logsumexp
 from sections import run_sections
-from sklearn.linear_model import PoissonRegressor
-from sklearn.preprocessing import StandardScaler
 
 import nwb_lint as nl
+from nwb_lint.experiments.field.alm000060 import (
+    Split,
+    choose_rank,
+    mean_course,
+    network_bits,
+    session_in,
+    smoothed_regression,
+    split_of,
+)
 from nwb_lint.model.network import effective_n, filter_input
 from nwb_lint.statespace.data import arrays_of
 from nwb_lint.statespace.inference import posterior_of, rates_of
-from nwb_lint.statespace.scores import gained_bits
 from nwb_lint.statespace.system import System
 from nwb_lint.tasks.generate import TASKS
 from nwb_lint.tasks.teachers import load_teacher
@@ -68,46 +74,20 @@ def explained(true: np.ndarray, found: np.ndarray) -> float:
     return 1 - (left**2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
 
 
-def alm_split(seed: int) -> tuple[np.ndarray, ...]:
-    """Training and test trials, held-out units of the reference split."""
-    rng = np.random.default_rng(seed)
-    order, units = rng.permutation(257), rng.permutation(51)
-    return np.sort(order[51:]), np.sort(order[:51]), np.sort(units[:13])
-
-
 def alm(seeds=(0, 1, 2), ranks=((6, 0.2), (8, 0.25))) -> None:
-    """Co-smoothing of 13 held-out units in 51 held-out trials of a real session, beside linear dynamics."""
-    for seed, trials, test, held in alm_splits(seeds):
-        for (rank, tau), goal in zip(ranks, ALM_GOALS[seed], strict=True):
-            alm_score(f"split {seed} rank {rank}", trials, test, held, goal, {"rank": rank, "tau_s": tau})
-        linear = {"rank": 6, "tau_s": 0.2, "nonlinearity": "linear", "hidden": 0}
-        alm_score(f"split {seed} rank 6, linear dynamics,", trials, test, held, "none", linear)
-        alm_peers(seed, trials, test, held)
+    """Co-smoothing of 13 held-out units in 51 held-out trials of a real session, beside linear dynamics.
 
-
-def alm_peers(seed: int, trials: xr.Dataset, test: xr.Dataset, held: np.ndarray, sds=(0.4, 0.5, 1, 2)) -> None:
-    """Bits per spike of two other predictions: Poisson regression on log smoothed counts, and means over trials.
-
-    The counts are those of the other units in the same trial; the sd of the smoothing, bins, is the best of the test.
+    The splits and the scores are those of ``nwb-lint reproduce alm000060``.
     """
-    train_y, y = (one["count"].values[..., held].astype(float) for one in (trials, test))
-
-    def bits(expected: np.ndarray) -> float:
-        gained, spikes = gained_bits(np.broadcast_to(expected, y.shape), y, None, np.zeros(y.shape[:2]))
-        return float(gained.sum() / spikes.sum())
-
-    def regression(sd: float) -> float:
-        x, new = (np.delete(one["count"].values.astype(float), held, axis=2) for one in (trials, test))
-        x, new = (np.log(gaussian_filter1d(one, sd, axis=1) + 0.1).reshape(-1, x.shape[2]) for one in (x, new))
-        scale = StandardScaler().fit(x)
-        x, new = scale.transform(x), scale.transform(new)
-        models = (PoissonRegressor(alpha=1e-2).fit(x, each) for each in train_y.reshape(len(x), -1).T)
-        return bits(np.column_stack([model.predict(new) for model in models]).reshape(y.shape))
-
-    best = max(regression(sd) for sd in sds)
-    print(
-        f"   split {seed}: Poisson regression on log smoothed counts {best:.3f}, means {bits(train_y.mean(axis=0)):.3f}"
-    )
+    for seed, split in alm_splits(seeds):
+        for (rank, tau), goal in zip(ranks, ALM_GOALS[seed], strict=True):
+            alm_score(f"split {seed} rank {rank}", split, goal, {"rank": rank, "tau_s": tau})
+        linear = {"rank": 6, "tau_s": 0.2, "nonlinearity": "linear", "hidden": 0}
+        alm_score(f"split {seed} rank 6, linear dynamics,", split, "none", linear)
+        print(
+            f"   split {seed}: Poisson regression on log smoothed counts {smoothed_regression(split):.3f}, means "
+            f"{mean_course(split):.3f}"
+        )
 
 
 def alm_rank(seeds=(0, 1, 2), ranks=(6, 8, 10), taus=(0.1, 0.2, 0.3)) -> None:
@@ -116,42 +96,35 @@ def alm_rank(seeds=(0, 1, 2), ranks=(6, 8, 10), taus=(0.1, 0.2, 0.3)) -> None:
     tau is chosen at the middle rank. Fits of the selection end after 12 iterations, which are too few for the last .01
     bits but keep the order of ranks.
     """
-    for seed, trials, test, held in alm_splits(seeds):
-
-        def select(which, tau, trials=trials):
-            return nl.select_rank(trials, ranks=which, folds=2, max_iter=12, tau_s=tau)
-
+    for seed, split in alm_splits(seeds):
         start, middle = time.process_time(), ranks[len(ranks) // 2]
-        by_tau = [float(select([middle], tau)["rank_bits"][0, 1]) for tau in taus]
+        by_tau = [float(choose_rank(split, (middle,), tau_s=tau)["rank_bits"][0, 1]) for tau in taus]
         tau = taus[int(np.argmax(by_tau))]
-        table = select(ranks, tau)
+        table = choose_rank(split, ranks, tau_s=tau)
         bits = [", ".join(f"{one:.3f}" for one in ones) for ones in (by_tau, table["rank_bits"].values[:, 1])]
         cpu = time.process_time() - start
         print(f"   split {seed}, tau {taus} s: {bits[0]}; ranks {ranks}: {bits[1]}; {cpu:.0f} CPU s", flush=True)
         how = {"rank": int(table.attrs["rank"]), "tau_s": tau}
-        alm_score(f"split {seed} chosen rank {how['rank']}", trials, test, held, ALM_GOALS[seed][1], how)
+        alm_score(f"split {seed} chosen rank {how['rank']}", split, ALM_GOALS[seed][1], how)
 
 
 def alm_splits(seeds):
-    """Training trials, test trials and held-out units of each split."""
+    """Each seed with its split of the session."""
     if not SESSION.exists():
         print(f"   {SESSION} is not there: skipped")
         return
-    trials = as_trials(np.load(SESSION)["count"][:, :150], 0.05)
-    for seed in seeds:
-        train, test, held = alm_split(seed)
-        yield seed, trials.isel(trial=train), trials.isel(trial=test), held
+    counts = session_in(SESSION.parent)
+    yield from ((seed, split_of(counts, seed)) for seed in seeds)
 
 
-def alm_score(name: str, trials: xr.Dataset, test: xr.Dataset, held: np.ndarray, goal, how: dict) -> None:
+def alm_score(name: str, split: Split, goal, how: dict) -> None:
     """Fit the training trials, and print the bits per spike of the held-out units in the test trials."""
-    start, cpu = time.perf_counter(), time.process_time()
-    fit = nl.fit_trials(trials, **how)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    bits = float(nl.bits_per_spike(fit, test, neurons=held)["co_smoothing"])
+    cpu = time.process_time()
+    bits, fit, wall = network_bits(split, **how)
     print(
-        f"   {name} tau {how['tau_s']} s: {bits:.3f} bits per spike (goal {goal}), {wall:.0f} s, {cpu:.0f} CPU s "
-        f"(goal 60), {len(fit['evidence'])} iterations, {memory():.1f} GB (goal 1.5)",
+        f"   {name} tau {how['tau_s']} s: {bits:.3f} bits per spike (goal {goal}), {wall:.0f} s for the fit, "
+        f"{time.process_time() - cpu:.0f} CPU s with the score (goal 60), {len(fit['evidence'])} iterations, "
+        f"{memory():.1f} GB (goal 1.5)",
         flush=True,
     )
 

@@ -29,7 +29,7 @@ Result = dict[str, np.ndarray]  # rows of the table, by column
 Claims = list[tuple[str, bool]]  # a claim, and whether it holds
 
 PAPER = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
-FIELD: tuple[str, ...] = ("ctd",)
+FIELD: tuple[str, ...] = ("ctd", "latent_circuit", "alm000060", "monkeys")
 NAMES = PAPER + FIELD
 
 _PAGE_TITLE = "# Published results, computed again"
@@ -150,7 +150,8 @@ def reproduce(
         Run with small networks, few trials and one seed.
     data : str or pathlib.Path or None, default=None
         Folder with data. table1 also fits the networks of the paper that are there (dm.npz, wm.npz, cdm.npz, dms.npz).
-        fig5 needs the folder of the recordings (NWB files). The others need none.
+        fig5 needs the folder of the recordings (NWB files), alm000060 that of a session (counts_50ms.npz), and monkeys
+        that of the paper's fits to the monkeys. The others need none.
     seeds : int, default=2
         Number of networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None

@@ -141,7 +141,7 @@ def fit_lint(
         as this one. Many n give nearly the same activity, and without a penalty the gradient often ends at one that is
         far too long, which inactivations show. "auto": if n ends more than twice as long as its effective part, the
         gradient continues with a penalty of 1e-5. This is kept if it explains at most .01 less of the power of held-out
-        conditions. The attribute ``penalty`` is that of a gradient.
+        conditions, and at most doubles their error. The attribute ``penalty`` is that of a gradient.
     max_iter : int, default=200
         Most iterations of L-BFGS, or epochs of Adam. With hidden units at most 120 in coarse time steps, then 15.
     epochs : int, default=50

@@ -411,7 +411,7 @@ class Search:
         if self.stages and before.mean() > held.energies().mean():
             before = held.energies()  # it must be better than no network, not only than a poor one
         shortened = self.settings.l2_n is None and penalty > 0 and self._is_shorter(network)
-        most = before.mean() + PENALTY_TOLERANCE * self.power * shortened
+        most = before.mean() + tolerated(before.mean(), self.power) * shortened
         if not is_better(before, after, self.power) and not (shortened and after.mean() <= most):
             if not self.stages:
                 raise ContractError(
@@ -463,8 +463,8 @@ def settle(search: Search) -> None:
     error, begun = float(samples.errors(stages[-1].network).sum()), stages[-1].name == "gradient"
     energies = samples.energies()
     shortened = search.settings.l2_n is None and stages[-1].penalty > 0
-    allowed = PENALTY_TOLERANCE * energies.sum() * shortened  # a shorter n may cost a little
-    if begun and len(stages) > 1 and not error <= float(samples.errors(stages[-2].network).sum()) + allowed:
+    before = float(samples.errors(stages[-2].network).sum()) if begun and len(stages) > 1 else np.inf
+    if not error <= before + tolerated(before, float(energies.sum())) * shortened:
         interrupted = stages.pop().interrupted
         stages[-1] = stages[-1]._replace(interrupted=interrupted)
         search.final = stages[-1].network
@@ -773,6 +773,14 @@ def run_gradient(
         search.judged_by_all = True
 
 
+def tolerated(error: float, power: float) -> float:
+    """What a shorter n may add to an error: a small share of the power, and no more than the error itself.
+
+    Where a network predicts nearly everything, a longer n is determined by what it predicts.
+    """
+    return min(PENALTY_TOLERANCE * power, error)
+
+
 def shorten(search: Search, optimizer: Optimizer, found: Descent) -> Descent:
     """Continue a descent with a penalty on J, which shortens n, if it predicts held-out conditions nearly as well."""
     fit, held = search.parts[0]
@@ -781,7 +789,7 @@ def shorten(search: Search, optimizer: Optimizer, found: Descent) -> Descent:
     except KeyboardInterrupt as stop:
         raise Interrupted.best_of(found.network, stop, lambda one: float(held.errors(one).sum())) from stop
     before, after = (held.errors(one.network).mean() for one in (found, other))
-    return other if after <= before + PENALTY_TOLERANCE * search.power else found
+    return other if after <= before + tolerated(before, search.power) else found
 
 
 def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None:

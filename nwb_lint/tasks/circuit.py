@@ -292,11 +292,11 @@ def loss_and_gradient(
 def _overlaps(b: Array, c: Array) -> tuple[float, Array, Array]:
     """Norm of the cosines between the columns of B and rows of C, and its slopes."""
     columns = np.hstack([b, c.T])
-    length = np.linalg.norm(columns, axis=0)
+    length = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(np.float32).tiny)
     unit = columns / length
     cosines = unit.T @ unit
     np.fill_diagonal(cosines, 0.0)
     size = np.linalg.norm(cosines)
-    along = 2 * unit @ cosines / size
+    along = 2 * unit @ cosines / max(size, np.finfo(np.float32).tiny)  # 0 where no columns overlap
     slope = (along - unit * (unit * along).sum(axis=0)) / length
     return float(size), slope[:, : b.shape[1]], slope[:, b.shape[1] :].T

@@ -70,7 +70,7 @@ def test_the_page_follows_the_tables(tmp_path):
     page = write_page(tmp_path, tmp_path / "page.md").read_text()
     assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 | published |  |" in page
     assert "**Does not hold**: ECC at least .99" in page
-    assert "Without stored results: fig2, kback, fig3, fig4, fig5, inactivation." in page
+    assert "Without stored results: fig2, kback, fig3, fig4, fig5, inactivation" in page
     assert "full runs together: 1.5 minutes" in page
     with pytest.raises(ContractError, match="no results"):
         write_page(tmp_path / "nothing", tmp_path / "page.md")
@@ -231,10 +231,11 @@ def test_a_part_that_fails_leaves_the_others(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_experiments_need_only_the_parts_that_were_computed(name):
-    """The stored table without the rows of one seed, g, task or rank."""
+    """The stored table without the rows of one seed, g, task, rank or monkey."""
     stored = Path(__file__).parents[2] / "docs" / "reproduction" / f"{name}.csv"
     table, made = pd.read_csv(stored), load_experiment(name)
-    column = next(c for c in ("seed", "g", "task", "rank", "model") if c in table and table[c].nunique() > 1)
+    names = ("seed", "g", "task", "rank", "model", "monkey")
+    column = next(c for c in names if c in table and table[c].nunique() > 1)
     for value in table[column].unique():
         left = table[table[column] != value]
         assert all(isinstance(claim, str) for claim, _ in made.claims(left))

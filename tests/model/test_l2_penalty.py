@@ -10,6 +10,8 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import with_l2_penalty
 from nwb_lint.model.network import drives
 from nwb_lint.model.regression import closed_form
+from nwb_lint.model.stages import tolerated
+from nwb_lint.model.tuning import PENALTY_TOLERANCE
 
 OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 30}
 
@@ -105,3 +107,8 @@ def test_an_n_that_is_too_long_is_shortened():
     xr.testing.assert_identical(short[0]["n"], short[1]["n"])
     unconstrained = nl.fit_lint(activity, rank=None, tau_s=0.1, test_size=0.2)
     assert unconstrained.attrs["n_norm_ratio"] >= 1
+
+
+def test_a_shorter_n_may_cost_a_little_of_the_power_and_not_more_than_the_error():
+    assert tolerated(0.5, 10.0) == pytest.approx(10.0 * PENALTY_TOLERANCE)
+    assert tolerated(1e-6, 10.0) == 1e-6

@@ -32,6 +32,17 @@ def test_the_gradient_is_that_of_the_loss():
         assert (slopes[name] * direction).sum() == pytest.approx((ahead - behind) / (2 * step), rel=1e-4)
 
 
+def test_columns_that_do_not_overlap_have_no_slope():
+    """Each input and each output has a unit of its own, so that the penalty of overlaps is 0."""
+    weights = {"W": np.zeros((10, 10)), "B": np.eye(10, 6), "C": np.eye(2, 10, 6)}
+    trials = context_choice(1).isel(condition=[0])
+    loss, slopes = loss_and_gradient(
+        weights, trials["u"].values, trials["target"].values, 0.0, np.random.default_rng(0)
+    )
+    assert np.isfinite(loss)
+    assert all(np.isfinite(one).all() for one in slopes.values())
+
+
 def test_weights_keep_their_signs():
     weights = train_circuit(n_units=20, repeats=1, epochs=3, seed=1)
     assert (weights["W"][:, :16] >= 0).all()

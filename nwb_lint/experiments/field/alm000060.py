@@ -40,7 +40,8 @@ TAU_S = 0.2
 RANKS = (6, 8, 10)
 # of the choice of a rank: too few iterations for the last .01 bits, but they keep the order of ranks
 CHOICE = {"folds": 2, "max_iter": 12}
-SMOOTHING = (1.0, 2.0, 3.0, 5.0)  # sd in bins, of the regression; the best on training trials is taken
+SMOOTHING = (0.4, 0.7, 1.0, 2.0)  # sd in bins, of the regression; the best on training trials is taken
+MEAN_SD = 1.0  # sd in bins, of the mean over trials
 PENALTIES = (1e-3, 1e-2, 1e-1)
 LEAST_RATE = 1e-3  # expected count of a bin
 DRAWN_TRIALS = 3
@@ -97,8 +98,8 @@ def bits_of_rates(expected: Array, split: Split) -> float:
 
 
 def mean_course(split: Split) -> float:
-    """Bits per spike of the mean over training trials, by time: the session has no labels of conditions."""
-    mean = split.train["count"].values[..., split.held].mean(axis=0)
+    """Bits per spike of the smoothed mean over training trials, by time: the session has no labels of conditions."""
+    mean = gaussian_filter1d(split.train["count"].values[..., split.held].mean(axis=0), MEAN_SD, axis=0)
     return bits_of_rates(np.broadcast_to(mean, (split.test.sizes["trial"], *mean.shape)), split)
 
 

@@ -351,7 +351,7 @@ def kurtosis_of(fit: xr.Dataset) -> dict[str, float]:
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: a network of 120 neurons, or that of rank 1 in the folder. Full: all networks in the folder."""
+    """Quick: a network of 120 neurons, or those of rank 2 in the folder. Full: all networks in the folder."""
     files = {} if setting.data is None else networks_in(setting.data)
     if setting.data is not None and not files:
         raise ContractError(f"There are no networks of the monkeys in {setting.data}. {NEEDED}")
@@ -366,10 +366,10 @@ def tasks(setting: Setting) -> Tasks:
 
 
 def _quick_parts(files: dict[tuple[str, int], Path]) -> Iterator[tuple[str, str, int, int]]:
-    monkey, rank = min(files, default=("simulated", 1))
-    yield AS_PUBLISHED, monkey, rank, rank
     if not files:
-        yield from ((kind, monkey, rank, rank) for kind in ("figure", "determined"))
+        yield from ((kind, "simulated", 1, 1) for kind in (AS_PUBLISHED, "figure", "determined"))
+    ranks = {rank for _, rank in files}
+    yield from ((AS_PUBLISHED, monkey, r, r) for monkey, r in files if r == 2 or 2 not in ranks)
 
 
 def _parts(files: dict[tuple[str, int], Path]) -> Iterator[tuple[str, str, int, int]]:
@@ -472,8 +472,8 @@ def claims(table: pd.DataFrame) -> Claims:
 
 
 def report(table: pd.DataFrame) -> str:
-    """The table, without empty columns of rows that have no interval."""
-    return markdown(table.fillna({"low": "", "high": ""}))
+    """The table, with blanks where a row has no interval."""
+    return markdown(table.astype({"low": object, "high": object}).fillna(""))
 
 
 EXPERIMENT = Experiment(

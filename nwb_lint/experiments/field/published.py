@@ -64,7 +64,16 @@ NOTES = {
         "A rank is chosen by co-smoothing within the training trials. The fits of this choice end after 12 iterations.",
         "tau (200 ms) was chosen on split 0 when the method was developed. Splits 1 and 2 took no part in that.",
     ],
-    "latent_circuit": [],
+    "latent_circuit": [
+        "The networks of the tutorial are not stored with the code. Ours are trained here with its task, constraints "
+        "and constants. So the noise, and with it the smallest possible error, can differ. That error is `the network "
+        "without noise`.",
+        "The published error is that of the fitted trials, with noise in the latent circuit. Ours is without noise, of "
+        "the fitted trials and of new ones.",
+        "The units of the network are never below 0, where a relu is linear. So a fit of low rank adds its inputs to "
+        "the activity without a threshold between them, which the units of the network have.",
+        "phi, and no centering, were chosen on a network of seed 10, which is not shown.",
+    ],
     "monkeys": [
         "The recordings of figure 5 are not public in full. The networks that the authors fitted to them are. Here "
         "they are the truth: their activity is simulated in the design of the recordings, and fitted.",
