@@ -49,6 +49,7 @@ from .statespace.inference import forecast as forecast
 from .statespace.inference import infer_latents as infer_latents
 from .statespace.inference import predict_rates as predict_rates
 from .statespace.scores import bits_per_spike as bits_per_spike
+from .statespace.sessions import align_fits as align_fits
 from .tasks.convert import from_network as from_network
 from .tasks.distill import distill as distill
 from .tasks.distill import run_module as run_module

@@ -749,6 +749,17 @@ DRIFT_COMPARISON = {
     "evidence_condition": Var(("drift_tried", "condition"), "float64", ""),
 }
 
+SESSION_ALIGNMENT = {
+    "map": Var(("session_name", "rank", "rank_from"), "float64", "1"),
+    "map_r2": Var(("session_name",), "float64", "1"),
+    "n_shared": Var(("session_name",), "int64", "1"),
+    "recurrence": Var(("session_name", "rank", "rank_from"), "float64", "1"),
+    "distance": Var(("session_name",), "float64", "1"),
+    "distance_low": Var(("session_name",), "float64", "1", False),
+    "distance_high": Var(("session_name",), "float64", "1", False),
+    "p_no_change": Var(("session_name",), "float64", "1", False),
+}
+
 # R² of fits of means, or bits per spike of fits of single trials.
 RANK_SELECTION = {
     "rank_r2": Var(("rank_tried", "split"), "float64", "1", False),
@@ -907,6 +918,7 @@ RESULTS = {
     "tau_comparison": TAU_COMPARISON,
     "link_comparison": LINK_COMPARISON,
     "drift_comparison": DRIFT_COMPARISON,
+    "session_alignment": SESSION_ALIGNMENT,
     "input_comparison": INPUT_COMPARISON,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,

@@ -455,6 +455,17 @@ class DriftOptions(Options):
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
 
 
+class AlignOptions(Options):
+    """Options of `align_fits`: several sessions in common coordinates."""
+
+    by: Literal["units", "dynamics"] = option("units", "What sessions are aligned by: shared units, or conditions.")
+    column: str | None = option(None, "Trial column whose values are the conditions; None: their labels.")
+    reference: str | None = option(None, "Session whose coordinates all get; None: the first.")
+    draws: int = option(100, "Resamples of the trials.", ge=20)
+    level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
+    seed: int = option(0, "Seed of the resamples.", ge=0)
+
+
 class NetworkOfTrialOptions(Options):
     """Options of `network_of_trial`: the network of one trial."""
 
@@ -978,7 +989,7 @@ PUBLIC: tuple[type[Options], ...] = (
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
     CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,
-    DriftOptions, NetworkOfTrialOptions,
+    DriftOptions, NetworkOfTrialOptions, AlignOptions,
     ModuleOptions, DistillOptions, DynamicsOptions,
 )  # fmt: skip
 

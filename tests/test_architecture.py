@@ -19,6 +19,7 @@ PUBLIC = {
     "LowRankDecoder",
     "LowRankEncoder",
     "add_to_nwbfile",
+    "align_fits",
     "audit",
     "baselines",
     "bits_per_spike",

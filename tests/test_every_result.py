@@ -159,6 +159,10 @@ CASES = {
         ),
         lambda one, ax: plot.drift_comparison(one, ax=ax),
     ),
+    "align_fits": (
+        lambda fit, activity: nl.align_fits({"day 1": fit, "day 2": fit}),
+        lambda one, ax: plot.session_changes(one, ax=ax),
+    ),
     "bootstrap": (
         lambda fit, activity: nl.bootstrap(fit, recording(), prepare=prepared, simulations=3),
         lambda one, ax: plot.intervals(one, ax=ax),

@@ -34,6 +34,7 @@ FUNCTIONS = {
     options.NetworkOptions: nl.from_network, options.ModuleOptions: nl.run_module, options.DistillOptions: nl.distill,
     options.DynamicsOptions: nl.compare_dynamics,
     options.DriftOptions: nl.compare_drift, options.NetworkOfTrialOptions: nl.network_of_trial,
+    options.AlignOptions: nl.align_fits,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.
@@ -42,7 +43,7 @@ NO_OPTIONS = {
     "session", "ax",
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
-    "other", "network", "areas", "module", "readout", "systems", "data", "input_sets",
+    "other", "network", "areas", "module", "readout", "systems", "data", "input_sets", "fits",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",

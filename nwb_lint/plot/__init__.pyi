@@ -30,6 +30,7 @@ from .scores import neuron_scores as neuron_scores
 from .scores import rank_audit as rank_audit
 from .scores import rate_scores as rate_scores
 from .scores import scores as scores
+from .scores import session_changes as session_changes
 from .scores import tau_comparison as tau_comparison
 from .session import presence as presence
 from .session import rates as rates

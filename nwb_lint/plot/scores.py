@@ -542,6 +542,50 @@ def input_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: S
 
 
 @styled
+def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
+    """Draw how far the dynamics of each session are from those of the reference, with intervals if there are any.
+
+    Parameters
+    ----------
+    alignment : xarray.Dataset
+        From `nwb_lint.align_fits`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import align_fits, plot
+    >>> from nwb_lint.testing import mock_fit
+    >>> plot.session_changes(align_fits({"day 1": mock_fit(), "day 2": mock_fit(seed=1)})).get_ylabel()
+    'distance of the recurrence'
+    """
+    check_result(alignment, "session_alignment")
+    given, ax, names = ax, make_axes(ax), alignment["session_name"].values.tolist()
+    places = np.arange(len(names))
+    ax.plot(places, alignment["distance"].values, ls="", marker="o", ms=pt(5), color=COLORS[1], label="as estimated")
+    if "distance_low" in alignment:
+        low, high = alignment["distance_low"].values, alignment["distance_high"].values
+        ax.vlines(places, low, high, color=COLORS[1], lw=pt(1.5), label=f"{alignment.attrs['level']:.0%} interval")
+    ax.set_xticks(places, [as_label(name) for name in names])
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0.2)
+    explain(ax, given)
+    return finish(ax, "session", "distance of the recurrence", f"Change since {as_label(alignment.attrs['reference'])}")
+
+
+@styled
 def drift_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw how far the evidence of held-out trials is below the best, by the number of functions along which m drifts.
 
