@@ -755,9 +755,6 @@ SESSION_ALIGNMENT = {
     "n_shared": Var(("session_name",), "int64", "1"),
     "recurrence": Var(("session_name", "rank", "rank_from"), "float64", "1"),
     "distance": Var(("session_name",), "float64", "1"),
-    "distance_low": Var(("session_name",), "float64", "1", False),
-    "distance_high": Var(("session_name",), "float64", "1", False),
-    "p_no_change": Var(("session_name",), "float64", "1", False),
 }
 
 # R² of fits of means, or bits per spike of fits of single trials.

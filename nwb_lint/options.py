@@ -461,9 +461,6 @@ class AlignOptions(Options):
     by: Literal["units", "dynamics"] = option("units", "What sessions are aligned by: shared units, or conditions.")
     column: str | None = option(None, "Trial column whose values are the conditions; None: their labels.")
     reference: str | None = option(None, "Session whose coordinates all get; None: the first.")
-    draws: int = option(100, "Resamples of the trials.", ge=20)
-    level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
-    seed: int = option(0, "Seed of the resamples.", ge=0)
 
 
 class NetworkOfTrialOptions(Options):

@@ -211,6 +211,15 @@ def test_compare_drift(name):
     check(partial(nl.compare_drift, trials), base, name, {"drifts": (0, 2), "folds": 3}[name])
 
 
+@pytest.mark.parametrize("name", options.AlignOptions.model_fields)
+def test_align_fits(name):
+    inputs = [nl.Input("stimulus", column="stimulus", window_s=(0, 1))]
+    days = {k: nl.fit_lint(nl.prepare(mock_recording(seed=k), inputs=inputs), **FIT) for k in (0, 1)}
+    fits = {f"day {k}": one.assign_coords(side=("condition", np.resize(["l", "r"], 8))) for k, one in days.items()}
+    value, more = {"by": ("dynamics", {}), "column": ("side", {"by": "dynamics"}), "reference": ("day 1", {})}[name]
+    check(partial(nl.align_fits, fits), {}, name, value, more)
+
+
 def test_network_of_trial():
     fit = nl.fit_trials(mock_trials(n_neurons=6, n_trials=8), rank=1, tau_s=0.1, hidden=0, max_iter=2, drift=1)
     check(partial(nl.network_of_trial, fit), {"trial": 2}, "trial", 3)

@@ -543,7 +543,7 @@ def input_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: S
 
 @styled
 def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
-    """Draw how far the dynamics of each session are from those of the reference, with intervals if there are any.
+    """Draw how far the dynamics of each session are from those of the reference session.
 
     Parameters
     ----------
@@ -572,16 +572,12 @@ def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Sty
     'distance of the recurrence'
     """
     check_result(alignment, "session_alignment")
-    given, ax, names = ax, make_axes(ax), alignment["session_name"].values.tolist()
+    ax, names = make_axes(ax), alignment["session_name"].values.tolist()
     places = np.arange(len(names))
-    ax.plot(places, alignment["distance"].values, ls="", marker="o", ms=pt(5), color=COLORS[1], label="as estimated")
-    if "distance_low" in alignment:
-        low, high = alignment["distance_low"].values, alignment["distance_high"].values
-        ax.vlines(places, low, high, color=COLORS[1], lw=pt(1.5), label=f"{alignment.attrs['level']:.0%} interval")
+    ax.plot(places, alignment["distance"].values, ls="", marker="o", ms=pt(5), color=COLORS[1])
     ax.set_xticks(places, [as_label(name) for name in names])
     ax.set_ylim(bottom=0)
     ax.margins(x=0.2)
-    explain(ax, given)
     return finish(ax, "session", "distance of the recurrence", f"Change since {as_label(alignment.attrs['reference'])}")
 
 
