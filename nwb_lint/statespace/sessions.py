@@ -38,8 +38,8 @@ def align_fits(
     The recurrence S = n' diag(mean of phi') m / N is the matrix that kappa drives itself with, linearized and averaged
     over the states of the session. The distance is the Frobenius norm of the change T_s S_s T_s⁻¹ - S_ref.
 
-    The distance is an estimate with errors of the fits, so that it is above 0 also where nothing changed. Compare it with
-    the distance between fits of two halves of the trials of one session.
+    The distance contains the errors of the fits, so that it is above 0 also where nothing changed. Compare it with the
+    distance between fits of two halves of the trials of one session.
 
     Parameters
     ----------
@@ -83,7 +83,6 @@ def align_fits(
     assert first is not None
     sessions = {name: _session(fit, column) for name, fit in fits.items()}
     maps = {name: _map_to(sessions[first], one, by, name) for name, one in sessions.items()}
-    rank = len(sessions[first].recurrence)
     aligned = np.stack([_moved(sessions[name], maps[name][0]) for name in names])
     change = aligned - aligned[names.index(first)]
     out = xr.Dataset(coords={"session_name": names}, attrs={"kind": "session_alignment", "by": by, "reference": first})
