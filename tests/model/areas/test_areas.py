@@ -8,7 +8,7 @@ import pytest
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.options import FitOptions
-from nwb_lint.testing import mock_areas
+from nwb_lint.testing import mock_areas, mock_recording
 from tests.factories import assert_same
 from tests.networks import plain
 
@@ -202,3 +202,25 @@ def test_collinear_drives_are_named():
     with pytest.warns(UserWarning, match="hardly tell their currents apart"):
         found = nl.currents(copied)
     assert found["tolerance"].values.max() < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:The drives .* are nearly combinations")
+def test_intervals_of_currents_come_from_the_draws_and_contain_the_fit():
+    recording = mock_recording(draws=4).assign_coords(area=("neuron", np.resize(["A", "B"], 12)))
+
+    def prepared(recording):
+        inputs = [nl.Input("stimulus", column="stimulus", window_s=(0, 1))]
+        return nl.prepare(recording, inputs=inputs, center=(-0.2, 0.0), time_course=False)
+
+    found = nl.fit_lint(
+        prepared(recording), rank=1, tau_s=0.1, areas="area", block_ranks={"A<-B": 0, "B<-B": 0}, method="regression"
+    )
+    draws = nl.bootstrap(found, recording, prepare=prepared, simulations=2)
+    assert set(draws["reason"].values) == {"the fit has areas: intervals of its currents come from the draws"}
+    for one in nl.networks_of_draws(found, draws):
+        assert not one["m"].values[found["area"].values[:, None] != found["to_area"].values].any()
+    currents = nl.currents(found, bootstrap=draws)
+    for name in ("drive", "size"):
+        assert (currents[f"{name}_low"] <= currents[name] + 1e-6).all()
+        assert (currents[name] <= currents[f"{name}_high"] + 1e-6).all()
+    assert (currents["size_high"] > currents["size_low"]).any()
