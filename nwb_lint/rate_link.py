@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from nwb_lint.drift import has_drift, loadings_of_conditions
 from nwb_lint.errors import ContractError
 
 Array = np.ndarray
@@ -133,13 +134,13 @@ def predicted_rates(fit: xr.Dataset) -> Array | None:
         None for a fit that does not say what its activity is in Hz. NaN for hidden units.
     """
     if "log_rate" in fit:
-        m = fit["m"].values
-        x = fit["latent"].values @ m.T + fit["filtered_input"].values @ fit["input_weights"].values.T
-        variance = np.zeros(len(m))
+        m = loadings_of_conditions(fit, fit) if has_drift(fit) else fit["m"].values
+        x = fit["latent"].values @ m.swapaxes(-1, -2) + fit["filtered_input"].values @ fit["input_weights"].values.T
+        variance = np.zeros(m.shape[-2])
         if "latent_cov" in fit:
             covariance = fit["latent_cov"].values
-            outer = (m[:, :, None] * m[:, None, :]).reshape(len(m), -1)
-            variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.T, 0)
+            outer = (m[..., :, None] * m[..., None, :]).reshape(*m.shape[:-1], -1)
+            variance = np.maximum(covariance.reshape(*covariance.shape[:2], -1) @ outer.swapaxes(-1, -2), 0)
         return posterior_rate(x + fit["bias"].values, variance, fit["log_rate"].values, fit.attrs.get("link", "exp"))
     if "scale" not in fit or "offset" not in fit:
         return None

@@ -7,8 +7,10 @@ import xarray as xr
 
 from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.contract import check_result, coords_along
+from nwb_lint.drift import has_drift, loadings_of_conditions
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import Blocks, blocks_of
+from nwb_lint.model.initial_conditions import matched
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.simulate import network_of, run
 from nwb_lint.model.tuning import COLLINEAR, LEVEL
@@ -25,7 +27,7 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
     In a fit with areas, tau dx_a/dt = -x_a + sum_b m_ab n_ab' phi(x_b) / N + I_a u + b_a. Each term of the sum is the
     current from area b to area a. Its drive n_ab' phi(x_b) / N is one number for each rank of the block, and m_ab
     spreads it over the neurons of a. Activations x are those of the free run; in a fit of single trials, those of the
-    posterior mean of the latents.
+    posterior mean of the latents. If m drifts over trials, each trial has its own m.
 
     The data determine the currents of an area from several sources only as far as their drives are not collinear. The
     ``tolerance`` of a rank is the part of the variance of its drive that a linear combination of the drives from the
@@ -75,9 +77,9 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
     if bootstrap is not None and u is not None:
         raise ContractError("u and bootstrap are both given. The draws have the inputs of the fit. Leave out one.")
     given = fit if u is None else u
-    x = _activation(fit, u)
-    m, n = fit["m"].values, fit["n"].values
-    drive = _drives(fit, x, n)
+    m = loadings_of_conditions(fit, given) if has_drift(fit) else fit["m"].values
+    drive = _drives(fit, _activation(fit, u, m), fit["n"].values)
+    given = matched(fit, given, network_of(fit))
     inputs = _input_current(fit, given)
     out = xr.Dataset(coords=coords_along(fit, "neuron", kind="currents"))
     out = out.assign_coords(coords_along(given, "condition", "time", kind="currents"))
@@ -99,11 +101,12 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
     return out
 
 
-def _activation(fit: xr.Dataset, u: xr.Dataset | None) -> Array:
+def _activation(fit: xr.Dataset, u: xr.Dataset | None, m: Array) -> Array:
     """x (condition, time, neuron): of the free run, or of the posterior mean of the latents of single trials."""
     if u is None and "noise_cov" in fit:
-        parts = (fit["latent"], fit["m"]), (fit["filtered_input"], fit["input_weights"])
-        return sum(a.values.astype(float) @ b.values.T for a, b in parts) + fit["bias"].values
+        x: Array = fit["latent"].values.astype(float) @ m.swapaxes(-1, -2)
+        x += fit["filtered_input"].values.astype(float) @ fit["input_weights"].values.T
+        return x + fit["bias"].values
     return run(fit, u)["activity"].values.astype(float)
 
 
@@ -120,9 +123,9 @@ def _input_current(fit: xr.Dataset, given: xr.Dataset) -> Array:
 
 
 def _currents(blocks: Blocks, m: Array, drive: Array) -> Array:
-    """(condition, time, neuron, source)."""
-    parts = [drive[..., own] @ m[:, own].T for own in (blocks.source == b for b in range(len(blocks.names)))]
-    return np.stack(parts, axis=-1)
+    """(condition, time, neuron, source), from m (neuron, rank), or that of each condition (condition, neuron, rank)."""
+    sources = [blocks.source == b for b in range(len(blocks.names))]
+    return np.stack([drive[..., own] @ m[..., own].swapaxes(-1, -2) for own in sources], axis=-1)
 
 
 def _sizes(blocks: Blocks, m: Array, drive: Array, inputs: Array) -> Array:
@@ -130,9 +133,9 @@ def _sizes(blocks: Blocks, m: Array, drive: Array, inputs: Array) -> Array:
     count = len(blocks.names)
     found = np.zeros((count, count + 1, drive.shape[1]))
     for a, b, columns in blocks.pairs():
-        own = m[blocks.area == a][:, columns]
-        power = np.einsum("ctj,jk,ctk->t", drive[..., columns], own.T @ own, drive[..., columns])
-        found[a, b] = np.sqrt(np.maximum(power, 0) / (len(drive) * len(own)))
+        own, parts = m[..., blocks.area == a, :][..., columns], drive[..., columns]
+        power = (parts @ (own.swapaxes(-1, -2) @ own) * parts).sum(axis=(0, 2))
+        found[a, b] = np.sqrt(np.maximum(power, 0) / (len(drive) * own.shape[-2]))
     for a in range(count):
         found[a, count] = np.sqrt((inputs[..., blocks.area == a] ** 2).mean(axis=(0, 2)))
     return found

@@ -68,3 +68,18 @@ def test_a_fit_begins_from_the_means(network):
         start=start,
     )  # fmt: skip
     assert np.isfinite(found["evidence"].values).all()
+
+
+def test_currents_of_a_fit_with_drift_have_m_of_their_trial(network):
+    fit = nl.fit_trials(
+        trials_of(network, 20.0, 0), rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, hidden=0, max_iter=2, drift=1
+    )
+    for more in ((), (fit[["u"]],)):
+        found = nl.currents(fit, *more)
+        for k in (0, 39):
+            one = nl.network_of_trial(fit, k)
+            alone = nl.currents(one, *(u.isel(condition=[k]) for u in more))
+            for name in ("current", "drive"):
+                np.testing.assert_allclose(found[name][k], alone[name][0], atol=1e-4)
+    power = np.square(found["current"].values.astype(float)[:, :, fit["area"].values == "B", 0])
+    np.testing.assert_allclose(found["size"].sel(target="B", sender="A"), np.sqrt(power.mean(axis=(0, 2))), rtol=1e-4)

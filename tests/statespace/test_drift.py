@@ -9,6 +9,7 @@ import nwb_lint as nl
 from nwb_lint.contract import check_fit
 from nwb_lint.drift import drift_functions, functions_at, loadings_and_errors
 from nwb_lint.errors import ContractError
+from nwb_lint.rate_link import predicted_rates
 from nwb_lint.testing import mock_trials
 from tests.factories import assert_same
 
@@ -106,6 +107,13 @@ def test_a_simulation_runs_each_trial_with_its_own_m(fit):
     others = fit[["u"]].assign_coords(condition=[f"new {k}" for k in range(80)])
     mean = nl.simulate(fit.drop_vars(["m_drift", "drift_basis"]), others)["activity"]
     np.testing.assert_allclose(nl.simulate(fit, others)["activity"], mean, atol=1e-5)
+
+
+def test_rates_in_the_file_have_m_of_their_trial(fit):
+    rates = predicted_rates(fit)
+    for k in (0, 40, 79):
+        np.testing.assert_allclose(rates[[k]], predicted_rates(nl.network_of_trial(fit, k)), rtol=1e-6)
+    assert np.abs(rates - predicted_rates(fit.drop_vars(["m_drift", "drift_basis"]))).max() > 1
 
 
 def test_the_gauge_changes_no_m_of_a_trial(fit):

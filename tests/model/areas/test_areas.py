@@ -132,6 +132,15 @@ def test_currents_and_leak_are_the_step_of_the_network(data):
     np.testing.assert_allclose(again, x, atol=1e-4)
 
 
+def test_currents_of_conditions_that_start_from_their_group(data):
+    activity = data[0].isel(neuron=slice(None, None, 3), condition=slice(12))
+    activity = activity.assign_coords(side=("condition", np.resize(["left", "right"], 12)))
+    found = nl.fit_lint(activity, rank=1, tau_s=0.1, areas="area", initial="side", method="regression")
+    own, given = nl.currents(found), nl.currents(found, activity)
+    np.testing.assert_allclose(own["current"], given["current"], atol=1e-5)
+    np.testing.assert_allclose(own["tolerance"], given["tolerance"], atol=1e-5)
+
+
 def test_a_silenced_projection_is_a_block_of_0(data):
     network = data[1]
     found = nl.predict_inactivation(network, {"A": network["area"].values == "A"}, to="B", controls=0)
