@@ -240,23 +240,29 @@ def states_of(module: Any, u: Array, readout: Callable[[Any], Any] | None) -> tu
     first : array of shape (trial, unit)
         State before the first step. Of a module that does not show it, the state after a step without input.
     """
-    weights = list(module.parameters()) if isinstance(module, torch.nn.Module) else []
+    owner = module if isinstance(module, torch.nn.Module) else getattr(module, "__self__", None)  # of a method
+    known = isinstance(owner, torch.nn.Module)
+    weights, training = list(owner.parameters()) if known else [], []
     dtype, device = (weights[0].dtype, weights[0].device) if weights else (torch.float32, torch.device("cpu"))
     inputs, inner = torch.as_tensor(u).to(device, dtype), None if readout is not None else _recurrent_part(module)
-    was_training = getattr(module, "training", False)
-    if was_training:
-        module.eval()
+    if inner is None:
+        inputs = torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1)
+    if len(inputs) == inputs.shape[1]:  # one more trial, so that trials are not taken for times unseen
+        inputs = torch.cat([inputs, inputs[:1]])
+    if known:
+        training = [part for part in owner.modules() if part.training]
+        owner.eval()
     try:
         with torch.no_grad():
             if inner is None:
-                found = _returned(module, torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1), readout)
+                found = _returned(module, inputs, readout)
                 states, first = found[:, 1:], found[:, 0]
             else:
                 states, first = _seen_inside(module, inner, inputs)
     finally:
-        if was_training:
-            module.train()
-    return states.double().cpu().numpy(), first.double().cpu().numpy()
+        for part in training:
+            part.training = True
+    return states[: len(u)].double().cpu().numpy(), first[: len(u)].double().cpu().numpy()
 
 
 _Recurrent = torch.nn.RNNBase | torch.nn.RNNCellBase
@@ -295,7 +301,7 @@ def _returned(module: Any, inputs: torch.Tensor, readout: Callable[[Any], Any] |
 def _called(module: Any, inputs: torch.Tensor) -> Any:
     try:
         return module(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise ContractError(
             f"The module does not take inputs of {tuple(inputs.shape)} ({str(error).splitlines()[0]}). It needs the "
             "number of inputs that it was made for. Check them, and batch_first of the module."

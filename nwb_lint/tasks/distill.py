@@ -251,6 +251,10 @@ def distill(
     activity, found = _run(module, inputs, dt_s, readout, "activation")
     ranks = [int(one) for one in np.atleast_1d(np.asarray(rank))]
     options = _defaults(found, hidden) | {"seed": 0} | fit_options
+    if states == "rate":
+        _check_rates(found)
+        if options.get("nonlinearity", "tanh") != "tanh":
+            raise ContractError("states='rate' means tanh(x). Leave nonlinearity out, or use states='activation'.")
     test = {name: options.pop(name, None) for name in ("test_size", "test_conditions")}
     if all(one is None for one in test.values()):
         test["test_size"] = _TEST_SIZE
@@ -281,9 +285,7 @@ def _best(
     step = float(activity.attrs["bin_s"])
     taus = [step / alpha for alpha in _ALPHAS] if tau_s is None else [tau_s]
     kinds = [states] if states != "auto" else STATES
-    if "rate" in kinds and options.get("nonlinearity", "tanh") != "tanh":
-        kinds = ["activation"]
-    if states == "auto" and np.abs(found).max() > 1:
+    if states == "auto" and (options.get("nonlinearity", "tanh") != "tanh" or np.abs(found).max() > 1):
         kinds = ["activation"]
     candidates = list(product(kinds, taus))
     if len(candidates) == 1:

@@ -69,6 +69,38 @@ def test_the_layer_inside_a_module_is_found_and_the_mode_of_training_stays(kind)
     assert module.training
 
 
+def test_every_part_keeps_its_mode_and_none_is_random():
+    """A frozen part stays in evaluation; one that trains inside a module that does not is run without its dropout."""
+    module = Task(seeded(torch.nn.GRU, INPUTS, UNITS, batch_first=True)).train()
+    module.readout.eval()
+    nl.run_module(module, U, dt_s=DT_S)
+    assert [part.training for part in (module, module.inner, module.dropout, module.readout)] == [True] * 3 + [False]
+
+    class Noisy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dropout, self.rest = torch.nn.Dropout(0.5), torch.nn.Linear(INPUTS, UNITS).double()
+
+        def run(self, u):
+            return self.rest(self.dropout(u))
+
+    noisy = Noisy().eval()
+    noisy.dropout.train()
+    found = nl.run_module(noisy.run, U, dt_s=DT_S)["activity"].values  # a method of a module in double precision
+    with torch.no_grad():
+        np.testing.assert_allclose(found[:, 1:], noisy.rest(torch.from_numpy(U[:, :-1]).double()), atol=1e-6)
+
+
+def test_trials_are_not_taken_for_times_where_there_are_as_many():
+    """A layer inside a module that does not turn its inputs round takes times first."""
+    square = np.random.default_rng(1).normal(size=(30, 30, INPUTS)).astype(np.float32)
+    inside = torch.nn.Sequential(seeded(torch.nn.GRU, INPUTS, UNITS))
+    with pytest.raises(ContractError, match="Check batch_first"):
+        nl.run_module(inside, square, dt_s=DT_S)
+    layer = seeded(torch.nn.GRU, INPUTS, UNITS, batch_first=True)
+    np.testing.assert_allclose(nl.run_module(layer, square, dt_s=DT_S)["activity"], states(layer, square), atol=1e-6)
+
+
 @pytest.mark.parametrize(("cell", "layer"), list(zip(CELLS, LAYERS, strict=True)))
 def test_a_cell_is_a_layer(cell, layer):
     one = seeded(cell, INPUTS, UNITS)
@@ -159,6 +191,9 @@ def test_the_fit_is_one_like_any_other_and_says_where_it_comes_from(teacher, tmp
         (lambda: nl.run_module(torch.nn.GRU(INPUTS, UNITS), U[0], dt_s=DT_S), "trial, time, input"),
         (lambda: nl.run_module("gru.pt", U, dt_s=DT_S), "torch module"),
         (lambda: nl.run_module(lambda u: 3 * u, U, dt_s=DT_S, states="rate"), "between -1 and 1"),
+        (lambda: nl.distill(lambda u: 3 * u, U, rank=1, dt_s=DT_S, states="rate"), "between -1 and 1"),
+        (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=1, dt_s=DT_S, states="rate", nonlinearity="relu"),
+         "means tanh"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=(1, 1), dt_s=DT_S), "each once"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=1, dt_s=DT_S, taus_s=1), "no argument taus_s"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=1, dt_s=DT_S, tau_s=DT_S / 2), "at least the bin"),
