@@ -119,10 +119,11 @@ def compare_dynamics(
     -------
     xarray.Dataset
         Kind "dynamics_comparison", by ``system`` and ``system_from``, dimensionless: ``distance``; ``p_value``, NaN for
-        a system and itself, and for two fits without activity; ``distance_chance``, what chance can
-        make of it; ``distance_change``, that of the changed connectivity, of the
-        system where it is smaller; ``call``, "" where p is NaN. ``half (system, repeat)`` are the distances
-        between halves, NaN for a fit without activity. Attributes: ``measure``, ``splits``, ``change``, ``level``.
+        a system and itself, for two fits without activity, and where the distance is NaN; ``distance_chance``, what
+        chance can make of it; ``distance_change``, that of the changed connectivity, of the system where it is smaller;
+        ``call``, "" where p is NaN. ``half (system, repeat)`` are the distances between halves, NaN for a fit without
+        activity. A distance between halves that is NaN counts as larger than every other. Attributes: ``measure``,
+        ``splits``, ``change``, ``level``.
 
     Raises
     ------
@@ -165,29 +166,31 @@ def compare_dynamics(
     apart = np.zeros((len(found), len(found)))
     for i, j in combinations(range(len(found)), 2):
         apart[i, j] = apart[j, i] = distance(runs[i], runs[j])
-    out = _table([one.name for one in found], apart, between, changed, level)
+    between = xr.DataArray(between, {"system": [one.name for one in found]}, ("system", "repeat"))
+    out = _table(between, [one.activity is not None for one in found], apart, changed, level)
     out.attrs = {"kind": "dynamics_comparison", "measure": measure, "splits": splits, "change": change, "level": level}
     check_result(out, "dynamics_comparison")
     return out
 
 
-def _table(names: list[str], apart: Array, between: Array, changed: Array, level: float) -> xr.Dataset:
-    """The result, from distances (system, system), between halves (system, split), and of changes (system)."""
-    square, n = ("system", "system_from"), len(names)
+def _table(half: xr.DataArray, fitted: list[bool], apart: Array, changed: Array, level: float) -> xr.Dataset:
+    """The result, from distances between halves, of which systems, (system, system), and of changes (system)."""
+    square, names, between, n = ("system", "system_from"), half["system"].values, half.values, half.sizes["system"]
     p, top, least = np.full((n, n), np.nan), np.full((n, n), np.nan), np.full((n, n), np.nan)
     calls = np.full((n, n), "", dtype="U11")
     for i, j in ((i, j) for i in range(n) for j in range(n) if i != j):
-        own = [one for one in between[[i, j]] if np.isfinite(one).any()]
+        own = [between[k] for k in (i, j) if fitted[k]]
         least[i, j] = changed[[i, j]].min()
-        if own:
-            p[i, j] = max((1 + (one >= apart[i, j]).sum()) / (1 + len(one)) for one in own)
+        if own and np.isfinite(apart[i, j]):
+            # a distance between halves that is not known counts as large
+            p[i, j] = max((1 + (~(one < apart[i, j])).sum()) / (1 + len(one)) for one in own)
             top[i, j] = sum(np.quantile(one, _QUANTILE) for one in own) / _HALVES
         calls[i, j] = _call(apart[i, j], p[i, j], top[i, j], least[i, j], level)
     out = xr.Dataset(coords={"system": names, "system_from": names})
     for name, values in (("distance", apart), ("p_value", p), ("distance_chance", top), ("distance_change", least)):
         out[name] = square, values
     out["call"] = square, calls
-    out["half"] = ("system", "repeat"), between
+    out["half"] = half
     return out
 
 
@@ -197,7 +200,7 @@ def _call(apart: float, p: float, top: float, least: float, level: float) -> str
         return ""
     if p < level:
         return CALLS[1]
-    return CALLS[0] if max(apart, top) < least else CALLS[2]
+    return CALLS[0] if apart < least and top < least else CALLS[2]  # never "alike" where one of them is NaN
 
 
 def _systems(systems: Mapping[str, Any], fit_options: Mapping[str, Any]) -> list[System]:
@@ -299,7 +302,7 @@ def run_of_half(
     """The run of a fit to some conditions, a task of `compare_dynamics`."""
     fit = fit_with(data.isel(condition=conditions), options, test_conditions=None)
     if inputs is None:
-        inputs = data[["u"]].assign_attrs(data.attrs)
+        inputs = data[[name for name in ("u", "u_burn_in") if name in data]].assign_attrs(data.attrs)
     return _run(fit, inputs)._asdict()
 
 

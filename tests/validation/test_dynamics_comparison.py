@@ -11,9 +11,11 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.contract import check_result
 from nwb_lint.errors import ContractError
+from nwb_lint.options import FitOptions
 from nwb_lint.reports.analyses import of_analysis
 from nwb_lint.reports.items import as_text
 from nwb_lint.testing import mock_activity
+from nwb_lint.validation import dynamics_comparison
 
 N, T, DT_S, TAU_S = 300, 60, 0.02, 0.1
 OPTIONS = {"rank": 2, "tau_s": TAU_S, "method": "regression"}
@@ -100,6 +102,43 @@ def test_too_little_data_cannot_tell():
     systems = {"a": animal(TURNING, 2, 20, 3.0), "b": animal(TURNING, 3, 20, 3.0)}
     found = nl.compare_dynamics(systems, measure="prediction", splits=5, change=0.05, **OPTIONS)
     assert found["call"].values[0, 1] == "cannot tell"
+
+
+@pytest.mark.parametrize("unknown", [2, 3])
+def test_a_distance_between_halves_that_is_not_known_counts_as_large(monkeypatch, unknown):
+    """Of the three distances between halves of the first system, some or all are NaN."""
+    known, calls = dynamics_comparison.unexplained, []
+
+    def measured(a, b):
+        calls.append(1)
+        return float("nan") if len(calls) <= unknown else known(a, b)
+
+    systems, options = {"a": animal(TURNING, 2), "b": animal(DECAYING, 4)}, {"splits": 3, "level": 0.3}
+    found = nl.compare_dynamics(systems, measure="prediction", **options, **OPTIONS)
+    assert found["call"].values[0, 1] == "different"
+    monkeypatch.setattr(dynamics_comparison, "unexplained", measured)
+    found = nl.compare_dynamics(systems, measure="prediction", **options, **OPTIONS)
+    assert found["call"].values[0, 1] == "cannot tell"
+    assert found["p_value"].values[0, 1] == (1 + unknown) / 4
+
+
+def test_a_distance_that_is_not_known_has_no_p_value(monkeypatch):
+    monkeypatch.setattr(dynamics_comparison, "unexplained", lambda a, b: float("nan"))
+    systems = {"a": animal(TURNING, 2), "b": exact(TURNING)}
+    found = nl.compare_dynamics(systems, measure="prediction", splits=2, **OPTIONS)
+    assert np.isnan(found["p_value"]).all()
+    assert (found["call"] == "").all()
+
+
+def test_fits_to_halves_run_after_the_burn_in_of_the_activity():
+    data = animal(TURNING, 2)
+    burn_in = np.ones((data.sizes["condition"], 10, 2))
+    data["u_burn_in"] = ("condition", "burn_in", "input"), burn_in
+    options = FitOptions.check(OPTIONS)
+    everything = np.arange(data.sizes["condition"])
+    half = dynamics_comparison.run_of_half(data, conditions=everything, options=options, inputs=None)
+    fit = nl.fit_lint(data, **OPTIONS)
+    np.testing.assert_allclose(half["filtered"], fit["filtered_input"], atol=1e-6)
 
 
 def test_a_fit_with_its_activity_is_the_activity_with_the_options_of_the_fit():
