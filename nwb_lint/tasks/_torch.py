@@ -241,17 +241,16 @@ def states_of(module: Any, u: Array, readout: Callable[[Any], Any] | None) -> tu
         State before the first step. Of a module that does not show it, the state after a step without input.
     """
     owner = module if isinstance(module, torch.nn.Module) else getattr(module, "__self__", None)  # of a method
-    known = isinstance(owner, torch.nn.Module)
-    weights, training = list(owner.parameters()) if known else [], []
+    parts = list(owner.modules()) if isinstance(owner, torch.nn.Module) else []
+    weights, training = list(parts[0].parameters()) if parts else [], [part for part in parts if part.training]
     dtype, device = (weights[0].dtype, weights[0].device) if weights else (torch.float32, torch.device("cpu"))
     inputs, inner = torch.as_tensor(u).to(device, dtype), None if readout is not None else _recurrent_part(module)
     if inner is None:
         inputs = torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1)
     if len(inputs) == inputs.shape[1]:  # one more trial, so that trials are not taken for times unseen
         inputs = torch.cat([inputs, inputs[:1]])
-    if known:
-        training = [part for part in owner.modules() if part.training]
-        owner.eval()
+    for part in parts[:1]:
+        part.eval()
     try:
         with torch.no_grad():
             if inner is None:

@@ -166,8 +166,8 @@ def compare_dynamics(
     apart = np.zeros((len(found), len(found)))
     for i, j in combinations(range(len(found)), 2):
         apart[i, j] = apart[j, i] = distance(runs[i], runs[j])
-    between = xr.DataArray(between, {"system": [one.name for one in found]}, ("system", "repeat"))
-    out = _table(between, [one.activity is not None for one in found], apart, changed, level)
+    half = xr.DataArray(between, {"system": [one.name for one in found]}, ("system", "repeat"))
+    out = _table(half, [one.activity is not None for one in found], apart, changed, level)
     out.attrs = {"kind": "dynamics_comparison", "measure": measure, "splits": splits, "change": change, "level": level}
     check_result(out, "dynamics_comparison")
     return out
