@@ -244,6 +244,15 @@ def test_experiments_need_only_the_parts_that_were_computed(name):
         assert made.report is None or made.report(left)
 
 
+def test_the_page_is_what_the_stored_tables_say(tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    for file in [*docs.glob("reproduction/*.csv"), *docs.glob("reproduction/*.json")]:
+        (tmp_path / "reproduction").mkdir(exist_ok=True)
+        (tmp_path / "reproduction" / file.name).write_bytes(file.read_bytes())
+    made = write_page(tmp_path / "reproduction", tmp_path / "reproduction.md")
+    assert made.read_text(encoding="utf-8") == (docs / "reproduction.md").read_text(encoding="utf-8")
+
+
 def test_a_run_notes_the_results_of_an_earlier_one(tmp_path):
     for earlier in (False, True):
         table = reproduce("table1", tmp_path, experiment=squares([1, 2]), cache_dir=tmp_path / "parts")

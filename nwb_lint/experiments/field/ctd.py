@@ -261,7 +261,11 @@ _SETTLING = 3000  # steps
 _SAME_POINT = 0.05  # distance of states that count as one, in standard deviations of all states
 _MODELS = ("posterior", "free run")
 _SCORES = ("rate_r2", "state_r2", "bits", "cycle_consistency")
-_LABELS = dict(zip(_SCORES, ("rate R²", "state R²", "bits per spike", "cycle consistency"), strict=True))
+_LABELS = dict(zip(_SCORES, (
+    "rate R²", "state R²", "bits per spike (published: of held-in neurons too)",
+    "cycle consistency (ours: near 1 by construction)",
+), strict=True))  # fmt: skip
+_CLAIMED = _SCORES[:3]  # what a fit can fail at
 _POINTS = ("stable", "stable_network", "matched", "points_r2")
 _COLUMNS = (
     "task", "seed", "rank", "units", "model", *_SCORES, "bits_true_rates", *_POINTS, "network_error", "train_s",
@@ -359,7 +363,7 @@ def compare(table: pd.DataFrame) -> Comparison:
                 reasons = _reasons(mine, kind)
                 rows += [
                     Cell(f"{task}, {model} (ours: {kind}): {_LABELS[name]}", number, float(mine[name].median()),
-                         reason=reasons[name])
+                         True if name in _CLAIMED else None, reasons[name])
                     for name, number in zip(_SCORES, published, strict=True)
                 ]  # fmt: skip
     return rows
@@ -368,7 +372,7 @@ def compare(table: pd.DataFrame) -> Comparison:
 def _reasons(mine: pd.DataFrame, kind: str) -> dict[str, str]:
     """Why a score may be below the published one."""
     rank, bits = mine["rank"].median(), mine["bits_true_rates"].median()
-    size = SIZES[str(mine["task"].iloc[0])]
+    size = SIZES[str(mine["task"].iloc[0])] if rank > max(QUICK.ranks) else QUICK
     model = (
         f"Probably: rank {rank:.0f} leaves out small directions of a network of 64 dimensions, and {size.fitted} of "
         f"{(1 - TEST_SHARE) * size.trials:.0f} training trials were fitted."
@@ -387,7 +391,7 @@ def claims(table: pd.DataFrame) -> Claims:
         if some.empty:
             continue
         best = np.max([numbers for (one, _), numbers in CTD.items() if one == task], axis=0)
-        for name, number in zip(_SCORES, best, strict=True):
+        for name, number in zip(_CLAIMED, best[: len(_CLAIMED)], strict=True):
             lowest = some[name].min()
             found.append(
                 (f"{task}: {_LABELS[name]} above the best published ({number:.3f}) in every network (lowest: "

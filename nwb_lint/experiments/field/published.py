@@ -43,8 +43,8 @@ MONKEYS = {
     ),
 }  # fmt: skip
 
-# Bits per spike of 13 held-out units by split, found for this package by other means on the same splits; nobody
-# published any. Linear dynamics are those of `fit_trials` with a linear nonlinearity.
+# Bits per spike of 13 held-out units by split, found for this package by other means on the same splits; no published
+# ones are known. Linear dynamics are those of `fit_trials` with a linear nonlinearity.
 ALM000060 = {
     0: {"smoothing, regression": 0.816, "mean over trials": 0.19, "linear dynamics": 0.956},
     1: {"smoothing, regression": 0.844, "mean over trials": 0.28},
@@ -57,8 +57,8 @@ LATENT_CIRCUIT = {"error": 0.07, "nodes": 8}
 
 NOTES = {
     "alm000060": [
-        "Nobody published scores of this session. The numbers in the column `published` were found for this package by "
-        "other means on the same three splits.",
+        "No published scores of this session are known. The numbers in the column `published` were found for this "
+        "package by other means on the same three splits.",
         "A mean over trials is all that there is in place of condition means, since the session has no labels of "
         "trials.",
         "A rank is chosen by co-smoothing within the training trials. The fits of this choice end after 12 iterations.",
