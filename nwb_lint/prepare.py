@@ -27,9 +27,10 @@ NOISE_ROUNDS, NOISE_DRAWS, MAX_UNKNOWN_NOISE = 6, 2, 0.1
 # One neuron of fewer than this many may well have more than half of the variance.
 MIN_FOR_SHARE = 10
 
-# Above this size the leading components are found by Lanczos iterations.
 # With more neurons than this, and fewer samples, no matrix of neurons × neurons is made.
 MANY_NEURONS = 2000
+
+# Above this size the leading components are found by Lanczos iterations.
 FULL_DECOMPOSITION = 400
 
 
