@@ -82,10 +82,21 @@ def shared_options(given: Mapping[str, Any], *, refused: Sequence[str] = (), **o
     ContractError
         If a value is wrong, or if an option is given that the validation must set.
     """
-    for name in ("test_size", "test_conditions", "checkpoint", *refused):
+    refuse_own(given, ("test_size", "test_conditions", "checkpoint", *refused))
+    return FitOptions.check({**given, **own})
+
+
+def refuse_own(given: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse options that every fit of a validation sets itself.
+
+    Raises
+    ------
+    ContractError
+        If one is given.
+    """
+    for name in names:
         if given.get(name) is not None:
             raise ContractError(f"{name} is {given[name]!r}. Every fit here needs its own. Leave {name} out.")
-    return FitOptions.check({**given, **own})
 
 
 def fit_with(activity: xr.Dataset, options: FitOptions, **changes: Any) -> xr.Dataset:

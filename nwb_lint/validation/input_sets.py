@@ -21,10 +21,10 @@ from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import prepare as prepare_data
 from nwb_lint.statespace.data import condition_coords, system_of, trials_for
-from nwb_lint.statespace.fit import fit_trials
+from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import reference_level
-from nwb_lint.validation.folds import SAME_SHARE, Prepare, fit_with, folds_of, shared_options
+from nwb_lint.validation.folds import SAME_SHARE, Prepare, fit_with, folds_of, refuse_own, shared_options
 
 InputSets = Mapping[str, Sequence[Input]]
 
@@ -97,8 +97,8 @@ def compare_inputs(
     Raises
     ------
     ContractError
-        If there are fewer than two lists, they prepare different activities, or there are fewer conditions or trials
-        than folds.
+        If there are fewer than two lists, they prepare different activities, there are fewer conditions or trials than
+        folds, or an option is given that every fit needs for itself, such as ``test_size``.
 
     References
     ----------
@@ -120,6 +120,7 @@ def compare_inputs(
     single = "trial" in data.dims
     held_out = folds_of(data.sizes["trial" if single else "condition"], folds, first=seed)
     if single:
+        refuse_own(fit_options, ("test_size", "checkpoint"))
         own = TrialFitOptions.check({"rank": rank, "tau_s": tau_s, "seed": seed, **fit_options})
         tasks = _trial_tasks(data, input_sets, prepare, held_out, own)
     else:
@@ -184,7 +185,7 @@ def score_trial_inputs(data: xr.Dataset, *, options: TrialFitOptions, held_out: 
 
     A task of `compare_inputs`.
     """
-    fit = fit_trials(data.isel(trial=~held_out), **options.arguments() | {"test_size": None})
+    fit = fit_trials_with(data, options, held_out, scored=False)
     system, seen, new = (
         system_of(fit),
         trials_for(fit, data.isel(trial=~held_out)),

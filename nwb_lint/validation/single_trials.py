@@ -16,10 +16,10 @@ from nwb_lint.model.scores import good_ranks
 from nwb_lint.options import DriftOptions, TrialFitOptions, validated
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
-from nwb_lint.statespace.fit import fit_trials, fit_trials_with
+from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.scores import bits_per_spike
-from nwb_lint.validation.folds import SPLITS, behind_the_best, folds_of, mean_and_sem
+from nwb_lint.validation.folds import SPLITS, behind_the_best, folds_of, mean_and_sem, refuse_own
 
 
 def select_trial_rank(
@@ -34,9 +34,7 @@ def select_trial_rank(
     ContractError
         If an option is wrong, or given though every fold sets it, or the observation is Gaussian.
     """
-    for name in ("test_size", "seed", "checkpoint"):
-        if given.get(name) is not None:
-            raise ContractError(f"{name} is {given[name]!r}. Every fit here needs its own. Leave {name} out.")
+    refuse_own(given, ("test_size", "seed", "checkpoint"))
     options = TrialFitOptions.check({"rank": ranks[0], **given})
     if options.observation != "poisson":
         raise ContractError(
@@ -57,7 +55,7 @@ def select_trial_rank(
 
 def score_trial_rank(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:
     """Co-smoothing (split), bits per spike, of the fit of one rank to the trials that a fold does not hold out."""
-    fit = fit_trials(trials.isel(trial=~held_out), **options.arguments() | {"test_size": None})
+    fit = fit_trials_with(trials, options, held_out)
     found = bits_per_spike(fit, trials.isel(trial=held_out), seed=options.seed)
     return {"bits": np.array([fit["bits_per_spike"].values[0], float(found["co_smoothing"])])}
 
@@ -148,9 +146,7 @@ def compare_drift(
     """
     if len(set(drifts)) < len(drifts):
         raise ContractError(f"drifts is {list(drifts)}. A number occurs twice. Give each one once.")
-    for name in ("test_size", "checkpoint", "drift", "start"):
-        if fit_options.get(name) is not None:
-            raise ContractError(f"{name} is {fit_options[name]!r}. Every fit here needs its own. Leave {name} out.")
+    refuse_own(fit_options, ("test_size", "checkpoint", "drift"))
     options = TrialFitOptions.check({"rank": rank, "tau_s": tau_s, "seed": seed, **fit_options})
     check_trials(trials, options.observation)
     held_out = folds_of(trials.sizes["trial"], folds, first=seed, what="trials")

@@ -75,6 +75,12 @@ def test_held_out_trials_choose_drift_where_it_is_and_constancy_where_it_is_not(
     assert constant["drift_deficit_sem"].values.max() == pytest.approx(error)
 
 
+def test_a_rank_is_chosen_beside_drift(trials):
+    options = {name: value for name, value in OPTIONS.items() if name != "rank"} | {"max_iter": 3}
+    found, constant = (nl.select_rank(trials, ranks=[1], folds=2, drift=drift, **options) for drift in (1, 0))
+    assert (found["bits"].values > constant["bits"].values).all()
+
+
 def test_scores_and_latents_use_m_of_their_trial(fit, trials):
     held = trials.isel(trial=fit["held_out"].values)
     own = nl.infer_latents(fit, held)

@@ -101,6 +101,18 @@ def test_single_trials_are_compared_by_the_evidence_of_held_out_trials(tmp_path)
     assert_same(found, nl.read_result(path, "inputs"))
 
 
+def test_single_trials_are_compared_with_drift():
+    """The first and the last trial of the session are held out in some fold too."""
+    sets = {"other": [OTHER], "none": []}
+    options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 3, "folds": 2}
+    found = nl.compare_inputs(driven_trials(), sets, drift=1, **options)
+    assert np.isfinite(found["condition_score"]).all()
+    constant = nl.compare_inputs(driven_trials(), sets, **options)
+    assert not np.allclose(found["condition_score"], constant["condition_score"], atol=1e-6)
+    with pytest.raises(ContractError, match=r"test_size is 0\.5"):
+        nl.compare_inputs(driven_trials(), sets, test_size=0.5, **options)
+
+
 def test_what_cannot_be_compared_is_refused(recording):
     with pytest.raises(ContractError, match="needs two"):
         compare(recording, {"stimulus": [STIMULUS]})
