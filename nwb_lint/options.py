@@ -232,7 +232,7 @@ def _lists_of_areas(given: Any) -> Any:
     """A single area as a list of one; texts of the command line at their commas."""
     if not isinstance(given, dict):
         return given
-    return {key: tuple(one.split(",")) if isinstance(one, str) else one for key, one in given.items()}
+    return {key: tuple(map(str.strip, one.split(","))) if isinstance(one, str) else one for key, one in given.items()}
 
 
 class FitOptions(Options):

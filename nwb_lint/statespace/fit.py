@@ -13,7 +13,7 @@ import xarray as xr
 
 from nwb_lint.contract import check_fit, recorded_of
 from nwb_lint.errors import ContractError
-from nwb_lint.model.areas.blocks import Blocks, blocks_for, in_blocks
+from nwb_lint.model.areas.blocks import Blocks, blocks_for, blocks_of, in_blocks
 from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.simulate import with_run
@@ -139,7 +139,8 @@ def fit_trials(
         File that keeps where EM is. If the fit is stopped, the same call continues to the same result.
     areas : str, optional
         Column of the neurons that names the area of each. The connectivity then consists of blocks, to each area from
-        each, of rank ``rank``, as in `fit_lint`. Hidden units belong to the areas in turn.
+        each, of rank ``rank``, as in `fit_lint`. Hidden units belong to the areas in turn. ``start`` needs the same
+        blocks.
     block_ranks : dict of str or tuple to int, optional
         Ranks of the blocks that differ from ``rank``: ``{"M1<-V1": 2}`` is to M1 from V1; 0 for none.
     input_areas : dict of str to str or tuple of str, optional
@@ -285,6 +286,7 @@ def _first(
         check_fit(start)
         if start.sizes.get("rank") != first.rank:
             raise ContractError(f"start has rank {start.sizes.get('rank')}, and rank is {first.rank}. Give the same.")
+        _check_blocks(start, first)
         if "noise_cov" in start:
             return posterior_of(system_of(start), trials_for(start, trials))[0]
         recorded = recorded_of(start)
@@ -296,6 +298,18 @@ def _first(
     if first.blocks is not None:
         return first_latents_of_areas(arrays, first, sd, loadings)
     return first_latents(arrays, options.rank, sd, poisson, loadings)
+
+
+def _check_blocks(start: xr.Dataset, first: System) -> None:
+    """Refuse a start whose latents belong to other blocks than those of the fit."""
+    if first.blocks is None:
+        return
+    own = blocks_of(start)
+    if own is None or any(not np.array_equal(getattr(own, name), getattr(first, name)) for name in ("to", "source")):
+        raise ContractError(
+            "start has other blocks than the fit. Each of its latents begins the latent of the same block. Fit start "
+            "with the same areas and block_ranks."
+        )
 
 
 def _learn(

@@ -150,7 +150,7 @@ def chosen_areas(selection: xr.Dataset) -> dict[str, Any]:
     Raises
     ------
     ContractError
-        If the Dataset is of another kind.
+        If the Dataset is of another kind, or no block is chosen.
 
     Examples
     --------
@@ -163,6 +163,11 @@ def chosen_areas(selection: xr.Dataset) -> dict[str, Any]:
     check_result(selection, "area_selection")
     one = selection.isel(candidate=int(selection.attrs["chosen"]))
     ranks = one["block_rank"].values
+    if not ranks.any():
+        raise ContractError(
+            "The choice of blocks is none: beyond the inputs, what the areas did before predicts nothing of held-out "
+            "conditions. A fit needs a block of rank 1. Average more trials, or name the blocks with block_ranks."
+        )
     if bool(one["one_block"]):
         return {"rank": int(ranks.max())}
     names = one["target"].values.astype(str)

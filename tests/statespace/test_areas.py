@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
+from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_areas
 from tests.factories import assert_same
 
@@ -68,6 +69,13 @@ def test_a_fit_begins_from_the_means(network):
         start=start,
     )  # fmt: skip
     assert np.isfinite(found["evidence"].values).all()
+    other = nl.fit_lint(means, rank=1, tau_s=0.1, areas="area", block_ranks={"B<-A": 0}, method="regression")
+    plain = nl.fit_lint(means, rank=3, tau_s=0.1, method="regression")
+    for one in (other, plain):
+        with pytest.raises(ContractError, match="start has other blocks"):
+            nl.fit_trials(
+                trials_of(network, 20.0, 0), rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, start=one, hidden=0
+            )
 
 
 def test_currents_of_a_fit_with_drift_have_m_of_their_trial(network):

@@ -188,12 +188,24 @@ def _area(names: tuple[str, ...], area: str, name: str) -> int:
 
 
 def blocks_of(fit: xr.Dataset) -> Blocks | None:
-    """The blocks of a fit; None if it was fitted without areas."""
+    """The blocks of a fit; None if it was fitted without areas.
+
+    Raises
+    ------
+    ContractError
+        If an area of a block has no neurons.
+    """
     if "to_area" not in fit.coords or "rank" not in fit.dims:
         return None
     of_neuron = areas_of(fit, str(fit.attrs["areas"]))
     names = tuple(np.unique(of_neuron).tolist())
-    to, source = (np.searchsorted(names, fit[name].values.astype(str)) for name in ("to_area", "from_area"))
+    ends = [fit[name].values.astype(str) for name in ("to_area", "from_area")]
+    if lost := sorted(set(np.concatenate(ends).tolist()) - set(names)):
+        raise ContractError(
+            f"The fit has blocks of the area {lost[0]!r}, and no neurons there. A network needs all of its neurons. "
+            "Use the whole fit, and choose neurons from the result."
+        )
+    to, source = (np.searchsorted(names, one) for one in ends)
     reached = fit["input_reached"].values if "input_reached" in fit else np.ones(fit["input_weights"].shape, bool)
     return Blocks(names, np.searchsorted(names, of_neuron), to, source, reached)
 

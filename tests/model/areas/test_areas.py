@@ -195,6 +195,23 @@ def test_what_does_not_suit_areas_is_refused(data):
         nl.currents(without)
     with pytest.raises(ContractError, match="no areas"):
         nl.predict_inactivation(without, [0, 1], to="B")
+    for call in (nl.currents, nl.canonicalize):
+        with pytest.raises(ContractError, match="area 'A', and no neurons there"):
+            call(data[1].isel(neuron=data[1]["area"].values == "B"))
+
+
+def test_of_noise_no_block_is_chosen(data):
+    activity = data[0].isel(neuron=slice(None, None, 5))
+    noise = np.random.default_rng(0).standard_normal(activity["activity"].shape).astype(np.float32)
+    found = nl.select_areas(activity.assign(activity=(activity["activity"].dims, noise)), areas="area", tau_s=0.1)
+    assert not found["block_rank"].values[found.attrs["chosen"]].any()
+    with pytest.raises(ContractError, match="The choice of blocks is none"):
+        nl.chosen_areas(found)
+
+
+def test_areas_of_an_input_are_listed_with_commas():
+    options = FitOptions.check({"rank": 1, "tau_s": 0.1, "areas": "area", "input_areas": {"to A": "A, B"}})
+    assert options.input_areas == {"to A": ("A", "B")}
 
 
 def test_collinear_drives_are_named():
