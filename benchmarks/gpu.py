@@ -26,7 +26,7 @@ import nwb_lint as nl
 from nwb_lint.parallel._torch import TorchEngine
 from nwb_lint.parallel.arrays import NUMPY
 from nwb_lint.statespace.data import arrays_of
-from nwb_lint.statespace.learning import first_latents, first_system, learn
+from nwb_lint.statespace.learning import How, first_latents, first_system, learn
 
 RANK, BIN_S, TRIALS_TAU_S = 4, 0.02, 0.2
 KINDS = {"observation": "poisson", "link": "exp", "nonlinearity": "tanh"}
@@ -82,7 +82,7 @@ def engines(n: int, n_trials: int, n_times: int) -> None:
         seconds, found = [], []
         for engine in (NUMPY, TorchEngine("cpu")):
             start = time.perf_counter()
-            state, _ = learn(first, trials, kappa, seed=0, max_iter=4, tolerance=0.0, diagonal=False, engine=engine)
+            state, _ = learn(first, trials, kappa, seed=0, max_iter=4, tolerance=0.0, how=How(), engine=engine)
             seconds.append(time.perf_counter() - start)
             found.append(state.mode)
         off = np.abs(found[1] - found[0]).max() / np.abs(found[0]).max()

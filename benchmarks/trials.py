@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from scipy.cluster.hierarchy import fclusterdata
-from scipy.ndimage import convolve1d, gaussian_filter1d
-from scipy.signal import resample
-from scipy.signal.windows import hann
-from scipy.special import gammaln, logsumexp
+from scipy.ndimage import gaussian_filter1d
+from scipy.special import gammaln
 from sections import run_sections
 
 import nwb_lint as nl
@@ -29,6 +27,8 @@ from nwb_lint.experiments.field.alm000060 import (
     smoothed_regression,
     split_of,
 )
+from nwb_lint.experiments.field.free_runs import linear_run
+from nwb_lint.experiments.field.reconstruction import run_of, scores
 from nwb_lint.model.network import effective_n, filter_input
 from nwb_lint.statespace.data import arrays_of
 from nwb_lint.statespace.inference import posterior_of, rates_of
@@ -389,7 +389,7 @@ def eeg(seeds=(0, 1, 2), taus=(0.035, 0.04, 0.05), runs: int = 3) -> None:
     few, dt = y[::EEG_STEP], EEG_STEP / EEG_HZ
     skipped = 2400 // EEG_STEP
     for name, pieces in (("all 64 channels", None), ("3 principal components", 3)):
-        free = [var2(few, pieces, skipped, np.random.default_rng(k)) for k in range(runs)]
+        free = [linear_run(few, len(few), skipped, np.random.default_rng(k), pieces) for k in range(runs)]
         print(f"   VAR(2) of {name}: {_eeg_scores(y, free)}", flush=True)
     long = xr.Dataset(
         {"rate": (("trial", "time", "neuron"), few[None])},
@@ -400,7 +400,7 @@ def eeg(seeds=(0, 1, 2), taus=(0.035, 0.04, 0.05), runs: int = 3) -> None:
             cpu, how = time.process_time(), {"rank": 3, "observation": "gaussian", "nonlinearity": phi, "seed": seed}
             fits = [nl.fit_trials(long, tau_s=tau, **how) for tau in taus]
             cpu, fit = time.process_time() - cpu, max(fits, key=lambda one: one["evidence"].values.max())
-            free = [_eeg_run(fit, len(few), skipped, k) for k in range(runs)]
+            free = [run_of(fit, len(few), skipped, k) for k in range(runs)]
             print(
                 f"   {phi}, seed {seed}: {_eeg_scores(y, free)} ({EEG_GOALS}), tau {fit.attrs['tau_s']} s, {cpu:.0f} "
                 "CPU s",
@@ -408,68 +408,10 @@ def eeg(seeds=(0, 1, 2), taus=(0.035, 0.04, 0.05), runs: int = 3) -> None:
             )
 
 
-def _eeg_run(fit: xr.Dataset, n_times: int, skipped: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the channels (time, channel) in a free run with noise of the latents, and a draw of the values."""
-    u = xr.DataArray(np.zeros((1, skipped + n_times, 1), np.float32), dims=("condition", "time", "input"))
-    recorded = fit["recorded"].values
-    mean = nl.simulate(fit, u, noise=True, seed=seed)["activity"].values[0, skipped:, recorded].T
-    mean = mean + fit["observation_mean"].values[recorded]
-    sd = np.sqrt(fit["observation_noise"].values[recorded])
-    return mean, mean + sd * np.random.default_rng(seed).standard_normal(mean.shape)
-
-
-def var2(y: np.ndarray, n_components: int | None, skipped: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """A free run of an autoregression of order 2 of the channels, or of their first principal components."""
-    middle, axes = y.mean(axis=0), np.linalg.svd(y - y.mean(axis=0), full_matrices=False)[2][:n_components]
-    z = (y - middle) @ axes.T
-    design = np.column_stack([z[1:-1], z[:-2]])
-    weights = np.linalg.lstsq(design, z[2:], rcond=None)[0]
-    noise = np.linalg.cholesky(np.cov((z[2:] - design @ weights).T))
-    path = [z[0], z[1]]
-    for _ in range(skipped + len(y) - 2):
-        path.append(np.concatenate(path[:-3:-1]) @ weights + noise @ rng.standard_normal(len(noise)))
-    mean = np.array(path)[skipped:] @ axes + middle
-    sd = (y - middle - z @ axes).std(axis=0)
-    return mean, mean + sd * rng.standard_normal(mean.shape)
-
-
 def _eeg_scores(y: np.ndarray, free: list[tuple[np.ndarray, np.ndarray]]) -> str:
     """Divergence and distance of means of channels, as they are, and of values, smoothed and scaled like the data."""
-    found = []
-    for mean, values in free:
-        mean, values = (resample(one, len(y), axis=0) for one in (mean, values))
-        values = convolve1d(values, hann(15), axis=0)
-        values = (values - values.mean(axis=0)) / values.std(axis=0)
-        found.append([score(y, one) for one in (mean, values) for score in (state_divergence, spectral_distance)])
-    a, b, c, d = np.mean(found, axis=0)
+    a, b, c, d = np.mean([list(scores(y, *one, smoothed=True).values()) for one in free], axis=0)
     return f"states {a:.2f}, spectra {b:.3f}; values smoothed again {c:.2f}, {d:.3f}"
-
-
-def state_divergence(true: np.ndarray, found: np.ndarray, n_samples: int = 1000) -> float:
-    """Kullback-Leibler divergence of two clouds of states (time, channel), each the mean of Gaussians of sd 1 at them.
-
-    It is an average over samples (Hess et al., ICML 2023; Pals et al., NeurIPS 2024).
-    """
-    rng = np.random.default_rng(0)
-    at = true[rng.integers(0, len(true), n_samples)] + rng.standard_normal((n_samples, true.shape[1]))
-
-    def log_density(centers: np.ndarray) -> np.ndarray:
-        squares = (at**2).sum(axis=1)[:, None] + (centers**2).sum(axis=1) - 2 * at @ centers.T
-        return logsumexp(-squares / 2, axis=1) - np.log(len(centers))
-
-    return float((log_density(true) - log_density(found)).mean())
-
-
-def spectral_distance(true: np.ndarray, found: np.ndarray) -> float:
-    """Hellinger distance of the power spectra, smoothed (sd of 20 frequencies) and of sum 1; mean over channels."""
-
-    def spectrum(values: np.ndarray) -> np.ndarray:
-        power = np.abs(np.fft.rfft((values - values.mean(axis=0)) / values.std(axis=0), axis=0)) ** 2
-        power = gaussian_filter1d(power, 20, axis=0)
-        return power / power.sum(axis=0)
-
-    off = np.sqrt(spectrum(true)) - np.sqrt(spectrum(found))
-    return float(np.sqrt((off**2).sum(axis=0) / 2).mean())
 
 
 def scale() -> None:

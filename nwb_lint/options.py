@@ -419,7 +419,11 @@ class TrialFitOptions(Options):
         None, "Scale of m, I and b of the hidden units; without it, all latents and inputs move them alike.", gt=0
     )
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = option("tanh", "phi.")
+    bias: Literal["fixed", "fitted"] = option("fixed", "b of the recorded units: 0, or fitted.")
     noise: Literal["full", "diagonal"] = option("full", "Covariance of the noise of the latents.")
+    ridge: Literal["auto"] | float = option(
+        "auto", "Penalty of n, relative to the mean power of phi(x); 'auto': that of largest marginal likelihood."
+    )
     initial: str = option("common", "Mean of the first latents: 'common', or one for each value of a trial column.")
     drift: int = option(0, "Smooth functions of the trials along which m drifts; 0: m is constant.", ge=0)
     test_size: float | None = option(None, "Trials that are only scored: a fraction, or a number.", ge=0)
@@ -446,6 +450,12 @@ class TrialFitOptions(Options):
         for wrong, sentence in _wrong_areas(self, 1):
             if wrong:
                 raise ValueError(sentence)
+        if self.ridge != "auto" and not 0 < self.ridge < float("inf"):
+            raise ValueError(f"ridge is {self.ridge}. It needs a number above 0, or 'auto'.")
+        if (self.drift or self.areas is not None) and self.bias == "fitted":
+            raise ValueError("bias='fitted' needs one m for all trials and areas. Leave out drift and areas.")
+        if self.link == "softplus" and self.bias == "fitted":
+            raise ValueError("Units with a softplus link have biases already. bias='fitted' needs link='exp'.")
 
 
 class DriftOptions(Options):

@@ -324,8 +324,9 @@ def test_comparisons_with_an_activity(function, values, name, fit, activity):
 
 FIT_TRIALS = {
     "rank": (2, {}), "tau_s": (0.2, {}), "observation": ("gaussian", {}), "link": ("softplus", {}), "hidden": (3, {}),
-    "nonlinearity": ("linear", {}), "noise": ("diagonal", {"rank": 2}), "initial": ("choice", {}), "drift": (1, {}),
-    "test_size": (0.3, {}), "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
+    "nonlinearity": ("linear", {}), "bias": ("fitted", {}), "ridge": (1.0, {}), "noise": ("diagonal", {"rank": 2}),
+    "initial": ("choice", {}), "test_size": (0.3, {}), "drift": (1, {}),
+    "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
     "areas": ("area", {}), "block_ranks": ({"A<-B": 0}, {"areas": "area"}),
     "input_areas": ({"stimulus": "A"}, {"areas": "area"}),
 }  # fmt: skip

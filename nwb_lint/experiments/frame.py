@@ -31,6 +31,7 @@ Claims = list[tuple[str, bool]]  # a claim, and whether it holds
 PAPER = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 FIELD: tuple[str, ...] = ("ctd", "latent_circuit", "alm000060", "monkeys")
 NAMES = PAPER + FIELD
+_SHARED = {name: "reconstruction" for name in ("eeg", "lorenz63", "bursting", "ecg")}  # modules of several experiments
 
 _PAGE_TITLE = "# Published results, computed again"
 _PARTS = {
@@ -119,7 +120,10 @@ def load_experiment(name: str) -> Experiment:
     """
     if name not in NAMES:
         raise ContractError(f"There is no experiment {name!r}. Choose from {', '.join(NAMES)}.")
-    return import_module(f"nwb_lint.experiments.{'paper' if name in PAPER else 'field'}.{name}").EXPERIMENT
+    part = "paper" if name in PAPER else "field"
+    module = import_module(f"nwb_lint.experiments.{part}.{_SHARED.get(name, name)}")
+    found: Experiment = module.EXPERIMENTS[name] if name in _SHARED else module.EXPERIMENT
+    return found
 
 
 def reproduce(
@@ -153,7 +157,8 @@ def reproduce(
         fig5 needs the folder of the recordings (NWB files), alm000060 that of a session (counts_50ms.npz), and monkeys
         that of the paper's fits to the monkeys. The others need none.
     seeds : int, default=2
-        Number of networks of each kind that a full run of fig2, kback, fig3 or fig4 trains.
+        Number of networks of each kind that a full run of fig2, kback, fig3 or fig4 trains, or of fits in a benchmark
+        of other authors.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
         What runs the parts, as in `nwb_lint.parallel.engine.run_tasks`. None is this process.
     cache_dir : str or pathlib.Path or None, default=None

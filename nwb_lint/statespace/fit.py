@@ -38,8 +38,10 @@ from nwb_lint.statespace.data import (
 )
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import (
+    How,
     Progress,
     State,
+    best_start,
     first_latents,
     first_system,
     learn,
@@ -48,7 +50,7 @@ from nwb_lint.statespace.learning import (
 )
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
-from nwb_lint.statespace.tuning import ALL_UNITS, HIDDEN_SIZES, SCORED_TRIALS
+from nwb_lint.statespace.tuning import ALL_UNITS, HIDDEN_SIZES, LESS_SMOOTHING, RIDGES, SCORED_TRIALS
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
 SPLITS = ("train", "held_out")
@@ -65,7 +67,9 @@ def fit_trials(
     hidden: int | str = "auto",
     hidden_scale: float | None = None,
     nonlinearity: str = "tanh",
+    bias: str = "fixed",
     noise: str = "full",
+    ridge: float | str = "auto",
     initial: str = "common",
     drift: int = 0,
     test_size: float | None = None,
@@ -113,8 +117,14 @@ def fit_trials(
         v), times a size of each unit from 0.3 to 3, for latents of unit variance.
     nonlinearity : {"tanh", "relu", "softplus", "linear"}, default="tanh"
         phi.
+    bias : {"fixed", "fitted"}, default="fixed"
+        b of the recorded units: 0, or fitted, so that they can have thresholds of their own. Hidden units have random
+        ones. Units with a softplus link have them always.
     noise : {"full", "diagonal"}, default="full"
         Covariance Q of the noise of the latents.
+    ridge : float or "auto", default="auto"
+        Penalty of n, relative to the mean power of phi(x). "auto": that of largest marginal likelihood of a step. A
+        larger one can give better long runs, where that of a step says little of states that the data do not visit.
     initial : str, default="common"
         Mean of the latents at the first bin: "common", or one for each value of a trial column.
     drift : int, default=0
@@ -297,7 +307,14 @@ def _first(
             loadings = loadings * (start["scale"].values[recorded] / np.exp(first.level))[:, None]
     if first.blocks is not None:
         return first_latents_of_areas(arrays, first, sd, loadings)
-    return first_latents(arrays, options.rank, sd, poisson, loadings)
+    widths = [sd] if poisson or loadings is not None else sorted({sd, *LESS_SMOOTHING})
+    starts = [first_latents(arrays, options.rank, width, poisson, loadings) for width in widths]
+    return best_start(first, arrays, starts, options.seed, _how(options))
+
+
+def _how(options: TrialFitOptions) -> How:
+    ridges = RIDGES if options.ridge == "auto" else np.array([float(options.ridge)])
+    return How(options.noise == "diagonal", options.bias == "fitted", ridges)
 
 
 def _check_blocks(start: xr.Dataset, first: System) -> None:
@@ -324,8 +341,7 @@ def _learn(
 
         return learn(
             first, arrays, kappa, seed=options.seed, max_iter=options.max_iter, tolerance=options.tol,
-            diagonal=options.noise == "diagonal", report=report, checkpoint=snapshot,
-            engine=engine,
+            how=_how(options), report=report, checkpoint=snapshot, engine=engine,
         )  # fmt: skip
 
 
@@ -417,7 +433,7 @@ def _dataset(
 
 
 def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state: State) -> dict[str, Any]:
-    names = ("tau_s", "nonlinearity", "observation", "link", "noise", "initial", "seed")
+    names = ("tau_s", "nonlinearity", "observation", "link", "bias", "noise", "initial", "seed")
     found = dict(trials.attrs) | {name: getattr(options, name) for name in names} | versions()
     if options.hidden_scale is not None:
         found["hidden_scale"] = options.hidden_scale

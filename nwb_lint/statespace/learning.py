@@ -25,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast
+from nwb_lint.statespace.biases import bias_step
 from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.smoother import covariances, samples, smooth
 from nwb_lint.statespace.system import (
@@ -39,8 +40,10 @@ from nwb_lint.statespace.system import (
 )
 from nwb_lint.statespace.tuning import (
     ALIGNING_WAVES,
+    BIAS_STEPS,
     E_STEPS,
     FINAL_DRAWS,
+    FIRST_RIDGE,
     HIDDEN_SIZES,
     LEVEL_PRECISION,
     LINEAR_RIDGE,
@@ -54,6 +57,7 @@ from nwb_lint.statespace.tuning import (
     PLAIN_STEPS,
     REGRESSION_STEPS,
     RIDGES,
+    START_ITERATIONS,
     START_NOISE,
     START_STEPS,
     START_TRIALS,
@@ -89,6 +93,14 @@ class Expectation(NamedTuple):
     covariance: Array
     evidence: Array
     drawn: Array | None
+
+
+class How(NamedTuple):
+    """Options of EM: whether Q is diagonal, whether biases are fitted, and the ridges that are tried."""
+
+    diagonal: bool = False
+    biases: bool = False
+    ridges: Array = RIDGES
 
 
 class State(NamedTuple):
@@ -323,8 +335,8 @@ def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, r
     pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
     total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
     moments = Moments(*total)
-    rounding = np.finfo(feature_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
-    usable = ridges[ridges > rounding]
+    rounding = np.finfo(moment_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
+    usable = ridges[ridges > rounding] if len(ridges) > 1 else ridges
     if system.blocks is None:
         coefficients, noise, ridge = ridge_regression(moments, usable, data.engine)
     else:
@@ -333,6 +345,11 @@ def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, r
     if diagonal:
         noise = np.diag(np.diag(noise))
     return system._replace(n=coefficients * (len(system.m) / system.alpha), noise=noise), ridge
+
+
+def moment_type(system: System) -> type:
+    """Double precision for values, whose dynamics can be so exact that the best ridge is below single precision."""
+    return float if system.observation == "gaussian" else feature_type(system)
 
 
 def _moments(system: System, data: Batches, drawn: Array) -> Moments:
@@ -345,10 +362,15 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
         lag, context = part.lag, context_of(there, part)
         x = cast(kappa[:, :, :-1], dtype) @ cast(context.loadings, dtype)
         x += context.features
-        r = phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units)
+        r = cast(phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units), moment_type(system))
         target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
         z = design_of(part._replace(basis=None), kappa)[:, :, :-1][:, lag].reshape(len(r), -1)
-        products = r.T @ r, r.T @ cast(target, dtype), target.T @ target, r.T @ cast(z, dtype)
+        products = (
+            r.T @ r,
+            r.T @ cast(target, moment_type(system)),
+            target.T @ target,
+            r.T @ cast(z, moment_type(system)),
+        )
         return [float(len(r)), *(get(one) for one in products)]
 
     sizes = (n_units, n_units), (n_units, rank), (rank, rank), (n_units, 1 + rank + n_inputs)
@@ -611,11 +633,13 @@ def with_hidden_scale(system: System, trials: Trials, kappa: Array, scale: float
 
 
 def maximization(
-    system: System, data: Batches, draws: Draws, reference: Array, diagonal: bool, ridges: Array, steps: int
+    system: System, data: Batches, draws: Draws, reference: Array, how: How, steps: int, bias_steps: int, ridge: float
 ) -> tuple[System, float]:
     """All parameters from samples of the latents."""
     system = observation_step(system, data, draws.drawn, reference, steps)
-    system, ridge = dynamics_step(system, data, draws.drawn, diagonal, ridges)
+    if how.biases:
+        system = bias_step(system, data.trials, draws.drawn, ridge, bias_steps)
+    system, ridge = dynamics_step(system, data, draws.drawn, how.diagonal, how.ridges)
     return start_step(system, data.trials, draws.drawn), ridge
 
 
@@ -700,8 +724,8 @@ class Progress(NamedTuple):
 
 
 def learn(
-    system: System, trials: Trials, kappa: Array, *, seed: int, max_iter: int, tolerance: float, diagonal: bool,
-    ridges: Array = RIDGES, report: Callable[[Progress], object] | None = None, checkpoint: Snapshot | None = None,
+    system: System, trials: Trials, kappa: Array, *, seed: int, max_iter: int, tolerance: float, how: How,
+    report: Callable[[Progress], object] | None = None, checkpoint: Snapshot | None = None,
     engine: Engine = NUMPY,
 ) -> tuple[State, Array]:  # fmt: skip
     """EM from a trajectory of the latents (trial, time, rank).
@@ -721,7 +745,8 @@ def learn(
     parts, data = {"system": System, "plain": System, "best": State}, Batches.on(engine, trials)
     at = None if checkpoint is None else checkpoint.load(Progress, parts)
     if at is None:
-        plain, ridge = maximization(system, data, Draws(kappa[None], kappa, None), reference, diagonal, ridges, 8)
+        draws = Draws(kappa[None], kappa, None)
+        plain, ridge = maximization(system, data, draws, reference, how, 8, BIAS_STEPS[0], FIRST_RIDGE)
         first = with_start_noise(plain, data, kappa)
         at = Progress(0, first, kappa, None, plain, ridge, None, np.empty(0), 0, 1.0, NOISE_EVERY, NOISE_EVERY - 1)
     while True:
@@ -730,19 +755,33 @@ def learn(
         if report is not None:
             report(at)
         if at.iteration - at.last >= PATIENCE or at.iteration + 1 == max_iter:
-            return _settled(at.best, data, seed, diagonal, ridges), at.history
-        at = _maximized(at, data, draws, reference, diagonal, ridges)
+            return _settled(at.best, data, seed, how), at.history
+        at = _maximized(at, data, draws, reference, how)
         if checkpoint is not None:
             checkpoint.keep(at)
 
 
-def _settled(state: State, data: Batches, seed: int, diagonal: bool, ridges: Array) -> State:
+def _settled(state: State, data: Batches, seed: int, how: How) -> State:
     """The state with n from many samples: those of an iteration are few, and its step may have been prolonged."""
     noise = np.random.default_rng([seed, 3]).standard_normal((FINAL_DRAWS, *state.mode.shape))
     drawn = expectation(state.system, data, state.mode, state.covariance, noise, E_STEPS).drawn
     assert drawn is not None
-    new, ridge = dynamics_step(state.system, data, drawn, diagonal, ridges)
+    new, ridge = dynamics_step(state.system, data, drawn, how.diagonal, how.ridges)
     return state._replace(system=state.system._replace(n=new.n), ridge=ridge)
+
+
+def best_start(system: System, trials: Trials, starts: list[Array], seed: int, how: How) -> Array:
+    """Of several first latents (trial, time, rank) those that lead to the largest evidence in a few iterations."""
+    if len(starts) == 1:
+        return starts[0]
+    some = slice(None, None, max(1, len(trials.y) // START_TRIALS))
+
+    def evidence(kappa: Array) -> float:
+        part = trials.part(some)
+        tried = learn(system, part, kappa[some], seed=seed, max_iter=START_ITERATIONS, tolerance=0.0, how=how)
+        return float(tried[1].max())
+
+    return max(starts, key=evidence)
 
 
 def _expected(at: Progress, data: Batches, seed: int, tolerance: float) -> tuple[Progress, Draws]:
@@ -767,16 +806,16 @@ def _fell(length: float, history: Array) -> bool:
     return bool(length > 1 and history[-1] < history[-2])
 
 
-def _maximized(at: Progress, data: Batches, draws: Draws, reference: Array, diagonal: bool, ridges: Array) -> Progress:
+def _maximized(at: Progress, data: Batches, draws: Draws, reference: Array, how: How) -> Progress:
     """The M step; where the evidence fell, the plain step in place of the prolonged one before."""
     iteration = at.iteration
     if _fell(at.length, at.history):
         return at._replace(iteration=iteration + 1, system=at.plain, length=1.0)
     old, draws = whiten(at.system, draws, data.trials.lag)
     if old.drift is not None:
-        old = dynamics_step(old, data, draws.drawn, diagonal, ridges)[0]
+        old = dynamics_step(old, data, draws.drawn, how.diagonal, how.ridges)[0]
         old, draws = with_common_dynamics(old, data, draws)
-    plain, ridge = maximization(old, data, draws, reference, diagonal, ridges, REGRESSION_STEPS)
+    plain, ridge = maximization(old, data, draws, reference, how, REGRESSION_STEPS, BIAS_STEPS[1], at.ridge)
     length = min(LONGEST_STEP, STEP_GROWTH * at.length) if iteration >= PLAIN_STEPS else 1.0
     system, wait, noise_at = prolonged(old, plain, length) if length > 1 else plain, at.wait, at.noise_at
     if iteration >= noise_at:

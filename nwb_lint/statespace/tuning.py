@@ -78,6 +78,11 @@ NOISE_EVERY, NOISE_FACTOR = 3, 1.5
 # falls more often.
 PLAIN_STEPS, STEP_GROWTH, LONGEST_STEP = 3, 1.3, 2.0
 
+# Fits to values start from principal components with the smoothing that counts have, and with these widths, bins, of
+# which the first is none. After so many iterations with `START_TRIALS` trials, the start of larger evidence is taken.
+# Convention.
+LESS_SMOOTHING, START_ITERATIONS = (0.01, 1.0), 6
+
 # Values (trial × time × unit) that are processed together.
 # Measured on: the real session, for time and memory.
 BLOCK_VALUES = 400_000
@@ -121,6 +126,15 @@ LINEAR_RIDGE = 1e-2
 # Tuned on: networks of working memory (`benchmarks/trials.py teachers`, wm), seeds 0 and 3: 1 and 8.
 FINAL_DRAWS = 8
 
+# The ridge with which biases are fitted at the start, before one is chosen.
+# Convention.
+FIRST_RIDGE = 1e-4
+
 # Smallest variance of noise and start, where kappa has unit variance.
 # Convention.
 MIN_NOISE = 1e-6
+
+# Biases of recorded units: least and largest damping of a step, relative to the diagonal of the Gauss-Newton matrix;
+# the precision of their Gaussian prior; and most steps at the start of EM and in each iteration.
+# Convention.
+BIAS_DAMPING, BIAS_PRECISION, BIAS_STEPS = (1e-3, 1e5), 1.0, (30, 3)

@@ -186,7 +186,7 @@ def _steps(
 def _weights(network: Any) -> Weights:
     """Arrays by name, of a mapping, a file or a module."""
     if isinstance(network, str | Path):
-        return _load(Path(network).expanduser())
+        return weights_in(Path(network).expanduser())
     if hasattr(network, "state_dict"):
         network = network.state_dict()
     if not isinstance(network, Mapping):
@@ -222,7 +222,7 @@ def arrays_in(path: Path) -> dict[str, Array]:
         raise ContractError(f"{path} cannot be read ({one_line(error)}). Save arrays of numbers alone.") from error
 
 
-def _load(path: Path) -> Weights:
+def weights_in(path: Path) -> Weights:
     """The weights in a file; nothing in it is run."""
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file. A file of weights is needed. Check the path.")

@@ -13,7 +13,7 @@ from nwb_lint.parallel.arrays import NUMPY
 from nwb_lint.statespace.data import arrays_of
 from nwb_lint.statespace.factor import factor_of
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import first_latents, first_system, learn
+from nwb_lint.statespace.learning import How, first_latents, first_system, learn
 from nwb_lint.statespace.system import System, Trials
 from nwb_lint.testing import mock_trials
 
@@ -103,7 +103,7 @@ def test_fits_agree(observation, link, hidden, masked, drifts, tolerance):
     options = {"observation": observation, "link": link, "nonlinearity": "tanh"}
     first = first_system(trials, 2, hidden, 0.2, 0, 1, options)
     kappa = first_latents(trials, 2, 2.5, observation == "poisson")
-    how = {"seed": 0, "max_iter": 6, "tolerance": 0.0, "diagonal": False}
+    how = {"seed": 0, "max_iter": 6, "tolerance": 0.0, "how": How()}
     (one, history), (other, again) = (learn(first, trials, kappa, engine=e, **how) for e in (NUMPY, TORCH))
     np.testing.assert_allclose(again, history, rtol=tolerance)
     np.testing.assert_allclose(other.mode, one.mode, atol=tolerance * 10)
