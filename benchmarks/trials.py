@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from scipy.cluster.hierarchy import fclusterdata
-from scipy.ndimage import gaussian_filter1d
 from scipy.special import gammaln
 from sections import run_sections
 

@@ -328,7 +328,7 @@ FIT_TRIALS = {
     "initial": ("choice", {}), "test_size": (0.3, {}), "drift": (1, {}),
     "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
     "areas": ("area", {}), "block_ranks": ({"A<-B": 0}, {"areas": "area"}),
-    "input_areas": ({"stimulus": "A"}, {"areas": "area"}),
+    "input_areas": ({"stimulus": "A"}, {"areas": "area"}), "hidden_scale": (0.5, {"hidden": 3}),
 }  # fmt: skip
 
 
