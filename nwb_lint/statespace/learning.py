@@ -5,7 +5,7 @@
 3. Observation: for each neuron a regression of its counts (Poisson, Newton's method) or values on (1, v, kappa), with
    drift of m also on s_b(k) kappa, where s_b are smooth functions of the trial k.
 4. Dynamics: ridge regression of kappa[t+1] - (1 - alpha) kappa[t] on phi(x[t]) gives n, its residual gives Q. The ridge
-   is the one of largest marginal likelihood; the linear part of the dynamics has a small one of its own.
+   is the one of largest marginal likelihood; with counts, the linear part of the dynamics has a small one of its own.
 5. Mean and covariance of kappa[0].
 
 The samples carry the uncertainty of the posterior, so that no regression has errors in its regressors.
@@ -331,10 +331,16 @@ def _regression_terms(plain: System, data: Batches, drawn: Array, beta: Array) -
 
 
 def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
-    """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual."""
+    """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual.
+
+    With counts, the linear part of the dynamics has a small ridge of its own. With values it has not: EM then stayed at
+    linear dynamics.
+    """
     pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
     total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
     moments = Moments(*total)
+    if system.observation == "gaussian":
+        moments = moments._replace(linear=0 * moments.linear)
     rounding = np.finfo(moment_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
     usable = ridges[ridges > rounding] if len(ridges) > 1 else ridges
     if system.blocks is None:
