@@ -13,7 +13,16 @@ from click.testing import CliRunner
 
 from nwb_lint.cli import app
 from nwb_lint.errors import ContractError, WorkerError
-from nwb_lint.experiments.frame import NAMES, Cell, Experiment, check_claims, load_experiment, reproduce, write_page
+from nwb_lint.experiments.frame import (
+    FIELD,
+    NAMES,
+    Cell,
+    Experiment,
+    check_claims,
+    load_experiment,
+    reproduce,
+    write_page,
+)
 from nwb_lint.experiments.measures import rates_r2, record, similarity
 from nwb_lint.experiments.paper import fig2
 from nwb_lint.experiments.paper.kback import claims, sufficient
@@ -21,6 +30,8 @@ from nwb_lint.experiments.paper.published import NOTES, TABLE1
 from nwb_lint.experiments.paper.table1 import compare
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.tasks.train import train_network
+
+STORED = Path(__file__).parents[2] / "docs" / "reproduction"
 
 
 def test_table1_finds_networks_again_and_writes_everything(tmp_path):
@@ -232,8 +243,7 @@ def test_a_part_that_fails_leaves_the_others(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_experiments_need_only_the_parts_that_were_computed(name):
     """The stored table without the rows of one seed, g, task, rank or monkey."""
-    stored = Path(__file__).parents[2] / "docs" / "reproduction" / f"{name}.csv"
-    table, made = pd.read_csv(stored), load_experiment(name)
+    table, made = pd.read_csv(STORED / f"{name}.csv"), load_experiment(name)
     names = ("seed", "g", "task", "rank", "model", "monkey")
     column = next(c for c in names if c in table and table[c].nunique() > 1)
     for value in table[column].unique():
@@ -244,13 +254,20 @@ def test_experiments_need_only_the_parts_that_were_computed(name):
         assert made.report is None or made.report(left)
 
 
+@pytest.mark.parametrize("name", FIELD)
+def test_benchmarks_of_others_name_the_source_of_their_numbers(name):
+    """The page says that each section does; the session of DANDI:000060 has none, and says so."""
+    notes = " ".join(json.loads((STORED / f"{name}.json").read_text(encoding="utf-8"))["notes"])
+    assert ("Source:" in notes and "github.com/" in notes) or "No published scores" in notes
+    assert notes == " ".join(load_experiment(name).notes)
+
+
 def test_the_page_is_what_the_stored_tables_say(tmp_path):
-    docs = Path(__file__).parents[2] / "docs"
-    for file in [*docs.glob("reproduction/*.csv"), *docs.glob("reproduction/*.json")]:
-        (tmp_path / "reproduction").mkdir(exist_ok=True)
+    (tmp_path / "reproduction").mkdir()
+    for file in [*STORED.glob("*.csv"), *STORED.glob("*.json")]:
         (tmp_path / "reproduction" / file.name).write_bytes(file.read_bytes())
     made = write_page(tmp_path / "reproduction", tmp_path / "reproduction.md")
-    assert made.read_text(encoding="utf-8") == (docs / "reproduction.md").read_text(encoding="utf-8")
+    assert made.read_text(encoding="utf-8") == STORED.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_a_run_notes_the_results_of_an_earlier_one(tmp_path):

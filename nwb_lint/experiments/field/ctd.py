@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.special import xlogy
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
@@ -31,6 +30,7 @@ from nwb_lint.experiments.measures import save_with_results
 from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.statespace.inference import posterior_of, rates_of
+from nwb_lint.statespace.scores import gained_bits
 from nwb_lint.statespace.system import Context, System, features_of, next_latent
 from nwb_lint.statespace.tuning import MAX_LOG_RATE
 from nwb_lint.tasks.continuous import DT_S, TASKS, flip_flop, multitask
@@ -134,9 +134,8 @@ def state_r2(train: tuple[Array, Array], test: tuple[Array, Array]) -> float:
 
 def co_smoothing_bits(rate: Array, count: Array) -> float:
     """Bits per spike of rates (sample, neuron), spikes per bin, over the mean count of each neuron in the samples."""
-    mean = count.mean(axis=0)
-    gain = xlogy(count, np.maximum(rate, 1e-9)) - rate - xlogy(count, mean) + mean
-    return float(gain.sum() / count.sum() / np.log(2))
+    bits, spikes = gained_bits(rate[None], count[None], None, np.zeros((1, len(rate))))
+    return float(bits.sum() / spikes.sum())
 
 
 def cycle_consistency(latents: Array, log_rates: Array, test_latents: Array, truncation: float = TRUNCATION) -> float:

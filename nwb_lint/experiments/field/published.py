@@ -93,6 +93,8 @@ NOTES: dict[str, list[str]] = {
         "tau (200 ms) was chosen on split 0 when the method was developed. Splits 1 and 2 took no part in that.",
     ],
     "latent_circuit": [
+        "Source: Tutorial.ipynb of github.com/engellab/latentcircuit (Langdon & Engel, Nature Neuroscience 2025), the "
+        "error that it prints in epochs 400 to 490: .065 to .085, here counted as .07.",
         "The networks of the tutorial are not stored with the code. Ours are trained here with its task, constraints "
         "and constants. So the noise, and with it the smallest possible error, can differ. That error is `the network "
         "without noise`.",
@@ -103,6 +105,8 @@ NOTES: dict[str, list[str]] = {
         "phi, and no centering, were chosen on a network of seed 10, which is not shown.",
     ],
     "monkeys": [
+        "Source: the notebooks 5_monkeyA and monkeyF of github.com/adrian-valente/lowrank_inference (Valente, Pillow & "
+        "Ostojic, NeurIPS 2022).",
         "The recordings of figure 5 are not public in full. The networks that the authors fitted to them are. Here "
         "they are the truth: their activity is simulated in the design of the recordings, and fitted.",
         "So R² has a ceiling of 1, and the published R² of fits to the recordings is no goal of these fits.",
@@ -110,6 +114,8 @@ NOTES: dict[str, list[str]] = {
         "from rest before them.",
     ],
     "ctd": [
+        "Source: the outputs that are stored in CanonicalDatasetPerf.ipynb of "
+        "github.com/snel-repo/ComputationThruDynamicsBenchmark (Versteeg et al. 2025).",
         "The networks of the benchmark are not public as numbers. Ours are trained here on its tasks, with its noise, "
         "so the bits per spike of two networks can differ. `bits_true_rates` are those of the true rates, which no "
         "model exceeds but by chance.",
