@@ -536,7 +536,8 @@ def _closed_form(
     """Proposal of stage 1; ``network`` is not used."""
     options = samples.regression_options(settings.penalty)
     if settings.blocks is not None:
-        return of_areas.closed_form(samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **options)
+        how: dict[str, Any] = {"blocks": settings.blocks, "engine": settings.engine}
+        return of_areas.closed_form(samples.x, samples.q, ridges=ridges, **how, **options)
     return closed_form(
         samples.x,
         samples.q,
@@ -555,10 +556,10 @@ def _latent_pass(
     """Proposal of stage 2."""
     if network is None:
         raise ContractError("The latent pass needs a network to start from. Run the closed form before it.")
-    how = samples.regression_options(settings.penalty)
+    how = samples.regression_options(settings.penalty) | {"engine": settings.engine}
     if settings.blocks is not None:
         return of_areas.latent_pass(network, samples.x, samples.q, blocks=settings.blocks, ridges=ridges, **how)
-    return latent_pass(network, samples.x, samples.q, ridges=ridges, engine=settings.engine, **how)
+    return latent_pass(network, samples.x, samples.q, ridges=ridges, **how)
 
 
 def _hidden_units(

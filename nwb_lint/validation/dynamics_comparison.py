@@ -99,7 +99,8 @@ def compare_dynamics(
         latents of one system that a linear function of latents and filtered inputs of the other leaves unexplained,
         from 0 to 1, in the worse direction. It needs the same inputs in all systems.
     splits : int, default=20
-        Random splits into halves. p is at least 1 / (splits + 1).
+        Random splits into halves. p is at least 1 / (splits + 1). So no pair is called different if this is not below
+        ``level``: 19 splits are too few for .05.
     change : float, default=0.5
         Relative change of the connectivity that matters.
     level : float, default=0.05

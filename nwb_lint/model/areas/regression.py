@@ -30,6 +30,7 @@ from nwb_lint.model.regression import (
     pseudo_inverse,
 )
 from nwb_lint.model.tuning import BLOCK_SWEEPS, BLOCK_TOLERANCE, MIN_RIDGE, SINGULAR_CUTOFF
+from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.parallel.threads import map_in_order
 
 
@@ -175,12 +176,13 @@ def closed_form(
     penalty: float = 0.0,
     unseen_start: bool = False,
     sampling: Sampling = LOW_RANK,
+    engine: Engine = NUMPY,
 ) -> Solutions:
     """Fit a network of several areas by reduced-rank regression of the activity on its own filtered rates.
 
     Parameters
     ----------
-    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start, sampling
+    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start, sampling, engine
         As in `nwb_lint.model.regression.closed_form`.
     blocks : Blocks
         Areas of the neurons, and ranks of the blocks.
@@ -192,8 +194,9 @@ def closed_form(
     """
     chunk, n_samples = activity_chunks(x, q, alpha, nonlinearity)
     stream = MomentStream(
-        chunk, q, x.shape[2], n_samples, alpha, nonlinearity, sampling=sampling, unseen_start=unseen_start
-    )
+        chunk, q, x.shape[2], n_samples, alpha, nonlinearity, sampling=sampling, engine=engine,
+        unseen_start=unseen_start,
+    )  # fmt: skip
     recorded = slice(x.shape[2])
     found = AreaRegression(stream.sums(), blocks.area[recorded], blocks.reached[recorded], weights, penalty)
     networks = list(map_in_order(lambda ridge: found.network(blocks.ranks(), ridge), ridges))
@@ -291,6 +294,7 @@ def latent_pass(
     weights: Array | None = None,
     penalty: float = 0.0,
     unseen_start: bool = False,
+    engine: Engine = NUMPY,
 ) -> Solutions:
     """Regress again on features of the projected data; each latent on the features of its own source.
 
@@ -302,7 +306,7 @@ def latent_pass(
     ----------
     network : Network
         From `closed_form`. Rows after the neurons of ``x`` are hidden units.
-    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start
+    x, q, alpha, nonlinearity, ridges, weights, penalty, unseen_start, engine
         As in `nwb_lint.model.regression.latent_pass`.
     blocks : Blocks
 
@@ -316,8 +320,9 @@ def latent_pass(
     to_latents = pseudo_inverse(network.m[:recorded], weights)
     chunk, n_samples = latent_chunks(network, x, q, alpha, nonlinearity, to_latents)
     stream = MomentStream(
-        partial(chunk, both=True), q, n_neurons, n_samples, alpha, nonlinearity, unseen_start=unseen_start
-    )
+        partial(chunk, both=True), q, n_neurons, n_samples, alpha, nonlinearity, engine=engine,
+        unseen_start=unseen_start,
+    )  # fmt: skip
     sums = stream.sums()  # the targets are the latents, then x
     own = [np.flatnonzero(blocks.area == a) for a in range(len(blocks.names))]
     areas = list(_targets(sums, blocks, own, recorded, rank))
