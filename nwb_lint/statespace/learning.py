@@ -172,7 +172,8 @@ def with_common_dynamics(system: System, data: Batches, draws: Draws) -> tuple[S
 
     The observations stay: m(k) becomes m(k) A_k⁻¹. EM alone finds these coordinates slowly, since the latents of an
     iteration are in those of the iteration before. B_b is a Newton step on the log density of the steps e = d - alpha
-    n' phi(x) / N of the samples, d = kappa[t+1] - (1 - alpha) kappa[t], with the log determinant of A_k.
+    n' phi(x) / N of the samples, d = kappa[t+1] - (1 - alpha) kappa[t], with the log determinant of A_k. With areas, it
+    does not mix the latents of different blocks.
     """
     basis, lag, rank, alpha = data.trials.basis, data.trials.lag, system.rank, system.alpha
     if system.drift is None or basis is None:
@@ -192,11 +193,12 @@ def with_common_dynamics(system: System, data: Batches, draws: Draws) -> tuple[S
     for _ in data.map(work, len(kappa) * len(system.m)):
         pass
     precision, turns = np.linalg.inv(system.noise), np.zeros((basis.shape[1], rank, rank))
+    free = np.ones((rank, rank), bool) if system.blocks is None else system.blocks.together
     swap = np.eye(rank * rank).reshape([rank] * 4).transpose(0, 1, 3, 2).reshape(rank * rank, -1)  # vec B → vec B'
     for b, s in enumerate(basis.T):
         slope = -precision @ np.einsum("k,krs->rs", s, each_e)
         curvature = np.kron(precision, np.einsum("k,krs->rs", s**2, each_d)) + (s**2 @ lag.sum(axis=1)) * swap
-        turns[b] = np.linalg.solve(curvature, slope.ravel()).reshape(rank, rank)
+        turns[b][free] = np.linalg.solve(curvature[np.ix_(free.ravel(), free.ravel())], slope[free])
     to = np.eye(rank) + np.einsum("kb,brs->krs", basis, turns)
     design = np.column_stack([np.ones(len(basis)), basis])
     each_m = np.swapaxes(loadings_of(system, basis)[..., :n], 1, 2) @ np.linalg.inv(to)

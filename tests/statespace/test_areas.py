@@ -8,11 +8,16 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of
+from nwb_lint.statespace.data import system_of, trials_for
+from nwb_lint.statespace.learning import Draws, with_common_dynamics
+from nwb_lint.statespace.system import Batches
 from nwb_lint.testing import mock_areas
 from tests.factories import assert_same
 
 SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
 RANKS = {"A<-B": 0}
+BLOCKS = "area", "to", "source", "reached"
 
 
 def trials_of(network: xr.Dataset, rate_hz: float, seed: int) -> xr.Dataset:
@@ -78,10 +83,30 @@ def test_a_fit_begins_from_the_means(network):
             )
 
 
-def test_currents_of_a_fit_with_drift_have_m_of_their_trial(network):
-    fit = nl.fit_trials(
+@pytest.fixture(scope="module")
+def drifting(network):
+    return nl.fit_trials(
         trials_of(network, 20.0, 0), rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, hidden=0, max_iter=2, drift=1
     )
+
+
+def test_common_dynamics_of_trials_mix_no_blocks(network, drifting):
+    blocks, trials = blocks_of(drifting), trials_for(drifting, trials_of(network, 20.0, 0))
+    system = system_of(drifting)._replace(**{name: getattr(blocks, name) for name in BLOCKS})
+    latents = drifting["latent"].values.astype(float)
+    noise = np.random.default_rng(0).standard_normal(latents.shape)
+    moved, draws = with_common_dynamics(system, Batches(trials), Draws(np.stack([latents + noise]), latents, None))
+    outside = drifting["area"].values[:, None] != drifting["to_area"].values
+    assert not moved.m[outside].any()
+    assert not moved.drift[outside].any()
+    assert moved.drift.any()
+    assert np.abs(draws.mean - latents).max() > 1e-3  # each block has one latent: it changes its scale
+    scale = np.median(draws.mean / latents, axis=1, keepdims=True)
+    np.testing.assert_allclose(draws.mean, scale * latents, atol=1e-9)
+
+
+def test_currents_of_a_fit_with_drift_have_m_of_their_trial(network, drifting):
+    fit = drifting
     for more in ((), (fit[["u"]],)):
         found = nl.currents(fit, *more)
         for k in (0, 39):
