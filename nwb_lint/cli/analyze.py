@@ -65,6 +65,8 @@ def currents(
     bootstrap: str | None,
 ) -> None:
     """Currents from area to area over time, of a fit with areas."""
+    if area is not None and picture is None:
+        raise click.UsageError("--area goes with --plot.")
     with plainly():
         from nwb_lint.analysis.currents import currents as currents_of
         from nwb_lint.nwb.extension.read import read_result

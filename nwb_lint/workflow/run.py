@@ -276,6 +276,11 @@ def _blocks(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, A
             "The recipe has a section blocks, and fit.areas is not given. A choice of blocks needs the column of the "
             "areas. Write areas = 'COLUMN' in the section fit, or leave out blocks."
         )
+    if recipe.fit.block_ranks:
+        raise ContractError(
+            "The recipe has a section blocks, and fit.block_ranks. The section chooses the ranks of all blocks. Leave "
+            "out one of them."
+        )
     names = ("areas", "tau_s", "nonlinearity", "bias", "initial", "weights", "input_areas")
     own = recipe.blocks.model_dump() | {name: getattr(recipe.fit, name) for name in names}
     own["folds"] = min(own["folds"], train.recording.sizes["condition"])

@@ -41,6 +41,7 @@ def test_blocks_that_are_named_and_their_currents(session, tmp_path):
     ]  # fmt: skip
     text = run("currents", out, "--save", "currents", "--plot", tmp_path / "c.png")
     assert "currents between areas" in text
+    assert "--area goes with --plot" in run("currents", out, "--area", "V1", status=2)
     assert (tmp_path / "c.png").exists()
     assert nl.read_result(out, "currents")["current"].dims == ("condition", "time", "neuron", "sender")
     shown = run("inactivate", out, "--groups", "area", "--to", "V1", "--controls", 0)
@@ -60,3 +61,8 @@ def test_a_choice_of_blocks_without_areas_says_what_is_missing(session, tmp_path
     at = args.index("--areas")
     text = run(*args[:at], *args[at + 2 :], "--blocks", status=1)
     assert "fit.areas is not given" in text
+
+
+def test_blocks_are_named_or_chosen_and_not_both(session, tmp_path):
+    text = run(*flags(session, tmp_path / "fit.nwb"), "--blocks", "--block-ranks", "ALM<-V1=0", status=1)
+    assert "Leave out one of them" in " ".join(text.split())
