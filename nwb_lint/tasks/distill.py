@@ -15,6 +15,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_lint, fit_with_options
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.options import DistillOptions, FitOptions, ModuleOptions, validated
+from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn_conditions
 from nwb_lint.validation.rank import select_rank
 
@@ -27,7 +28,9 @@ _UNITS = 64  # of the module and hidden, where hidden is not given
 _TEST_SIZE = 0.2
 _ALPHAS = (1.0, 0.7, 0.4, 0.1)  # steps per time constant that are tried
 _SHORT = 30  # iterations of the gradient in fits that choose
+_SAME_START = 1e-4  # largest difference of first states that count as one
 _VALIDATION = 0.25  # of the training conditions, for the choice of states and tau
+_FEWEST = 3  # training conditions of that choice: two are fitted
 _FOLDS = 4  # of the choice among ranks
 _OF_RANKS = ("rank_r2", "rank_r2_sem", "rank_r2_ceiling", "rank_deficit", "rank_deficit_sem")
 
@@ -44,7 +47,8 @@ def run_module(
     """Run a recurrent module of torch on inputs; its states become an activity, as `prepare` gives it.
 
     Sample t is the state before input t: the first one is the state that the module starts from, and the last input
-    has no effect. The module runs in evaluation mode and without gradients.
+    has no effect. The module runs in evaluation mode and without gradients. One that draws random numbers even then
+    gives other states in each call; ``torch.manual_seed`` repeats them.
 
     Parameters
     ----------
@@ -251,6 +255,11 @@ def distill(
     activity, found = _run(module, inputs, dt_s, readout, "activation")
     ranks = [int(one) for one in np.atleast_1d(np.asarray(rank))]
     options = _defaults(found, hidden) | {"seed": 0} | fit_options
+    if options["initial"] in ("zero", "learned") and np.ptp(found[:, 0], axis=0).max() > _SAME_START:
+        warn(
+            "The module does not start from the same state in all trials, and the network does. Name a column of the "
+            "inputs by initial= if it tells the starts apart."
+        )
     if states == "rate":
         _check_rates(found)
         if options.get("nonlinearity", "tanh") != "tanh":
@@ -291,6 +300,11 @@ def _best(
     if len(candidates) == 1:
         return candidates[0]
     chosen = np.flatnonzero(training)
+    if len(chosen) < _FEWEST:
+        raise ContractError(
+            f"{len(chosen)} trials are not held out. states and tau_s are chosen by some of them, and {_FEWEST} are "
+            "needed. Give more trials, or states and tau_s."
+        )
     data, values = activity.isel(condition=chosen), found[chosen]
     held = drawn_conditions(data, _VALIDATION, None, options["seed"])
     assert held is not None

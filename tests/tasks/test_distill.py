@@ -180,6 +180,26 @@ def test_the_fit_is_one_like_any_other_and_says_where_it_comes_from(teacher, tmp
     assert nl.fixed_points(fit).sizes["fixed_point"] >= 1
 
 
+def test_a_module_that_starts_elsewhere_in_each_trial_is_warned_of(teacher):
+    """An initial state that is made of the inputs; one that is the same in all trials is learned without a warning."""
+
+    class Started(torch.nn.Module):
+        def __init__(self, per_trial):
+            super().__init__()
+            self.layer, self.per_trial = teacher, per_trial
+
+        def forward(self, u):
+            start = torch.full((1, len(u), UNITS), 0.3)
+            return self.layer(u, start * torch.sign(u[:, :1, :1]).transpose(0, 1) if self.per_trial else start)
+
+    options = {"rank": 1, "dt_s": DT_S, "tau_s": DT_S, "states": "rate", "method": "regression", "hidden": 0}
+    with pytest.warns(UserWarning, match="same state in all trials"):
+        nl.distill(Started(per_trial=True), U[..., :1], **options)
+    same = nl.distill(Started(per_trial=False), U[..., :1], **options)
+    assert same.attrs["initial"] == "learned"
+    assert same.attrs["states_r2_held_out"] > 0.99
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -194,6 +214,7 @@ def test_the_fit_is_one_like_any_other_and_says_where_it_comes_from(teacher, tmp
         (lambda: nl.distill(lambda u: 3 * u, U, rank=1, dt_s=DT_S, states="rate"), "between -1 and 1"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=1, dt_s=DT_S, states="rate", nonlinearity="relu"),
          "means tanh"),
+        (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U[:3], rank=1, dt_s=DT_S), "2 trials are not held out"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=(1, 1), dt_s=DT_S), "each once"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=1, dt_s=DT_S, taus_s=1), "no argument taus_s"),
         (lambda: nl.distill(torch.nn.GRU(INPUTS, UNITS), U, rank=1, dt_s=DT_S, tau_s=DT_S / 2), "at least the bin"),
