@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 from scipy import stats
 
-from nwb_lint.contract import check_result, coords_along
+from nwb_lint.contract import check_result, coords_along, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input
 from nwb_lint.model.network import Array
@@ -27,6 +27,7 @@ from nwb_lint.statespace.learning import reference_level
 from nwb_lint.validation.folds import SAME_SHARE, Prepare, fit_with, folds_of, refuse_own, shared_options
 
 InputSets = Mapping[str, Sequence[Input]]
+AnyOptions = TypeVar("AnyOptions", FitOptions, TrialFitOptions)
 
 
 @validated(InputSetOptions)
@@ -80,7 +81,7 @@ def compare_inputs(
     progress : bool, default=False
         Show a progress bar.
     **fit_options : Any
-        Other options of `fit_lint`, or of `fit_trials`.
+        Other options of `fit_lint`, or of `fit_trials`. ``input_areas`` acts on the lists that have the input.
 
     Returns
     -------
@@ -115,6 +116,8 @@ def compare_inputs(
     """
     if len(input_sets) < 2:
         raise ContractError(f"There is {len(input_sets)} list of inputs. A comparison needs two. Give more by name.")
+    if rank is None:
+        raise ContractError("rank is None. Lists are compared at one rank, which latents have. Give a number.")
     names = list(input_sets)
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "inputs"}
     single = "trial" in data.dims
@@ -145,7 +148,7 @@ def _tasks(
 ) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
     """Fold by fold, every list of inputs in turn."""
     for held in held_out:
-        first = None
+        first, names = None, set()
         for name, inputs in input_sets.items():
             activity = prepare(recording, inputs=list(inputs), fit_on=~held)
             first = activity["activity"] if first is None else first
@@ -154,7 +157,24 @@ def _tasks(
                     f"With the inputs of {name!r}, prepare gives another activity. Scores of different activities "
                     "cannot be compared. Prepare all lists with the same options."
                 )
-            yield activity, {"options": options, "held_out": held}
+            names |= set(input_names(activity))
+            yield activity, {"options": _of_list(options, activity), "held_out": held}
+        _check_areas(options, names)
+
+
+def _of_list(options: AnyOptions, data: xr.Dataset) -> AnyOptions:
+    """The options with the areas of the inputs that a list has."""
+    names = input_names(data) if "u" in data else []
+    own = {name: areas for name, areas in (options.input_areas or {}).items() if name in names}
+    return options.model_copy(update={"input_areas": own or None})
+
+
+def _check_areas(options: FitOptions | TrialFitOptions, names: set[str]) -> None:
+    """Refuse areas of an input that no list has."""
+    if unknown := sorted(set(options.input_areas or {}) - names):
+        raise ContractError(
+            f"input_areas names the input {unknown[0]!r}. The lists have {', '.join(sorted(names))}. Use their names."
+        )
 
 
 def score_inputs(data: xr.Dataset, *, options: FitOptions, held_out: Array) -> dict[str, Array]:
@@ -175,9 +195,10 @@ def _trial_tasks(
 ) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
     """Fold by fold, every list of inputs in turn."""
     prepared = [prepare(trials, inputs=list(inputs)) for inputs in input_sets.values()]
+    _check_areas(options, {name for one in prepared if "u" in one for name in input_names(one)})
     for held in held_out:
         for one in prepared:
-            yield one, {"options": options, "held_out": held}
+            yield one, {"options": _of_list(options, one), "held_out": held}
 
 
 def score_trial_inputs(data: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:

@@ -77,6 +77,17 @@ def test_held_out_conditions_are_held_out_of_the_preparation(recording):
     np.testing.assert_array_equal(np.sum(~np.array(seen[::2]), axis=0), 1)
 
 
+def test_areas_of_an_input_act_on_the_lists_that_have_it(recording):
+    area = np.resize(["A", "B"], recording.sizes["neuron"])
+    recording, sets = recording.assign_coords(area=("neuron", area)), {"a": [STIMULUS], "b": [OTHER]}
+    free = compare(recording, sets, areas="area", folds=2)
+    bound = compare(recording, sets, areas="area", folds=2, input_areas={"stimulus": "A"})
+    same = np.isclose(free["condition_score"], bound["condition_score"]).all(axis=1)
+    assert same.tolist() == [False, True]
+    with pytest.raises(ContractError, match="names the input 'sound'"):
+        compare(recording, sets, areas="area", folds=2, input_areas={"sound": "A"})
+
+
 def driven_trials(seed=0):
     """Trials of a rank-1 network that a column drives, and a column that has nothing to do with them."""
     trials = mock_trials(n_trials=60, seed=seed)
@@ -116,6 +127,8 @@ def test_single_trials_are_compared_with_drift():
 def test_what_cannot_be_compared_is_refused(recording):
     with pytest.raises(ContractError, match="needs two"):
         compare(recording, {"stimulus": [STIMULUS]})
+    with pytest.raises(ContractError, match="rank is None"):
+        compare(recording, {"a": [STIMULUS], "b": [OTHER]}, rank=None)
     with pytest.raises(ContractError, match="folds is 20"):
         compare(recording, {"a": [STIMULUS], "b": [OTHER]}, folds=20)
 
