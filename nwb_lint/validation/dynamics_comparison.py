@@ -1,6 +1,7 @@
 """How far the dynamics of several systems are apart, whatever their neurons and coordinates, and whether it is chance.
 
-A system is a network: a fit, or the fit to an activity. All networks run without noise on the same inputs. Measures:
+A system is a network: a fit, or the fit to an activity. All networks run without noise, where they can on the same
+inputs. Measures:
 
 - "dsa": dynamical similarity analysis of the latents. Linear modes are fitted to delayed latents; the distance is that
   of their eigenvalues for one step, by optimal transport (Ostrow, Eisen, Kozachkov & Fiete, NeurIPS 2023).
@@ -28,6 +29,7 @@ from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
 from nwb_lint.options import DynamicsOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
+from nwb_lint.parallel.warnings import warn
 from nwb_lint.validation.folds import fit_with, shared_options
 from nwb_lint.validation.subsampling import refit_options
 
@@ -85,7 +87,8 @@ def compare_dynamics(
     errors of two halves together have four times the variance of those of a fit to all.
 
     Both measures see the runs with these inputs. Networks that differ elsewhere, or by mechanisms that lead to the same
-    latents, are called alike.
+    latents, are called alike. Systems with other inputs or times can be compared by "dsa" alone. Each then runs on its
+    own, and the inputs, or the length of trials, can make one network different from itself. A warning says so.
 
     Parameters
     ----------
@@ -272,6 +275,10 @@ def _common_inputs(systems: list[System], measure: str) -> xr.Dataset | None:
                 f"{sorted(times)} times. measure='prediction' needs the same in all, without burn-in or starts by "
                 "group. Prepare them alike, or use measure='dsa'."
             )
+        warn(
+            "The systems differ in inputs or times, or have a burn-in or starts by group. So each runs on its own, and "
+            "the inputs alone can make them different. Prepare them alike to compare their dynamics."
+        )
         return None
     u = np.unique(np.concatenate([one["u"].values for one in fits]), axis=0)
     dims = ("condition", "time", "input")

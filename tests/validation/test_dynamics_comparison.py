@@ -141,6 +141,15 @@ def test_fits_to_halves_run_after_the_burn_in_of_the_activity():
     np.testing.assert_allclose(half["filtered"], fit["filtered_input"], atol=1e-6)
 
 
+def test_systems_with_other_times_run_each_on_its_own_with_a_warning():
+    """The first 40 of 60 steps of one network are another set of latents, and DSA calls them another network."""
+    pytest.importorskip("DSA", reason="the extra dsa is not installed")
+    whole = animal(TURNING, 2)
+    with pytest.warns(UserWarning, match="So each runs on its own"):
+        found = nl.compare_dynamics({"a": whole, "b": whole.isel(time=slice(0, 40))}, splits=3, level=0.3, **OPTIONS)
+    assert found["distance"].values[0, 1] > 2 * found["distance_change"].values[0, 1]
+
+
 def test_a_fit_with_its_activity_is_the_activity_with_the_options_of_the_fit():
     a, b = animal(TURNING, 2), animal(DECAYING, 4)
     pairs = {name: (nl.fit_lint(one, **OPTIONS), one) for name, one in (("a", a), ("b", b))}
