@@ -152,7 +152,9 @@ def network_of_trial(fit: xr.Dataset, trial: int | str) -> xr.Dataset:
     if not has_drift(fit):
         raise ContractError("m of the fit is constant. There is one network for all trials. Fit with drift=1 or more.")
     labels = fit["condition"].values.astype(str)
-    here = np.flatnonzero(labels == str(trial))
+    here, numbers = np.flatnonzero(labels == str(trial)), as_numbers(labels)
+    if not len(here) and isinstance(trial, int) and numbers is not None:  # trial 3 may be called "3.0"
+        here = np.flatnonzero(numbers == trial)
     if not len(here):
         raise ContractError(f"The fit has no trial {trial!r}. Its trials are {labels[0]} to {labels[-1]}. Choose one.")
     basis = fit["drift_basis"].values[:, here[0]]

@@ -113,8 +113,8 @@ def fit_lint(
         Seed of splits, random starts and hidden units.
     device : str, default="cpu"
         Where regressions and gradient are computed: "cpu", or a device of torch, such as "cuda" or "cuda:1"; one
-        without double precision computes the gradient alone, and so does every device with ``areas``. The result is
-        the same but for rounding in single precision.
+        without double precision computes the gradient alone. The result is the same but for rounding in single
+        precision.
     progress : bool, default=False
         Show a progress bar with the loss and the held-out R².
     hidden : int, default=0

@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
         Seconds of each stage.
     tables : dict of str to xarray.Dataset
         The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble", "bootstrap",
-        "input_comparison".
+        "area_selection", "input_comparison".
     """
 
     fit: xr.Dataset

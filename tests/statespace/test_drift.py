@@ -107,6 +107,8 @@ def test_a_simulation_runs_each_trial_with_its_own_m(fit):
         check_fit(one)
         np.testing.assert_allclose(nl.simulate(one)["activity"][0], whole["activity"][k], atol=1e-5)
         np.testing.assert_allclose(nl.simulate(one, silence=[0])["activity"][0], silent["activity"][k], atol=1e-5)
+    decimals = fit.assign_coords(condition=[f"{k}.0" for k in range(80)])
+    np.testing.assert_array_equal(nl.network_of_trial(decimals, 40)["m"], nl.network_of_trial(fit, 40)["m"])
     noisy = nl.simulate(fit, noise=True, spikes=True)
     x = noisy["latent"].values @ each_m(fit).values.swapaxes(1, 2)
     np.testing.assert_allclose(noisy["activity"], x + fit["bias"].values, atol=1e-4)
