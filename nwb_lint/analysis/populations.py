@@ -490,9 +490,10 @@ def resample_network(
 def _network(fit: xr.Dataset, drawn: Array, names: list[str], group: Array) -> xr.Dataset:
     """The drawn loadings as a Dataset of the same kind as the fit."""
     rank, inputs, size = fit.sizes["rank"], fit.sizes["input"], len(drawn)
-    coords = {k: v for k, v in fit.coords.items() if "neuron" not in v.dims}
-    # no recipe made this network, its scores are unknown, and it has no hidden units
-    out = xr.Dataset(coords=coords, attrs={k: v for k, v in fit.attrs.items() if k not in ("accuracy", "fingerprint")})
+    # no recipe made this network, its scores are unknown, and it has neither hidden units nor areas
+    coords = {k: v for k, v in fit.coords.items() if "neuron" not in v.dims and k not in ("to_area", "from_area")}
+    kept = {k: v for k, v in fit.attrs.items() if k not in ("accuracy", "fingerprint", "areas")}
+    out = xr.Dataset(coords=coords, attrs=kept)
     out.attrs |= {"hidden": 0} if "hidden" in fit.attrs else {}
     out = out.assign_coords(neuron=[f"drawn{k:05d}" for k in range(size)], population=("neuron", group))
     out["m"], out["n"] = (("neuron", "rank"), drawn[:, :rank]), (("neuron", "rank"), drawn[:, rank : 2 * rank])

@@ -173,6 +173,16 @@ def test_a_fit_with_areas_comes_back_from_its_file_and_refits(data, tmp_path):
     assert options.input_areas == {"to A": ("A",)}
 
 
+def test_a_network_that_is_drawn_from_populations_has_no_areas(data):
+    network = data[1]
+    drawn = nl.resample_network(network, nl.find_populations(network, n_groups=1))
+    again = nl.canonicalize(drawn)
+    j, k = (one["m"].values @ one["n"].values.T for one in (drawn, again))
+    np.testing.assert_allclose(j, k, atol=1e-9)
+    with pytest.raises(ContractError, match="no areas"):
+        nl.currents(drawn)
+
+
 def test_what_does_not_suit_areas_is_refused(data):
     activity = data[0]
     for more, text in (
