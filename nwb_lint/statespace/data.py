@@ -10,6 +10,7 @@ import xarray as xr
 from nwb_lint.contract import TRIALS, as_text_column, check_dataset, check_table, find_column, input_names
 from nwb_lint.drift import as_numbers, drift_functions, functions_at, has_drift
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of
 from nwb_lint.model.network import Array, filter_input
 from nwb_lint.statespace.system import System, Trials
 
@@ -155,7 +156,8 @@ def system_of(fit: xr.Dataset) -> System:
         )
     n = int(fit["recorded"].values.sum())
     uncertainty = fit["observation_cov"].values[:n] if "observation_cov" in fit else None
-    drift = fit["m_drift"].values[:n] if has_drift(fit) else None
+    drift, blocks = fit["m_drift"].values[:n] if has_drift(fit) else None, blocks_of(fit)
+    areas = {} if blocks is None else {name: getattr(blocks, name) for name in ("area", "to", "source", "reached")}
     variance = fit["observation_noise"].values[:n] if "observation_noise" in fit else np.ones(n)
     return System(
         m=fit["m"].values, n=fit["n"].values, weights=fit["input_weights"].values, bias=fit["bias"].values,
@@ -163,7 +165,7 @@ def system_of(fit: xr.Dataset) -> System:
         noise=fit["noise_cov"].values, start=fit["initial_mean"].values, spread=fit["initial_cov"].values,
         alpha=float(fit.attrs["dt_s"]) / float(fit.attrs["tau_s"]), nonlinearity=fit.attrs["nonlinearity"],
         observation=fit.attrs["observation"], link=fit.attrs.get("link", "exp"), uncertainty=uncertainty,
-        drift=drift,
+        drift=drift, **areas,
     )  # fmt: skip
 
 

@@ -8,16 +8,14 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.model.areas.blocks import blocks_of
 from nwb_lint.statespace.data import system_of, trials_for
-from nwb_lint.statespace.learning import Draws, with_common_dynamics
+from nwb_lint.statespace.learning import Draws, observation_step, with_common_dynamics
 from nwb_lint.statespace.system import Batches
 from nwb_lint.testing import mock_areas
 from tests.factories import assert_same
 
 SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
 RANKS = {"A<-B": 0}
-BLOCKS = "area", "to", "source", "reached"
 
 
 def trials_of(network: xr.Dataset, rate_hz: float, seed: int) -> xr.Dataset:
@@ -91,8 +89,7 @@ def drifting(network):
 
 
 def test_common_dynamics_of_trials_mix_no_blocks(network, drifting):
-    blocks, trials = blocks_of(drifting), trials_for(drifting, trials_of(network, 20.0, 0))
-    system = system_of(drifting)._replace(**{name: getattr(blocks, name) for name in BLOCKS})
+    system, trials = system_of(drifting), trials_for(drifting, trials_of(network, 20.0, 0))
     latents = drifting["latent"].values.astype(float)
     noise = np.random.default_rng(0).standard_normal(latents.shape)
     moved, draws = with_common_dynamics(system, Batches(trials), Draws(np.stack([latents + noise]), latents, None))
@@ -103,6 +100,20 @@ def test_common_dynamics_of_trials_mix_no_blocks(network, drifting):
     assert np.abs(draws.mean - latents).max() > 1e-3  # each block has one latent: it changes its scale
     scale = np.median(draws.mean / latents, axis=1, keepdims=True)
     np.testing.assert_allclose(draws.mean, scale * latents, atol=1e-9)
+
+
+def test_weights_that_are_fitted_again_stay_in_the_blocks(network, fit):
+    """As in few-shot co-smoothing."""
+    system, trials = system_of(fit), trials_for(fit, trials_of(network, 20.0, 0))
+    drawn = fit["latent"].values[None].astype(float)
+    found = observation_step(system._replace(m=0 * system.m), Batches(trials), drawn, system.level, steps=5)
+    recorded, area = slice(system.n_neurons), fit["area"].values
+    inside = (area[:, None] == fit["to_area"].values)[recorded]
+    assert not found.m[recorded][~inside].any()
+    assert not found.weights[recorded][area[recorded] == "B", 0].any()  # of the input to A
+    assert np.corrcoef(found.m[recorded][inside], system.m[recorded][inside])[0, 1] > 0.9
+    bits = nl.bits_per_spike(fit, trials_of(network, 20.0, 1), neurons=[0, 20], shots=20)
+    assert np.isfinite(bits["few_shot"])
 
 
 def test_currents_of_a_fit_with_drift_have_m_of_their_trial(network, drifting):
