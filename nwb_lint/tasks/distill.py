@@ -53,8 +53,8 @@ def run_module(
     Parameters
     ----------
     module : torch.nn.Module or callable
-        A GRU, LSTM or RNN of ``torch.nn``, or one of their cells: the states are h, of the last layer. A module with one
-        of these inside: the states are those of this part. Any other, also a function, needs to return its states
+        A GRU, LSTM or RNN of ``torch.nn``, or one of their cells: the states are h, of the last layer. A module with
+        one of these inside: the states are those of this part. Any other, also a function, needs to return its states
         (trial, time, unit); it starts from what one step without input makes of it. Modules of other software take
         inputs (trial, time, input), unless their ``batch_first`` is False.
     inputs : xarray.Dataset, xarray.DataArray or array

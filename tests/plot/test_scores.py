@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import Input, compare_drift, compare_inputs, compare_links, compare_tau, plot, prepare
+from nwb_lint import Input, align_fits, compare_drift, compare_inputs, compare_links, compare_tau, plot, prepare
 from nwb_lint.testing import mock_activity, mock_fit, mock_recording, mock_trials
 from tests.plot.pictures import assert_looks_like
 
@@ -159,6 +159,13 @@ def test_lists_of_inputs():
     bold = [text.get_text() for text in ax.get_yticklabels() if text.get_fontweight() == "bold"]
     assert bold == [found.attrs["input_set"]]
     assert_looks_like(ax, "input_comparison")
+
+
+def test_sessions():
+    found = align_fits({"day 1": mock_fit(), "day 2": mock_fit(seed=1)})
+    ax = plot.session_changes(found)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), found["distance"])
+    assert_looks_like(ax, "session_changes")
 
 
 def test_an_ensemble():
