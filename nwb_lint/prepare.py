@@ -207,6 +207,7 @@ def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str
             "Leave it out."
         )
     bare = without_courses(trials)
+    bare = bare.drop_dims("input") if "input" in bare.dims else bare  # inputs of an earlier preparation
     if not inputs:
         return bare.copy()
     own = {"trial": "condition"} | {name: f"{name}_of_trial" for name in ("condition",) if name in trials.variables}

@@ -8,7 +8,7 @@ import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.model.scores import ceiling, noise_of, r_squared, reference_of
 from nwb_lint.prepare import conditions_mask
-from nwb_lint.testing import mock_recording
+from nwb_lint.testing import mock_recording, mock_trials
 
 STIMULUS = nl.Input("stimulus", column="stimulus", window_s=(0.0, 1.0))
 
@@ -259,3 +259,9 @@ def test_many_silent_neurons_leave_the_components_of_the_others():
     np.testing.assert_allclose(found, one["activity"].values, atol=1e-5 * np.abs(found).max())
     size = np.abs(other["component"].values[:, : few.sizes["neuron"]])
     np.testing.assert_allclose(size, np.abs(one["component"].values), atol=1e-6)
+
+
+def test_trials_that_have_inputs_get_the_new_ones():
+    on, trials = nl.Input("on", window_s=(0, 0.5)), mock_trials()
+    again = nl.prepare(nl.prepare(trials, inputs=[STIMULUS, on]), inputs=[on])
+    xr.testing.assert_identical(again, nl.prepare(trials, inputs=[on]))
