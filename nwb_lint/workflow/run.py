@@ -24,6 +24,7 @@ from nwb_lint.nwb.recording.read import read_conditions, read_trials
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.nwb.storage.download import server_version
+from nwb_lint.options import SelectSection
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.prepare import drawn, drawn_conditions, prepare
 from nwb_lint.statespace.fit import fit_trials
@@ -280,6 +281,11 @@ def _blocks(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, A
         raise ContractError(
             "The recipe has a section blocks, and fit.block_ranks. The section chooses the ranks of all blocks. Leave "
             "out one of them."
+        )
+    if recipe.select.ranks != SelectSection.model_fields["ranks"].default:
+        warn(
+            "The recipe has a section blocks, which chooses the ranks of all blocks among blocks.ranks. So "
+            "select.ranks is not used. Leave it out."
         )
     names = ("areas", "tau_s", "nonlinearity", "bias", "initial", "weights", "input_areas")
     own = recipe.blocks.model_dump() | {name: getattr(recipe.fit, name) for name in names}

@@ -50,7 +50,8 @@ def test_blocks_that_are_named_and_their_currents(session, tmp_path):
 
 def test_blocks_that_are_chosen(session, tmp_path):
     out = tmp_path / "fit.nwb"
-    text = run(*flags(session, out), "--blocks", "--blocks-ranks", "1", "--blocks-folds", 2)
+    text = run(*flags(session, out), "--blocks", "--blocks-ranks", "1", "--blocks-folds", 2, "--ranks", "1:3")
+    assert "select.ranks is not used" in " ".join(text.split())
     assert "blocks of areas" in text
     fit, found = nl.read_fit(out), nl.read_result(out, "area_selection")
     assert ("areas" in fit.attrs) == bool(found.attrs["areas"])
