@@ -290,7 +290,7 @@ class _Search:
             2 * rows[0][0] * int(self.sizes.sum()) if whole else sum(self.cost(a, row) for a, row in enumerate(rows))
             for whole, rows in kinds
         ])  # fmt: skip
-        among = [k for k in range(len(ranks) + 1) if as_good(errors[: len(ranks) + 1], power)[0][k]]
+        among = np.flatnonzero(as_good(errors[: len(ranks) + 1], power)[0]).tolist()
         chosen = min((int(size[k]), not kinds[k][0], k) for k in among)[-1]
         out = xr.Dataset(coords={"target": list(self.names), "sender": list(self.names)})
         whole = kinds[chosen][0]

@@ -24,7 +24,16 @@ from nwb_lint.statespace.data import condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import reference_level
-from nwb_lint.validation.folds import SAME_SHARE, Prepare, fit_with, folds_of, refuse_own, shared_options
+from nwb_lint.validation.folds import (
+    SAME_SHARE,
+    Prepare,
+    behind_the_best,
+    fit_with,
+    folds_of,
+    mean_and_sem,
+    refuse_own,
+    shared_options,
+)
 
 InputSets = Mapping[str, Sequence[Input]]
 AnyOptions = TypeVar("AnyOptions", FitOptions, TrialFitOptions)
@@ -259,14 +268,16 @@ def _of_trials(data: xr.Dataset, names: list[str], found: dict[str, Array]) -> x
 
 def _scored(table: xr.Dataset, scores: Array, same: float) -> xr.Dataset:
     """The table with mean scores, and how far each list is behind the best, from scores (input_set, part)."""
-    mean, root = scores.mean(axis=1), np.sqrt(scores.shape[1])
-    behind = scores[int(np.argmax(mean))] - scores
-    deficit, sem = behind.mean(axis=1), behind.std(axis=1, ddof=1) / root
-    good = deficit <= np.maximum(np.nan_to_num(sem), same)
+    mean, sem = mean_and_sem(scores, axis=1)
+    deficit, error = behind_the_best(scores[:, None])
+    good = deficit <= np.maximum(np.nan_to_num(error), same)
     columns = {
-        "set_score": mean, "set_score_sem": scores.std(axis=1, ddof=1) / root, "set_deficit": deficit,
-        "set_deficit_sem": sem, "as_good": good,
-    }  # fmt: skip
+        "set_score": mean,
+        "set_score_sem": sem,
+        "set_deficit": deficit,
+        "set_deficit_sem": error,
+        "as_good": good,
+    }
     for name, values in columns.items():
         table[name] = ("input_set",), values
     table["condition_score"] = ("input_set", "condition"), scores

@@ -12,7 +12,7 @@ import xarray as xr
 from nwb_lint.contract import check_result, coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
-from nwb_lint.model.scores import good_ranks
+from nwb_lint.model.scores import as_good_as_best, good_ranks
 from nwb_lint.options import DriftOptions, TrialFitOptions, validated
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
@@ -177,15 +177,14 @@ def score_drift(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array
 
 def _drift_table(trials: xr.Dataset, drifts: list[int], evidence: Array, options: TrialFitOptions) -> xr.Dataset:
     """The result, from the log evidence (drift, trial)."""
-    mean, root = evidence.mean(axis=1), np.sqrt(evidence.shape[1])
-    behind = evidence[int(np.argmax(mean))] - evidence
-    deficit, sem = behind.mean(axis=1), behind.std(axis=1, ddof=1) / root
-    good = deficit <= sem
+    mean, sem = mean_and_sem(evidence, axis=1)
+    deficit, error = behind_the_best(evidence[:, None])
+    good = as_good_as_best(deficit, error)
     along = coords_along(xr.Dataset(coords=condition_coords(trials)), "condition", kind="drift_comparison")
     table = xr.Dataset(coords={"drift_tried": drifts, **along})
     columns = {
-        "drift_evidence": mean, "drift_evidence_sem": evidence.std(axis=1, ddof=1) / root, "drift_deficit": deficit,
-        "drift_deficit_sem": sem, "as_good": good,
+        "drift_evidence": mean, "drift_evidence_sem": sem, "drift_deficit": deficit, "drift_deficit_sem": error,
+        "as_good": good,
     }  # fmt: skip
     for name, values in columns.items():
         table[name] = ("drift_tried",), values, {} if name == "as_good" else {"units": "nats/trial"}
