@@ -15,6 +15,7 @@ from .analysis.populations import resample_network as resample_network
 from .analysis.readout import fit_readout as fit_readout
 from .analysis.score import score as score
 from .analysis.timeconstant import compare_tau as compare_tau
+from .behavior import Readout as Readout
 from .drift import network_of_trial as network_of_trial
 from .estimators import LowRankDecoder as LowRankDecoder
 from .estimators import LowRankEncoder as LowRankEncoder

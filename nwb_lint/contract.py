@@ -45,6 +45,7 @@ TRIALS = {
     "exposure_s": Var(("trial", "time"), "float64", "s", False),
     "rate": Var(("trial", "time", "neuron"), "float32", "", False),
     "u": Var(("trial", "time", "input"), "float32", "1", False),
+    "behavior": Var(("trial", "time", "readout"), "float64", "", False),
     "input_course": Var(("trial", "course_time", "course"), "float64", "", False),
 }
 
@@ -61,6 +62,7 @@ ACTIVITY = {
     "rate_high": Var(("neuron",), "float64", "Hz", False),
     "component": Var(("pc", "neuron"), "float64", "1", False),
     "mask": Var(("condition", "time", "neuron"), "bool", "1", False),
+    "behavior": Var(("condition", "time", "readout"), "float64", "", False),
 }
 
 FIT = {
@@ -102,6 +104,14 @@ FIT = {
     "initial_cov": Var(("rank", "rank_from"), "float64", "1", False),
     "latent_cov": Var(("condition", "time", "rank", "rank_from"), "float32", "1", False),
     "evidence": Var(("iteration",), "float64", "", False),
+    "behavior": Var(("condition", "time", "readout"), "float64", "", False),
+    "behavior_pred": Var(("condition", "time", "readout"), "float64", "", False),
+    "readout_level": Var(("readout",), "float64", "", False),
+    "readout_weights": Var(("readout", "rank"), "float64", "", False),
+    "readout_input_weights": Var(("readout", "input"), "float64", "", False),
+    "readout_noise": Var(("readout",), "float64", "", False),
+    "readout_cov": Var(("readout", "readout_term", "readout_term_from"), "float64", "", False),
+    "readout_score": Var(("readout", "split"), "float64", "1", False),
     "bits_per_spike": Var(("split",), "float64", "1", False),
     "input_r2_gain": Var(("input",), "float64", "1", False),
     "input_r2_gain_sem": Var(("input",), "float64", "1", False),
@@ -132,6 +142,11 @@ COORDS = {
     "initial_level": Var(("group",), "str", "", False),
     # names of the inputs
     "input": Var(("input",), "str", "", False),
+    # names of the readouts, what they are, whether they are one observation a trial, and their fields as a text
+    "readout": Var(("readout",), "str", "", False),
+    "readout_kind": Var(("readout",), "str", "", False),
+    "readout_once": Var(("readout",), "bool", "", False),
+    "readout_definition": Var(("readout",), "str", "", False),
     # one row per NWB file that neurons came from: provenance
     "file": Var(("file",), "str", "", False),
     "file_identifier": Var(("file",), "str", "", False),

@@ -309,7 +309,14 @@ class Input:
             )
         return np.broadcast_to(found.astype(float), times.shape)[None]
 
-    def _course_of_file(self, recording: xr.Dataset, axis: Array) -> Array:
+    def samples(self, recording: xr.Dataset, axis: Array) -> Array:
+        """What the file has at each time of an axis, (condition, time); NaN where it was not observed.
+
+        Raises
+        ------
+        ContractError
+            If it was not read with the recording, or not at these times.
+        """
         there = recording["course"].values.tolist() if "input_course" in recording else []
         if self.source not in there:
             read = f"It has {'; '.join(there)}" if there else "It has none"
@@ -325,8 +332,11 @@ class Input:
                 f"{axis[0]:.4g} to {axis[-1]:.4g} s in the bins of the recording. Give the reader the burn_in_s of "
                 "prepare."
             )
-        course = recording["input_course"].transpose("condition", "course_time", "course").values
-        course = course[:, at, there.index(self.source)]
+        course: Array = recording["input_course"].transpose("condition", "course_time", "course").values
+        return course[:, at, there.index(self.source)]
+
+    def _course_of_file(self, recording: xr.Dataset, axis: Array) -> Array:
+        course = self.samples(recording, axis)
         unknown = np.isnan(course)
         if self.fill is None and unknown.any():
             raise ContractError(

@@ -220,6 +220,28 @@ class InputOptions(Options):
     product: str | None = option(None, "Names of other inputs with * between: their product.")
 
 
+class BehaviorOptions(Options):
+    """Fields of a `Readout`."""
+
+    name: str = option(..., "Name of the readout.")
+    column: str | None = option(None, "Column of the trials or conditions: a choice, or a number.")
+    equals: str | float | bool | None = option(None, "Value of the column that counts as 1; None: the larger of two.")
+    series: str | None = option(None, "Path or name of a time series of the file: a number in each bin.")
+    series_column: int | None = option(None, "Which column of the series, where it has several; from 0.", ge=0)
+    log: bool = option(False, "Read the logarithm of the numbers, as of reaction times.")
+    window_s: Window | None = option(None, "Bins in which it is read, s; None: always.")
+
+    def _check_combinations(self) -> None:
+        if (self.column is None) == (self.series is None):
+            raise ValueError("A readout needs one of column and series. Give one of them.")
+        if self.series is not None and self.equals is not None:
+            raise ValueError("equals is of a column, and series is given. Leave out equals.")
+        if self.series_column is not None and self.series is None:
+            raise ValueError("series_column is of a series. Give series, or leave it out.")
+        if self.window_s is not None and not self.window_s[0] < self.window_s[1]:
+            raise ValueError(f"window_s is {self.window_s}. It needs start < stop, in s.")
+
+
 def _texts_of_blocks(given: Any) -> Any:
     """Pairs (to, from) as texts, and digits as numbers."""
     if not isinstance(given, dict):
@@ -439,6 +461,7 @@ class TrialFitOptions(Options):
     input_areas: Annotated[dict[str, Any] | None, BeforeValidator(_lists_of_areas)] = option(
         None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all.", kept=False
     )
+    readout_weight: float = option(1.0, "What the log likelihood of behavior is multiplied by.", ge=0)
 
     def _check_combinations(self) -> None:
         if self.hidden != "auto" and self.hidden < 0:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from nwb_lint.behavior import Readout, as_conditions, build_behavior, readout_coords
 from nwb_lint.contract import check_activity, check_dataset, check_recording
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs, without_courses
@@ -75,6 +76,7 @@ def prepare(
     rate_link: str = "identity",
     burn_in_s: float = 0.0,
     fit_on: object = None,
+    readouts: Sequence[Readout] = (),
 ) -> xr.Dataset:
     """Turn rates into the activity that a network is fitted to, and trial columns into its inputs.
 
@@ -90,7 +92,7 @@ def prepare(
     ----------
     recording : xarray.Dataset
         From `read_conditions`: ``rate (condition, time, neuron)``, Hz; NaN = not observed. Or single trials from
-        `read_trials`, for `fit_trials`: their counts stay as they are, and only ``inputs`` is used.
+        `read_trials`, for `fit_trials`: their counts stay as they are, and only ``inputs`` and ``readouts`` are used.
     inputs : sequence of Input
         The inputs of the network, at least one; for single trials there may be none.
     n_components : int or None, default=12
@@ -112,6 +114,9 @@ def prepare(
         Time that the network runs on its inputs before the first bin, s; no data constrain it there.
     fit_on : labels, positions or array of bool, default=None
         Conditions used for the estimates; None = all. `fit_lint` holds the others out.
+    readouts : sequence of Readout, default=()
+        Behavior that the network is fitted to, too. Of means it is that of the conditions: a column that they have, or
+        the mean of a series over their trials.
 
     Returns
     -------
@@ -121,8 +126,9 @@ def prepare(
         ``rate_low``, ``rate_high (neuron)`` of a link that saturates, Hz; the coordinate
         ``held_out (condition)`` if ``fit_on`` leaves conditions out. With halves of the trials and components also
         ``noise_factor (condition)``: how many times as much noise the activity has as its halves show, because
-        components follow the noise of the conditions that they were estimated from. Of single trials: the same Dataset
-        with ``u (trial, time, input)``.
+        components follow the noise of the conditions that they were estimated from. With readouts also ``behavior
+        (condition, time, readout)``, NaN where it is not observed. Of single trials: the same Dataset with ``u (trial,
+        time, input)`` and ``behavior``.
 
     Raises
     ------
@@ -144,7 +150,7 @@ def prepare(
     if "count" in recording or "trial" in recording.dims:
         given = {"n_components": n_components, "center": center, "time_course": time_course, "scale": scale}
         return _prepare_trials(
-            recording, inputs, given | {"rate_link": rate_link, "burn_in_s": burn_in_s, "fit_on": fit_on}
+            recording, inputs, readouts, given | {"rate_link": rate_link, "burn_in_s": burn_in_s, "fit_on": fit_on}
         )
     check_recording(recording)
     train = conditions_mask(recording, fit_on)
@@ -172,6 +178,9 @@ def prepare(
             factor[train] = _noise_factor(recording.isel(condition=train), resting, steps)
             out["noise_factor"] = ("condition",), factor
     out = out.assign(steps.kept(link, units))
+    if readouts:
+        own = build_behavior(recording, readouts)
+        out = out.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
     for name in CARRIED:
         if name in recording:
             out[name] = recording[name]
@@ -197,8 +206,10 @@ def _linked(recording: xr.Dataset, link: Link) -> xr.Dataset:
     )
 
 
-def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str, object]) -> xr.Dataset:
-    """Trials with ``u (trial, time, input)`` from their columns; counts stay as they are."""
+def _prepare_trials(
+    trials: xr.Dataset, inputs: Sequence[Input], readouts: Sequence[Readout], given: dict[str, object]
+) -> xr.Dataset:
+    """Trials with ``u (trial, time, input)`` and ``behavior`` from their columns; counts stay as they are."""
     defaults = {name: field.default for name, field in PrepareOptions.model_fields.items()} | {"fit_on": None}
     wrong = [name for name, value in given.items() if value is not defaults[name] and value != defaults[name]]
     if wrong:
@@ -207,11 +218,13 @@ def _prepare_trials(trials: xr.Dataset, inputs: Sequence[Input], given: dict[str
             "Leave it out."
         )
     bare = without_courses(trials)
-    bare = bare.drop_dims("input") if "input" in bare.dims else bare  # inputs of an earlier preparation
+    bare = bare.drop_dims({"input", "readout"} & set(bare.dims))  # of an earlier preparation
+    if readouts:
+        own = build_behavior(trials, readouts)
+        bare = bare.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
     if not inputs:
         return bare.copy()
-    own = {"trial": "condition"} | {name: f"{name}_of_trial" for name in ("condition",) if name in trials.variables}
-    built = build_inputs(trials.rename(own), inputs, 0.0)
+    built = build_inputs(as_conditions(trials), inputs, 0.0)
     of_inputs = {k: v for k, v in built.coords.items() if v.dims == ("input",)}
     return bare.assign(u=(("trial", "time", "input"), built["u"].values)).assign_coords(of_inputs)
 

@@ -80,6 +80,7 @@ def random_fit(
     coords, attrs = _coords(rng, sizes, n_files, folder, hidden, burn_in, optional, text_dtype), _attrs(seed, hidden)
     if trials:
         sizes |= {"rank_from": rank, "group": 2, "iteration": 5, "basis": 2}
+        sizes |= {"readout": 2, "readout_term": 1 + rank, "readout_term_from": 1 + rank}
         sizes |= dict.fromkeys(("coefficient", "coefficient_from"), 1 + n_inputs + 3 * rank)
         names = [name for name, var in FIT.items() if name not in data and {"rank_from", "group"} & set(var.dims)]
         names += [
@@ -91,8 +92,17 @@ def random_fit(
             "bits_per_spike",
             "rank_bits",
             "rank_bits_sem",
+            "behavior",
+            "behavior_pred",
+            *(name for name in FIT if name.startswith("readout_")),
         ]
         data |= {name: draw(*FIT[name].dims, dtype=FIT[name].dtype) for name in names}
+        coords |= {
+            "readout": ("readout", np.array(["choice", "spéed"])),
+            "readout_kind": ("readout", np.array(["choice", "number"])),
+            "readout_once": ("readout", np.array([True, False])),
+            "readout_definition": ("readout", np.array(["a", "b"])),
+        }
         coords["initial_level"] = "group", np.array(["left", "réchts"])
         coords |= {name: ("rank", np.array([f"{name} {k}" for k in range(rank)])) for name in ("to_area", "from_area")}
         data["input_reached"] = ("neuron", "input"), rng.random((sizes["neuron"], sizes["input"])) < 0.5

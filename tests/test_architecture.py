@@ -18,6 +18,7 @@ PUBLIC = {
     "Input",
     "LowRankDecoder",
     "LowRankEncoder",
+    "Readout",
     "add_to_nwbfile",
     "align_fits",
     "audit",
@@ -88,7 +89,7 @@ HEAVY = {"torch", "dandi", "matplotlib", "pynwb", "h5py", "distributed"}
 # The line of the package: a room imports from rooms before it, and from itself. `nwb` is off the line: it imports the
 # pure steps, and neither fits nor analyses, nor do these import it.
 BASE = ["errors", "versions", "contract", "options", "parallel"]
-PURE = ["query", "inputs", "trial_noise", "drift", "rate_link", "prepare"]
+PURE = ["query", "inputs", "trial_noise", "drift", "rate_link", "behavior", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot"]
 USERS = ["reports", "estimators", "tasks", "testing", "workflow", "experiments", "cli"]
 # Inside `nwb`, the same line once more.

@@ -185,7 +185,7 @@ CASES = {
 # What gives no result: data, fits (`write_fit` keeps them) and networks' runs, readers, writers.
 OTHERS = {
     "errors", "plot", "show_versions", "report", "compare",  # two modules, and what is read rather than kept
-    "Input", "LowRankDecoder", "LowRankEncoder",
+    "Input", "Readout", "LowRankDecoder", "LowRankEncoder",
     "add_to_nwbfile", "canonicalize", "fit_lint", "network_of_trial", "networks_of_draws", "open_nwb", "prepare",
     "chosen_areas", "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network",
     "simulate", "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",

@@ -98,6 +98,12 @@ def canonicalize(fit: xr.Dataset) -> xr.Dataset:
         turn = np.eye(fit.sizes["coefficient"])
         turn[-len(turns) :, -len(turns) :] = turns
         moved["observation_cov"] = turn @ fit["observation_cov"].values @ turn.T
+    if "readout_weights" in fit:
+        back = np.linalg.inv(to)
+        moved["readout_weights"] = fit["readout_weights"].values @ back
+        turn = np.eye(fit.sizes["readout_term"])
+        turn[1 : 1 + len(back), 1 : 1 + len(back)] = back.T  # after the level; weights of inputs come last
+        moved["readout_cov"] = turn @ fit["readout_cov"].values @ turn.T
     for name, values in moved.items():
         out[name] = fit[name].dims, values.astype(fit[name].dtype), fit[name].attrs
     out.attrs["gauge"] = GAUGE if blocks is None else GAUGE_OF_BLOCKS

@@ -11,6 +11,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from nwb_lint.behavior import (
+    LEAST_VARIANCE,
+    Behavior,
+    behavior_of,
+    explained,
+    losses,
+    predicted,
+    read_out,
+    readout_coords,
+    reference_losses,
+)
 from nwb_lint.contract import check_fit, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import Blocks, blocks_for, blocks_of, in_blocks
@@ -44,6 +55,7 @@ from nwb_lint.statespace.learning import (
     best_start,
     first_latents,
     first_system,
+    latents_of_behavior,
     learn,
     regression_covariance,
     with_hidden_scale,
@@ -82,6 +94,7 @@ def fit_trials(
     areas: str | None = None,
     block_ranks: Mapping[Any, int] | None = None,
     input_areas: Mapping[str, Any] | None = None,
+    readout_weight: float = 1.0,
     progress: bool = False,
 ) -> xr.Dataset:
     """Fit a stochastic low-rank network to the spikes of single trials, by expectation-maximization.
@@ -155,6 +168,10 @@ def fit_trials(
         Ranks of the blocks that differ from ``rank``: ``{"M1<-V1": 2}`` is to M1 from V1; 0 for none.
     input_areas : dict of str to str or tuple of str, optional
         The areas that an input reaches. Inputs that are not named reach all.
+    readout_weight : float, default=1.0
+        What the log likelihood of behavior is multiplied by, where ``trials`` has ``behavior``. 1: as the model says;
+        0: the network is that of the neurons alone, and behavior is read from its latents afterward; `compare_readouts`
+        chooses one by held-out trials.
     progress : bool, default=False
         Whether a progress bar is shown.
 
@@ -170,6 +187,11 @@ def fit_trials(
         neurons. ``activity_pred`` is the run without noise; ``r2`` says how much of the posterior x it explains. With
         ``drift``, ``m`` is the mean over trials, ``m_drift (neuron, rank, basis)`` has the m_b, and ``drift_basis
         (basis, condition)`` the s_b: m of all trials is ``fit.m + (fit.m_drift * fit.drift_basis).sum("basis")``.
+        With ``behavior``, ``readout_level (readout)``, ``readout_weights (readout, rank)``, their covariance
+        ``readout_cov (readout, readout_term, readout_term_from)``, and ``readout_noise (readout)``, the variance of
+        numbers, read it from the latents; ``behavior_pred (condition, time, readout)`` is what they read, from the
+        neurons alone, and ``readout_score (readout, split)`` how much of the loss of the mean it explains: R² of
+        numbers, of choices 1 - log loss / log loss of their share.
 
     Raises
     ------
@@ -219,6 +241,7 @@ def fit_trials_with(
     basis = session_functions(trials, options.drift)
     arrays = arrays_of(trials, name, alpha, groups, basis=basis)
     _check_data(arrays, held, options.observation)
+    behavior = behavior_of(trials, ~held) if "behavior" in trials else None
     with one_blas_thread():
         kinds = {kind: getattr(options, kind) for kind in ("observation", "link", "nonlinearity")}
         train = arrays.part(~held)
@@ -226,11 +249,14 @@ def fit_trials_with(
         rank, n_groups = options.rank if blocks is None else len(blocks.to), 1 if levels is None else len(levels)
         sizes = HIDDEN_SIZES if options.hidden_scale is None else (1.0, 1.0)
         first = first_system(train, rank, n_hidden, alpha, seed, n_groups, kinds, sizes, blocks)
+        if behavior is not None and options.readout_weight > 0:
+            first, train = with_behavior(first, train, behavior, ~held, options.readout_weight)
         kappa = _first(trials.isel(trial=~held), train, first, options, start)
         if options.hidden_scale is not None:
             first = with_hidden_scale(first, train, kappa, options.hidden_scale)
         state, history = _learn(first, train, kappa, options, progress, engine)
         system, mean, covariance = _rotated(state, arrays, engine)
+        train = arrays.part(~held)  # without behavior, which is read from the neurons from here on
         covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
         system = system._replace(uncertainty=covariances)
         bits = _bits(system, arrays, held, seed, engine) if scored and options.observation == "poisson" else None
@@ -241,6 +267,8 @@ def fit_trials_with(
         hidden_ones = np.zeros((n_hidden, *system.drift.shape[1:]))
         fit["m_drift"] = ("neuron", "rank", "basis"), np.concatenate([system.drift, hidden_ones])
         fit["drift_basis"] = ("basis", "condition"), basis.T
+    if behavior is not None:
+        fit = _with_behavior(fit, trials, behavior, mean, covariance, held)
     fit["evidence"] = ("iteration",), history
     if bits is not None:
         fit["bits_per_spike"] = ("split",), bits
@@ -248,6 +276,19 @@ def fit_trials_with(
     fit = _with_free_run(fit, system, arrays, mean, held)
     check_fit(fit)
     return fit
+
+
+def with_behavior(
+    first: System, trials: Trials, behavior: Behavior, which: Array, weight: float
+) -> tuple[System, Trials]:
+    """The first system and its trials (mask ``which``) with behavior as further observations of the latents."""
+    number = len(behavior.choice)
+    first = first._replace(
+        readout=np.zeros((number, 1 + first.rank)),
+        readout_variance=np.ones(number),
+        readout_choice=behavior.choice.astype(float),
+    )
+    return first, trials._replace(z=behavior.z[which], z_weight=weight * behavior.share[which])
 
 
 def _check_options(trials: xr.Dataset, options: TrialFitOptions, n: int) -> None:
@@ -259,6 +300,11 @@ def _check_options(trials: xr.Dataset, options: TrialFitOptions, n: int) -> None
         )
     if options.rank > n:
         raise ContractError(f"rank is {options.rank} and there are {n} neurons. Use at most rank {n}, or more units.")
+    if options.drift and "behavior" in trials:
+        raise ContractError(
+            "The trials have behavior, and drift is given. Behavior is read from the latents of all trials in the same "
+            "way. Leave out drift, or drop behavior."
+        )
 
 
 def _blocks(trials: xr.Dataset, options: TrialFitOptions, hidden: int, n_drives: int) -> Blocks | None:
@@ -309,6 +355,8 @@ def _first(
         return first_latents_of_areas(arrays, first, sd, loadings)
     widths = [sd] if poisson or loadings is not None else sorted({sd, *LESS_SMOOTHING})
     starts = [first_latents(arrays, options.rank, width, poisson, loadings) for width in widths]
+    if first.readout_choice is not None and loadings is None:
+        starts.append(latents_of_behavior(arrays, starts[-1], first.readout_choice, sd, poisson))
     return best_start(first, arrays, starts, options.seed, _how(options))
 
 
@@ -358,8 +406,11 @@ def _snapshot(first: System, arrays: Trials, kappa: Array, options: TrialFitOpti
 
 
 def _rotated(state: State, arrays: Trials, engine: Engine) -> tuple[System, Array, Array]:
-    """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials."""
-    system = state.system
+    """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials.
+
+    It is without behavior: the posterior is that of the neurons alone.
+    """
+    system = state.system._replace(readout=None, readout_variance=None, readout_choice=None)
     if system.blocks is None:
         _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
         axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
@@ -432,6 +483,38 @@ def _dataset(
     return fit
 
 
+def _with_behavior(
+    fit: xr.Dataset, trials: xr.Dataset, behavior: Behavior, mean: Array, covariance: Array, held: Array
+) -> xr.Dataset:
+    """The fit with what reads behavior from the latents that the neurons give, and how well it does in each split."""
+    design = np.concatenate([np.ones((*mean.shape[:2], 1)), mean], axis=2)
+    train = np.flatnonzero(~held)
+    used = (behavior.share[train] > 0).any(axis=2)
+    of_trial = np.broadcast_to(np.arange(len(train))[:, None], used.shape)[used]
+    some, z, share = (one[train][used] for one in (design, behavior.z, behavior.share))
+    reading = read_out(some, z, share, behavior.choice, groups=of_trial)
+    loss = losses(predicted(design, reading, behavior.choice), behavior)
+    reference = reference_losses(behavior, ~held)
+    score = np.column_stack([explained(loss[part], reference[part]) for part in (~held, held)])
+    unsure = np.einsum(
+        "kr,nrs,ks->nk", reading.coefficients[:, 1:], covariance[train][used], reading.coefficients[:, 1:]
+    )
+    spread = (share * unsure).sum(axis=0) / share.sum(axis=0)
+    noise = np.maximum(reading.variance - spread, LEAST_VARIANCE)
+    to = np.where(behavior.choice, 1, behavior.scale)
+    fit = fit.assign_coords(readout_coords(trials))
+    fit["behavior"] = ("condition", "time", "readout"), trials["behavior"].transpose("trial", "time", "readout").values
+    own = behavior.mean + to * predicted(design, reading, behavior.choice)
+    fit["behavior_pred"] = ("condition", "time", "readout"), own
+    fit["readout_level"] = ("readout",), behavior.mean + to * reading.coefficients[:, 0]
+    fit["readout_weights"] = ("readout", "rank"), to[:, None] * reading.coefficients[:, 1:]
+    fit["readout_noise"] = ("readout",), np.where(behavior.choice, np.nan, to**2 * noise)
+    terms = "readout", "readout_term", "readout_term_from"
+    fit["readout_cov"] = terms, (to**2)[:, None, None] * reading.covariance
+    fit["readout_score"] = ("readout", "split"), score
+    return fit
+
+
 def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state: State) -> dict[str, Any]:
     names = ("tau_s", "nonlinearity", "observation", "link", "bias", "noise", "initial", "seed")
     found = dict(trials.attrs) | {name: getattr(options, name) for name in names} | versions()
@@ -439,6 +522,8 @@ def _attributes(trials: xr.Dataset, options: TrialFitOptions, hidden: int, state
         found["hidden_scale"] = options.hidden_scale
     if options.areas is not None:
         found["areas"] = options.areas
+    if "behavior" in trials:
+        found["readout_weight"] = options.readout_weight
     found |= {"dt_s": float(trials.attrs["bin_s"]), "method": "em", "loss": "evidence", "hidden": hidden}
     gauge = GAUGE if options.areas is None else f"in each block of areas: {GAUGE}"
     return found | {"gauge": gauge, "ridge": state.ridge}

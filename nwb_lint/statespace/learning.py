@@ -7,6 +7,7 @@
 4. Dynamics: ridge regression of kappa[t+1] - (1 - alpha) kappa[t] on phi(x[t]) gives n, its residual gives Q. The ridge
    is the one of largest marginal likelihood; with counts, the linear part of the dynamics has a small one of its own.
 5. Mean and covariance of kappa[0].
+6. Where the fit has behavior: a regression of each readout on (1, kappa), as that of a neuron (`nwb_lint.behavior`).
 
 The samples carry the uncertainty of the posterior, so that no regression has errors in its regressors.
 """
@@ -21,7 +22,9 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.csgraph import connected_components
+from sklearn.linear_model import RidgeCV
 
+from nwb_lint.behavior import read_out
 from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast
@@ -59,6 +62,7 @@ from nwb_lint.statespace.tuning import (
     RIDGES,
     START_ITERATIONS,
     START_NOISE,
+    START_RIDGES,
     START_STEPS,
     START_TRIALS,
     STEP_GROWTH,
@@ -159,6 +163,9 @@ def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
     m, drift = system.m.copy(), system.drift
     m[: system.n_neurons] = m[: system.n_neurons] @ back
     drift = None if drift is None else np.einsum("irb,rs->isb", drift, back)
+    if system.readout is not None:
+        level, weights = system.readout[:, :1], system.readout[:, 1:]
+        system = system._replace(readout=np.concatenate([level, weights @ back], axis=1))
     system = system._replace(
         m=m, drift=drift, noise=to @ system.noise @ to, spread=to @ system.spread @ to, start=system.start @ to,
         n=system.n @ to,
@@ -249,6 +256,18 @@ def observation_step(system: System, data: Batches, drawn: Array, reference: Arr
             for a, b in zip((value, slope, hessian), new, strict=True)
         )
     return _with_regression(system, data, drawn, beta, n_inputs)
+
+
+def readout_step(system: System, trials: Trials, drawn: Array, steps: int) -> System:
+    """Regression of behavior on (1, kappa); without behavior the system."""
+    if system.readout is None or system.readout_choice is None or trials.z is None or trials.z_weight is None:
+        return system
+    used = (trials.z_weight > 0).any(axis=2)
+    some = drawn[:, used]
+    design = np.concatenate([np.ones((*some.shape[:2], 1)), some], axis=2).reshape(-1, 1 + system.rank)
+    z, weight = (np.tile(one[used], (len(drawn), 1)) for one in (trials.z, trials.z_weight / len(drawn)))
+    found = read_out(design, z, weight, system.readout_choice > 0, system.readout, steps)
+    return system._replace(readout=found.coefficients, readout_variance=found.variance)
 
 
 def _regression_of(system: System) -> tuple[System, Array, Array]:
@@ -471,6 +490,43 @@ def first_latents(trials: Trials, rank: int, sd: float, poisson: bool, loadings:
     )
 
 
+def latents_of_behavior(trials: Trials, kappa: Array, choice: Array, sd: float, poisson: bool) -> Array:
+    """First latents of which the leading ones are what predicts behavior linearly, the others those that are given.
+
+    Smoothed activity, with inputs partialled out, is regressed on behavior by ridge regression; of a readout that is
+    one observation a trial, its mean over the bins of the trial.
+    """
+    assert trials.z is not None
+    assert trials.z_weight is not None
+    y, scale = smoothed(trials, sd, poisson)
+    flat = _without_inputs(y, trials.v, scale)
+    n_trials, n_times = y.shape[:2]
+    found = []
+    for k in range(len(choice)):
+        weight = trials.z_weight[..., k]
+        if _is_constant(trials.z[..., k], weight):
+            use = weight.sum(axis=1) > 0
+            share = weight[use] / weight[use].sum(axis=1, keepdims=True)
+            x = np.einsum("kt,kti->ki", share, flat.reshape(y.shape)[use])
+            z = (share * trials.z[use, :, k]).sum(axis=1)
+        else:
+            x, z = flat.reshape(y.shape)[weight > 0], trials.z[..., k][weight > 0]
+        found.append(flat @ RidgeCV(START_RIDGES).fit(x, z).coef_)
+    behavior, rank = np.column_stack(found), kappa.shape[2]
+    others = kappa.reshape(n_trials * n_times, rank)
+    left, values, _ = np.linalg.svd(behavior, full_matrices=False)
+    leading = left[:, values > 1e-9 * max(values[0], 1e-300)][:, :rank]
+    rest = others - leading @ (leading.T @ others)
+    both = np.column_stack([leading, np.linalg.qr(rest)[0]])[:, :rank]
+    return (both / np.maximum(both.std(axis=0), 1e-9)).reshape(n_trials, n_times, rank)
+
+
+def _is_constant(z: Array, weight: Array) -> bool:
+    """Whether behavior has one value a trial."""
+    low, high = (pick(np.where(weight > 0, z, fill), axis=1) for pick, fill in ((np.min, np.inf), (np.max, -np.inf)))
+    return bool((low[np.isfinite(low)] == high[np.isfinite(high)]).all())
+
+
 def smoothed(trials: Trials, sd: float, poisson: bool) -> tuple[Array, Array]:
     """Smoothed log counts, or values, (trial, time, neuron), and what makes the noise of the neurons equal."""
     seen = np.ones(trials.y.shape, np.float32) if trials.seen is None else trials.seen.astype(np.float32)
@@ -489,10 +545,7 @@ def smoothed(trials: Trials, sd: float, poisson: bool) -> tuple[Array, Array]:
 
 def _components(y: Array, v: Array, scale: Array, rank: int, loadings: Array | None) -> Array:
     """Latents of unit variance, with inputs partialled out; components beyond the number of neurons are 0."""
-    flat = y.reshape(-1, y.shape[2]).astype(float)
-    design = np.column_stack([np.ones(len(flat)), v.reshape(len(flat), -1)])
-    flat -= design @ np.linalg.lstsq(design, flat, rcond=None)[0]
-    flat *= scale
+    flat = _without_inputs(y, v, scale)
     if loadings is not None:
         left, _, right = np.linalg.svd(flat @ np.linalg.pinv(loadings * scale[:, None]).T, full_matrices=False)
         return (np.sqrt(len(left)) * left @ right).reshape(*y.shape[:2], rank)
@@ -501,6 +554,15 @@ def _components(y: Array, v: Array, scale: Array, rank: int, loadings: Array | N
     found[:, : y.shape[2]] = flat @ axes[:, ::-1][:, :rank]
     found /= np.maximum(found.std(axis=0), 1e-9)
     return found.reshape(*y.shape[:2], rank)
+
+
+def _without_inputs(y: Array, v: Array, scale: Array) -> Array:
+    """Smoothed activity (trial · time, neuron) with inputs partialled out, times the scale of each neuron."""
+    flat: Array = y.reshape(-1, y.shape[2]).astype(float)
+    design = np.column_stack([np.ones(len(flat)), v.reshape(len(flat), -1)])
+    flat -= design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+    flat *= scale
+    return flat
 
 
 def sets_without_common_neurons(seen: Array | None, shape: tuple[int, ...]) -> list[tuple[Array, Array]]:
@@ -645,6 +707,7 @@ def maximization(
 ) -> tuple[System, float]:
     """All parameters from samples of the latents."""
     system = observation_step(system, data, draws.drawn, reference, steps)
+    system = readout_step(system, data.trials, draws.drawn, steps)
     if how.biases:
         system = bias_step(system, data.trials, draws.drawn, ridge, bias_steps)
     system, ridge = dynamics_step(system, data, draws.drawn, how.diagonal, how.ridges)
@@ -690,8 +753,11 @@ def noise_factor(system: System, data: Batches, draws: Draws) -> float:
 def prolonged(old: System, new: System, length: float) -> System:
     """The parameters so many times as far from the old ones as the new; variances on a logarithmic scale."""
     kinds = ["level", "bias", "weights", "m", "n"] + ["drift"] * (old.drift is not None)
+    kinds += ["readout"] * (old.readout is not None)
     further = {kind: (1 - length) * getattr(old, kind) + length * getattr(new, kind) for kind in kinds}
     variance = old.variance ** (1 - length) * new.variance**length
+    if old.readout_variance is not None and new.readout_variance is not None:
+        further["readout_variance"] = old.readout_variance ** (1 - length) * new.readout_variance**length
     return new._replace(
         **further, variance=variance, noise=_exp((1 - length) * _log(old.noise) + length * _log(new.noise))
     )

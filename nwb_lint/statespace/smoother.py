@@ -26,6 +26,7 @@ from nwb_lint.statespace.system import (
     Evaluation,
     System,
     Trials,
+    behavior_constant,
     context_of,
     evaluate,
     features_of,
@@ -95,6 +96,8 @@ def smooth(
     factor = _factor(system, here, context.loadings)[0]
     n_steps = kappa.shape[1] - 1
     constant = likelihood_constant(system, trials) + prior_constant(system, n_steps)
+    if system.readout is not None:
+        constant = constant + behavior_constant(system, trials)
     evidence = here.log_joint + constant + 0.5 * ((n_steps + 1) * system.rank * LOG_2PI - factor.log_det())
     if context.half is not None:
         seen = 1.0 if trials.seen is None else trials.seen
@@ -107,6 +110,8 @@ def gradient(system: System, here: Evaluation, loadings: Array, matrices: Array 
     matrices = transition_matrices(system, here.slope, loadings) if matrices is None else matrices
     xp = functions_of(here.score)
     out = here.score @ loadings[..., : system.n_neurons].swapaxes(-1, -2)
+    if system.readout is not None:
+        out += here.pull
     pull = here.step @ xp.linalg.inv(system.noise)
     out[:, 0] -= here.first @ xp.linalg.inv(system.spread)
     out[:, 1:] -= pull
@@ -128,6 +133,9 @@ def _factor(system: System, here: Evaluation, loadings: Array) -> tuple[Factor, 
     precision = xp.linalg.inv(system.noise)
     information = here.information.reshape(-1, n) if loadings.ndim == 2 else here.information
     diagonal = (information @ outer_of(loadings[..., :n])).reshape(n_trials, n_times, rank, rank)
+    if system.readout is not None:
+        of_behavior = here.z_information @ outer_of(system.readout[:, 1:].T)
+        diagonal += of_behavior.reshape(diagonal.shape)
     diagonal[:, 0] += xp.linalg.inv(system.spread)
     diagonal[:, 1:] += precision
     across = -(precision @ matrices)

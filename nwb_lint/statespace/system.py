@@ -44,6 +44,8 @@ class System(NamedTuple):
     | drift | neuron, rank, basis | how m changes with each smooth function of the trials; None: m is constant |
     | area, to, source | unit; rank; rank | positions of areas; None: one block |
     | reached | unit, input | which inputs reach which units, with areas |
+    | readout | readout, 1 + rank | level and weights that read behavior from kappa; None: no behavior |
+    | readout_variance, readout_choice | readout | variance of numbers (1 of choices); 1 of choices, else 0 |
     | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
     """
 
@@ -66,6 +68,9 @@ class System(NamedTuple):
     to: Array | None = None
     source: Array | None = None
     reached: Array | None = None
+    readout: Array | None = None
+    readout_variance: Array | None = None
+    readout_choice: Array | None = None
 
     @property
     def blocks(self) -> Blocks | None:
@@ -98,6 +103,8 @@ class Trials(NamedTuple):
     | group | trial | which mean of kappa[0] |
     | lag | trial, time - 1 | whether a step lies between the first and the last observed sample |
     | basis | trial, basis | smooth functions of the trials, along which m drifts; None without drift |
+    | z | trial, time, readout | behavior, as `nwb_lint.behavior.Behavior` has it; None: it is not seen |
+    | z_weight | trial, time, readout | what its log likelihood is multiplied by; 0 where it is not observed |
     """
 
     y: Array
@@ -107,12 +114,13 @@ class Trials(NamedTuple):
     group: Array
     lag: Array
     basis: Array | None = None
+    z: Array | None = None
+    z_weight: Array | None = None
 
     def part(self, which: slice | Array) -> Trials:
         """Some of these trials."""
-        seen, basis = (None if field is None else field[which] for field in (self.seen, self.basis))
-        v, log_exposure, group, lag = (field[which] for field in self[2:6])
-        return Trials(self.y[which], seen, v, log_exposure, group, lag, basis)
+        chosen: tuple[Any, ...] = tuple(None if field is None else field[which] for field in self)
+        return Trials(*chosen)
 
 
 class Batches(NamedTuple):
@@ -155,6 +163,8 @@ class Evaluation(NamedTuple):
     slope: Array
     step: Array  # kappa[t+1] - f(kappa[t])
     first: Array  # kappa[0] - mu
+    pull: Array  # derivative of the log likelihood of behavior by kappa, (trial, time, rank); no time without behavior
+    z_information: Array  # minus its second derivative by what is read, (trial, time, readout); no time without
 
 
 class Context(NamedTuple):
@@ -346,6 +356,36 @@ def likelihood_constant(system: System, trials: Trials) -> Array:
     return (each if trials.seen is None else each * trials.seen).sum(axis=(1, 2))
 
 
+def behavior_terms(system: System, trials: Trials, kappa: Array) -> tuple[Array, Array, Array]:
+    """Weighted log likelihood of behavior without its constant, and its slope and minus its curvature by what is read.
+
+    Each is (trial, time, readout). A choice is Bernoulli with the logit level + w' kappa, a number Gaussian around it.
+    """
+    assert system.readout is not None
+    assert system.readout_choice is not None
+    assert system.readout_variance is not None
+    assert trials.z is not None
+    assert trials.z_weight is not None
+    xp, choice = functions_of(kappa), system.readout_choice
+    eta = kappa @ system.readout[:, 1:].T + system.readout[:, 0]
+    number = (1 - choice) / system.readout_variance
+    p, error = 0.5 * (1 + xp.tanh(0.5 * eta)), trials.z - eta
+    value = choice * (trials.z * eta - xp.logaddexp(eta, 0)) - 0.5 * number * error * error
+    slope = choice * (trials.z - p) + number * error
+    information = choice * p * (1 - p) + number
+    return trials.z_weight * value, trials.z_weight * slope, trials.z_weight * information
+
+
+def behavior_constant(system: System, trials: Trials) -> Array:
+    """What `behavior_terms` leaves out, (trial)."""
+    assert system.readout_choice is not None
+    assert system.readout_variance is not None
+    assert trials.z_weight is not None
+    xp = functions_of(system.readout_variance)
+    each = -0.5 * (1 - system.readout_choice) * (LOG_2PI + xp.log(system.readout_variance))
+    return (trials.z_weight * each).sum(axis=(1, 2))
+
+
 def evaluate(system: System, trials: Trials, kappa: Array, context: Context) -> Evaluation:
     """The log joint density of data and latents without constants, (trial), and the terms of its derivatives."""
     x = kappa @ context.loadings[..., : system.n_neurons]
@@ -355,9 +395,13 @@ def evaluate(system: System, trials: Trials, kappa: Array, context: Context) -> 
     step, first = kappa[:, 1:] - next_latent(system, kappa[:, :-1], r), kappa[:, 0] - system.start[trials.group]
     value = value.sum(axis=(1, 2))
     value = value - 0.5 * _squared(step, system.noise).sum(axis=1) - 0.5 * _squared(first, system.spread)
+    pull = z_information = kappa[:, :0]
+    if system.readout is not None:
+        of_behavior, z_slope, z_information = behavior_terms(system, trials, kappa)
+        value, pull = value + of_behavior.sum(axis=(1, 2)), z_slope @ system.readout[:, 1:]
     xp = functions_of(value)
     value = xp.where(xp.isfinite(value), value, -np.inf)
-    return Evaluation(kappa, value, score, information, slope, step, first)
+    return Evaluation(kappa, value, score, information, slope, step, first, pull, z_information)
 
 
 def prior_constant(system: System, n_steps: int) -> float:

@@ -106,6 +106,10 @@ LOADING_PRECISION, LEVEL_PRECISION = 1.0, 0.1
 # Convention.
 START_RIDGE = 0.1
 
+# Ridges of the regression that gives first latents of behavior, from which generalized cross-validation chooses.
+# Convention: the range holds all that were chosen.
+START_RIDGES = 10.0 ** np.arange(-1, 7)
+
 # Precision of loadings that must be 0, because the latent belongs to another area.
 # Convention: far above what data give.
 OUTSIDE_PRECISION = 1e10
