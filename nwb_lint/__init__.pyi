@@ -12,6 +12,7 @@ from .analysis.latents import project as project
 from .analysis.limitcycles import limit_cycles as limit_cycles
 from .analysis.populations import find_populations as find_populations
 from .analysis.populations import resample_network as resample_network
+from .analysis.readout import decode_behavior as decode_behavior
 from .analysis.readout import fit_readout as fit_readout
 from .analysis.score import score as score
 from .analysis.timeconstant import compare_tau as compare_tau
@@ -58,6 +59,7 @@ from .validation.areas import chosen_areas as chosen_areas
 from .validation.areas import select_areas as select_areas
 from .validation.baselines import baselines as baselines
 from .validation.baselines import truncate as truncate
+from .validation.behavior.weights import compare_readouts as compare_readouts
 from .validation.bootstrap import bootstrap as bootstrap
 from .validation.bootstrap import networks_of_draws as networks_of_draws
 from .validation.dynamics_comparison import compare_dynamics as compare_dynamics

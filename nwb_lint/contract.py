@@ -832,6 +832,38 @@ INPUT_COMPARISON = {
     "unexplained_time": Var(("input_set", "time"), "float64", "1", False),
 }
 
+READOUT_COMPARISON = {
+    "activity_score": Var(("weight_tried",), "float64", ""),
+    "activity_score_sem": Var(("weight_tried",), "float64", ""),
+    "activity_deficit": Var(("weight_tried",), "float64", ""),
+    "activity_deficit_sem": Var(("weight_tried",), "float64", ""),
+    "behavior_score": Var(("weight_tried", "readout"), "float64", "1"),
+    "behavior_score_sem": Var(("weight_tried", "readout"), "float64", "1"),
+    "behavior_deficit": Var(("weight_tried",), "float64", "1"),
+    "behavior_deficit_sem": Var(("weight_tried",), "float64", "1"),
+    "as_good": Var(("weight_tried",), "bool", "1"),
+    "condition_score": Var(("weight_tried", "condition"), "float64", ""),
+    "condition_behavior": Var(("weight_tried", "condition", "readout"), "float64", "1"),
+}
+
+DECODING = {
+    "behavior": Var(("condition", "time", "readout"), "float64", ""),
+    "decoded": Var(("condition", "time", "readout"), "float64", ""),
+    "decoded_low": Var(("condition", "time", "readout"), "float64", ""),
+    "decoded_high": Var(("condition", "time", "readout"), "float64", ""),
+    "decoded_plain": Var(("condition", "time", "readout"), "float64", ""),
+    "score": Var(("decoder", "readout"), "float64", "1"),
+    "score_sem": Var(("decoder", "readout"), "float64", "1"),
+    "score_difference": Var(("readout",), "float64", "1"),
+    "score_difference_sem": Var(("readout",), "float64", "1"),
+    "bits": Var(("decoder", "readout"), "float64", "1"),
+    "accuracy": Var(("decoder", "readout"), "float64", "1"),
+    "auc": Var(("decoder", "readout"), "float64", "1"),
+    "coverage": Var(("readout",), "float64", "1"),
+    "plain_width_s": Var(("readout",), "float64", "s"),
+    "plain_ridge": Var(("readout",), "float64", "1"),
+}
+
 TAU_COMPARISON = {
     "tau_r2": Var(("tau_tried", "split"), "float64", "1"),
     "tau_r2_sem": Var(("tau_tried", "split"), "float64", "1"),
@@ -932,6 +964,8 @@ RESULTS = {
     "drift_comparison": DRIFT_COMPARISON,
     "session_alignment": SESSION_ALIGNMENT,
     "input_comparison": INPUT_COMPARISON,
+    "readout_comparison": READOUT_COMPARISON,
+    "decoding": DECODING,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
     "currents": CURRENTS,

@@ -304,6 +304,7 @@ class FitOptions(Options):
     input_areas: Annotated[dict[str, Any] | None, BeforeValidator(_lists_of_areas)] = option(
         None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all.", kept=False
     )
+    readout_weight: float = option(1.0, "Weight of each readout of behavior, relative to a neuron.", ge=0)
 
     def _check_combinations(self) -> None:
         rank = getattr(self, "rank", 1)  # the section of a recipe has none
@@ -602,6 +603,20 @@ class InputSetOptions(Options):
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
 
 
+class ReadoutWeightOptions(Options):
+    """Options of `compare_readouts`: weights of behavior in the loss."""
+
+    weights: tuple[float, ...] | None = option(None, "Weights to compare; None: from 0 to as heavy as all neurons.")
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
+
+
+class DecodingOptions(Options):
+    """Options of `decode_behavior`."""
+
+    causal: bool = option(True, "Use only the samples until each time.")
+    level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
+
+
 class BootstrapOptions(Options):
     """Options of `bootstrap`."""
 
@@ -818,6 +833,10 @@ class InputSetSection(derived("_InputSets", InputSetOptions)):  # type: ignore[m
     sets: dict[str, str] = option(..., "Lists of inputs to compare, by name: names of inputs with commas between them.")
 
 
+ReadoutWeightSection = derived("ReadoutWeightSection", ReadoutWeightOptions)
+DecodingSection = derived("DecodingSection", DecodingOptions)
+
+
 class TrialReadSection(derived("_TrialReading", TrialOptions, without=("inputs",), bin_s=0.02)):  # type: ignore[misc]
     """Options of `read_trials`."""
 
@@ -1021,6 +1040,7 @@ PUBLIC: tuple[type[Options], ...] = (
     CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,
     DriftOptions, NetworkOfTrialOptions, AlignOptions,
     ModuleOptions, DistillOptions, DynamicsOptions,
+    BehaviorOptions, ReadoutWeightOptions, DecodingOptions,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import nwb_lint as nl
 from nwb_lint import plot
+from nwb_lint.behavior import build_behavior
 from nwb_lint.contract import RESULTS, check_result, columns_of
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension.codec import encode
@@ -24,6 +25,7 @@ from tests.factories import assert_same
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Input .* acts .* than its times say"),
     pytest.mark.filterwarnings("ignore:The drives .* are nearly combinations"),
+    pytest.mark.filterwarnings("ignore:Behavior of held-out data is not predicted"),
 ]
 
 SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
@@ -79,6 +81,12 @@ def field_around(cycles):
     field = xr.Dataset({name: (("point", "rank"), kappa) for name in ("kappa", "velocity")})
     field = field.assign(speed=("point", np.ones(16)), input_value=cycles["input_value"])
     return field.assign_attrs(kind="flow_field", n_points=4, extent=[-5.0, 5.0, -5.0, 5.0], tau_s=0.1)
+
+
+def with_side(activity):
+    """The activity with the column side as behavior."""
+    behavior = build_behavior(activity, [nl.Readout("side", column="side", window_s=(0.1, 0.4))])
+    return activity.assign(behavior=behavior["behavior"].variable).assign_coords(behavior.drop_vars("behavior").coords)
 
 
 # Public function → what it gives of a fit and its activity, and the figure of it.
@@ -158,6 +166,16 @@ CASES = {
             mock_trials(n_trials=8), rank=1, tau_s=0.1, drifts=[0, 1], folds=2, hidden=0, max_iter=2
         ),
         lambda one, ax: plot.drift_comparison(one, ax=ax),
+    ),
+    "compare_readouts": (
+        lambda fit, activity: nl.compare_readouts(with_side(activity), weights=[0, 1], rank=1, folds=2, **SWEEP),
+        lambda one, ax: plot.readout_comparison(one, ax=ax),
+    ),
+    "decode_behavior": (
+        lambda fit, activity: nl.decode_behavior(
+            nl.fit_lint(with_side(activity), rank=2, **SWEEP), with_side(activity)
+        ),
+        lambda one, ax: plot.decoded_behavior(one, ax=ax),
     ),
     "align_fits": (
         lambda fit, activity: nl.align_fits({"day 1": fit, "day 2": fit}),

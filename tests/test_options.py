@@ -33,6 +33,8 @@ FUNCTIONS = {
     options.TrialFitOptions: nl.fit_trials, options.InferOptions: nl.infer_latents,
     options.NetworkOptions: nl.from_network, options.ModuleOptions: nl.run_module, options.DistillOptions: nl.distill,
     options.DynamicsOptions: nl.compare_dynamics,
+    options.BehaviorOptions: nl.Readout, options.ReadoutWeightOptions: nl.compare_readouts,
+    options.DecodingOptions: nl.decode_behavior,
     options.DriftOptions: nl.compare_drift, options.NetworkOfTrialOptions: nl.network_of_trial,
     options.AlignOptions: nl.align_fits,
     options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
@@ -44,6 +46,7 @@ NO_OPTIONS = {
     "executor", "cache_dir", "progress", "trials", "neurons", "start",
     "verbose", "rank", "ranks", "tau_s", "seed", "populations", "bootstrap", "prepare", "reference", "results",
     "other", "network", "areas", "module", "readout", "systems", "data", "input_sets", "fits",
+    "readouts",
 }  # fmt: skip
 RECIPE = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
@@ -186,6 +189,7 @@ def test_a_recipe_says_every_field_and_comes_back_the_same(section):
     data = {"sources": ["a.nwb"], "read": {"by": ["x"], "align": "start_time", "window_s": [0.0, 1.0]}}
     given = {
         "inputs": [{"name": "x"}],
+        "readouts": [{"name": "x", "column": "x"}, {"name": "y", "series": "y"}],
         "subject": {"subject_id": "m1"},
         "compare_inputs": {"sets": {"a": "x", "b": "x"}},
     }

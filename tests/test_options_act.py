@@ -329,6 +329,7 @@ FIT_TRIALS = {
     "max_iter": (1, {}), "tol": (0.9, {"max_iter": 8}), "seed": (1, {}),
     "areas": ("area", {}), "block_ranks": ({"A<-B": 0}, {"areas": "area"}),
     "input_areas": ({"stimulus": "A"}, {"areas": "area"}), "hidden_scale": (0.5, {"hidden": 3}),
+    "readout_weight": (30.0, {}),
 }  # fmt: skip
 
 
@@ -339,7 +340,62 @@ def test_fit_trials(name):
     trials = mock_trials(n_neurons=6, n_trials=8).assign_coords(area=("neuron", np.resize(["A", "B"], 6)))
     if "area" in name:
         trials = nl.prepare(trials, inputs=[nl.Input("stimulus", column="stimulus")])
+    if name == "readout_weight":
+        trials, more = with_behavior(trials), {"tol": 1e-3}  # another outcome to compare with
     check(partial(nl.fit_trials, trials), base, name, value, more)
+
+
+def with_behavior(data):
+    """Trials or an activity with a course in time that is read from the latents."""
+    values = np.random.default_rng(0).standard_normal((data.sizes.get("trial", data.sizes.get("condition")), 1, 2))
+    values = values + np.linspace(0, 1, data.sizes["time"])[:, None]
+    dims = "trial" if "trial" in data.dims else "condition", "time", "readout"
+    of_readouts = {
+        "readout": ["a", "b"], "readout_kind": ("readout", ["number"] * 2), "readout_once": ("readout", [False] * 2),
+        "readout_definition": ("readout", [""] * 2),
+    }  # fmt: skip
+    return data.assign(behavior=(dims, values)).assign_coords(of_readouts)
+
+
+BEHAVIOR = {
+    "name": ("other", {}), "column": ("start_time", {}), "equals": ("left", {}), "log": (True, {"column": "block"}),
+    "series": ("speed", {"column": None}), "series_column": (1, {"series": "eye", "series_column": 0, "column": None}),
+    "window_s": ((0.0, 0.4), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", options.BehaviorOptions.model_fields)
+def test_readout(name, session):
+    def behavior_of(**fields):
+        readout = nl.Readout(**fields)
+        inputs = [nl.Input("run", series="speed"), nl.Input("eye", series="eye", series_column=0)]
+        inputs.append(nl.Input("eye 1", series="eye", series_column=1))
+        trials = nl.read_trials(session, inputs=inputs, **READ)
+        found = nl.prepare(trials, inputs=[], readouts=[readout])
+        return found[["behavior"]].assign_coords(readout=[readout.name])
+
+    value, more = BEHAVIOR[name]
+    if name == "series":
+        first = behavior_of(name="stimulus", column="side")
+        assert not same(first, behavior_of(name="stimulus", series="speed"))
+        return
+    if name == "log":
+        more = {"column": "start_time"}
+    check(behavior_of, {"name": "stimulus", "column": "side"}, name, value, more)
+
+
+@pytest.mark.parametrize("name", options.ReadoutWeightOptions.model_fields)
+def test_compare_readouts(name, activity):
+    base = FIT | {"weights": (0.0, 1.0), "folds": 2}
+    value = {"weights": (0.0, 2.0), "folds": 3}[name]
+    check(partial(nl.compare_readouts, with_behavior(activity)), base, name, value)
+
+
+@pytest.mark.parametrize("name", options.DecodingOptions.model_fields)
+def test_decode_behavior(name):
+    trials = with_behavior(mock_trials(n_neurons=6, n_trials=12))
+    fit = nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=2, test_size=4)
+    check(partial(nl.decode_behavior, fit, trials), {}, name, {"causal": False, "level": 0.5}[name])
 
 
 FROM_NETWORK = {

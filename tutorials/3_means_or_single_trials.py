@@ -83,12 +83,42 @@ width = np.sqrt(ahead["latent_cov"].values[0, -1, 0, 0])
 print(f"standard deviation of the latent 100 ms after the end of trial 0: {width:.2f}")
 
 # %% [markdown]
+# ## Behavior
+#
+# A `Readout` is a behavior that the latents are to predict: here the choice, at the end
+# of each trial. Its log likelihood times a weight is a part of the loss. Held-out trials
+# choose the weight: 0 is a fit of the neurons alone.
+
+# %%
+choice = nl.Readout("choice", column="choice", window_s=(0.6, 0.8))
+behaving = nl.prepare(trials, inputs=[], readouts=[choice])
+options["rank"] = ranks.attrs["rank"]
+weighed = nl.compare_readouts(behaving, weights=[0, 1, 30], folds=2, **options)
+print(weighed[["activity_deficit", "behavior_score"]].to_dataframe().round(3))
+print("chosen:", weighed.attrs["readout_weight"])
+
+# %% [markdown]
+# The choice is decoded from the spikes until each time, in trials that the fit has not
+# seen, beside logistic regression on smoothed counts. The score is the share of the log
+# loss of the mean that is explained; the error is over trials.
+
+# %%
+joint = nl.fit_trials(
+    behaving, readout_weight=weighed.attrs["readout_weight"], test_size=20, **options
+)
+decoded = nl.decode_behavior(joint, behaving)
+print(decoded[["score", "score_sem", "auc"]].to_dataframe().round(2))
+plot.decoded_behavior(decoded)
+
+# %% [markdown]
 # ## From the command line
 #
 # ```text
 # nwb-lint fit session.nwb --trials --by choice --align cue_time --window -0.2 1.0 --ranks 1:4 --out fit.nwb
 # ```
 #
-# Or with `mode = "trials"` at the top of a recipe. `write_fit` keeps such a fit like
-# any other; if trials are aligned to a column of times, its latents are on the clock of
-# the session in the file, and pynapple and neurosift show them beside the spikes.
+# With `--readout name=choice,column=choice,window=0.6:0.8 --compare-readouts --decode`,
+# behavior is fitted and decoded too. Or with `mode = "trials"` at the top of a recipe.
+# `write_fit` keeps such a fit like any other; if trials are aligned to a column of times,
+# its latents are on the clock of the session in the file, and pynapple and neurosift show
+# them beside the spikes.

@@ -1,23 +1,43 @@
-"""A behavioral readout of activity: fitted to a column of the conditions, and cross-validated."""
+"""Behavior that is read from activity or latents, on held-out data."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_predict
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import lfilter
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nwb_lint.contract import check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.analysis.latents import latents
+from nwb_lint.behavior import (
+    Behavior,
+    Reading,
+    behavior_of,
+    interval,
+    losses,
+    predicted,
+    readout_coords,
+    reference_losses,
+)
+from nwb_lint.contract import check_fit, check_result, column_of, coords_along, missing_in, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, nonlinearity_of
-from nwb_lint.options import ReadoutOptions, validated
-from nwb_lint.prepare import times_in
+from nwb_lint.options import DecodingOptions, ReadoutOptions, validated
+from nwb_lint.prepare import condition_labels, times_in
+from nwb_lint.statespace.data import condition_coords, system_of, trials_for
+from nwb_lint.statespace.inference import posterior_of
 
 _STRENGTHS = np.logspace(-4, 4, 9)
+
+# Penalties and widths, bins, that the plain decoder chooses from, and the parts of the training trials that choose.
+# Convention: the ranges hold most that were chosen on simulated networks.
+_PLAIN_STRENGTHS, _PLAIN_WIDTHS, _PLAIN_FOLDS = np.logspace(-1, 5, 7), (1.0, 2.0, 4.0, 8.0, 16.0), 4
+DECODERS = ["latents", "plain"]
 
 
 @validated(ReadoutOptions)
@@ -139,3 +159,210 @@ def _weights(model) -> tuple[Array, float]:
     scaler, regression = model[0], getattr(model[-1], "best_estimator_", model[-1])
     weights = np.ravel(regression.coef_) / scaler.scale_
     return weights, float(np.ravel(regression.intercept_)[0] - weights @ scaler.mean_)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decoding from latents, beside a plain decoder
+
+
+@validated(DecodingOptions)
+def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, level: float = 0.9) -> xr.Dataset:
+    """Decode behavior from the latents that the neurons give, beside a plain decoder, on trials that neither has seen.
+
+    The latents of single trials are those of the posterior given the neurons until each time. Of means they are the
+    activity of each bin on m, without the inputs. The plain decoder is ridge regression, or for choices logistic
+    regression, on smoothed counts (or activity): a decaying exponential of the past, or with ``causal=False`` a
+    Gaussian. Its width and penalty are chosen by cross-validation on the training trials.
+
+    Parameters
+    ----------
+    fit : xarray.Dataset
+        From `fit_trials` or `fit_lint`, of data with behavior.
+    data : xarray.Dataset
+        The trials or conditions of the fit with their behavior, and perhaps others. Those that the fit was trained on
+        train the plain decoder, all others are scored.
+    causal : bool, default=True
+        Whether only samples until each time are used. Latents of means have no past.
+    level : float, default=0.9
+        Probability of the intervals.
+
+    Returns
+    -------
+    xarray.Dataset
+        A result of kind "decoding", whose conditions are the trials: ``behavior``, ``decoded``, ``decoded_low``,
+        ``decoded_high`` and ``decoded_plain (condition, time, readout)``, in the unit of the behavior; of choices
+        probabilities. Intervals of numbers contain the number, those of choices the probability; they allow for the
+        uncertainty of latents and readout. On the trials with ``held_out``: ``score`` and ``score_sem (decoder,
+        readout)``, the share of the loss of the training mean that is explained (R² of numbers, 1 - log loss / log
+        loss of their share of choices) and its standard error over trials; ``score_difference`` and its paired standard
+        error (readout), latents minus plain; of choices ``bits`` an observation above their share, ``accuracy`` and
+        ``auc`` of the mean over the window (decoder, readout); of numbers ``coverage (readout)``, the share within
+        their interval. ``plain_width_s`` and ``plain_ridge (readout)`` are what the plain decoder chose.
+
+    Raises
+    ------
+    ContractError
+        If the fit has no readouts, the data have other ones, or they lack training trials or others.
+
+    Examples
+    --------
+    >>> from nwb_lint import Readout, fit_trials, prepare
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = prepare(mock_trials(n_trials=40), inputs=[], readouts=[Readout("choice", column="choice")])
+    >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3, test_size=10)
+    >>> decode_behavior(fit, trials)["score"].dims
+    ('decoder', 'readout')
+    """
+    check_fit(fit)
+    train = _trained_on(fit, data)
+    single = "trial" in data.dims
+    behavior = behavior_of(data, train, numbers=not single)
+    design, spread = _of_trials(fit, data, causal) if single else _of_means(fit, data)
+    choice = behavior.choice
+    weights = [fit["readout_weights"].values] + ([] if single else [fit["readout_input_weights"].values])
+    noise = np.nan_to_num(fit["readout_noise"].values, nan=1.0)
+    reading = Reading(np.column_stack([fit["readout_level"].values, *weights]), noise, fit["readout_cov"].values)
+    decoded, bounds = predicted(design, reading, choice), interval(design, reading, choice, spread, level)
+    activity = _smoothed_activity(data, "trial" if single else "condition", causal)
+    plain, width, ridge = _plain(activity, behavior, train)
+    coords = condition_coords(data) if single else coords_along(data, "condition", "time")
+    coords = coords_along(xr.Dataset(coords=coords), "condition", "time", kind="decoding")
+    out = xr.Dataset(coords=coords | readout_coords(data) | {"decoder": DECODERS})
+    out = out.assign_coords(held_out=("condition", ~train))
+    dims = "condition", "time", "readout"
+    observed = data["behavior"].transpose(..., "time", "readout").values.astype(float)
+    values = observed, decoded, *bounds, behavior.mean + behavior.scale * plain
+    for name, one in zip(("behavior", "decoded", "decoded_low", "decoded_high", "decoded_plain"), values, strict=True):
+        out[name] = dims, one
+    both = (decoded - behavior.mean) / behavior.scale, plain
+    out = _with_decoding_scores(out, both, behavior, train)
+    out["plain_width_s"], out["plain_ridge"] = ("readout", width * float(fit.attrs["dt_s"])), ("readout", ridge)
+    out.attrs = {"kind": "decoding", "causal": int(causal), "level": float(level)}
+    check_result(out, "decoding")
+    return out
+
+
+def _trained_on(fit: xr.Dataset, data: xr.Dataset) -> Array:
+    """Which trials or conditions of the data the fit was trained on."""
+    if "readout_weights" not in fit:
+        raise ContractError("The fit has no readouts. Behavior is read by them. Fit data from prepare(..., readouts=).")
+    names = data["readout"].values.tolist() if "behavior" in data else []
+    if names != fit["readout"].values.tolist():
+        raise ContractError(
+            f"The data have the readouts {', '.join(names) or 'none'}, the fit has "
+            f"{', '.join(fit['readout'].values.tolist())}. Prepare the data with the readouts of the fit."
+        )
+    dim = "trial" if "trial" in data.dims else "condition"
+    labels = data[dim].values.astype(str) if dim in data.coords else np.arange(data.sizes[dim]).astype(str)
+    seen = condition_labels(fit)[~fit["held_out"].values]
+    train: Array = np.isin(labels, seen)
+    if train.all() or not train.any():
+        which = "All" if train.all() else "None"
+        raise ContractError(
+            f"{which} of the {len(train)} {dim}s were trained on. The plain decoder needs some that were, and scores "
+            "need others. Fit with test_size=..., and give all of them."
+        )
+    return train
+
+
+def _of_trials(fit: xr.Dataset, trials: xr.Dataset, causal: bool) -> tuple[Array, Array]:
+    """1 and the latents of single trials (…, term), and the variance of what is read (trial, time, readout)."""
+    mean, covariance, _ = posterior_of(system_of(fit), trials_for(fit, trials), causal)
+    weights = fit["readout_weights"].values
+    spread = np.einsum("kr,ntrs,ks->ntk", weights, covariance, weights)
+    return np.concatenate([np.ones((*mean.shape[:2], 1)), mean], axis=2), spread
+
+
+def _of_means(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
+    """1, the latents of the activity and the filtered inputs (condition, time, term), and zeros."""
+    found = latents(fit, activity)
+    parts = [found[name].values.astype(float) for name in ("latent_data", "filtered_input")]
+    design = np.concatenate([np.ones((*parts[0].shape[:2], 1)), *parts], axis=2)
+    return design, np.zeros((*design.shape[:2], fit.sizes["readout"]))
+
+
+def _smoothed_activity(data: xr.Dataset, dim: str, causal: bool) -> dict[float, Array]:
+    """Counts, values or activity (trial, time, neuron), smoothed by each width, in bins."""
+    name = next(one for one in ("count", "rate", "activity") if one in data)
+    y = data[name].transpose(dim, "time", "neuron").values.astype(float)
+    if "observed" in data:
+        y = np.where(data["observed"].transpose(dim, "time", "neuron").values, y, np.nan)
+    mean = np.nan_to_num(np.nanmean(y, axis=(0, 1)))
+    off = np.where(np.isfinite(y), y - mean, 0)
+    if not causal:
+        return {width: gaussian_filter1d(off, width, axis=1) for width in _PLAIN_WIDTHS}
+    decays = {width: np.exp(-1 / width) for width in _PLAIN_WIDTHS}
+    return {width: lfilter([1 - decay], [1, -decay], off, axis=1) for width, decay in decays.items()}
+
+
+def _plain(activity: dict[float, Array], behavior: Behavior, train: Array) -> tuple[Array, Array, Array]:
+    """What the plain decoder predicts (trial, time, readout), and its widths, bins, and penalties (readout)."""
+    predictions, widths, ridges = [], [], []
+    for k, choice in enumerate(behavior.choice):
+        best, kept = -np.inf, None
+        used = behavior.share[train][..., k] > 0
+        share, z = behavior.share[train][used, k], behavior.z[train][used, k]
+        groups = np.broadcast_to(np.arange(train.sum())[:, None], used.shape)[used]
+        for width, x in activity.items():
+            search = _plain_search(bool(choice), min(_PLAIN_FOLDS, len(np.unique(groups))))
+            search.fit(x[train][used], z, groups=groups, **{f"{search.estimator.steps[-1][0]}__sample_weight": share})
+            if search.best_score_ > best:
+                best, kept = search.best_score_, (width, search)
+        assert kept is not None
+        width, search = kept
+        flat = activity[width].reshape(-1, activity[width].shape[2])
+        found = search.predict_proba(flat)[:, 1] if choice else search.predict(flat)
+        predictions.append(found.reshape(behavior.z.shape[:2]))
+        strength = float(next(iter(search.best_params_.values())))
+        widths.append(width)
+        ridges.append(1 / strength if choice else strength)
+    return np.stack(predictions, axis=2), np.array(widths), np.array(ridges)
+
+
+def _plain_search(choice: bool, folds: int) -> GridSearchCV:
+    """The plain decoder, which chooses its penalty on groups of samples."""
+    splits = GroupKFold(folds)
+    if choice:
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        strengths = {"logisticregression__C": 1 / _PLAIN_STRENGTHS}
+        return GridSearchCV(model, strengths, scoring="neg_log_loss", cv=splits, error_score=-np.inf)
+    model = make_pipeline(StandardScaler(), Ridge())
+    return GridSearchCV(model, {"ridge__alpha": _PLAIN_STRENGTHS}, scoring="neg_mean_squared_error", cv=splits)
+
+
+def _with_decoding_scores(out: xr.Dataset, both: tuple[Array, Array], behavior: Behavior, train: Array) -> xr.Dataset:
+    """The result with the scores of both decoders on the trials that were not trained on."""
+    reference, held = reference_losses(behavior, train)[~train], ~train
+    share, choice = behavior.share[held], behavior.choice
+    seen = share.sum(axis=(0, 1))
+    gains = np.stack([(reference - losses(one, behavior)[held]) for one in both])  # (decoder, trial, readout)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = gains / reference.mean(axis=0)
+        bits = np.where(choice, gains.sum(axis=1) / seen / np.log(2), np.nan)
+        root = np.sqrt(len(reference))
+        out["score"], out["score_sem"] = (
+            (("decoder", "readout"), one) for one in (each.mean(axis=1), each.std(axis=1, ddof=1) / root)
+        )
+        off = each[0] - each[1]
+        out["score_difference"] = ("readout",), off.mean(axis=0)
+        out["score_difference_sem"] = ("readout",), off.std(axis=0, ddof=1) / root
+        out["bits"] = ("decoder", "readout"), bits
+        inside = (out["behavior"] >= out["decoded_low"]) & (out["behavior"] <= out["decoded_high"])
+        within = (share * inside.values[held]).sum(axis=(0, 1)) / seen
+    right = [[_of_choices(one[held, :, k], behavior, held, k) for k in range(len(choice))] for one in both]
+    accuracy, auc = np.moveaxis(np.array(right, float).reshape(2, len(choice), 2), 2, 0)
+    out["accuracy"], out["auc"] = (("decoder", "readout"), accuracy), (("decoder", "readout"), auc)
+    out["coverage"] = ("readout",), np.where(choice, np.nan, within)
+    return out
+
+
+def _of_choices(probability: Array, behavior: Behavior, held: Array, k: int) -> tuple[float, float]:
+    """Share of right choices, and area under the curve, from the mean probability over the window; NaN of numbers."""
+    share = behavior.share[held][..., k]
+    seen = share.sum(axis=1) > 0
+    if not behavior.choice[k] or not seen.any():
+        return np.nan, np.nan
+    weight = share[seen] / share[seen].sum(axis=1, keepdims=True)
+    mean, true = (weight * probability[seen]).sum(axis=1), (weight * behavior.z[held][seen, :, k]).sum(axis=1) > 0.5
+    area = float(roc_auc_score(true, mean)) if 0 < true.sum() < len(true) else np.nan
+    return float(((mean > 0.5) == true).mean()), area

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import click
 
-from nwb_lint.cli.flags import flags, given
+from nwb_lint.cli.flags import flags, given, parse
 from nwb_lint.cli.shell import (
     check_output,
     echo,
@@ -33,12 +33,17 @@ from nwb_lint.cli.shell import (
 )
 from nwb_lint.options import (
     BaselineSection,
+    BehaviorOptions,
     BlocksSection,
     BootstrapSection,
+    DecodingSection,
     EnsembleSection,
     FitSection,
+    InputOptions,
     InputSetSection,
+    Options,
     PrepareSection,
+    ReadoutWeightSection,
     ReadSection,
     SelectSection,
     SubsamplingSection,
@@ -94,6 +99,14 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
     help="Fields of an input, without _s: name, column, equals, scale, window (START:STOP, or START:…:STOP for "
     "several), lag, start, stop, series, events, table, …, as in name=run,series=speed,scale=0.1.",
 )
+@click.option(
+    "--readout",
+    "readouts",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="Fields of a behavior that is fitted too, without _s: name, column, equals, series, series_column, log, "
+    "window (START:STOP), as in name=choice,column=choice,window=0.5:0.8.",
+)
 @click.option("--rank", type=click.IntRange(1), help="The rank, without a choice among --ranks.")
 @flags(FitSection, section="fit", trials=TrialFitSection)
 @flags(SelectSection, section="select", trials=TrialSelectSection)
@@ -108,6 +121,10 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @click.option("--bootstrap/--no-bootstrap", default=None, help="Repeat the fit on resampled trials: intervals.")
 @flags(BootstrapSection, section="bootstrap", prefix="bootstrap")
 @flags(InputSetSection, section="compare_inputs", prefix="compare-inputs")
+@click.option("--compare-readouts/--no-compare-readouts", default=None, help="Choose the weight of behavior.")
+@flags(ReadoutWeightSection, section="compare_readouts", prefix="compare-readouts")
+@click.option("--decode/--no-decode", default=None, help="Decode behavior of held-out trials from the latents.")
+@flags(DecodingSection, section="decode", prefix="decode")
 @run_on
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the sources do not say, such as age=P90D.")
 @click.option("--out", type=click.Path(path_type=Path), help="The NWB file of the fit.")
@@ -285,7 +302,9 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
         print_files([write_fit(found, out, subject=given_subject or None, overwrite=force)])
 
 
-_SWITCHES = ("ensemble", "baselines", "subsampling", "blocks", "bootstrap")  # sections that a flag alone asks for
+_SWITCHES = (
+    "ensemble", "baselines", "subsampling", "blocks", "bootstrap", "compare_readouts", "decode",
+)  # fmt: skip  # sections that a flag alone asks for
 
 
 def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
@@ -322,7 +341,9 @@ def _recipe(sources: tuple[str, ...], parameters: dict[str, Any]) -> Any:
             raise click.UsageError("--rank and --ranks are both given. Give one of them.")
         data["select"] = data.get("select", {}) | {"ranks": [parameters["rank"]]}
     if parameters["inputs"]:
-        data["inputs"] = [_input(text) for text in parameters["inputs"]]
+        data["inputs"] = [_fields(text, "--input", InputOptions) for text in parameters["inputs"]]
+    if parameters["readouts"]:
+        data["readouts"] = [_fields(text, "--readout", BehaviorOptions) for text in parameters["readouts"]]
     if parameters["subject"]:
         data["subject"] = data.get("subject", {}) | parse_pairs(parameters["subject"], "--subject")
     return make_recipe(data)
@@ -364,37 +385,38 @@ def _units(texts: tuple[str, ...]) -> Any:
     return tuple(parts) if labels and (len(parts) > 1 or parts[0].isdigit()) else texts[0]
 
 
-def _input(text: str) -> dict[str, Any]:
-    """An input of KEY=VALUE pairs: name=motion,column=motion,scale=0.5,window=0:0.8; adjacent windows: 0:0.4:0.8.
+def _fields(text: str, flag: str, options: type[Options]) -> dict[str, Any]:
+    """An input or readout of KEY=VALUE pairs: name=motion,column=motion,window=0:0.8; adjacent windows: 0:0.4:0.8.
 
-    The keys are the fields of an input, without _s at the end. A comma that no key follows belongs to the value.
+    The keys are its fields, without _s at the end. A comma that no key follows belongs to the value.
     """
-    from nwb_lint.options import InputOptions
-
-    names = {name.removesuffix("_s"): name for name in InputOptions.model_fields}
-    pairs = parse_pairs(re.split(r",(?=\s*\w+=[^=])", text), "--input")
+    fields = options.model_fields
+    names = {name.removesuffix("_s"): name for name in fields}
+    pairs = parse_pairs(re.split(r",(?=\s*\w+=[^=])", text), flag)
     values: dict[str, Any] = {}
     for key, value in ((key.strip(), value) for key, value in pairs.items()):
         name = names.get(key, key)
-        kinds = InputOptions.model_fields[name].annotation if name in InputOptions.model_fields else str
+        kinds = fields[name].annotation if name in fields else str
         try:
             if name == "window_s":
                 edges = [float(edge) for edge in value.split(":")]
                 values[name] = list(pairwise(edges)) if len(edges) > 2 else edges
             elif name in ("weights", "times", "values"):
                 values[name] = [float(one) for one in value.split(":")]
+            elif kinds is bool:
+                values[name] = parse(value, bool)
             elif name != "equals" and {int, float} & {kinds, *get_args(kinds)}:
                 values[name] = int(value) if int in (kinds, *get_args(kinds)) else float(value)
             else:
                 values[name] = value
         except ValueError:
             raise click.UsageError(
-                f"--input is {text!r}. {key} is {value!r}. It needs {_forms(name)}. Write --input name=…,{key}=…."
+                f"{flag} is {text!r}. {key} is {value!r}. It needs {_forms(name)}. Write {flag} name=…,{key}=…."
             ) from None
     return values
 
 
 def _forms(name: str) -> str:
     """What the text of a field of an input may be, in words."""
-    forms = {"window_s": "START:STOP, s, or START:…:STOP", "series_column": "a whole number"}
+    forms = {"window_s": "START:STOP, s, or START:…:STOP", "series_column": "a whole number", "log": "yes or no"}
     return forms.get(name, "numbers with : between" if name in ("weights", "times", "values") else "a number")

@@ -18,10 +18,17 @@ from nwb_lint.model.network import (
     free_run,
     nonlinearity_of,
     stacked,
+    without_output,
 )
 from nwb_lint.model.regression import fill, observed_samples, regression_errors
 from nwb_lint.model.scores import as_slice, noise_power
-from nwb_lint.model.tuning import ERROR_VALUES, FREE_RUN_VALUES, MAX_INSTRUMENT_NEURONS, MIN_NOISE_SHARE
+from nwb_lint.model.tuning import (
+    BEHAVIOR_RIDGES,
+    ERROR_VALUES,
+    FREE_RUN_VALUES,
+    MAX_INSTRUMENT_NEURONS,
+    MIN_NOISE_SHARE,
+)
 from nwb_lint.parallel.threads import map_in_order
 
 
@@ -175,6 +182,44 @@ class Samples(NamedTuple):
             "alpha": self.alpha, "nonlinearity": self.nonlinearity, "weights": self.weights, "penalty": penalty,
             "unseen_start": self.unseen_start,
         }  # fmt: skip
+
+
+def with_behavior(samples: Samples, z: Array, seen: Array, weight: float) -> Samples:
+    """The samples with behavior as further neurons without output, each with ``weight`` times the power of a neuron.
+
+    ``z`` (condition, time, readout) has unit variance. Where it was not observed (``seen`` of this shape), it is what a
+    ridge regression on the activity gives, so that the direction which it is read from stays the same.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    number = samples.x.shape[2]
+    known = samples.filled().astype(float)
+    filled = z.astype(float)
+    for k in range(z.shape[2]):
+        use = seen[..., k]
+        if not use.all():
+            found = RidgeCV(BEHAVIOR_RIDGES).fit(known[use], z[use, k])
+            filled[~use, k] = found.predict(known[~use])
+    power = float(np.nanmean(np.square(samples.x, dtype=float)))
+    rows = (np.sqrt(power) * filled).astype(samples.x.dtype)
+    weights = np.ones(number) if samples.weights is None else samples.weights
+    halves = samples.halves
+    if halves is not None:
+        halves = np.concatenate([halves, np.broadcast_to(rows, (2, *rows.shape))], axis=3)
+    return samples._replace(
+        x=np.concatenate([samples.x, rows], axis=2),
+        weights=np.concatenate([weights, np.full(z.shape[2], weight)]).astype(np.float32),
+        halves=halves,
+        nonlinearity=without_output(samples.nonlinearity, slice(number, number + z.shape[2])),
+    )
+
+
+def without_behavior(network: Network, recorded: int, readouts: int) -> Network:
+    """A network without the rows of its readouts, which have no output; the others have the same dynamics."""
+    m, n, w = (None if one is None else np.delete(one, slice(recorded, recorded + readouts), axis=0) for one in network)
+    assert m is not None
+    assert w is not None
+    return Network(m, None if n is None else n * (len(m) / len(network.m)), w)
 
 
 def unmasked(activity: xr.Dataset) -> xr.Dataset:

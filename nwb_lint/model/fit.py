@@ -13,11 +13,28 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from nwb_lint.behavior import (
+    Behavior,
+    behavior_of,
+    explained,
+    losses,
+    predicted,
+    read_out,
+    readout_coords,
+    reference_losses,
+)
 from nwb_lint.contract import check_activity, check_fit, held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_for, in_blocks
 from nwb_lint.model.checkpoint import Journal
-from nwb_lint.model.data import Samples, instruments_of, unmasked, weights_of
+from nwb_lint.model.data import (
+    Samples,
+    instruments_of,
+    unmasked,
+    weights_of,
+    with_behavior,
+    without_behavior,
+)
 from nwb_lint.model.initial_conditions import with_shares, with_starts
 from nwb_lint.model.network import SLOPE_POINTS, Array, Network, as_nonlinearity, drives, nonlinearity_of, norm_ratio
 from nwb_lint.model.optimization import Report
@@ -76,6 +93,7 @@ def fit_lint(
     areas: str | None = None,
     block_ranks: Mapping[Any, int] | None = None,
     input_areas: Mapping[str, Any] | None = None,
+    readout_weight: float = 1.0,
 ) -> xr.Dataset:
     """Fit a low-rank network whose free run reproduces the activity (LINT).
 
@@ -166,6 +184,10 @@ def fit_lint(
         from V1.
     input_areas : dict of str to str or tuple of str, optional
         The areas that an input reaches, such as ``{"stimulus": "V1"}``. Inputs that are not named reach all.
+    readout_weight : float, default=1.0
+        Weight of the squared error of each readout, where ``activity`` has ``behavior``, relative to that of a neuron
+        of mean power. 0: the network is that of the activity alone, and behavior is read from its latents afterward;
+        `compare_readouts` chooses one by held-out conditions.
 
     Returns
     -------
@@ -177,8 +199,12 @@ def fit_lint(
         error over inputs; ``to_area`` and ``from_area (rank)`` of a fit with areas; ``input_r2_gain`` and its standard
         error, how much R² of conditions held out inside the training conditions falls when an input is left out and the
         latent pass is done again. The options are attributes. Where R² is below 0 or below a third of its ceiling, the
-        attribute ``caution`` says so and is repeated by results. The attribute ``n_norm_ratio`` is ||n|| / ||P n||,
-        with P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly
+        attribute ``caution`` says so and is repeated by results. With ``behavior``, ``readout_level (readout)``,
+        ``readout_weights (readout, rank)`` and ``readout_input_weights (readout, input)`` read it from the latents and
+        the filtered inputs of the free run; ``readout_cov (readout, readout_term, readout_term_from)`` is their
+        covariance, ``readout_noise (readout)`` the variance that is left, ``behavior_pred (condition, time, readout)``
+        what they read, and ``readout_score (readout, split)`` its R². The attribute ``n_norm_ratio`` is ||n|| /
+        ||P n||, with P on span(m, I): far above 1, most of n does not move the noise-free dynamics, and the data hardly
         determine it. It warns of an input that acts at other times than it says.
 
     Raises
@@ -233,7 +259,8 @@ def fit_with_options(
         inferred=unknown if unknown.any() else None,
     )
     settings, training = _settings(activity, options, samples.q.shape[2]), samples.take(np.flatnonzero(~held))
-    stages, singular = _run_stages(training, settings, options, progress)
+    behavior = behavior_of(activity, ~held, numbers=True) if "behavior" in activity else None
+    stages, singular = _run_joint(training, behavior, ~held, settings, options, progress)
     if unknown.any():
         q = samples.drives_for(stages[-1].network)[unknown]
         activity = with_shares(activity, unknown, q, samples.starts, alpha)
@@ -244,6 +271,9 @@ def fit_with_options(
     fit.attrs |= _attributes(activity, options, stages[-1]) | {"nonlinearity": phi}
     fit = fit if options.rank is None else canonicalize(fit)
     fit = _with_scores(with_run(fit), activity, samples, stages, held)
+    if behavior is not None:
+        fit = _with_readouts(fit, activity, behavior, held)
+        fit.attrs["readout_weight"] = options.readout_weight
     constant = fit.sizes["input"] + options.bias
     fit.attrs["n_norm_ratio"] = norm_ratio(network_of(fit), constant, fit["activity_pred"].values)
     if singular.size:
@@ -265,6 +295,7 @@ def fit_with_options(
 def _check_options(activity: xr.Dataset, options: FitOptions) -> None:
     """Refuse options that do not suit the activity."""
     check_device(options.device, "float32")
+    _check_behavior(activity, options)
     neurons, conditions, bin_s = activity.sizes["neuron"], activity.sizes["condition"], float(activity.attrs["bin_s"])
     if options.rank is not None and neurons < options.rank:
         raise ContractError(
@@ -297,6 +328,21 @@ def _check_training(y: Array, held: Array) -> None:
         )
     if not nonzero:
         raise ContractError("activity is 0 in every training condition. A fit needs activity. Check the scale.")
+
+
+def _check_behavior(activity: xr.Dataset, options: FitOptions) -> None:
+    """Refuse options that do not suit behavior."""
+    if "behavior" not in activity:
+        return
+    joint = options.readout_weight > 0
+    for wrong, sentence in (
+        (options.rank is None, "rank is None. Behavior is read from latents, which a rank gives. Give a rank."),
+        (joint and options.areas is not None, "areas are given, and latents of one block cannot be read alone."),
+        (joint and options.loss == "rate", "loss is 'rate', and behavior is no rate."),
+    ):
+        if wrong:
+            advice = "" if options.rank is None else " Give readout_weight=0, or leave it out."
+            raise ContractError(f"The activity has behavior. {sentence[0].upper()}{sentence[1:]}{advice}")
 
 
 def _check_magnitude(name: str, values: Array, what_to_do: str) -> None:
@@ -377,6 +423,19 @@ def _run_stages(samples: Samples, settings: Settings, options: FitOptions, progr
     """`fit_stages` with a progress bar, a checkpoint if one is wanted, and BLAS in one thread."""
     with _progress_bar(progress) as report, _journal(samples, settings, options) as journal, one_blas_thread():
         return fit_stages(samples, settings, keep_interrupted=not is_task(), journal=journal, report=report)
+
+
+def _run_joint(
+    samples: Samples, behavior: Behavior | None, train: Array, settings: Settings, options: FitOptions, progress: bool
+) -> tuple[list[Stage], Array]:
+    """`_run_stages` of activity and behavior together; the networks that it gives have the neurons alone."""
+    if behavior is None or options.readout_weight == 0:
+        return _run_stages(samples, settings, options, progress)
+    seen = behavior.share[train] > 0
+    joint = with_behavior(samples, behavior.z[train], seen, options.readout_weight)
+    stages, singular = _run_stages(joint, settings, options, progress)
+    sizes = samples.x.shape[2], seen.shape[2]
+    return [stage._replace(network=without_behavior(stage.network, *sizes)) for stage in stages], singular
 
 
 @contextmanager
@@ -519,6 +578,36 @@ def _with_scores(
         "stage_ridge": (("stage",), np.array([stage.ridge for stage in stages])),
     }
     return fit.assign(found).assign_coords(split=list(SPLITS), stage=[stage.name for stage in stages])
+
+
+def _with_readouts(fit: xr.Dataset, activity: xr.Dataset, behavior: Behavior, held: Array) -> xr.Dataset:
+    """The fit with what reads behavior from its latents and filtered inputs, and how well it does in each split."""
+    latent, drive = (fit[name].values.astype(float) for name in ("latent", "filtered_input"))
+    design = np.concatenate([np.ones((*latent.shape[:2], 1)), latent, drive], axis=2)
+    rank, train = latent.shape[2], np.flatnonzero(~held)
+    used = (behavior.share[train] > 0).any(axis=2)
+    of_condition = np.broadcast_to(np.arange(len(train))[:, None], used.shape)[used]
+    scale = np.sqrt(np.maximum(design[train][used].var(axis=0), 1e-300))
+    scale[0] = 1  # terms of unit variance, so that the prior means the same for all
+    some, z, share = (one[train][used] for one in (design / scale, behavior.z, behavior.share))
+    reading = read_out(some, z, share, behavior.choice, groups=of_condition)
+    own = predicted(design / scale, reading, behavior.choice)
+    loss, reference = losses(own, behavior), reference_losses(behavior, ~held)
+    score = np.column_stack([explained(loss[part], reference[part]) for part in (~held, held)])
+    coefficients = behavior.scale[:, None] * reading.coefficients / scale
+    covariance = (behavior.scale**2)[:, None, None] * reading.covariance / np.outer(scale, scale)
+    fit = fit.assign_coords(readout_coords(activity))
+    dims = "condition", "time", "readout"
+    return fit.assign(
+        behavior=(dims, activity["behavior"].transpose(*dims).values),
+        behavior_pred=(dims, behavior.mean + behavior.scale * own),
+        readout_level=(("readout",), behavior.mean + coefficients[:, 0]),
+        readout_weights=(("readout", "rank"), coefficients[:, 1 : 1 + rank]),
+        readout_input_weights=(("readout", "input"), coefficients[:, 1 + rank :]),
+        readout_noise=(("readout",), behavior.scale**2 * reading.variance),
+        readout_cov=(("readout", "readout_term", "readout_term_from"), covariance),
+        readout_score=(("readout", "split"), score),
+    )
 
 
 def _name_dominant(activity: xr.Dataset, reference: Array, held: Array) -> None:

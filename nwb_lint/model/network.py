@@ -94,6 +94,19 @@ def nonlinearity_of(value: object) -> Nonlinearity:
     return NONLINEARITIES[str(value)]
 
 
+def without_output(value: str | Nonlinearity, silent: slice) -> Nonlinearity:
+    """phi that is 0 for some of the units, along the last dim: they receive and do not send."""
+    pair = nonlinearity_of(value)
+    return Nonlinearity(partial(_zero, pair.phi, silent), partial(_zero, pair.slope, silent))
+
+
+def _zero(function: Callable[..., Array], silent: slice, *x: Array) -> Array:
+    """What a function gives, with 0 for some of the units."""
+    found = function(*x)
+    found[..., silent] = 0
+    return found
+
+
 def phi_of(value: str | Nonlinearity, x: Any) -> Nonlinearity:
     """The functions phi and slope that a fit's attribute ``nonlinearity`` means, for arrays or tensors as ``x`` is."""
     if isinstance(x, np.ndarray):

@@ -446,3 +446,8 @@ MOST_VISITED = 20_000
 # Chosen by time: with 512 neurons and 400 conditions the gains of two inputs take a third of the time of the
 # shortest fit, and a tenth of longer ones.
 GAIN_CONDITIONS = 0.25
+
+# Ridges of the regression that gives behavior where it was not observed, from which generalized cross-validation
+# chooses.
+# Convention: the range holds all that were chosen.
+BEHAVIOR_RIDGES = tuple(10.0**k for k in range(-3, 5))

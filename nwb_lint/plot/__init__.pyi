@@ -29,6 +29,7 @@ from .scores import link_comparison as link_comparison
 from .scores import neuron_scores as neuron_scores
 from .scores import rank_audit as rank_audit
 from .scores import rate_scores as rate_scores
+from .scores import readout_comparison as readout_comparison
 from .scores import scores as scores
 from .scores import session_changes as session_changes
 from .scores import tau_comparison as tau_comparison
@@ -36,6 +37,7 @@ from .session import presence as presence
 from .session import rates as rates
 from .session import session_summary as session_summary
 from .session import trials_over_time as trials_over_time
+from .trials import decoded_behavior as decoded_behavior
 from .trials import drifting_loadings as drifting_loadings
 from .trials import evidence as evidence
 from .trials import trial_latents as trial_latents

@@ -16,6 +16,7 @@ from nwb_lint.model.scores import good_ranks
 from nwb_lint.plot.style import (
     COLORS,
     DARK,
+    GRAY,
     PALE,
     Style,
     as_label,
@@ -626,6 +627,65 @@ def drift_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: S
     ax.margins(x=0.2, y=0.2)
     explain(ax, given)
     return finish(ax, "smooth functions of the trial", "log evidence − best (nats/trial)", "Drift of m over trials")
+
+
+@styled
+def readout_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
+    """Draw how well behavior of held-out trials or conditions is predicted, by its weight in the fit.
+
+    Error bars are standard errors over trials or conditions. The chosen weight is filled. Weights at which the activity
+    is predicted worse than at the best weight have a gray background.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        From `nwb_lint.compare_readouts`.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind.
+
+    Examples
+    --------
+    >>> from nwb_lint import Readout, compare_readouts, plot, prepare
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = prepare(mock_trials(), inputs=[], readouts=[Readout("choice", column="choice")])
+    >>> options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 3}
+    >>> plot.readout_comparison(compare_readouts(trials, weights=[0, 1], folds=2, **options)).get_xlabel()
+    'weight of behavior'
+    """
+    check_result(comparison, "readout_comparison")
+    given, ax, tried = ax, make_axes(ax), comparison["weight_tried"].values
+    places, chosen = np.arange(len(tried)), tried == comparison.attrs["readout_weight"]
+    worse = np.isnan(comparison["behavior_deficit"].values)
+    for k, place in enumerate(places[worse]):
+        ax.axvspan(place - 0.5, place + 0.5, color=PALE, lw=0, zorder=0, label=None if k else "activity worse")
+    ax.axhline(0, color=GRAY, lw=pt(0.6), zorder=0)
+    names = comparison["readout"].values.tolist()
+    for k, name in enumerate(names):
+        at = places + 0.12 * (k - (len(names) - 1) / 2)
+        score, sem = (
+            comparison[one].transpose("weight_tried", "readout").values[:, k]
+            for one in ("behavior_score", "behavior_score_sem")
+        )
+        dots: dict[str, Any] = {"marker": "o", "ms": pt(5), "color": COLORS[k % len(COLORS)], "lw": pt(1)}
+        ax.errorbar(at, score, sem, mfc="white", label=as_label(name), **dots)
+        ax.plot(at[chosen], score[chosen], zorder=3, **dots)
+    ax.set_xticks(places, [f"{one:g}" for one in tried])
+    ax.set_xlim(-0.5, len(tried) - 0.5)
+    ax.margins(y=0.2)
+    explain(ax, given)
+    return finish(ax, "weight of behavior", "behavior explained", "Behavior of held-out data")
 
 
 @styled

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import as_text_column, check_fit, columns_of, find_column
+from nwb_lint.contract import as_text_column, check_fit, check_result, columns_of, find_column
 from nwb_lint.drift import as_numbers, has_drift, loading_intervals
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import (
@@ -304,3 +304,74 @@ def _groups(fit: xr.Dataset, by: str | None) -> tuple[str, dict[str, Array]]:
     levels, index = np.unique(as_text_column(column.values), return_inverse=True)
     shown = np.unique(np.linspace(0, len(levels) - 1, min(len(levels), _MOST_GROUPS)).astype(int))
     return name, {str(levels[k]): np.flatnonzero(index == k) for k in shown}
+
+
+@styled
+def decoded_behavior(
+    decoding: xr.Dataset, *, readout: str | None = None, ax: Axes | None = None, style: Style = "screen"
+) -> Axes:
+    """Draw behavior that was decoded from latents in held-out trials.
+
+    Of a choice, the probability against time: the median and the middle 90 % of the trials, in a color for each true
+    choice. Of a number, what was decoded against what was observed. The legend has the scores of both decoders.
+
+    Parameters
+    ----------
+    decoding : xarray.Dataset
+        From `nwb_lint.decode_behavior`.
+    readout : str or None, default=None
+        Name of the readout. None: the first.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind, or has no such readout.
+
+    Examples
+    --------
+    >>> from nwb_lint import Readout, decode_behavior, fit_trials, plot, prepare
+    >>> from nwb_lint.testing import mock_trials
+    >>> trials = prepare(mock_trials(n_trials=40), inputs=[], readouts=[Readout("choice", column="choice")])
+    >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3, test_size=10)
+    >>> plot.decoded_behavior(decode_behavior(fit, trials)).get_ylabel()
+    'probability of choice'
+    """
+    check_result(decoding, "decoding")
+    names = decoding["readout"].values.tolist()
+    name = names[0] if readout is None else readout
+    if name not in names:
+        raise ContractError(f"The decoding has no readout {name!r}. It has {', '.join(names)}. Name one of them.")
+    given, ax = ax, make_axes(ax)
+    own = decoding.isel(condition=decoding["held_out"].values).sel(readout=name)
+    observed, decoded = (own[one].transpose("condition", "time").values for one in ("behavior", "decoded"))
+    scores = [f"{one} {value:.2f}" for one, value in zip(own["decoder"].values, own["score"].values, strict=True)]
+    title = f"{as_label(name)}: {', '.join(scores)}"
+    handles: list[Artist]
+    if np.isfinite(own["accuracy"].values).any():
+        time, right, handles = own["time"].values, np.nanmax(observed, axis=1), []
+        for level, color in ((0, COLORS[0]), (1, COLORS[1])):
+            low, middle, high = np.quantile(decoded[right == level], (0.05, 0.5, 0.95), axis=0)
+            ax.fill_between(time, low, high, color=color, alpha=0.18, lw=0)
+            ax.plot(time, middle, color=color, lw=pt(1.6))
+            handles.append(Line2D([], [], color=color, lw=pt(2.5), label=as_label(f"{name} {level}")))
+        ax.axhline(0.5, color=GRAY, lw=pt(0.6), zorder=0)
+        ax.set_ylim(-0.02, 1.02)
+        explain(ax, given, [*handles, Patch(color=GRAY, alpha=0.3, lw=0, label="90 % of the trials")])
+        return finish(ax, time_label(own), as_label(f"probability of {name}"), title)
+    seen = np.isfinite(observed)
+    plain = own["decoded_plain"].transpose("condition", "time").values
+    ax.plot(observed[seen], plain[seen], ls="", marker=".", ms=pt(2), color=GRAY, alpha=0.4, label="plain")
+    ax.plot(observed[seen], decoded[seen], ls="", marker=".", ms=pt(3), color=COLORS[1], alpha=0.5, label="latents")
+    ends = [float(observed[seen].min()), float(observed[seen].max())]
+    ax.plot(ends, ends, color="black", lw=pt(0.6))
+    explain(ax, given)
+    return finish(ax, as_label(f"{name}, observed"), as_label(f"{name}, decoded"), title)

@@ -25,6 +25,7 @@ FIGURES = {
     "readout": "readout_weights", "scores": "condition_scores", "rank_selection": "scores", "baselines": "scores",
     "ensemble": "ensemble_agreement", "tau_comparison": "tau_comparison", "link_comparison": "link_comparison",
     "input_comparison": "input_comparison",
+    "readout_comparison": "readout_comparison", "decoding": "decoded_behavior",
     "drift_comparison": "drift_comparison", "session_alignment": "session_changes",
     "bootstrap": "intervals", "audit": "rank_audit",
     "currents": "currents", "area_selection": "area_scores",

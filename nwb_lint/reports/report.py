@@ -208,8 +208,11 @@ def _scores(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
         items.append(
             _picture(plot.scores, table, shows="Scores of the models that were compared, with their ceilings.")
         )
-    for table in _of_kind(results, "baselines", "ensemble", "bootstrap", "audit", "input_comparison"):
+    kinds = "baselines", "ensemble", "bootstrap", "audit", "input_comparison", "readout_comparison", "decoding"
+    for table in _of_kind(results, *kinds):
         items += scores.of_table(table)
+    for table in _of_kind(results, "decoding"):
+        items.append(_picture(plot.decoded_behavior, table, shows="Behavior decoded in held-out trials."))
     items += [
         _picture(plot.intervals, table, shows="Each quantity with its interval.")
         for table in _of_kind(results, "bootstrap")

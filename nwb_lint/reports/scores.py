@@ -230,6 +230,44 @@ def _input_sets(table: xr.Dataset) -> list[Item]:
     return [Table("lists of inputs compared", ["", "inputs", score, "behind", "as good"], rows, [note])]
 
 
+def _readout_weights(table: xr.Dataset) -> list[Item]:
+    """How well each weight of behavior predicts activity and behavior, and the choice."""
+    names = [str(name) for name in table["readout"].values]
+    rows = []
+    for k, weight in enumerate(table["weight_tried"].values):
+        one = table.isel(weight_tried=k)
+        pairs = zip(one["behavior_score"].values, one["behavior_score_sem"].values, strict=True)
+        behind = " ± ".join(number(float(one[name])) for name in ("activity_deficit", "activity_deficit_sem"))
+        scores = [f"{number(score)} ± {number(sem)}" for score, sem in pairs]
+        rows.append([f"{weight:g}", behind, *scores, "yes" if bool(one["as_good"]) else "no"])
+    note = (
+        "Behind: how far the activity is predicted worse than with the best weight, and the standard error of the "
+        "paired differences. Behavior: share of the loss of its mean that is explained in held-out data (R² of "
+        f"numbers). Chosen: {table.attrs['readout_weight']:g}, the smallest weight of those that are as good."
+    )
+    if not table.attrs["decoded"]:
+        note += " No behavior is predicted better than by its mean."
+    return [Table("weights of behavior compared", ["weight", "behind", *names, "as good"], rows, [note])]
+
+
+def _decoding(table: xr.Dataset) -> list[Item]:
+    """How well behavior of held-out trials is decoded from latents and by the plain decoder."""
+    rows = []
+    for name in table["readout"].values:
+        one = table.sel(readout=name)
+        pairs = zip(one["score"].values, one["score_sem"].values, strict=True)
+        off = " ± ".join(number(float(one[key])) for key in ("score_difference", "score_difference_sem"))
+        right = ", ".join(f"{value:.2f}" for value in one["auc"].values if np.isfinite(value))
+        rows.append([str(name), *(f"{number(score)} ± {number(sem)}" for score, sem in pairs), off, right])
+    when = "until each time" if table.attrs["causal"] else "of whole trials"
+    note = (
+        f"From samples {when}, in held-out trials. Score: share of the loss of the training mean that is explained: R² "
+        "of numbers, 1 - log loss / log loss of their share of choices. Plain: regression on smoothed counts. AUC: of "
+        "choices, by latents and plain."
+    )
+    return [Table("behavior decoded", ["", "latents", "plain", "difference", "AUC"], rows, [note])]
+
+
 def _area_selection(found: xr.Dataset) -> list[Item]:
     rows = []
     for k in range(found.sizes["candidate"]):
@@ -256,5 +294,7 @@ _TABLES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "bootstrap": _bootstrap,
     "audit": _subsampling,
     "input_comparison": _input_sets,
+    "readout_comparison": _readout_weights,
+    "decoding": _decoding,
     "area_selection": _area_selection,
 }

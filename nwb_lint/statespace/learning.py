@@ -22,7 +22,6 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.csgraph import connected_components
-from sklearn.linear_model import RidgeCV
 
 from nwb_lint.behavior import read_out
 from nwb_lint.model.areas.blocks import Blocks
@@ -496,6 +495,8 @@ def latents_of_behavior(trials: Trials, kappa: Array, choice: Array, sd: float, 
     Smoothed activity, with inputs partialled out, is regressed on behavior by ridge regression; of a readout that is
     one observation a trial, its mean over the bins of the trial.
     """
+    from sklearn.linear_model import RidgeCV
+
     assert trials.z is not None
     assert trials.z_weight is not None
     y, scale = smoothed(trials, sd, poisson)

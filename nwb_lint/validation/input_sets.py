@@ -141,7 +141,7 @@ def compare_inputs(
         )
     found = run_all(score_trial_inputs if single else score_inputs, tasks, total=len(names) * folds, **running)
     unit = "1" if not single else "bits/spike" if own.observation == "poisson" else "nats/sample"
-    each = {key: _joined([one[key] for one in found], held_out, len(names)) for key in found[0]}
+    each = {key: joined([one[key] for one in found], held_out, len(names)) for key in found[0]}
     table = (_of_trials if single else _of_means)(data, names, each)
     table["n_inputs"] = ("input_set",), [int(one["n_inputs"]) for one in found[: len(names)]]
     for name in ("set_score", "set_score_sem", "set_deficit", "set_deficit_sem", "condition_score"):
@@ -188,14 +188,18 @@ def _check_areas(options: FitOptions | TrialFitOptions, names: set[str]) -> None
 
 def score_inputs(data: xr.Dataset, *, options: FitOptions, held_out: Array) -> dict[str, Array]:
     """Squared error and variance of the held-out conditions (condition, time), a task of `compare_inputs`."""
-    fit = fit_with(data, options, test_conditions=held_out)
+    found = errors_of(fit_with(data, options, test_conditions=held_out), data, held_out)
+    return found | {"n_inputs": np.array(data.sizes["input"])}
+
+
+def errors_of(fit: xr.Dataset, data: xr.Dataset, held_out: Array) -> dict[str, Array]:
+    """Squared error of a fit, and variance, of the held-out conditions (condition, time)."""
     y = data["activity"].values
     predicted = fit["activity_pred"].values[held_out][..., : y.shape[2]]
     error, deviation = y[held_out] - predicted, y[held_out] - reference_of(y, ~held_out)
     return {
         "error": np.nansum(np.square(error, dtype=float), axis=2),
         "variance": np.nansum(np.square(deviation, dtype=float), axis=2),
-        "n_inputs": np.array(data.sizes["input"]),
     }
 
 
@@ -215,13 +219,18 @@ def score_trial_inputs(data: xr.Dataset, *, options: TrialFitOptions, held_out: 
 
     A task of `compare_inputs`.
     """
-    fit = fit_trials_with(data, options, held_out, scored=False)
+    found = evidence_of(fit_trials_with(data, options, held_out, scored=False), data, held_out)
+    return found | {"n_inputs": np.array(data.sizes["input"] if "u" in data else 0)}
+
+
+def evidence_of(fit: xr.Dataset, data: xr.Dataset, held_out: Array) -> dict[str, Array]:
+    """Log evidence of the held-out trials, that of the mean rates, and what they are divided by, each (trial)."""
     system, seen, new = (
         system_of(fit),
         trials_for(fit, data.isel(trial=~held_out)),
         trials_for(fit, data.isel(trial=held_out)),
     )
-    poisson = options.observation == "poisson"
+    poisson = system.observation == "poisson"
     level = reference_level(seen, poisson)
     use = np.broadcast_to(True, new.y.shape) if new.seen is None else new.seen
     if poisson:
@@ -235,11 +244,10 @@ def score_trial_inputs(data: xr.Dataset, *, options: TrialFitOptions, held_out: 
         "evidence": posterior_of(system, new)[2],
         "reference": np.where(use, each, 0).sum(axis=(1, 2)),
         "amount": amount,
-        "n_inputs": np.array(data.sizes["input"] if "u" in data else 0),
     }
 
 
-def _joined(parts: list[Array], held_out: list[Array], n_sets: int) -> Array:
+def joined(parts: list[Array], held_out: list[Array], n_sets: int) -> Array:
     """What every task found of its held-out conditions or trials, (input_set, condition or trial, …)."""
     if not parts[0].ndim:
         return np.array(parts[:n_sets])

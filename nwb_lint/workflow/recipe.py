@@ -16,20 +16,24 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import ValidationError
 
+from nwb_lint.behavior import Readout
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.storage.asset import refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.source import is_path
 from nwb_lint.options import (
     BaselineSection,
+    BehaviorOptions,
     BlocksSection,
     BootstrapSection,
+    DecodingSection,
     EnsembleSection,
     FitSection,
     InputOptions,
     InputSetSection,
     Options,
     PrepareSection,
+    ReadoutWeightSection,
     ReadSection,
     SelectSection,
     SubsamplingSection,
@@ -65,19 +69,25 @@ class Subject(Options):
 
 # The sections with their classes; those that a recipe may leave out.
 SECTIONS: dict[str, type[Options]] = {
-    "read": ReadSection, "prepare": PrepareSection, "inputs": InputOptions, "fit": FitSection, "select": SelectSection,
+    "read": ReadSection, "prepare": PrepareSection, "inputs": InputOptions, "readouts": BehaviorOptions,
+    "fit": FitSection, "select": SelectSection,
     "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection,
     "blocks": BlocksSection,
-    "bootstrap": BootstrapSection, "compare_inputs": InputSetSection, "subject": Subject,
+    "bootstrap": BootstrapSection, "compare_inputs": InputSetSection, "compare_readouts": ReadoutWeightSection,
+    "decode": DecodingSection, "subject": Subject,
 }  # fmt: skip
 TRIAL_SECTIONS: dict[str, type[Options]] = {
-    "read": TrialReadSection, "inputs": InputOptions, "fit": TrialFitSection, "select": TrialSelectSection,
-    "compare_inputs": InputSetSection, "subject": Subject,
+    "read": TrialReadSection, "inputs": InputOptions, "readouts": BehaviorOptions, "fit": TrialFitSection,
+    "select": TrialSelectSection, "compare_inputs": InputSetSection, "compare_readouts": ReadoutWeightSection,
+    "decode": DecodingSection, "subject": Subject,
 }  # fmt: skip
+_LISTS = ("inputs", "readouts")  # sections that may occur several times
 MODES = {"means": SECTIONS, "trials": TRIAL_SECTIONS}
 
 # Sections that have an effect without fields: they are written even where all fields have their defaults.
-_SWITCHES = ("ensemble", "baselines", "subsampling", "blocks", "bootstrap", "subject")
+_SWITCHES = (
+    "ensemble", "baselines", "subsampling", "blocks", "bootstrap", "compare_readouts", "decode", "subject",
+)  # fmt: skip
 
 
 class Recipe(Options):
@@ -89,6 +99,7 @@ class Recipe(Options):
     read: Any = option(..., "Options of read_conditions, or of read_trials.")
     prepare: Any = option(None, "Options of prepare; single trials have no such section.")
     inputs: tuple[Any, ...] = option((), "The inputs; none: one for each column of read.by, from time 0 on.")
+    readouts: tuple[Any, ...] = option((), "Behavior that the network is fitted to, too.")
     fit: Any = option(None, "Options of fit_lint, or of fit_trials.")
     select: Any = option(None, "Options of select_rank; a single rank is fitted without a choice.")
     ensemble: Any = option(None, "Options of ensemble; without this section there is none.")
@@ -97,6 +108,8 @@ class Recipe(Options):
     blocks: Any = option(None, "Options of select_areas; without this section, all blocks have the rank.")
     bootstrap: Any = option(None, "Options of bootstrap; without this section there is none.")
     compare_inputs: Any = option(None, "Options of compare_inputs; without this section there is no comparison.")
+    compare_readouts: Any = option(None, "Options of compare_readouts, whose weight is then fitted.")
+    decode: Any = option(None, "Options of decode_behavior; without this section nothing is decoded.")
     subject: Any = option(None, "What the file of the fit says of the animal.")
 
     def input_list(self) -> list[Input]:
@@ -113,6 +126,14 @@ class Recipe(Options):
         burn_in_s = 0.0 if self.prepare is None else self.prepare.burn_in_s
         window = (0.0, stop) if start - burn_in_s < 0 < stop else None
         return [Input(name, column=name, window_s=window) for name in columns]
+
+    def readout_list(self) -> list[Readout]:
+        """The readouts of behavior."""
+        return [Readout(**one.model_dump()) for one in self.readouts]
+
+    def read_list(self) -> list[Input]:
+        """What the readers read from series, events and tables: the inputs, and the series of readouts."""
+        return [*self.input_list(), *(one.input for one in self.readout_list() if not one.once)]
 
     def input_sets(self) -> dict[str, list[Input]]:
         """The lists of inputs that are compared, by name.
@@ -183,7 +204,7 @@ def commented(recipe: Recipe) -> str:
         for one in value if isinstance(value, tuple) else (value,):
             own = [] if one is None else _commented_fields(one)
             if own or (isinstance(one, Options) and name in _SWITCHES):
-                lines += ["", f"[[{name}]]" if name == "inputs" else f"[{name}]", *own]
+                lines += ["", f"[[{name}]]" if name in _LISTS else f"[{name}]", *own]
     return "\n".join(lines) + "\n"
 
 
@@ -265,8 +286,8 @@ def make_recipe(data: Mapping[str, Any]) -> Recipe:
             )
     values |= {name: {} for name in ("prepare", "fit", "select") if name in sections and name not in values}
     for name, section in sections.items():
-        if name == "inputs":
-            values[name] = _inputs(values.get(name, ()))
+        if name in _LISTS:
+            values[name] = _listed(name, section, values.get(name, ()))
         elif name in values:
             with _at(name):
                 values[name] = _section(name, section, values[name])
@@ -285,7 +306,7 @@ def recipe_data(options: Options) -> dict[str, Any]:
         if isinstance(value, Options):
             found[name] = recipe_data(value)
         elif value is not None:
-            found[name] = [recipe_data(one) for one in value] if name == "inputs" else _toml(value)
+            found[name] = [recipe_data(one) for one in value] if name in _LISTS else _toml(value)
         elif field.default is not None and not field.is_required():
             found[name] = NONE
     return found
@@ -357,15 +378,17 @@ def _has(value: Any, place: tuple[str | int, ...]) -> bool:
     return True
 
 
-def _inputs(given: Any) -> tuple[Options, ...]:
+def _listed(name: str, section: type[Options], given: Any) -> tuple[Options, ...]:
+    """The inputs or readouts of a recipe."""
     found = []
-    with _at("inputs"):
+    with _at(name):
         if not isinstance(given, list | tuple):
-            raise ContractError("Recipe field inputs is no list. Write [[inputs]] before each input.")
+            raise ContractError(f"Recipe field {name} is no list. Write [[{name}]] before each of them.")
         for k, one in enumerate(given):
             with _at(k):
-                found.append(_section(f"inputs, number {k + 1}", InputOptions, one))
-                _check_together(found[-1])
+                found.append(_section(f"{name}, number {k + 1}", section, one))
+                if section is InputOptions:
+                    _check_together(found[-1])
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 import nwb_lint
+from nwb_lint.analysis.readout import decode_behavior
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint
@@ -30,6 +31,7 @@ from nwb_lint.prepare import drawn, drawn_conditions, prepare
 from nwb_lint.statespace.fit import fit_trials
 from nwb_lint.validation.areas import chosen_areas, select_areas
 from nwb_lint.validation.baselines import baselines
+from nwb_lint.validation.behavior.weights import compare_readouts
 from nwb_lint.validation.bootstrap import bootstrap
 from nwb_lint.validation.ensemble import ensemble
 from nwb_lint.validation.input_sets import compare_inputs
@@ -74,7 +76,7 @@ class Outcome(NamedTuple):
         Seconds of each stage.
     tables : dict of str to xarray.Dataset
         The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble", "bootstrap",
-        "area_selection", "input_comparison".
+        "area_selection", "input_comparison", "readout_comparison", "decoding".
     """
 
     fit: xr.Dataset
@@ -157,7 +159,7 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
     reader = executor if isinstance(executor, Executor) else None
     draws = 0 if recipe.bootstrap is None else recipe.bootstrap.draws
     read: dict[str, Any] = recipe.read.model_dump() | {"draws": draws}
-    read |= {"inputs": recipe.input_list(), "burn_in_s": recipe.prepare.burn_in_s}
+    read |= {"inputs": recipe.read_list(), "burn_in_s": recipe.prepare.burn_in_s}
     recording = read_conditions(sources, seed=recipe.fit.seed, executor=reader, progress=running["progress"], **read)
     recording = with_digests(recording)
     if recording.sizes["condition"] < 2:
@@ -167,7 +169,8 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
         )
     laps.end("read")
     held = _test_conditions(recording, recipe)
-    preparation = Preparation(recording, recipe.input_list(), recipe.prepare.model_dump())
+    how = recipe.prepare.model_dump() | {"readouts": recipe.readout_list()}
+    preparation = Preparation(recording, recipe.input_list(), how)
     activity = preparation(~held)
     laps.end("prepare")
     train = replace(preparation, recording=recording.isel(condition=np.flatnonzero(~held)))
@@ -176,9 +179,17 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
     chosen = tables.get("rank_selection")
     rank, options = _chosen(recipe, blocks)
     rank = rank if chosen is None else int(chosen.attrs["rank"])
+    if recipe.compare_readouts is not None:
+        own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
+        tables["readout_comparison"] = _weighed(recipe, train(None), rank, own, running)
+        options["readout_weight"] = tables["readout_comparison"].attrs["readout_weight"]
+        laps.end("compare readouts")
     options |= {"test_size": None, "test_conditions": held}
     fit = fit_lint(activity, rank=rank, progress=running["progress"], **options)
     laps.end("fit")
+    if recipe.decode is not None:
+        tables["decoding"] = decode_behavior(fit, activity, **recipe.decode.model_dump())
+        laps.end("decode")
     if recipe.bootstrap is not None:
         again = partial(_prepared_again, preparation, ~held)
         tables["bootstrap"] = bootstrap(fit, recording, prepare=again, **recipe.bootstrap.model_dump(), **running)
@@ -193,10 +204,12 @@ def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: di
 def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: dict[str, Any]) -> Outcome:
     """`run_recipe` for single trials: read → inputs → choose the rank → fit, with the same held-out trials."""
     inputs, reading = recipe.input_list(), recipe.read.model_dump(exclude={"by"})
-    trials = with_digests(read_trials(sources, inputs=inputs, **reading)).assign_attrs(by=list(recipe.read.by))
+    trials = with_digests(read_trials(sources, inputs=recipe.read_list(), **reading)).assign_attrs(
+        by=list(recipe.read.by)
+    )
     trials.attrs["assets"] = [str(source) for source in sources]
     laps.end("read")
-    raw, trials = trials, prepare(trials, inputs=inputs)
+    raw, trials = trials, prepare(trials, inputs=inputs, readouts=recipe.readout_list())
     laps.end("prepare")
     options, ranks, tables = recipe.fit.model_dump(), recipe.select.ranks, {}
     kept = ~drawn(trials.sizes["trial"], options["test_size"], options["seed"])
@@ -212,8 +225,16 @@ def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: d
         own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
         tables["input_comparison"] = _compared(recipe, raw.isel(trial=kept), rank, own, running)
         laps.end("compare inputs")
+    if recipe.compare_readouts is not None:
+        own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
+        tables["readout_comparison"] = _weighed(recipe, trials.isel(trial=kept), rank, own, running)
+        options["readout_weight"] = tables["readout_comparison"].attrs["readout_weight"]
+        laps.end("compare readouts")
     fit = fit_trials(trials, rank=rank, progress=running["progress"], **options)
     laps.end("fit")
+    if recipe.decode is not None:
+        tables["decoding"] = decode_behavior(fit, trials, **recipe.decode.model_dump())
+        laps.end("decode")
     return Outcome(_with_origin(fit, recipe, sources, chosen, trials), trials, laps.seconds, tables)
 
 
@@ -356,6 +377,17 @@ def _compared(
     prepared = prepare if recipe.prepare is None else partial(prepare, **recipe.prepare.model_dump())
     folds = min(recipe.compare_inputs.folds, most)
     return compare_inputs(data, recipe.input_sets(), rank=rank, prepare=prepared, folds=folds, **running, **options)
+
+
+def _weighed(
+    recipe: Recipe, data: xr.Dataset, rank: int, options: dict[str, Any], running: dict[str, Any]
+) -> xr.Dataset:
+    """The comparison of weights of behavior on the training conditions or trials, at the chosen rank."""
+    own = {name: value for name, value in options.items() if name != "readout_weight"}
+    most = data.sizes["trial" if "trial" in data.dims else "condition"]
+    section = recipe.compare_readouts.model_dump()
+    section["folds"] = min(section["folds"], most)
+    return compare_readouts(data, rank=rank, **section, **running, **own)
 
 
 def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from nwb_lint import Input, align_fits, compare_drift, compare_inputs, compare_links, compare_tau, plot, prepare
 from nwb_lint.testing import mock_activity, mock_fit, mock_recording, mock_trials
-from tests.plot.pictures import assert_looks_like
+from tests.plot.pictures import assert_looks_like, texts
 
 SPLITS = ["train", "held_out"]
 
@@ -228,3 +228,28 @@ def test_numbers_of_drift_functions_are_below_the_best():
     np.testing.assert_allclose(ax.lines[1].get_ydata(), -found["drift_deficit"].values)
     assert ax.lines[-1].get_xdata() == found.attrs["drift"]
     assert_looks_like(ax, "drift_comparison")
+
+
+def test_behavior_by_its_weight_and_weights_that_cost_the_activity():
+    rng, dims = np.random.default_rng(0), ("weight_tried", "readout")
+    score = np.array([[0.1, 0.3], [0.25, 0.4], [0.3, 0.42]])
+    one, each = np.array([0.3, 0.31, 0.1]), rng.standard_normal((3, 5))
+    found = xr.Dataset(
+        {
+            "activity_score": ("weight_tried", one), "activity_score_sem": ("weight_tried", 0 * one + 0.02),
+            "activity_deficit": ("weight_tried", 0.31 - one), "activity_deficit_sem": ("weight_tried", 0 * one + 0.02),
+            "behavior_score": (dims, score), "behavior_score_sem": (dims, 0 * score + 0.03),
+            "behavior_deficit": ("weight_tried", [0.15, 0.0, np.nan]),
+            "behavior_deficit_sem": ("weight_tried", [0.03, 0.0, np.nan]),
+            "as_good": ("weight_tried", [False, True, False]), "condition_score": (("weight_tried", "condition"), each),
+            "condition_behavior": (("weight_tried", "condition", "readout"), np.stack([each, each], axis=2)),
+        },
+        {"weight_tried": [0.0, 1.0, 30.0], "readout": ["choice", "hand"]},
+        {"kind": "readout_comparison", "readout_weight": 1.0, "decoded": 1},
+    )  # fmt: skip
+    ax = plot.readout_comparison(found)
+    drawn = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 1]
+    np.testing.assert_allclose(np.ravel(drawn), score[1])
+    assert [one.get_text() for one in ax.get_xticklabels()] == ["0", "1", "30"]
+    assert {"choice", "hand", "activity worse"} <= set(texts(ax))
+    assert_looks_like(ax, "readout_comparison")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint import plot
@@ -107,3 +108,45 @@ def test_m_that_drifts_has_the_intervals_of_the_regression(trials):
             plot.drifting_loadings(fit, **wrong)
     with pytest.raises(ContractError, match="constant"):
         plot.drifting_loadings(nl.network_of_trial(fit, 0))
+
+
+def decoding():
+    """Ten trials with a choice and a number, half of them held out."""
+    rng = np.random.default_rng(0)
+    right = np.arange(10) % 2
+    ramp = np.linspace(0, 1, 20)
+    choice = 0.5 + 0.4 * (2 * right - 1)[:, None] * ramp + 0.05 * rng.standard_normal((10, 20))
+    hand = rng.standard_normal((10, 20))
+    behavior = np.stack([np.where(ramp > 0.8, right[:, None], np.nan), hand], axis=2)
+    decoded = np.stack([np.clip(choice, 0, 1), 0.8 * hand + 0.2 * rng.standard_normal(hand.shape)], axis=2)
+    plain = decoded + 0.05
+    dims, both, each = ("condition", "time", "readout"), ("decoder", "readout"), np.array([[0.5, 0.8], [0.4, 0.7]])
+    choices = np.array([[0.9, np.nan], [0.8, np.nan]])
+    data = {
+        "behavior": (dims, behavior), "decoded": (dims, decoded), "decoded_low": (dims, decoded - 0.2),
+        "decoded_high": (dims, decoded + 0.2), "decoded_plain": (dims, plain), "score": (both, each),
+        "score_sem": (both, 0.1 * each), "score_difference": ("readout", [0.1, 0.1]),
+        "score_difference_sem": ("readout", [0.02, 0.02]), "bits": (both, choices), "accuracy": (both, choices),
+        "auc": (both, choices), "coverage": ("readout", [np.nan, 0.9]), "plain_width_s": ("readout", [0.1, 0.1]),
+        "plain_ridge": ("readout", [1.0, 1.0]),
+    }  # fmt: skip
+    coords = {
+        "time": 0.02 * np.arange(20), "readout": ["choice", "hand"], "decoder": ["latents", "plain"],
+        "condition": [f"{k}" for k in range(10)], "held_out": ("condition", np.arange(10) > 3),
+    }  # fmt: skip
+    return xr.Dataset(data, coords, {"kind": "decoding", "causal": 1, "level": 0.9})
+
+
+def test_decoded_choices_are_bands_and_numbers_are_points_of_held_out_trials():
+    found = decoding()
+    ax = plot.decoded_behavior(found)
+    held = found.isel(condition=[5, 7, 9]).sel(readout="choice")  # held out, and of choice 1
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), held["decoded"].median("condition"))
+    assert "latents 0.50, plain 0.40" in ax.get_title()
+    assert_looks_like(ax, "decoded_behavior")
+    points = plot.decoded_behavior(found, readout="hand").lines[1]
+    held = found.isel(condition=slice(4, None)).sel(readout="hand")
+    np.testing.assert_allclose(points.get_xdata(), held["behavior"].values.ravel())
+    np.testing.assert_allclose(points.get_ydata(), held["decoded"].values.ravel())
+    with pytest.raises(ContractError, match="no readout 'x'"):
+        plot.decoded_behavior(found, readout="x")

@@ -1,0 +1,137 @@
+"""Behavior in the loss: the dimension that matters for behavior, its readout, its weight, and decoding from latents."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import xarray as xr
+
+import nwb_lint as nl
+from nwb_lint.options import TrialFitOptions
+from nwb_lint.statespace.fit import fit_trials_with
+
+BIN_S, TAU_S, N_TIMES, N_UNITS, N_TRIALS = 0.02, 0.1, 50, 60, 200
+RANK, BASE_HZ, WEAK = 3, 8.0, 0.3
+FIT = {"tau_s": TAU_S, "hidden": 0, "max_iter": 20}
+HELD, SEEDS = 60, range(300, 310)
+READOUTS = [nl.Readout("choice", column="choice", window_s=(0.8, 1.0)), nl.Readout("hand", series="hand")]
+
+
+def simulated(seed: int) -> tuple[xr.Dataset, np.ndarray]:
+    """Spikes of a network of rank 3 with noise, its latents, and behavior that its third, weak latent makes.
+
+    The third column of m is `WEAK` times as large as the others. The velocity of the hand is the third latent with
+    noise of a third of its variance, the choice is drawn with three times its last value (in standard deviations) as
+    logit.
+    """
+    rng, alpha = np.random.default_rng(seed), BIN_S / TAU_S
+    size = np.array([1.0, 1.0, WEAK])
+    m = rng.standard_normal((N_UNITS, RANK)) * size
+    turn = np.array([[1.5, 0.5, 0.0], [-0.5, 1.5, 0.0], [0.0, 0.0, 1.1]]) / np.array([1.0, 1.0, WEAK**2])
+    n = m @ turn + 0.3 * rng.standard_normal(m.shape)
+    kappa, path = 0.5 * rng.standard_normal((N_TRIALS, RANK)), []
+    for _ in range(N_TIMES):
+        path.append(kappa)
+        kappa = (1 - alpha) * kappa + alpha * np.tanh(kappa @ m.T) @ n / N_UNITS
+        kappa = kappa + np.array([0.15, 0.15, 0.25]) * rng.standard_normal(kappa.shape)
+    kappa = np.stack(path, axis=1)
+    count = rng.poisson(np.minimum(BASE_HZ * BIN_S * np.exp(kappa @ m.T - 0.2), 20)).astype(np.uint16)
+    weak = kappa[..., 2] / kappa[..., 2].std()
+    hand = weak + np.sqrt(1 / 3) * rng.standard_normal(weak.shape)
+    chosen = rng.random(N_TRIALS) < 1 / (1 + np.exp(-3 * weak[:, -1]))
+    clock = BIN_S * (np.arange(N_TIMES) + 0.5)
+    coords = {
+        "trial": np.arange(N_TRIALS), "time": clock, "neuron": [f"n{k:03d}" for k in range(N_UNITS)],
+        "course_time": clock, "course": [READOUTS[1].input.source],
+        "choice": ("trial", np.where(chosen, "right", "left")),
+    }  # fmt: skip
+    data = {
+        "count": (("trial", "time", "neuron"), count),
+        "input_course": (("trial", "course_time", "course"), hand[..., None]),
+    }
+    trials = xr.Dataset(data, coords, {"bin_s": BIN_S})
+    return nl.prepare(trials, inputs=[], readouts=READOUTS), kappa
+
+
+def weak_found(fit: xr.Dataset, kappa: np.ndarray) -> float:
+    """R² of the third latent of held-out trials, from a regression on the latents of the fit."""
+    held = fit["held_out"].values
+    design = np.concatenate([np.ones((*kappa.shape[:2], 1)), fit["latent"].values], axis=2)
+    flat, true = (one[~held].reshape(-1, one.shape[2]) for one in (design, kappa))
+    read = design[held] @ np.linalg.lstsq(flat, true[:, 2], rcond=None)[0]
+    off = kappa[held][..., 2] - kappa[~held][..., 2].mean()
+    return 1 - float(((kappa[held][..., 2] - read) ** 2).sum() / (off**2).sum())
+
+
+def angle_deg(fit: xr.Dataset, kappa: np.ndarray, readout: str) -> float:
+    """Angle between the weights of a readout and the third latent, in units of the true latents' standard deviation."""
+    true = kappa.reshape(-1, RANK) / kappa.reshape(-1, RANK).std(axis=0)
+    to = np.linalg.lstsq(true, fit["latent"].values.reshape(len(true), -1), rcond=None)[0]
+    weights = to @ fit["readout_weights"].sel(readout=readout).values
+    return float(np.degrees(np.arccos(abs(weights[2]) / np.linalg.norm(weights))))
+
+
+def behavior() -> None:
+    """Choice and movement that a weak latent makes: weights chosen, dimension, readout, decoding, shuffled."""
+    found: list[dict[str, float]] = []
+    for seed in SEEDS:
+        trials, kappa = simulated(seed)
+        found.append(one_network(trials, kappa))
+        print(f"   seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in found[-1].items()), flush=True)
+    each = {name: np.array([one[name] for one in found]) for name in found[0]}
+    n = len(found)
+    print(f"   rank 3, weight chosen by held-out data: as good as the best {int(each['as good'].sum())} of {n}")
+    print(f"   angle of the weights of the hand, degrees: median {np.median(each['angle hand']):.1f}")
+    for name in ("choice", "hand"):
+        better = each[f"{name} latents"] - each[f"{name} plain"]
+        error = better.std(ddof=1) / np.sqrt(n)
+        print(
+            f"   {name} from causal latents {each[f'{name} latents'].mean():.3f}, plain decoder "
+            f"{each[f'{name} plain'].mean():.3f}, difference {better.mean():.3f} ± {error:.3f}"
+        )
+    print(f"   intervals of the hand of 90 % hold {each['coverage'].mean():.3f}")
+    small, joint = each["rank 2 spikes"], each["rank 2 joint"]
+    print(f"   rank 2: R² of the weak latent {small.mean():.3f} by spikes alone, {joint.mean():.3f} with behavior")
+    print(f"   shuffled behavior: weight 0 in {int((each['shuffled weight'] == 0).sum())} of {n}, "
+          f"said to be decoded in {int(each['shuffled decoded'].sum())}", flush=True)  # fmt: skip
+
+
+def one_network(trials: xr.Dataset, kappa: np.ndarray) -> dict[str, float]:
+    """All figures of one simulated network."""
+    train = trials.isel(trial=slice(HELD, None))
+    table = nl.compare_readouts(train, rank=RANK, folds=2, **FIT)
+    chosen, heavy = float(table.attrs["readout_weight"]), float(table["weight_tried"].values[-1])
+    fit = fitted(trials, RANK, chosen)
+    decoding = nl.decode_behavior(fit, trials)
+    mean = [
+        float(fitted(trials, RANK, float(one))["readout_score"][:, 1].mean()) for one in table["weight_tried"].values
+    ]
+    error = np.sqrt(np.square(decoding["score_sem"].sel(decoder="latents")).sum()) / 2
+    own = mean[table["weight_tried"].values.tolist().index(chosen)]
+    order = np.random.default_rng(0).permutation(train.sizes["trial"])
+    other = train.assign(behavior=(train["behavior"].dims, train["behavior"].values[order]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is decoded
+        nothing = nl.compare_readouts(other, rank=RANK, folds=2, **FIT)
+    figures = {"weight": chosen, "as good": float(own >= max(mean) - error), "score": own, "best": max(mean)}
+    figures |= {"weight 0": mean[0], "angle hand": angle_deg(fit, kappa, "hand")}
+    for name in ("choice", "hand"):
+        latents, plain = decoding["score"].sel(readout=name).values
+        figures |= {f"{name} latents": float(latents), f"{name} plain": float(plain)}
+    figures["coverage"] = float(decoding["coverage"].sel(readout="hand"))
+    figures["rank 2 spikes"] = weak_found(fitted(trials, 2, 0.0), kappa)
+    figures["rank 2 joint"] = weak_found(fitted(trials, 2, heavy), kappa)
+    figures["shuffled weight"] = float(nothing.attrs["readout_weight"])
+    figures["shuffled decoded"] = float(nothing.attrs["decoded"])
+    return figures
+
+
+def fitted(trials: xr.Dataset, rank: int, weight: float) -> xr.Dataset:
+    """The fit with the first trials held out."""
+    held = np.arange(trials.sizes["trial"]) < HELD
+    options = TrialFitOptions.check(FIT | {"rank": rank, "readout_weight": weight})
+    return fit_trials_with(trials, options, held, scored=False)
+
+
+SECTIONS = {"behavior": behavior}
