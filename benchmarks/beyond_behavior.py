@@ -11,11 +11,11 @@ import nwb_lint as nl
 from nwb_lint.options import TrialFitOptions
 from nwb_lint.statespace.fit import fit_trials_with
 
-BIN_S, TAU_S, N_TIMES, N_UNITS, N_TRIALS = 0.02, 0.1, 50, 60, 200
+BIN_S, TAU_S, N_TIMES, N_UNITS, N_TRIALS = 0.02, 0.1, 40, 50, 160
 RANK, BASE_HZ, WEAK = 3, 8.0, 0.3
-FIT = {"tau_s": TAU_S, "hidden": 0, "max_iter": 20}
-HELD, SEEDS = 60, range(300, 310)
-READOUTS = [nl.Readout("choice", column="choice", window_s=(0.8, 1.0)), nl.Readout("hand", series="hand")]
+FIT = {"tau_s": TAU_S, "hidden": 0, "max_iter": 12}
+HELD, SEEDS = 50, range(300, 310)
+READOUTS = [nl.Readout("choice", column="choice", window_s=(0.6, 0.8)), nl.Readout("hand", series="hand")]
 
 
 def simulated(seed: int) -> tuple[xr.Dataset, np.ndarray]:

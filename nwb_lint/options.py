@@ -606,7 +606,9 @@ class InputSetOptions(Options):
 class ReadoutWeightOptions(Options):
     """Options of `compare_readouts`: weights of behavior in the loss."""
 
-    weights: tuple[float, ...] | None = option(None, "Weights to compare; None: from 0 to as heavy as all neurons.")
+    readout_weights: tuple[float, ...] | None = option(
+        None, "Weights to compare; None: from 0 to as heavy as all neurons."
+    )
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
 
 

@@ -168,7 +168,9 @@ CASES = {
         lambda one, ax: plot.drift_comparison(one, ax=ax),
     ),
     "compare_readouts": (
-        lambda fit, activity: nl.compare_readouts(with_side(activity), weights=[0, 1], rank=1, folds=2, **SWEEP),
+        lambda fit, activity: nl.compare_readouts(
+            with_side(activity), readout_weights=[0, 1], rank=1, folds=2, **SWEEP
+        ),
         lambda one, ax: plot.readout_comparison(one, ax=ax),
     ),
     "decode_behavior": (

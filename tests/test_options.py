@@ -16,6 +16,7 @@ from nwb_lint.cli.flags import flag_of
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_recording, mock_session
 from nwb_lint.workflow.recipe import SECTIONS, TRIAL_SECTIONS, make_recipe, recipe_data
+from tests.test_options_act import with_behavior
 
 FUNCTIONS = {
     options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
@@ -134,7 +135,7 @@ OTHER = {
     "weights": ("precision", {}), "l2_n": (0.1, {"method": "gradient"}), "max_iter": (3, {"method": "gradient"}),
     "epochs": (2, {"method": "published"}), "optimizer": ("adam", {"method": "gradient"}),
     "segment_s": (0.2, {"method": "gradient"}), "areas": ("area", {}), "block_ranks": ({"A<-B": 0}, {"areas": "area"}),
-    "input_areas": ({"stimulus": ("A",)}, {"areas": "area"}),
+    "input_areas": ({"stimulus": ("A",)}, {"areas": "area"}), "readout_weight": (5.0, {}),
 }  # fmt: skip
 HOW = {"device", "checkpoint"}  # they do not change the fit
 
@@ -163,7 +164,8 @@ def test_every_option_changes_the_fit_and_is_kept_by_it(name, noisy):
     base = {"rank": 1, "tau_s": 0.1, "max_iter": 8, "epochs": 1} | more
     if name == "max_iter":
         base["max_iter"] = 8
-    one, other = nl.fit_lint(noisy, **base), nl.fit_lint(noisy, **(base | {name: value}))
+    data = with_behavior(noisy) if name == "readout_weight" else noisy
+    one, other = nl.fit_lint(data, **base), nl.fit_lint(data, **(base | {name: value}))
     same = one.sizes == other.sizes and all(
         np.array_equal(one[part].values, other[part].values, equal_nan=True)
         for part in ("input_weights", "activity_pred", "bias", "initial_activation", "held_out")

@@ -386,8 +386,8 @@ def test_readout(name, session):
 
 @pytest.mark.parametrize("name", options.ReadoutWeightOptions.model_fields)
 def test_compare_readouts(name, activity):
-    base = FIT | {"weights": (0.0, 1.0), "folds": 2}
-    value = {"weights": (0.0, 2.0), "folds": 3}[name]
+    base = FIT | {"readout_weights": (0.0, 1.0), "folds": 2}
+    value = {"readout_weights": (0.0, 2.0), "folds": 3}[name]
     check(partial(nl.compare_readouts, with_behavior(activity)), base, name, value)
 
 

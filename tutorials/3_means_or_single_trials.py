@@ -93,7 +93,7 @@ print(f"standard deviation of the latent 100 ms after the end of trial 0: {width
 choice = nl.Readout("choice", column="choice", window_s=(0.6, 0.8))
 behaving = nl.prepare(trials, inputs=[], readouts=[choice])
 options["rank"] = ranks.attrs["rank"]
-weighed = nl.compare_readouts(behaving, weights=[0, 1, 30], folds=2, **options)
+weighed = nl.compare_readouts(behaving, readout_weights=[0, 1, 30], folds=2, **options)
 print(weighed[["activity_deficit", "behavior_score"]].to_dataframe().round(3))
 print("chosen:", weighed.attrs["readout_weight"])
 

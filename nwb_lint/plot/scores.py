@@ -661,7 +661,7 @@ def readout_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style:
     >>> from nwb_lint.testing import mock_trials
     >>> trials = prepare(mock_trials(), inputs=[], readouts=[Readout("choice", column="choice")])
     >>> options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 3}
-    >>> plot.readout_comparison(compare_readouts(trials, weights=[0, 1], folds=2, **options)).get_xlabel()
+    >>> plot.readout_comparison(compare_readouts(trials, readout_weights=[0, 1], folds=2, **options)).get_xlabel()
     'weight of behavior'
     """
     check_result(comparison, "readout_comparison")

@@ -35,20 +35,20 @@ def shuffled(data, dim):
 
 
 def test_of_trials_the_choice_predicts_both_and_shuffled_behavior_gets_no_weight(trials):
-    found = nl.compare_readouts(trials, rank=2, weights=[0, 1, 100], folds=2, **TRIALS)
+    found = nl.compare_readouts(trials, rank=2, readout_weights=[0, 1, 100], folds=2, **TRIALS)
     assert found["as_good"].sel(weight_tried=found.attrs["readout_weight"])
     assert found.attrs["decoded"] == 1
     score = found["condition_behavior"].mean("condition")
     np.testing.assert_allclose(score, found["behavior_score"])
     with pytest.warns(UserWarning, match="not predicted better than by its mean"):
-        nothing = nl.compare_readouts(shuffled(trials, "trial"), rank=2, weights=[0, 1], folds=2, **TRIALS)
+        nothing = nl.compare_readouts(shuffled(trials, "trial"), rank=2, readout_weights=[0, 1], folds=2, **TRIALS)
     assert nothing.attrs["decoded"] == 0
     assert nothing.attrs["readout_weight"] == 0
 
 
 def test_at_a_rank_that_is_too_small_behavior_may_not_cost_the_activity(trials):
     with pytest.warns(UserWarning, match="not predicted better than by its mean"):
-        found = nl.compare_readouts(trials, rank=1, weights=[0, 100], folds=2, **TRIALS)
+        found = nl.compare_readouts(trials, rank=1, readout_weights=[0, 100], folds=2, **TRIALS)
     assert float(found["behavior_score"].sel(weight_tried=100, readout="speed")) > 0.4
     assert found.attrs["readout_weight"] == 0  # the neurons' own dimension would be lost
     assert not found["as_good"].sel(weight_tried=100)
@@ -58,7 +58,7 @@ def test_at_a_rank_that_is_too_small_behavior_may_not_cost_the_activity(trials):
 def test_of_means_a_score_is_that_of_the_fit_that_holds_the_conditions_out():
     activity = weak_activity(n_conditions=12)[0]
     options = {"rank": 1, "tau_s": 0.1, "method": "regression"}
-    found = nl.compare_readouts(activity, weights=[0, 5], folds=2, **options)
+    found = nl.compare_readouts(activity, readout_weights=[0, 5], folds=2, **options)
     held = np.isin(np.arange(12), np.array_split(np.random.default_rng(0).permutation(12), 2)[0])
     fit = nl.fit_lint(activity, test_conditions=held, readout_weight=5.0, **options)
     error = np.square(activity["behavior"].values - fit["behavior_pred"].values)[held].sum(axis=(1, 2))
@@ -129,7 +129,7 @@ def test_what_cannot_be_is_said(fit, trials):
         nl.compare_readouts(trials.drop_dims("readout"), rank=1, tau_s=0.1)
     for weights in ([1.0], [1, 1], [-1, 0]):
         with pytest.raises(ContractError, match="two different numbers"):
-            nl.compare_readouts(trials, rank=1, tau_s=0.1, weights=weights)
+            nl.compare_readouts(trials, rank=1, tau_s=0.1, readout_weights=weights)
     with pytest.raises(ContractError, match="readout_weight is"):
         nl.compare_readouts(trials, rank=1, tau_s=0.1, readout_weight=2.0)
     with pytest.raises(ContractError, match="The data have the readouts"):

@@ -38,7 +38,7 @@ def compare_readouts(
     *,
     rank: int,
     tau_s: float,
-    weights: Sequence[float] | None = None,
+    readout_weights: Sequence[float] | None = None,
     folds: int = 4,
     seed: int = 0,
     executor: Any = None,
@@ -62,7 +62,7 @@ def compare_readouts(
         Rank of the fits.
     tau_s : float
         Time constant of the units, s.
-    weights : sequence of float or None, default=None
+    readout_weights : sequence of float or None, default=None
         Weights to compare, as ``readout_weight`` of `fit_lint` and `fit_trials` takes them. None: 0, 1, the weight at
         which a readout is as heavy as all neurons (their number; of single trials, spikes by observations of behavior),
         and the one between these (geometric mean).
@@ -111,7 +111,7 @@ def compare_readouts(
     >>> from nwb_lint.testing import mock_trials
     >>> trials = prepare(mock_trials(), inputs=[], readouts=[Readout("choice", column="choice")])
     >>> options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 3}
-    >>> table = compare_readouts(trials, weights=[0, 1], folds=2, **options)
+    >>> table = compare_readouts(trials, readout_weights=[0, 1], folds=2, **options)
     >>> table["behavior_score"].dims
     ('weight_tried', 'readout')
     """
@@ -120,9 +120,9 @@ def compare_readouts(
     if rank is None:
         raise ContractError("rank is None. Behavior is read from latents, which a rank gives. Give a number.")
     single, options = "trial" in data.dims, {"rank": rank, "tau_s": tau_s, "seed": seed}
-    tried = weights_for(data) if weights is None else [float(one) for one in weights]
+    tried = weights_for(data) if readout_weights is None else [float(one) for one in readout_weights]
     if len(set(tried)) < max(2, len(tried)) or min(tried) < 0:
-        raise ContractError(f"weights is {tried}. It needs two different numbers or more, from 0 on.")
+        raise ContractError(f"readout_weights is {tried}. It needs two different numbers or more, from 0 on.")
     held_out = folds_of(data.sizes["trial" if single else "condition"], folds, first=seed)
     own: FitOptions | TrialFitOptions
     if single:
