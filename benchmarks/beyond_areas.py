@@ -12,11 +12,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from sections import run_sections
+from sections import run_sections, workers
 
 import nwb_lint as nl
 from nwb_lint.testing import mock_areas
@@ -73,18 +74,20 @@ def currents_r2(fit: xr.Dataset, network: xr.Dataset) -> tuple[float, float, flo
     return _r2(free, true), _r2(same, true), min(each)
 
 
+def _currents_of(kind: list[list[int]], noise: dict[str, float], seed: int) -> tuple[float, float, float]:
+    """`currents_r2` of a fit with known blocks."""
+    activity, network = simulated(kind, seed, **noise)
+    fit = nl.fit_lint(activity, rank=1, tau_s=0.1, areas="area", block_ranks=block_ranks(kind), test_size=HELD_OUT)
+    return currents_r2(fit, network)
+
+
 def currents() -> None:
     """R² of the currents, with known blocks (goal: .95 or more)."""
     for count, kinds in (("two", TWO), ("three", THREE)):
         for name, noise in NOISES.items():
             for kind in [one for one in kinds if one in FITTED]:
-                ranks, found = kinds[kind], []
-                for seed in SEEDS:
-                    activity, network = simulated(ranks, seed, **noise)
-                    fit = nl.fit_lint(
-                        activity, rank=1, tau_s=0.1, areas="area", block_ranks=block_ranks(ranks), test_size=HELD_OUT
-                    )
-                    found.append(currents_r2(fit, network))
+                with workers() as pool:
+                    found = list(pool.map(partial(_currents_of, kinds[kind], noise), SEEDS))
                 words = ("free runs", "at the true activations", "there of the worst block")
                 print(f"{count} areas, {kind}, {name}: R² of currents", flush=True)
                 for what, values in zip(words, np.array(found).T, strict=True):
@@ -95,13 +98,45 @@ def currents() -> None:
                     )
 
 
-def _chosen(activity: xr.Dataset, ranks: tuple[int, ...]) -> tuple[bool, np.ndarray]:
+def _chosen(data: xr.Dataset, ranks: tuple[int, ...], **options: Any) -> tuple[bool, list[list[int]]]:
     """Whether one block is chosen, and the ranks of the choice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = nl.select_areas(activity, areas="area", ranks=ranks, tau_s=0.1)
+        found = nl.select_areas(data, areas="area", ranks=ranks, tau_s=0.1, **options)
     one = found.isel(candidate=found.attrs["chosen"])
-    return bool(one["one_block"]), one["block_rank"].values
+    return bool(one["one_block"]), one["block_rank"].values.tolist()
+
+
+def _blocks_of(ranks: list[list[int]], noise: dict[str, float], seed: int) -> tuple[bool, list[list[int]]]:
+    """The choice for a network with these blocks."""
+    return _chosen(simulated(ranks, seed, **noise)[0], (1, max(map(max, ranks))))
+
+
+def called(count: int, seed: int) -> np.ndarray:
+    """Names of areas for the neurons of one area, at random."""
+    return np.array(list("ABC"))[np.random.default_rng(seed).permutation(PER_AREA * count) % count]
+
+
+def _one_area_of(count: int, rank: int, noise: dict[str, float], seed: int) -> tuple[bool, list[list[int]]]:
+    """The choice for one area that is called several."""
+    activity, _ = mock_areas([[rank]], n_neurons=PER_AREA * count, n_conditions=CONDITIONS, seed=seed, **noise)
+    return _chosen(activity.assign_coords(area=("neuron", called(count, seed))), (1, 2))
+
+
+def _print_choices(what: str, choose: Callable[[int], tuple[bool, list[list[int]]]], ranks: list[list[int]]) -> None:
+    """Print how often the choice has these ranks; of a single area, how often it is not one block."""
+    start = time.perf_counter()
+    with workers() as pool:
+        found = list(pool.map(choose, SEEDS))
+    single = len(ranks) == 1
+    other = [
+        "one block" if one_block else str(own)
+        for one_block, own in found
+        if one_block is not single or (own != ranks and not single)
+    ]
+    word = f"mistaken in {len(other)}" if single else f"right in {len(found) - len(other)}"
+    took = time.perf_counter() - start
+    print(f"{what}: {word} of {len(found)}, {took:.0f} s" + (f"; else {'; '.join(other)}" if other else ""), flush=True)
 
 
 def blocks() -> None:
@@ -109,19 +144,7 @@ def blocks() -> None:
     for count, kinds in (("two", TWO), ("three", THREE)):
         for name, noise in NOISES.items():
             for kind, ranks in kinds.items():
-                start, right, wrong = time.perf_counter(), 0, []
-                for seed in SEEDS:
-                    one_block, found = _chosen(simulated(ranks, seed, **noise)[0], (1, max(map(max, ranks))))
-                    if not one_block and np.array_equal(found, ranks):
-                        right += 1
-                    else:
-                        wrong.append("one block" if one_block else str(found.tolist()))
-                took = (time.perf_counter() - start) / len(SEEDS)
-                print(
-                    f"{count} areas, {kind} {ranks}, {name}: right in {right} of {len(SEEDS)}, {took:.0f} s each"
-                    + (f"; else {'; '.join(wrong)}" if wrong else ""),
-                    flush=True,
-                )
+                _print_choices(f"{count} areas, {kind} {ranks}, {name}", partial(_blocks_of, ranks, noise), ranks)
 
 
 def one_area() -> None:
@@ -129,20 +152,58 @@ def one_area() -> None:
     for count in (2, 3):
         for name, noise in NOISES.items():
             for rank in (1, 2):
-                wrong = []
-                for seed in SEEDS:
-                    activity, _ = mock_areas(
-                        [[rank]], n_neurons=PER_AREA * count, n_conditions=CONDITIONS, seed=seed, **noise
-                    )
-                    names = np.array(list("ABC"))[np.random.default_rng(seed).permutation(PER_AREA * count) % count]
-                    one_block, found = _chosen(activity.assign_coords(area=("neuron", names)), (1, 2))
-                    if not one_block:
-                        wrong.append(str(found.tolist()))
-                print(
-                    f"one area of rank {rank}, called {count}, {name}: mistaken in {len(wrong)} of {len(SEEDS)}"
-                    + (f": {'; '.join(wrong)}" if wrong else ""),
-                    flush=True,
-                )
+                choose = partial(_one_area_of, count, rank, noise)
+                _print_choices(f"one area of rank {rank}, called {count}, {name}", choose, [[rank]])
+
+
+# Single trials: neurons of an area, trials, noise of the latents in a step, and rate at x = 0, Hz. Inputs have half the
+# size of those of means, so that few rates are above 100 Hz.
+OF_TRIALS, TRIALS, LATENT_NOISE, BASE_HZ, INPUT_SIZE = 20, 100, 0.15, 8.0, 0.5
+TRIAL_FIT: dict[str, Any] = {"hidden": 0, "folds": 2, "ranks": (1, 2)}
+
+
+def spikes(ranks: list[list[int]], seed: int, n_neurons: int) -> xr.Dataset:
+    """Spikes of single trials of a network with these blocks, whose latents have noise."""
+    network = mock_areas(ranks, n_neurons=n_neurons, n_conditions=TRIALS, seed=seed)[1]
+    m, n, w, u = (network[name].values.astype(float) for name in ("m", "n", "input_weights", "u"))
+    rng, path, u = np.random.default_rng([seed, 5]), [], INPUT_SIZE * u
+    kappa, v = 0.3 * rng.standard_normal((TRIALS, m.shape[1])), np.zeros((TRIALS, u.shape[2]))
+    for t in range(u.shape[1]):
+        x = kappa @ m.T + v @ w.T
+        path.append(x)
+        kappa = 0.8 * kappa + 0.2 * np.tanh(x) @ n / len(n) + LATENT_NOISE * rng.standard_normal(kappa.shape)
+        v = 0.8 * v + 0.2 * u[:, t]
+    count = rng.poisson(0.02 * BASE_HZ * np.exp(np.stack(path, axis=1))).astype(np.uint16)
+    coords = {name: network[name] for name in ("area", "neuron", "time", "input")} | {"trial": np.arange(TRIALS)}
+    data = {
+        "count": (("trial", "time", "neuron"), count),
+        "u": (("trial", "time", "input"), u.astype(np.float32)),
+    }
+    return xr.Dataset(data, coords, {"bin_s": 0.02})
+
+
+def _blocks_of_trials(ranks: list[list[int]], seed: int) -> tuple[bool, list[list[int]]]:
+    """The choice for single trials of a network with these blocks."""
+    most = {"ranks": (1,)} if len(ranks) > 2 else {}
+    return _chosen(spikes(ranks, seed, OF_TRIALS * len(ranks)), **TRIAL_FIT | most)
+
+
+def _one_area_of_trials(rank: int, seed: int) -> tuple[bool, list[list[int]]]:
+    """The choice for single trials of one area that is called two."""
+    trials = spikes([[rank]], seed, 2 * OF_TRIALS)
+    names = np.random.default_rng(seed).permutation(2 * OF_TRIALS) % 2
+    return _chosen(trials.assign_coords(area=("neuron", np.array(["A", "B"])[names])), **TRIAL_FIT)
+
+
+def blocks_of_trials() -> None:
+    """The same for single trials: the right blocks (goal: 9 of 10), and one area called two (goal: at most 1 of 10)."""
+    kinds = {f"two areas, {kind}": TWO[kind] for kind in ("all", "feed forward", "apart")}
+    kinds["three areas, ring"] = THREE["ring"]
+    for what, ranks in kinds.items():
+        _print_choices(f"single trials, {what} {ranks}", partial(_blocks_of_trials, ranks), ranks)
+    for rank in (1, 2):
+        what = f"single trials, one area of rank {rank}, called two"
+        _print_choices(what, partial(_one_area_of_trials, rank), [[rank]])
 
 
 def _curbd() -> Any:
@@ -242,6 +303,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "currents": currents,
     "blocks": blocks,
     "one_area": one_area,
+    "blocks_of_trials": blocks_of_trials,
     "curbd": curbd,
 }
 

@@ -1,21 +1,27 @@
-"""Five sessions of one animal: the distance of the dynamics from the first, found and true."""
+"""Two sessions of one animal: are their dynamics called different where they are, and only there?"""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
+from sections import run_sections, workers
 
 import nwb_lint as nl
 
 BIN_S, TAU_S, N_TIMES, RANK, BASE_HZ = 0.02, 0.1, 50, 2, 10.0
-N_UNITS, N_RECORDED, N_SHARED, N_SESSIONS = 200, 80, 40, 5
-SEEDS = range(300, 302)
+N_UNITS, N_RECORDED, N_SHARED, N_SESSIONS, N_TRIALS = 200, 60, 40, 2, 80
+CHANGE = 0.5  # of the recurrence, relative to a turn by which it stops to hold
+SEEDS = range(400, 410)
+FIT = {"rank": RANK, "tau_s": TAU_S, "hidden": 0, "max_iter": 20}
+LEVEL = 0.05
 
 
 class Animal:
     """A network whose recurrence turns by ``change`` a session, and what was recorded of it."""
 
-    def __init__(self, seed: int, change: float, n_trials: int = 80) -> None:
+    def __init__(self, seed: int, change: float, n_trials: int = N_TRIALS) -> None:
         self.rng, self.n_trials = np.random.default_rng(seed), n_trials
         self.m = self.rng.standard_normal((N_UNITS, RANK))
         self.weights = 0.5 * self.rng.standard_normal((N_UNITS, 2))
@@ -49,6 +55,7 @@ class Animal:
             "u": (("trial", "time", "input"), u.astype(np.float32)),
         }
         coords = {"trial": np.arange(self.n_trials), "time": clock, "neuron": [f"n{i:03d}" for i in units]}
+        coords["stimulus"] = "trial", [f"{a:+.0f}{b:+.0f}" for a, b in amplitude]
         return xr.Dataset(data, coords | {"input": ["a", "b"]}, {"bin_s": BIN_S})
 
     def distances(self, reference: xr.Dataset) -> np.ndarray:
@@ -59,16 +66,38 @@ class Animal:
         return np.array([np.linalg.norm(one) for one in moved])
 
 
+def _tested(change: float, seed: int) -> tuple[float, float, float, float, float, float]:
+    """The true distance, the corrected one and its interval, and p of the recurrence and of the latents."""
+    animal = Animal(seed, change)
+    fits = {name: nl.fit_trials(trials, **FIT) for name, trials in animal.trials.items()}
+    pairs = {name: (fit, animal.trials[name]) for name, fit in fits.items()}
+    found = nl.align_fits(pairs, column="stimulus", seed=seed, max_iter=FIT["max_iter"]).isel(session_name=1)
+    names = ("distance_corrected", "distance_low", "distance_high", "distance_p_value", "latent_distance_p_value")
+    return float(animal.distances(fits["day 1"])[1]), *(float(found[name]) for name in names)
+
+
 def sessions() -> None:
-    """Five sessions of 80 units, 40 of them shared: distance of the dynamics from day 1, with and without a change."""
-    options = {"rank": RANK, "tau_s": TAU_S, "hidden": 0, "max_iter": 20}
-    for change in (0.25, 0.0):
-        for seed in SEEDS:
-            animal = Animal(seed, change)
-            fits = {name: nl.fit_trials(trials, **options) for name, trials in animal.trials.items()}
-            found, true = nl.align_fits(fits)["distance"].values, animal.distances(fits["day 1"])
-            shown = " ".join(f"{a:.2f}/{b:.2f}" for a, b in zip(found[1:], true[1:], strict=True))
-            print(f"   change {change}, seed {seed}: distance found/true on days 2 to 5 {shown}", flush=True)
+    """Two sessions, of one network and of a changed one: what align_fits says of their dynamics"""
+    for change in (0.0, CHANGE):
+        with workers() as pool:
+            each = np.array(list(pool.map(partial(_tested, change), SEEDS)))
+        for seed, (true, found, low, high, p, of_latents) in zip(SEEDS, each, strict=True):
+            print(
+                f"   change {change}, seed {seed}: distance {found:.2f} ({low:.2f} to {high:.2f}), true {true:.2f}; p "
+                f"{p:.3f}, of the latents {of_latents:.3f}",
+                flush=True,
+            )
+        different, n = int((each[:, 4] < LEVEL).sum()), len(each)
+        inside = int(((each[:, 2] <= each[:, 0]) & (each[:, 0] <= each[:, 3])).sum())
+        goal = "at least 9 of 10" if change else "at most 1 of 10"
+        print(
+            f"   change {change}: called different {different} of {n} (goal {goal}), by the latents "
+            f"{int((each[:, 5] < LEVEL).sum())}; intervals of 90 % hold the true distance in {inside} of {n}",
+            flush=True,
+        )
 
 
 SECTIONS = {"sessions": sessions}
+
+if __name__ == "__main__":
+    run_sections(SECTIONS, __doc__)

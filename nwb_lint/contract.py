@@ -770,6 +770,12 @@ SESSION_ALIGNMENT = {
     "n_shared": Var(("session_name",), "int64", "1"),
     "recurrence": Var(("session_name", "rank", "rank_from"), "float64", "1"),
     "distance": Var(("session_name",), "float64", "1"),
+    "latent_distance": Var(("session_name",), "float64", "1", False),
+    **{
+        f"{prefix}distance_{end}": Var(("session_name",), "float64", "1", False)
+        for prefix in ("", "latent_")
+        for end in ("corrected", "low", "high", "p_value")
+    },
 }
 
 # R² of fits of means, or bits per spike of fits of single trials.
@@ -788,6 +794,8 @@ RANK_SELECTION = {
 
 _R2_OF_RANKS = ("rank_r2", "rank_r2_sem", "rank_r2_ceiling", "r2", "r2_ceiling")
 _BITS_OF_RANKS = ("rank_bits", "rank_bits_sem", "bits")
+_R2_OF_AREAS = ("area_r2", "r2", "r2_ceiling")
+_EVIDENCE_OF_AREAS = ("area_evidence", "area_evidence_sem", "evidence_condition")
 
 BASELINES = {
     "baseline_r2": Var(("baseline", "split"), "float64", "1"),
@@ -914,16 +922,20 @@ CURRENTS = {
     "from_area": Var(("rank",), "str", "", False),
 }
 
+# R² of regressions of means, or the log evidence of fits of single trials.
 AREA_SELECTION = {
-    "area_r2": Var(("candidate",), "float64", "1"),
-    "deficit": Var(("candidate",), "float64", "1"),
-    "deficit_sem": Var(("candidate",), "float64", "1"),
+    "area_r2": Var(("candidate",), "float64", "1", False),
+    "area_evidence": Var(("candidate",), "float64", "", False),
+    "area_evidence_sem": Var(("candidate",), "float64", "", False),
+    "evidence_condition": Var(("candidate", "condition"), "float64", "", False),
+    "deficit": Var(("candidate",), "float64", ""),
+    "deficit_sem": Var(("candidate",), "float64", ""),
     "as_good": Var(("candidate",), "bool", "1"),
     "n_parameters": Var(("candidate",), "int64", "1"),
     "one_block": Var(("candidate",), "bool", "1"),
     "block_rank": Var(("candidate", "target", "sender"), "int64", "1"),
-    "r2": Var(("candidate", "fold"), "float64", "1"),
-    "r2_ceiling": Var(("fold",), "float64", "1"),
+    "r2": Var(("candidate", "fold"), "float64", "1", False),
+    "r2_ceiling": Var(("fold",), "float64", "1", False),
 }
 
 AUDIT = {
@@ -1017,6 +1029,9 @@ def check_result(result: xr.Dataset, kind: str | None = None) -> str:
     table = RESULTS[found]
     if found == "rank_selection":
         needed = _BITS_OF_RANKS if "rank_bits" in result else _R2_OF_RANKS
+        table = table | {name: table[name]._replace(required=True) for name in needed}
+    if found == "area_selection":
+        needed = _EVIDENCE_OF_AREAS if "area_evidence" in result else _R2_OF_AREAS
         table = table | {name: table[name]._replace(required=True) for name in needed}
     check_table(result, table, found.replace("_", " "), "See nwb_lint.contract")
     return found

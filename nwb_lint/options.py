@@ -481,6 +481,24 @@ class TrialFitOptions(Options):
         if self.link == "softplus" and self.bias == "fitted":
             raise ValueError("Units with a softplus link have biases already. bias='fitted' needs link='exp'.")
 
+    @classmethod
+    def of_fit(cls, fit: xr.Dataset, **changes: Any) -> Self:
+        """The options that a fit of single trials keeps, some of them changed; the others are the defaults."""
+        values = {name: plain(fit.attrs[name]) for name in _KEPT_OF_TRIALS if name in fit.attrs}
+        values["rank"] = fit.sizes["rank"]
+        if "to_area" in fit.coords:
+            values |= _areas_of_fit(fit)
+        if "m_drift" in fit:
+            values["drift"] = fit.sizes["basis"]
+        return cls.check(values | changes)
+
+
+# What fits of single trials keep as attributes. The ridge that they keep is the one that was chosen.
+_KEPT_OF_TRIALS = (
+    "tau_s", "observation", "link", "hidden", "hidden_scale", "nonlinearity", "bias", "noise", "initial", "seed",
+    "areas",
+)  # fmt: skip
+
 
 class DriftOptions(Options):
     """Options of `compare_drift`: single trials with m that drifts, or not."""
@@ -495,6 +513,8 @@ class AlignOptions(Options):
     by: Literal["units", "dynamics"] = option("units", "What sessions are aligned by: shared units, or conditions.")
     column: str | None = option(None, "Trial column whose values are the conditions; None: their labels.")
     reference: str | None = option(None, "Session whose coordinates all get; None: the first.")
+    splits: int = option(8, "Random splits of the trials of each session into halves that are fitted.", ge=2)
+    seed: int = option(0, "Seed of the splits.", ge=0)
 
 
 class NetworkOfTrialOptions(Options):
@@ -545,15 +565,6 @@ class AreaOptions(Options):
 
     ranks: tuple[int, ...] = option((1, 2), "Ranks of one block; the largest is that of a block too.", min_length=1)
     folds: int = option(6, "Parts that are held out in turn.", ge=2)
-    nonlinearity: Any = option(
-        "tanh", "'tanh', 'relu', 'softplus', 'linear', 'clipped_relu', or a pair (function, its derivative)."
-    )
-    bias: bool = option(False, "Fit a constant input to each neuron.")
-    initial: Literal["zero", "learned"] = option("zero", "Initial activation, the same in all conditions.")
-    weights: Any = option(None, "Weights of the neurons in the loss: an array, 'precision', or None for equal ones.")
-    input_areas: Annotated[dict[str, Any] | None, BeforeValidator(_lists_of_areas)] = option(
-        None, "Areas that an input reaches: {stimulus = 'V1'}; inputs that are not named reach all."
-    )
 
 
 class EnsembleOptions(Options):
@@ -823,9 +834,7 @@ SelectSection = derived("SelectSection", SelectOptions, ranks=(1, 2))
 EnsembleSection = derived("EnsembleSection", EnsembleOptions)
 BaselineSection = derived("BaselineSection", BaselineOptions)
 SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
-BlocksSection = derived(
-    "BlocksSection", AreaOptions, without=("nonlinearity", "bias", "initial", "weights", "input_areas")
-)
+BlocksSection = derived("BlocksSection", AreaOptions)
 BootstrapSection = derived("BootstrapSection", BootstrapOptions)
 
 

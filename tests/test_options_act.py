@@ -169,8 +169,7 @@ SWEEPS = [
      {"fractions": (0.75,), "draws": 2, "folds": 3}),
     (nl.select_areas, options.AreaOptions,
      {"areas": "area", "tau_s": 0.1, "ranks": [1], "folds": 2},
-     {"ranks": [1, 2], "folds": 3, "nonlinearity": "relu", "bias": True, "initial": "learned",
-      "weights": np.arange(1, 17), "input_areas": {"stimulus": "left"}}),
+     {"ranks": [1, 2], "folds": 3}),
     (nl.compare_tau, options.TauOptions, {"rank": 1, "method": "regression", "taus_s": (0.1, 0.2), "folds": 2},
      {"taus_s": (0.1, 0.3), "folds": 3, "condition": "nowhere", "input": [1.0], "at_s": 0.1}),
 ]  # fmt: skip
@@ -216,8 +215,12 @@ def test_align_fits(name):
     inputs = [nl.Input("stimulus", column="stimulus", window_s=(0, 1))]
     days = {k: nl.fit_lint(nl.prepare(mock_recording(seed=k), inputs=inputs), **FIT) for k in (0, 1)}
     fits = {f"day {k}": one.assign_coords(side=("condition", np.resize(["l", "r"], 8))) for k, one in days.items()}
-    value, more = {"by": ("dynamics", {}), "column": ("side", {"by": "dynamics"}), "reference": ("day 1", {})}[name]
-    check(partial(nl.align_fits, fits), {}, name, value, more)
+    value, more = {
+        "by": ("dynamics", {}), "column": ("side", {"by": "dynamics"}), "reference": ("day 1", {}), "splits": (3, {}),
+        "seed": (1, {"splits": 2}),
+    }[name]  # fmt: skip
+    pairs = {day: (one, nl.prepare(mock_recording(seed=int(day[-1])), inputs=inputs)) for day, one in fits.items()}
+    check(partial(nl.align_fits, pairs if name in ("splits", "seed") else fits), {}, name, value, more)
 
 
 def test_network_of_trial():

@@ -116,7 +116,7 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @flags(BaselineSection, section="baselines", prefix="baselines")
 @click.option("--subsampling/--no-subsampling", default=None, help="Repeat the choice of rank on fewer neurons.")
 @flags(SubsamplingSection, section="subsampling", prefix="subsampling")
-@click.option("--blocks/--no-blocks", default=None, help="Choose the blocks between --areas on held-out conditions.")
+@click.option("--blocks/--no-blocks", default=None, help="Choose the blocks between --areas on held-out data.")
 @flags(BlocksSection, section="blocks", prefix="blocks")
 @click.option("--bootstrap/--no-bootstrap", default=None, help="Repeat the fit on resampled trials: intervals.")
 @flags(BootstrapSection, section="bootstrap", prefix="bootstrap")

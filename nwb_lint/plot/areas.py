@@ -86,7 +86,7 @@ def _color(senders: list[str], k: int) -> str:
 
 @styled
 def area_scores(selection: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
-    """Draw R² of what is held out against the number of parameters, for networks with and without areas.
+    """Draw R², or log evidence, of what is held out against the number of parameters, with and without areas.
 
     Error bars are standard errors of the differences from the best candidate. Filled marks are about as good as the
     best. The chosen candidate has a ring.
@@ -121,7 +121,8 @@ def area_scores(selection: xr.Dataset, *, ax: Axes | None = None, style: Style =
     """
     check_result(selection, "area_selection")
     given, ax = ax, make_axes(ax)
-    size, r2 = selection["n_parameters"].values, selection["area_r2"].values
+    single = "area_evidence" in selection
+    size, score = selection["n_parameters"].values, selection["area_evidence" if single else "area_r2"].values
     error, good = selection["deficit_sem"].values, selection["as_good"].values
     handles = []
     for name, own, color, marker in (
@@ -129,14 +130,16 @@ def area_scores(selection: xr.Dataset, *, ax: Axes | None = None, style: Style =
         ("blocks of areas", ~selection["one_block"].values, COLORS[1], "o"),
     ):
         for part, face in ((own & good, color), (own & ~good, "white")):
-            ax.errorbar(size[part], r2[part], error[part], ls="", color=color, marker=marker, mfc=face, ms=pt(5))
+            ax.errorbar(size[part], score[part], error[part], ls="", color=color, marker=marker, mfc=face, ms=pt(5))
         handles.append(Line2D([], [], ls="", color=color, marker=marker, label=name))
     ring: dict[str, Any] = {"ls": "", "marker": "o", "ms": pt(11), "mfc": "none", "mec": DARK, "mew": pt(1)}
     chosen = int(selection.attrs["chosen"])
-    ax.plot(size[chosen], r2[chosen], **ring)
+    ax.plot(size[chosen], score[chosen], **ring)
     handles.append(Line2D([], [], label="chosen", **ring))
     handles.append(Line2D([], [], ls="", marker="o", color=DARK, mfc="white", label="worse than the best"))
-    best = float(np.nanmax(r2, initial=0.0, where=np.isfinite(r2)))
-    ax.set_ylim(bottom=max(min(0.0, best), float(np.min(r2[np.isfinite(r2)], initial=best)) - 0.05))
+    if not single:
+        best = float(np.nanmax(score, initial=0.0, where=np.isfinite(score)))
+        ax.set_ylim(bottom=max(min(0.0, best), float(np.min(score[np.isfinite(score)], initial=best)) - 0.05))
     explain(ax, given, handles)
-    return finish(ax, "parameters of m and n", "R² of the regression, held out", "Blocks of areas")
+    what = "log evidence of a held-out trial, nats" if single else "R² of the regression, held out"
+    return finish(ax, "parameters of m and n", what, "Blocks of areas")

@@ -546,6 +546,8 @@ def input_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: S
 def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw how far the dynamics of each session are from those of the reference session.
 
+    Squares are distances without the errors of the fits, with their intervals, where the fits had their data.
+
     Parameters
     ----------
     alignment : xarray.Dataset
@@ -576,6 +578,10 @@ def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Sty
     ax, names = make_axes(ax), alignment["session_name"].values.tolist()
     places = np.arange(len(names))
     ax.plot(places, alignment["distance"].values, ls="", marker="o", ms=pt(5), color=COLORS[1])
+    if "distance_low" in alignment:
+        ends = [alignment[f"distance_{end}"].values for end in ("low", "high")]
+        ax.vlines(places + 0.1, *ends, color=COLORS[0], lw=pt(1.5))
+        ax.plot(places + 0.1, alignment["distance_corrected"].values, ls="", marker="s", ms=pt(4), color=COLORS[0])
     ax.set_xticks(places, [as_label(name) for name in names])
     ax.set_ylim(bottom=0)
     ax.margins(x=0.2)

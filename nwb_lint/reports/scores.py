@@ -269,7 +269,8 @@ def _decoding(table: xr.Dataset) -> list[Item]:
 
 
 def _area_selection(found: xr.Dataset) -> list[Item]:
-    rows = []
+    rows, single = [], "area_evidence" in found
+    score, text = ("area_evidence", "log evidence") if single else ("area_r2", "R²")
     for k in range(found.sizes["candidate"]):
         one = found.isel(candidate=k)
         blocks = f"one block, rank {int(one['block_rank'].max())}" if bool(one["one_block"]) else ", ".join(
@@ -278,13 +279,14 @@ def _area_selection(found: xr.Dataset) -> list[Item]:
             if int(one["block_rank"].sel(target=to, sender=source))
         )  # fmt: skip
         marks = "chosen" if k == found.attrs["chosen"] else "as good" if bool(one["as_good"]) else ""
-        numbers = (float(one["area_r2"]), float(one["deficit"]), float(one["deficit_sem"]))
+        numbers = (float(one[score]), float(one["deficit"]), float(one["deficit_sem"]))
         rows.append([blocks, str(int(one["n_parameters"])), *(number(value) for value in numbers), marks])
+    what = "Log evidence: of a held-out trial, nats." if single else "R²: of held-out conditions."
     note = (
-        "R²: of held-out conditions. Behind: how far it is behind the best, and the standard error of this difference, "
-        "paired over conditions. Chosen: the fewest parameters among those that are as good."
+        f"{what} Behind: how far it is behind the best, and the standard error of this difference, paired over "
+        f"{'trials' if single else 'conditions'}. Chosen: the fewest parameters among those that are as good."
     )
-    return [Table("blocks of areas", ["ranks", "parameters", "R²", "behind", "± s.e.", ""], rows, [note])]
+    return [Table("blocks of areas", ["ranks", "parameters", text, "behind", "± s.e.", ""], rows, [note])]
 
 
 _TABLES: dict[str, Callable[[xr.Dataset], list[Item]]] = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_result
+from nwb_lint.contract import check_result, coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import ARROW, Blocks, areas_of, blocks_for
 from nwb_lint.model.areas.regression import (
@@ -20,13 +20,27 @@ from nwb_lint.model.areas.regression import (
     projected_sums,
 )
 from nwb_lint.model.data import Samples, unmasked, weights_of
-from nwb_lint.model.network import Array, Network, as_nonlinearity, drives
+from nwb_lint.model.network import Array, Network, as_nonlinearity, drives, phi_of
 from nwb_lint.model.regression import Sums
-from nwb_lint.model.scores import ceiling, noise_of, reference_of
+from nwb_lint.model.scores import as_good_as_best, ceiling, noise_of, reference_of
 from nwb_lint.model.simulate import whole_input
-from nwb_lint.options import AreaOptions, FitOptions, validated
+from nwb_lint.options import AreaOptions, FitOptions, TrialFitOptions, validated
 from nwb_lint.parallel.engine import run_all
-from nwb_lint.validation.folds import Prepare, conditions_to_use, folds_of
+from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
+from nwb_lint.statespace.fit import fit_trials_with
+from nwb_lint.statespace.inference import posterior_of
+from nwb_lint.statespace.learning import expectation
+from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
+from nwb_lint.statespace.tuning import E_STEPS
+from nwb_lint.validation.folds import (
+    Prepare,
+    behind_the_best,
+    conditions_to_use,
+    folds_of,
+    mean_and_sem,
+    refuse_own,
+)
+from nwb_lint.validation.single_trials import evidence_of
 
 # Candidates that differ by a smaller share of the power of the activity count as equal.
 # Tuned on: simulated areas (`beyond_areas.py`, seeds 200 and 201). Ranks that are not there gain up to 4e-5, with noise
@@ -36,6 +50,9 @@ _SAME_SHARE = 7e-5
 # Ridges of the candidates, the best of which counts, and that of the projection, relative to the mean variance of the
 # features. Convention.
 _RIDGES, _FIRST_RIDGE = (1e-4, 1e-2, 1.0), 1e-2
+
+# Options that the regressions of means have.
+_OF_MEANS = {"nonlinearity", "bias", "initial", "weights", "input_areas"}
 
 
 @validated(AreaOptions)
@@ -49,16 +66,12 @@ def select_areas(
     executor: Any = None,
     cache_dir: str | Path | None = None,
     progress: bool = False,
-    nonlinearity: str | tuple = "tanh",
-    bias: bool = False,
-    initial: str = "zero",
-    weights: Array | str | None = None,
-    input_areas: Mapping[str, Any] | None = None,
+    **fit_options,
 ) -> xr.Dataset:
     """Cross-validated choice of the ranks of the blocks between areas, against one block without areas.
 
-    In each fold, a regression with the largest of the ranks in every block gives latents, on which the activity is
-    projected. This removes most of the noise of observation. All candidates are then reduced-rank regressions of the
+    Means: in each fold, a regression with the largest of the ranks in every block gives latents, on which the activity
+    is projected. This removes most of the noise of observation. All candidates are then reduced-rank regressions of the
     activity on the same features, the filtered rates of the projected activity. What they leave in the conditions of
     the fold is their score: how well each area follows from what the areas did before. It is not the R² of a free run,
     in which a few conditions that noise turns the other way count for more than a weak current.
@@ -69,11 +82,17 @@ def select_areas(
     same way with networks of one block, of the given ranks. With equal parameters, one block is chosen: areas need
     evidence.
 
+    Single trials: in each fold, `fit_trials` with the largest rank in every block gives samples of the latents.
+    Regressions of each step of these samples say in which order ranks are taken away. Every candidate on this way, and
+    networks of one block, are then fitted by themselves. Their score is the log evidence of held-out trials. A
+    candidate is as good as the best if it is at most one standard error behind, from differences that are paired over
+    trials. The choice has the fewest parameters among those that are as good.
+
     Parameters
     ----------
     activity : xarray.Dataset or callable
         From `prepare`; its ``held_out`` conditions are left out. Or a function that prepares an activity from a boolean
-        array of training conditions, None for all.
+        array of training conditions, None for all. Or single trials, as `fit_trials` takes them.
     areas : str
         Column of the neurons that names their areas.
     tau_s : float
@@ -81,33 +100,38 @@ def select_areas(
     ranks : iterable of int, default=(1, 2)
         Ranks of one block that are tried. The largest is also the largest of a block between areas.
     folds : int, default=6
-        Disjoint parts of the conditions that are held out in turn.
+        Disjoint parts of the conditions, or of the trials, that are held out in turn.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
         What runs the fits; None is this process. See `nwb_lint.parallel`.
     cache_dir : str or Path or None, default=None
         Folder for finished fits: a run that was stopped does only the rest.
     progress : bool, default=False
         Show a progress bar.
-    nonlinearity, bias, weights, input_areas : Any
-        As in `fit_lint`.
-    initial : {"zero", "learned"}, default="zero"
-        x[0] of all conditions.
+    **fit_options : Any
+        Of means: ``nonlinearity``, ``bias``, ``initial`` ("zero" or "learned"), ``weights`` and ``input_areas``, as in
+        `fit_lint`. Of single trials: other options of `fit_trials`.
 
     Returns
     -------
     xarray.Dataset
         A result of kind "area_selection": ``block_rank (candidate, target, sender)``; ``one_block (candidate)``,
         whether it has no areas (every entry of its block_rank is then its rank); ``n_parameters (candidate)``;
-        ``area_r2 (candidate)``, the share of held-out conditions that the
-        regression explains; ``deficit`` and ``deficit_sem (candidate)``, how far it is behind
-        the best; ``as_good (candidate)``; ``r2 (candidate, fold)`` and its ceiling.
+        ``deficit`` and ``deficit_sem (candidate)``, how far it is behind the best; ``as_good (candidate)``. Of means,
+        ``area_r2 (candidate)``, the share of held-out conditions that the regression explains, and ``r2 (candidate,
+        fold)`` and its ceiling. Of single trials, ``area_evidence`` and ``area_evidence_sem (candidate)``, mean and
+        standard error of the log evidence of a held-out trial, nats, as is the deficit; and ``evidence_condition
+        (candidate, condition)``, that of each trial.
         ``attrs["chosen"]`` is the candidate, and ``attrs["areas"]`` the column, empty if one block is chosen.
         `chosen_areas` gives the options of its fit.
 
     Raises
     ------
     ContractError
-        If there are more folds than conditions, the neurons have fewer than two areas, or an option is wrong.
+        If there are more folds than conditions or trials, the neurons have fewer than two areas, or an option is wrong.
+
+    References
+    ----------
+    One-standard-error rule: Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, section 7.10.
 
     Examples
     --------
@@ -117,21 +141,35 @@ def select_areas(
     >>> found["block_rank"].dims
     ('candidate', 'target', 'sender')
     """
-    whole, ranks = conditions_to_use(activity), sorted(set(ranks))
-    options = FitOptions.check({
-        "rank": ranks[-1], "tau_s": tau_s, "areas": areas, "nonlinearity": nonlinearity, "bias": bias,
-        "initial": initial, "weights": weights, "input_areas": input_areas,
-    })  # fmt: skip
-    names = tuple(np.unique(areas_of(whole, areas)).tolist())
-    if len(names) < 2:
-        raise ContractError(f"The neurons have one area, {names[0]!r}. A choice of blocks needs two. Use select_rank.")
+    running: dict[str, Any] = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "areas"}
+    tried = sorted(set(ranks))
+    given = {"rank": tried[-1], "tau_s": tau_s, "areas": areas, **fit_options}
+    if isinstance(activity, xr.Dataset) and "trial" in activity.dims:
+        return _select_of_trials(activity, tried, folds, given, running)
+    if unknown := sorted(set(fit_options) - _OF_MEANS):
+        raise ContractError(
+            f"select_areas has the argument {unknown[0]}. For means it takes {', '.join(sorted(_OF_MEANS))}. Leave out "
+            "others."
+        )
+    whole, options = conditions_to_use(activity), FitOptions.check(given)
+    if options.initial not in ("zero", "learned"):
+        raise ContractError(f"initial is {options.initial!r}. The choice of blocks needs 'zero' or 'learned'. Use one.")
+    names = _names_of(whole, areas)
     held_out = folds_of(whole.sizes["condition"], folds)
     parts = [whole if isinstance(activity, xr.Dataset) else activity(~held) for held in held_out]
     tasks = ((one, {"options": options, "held_out": held}) for one, held in zip(parts, held_out, strict=True))
-    how: dict[str, Any] = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
-    found = run_all(sums_of_fold, tasks, label="areas", total=folds, **how)
-    search = _Search([_Fold(*one, options) for one in zip(parts, held_out, found, strict=True)], names)
-    return search.table(areas, ranks)
+    found = run_all(sums_of_fold, tasks, total=folds, **running)
+    of_fold = zip(parts, held_out, found, strict=True)
+    search = _Search([_Fold.of_means(*one, options) for one in of_fold], names)
+    return search.table(areas, tried)
+
+
+def _names_of(dataset: xr.Dataset, areas: str) -> tuple[str, ...]:
+    """The areas; ContractError if there are fewer than two."""
+    names = tuple(np.unique(areas_of(dataset, areas)).tolist())
+    if len(names) < 2:
+        raise ContractError(f"The neurons have one area, {names[0]!r}. A choice of blocks needs two. Use select_rank.")
+    return names
 
 
 def chosen_areas(selection: xr.Dataset) -> dict[str, Any]:
@@ -210,21 +248,43 @@ def _samples(data: xr.Dataset, options: FitOptions) -> Samples:
     return Samples(x, q, alpha, as_nonlinearity(options.nonlinearity))
 
 
-class _Fold:
-    """The regressions of a fold, and the conditions that they are scored on."""
+class _Fold(NamedTuple):
+    """The regressions of a fold, and what they are scored on.
 
-    def __init__(self, data: xr.Dataset, held_out: Array, found: dict[str, Array], options: FitOptions) -> None:
-        samples, self.held = _samples(data, options), np.flatnonzero(held_out)
-        test, weights = samples.take(self.held), weights_of(data, options.weights, ~held_out)
+    ``z`` features, ``q`` drives and targets ``y`` of what is held out, (condition, time, any); the regressions with
+    areas (``blocks``) and without (``whole``); ``held``, positions of what is held out, ``power`` of its targets by
+    condition, ``sizes`` of the areas, and the ``ceiling``.
+    """
+
+    z: Array
+    q: Array
+    y: Array
+    blocks: AreaRegression
+    whole: AreaRegression
+    held: Array
+    power: Array
+    sizes: Array
+    ceiling: float
+
+    @classmethod
+    def of(cls, found: dict[str, Array], z: Array, q: Array, y: Array, power: Array, **given: Any) -> _Fold:
+        """A fold from the sums of its training part."""
+        sums, weights = Sums(*(found[name] for name in Sums._fields)), given.pop("weights", None)
+        blocks = AreaRegression(sums, found["area"], found["reached"], weights)
+        whole = AreaRegression(sums, 0 * found["area"], np.ones_like(found["reached"]), weights)
+        return cls(z, q, y, blocks, whole, power=power, sizes=np.bincount(found["area"]), **given)
+
+    @classmethod
+    def of_means(cls, data: xr.Dataset, held_out: Array, found: dict[str, Array], options: FitOptions) -> _Fold:
+        """A fold of conditions, from `sums_of_fold`."""
+        samples, held = _samples(data, options), np.flatnonzero(held_out)
+        test, weights = samples.take(held), weights_of(data, options.weights, ~held_out)
         how: dict[str, Any] = {"alpha": samples.alpha, "nonlinearity": samples.nonlinearity, "weights": weights}
-        self.z = projected_features(Network(*(found[name] for name in "mnw")), test.x, test.q, **how)
-        self.y, self.q, self.ceiling = test.x, test.q[:, test.q.shape[1] - test.x.shape[1] :], float(found["ceiling"])
-        self.sizes, self.power = np.bincount(found["area"]), np.nansum(
-            (test.x - reference_of(samples.x, ~held_out)) ** 2, axis=(1, 2), dtype=float
-        )  # fmt: skip
-        sums = Sums(*(found[name] for name in Sums._fields))
-        self.blocks = AreaRegression(sums, found["area"], found["reached"], weights)
-        self.whole = AreaRegression(sums, 0 * found["area"], np.ones_like(found["reached"]), weights)
+        z = projected_features(Network(*(found[name] for name in "mnw")), test.x, test.q, **how)
+        off = test.x - reference_of(samples.x, ~held_out)
+        power = np.nansum(off**2, axis=(1, 2), dtype=float)
+        q = test.q[:, test.q.shape[1] - test.x.shape[1] :]
+        return cls.of(found, z, q, test.x, power, weights=weights, held=held, ceiling=float(found["ceiling"]))
 
     def errors(self, one_block: bool, a: int, row: tuple[int, ...]) -> Array:
         """Squared errors (ridge, condition) of an area with these ranks of the blocks to it."""
@@ -265,6 +325,24 @@ class _Search:
             losses = [(self.errors(a, one).sum() - before) / (self.cost(a, row) - self.cost(a, one)) for one in lower]
             row = lower[int(np.argmin(losses))]
             found.append(row)
+        return found
+
+    def way(self, most: int) -> list[list[Row]]:
+        """Ranks of all blocks, from the most down to a single one: each time the one that costs least goes.
+
+        The cost is what the logarithm of the squared error of its area rises by, for each parameter.
+        """
+        paths = [self.path(a, most) for a in range(len(self.names))]
+        at, found = [0] * len(paths), [[one[0] for one in paths]]
+        while sum(map(sum, found[-1])) > 1:
+            losses = {}
+            for a, rows in enumerate(paths):
+                if at[a] + 1 < len(rows):
+                    before, after = rows[at[a]], rows[at[a] + 1]
+                    ratio = self.errors(a, after).sum() / self.errors(a, before).sum()
+                    losses[a] = np.log(ratio) / (self.cost(a, before) - self.cost(a, after))
+            at[min(losses, key=lambda a: losses[a])] += 1
+            found.append([rows[k] for rows, k in zip(paths, at, strict=True)])
         return found
 
     def needed(self, a: int, rows: list[Row]) -> Row:
@@ -330,3 +408,101 @@ def as_good(errors: Array, power: float) -> tuple[Array, Array, Array]:
     deficit = total - total[best]
     sem = (errors - errors[best]).std(axis=1, ddof=1) * np.sqrt(errors.shape[1])
     return deficit <= np.maximum(sem, _SAME_SHARE * power), deficit / power, sem / power
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Single trials
+
+
+def _select_of_trials(
+    trials: xr.Dataset, ranks: list[int], folds: int, given: Mapping[str, Any], running: Mapping[str, Any]
+) -> xr.Dataset:
+    """The result for single trials."""
+    refuse_own(given, ("test_size", "checkpoint", "block_ranks"))
+    options = TrialFitOptions.check(given)
+    check_trials(trials, options.observation)
+    assert options.areas is not None
+    names = _names_of(trials, options.areas)
+    held_out = folds_of(trials.sizes["trial"], folds, first=options.seed, what="trials")
+    tasks = ((trials, {"options": options, "held_out": held}) for held in held_out)
+    found = run_all(steps_of_fold, tasks, total=folds, **running)
+    parts = [
+        _Fold.of(one, *(one.pop(f"held_{name}") for name in "zqy"), one.pop("power"), held=held, ceiling=np.nan)
+        for one, held in zip(found, map(np.flatnonzero, held_out), strict=True)
+    ]
+    search = _Search(parts, names)
+    way = search.way(ranks[-1])
+    tables = [np.full((len(names),) * 2, rank) for rank in ranks] + [np.array(one) for one in way]
+    one_block = np.arange(len(tables)) < len(ranks)
+    without = {"areas": None, "block_ranks": None, "input_areas": None}
+    candidates = [
+        options.model_copy(
+            update=without | {"rank": int(table.max())} if whole else {"block_ranks": _texts(names, table)}
+        )
+        for table, whole in zip(tables, one_block, strict=True)
+    ]
+    evidence = evidence_of(trials, candidates, held_out, running)
+    size = [
+        2 * int(table.max() * search.sizes.sum()) if whole else sum(map(search.cost, range(len(names)), table))
+        for table, whole in zip(tables, one_block, strict=True)
+    ]
+    return _table_of_trials(trials, names, np.array(tables), one_block, np.array(size), evidence, options.areas)
+
+
+def steps_of_fold(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:
+    """Sums of the regressions of a fold, and their features, drives and targets in held-out trials.
+
+    The targets are the steps x[t+1] - (1 - alpha) x[t] of the recorded neurons, in a pair of samples of the posterior,
+    and the features phi(x[t]), so that what they explain is alpha J. Drives are those of the inputs, and a constant.
+    """
+    fit = fit_trials_with(trials, options, held_out, scored=False)
+    system, arrays = system_of(fit), trials_for(fit, trials)
+    blocks, n = system.blocks, system.n_neurons
+    assert blocks is not None
+    z, q, y = _steps(system, arrays, options.seed)
+    held = np.concatenate([held_out, held_out])
+    flat = [one[~held].reshape(-1, one.shape[2]).astype(float) for one in (z, q, y)]
+    zz, zy, yy, qq, qz, qy = (flat[i].T @ flat[k] for i, k in ((0, 0), (0, 2), (2, 2), (1, 1), (1, 0), (1, 2)))
+    sums = Sums(zz, zy, yy, np.trace(zz), np.array(len(flat[0])), qq, qz, qy)
+    reached = np.concatenate([blocks.reached[:n], np.ones((n, 1), bool)], axis=1)
+    out = {"held_z": z[held], "held_q": q[held], "held_y": y[held], "power": (y[held] ** 2).sum(axis=(1, 2))}
+    return sums._asdict() | {"area": blocks.area[:n], "reached": reached} | out
+
+
+def _steps(system: System, trials: Trials, seed: int) -> tuple[Array, Array, Array]:
+    """Features, drives and targets (sample × trial, time - 1, any); 0 outside of the observed part of a trial."""
+    n, keep = system.n_neurons, 1 - system.alpha
+    mean, covariance, _ = posterior_of(system, trials)
+    noise = np.random.default_rng([seed, 4]).standard_normal((1, *mean.shape))
+    drawn = expectation(system, Batches(trials), mean, covariance, noise, E_STEPS).drawn
+    assert drawn is not None
+    lag = trials.lag[..., None]
+    x = drawn @ loadings_of(system, trials.basis)[..., :n] + trials.v @ system.weights[:n].T + system.bias[:n]
+    z, y = phi_of(system.nonlinearity, x).phi(x)[:, :, :-1] * lag, (x[:, :, 1:] - keep * x[:, :, :-1]) * lag
+    u = trials.v[:, 1:] - keep * trials.v[:, :-1]
+    q = np.concatenate([u, np.ones_like(u[..., :1])], axis=2) * lag
+    shape = (-1, y.shape[2], n)
+    return z.reshape(shape).astype(np.float32), np.concatenate([q, q]), y.reshape(shape).astype(np.float32)
+
+
+def _table_of_trials(
+    trials: xr.Dataset, names: tuple[str, ...], ranks: Array, one_block: Array, size: Array, evidence: Array, areas: str
+) -> xr.Dataset:
+    """The result from ranks (candidate, to, from), numbers of parameters, and log evidences (candidate, trial)."""
+    mean, sem = mean_and_sem(evidence, axis=1)
+    deficit, error = behind_the_best(evidence[:, None])
+    good = as_good_as_best(deficit, error)
+    chosen = min((int(size[k]), not one_block[k], k) for k in np.flatnonzero(good).tolist())[-1]
+    along = coords_along(xr.Dataset(coords=condition_coords(trials)), "condition", kind="area_selection")
+    out = xr.Dataset(coords={"target": list(names), "sender": list(names), **along})
+    whole = bool(one_block[chosen])
+    out.attrs = {"kind": "area_selection", "chosen": chosen, "areas": "" if whole else areas, "column": areas}
+    out["block_rank"] = ("candidate", "target", "sender"), ranks
+    out["one_block"], out["n_parameters"] = (("candidate",), one_block), (("candidate",), size)
+    out["as_good"] = ("candidate",), good
+    columns = {"area_evidence": mean, "area_evidence_sem": sem, "deficit": deficit, "deficit_sem": error}
+    for name, values in columns.items():
+        out[name] = ("candidate",), values, {"units": "nats/trial"}
+    out["evidence_condition"] = ("candidate", "condition"), evidence, {"units": "nats"}
+    check_result(out, "area_selection")
+    return out

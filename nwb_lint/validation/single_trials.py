@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,27 +150,30 @@ def compare_drift(
     options = TrialFitOptions.check({"rank": rank, "tau_s": tau_s, "seed": seed, **fit_options})
     check_trials(trials, options.observation)
     held_out = folds_of(trials.sizes["trial"], folds, first=seed, what="trials")
-    found = run_all(
-        score_drift, _drift_tasks(trials, drifts, held_out, options), executor=executor, cache_dir=cache_dir,
-        progress=progress, label="drift", total=len(drifts) * folds,
-    )  # fmt: skip
-    evidence = np.empty((len(drifts), trials.sizes["trial"]))
+    candidates = [options.model_copy(update={"drift": int(drift)}) for drift in drifts]
+    running = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "drift"}
+    return _drift_table(trials, list(drifts), evidence_of(trials, candidates, held_out, running), options)
+
+
+def evidence_of(
+    trials: xr.Dataset, candidates: Sequence[TrialFitOptions], held_out: list[Array], running: Mapping[str, Any]
+) -> Array:
+    """Log evidence of each trial while it is held out, nats (candidate, trial).
+
+    ``candidates`` are the options of the fits, ``held_out`` the masks of the folds, and ``running`` the keyword
+    arguments of `run_all`.
+    """
+    tasks = ((trials, {"options": one, "held_out": held}) for held in held_out for one in candidates)
+    number = len(candidates)
+    found = run_all(score_evidence, tasks, total=number * len(held_out), **running)
+    evidence = np.empty((number, trials.sizes["trial"]))
     for k, held in enumerate(held_out):
-        evidence[:, held] = [one["evidence"] for one in found[k * len(drifts) : (k + 1) * len(drifts)]]
-    return _drift_table(trials, list(drifts), evidence, options)
+        evidence[:, held] = [one["evidence"] for one in found[k * number : (k + 1) * number]]
+    return evidence
 
 
-def _drift_tasks(
-    trials: xr.Dataset, drifts: Sequence[int], held_out: list[Array], options: TrialFitOptions
-) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
-    """Fold by fold, every number in turn."""
-    for held in held_out:
-        for drift in drifts:
-            yield trials, {"options": options.model_copy(update={"drift": int(drift)}), "held_out": held}
-
-
-def score_drift(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:
-    """Log evidence of the held-out trials (trial), a task of `compare_drift`."""
+def score_evidence(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:
+    """Log evidence of the held-out trials (trial) under the fit to the others."""
     fit = fit_trials_with(trials, options, held_out, scored=False)
     return {"evidence": posterior_of(system_of(fit), trials_for(fit, trials.isel(trial=held_out)))[2]}
 

@@ -78,8 +78,8 @@ SECTIONS: dict[str, type[Options]] = {
 }  # fmt: skip
 TRIAL_SECTIONS: dict[str, type[Options]] = {
     "read": TrialReadSection, "inputs": InputOptions, "readouts": BehaviorOptions, "fit": TrialFitSection,
-    "select": TrialSelectSection, "compare_inputs": InputSetSection, "compare_readouts": ReadoutWeightSection,
-    "decode": DecodingSection, "subject": Subject,
+    "select": TrialSelectSection, "blocks": BlocksSection, "compare_inputs": InputSetSection,
+    "compare_readouts": ReadoutWeightSection, "decode": DecodingSection, "subject": Subject,
 }  # fmt: skip
 _LISTS = ("inputs", "readouts")  # sections that may occur several times
 MODES = {"means": SECTIONS, "trials": TRIAL_SECTIONS}

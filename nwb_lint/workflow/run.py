@@ -25,7 +25,6 @@ from nwb_lint.nwb.recording.read import read_conditions, read_trials
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.digests import digest, with_digests
 from nwb_lint.nwb.storage.download import server_version
-from nwb_lint.options import SelectSection
 from nwb_lint.parallel.warnings import collect_warnings, warn
 from nwb_lint.prepare import drawn, drawn_conditions, prepare
 from nwb_lint.statespace.fit import fit_trials
@@ -45,6 +44,9 @@ _OF_RANKS = (
 )  # fmt: skip
 
 _FEWEST_TO_CHOOSE = 3  # conditions: two that train, and one that is left out
+
+# Fields of the section fit that the choice of blocks of means has.
+_OF_BLOCKS_OF_MEANS = {"areas", "tau_s", "nonlinearity", "bias", "initial", "weights", "input_areas"}
 
 # Fields of the section fit that a sweep sets itself, or that only the last fit has.
 _OF_THE_LAST_FIT = {"test_size", "test_conditions", "checkpoint"}
@@ -211,16 +213,18 @@ def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: d
     laps.end("read")
     raw, trials = trials, prepare(trials, inputs=inputs, readouts=recipe.readout_list())
     laps.end("prepare")
-    options, ranks, tables = recipe.fit.model_dump(), recipe.select.ranks, {}
-    kept = ~drawn(trials.sizes["trial"], options["test_size"], options["seed"])
+    kept = ~drawn(trials.sizes["trial"], recipe.fit.test_size, recipe.fit.seed)
+    train = trials.isel(trial=kept)
+    tables = _blocks(recipe, train, laps, running)
+    rank, options = _chosen(recipe, tables)
+    ranks = (rank,) if tables else recipe.select.ranks
     if len(ranks) > 1:
-        train = trials.isel(trial=kept)
         own = {name: value for name, value in options.items() if name not in {*_OF_THE_LAST_FIT, "seed"}}
         folds = recipe.select.model_dump() | {"folds": min(recipe.select.folds, train.sizes["trial"])}
         tables["rank_selection"] = select_rank(train, **folds, **running, **own)
         laps.end("choose rank")
     chosen = tables.get("rank_selection")
-    rank = ranks[0] if chosen is None else int(chosen.attrs["rank"])
+    rank = rank if chosen is None else int(chosen.attrs["rank"])
     if recipe.compare_inputs is not None:
         own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
         tables["input_comparison"] = _compared(recipe, raw.isel(trial=kept), rank, own, running)
@@ -289,7 +293,9 @@ def up_to_date(recipe: Recipe, assets: Sequence[Asset], path: Path) -> bool:
     return found != "" and found == fingerprint(recipe, assets)
 
 
-def _blocks(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, Any]) -> dict[str, xr.Dataset]:
+def _blocks(
+    recipe: Recipe, train: Preparation | xr.Dataset, laps: Laps, running: dict[str, Any]
+) -> dict[str, xr.Dataset]:
     """The choice of blocks between areas, if the recipe asks for one."""
     if recipe.blocks is None:
         return {}
@@ -303,15 +309,17 @@ def _blocks(recipe: Recipe, train: Preparation, laps: Laps, running: dict[str, A
             "The recipe has a section blocks, and fit.block_ranks. The section chooses the ranks of all blocks. Leave "
             "out one of them."
         )
-    if recipe.select.ranks != SelectSection.model_fields["ranks"].default:
+    if recipe.select.ranks != type(recipe.select).model_fields["ranks"].default:
         warn(
             "The recipe has a section blocks, which chooses the ranks of all blocks among blocks.ranks. So "
             "select.ranks is not used. Leave it out."
         )
-    names = ("areas", "tau_s", "nonlinearity", "bias", "initial", "weights", "input_areas")
-    own = recipe.blocks.model_dump() | {name: getattr(recipe.fit, name) for name in names}
-    own["folds"] = min(own["folds"], train.recording.sizes["condition"])
-    found = select_areas(train, **own, **running)
+    if isinstance(train, xr.Dataset):
+        names, most = recipe.fit.model_fields.keys() - {*_OF_THE_LAST_FIT, "block_ranks"}, train.sizes["trial"]
+    else:
+        names, most = _OF_BLOCKS_OF_MEANS, train.recording.sizes["condition"]
+    own = recipe.blocks.model_dump() | {name: getattr(recipe.fit, name) for name in sorted(names)}
+    found = select_areas(train, **own | {"folds": min(own["folds"], most)}, **running)
     laps.end("choose blocks")
     return {"area_selection": found}
 

@@ -7,6 +7,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
+from nwb_lint.statespace.sessions import corrected
 from nwb_lint.testing import mock_activity, mock_trials
 
 TURN = np.array([[1.5, 0.7], [-0.4, 0.9]])
@@ -43,7 +44,7 @@ def test_distances_do_not_depend_on_coordinates_of_others_or_on_the_order_of_uni
     order = np.random.default_rng(0).permutation(fit.sizes["neuron"])
     two = nl.align_fits({"a": fit, "b": turned(other.isel(neuron=order))})
     np.testing.assert_allclose(one["distance"], two["distance"], rtol=1e-4)
-    assert one["distance"].values[0] == 0
+    assert one["distance"].values[0] == pytest.approx(0, abs=1e-12)
     assert one["distance"].values[1] == pytest.approx(0.3 * np.linalg.norm(one["recurrence"].values[0]), rel=1e-6)
 
 
@@ -75,3 +76,49 @@ def test_what_cannot_be_aligned_is_said(fit):
         nl.align_fits({"a": fit, "b": nl.fit_lint(mock_activity(n_neurons=14), rank=1, tau_s=0.1)})
     with pytest.raises(ContractError, match="no column 'side'"):
         nl.align_fits({"a": fit, "b": fit}, by="dynamics", column="side")
+
+
+@pytest.mark.parametrize("true", [0.0, 3.0, 8.0])
+def test_intervals_hold_the_change_and_p_is_small_as_often_as_it_says(true):
+    """Errors of two groups in four dimensions, of different sizes, and a change in a random direction."""
+    rng, scales, p, held = np.random.default_rng(0), np.array([1.5, 1.0, 1.0, 0.5]), [], []
+    for _ in range(400):
+        direction = rng.standard_normal(4)
+        errors = scales * rng.standard_normal((2, 9, 4))
+        change = true * direction / np.linalg.norm(direction) + errors[:, 8].sum(axis=0)
+        found, low, high, one = corrected(change, list(errors[0, :8]), list(errors[1, :8]))
+        assert low <= found <= high
+        p.append(one)
+        held.append(low <= true <= high)
+    assert np.mean(held) > 0.86
+    assert (np.mean(np.array(p) < 0.05) < 0.08) if true == 0 else (np.mean(np.array(p) < 0.05) > 0.15)
+
+
+def test_halves_of_the_trials_say_what_is_chance():
+    options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 4}
+    trials = {"a": mock_trials(n_trials=40), "b": mock_trials(n_trials=60, seed=0).isel(trial=slice(20, None))}
+    fits = {name: nl.fit_trials(one, **options) for name, one in trials.items()}
+    pairs = {name: (fits[name], one) for name, one in trials.items()}
+    found = nl.align_fits(pairs, column="stimulus", splits=3, max_iter=4)
+    np.testing.assert_array_equal(found["distance"], nl.align_fits(fits)["distance"])
+    for prefix in ("", "latent_"):
+        low, middle, high = (found[f"{prefix}distance_{end}"].values for end in ("low", "corrected", "high"))
+        assert np.isnan(low[0])
+        assert low[1] <= middle[1] <= high[1]
+        assert middle[1] <= found[f"{prefix}distance"].values[1]
+        assert 0 < found[f"{prefix}distance_p_value"].values[1] <= 1
+    other = fits["b"].assign(n=(fits["b"]["n"].dims, -fits["b"]["n"].values))
+    changed = nl.align_fits({"a": pairs["a"], "b": (other, trials["b"])}, splits=3, max_iter=4)
+    assert changed["distance_p_value"].values[1] < found["distance_p_value"].values[1]
+    assert np.isnan(nl.align_fits({"a": fits["a"], "b": pairs["b"]}, splits=2, max_iter=2)["distance_p_value"]).all()
+    with pytest.raises(ContractError, match="The data of b have"):
+        nl.align_fits({"a": pairs["a"], "b": (fits["b"], trials["b"].isel(trial=slice(9)))})
+    with pytest.raises(ContractError, match="rnak"):
+        nl.align_fits(pairs, rnak=2)
+
+
+def test_halves_of_the_conditions_of_means(fit):
+    activity = mock_activity(n_neurons=14)
+    found = nl.align_fits({"a": (fit, activity), "b": (turned(fit), activity)}, splits=2)
+    assert found["distance_corrected"].values[1] == pytest.approx(0, abs=1e-3)
+    assert found["distance_p_value"].values[1] > 0.05
