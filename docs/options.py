@@ -26,7 +26,7 @@ writes all of them out. All times are in seconds. What the readers read for inpu
 from the sections inputs and prepare.
 
 A recipe with `mode = "trials"`, or `nwb-lint fit --trials`, fits single trials. It has the sections read, inputs, fit,
-select and subject. Its section read also has `by`, the trial columns of the conditions.
+select, blocks, compare_inputs and subject. Its section read also has `by`, the trial columns of the conditions.
 """
 
 

@@ -132,6 +132,7 @@ class TrialOptions(Options):
         None, "Query over columns of units, electrodes and electrode groups, or ids or labels of units."
     )
     units_table: str | None = option(None, "Path of the units table; None: /units, or the only one of the file.")
+    unit_columns: tuple[str, ...] = option((), "Unit and electrode columns that are kept on the neurons.")
     series: str | None = option(None, "Path or name of a time series that is read in place of spikes.")
     table: str | tuple[str, ...] = option("trials", "Interval table with the trials; several are read as one.")
     columns: tuple[str, ...] | dict[str, str] | None = option(
@@ -173,7 +174,6 @@ class ReadOptions(derived("_Reading", TrialOptions, without=("columns",))):  # t
     halves: bool = option(False, "Read also the means of two random halves of the trials, which ceilings need.")
     draws: int = option(0, "Resamples of the trials within conditions, which bootstrap needs.", ge=0)
     seed: int = option(0, "Seed of the trial halves and resamples.", ge=0)
-    unit_columns: tuple[str, ...] = option((), "Unit and electrode columns that are kept on the neurons.")
     burn_in_s: Seconds = option(0.0, "Time before the window for which inputs are read too, s.", ge=0)
     errors: Literal["raise", "skip"] = option("raise", "Stop at a file that cannot be read, or skip it with a warning.")
 

@@ -416,7 +416,7 @@ def ridge_regression(moments: Moments, ridges: Array, engine: Engine = NUMPY) ->
     regression with its penalty.
     """
     n_units, rank = moments.cross.shape
-    unit = np.trace(moments.features) / n_units
+    unit = max(np.trace(moments.features) / n_units, np.finfo(float).eps ** 2)  # a source may be silent
     linear = np.linalg.solve(moments.features + LINEAR_RIDGE * unit * np.eye(n_units), moments.linear)
     seen, given = moments.features @ linear, linear.T @ moments.cross
     inverse = np.linalg.pinv(linear.T @ moments.linear, hermitian=True)

@@ -67,3 +67,17 @@ def test_a_choice_of_blocks_without_areas_says_what_is_missing(session, tmp_path
 def test_blocks_are_named_or_chosen_and_not_both(session, tmp_path):
     text = run(*flags(session, tmp_path / "fit.nwb"), "--blocks", "--block-ranks", "ALM<-V1=0", status=1)
     assert "Leave out one of them" in " ".join(text.split())
+
+
+def test_blocks_of_single_trials_are_chosen(session, tmp_path):
+    out = tmp_path / "fit.nwb"
+    text = run(
+        "fit", session, "--trials", "--by", "side", "--align", "cue_time", "--window", "-0.2", "0.8", "--bin", "0.05",
+        "--unit-columns", "area", "--areas", "area", "--hidden", 0, "--max-iter", 2, "--blocks", "--blocks-ranks", "1",
+        "--blocks-folds", 2, "--no-plot", "--out", out,
+    )  # fmt: skip
+    assert "log evidence" in text
+    fit, found = nl.read_fit(out), nl.read_result(out, "area_selection")
+    assert found["evidence_condition"].dims == ("candidate", "condition")
+    assert found.sizes["condition"] == int((~fit["held_out"]).sum())
+    assert ("areas" in fit.attrs) == bool(found.attrs["areas"])

@@ -7,7 +7,7 @@ import pytest
 
 from nwb_lint import currents, plot, select_areas
 from nwb_lint.errors import ContractError
-from nwb_lint.testing import mock_areas
+from nwb_lint.testing import mock_areas, mock_trials
 from tests.plot.pictures import assert_looks_like, texts
 
 
@@ -36,3 +36,12 @@ def test_area_scores():
     chosen = found.isel(candidate=found.attrs["chosen"])
     assert ax.lines[-1].get_xydata().tolist() == [[int(chosen["n_parameters"]), float(chosen["area_r2"])]]
     assert_looks_like(ax, "area_scores")
+
+
+def test_area_scores_of_single_trials_are_evidences():
+    trials = mock_trials(n_neurons=6, n_trials=8).assign_coords(area=("neuron", list("AABBAB")))
+    found = select_areas(trials, areas="area", tau_s=0.1, ranks=[1], folds=2, hidden=0, max_iter=2)
+    ax = plot.area_scores(found)
+    assert ax.get_ylabel() == "log evidence of a held-out trial, nats"
+    chosen = found.isel(candidate=found.attrs["chosen"])
+    assert ax.lines[-1].get_xydata().tolist() == [[int(chosen["n_parameters"]), float(chosen["area_evidence"])]]

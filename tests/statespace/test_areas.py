@@ -59,6 +59,15 @@ def test_currents_of_a_known_network_come_back(network, fit):
     assert 1 - (off**2).sum() / ((true - true.mean(axis=(0, 1))) ** 2).sum() > 0.8
 
 
+def test_a_source_that_nothing_reaches_is_silent(network):
+    """Area B has no block to it and no input: what A hears from it is 0."""
+    ranks = {"A<-A": 0, "B<-A": 0, "B<-B": 0}
+    trials = trials_of(network, 20.0, 0).drop_vars(["u", "input"])
+    fit = nl.fit_trials(trials, rank=1, tau_s=0.1, areas="area", block_ranks=ranks, hidden=0, max_iter=2)
+    assert np.isfinite(fit["evidence"].values).all()
+    np.testing.assert_allclose(nl.currents(fit)["current"].values[..., :2], 0, atol=1e-6)
+
+
 def test_the_gauge_is_that_of_each_block_and_the_file_keeps_it(fit, tmp_path):
     assert fit.attrs["gauge"].startswith("in each block")
     assert_same(fit, nl.read_fit(nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)))

@@ -314,6 +314,7 @@ def read_trials(
     where: str | None = None,
     units: UnitChoice = None,
     units_table: str | None = None,
+    unit_columns: Sequence[str] = (),
     series: str | None = None,
     table: TableChoice = "trials",
     columns: Sequence[str] | Mapping[str, str] | None = None,
@@ -356,6 +357,9 @@ def read_trials(
         `read_conditions`. None reads all units.
     units_table : str or None, default=None
         Path of the units table. None takes ``/units``, or else the only units table of the file.
+    unit_columns : sequence of str, default=()
+        Columns of units, of their electrodes (``location``) or of electrode groups that become coordinates on
+        ``neuron``, as in `read_conditions`.
     series : str or None, default=None
         Path or name of a time series of data (time, neuron) to read in place of spikes.
     table : str or sequence of str, default="trials"
@@ -417,14 +421,14 @@ def read_trials(
     selection |= {"align_where": align_where, "align_which": align_which}
     wanted = wanted_courses(inputs, bins)
     request = selection | {"derived": derived, "columns": columns if derived is None else None, "inputs": wanted.inputs}
-    found = [find_session(asset, Request(units, (), request, series, units_table)) for asset in assets]
+    found = [find_session(asset, Request(units, tuple(unit_columns), request, series, units_table)) for asset in assets]
     for _, message in repeated_recordings(found) if len(found) > 1 else ():
         raise NWBError(message)
     sessions = _with_units(found, units)
     axis = TimeAxis(bins, median_warp_interval([session.trials for session in sessions]), infer_obs)
     coords = with_units(
         _trial_coords(sessions) | {"time": ("time", bins.centers, {"units": "s"})},
-        _session_coords([session._replace(columns={}) for session in sessions]),
+        _session_coords(sessions),
     )
     attrs = reading_attributes(
         axis,
