@@ -159,7 +159,7 @@ def one_area() -> None:
 # Single trials: neurons of an area, trials, noise of the latents in a step, and rate at x = 0, Hz. Inputs have half the
 # size of those of means, so that few rates are above 100 Hz.
 OF_TRIALS, TRIALS, LATENT_NOISE, BASE_HZ, INPUT_SIZE = 20, 100, 0.15, 8.0, 0.5
-TRIAL_FIT: dict[str, Any] = {"hidden": 0, "folds": 2, "ranks": (1, 2)}
+TRIAL_FIT: dict[str, Any] = {"hidden": 0, "folds": 2}
 
 
 def spikes(ranks: list[list[int]], seed: int, n_neurons: int) -> xr.Dataset:
@@ -184,15 +184,14 @@ def spikes(ranks: list[list[int]], seed: int, n_neurons: int) -> xr.Dataset:
 
 def _blocks_of_trials(ranks: list[list[int]], seed: int) -> tuple[bool, list[list[int]]]:
     """The choice for single trials of a network with these blocks."""
-    most = {"ranks": (1,)} if len(ranks) > 2 else {}
-    return _chosen(spikes(ranks, seed, OF_TRIALS * len(ranks)), **TRIAL_FIT | most)
+    return _chosen(spikes(ranks, seed, OF_TRIALS * len(ranks)), (1, max(map(max, ranks))), **TRIAL_FIT)
 
 
 def _one_area_of_trials(rank: int, seed: int) -> tuple[bool, list[list[int]]]:
     """The choice for single trials of one area that is called two."""
     trials = spikes([[rank]], seed, 2 * OF_TRIALS)
     names = np.random.default_rng(seed).permutation(2 * OF_TRIALS) % 2
-    return _chosen(trials.assign_coords(area=("neuron", np.array(["A", "B"])[names])), **TRIAL_FIT)
+    return _chosen(trials.assign_coords(area=("neuron", np.array(["A", "B"])[names])), (1, 2), **TRIAL_FIT)
 
 
 def blocks_of_trials() -> None:

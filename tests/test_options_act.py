@@ -96,7 +96,7 @@ TRIALS = {
     "units": ((0, 1), {}), "units_table": ("nowhere", {}), "series": ("nothing", {}), "table": ("others", {}),
     "within": (("start_time", "go_time"), {}), "warp": (("cue_time", "go_time"), {}), "infer_obs": (True, {}),
     "align_where": ("data < 0", {"align": "ttl"}), "align_which": ("last", {"align": "ttl"}),
-    "inputs": ([nl.Input("run", series="speed")], {}),
+    "inputs": ([nl.Input("run", series="speed")], {}), "unit_columns": (("region",), {}),
 }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ CONDITIONS = TRIALS | {
     "columns": ({"late": "block == 2"}, {"by": ["late"]}), "by": (("side", "block"), {}),
     "smooth_s": (0.1, {}), "min_trials": (25, {}),
     "missing": ("keep", {"infer_obs": True, "by": ["side", "block"]}), "halves": (True, {}), "draws": (3, {}),
-    "seed": (1, {"halves": True}), "unit_columns": (("region",), {}),
+    "seed": (1, {"halves": True}),
     "burn_in_s": (0.1, {"inputs": [nl.Input("run", series="speed")]}),
 }  # fmt: skip
 

@@ -51,6 +51,10 @@ _SAME_SHARE = 7e-5
 # features. Convention.
 _RIDGES, _FIRST_RIDGE = (1e-4, 1e-2, 1.0), 1e-2
 
+# Fits of single trials with fewer and fewer ranks end where one is so many standard errors behind the best.
+# Convention.
+_CLEARLY = 3.0
+
 # Options that the regressions of means have.
 _OF_MEANS = {"nonlinearity", "bias", "initial", "weights", "input_areas"}
 
@@ -83,8 +87,9 @@ def select_areas(
     evidence.
 
     Single trials: in each fold, `fit_trials` with the largest rank in every block gives samples of the latents.
-    Regressions of each step of these samples say in which order ranks are taken away. Every candidate on this way, and
-    networks of one block, are then fitted by themselves. Their score is the log evidence of held-out trials. A
+    Regressions of each step of these samples say in which order ranks are taken away, and how many ranks are about
+    right. From there on, with fewer ranks until one is clearly worse, and with more until one is not better, candidates
+    are fitted by themselves, and so are networks of one block. Their score is the log evidence of held-out trials. A
     candidate is as good as the best if it is at most one standard error behind, from differences that are paired over
     trials. The choice has the fewest parameters among those that are as good.
 
@@ -345,6 +350,11 @@ class _Search:
             found.append([rows[k] for rows, k in zip(paths, at, strict=True)])
         return found
 
+    def expected(self, most: int) -> int:
+        """The place on the way whose number of ranks is that of the ranks that the regressions need."""
+        needed = sum(sum(self.needed(a, self.path(a, most))) for a in range(len(self.names)))
+        return len(self.names) ** 2 * most - max(needed, 1)
+
     def needed(self, a: int, rows: list[Row]) -> Row:
         """The ranks of fewest parameters among those that are as good as the best."""
         errors = np.array([self.errors(a, row) for row in rows])
@@ -431,22 +441,72 @@ def _select_of_trials(
         for one, held in zip(found, map(np.flatnonzero, held_out), strict=True)
     ]
     search = _Search(parts, names)
-    way = search.way(ranks[-1])
-    tables = [np.full((len(names),) * 2, rank) for rank in ranks] + [np.array(one) for one in way]
-    one_block = np.arange(len(tables)) < len(ranks)
-    without = {"areas": None, "block_ranks": None, "input_areas": None}
-    candidates = [
-        options.model_copy(
-            update=without | {"rank": int(table.max())} if whole else {"block_ranks": _texts(names, table)}
-        )
-        for table, whole in zip(tables, one_block, strict=True)
-    ]
-    evidence = evidence_of(trials, candidates, held_out, running)
-    size = [
-        2 * int(table.max() * search.sizes.sum()) if whole else sum(map(search.cost, range(len(names)), table))
-        for table, whole in zip(tables, one_block, strict=True)
-    ]
-    return _table_of_trials(trials, names, np.array(tables), one_block, np.array(size), evidence, options.areas)
+    candidates = _Candidates(trials, names, options, held_out, running)
+    for rank in ranks:
+        candidates.add(np.full((len(names),) * 2, rank), one_block=True, size=2 * rank * int(search.sizes.sum()))
+    tables = [np.array(one) for one in search.way(ranks[-1])]
+    sizes = [sum(map(search.cost, range(len(names)), table)) for table in tables]
+    candidates.follow(tables, sizes, search.expected(ranks[-1]))
+    return candidates.table()
+
+
+class _Candidates:
+    """Candidates for single trials that were fitted, and the log evidence of each trial while it was held out."""
+
+    def __init__(
+        self, trials: xr.Dataset, names: tuple[str, ...], options: TrialFitOptions, held_out: list[Array],
+        running: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.trials, self.names, self.options, self.held_out, self.running = trials, names, options, held_out, running
+        self.ranks: list[Array] = []
+        self.one_block: list[bool] = []
+        self.sizes: list[int] = []
+        self.evidence: list[Array] = []
+
+    def add(self, ranks: Array, *, one_block: bool, size: int) -> None:
+        """Fit one candidate in every fold."""
+        changes: dict[str, Any] = {"block_ranks": _texts(self.names, ranks)}
+        if one_block:
+            changes = {"areas": None, "block_ranks": None, "input_areas": None, "rank": int(ranks.max())}
+        options = self.options.model_copy(update=changes)
+        self.evidence.append(evidence_of(self.trials, [options], self.held_out, self.running)[0])
+        self.ranks.append(ranks)
+        self.one_block.append(one_block)
+        self.sizes.append(size)
+
+    def follow(self, tables: list[Array], sizes: list[int], at: int) -> None:
+        """Fit candidates of a way, from this place on in both directions, until one is clearly worse than the best."""
+        first = len(self.evidence)
+        for way in (range(at, len(tables)), range(at - 1, -1, -1)):
+            for k in way:
+                self.add(tables[k], one_block=False, size=sizes[k])
+                own = np.array(self.evidence[first:])
+                off = own[own.mean(axis=1).argmax()] - own[-1]
+                fewer = way.step > 0
+                if off.mean() > (_CLEARLY if fewer else 0) * off.std() / np.sqrt(len(off)) and k != at:
+                    break
+
+    def table(self) -> xr.Dataset:
+        """The result."""
+        evidence, size, one_block = np.array(self.evidence), np.array(self.sizes), np.array(self.one_block)
+        mean, sem = mean_and_sem(evidence, axis=1)
+        deficit, error = behind_the_best(evidence[:, None])
+        good = as_good_as_best(deficit, error)
+        chosen = min((int(size[k]), not one_block[k], k) for k in np.flatnonzero(good).tolist())[-1]
+        along = coords_along(xr.Dataset(coords=condition_coords(self.trials)), "condition", kind="area_selection")
+        out = xr.Dataset(coords={"target": list(self.names), "sender": list(self.names), **along})
+        areas = str(self.options.areas)
+        out.attrs = {"kind": "area_selection", "chosen": chosen, "areas": "" if one_block[chosen] else areas}
+        out.attrs["column"] = areas
+        out["block_rank"] = ("candidate", "target", "sender"), np.array(self.ranks)
+        out["one_block"], out["n_parameters"] = (("candidate",), one_block), (("candidate",), size)
+        out["as_good"] = ("candidate",), good
+        columns = {"area_evidence": mean, "area_evidence_sem": sem, "deficit": deficit, "deficit_sem": error}
+        for name, values in columns.items():
+            out[name] = ("candidate",), values, {"units": "nats/trial"}
+        out["evidence_condition"] = ("candidate", "condition"), evidence, {"units": "nats"}
+        check_result(out, "area_selection")
+        return out
 
 
 def steps_of_fold(trials: xr.Dataset, *, options: TrialFitOptions, held_out: Array) -> dict[str, Array]:
@@ -483,26 +543,3 @@ def _steps(system: System, trials: Trials, seed: int) -> tuple[Array, Array, Arr
     q = np.concatenate([u, np.ones_like(u[..., :1])], axis=2) * lag
     shape = (-1, y.shape[2], n)
     return z.reshape(shape).astype(np.float32), np.concatenate([q, q]), y.reshape(shape).astype(np.float32)
-
-
-def _table_of_trials(
-    trials: xr.Dataset, names: tuple[str, ...], ranks: Array, one_block: Array, size: Array, evidence: Array, areas: str
-) -> xr.Dataset:
-    """The result from ranks (candidate, to, from), numbers of parameters, and log evidences (candidate, trial)."""
-    mean, sem = mean_and_sem(evidence, axis=1)
-    deficit, error = behind_the_best(evidence[:, None])
-    good = as_good_as_best(deficit, error)
-    chosen = min((int(size[k]), not one_block[k], k) for k in np.flatnonzero(good).tolist())[-1]
-    along = coords_along(xr.Dataset(coords=condition_coords(trials)), "condition", kind="area_selection")
-    out = xr.Dataset(coords={"target": list(names), "sender": list(names), **along})
-    whole = bool(one_block[chosen])
-    out.attrs = {"kind": "area_selection", "chosen": chosen, "areas": "" if whole else areas, "column": areas}
-    out["block_rank"] = ("candidate", "target", "sender"), ranks
-    out["one_block"], out["n_parameters"] = (("candidate",), one_block), (("candidate",), size)
-    out["as_good"] = ("candidate",), good
-    columns = {"area_evidence": mean, "area_evidence_sem": sem, "deficit": deficit, "deficit_sem": error}
-    for name, values in columns.items():
-        out[name] = ("candidate",), values, {"units": "nats/trial"}
-    out["evidence_condition"] = ("candidate", "condition"), evidence, {"units": "nats"}
-    check_result(out, "area_selection")
-    return out
