@@ -579,8 +579,8 @@ def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Sty
     places = np.arange(len(names))
     ax.plot(places, alignment["distance"].values, ls="", marker="o", ms=pt(5), color=COLORS[1])
     if "distance_low" in alignment:
-        ends = [alignment[f"distance_{end}"].values for end in ("low", "high")]
-        ax.vlines(places + 0.1, *ends, color=COLORS[0], lw=pt(1.5))
+        low, high = (alignment[f"distance_{end}"].values for end in ("low", "high"))
+        ax.vlines(places + 0.1, low, high, color=COLORS[0], lw=pt(1.5))
         ax.plot(places + 0.1, alignment["distance_corrected"].values, ls="", marker="s", ms=pt(4), color=COLORS[0])
     ax.set_xticks(places, [as_label(name) for name in names])
     ax.set_ylim(bottom=0)

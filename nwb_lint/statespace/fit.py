@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -62,7 +62,16 @@ from nwb_lint.statespace.learning import (
 )
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
-from nwb_lint.statespace.tuning import ALL_UNITS, HIDDEN_SIZES, LESS_SMOOTHING, RIDGES, SCORED_TRIALS
+from nwb_lint.statespace.tuning import (
+    ALL_UNITS,
+    DRIFT_START_ITERATIONS,
+    DRIFT_START_TRIALS,
+    DRIFT_WINDOWS,
+    HIDDEN_SIZES,
+    LESS_SMOOTHING,
+    RIDGES,
+    SCORED_TRIALS,
+)
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
 SPLITS = ("train", "held_out")
@@ -351,13 +360,41 @@ def _first(
         loadings = start["m"].values[recorded]
         if poisson and "scale" in start:  # the rate is activity × scale, and x acts on its logarithm
             loadings = loadings * (start["scale"].values[recorded] / np.exp(first.level))[:, None]
-    if first.blocks is not None:
-        return first_latents_of_areas(arrays, first, sd, loadings)
-    widths = [sd] if poisson or loadings is not None else sorted({sd, *LESS_SMOOTHING})
-    starts = [first_latents(arrays, options.rank, width, poisson, loadings) for width in widths]
-    if first.readout_choice is not None and loadings is None:
-        starts.append(latents_of_behavior(arrays, starts[-1], first.readout_choice, sd, poisson))
-    return best_start(first, arrays, starts, options.seed, _how(options))
+    how, widths = _how(options), [sd] if poisson or loadings is not None else sorted({sd, *LESS_SMOOTHING})
+
+    def starts_of(part: Trials) -> list[Array]:
+        if first.blocks is not None:
+            return [first_latents_of_areas(part, first, sd, loadings)]
+        found = [first_latents(part, options.rank, width, poisson, loadings) for width in widths]
+        if first.readout_choice is not None and loadings is None:
+            found.append(latents_of_behavior(part, found[-1], first.readout_choice, sd, poisson))
+        return found
+
+    starts = starts_of(arrays)
+    if arrays.basis is None or loadings is not None:
+        return best_start(first, arrays, starts, options.seed, how)
+    starts += [_start_of_window(first, arrays, part, starts_of, options.seed, how) for part in _windows(arrays.basis)]
+    return best_start(first, arrays, starts, options.seed, how, DRIFT_START_TRIALS)
+
+
+def _windows(basis: Array) -> list[Array]:
+    """Parts of the session, positions of their trials: its first function falls from the first trial to the last."""
+    parts = np.array_split(np.argsort(-basis[:, 0], kind="stable"), DRIFT_WINDOWS)
+    return [np.sort(part) for part in parts if len(part)]
+
+
+def _start_of_window(
+    first: System, arrays: Trials, part: Array, starts_of: Callable[[Trials], list[Array]], seed: int, how: How
+) -> Array:
+    """Latents of all trials under a network with constant m that is fitted to a part of the session.
+
+    Components of the whole session may have another sign at its end than at its start, where m drifts by about its own
+    size, and EM does not turn them back.
+    """
+    constant, some = first._replace(drift=None), arrays.part(part)._replace(basis=None)
+    kappa = best_start(constant, some, starts_of(some), seed, how)
+    tried = learn(constant, some, kappa, seed=seed, max_iter=DRIFT_START_ITERATIONS, tolerance=0.0, how=how)[0]
+    return posterior_of(tried.system, arrays._replace(basis=None))[0]
 
 
 def _how(options: TrialFitOptions) -> How:

@@ -845,11 +845,16 @@ def _settled(state: State, data: Batches, seed: int, how: How) -> State:
     return state._replace(system=state.system._replace(n=new.n), ridge=ridge)
 
 
-def best_start(system: System, trials: Trials, starts: list[Array], seed: int, how: How) -> Array:
-    """Of several first latents (trial, time, rank) those that lead to the largest evidence in a few iterations."""
+def best_start(
+    system: System, trials: Trials, starts: list[Array], seed: int, how: How, n_trials: int = START_TRIALS
+) -> Array:
+    """Of several first latents (trial, time, rank) those that lead to the largest evidence in a few iterations.
+
+    ``n_trials`` are the trials, about so many over the whole session, on which this is tried.
+    """
     if len(starts) == 1:
         return starts[0]
-    some = slice(None, None, max(1, len(trials.y) // START_TRIALS))
+    some = slice(None, None, max(1, len(trials.y) // n_trials))
 
     def evidence(kappa: Array) -> float:
         part = trials.part(some)

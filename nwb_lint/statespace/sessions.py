@@ -239,9 +239,8 @@ def _change(reference: Session, one: Session, by: str, name: str, levels: Sequen
 def _shared_levels(sessions: Sequence[Session]) -> list[str]:
     """The conditions that all have, with the same times."""
     first = sessions[0].profiles
-    return [
-        key for key, one in first.items() if all(np.shape(other.profiles.get(key)) == one.shape for other in sessions)
-    ]
+    shared = [key for key in first if all(key in other.profiles for other in sessions)]
+    return [key for key in shared if all(other.profiles[key].shape == first[key].shape for other in sessions)]
 
 
 def _length(change: Array) -> float:

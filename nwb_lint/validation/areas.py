@@ -437,8 +437,10 @@ def _select_of_trials(
     tasks = ((trials, {"options": options, "held_out": held}) for held in held_out)
     found = run_all(steps_of_fold, tasks, total=folds, **running)
     parts = [
-        _Fold.of(one, *(one.pop(f"held_{name}") for name in "zqy"), one.pop("power"), held=held, ceiling=np.nan)
-        for one, held in zip(found, map(np.flatnonzero, held_out), strict=True)
+        _Fold.of(
+            one, one["held_z"], one["held_q"], one["held_y"], one["power"], held=np.flatnonzero(held), ceiling=np.nan
+        )
+        for one, held in zip(found, held_out, strict=True)
     ]
     search = _Search(parts, names)
     candidates = _Candidates(trials, names, options, held_out, running)

@@ -65,6 +65,16 @@ def test_a_straight_drift_comes_back(fit):
     assert 1 - ((change - wanted) ** 2).sum() / (wanted**2).sum() > 0.85
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_drift_by_more_than_the_size_of_m_comes_back(seed):
+    """Components of the whole session have one sign at its start and the other at its end (R² 0 to .03)."""
+    trials, true = drifting_trials(1.0, seed=seed)
+    found = each_m(nl.fit_trials(trials, drift=1, **OPTIONS)).values[..., 0]
+    scale = (found.mean(axis=0) @ true.mean(axis=0)) / (found.mean(axis=0) ** 2).sum()
+    change, wanted = scale * (found - found.mean(axis=0)), true - true.mean(axis=0)
+    assert 1 - ((change - wanted) ** 2).sum() / (wanted**2).sum() > 0.9
+
+
 def test_held_out_trials_choose_drift_where_it_is_and_constancy_where_it_is_not(trials):
     found = nl.compare_drift(trials, drifts=(0, 1), folds=2, **OPTIONS)
     assert found.attrs["drift"] == 1
