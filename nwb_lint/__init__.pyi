@@ -50,6 +50,7 @@ from .statespace.fit import fit_trials as fit_trials
 from .statespace.inference import forecast as forecast
 from .statespace.inference import infer_latents as infer_latents
 from .statespace.inference import predict_rates as predict_rates
+from .statespace.refine import refine_free_run as refine_free_run
 from .statespace.scores import bits_per_spike as bits_per_spike
 from .statespace.sessions import align_fits as align_fits
 from .tasks.convert import from_network as from_network

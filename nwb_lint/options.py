@@ -523,6 +523,14 @@ class NetworkOfTrialOptions(Options):
     trial: int | str = option(..., "Label of the trial.")
 
 
+class RefineOptions(Options):
+    """Options of `refine_free_run`: all weights of a fit of single trials by gradient."""
+
+    epochs: int = option(30, "Passes over the trials.", ge=1)
+    seed: int = option(0, "Seed of the order of trials, of samples and of held-out trials.", ge=0)
+    device: str = option("cpu", "'cpu', or a device of torch that computes it, such as 'cuda'.", kept=False)
+
+
 class InferOptions(Options):
     """Options of `infer_latents`."""
 
@@ -1048,8 +1056,8 @@ PUBLIC: tuple[type[Options], ...] = (
     BaselineOptions, SubsamplingOptions, AreaOptions, TauOptions, LinkOptions, BootstrapOptions, PopulationOptions,
     FixedPointOptions, LimitCycleOptions, FlowOptions, InactivationOptions, FigureOptions,
     ReadoutOptions, ResampleOptions, ProjectOptions, ScoreOptions, AxesOptions, ReportOptions,
-    CompareOptions, TrialFitOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions, NetworkOptions,
-    DriftOptions, NetworkOfTrialOptions, AlignOptions,
+    CompareOptions, TrialFitOptions, RefineOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
+    NetworkOptions, DriftOptions, NetworkOfTrialOptions, AlignOptions,
     ModuleOptions, DistillOptions, DynamicsOptions,
     BehaviorOptions, ReadoutWeightOptions, DecodingOptions,
 )  # fmt: skip

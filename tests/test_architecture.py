@@ -69,6 +69,7 @@ PUBLIC = {
     "read_result",
     "read_results",
     "read_trials",
+    "refine_free_run",
     "report",
     "resample_network",
     "run_module",

@@ -209,7 +209,7 @@ OTHERS = {
     "add_to_nwbfile", "canonicalize", "fit_lint", "network_of_trial", "networks_of_draws", "open_nwb", "prepare",
     "chosen_areas", "read_conditions", "read_fit", "read_result", "read_results", "read_trials", "resample_network",
     "simulate", "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
-    "predict_rates", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
+    "predict_rates", "refine_free_run", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
     "from_spikeinterface", "from_spikes", "from_network", "distill", "run_module", "read", "to_datatree", "to_pandas",
     "to_pynapple",
 }  # fmt: skip

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import import_module
 from os.path import relpath
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from traceback import extract_tb
 from typing import Any, NamedTuple
 
@@ -190,7 +191,7 @@ def reproduce(
     tasks = made.tasks(setting)
     setting.fits.mkdir(parents=True, exist_ok=True)
     kept = None if cache_dir is None else Path(cache_dir) / name
-    start, resumed = perf_counter(), kept is not None and any(kept.glob("*.npz"))
+    start, start_cpu, resumed = perf_counter(), process_time(), kept is not None and any(kept.glob("*.npz"))
     how = {"executor": executor, "cache_dir": kept, "progress": progress, "label": name}
     work = f"{made.work.__module__}:{made.work.__qualname__}"
     calls = [(shared, options | {"work": work}) for shared, options in tasks]
@@ -200,7 +201,9 @@ def reproduce(
     failed = table.attrs["failed"]
     facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
     # notes are those of this run; the page may be written much later
-    facts |= {"resumed": resumed, "failed": failed, "notes": made.notes}
+    facts |= {"resumed": resumed, "failed": failed, "notes": made.notes, "date": datetime.now(UTC).date().isoformat()}
+    if executor is None:  # work elsewhere takes no time of this process
+        facts["cpu_seconds"] = round(process_time() - start_cpu, 1)
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     from nwb_lint.plot.experiments import panels
 
@@ -289,17 +292,33 @@ def write_page(results: str | Path, page: str | Path) -> Path:
         here = [name for name in names if name in members]
         if here:
             parts += [f"## {part}\n\n{source}", *(_section(name, folder, target.parent) for name in here)]
-    full = [facts["seconds"] for facts in (_facts(name, folder) for name in names) if not facts["quick"]]
-    if full:
-        parts.append(
-            f"Wall time of the full runs together: {sum(full) / 60:.1f} minutes. A run that used results of an "
-            "earlier one counts only its own time."
-        )
+    parts.append(_times({name: _facts(name, folder) for name in names}))
     missing = [name for name in NAMES if name not in names]
     if missing:
         parts.append(f"Without stored results: {', '.join(missing)}.")
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return target
+
+
+def _times(facts: dict[str, dict[str, Any]]) -> str:
+    """The times of all runs, and the sum of the full ones."""
+    columns = {"seconds": "wall, s", "cpu_seconds": "CPU, s", "date": "date"}
+    rows = [
+        {"experiment": name, "run": "quick" if one["quick"] else "full"}
+        | {title: str(one.get(key, "")) for key, title in columns.items()}
+        for name, one in facts.items()
+    ]
+    full = [one for one in facts.values() if not one["quick"]]
+    quick = [name for name, one in facts.items() if one["quick"]]
+    total = sum(one["seconds"] for one in full) / 60
+    sentence = (
+        f"The full runs together took {total:.1f} minutes of wall time, one after the other, most beside other work. A "
+        "run that used results of an earlier one counts only its own time. Runs are not repeated with every change of "
+        "the package; the dates say when they were."
+    )
+    if quick:
+        sentence += f" Quick runs alone are stored of: {', '.join(quick)}."
+    return f"## Times\n\n{sentence}\n\n{markdown(pd.DataFrame(rows))}"
 
 
 def check_page(page: str | Path) -> Path:

@@ -200,7 +200,7 @@ class Problem:
 
     loss = sum weight (f(x) - f(y))² / sum weight f(y)², with f the identity ("activity") or phi ("rate"), and x the
     free run of the network after the burn-in, of the recorded neurons, which come first. For centered data this is near
-    1 - R².
+    1 - R². ``start`` (condition, rank), the first latents, is None for 0.
 
     Parameters
     ----------
@@ -238,6 +238,7 @@ class Problem:
         self.weight = None if weight is None else self._time_first(weight)
         if self.rate_loss:
             self.y = PHI[nonlinearity](self.y)
+        self.start: Tensor | None = None
         self.skip = self.q.shape[0] - self.y.shape[0]
         step = max(1, POWER_VALUES * len(self.y) // max(self.y.numel(), 1))  # a square of everything is a copy of it
         parts = [slice(t, t + step) for t in range(0, len(self.y), step)]
@@ -265,6 +266,7 @@ class Problem:
         part, chosen = copy(self), torch.as_tensor(conditions, device=self.device)
         part.q, part.y = self.q[:, chosen], self.y[:, chosen]
         part.weight = None if self.weight is None else self.weight[:, chosen]
+        part.start = None if self.start is None else self.start[chosen]
         part.norm = self.norm * len(conditions) / self.q.shape[1]
         return part
 
@@ -293,6 +295,8 @@ class Problem:
             except IndexError:
                 memory = Memory(self.q)
             memory.fit(self.q[:, part], len(parameters.m), len(network[0]), values)
+            if self.start is not None:
+                memory.z[0, :, : self.start.shape[1]] = self.start[part]
             sums = work(parameters, part, memory)
             self.memories.append(memory)
             return sums

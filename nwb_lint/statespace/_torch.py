@@ -1,4 +1,7 @@
-"""The factor of block tridiagonal matrices in torch: the only module of this folder that imports torch."""
+"""The factor of block tridiagonal matrices, and the likelihood of runs without noise, in torch.
+
+The only module of this folder that imports torch.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from nwb_lint.model._torch import Problem
+from nwb_lint.model.network import Array
+from nwb_lint.statespace.system import System, Trials
+from nwb_lint.statespace.tuning import MAX_LOG_RATE
 
 
 class BlockFactor(NamedTuple):
@@ -65,3 +73,50 @@ class BlockFactor(NamedTuple):
     def blocks(self) -> tuple[Tensor, Tensor]:
         """L[t, t] and L[t + 1, t], each (trial, time, rank, rank); the last of the second is 0."""
         return self.corner.transpose(0, 1), self.below.transpose(0, 1)
+
+
+class RunsWithoutNoise(Problem):
+    """Minus the log likelihood of single trials in runs without noise, in nats per observed sample.
+
+    The drives are the filtered inputs and a constant, so that W = [I b]. Constants of the likelihood are left out.
+
+    Parameters
+    ----------
+    system : System
+        The network whose level, variance, observation and nonlinearity are kept.
+    trials : Trials
+    first : array of shape (trial, rank)
+        Latents at the first bin.
+    device : str, default="cpu"
+    """
+
+    def __init__(self, system: System, trials: Trials, first: Array, device: str = "cpu") -> None:
+        q = np.concatenate([trials.v, np.ones_like(trials.v[..., :1])], axis=2)
+        phi = system.nonlinearity
+        super().__init__(q, trials.y, trials.seen, alpha=system.alpha, nonlinearity=phi, device=device)
+        self.start, self.log_exposure = self.tensor(first), self.tensor(trials.log_exposure.T)
+        self.level, self.variance = self.tensor(system.level), self.tensor(system.variance)
+        self.poisson = system.observation == "poisson"
+        self.norm = float(self.y.numel() if self.weight is None else self.weight.sum(dtype=torch.float64))
+
+    def take(self, conditions: Array) -> RunsWithoutNoise:
+        """The problem of some of its trials."""
+        part = super().take(conditions)
+        assert isinstance(part, RunsWithoutNoise)
+        part.log_exposure = self.log_exposure[:, torch.as_tensor(conditions, device=self.device)]
+        return part
+
+    def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Half the derivative of the loss by x of the recorded neurons, and the loss of the chunk."""
+        mean, y = x[:, :, : self.y.shape[2]] + self.level, self.y[:, part]
+        if self.poisson:
+            mean = (mean + self.log_exposure[:, part, None]).clamp_(max=MAX_LOG_RATE)
+            rate = mean.exp()
+            error, value = (rate - y) / 2, rate - y * mean
+        else:
+            off = mean - y
+            error = off / (2 * self.variance)
+            value = off * error
+        if self.weight is not None:
+            error, value = error * self.weight[:, part], value * self.weight[:, part]
+        return error, value.sum(dtype=torch.float64)

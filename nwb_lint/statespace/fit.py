@@ -25,18 +25,19 @@ from nwb_lint.behavior import (
 from nwb_lint.contract import check_fit, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import Blocks, blocks_for, blocks_of, in_blocks
+from nwb_lint.model.areas.regression import closed_form
 from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
+from nwb_lint.model.regression import pseudo_inverse
 from nwb_lint.model.simulate import with_run
 from nwb_lint.options import TrialFitOptions, validated
-from nwb_lint.parallel.arrays import Engine, engine_on
+from nwb_lint.parallel.arrays import NUMPY, Engine, engine_on
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.store import content_hash
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn
-from nwb_lint.statespace.areas import axes_of_blocks, first_latents_of_areas
 from nwb_lint.statespace.checkpoint import Snapshot
 from nwb_lint.statespace.data import (
     NO_INPUT,
@@ -58,6 +59,7 @@ from nwb_lint.statespace.learning import (
     latents_of_behavior,
     learn,
     regression_covariance,
+    smoothed,
     with_hidden_scale,
 )
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
@@ -71,6 +73,7 @@ from nwb_lint.statespace.tuning import (
     LESS_SMOOTHING,
     RIDGES,
     SCORED_TRIALS,
+    START_RIDGE,
 )
 
 GAUGE = "latents of unit variance; columns of m of the recorded neurons orthogonal, sum of m³ positive"
@@ -264,7 +267,7 @@ def fit_trials_with(
         if options.hidden_scale is not None:
             first = with_hidden_scale(first, train, kappa, options.hidden_scale)
         state, history = _learn(first, train, kappa, options, progress, engine)
-        system, mean, covariance = _rotated(state, arrays, engine)
+        system, mean, covariance, _ = _rotated(state.system, arrays, engine)
         train = arrays.part(~held)  # without behavior, which is read from the neurons from here on
         covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
         system = system._replace(uncertainty=covariances)
@@ -298,6 +301,32 @@ def with_behavior(
         readout_choice=behavior.choice.astype(float),
     )
     return first, trials._replace(z=behavior.z[which], z_weight=weight * behavior.share[which])
+
+
+def with_posterior(
+    fit: xr.Dataset, system: System, trials: xr.Dataset, engine: Engine = NUMPY, *, scored: bool = True
+) -> xr.Dataset:
+    """The fit of another network with the same units to other trials, none of them held out, with or without scores.
+
+    ``evidence`` has one value, that of the network.
+    """
+    arrays, seed = trials_for(fit, trials), int(fit.attrs["seed"])
+    held, n_hidden = np.zeros(len(arrays.y), bool), int((~fit["recorded"].values).sum())
+    with one_blas_thread():
+        system, mean, covariance, evidence = _rotated(system, arrays, engine)
+        system = system._replace(uncertainty=regression_covariance(system, Batches.on(engine, arrays), mean))
+        bits = _bits(system, arrays, held, seed, engine) if scored and system.observation == "poisson" else None
+    levels = fit["initial_level"].values if "initial_level" in fit.coords else None
+    found = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
+    if "behavior" in trials:
+        found = _with_behavior(found, trials, behavior_of(trials, ~held), mean, covariance, held)
+    found["evidence"] = ("iteration",), evidence.sum(keepdims=True)
+    if bits is not None:
+        found["bits_per_spike"] = ("split",), bits
+    found.attrs |= fit.attrs
+    found = _with_free_run(found, system, arrays, mean, held)
+    check_fit(found)
+    return found
 
 
 def _check_options(trials: xr.Dataset, options: TrialFitOptions, n: int) -> None:
@@ -442,12 +471,12 @@ def _snapshot(first: System, arrays: Trials, kappa: Array, options: TrialFitOpti
         yield snapshot
 
 
-def _rotated(state: State, arrays: Trials, engine: Engine) -> tuple[System, Array, Array]:
+def _rotated(system: System, arrays: Trials, engine: Engine) -> tuple[System, Array, Array, Array]:
     """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials.
 
     It is without behavior: the posterior is that of the neurons alone.
     """
-    system = state.system._replace(readout=None, readout_variance=None, readout_choice=None)
+    system = system._replace(readout=None, readout_variance=None, readout_choice=None)
     if system.blocks is None:
         _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
         axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
@@ -458,8 +487,7 @@ def _rotated(state: State, arrays: Trials, engine: Engine) -> tuple[System, Arra
         drift=drift, m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
         start=system.start @ axes, spread=axes.T @ system.spread @ axes,
     )  # fmt: skip
-    mean, covariance, _ = posterior_of(system, arrays, engine=engine)
-    return system, mean, covariance
+    return system, *posterior_of(system, arrays, engine=engine)
 
 
 def _bits(system: System, arrays: Trials, held: Array, seed: int, engine: Engine) -> Array:
@@ -586,3 +614,45 @@ def _with_free_run(fit: xr.Dataset, system: System, arrays: Trials, mean: Array,
     fit["r2_neuron"] = ("split", "neuron"), each
     fit["latent"] = ("condition", "time", "rank"), mean.astype(np.float32)
     return fit.assign_coords(split=list(SPLITS))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several areas
+
+
+def first_latents_of_areas(trials: Trials, system: System, sd: float, loadings: Array | None = None) -> Array:
+    """Latents of unit variance (trial, time, rank), from the regression of smoothed log counts, or values.
+
+    The regression is that of the means (`nwb_lint.model.areas.regression`): of each area on the filtered rates of all.
+    Its m says which combinations of neurons the latents are. With loadings (neuron, rank), these are m.
+    """
+    y, scale = smoothed(trials, sd, system.observation == "poisson")
+    x = (y - y.mean(axis=(0, 1))).astype(np.float32)
+    q = np.concatenate([trials.v, np.ones((*trials.v.shape[:2], 1))], axis=2).astype(np.float32)
+    weights = (scale / scale.mean()) ** 2
+    if loadings is None:
+        blocks = blocks_of_neurons(system)
+        how = {"alpha": system.alpha, "nonlinearity": system.nonlinearity, "weights": weights}
+        loadings = closed_form(x, q, blocks=blocks, ridges=[START_RIDGE], **how).networks[0].m
+    flat, design = x.reshape(-1, x.shape[2]).astype(float), q.reshape(-1, q.shape[2]).astype(float)
+    left = flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+    kappa = left @ pseudo_inverse(loadings, weights)
+    return (kappa / np.maximum(kappa.std(axis=0), 1e-9)).reshape(*x.shape[:2], -1)
+
+
+def blocks_of_neurons(system: System) -> Blocks:
+    """The blocks without hidden units, with one drive more that reaches all: a constant."""
+    blocks, n = system.blocks, system.n_neurons
+    assert blocks is not None
+    reached = np.concatenate([blocks.reached[:n], np.ones((n, 1), bool)], axis=1)
+    return blocks._replace(area=blocks.area[:n], reached=reached)
+
+
+def axes_of_blocks(system: System, blocks: Blocks) -> Array:
+    """The rotation (rank, rank) of each block in which the columns of the recorded m are orthogonal, largest first."""
+    found = np.zeros((system.rank, system.rank))
+    for _, _, own in blocks.pairs():
+        m = system.m[: system.n_neurons][:, own]
+        _, _, axes = np.linalg.svd(m, full_matrices=False)
+        found[np.ix_(own, own)] = axes.T * column_signs(m @ axes.T)
+    return found

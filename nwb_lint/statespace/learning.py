@@ -146,11 +146,11 @@ def expectation(
 # Gauge
 
 
-def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
+def whiten(system: System, draws: Draws, lag: Array, with_hidden: bool = False) -> tuple[System, Draws]:
     """The same observations with latents of unit covariance; n is left to the next regression.
 
-    Hidden units keep their m, which is drawn for latents of unit covariance. With areas, the latents of each block have
-    unit covariance, and blocks are not mixed.
+    Hidden units keep their m, which is drawn for latents of unit covariance, but ``with_hidden``, where the dynamics
+    stay the same. With areas, the latents of each block have unit covariance, and blocks are not mixed.
     """
     used = np.concatenate([lag, lag[:, -1:]], axis=1)
     total = np.cov(draws.drawn[:, used].reshape(-1, system.rank), rowvar=False).reshape(system.rank, -1)
@@ -160,7 +160,8 @@ def whiten(system: System, draws: Draws, lag: Array) -> tuple[System, Draws]:
     to = axes / np.sqrt(power) @ axes.T * together
     back = axes * np.sqrt(power) @ axes.T * together
     m, drift = system.m.copy(), system.drift
-    m[: system.n_neurons] = m[: system.n_neurons] @ back
+    moved = slice(None if with_hidden else system.n_neurons)
+    m[moved] = m[moved] @ back
     drift = None if drift is None else np.einsum("irb,rs->isb", drift, back)
     if system.readout is not None:
         level, weights = system.readout[:, :1], system.readout[:, 1:]

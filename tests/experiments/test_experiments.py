@@ -82,7 +82,8 @@ def test_the_page_follows_the_tables(tmp_path):
     assert "| dms, paper: ECC (cosine) | 0.630 | 0.500 | -0.130 | published |  |" in page
     assert "**Does not hold**: ECC at least .99" in page
     assert "Without stored results: fig2, kback, fig3, fig4, fig5, inactivation" in page
-    assert "full runs together: 1.5 minutes" in page
+    assert "full runs together took 1.5 minutes" in page
+    assert "| table1 | full | 90 |  |  |" in page
     with pytest.raises(ContractError, match="no results"):
         write_page(tmp_path / "nothing", tmp_path / "page.md")
     assert len(compare(table)) == 4

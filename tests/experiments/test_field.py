@@ -152,6 +152,16 @@ def test_scores_of_a_network_do_not_depend_on_its_gauge():
     assert worse["r2_step"] < 0.9
 
 
+def test_what_a_network_cannot_observe_is_no_error_of_its_step():
+    """A level that its m cannot make up for is as large as the steps, and the steps are the same."""
+    true = student_teacher.simulated_teacher()
+    off = np.random.default_rng(5).standard_normal(len(true.level))
+    off -= true.m @ np.linalg.pinv(true.m) @ off
+    shifted = student_teacher.scores(true._replace(level=true.level + off), true, student_teacher.QUICK, (10, 60), 3)
+    assert shifted["r2_step"] == pytest.approx(1)
+    assert shifted["r2_latents"] < 0.5
+
+
 def test_published_cells_have_sources_and_our_numbers():
     table = pd.DataFrame({
         "system": "eeg", "model": ["ours", "ours", "VAR(2)"], "seed": [0, 1, 0], "d_stsp": [2.0, 3.0, 9.0],

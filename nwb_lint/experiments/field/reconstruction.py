@@ -155,7 +155,7 @@ class Choice(NamedTuple):
 # second half of the training recording (ecg). eeg: see docs/decisions.md.
 CHOICES = {
     "lorenz63": Choice(3, 1, 500, 100, (0.1,), 20_000, max_iter=20),
-    "bursting": Choice(3, 1, 500, 400, (0.005,), 50_000),
+    "bursting": Choice(3, 1, 500, 200, (0.005,), 20_000, max_iter=20),
     "ecg": Choice(5, 5, 500, 400, (0.05,), 100_000, ridge=1e-5, max_iter=8),
     "eeg": Choice(3, 5, 2_000, 192, (0.035, 0.04, 0.05), 9_640, smoothed=True),
 }

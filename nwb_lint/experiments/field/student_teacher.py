@@ -240,7 +240,8 @@ def scores(found: System, teacher: System, design: Design, size: tuple[int, int]
     kappa = latents_at(found, x[:, :-1], own_v[:, :-1])
     next_kappa, matrix = stepped(found, kappa, own_v[:, :-1])
     change = activation(teacher, next_z, v[:, 1:]) - x[:, :-1]
-    error = activation(found, next_kappa, own_v[:, 1:]) - x[:, :-1] - change
+    # from where the network is: what its m cannot have of the activity is no error of the step
+    error = activation(found, next_kappa, own_v[:, 1:]) - activation(found, kappa, own_v[:, :-1]) - change
     n = teacher.n_neurons
     turn = np.linalg.pinv(teacher.m[:n]) @ found.m[: found.n_neurons]
     noise = turn @ found.noise @ turn.T
