@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
+from sections import run_sections, workers
 
 import nwb_lint as nl
 
@@ -50,8 +53,8 @@ def trained(kind: type[torch.nn.RNNBase], seed: int) -> tuple[torch.nn.RNNBase, 
     return layer, float((np.sign(output) == target).mean())
 
 
-def distilled(kind: type[torch.nn.RNNBase], seed: int) -> None:
-    """Print R² of the states on fresh trials, and the stable fixed points."""
+def distilled(kind: type[torch.nn.RNNBase], seed: int) -> str:
+    """A line with R² of the states on fresh trials, and the stable fixed points."""
     layer, right = trained(kind, seed)
     fit = nl.distill(layer, flip_flop(TRIALS, 6000 + seed)[0], rank=BITS, dt_s=DT_S)
     fresh = nl.run_module(layer, flip_flop(FRESH, 7000 + seed)[0], dt_s=DT_S)
@@ -62,24 +65,30 @@ def distilled(kind: type[torch.nn.RNNBase], seed: int) -> None:
     points = nl.fixed_points(fit)
     stable = int((points["stability"] == "stable").sum())
     ok = "ok" if r2 >= GOAL_R2 and stable == 2**BITS else "MISSED"
-    print(
+    return (
         f"{kind.__name__} of {UNITS} units, seed {seed}: {right:.3f} right; states as {fit.attrs['states']}, tau "
         f"{fit.attrs['tau_s'] / DT_S:.1f} steps; R² on fresh trials {r2:.4f} (goal {GOAL_R2}), stable fixed points "
-        f"{stable} (goal {2**BITS}): {ok}",
-        flush=True,
+        f"{stable} (goal {2**BITS}): {ok}"
     )
+
+
+def _distilled(kind: type[torch.nn.RNNBase]) -> None:
+    with workers() as pool:
+        for line in pool.map(partial(distilled, kind), SEEDS):
+            print(line, flush=True)
 
 
 def gru() -> None:
     """GRUs trained on the flip-flop, distilled at rank 3: R² of their states and the attractors"""
-    for seed in SEEDS:
-        distilled(torch.nn.GRU, seed)
+    _distilled(torch.nn.GRU)
 
 
 def lstm() -> None:
     """The same with LSTMs"""
-    for seed in SEEDS:
-        distilled(torch.nn.LSTM, seed)
+    _distilled(torch.nn.LSTM)
 
 
 SECTIONS = {"distillation": gru, "distillation-lstm": lstm}
+
+if __name__ == "__main__":
+    run_sections(SECTIONS, __doc__)

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import xarray as xr
 from scipy.stats import ortho_group
+from sections import run_sections, workers
 
 import nwb_lint as nl
 
@@ -83,9 +84,9 @@ def dynamics() -> None:
     """Two animals of one network, and of different networks: what compare_dynamics calls them"""
     seeds = range(FIRST_SEED, FIRST_SEED + NETWORKS)
     systems = {f"{seed} {which}": animal(seed, which) for seed in seeds for which in (0, 1)}
-    with TemporaryDirectory() as folder:  # both measures see the same fits
+    with TemporaryDirectory() as folder, workers() as pool:  # both measures see the same fits
         for measure in ("prediction", "dsa"):
-            found = shares(nl.compare_dynamics(systems, measure=measure, cache_dir=folder, **FIT))
+            found = shares(nl.compare_dynamics(systems, measure=measure, cache_dir=folder, executor=pool, **FIT))
             for name, wrong in (("one network", "different"), ("different networks", "alike")):
                 said = ", ".join(f"{word} {share:.3f}" for word, share in found[name].items())
                 verdict = "ok" if found[name][wrong] <= GOAL else "MISSED"
@@ -93,3 +94,6 @@ def dynamics() -> None:
 
 
 SECTIONS = {"dynamics": dynamics}
+
+if __name__ == "__main__":
+    run_sections(SECTIONS, __doc__)

@@ -20,8 +20,8 @@ _BAND = 0.2  # opacity of intervals
 def currents(result: xr.Dataset, *, area: str | None = None, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the size of the currents to the areas over time, by sender.
 
-    The size is the root mean square over conditions and neurons of the area. Bands are intervals of 90 %, where the
-    result has them.
+    The size is the root mean square over conditions and neurons of the area. Bands are the ranges of 90 % of the draws
+    of a bootstrap, where the result has them.
 
     Parameters
     ----------

@@ -155,7 +155,7 @@ def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> st
     if not recorded_of(fit).all():
         return "the fit has hidden units, which nothing observes"
     if blocks_of(fit) is not None:
-        return "the fit has areas: intervals of its currents come from the draws"
+        return "the fit has areas, for which there is no estimate without a ridge"
     if any(name.startswith(PREFIX) for name in input_names(fit)):
         return "the fit has a start for each group of conditions"
     if not (np.isfinite(activity["activity"].values).all() and np.isfinite(recording["rate_draw"].values).all()):

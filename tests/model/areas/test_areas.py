@@ -241,7 +241,7 @@ def test_collinear_drives_are_named():
 
 
 @pytest.mark.filterwarnings("ignore:The drives .* are nearly combinations")
-def test_intervals_of_currents_come_from_the_draws_and_contain_the_fit():
+def test_ranges_of_currents_come_from_the_draws_and_contain_the_fit():
     recording = mock_recording(draws=4).assign_coords(area=("neuron", np.resize(["A", "B"], 12)))
 
     def prepared(recording):
@@ -252,7 +252,7 @@ def test_intervals_of_currents_come_from_the_draws_and_contain_the_fit():
         prepared(recording), rank=1, tau_s=0.1, areas="area", block_ranks={"A<-B": 0, "B<-B": 0}, method="regression"
     )
     draws = nl.bootstrap(found, recording, prepare=prepared, simulations=2)
-    assert set(draws["reason"].values) == {"the fit has areas: intervals of its currents come from the draws"}
+    assert set(draws["reason"].values) == {"the fit has areas, for which there is no estimate without a ridge"}
     for one in nl.networks_of_draws(found, draws):
         assert not one["m"].values[found["area"].values[:, None] != found["to_area"].values].any()
     currents = nl.currents(found, bootstrap=draws)
@@ -260,3 +260,4 @@ def test_intervals_of_currents_come_from_the_draws_and_contain_the_fit():
         assert (currents[f"{name}_low"] <= currents[name] + 1e-6).all()
         assert (currents[name] <= currents[f"{name}_high"] + 1e-6).all()
     assert (currents["size_high"] > currents["size_low"]).any()
+    assert "ranges of draws" in currents.attrs["interval_reason"]
