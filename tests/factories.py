@@ -191,10 +191,9 @@ def random_result(kind: str, fit: xr.Dataset, seed: int = 0) -> xr.Dataset:
         shape = [sizes[dim] for dim in var.dims]
         values = np.asarray(rng.normal(size=shape))
         data[name] = (var.dims, np.full(shape, "stabil é") if var.dtype == "str" else (9 * values).astype(var.dtype))
-    shared = {"neuron", "condition", "time", "readout"} & set(dims)
+    shared = {"neuron", "condition", "time"} & set(dims)
     coords = {name: coord for name, coord in fit.coords.items() if len(coord.dims) == 1 and coord.dims[0] in shared}
-    if "input" in dims and "input" in fit.coords:
-        coords["input"] = fit["input"].variable
+    coords |= {dim: fit[dim].variable for dim in ("input", "readout") if dim in dims and dim in fit.coords}
     for dim, field in schema.fields(schema.type_of(kind)).items():
         if field.dims == ((dim,),) and dim in sizes and dim not in fit.coords:
             names = np.array([f"{dim} {k}" for k in range(sizes[dim])])

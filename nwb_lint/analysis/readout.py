@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import lfilter
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_val_predict,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -20,7 +29,6 @@ from nwb_lint.behavior import (
     interval,
     losses,
     predicted,
-    readout_coords,
     reference_losses,
 )
 from nwb_lint.contract import check_fit, check_result, column_of, coords_along, missing_in, recorded_of
@@ -227,7 +235,7 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
     plain, width, ridge = _plain(activity, behavior, train)
     coords = condition_coords(data) if single else coords_along(data, "condition", "time")
     coords = coords_along(xr.Dataset(coords=coords), "condition", "time", kind="decoding")
-    out = xr.Dataset(coords=coords | readout_coords(data) | {"decoder": DECODERS})
+    out = xr.Dataset(coords=coords | {"readout": data["readout"].values, "decoder": DECODERS})
     out = out.assign_coords(held_out=("condition", ~train))
     dims = "condition", "time", "readout"
     observed = data["behavior"].transpose(..., "time", "readout").values.astype(float)
@@ -303,8 +311,15 @@ def _plain(activity: dict[float, Array], behavior: Behavior, train: Array) -> tu
         used = behavior.share[train][..., k] > 0
         share, z = behavior.share[train][used, k], behavior.z[train][used, k]
         groups = np.broadcast_to(np.arange(train.sum())[:, None], used.shape)[used]
+        of_group = np.unique(np.stack([groups, z if choice else 0 * z]), axis=1)[1]
+        folds = min(_PLAIN_FOLDS, *np.unique(of_group, return_counts=True)[1])
+        if folds < 2:
+            raise ContractError(
+                "The rarer choice, or all behavior, is in a single training trial. The plain decoder needs two. Give "
+                "more trials."
+            )
         for width, x in activity.items():
-            search = _plain_search(bool(choice), min(_PLAIN_FOLDS, len(np.unique(groups))))
+            search = _plain_search(bool(choice), folds)
             search.fit(x[train][used], z, groups=groups, **{f"{search.estimator.steps[-1][0]}__sample_weight": share})
             if search.best_score_ > best:
                 best, kept = search.best_score_, (width, search)
@@ -321,13 +336,15 @@ def _plain(activity: dict[float, Array], behavior: Behavior, train: Array) -> tu
 
 def _plain_search(choice: bool, folds: int) -> GridSearchCV:
     """The plain decoder, which chooses its penalty on groups of samples."""
-    splits = GroupKFold(folds)
     if choice:
+        splits: Any = StratifiedGroupKFold(folds)
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         strengths = {"logisticregression__C": 1 / _PLAIN_STRENGTHS}
-        return GridSearchCV(model, strengths, scoring="neg_log_loss", cv=splits, error_score=-np.inf)
+        return GridSearchCV(model, strengths, scoring="neg_log_loss", cv=splits)
     model = make_pipeline(StandardScaler(), Ridge())
-    return GridSearchCV(model, {"ridge__alpha": _PLAIN_STRENGTHS}, scoring="neg_mean_squared_error", cv=splits)
+    return GridSearchCV(
+        model, {"ridge__alpha": _PLAIN_STRENGTHS}, scoring="neg_mean_squared_error", cv=GroupKFold(folds)
+    )
 
 
 def _with_decoding_scores(out: xr.Dataset, both: tuple[Array, Array], behavior: Behavior, train: Array) -> xr.Dataset:

@@ -27,6 +27,9 @@ SERIES = {
     "latent_covariances": "latent_cov", "projections": "projection", "data_latents": "latent_data",
     "latents_low": "latent_low", "latents_high": "latent_high", "currents": "current", "drives": "drive",
     "drives_low": "drive_low", "drives_high": "drive_high",
+    "observed_behavior": "behavior", "predicted_behavior": "behavior_pred", "decoded_behavior": "decoded",
+    "decoded_behavior_low": "decoded_low", "decoded_behavior_high": "decoded_high",
+    "decoded_behavior_plain": "decoded_plain",
 }  # fmt: skip
 RATES = "predicted_rates"  # a series that follows from the others
 _PAGES = ("ndx-lowrank.extensions.yaml", "ndx-lowrank.results.yaml")

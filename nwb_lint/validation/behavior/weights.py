@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.behavior import behavior_of, losses, readout_coords, reference_losses
+from nwb_lint.behavior import behavior_of, losses, reference_losses
 from nwb_lint.contract import check_result, coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
@@ -205,7 +205,7 @@ def _table(data: xr.Dataset, weights: list[float], found: dict[str, Array], sing
     good[usable] = as_good_as_best(behind, its_error)
     all_behind, all_errors = np.full((2, len(weights)), np.nan)
     all_behind[usable], all_errors[usable] = behind, its_error
-    table = xr.Dataset(coords={"weight_tried": weights, **coords, **readout_coords(data)})
+    table = xr.Dataset(coords={"weight_tried": weights, "readout": data["readout"].values, **coords})
     for name, values in (
         ("activity_score", mean_and_sem(score, axis=1)),
         ("activity_deficit", (deficit, error)),
