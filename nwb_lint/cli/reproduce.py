@@ -32,11 +32,12 @@ def reproduce(
 ) -> None:
     """Compute a published result again.
 
-    The paper: table1, fig2, kback, fig3, fig4, fig5, inactivation. Benchmarks of other authors: ctd, latent_circuit,
-    alm000060, monkeys, lorenz63. Table, figure and fits go to a folder. table1 also fits the networks of the paper in
-    --data (dm.npz, ...). In --data, fig5 needs the folder of the recordings, NWB files; alm000060 that of
-    counts_50ms.npz; monkeys a clone of the paper's code with its fits to the monkeys. If a part fails, the others are
-    computed, its row of the table is NaN, and the exit status is 1.
+    The paper: table1, fig2, kback, fig3, fig4, fig5, inactivation. Benchmarks of other authors: ctd, student_teacher,
+    latent_circuit, alm000060, monkeys, lorenz63, bursting, eeg, ecg. Table, figure and fits go to a folder. table1 also
+    fits the networks of the paper in --data (dm.npz, ...). In --data, fig5 needs the folder of the recordings, NWB
+    files; alm000060 that of counts_50ms.npz; monkeys and student_teacher clones of the authors' code with their
+    networks; eeg and ecg the folders of their recordings. If a part fails, the others are computed, its row of the
+    table is NaN, and the exit status is 1.
     """
     with plainly():
         from nwb_lint.errors import WorkerError

@@ -158,8 +158,8 @@ NOTES: dict[str, list[str]] = {
         "their stored data agree with it.",
         "Brenner et al. 2022 score this system by the correlation of power spectra and with bins between -2 and 2 "
         "standard deviations. No number by the later definitions was found.",
-        "Settings are those of the Lorenz system, but for the time constant and twice as many hidden units; they "
-        "were tried on a simulation with seed 100.",
+        "Settings are those of the Lorenz system, but for the time constant and twice as many hidden units. They were "
+        "not tuned on this system.",
     ],
     "ecg": [
         "The recording is that of Hess et al. 2023, 100,000 samples for training and 100,000 for the test. It is "
@@ -184,8 +184,9 @@ NOTES: dict[str, list[str]] = {
         "Data are simulated as in the notebooks of the authors, with the same number of steps, noise and inputs. "
         "The students were trained on 200, 400, 400 and 800 trials, our fits have 200, 100, 200 and 100 of them.",
         "Scores do not depend on the gauge. A step is compared at the states that the teacher visits, in the "
-        "activity of its units. The mean effective connectivity is the mean derivative of a step, in the space of "
-        "the activity.",
+        "activity of its units, as the change from where the network is: what its m cannot have of the activity is "
+        "an error of the activity, and not of the step. The mean effective connectivity is the mean derivative of a "
+        "step, in the space of the activity.",
         "J itself is not determined by such data, where units have thresholds: on the oscillation, fits from "
         "different starts and the teacher itself have the same likelihood (within 14 nats of 53,880), and J of the "
         "former correlates by .06 to .65 with that of the latter. What a step does is determined.",

@@ -151,7 +151,7 @@ class Choice(NamedTuple):
     smoothed: bool = False
 
 
-# Tuned on: the test data of simulations with seeds 100 and 101 (lorenz63); not tuned yet: bursting; the first and the
+# Tuned on: the test data of simulations with seeds 100 and 101 (lorenz63); not tuned: bursting; the first and the
 # second half of the training recording (ecg). eeg: see docs/decisions.md.
 CHOICES = {
     "lorenz63": Choice(3, 1, 500, 100, (0.1,), 20_000, max_iter=20),
