@@ -197,13 +197,10 @@ def _one_area_of_trials(rank: int, seed: int) -> tuple[bool, list[list[int]]]:
 
 def blocks_of_trials() -> None:
     """The same for single trials: the right blocks (goal: 9 of 10), and one area called two (goal: at most 1 of 10)."""
-    kinds = {f"two areas, {kind}": TWO[kind] for kind in ("all", "feed forward", "apart")}
-    kinds["three areas, ring"] = THREE["ring"]
-    for what, ranks in kinds.items():
-        _print_choices(f"single trials, {what} {ranks}", partial(_blocks_of_trials, ranks), ranks)
-    for rank in (1, 2):
-        what = f"single trials, one area of rank {rank}, called two"
-        _print_choices(what, partial(_one_area_of_trials, rank), [[rank]])
+    for kind in ("feed forward", "apart"):
+        what = f"single trials, two areas, {kind} {TWO[kind]}"
+        _print_choices(what, partial(_blocks_of_trials, TWO[kind]), TWO[kind])
+    _print_choices("single trials, one area of rank 1, called two", partial(_one_area_of_trials, 1), [[1]])
 
 
 # Recordings for ranges of currents: conditions, trials of each, draws, smoothing, s, and rates of 15 Hz + 5 Hz x.

@@ -10,13 +10,13 @@ from sections import run_sections, workers
 
 import nwb_lint as nl
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 20, 21, 22)  # tuned on 10 and 11
 UNITS, BITS, STEPS, DT_S = 64, 3, 60, 0.02
 PULSE = 0.06  # probability of a pulse of either sign at a step
 # Of the training; the weight decay keeps the states near three dimensions: at 0.3 the best rank-3 description of the
 # states has R² .93, at 2 it has .97. Chosen on seed 10.
 UPDATES, BATCH, RATE, DECAY = 400, 32, 1e-2, 2.0
-TRIALS, FRESH = 200, 100
+TRIALS, FRESH = 400, 100
 GOAL_R2 = 0.95
 
 

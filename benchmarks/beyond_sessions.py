@@ -15,7 +15,7 @@ N_UNITS, N_RECORDED, N_SHARED, N_SESSIONS, N_TRIALS = 200, 60, 40, 2, 80
 CHANGE = 0.5  # of the recurrence, relative to a turn by which it stops to hold
 SEEDS = range(400, 410)
 FIT = {"rank": RANK, "tau_s": TAU_S, "hidden": 0, "max_iter": 20}
-LEVEL = 0.05
+LEVEL, SPLITS = 0.05, 5
 
 
 class Animal:
@@ -71,7 +71,7 @@ def _tested(change: float, seed: int) -> tuple[float, float, float, float, float
     animal = Animal(seed, change)
     fits = {name: nl.fit_trials(trials, **FIT) for name, trials in animal.trials.items()}
     pairs = {name: (fit, animal.trials[name]) for name, fit in fits.items()}
-    found = nl.align_fits(pairs, column="stimulus", seed=seed, max_iter=FIT["max_iter"]).isel(session_name=1)
+    found = nl.align_fits(pairs, column="stimulus", splits=SPLITS, max_iter=FIT["max_iter"]).isel(session_name=1)
     names = ("distance_corrected", "distance_low", "distance_high", "distance_p_value", "latent_distance_p_value")
     return float(animal.distances(fits["day 1"])[1]), *(float(found[name]) for name in names)
 
