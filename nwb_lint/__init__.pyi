@@ -65,6 +65,8 @@ from .validation.bootstrap import bootstrap as bootstrap
 from .validation.bootstrap import networks_of_draws as networks_of_draws
 from .validation.dynamics_comparison import compare_dynamics as compare_dynamics
 from .validation.ensemble import ensemble as ensemble
+from .validation.inferred.inputs import infer_inputs as infer_inputs
+from .validation.inferred.inputs import with_inferred_inputs as with_inferred_inputs
 from .validation.input_sets import compare_inputs as compare_inputs
 from .validation.rank import select_rank as select_rank
 from .validation.rate_links import compare_links as compare_links

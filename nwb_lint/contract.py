@@ -872,6 +872,19 @@ DECODING = {
     "plain_ridge": Var(("readout",), "float64", "1"),
 }
 
+INFERRED_INPUTS = {
+    "hypothesis_score": Var(("hypothesis",), "float64", ""),
+    "hypothesis_score_sem": Var(("hypothesis",), "float64", ""),
+    "hypothesis_deficit": Var(("hypothesis",), "float64", ""),
+    "hypothesis_deficit_sem": Var(("hypothesis",), "float64", ""),
+    "as_good": Var(("hypothesis",), "bool", "1"),
+    "condition_score": Var(("hypothesis", "condition"), "float64", ""),
+    "inferred_u": Var(("input_condition", "time", "inferred_input"), "float64", "1"),
+    "inferred_low": Var(("input_condition", "time", "inferred_input"), "float64", "1"),
+    "inferred_high": Var(("input_condition", "time", "inferred_input"), "float64", "1"),
+    "loading": Var(("neuron", "inferred_input"), "float64", "1"),
+}
+
 TAU_COMPARISON = {
     "tau_r2": Var(("tau_tried", "split"), "float64", "1"),
     "tau_r2_sem": Var(("tau_tried", "split"), "float64", "1"),
@@ -978,6 +991,7 @@ RESULTS = {
     "input_comparison": INPUT_COMPARISON,
     "readout_comparison": READOUT_COMPARISON,
     "decoding": DECODING,
+    "inferred_inputs": INFERRED_INPUTS,
     "bootstrap": BOOTSTRAP,
     "audit": AUDIT,
     "currents": CURRENTS,

@@ -638,6 +638,15 @@ class DecodingOptions(Options):
     level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
 
 
+class InferredOptions(Options):
+    """Options of `infer_inputs`: inputs that nobody recorded, against recurrence."""
+
+    by: str | None = option(None, "Trial column of the conditions, whose trials share an input; of single trials.")
+    prior: Literal["smooth", "sparse"] = option("smooth", "Prior of the courses: smooth, or at few times.")
+    folds: int = option(4, "Parts that are held out in turn.", ge=2)
+    level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)
+
+
 class BootstrapOptions(Options):
     """Options of `bootstrap`."""
 
@@ -844,6 +853,9 @@ BaselineSection = derived("BaselineSection", BaselineOptions)
 SubsamplingSection = derived("SubsamplingSection", SubsamplingOptions)
 BlocksSection = derived("BlocksSection", AreaOptions)
 BootstrapSection = derived("BootstrapSection", BootstrapOptions)
+
+
+InferredSection = derived("InferredSection", InferredOptions)
 
 
 class InputSetSection(derived("_InputSets", InputSetOptions)):  # type: ignore[misc]
@@ -1059,7 +1071,7 @@ PUBLIC: tuple[type[Options], ...] = (
     CompareOptions, TrialFitOptions, RefineOptions, InferOptions, RateOptions, ForecastOptions, BitsOptions,
     NetworkOptions, DriftOptions, NetworkOfTrialOptions, AlignOptions,
     ModuleOptions, DistillOptions, DynamicsOptions,
-    BehaviorOptions, ReadoutWeightOptions, DecodingOptions,
+    BehaviorOptions, ReadoutWeightOptions, DecodingOptions, InferredOptions,
 )  # fmt: skip
 
 

@@ -161,6 +161,10 @@ CASES = {
         lambda fit, activity: nl.compare_inputs(recording(), INPUT_SETS, rank=1, folds=2, **SWEEP),
         lambda one, ax: plot.input_comparison(one, ax=ax),
     ),
+    "infer_inputs": (
+        lambda fit, activity: nl.infer_inputs(activity, rank=2, tau_s=0.1, folds=2, hidden=4),
+        lambda one, ax: plot.inferred_inputs(one, ax=ax),
+    ),
     "compare_drift": (
         lambda fit, activity: nl.compare_drift(
             mock_trials(n_trials=8), rank=1, tau_s=0.1, drifts=[0, 1], folds=2, hidden=0, max_iter=2
@@ -211,7 +215,7 @@ OTHERS = {
     "simulate", "truncate", "write_fit", "write_result", "bits_per_spike", "fit_trials", "forecast", "infer_latents",
     "predict_rates", "refine_free_run", "write_session", "from_arrays", "from_nwbfile", "from_pynapple",
     "from_spikeinterface", "from_spikes", "from_network", "distill", "run_module", "read", "to_datatree", "to_pandas",
-    "to_pynapple",
+    "to_pynapple", "with_inferred_inputs",
 }  # fmt: skip
 
 

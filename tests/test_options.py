@@ -24,7 +24,7 @@ FUNCTIONS = {
     options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
     options.AreaOptions: nl.select_areas,
     options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau, options.LinkOptions: nl.compare_links,
-    options.InputSetOptions: nl.compare_inputs,
+    options.InputSetOptions: nl.compare_inputs, options.InferredOptions: nl.infer_inputs,
     options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
     options.LimitCycleOptions: nl.limit_cycles, options.FigureOptions: nl.plot.rates,
     options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,

@@ -203,6 +203,14 @@ def test_compare_inputs(name):
     check(partial(nl.compare_inputs, mock_recording(), sets), FIT | {"folds": 2}, name, {"folds": 3}[name])
 
 
+@pytest.mark.parametrize("name", options.InferredOptions.model_fields)
+def test_infer_inputs(name):
+    trials = mock_trials(n_neurons=6, n_trials=12)
+    base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "folds": 2, "max_iter": 2, "by": "choice"}
+    value = {"by": "stimulus", "prior": "sparse", "folds": 3, "level": 0.5}[name]
+    check(partial(nl.infer_inputs, trials), base, name, value)
+
+
 @pytest.mark.parametrize("name", options.DriftOptions.model_fields)
 def test_compare_drift(name):
     trials = mock_trials(n_neurons=6, n_trials=8)

@@ -120,6 +120,29 @@ print(fit[columns].to_dataframe()[columns].round(3).to_string())
 plot.inputs(fit)
 
 # %% [markdown]
+# ### Inputs that nobody recorded
+#
+# Suppose that the column of the color had been lost. `infer_inputs` looks for inputs
+# that the known ones and recurrence leave unexplained, one course for each condition
+# and latent, and compares three hypotheses on held-out conditions: recurrence and
+# known inputs alone, unknown inputs in place of recurrence, and both.
+
+# %%
+activity = prepare(None)
+without_color = activity.drop_sel(input="color")
+for name, data in {"all inputs": activity, "without color": without_color}.items():
+    inferred = nl.infer_inputs(data, rank=2, tau_s=0.1)
+    print(name, "-", inferred.attrs["verdict"])
+    print(inferred["hypothesis_deficit"].to_series().round(4).to_dict())
+
+# %%
+plot.inferred_inputs(inferred)
+
+# %% [markdown]
+# The band of each line is its interval. `nl.with_inferred_inputs(data, inferred)` adds
+# the inputs to the data for a fit. Where recurrence and inputs explain the data equally
+# well, the verdict says that they cannot be separated: do not interpret either then.
+#
 # A stimulus that ends at another time in each trial is on from one column of times to
 # another. Its mean over the trials of a condition then is a ramp, not a step:
 # `nl.Input("motion", column="motion", start="stimulus_time", stop="stop_time")`.

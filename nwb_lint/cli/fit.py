@@ -39,6 +39,7 @@ from nwb_lint.options import (
     DecodingSection,
     EnsembleSection,
     FitSection,
+    InferredSection,
     InputOptions,
     InputSetSection,
     Options,
@@ -125,6 +126,8 @@ def demo(folder: Path, seed: int, plot: bool) -> None:
 @flags(ReadoutWeightSection, section="compare_readouts", prefix="compare-readouts")
 @click.option("--decode/--no-decode", default=None, help="Decode behavior of held-out trials from the latents.")
 @flags(DecodingSection, section="decode", prefix="decode")
+@click.option("--infer-inputs/--no-infer-inputs", default=None, help="Infer inputs that nobody recorded.")
+@flags(InferredSection, section="infer_inputs", prefix="infer-inputs")
 @run_on
 @click.option("--subject", multiple=True, metavar="KEY=VALUE", help="What the sources do not say, such as age=P90D.")
 @click.option("--out", type=click.Path(path_type=Path), help="The NWB file of the fit.")

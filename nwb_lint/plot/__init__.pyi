@@ -15,6 +15,7 @@ from .fit import trajectories as trajectories
 from .inactivation import inactivation_bars as inactivation_bars
 from .inactivation import psychometric as psychometric
 from .inactivation import readout_weights as readout_weights
+from .inputs import inferred_inputs as inferred_inputs
 from .inputs import inputs as inputs
 from .populations import loadings as loadings
 from .populations import population_gains as population_gains

@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import input_names
+from nwb_lint.contract import check_result, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.conditions import columns_in, look_of, small_axes
 from nwb_lint.plot.style import (
     COLORS,
     DARK,
     GRAY,
+    PALE,
     Style,
     as_label,
     explain,
@@ -33,6 +34,11 @@ Array = np.ndarray
 
 _MOST_PANELS = 36
 _MOST_LINES = 30  # trials that are drawn as lines
+_MOST_COURSES = 8  # conditions whose inferred input is drawn
+_TITLES = {
+    "recurrence": "Recurrence is enough", "inputs": "Inputs are enough", "both": "Recurrence and inputs",
+    "undecided": "Recurrence or inputs: not separated",
+}  # fmt: skip
 
 
 @styled
@@ -144,3 +150,57 @@ def _draw_trials(panel: Axes, time: Array, values: Array) -> None:
     for one in values[some]:
         panel.plot(time, one, color=DARK, lw=pt(0.5), alpha=0.25, drawstyle="steps-mid")
     panel.plot(time, values.mean(axis=0), color=COLORS[0], lw=pt(1.6), drawstyle="steps-mid")
+
+
+@styled
+def inferred_inputs(inferred: xr.Dataset, *, rank: int = 1, ax: Axes | None = None, style: Style = "screen") -> Axes:
+    """Draw an inferred input over time, a line and its interval for each condition, eight at most, evenly chosen.
+
+    The title says which hypothesis predicts held-out data as well as the best with the fewest parts.
+
+    Parameters
+    ----------
+    inferred : xarray.Dataset
+        From `nwb_lint.infer_inputs`.
+    rank : int, default=1
+        Which inferred input, counted from 1: each drives the latent of this number.
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw on. None makes a new figure.
+    style : {"screen", "print", "talk"}, default="screen"
+        Sizes of text and lines: for a screen, for a column of a journal, or for a talk.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The Axes that hold the drawing.
+
+    Raises
+    ------
+    ContractError
+        If the Dataset is of another kind, or has no such input.
+
+    Examples
+    --------
+    >>> from nwb_lint import infer_inputs, plot
+    >>> from nwb_lint.testing import mock_activity
+    >>> plot.inferred_inputs(infer_inputs(mock_activity(), rank=1, tau_s=0.1, hidden=0)).get_title()
+    'Recurrence is enough'
+    """
+    check_result(inferred, "inferred_inputs")
+    if not 1 <= rank <= inferred.sizes["inferred_input"]:
+        raise ContractError(
+            f"rank is {rank}. There are {inferred.sizes['inferred_input']} inferred inputs. Choose one of them."
+        )
+    given, ax = ax, make_axes(ax)
+    one, names = inferred.isel(inferred_input=rank - 1), inferred["input_condition"].values
+    time = inferred["time"].values if "time" in inferred.coords else np.arange(inferred.sizes["time"])
+    some = np.unique(np.linspace(0, len(names) - 1, _MOST_COURSES).round().astype(int))
+    ax.axhline(0, color=PALE, lw=pt(0.6), zorder=0)
+    for place, k in enumerate(some):
+        color = COLORS[place % len(COLORS)]
+        low, middle, high = (one[f"inferred_{name}"].values[k] for name in ("low", "u", "high"))
+        ax.fill_between(time, low, high, color=color, alpha=0.2, lw=0)
+        ax.plot(time, middle, color=color, lw=pt(1.2), label=as_label(names[k]))
+    explain(ax, given)
+    label = f"{as_label(one['inferred_input'].item())}, {inferred.attrs['level']:.0%} interval"
+    return finish(ax, time_label(inferred), label, _TITLES[inferred.attrs["hypothesis"]])

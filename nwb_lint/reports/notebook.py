@@ -26,6 +26,7 @@ FIGURES = {
     "ensemble": "ensemble_agreement", "tau_comparison": "tau_comparison", "link_comparison": "link_comparison",
     "input_comparison": "input_comparison",
     "readout_comparison": "readout_comparison", "decoding": "decoded_behavior",
+    "inferred_inputs": "inferred_inputs",
     "drift_comparison": "drift_comparison", "session_alignment": "session_changes",
     "bootstrap": "intervals", "audit": "rank_audit",
     "currents": "currents", "area_selection": "area_scores",

@@ -107,7 +107,7 @@ def report(
         From `fit_lint`, `fit_trials` or `read_fit`.
     results : mapping of str to xarray.Dataset or None, default=None
         Results of the fit by name: tables of `select_rank`, `baselines`, `ensemble`, `bootstrap`, `audit` or
-        `compare_inputs`, and results of analyses. `nwb_lint.read_results` reads those of a file.
+        `compare_inputs`, `infer_inputs`, and results of analyses. `nwb_lint.read_results` reads those of a file.
     analyze : bool, default=True
         Compute what the results do not hold: fixed points, limit cycles and flow for up to four inputs, and
         populations. This takes some seconds.
@@ -208,7 +208,10 @@ def _scores(fit: xr.Dataset, results: Results, _: bool) -> list[Item]:
         items.append(
             _picture(plot.scores, table, shows="Scores of the models that were compared, with their ceilings.")
         )
-    kinds = "baselines", "ensemble", "bootstrap", "audit", "input_comparison", "readout_comparison", "decoding"
+    kinds = (
+        "baselines", "ensemble", "bootstrap", "audit", "input_comparison", "readout_comparison", "decoding",
+        "inferred_inputs",
+    )  # fmt: skip
     for table in _of_kind(results, *kinds):
         items += scores.of_table(table)
     for table in _of_kind(results, "decoding"):

@@ -230,6 +230,22 @@ def _input_sets(table: xr.Dataset) -> list[Item]:
     return [Table("lists of inputs compared", ["", "inputs", score, "behind", "as good"], rows, [note])]
 
 
+def _inferred(table: xr.Dataset) -> list[Item]:
+    """How well recurrence, unknown inputs and both predict, and what this says of inputs."""
+    names = ("hypothesis", "hypothesis_score", "hypothesis_deficit", "hypothesis_deficit_sem", "as_good")
+    columns = zip(*(table[name].values for name in names), strict=True)
+    rows = [
+        [str(name), number(score), f"{number(behind)} ± {number(sem)}", "yes" if good else "no"]
+        for name, score, behind, sem, good in columns
+    ]
+    unit = table["hypothesis_score"].attrs.get("units", "")
+    note = (
+        "Behind: how far a hypothesis is below the best one on held-out data, with the standard error of the paired "
+        f"differences. {table.attrs['verdict']}"
+    )
+    return [Table("recurrence and inputs that nobody recorded", ["", unit, "behind", "as good"], rows, [note])]
+
+
 def _readout_weights(table: xr.Dataset) -> list[Item]:
     """How well each weight of behavior predicts activity and behavior, and the choice."""
     names = [str(name) for name in table["readout"].values]
@@ -298,5 +314,6 @@ _TABLES: dict[str, Callable[[xr.Dataset], list[Item]]] = {
     "input_comparison": _input_sets,
     "readout_comparison": _readout_weights,
     "decoding": _decoding,
+    "inferred_inputs": _inferred,
     "area_selection": _area_selection,
 }

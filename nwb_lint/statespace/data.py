@@ -128,11 +128,14 @@ def functions_for(fit: xr.Dataset, trials: xr.Dataset) -> Array | None:
     return found
 
 
-def groups_of(trials: xr.Dataset, column: str, levels: Array | None = None) -> tuple[Array, Array]:
+def groups_of(
+    trials: xr.Dataset, column: str, levels: Array | None = None, option: str = "initial"
+) -> tuple[Array, Array]:
     """The level of each trial in a column, as a number, and the levels."""
     found = find_column(trials, column, "trial")
     if found is None:
-        raise ContractError(f"initial is {column!r}, and trials have no such column. Use 'common', or a trial column.")
+        use = "'common', or a trial column" if option == "initial" else "a trial column"
+        raise ContractError(f"{option} is {column!r}, and trials have no such column. Use {use}.")
     values = as_text_column(found.values).astype(str)
     levels = np.unique(values) if levels is None else levels
     unknown = sorted(set(values) - set(levels))

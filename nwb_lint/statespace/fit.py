@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -238,47 +238,23 @@ def fit_trials_with(
     scored: bool = True,
 ) -> xr.Dataset:
     """`fit_trials` with these options, the held-out trials as a mask (trial), and with or without co-smoothing."""
-    name = check_trials(trials, options.observation)
-    n = trials.sizes["neuron"]
-    _check_options(trials, options, n)
-    engine = engine_on(options.device)
-    n_hidden = max(0, ALL_UNITS - n) if options.hidden == "auto" else int(options.hidden)
-    n_bins = trials.sizes["trial"] * trials.sizes["time"]
-    check_memory(8.0 * n_hidden * n_bins, f"hidden={n_hidden} units in {n_bins} bins", "Use fewer hidden units")
-    alpha, seed = float(trials.attrs["bin_s"]) / options.tau_s, options.seed
-    groups, levels = None, None
-    if options.initial != "common":
-        levels = groups_of(trials.isel(trial=~held), options.initial)[1]
-        groups = groups_of(trials, options.initial, levels)[0]
-    basis = session_functions(trials, options.drift)
-    arrays = arrays_of(trials, name, alpha, groups, basis=basis)
-    _check_data(arrays, held, options.observation)
-    behavior = behavior_of(trials, ~held) if "behavior" in trials else None
     with one_blas_thread():
-        kinds = {kind: getattr(options, kind) for kind in ("observation", "link", "nonlinearity")}
-        train = arrays.part(~held)
-        blocks = _blocks(trials, options, n_hidden, train.v.shape[2])
-        rank, n_groups = options.rank if blocks is None else len(blocks.to), 1 if levels is None else len(levels)
-        sizes = HIDDEN_SIZES if options.hidden_scale is None else (1.0, 1.0)
-        first = first_system(train, rank, n_hidden, alpha, seed, n_groups, kinds, sizes, blocks)
-        if behavior is not None and options.readout_weight > 0:
-            first, train = with_behavior(first, train, behavior, ~held, options.readout_weight)
-        kappa = _first(trials.isel(trial=~held), train, first, options, start)
-        if options.hidden_scale is not None:
-            first = with_hidden_scale(first, train, kappa, options.hidden_scale)
+        first, arrays, train, kappa, levels, blocks, behavior = begin(trials, options, held, start)
+        engine, n_hidden = engine_on(options.device), len(first.m) - first.n_neurons
         state, history = _learn(first, train, kappa, options, progress, engine)
-        system, mean, covariance, _ = _rotated(state.system, arrays, engine)
+        system, mean, covariance, _ = rotated(state.system, arrays, engine)
         train = arrays.part(~held)  # without behavior, which is read from the neurons from here on
         covariances = regression_covariance(system, Batches.on(engine, train), mean[~held])
         system = system._replace(uncertainty=covariances)
-        bits = _bits(system, arrays, held, seed, engine) if scored and options.observation == "poisson" else None
+        scored = scored and options.observation == "poisson"
+        bits = _bits(system, arrays, held, options.seed, engine) if scored else None
     fit = _dataset(trials, system, n_hidden, mean, covariance, levels, held)
     if blocks is not None and options.areas is not None:
         fit = in_blocks(fit, blocks, options.areas)
-    if system.drift is not None and basis is not None:
+    if system.drift is not None and arrays.basis is not None:
         hidden_ones = np.zeros((n_hidden, *system.drift.shape[1:]))
         fit["m_drift"] = ("neuron", "rank", "basis"), np.concatenate([system.drift, hidden_ones])
-        fit["drift_basis"] = ("basis", "condition"), basis.T
+        fit["drift_basis"] = ("basis", "condition"), arrays.basis.T
     if behavior is not None:
         fit = _with_behavior(fit, trials, behavior, mean, covariance, held)
     fit["evidence"] = ("iteration",), history
@@ -288,6 +264,52 @@ def fit_trials_with(
     fit = _with_free_run(fit, system, arrays, mean, held)
     check_fit(fit)
     return fit
+
+
+class Begun(NamedTuple):
+    """What EM begins with.
+
+    The first system, all trials, those that train with behavior, the first latents of these, the levels of ``initial``,
+    the blocks of areas, and the behavior; None where there are none.
+    """
+
+    first: System
+    arrays: Trials
+    train: Trials
+    kappa: Array
+    levels: Array | None
+    blocks: Blocks | None
+    behavior: Behavior | None
+
+
+def begin(trials: xr.Dataset, options: TrialFitOptions, held: Array, start: xr.Dataset | None = None) -> Begun:
+    """Check the trials, and make the first system and the first latents."""
+    name = check_trials(trials, options.observation)
+    n = trials.sizes["neuron"]
+    _check_options(trials, options, n)
+    n_hidden = max(0, ALL_UNITS - n) if options.hidden == "auto" else int(options.hidden)
+    n_bins = trials.sizes["trial"] * trials.sizes["time"]
+    check_memory(8.0 * n_hidden * n_bins, f"hidden={n_hidden} units in {n_bins} bins", "Use fewer hidden units")
+    alpha, seed = float(trials.attrs["bin_s"]) / options.tau_s, options.seed
+    groups, levels = None, None
+    if options.initial != "common":
+        levels = groups_of(trials.isel(trial=~held), options.initial)[1]
+        groups = groups_of(trials, options.initial, levels)[0]
+    arrays = arrays_of(trials, name, alpha, groups, basis=session_functions(trials, options.drift))
+    _check_data(arrays, held, options.observation)
+    behavior = behavior_of(trials, ~held) if "behavior" in trials else None
+    kinds = {kind: getattr(options, kind) for kind in ("observation", "link", "nonlinearity")}
+    train = arrays.part(~held)
+    blocks = _blocks(trials, options, n_hidden, train.v.shape[2])
+    rank, n_groups = options.rank if blocks is None else len(blocks.to), 1 if levels is None else len(levels)
+    sizes = HIDDEN_SIZES if options.hidden_scale is None else (1.0, 1.0)
+    first = first_system(train, rank, n_hidden, alpha, seed, n_groups, kinds, sizes, blocks)
+    if behavior is not None and options.readout_weight > 0:
+        first, train = with_behavior(first, train, behavior, ~held, options.readout_weight)
+    kappa = _first(trials.isel(trial=~held), train, first, options, start)
+    if options.hidden_scale is not None:
+        first = with_hidden_scale(first, train, kappa, options.hidden_scale)
+    return Begun(first, arrays, train, kappa, levels, blocks, behavior)
 
 
 def with_behavior(
@@ -313,7 +335,7 @@ def with_posterior(
     arrays, seed = trials_for(fit, trials), int(fit.attrs["seed"])
     held, n_hidden = np.zeros(len(arrays.y), bool), int((~fit["recorded"].values).sum())
     with one_blas_thread():
-        system, mean, covariance, evidence = _rotated(system, arrays, engine)
+        system, mean, covariance, evidence = rotated(system, arrays, engine)
         system = system._replace(uncertainty=regression_covariance(system, Batches.on(engine, arrays), mean))
         bits = _bits(system, arrays, held, seed, engine) if scored and system.observation == "poisson" else None
     levels = fit["initial_level"].values if "initial_level" in fit.coords else None
@@ -389,7 +411,7 @@ def _first(
         loadings = start["m"].values[recorded]
         if poisson and "scale" in start:  # the rate is activity × scale, and x acts on its logarithm
             loadings = loadings * (start["scale"].values[recorded] / np.exp(first.level))[:, None]
-    how, widths = _how(options), [sd] if poisson or loadings is not None else sorted({sd, *LESS_SMOOTHING})
+    how, widths = how_of(options), [sd] if poisson or loadings is not None else sorted({sd, *LESS_SMOOTHING})
 
     def starts_of(part: Trials) -> list[Array]:
         if first.blocks is not None:
@@ -426,7 +448,8 @@ def _start_of_window(
     return posterior_of(tried.system, arrays._replace(basis=None))[0]
 
 
-def _how(options: TrialFitOptions) -> How:
+def how_of(options: TrialFitOptions) -> How:
+    """The options of EM."""
     ridges = RIDGES if options.ridge == "auto" else np.array([float(options.ridge)])
     return How(options.noise == "diagonal", options.bias == "fitted", ridges)
 
@@ -455,7 +478,7 @@ def _learn(
 
         return learn(
             first, arrays, kappa, seed=options.seed, max_iter=options.max_iter, tolerance=options.tol,
-            how=_how(options), report=report, checkpoint=snapshot, engine=engine,
+            how=how_of(options), report=report, checkpoint=snapshot, engine=engine,
         )  # fmt: skip
 
 
@@ -471,7 +494,7 @@ def _snapshot(first: System, arrays: Trials, kappa: Array, options: TrialFitOpti
         yield snapshot
 
 
-def _rotated(system: System, arrays: Trials, engine: Engine) -> tuple[System, Array, Array, Array]:
+def rotated(system: System, arrays: Trials, engine: Engine) -> tuple[System, Array, Array, Array]:
     """The system with orthogonal columns of the recorded m, largest first, and the posterior of all trials.
 
     It is without behavior: the posterior is that of the neurons alone.
@@ -483,8 +506,9 @@ def _rotated(system: System, arrays: Trials, engine: Engine) -> tuple[System, Ar
     else:
         axes = axes_of_blocks(system, system.blocks)
     drift = None if system.drift is None else np.einsum("irb,rs->isb", system.drift, axes)
+    unknown = None if system.unknown is None else system.unknown @ axes
     system = system._replace(
-        drift=drift, m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
+        drift=drift, unknown=unknown, m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
         start=system.start @ axes, spread=axes.T @ system.spread @ axes,
     )  # fmt: skip
     return system, *posterior_of(system, arrays, engine=engine)

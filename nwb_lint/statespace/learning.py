@@ -29,6 +29,8 @@ from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast
 from nwb_lint.statespace.biases import bias_step
 from nwb_lint.statespace.checkpoint import Snapshot
+from nwb_lint.statespace.inferred.regression import Integrated
+from nwb_lint.statespace.inferred.sums import group_sums, problem_of
 from nwb_lint.statespace.smoother import covariances, samples, smooth
 from nwb_lint.statespace.system import (
     Batches,
@@ -39,6 +41,7 @@ from nwb_lint.statespace.system import (
     feature_type,
     likelihood_terms,
     loadings_of,
+    moment_type,
 )
 from nwb_lint.statespace.tuning import (
     ALIGNING_WAVES,
@@ -99,11 +102,16 @@ class Expectation(NamedTuple):
 
 
 class How(NamedTuple):
-    """Options of EM: whether Q is diagonal, whether biases are fitted, and the ridges that are tried."""
+    """Options of EM: whether Q is diagonal, whether biases are fitted, and the ridges that are tried.
+
+    Of a system with unknown inputs: whether these are sparse. ``recurrent``: whether n may differ from 0.
+    """
 
     diagonal: bool = False
     biases: bool = False
     ridges: Array = RIDGES
+    sparse: bool = False
+    recurrent: bool = True
 
 
 class State(NamedTuple):
@@ -146,6 +154,29 @@ def expectation(
 # Gauge
 
 
+def with_known_apart(system: System, data: Batches, draws: Draws, how: How) -> tuple[System, Draws]:
+    """The same activations with latents that have no part from the known inputs in the steps that unknown ones take.
+
+    A part v beta of the latents can be moved to the weights of the inputs, I + m beta'. It is the one that a regression
+    of the steps on the features, known inputs and unknown inputs together finds, so that unknown inputs are as small as
+    they can be. EM alone finds it slowly. Where n is 0, a constant part moves to the levels, or biases.
+    """
+    if system.unknown is None or not (data.trials.v.any() or not how.recurrent):
+        return system, draws
+    usable, moments = usable_ridges(system, how.ridges), moments_of(system, data, draws.drawn)
+    problem = problem_of(group_sums(system, data, draws.drawn, how.recurrent), moments, how.recurrent)
+    beta = problem.solve(problem.course(how.sparse, usable).covariance, usable).known
+    n_inputs, n = system.weights.shape[1], system.n_neurons
+    constant = np.zeros(system.rank) if how.recurrent else beta[n_inputs]
+    shift = data.trials.v @ beta[:n_inputs] + constant
+    system = system._replace(weights=system.weights + system.m @ beta[:n_inputs].T, start=system.start - constant)
+    if system.link == "softplus":
+        system = system._replace(bias=system.bias + system.m @ constant)
+    else:
+        system = system._replace(level=system.level + system.m[:n] @ constant)
+    return system, draws._replace(drawn=draws.drawn - shift, mean=draws.mean - shift)
+
+
 def whiten(system: System, draws: Draws, lag: Array, with_hidden: bool = False) -> tuple[System, Draws]:
     """The same observations with latents of unit covariance; n is left to the next regression.
 
@@ -168,7 +199,7 @@ def whiten(system: System, draws: Draws, lag: Array, with_hidden: bool = False) 
         system = system._replace(readout=np.concatenate([level, weights @ back], axis=1))
     system = system._replace(
         m=m, drift=drift, noise=to @ system.noise @ to, spread=to @ system.spread @ to, start=system.start @ to,
-        n=system.n @ to,
+        n=system.n @ to, unknown=None if system.unknown is None else system.unknown @ to,
     )  # fmt: skip
     covariance = None if draws.covariance is None else to @ draws.covariance @ to
     return system, Draws(draws.drawn @ to, draws.mean @ to, covariance)
@@ -351,32 +382,62 @@ def _regression_terms(plain: System, data: Batches, drawn: Array, beta: Array) -
 # Dynamics
 
 
-def dynamics_step(system: System, data: Batches, drawn: Array, diagonal: bool, ridges: Array) -> tuple[System, float]:
+def dynamics_step(system: System, data: Batches, drawn: Array, how: How) -> tuple[System, float]:
     """n by ridge regression on the samples, with the ridge of largest marginal likelihood; Q from its residual.
 
     With counts, the linear part of the dynamics has a small ridge of its own. With values it has not: EM then stayed at
-    linear dynamics.
+    linear dynamics. Unknown inputs are found together with n.
     """
-    pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
-    total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
-    moments = Moments(*total)
-    if system.observation == "gaussian":
-        moments = moments._replace(linear=0 * moments.linear)
-    rounding = np.finfo(moment_type(system)).eps * len(system.m)  # of the moments, relative to their mean power
-    usable = ridges[ridges > rounding] if len(ridges) > 1 else ridges
-    if system.blocks is None:
+    moments, usable, unknown = moments_of(system, data, drawn), usable_ridges(system, how.ridges), system.unknown
+    if unknown is not None:
+        coefficients, noise, ridge, unknown = regression_with_unknown(system, data, drawn, moments, how)
+    elif system.blocks is None:
         coefficients, noise, ridge = ridge_regression(moments, usable, data.engine)
     else:
         coefficients, noise, ridge = ridge_regression_of_blocks(moments, usable, system.blocks, data.engine)
     noise = noise + MIN_NOISE * np.eye(system.rank)
-    if diagonal:
+    if how.diagonal:
         noise = np.diag(np.diag(noise))
-    return system._replace(n=coefficients * (len(system.m) / system.alpha), noise=noise), ridge
+    n = coefficients * (len(system.m) / system.alpha)
+    return system._replace(n=n, noise=noise, unknown=unknown), ridge
 
 
-def moment_type(system: System) -> type:
-    """Double precision for values, whose dynamics can be so exact that the best ridge is below single precision."""
-    return float if system.observation == "gaussian" else feature_type(system)
+def regression_with_unknown(
+    system: System, data: Batches, drawn: Array, moments: Moments, how: How
+) -> tuple[Array, Array, float, Array]:
+    """Coefficients (unit, rank), residual covariance, ridge, and the unknown inputs d (group, time - 1, rank).
+
+    The prior of d, and the ridge, are those of largest marginal likelihood, with d integrated out.
+    """
+    usable, sums = usable_ridges(system, how.ridges), group_sums(system, data, drawn, how.recurrent)
+    course = problem_of(sums, moments, how.recurrent).course(how.sparse, usable)
+    integrated = Integrated.of(course.covariance, sums.number)
+    left = moments.targets - integrated.removed(sums.targets, sums.targets)
+    if not how.recurrent:
+        d = integrated.weights @ sums.targets
+        return np.zeros_like(moments.cross), left / moments.number, float(usable[-1]), d
+    rest = moments._replace(
+        features=moments.features - integrated.removed(sums.features, sums.features),
+        cross=moments.cross - integrated.removed(sums.features, sums.targets),
+        targets=left,
+        linear=moments.linear - integrated.removed(sums.features, sums.linear) * bool(moments.linear.any()),
+    )
+    coefficients, noise, ridge = ridge_regression(rest, usable, data.engine)
+    return coefficients, noise, ridge, integrated.weights @ (sums.targets - sums.features @ coefficients)
+
+
+def usable_ridges(system: System, ridges: Array) -> Array:
+    """The ridges above the rounding of the moments, relative to their mean power; a single one is used as it is."""
+    rounding = np.finfo(moment_type(system)).eps * len(system.m)
+    return ridges[ridges > rounding] if len(ridges) > 1 else ridges
+
+
+def moments_of(system: System, data: Batches, drawn: Array) -> Moments:
+    """The moments of the regression of the dynamics, means over the draws."""
+    pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
+    total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
+    moments = Moments(*total)
+    return moments._replace(linear=0 * moments.linear) if system.observation == "gaussian" else moments
 
 
 def _moments(system: System, data: Batches, drawn: Array) -> Moments:
@@ -712,7 +773,7 @@ def maximization(
     system = readout_step(system, data.trials, draws.drawn, steps)
     if how.biases:
         system = bias_step(system, data.trials, draws.drawn, ridge, bias_steps)
-    system, ridge = dynamics_step(system, data, draws.drawn, how.diagonal, how.ridges)
+    system, ridge = dynamics_step(system, data, draws.drawn, how)
     return start_step(system, data.trials, draws.drawn), ridge
 
 
@@ -756,6 +817,7 @@ def prolonged(old: System, new: System, length: float) -> System:
     """The parameters so many times as far from the old ones as the new; variances on a logarithmic scale."""
     kinds = ["level", "bias", "weights", "m", "n"] + ["drift"] * (old.drift is not None)
     kinds += ["readout"] * (old.readout is not None)
+    kinds += ["unknown"] * (old.unknown is not None)
     further = {kind: (1 - length) * getattr(old, kind) + length * getattr(new, kind) for kind in kinds}
     variance = old.variance ** (1 - length) * new.variance**length
     if old.readout_variance is not None and new.readout_variance is not None:
@@ -842,8 +904,8 @@ def _settled(state: State, data: Batches, seed: int, how: How) -> State:
     noise = np.random.default_rng([seed, 3]).standard_normal((FINAL_DRAWS, *state.mode.shape))
     drawn = expectation(state.system, data, state.mode, state.covariance, noise, E_STEPS).drawn
     assert drawn is not None
-    new, ridge = dynamics_step(state.system, data, drawn, how.diagonal, how.ridges)
-    return state._replace(system=state.system._replace(n=new.n), ridge=ridge)
+    new, ridge = dynamics_step(state.system, data, drawn, how)
+    return state._replace(system=state.system._replace(n=new.n, unknown=new.unknown), ridge=ridge)
 
 
 def best_start(
@@ -893,8 +955,9 @@ def _maximized(at: Progress, data: Batches, draws: Draws, reference: Array, how:
     if _fell(at.length, at.history):
         return at._replace(iteration=iteration + 1, system=at.plain, length=1.0)
     old, draws = whiten(at.system, draws, data.trials.lag)
+    old, draws = with_known_apart(old, data, draws, how)
     if old.drift is not None:
-        old = dynamics_step(old, data, draws.drawn, how.diagonal, how.ridges)[0]
+        old = dynamics_step(old, data, draws.drawn, how)[0]
         old, draws = with_common_dynamics(old, data, draws)
     plain, ridge = maximization(old, data, draws, reference, how, REGRESSION_STEPS, BIAS_STEPS[1], at.ridge)
     length = min(LONGEST_STEP, STEP_GROWTH * at.length) if iteration >= PLAIN_STEPS else 1.0

@@ -10,6 +10,8 @@ time, rank), y and its weights (trial, time, neuron), v (trial, time, input). Th
 of arrays (`nwb_lint.parallel.arrays`).
 
 With drift, m of trial k is m + sum_b s_b(k) drift_b. What multiplies kappa has then a dim more, that of the trials.
+
+With unknown inputs, kappa[t+1] has the part d[g(k), t] too, which the trials of a group g, such as a condition, share.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class System(NamedTuple):
     | reached | unit, input | which inputs reach which units, with areas |
     | readout | readout, 1 + rank | level and weights that read behavior from kappa; None: no behavior |
     | readout_variance, readout_choice | readout | variance of numbers (1 of choices); 1 of choices, else 0 |
+    | unknown | group, time - 1, rank | d, of groups of their own (`Trials.cell`); None: there are no unknown inputs |
     | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
     """
 
@@ -71,6 +74,7 @@ class System(NamedTuple):
     readout: Array | None = None
     readout_variance: Array | None = None
     readout_choice: Array | None = None
+    unknown: Array | None = None
 
     @property
     def blocks(self) -> Blocks | None:
@@ -105,6 +109,7 @@ class Trials(NamedTuple):
     | basis | trial, basis | smooth functions of the trials, along which m drifts; None without drift |
     | z | trial, time, readout | behavior, as `nwb_lint.behavior.Behavior` has it; None: it is not seen |
     | z_weight | trial, time, readout | what its log likelihood is multiplied by; 0 where it is not observed |
+    | cell | trial | which unknown input; None without unknown inputs |
     """
 
     y: Array
@@ -116,6 +121,7 @@ class Trials(NamedTuple):
     basis: Array | None = None
     z: Array | None = None
     z_weight: Array | None = None
+    cell: Array | None = None
 
     def part(self, which: slice | Array) -> Trials:
         """Some of these trials."""
@@ -229,6 +235,11 @@ def design_of(trials: Trials, kappa: Array) -> Array:
 def feature_type(system: System) -> type:
     """Single precision where there are hidden units, whose phi(x) then costs a third."""
     return np.float32 if len(system.m) > system.n_neurons else np.float64
+
+
+def moment_type(system: System) -> type:
+    """Double precision for values, whose dynamics can be so exact that the best ridge is below single precision."""
+    return float if system.observation == "gaussian" else feature_type(system)
 
 
 def context_of(system: System, trials: Trials, covariance: Array | None = None) -> Context:
@@ -393,6 +404,8 @@ def evaluate(system: System, trials: Trials, kappa: Array, context: Context) -> 
     value, score, information = likelihood_terms(system, trials, x)
     r, slope = features_of(system, kappa[:, :-1], context)
     step, first = kappa[:, 1:] - next_latent(system, kappa[:, :-1], r), kappa[:, 0] - system.start[trials.group]
+    if system.unknown is not None:
+        step = step - system.unknown[trials.cell]
     value = value.sum(axis=(1, 2))
     value = value - 0.5 * _squared(step, system.noise).sum(axis=1) - 0.5 * _squared(first, system.spread)
     pull = z_information = kappa[:, :0]

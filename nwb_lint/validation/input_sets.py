@@ -24,6 +24,7 @@ from nwb_lint.statespace.data import condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import reference_level
+from nwb_lint.statespace.system import Trials
 from nwb_lint.validation.folds import (
     SAME_SHARE,
     Prepare,
@@ -230,7 +231,15 @@ def evidence_of(fit: xr.Dataset, data: xr.Dataset, held_out: Array) -> dict[str,
         trials_for(fit, data.isel(trial=~held_out)),
         trials_for(fit, data.isel(trial=held_out)),
     )
-    poisson = system.observation == "poisson"
+    reference, amount = reference_evidence(seen, new, system.observation == "poisson")
+    return {"evidence": posterior_of(system, new)[2], "reference": reference, "amount": amount}
+
+
+def reference_evidence(seen: Trials, new: Trials, poisson: bool) -> tuple[Array, Array]:
+    """Log probability of new trials under the mean rates, or values, of seen ones, and their amount, each (trial).
+
+    The amount is log 2 × the number of spikes, or the number of samples.
+    """
     level = reference_level(seen, poisson)
     use = np.broadcast_to(True, new.y.shape) if new.seen is None else new.seen
     if poisson:
@@ -240,11 +249,7 @@ def evidence_of(fit: xr.Dataset, data: xr.Dataset, held_out: Array) -> dict[str,
         of_seen = np.broadcast_to(True, seen.y.shape) if seen.seen is None else seen.seen
         variance = np.square(seen.y - level).mean(axis=(0, 1), where=of_seen)
         each, amount = stats.norm.logpdf(new.y, level, np.sqrt(variance)), use.sum(axis=(1, 2)).astype(float)
-    return {
-        "evidence": posterior_of(system, new)[2],
-        "reference": np.where(use, each, 0).sum(axis=(1, 2)),
-        "amount": amount,
-    }
+    return np.where(use, each, 0).sum(axis=(1, 2)), amount
 
 
 def joined(parts: list[Array], held_out: list[Array], n_sets: int) -> Array:

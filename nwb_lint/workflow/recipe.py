@@ -29,6 +29,7 @@ from nwb_lint.options import (
     DecodingSection,
     EnsembleSection,
     FitSection,
+    InferredSection,
     InputOptions,
     InputSetSection,
     Options,
@@ -74,19 +75,21 @@ SECTIONS: dict[str, type[Options]] = {
     "ensemble": EnsembleSection, "baselines": BaselineSection, "subsampling": SubsamplingSection,
     "blocks": BlocksSection,
     "bootstrap": BootstrapSection, "compare_inputs": InputSetSection, "compare_readouts": ReadoutWeightSection,
-    "decode": DecodingSection, "subject": Subject,
+    "decode": DecodingSection, "infer_inputs": InferredSection, "subject": Subject,
 }  # fmt: skip
 TRIAL_SECTIONS: dict[str, type[Options]] = {
     "read": TrialReadSection, "inputs": InputOptions, "readouts": BehaviorOptions, "fit": TrialFitSection,
     "select": TrialSelectSection, "blocks": BlocksSection, "compare_inputs": InputSetSection,
-    "compare_readouts": ReadoutWeightSection, "decode": DecodingSection, "subject": Subject,
+    "compare_readouts": ReadoutWeightSection, "decode": DecodingSection, "infer_inputs": InferredSection,
+    "subject": Subject,
 }  # fmt: skip
 _LISTS = ("inputs", "readouts")  # sections that may occur several times
 MODES = {"means": SECTIONS, "trials": TRIAL_SECTIONS}
 
 # Sections that have an effect without fields: they are written even where all fields have their defaults.
 _SWITCHES = (
-    "ensemble", "baselines", "subsampling", "blocks", "bootstrap", "compare_readouts", "decode", "subject",
+    "ensemble", "baselines", "subsampling", "blocks", "bootstrap", "compare_readouts", "decode", "infer_inputs",
+    "subject",
 )  # fmt: skip
 
 
@@ -110,6 +113,7 @@ class Recipe(Options):
     compare_inputs: Any = option(None, "Options of compare_inputs; without this section there is no comparison.")
     compare_readouts: Any = option(None, "Options of compare_readouts, whose weight is then fitted.")
     decode: Any = option(None, "Options of decode_behavior; without this section nothing is decoded.")
+    infer_inputs: Any = option(None, "Options of infer_inputs; without this section no inputs are inferred.")
     subject: Any = option(None, "What the file of the fit says of the animal.")
 
     def input_list(self) -> list[Input]:

@@ -33,6 +33,7 @@ from nwb_lint.validation.baselines import baselines
 from nwb_lint.validation.behavior.weights import compare_readouts
 from nwb_lint.validation.bootstrap import bootstrap
 from nwb_lint.validation.ensemble import ensemble
+from nwb_lint.validation.inferred.inputs import infer_inputs
 from nwb_lint.validation.input_sets import compare_inputs
 from nwb_lint.validation.rank import select_rank
 from nwb_lint.validation.subsampling import audit
@@ -78,7 +79,7 @@ class Outcome(NamedTuple):
         Seconds of each stage.
     tables : dict of str to xarray.Dataset
         The tables that the recipe asks for: "rank_selection", "audit", "baselines", "ensemble", "bootstrap",
-        "area_selection", "input_comparison", "readout_comparison", "decoding".
+        "area_selection", "input_comparison", "readout_comparison", "decoding", "inferred_inputs".
     """
 
     fit: xr.Dataset
@@ -225,12 +226,14 @@ def _run_trials(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: d
         laps.end("choose rank")
     chosen = tables.get("rank_selection")
     rank = rank if chosen is None else int(chosen.attrs["rank"])
+    own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
     if recipe.compare_inputs is not None:
-        own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
         tables["input_comparison"] = _compared(recipe, raw.isel(trial=kept), rank, own, running)
         laps.end("compare inputs")
+    if recipe.infer_inputs is not None:
+        tables["inferred_inputs"] = _inferred(recipe, trials.isel(trial=kept), rank, own, running)
+        laps.end("infer inputs")
     if recipe.compare_readouts is not None:
-        own = {name: value for name, value in options.items() if name not in _OF_THE_LAST_FIT}
         tables["readout_comparison"] = _weighed(recipe, trials.isel(trial=kept), rank, own, running)
         options["readout_weight"] = tables["readout_comparison"].attrs["readout_weight"]
         laps.end("compare readouts")
@@ -374,6 +377,10 @@ def _sweeps(
     if recipe.compare_inputs is not None:
         tables["input_comparison"] = _compared(recipe, train.recording, rank, options, running)
         laps.end("compare inputs")
+    if recipe.infer_inputs is not None:
+        own = {name: options[name] for name in ("tau_s", "seed", "hidden", "nonlinearity")}
+        tables["inferred_inputs"] = _inferred(recipe, train(None), rank, own, running)
+        laps.end("infer inputs")
     return tables
 
 
@@ -396,6 +403,22 @@ def _weighed(
     section = recipe.compare_readouts.model_dump()
     section["folds"] = min(section["folds"], most)
     return compare_readouts(data, rank=rank, **section, **running, **own)
+
+
+def _inferred(
+    recipe: Recipe, data: xr.Dataset, rank: int, options: dict[str, Any], running: dict[str, Any]
+) -> xr.Dataset:
+    """Inferred inputs of the training conditions or trials, at the chosen rank.
+
+    Trials share an input within the values of the one column of ``read.by``, where no other is named.
+    """
+    section = recipe.infer_inputs.model_dump()
+    single = "trial" in data.dims
+    section["folds"] = min(section["folds"], data.sizes["trial" if single else "condition"])
+    if single and section["by"] is None and len(recipe.read.by) == 1:
+        section["by"] = recipe.read.by[0]
+    wanted = {name: value for name, value in options.items() if single or name != "hidden" or value}
+    return infer_inputs(data, rank=rank, **section, **running, **wanted)
 
 
 def _test_conditions(recording: xr.Dataset, recipe: Recipe) -> np.ndarray:

@@ -42,6 +42,27 @@ def test_flags_compare_lists_of_inputs_on_single_trials(session, tmp_path):  # n
     assert table["condition_score"].dims == ("input_set", "condition")
 
 
+def test_a_recipe_infers_inputs(recipe):
+    path = recipe()
+    path.write_text(path.read_text() + "\n[infer_inputs]\nfolds = 3\nprior = 'sparse'\n")
+    done = run("fit", path, "--no-plot")
+    assert done.exit_code == 0, done.output
+    table = nl.read_result(path.parent / "fit.nwb", "inferred_inputs")
+    assert table.attrs["prior"] == "sparse"
+    assert table.sizes["input_condition"] == table.sizes["condition"]
+    assert table.attrs["verdict"] in " ".join(done.stdout.split())
+
+
+def test_flags_infer_inputs_of_single_trials(session, tmp_path):  # noqa: F811
+    out = tmp_path / "fit.nwb"
+    wanted = ["--infer-inputs", "--infer-inputs-by", "side", "--infer-inputs-folds", 2]
+    done = run("fit", session, "--trials", *FLAGS, "--rank", 1, *wanted, "--out", out, "--no-plot")
+    assert done.exit_code == 0, done.output
+    table = nl.read_result(out, "inferred_inputs")
+    assert table.attrs["by"] == "side"
+    assert sorted(table["input_condition"].values) == ["left", "right"]
+
+
 @pytest.mark.parametrize(("sets", "words"), [("a=motion,nothing", "nothing"), ("a=motion", "needs two")])
 def test_lists_that_cannot_be_compared_are_refused(recipe, sets, words):
     assert words in fails("fit", recipe(), "--compare-inputs-sets", sets)

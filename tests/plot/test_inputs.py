@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from nwb_lint import Input, fit_trials, plot, prepare
+from nwb_lint import Input, fit_trials, infer_inputs, plot, prepare
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_fit, mock_recording, mock_trials
 from tests.plot.pictures import assert_looks_like, texts
@@ -36,6 +36,18 @@ def test_lines_are_the_inputs_of_the_conditions():
     assert one.get_title() == "ramp"
     given = Figure().subplots()
     assert plot.inputs(mock_fit(), ax=given) is given
+
+
+def test_inferred_inputs_are_lines_with_their_intervals():
+    found = infer_inputs(mock_activity(), rank=1, tau_s=0.1, hidden=0)
+    ax = plot.inferred_inputs(found)
+    drawn = [line for line in ax.lines if len(line.get_xdata()) == found.sizes["time"]]
+    np.testing.assert_allclose([line.get_ydata() for line in drawn], found["inferred_u"].values[..., 0])
+    assert len(ax.collections) == len(drawn) == 8
+    assert ax.get_title() == "Recurrence is enough"
+    assert_looks_like(ax, "inferred_inputs")
+    with pytest.raises(ContractError, match=r"rank is 2\. There are 1 inferred inputs"):
+        plot.inferred_inputs(found, rank=2)
 
 
 def test_picture():

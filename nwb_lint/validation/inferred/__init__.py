@@ -1,0 +1,1 @@
+"""Inputs that nobody recorded: their time courses, and whether data tell them from recurrence."""

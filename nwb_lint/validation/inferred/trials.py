@@ -1,0 +1,73 @@
+"""Unknown inputs of single trials: EM with inputs that the trials of a condition share, and their errors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from nwb_lint.model.network import Array
+from nwb_lint.options import TrialFitOptions
+from nwb_lint.parallel.arrays import engine_on
+from nwb_lint.parallel.threads import one_blas_thread
+from nwb_lint.statespace.fit import begin, how_of, rotated
+from nwb_lint.statespace.inferred.priors import Course
+from nwb_lint.statespace.inferred.uncertainty import information_of, prior_root
+from nwb_lint.statespace.learning import State, expectation, learn, moments_of
+from nwb_lint.statespace.system import Batches, Trials
+from nwb_lint.statespace.tuning import E_STEPS
+
+
+class Found(NamedTuple):
+    """Unknown inputs d (group, time - 1, rank), their standard errors, m (neuron, rank), and the prior."""
+
+    d: Array
+    error: Array
+    m: Array
+    course: Course
+
+
+def learned(
+    trials: xr.Dataset,
+    options: TrialFitOptions,
+    held: Array,
+    cells: Array,
+    recurrent: bool,
+    unknown: bool,
+    sparse: bool,
+) -> tuple[State, Trials]:
+    """EM under a hypothesis, and all trials. ``cells`` (trial) says which unknown input a trial has."""
+    with one_blas_thread():
+        begun = begin(trials, options, held)
+        first, arrays, train = begun.first, begun.arrays, begun.train
+        if unknown:
+            shape = int(cells.max()) + 1, arrays.y.shape[1] - 1, first.rank
+            first, arrays = first._replace(unknown=np.zeros(shape)), arrays._replace(cell=cells)
+            train = train._replace(cell=cells[~held])
+        how = how_of(options)._replace(sparse=sparse, recurrent=recurrent)
+        state, _ = learn(
+            first, train, begun.kappa, seed=options.seed, max_iter=options.max_iter, tolerance=options.tol,
+            how=how, engine=engine_on(options.device),
+        )  # fmt: skip
+    return state, arrays
+
+
+def unknown_inputs(trials: xr.Dataset, options: TrialFitOptions, cells: Array, recurrent: bool, sparse: bool) -> Found:
+    """The unknown inputs of all trials under a hypothesis that has some."""
+    nobody = np.zeros(len(cells), bool)
+    state, arrays = learned(trials, options, nobody, cells, recurrent, True, sparse)
+    with one_blas_thread():
+        system, mean, covariance, _ = rotated(state.system, arrays, engine_on(options.device))
+        data, root = Batches(arrays), np.zeros((len(system.m), 0))
+        if recurrent:
+            noise = np.random.default_rng([options.seed, 4]).standard_normal((1, *mean.shape))
+            drawn = expectation(system, data, mean, covariance, noise, E_STEPS).drawn
+            assert drawn is not None
+            moments = moments_of(system, data, drawn)
+            root = prior_root(moments.features, moments.linear, state.ridge)
+        information = information_of(system, data, mean, covariance, root)
+        course = information.course(system.noise, sparse)
+        d = information.posterior(course.covariance, system.noise)[0]
+        errors = information.errors(course.covariance, system.noise)
+    return Found(d, errors, system.m[: system.n_neurons], course)
