@@ -11,11 +11,11 @@ import nwb_lint as nl
 from nwb_lint.options import TrialFitOptions
 from nwb_lint.statespace.fit import fit_trials_with
 
-BIN_S, TAU_S, N_TIMES, N_UNITS, N_TRIALS = 0.02, 0.1, 40, 50, 160
+BIN_S, TAU_S, N_TIMES, N_UNITS, N_TRIALS = 0.02, 0.1, 30, 40, 150
 RANK, BASE_HZ, WEAK = 3, 8.0, 0.3
-FIT = {"tau_s": TAU_S, "hidden": 0, "max_iter": 12}
+FIT = {"tau_s": TAU_S, "hidden": 0, "max_iter": 10}
 HELD, SEEDS = 50, range(300, 310)
-READOUTS = [nl.Readout("choice", column="choice", window_s=(0.6, 0.8)), nl.Readout("hand", series="hand")]
+READOUTS = [nl.Readout("choice", column="choice", window_s=(0.4, 0.6)), nl.Readout("hand", series="hand")]
 
 
 def simulated(seed: int) -> tuple[xr.Dataset, np.ndarray]:
@@ -113,7 +113,7 @@ def one_network(trials: xr.Dataset, kappa: np.ndarray) -> dict[str, float]:
     other = train.assign(behavior=(train["behavior"].dims, train["behavior"].values[order]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nothing is decoded
-        nothing = nl.compare_readouts(other, rank=RANK, folds=2, **FIT)
+        nothing = nl.compare_readouts(other, rank=RANK, readout_weights=[0, 1, heavy], folds=2, **FIT)
     figures = {"weight": chosen, "as good": float(own >= max(mean) - error), "score": own, "best": max(mean)}
     figures |= {"weight 0": mean[0], "angle hand": angle_deg(fit, kappa, "hand")}
     for name in ("choice", "hand"):
@@ -134,4 +134,64 @@ def fitted(trials: xr.Dataset, rank: int, weight: float) -> xr.Dataset:
     return fit_trials_with(trials, options, held, scored=False)
 
 
-SECTIONS = {"behavior": behavior}
+def simulated_means(seed: int) -> tuple[xr.Dataset, np.ndarray]:
+    """Means of a network of rank 2 in 60 conditions, its latents, and a movement that its second, weak latent makes."""
+    rng, alpha, n_conditions = np.random.default_rng(seed), BIN_S / TAU_S, 60
+    m = rng.standard_normal((N_UNITS, 2)) * (1.0, WEAK)
+    n = m @ np.diag([1.2, 1.2 / WEAK**2]) + 0.3 * rng.standard_normal(m.shape)
+    drive = 0.5 * rng.standard_normal((N_UNITS, 2)) * (1.0, 0.1) + n * (0.3, 0.03)
+    amplitude = rng.uniform(-1.5, 1.5, (n_conditions, 2))
+    u = np.zeros((n_conditions, 50, 2), np.float32)
+    u[:, 5:20] = amplitude[:, None]
+    kappa, v, path, x = np.zeros((n_conditions, 2)), np.zeros((n_conditions, 2)), [], []
+    for t in range(50):
+        path.append(kappa)
+        x.append(kappa @ m.T + v @ drive.T)
+        kappa = (1 - alpha) * kappa + alpha * np.tanh(x[-1]) @ n / N_UNITS
+        v = (1 - alpha) * v + alpha * u[:, t]
+    kappa, clean = np.stack(path, axis=1), np.stack(x, axis=1)
+    hand = kappa[..., 1] / kappa[..., 1].std()
+    hand = hand + 0.3 * rng.standard_normal(hand.shape)
+    noisy = clean + 1.5 * clean.std() * rng.standard_normal(clean.shape)
+    data = {
+        "activity": (("condition", "time", "neuron"), noisy.astype(np.float32)),
+        "u": (("condition", "time", "input"), u),
+        "behavior": (("condition", "time", "readout"), hand[..., None]),
+    }  # fmt: skip
+    coords = {
+        "condition": [f"c{k}" for k in range(n_conditions)], "time": BIN_S * np.arange(50), "readout": ["hand"],
+        "neuron": [f"n{k:03d}" for k in range(N_UNITS)], "input": ["a", "b"], "readout_kind": ("readout", ["number"]),
+        "readout_once": ("readout", [False]), "readout_definition": ("readout", ['name = "hand"']),
+    }  # fmt: skip
+    return xr.Dataset(data, coords, {"bin_s": BIN_S}), kappa
+
+
+def means() -> None:
+    """Condition means: a movement that a weak latent makes, at rank 1 and at the true rank 2."""
+    rows = []
+    for seed in SEEDS:
+        activity, _ = simulated_means(seed)
+        held = np.arange(60) < 20
+        train = activity.isel(condition=~held)
+        table = nl.compare_readouts(train, rank=2, tau_s=TAU_S, folds=2)
+        weight, heavy = float(table.attrs["readout_weight"]), float(table["weight_tried"].values[-1])
+        row = [weight]
+        for rank, one in ((2, 0.0), (2, weight), (1, 0.0), (1, heavy)):
+            fit = nl.fit_lint(activity, rank=rank, tau_s=TAU_S, test_conditions=held, readout_weight=one)
+            row += [float(fit["readout_score"][0, 1]), float(fit["r2"][1])]
+        rows.append(row)
+        scores = ", ".join(f"{one:.3f}" for one in row[1:])
+        print(f"   seed {seed}: weight {weight:g}, R² of hand and activity: {scores}", flush=True)
+    each = np.array(rows)
+    for name, k in (
+        ("rank 2, weight 0", 1),
+        ("rank 2, weight chosen", 3),
+        ("rank 1, weight 0", 5),
+        ("rank 1, heavy", 7),
+    ):
+        print(
+            f"   {name}: held-out R² of the hand {each[:, k].mean():.3f}, of the activity {each[:, k + 1].mean():.3f}"
+        )
+
+
+SECTIONS = {"behavior": behavior, "behavior_means": means}
