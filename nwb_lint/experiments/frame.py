@@ -31,7 +31,7 @@ Claims = list[tuple[str, bool]]  # a claim, and whether it holds
 
 PAPER = ("table1", "fig2", "kback", "fig3", "fig4", "fig5", "inactivation")
 FIELD: tuple[str, ...] = (
-    "ctd", "latent_circuit", "alm000060", "monkeys", "lorenz63"
+    "ctd", "student_teacher", "latent_circuit", "alm000060", "monkeys", "lorenz63", "bursting", "eeg", "ecg",
 )  # fmt: skip
 NAMES = PAPER + FIELD
 _SHARED = {name: "reconstruction" for name in ("eeg", "lorenz63", "bursting", "ecg")}  # modules of several experiments

@@ -205,16 +205,29 @@ def free_run(system: System, u: Array, radius: float, rng: np.random.Generator) 
 
 
 def activation(system: System, z: Array, v: Array) -> Array:
-    """The mean values of the observed units, or what their softplus takes, (…, neuron)."""
+    """The mean values of the observed units, or what softplus takes to their mean counts, (…, neuron)."""
     n = system.n_neurons
     x: Array = z @ system.m[:n].T + v @ system.weights[:n].T + system.bias[:n]
-    return x + system.level if system.observation == "gaussian" else x
+    return x + system.level if system.observation == "gaussian" else softplus_of_scaled(x, scale_of(system))
+
+
+def scale_of(system: System) -> Array:
+    """The mean count of a bin is so many times softplus(x), (neuron)."""
+    return np.exp(system.level) * STEP_S / np.log(2)
+
+
+def softplus_of_scaled(x: Array, scale: Array) -> Array:
+    """y with softplus(y) = scale softplus(x)."""
+    mean = np.maximum(scale * np.logaddexp(x, 0), 1e-12)
+    y: Array = mean + np.log(-np.expm1(-mean))
+    return y
 
 
 def latents_at(system: System, x: Array, v: Array) -> Array:
     """The latents (…, rank) at which the observed units have this activation, by least squares."""
-    own: Array = x - activation(system, np.zeros(system.rank), v)
-    return own @ np.linalg.pinv(system.m[: system.n_neurons]).T
+    n = system.n_neurons
+    own: Array = x - system.level if system.observation == "gaussian" else softplus_of_scaled(x, 1 / scale_of(system))
+    return (own - v @ system.weights[:n].T - system.bias[:n]) @ np.linalg.pinv(system.m[:n]).T
 
 
 def stepped(system: System, z: Array, v: Array) -> tuple[Array, Array]:
@@ -244,10 +257,16 @@ def scores(found: System, teacher: System, design: Design, size: tuple[int, int]
     error = activation(found, next_kappa, own_v[:, 1:]) - activation(found, kappa, own_v[:, :-1]) - change
     n = teacher.n_neurons
     turn = np.linalg.pinv(teacher.m[:n]) @ found.m[: found.n_neurons]
+    if design.sd is None:  # m then has another unit, by the scale of softplus
+        design_of_turn = np.concatenate([np.ones_like(kappa[..., :1]), kappa], axis=2).reshape(-1, 1 + found.rank)
+        turn = np.linalg.lstsq(design_of_turn, z[:, :-1].reshape(-1, z.shape[2]), rcond=None)[0][1:].T
     noise = turn @ found.noise @ turn.T
     name = "rate" if design.sd is not None else "count"
     mean = posterior_of(found, arrays_of(trials, name, found.alpha))[0]
-    left = ((activation(found, mean, own_v) - x) ** 2).sum() / ((x - x.mean(axis=(0, 1))) ** 2).sum()
+    shown, known = activation(found, mean, own_v), x
+    if design.sd is None:  # rates, since far below a threshold the data say nothing of x
+        shown, known = np.logaddexp(shown, 0), np.logaddexp(known, 0)
+    left = ((shown - known) ** 2).sum() / ((known - known.mean(axis=(0, 1))) ** 2).sum()
     run = free_run(
         found, u if "u" in trials else np.zeros((*size, found.weights.shape[1])), 0.0, np.random.default_rng(seed + 1)
     )
@@ -325,8 +344,8 @@ SCORES = {
     "r2_step": ("R² of the change in a step", True),
     "j_eff": ("correlation of the mean effective connectivity", True),
     "j": ("correlation of J = m n' / N", True),
-    "noise_error": ("noise of the latents, |found / true - 1|", False),
-    "r2_latents": ("R² of the activity at the posterior latents", True),
+    "noise_error": ("relative error of the noise of the latents", False),
+    "r2_latents": ("R² of the activity, or of the rates, at the posterior latents", True),
     "d_stsp": ("divergence of the states of a free run", False),
 }
 
