@@ -417,7 +417,8 @@ def _inferred(
     section["folds"] = min(section["folds"], data.sizes["trial" if single else "condition"])
     if single and section["by"] is None and len(recipe.read.by) == 1:
         section["by"] = recipe.read.by[0]
-    wanted = {name: value for name, value in options.items() if single or name != "hidden" or value}
+    without = {"readout_weight"} if single or options["hidden"] else {"hidden"}  # of means, 0 hidden units is no choice
+    wanted = {name: value for name, value in options.items() if name not in without}
     return infer_inputs(data, rank=rank, **section, **running, **wanted)
 
 

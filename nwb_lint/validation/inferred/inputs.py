@@ -150,7 +150,7 @@ def infer_inputs(
     ('recurrence', ('input_condition', 'time', 'inferred_input'))
     """
     single, sparse = "trial" in data.dims, prior == "sparse"
-    refuse_own(fit_options, ("test_size", "checkpoint"))
+    refuse_own(fit_options, ("test_size", "checkpoint", "readout_weight"))
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "inferred inputs"}
     work: Any = score_hypothesis_of_trials
     if single:
