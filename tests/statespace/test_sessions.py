@@ -9,7 +9,9 @@ import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.statespace.sessions import corrected
 from nwb_lint.testing import mock_activity, mock_trials
+from tests.factories import assert_same
 
+SUBJECT = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
 TURN = np.array([[1.5, 0.7], [-0.4, 0.9]])
 
 
@@ -94,7 +96,7 @@ def test_intervals_hold_the_change_and_p_is_small_as_often_as_it_says(true):
     assert (np.mean(np.array(p) < 0.05) < 0.08) if true == 0 else (np.mean(np.array(p) < 0.05) > 0.15)
 
 
-def test_halves_of_the_trials_say_what_is_chance():
+def test_halves_of_the_trials_say_what_is_chance(tmp_path):
     options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 4}
     trials = {"a": mock_trials(n_trials=40), "b": mock_trials(n_trials=60, seed=0).isel(trial=slice(20, None))}
     fits = {name: nl.fit_trials(one, **options) for name, one in trials.items()}
@@ -107,6 +109,9 @@ def test_halves_of_the_trials_say_what_is_chance():
         assert low[1] <= middle[1] <= high[1]
         assert middle[1] <= found[f"{prefix}distance"].values[1]
         assert 0 < found[f"{prefix}distance_p_value"].values[1] <= 1
+    path = nl.write_fit(fits["a"], tmp_path / "a.nwb", subject=SUBJECT)
+    nl.write_result(found, path)
+    assert_same(found, nl.read_result(path, "session_alignment"))
     other = fits["b"].assign(n=(fits["b"]["n"].dims, -fits["b"]["n"].values))
     changed = nl.align_fits({"a": pairs["a"], "b": (other, trials["b"])}, splits=3, max_iter=4)
     assert changed["distance_p_value"].values[1] < found["distance_p_value"].values[1]
