@@ -496,7 +496,7 @@ class TrialFitOptions(Options):
 # What fits of single trials keep as attributes. The ridge that they keep is the one that was chosen.
 _KEPT_OF_TRIALS = (
     "tau_s", "observation", "link", "hidden", "hidden_scale", "nonlinearity", "bias", "noise", "initial", "seed",
-    "areas",
+    "areas", "readout_weight",
 )  # fmt: skip
 
 
