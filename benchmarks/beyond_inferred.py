@@ -16,6 +16,7 @@ import nwb_lint as nl
 BIN_S, TAU_S, N_TIMES, N_UNITS = 0.02, 0.1, 50, 50
 ALPHA = BIN_S / TAU_S
 RATE_HZ, SLOPE_HZ = 30.0, 6.0  # of the means: rate = 30 + 6 x
+GAIN = 0.7  # of single trials: log rate = 0.7 x
 SEEDS_OF_MEANS, SEEDS_OF_TRIALS = range(300, 310), range(300, 305)
 
 
@@ -77,19 +78,19 @@ def means(seed: int, recurrence: float, size: float, course: Callable = smooth_c
 
 def trials(seed: int, recurrence: float, size: float, course: Callable = smooth_courses, n_conditions: int = 6,
            n_trials: int = 20) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:  # fmt: skip
-    """Spikes of single trials, the unknown u (condition, time), and m."""
+    """Spikes of single trials, the unknown u (condition, time), and m as it acts on the log rate."""
     rng = np.random.default_rng([seed, 2])
     net, unknown = network(seed, recurrence, n_conditions), size * course(n_conditions, rng)
     condition = rng.permutation(np.repeat(np.arange(n_conditions), n_trials))
     x = activations(net, unknown, condition, 0.05, rng)
-    count = rng.poisson(BIN_S * 12 * np.exp(np.minimum(0.7 * x, 4))).astype(np.uint16)
+    count = rng.poisson(BIN_S * 12 * np.exp(np.minimum(GAIN * x, 4))).astype(np.uint16)
     data = {
         "count": (("trial", "time", "neuron"), count),
         "u": (("trial", "time", "input"), net[3][condition][..., None].astype(np.float32)),
     }
     names = np.array([f"c{k:02d}" for k in range(n_conditions)])[condition]
     coords = {"trial": np.arange(len(condition)), "side": ("trial", names), "input": ["step"]}
-    return xr.Dataset(data, coords | _axes(), {"bin_s": BIN_S}), unknown, net[0]
+    return xr.Dataset(data, coords | _axes(), {"bin_s": BIN_S}), unknown, GAIN * net[0]
 
 
 def _axes() -> dict[str, object]:
