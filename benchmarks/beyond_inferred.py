@@ -129,7 +129,7 @@ def line(what: str, make: Callable, right: Sequence[str], recurrence: float, siz
     hits = sum(choice in right for choice in choices)
     first, cover = np.array(scores).T
     rest = f"R² of u median {np.median(first):.3f}, smallest {first.min():.3f}; in the 90 % interval {cover.mean():.2f}"
-    rest = rest if size else f"inferred u has an rms of {first.mean():.3f} at most in the mean (known: 0.7 to 1.5)"
+    rest = rest if size else f"mean rms of the inferred u {first.mean():.3f} (the known input is up to 1.5)"
     print(f"   {what}: right in {hits} of {len(choices)} ({counts}); {rest}", flush=True)
 
 
