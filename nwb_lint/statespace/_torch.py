@@ -97,7 +97,8 @@ class RunsWithoutNoise(Problem):
         self.start, self.log_exposure = self.tensor(first), self.tensor(trials.log_exposure.T)
         self.level, self.variance = self.tensor(system.level), self.tensor(system.variance)
         self.poisson = system.observation == "poisson"
-        self.norm = float(self.y.numel() if self.weight is None else self.weight.sum(dtype=torch.float64))
+        seen = self.y.numel() if self.weight is None else float(self.weight.sum(dtype=torch.float64))
+        self.norm = max(float(seen), 1.0)
 
     def take(self, conditions: Array) -> RunsWithoutNoise:
         """The problem of some of its trials."""

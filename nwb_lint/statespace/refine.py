@@ -83,7 +83,8 @@ def refine_free_run(
     ------
     ContractError
         If the fit is none of single trials, or has drift, areas or a softplus link; if neurons, inputs or bins of the
-        trials differ; or if there are fewer than two trials.
+        trials differ; if there are fewer than two trials; or if nothing is observed in those that train, or in those
+        that are held out.
 
     References
     ----------
@@ -100,11 +101,12 @@ def refine_free_run(
     True
     """
     check_fit(fit)
-    arrays = trials_for(fit, trials)
+    system, arrays = system_of(fit), trials_for(fit, trials)
     with one_blas_thread():
-        system, losses = refined(system_of(fit), arrays, epochs, seed, device=device, progress=progress)
+        system, losses = refined(system, arrays, epochs, seed, device=device, progress=progress)
     found = with_posterior(fit, system, trials, engine_on(device))
-    return found.assign_attrs(free_run_loss_before=float(losses[0]), free_run_loss=float(np.nanmin(losses)))
+    scores = {"free_run_loss_before": float(losses[0]), "free_run_loss": float(np.nanmin(losses))}
+    return found.assign_attrs(bias="fitted", **scores)
 
 
 def refined(
@@ -112,12 +114,14 @@ def refined(
 ) -> tuple[System, Array]:
     """The network with all weights by gradient and with new noise, and the losses of held-out trials in whole runs.
 
-    The first loss is that of the given network, the others are those of the epochs with whole trials. Errors of a long
-    run explode while the dynamics are wrong. So short pieces of some trials come first, from latents of their
-    posterior, then longer ones, and whole trials last (multiple shooting).
+    The first loss is that of the given network, the second that of the network from which whole trials are trained, the
+    others are those of the epochs. The same trials are held out throughout. Errors of a long run explode while the
+    dynamics are wrong. So short pieces of some trials come first, from latents of their posterior, then longer ones,
+    and whole trials last (multiple shooting).
     """
     _check(system, arrays)
-    engine = engine_on(device)
+    engine, held = engine_on(device), drawn(len(arrays.y), REFINE_HELD, seed)
+    _check_observed(arrays, held)
     some = np.sort(np.random.default_rng([seed, 6]).permutation(len(arrays.y))[:PIECE_TRIALS])
     part = arrays.part(some)
     mean = posterior_of(system, part, engine=engine)[0]
@@ -127,19 +131,16 @@ def refined(
             bar.set_postfix(loss=f"{loss:.5g}", refresh=False)
             bar.update()
 
-        pieced = _by_pieces(system, part, mean, seed, device)
-        held = drawn(len(arrays.y), REFINE_HELD, seed)
+        pieced = _by_pieces(system, part, mean, held[some], seed, device)
         before, after = (_held_out_loss(one, arrays.part(held), engine, device) for one in (system, pieced))
         system = pieced if after < before else system
         first = first_latents_of(system, arrays, engine)
         system, losses = _descended(system, arrays, first, held, epochs, REFINE_RATE, seed, device, report)
-        losses[0] = before
-    return with_noise(system, part.part(slice(0, NOISE_TRIALS)), seed, engine), losses
+    return with_noise(system, part.part(slice(0, NOISE_TRIALS)), seed, engine), np.append(before, losses)
 
 
-def _by_pieces(system: System, arrays: Trials, mean: Array, seed: int, device: str) -> System:
-    """The network after the gradient of pieces, from latents (trial, time, rank)."""
-    held = drawn(len(mean), REFINE_HELD, seed)
+def _by_pieces(system: System, arrays: Trials, mean: Array, held: Array, seed: int, device: str) -> System:
+    """The network after the gradient of pieces, from latents (trial, time, rank); ``held`` (trial) do not train."""
     for length, rate in PIECES:
         if 2 * length <= mean.shape[1]:
             pieces, first = _pieces(arrays, mean, length)
@@ -169,6 +170,16 @@ def _check(system: System, arrays: Trials) -> None:
         )
     if len(arrays.y) < 2:
         raise ContractError("There is a single trial. One trains and one is held out. Give at least two.")
+
+
+def _check_observed(arrays: Trials, held: Array) -> None:
+    """Refuse trials of which those that train, or those that are held out, have no observed sample."""
+    for which, name in ((~held, "train"), (held, "are held out")):
+        if arrays.seen is not None and not arrays.seen[which].any():
+            raise ContractError(
+                f"No sample is observed in the trials that {name}, {int(which.sum())} of {len(held)}. Both kinds need "
+                "data. Check observed, give more trials, or choose another seed."
+            )
 
 
 def first_latents_of(system: System, arrays: Trials, engine: Engine) -> Array:
@@ -207,7 +218,8 @@ class _Clipped:
             loss, *gradients = loss_and_gradient(*network)
             norm = float(np.sqrt(sum((one**2).sum() for one in gradients)))
             most = LARGEST_GRADIENT * float(np.median(self.norms)) if self.norms else norm
-            self.norms.append(norm)
+            if np.isfinite(norm):
+                self.norms.append(norm)
             return loss, *(one * min(1.0, most / max(norm, 1e-300)) for one in gradients)
 
         return found
@@ -222,7 +234,7 @@ def _descended(
     from nwb_lint.statespace._torch import RunsWithoutNoise
 
     problem = RunsWithoutNoise(system, arrays, first, device)
-    test, train = problem.take(np.flatnonzero(held)), np.flatnonzero(~held)
+    test, train = RunsWithoutNoise(system, arrays.part(held), first[held], device), np.flatnonzero(~held)
     state: list[Array] = list(adam_start(*_parameters(system)))
     best, losses, clipped = state, [test.loss(*state[:3])], _Clipped()
     for k in range(epochs):

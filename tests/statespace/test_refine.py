@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_lint import fit_trials, refine_free_run, simulate
+from nwb_lint import fit_lint, fit_trials, refine_free_run, simulate
 from nwb_lint.errors import ContractError
+from nwb_lint.parallel.arrays import engine_on
+from nwb_lint.prepare import drawn
+from nwb_lint.statespace import refine
 from nwb_lint.statespace._torch import RunsWithoutNoise
 from nwb_lint.statespace.data import arrays_of, system_of
 from nwb_lint.statespace.learning import Draws, whiten
 from nwb_lint.statespace.refine import noise_of_steps
 from nwb_lint.statespace.system import Batches, likelihood_terms
-from nwb_lint.testing import mock_trials
+from nwb_lint.statespace.tuning import REFINE_HELD
+from nwb_lint.testing import mock_activity, mock_trials
 
 OPTIONS = {"rank": 2, "tau_s": 0.1, "hidden": 6, "max_iter": 3}
 
@@ -75,6 +79,7 @@ def test_the_derivative_is_that_of_the_log_likelihood(fit, trials, observation):
 def test_free_runs_predict_held_out_trials_better(fit, trials):
     new = refine_free_run(fit, trials, epochs=20)
     assert new.attrs["free_run_loss"] < new.attrs["free_run_loss_before"] - 1e-3
+    assert new.attrs["bias"] == "fitted"
     assert float(new["r2"][0]) > float(fit["r2"][0])
     known = new["latent"].var(("condition", "time")).values
     unknown = np.diag(new["latent_cov"].mean(("condition", "time")))
@@ -115,4 +120,39 @@ def test_what_it_refuses(fit, trials):
     with pytest.raises(ContractError, match="single trial"):
         refine_free_run(fit, trials.isel(trial=[0]), epochs=1)
     with pytest.raises(ContractError, match="mean activity"):
-        refine_free_run(fit.drop_vars("noise_cov"), trials, epochs=1)
+        refine_free_run(fit_lint(mock_activity(), rank=1, tau_s=0.1, method="regression"), trials, epochs=1)
+    with pytest.raises(ContractError, match="No sample is observed in the trials that train, 36 of 40"):
+        refine_free_run(fit, trials.assign(observed=trials["observed"] & False), epochs=1)
+
+
+def test_held_out_trials_do_not_train(fit, trials, monkeypatch):
+    """Neither in pieces, which are those of some of the trials, nor in whole trials."""
+    arrays = arrays_of(trials, "count", 0.5)
+    held = drawn(len(arrays.y), REFINE_HELD, 0)
+    most, trained = float(arrays.y[~held].max()), []
+    marked = arrays._replace(y=np.where(held[:, None, None], most + 1, arrays.y))
+    descended = refine._descended
+
+    def recorded(system, data, first, out, *rest):
+        trained.append(float(data.y[~out].max()))
+        assert data.y[out].min() == most + 1
+        return descended(system, data, first, out, *rest)
+
+    monkeypatch.setattr(refine, "_descended", recorded)
+    monkeypatch.setattr(refine, "PIECE_TRIALS", 24)
+    refine.refined(system_of(fit), marked, 1, 0)
+    assert len(trained) == 3
+    assert max(trained) <= most
+
+
+def test_the_loss_is_that_of_the_network_also_where_trials_end_early(fit, trials):
+    """Per observed sample of the held-out trials; Q and the first latents change it little."""
+    seen = np.broadcast_to(np.arange(60) < np.arange(20, 60)[:, None], (40, 60))[..., None]
+    early = trials.assign(observed=trials["observed"] & seen)
+    for epochs in (1, 3):
+        system, losses = refine.refined(system_of(fit), arrays_of(early, "count", 0.5), epochs, 0)
+        held = arrays_of(early, "count", 0.5).part(drawn(40, REFINE_HELD, 0))
+        own = refine._held_out_loss(system, held, engine_on("cpu"), "cpu")
+        assert len(losses) == 2 + epochs
+        assert losses[0] == pytest.approx(refine._held_out_loss(system_of(fit), held, engine_on("cpu"), "cpu"))
+        assert losses.min() == pytest.approx(own, abs=0.01)
