@@ -18,9 +18,11 @@ from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.tuning import LEVEL
 from nwb_lint.options import AlignOptions, FitOptions, TrialFitOptions, validated
 from nwb_lint.parallel.engine import run_all
+from nwb_lint.parallel.warnings import warn
 from nwb_lint.statespace.fit import fit_trials_with
 
 Given = xr.Dataset | tuple[xr.Dataset, xr.Dataset]
+_OWN = {"rank", "test_size", "test_conditions", "checkpoint"}  # options that every half sets itself
 _FEWEST = 4  # trials or conditions: two for each half
 
 
@@ -124,15 +126,16 @@ def align_fits(
         ``map_r2``, the share of m of the shared units, or of the reference's latents, that it explains; ``n_shared``,
         units or conditions; ``recurrence (session_name, rank, rank_from)`` in the coordinates of the reference;
         ``distance`` and ``latent_distance``, NaN where there is no shared condition. With data, for both:
-        ``…_corrected``, ``…_low``, ``…_high`` and ``…_p_value``; NaN for the reference, for fits without data, and for
-        latents of which not every half has a shared condition. All are dimensionless. The latents of a session in
-        common coordinates are ``fit["latent"].values @ map.T``.
+        ``…_corrected``, ``…_low``, ``…_high`` and ``…_p_value``; NaN for the reference, for fits without data, for all
+        if the reference has none, and for latents of which not every half has a shared condition. All are
+        dimensionless. The latents of a session in common coordinates are ``fit["latent"].values @ map.T``.
 
     Raises
     ------
     ContractError
         If there are fewer than two fits, their ranks differ, m of one drifts, they share fewer units or conditions
-        than the rank, or data are not those of their fit.
+        than the rank, or data are not those of their fit: it has other neurons, trials, conditions or bins, or is from
+        `refine_free_run`, which halves are not.
 
     References
     ----------
@@ -147,8 +150,7 @@ def align_fits(
     >>> align_fits(fits)["map"].dims
     ('session_name', 'rank', 'rank_from')
     """
-    data = {name: one[1] for name, one in fits.items() if isinstance(one, tuple) and len(one) == 2}
-    alone = {name: one[0] if isinstance(one, tuple) else one for name, one in fits.items()}
+    alone, data = _parted(fits)
     names = list(alone)
     first = names[0] if reference is None and names else reference
     _check(alone, by, column, first)
@@ -165,19 +167,38 @@ def align_fits(
     changes = [_change(sessions[first], sessions[name], by, name, levels[name]) for name in names]
     for what, prefix in zip(Change._fields, ("", "latent_"), strict=True):
         out[f"{prefix}distance"] = ("session_name",), [_length(getattr(one, what)) for one in changes]
-    if data:
+    if first not in data and data:
+        warn(f"The reference, {first}, has no data beside its fit. Nothing is tested. Give it (fit, data), as others.")
+        out = _with_tests(out, {})
+    elif data:
         running = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "halves"}
         halves = _halves(alone, data, column, splits, seed, fit_options, running)
-        tested = [name for name in halves if name != first] if first in halves else []
+        tested = [name for name in halves if name != first]
         out = _with_tests(out, {name: _errors(sessions, halves, first, name, by) for name in tested})
         out.attrs |= {"splits": splits, "seed": seed, "level": LEVEL}
     check_result(out, "session_alignment")
     return out
 
 
+def _parted(fits: Mapping[str, Given]) -> tuple[dict[str, xr.Dataset], dict[str, xr.Dataset]]:
+    """The fits, and the data of those that have them."""
+    if not isinstance(fits, Mapping):
+        raise ContractError(f"fits is a {type(fits).__name__}. An alignment needs names. Give {{name: fit}}.")
+    alone, data = {}, {}
+    for name, one in fits.items():
+        pair = one if isinstance(one, tuple) else (one,)
+        if not 1 <= len(pair) <= 2 or not all(isinstance(each, xr.Dataset) for each in pair):
+            kinds = ", ".join(type(each).__name__ for each in pair)
+            raise ContractError(f"Session {name} is {kinds}. It needs Datasets. Give a fit, or (fit, data).")
+        alone[name] = pair[0]
+        if len(pair) == 2:
+            data[name] = pair[1]
+    return alone, data
+
+
 def _check(fits: Mapping[str, xr.Dataset], by: str, column: str | None, first: str | None) -> None:
     if len(fits) < 2:
-        raise ContractError(f"There is {len(fits)} fit. An alignment needs two. Give more by name.")
+        raise ContractError(f"fits holds {len(fits)}. An alignment needs two. Give more by name.")
     if first not in fits:
         raise ContractError(f"reference is {first!r}. The sessions are {', '.join(fits)}. Choose one of them.")
     for name, fit in fits.items():
@@ -201,7 +222,10 @@ def _session(fit: xr.Dataset, column: str | None) -> Session:
     scale = fit["scale"].values if "scale" in fit else np.ones(len(m))
     labels = fit["neuron"].values.astype(str)
     own = {labels[i]: scale[i] * m[i] for i in np.flatnonzero(recorded_of(fit))}
-    found = fit["condition"] if column is None else find_column(fit, column, "condition")
+    if column is not None:
+        found = find_column(fit, column, "condition")
+    else:  # the labels of single trials are numbers, which are no conditions
+        found = None if "noise_cov" in fit else fit["condition"].variable
     levels = as_text_column(found.values).astype(str) if found is not None else np.array([], str)
     profiles = {level: kappa[levels == level].mean(axis=0) for level in np.unique(levels)}
     return Session(own, profiles, n.T @ (slope[:, None] * m) / len(m))
@@ -291,11 +315,40 @@ def _options(
             f"The data of {name} have {dict(data.sizes)}. The fit has {fit.sizes['condition']} {dim}s. Give what was "
             "fitted."
         )
+    _check_same(name, fit, data, dim)
+    if single and "free_run_loss" in fit.attrs:
+        raise ContractError(
+            f"The fit of {name} is from refine_free_run. Its halves would not be, and their errors are others. Give "
+            "the fit without data."
+        )
+    if own := sorted(given.keys() & _OWN):
+        raise ContractError(f"{own[0]} is {given[own[0]]!r}. Every half here needs its own. Leave {own[0]} out.")
     used = np.flatnonzero(~held_out_of(fit))
     if len(used) < _FEWEST:
         raise ContractError(f"{name} has {len(used)} {dim}s. Halves of them are fitted, and {_FEWEST} are needed.")
     kind = TrialFitOptions if single else FitOptions
     return kind.of_fit(fit, **{**({} if single else {"test_conditions": None}), **given}), used
+
+
+def _check_same(name: str, fit: xr.Dataset, data: xr.Dataset, dim: str) -> None:
+    """Refuse data whose neurons, trials or conditions, or bins are not those of the fit."""
+    recorded = fit["neuron"].values[recorded_of(fit)].astype(str)
+    bin_s = float(data.attrs.get("bin_s", np.nan))
+    labels = [
+        ("neurons", recorded, labels_of(data, "neuron")),
+        (f"{dim}s", labels_of(fit, "condition"), labels_of(data, dim)),
+    ]
+    differ = [what for what, mine, theirs in labels if not np.array_equal(mine, theirs)]
+    if not np.isclose(bin_s, fit.attrs["dt_s"], rtol=1e-6):
+        differ.append(f"bins ({bin_s:g} s, and {fit.attrs['dt_s']:g} s in the fit)")
+    if differ:
+        raise ContractError(f"The data of {name} have other {differ[0]} than the fit. Give what was fitted.")
+
+
+def labels_of(dataset: xr.Dataset, dim: str) -> Array:
+    """The labels along a dim as text; numbers where there are none."""
+    values: Array = dataset[dim].values if dim in dataset.coords else np.arange(dataset.sizes[dim])
+    return values.astype(str)
 
 
 def session_of_half(

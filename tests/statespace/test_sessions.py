@@ -7,6 +7,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
+from nwb_lint.options import TrialFitOptions
 from nwb_lint.statespace.sessions import corrected
 from nwb_lint.testing import mock_activity, mock_trials
 from tests.factories import assert_same
@@ -115,7 +116,9 @@ def test_halves_of_the_trials_say_what_is_chance(tmp_path):
     other = fits["b"].assign(n=(fits["b"]["n"].dims, -fits["b"]["n"].values))
     changed = nl.align_fits({"a": pairs["a"], "b": (other, trials["b"])}, splits=3, max_iter=4)
     assert changed["distance_p_value"].values[1] < found["distance_p_value"].values[1]
-    assert np.isnan(nl.align_fits({"a": fits["a"], "b": pairs["b"]}, splits=2, max_iter=2)["distance_p_value"]).all()
+    with pytest.warns(UserWarning, match="The reference, a, has no data"):
+        untested = nl.align_fits({"a": fits["a"], "b": pairs["b"]}, splits=2, max_iter=2)
+    assert np.isnan(untested["distance_p_value"]).all()
     with pytest.raises(ContractError, match="The data of b have"):
         nl.align_fits({"a": pairs["a"], "b": (fits["b"], trials["b"].isel(trial=slice(9)))})
     with pytest.raises(ContractError, match="rnak"):
@@ -127,3 +130,37 @@ def test_halves_of_the_conditions_of_means(fit):
     found = nl.align_fits({"a": (fit, activity), "b": (turned(fit), activity)}, splits=2)
     assert found["distance_corrected"].values[1] == pytest.approx(0, abs=1e-3)
     assert found["distance_p_value"].values[1] > 0.05
+
+
+def test_data_beside_a_fit_are_what_was_fitted():
+    options, trials = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2}, mock_trials(n_trials=20)
+    fit = nl.fit_trials(trials, **options)
+    others = {
+        "other neurons": trials.assign_coords(neuron=trials["neuron"].values[::-1]),
+        "other trials": trials.isel(trial=slice(None, None, -1)),
+        r"other bins \(0.04 s": trials.assign_attrs(bin_s=0.04),
+    }
+    for match, data in others.items():
+        with pytest.raises(ContractError, match=match):
+            nl.align_fits({"a": (fit, trials), "b": (fit, data)}, splits=2)
+    with pytest.raises(ContractError, match="refine_free_run"):
+        nl.align_fits({"a": (fit, trials), "b": (nl.refine_free_run(fit, trials, epochs=1), trials)})
+    with pytest.raises(ContractError, match=r"test_size is 0\.2"):
+        nl.align_fits({"a": (fit, trials), "b": (fit, trials)}, test_size=0.2)
+    for wrong in ({"a": fit, "b": (fit, None)}, {"a": fit, "b": (fit, trials, 1)}):
+        with pytest.raises(ContractError, match="Session b is"):
+            nl.align_fits(wrong)
+    with pytest.raises(ContractError, match="fits is a list"):
+        nl.align_fits([fit, fit])
+
+
+def test_numbers_of_single_trials_are_no_conditions():
+    options = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2}
+    fits = {name: nl.fit_trials(mock_trials(n_trials=20, seed=seed), **options) for seed, name in enumerate("ab")}
+    assert np.isnan(nl.align_fits(fits)["latent_distance"]).all()
+    assert nl.align_fits(fits, column="stimulus")["latent_distance"].values[1] > 0
+
+
+def test_halves_have_the_weight_of_behavior_of_the_fit():
+    fit = nl.fit_trials(mock_trials(n_trials=20), rank=1, tau_s=0.1, hidden=0, max_iter=2)
+    assert TrialFitOptions.of_fit(fit.assign_attrs(readout_weight=7.0)).readout_weight == 7
