@@ -15,7 +15,11 @@ from nwb_lint.cli.shell import echo, plainly, print_files, quiet, run_on
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="Folder of the results.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of trained networks, or of recordings.")
 @click.option(
-    "--seeds", type=click.IntRange(1), default=2, help="Networks of each kind in a full run of fig2–fig4 and kback."
+    "--seeds",
+    type=click.IntRange(1),
+    default=2,
+    help="In a full run: networks of each kind of fig2–fig4 and kback; fits of student_teacher, lorenz63, bursting, "
+    "eeg and ecg.",
 )
 @run_on
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of all results in the folder here.")

@@ -157,11 +157,12 @@ def reproduce(
         Run with small networks, few trials and one seed.
     data : str or pathlib.Path or None, default=None
         Folder with data. table1 also fits the networks of the paper that are there (dm.npz, wm.npz, cdm.npz, dms.npz).
-        fig5 needs the folder of the recordings (NWB files), alm000060 that of a session (counts_50ms.npz), and monkeys
-        that of the paper's fits to the monkeys. The others need none.
+        fig5 needs the folder of the recordings (NWB files), alm000060 that of a session (counts_50ms.npz), monkeys
+        that of the paper's fits to the monkeys, a full run of student_teacher that of the authors' networks, and eeg
+        and ecg those of their recordings. The others need none.
     seeds : int, default=2
-        Number of networks of each kind that a full run of fig2, kback, fig3 or fig4 trains, or of fits in a benchmark
-        of other authors.
+        Number of networks of each kind that a full run of fig2, kback, fig3 or fig4 trains, or of fits to each system
+        in one of student_teacher, lorenz63, bursting, eeg or ecg.
     executor : concurrent.futures.Executor or dask.distributed.Client or None, default=None
         What runs the parts, as in `nwb_lint.parallel.engine.run_tasks`. None is this process.
     cache_dir : str or pathlib.Path or None, default=None

@@ -383,6 +383,10 @@ def _check_data(arrays: Trials, held: Array, observation: str) -> None:
     seen = np.broadcast_to(True, y.shape) if arrays.seen is None else arrays.seen[~held]
     if not seen.any():
         raise ContractError("No sample of the training trials is observed. A fit needs data. Check observed.")
+    if not arrays.lag[~held].any():
+        raise ContractError(
+            "No training trial has two observed bins. A fit of dynamics needs steps. Check observed, or use shorter bins."
+        )
     if observation == "poisson":
         if (y < 0).any() or (y != np.rint(y)).any():
             raise ContractError("The counts have negative or broken numbers. Poisson needs counts. Use 'gaussian'.")
@@ -424,14 +428,18 @@ def _first(
     starts = starts_of(arrays)
     if arrays.basis is None or loadings is not None:
         return best_start(first, arrays, starts, options.seed, how)
-    starts += [_start_of_window(first, arrays, part, starts_of, options.seed, how) for part in _windows(arrays.basis)]
+    starts += [_start_of_window(first, arrays, part, starts_of, options.seed, how) for part in _windows(arrays)]
     return best_start(first, arrays, starts, options.seed, how, DRIFT_START_TRIALS)
 
 
-def _windows(basis: Array) -> list[Array]:
-    """Parts of the session, positions of their trials: its first function falls from the first trial to the last."""
-    parts = np.array_split(np.argsort(-basis[:, 0], kind="stable"), DRIFT_WINDOWS)
-    return [np.sort(part) for part in parts if len(part)]
+def _windows(arrays: Trials) -> list[Array]:
+    """Parts of the session with data, positions of their trials.
+
+    The first function of the session falls from the first trial to the last.
+    """
+    assert arrays.basis is not None
+    parts = np.array_split(np.argsort(-arrays.basis[:, 0], kind="stable"), DRIFT_WINDOWS)
+    return [np.sort(part) for part in parts if arrays.lag[part].any()]
 
 
 def _start_of_window(

@@ -150,6 +150,7 @@ def select_areas(
     tried = sorted(set(ranks))
     given = {"rank": tried[-1], "tau_s": tau_s, "areas": areas, **fit_options}
     if isinstance(activity, xr.Dataset) and "trial" in activity.dims:
+        refuse_own(fit_options, ("rank", "test_size", "checkpoint", "block_ranks"))
         return _select_of_trials(activity, tried, folds, given, running)
     if unknown := sorted(set(fit_options) - _OF_MEANS):
         raise ContractError(
@@ -428,7 +429,6 @@ def _select_of_trials(
     trials: xr.Dataset, ranks: list[int], folds: int, given: Mapping[str, Any], running: Mapping[str, Any]
 ) -> xr.Dataset:
     """The result for single trials."""
-    refuse_own(given, ("test_size", "checkpoint", "block_ranks"))
     options = TrialFitOptions.check(given)
     check_trials(trials, options.observation)
     assert options.areas is not None

@@ -23,6 +23,11 @@ SAME_SHARE = 0.01  # of the unexplained variance; a smaller difference chooses n
 def conditions_to_use(activity: xr.Dataset | Prepare) -> xr.Dataset:
     """The whole activity without the conditions that its preparation held out: these are for the last score alone."""
     refuse_trials(activity, "read_conditions(...) and prepare(...)")
+    if not isinstance(activity, xr.Dataset) and not callable(activity):
+        raise ContractError(
+            f"activity is a {type(activity).__name__}. It needs to be a Dataset, or a function that prepares one. Call "
+            "prepare(...)."
+        )
     whole = activity if isinstance(activity, xr.Dataset) else activity(None)
     if "held_out" in whole.coords and whole["held_out"].values.any():
         whole = whole.isel(condition=~whole["held_out"].values).drop_vars("held_out")

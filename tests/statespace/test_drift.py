@@ -75,6 +75,12 @@ def test_a_drift_by_more_than_the_size_of_m_comes_back(seed):
     assert 1 - ((change - wanted) ** 2).sum() / (wanted**2).sum() > 0.9
 
 
+def test_a_part_of_the_session_without_data_is_no_start(trials):
+    seen = np.broadcast_to(np.arange(80)[:, None, None] >= 27, trials["count"].shape)
+    fit = nl.fit_trials(trials.assign(observed=(trials["count"].dims, seen)), drift=1, **(OPTIONS | {"max_iter": 2}))
+    assert np.isfinite(fit["m_drift"]).all()
+
+
 def test_held_out_trials_choose_drift_where_it_is_and_constancy_where_it_is_not(trials):
     found = nl.compare_drift(trials, drifts=(0, 1), folds=2, **OPTIONS)
     assert found.attrs["drift"] == 1

@@ -156,6 +156,13 @@ def test_what_does_not_suit_is_refused(trials, change, message):
         nl.fit_trials(trials, **FAST | change)
 
 
+def test_trials_of_which_one_bin_each_is_observed_have_no_dynamics(trials):
+    seen = np.zeros(trials["count"].shape, bool)
+    seen[:, 5] = True
+    with pytest.raises(ContractError, match="No training trial has two observed bins"):
+        nl.fit_trials(trials.assign(observed=(trials["count"].dims, seen)), **FAST)
+
+
 def test_what_takes_a_fit_takes_this_one(trials, fit, tmp_path):
     subject = {"subject_id": "mock", "species": "Mus musculus", "sex": "U", "age": "P90D"}
     nl.write_fit(fit, tmp_path / "fit.nwb", subject=subject)

@@ -84,6 +84,8 @@ def test_held_out_conditions_do_not_act(activity, found):
 def test_options_that_means_do_not_have_are_refused(activity):
     with pytest.raises(ContractError, match="argument hidden"):
         nl.select_areas(activity, hidden=4, **OPTIONS)
+    with pytest.raises(ContractError, match="activity is a NoneType"):
+        nl.select_areas(None, **OPTIONS)
     with pytest.raises(ContractError, match="initial is 'condition'"):
         nl.select_areas(activity, initial="condition", **OPTIONS)
 
@@ -148,5 +150,6 @@ def test_single_trials_of_one_area_that_is_called_two_are_one_block(trials):
     one = one.assign_coords(area=("neuron", np.resize(["A", "B"], 32)))
     found = nl.select_areas(one, **TRIAL_OPTIONS)
     assert nl.chosen_areas(found) == {"rank": 1}
-    with pytest.raises(ContractError, match="Every fit here needs its own"):
-        nl.select_areas(one, **TRIAL_OPTIONS, block_ranks={"A<-B": 0})
+    for given in ({"block_ranks": {"A<-B": 0}}, {"rank": 2}):
+        with pytest.raises(ContractError, match="Every fit here needs its own"):
+            nl.select_areas(one, **TRIAL_OPTIONS, **given)

@@ -320,7 +320,7 @@ def measure(data: Path | None, *, task: str, model: str, seed: int, quick: bool)
 
 
 def tasks(setting: Setting) -> Tasks:
-    """Quick: a simulated teacher. Full: every teacher of the clone, with its student, and two fits."""
+    """Quick: a simulated teacher. Full: every teacher of the clone, with its student, and a fit of each seed."""
     if setting.quick and setting.data is None:
         return [
             (None, {"task": "simulated", "model": model, "seed": 0, "quick": True}) for model in ("teacher", "ours")
