@@ -385,7 +385,8 @@ def _check_data(arrays: Trials, held: Array, observation: str) -> None:
         raise ContractError("No sample of the training trials is observed. A fit needs data. Check observed.")
     if not arrays.lag[~held].any():
         raise ContractError(
-            "No training trial has two observed bins. A fit of dynamics needs steps. Check observed, or use shorter bins."
+            "No training trial has two observed bins. A fit of dynamics needs steps. Check observed, or use shorter "
+            "bins."
         )
     if observation == "poisson":
         if (y < 0).any() or (y != np.rint(y)).any():
