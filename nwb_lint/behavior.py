@@ -16,7 +16,7 @@ from scipy.special import expit, ndtri
 
 from nwb_lint.contract import as_text_column, columns_of, find_column, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.inputs import Input
+from nwb_lint.inputs import Input, same_value
 from nwb_lint.options import BehaviorOptions, as_toml, plain
 
 Array = np.ndarray
@@ -146,7 +146,7 @@ class Readout:
         missing = missing_in(values)
         levels = np.unique(values[~missing])
         if self.equals is not None:
-            on = np.array([str(one) == str(self.equals) or one == self.equals for one in values])
+            on = np.array([same_value(one, self.equals) for one in values])
             if not on.any() or on[~missing].all():
                 raise ContractError(
                     f"readout {self.name!r} is 1 where {self.column} equals {self.equals!r}, which is so in "
@@ -263,12 +263,12 @@ def behavior_of(data: xr.Dataset, train: Array, numbers: bool = False) -> Behavi
     choice = np.zeros(len(once), bool) if numbers else data["readout_kind"].values.astype(str) == "choice"
     z, weight = np.where(seen, values, 0), count[train]
     total = weight.sum(axis=(0, 1))
-    for name, some in zip(data["readout"].values, total, strict=True):
+    for name, some in zip(data["readout"].values.tolist(), total, strict=True):
         if some == 0:
             raise ContractError(f"readout {name!r} has no value in the training part. A fit needs some. Hold out less.")
     mean = (weight * z[train]).sum(axis=(0, 1)) / total
     variance = (weight * (z[train] - mean) ** 2).sum(axis=(0, 1)) / total
-    for name, some in zip(data["readout"].values, variance, strict=True):
+    for name, some in zip(data["readout"].values.tolist(), variance, strict=True):
         if some <= 0:
             raise ContractError(
                 f"readout {name!r} does not vary in the training part. A fit needs both values, or more."

@@ -266,7 +266,7 @@ class Input:
         values = column_of(recording, self.column)
         levels = sorted({str(value) for value in values})
         if self.equals is not None:
-            on = np.array([_same(value, self.equals) for value in values])
+            on = np.array([same_value(value, self.equals) for value in values])
             if not on.any():
                 raise ContractError(
                     f"input {self.name!r} is on where {self.column} equals {self.equals!r}. No condition has this "
@@ -508,7 +508,8 @@ def _is_number(value: Any, default: Any) -> bool:
     return isinstance(default, float) and value == default
 
 
-def _same(value: object, wanted: object) -> bool:
+def same_value(value: object, wanted: object) -> bool:
+    """Whether a value of a column is the wanted one: equal numbers, also as texts, or equal texts."""
     try:
         return bool(equal_up_to_rounding(float(value), float(wanted)))  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -1015,6 +1015,9 @@ def needed(field: FieldInfo) -> str:
     bounds = ""
     for one in field.metadata:
         bounds += f" above {one.gt:g}" if hasattr(one, "gt") else f" from {one.ge:g} on" if hasattr(one, "ge") else ""
+        bounds += (
+            f" and below {one.lt:g}" if hasattr(one, "lt") else f" and at most {one.le:g}" if hasattr(one, "le") else ""
+        )
         bounds += f", at least {one.min_length} of them" if hasattr(one, "min_length") else ""
     return _words(field.annotation, bounds)
 

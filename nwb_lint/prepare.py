@@ -115,8 +115,8 @@ def prepare(
     fit_on : labels, positions or array of bool, default=None
         Conditions used for the estimates; None = all. `fit_lint` holds the others out.
     readouts : sequence of Readout, default=()
-        Behavior that the network is fitted to, too. Of means it is that of the conditions: a column that they have, or
-        the mean of a series over their trials.
+        Behavior that the network is fitted to, too; it warns where an input has the same column or series. Of means it
+        is that of the conditions: a column that they have, or the mean of a series over their trials.
 
     Returns
     -------
@@ -179,6 +179,7 @@ def prepare(
             out["noise_factor"] = ("condition",), factor
     out = out.assign(steps.kept(link, units))
     if readouts:
+        _warn_of_same(inputs, readouts)
         own = build_behavior(recording, readouts)
         out = out.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
     for name in CARRIED:
@@ -206,6 +207,18 @@ def _linked(recording: xr.Dataset, link: Link) -> xr.Dataset:
     )
 
 
+def _warn_of_same(inputs: Sequence[Input], readouts: Sequence[Readout]) -> None:
+    """Warn of a readout that an input has already: latents know the input, whatever the neurons do."""
+    for readout in readouts:
+        for one in inputs:
+            if (readout.column, readout.series, readout.series_column) == (one.column, one.series, one.series_column):
+                warn(
+                    f"The readout {readout.name!r} and the input {one.name!r} are both {(one.column or one.series)!r}. "
+                    "Latents have it from the input, so that scores of the readout say nothing of the neurons. Leave "
+                    "out one of them."
+                )
+
+
 def _prepare_trials(
     trials: xr.Dataset, inputs: Sequence[Input], readouts: Sequence[Readout], given: dict[str, object]
 ) -> xr.Dataset:
@@ -220,6 +233,7 @@ def _prepare_trials(
     bare = without_courses(trials)
     bare = bare.drop_dims({"input", "readout"} & set(bare.dims))  # of an earlier preparation
     if readouts:
+        _warn_of_same(inputs, readouts)
         own = build_behavior(trials, readouts)
         bare = bare.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
     if not inputs:

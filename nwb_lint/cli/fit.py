@@ -306,7 +306,7 @@ def import_(exported: str, out: Path, subject: tuple[str, ...], force: bool) -> 
 
 
 _SWITCHES = (
-    "ensemble", "baselines", "subsampling", "blocks", "bootstrap", "compare_readouts", "decode",
+    "ensemble", "baselines", "subsampling", "blocks", "bootstrap", "compare_readouts", "decode", "infer_inputs",
 )  # fmt: skip  # sections that a flag alone asks for
 
 

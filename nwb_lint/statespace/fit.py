@@ -30,7 +30,7 @@ from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.regression import pseudo_inverse
 from nwb_lint.model.simulate import with_run
-from nwb_lint.options import TrialFitOptions, validated
+from nwb_lint.options import TrialFitOptions, as_toml, validated
 from nwb_lint.parallel.arrays import NUMPY, Engine, engine_on
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar
@@ -360,10 +360,18 @@ def _check_options(trials: xr.Dataset, options: TrialFitOptions, n: int) -> None
         )
     if options.rank > n:
         raise ContractError(f"rank is {options.rank} and there are {n} neurons. Use at most rank {n}, or more units.")
+    if "behavior" in trials and any(
+        f"column = {as_toml(options.initial)}" in text.split(", ")
+        for text in trials["readout_definition"].values.tolist()
+    ):
+        warn(
+            f"initial is {options.initial!r}, which a readout is too. The first latents have it from the trial, "
+            "so that scores of the readout say too much. Use initial='common'."
+        )
     if options.drift and "behavior" in trials:
         raise ContractError(
             "The trials have behavior, and drift is given. Behavior is read from the latents of all trials in the same "
-            "way. Leave out drift, or drop behavior."
+            "way. Leave out drift, or the behavior: trials.drop_dims('readout')."
         )
 
 

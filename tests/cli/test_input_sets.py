@@ -53,6 +53,17 @@ def test_a_recipe_infers_inputs(recipe):
     assert table.attrs["verdict"] in " ".join(done.stdout.split())
 
 
+def test_the_flag_alone_infers_inputs_and_its_opposite_leaves_out_the_section(recipe):
+    path = recipe()
+    done = run("fit", path, "--infer-inputs", "--no-plot")
+    assert done.exit_code == 0, done.output
+    assert "inferred_inputs" in nl.read_results(path.parent / "fit.nwb")
+    path.write_text(path.read_text() + "\n[infer_inputs]\n")
+    done = run("fit", path, "--no-infer-inputs", "--no-plot", "--force")
+    assert done.exit_code == 0, done.output
+    assert "inferred_inputs" not in nl.read_results(path.parent / "fit.nwb")
+
+
 def test_flags_infer_inputs_of_single_trials(session, tmp_path):  # noqa: F811
     out = tmp_path / "fit.nwb"
     wanted = ["--infer-inputs", "--infer-inputs-by", "side", "--infer-inputs-folds", 2]

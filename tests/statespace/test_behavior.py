@@ -248,6 +248,28 @@ def test_reaction_times_are_read_as_logarithms_and_may_be_missing():
 
 
 @pytest.mark.parametrize(
+    ("wanted", "column"), [("1", [0.0, 1.0]), (0.1, np.float32([0.1, 0.3])), (True, [True, False])]
+)
+def test_equals_means_the_same_as_for_an_input(wanted, column):
+    trials = mock_trials().assign_coords(side=("trial", np.resize(column, 24)))
+    found = nl.prepare(trials, inputs=[], readouts=[nl.Readout("side", column="side", equals=wanted)])
+    inputs = nl.prepare(trials, inputs=[nl.Input("side", column="side", equals=wanted, window_s=(0, 1))])
+    np.testing.assert_array_equal(found["behavior"].values[:, -1, 0], inputs["u"].values[:, -1, 0])
+
+
+def test_what_latents_know_without_neurons_is_warned_of():
+    trials, readouts = mock_trials(), [nl.Readout("choice", column="choice")]
+    with pytest.warns(UserWarning, match="both 'choice'"):
+        nl.prepare(
+            trials, inputs=[nl.Input("side", column="choice", equals="left", window_s=(0, 1))], readouts=readouts
+        )
+    prepared = nl.prepare(trials, inputs=[], readouts=readouts)
+    with pytest.warns(UserWarning, match="initial is 'choice'"):
+        nl.fit_trials(prepared, initial="choice", **OPTIONS)
+    nl.fit_trials(prepared, initial="stimulus", **OPTIONS)
+
+
+@pytest.mark.parametrize(
     ("readouts", "match"),
     [
         (lambda: [nl.Readout("x")], "needs one of column and series"),
@@ -274,7 +296,7 @@ def test_what_cannot_be_fitted_is_said(weak):
     with pytest.raises(ContractError, match="Leave out drift"):
         nl.fit_trials(trials, drift=1, **OPTIONS)
     constant = trials.assign(behavior=0 * trials["behavior"])
-    with pytest.raises(ContractError, match="does not vary in the training part"):
+    with pytest.raises(ContractError, match=r"readout '\w+' does not vary in the training part"):
         nl.fit_trials(constant, **OPTIONS)
     nothing = trials.assign(behavior=np.nan * trials["behavior"])
     with pytest.raises(ContractError, match="no value in the training part"):
