@@ -407,6 +407,43 @@ def reference_losses(behavior: Behavior, train: Array) -> Array:
     return losses(np.broadcast_to(mean, behavior.z.shape), behavior)
 
 
+class TrialScores(NamedTuple):
+    """Shares of the mean loss of the reference: of each trial (…, trial, readout), their mean and standard error.
+
+    They are NaN of a trial in which the behavior was not observed; mean and standard error are those of the others.
+    """
+
+    each: Array
+    mean: Array
+    sem: Array
+
+
+def scores_of_trials(gain: Array, reference: Array, share: Array) -> TrialScores:
+    """The scores of trials, from how much lower than the reference a loss is.
+
+    Parameters
+    ----------
+    gain : array of shape (…, trial, readout)
+        Loss of the reference minus that of a prediction, or the difference of the losses of two predictions.
+    reference : array of shape (trial, readout)
+        Loss of the reference.
+    share : array of shape (trial, time, readout)
+        How much each sample counts.
+
+    Returns
+    -------
+    TrialScores
+    """
+    seen = share.sum(axis=1) > 0
+    number = seen.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = gain / (reference.sum(axis=0) / number)
+        mean = np.where(seen, each, 0).sum(axis=-2) / number
+        squares = np.where(seen, (each - mean[..., None, :]) ** 2, 0).sum(axis=-2)
+        sem = np.sqrt(squares / (number - 1) / number)
+    return TrialScores(np.where(seen, each, np.nan), mean, sem)
+
+
 def explained(loss: Array, reference: Array) -> Array:
     """Share of the loss of the reference that a prediction explains, (readout): R² of numbers; NaN without trials.
 

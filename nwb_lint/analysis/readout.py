@@ -30,8 +30,9 @@ from nwb_lint.behavior import (
     losses,
     predicted,
     reference_losses,
+    scores_of_trials,
 )
-from nwb_lint.contract import check_fit, check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.contract import check_dataset, check_fit, check_result, column_of, coords_along, missing_in, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, nonlinearity_of
@@ -200,12 +201,14 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
         A result of kind "decoding", whose conditions are the trials: ``behavior``, ``decoded``, ``decoded_low``,
         ``decoded_high`` and ``decoded_plain (condition, time, readout)``, in the unit of the behavior; of choices
         probabilities. Intervals of numbers contain the number, those of choices the probability; they allow for the
-        uncertainty of latents and readout. On the trials with ``held_out``: ``score`` and ``score_sem (decoder,
-        readout)``, the share of the loss of the training mean that is explained (R² of numbers, 1 - log loss / log
-        loss of their share of choices) and its standard error over trials; ``score_difference`` and its paired standard
-        error (readout), latents minus plain; of choices ``bits`` an observation above their share, ``accuracy`` and
-        ``auc`` of the mean over the window (decoder, readout); of numbers ``coverage (readout)``, the share within
-        their interval. ``plain_width_s`` and ``plain_ridge (readout)`` are what the plain decoder chose.
+        uncertainty of the readout and, of single trials, of the latents. Samples of means in which too few neurons are
+        observed have no latents: there ``decoded`` is NaN, and they are not scored. On the trials with ``held_out``:
+        ``score`` and ``score_sem (decoder, readout)``, the share of the loss of the training mean that is explained
+        (R² of numbers, 1 - log loss / log loss of their share of choices) and its standard error over the trials that
+        have this behavior; ``score_difference`` and its paired standard error (readout), latents minus plain; of
+        choices ``bits`` an observation above their share, ``accuracy`` and ``auc`` of the mean over the window
+        (decoder, readout); of numbers ``coverage (readout)``, the share within their interval.
+        ``plain_width_s`` and ``plain_ridge (readout)`` are what the plain decoder chose.
 
     Raises
     ------
@@ -222,6 +225,7 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
     ('decoder', 'readout')
     """
     check_fit(fit)
+    check_dataset(data, "data", "Call prepare(..., readouts=[...])")
     train = _trained_on(fit, data)
     single = "trial" in data.dims
     behavior = behavior_of(data, train, numbers=not single)
@@ -231,7 +235,7 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
     noise = np.nan_to_num(fit["readout_noise"].values, nan=1.0)
     reading = Reading(np.column_stack([fit["readout_level"].values, *weights]), noise, fit["readout_cov"].values)
     decoded, bounds = predicted(design, reading, choice), interval(design, reading, choice, spread, level)
-    activity = _smoothed_activity(data, "trial" if single else "condition", causal)
+    activity = _smoothed_activity(data, train, causal)
     plain, width, ridge = _plain(activity, behavior, train)
     coords = condition_coords(data) if single else coords_along(data, "condition", "time")
     coords = coords_along(xr.Dataset(coords=coords), "condition", "time", kind="decoding")
@@ -289,14 +293,16 @@ def _of_means(fit: xr.Dataset, activity: xr.Dataset) -> tuple[Array, Array]:
     return design, np.zeros((*design.shape[:2], fit.sizes["readout"]))
 
 
-def _smoothed_activity(data: xr.Dataset, dim: str, causal: bool) -> dict[float, Array]:
-    """Counts, values or activity (trial, time, neuron), smoothed by each width, in bins."""
+def _smoothed_activity(data: xr.Dataset, train: Array, causal: bool) -> dict[float, Array]:
+    """Counts, values or activity (trial, time, neuron) minus their training mean, smoothed by each width, in bins."""
+    dim = "trial" if "trial" in data.dims else "condition"
     name = next(one for one in ("count", "rate", "activity") if one in data)
     y = data[name].transpose(dim, "time", "neuron").values.astype(float)
     if "observed" in data:
         y = np.where(data["observed"].transpose(dim, "time", "neuron").values, y, np.nan)
-    mean = np.nan_to_num(np.nanmean(y, axis=(0, 1)))
-    off = np.where(np.isfinite(y), y - mean, 0)
+    seen = np.isfinite(y)
+    number = np.maximum(seen[train].sum(axis=(0, 1)), 1)
+    off = np.where(seen, y - np.where(seen, y, 0)[train].sum(axis=(0, 1)) / number, 0)
     if not causal:
         return {width: gaussian_filter1d(off, width, axis=1) for width in _PLAIN_WIDTHS}
     decays = {width: np.exp(-1 / width) for width in _PLAIN_WIDTHS}
@@ -348,21 +354,25 @@ def _plain_search(choice: bool, folds: int) -> GridSearchCV:
 
 
 def _with_decoding_scores(out: xr.Dataset, both: tuple[Array, Array], behavior: Behavior, train: Array) -> xr.Dataset:
-    """The result with the scores of both decoders on the trials that were not trained on."""
+    """The result with the scores of both decoders on the trials that were not trained on.
+
+    Samples of means that have no latents, because neurons were not observed, are left out of both.
+    """
+    known = np.isfinite(both[0])
+    behavior = behavior._replace(share=np.where(known | train[:, None, None], behavior.share, 0))
+    both = np.where(known, both[0], 0), both[1]
     reference, held = reference_losses(behavior, train)[~train], ~train
     share, choice = behavior.share[held], behavior.choice
     seen = share.sum(axis=(0, 1))
     gains = np.stack([(reference - losses(one, behavior)[held]) for one in both])  # (decoder, trial, readout)
+    for name, gain, dims in (
+        ("score", gains, ("decoder", "readout")),
+        ("score_difference", gains[0] - gains[1], ("readout",)),
+    ):
+        _, mean, sem = scores_of_trials(gain, reference, share)
+        out[name], out[f"{name}_sem"] = (dims, mean), (dims, sem)
     with np.errstate(divide="ignore", invalid="ignore"):
-        each = gains / reference.mean(axis=0)
         bits = np.where(choice, gains.sum(axis=1) / seen / np.log(2), np.nan)
-        root = np.sqrt(len(reference))
-        out["score"], out["score_sem"] = (
-            (("decoder", "readout"), one) for one in (each.mean(axis=1), each.std(axis=1, ddof=1) / root)
-        )
-        off = each[0] - each[1]
-        out["score_difference"] = ("readout",), off.mean(axis=0)
-        out["score_difference_sem"] = ("readout",), off.std(axis=0, ddof=1) / root
         out["bits"] = ("decoder", "readout"), bits
         inside = (out["behavior"] >= out["decoded_low"]) & (out["behavior"] <= out["decoded_high"])
         within = (share * inside.values[held]).sum(axis=(0, 1)) / seen

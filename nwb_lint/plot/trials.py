@@ -334,7 +334,7 @@ def decoded_behavior(
     Raises
     ------
     ContractError
-        If the Dataset is of another kind, or has no such readout.
+        If the Dataset is of another kind, has no such readout, or has no held-out trial with it.
 
     Examples
     --------
@@ -356,10 +356,15 @@ def decoded_behavior(
     scores = [f"{one} {value:.2f}" for one, value in zip(own["decoder"].values, own["score"].values, strict=True)]
     title = f"{as_label(name)}: {', '.join(scores)}"
     handles: list[Artist]
+    if not np.isfinite(observed).any():
+        raise ContractError(f"No held-out trial has the behavior {name!r}. A plot needs some. Hold out other trials.")
     if np.isfinite(own["accuracy"].values).any():
-        time, right, handles = own["time"].values, np.nanmax(observed, axis=1), []
+        time, handles = own["time"].values, []
         for level, color in ((0, COLORS[0]), (1, COLORS[1])):
-            low, middle, high = np.quantile(decoded[right == level], (0.05, 0.5, 0.95), axis=0)
+            of_level = (observed == level).any(axis=1)
+            if not of_level.any():
+                continue
+            low, middle, high = np.quantile(decoded[of_level], (0.05, 0.5, 0.95), axis=0)
             ax.fill_between(time, low, high, color=color, alpha=0.18, lw=0)
             ax.plot(time, middle, color=color, lw=pt(1.6))
             handles.append(Line2D([], [], color=color, lw=pt(2.5), label=as_label(f"{name} {level}")))

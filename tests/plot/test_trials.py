@@ -150,3 +150,15 @@ def test_decoded_choices_are_bands_and_numbers_are_points_of_held_out_trials():
     np.testing.assert_allclose(points.get_ydata(), held["decoded"].values.ravel())
     with pytest.raises(ContractError, match="no readout 'x'"):
         plot.decoded_behavior(found, readout="x")
+
+
+def test_decoded_behavior_of_one_choice_or_of_none_in_held_out_trials():
+    found = decoding()
+    ones = found["behavior"].sel(readout="choice") == 1
+    ax = plot.decoded_behavior(found.isel(condition=~ones.any("time").values))
+    assert ax.get_legend().get_texts()[0].get_text() == "choice 0"
+    np.testing.assert_array_equal(ax.lines[0].get_color(), plot.decoded_behavior(found).lines[0].get_color())
+    nothing = found.assign(behavior=np.nan * found["behavior"])
+    for readout in ("choice", "hand"):
+        with pytest.raises(ContractError, match="No held-out trial has the behavior"):
+            plot.decoded_behavior(nothing, readout=readout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
@@ -138,4 +137,44 @@ def test_what_cannot_be_is_said(fit, trials):
         nl.decode_behavior(nl.fit_trials(trials.drop_dims("readout"), rank=1, **TRIALS), trials)
     with pytest.raises(ContractError, match="All of the"):
         nl.decode_behavior(fit, trials.isel(trial=~fit["held_out"].values))
-    assert isinstance(trials, xr.Dataset)
+    for call in (lambda: nl.decode_behavior(fit, None), lambda: nl.compare_readouts(None, rank=1, tau_s=0.1)):
+        with pytest.raises(ContractError, match="data is a NoneType"):
+            call()
+
+
+def test_a_held_out_trial_without_behavior_is_as_if_it_was_not_there(fit, trials):
+    held = np.flatnonzero(fit["held_out"].values)
+    lacking = trials.copy(deep=True)
+    lacking["behavior"][held[:3]] = np.nan
+    found, other = nl.decode_behavior(fit, lacking), nl.decode_behavior(fit, trials.drop_isel(trial=held[:3]))
+    for name in ("score", "score_sem", "score_difference", "score_difference_sem", "coverage", "auc", "bits"):
+        np.testing.assert_allclose(found[name], other[name], rtol=1e-6, err_msg=name)
+    alone = nl.decode_behavior(fit, trials.drop_isel(trial=held[1:]))
+    assert np.isfinite(alone["score"].sel(readout="speed")).all()
+    assert np.isnan(alone["score_sem"]).all()
+
+
+def test_conditions_without_behavior_have_no_score_of_their_own():
+    activity = weak_activity(noise=0.1)[0]
+    lacking = activity.copy(deep=True)
+    lacking["behavior"][:4] = np.nan
+    table = nl.compare_readouts(lacking, rank=1, tau_s=0.1, readout_weights=[0, 1], folds=2)
+    each = table["condition_behavior"].values
+    assert np.isnan(each[:, :4]).all()
+    np.testing.assert_allclose(table["behavior_score"], each[:, 4:].mean(axis=1))
+    np.testing.assert_allclose(
+        table["behavior_score_sem"], each[:, 4:].std(axis=1, ddof=1) / np.sqrt(each.shape[1] - 4)
+    )
+
+
+def test_of_means_a_condition_that_was_not_observed_is_not_scored():
+    activity = weak_activity(noise=0.1)[0]
+    fit = nl.fit_lint(activity, rank=2, tau_s=0.1, test_size=10)
+    held = np.flatnonzero(fit["held_out"].values)[0]
+    unseen = activity.copy(deep=True)
+    unseen["activity"][held] = np.nan
+    found, other = nl.decode_behavior(fit, unseen), nl.decode_behavior(fit, activity.drop_isel(condition=held))
+    assert np.isnan(found["decoded"][held]).all()
+    for name in ("score", "score_sem"):
+        np.testing.assert_allclose(found[name][0], other[name][0], rtol=1e-3)
+    assert np.isfinite(found["score"]).all()

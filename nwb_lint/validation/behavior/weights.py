@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.behavior import behavior_of, losses, reference_losses
-from nwb_lint.contract import check_result, coords_along
+from nwb_lint.behavior import behavior_of, losses, reference_losses, scores_of_trials
+from nwb_lint.contract import check_dataset, check_result, coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import as_good_as_best
@@ -91,7 +91,7 @@ def compare_readouts(
         ``behavior_deficit`` and its standard error, of the mean over readouts, behind the best among those that
         predict the activity; ``as_good (weight_tried)``, in both respects; ``condition_score (weight_tried,
         condition)`` and ``condition_behavior (weight_tried, condition, readout)``, the scores of each condition or
-        trial while it was held out. The attribute ``readout_weight`` is the choice.
+        trial while it was held out, NaN where it has no such behavior. The attribute ``readout_weight`` is the choice.
 
     Raises
     ------
@@ -115,6 +115,7 @@ def compare_readouts(
     >>> table["behavior_score"].dims
     ('weight_tried', 'readout')
     """
+    check_dataset(data, "data", "Call prepare(..., readouts=[...])")
     if "behavior" not in data:
         raise ContractError("The data have no behavior. Weights of it are compared. Call prepare(..., readouts=[...]).")
     if rank is None:
@@ -123,7 +124,8 @@ def compare_readouts(
     tried = weights_for(data) if readout_weights is None else [float(one) for one in readout_weights]
     if len(set(tried)) < max(2, len(tried)) or min(tried) < 0:
         raise ContractError(f"readout_weights is {tried}. It needs two different numbers or more, from 0 on.")
-    held_out = folds_of(data.sizes["trial" if single else "condition"], folds, first=seed)
+    dim = "trial" if single else "condition"
+    held_out = folds_of(data.sizes[dim], folds, first=seed, what=f"{dim}s")
     own: FitOptions | TrialFitOptions
     if single:
         refuse_own(fit_options, ("test_size", "checkpoint", "readout_weight"))
@@ -182,7 +184,11 @@ def _losses(fit: xr.Dataset, data: xr.Dataset, held: Array, numbers: bool) -> di
     """Loss of the behavior of held-out trials, and that of the training mean, (trial, readout)."""
     behavior = behavior_of(data, ~held, numbers)
     predicted = (fit["behavior_pred"].transpose("condition", "time", "readout").values - behavior.mean) / behavior.scale
-    return {"loss": losses(predicted, behavior)[held], "loss_of_mean": reference_losses(behavior, ~held)[held]}
+    return {
+        "loss": losses(predicted, behavior)[held],
+        "loss_of_mean": reference_losses(behavior, ~held)[held],
+        "share": behavior.share[held],
+    }
 
 
 def _table(data: xr.Dataset, weights: list[float], found: dict[str, Array], single: bool) -> xr.Dataset:
@@ -198,8 +204,9 @@ def _table(data: xr.Dataset, weights: list[float], found: dict[str, Array], sing
     deficit, error = behind_the_best(score[:, None])
     usable = deficit <= np.maximum(np.nan_to_num(error), same)
     of_mean = found["loss_of_mean"][0]
-    of_behavior = (of_mean - found["loss"]) / np.maximum(of_mean.mean(axis=0), 1e-300)
-    mean = of_behavior.mean(axis=2)
+    gain = of_mean - found["loss"]
+    of_behavior = scores_of_trials(gain, of_mean, found["share"][0])
+    mean = (gain / np.maximum(of_mean.mean(axis=0), 1e-300)).mean(axis=2)  # a readout without value adds nothing
     behind, its_error = behind_the_best(mean[usable][:, None])
     good = usable.copy()
     good[usable] = as_good_as_best(behind, its_error)
@@ -209,14 +216,14 @@ def _table(data: xr.Dataset, weights: list[float], found: dict[str, Array], sing
     for name, values in (
         ("activity_score", mean_and_sem(score, axis=1)),
         ("activity_deficit", (deficit, error)),
-        ("behavior_score", mean_and_sem(of_behavior, axis=1)),
+        ("behavior_score", (of_behavior.mean, of_behavior.sem)),
         ("behavior_deficit", (all_behind, all_errors)),
     ):
         dims = ("weight_tried", "readout")[: values[0].ndim]
         table[name], table[f"{name}_sem"] = (dims, values[0]), (dims, values[1])
     table["as_good"] = ("weight_tried",), good
     table["condition_score"] = ("weight_tried", "condition"), score
-    table["condition_behavior"] = ("weight_tried", "condition", "readout"), of_behavior
+    table["condition_behavior"] = ("weight_tried", "condition", "readout"), of_behavior.each
     return table
 
 
