@@ -178,10 +178,7 @@ def prepare(
             factor[train] = _noise_factor(recording.isel(condition=train), resting, steps)
             out["noise_factor"] = ("condition",), factor
     out = out.assign(steps.kept(link, units))
-    if readouts:
-        _warn_of_same(inputs, readouts)
-        own = build_behavior(recording, readouts)
-        out = out.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
+    out = _with_behavior(out, recording, inputs, readouts)
     for name in CARRIED:
         if name in recording:
             out[name] = recording[name]
@@ -207,8 +204,13 @@ def _linked(recording: xr.Dataset, link: Link) -> xr.Dataset:
     )
 
 
-def _warn_of_same(inputs: Sequence[Input], readouts: Sequence[Readout]) -> None:
-    """Warn of a readout that an input has already: latents know the input, whatever the neurons do."""
+def _with_behavior(
+    out: xr.Dataset, data: xr.Dataset, inputs: Sequence[Input], readouts: Sequence[Readout]
+) -> xr.Dataset:
+    """A Dataset with the behavior of trials or of a recording; it warns of a readout that is an input too."""
+    if not readouts:
+        return out
+    own = build_behavior(data, readouts)
     for readout in readouts:
         for one in inputs:
             if (readout.column, readout.series, readout.series_column) == (one.column, one.series, one.series_column):
@@ -217,6 +219,7 @@ def _warn_of_same(inputs: Sequence[Input], readouts: Sequence[Readout]) -> None:
                     "Latents have it from the input, so that scores of the readout say nothing of the neurons. Leave "
                     "out one of them."
                 )
+    return out.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
 
 
 def _prepare_trials(
@@ -232,10 +235,7 @@ def _prepare_trials(
         )
     bare = without_courses(trials)
     bare = bare.drop_dims({"input", "readout"} & set(bare.dims))  # of an earlier preparation
-    if readouts:
-        _warn_of_same(inputs, readouts)
-        own = build_behavior(trials, readouts)
-        bare = bare.assign(behavior=own["behavior"].variable).assign_coords(readout_coords(own))
+    bare = _with_behavior(bare, trials, inputs, readouts)
     if not inputs:
         return bare.copy()
     built = build_inputs(as_conditions(trials), inputs, 0.0)
