@@ -76,7 +76,7 @@ def test_factors_agree_with_a_dense_matrix():
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "softplus", "linear"])
 @pytest.mark.parametrize(("observation", "link"), [("gaussian", "exp"), ("poisson", "exp"), ("poisson", "softplus")])
 def test_posteriors_agree(observation, link, nonlinearity):
-    for hidden, masked, tolerance in ((0, True, 1e-8), (6, False, 1e-5)):  # hidden units are in single precision
+    for hidden, masked, tolerance in ((0, True, 1e-8), (6, False, 1e-4)):  # hidden units are in single precision
         system, trials = a_system(observation, nonlinearity, hidden, link), some_trials(observation, masked=masked)
         pairs = zip(posterior_of(system, trials), posterior_of(system, trials, engine=TORCH), strict=True)
         for one, other in pairs:
