@@ -34,8 +34,8 @@ from nwb_lint.validation.inferred.trials import learned, unknown_inputs
 from nwb_lint.validation.input_sets import reference_evidence
 
 _INTERVAL_REASON = (
-    "The intervals leave out the errors of m, of the noise and of the prior. In simulations, those of level .9 held .66 to "
-    ".82 of the bins."
+    "The intervals leave out the errors of m, of the noise and of the prior. In simulations, those of level .9 held .66 "
+    "to .82 of the bins."
 )
 # Hypotheses: whether n may differ from 0, and whether there are unknown inputs.
 HYPOTHESES = {"recurrence": (True, False), "inputs": (False, True), "both": (True, True)}
