@@ -34,7 +34,7 @@ from nwb_lint.validation.inferred.trials import learned, unknown_inputs
 from nwb_lint.validation.input_sets import reference_evidence
 
 _INTERVAL_REASON = (
-    "The intervals leave out the errors of m, of the noise and of the prior. In simulations, those of level .9 held .66 "
+    "The intervals leave out the errors of m, of the noise and of the prior. In simulations, those of .9 held .66 "
     "to .82 of the bins."
 )
 # Hypotheses: whether n may differ from 0, and whether there are unknown inputs.
