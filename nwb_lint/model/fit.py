@@ -157,9 +157,12 @@ def fit_lint(
     l2_n : float or "auto", default="auto"
         Penalty l2_n ||J||² with J = m n' / N, in units of the power of the activity, as the error. Smaller ridges count
         as this one. Many n give nearly the same activity, and without a penalty the gradient often ends at one that is
-        far too long, which inactivations show. "auto": if n ends more than twice as long as its effective part, the
-        gradient continues with a penalty of 1e-5. This is kept if it explains at most .01 less of the power of held-out
-        conditions, and at most doubles their error. The attribute ``penalty`` is that of a gradient.
+        far too long, which inactivations show. "auto": if n of the regressions is more than twice as long as its
+        effective part, the gradient has a penalty of 1e-5. Where its held-out error is then below .01 of the power, a
+        gradient without the penalty follows, and is taken if the penalty more than doubles the error. If n is long only
+        after a gradient without a penalty, this continues with one, which is kept if it explains at most .01 less of
+        the power of held-out conditions, and at most doubles their error. The attribute ``penalty`` is that of a
+        gradient.
     max_iter : int, default=200
         Most iterations of L-BFGS, or epochs of Adam. With hidden units at most 120 in coarse time steps, then 15.
     epochs : int, default=50

@@ -350,7 +350,7 @@ class Optimizer(NamedTuple):
     def continue_with(
         self, l2_n: float, found: Descent, fit: Samples, held: Samples | None, steps: int | None = None
     ) -> Descent:
-        """Continue a descent that had no penalty with one, on as many conditions as it saw last.
+        """Continue a descent with a penalty, on as many conditions as it saw last.
 
         It begins with about the n that the penalty gives. ``held`` stops it; without ``held`` it does so many
         ``steps``.

@@ -798,14 +798,17 @@ def first_descent(
     def error(network: Network) -> float:
         return float(held.errors(network).mean())
 
-    if error(found.network) < 0.5 * error(shorter[0]):
-        further = other.continue_with(other.l2_n, found, fit, held)
-        found = min(found, further, key=lambda one: error(one.network))
-    if error(found.network) < PENALTY_TOLERANCE * search.power:
-        longer = optimizer.descend(starts[0], fit, held)
-        least = error(longer.network)
-        if error(found.network) > least + tolerated(least, search.power):
-            return longer, optimizer, starts
+    try:
+        if error(found.network) < 0.5 * error(shorter[0]):
+            further = other.continue_with(other.l2_n, found, fit, held)
+            found = min(found, further, key=lambda one: error(one.network))
+        if error(found.network) < PENALTY_TOLERANCE * search.power:
+            longer = optimizer.descend(starts[0], fit, held)
+            least = error(longer.network)
+            if error(found.network) > least + tolerated(least, search.power):
+                return longer, optimizer, starts
+    except KeyboardInterrupt as stop:
+        raise Interrupted.best_of(found.network, stop, error) from stop
     return found, other, shorter
 
 

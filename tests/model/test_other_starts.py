@@ -102,6 +102,16 @@ def test_an_interrupted_later_start_leaves_the_best_so_far(where):
     assert error_of(search) < 0.9 * search.samples.energies().sum()
 
 
+def test_an_interrupt_in_a_second_descent_leaves_the_first_one_with_a_penalty(monkeypatch):
+    """Where the n of the regressions is long, which `LONG_N` of 0 says of every fit."""
+    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", 0.0)
+    search, Impatient.found = sighted(Settings(1, l2_n=None)), []
+    with pytest.raises(Interrupted) as stop:
+        run_gradient(search, Impatient(20, "cpu", no_report))
+    held = search.parts.held_out(0)
+    assert held.errors(stop.value.network).mean() <= held.errors(Impatient.found[0].network).mean()
+
+
 def test_other_starts_are_not_tried_where_regressions_explain_something():
     def never(search):
         raise AssertionError("other starts were tried")
