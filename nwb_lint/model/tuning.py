@@ -163,9 +163,9 @@ MIN_IMPROVEMENT = 1e-4
 
 # `l2_n="auto"`: where n of the regressions is so many times as long as its effective part, the descent has a penalty
 # l2_n |J|², in units of the power; where n is long only after the descent, this is continued with it. In a continuation
-# the penalty stays if it explains at most this much less of the power of held-out conditions, and at the end of training
-# conditions; and if it at most doubles their error, a convention. A descent that has it from its start is compared with
-# one without it only where its held-out error is below this share of the power.
+# the penalty stays if it explains at most this much less of the power of held-out conditions, and at the end of
+# training conditions; and if it at most doubles their error, a convention. A descent that has it from its start is
+# compared with one without it only where its held-out error is below this share of the power.
 # Tuned on: CDM networks of 240 neurons in which J alone was trained (g = 0.1, seeds 31, 32, rank 1), with inactivations
 # and R² of fresh trials, and the networks of `honesty.py unseen` of seed 50, with R² of fresh trials. Tried as well: a
 # standard error in place of the tolerance (n stays 20 times too long), stronger penalties after this one (R² lower by
