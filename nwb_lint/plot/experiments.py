@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
@@ -14,10 +16,16 @@ from nwb_lint.plot.populations import population_gains
 from nwb_lint.plot.style import COLORS, Drawing, explain, finish, legend_below, styled
 from nwb_lint.plot.trials import trial_latents, trial_rates
 
+_PANEL_TITLE = 30  # characters of a row of the title of a panel
+_BESIDE = 0.6  # of the distance of two names: what the lines of a name take
+
 
 @styled
 def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
-    """Draw a table with the columns panel, line, x and y: one panel for each ``panel``, one line for each ``line``."""
+    """Draw a table with the columns panel, line, x and y: one panel for each ``panel``, one line for each ``line``.
+
+    Where x are names, points of several lines at the same name are drawn side by side.
+    """
     names = list(dict.fromkeys(table["panel"]))
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -25,22 +33,41 @@ def panels(table: pd.DataFrame, x: str, y: str) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     lines = list(dict.fromkeys(table["line"]))
     for ax, name in zip(axes, names, strict=False):
+        own = table[table["panel"] == name]
+        places = _places(own) if own["x"].map(type).eq(str).all() else None
         for number, line in enumerate(lines):
-            some = table[(table["panel"] == name) & (table["line"] == line)]
-            if len(some):
-                marks = "o-" if some["x"].dtype.kind in ("i", "f") else "o"  # names have no order, so no line
-                color, values = COLORS[number % len(COLORS)], some["y"].to_numpy(float)
-                ax.plot(some["x"].to_numpy(), values, marks, color=color)
-        low, high = table.loc[table["panel"] == name, "y"].agg(["min", "max"])
+            some, color = own["line"] == line, COLORS[number % len(COLORS)]
+            if some.any():
+                at = own["x"] if places is None else places  # names have no order, so no line
+                marks = "o-" if places is None and own["x"].dtype.kind in ("i", "f") else "o"
+                ax.plot(at[some].to_numpy(), own.loc[some, "y"].to_numpy(float), marks, color=color)
+        low, high = own["y"].agg(["min", "max"])
         ax.set_ylim(min(0.0, 1.1 * low), max(1.05, 1.1 * high))
-        finish(ax, x, y, name)
-        if table.loc[table["panel"] == name, "x"].map(type).eq(str).all():
-            ax.tick_params("x", rotation=45)
+        finish(ax, x, y, name).title.set_text(textwrap.fill(name, _PANEL_TITLE))
+        if places is not None:
+            labels = list(dict.fromkeys(own["x"]))
+            ax.set_xticks(range(len(labels)), labels, rotation=45)
+            ax.set_xlim(-0.5, len(labels) - 0.5)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
-    made = [Line2D([], [], marker="o", color=COLORS[k % len(COLORS)], label=line) for k, line in enumerate(lines)]
+    style = "-" if table["x"].dtype.kind in ("i", "f") else ""
+    made = [
+        Line2D([], [], ls=style, marker="o", color=COLORS[k % len(COLORS)], label=line) for k, line in enumerate(lines)
+    ]
     legend_below(figure, made)
     return figure
+
+
+def _places(table: pd.DataFrame) -> pd.Series:
+    """Places along x of the rows of a panel: names at whole numbers, the lines of a name side by side."""
+    order = {name: k for k, name in enumerate(dict.fromkeys(table["x"]))}
+    own = table.groupby("x", sort=False)["line"]
+    lines = {name: list(dict.fromkeys(some)) for name, some in own}
+    beside = [
+        (lines[name].index(line) - (len(lines[name]) - 1) / 2) * _BESIDE / len(lines[name])
+        for name, line in zip(table["x"], table["line"], strict=True)
+    ]
+    return table["x"].map(order) + beside
 
 
 @styled

@@ -546,7 +546,7 @@ def input_comparison(comparison: xr.Dataset, *, ax: Axes | None = None, style: S
 def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw how far the dynamics of each session are from those of the reference session.
 
-    Squares are distances without the errors of the fits, with their intervals, where the fits had their data.
+    Squares are distances without the errors of the fits, with their intervals of 90 %, where the fits had their data.
 
     Parameters
     ----------
@@ -575,13 +575,16 @@ def session_changes(alignment: xr.Dataset, *, ax: Axes | None = None, style: Sty
     'distance of the recurrence'
     """
     check_result(alignment, "session_alignment")
-    ax, names = make_axes(ax), alignment["session_name"].values.tolist()
+    given, ax, names = ax, make_axes(ax), alignment["session_name"].values.tolist()
     places = np.arange(len(names))
-    ax.plot(places, alignment["distance"].values, ls="", marker="o", ms=pt(5), color=COLORS[1])
+    values, label = alignment["distance"].values, "with errors of the fits"
+    ax.plot(places, values, ls="", marker="o", ms=pt(5), color=COLORS[1], label=label)
     if "distance_low" in alignment:
         low, high = (alignment[f"distance_{end}"].values for end in ("low", "high"))
         ax.vlines(places + 0.1, low, high, color=COLORS[0], lw=pt(1.5))
-        ax.plot(places + 0.1, alignment["distance_corrected"].values, ls="", marker="s", ms=pt(4), color=COLORS[0])
+        values, label = alignment["distance_corrected"].values, "without, and 90 %"
+        ax.plot(places + 0.1, values, ls="", marker="s", ms=pt(4), color=COLORS[0], label=label)
+        explain(ax, given)
     ax.set_xticks(places, [as_label(name) for name in names])
     ax.set_ylim(bottom=0)
     ax.margins(x=0.2)

@@ -260,3 +260,12 @@ def test_the_summary_and_an_experiment_look_as_they_did():
     assert_looks_like(plot.summary(make_fit(), activity_of(make_fit())), "summary")
     rows = [(panel, line, x, x / 4 + k / 10) for panel in ("DM", "CDM") for k, line in enumerate("ab") for x in (1, 2)]
     assert_looks_like(panels(pd.DataFrame(rows, columns=["panel", "line", "x", "y"]), "rank", "R²"), "experiment")
+
+
+def test_points_of_several_lines_at_a_name_are_side_by_side():
+    rows = [("R²", "ours", "a", 0.5), ("R²", "theirs", "a", 0.5), ("R²", "ours", "b", 0.5), ("R²", "ours", "b", 0.4)]
+    (ax,) = panels(pd.DataFrame(rows, columns=["panel", "line", "x", "y"]), "", "").axes
+    ours, theirs = (line.get_xdata() for line in ax.lines)
+    np.testing.assert_allclose(ours, [-0.15, 1, 1])
+    np.testing.assert_allclose(theirs, [0.15])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]

@@ -168,6 +168,16 @@ def test_sessions():
     assert_looks_like(ax, "session_changes")
 
 
+def test_sessions_with_intervals_say_what_the_marks_are():
+    found = align_fits({"day 1": mock_fit(), "day 2": mock_fit(seed=1)})
+    for end, value in {"low": 0.1, "corrected": 0.2, "high": 0.3, "p_value": 0.01}.items():
+        found[f"distance_{end}"] = ("session_name",), np.array([np.nan, value])
+    ax = plot.session_changes(found)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), found["distance_corrected"])
+    (legend,) = ax.figure.legends
+    assert [one.get_text() for one in legend.get_texts()] == ["with errors of the fits", "without, and 90 %"]
+
+
 def test_an_ensemble():
     pearson = np.array([[1.0, 0.93, -0.2], [0.93, 1.0, 0.1], [-0.2, 0.1, 1.0]])
     each = {name: (("member", "neuron", "rank"), np.zeros((3, 2, 1))) for name in ("m", "n_effective")}
