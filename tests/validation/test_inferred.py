@@ -290,6 +290,47 @@ def test_inputs_are_added_once_to_the_same_conditions_and_bins(unknown):
     np.testing.assert_allclose(some["u"].values[..., 1], found["inferred_u"].values[[3, 1], :, 0], rtol=1e-6)
 
 
+def test_inferred_inputs_are_added_to_no_other_times_nor_to_a_fit(unknown):
+    activity, _, _, found = unknown
+    with pytest.raises(ContractError, match="bins from 10 to"):
+        nl.with_inferred_inputs(activity.assign_coords(time=activity["time"] + 10), found)
+    for wrong in (found, nl.fit_lint(activity, rank=1, tau_s=TAU_S)):
+        with pytest.raises(ContractError, match="activity lacks activity"):
+            nl.with_inferred_inputs(wrong, found)
+    turned = activity.assign(u=activity["u"].transpose("input", "condition", "time"))
+    with pytest.raises(ContractError, match="u of the activity has dims"):
+        nl.with_inferred_inputs(turned, found)
+
+
+def test_what_no_input_can_be_inferred_from_is_said():
+    activity, wanted = mock_activity(), {"rank": 1, "tau_s": 0.1, "hidden": 0}
+    with pytest.raises(ContractError, match="rank is None"):
+        nl.infer_inputs(activity, rank=None, tau_s=0.1)
+    with pytest.raises(ContractError, match="data is a NoneType"):
+        nl.infer_inputs(None, **wanted)
+    constant = activity.assign(activity=0 * activity["activity"] + 1)
+    for wrong in (constant, constant.assign(activity=0 * activity["activity"]), activity.isel(time=[0])):
+        with pytest.raises(ContractError, match="same value in all samples"):
+            nl.infer_inputs(wrong, **wanted)
+    unseen = activity.assign(activity=activity["activity"].where(activity["condition"] != "stimulus=1"))
+    with pytest.raises(ContractError, match="Condition stimulus=1 has no observed sample"):
+        nl.infer_inputs(unseen, **wanted)
+    trials = mock_trials().assign_coords(side=("trial", np.resize(["a", "b", ""], 24)))
+    with pytest.raises(ContractError, match="side has no value in 8 of 24 trials"):
+        nl.infer_inputs(trials, by="side", **wanted)
+    with pytest.raises(ContractError, match="There are 24 trials"):
+        nl.infer_inputs(trials, by="choice", folds=25, **wanted)
+
+
+def test_behavior_has_no_part_in_inferred_inputs():
+    trials, options = mock_trials(), {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2, "by": "stimulus", "folds": 2}
+    rare = trials.assign_coords(rare=("trial", np.arange(24) == 3))  # in one of the two parts it does not vary
+    both = nl.prepare(rare, inputs=[], readouts=[nl.Readout("rare", column="rare")])
+    xr.testing.assert_equal(
+        nl.infer_inputs(trials, **options)["inferred_u"], nl.infer_inputs(both, **options)["inferred_u"]
+    )
+
+
 def test_smoothed_noise_is_not_taken_for_an_input():
     """Means of few trials that were smoothed: what is left of the noise is smooth, and no input."""
     recording = mock_recording(n_conditions=12)

@@ -10,7 +10,15 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from nwb_lint.contract import check_activity, check_result, coords_along, input_names
+from nwb_lint.contract import (
+    check_activity,
+    check_dataset,
+    check_result,
+    coords_along,
+    find_column,
+    input_names,
+    missing_in,
+)
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, filter_input
@@ -141,7 +149,9 @@ def infer_inputs(
     Raises
     ------
     ContractError
-        If trials have no ``by``, an option does not suit the data, or there are fewer conditions or trials than folds.
+        If trials have no ``by``, or some have no value of it; a condition of means has no observed sample, or all
+        samples have the same value; an option does not suit the data; or there are fewer conditions or trials than
+        folds.
 
     Notes
     -----
@@ -161,20 +171,24 @@ def infer_inputs(
     >>> found.attrs["hypothesis"], found["inferred_u"].dims
     ('recurrence', ('input_condition', 'time', 'inferred_input'))
     """
+    check_dataset(data, "data", "Call prepare(...)")
+    if rank is None:
+        raise ContractError("rank is None. Inputs drive latents, which a rank gives. Give a number.")
+    data = data.drop_dims("readout", errors="ignore")  # the activity alone says which inputs there are
     single, sparse = "trial" in data.dims, prior == "sparse"
     refuse_own(fit_options, ("test_size", "checkpoint", "readout_weight"))
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "inferred inputs"}
     work: Any = score_hypothesis_of_trials
     if single:
         own = TrialFitOptions.check({"rank": rank, "tau_s": tau_s, "seed": seed, **fit_options})
-        own = own.model_copy(update={"readout_weight": 0.0})  # the neurons alone say which inputs there are
         cells, names = _cells(data, by, own)
         given: Any = data
         shared: dict[str, Any] = {"options": own, "cells": cells, "sparse": sparse}
     else:
         given, names, work = _means(data, rank, tau_s, by, seed, fit_options), _labels(data), score_hypothesis
         shared = {"sparse": sparse}
-    held_out = folds_of(data.sizes["trial" if single else "condition"], folds, first=seed)
+    dim = "trial" if single else "condition"
+    held_out = folds_of(data.sizes[dim], folds, first=seed, what=f"{dim}s")
     tasks = ((given, {**shared, "hypothesis": one, "held_out": held}) for held in held_out for one in HYPOTHESES)
     found = run_all(work, tasks, total=len(HYPOTHESES) * folds, **running)
     unit = "nats/sample" if not single or own.observation == "gaussian" else "bits/spike"
@@ -213,7 +227,13 @@ def _cells(trials: xr.Dataset, by: str | None, options: TrialFitOptions) -> tupl
         raise ContractError(
             "by is None. Trials share an unknown input within their condition. Give the trial column of the conditions."
         )
-    return groups_of(trials, by, option="by")
+    found, column = groups_of(trials, by, option="by"), find_column(trials, by, "trial")
+    if lacking := 0 if column is None else int(missing_in(column.values).sum()):
+        raise ContractError(
+            f"{by} has no value in {lacking} of {trials.sizes['trial']} trials. Each trial needs a condition. Leave "
+            "these trials out (isel)."
+        )
+    return found
 
 
 def _means(activity: xr.Dataset, rank: int, tau_s: float, by: str | None, seed: int, given: Mapping[str, Any]) -> Means:
@@ -235,9 +255,23 @@ def _means(activity: xr.Dataset, rank: int, tau_s: float, by: str | None, seed: 
     hidden = given.get("hidden", "auto")
     hidden = max(0, ALL_UNITS - neurons) if hidden == "auto" else int(hidden)
     x, alpha = unmasked(activity)["activity"].values, bin_s / tau_s
+    _check_samples(x, _labels(activity))
     v = filter_input(whole_input(activity).astype(float), alpha)[:, -x.shape[1] :]
     smoothing = float(activity.attrs.get("smooth_s") or 0.0) / bin_s
     return Means(x, v, rank, alpha, hidden, seed, given.get("nonlinearity", "tanh"), smoothing)
+
+
+def _check_samples(x: Array, labels: Array) -> None:
+    """Refuse activity (condition, time, neuron) from which no course of an input can be inferred."""
+    seen = np.isfinite(x)
+    if not seen.any(axis=(1, 2)).all():
+        lacking = labels[np.argmin(seen.any(axis=(1, 2)))]
+        raise ContractError(
+            f"Condition {lacking} has no observed sample. Each condition has an input of its own. Leave it out (isel)."
+        )
+    low, high = np.where(seen, x, np.inf).min(axis=(0, 1)), np.where(seen, x, -np.inf).max(axis=(0, 1))
+    if x.shape[1] < 2 or not (high > low).any():
+        raise ContractError("The activity has the same value in all samples. Inputs make it vary. Check the scale.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -392,7 +426,8 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ContractError
-        If a condition has no inferred input, the bins differ, or the data have inferred inputs already.
+        If a condition has no inferred input, the times differ, the data have inferred inputs already, or they are no
+        activity or trials.
 
     Examples
     --------
@@ -402,8 +437,13 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     >>> with_inferred_inputs(activity, found)["input"].values.tolist()
     ['stimulus', 'inferred 1']
     """
+    check_dataset(data, "data", "Call prepare(...)")
     check_result(inferred, "inferred_inputs")
     single, names = "trial" in data.dims, inferred["input_condition"].values.astype(str)
+    if single:
+        check_trials(data, "gaussian" if "rate" in data else "poisson")
+    else:
+        check_activity(data)
     dim, added = "trial" if single else "condition", inferred["inferred_input"].values.astype(str).tolist()
     if single:
         cells = groups_of(data, str(inferred.attrs["by"]), names, option="by")[0]
@@ -415,10 +455,11 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
                 f"Condition {strange[0]} has no inferred input. Each condition needs its own. Infer it too."
             )
         cells = np.array([place[label] for label in labels])
-    if data.sizes["time"] != inferred.sizes["time"]:
+    times = [one["time"].values for one in (data, inferred)]
+    if len(times[0]) != len(times[1]) or not np.allclose(*times, rtol=0, atol=0.01 * float(data.attrs["bin_s"])):
+        of_data, of_inputs = (f"{len(one)} bins from {one[0]:g} to {one[-1]:g} s" for one in times)
         raise ContractError(
-            f"The data have {data.sizes['time']} bins, the inferred inputs {inferred.sizes['time']}. They need the "
-            "same. Infer them from these data."
+            f"The data have {of_data}, the inferred inputs {of_inputs}. They need the same. Infer them from these data."
         )
     old = input_names(data) if "u" in data else []
     if both := sorted({*old} & {*added}):
