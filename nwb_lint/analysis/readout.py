@@ -225,7 +225,7 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
     ('decoder', 'readout')
     """
     check_fit(fit)
-    check_dataset(data, "data", "Call prepare(..., readouts=[...])")
+    check_dataset(data, "data", "Call prepare(..., readouts=)")
     train = _trained_on(fit, data)
     single = "trial" in data.dims
     behavior = behavior_of(data, train, numbers=not single)

@@ -150,10 +150,39 @@ def run_recipe(
     sources = find_recordings(recipe.sources, exclude=recipe.read.exclude) if assets is None else list(assets)
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress}
     with collect_warnings(pass_on=True) as messages:
+        _check_sections(recipe)
         outcome = (_run_trials if recipe.mode == "trials" else _run_means)(recipe, sources, Laps(), running)
     if messages:
         outcome.fit.attrs["warnings"] = list(dict.fromkeys(messages))
     return outcome
+
+
+def _check_sections(recipe: Recipe) -> None:
+    """Refuse, before anything is read, sections that lack what other sections say."""
+    for name in ("compare_readouts", "decode"):
+        if getattr(recipe, name) is not None and not recipe.readouts:
+            raise ContractError(
+                f"The recipe has the section {name} and no readouts. Behavior is read by them. Add [[readouts]], or "
+                "--readout."
+            )
+    if recipe.decode is not None and not recipe.fit.test_size and getattr(recipe.fit, "test_conditions", None) is None:
+        raise ContractError(
+            "The recipe has the section decode, and nothing is held out. Behavior is decoded in held-out data. Give "
+            "fit.test_size, or --test-size."
+        )
+    if recipe.compare_readouts is not None:
+        weight, field = recipe.fit.readout_weight, type(recipe.fit).model_fields["readout_weight"]
+        if weight != field.default:
+            warn(
+                "The recipe has the section compare_readouts, which chooses the weight. So fit.readout_weight "
+                f"{weight:g} is not used. Leave out one of them."
+            )
+    unnamed = recipe.infer_inputs is not None and recipe.infer_inputs.by is None
+    if unnamed and recipe.mode == "trials" and len(recipe.read.by) != 1:
+        raise ContractError(
+            f"The recipe has the section infer_inputs, and read.by has {len(recipe.read.by)} columns. Trials share an "
+            "input within the values of one. Give infer_inputs.by, or --infer-inputs-by."
+        )
 
 
 def _run_means(recipe: Recipe, sources: Sequence[Asset], laps: Laps, running: dict[str, Any]) -> Outcome:

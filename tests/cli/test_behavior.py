@@ -64,3 +64,22 @@ def test_a_readout_without_column_is_refused(recipe):
     done = run("fit", recipe(), "--readout", "name=x,column=context,log=perhaps")
     assert done.exit_code == 2
     assert "It needs yes or no" in done.output
+
+
+def test_sections_that_lack_readouts_or_held_out_data_are_refused_before_the_fit(session, tmp_path):  # noqa: F811
+    flags = [session, "--trials", *FLAGS, "--rank", 1, "--out", tmp_path / "fit.nwb"]
+    for section in ("--decode", "--compare-readouts"):
+        words = fails("fit", *flags, section)
+        assert "no readouts. Behavior is read by them. Add [[readouts]], or --readout." in words
+    assert "nothing is held out" in fails("fit", *flags, "--readout", CHOICE, "--decode", "--test-size", 0)
+    assert "Give infer_inputs.by, or --infer-inputs-by" in fails("fit", *flags, "--infer-inputs")
+
+
+@pytest.mark.filterwarnings("ignore:Behavior of held-out data")
+def test_a_weight_beside_a_choice_of_weights_is_named(session, tmp_path):  # noqa: F811
+    flags = [session, "--trials", *FLAGS, "--rank", 1, "--out", tmp_path / "fit.nwb", "--no-plot"]
+    weights = ["--compare-readouts-readout-weights", "0,3", "--compare-readouts-folds", 2, "--readout-weight", 7]
+    done = run("fit", *flags, "--readout", CHOICE, *weights)
+    assert done.exit_code == 0, done.output
+    assert "So fit.readout_weight 7 is not used" in " ".join(done.output.split())
+    assert nl.read_fit(tmp_path / "fit.nwb").attrs["readout_weight"] in (0, 3)

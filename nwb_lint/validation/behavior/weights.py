@@ -115,9 +115,9 @@ def compare_readouts(
     >>> table["behavior_score"].dims
     ('weight_tried', 'readout')
     """
-    check_dataset(data, "data", "Call prepare(..., readouts=[...])")
+    check_dataset(data, "data", "Call prepare(..., readouts=)")
     if "behavior" not in data:
-        raise ContractError("The data have no behavior. Weights of it are compared. Call prepare(..., readouts=[...]).")
+        raise ContractError("The data have no behavior. Weights of it are compared. Call prepare(..., readouts=).")
     if rank is None:
         raise ContractError("rank is None. Behavior is read from latents, which a rank gives. Give a number.")
     single, options = "trial" in data.dims, {"rank": rank, "tau_s": tau_s, "seed": seed}
