@@ -289,7 +289,7 @@ def write_page(results: str | Path, page: str | Path) -> Path:
         raise ContractError(f"{folder} has no results. Run nwb-lint reproduce NAME --out {folder} first.")
     parts = [
         f"{_PAGE_TITLE}\n\nWritten by `nwb_lint.experiments.frame.write_page` from the "
-        "tables beside the figures. No number is typed by hand."
+        "tables beside the figures. No number of ours in a table, a comparison or a claim is typed by hand."
     ]
     for part, (members, source) in _PARTS.items():
         here = [name for name in names if name in members]

@@ -163,10 +163,14 @@ def _parameters(system: System) -> tuple[Array, Array, Array]:
 
 
 def _check(system: System, arrays: Trials) -> None:
-    if system.drift is not None or system.blocks is not None or system.link != "exp":
+    parts = {
+        "drift": system.drift is not None, "areas": system.blocks is not None, "a softplus link": system.link != "exp"
+    }  # fmt: skip
+    if any(parts.values()):
         raise ContractError(
-            "The fit has drift, areas or a softplus link. The gradient of free runs needs a fit without them. Leave "
-            "them out of fit_trials, or keep the fit as it is."
+            f"The fit has {' and '.join(name for name, there in parts.items() if there)}. The gradient of free runs "
+            "needs a fit without drift, areas and a softplus link. Leave them out of fit_trials, or keep the fit as it "
+            "is."
         )
     if len(arrays.y) < 2:
         raise ContractError("There is a single trial. One trains and one is held out. Give at least two.")

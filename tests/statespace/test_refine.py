@@ -115,7 +115,7 @@ def test_unit_latents_leave_the_dynamics(fit, trials):
 
 def test_what_it_refuses(fit, trials):
     soft = fit_trials(trials, **(OPTIONS | {"link": "softplus", "max_iter": 1}))
-    with pytest.raises(ContractError, match="softplus link"):
+    with pytest.raises(ContractError, match="The fit has a softplus link"):
         refine_free_run(soft, trials, epochs=1)
     with pytest.raises(ContractError, match="single trial"):
         refine_free_run(fit, trials.isel(trial=[0]), epochs=1)
