@@ -297,6 +297,9 @@ def test_inferred_inputs_are_added_to_no_other_times_nor_to_a_fit(unknown):
     for wrong in (found, nl.fit_lint(activity, rank=1, tau_s=TAU_S)):
         with pytest.raises(ContractError, match="activity lacks activity"):
             nl.with_inferred_inputs(wrong, found)
+    same = activity.assign_coords(condition=["c0", *activity["condition"].values[:-1]])
+    with pytest.raises(ContractError, match="Two conditions have the same label"):
+        nl.with_inferred_inputs(same, found.assign_coords(input_condition=same["condition"].values))
     turned = activity.assign(u=activity["u"].transpose("input", "condition", "time"))
     with pytest.raises(ContractError, match="u of the activity has dims"):
         nl.with_inferred_inputs(turned, found)

@@ -409,7 +409,9 @@ def _with_courses(
 def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     """Data with inferred inputs beside their known ones, for `fit_lint` or `fit_trials`.
 
-    A fit takes them as known: their uncertainty is in ``inferred_low`` and ``inferred_high`` alone.
+    A fit takes them as known: their uncertainty is in ``inferred_low`` and ``inferred_high`` alone. They were inferred
+    from the activity of all conditions or trials, also of those that the fit holds out, so that its held-out scores are
+    too high. Scores of held-out data are in the result of `infer_inputs`.
 
     Parameters
     ----------
@@ -426,8 +428,8 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ContractError
-        If a condition has no inferred input, the times differ, the data have inferred inputs already, or they are no
-        activity or trials.
+        If a condition has no inferred input, two have the same label, the times differ, the data have inferred inputs
+        already, or they are no activity or trials.
 
     Examples
     --------
@@ -450,6 +452,11 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     else:
         place = {name: k for k, name in enumerate(names)}
         labels = _labels(data)
+        if len(place) < len(names):
+            raise ContractError(
+                "Two conditions have the same label, so that their inferred inputs cannot be told apart. Labels need "
+                "to be unique. Give the conditions other labels, and infer again."
+            )
         if strange := [label for label in labels if label not in place]:
             raise ContractError(
                 f"Condition {strange[0]} has no inferred input. Each condition needs its own. Infer it too."
