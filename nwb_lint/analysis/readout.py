@@ -213,7 +213,8 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
     Raises
     ------
     ContractError
-        If the fit has no readouts, the data have other ones, or they lack training trials or others.
+        If the fit has no readouts, the data have other ones or other behavior in a trial of the fit, or they lack
+        training trials or others.
 
     Examples
     --------
@@ -266,6 +267,7 @@ def _trained_on(fit: xr.Dataset, data: xr.Dataset) -> Array:
         )
     dim = "trial" if "trial" in data.dims else "condition"
     labels = data[dim].values.astype(str) if dim in data.coords else np.arange(data.sizes[dim]).astype(str)
+    _check_same_behavior(fit, data["behavior"].transpose(dim, "time", "readout").values, labels, dim)
     seen = condition_labels(fit)[~fit["held_out"].values]
     train: Array = np.isin(labels, seen)
     if train.all() or not train.any():
@@ -275,6 +277,22 @@ def _trained_on(fit: xr.Dataset, data: xr.Dataset) -> Array:
             "need others. Fit with test_size=..., and give all of them."
         )
     return train
+
+
+def _check_same_behavior(fit: xr.Dataset, behavior: Array, labels: Array, dim: str) -> None:
+    """Refuse other trials that have labels of the fit: they would be taken for those that it was trained on."""
+    place = {label: k for k, label in enumerate(condition_labels(fit).astype(str).tolist())}
+    own = fit["behavior"].transpose("condition", "time", "readout").values
+    for label, values in zip(labels.tolist(), behavior, strict=True):
+        if label not in place or values.shape != own.shape[1:]:
+            continue
+        kept = own[place[label]]
+        both = np.isfinite(kept) & np.isfinite(values)
+        if not np.allclose(kept[both], values[both], rtol=1e-6):
+            raise ContractError(
+                f"The {dim} {label} has other behavior than in the fit. Labels say which {dim}s it was trained on. Give "
+                "those of the fit, and label others otherwise."
+            )
 
 
 def _of_trials(fit: xr.Dataset, trials: xr.Dataset, causal: bool) -> tuple[Array, Array]:

@@ -142,6 +142,14 @@ def test_what_cannot_be_is_said(fit, trials):
             call()
 
 
+def test_trials_of_another_session_are_not_taken_for_those_of_the_fit(fit, trials):
+    other = trials.assign(behavior=(trials["behavior"].dims, trials["behavior"].values[::-1]))
+    with pytest.raises(ContractError, match="has other behavior than in the fit"):
+        nl.decode_behavior(fit, other)
+    turned = nl.decode_behavior(fit, trials.isel(trial=slice(None, None, -1)))
+    np.testing.assert_allclose(turned["score"], nl.decode_behavior(fit, trials)["score"], rtol=1e-6)
+
+
 def test_a_held_out_trial_without_behavior_is_as_if_it_was_not_there(fit, trials):
     held = np.flatnonzero(fit["held_out"].values)
     lacking = trials.copy(deep=True)
