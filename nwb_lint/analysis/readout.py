@@ -290,7 +290,7 @@ def _check_same_behavior(fit: xr.Dataset, behavior: Array, labels: Array, dim: s
         both = np.isfinite(kept) & np.isfinite(values)
         if not np.allclose(kept[both], values[both], rtol=1e-6):
             raise ContractError(
-                f"The {dim} {label} has other behavior than in the fit. Labels say which {dim}s it was trained on. Give "
+                f"The {dim} {label} has other behavior than in the fit. Labels say which {dim}s trained it. Give "
                 "those of the fit, and label others otherwise."
             )
 
