@@ -123,5 +123,8 @@ def cast(values: Any, dtype: Any) -> Any:
 
 
 def log_factorial(counts: Any) -> Any:
-    """log(count!)."""
-    return gammaln(counts + 1.0) if isinstance(counts, np.ndarray) else functions_of(counts).lgamma(counts + 1.0)
+    """log(count!) of whole numbers: looked up, since few of them occur often."""
+    if not isinstance(counts, np.ndarray):
+        return functions_of(counts).lgamma(counts + 1.0)
+    whole = counts.astype(np.intp)
+    return gammaln(np.arange(whole.max(initial=0) + 1) + 1.0)[whole]
