@@ -799,13 +799,15 @@ def first_descent(
         return float(held.errors(network).mean())
 
     try:
-        if error(found.network) < 0.5 * error(shorter[0]):
+        reached = error(found.network)
+        if reached < 0.5 * error(shorter[0]):
             further = other.continue_with(other.l2_n, found, fit, held)
-            found = min(found, further, key=lambda one: error(one.network))
-        if error(found.network) < PENALTY_TOLERANCE * search.power:
+            if (after := error(further.network)) < reached:
+                found, reached = further, after
+        if reached < PENALTY_TOLERANCE * search.power:
             longer = optimizer.descend(starts[0], fit, held)
             least = error(longer.network)
-            if error(found.network) > least + tolerated(least, search.power):
+            if reached > least + tolerated(least, search.power):
                 return longer, optimizer, starts
     except KeyboardInterrupt as stop:
         raise Interrupted.best_of(found.network, stop, error) from stop
