@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
 
 import nwb_lint as nl
+from nwb_lint.statespace.data import arrays_of
+from nwb_lint.statespace.inference import posterior_of
+from nwb_lint.statespace.inferred.own import Own, with_own
+from nwb_lint.statespace.system import System
 
 BIN_S, TAU_S, N_TIMES, N_UNITS = 0.02, 0.1, 50, 50
 ALPHA = BIN_S / TAU_S
 RATE_HZ, SLOPE_HZ = 30.0, 6.0  # of the means: rate = 30 + 6 x
-GAIN = 0.7  # of single trials: log rate = 0.7 x
-SEEDS_OF_MEANS, SEEDS_OF_TRIALS = range(300, 310), range(300, 305)
+GAIN, RATE_OF_TRIALS, SD = 0.7, 12.0, 0.05  # of single trials: rate = 12 exp(0.7 x), and noise of a step of the latent
+DECAY = float(np.exp(-BIN_S / 0.2))  # of the unknown inputs of each trial
+SEEDS_OF_MEANS, SEEDS_OF_TRIALS, SEEDS_OF_OWN = range(300, 310), range(300, 305), range(300, 303)
 
 
 def smooth_courses(n_conditions: int, rng: np.random.Generator) -> np.ndarray:
@@ -35,6 +41,14 @@ def pulses(n_conditions: int, rng: np.random.Generator) -> np.ndarray:
     return size * np.exp(-0.5 * ((clock - center) / width) ** 2)
 
 
+def wandering(n_trials: int, rng: np.random.Generator) -> np.ndarray:
+    """u (trial, time): Ornstein-Uhlenbeck processes of variance 1 with a time constant of 200 ms."""
+    u = [rng.standard_normal(n_trials)]
+    for _ in range(N_TIMES - 1):
+        u.append(DECAY * u[-1] + np.sqrt(1 - DECAY**2) * rng.standard_normal(n_trials))
+    return np.stack(u, axis=1)
+
+
 def network(seed: int, recurrence: float, n_conditions: int) -> tuple[np.ndarray, ...]:
     """m, n, I (unit) of a random network of rank 1, and its known input (condition, time): a step of random size."""
     rng = np.random.default_rng(seed)
@@ -45,18 +59,16 @@ def network(seed: int, recurrence: float, n_conditions: int) -> tuple[np.ndarray
     return m, n, weights, rng.choice([-1.5, -0.7, 0.7, 1.5], n_conditions)[:, None] * on
 
 
-def activations(
-    net: tuple[np.ndarray, ...], unknown: np.ndarray, condition: np.ndarray, sd: float, rng: np.random.Generator
-) -> np.ndarray:
-    """x (trial, time, unit) of trials of these conditions, with noise of the latent."""
+def activations(net: tuple[np.ndarray, ...], unknown: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
+    """x (trial, time, unit) of trials with these known and unknown inputs (trial, time), with noise of the latent."""
     m, n, weights, known = net
-    kappa, v, path = np.zeros(len(condition)), np.zeros(len(condition)), []
+    kappa, v, path = np.zeros(len(known)), np.zeros(len(known)), []
     for t in range(N_TIMES):
         x = kappa[:, None] * m + v[:, None] * weights
         path.append(x)
-        drive = np.tanh(x) @ n / N_UNITS + unknown[condition, t]
-        kappa = (1 - ALPHA) * kappa + ALPHA * drive + sd * rng.standard_normal(len(condition))
-        v = (1 - ALPHA) * v + ALPHA * known[condition, t]
+        drive = np.tanh(x) @ n / N_UNITS + unknown[:, t]
+        kappa = (1 - ALPHA) * kappa + ALPHA * drive + sd * rng.standard_normal(len(known))
+        v = (1 - ALPHA) * v + ALPHA * known[:, t]
     return np.stack(path, axis=1)
 
 
@@ -65,7 +77,7 @@ def means(seed: int, recurrence: float, size: float, course: Callable = smooth_c
     """Activity of means over trials of Poisson spikes, the unknown u (condition, time), and m."""
     rng = np.random.default_rng([seed, 1])
     net, unknown = network(seed, recurrence, n_conditions), size * course(n_conditions, rng)
-    x = activations(net, unknown, np.arange(n_conditions), 0.0, rng)
+    x = activations(net, unknown, 0.0, rng)
     seconds = BIN_S * n_trials
     rate = rng.poisson(np.maximum(RATE_HZ + SLOPE_HZ * x, 0) * seconds) / seconds
     data = {
@@ -77,20 +89,25 @@ def means(seed: int, recurrence: float, size: float, course: Callable = smooth_c
 
 
 def trials(seed: int, recurrence: float, size: float, course: Callable = smooth_courses, n_conditions: int = 6,
-           n_trials: int = 20) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:  # fmt: skip
-    """Spikes of single trials, the unknown u (condition, time), and m as it acts on the log rate."""
-    rng = np.random.default_rng([seed, 2])
-    net, unknown = network(seed, recurrence, n_conditions), size * course(n_conditions, rng)
+           n_trials: int = 20, own: bool = False) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:  # fmt: skip
+    """Spikes of single trials, the unknown u (condition, time), and m as it acts on the log rate.
+
+    With ``own`` each trial has its own course (trial, time).
+    """
+    rng = np.random.default_rng([seed, 3 if own else 2])
     condition = rng.permutation(np.repeat(np.arange(n_conditions), n_trials))
-    x = activations(net, unknown, condition, 0.05, rng)
-    count = rng.poisson(BIN_S * 12 * np.exp(np.minimum(GAIN * x, 4))).astype(np.uint16)
+    cell = np.arange(len(condition)) if own else condition
+    m, n, weights, known = network(seed, recurrence, n_conditions)
+    unknown = size * course(cell.max() + 1, rng)
+    x = activations((m, n, weights, known[condition]), unknown[cell], SD, rng)
+    count = rng.poisson(BIN_S * RATE_OF_TRIALS * np.exp(np.minimum(GAIN * x, 4))).astype(np.uint16)
     data = {
         "count": (("trial", "time", "neuron"), count),
-        "u": (("trial", "time", "input"), net[3][condition][..., None].astype(np.float32)),
+        "u": (("trial", "time", "input"), known[condition][..., None].astype(np.float32)),
     }
     names = np.array([f"c{k:02d}" for k in range(n_conditions)])[condition]
     coords = {"trial": np.arange(len(condition)), "side": ("trial", names), "input": ["step"]}
-    return xr.Dataset(data, coords | _axes(), {"bin_s": BIN_S}), unknown, GAIN * net[0]
+    return xr.Dataset(data, coords | _axes(), {"bin_s": BIN_S}), unknown, GAIN * m
 
 
 def _axes() -> dict[str, object]:
@@ -99,7 +116,7 @@ def _axes() -> dict[str, object]:
 
 def inferred(data: xr.Dataset, **options: object) -> xr.Dataset:
     """The result, without its warnings."""
-    own = {"by": "side", "hidden": 30, "max_iter": 12, "folds": 2} if "trial" in data.dims else {}
+    own = {"hidden": 30, "folds": 2} if "trial" in data.dims else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nl.infer_inputs(data, rank=1, tau_s=TAU_S, **own, **options)
@@ -114,12 +131,13 @@ def recovered(found: xr.Dataset, unknown: np.ndarray, m: np.ndarray) -> tuple[fl
     return float(r2), float(((low < true) & (true < high)).mean())
 
 
-def line(what: str, make: Callable, right: Sequence[str], recurrence: float, size: float, **options: object) -> None:
+def line_of(what: str, make: Callable, right: Sequence[str], recurrence: float, size: float,
+         seeds: Sequence[int] = SEEDS_OF_TRIALS, by: str | None = "side", **options: object) -> None:  # fmt: skip
     """One simulated truth: how often the choice is right, and how well u is recovered where it should be."""
     choices, scores = [], []
-    for seed in SEEDS_OF_MEANS if make is means else SEEDS_OF_TRIALS:
+    for seed in seeds:
         data, unknown, m = make(seed, recurrence, size, **options)
-        found = inferred(data)
+        found = inferred(data, by=by)
         choices.append(found.attrs["hypothesis"])
         if size:
             scores.append(recovered(found, unknown, m))
@@ -135,6 +153,7 @@ def line(what: str, make: Callable, right: Sequence[str], recurrence: float, siz
 
 def inferred_means() -> None:
     """Unknown inputs of condition means: 24 conditions of 80 trials, 50 neurons, 10 seeds."""
+    line = partial(line_of, seeds=SEEDS_OF_MEANS, by=None)
     line("recurrence and known inputs alone (goal 9 of 10)", means, ["recurrence"], 1.3, 0.0)
     line("unknown smooth inputs alone (goal R² .9)", means, ["inputs"], 0.0, 1.0)
     line("recurrence and unknown smooth inputs", means, ["both"], 1.6, 1.0)
@@ -145,8 +164,38 @@ def inferred_means() -> None:
     )  # fmt: skip
 
 
+def with_true_parameters(seed: int, recurrence: float, size: float) -> float:
+    """R² of the posterior mean of u of each trial, with the parameters that made the trials."""
+    data, unknown, loading = trials(seed, recurrence, size, wandering, own=True)
+    m, n, weights, _ = network(seed, recurrence, 1)
+    none = np.zeros(N_UNITS)
+    system = System(  # the units of the network are hidden ones, since the neurons have log rates of 0.7 x
+        m=np.concatenate([loading, m])[:, None], n=2 * np.concatenate([none, n])[:, None],
+        weights=np.concatenate([GAIN * weights, weights])[:, None], bias=np.zeros(2 * N_UNITS),
+        level=np.full(N_UNITS, np.log(RATE_OF_TRIALS)), variance=np.ones(N_UNITS), noise=np.array([[SD**2]]),
+        start=np.zeros((1, 1)), spread=np.array([[1e-4]]), alpha=ALPHA,
+    )  # fmt: skip
+    own = Own(np.array([[(ALPHA * size) ** 2 * (1 - DECAY**2)]]), DECAY)
+    mean = posterior_of(with_own(system, own), arrays_of(data, "count", ALPHA, None))[0]
+    error = mean[:, :-1, 1] / ALPHA - unknown[:, :-1]
+    return float(1 - (error**2).sum() / ((unknown[:, :-1] - unknown[:, :-1].mean()) ** 2).sum())
+
+
+def inferred_own() -> None:
+    """Unknown inputs of each of 120 trials, 50 neurons, 3 seeds."""
+    line = partial(line_of, seeds=SEEDS_OF_OWN, by="trial", course=wandering, own=True)
+    for recurrence in (0.0, 1.6):
+        best = [with_true_parameters(seed, recurrence, 1.0) for seed in SEEDS_OF_OWN]
+        print(f"   R² of u with the true parameters, recurrence {recurrence}: {np.round(best, 3).tolist()}", flush=True)
+    line("recurrence, known inputs and white noise (goal all)", trials, ["recurrence"], 1.3, 0.0)
+    line("unknown inputs of each trial alone (goal all)", trials, ["inputs"], 0.0, 1.0)
+    line("recurrence and unknown inputs of each trial", trials, ["both"], 1.6, 1.0)
+    line("ten trials of small inputs (goal: undecided)", trials, ["undecided"], 0.0, 0.1, n_conditions=2, n_trials=5)
+
+
 def inferred_trials() -> None:
     """Unknown inputs of single trials: 6 conditions of 20 trials, 50 neurons, 5 seeds."""
+    line = line_of
     line("recurrence and known inputs alone (goal all)", trials, ["recurrence"], 1.3, 0.0)
     line("unknown smooth inputs alone (goal R² .9)", trials, ["inputs"], 0.0, 1.0)
     line("recurrence and unknown smooth inputs", trials, ["both"], 1.6, 1.0)
@@ -156,4 +205,4 @@ def inferred_trials() -> None:
     )  # fmt: skip
 
 
-SECTIONS = {"inferred": inferred_means, "inferred_trials": inferred_trials}
+SECTIONS = {"inferred": inferred_means, "inferred_trials": inferred_trials, "inferred_own": inferred_own}

@@ -641,7 +641,9 @@ class DecodingOptions(Options):
 class InferredOptions(Options):
     """Options of `infer_inputs`: inputs that nobody recorded, against recurrence."""
 
-    by: str | None = option(None, "Trial column of the conditions, whose trials share an input; of single trials.")
+    by: str | None = option(
+        None, "Trial column of the conditions, whose trials share an input, or 'trial': each its own."
+    )
     prior: Literal["smooth", "sparse"] = option("smooth", "Prior of the courses: smooth, or at few times.")
     folds: int = option(4, "Parts that are held out in turn.", ge=2)
     level: float = option(0.9, "Probability of the intervals.", gt=0, lt=1)

@@ -70,7 +70,7 @@ def without_dynamics(system: System) -> System:
     spread = np.linalg.inv(precision + (1e-6 * np.trace(precision) + 1e-12) * np.eye(system.rank))
     return system._replace(
         m=m, n=np.zeros_like(m), weights=system.weights[:n], bias=system.bias[:n], spread=spread,
-        noise=(1 - (1 - system.alpha) ** 2) * spread, nonlinearity="linear", unknown=None,
+        noise=(1 - (1 - system.alpha) ** 2) * spread, nonlinearity="linear", unknown=None, decay=None,
     )  # fmt: skip
 
 

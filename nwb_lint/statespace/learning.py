@@ -432,15 +432,21 @@ def usable_ridges(system: System, ridges: Array) -> Array:
     return ridges[ridges > rounding] if len(ridges) > 1 else ridges
 
 
-def moments_of(system: System, data: Batches, drawn: Array) -> Moments:
-    """The moments of the regression of the dynamics, means over the draws."""
-    pairs = [_moments(system, data, drawn[first : first + 2]) for first in range(0, len(drawn), 2)]
+def moments_of(system: System, data: Batches, drawn: Array, drive: Array | None = None) -> Moments:
+    """The moments of the regression of the dynamics, means over the draws.
+
+    ``drive`` (draw, trial, time - 1, rank) is taken off the steps.
+    """
+    pairs = [
+        _moments(system, data, drawn[first : first + 2], None if drive is None else drive[first : first + 2])
+        for first in range(0, len(drawn), 2)
+    ]
     total: list[Any] = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
     moments = Moments(*total)
     return moments._replace(linear=0 * moments.linear) if system.observation == "gaussian" else moments
 
 
-def _moments(system: System, data: Batches, drawn: Array) -> Moments:
+def _moments(system: System, data: Batches, drawn: Array, drive: Array | None) -> Moments:
     (n_units, rank), n_inputs, dtype = system.m.shape, system.weights.shape[1], feature_type(system)
     put, get = data.engine.put, data.engine.get
     there = put(system)
@@ -451,7 +457,8 @@ def _moments(system: System, data: Batches, drawn: Array) -> Moments:
         x = cast(kappa[:, :, :-1], dtype) @ cast(context.loadings, dtype)
         x += context.features
         r = cast(phi_of(system.nonlinearity, x).phi(x)[:, lag].reshape(-1, n_units), moment_type(system))
-        target = (kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1])[:, lag].reshape(-1, rank)
+        step = kappa[:, :, 1:] - (1 - system.alpha) * kappa[:, :, :-1]
+        target = (step if drive is None else step - put((drive[:, block],))[0])[:, lag].reshape(-1, rank)
         z = design_of(part._replace(basis=None), kappa)[:, :, :-1][:, lag].reshape(len(r), -1)
         products = (
             r.T @ r,
@@ -817,7 +824,7 @@ def prolonged(old: System, new: System, length: float) -> System:
     """The parameters so many times as far from the old ones as the new; variances on a logarithmic scale."""
     kinds = ["level", "bias", "weights", "m", "n"] + ["drift"] * (old.drift is not None)
     kinds += ["readout"] * (old.readout is not None)
-    kinds += ["unknown"] * (old.unknown is not None)
+    kinds += [kind for kind in ("unknown", "decay") if getattr(old, kind) is not None]
     further = {kind: (1 - length) * getattr(old, kind) + length * getattr(new, kind) for kind in kinds}
     variance = old.variance ** (1 - length) * new.variance**length
     if old.readout_variance is not None and new.readout_variance is not None:

@@ -12,6 +12,7 @@ of arrays (`nwb_lint.parallel.arrays`).
 With drift, m of trial k is m + sum_b s_b(k) drift_b. What multiplies kappa has then a dim more, that of the trials.
 
 With unknown inputs, kappa[t+1] has the part d[g(k), t] too, which the trials of a group g, such as a condition, share.
+A matrix ``decay`` takes the place of 1 - alpha: latents may be inputs of others, with time courses of their own.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class System(NamedTuple):
     | readout | readout, 1 + rank | level and weights that read behavior from kappa; None: no behavior |
     | readout_variance, readout_choice | readout | variance of numbers (1 of choices); 1 of choices, else 0 |
     | unknown | group, time - 1, rank | d, of groups of their own (`Trials.cell`); None: there are no unknown inputs |
+    | decay | rank, rank | what a step without recurrence makes of the latents; None: (1 - alpha) of each |
     | nonlinearity, observation, link | | phi; "poisson" or "gaussian"; "exp" or "softplus" |
     """
 
@@ -75,6 +77,7 @@ class System(NamedTuple):
     readout_variance: Array | None = None
     readout_choice: Array | None = None
     unknown: Array | None = None
+    decay: Array | None = None
 
     @property
     def blocks(self) -> Blocks | None:
@@ -297,7 +300,8 @@ def features_of(system: System, kappa: Array, context: Context) -> tuple[Array, 
 def next_latent(system: System, kappa: Array, r: Array) -> Array:
     """f(kappa): the latents a step later, without noise."""
     weights = cast(system.n * (system.alpha / len(system.n)), r.dtype)
-    return (1 - system.alpha) * kappa + r @ weights
+    left = (1 - system.alpha) * kappa if system.decay is None else kappa @ system.decay.T
+    return left + r @ weights
 
 
 def transition_matrices(system: System, slope: Array, loadings: Array) -> Array:
@@ -307,7 +311,7 @@ def transition_matrices(system: System, slope: Array, loadings: Array) -> Array:
     products = cast(products * (system.alpha / len(system.n)), slope.dtype)
     flat = (slope.reshape(-1, slope.shape[-1]) if loadings.ndim == 2 else slope) @ products
     out = cast(flat.reshape(*slope.shape[:-1], rank, rank), float)
-    out += (1 - system.alpha) * functions_of(slope).eye(rank)
+    out += (1 - system.alpha) * functions_of(slope).eye(rank) if system.decay is None else system.decay
     return out
 
 

@@ -181,7 +181,7 @@ def _check_sections(recipe: Recipe) -> None:
     if unnamed and recipe.mode == "trials" and len(recipe.read.by) != 1:
         raise ContractError(
             f"The recipe has the section infer_inputs, and read.by has {len(recipe.read.by)} columns. Trials share an "
-            "input within the values of one. Give infer_inputs.by, or --infer-inputs-by."
+            "input within the values of one, or each has its own ('trial'). Give infer_inputs.by, or --infer-inputs-by."
         )
 
 

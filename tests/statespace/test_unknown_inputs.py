@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from nwb_lint.statespace.inference import posterior_of
+from nwb_lint.statespace.inferred.own import Own, with_own, without_own
 from nwb_lint.statespace.inferred.priors import climb, relevances, smooth_covariance
 from nwb_lint.statespace.inferred.regression import Integrated
 from nwb_lint.statespace.inferred.sums import group_sums, problem_of
 from nwb_lint.statespace.inferred.uncertainty import information_of
 from nwb_lint.statespace.learning import How, dynamics_step, moments_of
 from nwb_lint.statespace.smoother import covariances, smooth
-from nwb_lint.statespace.system import Batches, System, Trials, context_of, evaluate
+from nwb_lint.statespace.system import Batches, System, Trials, context_of, evaluate, next_latent
 
 N_TRIALS, N_TIMES, N_UNITS = 9, 7, 5
 CELLS = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
@@ -148,6 +150,24 @@ def test_an_unknown_input_shifts_the_steps():
     plain, with_input = a_system(), a_system(unknown=shift)
     steps = [evaluate(one, trials, kappa, context_of(one, trials)).step for one in (plain, with_input)]
     np.testing.assert_allclose(steps[0] - steps[1], shift[CELLS], atol=1e-12)
+
+
+def test_inputs_of_each_trial_without_memory_are_noise_of_the_steps():
+    """The law at decay 0: w is a share of the noise, in the evidence and in the posterior."""
+    share, trials = 0.3, some_trials()._replace(cell=None)
+    system = a_system(noise=0.02 * np.array([[1.0, 0.4], [0.4, 2.0]]))
+    own = Own(share * system.noise, 0.0)
+    wide = with_own(system._replace(noise=(1 - share) * system.noise), own)
+    plain, found = posterior_of(system, trials), posterior_of(wide, trials)
+    np.testing.assert_allclose(found[2], plain[2], rtol=1e-6)
+    np.testing.assert_allclose(found[0][..., :2], plain[0], atol=1e-5)
+    r = plain[0] @ system.m.T + trials.v @ system.weights.T
+    steps = plain[0][:, 1:] - next_latent(system, plain[0][:, :-1], r[:, :-1])
+    np.testing.assert_allclose(found[0][:, :-1, 2:], share * steps, atol=1e-5)
+    back, same = without_own(wide)
+    np.testing.assert_allclose(back.noise, 0.7 * system.noise)
+    np.testing.assert_allclose(back.n, system.n)
+    np.testing.assert_allclose(same.noise, own.noise)
 
 
 def test_climbing_ends_at_the_top_and_relevance_at_the_variance():
