@@ -45,8 +45,8 @@ from nwb_lint.validation.input_sets import reference_evidence
 _INTERVAL_REASONS = {
     "means": "The intervals leave out the errors of m, of the noise and of the prior. In simulations of means, those "
     "of .9 held .92 to .97 of the bins, but .65 where each condition had a single pulse.",
-    "column": "The intervals leave out the errors of m, of the noise and of the prior. In simulations, those of .9 held "
-    ".71 to 1.00 of the bins.",
+    "column": "The intervals leave out the errors of m, of the noise and of the prior. In simulations, those of .9 "
+    "held .71 to 1.00 of the bins.",
     "trial": "The intervals take the network and the prior as known. In simulations, those of .9 held .77 "
     "to .99 of the bins.",
 }
@@ -166,10 +166,10 @@ def infer_inputs(
 
     Notes
     -----
-    In simulations of means (``benchmarks/beyond.py inferred``), recurrence alone, smooth inputs alone and both were each
-    found in 10 of 10. But where each condition had a single pulse, 10 of 10 were called "both"; and of single trials,
-    networks with both were called "inputs" where the gain was small. So do not take "both" as a proof of recurrence, nor
-    "inputs" as a proof that there is none. What intervals held is in ``interval_reason``.
+    In simulations of means (``benchmarks/beyond.py inferred``), recurrence alone, smooth inputs alone and both were
+    each found in 10 of 10. But where each condition had a single pulse, 10 of 10 were called "both"; and of single
+    trials, networks with both were called "inputs" where the gain was small. So do not take "both" as a proof of
+    recurrence, nor "inputs" as a proof that there is none. What intervals held is in ``interval_reason``.
 
     References
     ----------
