@@ -53,7 +53,8 @@ def bootstrap(
     2. Intervals. From the fit, the network of least squared error is estimated without a ridge: its run is smoothed
        as the recording was, and errors are weighted by the noise. Networks that scatter about it, as the noise allows,
        are simulated, smoothed, given noise, prepared, and estimated in the same way. The difference between estimates
-       and known values is the bias, and its spread gives the interval, of 90 %.
+       and known values is the bias, and its spread gives the interval, of 90 %. In a fit with areas, each network has
+       its blocks; `currents` takes intervals of currents from them.
 
     There is no interval, but a ``reason``, where simulations show that it would not hold: where estimates hardly follow
     the known values, where intervals of simulations hold fewer than 75 % of the smaller or of the larger known values

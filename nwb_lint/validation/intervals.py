@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import held_out_of, input_names, recorded_of
-from nwb_lint.model.areas.blocks import blocks_of
+from nwb_lint.model.areas.blocks import Blocks, blocks_of, canonical_blocks, one_block
 from nwb_lint.model.initial_conditions import PREFIX
-from nwb_lint.model.network import Array, Network, canonical, drives, effective_n, forward
+from nwb_lint.model.network import Array, Network, drives, effective_n, forward
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.model.simulate import network_of, whole_input
 from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT, NOISE_COURSE_DRAWS, WEAKEST
@@ -38,8 +38,10 @@ _WORSE = "the fit leaves more unexplained than the noise of the trials"
 
 def bounds(values: Array, fewest: int = 1) -> Array:
     """Low and high quantile over the first axis, (2, ...), NaN where fewer values than ``fewest`` are finite."""
-    enough = np.isfinite(values).sum(axis=0) >= fewest
     at = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    if np.isfinite(values).all() and len(values) >= fewest:
+        return np.quantile(values, at, axis=0, method="weibull")
+    enough = np.isfinite(values).sum(axis=0) >= fewest
     found = np.nanquantile(np.where(enough, values, 0.0), at, axis=0, method="weibull")  # as of another value
     return np.where(enough, found, np.nan)
 
@@ -106,14 +108,14 @@ def with_intervals(
     reason = _refused(fit, recording, activity)
     if not reason:
         means = _means(fit, recording, activity)
-        found = estimate(means, restricted(network_of(fit)))
+        found = estimate(means, restricted(network_of(fit), means.blocks))
         reason = _NOISE if weakest(means, found.network) < WEAKEST else ""
     if reason:
         for name in ("corrected", "low", "high", "held"):
             out[name] = ("quantity",), np.full(out.sizes["quantity"], np.nan)
         out["reason"] = ("quantity",), np.full(out.sizes["quantity"], reason)
         return _without_latents(out)
-    truths = list(_truths(found, number, seed))
+    truths = list(_truths(found, means.blocks, number, seed))
     y = _simulated(fit, recording, means, truths, prepare, seed)
     tasks = ((means._replace(y=one), {"start": found.network, "slope": found.slope}) for one in y)
     again = run_all(estimated, tasks, total=number, label="simulations", **how)
@@ -154,8 +156,6 @@ def _refused(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> st
     """Why there can be no intervals; empty if they can be tried."""
     if not recorded_of(fit).all():
         return "the fit has hidden units, which nothing observes"
-    if blocks_of(fit) is not None:
-        return "the fit has areas, for which there is no estimate without a ridge"
     if any(name.startswith(PREFIX) for name in input_names(fit)):
         return "the fit has a start for each group of conditions"
     if not (np.isfinite(activity["activity"].values).all() and np.isfinite(recording["rate_draw"].values).all()):
@@ -190,18 +190,24 @@ def _means(fit: xr.Dataset, recording: xr.Dataset, activity: xr.Dataset) -> Mean
     q = drives(whole_input(fit), alpha, bias=True, initial=True).astype(float)
     y = activity["activity"].values[train].astype(float)
     phi = fit.attrs["nonlinearity"]
-    return Means(y, q[train], alpha, phi, whiten, whiten @ smooth, precision)
+    return Means(y, q[train], alpha, phi, whiten, whiten @ smooth, precision, _blocks(fit))
+
+
+def _blocks(fit: xr.Dataset) -> Blocks:
+    """The blocks of a fit; without areas, a single one."""
+    blocks = blocks_of(fit)
+    return one_block(fit["m"].values, network_of(fit).w) if blocks is None else blocks
 
 
 def _sd_bins(recording: xr.Dataset) -> float:
     return float(recording.attrs.get("smooth_s", 0.0)) / float(recording.attrs["bin_s"])
 
 
-def _truths(found: Estimate, number: int, seed: int) -> Iterator[Network]:
+def _truths(found: Estimate, blocks: Blocks, number: int, seed: int) -> Iterator[Network]:
     """Networks that scatter about an estimate as the noise allows."""
     wide = spread(found)
     for one in np.random.default_rng([seed, 7]).standard_normal((number, wide.shape[1])):
-        yield changed(found.network, wide @ one)
+        yield changed(found.network, blocks, wide @ one)
 
 
 def _simulated(
@@ -237,14 +243,14 @@ def estimated(data: Means, *, start: Network, slope: Array) -> dict[str, Array]:
 
 def _placed(fit: xr.Dataset, network: Network) -> list[Array]:
     """m, n, input weights, bias and initial activation of a network, in the coordinates of the fit."""
-    m, n = _canonical(network)
+    m, n = _canonical(fit, network)
     turn = turn_to(fit, m)
     return [m @ turn, n @ turn, *np.split(network.w, [fit.sizes["input"], fit.sizes["input"] + 1], axis=1)]
 
 
-def _canonical(network: Network) -> tuple[Array, Array]:
+def _canonical(fit: xr.Dataset, network: Network) -> tuple[Array, Array]:
     assert network.n is not None
-    return canonical(network.m, network.n)
+    return canonical_blocks(_blocks(fit), network.m, network.n)
 
 
 class Interval(NamedTuple):
@@ -338,5 +344,5 @@ def _latents(fit: xr.Dataset, means: Means, network: Network) -> Array:
     """Latents of all conditions, in the coordinates of the fit."""
     q = drives(whole_input(fit), means.alpha, bias=True, initial=True).astype(float)
     kappa = forward(network, q, means.alpha, means.nonlinearity)[1][:, -fit.sizes["time"] :]
-    m, _ = _canonical(network)
-    return kappa @ (m.T @ network.m).T @ turn_to(fit, m)
+    m, _ = _canonical(fit, network)
+    return kappa @ (m.T @ network.m * _blocks(fit).together).T @ turn_to(fit, m)

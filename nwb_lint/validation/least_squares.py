@@ -3,7 +3,8 @@
 The closed form takes smoothed rates for rates and shrinks by a ridge. Smoothing delays nothing but widens each rise, so
 that a part of the filtered inputs looks like a latent. Here the free run of the network is smoothed as the recording,
 and the errors are weighted by the noise. What is varied: overlaps n' m and n' I, mixtures of m and I, and the loadings
-of single neurons given the latents.
+of single neurons given the latents. In a network with areas, m and I of an area mix with each other alone, and n
+overlaps with those of its source.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from nwb_lint.model.areas.blocks import Blocks
 from nwb_lint.model.network import Array, Network, Nonlinearity, effective_n, forward
 from nwb_lint.model.tuning import DIFFERENCE, ENOUGH_GAIN, GAUSS_NEWTON_STEPS, NOISE_COURSE_SHARE, SHORTEST_STEP
 
@@ -24,7 +26,7 @@ class Means(NamedTuple):
 
     ``y`` (condition, time, neuron), in units of the activity; ``q`` (condition, burn-in + time, drive); ``whiten``
     (course, time) gives the noise of a neuron independent values of variance 1 / ``precision``; ``smoothed`` (course,
-    time) is the same after smoothing.
+    time) is the same after smoothing. ``blocks`` are those of the network.
     """
 
     y: Array
@@ -34,6 +36,36 @@ class Means(NamedTuple):
     whiten: Array
     smoothed: Array
     precision: Array
+    blocks: Blocks
+
+
+class Columns(NamedTuple):
+    """The columns of m, then those of the input weights of each area: all that the activity of each area is made of.
+
+    ``basis`` (neuron, column) is 0 outside the ``area`` (column). ``drive`` says which drive each of the last ones has;
+    drives of weight 0 have none.
+    """
+
+    basis: Array
+    area: Array
+    drive: Array
+
+    @property
+    def rms(self) -> Array:
+        """Root mean square over all neurons, (column)."""
+        return np.sqrt((self.basis**2).mean(axis=0))
+
+    @property
+    def same(self) -> Array:
+        """Whether two columns are of the same area, (column, column)."""
+        return self.area[:, None] == self.area
+
+
+def activity_columns(network: Network, blocks: Blocks) -> Columns:
+    there = np.array([(network.w[blocks.area == a] != 0).any(axis=0) for a in range(len(blocks.names))])
+    area, drive = np.nonzero(there)
+    weights = network.w[:, drive] * (blocks.area[:, None] == area)
+    return Columns(np.column_stack([network.m, weights]), np.append(blocks.to, area), drive)
 
 
 def smoothing(n_bins: int, sd_bins: float) -> Array:
@@ -75,7 +107,7 @@ def estimate(means: Means, start: Network, slope: Array | None = None) -> Estima
         step = np.linalg.lstsq(used.reshape(len(used), -1).T, left.ravel(), rcond=1e-8)[0]
         error, share = np.sum(left**2), 1.0
         while share >= SHORTEST_STEP:
-            moved = changed(network, share * step)
+            moved = changed(network, means.blocks, share * step)
             after = np.sum((whitened @ channel - _run(means, moved, channel)) ** 2)
             if after < error:
                 network = moved
@@ -88,39 +120,47 @@ def estimate(means: Means, start: Network, slope: Array | None = None) -> Estima
 
 def slopes(means: Means, network: Network, channel: Array) -> Array:
     """Derivatives of the whitened run with the parameters of `changed`, (parameter, condition, course, channel)."""
-    base, number = _run(means, network, channel), n_parameters(network)
-    moved = (changed(network, DIFFERENCE * one) for one in np.eye(number))
+    base, number = _run(means, network, channel), n_parameters(network, means.blocks)
+    moved = (changed(network, means.blocks, DIFFERENCE * one) for one in np.eye(number))
     return np.stack([(_run(means, one, channel) - base) / DIFFERENCE for one in moved])
 
 
-def n_parameters(network: Network) -> int:
-    rank, drives = network.m.shape[1], len(_present(network))
-    return 2 * rank * drives + drives**2 + (rank + drives) * rank
+def n_parameters(network: Network, blocks: Blocks) -> int:
+    return sum(int(one.sum()) for one in _free(activity_columns(network, blocks), blocks))
 
 
-def changed(network: Network, step: Array) -> Network:
+def _free(columns: Columns, blocks: Blocks) -> tuple[Array, Array]:
+    """Which columns may be added to which, (column, column), and which n may overlap with which, (column, rank).
+
+    Mixtures within m of a block are a matter of coordinates.
+    """
+    mixed, rank = columns.same, len(blocks.to)
+    mixed[:rank, :rank] &= ~blocks.together
+    return mixed, columns.area[:, None] == blocks.source
+
+
+def changed(network: Network, blocks: Blocks, step: Array) -> Network:
     """The network with other mixtures of the columns of m and I, and other overlaps of n with them.
 
     Columns count as of mean square 1. Drives of weight 0 keep it.
     """
     assert network.n is not None
-    present, rank = _present(network), network.m.shape[1]
-    k = len(present)
-    first, second, third, overlap = np.split(step, np.cumsum([k * rank, k * rank, k * k]))
-    basis = np.column_stack([network.m, network.w[:, present]])
-    rms = np.sqrt((basis**2).mean(axis=0))
-    unit = basis / rms
-    m, w = unit[:, :rank], unit[:, rank:]
-    added = unit @ np.linalg.lstsq(unit.T @ unit / len(unit), overlap.reshape(rank + k, rank), rcond=1e-10)[0]
-    weights = network.w.copy()
-    weights[:, present] = (w + m @ second.reshape(rank, k) + w @ third.reshape(k, k)) * rms[rank:]
-    moved = (m + w @ first.reshape(k, rank)) * rms[:rank]
-    return Network(moved, network.n + added / rms[:rank], weights)
+    columns, rank = activity_columns(network, blocks), network.m.shape[1]
+    mixed, read = _free(columns, blocks)
+    mixture, overlap, rms = np.zeros(mixed.shape), np.zeros(read.shape), columns.rms
+    mixture[mixed], overlap[read] = np.split(step, [mixed.sum()])
+    unit = columns.basis / rms
+    added = unit @ np.linalg.lstsq(unit.T @ unit / len(unit), overlap, rcond=1e-10)[0]
+    basis = (unit + unit @ mixture) * rms
+    return _of_columns(network, blocks, columns, basis, network.n + added / rms[:rank])
 
 
-def _present(network: Network) -> Array:
-    """Positions of the drives whose weights are not 0."""
-    return np.flatnonzero((network.w != 0).any(axis=0))
+def _of_columns(network: Network, blocks: Blocks, columns: Columns, basis: Array, n: Array) -> Network:
+    """The network with these columns in place of its own, and exactly 0 where the blocks have none."""
+    rank, weights = network.m.shape[1], np.zeros_like(network.w)
+    basis = basis * (blocks.area[:, None] == columns.area)
+    np.add.at(weights.T, columns.drive, basis[:, rank:].T)
+    return Network(basis[:, :rank], n * blocks.of_n, weights)
 
 
 def _courses(matrix: Array, values: Array) -> Array:
@@ -129,8 +169,8 @@ def _courses(matrix: Array, values: Array) -> Array:
 
 def _channels(means: Means, network: Network) -> Array:
     """Matrix (neuron, channel): combinations of neurons, of independent noise, that hold all that m and I determine."""
-    basis = np.column_stack([network.m, network.w[:, _present(network)]])
-    basis = basis / np.sqrt((basis**2).mean(axis=0))
+    columns = activity_columns(network, means.blocks)
+    basis = columns.basis / columns.rms
     weighted = basis * means.precision[:, None]
     values, vectors = np.linalg.eigh(basis.T @ weighted)
     kept = values > 1e-10 * values[-1]
@@ -143,19 +183,27 @@ def _states(means: Means, network: Network) -> Array:
     return np.concatenate([kappa, means.q], axis=2)[:, -means.y.shape[1] :]
 
 
-def _whitened_states(means: Means, network: Network) -> Array:
-    """Smoothed and whitened latents and drives, without those of weight 0, (condition and course, column)."""
+def _whitened_states(means: Means, network: Network, columns: Columns) -> Array:
+    """Smoothed and whitened latents and drives of the columns, (condition and course, column)."""
     rank = network.m.shape[1]
-    states = _courses(means.smoothed, _states(means, network))[..., np.r_[:rank, rank + _present(network)]]
+    states = _courses(means.smoothed, _states(means, network))[..., np.r_[:rank, rank + columns.drive]]
     return states.reshape(-1, states.shape[2])
 
 
 def weakest(means: Means, network: Network) -> float:
-    """How much more power the weakest direction of span(m, I) has than its noise would give; about 1 if it is noise."""
-    states = _whitened_states(means, network)
-    basis = np.column_stack([network.m, network.w[:, _present(network)]])
-    power = basis.T @ (basis * means.precision[:, None]) / len(basis)
-    return float(np.linalg.eigvals(power @ (states.T @ states)).real.min())
+    """How much more power the weakest direction of span(m, I) has than its noise would give; about 1 if it is noise.
+
+    With several areas an input may not reach each of them, and its weights are noise there. So the directions are those
+    of m, and their power that which the drives leave.
+    """
+    columns, rank = activity_columns(network, means.blocks), network.m.shape[1]
+    states, neurons = _whitened_states(means, network, columns), np.bincount(means.blocks.area)[columns.area]
+    power = columns.basis.T @ (columns.basis * means.precision[:, None]) / neurons
+    if len(means.blocks.names) > 1:
+        kappa, drives = states[:, :rank], states[:, rank:]
+        states = kappa - drives @ np.linalg.lstsq(drives, kappa, rcond=1e-10)[0]
+    kept = slice(states.shape[1])
+    return float(np.linalg.eigvals(power[kept, kept] @ (states.T @ states * columns.same[kept, kept])).real.min())
 
 
 def _run(means: Means, network: Network, channel: Array) -> Array:
@@ -169,16 +217,16 @@ def _with_loadings(means: Means, network: Network, whitened: Array) -> Network:
     n keeps its overlaps with m and I.
     """
     assert network.n is not None
-    present, rank = _present(network), network.m.shape[1]
-    states = _whitened_states(means, network)
-    loads = np.linalg.lstsq(states, whitened.reshape(len(states), -1), rcond=1e-8)[0].T
-    basis = np.column_stack([network.m, network.w[:, present]])
+    columns = activity_columns(network, means.blocks)
+    basis, states = columns.basis, _whitened_states(means, network, columns)
+    loads, flat = np.zeros_like(basis), whitened.reshape(len(states), -1)
+    for a in range(len(means.blocks.names)):
+        own, neurons = columns.area == a, means.blocks.area == a
+        loads[np.ix_(neurons, own)] = np.linalg.lstsq(states[:, own], flat[:, neurons], rcond=1e-8)[0].T
     apart = loads - basis @ np.linalg.lstsq(basis, loads, rcond=1e-10)[0]
     inside = basis + apart
     n = network.n + inside @ np.linalg.lstsq(inside.T @ inside, -apart.T @ network.n, rcond=1e-10)[0]
-    weights = network.w.copy()
-    weights[:, present] = inside[:, rank:]
-    return Network(inside[:, :rank], n, weights)
+    return _of_columns(network, means.blocks, columns, inside, n)
 
 
 def _finished(means: Means, network: Network, whitened: Array, slope: Array) -> Estimate:
@@ -186,10 +234,11 @@ def _finished(means: Means, network: Network, whitened: Array, slope: Array) -> 
     return Estimate(network, float(np.sum((whitened - run) ** 2 * means.precision)), slope)
 
 
-def restricted(network: Network) -> Network:
-    """The network with the part of n in the span of m and I alone."""
+def restricted(network: Network, blocks: Blocks) -> Network:
+    """The network with the part of n in the span of m and I of its source alone."""
     assert network.n is not None
-    return network._replace(n=effective_n(network.m, network.n, network.w))
+    weights = activity_columns(network, blocks).basis[:, network.m.shape[1] :]
+    return network._replace(n=effective_n(network.m, network.n, weights) * blocks.of_n)
 
 
 def spread(estimate: Estimate) -> Array:

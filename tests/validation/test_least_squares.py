@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nwb_lint.model.areas.blocks import Blocks, one_block
 from nwb_lint.model.network import Network, drives, forward
 from nwb_lint.validation.least_squares import (
     Means,
@@ -18,12 +19,27 @@ from nwb_lint.validation.least_squares import (
 N, ALPHA, BINS = 20, 0.2, 40
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def truth(request):
-    rng = np.random.default_rng(request.param)
-    m, w = rng.standard_normal((N, request.param)), rng.standard_normal((N, 3))
+def two_areas() -> Blocks:
+    """A reads itself, and B reads A and itself."""
+    area, to, source = np.arange(N) % 2, np.array([0, 1, 1]), np.array([0, 0, 1])
+    return Blocks(("A", "B"), area, to, source, np.ones((N, 3), bool))
+
+
+@pytest.fixture(scope="module", params=["rank 1", "rank 2", "areas"])
+def network(request):
+    """A network and its blocks."""
+    rng = np.random.default_rng(len(request.param))
+    if request.param == "areas":
+        blocks = two_areas()
+        m, w = rng.standard_normal((N, 3)) * blocks.of_m, rng.standard_normal((N, 3))
+        reads = np.array([[0.8, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.8]])
+        n = 2 * (m @ reads + [0.5, 0.5, 0.5] * w[:, :1]) * blocks.of_n
+    else:
+        rank = int(request.param[-1])
+        m, w = rng.standard_normal((N, rank)), rng.standard_normal((N, 3))
+        blocks, n = one_block(m, w), 0.8 * m + 0.5 * w[:, :1]
     w[:, 1:] = 0  # neither a bias nor an initial activation
-    return restricted(Network(m, 0.8 * m + 0.5 * w[:, :1], w))
+    return restricted(Network(m, n, w), blocks), blocks
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +49,27 @@ def q():
     return drives(u, ALPHA, bias=True, initial=True)
 
 
-def test_smoothed_means_without_noise_give_the_network_back(truth, q):
+def test_smoothed_means_without_noise_give_the_network_back(network, q):
+    truth, blocks = network
     smooth = smoothing(BINS, 2.5)
     noise = np.einsum("st,dctn->dcsn", smooth, np.random.default_rng(0).standard_normal((20, 6, BINS, N)))
     whiten, precision = whitening(0.1 * noise)
     x, _ = forward(truth, q, ALPHA)
-    means = Means(np.einsum("st,ctn->csn", smooth, x), q, ALPHA, "tanh", whiten, whiten @ smooth, precision)
-    away = 0.1 * np.random.default_rng(1).standard_normal(n_parameters(truth))
-    found = estimate(means, changed(truth, away))
+    y = np.einsum("st,ctn->csn", smooth, x)
+    means = Means(y, q, ALPHA, "tanh", whiten, whiten @ smooth, precision, blocks)
+    away = 0.1 * np.random.default_rng(1).standard_normal(n_parameters(truth, blocks))
+    found = estimate(means, changed(truth, blocks, away))
     assert found.error < 1e-2
     np.testing.assert_allclose(found.network.m @ found.network.n.T, truth.m @ truth.n.T, atol=0.05)
     np.testing.assert_allclose(found.network.w, truth.w, atol=0.02)
-    assert spread(found).shape[0] == n_parameters(truth)
+    assert spread(found).shape[0] == n_parameters(truth, blocks)
+    for one, other in zip(blocks.masked(found.network), found.network, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_no_step_is_no_change(truth):
-    same = changed(truth, np.zeros(n_parameters(truth)))
+def test_no_step_is_no_change(network):
+    truth, blocks = network
+    same = changed(truth, blocks, np.zeros(n_parameters(truth, blocks)))
     for one, other in zip(same, truth, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
 

@@ -210,6 +210,12 @@ def blocks_of(fit: xr.Dataset) -> Blocks | None:
     return Blocks(names, np.searchsorted(names, of_neuron), to, source, reached)
 
 
+def one_block(m: Array, w: Array) -> Blocks:
+    """A network without areas as a single block."""
+    (size, rank), all_drives = m.shape, np.ones(w.shape, bool)
+    return Blocks(("",), np.zeros(size, int), np.zeros(rank, int), np.zeros(rank, int), all_drives)
+
+
 def in_blocks(fit: xr.Dataset, blocks: Blocks, column: str) -> xr.Dataset:
     """The fit with the blocks of its ranks, the areas of its hidden units, and which inputs reach which neurons."""
     names = np.array(blocks.names)

@@ -8,7 +8,8 @@ import pytest
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.options import FitOptions
-from nwb_lint.testing import mock_areas, mock_recording
+from nwb_lint.testing import mock_areas
+from nwb_lint.validation.bootstrap import networks_of_simulations
 from tests.factories import assert_same
 from tests.networks import plain
 
@@ -240,24 +241,60 @@ def test_collinear_drives_are_named():
     assert found["tolerance"].values.max() < 1e-6
 
 
-@pytest.mark.filterwarnings("ignore:The drives .* are nearly combinations")
-def test_ranges_of_currents_come_from_the_draws_and_contain_the_fit():
-    recording = mock_recording(draws=4).assign_coords(area=("neuron", np.resize(["A", "B"], 12)))
+def means_of(network, seed):
+    """Means of ten trials of the network, with noise, and resamples of them."""
+    rng, x = np.random.default_rng(seed), network["activity_pred"]
+    trials = x.values + 0.3 * rng.standard_normal((10, *x.shape))
+    drawn = trials[rng.integers(0, 10, (6, 10))].mean(axis=1)
+    recording = x.to_dataset(name="rate").assign(
+        rate=(x.dims, trials.mean(axis=0).astype("f4")),
+        rate_draw=(("draw", *x.dims), drawn.astype("f4")),
+        n_trials=(("condition", "neuron"), np.full((x.sizes["condition"], x.sizes["neuron"]), 10)),
+    )
+    recording.attrs = {"bin_s": 0.02}
+    return recording
+
+
+@pytest.fixture(scope="module")
+def intervals():
+    """The true network, a fit to noisy means of it, and its bootstrap."""
+    network = mock_areas(SPARSE, n_neurons=24, n_conditions=12, seed=5)[1]
+    recording = means_of(network, 0)
 
     def prepared(recording):
-        inputs = [nl.Input("stimulus", column="stimulus", window_s=(0, 1))]
-        return nl.prepare(recording, inputs=inputs, center=(-0.2, 0.0), time_course=False)
+        given = network[["u"]].assign(activity=recording["rate"].astype("f4"))
+        zero, one = np.zeros(24), np.ones(24)
+        return given.assign(offset=("neuron", zero), scale=("neuron", one)).assign_attrs(bin_s=0.02)
 
-    found = nl.fit_lint(
-        prepared(recording), rank=1, tau_s=0.1, areas="area", block_ranks={"A<-B": 0, "B<-B": 0}, method="regression"
-    )
-    draws = nl.bootstrap(found, recording, prepare=prepared, simulations=2)
-    assert set(draws["reason"].values) == {"the fit has areas, for which there is no estimate without a ridge"}
-    for one in nl.networks_of_draws(found, draws):
-        assert not one["m"].values[found["area"].values[:, None] != found["to_area"].values].any()
-    currents = nl.currents(found, bootstrap=draws)
-    for name in ("drive", "size"):
-        assert (currents[f"{name}_low"] <= currents[name] + 1e-6).all()
-        assert (currents[name] <= currents[f"{name}_high"] + 1e-6).all()
-    assert (currents["size_high"] > currents["size_low"]).any()
-    assert "ranges of draws" in currents.attrs["interval_reason"]
+    fit = nl.fit_lint(prepared(recording), rank=1, tau_s=0.1, areas="area", block_ranks=RANKS, method="regression")
+    return network, fit, nl.bootstrap(fit, recording, prepare=prepared, draws=2, simulations=24)
+
+
+def test_networks_of_draws_and_simulations_have_the_blocks_of_the_fit(intervals):
+    _, fit, found = intervals
+    own, known, fitted = networks_of_simulations(fit, found)
+    for one in [*nl.networks_of_draws(fit, found), *own, *known, *fitted]:
+        assert not one["m"].values[fit["area"].values[:, None] != fit["to_area"].values].any()
+        assert not one["n"].values[fit["area"].values[:, None] != fit["from_area"].values].any()
+
+
+def test_intervals_of_currents_hold_the_true_sizes_and_their_centers_are_nearer_than_the_fit(intervals):
+    network, fit, found = intervals
+    currents, true = nl.currents(fit, bootstrap=found), nl.currents(network)["size"].values[:, :2]
+    size, low, high = (currents[name].values[:, :2] for name in ("size", "size_low", "size_high"))
+    there = true > 0.1 * true.max(axis=2, keepdims=True)
+    given = np.isfinite(low) & there
+    assert given.sum() > 0.5 * there.sum()  # 24 simulations often cannot say that an interval would hold
+    assert ((low <= true) & (true <= high))[given].mean() >= 0.8
+    assert np.square((low + high) / 2 - true)[given].sum() < np.square(size - true)[given].sum()
+    assert currents.attrs["interval_reason"]
+
+
+def test_without_an_interval_of_the_network_there_is_none_of_its_currents(intervals):
+    _, fit, found = intervals
+    why = "the fit leaves more unexplained than the noise of the trials"
+    currents = nl.currents(fit, bootstrap=found.assign(reason=("quantity", [why] * found.sizes["quantity"])))
+    assert currents.attrs["interval_reason"] == why
+    assert np.isnan(currents["size_low"]).all()
+    with pytest.raises(ContractError, match="Repeat it with simulations=100"):
+        nl.currents(fit, bootstrap=found.drop_vars("reason"))
