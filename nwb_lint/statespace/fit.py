@@ -516,7 +516,12 @@ def rotated(system: System, arrays: Trials, engine: Engine) -> tuple[System, Arr
 
     It is without behavior: the posterior is that of the neurons alone.
     """
-    system = system._replace(readout=None, readout_variance=None, readout_choice=None)
+    system = turned(system._replace(readout=None, readout_variance=None, readout_choice=None))[0]
+    return system, *posterior_of(system, arrays, engine=engine)
+
+
+def turned(system: System) -> tuple[System, Array]:
+    """The system with orthogonal columns of the recorded m, largest first, and the axes (rank, rank) of its latents."""
     if system.blocks is None:
         _, _, axes = np.linalg.svd(system.m[: system.n_neurons], full_matrices=False)
         axes = axes.T * column_signs(system.m[: system.n_neurons] @ axes.T)
@@ -524,11 +529,10 @@ def rotated(system: System, arrays: Trials, engine: Engine) -> tuple[System, Arr
         axes = axes_of_blocks(system, system.blocks)
     drift = None if system.drift is None else np.einsum("irb,rs->isb", system.drift, axes)
     unknown = None if system.unknown is None else system.unknown @ axes
-    system = system._replace(
+    return system._replace(
         drift=drift, unknown=unknown, m=system.m @ axes, n=system.n @ axes, noise=axes.T @ system.noise @ axes,
         start=system.start @ axes, spread=axes.T @ system.spread @ axes,
-    )  # fmt: skip
-    return system, *posterior_of(system, arrays, engine=engine)
+    ), axes  # fmt: skip
 
 
 def _bits(system: System, arrays: Trials, held: Array, seed: int, engine: Engine) -> Array:

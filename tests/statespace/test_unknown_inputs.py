@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.inferred.own import Own, with_own, without_own
+from nwb_lint.statespace.inferred.own import Own, learn_own, turned_own, with_own, without_own
 from nwb_lint.statespace.inferred.priors import climb, relevances, smooth_covariance
 from nwb_lint.statespace.inferred.regression import Integrated
 from nwb_lint.statespace.inferred.sums import group_sums, problem_of
 from nwb_lint.statespace.inferred.uncertainty import information_of
-from nwb_lint.statespace.learning import How, dynamics_step, moments_of
+from nwb_lint.statespace.learning import How, State, dynamics_step, moments_of
 from nwb_lint.statespace.smoother import covariances, smooth
 from nwb_lint.statespace.system import Batches, System, Trials, context_of, evaluate, next_latent
 
@@ -168,6 +168,27 @@ def test_inputs_of_each_trial_without_memory_are_noise_of_the_steps():
     np.testing.assert_allclose(back.noise, 0.7 * system.noise)
     np.testing.assert_allclose(back.n, system.n)
     np.testing.assert_allclose(same.noise, own.noise)
+
+
+def test_inputs_of_each_trial_are_the_same_in_the_axes_of_m():
+    trials = some_trials()._replace(cell=None)
+    system = with_own(a_system(), Own(0.01 * np.array([[2.0, 0.5], [0.5, 1.0]]), 0.7))
+    turned = turned_own(system)
+    m = turned.m[:, :2]
+    assert abs(m[:, 0] @ m[:, 1]) < 1e-9
+    assert m[:, 0] @ m[:, 0] > m[:, 1] @ m[:, 1]
+    before, after = posterior_of(system, trials), posterior_of(turned, trials)
+    np.testing.assert_allclose(after[2], before[2], rtol=1e-8)
+    for part in (slice(2), slice(2, 4)):  # kappa, w: what they do to the neurons
+        np.testing.assert_allclose(after[0][..., part] @ m.T, before[0][..., part] @ system.m[:, :2].T, atol=1e-6)
+
+
+def test_inputs_of_each_trial_leave_a_diagonal_covariance_diagonal():
+    trials, system = some_trials()._replace(cell=None), a_system(noise=0.02 * np.eye(2))
+    begun = State(system, *posterior_of(system, trials)[:3], 0.1)
+    for diagonal in (False, True):
+        found = learn_own(begun, trials, seed=0, max_iter=2, how=How(diagonal=diagonal))
+        assert (without_own(found.system)[0].noise[0, 1] == 0) == diagonal
 
 
 def test_climbing_ends_at_the_top_and_relevance_at_the_variance():

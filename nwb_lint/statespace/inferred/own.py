@@ -16,6 +16,7 @@ from scipy.linalg import block_diag
 
 from nwb_lint.model.network import Array
 from nwb_lint.parallel.arrays import NUMPY, Engine
+from nwb_lint.statespace.fit import turned
 from nwb_lint.statespace.inferred.tuning import FIRST_DECAY, LARGEST_DECAY, OWN_TOLERANCE
 from nwb_lint.statespace.learning import (
     How,
@@ -73,11 +74,19 @@ def without_own(system: System) -> tuple[System, Own]:
     ), own  # fmt: skip
 
 
+def turned_own(system: System) -> System:
+    """The system of (kappa, w) with orthogonal columns of the recorded m, as `rotated` has it without w."""
+    plain, own = without_own(system)
+    plain, axes = turned(plain)
+    return with_own(plain, own._replace(noise=axes.T @ own.noise @ axes))
+
+
 def learn_own(state: State, trials: Trials, *, seed: int, max_iter: int, how: How, engine: Engine = NUMPY) -> State:
     """EM of a system of (kappa, w), from a system without w and the posterior of its latents.
 
     At first w has half of the variance of the noise of the steps. Where recurrence is allowed, EM without it comes
     first, and EM with it goes on from whichever of the two starts, with n or without, leads to the larger evidence.
+    Biases stay those of the system without w.
     """
     data = Batches.on(engine, trials)
     own = Own((1 - FIRST_DECAY**2) * 0.5 * state.system.noise, FIRST_DECAY)
@@ -134,7 +143,7 @@ def _prolonged(old: System, new: System, length: float) -> System:
 def _maximized(
     system: System, data: Batches, drawn: Array, reference: Array, how: How, ridge: float
 ) -> tuple[System, float]:
-    """All parameters from samples of (kappa, w)."""
+    """All parameters from samples of (kappa, w), but biases, which stay those of the start."""
     rank = system.rank // 2
     (plain, own), kappa, w = without_own(system), drawn[..., :rank], drawn[..., rank:]
     plain = observation_step(plain, data, kappa, reference, REGRESSION_STEPS)
@@ -144,7 +153,8 @@ def _maximized(
         plain = plain._replace(n=coefficients * (len(plain.m) / plain.alpha))
     else:
         noise = moments.targets / moments.number
-    plain = plain._replace(noise=noise + MIN_NOISE * np.eye(rank))
+    noise = noise + MIN_NOISE * np.eye(rank)
+    plain = plain._replace(noise=np.diag(np.diag(noise)) if how.diagonal else noise)
     plain = start_step(plain, data.trials, kappa)
     before, after = (part[:, data.trials.lag].reshape(-1, rank) for part in (w[:, :, :-1], w[:, :, 1:]))
     precision, across, squares = np.linalg.inv(own.noise), after.T @ before, before.T @ before

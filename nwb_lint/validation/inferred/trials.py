@@ -13,7 +13,7 @@ from nwb_lint.parallel.arrays import engine_on
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.statespace.fit import begin, how_of, rotated
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.inferred.own import learn_own, without_own
+from nwb_lint.statespace.inferred.own import learn_own, turned_own, without_own
 from nwb_lint.statespace.inferred.uncertainty import information_of, prior_root
 from nwb_lint.statespace.learning import State, expectation, learn, moments_of
 from nwb_lint.statespace.system import Batches, Trials
@@ -74,8 +74,9 @@ def unknown_inputs(
 
 def _own(state: State, arrays: Trials, options: TrialFitOptions) -> Found:
     """Inputs of each trial: a part of the posterior of the latents."""
-    mean, covariance, _ = posterior_of(state.system, arrays, engine=engine_on(options.device))
-    plain, own = without_own(state.system)
+    system = turned_own(state.system)
+    mean, covariance, _ = posterior_of(system, arrays, engine=engine_on(options.device))
+    plain, own = without_own(system)
     errors = np.sqrt(np.diagonal(covariance, axis1=2, axis2=3)[:, :-1, plain.rank :])
     length = -1 / np.log(own.decay) if own.decay > 0 else 0.0
     return Found(mean[:, :-1, plain.rank :], errors, plain.m[: plain.n_neurons], length)
