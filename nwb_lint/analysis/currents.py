@@ -18,10 +18,10 @@ from nwb_lint.model.simulate import network_of, run
 from nwb_lint.model.tuning import COLLINEAR, LEVEL
 from nwb_lint.options import validated
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.validation.bootstrap import networks_of_simulations
+from nwb_lint.validation.bootstrap import networks_of_simulations, no_intervals
 from nwb_lint.validation.intervals import interval
 
-_OF_SIMULATIONS = "{} have no interval at some times: {}"
+_SOME_LACK = "some {} have no interval: {}"
 
 
 @validated()
@@ -45,9 +45,10 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
     u : xarray.Dataset or None, default=None
         Conditions with their inputs, ``u (condition, time, input)``. None takes those of the fit.
     bootstrap : xarray.Dataset or None, default=None
-        From `bootstrap` of a fit to means, with simulations: intervals of 90 % of drives and sizes. As all intervals of
-        `bootstrap`, they come from the estimate without a ridge, not from the fit, which may be outside of them. In
-        simulated recordings of two areas they hold .89 of the true drives and .81 of the true sizes.
+        From `bootstrap` of this fit to means, with simulations: intervals of 90 % of drives and sizes. As all intervals
+        of `bootstrap`, they come from the estimate without a ridge, not from the fit, which may be outside of them. In
+        fresh simulated recordings of two areas, whose blocks were known, they held .89 of the true drives and .81 of
+        the true sizes that have one; in single recordings .57 to .99.
 
     Returns
     -------
@@ -59,13 +60,12 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
         - ``drive (condition, time, rank)``, with ``to_area`` and ``from_area`` on rank; ``tolerance (rank)``.
         - ``size (target, sender, time)``: root mean square of the currents over conditions and neurons of each area.
         - with a bootstrap, ``drive_low``, ``drive_high``, ``size_low`` and ``size_high``, NaN where there is no
-          interval; and the attribute ``interval_reason``, why there is none, or empty.
+          interval; and the attribute ``interval_reason``, why some or all have none, or empty.
 
     Raises
     ------
     ContractError
-        If the fit has no areas, or the bootstrap is of another fit, has no simulations, or the inputs are others than
-        its own.
+        If the fit has no areas; the bootstrap is of another fit, or has no simulations; or u is given beside it.
 
     References
     ----------
@@ -83,7 +83,7 @@ def currents(fit: xr.Dataset, u: xr.Dataset | None = None, *, bootstrap: xr.Data
     if blocks is None:
         raise ContractError("The fit has no areas. Currents are from area to area. Fit with areas='COLUMN'.")
     if bootstrap is not None and u is not None:
-        raise ContractError("u and bootstrap are both given. The draws have the inputs of the fit. Leave out one.")
+        raise ContractError("u and bootstrap are both given. Its networks have the inputs of the fit. Leave out one.")
     given = fit if u is None else u
     m = loadings_of_conditions(fit, given) if has_drift(fit) else fit["m"].values
     drive = _drives(fit, _activation(fit, u, m), fit["n"].values)
@@ -179,21 +179,20 @@ def _warn_of_collinear(out: xr.Dataset) -> None:
 
 def _with_intervals(out: xr.Dataset, fit: xr.Dataset, blocks: Blocks, bootstrap: xr.Dataset) -> xr.Dataset:
     """The result with intervals of drives and sizes from simulations, or with the reason for none."""
+    networks = networks_of_simulations(fit, bootstrap)
     if "reason" not in bootstrap:
         raise ContractError(
             "The bootstrap has no simulations. Intervals of currents come from them. Repeat it with simulations=100."
         )
-    shared = set(bootstrap["reason"].values.astype(str))
-    reason = shared.pop() if len(shared) == 1 else ""
     found = {name: np.full((2, *out[name].shape), np.nan) for name in ("drive", "size")}
-    reasons = [reason] if reason else []
-    if not reason:
-        own, known, fitted = (_drives_and_sizes(blocks, some) for some in networks_of_simulations(fit, bootstrap))
+    reasons = [refused] if (refused := no_intervals(bootstrap)) else []
+    if not refused:
+        own, known, fitted = (_drives_and_sizes(blocks, some) for some in networks)
         for k, (name, ends) in enumerate(found.items()):
             one = interval(known[k], fitted[k], own[k][0])
             ends[:] = np.where(one.reason == "", [one.low, one.high], np.nan)
             why = "; ".join(sorted(set(one.reason[one.reason != ""].tolist())))
-            reasons += [_OF_SIMULATIONS.format(f"{name}s", why)] if why else []
+            reasons += [_SOME_LACK.format(f"{name}s", why)] if why else []
     found["size"] = np.maximum(found["size"], 0)
     for name, ends in found.items():
         for end, value in zip(("low", "high"), ends, strict=True):

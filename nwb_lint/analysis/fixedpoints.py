@@ -24,7 +24,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.options import FixedPointOptions, validated
 from nwb_lint.validation.alternatives import alternatives
-from nwb_lint.validation.bootstrap import networks_of_draws, networks_of_simulations
+from nwb_lint.validation.bootstrap import networks_of_draws, networks_of_simulations, no_intervals
 from nwb_lint.validation.subsampling import refits
 
 _MAX_STEPS = 200  # of damped Newton steps
@@ -182,9 +182,8 @@ def fixed_points(
     if bootstrap is not None:
         out = with_draws(out, fit, networks_of_draws(fit, bootstrap), find)
         if "reason" in bootstrap:
-            shared = set(bootstrap["reason"].values.astype(str))
-            refused = shared.pop() if len(shared) == 1 else ""
-            out = with_simulations(out, fit, networks_of_simulations(fit, bootstrap), find, refused)
+            networks = networks_of_simulations(fit, bootstrap)
+            out = with_simulations(out, fit, networks, find, no_intervals(bootstrap))
     if tried is not None:
         out = with_alternatives(out, fit, tried, find)
     if others is not None:

@@ -20,8 +20,9 @@ _BAND = 0.2  # opacity of intervals
 def currents(result: xr.Dataset, *, area: str | None = None, ax: Axes | None = None, style: Style = "screen") -> Axes:
     """Draw the size of the currents to the areas over time, by sender.
 
-    The size is the root mean square over conditions and neurons of the area. Bands are the ranges of 90 % of the draws
-    of a bootstrap, where the result has them.
+    The size is the root mean square over conditions and neurons of the area. Lines are sizes of the fit. Bands are the
+    intervals of 90 % from the simulations of a bootstrap, where there are any; a line may be outside of its band, since
+    these come from the estimate without a ridge.
 
     Parameters
     ----------

@@ -161,6 +161,11 @@ def _currents(found: xr.Dataset) -> list[Item]:
     header = ["to", *(f"from {name}" for name in found["sender"].values)]
     rows = [[str(name), *map(number, row)] for name, row in zip(found["target"].values, size, strict=True)]
     note = "Root mean square over conditions, times and neurons of the area; 0 where there is no block."
+    if "size_low" in found:
+        given = np.isfinite(found["size_low"].values[found["size"].values > 0]).mean()
+        why = found.attrs["interval_reason"]
+        note += f" Of the sizes at single times {given:.0%} have an interval."
+        note += f" Where there is none: {why}." if why else ""
     ranks = [
         [f"{to} from {source}", number(value)]
         for to, source, value in zip(

@@ -171,6 +171,12 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
     >>> [one["latent"].dims for one in networks_of_draws(fit, found)]
     [('condition', 'time', 'rank'), ('condition', 'time', 'rank')]
     """
+    _check_bootstrap(fit, bootstrap)
+    yield from _unpacked(fit, bootstrap["network_draw"].values)
+
+
+def _check_bootstrap(fit: xr.Dataset, bootstrap: xr.Dataset) -> None:
+    """Refuse what is no bootstrap of a fit of this size."""
     check_result(bootstrap, "bootstrap")
     theirs = tuple(bootstrap.sizes[dim] for dim in ("neuron", "rank", "parameter"))
     own = fit.sizes["neuron"], fit.sizes["rank"], len(_parameters(fit))
@@ -179,11 +185,17 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
             "The draws have {} neurons, rank {} and {} parameters for each neuron. The fit has {}, {} and {}. "
             "Give the bootstrap of this fit.".format(*theirs, *own)
         )
-    yield from _unpacked(fit, bootstrap["network_draw"].values)
+
+
+def no_intervals(bootstrap: xr.Dataset) -> str:
+    """Why no quantity has an interval, so that nothing else has one either; empty if some have, or reasons differ."""
+    shared = set(bootstrap["reason"].values.astype(str))
+    return shared.pop() if len(shared) == 1 else ""
 
 
 def networks_of_simulations(fit: xr.Dataset, bootstrap: xr.Dataset) -> tuple[Iterator[xr.Dataset], ...]:
     """Networks as fits: the one without a ridge, those simulated, and their estimates; empty without simulations."""
+    _check_bootstrap(fit, bootstrap)
     if "network_simulated" not in bootstrap:
         return ()
     own, known, fitted = (bootstrap[name].values for name in _SIMULATED)
