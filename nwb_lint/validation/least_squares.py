@@ -61,7 +61,8 @@ class Columns(NamedTuple):
         return self.area[:, None] == self.area
 
 
-def activity_columns(network: Network, blocks: Blocks) -> Columns:
+def _columns_of(network: Network, blocks: Blocks) -> Columns:
+    """The columns of a network; a drive has one for each area where it has a weight other than 0."""
     there = np.array([(network.w[blocks.area == a] != 0).any(axis=0) for a in range(len(blocks.names))])
     area, drive = np.nonzero(there)
     weights = network.w[:, drive] * (blocks.area[:, None] == area)
@@ -126,7 +127,7 @@ def slopes(means: Means, network: Network, channel: Array) -> Array:
 
 
 def n_parameters(network: Network, blocks: Blocks) -> int:
-    return sum(int(one.sum()) for one in _free(activity_columns(network, blocks), blocks))
+    return sum(int(one.sum()) for one in _free(_columns_of(network, blocks), blocks))
 
 
 def _free(columns: Columns, blocks: Blocks) -> tuple[Array, Array]:
@@ -145,7 +146,7 @@ def changed(network: Network, blocks: Blocks, step: Array) -> Network:
     Columns count as of mean square 1. Drives of weight 0 keep it.
     """
     assert network.n is not None
-    columns, rank = activity_columns(network, blocks), network.m.shape[1]
+    columns, rank = _columns_of(network, blocks), network.m.shape[1]
     mixed, read = _free(columns, blocks)
     mixture, overlap, rms = np.zeros(mixed.shape), np.zeros(read.shape), columns.rms
     mixture[mixed], overlap[read] = np.split(step, [mixed.sum()])
@@ -169,7 +170,7 @@ def _courses(matrix: Array, values: Array) -> Array:
 
 def _channels(means: Means, network: Network) -> Array:
     """Matrix (neuron, channel): combinations of neurons, of independent noise, that hold all that m and I determine."""
-    columns = activity_columns(network, means.blocks)
+    columns = _columns_of(network, means.blocks)
     basis = columns.basis / columns.rms
     weighted = basis * means.precision[:, None]
     values, vectors = np.linalg.eigh(basis.T @ weighted)
@@ -196,7 +197,7 @@ def weakest(means: Means, network: Network) -> float:
     With several areas an input may not reach each of them, and its weights are noise there. So the directions are those
     of m, and their power that which the drives leave.
     """
-    columns, rank = activity_columns(network, means.blocks), network.m.shape[1]
+    columns, rank = _columns_of(network, means.blocks), network.m.shape[1]
     states, neurons = _whitened_states(means, network, columns), np.bincount(means.blocks.area)[columns.area]
     power = columns.basis.T @ (columns.basis * means.precision[:, None]) / neurons
     if len(means.blocks.names) > 1:
@@ -217,7 +218,7 @@ def _with_loadings(means: Means, network: Network, whitened: Array) -> Network:
     n keeps its overlaps with m and I.
     """
     assert network.n is not None
-    columns = activity_columns(network, means.blocks)
+    columns = _columns_of(network, means.blocks)
     basis, states = columns.basis, _whitened_states(means, network, columns)
     loads, flat = np.zeros_like(basis), whitened.reshape(len(states), -1)
     for a in range(len(means.blocks.names)):
@@ -237,7 +238,7 @@ def _finished(means: Means, network: Network, whitened: Array, slope: Array) -> 
 def restricted(network: Network, blocks: Blocks) -> Network:
     """The network with the part of n in the span of m and I of its source alone."""
     assert network.n is not None
-    weights = activity_columns(network, blocks).basis[:, network.m.shape[1] :]
+    weights = _columns_of(network, blocks).basis[:, network.m.shape[1] :]
     return network._replace(n=effective_n(network.m, network.n, weights) * blocks.of_n)
 
 

@@ -134,7 +134,8 @@ def infer_inputs(
         Show a progress bar.
     **fit_options : Any
         Other options of `fit_trials`, of single trials; of means ``hidden`` and ``nonlinearity`` alone. Without
-        ``hidden`` there are up to 256 units in all.
+        ``hidden`` there are up to 256 units in all. With ``by="trial"``, EM without inputs comes first: ``tol`` and
+        ``bias="fitted"`` are of this one alone, and ``max_iter`` is of each.
 
     Returns
     -------
@@ -148,13 +149,13 @@ def infer_inputs(
         ``condition_score (hypothesis, condition)`` is that of each condition or trial while it was held out.
 
         ``inferred_u``, ``inferred_low`` and ``inferred_high (input_condition, time, inferred_input)``: u and its
-        interval, dimensionless, which holds what n leaves open, unless ``by`` is "trial"; and
-        ``loading (neuron, inferred_input)``, the weights
-        of u, which are the columns of m. They are those of the hypotheses with inputs that are as good as the best one,
-        which the attribute ``courses_of`` names: u is their mean, and the interval holds the interval of each; if the
-        choice is "undecided", also 0. The attributes ``hypothesis`` and ``verdict`` are the choice and what it means
-        in words; ``length_s`` is the length of smooth courses, or the time constant of those of each trial;
-        ``interval_reason`` says what intervals leave out.
+        interval, dimensionless, which holds what n leaves open, unless ``by`` is "trial"; and ``loading (neuron,
+        inferred_input)``, the weights of u, which are the columns of m. They are those of the hypotheses with inputs
+        that are as good as the best one, which the attribute ``courses_of`` names: u is their mean, and the interval
+        holds the interval of each; if the choice is "undecided", also 0. If recurrence alone is chosen and neither is
+        as good, they are those of "both", and say nothing of whether there is an input. The attributes ``hypothesis``
+        and ``verdict`` are the choice and what it means in words; ``length_s`` is the length of smooth courses, or the
+        time constant of those of each trial; ``interval_reason`` says what intervals leave out.
         `with_inferred_inputs` adds u to the data, for a fit.
 
     Raises
@@ -437,7 +438,8 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     data : xarray.Dataset
-        Activity, or single trials, of the conditions that the inputs were inferred in, in the same bins.
+        Activity, or single trials, of the conditions that the inputs were inferred in, in the same bins; if each trial
+        has its own (``by="trial"``), these trials.
     inferred : xarray.Dataset
         From `infer_inputs`.
 
@@ -450,7 +452,7 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
     ------
     ContractError
         If a condition has no inferred input, two have the same label, the times differ, the data have inferred inputs
-        already, or they are no activity or trials.
+        already, they are no activity or trials, or means where each trial has its own input.
 
     Examples
     --------
@@ -469,6 +471,11 @@ def with_inferred_inputs(data: xr.Dataset, inferred: xr.Dataset) -> xr.Dataset:
         check_activity(data)
     dim, added = "trial" if single else "condition", inferred["inferred_input"].values.astype(str).tolist()
     by = str(inferred.attrs["by"])
+    if by == "trial" and not single:
+        raise ContractError(
+            "The inputs were inferred of each trial, and the data are means of conditions. Give the trials, or infer "
+            "inputs of the means."
+        )
     if single and by != "trial":
         cells = groups_of(data, by, names, option="by")[0]
     else:
