@@ -154,7 +154,7 @@ def _draw_trials(panel: Axes, time: Array, values: Array) -> None:
 
 @styled
 def inferred_inputs(inferred: xr.Dataset, *, rank: int = 1, ax: Axes | None = None, style: Style = "screen") -> Axes:
-    """Draw an inferred input over time, a line and its interval for each condition, eight at most, evenly chosen.
+    """Draw an inferred input over time, a line and its interval for each condition or trial, eight at most.
 
     The title says which hypothesis predicts held-out data as well as the best with the fewest parts.
 

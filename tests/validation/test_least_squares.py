@@ -5,6 +5,7 @@ import pytest
 
 from nwb_lint.model.areas.blocks import Blocks, one_block
 from nwb_lint.model.network import Network, drives, forward
+from nwb_lint.model.tuning import WEAKEST
 from nwb_lint.validation.least_squares import (
     Means,
     changed,
@@ -13,6 +14,7 @@ from nwb_lint.validation.least_squares import (
     restricted,
     smoothing,
     spread,
+    weakest,
     whitening,
 )
 
@@ -49,14 +51,19 @@ def q():
     return drives(u, ALPHA, bias=True, initial=True)
 
 
-def test_smoothed_means_without_noise_give_the_network_back(network, q):
-    truth, blocks = network
+def means_of(truth, blocks, q):
+    """Means without noise, smoothed, which count as if they had some."""
     smooth = smoothing(BINS, 2.5)
     noise = np.einsum("st,dctn->dcsn", smooth, np.random.default_rng(0).standard_normal((20, 6, BINS, N)))
     whiten, precision = whitening(0.1 * noise)
     x, _ = forward(truth, q, ALPHA)
     y = np.einsum("st,ctn->csn", smooth, x)
-    means = Means(y, q, ALPHA, "tanh", whiten, whiten @ smooth, precision, blocks)
+    return Means(y, q, ALPHA, "tanh", whiten, whiten @ smooth, precision, blocks)
+
+
+def test_smoothed_means_without_noise_give_the_network_back(network, q):
+    truth, blocks = network
+    means = means_of(truth, blocks, q)
     away = 0.1 * np.random.default_rng(1).standard_normal(n_parameters(truth, blocks))
     found = estimate(means, changed(truth, blocks, away))
     assert found.error < 1e-2
@@ -65,6 +72,16 @@ def test_smoothed_means_without_noise_give_the_network_back(network, q):
     assert spread(found).shape[0] == n_parameters(truth, blocks)
     for one, other in zip(blocks.masked(found.network), found.network, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_direction_that_hardly_moves_the_neurons_is_the_weakest(network, q):
+    truth, blocks = network
+    means, faint = means_of(truth, blocks, q), np.ones(truth.m.shape[1])
+    faint[0] = 1e-4
+    assert weakest(means, truth._replace(m=truth.m * faint)) < 1e-4 * weakest(means, truth)
+    if len(blocks.names) > 1:  # an input need not reach each area
+        w = np.where(blocks.area[:, None] == 1, 1e-4, 1.0) * truth.w
+        assert weakest(means, truth._replace(w=w)) > WEAKEST
 
 
 def test_no_step_is_no_change(network):
