@@ -7,7 +7,7 @@ import xarray as xr
 
 from nwb_lint.analysis.latents import vectors_of
 from nwb_lint.contract import check_fit, check_result, coords_along, named_inputs, recorded_of
-from nwb_lint.model.network import effective_n
+from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.options import validated
 
 FEWEST_WEIGHTS = 20  # with fewer, the normal approximation of the kurtosis test does not hold
@@ -19,7 +19,7 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
 
     P projects on span(m, I). In the noise-free dynamics x stays in this span, so only P n acts near the linear part of
     tanh. Many n give the same dynamics, so read P n and not n. A fit with ``rank=None`` has no such span: J is
-    returned.
+    returned. In a fit with areas, P projects within each area, on the span of m and I there.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def connectivity(fit: xr.Dataset, effective: bool = True) -> xr.Dataset:
         out["connectivity"] = ("neuron", "neuron_from"), fit["J"].values
     else:
         m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
-        projected = effective_n(m, n, weights)
+        projected = effective_n_of(blocks_of(fit), m, n, weights)
         out["connectivity"] = ("neuron", "neuron_from"), m @ (projected if effective else n).T / len(m)
         out["n_effective"] = ("neuron", "rank"), projected
         out["overlap_m"] = ("rank", "rank_from"), n.T @ m / len(m)

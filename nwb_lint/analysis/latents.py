@@ -18,9 +18,10 @@ from nwb_lint.contract import (
     recorded_of,
 )
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.initial_conditions import matched
-from nwb_lint.model.network import Array, effective_n
+from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import network_of, simulate
 from nwb_lint.options import ProjectOptions, validated
 from nwb_lint.parallel.warnings import warn
@@ -301,7 +302,8 @@ def vectors_of(fit: xr.Dataset, order: Sequence[str]) -> tuple[list[str], Array]
     for name in order:
         columns.append(fit[name].values)
         if name == "n":
-            columns[-1] = effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
+            m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
+            columns[-1] = effective_n_of(blocks_of(fit), m, n, weights)
         ends = input_names(fit) if name == "input_weights" else [str(k + 1) for k in range(fit.sizes["rank"])]
         names += [f"{'I' if name == 'input_weights' else name} {end}" for end in ends]
     return names, np.column_stack(columns)

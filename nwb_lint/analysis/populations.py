@@ -15,8 +15,9 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from nwb_lint.contract import check_result, coords_along, input_names, recorded_of
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.model.initial_conditions import PREFIX
-from nwb_lint.model.network import Array, DeterminedN, determined_n, effective_n, nonlinearity_of, norm_ratio
+from nwb_lint.model.network import Array, DeterminedN, determined_n, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run, with_run
 from nwb_lint.model.tuning import COMPLETIONS, UNDETERMINED_SIZE, VISITED_SAMPLES
 from nwb_lint.options import PopulationOptions, ResampleOptions, validated
@@ -191,7 +192,7 @@ def _n_of(fit: xr.Dataset, effective: bool, state: tuple[_Visited, DeterminedN] 
     if "m" not in fit or not effective:
         return fit["n"].values if "m" in fit else None
     if state is None:
-        return effective_n(fit["m"].values, fit["n"].values, fit["input_weights"].values)
+        return effective_n_of(blocks_of(fit), fit["m"].values, fit["n"].values, fit["input_weights"].values)
     return state[1].n
 
 

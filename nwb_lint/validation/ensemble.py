@@ -12,8 +12,9 @@ import xarray as xr
 
 from nwb_lint.contract import check_result, coords_along, held_out_of, refuse_trials
 from nwb_lint.errors import ContractError
+from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.model.data import unmasked
-from nwb_lint.model.network import Array, effective_n
+from nwb_lint.model.network import Array
 from nwb_lint.model.scores import by_split, noise_of, squared_errors
 from nwb_lint.options import EnsembleOptions, FitOptions, validated
 from nwb_lint.parallel.engine import run_all
@@ -212,7 +213,7 @@ def fit_member(data: xr.Dataset, *, options: FitOptions, held_out: Array, half: 
     m, n, weights = fit["m"].values, fit["n"].values, fit["input_weights"].values
     return {
         "m": m[:recorded],
-        "n_effective": effective_n(m, n, weights)[:recorded],
+        "n_effective": effective_n_of(blocks_of(fit), m, n, weights)[:recorded],
         "n_neurons": np.array(len(m)),
         "r2": r2,
         "r2_ceiling": ceiling,

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.contract import held_out_of, input_names, recorded_of
-from nwb_lint.model.areas.blocks import Blocks, blocks_of, canonical_blocks, one_block
+from nwb_lint.model.areas.blocks import Blocks, blocks_of, canonical_blocks, effective_n_of, one_block
 from nwb_lint.model.initial_conditions import PREFIX
-from nwb_lint.model.network import Array, Network, drives, effective_n, forward
+from nwb_lint.model.network import Array, Network, drives, forward
 from nwb_lint.model.scores import r_squared, reference_of
 from nwb_lint.model.simulate import network_of, whole_input
 from nwb_lint.model.tuning import FOLLOWED, HELD, LEVEL, MISFIT, NOISE_COURSE_DRAWS, WEAKEST
@@ -63,7 +63,7 @@ def quantities(fit: xr.Dataset, m: Array, n: Array, weights: Array) -> dict[str,
     eigenvalues = (eigenvalues[np.lexsort((-eigenvalues.imag, -eigenvalues.real))] - 1) / tau_s
     for k, value in enumerate(eigenvalues):
         found |= {f"eigenvalue {k + 1}, real": float(value.real), f"eigenvalue {k + 1}, imaginary": float(value.imag)}
-    p = effective_n(m, n, weights)
+    p = effective_n_of(blocks_of(fit), m, n, weights)
     found["size of J_eff"] = float(np.sqrt(np.sum((m.T @ m) * (p.T @ p)))) / size
     for name, column in columns.items():
         for k, one in enumerate(m.T):

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from nwb_lint.model.areas.blocks import Blocks
-from nwb_lint.model.network import Array, Network, Nonlinearity, effective_n, forward
+from nwb_lint.model.areas.blocks import Blocks, effective_n_of
+from nwb_lint.model.network import Array, Network, Nonlinearity, forward
 from nwb_lint.model.tuning import DIFFERENCE, ENOUGH_GAIN, GAUSS_NEWTON_STEPS, NOISE_COURSE_SHARE, SHORTEST_STEP
 
 _TRUNCATE = 4.0  # sd at which the kernel of the readers ends
@@ -238,8 +238,7 @@ def _finished(means: Means, network: Network, whitened: Array, slope: Array) -> 
 def restricted(network: Network, blocks: Blocks) -> Network:
     """The network with the part of n in the span of m and I of its source alone."""
     assert network.n is not None
-    weights = _columns_of(network, blocks).basis[:, network.m.shape[1] :]
-    return network._replace(n=effective_n(network.m, network.n, weights) * blocks.of_n)
+    return network._replace(n=effective_n_of(blocks, network.m, network.n, network.w))
 
 
 def spread(estimate: Estimate) -> Array:

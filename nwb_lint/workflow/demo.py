@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.analysis.connectivity import connectivity, effective_n
+from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.errors import ContractError
+from nwb_lint.model.network import effective_n
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.nwb.extension.write import write_fit
 from nwb_lint.nwb.extension.write_session import write_session

@@ -19,7 +19,7 @@ import xarray as xr
 
 from nwb_lint.contract import as_text_column, columns_of, input_names, missing_in, recorded_of
 from nwb_lint.errors import ContractError
-from nwb_lint.model.network import Array, Network, canonical, factors
+from nwb_lint.model.network import Array, Network, canonical, effective_n, factors
 
 ARROW = "<-"  # "M1<-V1": to M1 from V1
 
@@ -240,3 +240,14 @@ def canonical_blocks(blocks: Blocks, m: Array, n: Array) -> tuple[Array, Array]:
             m[np.ix_(to, columns)], n[np.ix_(source, columns)]
         )
     return m, n
+
+
+def effective_n_of(blocks: Blocks | None, m: Array, n: Array, weights: Array) -> Array:
+    """`network.effective_n`; with areas, in the span of m and I on the neurons of the source of each rank.
+
+    An input that reaches several areas would else give n a part outside of its source.
+    """
+    if blocks is None:
+        return effective_n(m, n, weights)
+    parts = [weights * (blocks.area == a)[:, None] for a in range(len(blocks.names))]
+    return effective_n(m, n, np.column_stack(parts)) * blocks.of_n

@@ -227,6 +227,21 @@ def test_areas_of_an_input_are_listed_with_commas():
     assert options.input_areas == {"to A": ("A", "B")}
 
 
+def test_effective_connectivity_has_the_blocks_and_acts_as_n_does():
+    network = mock_areas(SPARSE, n_neurons=24, seed=1)[1]
+    more = np.random.default_rng(0).standard_normal(network["input_weights"].shape)
+    network["input_weights"].values[:] = more  # each input reaches both areas
+    network["n"].values[:] += 0.8 * more[:, :1] * (network["n"].values != 0)
+    found, area = nl.connectivity(network), network["area"].values
+    assert not found["n_effective"].values[area[:, None] != network["from_area"].values].any()
+    assert not found["connectivity"].values[np.ix_(area == "A", area == "B")].any()
+    columns = np.column_stack([network["m"].values, more])
+    for name in "AB":
+        own, ranks = (area == name)[:, None] * columns, network["from_area"].values == name
+        wanted = own.T @ network["n"].values[:, ranks]
+        np.testing.assert_allclose(own.T @ found["n_effective"].values[:, ranks], wanted, atol=1e-9)
+
+
 def test_collinear_drives_are_named():
     _, network = mock_areas(n_neurons=24, seed=1)
     copied = network.copy(deep=True)
