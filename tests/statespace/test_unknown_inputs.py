@@ -75,6 +75,25 @@ def test_without_an_input_the_regression_is_that_of_recurrence_alone(masked, mon
     assert not found.unknown.any()
 
 
+def test_rounding_of_moments_is_no_recurrence():
+    """With hidden units, moments are in single precision. What an input leaves of large ones is mostly rounding."""
+    rng = np.random.default_rng(8)
+    draw, n_trials, n_times, sd = rng.standard_normal, 120, 25, 0.01
+    trials = Trials(
+        draw((n_trials, n_times, 2)), None, np.repeat(draw((1, n_times, 1)), n_trials, axis=0),
+        np.zeros((n_trials, n_times)), np.zeros(n_trials, int), np.ones((n_trials, n_times - 1), bool),
+        cell=np.repeat(np.arange(6), n_trials // 6),
+    )  # fmt: skip
+    course = 0.9 * np.cumsum(draw((6, n_times, 1)), axis=1)
+    draws = course[trials.cell] + sd * draw((2, n_trials, n_times, 1))
+    system = a_system(
+        1, m=draw((60, 1)), n=draw((60, 1)), weights=draw((60, 1)), bias=2 + 0.1 * draw(60), level=np.zeros(2),
+        variance=np.ones(2), unknown=np.zeros((6, n_times - 1, 1)), observation="poisson", nonlinearity="tanh",
+    )  # fmt: skip
+    found, _ = dynamics_step(system, Batches(trials), draws, How())
+    assert 0.7 * sd**2 < found.noise.item() < 1.5 * sd**2
+
+
 def test_value_and_course_of_the_regression_are_those_of_a_dense_gaussian():
     trials, draws, rank = some_trials(True), some_draws(1)[:1], 1
     system = a_system(rank, unknown=np.zeros((3, N_TIMES - 1, rank)))
