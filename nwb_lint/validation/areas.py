@@ -443,11 +443,12 @@ def _select_of_trials(
     """The result for single trials."""
     options = TrialFitOptions.check(given)
     check_trials(trials, options.observation)
-    assert options.areas is not None
+    areas = options.areas
+    assert areas is not None
     defaults = {name: TrialFitOptions.model_fields[name].default for name in _CONVERGED}
     if all(getattr(options, name) == value for name, value in defaults.items()):
         options = options.model_copy(update=_CONVERGED)
-    names = _names_of(trials, options.areas)
+    names = _names_of(trials, areas)
     held_out = folds_of(trials.sizes["trial"], folds, first=options.seed, what="trials")
     tasks = ((trials, {"options": options, "held_out": held}) for held in held_out)
     found = run_all(steps_of_fold, tasks, total=folds, **running)
