@@ -195,7 +195,7 @@ def blocks_of(fit: xr.Dataset) -> Blocks | None:
     ContractError
         If an area of a block has no neurons.
     """
-    if "to_area" not in fit.coords or "rank" not in fit.dims:
+    if not {"to_area", "from_area"} <= fit.coords.keys() or "areas" not in fit.attrs or "rank" not in fit.dims:
         return None
     of_neuron = areas_of(fit, str(fit.attrs["areas"]))
     names = tuple(np.unique(of_neuron).tolist())
