@@ -127,7 +127,8 @@ def minimize_lbfgs(
 ) -> tuple[Network, int, float]:
     """Minimize a loss over m, n and W.
 
-    A loss that is not finite counts as large, so that the line search takes a shorter step. If it finds none, another
+    A loss that is not finite, or very large, counts as ten times that of the start, so that the line search takes a
+    shorter step. If losses that are not finite leave none, another
     search starts from the best network until then, with steps a tenth as long and a warning. If the start itself
     diverges, its n is divided by a power of ten, with a warning.
 
@@ -177,6 +178,8 @@ def minimize_lbfgs(
         away = v - mean
         loss += strength * float(away @ away)
         search.large_loss = search.large_loss or 10 * (1 + loss)
+        if loss > search.large_loss:  # else the line search, which extrapolates, ends in a step of no length
+            return search.large_loss, np.zeros_like(v)
         return loss, flat + 2 * strength * away
 
     start_is_finite = True
