@@ -201,6 +201,19 @@ def test_a_search_between_divergences_continues_in_smaller_steps():
     assert 1 - 1e-8 < found.m[0, 0] < 1
 
 
+def test_a_step_to_a_very_large_loss_does_not_end_the_search():
+    """The loss has its minimum at .1. Beyond .5 it is 3e17, in single precision, with a slope that points further."""
+
+    def wild(m, n, w):
+        x = float(m[0, 0])
+        loss, slope = (3e17, -5e21) if abs(x) > 0.5 else (float(np.float32(10 * (x - 0.1) ** 2)), 20 * (x - 0.1))
+        return loss, np.full((1, 1), slope), 0 * n, 0 * w
+
+    start = Network(*np.zeros((3, 1, 1)))
+    found, *_ = minimize_lbfgs(start, wild, None, max_iter=20, report=no_report)
+    assert found.m[0, 0] == pytest.approx(0.1, abs=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:.*networks that diverge")
 @pytest.mark.parametrize(("nonlinearity", "scale"), [("relu", 1e3), ("linear", 1e11)])
 def test_no_scale_and_no_length_gives_nan(truth, nonlinearity, scale):
