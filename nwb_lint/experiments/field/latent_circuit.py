@@ -124,7 +124,7 @@ def compare(table: pd.DataFrame) -> Comparison:
     """Their error with ours in as many dimensions, and at their rank, on the fitted trials as theirs."""
     rows, noise = [], table.loc[table["model"] == "the network without noise", "error"]
     reason = (
-        f"The networks are trained here, and without noise they have {noise.min():.3f} to {noise.max():.3f} themselves. "
+        f"The networks are trained here, and have {noise.min():.3f} to {noise.max():.3f} themselves, without noise. "
         "Fits of some ranks are worse than those of a lower one, so descents with relu end before the best network."
     )
     for rank, what in ((SAME_RANK, "as many dimensions"), (LATENT_CIRCUIT["nodes"], "the same rank")):
