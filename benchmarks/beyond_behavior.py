@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import xarray as xr
+from sections import workers
 
 import nwb_lint as nl
 from nwb_lint.options import TrialFitOptions
@@ -75,10 +76,10 @@ def angle_deg(fit: xr.Dataset, kappa: np.ndarray, readout: str) -> float:
 def behavior() -> None:
     """Choice and movement that a weak latent makes: weights chosen, dimension, readout, decoding, shuffled."""
     found: list[dict[str, float]] = []
-    for seed in SEEDS:
-        trials, kappa = simulated(seed)
-        found.append(one_network(trials, kappa))
-        print(f"   seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in found[-1].items()), flush=True)
+    with workers() as pool:
+        for seed, one in zip(SEEDS, pool.map(one_network, SEEDS), strict=True):
+            found.append(one)
+            print(f"   seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in one.items()), flush=True)
     each = {name: np.array([one[name] for one in found]) for name in found[0]}
     n = len(found)
     print(f"   rank 3, weight chosen by held-out data: as good as the best {int(each['as good'].sum())} of {n}")
@@ -97,8 +98,9 @@ def behavior() -> None:
           f"said to be decoded in {int(each['shuffled decoded'].sum())}", flush=True)  # fmt: skip
 
 
-def one_network(trials: xr.Dataset, kappa: np.ndarray) -> dict[str, float]:
+def one_network(seed: int) -> dict[str, float]:
     """All figures of one simulated network."""
+    trials, kappa = simulated(seed)
     train = trials.isel(trial=slice(HELD, None))
     table = nl.compare_readouts(train, rank=RANK, folds=2, **FIT)
     chosen, heavy = float(table.attrs["readout_weight"]), float(table["weight_tried"].values[-1])
@@ -166,22 +168,27 @@ def simulated_means(seed: int) -> tuple[xr.Dataset, np.ndarray]:
     return xr.Dataset(data, coords, {"bin_s": BIN_S}), kappa
 
 
+def means_of(seed: int) -> list[float]:
+    """The weight chosen, then R² of the hand and of the activity: rank 2 without it and with it, rank 1 the same."""
+    activity, _ = simulated_means(seed)
+    held = np.arange(60) < 20
+    table = nl.compare_readouts(activity.isel(condition=~held), rank=2, tau_s=TAU_S, folds=2)
+    weight, heavy = float(table.attrs["readout_weight"]), float(table["weight_tried"].values[-1])
+    row = [weight]
+    for rank, one in ((2, 0.0), (2, weight), (1, 0.0), (1, heavy)):
+        fit = nl.fit_lint(activity, rank=rank, tau_s=TAU_S, test_conditions=held, readout_weight=one)
+        row += [float(fit["readout_score"][0, 1]), float(fit["r2"][1])]
+    return row
+
+
 def means() -> None:
     """Condition means: a movement that a weak latent makes, at rank 1 and at the true rank 2."""
     rows = []
-    for seed in SEEDS:
-        activity, _ = simulated_means(seed)
-        held = np.arange(60) < 20
-        train = activity.isel(condition=~held)
-        table = nl.compare_readouts(train, rank=2, tau_s=TAU_S, folds=2)
-        weight, heavy = float(table.attrs["readout_weight"]), float(table["weight_tried"].values[-1])
-        row = [weight]
-        for rank, one in ((2, 0.0), (2, weight), (1, 0.0), (1, heavy)):
-            fit = nl.fit_lint(activity, rank=rank, tau_s=TAU_S, test_conditions=held, readout_weight=one)
-            row += [float(fit["readout_score"][0, 1]), float(fit["r2"][1])]
-        rows.append(row)
-        scores = ", ".join(f"{one:.3f}" for one in row[1:])
-        print(f"   seed {seed}: weight {weight:g}, R² of hand and activity: {scores}", flush=True)
+    with workers() as pool:
+        for seed, row in zip(SEEDS, pool.map(means_of, SEEDS), strict=True):
+            rows.append(row)
+            scores = ", ".join(f"{one:.3f}" for one in row[1:])
+            print(f"   seed {seed}: weight {row[0]:g}, R² of hand and activity: {scores}", flush=True)
     each = np.array(rows)
     for name, k in (
         ("rank 2, weight 0", 1),

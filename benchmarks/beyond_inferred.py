@@ -6,11 +6,13 @@ The sizes of the simulations were set on seeds 0 to 3; the figures are of seeds 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from sections import workers
 
 import nwb_lint as nl
 from nwb_lint.statespace.data import arrays_of
@@ -131,18 +133,24 @@ def recovered(found: xr.Dataset, unknown: np.ndarray, m: np.ndarray) -> tuple[fl
     return float(r2), float(((low < true) & (true < high)).mean())
 
 
+def found_of(
+    make: Callable, recurrence: float, size: float, by: str | None, options: Mapping[str, Any], seed: int
+) -> tuple[str, float, float]:
+    """The choice in one simulation, R² of u and its share in the interval; without inputs, the rms of u and NaN."""
+    data, unknown, m = make(seed, recurrence, size, **options)
+    found = inferred(data, by=by)
+    choice = str(found.attrs["hypothesis"])
+    if size:
+        return choice, *recovered(found, unknown, m)
+    return choice, float(np.sqrt((found["inferred_u"] ** 2).mean())), np.nan
+
+
 def line_of(what: str, make: Callable, right: Sequence[str], recurrence: float, size: float,
          seeds: Sequence[int] = SEEDS_OF_TRIALS, by: str | None = "side", **options: object) -> None:  # fmt: skip
     """One simulated truth: how often the choice is right, and how well u is recovered where it should be."""
-    choices, scores = [], []
-    for seed in seeds:
-        data, unknown, m = make(seed, recurrence, size, **options)
-        found = inferred(data, by=by)
-        choices.append(found.attrs["hypothesis"])
-        if size:
-            scores.append(recovered(found, unknown, m))
-        else:
-            scores.append((float(np.sqrt((found["inferred_u"] ** 2).mean())), np.nan))
+    with workers() as pool:
+        found = list(pool.map(partial(found_of, make, recurrence, size, by, options), seeds))
+    choices, scores = [one[0] for one in found], [one[1:] for one in found]
     counts = ", ".join(f"{name} {choices.count(name)}" for name in dict.fromkeys(choices))
     hits = sum(choice in right for choice in choices)
     first, cover = np.array(scores).T
