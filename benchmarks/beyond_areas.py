@@ -256,7 +256,8 @@ def _held_of(ranks: list[list[int]], seed: int) -> tuple[float, float, float, fl
         if name == "size":
             there &= value["sender"] != "inputs"
         there, given = there.values, there.values & np.isfinite(low.values)
-        shares += [given.sum() / there.sum(), ((low.values <= value) & (value <= high.values)).values[given].mean()]
+        held = ((low.values <= value) & (value <= high.values)).values[given]
+        shares += [given.sum() / there.sum(), held.mean() if held.size else np.nan]
     return tuple(map(float, shares))
 
 
