@@ -9,7 +9,7 @@ import xarray as xr
 from sections import workers
 
 import nwb_lint as nl
-from nwb_lint.options import TrialFitOptions
+from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.statespace.fit import fit_trials_with
 
 BIN_S, TAU_S, N_TIMES, N_UNITS, N_TRIALS = 0.02, 0.1, 30, 40, 150

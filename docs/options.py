@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nwb_lint.options import PUBLIC, Options, reference
+from nwb_lint.options.base import Options
+from nwb_lint.options.reference import PUBLIC, reference
 
 SECTIONS = {
     "ReadOptions": "read", "PrepareOptions": "prepare", "InputOptions": "inputs", "FitOptions": "fit",
@@ -15,7 +16,7 @@ TRIAL_SECTIONS = {"TrialOptions": "read", "TrialFitOptions": "fit"}  # of recipe
 HEAD = """# Options
 
 Every option of the public functions: its type, its default, and what it does. This page is made from
-`nwb_lint/options.py` by `python docs/options.py > docs/options.md`.
+`nwb_lint/options/` by `python docs/options.py > docs/options.md`.
 
 An option is an argument of the function. If the heading names a section of a recipe, it is also a field of that section
 and a flag of `nwb-lint fit`: the name with dashes, without `_s` at the end (`burn_in_s` → `--burn-in`). Flags of the

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nwb_lint import contract
+from nwb_lint.contract.datasets import ACTIVITY, COORDS, FIT, RECORDING, TRIALS
+from nwb_lint.contract.results import RESULTS
 from tests.nwb.archive import stand_in
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +59,8 @@ def write(path: Path, text: str) -> None:
 
 def datasets() -> str:
     """A table of variables for each Dataset, as Markdown."""
-    tables = {name.lower(): getattr(contract, name) for name in ("RECORDING", "TRIALS", "ACTIVITY", "FIT", "COORDS")}
-    tables |= {f"result: {kind}": table for kind, table in contract.RESULTS.items()}
+    tables = {"recording": RECORDING, "trials": TRIALS, "activity": ACTIVITY, "fit": FIT, "coords": COORDS}
+    tables |= {f"result: {kind}": table for kind, table in RESULTS.items()}
     parts = []
     for name, table in tables.items():
         rows = "".join(

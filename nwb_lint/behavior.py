@@ -14,10 +14,13 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit, ndtri
 
-from nwb_lint.contract import as_text_column, columns_of, find_column, missing_in
+from nwb_lint.contract.columns import columns_of, find_column
+from nwb_lint.contract.values import as_text_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, same_value
-from nwb_lint.options import BehaviorOptions, as_toml, plain
+from nwb_lint.options.base import plain
+from nwb_lint.options.read_and_prepare import BehaviorOptions
+from nwb_lint.options.words import as_toml
 
 Array = np.ndarray
 KINDS = ("number", "choice")

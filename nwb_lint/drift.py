@@ -14,9 +14,11 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from nwb_lint.contract import check_fit, recorded_of
+from nwb_lint.contract.checks import check_fit
+from nwb_lint.contract.columns import recorded_of
 from nwb_lint.errors import ContractError
-from nwb_lint.options import NetworkOfTrialOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.single_trials import NetworkOfTrialOptions
 
 Array = np.ndarray
 _NUMBERS = "iuf"  # dtype kinds

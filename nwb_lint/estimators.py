@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from nwb_lint.contract import recorded_of
+from nwb_lint.contract.columns import recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input
 from nwb_lint.model.fit import fit_lint

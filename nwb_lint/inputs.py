@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import column_of, columns_of, equal_up_to_rounding, find_column, missing_in
+from nwb_lint.contract.columns import column_of, columns_of, find_column
+from nwb_lint.contract.values import equal_up_to_rounding, missing_in
 from nwb_lint.errors import ContractError
-from nwb_lint.options import InputOptions, as_toml, plain
+from nwb_lint.options.base import plain
+from nwb_lint.options.read_and_prepare import InputOptions
+from nwb_lint.options.words import as_toml
 from nwb_lint.parallel.warnings import warn
 
 Array = np.ndarray

@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.behavior import Readout, as_conditions, build_behavior, readout_coords
-from nwb_lint.contract import check_activity, check_dataset, check_recording
+from nwb_lint.contract.checks import check_activity, check_dataset, check_recording
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input, build_inputs, without_courses
-from nwb_lint.options import PrepareOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.read_and_prepare import PrepareOptions
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.rate_link import Link
 

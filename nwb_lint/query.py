@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import ROUNDING, equal_up_to_rounding, missing_in
+from nwb_lint.contract.values import ROUNDING, equal_up_to_rounding, missing_in
 from nwb_lint.errors import ContractError, NWBError
 
 Array = np.ndarray

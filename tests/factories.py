@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import FIT, RESULTS
+from nwb_lint.contract.datasets import FIT
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.nwb.extension import schema
 
 

@@ -97,8 +97,15 @@ BASE = ["errors", "versions", "contract", "options", "parallel"]
 PURE = ["query", "inputs", "trial_noise", "drift", "rate_link", "behavior", "prepare"]
 LINE = ["model", "statespace", "validation", "analysis", "plot"]
 USERS = ["reports", "estimators", "tasks", "testing", "workflow", "experiments", "cli"]
-# Inside `nwb`, the same line once more.
-NWB_LINE = ["storage", "recording", "inspection", "convert", "extension"]
+# Inside these rooms, the same line once more: of the folders or modules of a room.
+INSIDE = {
+    "nwb": ["storage", "recording", "inspection", "convert", "extension"],
+    "contract": ["values", "datasets", "results", "columns", "checks"],
+    "options": [
+        "words", "base", "read_and_prepare", "fits", "single_trials", "validation", "analyses", "trained_networks",
+        "reports", "recipe_sections", "checks", "reference",
+    ],
+}  # fmt: skip
 
 
 def allowed(room: str) -> set[str]:
@@ -164,11 +171,11 @@ def test_imports_point_one_way(path):
     assert inside <= allowed(room), f"{name} imports from {sorted(inside - allowed(room))}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "nwb").rglob("*.py")), ids=name_of)
-def test_imports_inside_nwb_point_one_way(path):
-    room = name_of(path).split(".")[1] if "." in name_of(path) else ""
-    inside = {i.split(".")[2] for i in imports_of(path) if belongs(i, "nwb_lint.nwb") and i.count(".") > 1} - {room}
-    before = set(NWB_LINE[: NWB_LINE.index(room)]) if room else set()
+@pytest.mark.parametrize("path", [one for room in INSIDE for one in sorted((ROOT / room).rglob("*.py"))], ids=name_of)
+def test_imports_inside_a_room_point_one_way(path):
+    room, part, *_ = [*name_of(path).split("."), ""]
+    inside = {i.split(".")[2] for i in imports_of(path) if belongs(i, f"nwb_lint.{room}") and i.count(".") > 1} - {part}
+    before = set(INSIDE[room][: INSIDE[room].index(part)]) if part else set()
     assert inside <= before, f"{name_of(path)} imports from {sorted(inside - before)}"
 
 

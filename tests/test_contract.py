@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from nwb_lint import read_conditions, read_trials
 from nwb_lint.analysis.inactivation import groups_of
-from nwb_lint.contract import as_text_column, column_of, missing_in
+from nwb_lint.contract.columns import column_of
+from nwb_lint.contract.values import as_text_column, missing_in
 from nwb_lint.query import select
 from nwb_lint.testing import mock_fit, mock_session
 

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 import nwb_lint as nl
 from nwb_lint import plot
 from nwb_lint.behavior import build_behavior
-from nwb_lint.contract import RESULTS, check_result, columns_of
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import columns_of
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension.codec import encode
 from nwb_lint.nwb.extension.read import find_entries

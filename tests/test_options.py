@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 
 import click
 import numpy as np
@@ -11,35 +12,77 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint import cli, options
+from nwb_lint import cli
 from nwb_lint.cli.flags import flag_of
 from nwb_lint.errors import ContractError
+from nwb_lint.options.analyses import (
+    AxesOptions,
+    FixedPointOptions,
+    FlowOptions,
+    InactivationOptions,
+    LimitCycleOptions,
+    PopulationOptions,
+    ProjectOptions,
+    ReadoutOptions,
+    ResampleOptions,
+    ScoreOptions,
+)
+from nwb_lint.options.fits import FitOptions, TrialFitOptions
+from nwb_lint.options.read_and_prepare import BehaviorOptions, InputOptions, PrepareOptions, ReadOptions, TrialOptions
+from nwb_lint.options.reference import PUBLIC, reference
+from nwb_lint.options.reports import CompareOptions, FigureOptions, ReportOptions
+from nwb_lint.options.single_trials import (
+    AlignOptions,
+    BitsOptions,
+    DecodingOptions,
+    DriftOptions,
+    ForecastOptions,
+    InferOptions,
+    NetworkOfTrialOptions,
+    RateOptions,
+    RefineOptions,
+)
+from nwb_lint.options.trained_networks import DistillOptions, ModuleOptions, NetworkOptions
+from nwb_lint.options.validation import (
+    AreaOptions,
+    BaselineOptions,
+    BootstrapOptions,
+    DynamicsOptions,
+    EnsembleOptions,
+    InferredOptions,
+    InputSetOptions,
+    LinkOptions,
+    ReadoutWeightOptions,
+    SelectOptions,
+    SubsamplingOptions,
+    TauOptions,
+)
 from nwb_lint.testing import mock_activity, mock_recording, mock_session
 from nwb_lint.workflow.recipe import SECTIONS, TRIAL_SECTIONS, make_recipe, recipe_data
 from tests.test_options_act import with_behavior
 
 FUNCTIONS = {
-    options.ReadOptions: nl.read_conditions, options.TrialOptions: nl.read_trials, options.PrepareOptions: nl.prepare,
-    options.InputOptions: nl.Input, options.FitOptions: nl.fit_lint, options.SelectOptions: nl.select_rank,
-    options.EnsembleOptions: nl.ensemble, options.BaselineOptions: nl.baselines, options.SubsamplingOptions: nl.audit,
-    options.AreaOptions: nl.select_areas,
-    options.BootstrapOptions: nl.bootstrap, options.TauOptions: nl.compare_tau, options.LinkOptions: nl.compare_links,
-    options.InputSetOptions: nl.compare_inputs, options.InferredOptions: nl.infer_inputs,
-    options.PopulationOptions: nl.find_populations, options.FixedPointOptions: nl.fixed_points,
-    options.LimitCycleOptions: nl.limit_cycles, options.FigureOptions: nl.plot.rates,
-    options.FlowOptions: nl.flow_field, options.InactivationOptions: nl.predict_inactivation,
-    options.ReadoutOptions: nl.fit_readout, options.ResampleOptions: nl.resample_network,
-    options.ProjectOptions: nl.project, options.ScoreOptions: nl.score, options.AxesOptions: nl.compare_axes,
-    options.ReportOptions: nl.report, options.CompareOptions: nl.compare,
-    options.TrialFitOptions: nl.fit_trials, options.RefineOptions: nl.refine_free_run,
-    options.InferOptions: nl.infer_latents,
-    options.NetworkOptions: nl.from_network, options.ModuleOptions: nl.run_module, options.DistillOptions: nl.distill,
-    options.DynamicsOptions: nl.compare_dynamics,
-    options.BehaviorOptions: nl.Readout, options.ReadoutWeightOptions: nl.compare_readouts,
-    options.DecodingOptions: nl.decode_behavior,
-    options.DriftOptions: nl.compare_drift, options.NetworkOfTrialOptions: nl.network_of_trial,
-    options.AlignOptions: nl.align_fits,
-    options.RateOptions: nl.predict_rates, options.ForecastOptions: nl.forecast, options.BitsOptions: nl.bits_per_spike,
+    ReadOptions: nl.read_conditions, TrialOptions: nl.read_trials, PrepareOptions: nl.prepare,
+    InputOptions: nl.Input, FitOptions: nl.fit_lint, SelectOptions: nl.select_rank,
+    EnsembleOptions: nl.ensemble, BaselineOptions: nl.baselines, SubsamplingOptions: nl.audit,
+    AreaOptions: nl.select_areas,
+    BootstrapOptions: nl.bootstrap, TauOptions: nl.compare_tau, LinkOptions: nl.compare_links,
+    InputSetOptions: nl.compare_inputs, InferredOptions: nl.infer_inputs,
+    PopulationOptions: nl.find_populations, FixedPointOptions: nl.fixed_points,
+    LimitCycleOptions: nl.limit_cycles, FigureOptions: nl.plot.rates,
+    FlowOptions: nl.flow_field, InactivationOptions: nl.predict_inactivation,
+    ReadoutOptions: nl.fit_readout, ResampleOptions: nl.resample_network,
+    ProjectOptions: nl.project, ScoreOptions: nl.score, AxesOptions: nl.compare_axes,
+    ReportOptions: nl.report, CompareOptions: nl.compare,
+    TrialFitOptions: nl.fit_trials, RefineOptions: nl.refine_free_run,
+    InferOptions: nl.infer_latents,
+    NetworkOptions: nl.from_network, ModuleOptions: nl.run_module, DistillOptions: nl.distill,
+    DynamicsOptions: nl.compare_dynamics,
+    BehaviorOptions: nl.Readout, ReadoutWeightOptions: nl.compare_readouts,
+    DecodingOptions: nl.decode_behavior,
+    DriftOptions: nl.compare_drift, NetworkOfTrialOptions: nl.network_of_trial,
+    AlignOptions: nl.align_fits,
+    RateOptions: nl.predict_rates, ForecastOptions: nl.forecast, BitsOptions: nl.bits_per_spike,
 }  # fmt: skip
 # Arguments that are no options: the data, and where and how the work runs.
 NO_OPTIONS = {
@@ -70,7 +113,8 @@ ELSEWHERE = {
 COMMANDS = {"PopulationOptions": "populations", "FixedPointOptions": "fixed-points", "ReadoutOptions": "readout",
             "InactivationOptions": "inactivate", "ReportOptions": "report",
             "CompareOptions": "compare", "FigureOptions": "figure"}  # fmt: skip
-FIELDS = [(one, name) for one in options.PUBLIC for name in one.model_fields]
+CLASSES = {one.__name__: one for one in PUBLIC}
+FIELDS = [(one, name) for one in PUBLIC for name in one.model_fields]
 
 
 def identity(pair) -> str:
@@ -94,25 +138,25 @@ def test_every_argument_is_an_option(group):
 
 @pytest.mark.parametrize(("group", "name"), FIELDS)
 def test_every_option_has_a_sentence_and_a_type_in_words(group, name):
-    found = next(one for one in options.reference([group]) if one.name == name)
+    found = next(one for one in reference([group]) if one.name == name)
     assert found.sentence.endswith(".")
     assert found.kind
 
 
-@pytest.mark.parametrize("group", [one for one in options.PUBLIC if one.__name__ in RECIPE])
+@pytest.mark.parametrize("group", [one for one in PUBLIC if one.__name__ in RECIPE])
 def test_every_option_of_an_analysis_is_in_the_recipe_and_has_a_flag(group):
     section = SECTIONS[RECIPE[group.__name__]]
     names = {name for name in group.model_fields if (group.__name__, name) not in ELSEWHERE}
     assert names == set(section.model_fields)
     flags = {flag for one in cli.app.commands["fit"].params for flag in one.opts}
     prefix = RECIPE[group.__name__] if RECIPE[group.__name__] in SWITCHES else ""
-    if group is not options.InputOptions:  # one flag, --input KEY=VALUE,…
+    if group is not InputOptions:  # one flag, --input KEY=VALUE,…
         assert {flag_of(name, prefix) for name in names} <= flags
 
 
 @pytest.mark.parametrize(("group", "name"), [("TrialOptions", "read"), ("TrialFitOptions", "fit")])
 def test_every_option_of_single_trials_is_in_their_recipe_and_has_a_flag(group, name):
-    names = {one for one in getattr(options, group).model_fields if (group, one) not in ELSEWHERE}
+    names = {one for one in CLASSES[group].model_fields if (group, one) not in ELSEWHERE}
     assert names == set(TRIAL_SECTIONS[name].model_fields) - {"by"}
     flags = {flag for one in cli.app.commands["fit"].params for flag in one.opts}
     assert {flag_of(one) for one in names} <= flags
@@ -120,7 +164,7 @@ def test_every_option_of_single_trials_is_in_their_recipe_and_has_a_flag(group, 
 
 @pytest.mark.parametrize(("group", "command"), COMMANDS.items())
 def test_every_option_of_a_command_has_a_flag(group, command):
-    names = {name for name in getattr(options, group).model_fields if (group, name) not in ELSEWHERE}
+    names = {name for name in CLASSES[group].model_fields if (group, name) not in ELSEWHERE}
     flags = {flag for one in cli.app.commands[command].params if isinstance(one, click.Option) for flag in one.opts}
     assert {flag_of(name) for name in names} <= flags
 
@@ -153,7 +197,7 @@ def noisy() -> xr.Dataset:
 
 
 def test_other_values_are_known_for_every_option_of_a_fit():
-    assert OTHER.keys() | HOW == set(options.FitOptions.model_fields)
+    assert OTHER.keys() | HOW == set(FitOptions.model_fields)
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -169,7 +213,7 @@ def test_every_option_changes_the_fit_and_is_kept_by_it(name, noisy):
         for part in ("input_weights", "activity_pred", "bias", "initial_activation", "held_out")
     )
     assert not same
-    again = options.FitOptions.of_fit(other)
+    again = FitOptions.of_fit(other)
     if name == "test_size":
         assert again.test_conditions == tuple(other["held_out"].values.tolist())
     elif name == "test_conditions":
@@ -180,8 +224,13 @@ def test_every_option_changes_the_fit_and_is_kept_by_it(name, noisy):
 
 def test_a_fit_that_keeps_no_penalty_had_none(noisy):
     fit = nl.fit_lint(noisy, rank=1, tau_s=0.1, method="regression")
-    assert options.FitOptions.of_fit(fit).l2_n == fit.attrs.pop("l2_n") == "auto"
-    assert options.FitOptions.of_fit(fit).l2_n == 0  # the default before every fit kept it
+    assert FitOptions.of_fit(fit).l2_n == fit.attrs.pop("l2_n") == "auto"
+    assert FitOptions.of_fit(fit).l2_n == 0  # the default before every fit kept it
+
+
+@pytest.mark.parametrize("section", [*SECTIONS.values(), *TRIAL_SECTIONS.values()])
+def test_other_processes_find_the_class_of_a_section(section):
+    assert pickle.loads(pickle.dumps(section)) is section
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -266,9 +315,9 @@ def test_what_needs_more_memory_than_there_is_is_an_error_that_says_so(tmp_path)
 def test_no_count_is_endless():
     for count in (10**7, 2**63):
         with pytest.raises(ContractError, match=rf"^n_groups is {count}\. More than 1000000"):
-            options.PopulationOptions.check({"n_groups": count})
-    assert options.PopulationOptions.check({"seed": 10**7}).seed == 10**7
-    assert options.InputOptions.check({"name": "a", "equals": 10**7}).equals == 10**7
+            PopulationOptions.check({"n_groups": count})
+    assert PopulationOptions.check({"seed": 10**7}).seed == 10**7
+    assert InputOptions.check({"name": "a", "equals": 10**7}).equals == 10**7
 
 
 def test_a_long_message_keeps_its_start_and_its_end():

@@ -9,10 +9,13 @@ import xarray as xr
 
 from nwb_lint.analysis.latents import axes_dataset, data_of, observed, orthogonalized, unit, vectors_of
 from nwb_lint.analysis.mtdr import axes_of, choose_dims, fit_mtdr, moments_of
-from nwb_lint.contract import check_fit, check_result, columns_of, coords_along, find_column, missing_in
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.columns import columns_of, coords_along, find_column
+from nwb_lint.contract.values import missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, column_signs
-from nwb_lint.options import AxesOptions, validated
+from nwb_lint.options.analyses import AxesOptions
+from nwb_lint.options.checks import validated
 
 
 @validated(AxesOptions)

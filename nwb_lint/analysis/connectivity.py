@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import vectors_of
-from nwb_lint.contract import check_fit, check_result, coords_along, named_inputs, recorded_of
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.columns import coords_along, named_inputs, recorded_of
 from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
-from nwb_lint.options import validated
+from nwb_lint.options.checks import validated
 
 FEWEST_WEIGHTS = 20  # with fewer, the normal approximation of the kurtosis test does not hold
 

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import check_low_rank
-from nwb_lint.contract import check_result, coords_along
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import coords_along
 from nwb_lint.drift import has_drift, loadings_of_conditions
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import Blocks, blocks_of
@@ -16,7 +17,7 @@ from nwb_lint.model.initial_conditions import matched
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.simulate import network_of, run
 from nwb_lint.model.tuning import COLLINEAR, LEVEL
-from nwb_lint.options import validated
+from nwb_lint.options.checks import validated
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.validation.bootstrap import networks_of_simulations, no_intervals
 from nwb_lint.validation.intervals import interval

@@ -9,10 +9,12 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import check_low_rank
-from nwb_lint.contract import check_result, input_names, named_inputs
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import input_names, named_inputs
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
-from nwb_lint.options import FlowOptions, validated
+from nwb_lint.options.analyses import FlowOptions
+from nwb_lint.options.checks import validated
 from nwb_lint.prepare import condition_labels, conditions_mask
 from nwb_lint.validation.subsampling import refits
 

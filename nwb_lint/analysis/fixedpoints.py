@@ -19,10 +19,11 @@ from nwb_lint.analysis.support import (
     with_simulations,
     with_support,
 )
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, nonlinearity_of
-from nwb_lint.options import FixedPointOptions, validated
+from nwb_lint.options.analyses import FixedPointOptions
+from nwb_lint.options.checks import validated
 from nwb_lint.validation.alternatives import alternatives
 from nwb_lint.validation.bootstrap import networks_of_draws, networks_of_simulations, no_intervals
 from nwb_lint.validation.subsampling import refits

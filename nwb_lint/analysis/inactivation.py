@@ -10,20 +10,15 @@ import pandas as pd
 import xarray as xr
 
 from nwb_lint.analysis.readout import fit_readout
-from nwb_lint.contract import (
-    as_text_column,
-    check_result,
-    column_of,
-    columns_of,
-    coords_along,
-    missing_in,
-    recorded_of,
-)
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import column_of, columns_of, coords_along, recorded_of
+from nwb_lint.contract.values import as_text_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of
 from nwb_lint.model.network import Array, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run
-from nwb_lint.options import InactivationOptions, validated
+from nwb_lint.options.analyses import InactivationOptions
+from nwb_lint.options.checks import validated
 from nwb_lint.prepare import mask_of, times_in
 from nwb_lint.query import select
 from nwb_lint.rate_link import Link

@@ -8,22 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import (
-    check_activity,
-    check_fit,
-    check_result,
-    coords_along,
-    input_names,
-    named_inputs,
-    recorded_of,
-)
+from nwb_lint.contract.checks import check_activity, check_fit, check_result
+from nwb_lint.contract.columns import coords_along, input_names, named_inputs, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.initial_conditions import matched
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import network_of, simulate
-from nwb_lint.options import ProjectOptions, validated
+from nwb_lint.options.analyses import ProjectOptions
+from nwb_lint.options.checks import validated
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.statespace.inference import posterior_activity
 

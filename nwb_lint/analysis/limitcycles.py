@@ -13,10 +13,11 @@ from nwb_lint.analysis.dynamics import Input, drive_of, field_result, flow, held
 from nwb_lint.analysis.fixedpoints import jacobian
 from nwb_lint.analysis.latents import check_low_rank
 from nwb_lint.analysis.support import distances
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.model.network import Array
 from nwb_lint.model.tuning import MAX_DISTANCE
-from nwb_lint.options import LimitCycleOptions, validated
+from nwb_lint.options.analyses import LimitCycleOptions
+from nwb_lint.options.checks import validated
 
 _TRANSIENT = 60.0  # time constants that an orbit runs before it is looked at
 _LONGEST = 60.0  # time constants of the longest period

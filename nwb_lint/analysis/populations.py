@@ -13,14 +13,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from nwb_lint.contract import check_result, coords_along, input_names, recorded_of
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import coords_along, input_names, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, DeterminedN, determined_n, nonlinearity_of, norm_ratio
 from nwb_lint.model.simulate import network_of, run, with_run
 from nwb_lint.model.tuning import COMPLETIONS, UNDETERMINED_SIZE, VISITED_SAMPLES
-from nwb_lint.options import PopulationOptions, ResampleOptions, validated
+from nwb_lint.options.analyses import PopulationOptions, ResampleOptions
+from nwb_lint.options.checks import validated
 from nwb_lint.prepare import times_in
 
 _PRIOR_NEURONS = 1e8  # strength of the prior, in neurons, that holds the means of a Bayesian mixture at 0

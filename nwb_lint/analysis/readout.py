@@ -32,11 +32,15 @@ from nwb_lint.behavior import (
     reference_losses,
     scores_of_trials,
 )
-from nwb_lint.contract import check_dataset, check_fit, check_result, column_of, coords_along, missing_in, recorded_of
+from nwb_lint.contract.checks import check_dataset, check_fit, check_result
+from nwb_lint.contract.columns import column_of, coords_along, recorded_of
+from nwb_lint.contract.values import missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, nonlinearity_of
-from nwb_lint.options import DecodingOptions, ReadoutOptions, validated
+from nwb_lint.options.analyses import ReadoutOptions
+from nwb_lint.options.checks import validated
+from nwb_lint.options.single_trials import DecodingOptions
 from nwb_lint.prepare import condition_labels, times_in
 from nwb_lint.statespace.data import condition_coords, system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of

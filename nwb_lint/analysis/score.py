@@ -6,11 +6,13 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.analysis.latents import data_of, positions, warn_of_scale
-from nwb_lint.contract import check_activity, check_fit, check_result, coords_along, held_out_of
+from nwb_lint.contract.checks import check_activity, check_fit, check_result
+from nwb_lint.contract.columns import coords_along, held_out_of
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.scores import ceiling, median_over, noise_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
-from nwb_lint.options import ScoreOptions, validated
+from nwb_lint.options.analyses import ScoreOptions
+from nwb_lint.options.checks import validated
 from nwb_lint.prepare import conditions_mask
 
 

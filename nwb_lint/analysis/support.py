@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.spatial.distance import cdist
 
 from nwb_lint.analysis.dynamics import drive_of, visited
-from nwb_lint.contract import recorded_of
+from nwb_lint.contract.columns import recorded_of
 from nwb_lint.model.network import Array
 from nwb_lint.model.tuning import FEWEST_VALUES, MAX_DISTANCE, MIN_SHARE, MOST_VISITED, THIN_SHARE
 from nwb_lint.validation.alternatives import Alternative

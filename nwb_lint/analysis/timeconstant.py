@@ -12,10 +12,13 @@ import xarray as xr
 from nwb_lint.analysis.dynamics import Input
 from nwb_lint.analysis.fixedpoints import fixed_points
 from nwb_lint.analysis.support import STABILITIES
-from nwb_lint.contract import check_result, input_names
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
-from nwb_lint.options import FitOptions, TauOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import TauOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.validation.folds import (

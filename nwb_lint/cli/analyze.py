@@ -20,7 +20,7 @@ from nwb_lint.cli.shell import (
     with_json,
     with_picture,
 )
-from nwb_lint.options import FixedPointOptions, PopulationOptions, ReadoutOptions
+from nwb_lint.options.analyses import FixedPointOptions, PopulationOptions, ReadoutOptions
 
 
 @click.command()

@@ -31,18 +31,17 @@ from nwb_lint.cli.shell import (
     run_on,
     with_json,
 )
-from nwb_lint.options import (
+from nwb_lint.options.base import Options, plain
+from nwb_lint.options.read_and_prepare import BehaviorOptions, InputOptions
+from nwb_lint.options.recipe_sections import (
     BaselineSection,
-    BehaviorOptions,
     BlocksSection,
     BootstrapSection,
     DecodingSection,
     EnsembleSection,
     FitSection,
     InferredSection,
-    InputOptions,
     InputSetSection,
-    Options,
     PrepareSection,
     ReadoutWeightSection,
     ReadSection,
@@ -51,7 +50,6 @@ from nwb_lint.options import (
     TrialFitSection,
     TrialReadSection,
     TrialSelectSection,
-    plain,
 )
 
 

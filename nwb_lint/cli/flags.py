@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from nwb_lint.options import Options, plain
+from nwb_lint.options.base import Options, plain
 
 NONE = "none"
 

@@ -22,7 +22,7 @@ from nwb_lint.cli.shell import (
     with_json,
     with_picture,
 )
-from nwb_lint.options import InactivationOptions
+from nwb_lint.options.analyses import InactivationOptions
 
 
 @click.command()

@@ -20,7 +20,7 @@ from nwb_lint.cli.shell import (
     read_fit_of,
     with_json,
 )
-from nwb_lint.options import CompareOptions, FigureOptions, ReportOptions
+from nwb_lint.options.reports import CompareOptions, FigureOptions, ReportOptions
 from nwb_lint.reports.notebook import FIGURES
 
 

@@ -206,7 +206,7 @@ def with_flags(message: object) -> str:
 def _flags_here() -> dict[str, tuple[str, str]]:
     """The flag of each argument that the command has, and the flag that turns it off; outside of a command, of all."""
     from nwb_lint.cli.flags import flag_of
-    from nwb_lint.options import PUBLIC
+    from nwb_lint.options.reference import PUBLIC
 
     context = click.get_current_context(silent=True)
     if context is None:

@@ -23,7 +23,8 @@ from nwb_lint.behavior import (
     readout_coords,
     reference_losses,
 )
-from nwb_lint.contract import check_activity, check_fit, held_out_of
+from nwb_lint.contract.checks import check_activity, check_fit
+from nwb_lint.contract.columns import held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_for, in_blocks
 from nwb_lint.model.checkpoint import Journal
@@ -51,7 +52,8 @@ from nwb_lint.model.scores import (
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
 from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES, SKETCH_COPIES
-from nwb_lint.options import FitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
 from nwb_lint.parallel.arrays import check_device
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar

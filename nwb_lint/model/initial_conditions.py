@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import column_of, input_names
+from nwb_lint.contract.columns import column_of, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, Network, Nonlinearity, drives, forward
 from nwb_lint.model.tuning import MAX_IMPULSE_VALUES, SINGULAR_CUTOFF, START_ITERATIONS

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit, column_of, coords_along, find_column, input_names
+from nwb_lint.contract.checks import check_fit
+from nwb_lint.contract.columns import column_of, coords_along, find_column, input_names
 from nwb_lint.drift import has_drift, loadings_of_conditions
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of, canonical_blocks
 from nwb_lint.model.initial_conditions import COMMON, matched
 from nwb_lint.model.network import Array, Network, canonical, drives, factors, filter_input, forward, nonlinearity_of
-from nwb_lint.options import validated
+from nwb_lint.options.checks import validated
 from nwb_lint.prepare import mask_of
 from nwb_lint.rate_link import Link
 

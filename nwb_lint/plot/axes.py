@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from nwb_lint.contract import check_result, input_names
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.conditions import AUTO, over_conditions
 from nwb_lint.plot.style import COLORS, Style, as_label, finish, heat_map, inches, last_sample, make_axes, styled

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import column_of, columns_of
+from nwb_lint.contract.columns import column_of, columns_of
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import (
     COLORS,

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 
-from nwb_lint.contract import check_result, input_names
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.conditions import Look, look_of
 from nwb_lint.plot.style import (

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.latents import data_latents
-from nwb_lint.contract import check_fit, check_result, columns_of, find_column, held_out_of, input_names, recorded_of
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.columns import columns_of, find_column, held_out_of, input_names, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.conditions import AUTO, look_of, over_conditions
 from nwb_lint.plot.scores import neuron_scores, scores

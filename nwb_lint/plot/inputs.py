@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import check_result, input_names
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.conditions import columns_in, look_of, small_axes
 from nwb_lint.plot.style import (

@@ -17,7 +17,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from nwb_lint.analysis.connectivity import connectivity
-from nwb_lint.contract import input_names
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import printable
 from nwb_lint.plot.conditions import look_of
 from nwb_lint.plot.dynamics import few_points, have_input, held_input_of

@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nwb_lint.contract import check_result, column_of
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import column_of
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import COLORS, DARK, PALE, Style, as_label, explain, finish, make_axes, pt, styled
 

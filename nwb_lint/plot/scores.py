@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import check_fit, check_result
+from nwb_lint.contract.checks import check_fit, check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.scores import good_ranks
 from nwb_lint.plot.style import (

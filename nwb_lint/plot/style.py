@@ -26,14 +26,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d import Axes3D
 
-from nwb_lint import options
 from nwb_lint.errors import ContractError, printable
+from nwb_lint.options.checks import validated
+from nwb_lint.options.reports import FigureOptions, FigureStyle
 from nwb_lint.parallel.outputs import check_folder_of
 
 COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
 GRAY, PALE, DARK = "#898989", "#DDDDDD", "#595959"
 DASHES = ("-", "--", ":", "-.")
-Style = options.FigureStyle
+Style = FigureStyle
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -56,7 +57,7 @@ _TITLE_WIDTH = 42  # characters of a line of a title
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """A decorator that draws a figure in the style that its argument ``style`` names."""
-    checked = options.validated(options.FigureOptions)(draw)
+    checked = validated(FigureOptions)(draw)
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:

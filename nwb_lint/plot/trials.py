@@ -14,7 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from nwb_lint.contract import as_text_column, check_fit, check_result, columns_of, find_column
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.columns import columns_of, find_column
+from nwb_lint.contract.values import as_text_column
 from nwb_lint.drift import as_numbers, has_drift, loading_intervals
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.style import (

@@ -10,7 +10,7 @@ import xarray as xr
 
 from nwb_lint.analysis.connectivity import weight_statistics
 from nwb_lint.analysis.inactivation import effect_table
-from nwb_lint.contract import input_names
+from nwb_lint.contract.columns import input_names
 from nwb_lint.model.tuning import MAX_DISTANCE
 from nwb_lint.reports.items import Item, Table, number
 

@@ -15,9 +15,11 @@ from nwb_lint.analysis.connectivity import connectivity
 from nwb_lint.analysis.fixedpoints import fixed_points
 from nwb_lint.analysis.score import score
 from nwb_lint.analysis.support import STABILITIES
-from nwb_lint.contract import check_fit, recorded_of
+from nwb_lint.contract.checks import check_fit
+from nwb_lint.contract.columns import recorded_of
 from nwb_lint.errors import ContractError
-from nwb_lint.options import CompareOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.reports import CompareOptions
 from nwb_lint.reports.items import Item, Table, number
 from nwb_lint.reports.scores import R2
 from nwb_lint.validation.dynamics_comparison import dsa_distance, dsa_package

@@ -80,7 +80,7 @@ def summary(dataset: xr.Dataset) -> str:
     >>> print(summary(mock_fit()).splitlines()[0])
     nwb_lint: fit
     """
-    from nwb_lint.contract import kind_of
+    from nwb_lint.contract.checks import kind_of
     from nwb_lint.reports.items import as_text
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import input_names
+from nwb_lint.contract.columns import input_names
 from nwb_lint.nwb.recording.dataset import format_reading
 from nwb_lint.reports.items import Code, Item, Table
 

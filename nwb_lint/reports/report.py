@@ -20,9 +20,11 @@ from nwb_lint.analysis.dynamics import flow_field
 from nwb_lint.analysis.fixedpoints import fixed_points
 from nwb_lint.analysis.limitcycles import limit_cycles
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.contract import check_fit, check_result, input_names
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
-from nwb_lint.options import ReportOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.reports import ReportOptions
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.reports import analyses, reading, scores
 from nwb_lint.reports.items import Item, Picture, Section, as_text

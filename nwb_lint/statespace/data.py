@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import TRIALS, as_text_column, check_dataset, check_table, find_column, input_names
+from nwb_lint.contract.checks import check_dataset, check_table
+from nwb_lint.contract.columns import find_column, input_names
+from nwb_lint.contract.datasets import TRIALS
+from nwb_lint.contract.values import as_text_column
 from nwb_lint.drift import as_numbers, drift_functions, functions_at, has_drift
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of

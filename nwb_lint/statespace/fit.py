@@ -22,7 +22,8 @@ from nwb_lint.behavior import (
     readout_coords,
     reference_losses,
 )
-from nwb_lint.contract import check_fit, recorded_of
+from nwb_lint.contract.checks import check_fit
+from nwb_lint.contract.columns import recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import Blocks, blocks_for, blocks_of, in_blocks
 from nwb_lint.model.areas.regression import closed_form
@@ -30,7 +31,9 @@ from nwb_lint.model.fit import extend_column, versions
 from nwb_lint.model.network import Array, column_signs
 from nwb_lint.model.regression import pseudo_inverse
 from nwb_lint.model.simulate import with_run
-from nwb_lint.options import TrialFitOptions, as_toml, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import TrialFitOptions
+from nwb_lint.options.words import as_toml
 from nwb_lint.parallel.arrays import NUMPY, Engine, engine_on
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.progress import progress_bar

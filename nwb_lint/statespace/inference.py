@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from nwb_lint.contract import coords_along
+from nwb_lint.contract.columns import coords_along
 from nwb_lint.model.network import Array
-from nwb_lint.options import ForecastOptions, InferOptions, RateOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.single_trials import ForecastOptions, InferOptions, RateOptions
 from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.rate_link import posterior_rate
 from nwb_lint.statespace.data import condition_coords, system_of, trial_coords, trials_for

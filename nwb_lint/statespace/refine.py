@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit
+from nwb_lint.contract.checks import check_fit
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
-from nwb_lint.options import RefineOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.single_trials import RefineOptions
 from nwb_lint.parallel.arrays import Engine, engine_on
 from nwb_lint.parallel.progress import progress_bar
 from nwb_lint.parallel.threads import one_blas_thread

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import recorded_of
+from nwb_lint.contract.columns import recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
-from nwb_lint.options import BitsOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.single_trials import BitsOptions
 from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.prepare import mask_of
 from nwb_lint.statespace.data import system_of, trials_for

@@ -10,13 +10,17 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from nwb_lint.contract import as_text_column, check_fit, check_result, find_column, held_out_of, recorded_of
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.columns import find_column, held_out_of, recorded_of
+from nwb_lint.contract.values import as_text_column
 from nwb_lint.drift import has_drift
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_with_options
 from nwb_lint.model.network import Array, nonlinearity_of
 from nwb_lint.model.tuning import LEVEL
-from nwb_lint.options import AlignOptions, FitOptions, TrialFitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions, TrialFitOptions
+from nwb_lint.options.single_trials import AlignOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.statespace.fit import fit_trials_with

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit
+from nwb_lint.contract.checks import check_fit
 from nwb_lint.errors import ContractError, MissingFileError, one_line
 from nwb_lint.model.network import NONLINEARITIES, nonlinearity_of
 from nwb_lint.model.simulate import with_run
-from nwb_lint.options import NetworkOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.trained_networks import NetworkOptions
 
 Array = np.ndarray
 Weights = dict[str, Array]

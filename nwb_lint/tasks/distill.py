@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity
+from nwb_lint.contract.checks import check_activity
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_lint, fit_with_options
 from nwb_lint.model.scores import r_squared, reference_of
-from nwb_lint.options import DistillOptions, FitOptions, ModuleOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.trained_networks import DistillOptions, ModuleOptions
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import drawn_conditions
 from nwb_lint.validation.rank import select_rank

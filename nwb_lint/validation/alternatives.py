@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, held_out_of
+from nwb_lint.contract.checks import check_activity
+from nwb_lint.contract.columns import held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
-from nwb_lint.options import FitOptions
+from nwb_lint.options.fits import FitOptions
 from nwb_lint.parallel.tasks import as_task
 from nwb_lint.validation.ensemble import as_good, fit_member
 from nwb_lint.validation.folds import fit_with, folds_of

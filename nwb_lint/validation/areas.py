@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_result, coords_along
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import ARROW, Blocks, areas_of, blocks_for
 from nwb_lint.model.areas.regression import (
@@ -24,7 +25,9 @@ from nwb_lint.model.network import Array, Network, as_nonlinearity, drives, phi_
 from nwb_lint.model.regression import Sums
 from nwb_lint.model.scores import as_good_as_best, ceiling, noise_of, reference_of
 from nwb_lint.model.simulate import whole_input
-from nwb_lint.options import AreaOptions, FitOptions, TrialFitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions, TrialFitOptions
+from nwb_lint.options.validation import AreaOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with

@@ -9,22 +9,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import (
-    check_activity,
-    check_fit,
-    check_result,
-    column_of,
-    columns_of,
-    find_column,
-    held_out_of,
-    recorded_of,
-)
+from nwb_lint.contract.checks import check_activity, check_fit, check_result
+from nwb_lint.contract.columns import column_of, columns_of, find_column, held_out_of, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, canonical
 from nwb_lint.model.scores import by_split, noise_of, reference_of
 from nwb_lint.model.simulate import GAUGE, whole_input, with_run
-from nwb_lint.options import BaselineOptions, FitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import BaselineOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import (
     SPLITS,

@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import (
-    check_fit,
-    check_recording,
-    check_result,
-    coords_along,
-    input_names,
-    named_inputs,
-    recorded_of,
-)
+from nwb_lint.contract.checks import check_fit, check_recording, check_result
+from nwb_lint.contract.columns import coords_along, input_names, named_inputs, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import network_of, with_run
 from nwb_lint.model.tuning import LEVEL
-from nwb_lint.options import BootstrapOptions, FitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import BootstrapOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import Prepare, fit_with
 from nwb_lint.validation.intervals import bounds, quantities, turn_to, with_intervals

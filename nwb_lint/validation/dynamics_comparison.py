@@ -23,11 +23,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, check_fit, check_result, input_names, refuse_trials
+from nwb_lint.contract.checks import check_activity, check_fit, check_result, refuse_trials
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.model.simulate import simulate
-from nwb_lint.options import DynamicsOptions, FitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import DynamicsOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.validation.folds import fit_with, shared_options

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_result, coords_along, held_out_of, refuse_trials
+from nwb_lint.contract.checks import check_result, refuse_trials
+from nwb_lint.contract.columns import coords_along, held_out_of
 from nwb_lint.errors import ContractError
 from nwb_lint.model.areas.blocks import blocks_of, effective_n_of
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import by_split, noise_of, squared_errors
-from nwb_lint.options import EnsembleOptions, FitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import EnsembleOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import SPLITS, Prepare, fit_with, folds_of, shared_options
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import refuse_trials
+from nwb_lint.contract.checks import refuse_trials
 from nwb_lint.errors import ContractError
 from nwb_lint.model.fit import fit_with_options
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import as_good_as_best
-from nwb_lint.options import FitOptions
+from nwb_lint.options.fits import FitOptions
 
 Prepare = Callable[..., xr.Dataset]
 SPLITS = ["train", "held_out"]

@@ -10,13 +10,16 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from nwb_lint.contract import check_result, coords_along, input_names
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import coords_along, input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import Input
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import reference_of
 from nwb_lint.model.tuning import SAME_BITS
-from nwb_lint.options import FitOptions, InputSetOptions, TrialFitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions, TrialFitOptions
+from nwb_lint.options.validation import InputSetOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import prepare as prepare_data

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import held_out_of, input_names, recorded_of
+from nwb_lint.contract.columns import held_out_of, input_names, recorded_of
 from nwb_lint.model.areas.blocks import Blocks, blocks_of, canonical_blocks, effective_n_of, one_block
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array, Network, drives, forward

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, drives
 from nwb_lint.model.regression import RIDGES
 from nwb_lint.model.scores import by_split, noise_of
 from nwb_lint.model.simulate import whole_input
-from nwb_lint.options import FitOptions, SelectOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import SelectOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.validation.folds import (
     SPLITS,

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_recording, check_result, refuse_trials
+from nwb_lint.contract.checks import check_recording, check_result, refuse_trials
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import r_squared, reference_of
-from nwb_lint.options import FitOptions, LinkOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import LinkOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.rate_link import LINKS, Link
 from nwb_lint.validation.folds import (

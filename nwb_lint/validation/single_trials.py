@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_result, coords_along
+from nwb_lint.contract.checks import check_result
+from nwb_lint.contract.columns import coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import as_good_as_best, good_ranks
-from nwb_lint.options import DriftOptions, TrialFitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import TrialFitOptions
+from nwb_lint.options.single_trials import DriftOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with

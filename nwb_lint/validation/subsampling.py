@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_activity, check_result, input_names
+from nwb_lint.contract.checks import check_activity, check_result
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.initial_conditions import PREFIX
 from nwb_lint.model.network import Array
-from nwb_lint.options import FitOptions, SelectOptions, SubsamplingOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions
+from nwb_lint.options.validation import SelectOptions, SubsamplingOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.tasks import as_task
 from nwb_lint.validation.folds import (

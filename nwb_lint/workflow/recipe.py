@@ -1,6 +1,6 @@
 """A recipe: a whole analysis as data (TOML). It is checked field by field and never runs as code.
 
-The sections are those of `nwb_lint.options`. TOML has no word for None: the text "none" stands for it.
+The sections are those of `nwb_lint.options.recipe_sections`. TOML has no word for None: the text "none" stands for it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from nwb_lint.errors import ContractError, MissingFileError, NWBError, one_line
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.storage.asset import refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.source import is_path
-from nwb_lint.options import (
+from nwb_lint.options.base import Options, option, plain, same
+from nwb_lint.options.read_and_prepare import BehaviorOptions, InputOptions
+from nwb_lint.options.recipe_sections import (
     BaselineSection,
-    BehaviorOptions,
     BlocksSection,
     BootstrapSection,
     DecodingSection,
     EnsembleSection,
     FitSection,
     InferredSection,
-    InputOptions,
     InputSetSection,
-    Options,
     PrepareSection,
     ReadoutWeightSection,
     ReadSection,
@@ -41,12 +40,8 @@ from nwb_lint.options import (
     TrialFitSection,
     TrialReadSection,
     TrialSelectSection,
-    as_toml,
-    explain,
-    option,
-    plain,
-    same,
 )
+from nwb_lint.options.words import as_toml, explain
 
 NONE = "none"
 

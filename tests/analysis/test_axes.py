@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import nwb_lint as nl
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_fit
 from tests.factories import random_fit

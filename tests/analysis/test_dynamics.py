@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 import nwb_lint as nl
 from nwb_lint.analysis.dynamics import flow, flow_of_refits
 from nwb_lint.analysis.fixedpoints import counts_of_refits
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_activity, mock_fit
 from nwb_lint.validation.subsampling import refits

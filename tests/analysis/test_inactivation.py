@@ -6,7 +6,7 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.analysis.inactivation import effect_table, groups_of
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.model.simulate import run
 from nwb_lint.tasks.demo import context_network

@@ -10,7 +10,7 @@ import gzip
 import tempfile
 from pathlib import Path
 
-from nwb_lint.contract import RESULTS
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.netcdf import export_netcdf
 from nwb_lint.nwb.extension.write import write_fit

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.contract import check_fit
+from nwb_lint.contract.checks import check_fit
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import Samples
 from nwb_lint.model.network import canonical, drives

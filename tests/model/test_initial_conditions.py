@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import nwb_lint as nl
-from nwb_lint.contract import input_names
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import Samples
 from nwb_lint.model.initial_conditions import with_starts

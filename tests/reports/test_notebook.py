@@ -13,7 +13,8 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint import plot
-from nwb_lint.contract import RESULTS, kind_of
+from nwb_lint.contract.checks import kind_of
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.reports.notebook import FIGURES, summary
 from nwb_lint.testing import mock_activity, mock_recording, mock_trials
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import check_fit
+from nwb_lint.contract.checks import check_fit
 from nwb_lint.drift import drift_functions, functions_at, loadings_and_errors
 from nwb_lint.errors import ContractError
 from nwb_lint.rate_link import predicted_rates

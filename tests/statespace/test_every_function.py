@@ -7,7 +7,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint import plot
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension.codec import encode
 from nwb_lint.testing import mock_fit, mock_trials

@@ -7,7 +7,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.options import TrialFitOptions
+from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.statespace.sessions import corrected
 from nwb_lint.testing import mock_activity, mock_trials
 from tests.factories import assert_same

@@ -11,7 +11,7 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.options import TrialFitOptions
+from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.testing import mock_areas
 from nwb_lint.validation.folds import folds_of

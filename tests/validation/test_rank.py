@@ -8,7 +8,7 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.options import FitOptions
+from nwb_lint.options.fits import FitOptions
 from nwb_lint.testing import mock_recording
 from nwb_lint.validation.folds import behind_the_best, smallest_good_rank
 from nwb_lint.validation.rank import score_rank

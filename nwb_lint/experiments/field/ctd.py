@@ -27,7 +27,7 @@ from nwb_lint.analysis.fixedpoints import fixed_points
 from nwb_lint.experiments.field.published import CTD, NOTES
 from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks
 from nwb_lint.experiments.measures import save_with_results
-from nwb_lint.options import TrialFitOptions
+from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with, with_posterior
 from nwb_lint.statespace.inference import posterior_of, rates_of

@@ -22,7 +22,7 @@ from sklearn.metrics import adjusted_rand_score
 from nwb_lint.analysis.axes import compare_axes
 from nwb_lint.analysis.latents import project
 from nwb_lint.analysis.populations import find_populations
-from nwb_lint.contract import input_names
+from nwb_lint.contract.columns import input_names
 from nwb_lint.errors import ContractError
 from nwb_lint.experiments.field.published import MONKEYS, NOTES
 from nwb_lint.experiments.frame import Cell, Claims, Comparison, Experiment, Result, Setting, Tasks, markdown

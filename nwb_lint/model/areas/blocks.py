@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import as_text_column, columns_of, input_names, missing_in, recorded_of
+from nwb_lint.contract.columns import columns_of, input_names, recorded_of
+from nwb_lint.contract.values import as_text_column, missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array, Network, canonical, effective_n, factors
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import TRIALS, check_recording, check_table, missing_in
+from nwb_lint.contract.checks import check_recording, check_table
+from nwb_lint.contract.datasets import TRIALS
+from nwb_lint.contract.values import missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.convert.datasets import EVENT, REGULAR, session_of
 from nwb_lint.nwb.convert.session import Lists, column

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import columns_of, find_column
+from nwb_lint.contract.columns import columns_of, find_column
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.convert.session import Samples
 from nwb_lint.nwb.convert.spikes import Spikes

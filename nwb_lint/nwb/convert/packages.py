@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import call_for, class_names
+from nwb_lint.contract.checks import call_for, class_names
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.convert.session import Samples
 from nwb_lint.nwb.convert.sources import of_samples, of_spikes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import call_for, class_names
+from nwb_lint.contract.checks import call_for, class_names
 from nwb_lint.errors import ContractError
 from nwb_lint.inputs import check_inputs
 from nwb_lint.nwb.convert.memory import in_memory

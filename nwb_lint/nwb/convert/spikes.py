@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import class_names
+from nwb_lint.contract.checks import class_names
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.recording.unit_tables import plain_ids
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_dataset, check_fit, check_result, columns_of, find_column
+from nwb_lint.contract.checks import check_dataset, check_fit, check_result
+from nwb_lint.contract.columns import columns_of, find_column
 from nwb_lint.errors import ContractError
 
 if TYPE_CHECKING:

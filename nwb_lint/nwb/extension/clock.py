@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import find_column
+from nwb_lint.contract.columns import find_column
 
 _GAP = 0.1  # between conditions, as a share of their length; at least a bin
 

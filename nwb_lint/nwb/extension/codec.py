@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import FIT, RESULTS, check_fit, check_result, current_attribute, current_name
+from nwb_lint.contract.checks import check_fit, check_result
+from nwb_lint.contract.datasets import FIT, current_attribute, current_name
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.digest import KEY, checked, digest_of
@@ -62,7 +64,7 @@ class LayoutRow(NamedTuple):
 
 
 def encode(dataset: xr.Dataset) -> Stored:
-    """A fit, or a result (its attribute ``kind`` names the table in `nwb_lint.contract`), as plain arrays.
+    """A fit, or a result (its attribute ``kind`` names the table in `nwb_lint.contract.results`), as plain arrays.
 
     Raises ContractError where the Dataset is neither, or where it holds a variable, coordinate or attribute that the
     extension has no place for; the message names it.

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import check_fit, current_attribute, current_name
+from nwb_lint.contract.checks import check_fit
+from nwb_lint.contract.datasets import current_attribute, current_name
 from nwb_lint.errors import MissingFileError, NWBError, NWBLintError, one_line
 from nwb_lint.nwb.extension.codec import encode, layout, pack, restore, safe_name, unpack
 from nwb_lint.nwb.extension.digest import KEY, checked, digest_of

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import h5py
 import xarray as xr
 
-from nwb_lint.contract import RESULTS
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.errors import ContractError, NWBError, one_line
 from nwb_lint.nwb.convert.targets import to_datatree
 from nwb_lint.nwb.extension import schema

@@ -1,8 +1,8 @@
 """The NWB extension ndx-lowrank: what its YAML defines, and the pynwb classes that are made of it.
 
 The codec writes and reads what `fields`, `tables` and `attributes` of a type list. A fit has the type LowRankRNN;
-every kind of result (`nwb_lint.contract`) has a type of its own (`type_of`). Only `get_classes` and `register` need
-pynwb.
+every kind of result (`nwb_lint.contract.results`) has a type of its own (`type_of`). Only `get_classes` and `register`
+need pynwb.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from nwb_lint.contract import current_name
+from nwb_lint.contract.datasets import current_name
 from nwb_lint.errors import NWBError
 
 NAMESPACE = "ndx-lowrank"

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 import nwb_lint
-from nwb_lint.contract import check_result
+from nwb_lint.contract.checks import check_result
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension import schema
 from nwb_lint.nwb.extension.codec import Stored, encode
@@ -26,7 +26,7 @@ from nwb_lint.nwb.storage.atomic import write_atomically
 from nwb_lint.nwb.storage.digests import with_digests
 from nwb_lint.nwb.storage.metadata import Metadata, file_fields, make_subject, missing_for_dandi, read_metadata
 from nwb_lint.nwb.storage.source import Source, expand, one_asset, open_nwb
-from nwb_lint.options import validated
+from nwb_lint.options.checks import validated
 from nwb_lint.parallel.warnings import warn
 
 MODULE = "ecephys"

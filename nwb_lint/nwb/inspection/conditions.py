@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import distinct, missing_in
+from nwb_lint.contract.values import distinct, missing_in
 from nwb_lint.nwb.recording.tables import SCALAR_KINDS, Table
 from nwb_lint.nwb.recording.trials import factor_levels, make_conditions, parse_by
 from nwb_lint.query import column_names, spell_column

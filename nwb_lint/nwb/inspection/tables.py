@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nwb_lint.contract import distinct, missing_in
+from nwb_lint.contract.values import distinct, missing_in
 from nwb_lint.errors import NWBError
 from nwb_lint.nwb.recording.tables import DAMAGED, Table
 from nwb_lint.nwb.recording.time_checks import check_times, row_spans, rows_at_once, rows_start_over

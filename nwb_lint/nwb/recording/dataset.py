@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import ACTIVITY, COORDS, FIT, RECORDING, TRIALS, free_names, renamed
+from nwb_lint.contract.columns import free_names, renamed
+from nwb_lint.contract.datasets import ACTIVITY, COORDS, FIT, RECORDING, TRIALS
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.recording.averaging import Rates
 from nwb_lint.nwb.recording.binning import Bins

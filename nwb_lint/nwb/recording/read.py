@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from nwb_lint.contract import coords_along
+from nwb_lint.contract.columns import coords_along
 from nwb_lint.errors import ContractError, NWBError, NWBLintError, printable
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.recording.averaging import (
@@ -56,7 +56,8 @@ from nwb_lint.nwb.recording.unit_tables import UnitChoice
 from nwb_lint.nwb.storage.asset import Asset
 from nwb_lint.nwb.storage.metadata import session_labels
 from nwb_lint.nwb.storage.source import Source, reading, run_on_files
-from nwb_lint.options import ReadOptions, TrialOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.read_and_prepare import ReadOptions, TrialOptions
 from nwb_lint.parallel.memory import check_memory
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.trial_noise import warn_of_shared_variance

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from nwb_lint.contract import distinct, equal_up_to_rounding, missing_in, size_of_column
+from nwb_lint.contract.values import distinct, equal_up_to_rounding, missing_in, size_of_column
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.inputs import Input
 from nwb_lint.nwb.recording.events import EventLabels, Events, event_labels, event_paths, find_series, read_events

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import h5py
 
-from nwb_lint.contract import call_for
+from nwb_lint.contract.checks import call_for
 from nwb_lint.errors import ContractError, MissingFileError, NWBError, WorkerError, one_line
 from nwb_lint.nwb.storage.asset import SCHEME, Asset, kind_of, refuse_pipe, without_secrets
 from nwb_lint.nwb.storage.checked_file import CheckedFile

@@ -10,12 +10,15 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.behavior import behavior_of, losses, reference_losses, scores_of_trials
-from nwb_lint.contract import check_dataset, check_result, coords_along
+from nwb_lint.contract.checks import check_dataset, check_result
+from nwb_lint.contract.columns import coords_along
 from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
 from nwb_lint.model.scores import as_good_as_best
 from nwb_lint.model.tuning import SAME_BITS
-from nwb_lint.options import FitOptions, ReadoutWeightOptions, TrialFitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import FitOptions, TrialFitOptions
+from nwb_lint.options.validation import ReadoutWeightOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.statespace.data import condition_coords

@@ -10,20 +10,16 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from nwb_lint.contract import (
-    check_activity,
-    check_dataset,
-    check_result,
-    coords_along,
-    find_column,
-    input_names,
-    missing_in,
-)
+from nwb_lint.contract.checks import check_activity, check_dataset, check_result
+from nwb_lint.contract.columns import coords_along, find_column, input_names
+from nwb_lint.contract.values import missing_in
 from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.network import Array, filter_input
 from nwb_lint.model.simulate import whole_input
-from nwb_lint.options import InferredOptions, TrialFitOptions, validated
+from nwb_lint.options.checks import validated
+from nwb_lint.options.fits import TrialFitOptions
+from nwb_lint.options.validation import InferredOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.statespace.data import check_trials, condition_coords, groups_of

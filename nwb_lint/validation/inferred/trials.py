@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_lint.model.network import Array
-from nwb_lint.options import TrialFitOptions
+from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.parallel.arrays import engine_on
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.statespace.fit import begin, how_of, rotated

@@ -7,7 +7,7 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.options import FitOptions
+from nwb_lint.options.fits import FitOptions
 from nwb_lint.reports.analyses import of_analysis
 from nwb_lint.reports.items import as_text
 from nwb_lint.testing import mock_areas

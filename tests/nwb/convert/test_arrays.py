@@ -10,7 +10,7 @@ import xarray as xr
 from nwbinspector import Importance, inspect_nwbfile
 
 import nwb_lint as nl
-from nwb_lint.contract import kind_of
+from nwb_lint.contract.checks import kind_of
 from nwb_lint.errors import ContractError
 from nwb_lint.testing import mock_recording, mock_session, mock_trials
 from tests.factories import assert_same

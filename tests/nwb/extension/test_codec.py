@@ -8,7 +8,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_lint.contract import FIT, check_activity, check_fit, check_recording
+from nwb_lint.contract.checks import check_activity, check_fit, check_recording
+from nwb_lint.contract.datasets import FIT
 from nwb_lint.errors import ContractError
 from nwb_lint.nwb.extension.codec import decode, encode, pack, unpack
 from tests.factories import assert_same, random_fit

@@ -13,7 +13,7 @@ import pynwb
 import pytest
 
 from nwb_lint.analysis.connectivity import weight_statistics
-from nwb_lint.contract import RESULTS
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension.codec import decode, encode
 from nwb_lint.nwb.extension.read import read_fit, read_result

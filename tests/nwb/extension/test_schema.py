@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from nwb_lint.contract import COORDS, FIT, RESULTS
+from nwb_lint.contract.datasets import COORDS, FIT
+from nwb_lint.contract.results import RESULTS
 from nwb_lint.nwb.extension import schema
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nwb_lint as nl
-from nwb_lint.contract import columns_of
+from nwb_lint.contract.columns import columns_of
 from nwb_lint.nwb.recording.dataset import RESERVED
 from tests.factories import assert_same
 from tests.nwb.layouts import Session, alternate

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwb_lint import read_conditions, read_fit, read_trials, write_fit
-from nwb_lint.contract import check_recording
+from nwb_lint.contract.checks import check_recording
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension.write_session import write_session
 from nwb_lint.nwb.inspection.describe import describe

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from nwb_lint import Input, read_conditions, read_trials
-from nwb_lint.contract import distinct, equal_up_to_rounding
+from nwb_lint.contract.values import distinct, equal_up_to_rounding
 from nwb_lint.nwb.inspection.describe import describe
 from tests.nwb.layouts import N_TRIALS, Session
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nwb_lint import Input, fit_lint, prepare, read_conditions, read_trials
-from nwb_lint.contract import check_recording
+from nwb_lint.contract.checks import check_recording
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension.read import read_fit
 from nwb_lint.nwb.extension.write import write_fit

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_lint import read_conditions, read_trials
-from nwb_lint.contract import check_recording
+from nwb_lint.contract.checks import check_recording
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.inspection.describe import describe
 from nwb_lint.nwb.recording.binning import OBSERVED_S, Bins, complement, smooth, union, without

@@ -16,7 +16,7 @@ from pynwb.ophys import DfOverF, ImageSegmentation, OpticalChannel
 
 from nwb_lint import Input, fit_lint, prepare, read_conditions, read_fit, read_trials, write_fit
 from nwb_lint.cli import app
-from nwb_lint.contract import check_recording
+from nwb_lint.contract.checks import check_recording
 from nwb_lint.errors import ContractError, NWBError
 from nwb_lint.nwb.extension.write_session import Samples, write_session
 from nwb_lint.nwb.inspection.describe import describe
