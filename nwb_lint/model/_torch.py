@@ -2,16 +2,16 @@
 
 The only module that imports torch for the fit. It takes and returns numpy arrays.
 
-Gradient. With z = [kappa q], e[t] the derivative of the loss by x[t] alone, d[t] = phi'(x[t]) and lambda[t] the
-derivative by kappa[t],
+Gradient. With z = [kappa q], e[t] the derivative of the loss by x[t] alone, g[t] that by x[t] through everything after
+it, and lambda[t] the derivative by kappa[t],
 
-    S[t]      = (1 - alpha) 1 + (alpha / N) m' diag(d[t]) n
-    lambda[t] = m' e[t] + S[t] lambda[t+1]
-    d[m W]    = sum e z' + (alpha / N) sum_b n_b * sum d lambda[t+1]_b z',   dn = (alpha / N) sum phi(x[t]) lambda[t+1]'
+    g[t]      = e[t] + phi'(x[t]) (alpha / N) n lambda[t+1]
+    lambda[t] = m' g[t] + (1 - alpha) lambda[t+1]
+    d[m W]    = sum g[t] z[t]',   dn = (alpha / N) sum phi(x[t]) lambda[t+1]'
 
-The sums over neurons come before the recursion, which therefore runs in R dimensions. Loss and gradient cost
-O(conditions × time × N × R (R + Q)), and nothing is stored for automatic differentiation. Products have the long axis
-last (A @ B'.contiguous()' and B' @ A), because BLAS is up to 7 times slower on the others.
+Loss and gradient cost O(conditions × time × N × (R + Q)). All that is done at a time step is done while its values are
+in the cache; x and phi(x) are written once and read once, and nothing else is stored. Products have the long axis last
+(A @ B'.contiguous()' and B' @ A), because BLAS is up to 7 times slower on the others.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from nwb_lint.model.tuning import (
     ADAM_BATCH,
     ADAM_MIN_STEPS,
     GPU_FACTOR,
+    GRADIENT_BLOCK_VALUES,
     GRADIENT_CHUNK_VALUES,
     GRADIENT_MIN_CONDITIONS,
     GRADIENT_STEP_VALUES,
@@ -141,41 +142,30 @@ Sums = tuple[Tensor, ...]
 
 
 class _Parameters(NamedTuple):
-    """A network, transposed: m, (alpha / N) n (rank, neuron), [m W] (rank + drive, neuron), n_b m_a (rank², neuron)."""
+    """A network, transposed: m, (alpha / N) n (rank, neuron), [m W] (rank + drive, neuron)."""
 
     m: Tensor
     n: Tensor
     mw: Tensor
-    nm: Tensor
 
 
 def _add(parts: Iterable[Sums]) -> Sums:
     return reduce(lambda one, other: tuple(a + b for a, b in zip(one, other, strict=True)), parts)
 
 
-def _backward(e: Tensor, s: Tensor) -> Tensor:
-    """lambda[t+1] (time · condition, rank) from m' e (time after burn-in, condition, 1, rank) and S (…, rank, rank)."""
-    lam = s.new_zeros(len(s) + 1, *e.shape[1:])
-    lam[len(s) - len(e) : -1] = e
-    steps, ss = lam.unbind(), s.unbind()
-    for t in range(len(ss) - 1, -1, -1):
-        if e.shape[-1] == 1:
-            steps[t].addcmul_(steps[t + 1], ss[t])
-        else:
-            steps[t].baddbmm_(steps[t + 1], ss[t])
-    return lam[1:].flatten(0, 2)
-
-
 class Memory:
-    """Memory of a run: x, phi(x) and its slope (time, condition, neuron), and z = [kappa q] (time, condition, any).
+    """Memory of a run: x and phi(x) (time, condition, neuron), and z = [kappa q] (time, condition, any).
+
+    Of the way back: half of lambda, ``after`` (time + 1, condition, rank), and phi'(x) and half of g of a block of time
+    steps (step, condition, neuron). ``inner`` (condition, neuron) is of one step.
 
     It is used again, since new memory pages cost as much time as the arithmetic. So are the views of its time steps,
     since the time of a small run is that of its calls. ``arrays`` are x and phi(x) of each step as arrays, on a CPU.
     """
 
     def __init__(self, like: Tensor) -> None:
-        self.values, self.sizes = like.new_empty(3, 0), (0, 0, 0, 0, 0)
-        self.x = self.r = self.slope = self.z = self.values
+        self.values, self.sizes = like.new_empty(2, 0), (0, 0, 0, 0, 0)
+        self.x = self.r = self.z = self.slope = self.g = self.inner = self.after = self.values
         self.steps: list[tuple[Tensor, ...]] = []
         self.arrays: list[tuple[Array, Array]] = []
 
@@ -184,15 +174,22 @@ class Memory:
         sizes = (*q.shape, rank, n_neurons)
         if sizes != self.sizes:
             if self.values.shape[1] < values:
-                self.values = q.new_empty(3, values)
-            shape = *q.shape[:2], n_neurons
-            self.x, self.r, self.slope = (one[: prod(shape)].view(shape) for one in self.values)
-            self.z, self.sizes = q.new_empty(*q.shape[:2], rank + q.shape[2]), sizes
+                self.values = q.new_empty(2, values)
+            times, conditions = q.shape[:2]
+            shape, block = (times, conditions, n_neurons), max(1, GRADIENT_BLOCK_VALUES // (conditions * n_neurons))
+            self.x, self.r = (one[: prod(shape)].view(shape) for one in self.values)
+            self.slope, self.g = q.new_empty(2, min(block, times), conditions, n_neurons)
+            self.inner, self.after = q.new_empty(conditions, n_neurons), q.new_zeros(times + 1, conditions, rank)
+            self.z, self.sizes = q.new_empty(times, conditions, rank + q.shape[2]), sizes
             parts = self.x, self.r, self.z, self.z[:, :, :rank]
             self.steps = list(zip(*(one.unbind() for one in parts), strict=True))
             self.arrays = [(x.numpy(), r.numpy()) for x, r, _, _ in self.steps] if q.is_cpu else []
         self.z[:, :, rank:] = q
         self.z[0, :, :rank] = 0
+
+    def blocks(self, first: int, last: int) -> list[slice]:
+        """Blocks of the time steps from the first up to the last, which is not among them."""
+        return [slice(t, min(t + len(self.slope), last)) for t in range(first, last, len(self.slope))]
 
 
 class Problem:
@@ -274,7 +271,7 @@ class Problem:
         """The parameters m, n and W as the functions for one chunk take them."""
         mt, nt = self.tensor(m).T.contiguous(), self.tensor(n).T.contiguous() * (self.alpha / len(n))
         mw = torch.cat([self.tensor(m), self.tensor(w)], dim=1).T.contiguous()
-        return _Parameters(mt, nt, mw, (nt[:, None] * mt[None]).flatten(0, 1))
+        return _Parameters(mt, nt, mw)
 
     def chunks(self, n_neurons: int) -> list[slice]:
         """Slices of conditions that are processed together."""
@@ -320,20 +317,25 @@ class Problem:
             if t + 1 < len(steps):
                 torch.addmm(kappa, rt, out, beta=1 - self.alpha, out=steps[t + 1][3])
 
-    def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """weight · (f(x) - f(y)) of the recorded neurons after burn-in, and the loss of the chunk; overwrites x."""
-        recorded = self.y.shape[2]
-        kept = x[self.skip :, :, :recorded]
-        error = torch.sub((r if self.rate_loss else x)[self.skip :, :, :recorded], self.y[:, part], out=kept)
+    def _error(self, memory: Memory, times: slice, part: slice, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """weight · (f(x) - f(y)) of the recorded neurons at times after the burn-in, and their loss.
+
+        The first, written to ``out``, is half the derivative of the loss by f(x).
+        """
+        here = slice(times.start - self.skip, times.stop - self.skip), part
+        found = (memory.r if self.rate_loss else memory.x)[times, :, : self.y.shape[2]]
         if self.weight is None:
-            return error, torch.linalg.vecdot(error, error).sum(dtype=torch.float64)
-        weighted = error * self.weight[:, part]
+            error = weighted = torch.sub(found, self.y[here], out=out)
+        else:
+            error = found - self.y[here]
+            weighted = torch.mul(error, self.weight[here], out=out)
         return weighted, torch.linalg.vecdot(error, weighted).sum(dtype=torch.float64)
 
     @torch.no_grad()
     def _chunk_loss(self, p: _Parameters, part: slice, memory: Memory) -> Sums:
         self.run(p, memory)
-        return (self._error(memory.x, memory.r, part)[1],)
+        blocks = memory.blocks(self.skip, len(memory.x))
+        return (torch.stack([self._error(memory, times, part)[1] for times in blocks]).sum(),)
 
     def loss(self, m: Array, n: Array, w: Array) -> float:
         """The loss at m, n (neuron, rank) and W (neuron, drive)."""
@@ -351,23 +353,33 @@ class Problem:
     def _chunk_loss_and_gradient(self, p: _Parameters, part: slice, memory: Memory) -> Sums:
         """The chunk's share of the loss and of its gradients by [m W]' and n', times norm."""
         self.run(p, memory)
-        x, r, slope, z = memory.x, memory.r, memory.slope, memory.z
-        _slope(self.nonlinearity, x, r, out=slope)
-        error, total = self._error(x, r, part)
-        recorded, before = error.shape[2], self.skip * error.shape[1]
-        if self.rate_loss:
-            error = error * slope[self.skip :, :, :recorded]
-        rank, (times, conditions, width) = len(p.m), z.shape
-        d, rates, flat = slope.flatten(0, 1), r.flatten(0, 1), z.flatten(0, 1)
-        explicit = 2 * (error.flatten(0, 1) @ p.m[:, :recorded].T)
-        s = (d @ p.nm.T).view(times, conditions, rank, rank)
-        s.diagonal(dim1=2, dim2=3).add_(1 - self.alpha)
-        after = _backward(explicit.view(-1, conditions, 1, rank), s)
-        products = (after[:, :, None] * flat[:, None, :]).flatten(1)
-        mw = (p.n[:, None, :] * (products.T @ d).view(rank, width, -1)).sum(0)
-        mw[:, :recorded] += 2 * (flat[before:].T @ error.flatten(0, 1))
-        gn = after.T @ rates * (self.alpha / p.m.shape[1])
-        return total, mw.double(), gn.double()
+        recorded = self.y.shape[2]
+        mw, gn, total = torch.zeros_like(p.mw), torch.zeros_like(p.n), p.m.new_zeros((), dtype=torch.float64)
+        blocks = memory.blocks(0, self.skip) + memory.blocks(self.skip, len(memory.x))
+        for times in reversed(blocks):
+            number = times.stop - times.start
+            r, slope, g = memory.r[times], memory.slope[:number], memory.g[:number]
+            _slope(self.nonlinearity, memory.x[times], r, out=slope)
+            g[:, :, recorded:] = 0
+            if times.start < self.skip:
+                g[:, :, :recorded] = 0
+            else:
+                total += self._error(memory, times, part, out=g[:, :, :recorded])[1]
+                if self.rate_loss:
+                    g.mul_(slope)
+            self._backward(p, memory, times, slope, g)
+            later = memory.after[times.start + 1 : times.stop + 1]
+            gn.addmm_(later.flatten(0, 1).T, r.flatten(0, 1))
+            mw.addmm_(memory.z[times].flatten(0, 1).T, g.flatten(0, 1))
+        return total, 2 * mw.double(), (2 * self.alpha / p.m.shape[1]) * gn.double()
+
+    def _backward(self, p: _Parameters, memory: Memory, times: slice, slope: Tensor, g: Tensor) -> None:
+        """Half of lambda and g of a block of time steps; ``g`` holds half of e before."""
+        after, m = memory.after[times.start : times.stop + 1].unbind(), p.m.T
+        for t, (slope_t, g_t) in reversed(list(enumerate(zip(slope.unbind(), g.unbind(), strict=True)))):
+            torch.mm(after[t + 1], p.n, out=memory.inner)
+            g_t.addcmul_(slope_t, memory.inner)
+            torch.addmm(after[t + 1], g_t, m, beta=1 - self.alpha, out=after[t])
 
     def autograd(self, m: Array, n: Array, w: Array) -> tuple[float, Array, Array, Array]:
         """The same loss and gradients by automatic differentiation of the plain recurrence, as an independent check."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nwb_lint.model._torch import Problem
+from nwb_lint.model._torch import Memory, Problem
 from nwb_lint.model.network import Array
 from nwb_lint.statespace.system import System, Trials
 from nwb_lint.statespace.tuning import MAX_LOG_RATE
@@ -107,17 +107,16 @@ class RunsWithoutNoise(Problem):
         part.log_exposure = self.log_exposure[:, torch.as_tensor(conditions, device=self.device)]
         return part
 
-    def _error(self, x: Tensor, r: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """Half the derivative of the loss by x of the recorded neurons, and the loss of the chunk."""
-        mean, y = x[:, :, : self.y.shape[2]] + self.level, self.y[:, part]
+    def _error(self, memory: Memory, times: slice, part: slice, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Half the derivative of the loss by x of the recorded neurons at some times, and the loss there."""
+        mean, y = memory.x[times, :, : self.y.shape[2]] + self.level, self.y[times, part]
         if self.poisson:
-            mean = (mean + self.log_exposure[:, part, None]).clamp_(max=MAX_LOG_RATE)
+            mean = (mean + self.log_exposure[times, part, None]).clamp_(max=MAX_LOG_RATE)
             rate = mean.exp()
             error, value = (rate - y) / 2, rate - y * mean
         else:
             off = mean - y
             error = off / (2 * self.variance)
             value = off * error
-        if self.weight is not None:
-            error, value = error * self.weight[:, part], value * self.weight[:, part]
-        return error, value.sum(dtype=torch.float64)
+        weight = 1 if self.weight is None else self.weight[times, part]
+        return torch.mul(error, weight, out=out), (value * weight).sum(dtype=torch.float64)
