@@ -207,6 +207,15 @@ def shrink_until_finite(network: Network, loss_and_gradient: LossAndGradient) ->
     return network
 
 
+def patience_at(iterations: int) -> int:
+    """How many iterations more may bring no smaller held-out loss than the last one did: half of those until then.
+
+    The held-out loss is not smooth: with a few trials near a decision boundary it may rise for ten iterations and then
+    fall again.
+    """
+    return max(PATIENCE, iterations // 2)
+
+
 class _Search:
     """One minimization, perhaps in several runs of L-BFGS: the best parameters so far, and when to stop."""
 
@@ -270,13 +279,7 @@ class _Search:
         return loss if np.isfinite(loss) else np.inf
 
     def _out_of_patience(self) -> bool:
-        """Whether too many iterations did not decrease the held-out loss: `PATIENCE`, or half of those before.
-
-        The held-out loss is not smooth: with a few trials near a decision boundary it may rise for ten iterations and
-        then fall again.
-        """
-        waited = self.done - self.improved_at
-        return self.held_out_loss is not None and waited >= max(PATIENCE, self.improved_at // 2)
+        return self.held_out_loss is not None and self.done - self.improved_at >= patience_at(self.improved_at)
 
     def _step(self, v: Array, loss: float) -> None:
         self.done, self.last, self.divergences = self.done + 1, v.copy(), 0

@@ -34,6 +34,7 @@ from nwb_lint.model.lbfgs import (
     Loss,
     LossAndGradient,
     minimize_lbfgs,
+    patience_at,
     shrink_until_finite,
     with_l2_penalty,
 )
@@ -376,6 +377,10 @@ class Optimizer(NamedTuple):
         return not (schedule.turns or schedule.growth or len(subset.x) >= min(self.limits.adam_below, len(fit.x)))
 
     # L-BFGS
+
+    def was_cut_short(self, found: Descent) -> bool:
+        """Whether L-BFGS had no better network in its last iterations only because there were too few of them."""
+        return self.max_iter - found.schedule.iterations < patience_at(found.schedule.iterations)
 
     def lbfgs(self, start: Network, fit: Samples, held: Samples | None, schedule: Schedule | None = None) -> Descent:
         """L-BFGS on whole trials; with a ``segment``, on segments first unless whole trials alone are better."""

@@ -743,7 +743,6 @@ def run_gradient(
         return float(held.errors(network).sum())
 
     begin, another = (scaled(search.networks[0], fit), scaled(search.final, search.samples)), False
-    plain = optimizer
     found, optimizer, begin = first_descent(search, optimizer, begin, may_be_penalized=not explains_nothing)
     if search.stages and (explains_nothing or found.schedule.turns or found.schedule.growth):
         quick = optimizer if explains_nothing else optimizer._replace(algorithm="lbfgs")
@@ -758,7 +757,7 @@ def run_gradient(
         except KeyboardInterrupt as stop:
             raise Interrupted.best_of(found.network, stop, error) from stop
 
-    if search.settings.l2_n is None and optimizer is plain and _has_long_n(found.network, fit, held):
+    if search.settings.l2_n is None and not optimizer.l2_n and _has_long_n(found.network, fit, held):
         found = shorten(search, optimizer, found)
     penalty = optimizer.l2_n if found.schedule.continued is None else PENALTY
 
@@ -785,6 +784,9 @@ def first_descent(
 ) -> tuple[Descent, Optimizer, Starts]:
     """Descend on the first split, with a penalty on J where the regression's n is long.
 
+    A descent without the penalty that `max_iter` cuts short, as often with relu, is done again in coordinates in which
+    the loss curves about equally, and the better one is taken.
+
     One descent with the penalty takes half the time of one without it and `shorten`. It is continued in new coordinates
     if it went far from where its own were found. Where it predicts nearly everything, one without the penalty follows,
     and is taken if it predicts more than `tolerated`. Returns the optimizer and the starts of what is taken.
@@ -792,13 +794,18 @@ def first_descent(
     fit, held = search.parts[0]
     other, shorter = with_penalty(search, optimizer, starts) if may_be_penalized else (optimizer, starts)
     found = other.descend(shorter[0], fit, held)
-    if other is optimizer:
-        return found, optimizer, starts
 
     def error(network: Network) -> float:
         return float(held.errors(network).mean())
 
     try:
+        if other is optimizer:
+            if not (search.stages and is_scalable(search, optimizer) and optimizer.was_cut_short(found)):
+                return found, optimizer, starts
+            other = optimizer._replace(scaled=True)
+            again = other.descend(starts[0], fit, held)
+            better = error(again.network) < error(found.network)
+            return (again, other, starts) if better else (found, optimizer, starts)
         reached = error(found.network)
         if reached < 0.5 * error(shorter[0]):
             further = other.continue_with(other.l2_n, found, fit, held)
@@ -819,15 +826,19 @@ def with_penalty(search: Search, optimizer: Optimizer, starts: Starts) -> tuple[
 
     They are as given as well with a numeric ``l2_n``, several areas, segments and Adam.
     """
-    (fit, held), settings = search.parts[0], search.settings
-    scalable = settings.blocks is None and not optimizer.segment and optimizer.algorithm != "adam"
-    if not (search.stages and settings.l2_n is None and scalable and _has_long_n(starts[0], fit, held)):
+    (fit, held), scalable = search.parts[0], is_scalable(search, optimizer)
+    if not (search.stages and search.settings.l2_n is None and scalable and _has_long_n(starts[0], fit, held)):
         return optimizer, starts
     first, whole = (Visited.by(one, part) for one, part in zip(starts, (fit, search.samples), strict=True))
     if first is None or whole is None:
         return optimizer, starts
     shorter = first.with_penalty(starts[0], PENALTY), whole.with_penalty(starts[1], PENALTY)
     return optimizer._replace(l2_n=PENALTY, scaled=True), shorter
+
+
+def is_scalable(search: Search, optimizer: Optimizer) -> bool:
+    """Whether a descent can move in `Coordinates`, which mix the parameters of several areas."""
+    return search.settings.blocks is None and not optimizer.segment and optimizer.algorithm != "adam"
 
 
 def tolerated(error: float, power: float) -> float:
