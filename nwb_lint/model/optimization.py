@@ -379,8 +379,9 @@ class Optimizer(NamedTuple):
     # L-BFGS
 
     def was_cut_short(self, found: Descent) -> bool:
-        """Whether L-BFGS had no better network in its last iterations only because there were too few of them."""
-        return self.max_iter - found.schedule.iterations < patience_at(found.schedule.iterations)
+        """Whether L-BFGS on one subset did all iterations, and might have found a better network in further ones."""
+        done = found.schedule.iterations
+        return not (found.schedule.turns or found.schedule.growth) and self.max_iter - done < patience_at(done)
 
     def lbfgs(self, start: Network, fit: Samples, held: Samples | None, schedule: Schedule | None = None) -> Descent:
         """L-BFGS on whole trials; with a ``segment``, on segments first unless whole trials alone are better."""

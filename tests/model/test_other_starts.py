@@ -138,32 +138,58 @@ def test_a_subset_that_does_not_represent_all_needs_other_starts(schedule):
     """Each for a short descent; none if regressions and the subset are enough."""
     Recording.descents, Recording.schedule = [], schedule
     search = sighted(Settings(1))
-    run_gradient(search, Recording(3, "cpu", no_report), lambda search: [(search.final, search.final, 0.0)] * 3)
+    run_gradient(search, Recording(30, "cpu", no_report), lambda search: [(search.final, search.final, 0.0)] * 3)
     assert Recording.descents == (["auto"] if schedule.iterations else ["auto", "lbfgs", "lbfgs", "lbfgs"])
 
 
 class Scripted(Optimizer):
-    """An optimizer whose descents find given networks."""
+    """An optimizer whose descents find given networks, and pretend a schedule."""
 
     networks: Iterator[Network]
+    schedule = Schedule(turns=1)
+    in_coordinates: list[bool]
 
     def descend(self, start, fit, held):
-        return Descent(next(self.networks), 0.0, Schedule(turns=1))
+        type(self).in_coordinates.append(self.scaled)
+        return Descent(next(self.networks), 0.0, self.schedule)
 
 
-@pytest.mark.parametrize(("left", "better"), [(0.0, True), (np.inf, False)])
-def test_a_better_start_is_kept_unless_its_regression_promises_nothing(left, better):
-    truth, samples = switch(np.random.default_rng(1))
-    good, poor = truth, truth._replace(m=-truth.m)
-    Scripted.networks = iter([poor, poor, good, poor, poor])
+def poorly_begun(samples, poor):
+    """A search that begins with a poor network, on a split whose first part is everything."""
     everything, half = np.arange(len(samples.x)), np.arange(0, len(samples.x), 2)
     search = Search(samples, Settings(1), [(everything, half)])
     search.refit = False
     search.start_from(poor)
     search.stages = [Stage("closed form", poor, 1.0)]
     search.errors = np.full(len(search.errors), 0.9 * search.power)
+    return search
+
+
+@pytest.mark.parametrize(("left", "better"), [(0.0, True), (np.inf, False)])
+def test_a_better_start_is_kept_unless_its_regression_promises_nothing(left, better):
+    truth, samples = switch(np.random.default_rng(1))
+    good, poor = truth, truth._replace(m=-truth.m)
+    Scripted.networks, Scripted.in_coordinates = iter([poor, poor, good, poor, poor]), []
+    search = poorly_begun(samples, poor)
     run_gradient(search, Scripted(5, "cpu", no_report), lambda search: [(poor, poor, left)] * 4)
     assert search.final is (good if better else poor)
+
+
+class CutShort(Scripted):
+    schedule = Schedule(20)
+
+
+@pytest.mark.parametrize(("max_iter", "again"), [(30, True), (33, False)])
+@pytest.mark.parametrize("best", [0, 1])
+def test_a_descent_that_is_cut_short_is_done_again_in_coordinates(max_iter, again, best):
+    """After 20 iterations, 12 without a better network are enough to end."""
+    truth, samples = switch(np.random.default_rng(1))
+    poor = truth._replace(m=-truth.m)
+    CutShort.networks, CutShort.in_coordinates = iter([truth, poor] if best == 0 else [poor, truth]), []
+    search = poorly_begun(samples, poor)
+    run_gradient(search, CutShort(max_iter, "cpu", no_report), lambda search: [])
+    assert CutShort.in_coordinates == ([False, True] if again else [False])
+    assert (search.final is truth) == (again or best == 0)
 
 
 def drives_of(conditions, times, number):
