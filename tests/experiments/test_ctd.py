@@ -139,6 +139,7 @@ def test_runs_end_at_attractors():
 
 def test_the_experiment_says_what_its_numbers_say():
     scores = {"rate_r2": 0.99, "state_r2": 0.97, "bits": 0.13, "cycle_consistency": 1.0, "bits_true_rates": 0.135}
+    scores |= {"rate_r2_true_run": 0.98, "bits_true_run": 0.132}
     row = scores | {"task": "flip-flop", "seed": 0, "rank": 8, "stable": 8, "matched": 8}
     table = pd.DataFrame([row | {"model": model} for model in ("posterior", "free run")])
     claims = ctd.claims(table)
@@ -151,6 +152,8 @@ def test_the_experiment_says_what_its_numbers_say():
     assert bits.better == "published"
     assert "0.135" in bits.reason
     assert "Rank 8 leaves out" in bits.reason
+    run = next(cell for cell in cells if "GRU (ours: free run): bits" in cell.what)
+    assert "R² 0.980 and 0.132 bits" in run.reason
     assert all(cell.better == "" for cell in cells if "cycle consistency" in cell.what)
 
 
@@ -160,5 +163,7 @@ def test_quick_run(tmp_path):
     posterior = table[table["model"] == "posterior"].iloc[0]
     assert posterior["rate_r2"] > 0.7
     assert 0.5 * posterior["bits_true_rates"] < posterior["bits"] < 1.1 * posterior["bits_true_rates"]
+    assert 0.9 < posterior["rate_r2_true_run"] < 1
+    assert 0.9 * posterior["bits_true_rates"] < posterior["bits_true_run"] < 1.02 * posterior["bits_true_rates"]
     assert load_experiment("ctd").compare(table)
     assert read_fit(tmp_path / "fits" / "ctd_flip-flop_seed0.nwb").sizes["rank"] == 4
