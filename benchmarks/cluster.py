@@ -71,9 +71,7 @@ def report(outcome: Outcome, number: int, written: float, started: float, total:
     for name, seconds in {"start of the cluster": started, **outcome.seconds}.items():
         print(f"| {name} | {seconds:.1f} |")
     print(f"| all | {total:.1f} |")
-    here, workers = (
-        resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    here, workers = (peak_gb(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"writing the sessions: {written:.0f} s; peak memory {here:.2f} GB here, {workers:.2f} GB in a worker")
     table = outcome.tables["rank_selection"]
     held_out = table["rank_r2"].transpose("rank_tried", "split").values[:, -1]
