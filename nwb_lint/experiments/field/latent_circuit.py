@@ -125,7 +125,8 @@ def compare(table: pd.DataFrame) -> Comparison:
     rows, noise = [], table.loc[table["model"] == "the network without noise", "error"]
     reason = (
         f"The networks are trained here, and have {noise.min():.3f} to {noise.max():.3f} themselves, without noise. "
-        "Fits of some ranks are worse than those of a lower one, so descents with relu end before the best network."
+        f"The input nodes of a latent circuit have thresholds; a network of rank {SAME_RANK} adds its inputs to the "
+        "activity without one."
     )
     for rank, what in ((SAME_RANK, "as many dimensions"), (LATENT_CIRCUIT["nodes"], "the same rank")):
         some = table[(table["model"] == "low rank") & (table["rank"] == rank)]
