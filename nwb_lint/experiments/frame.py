@@ -198,8 +198,11 @@ def reproduce(
     how = {"executor": executor, "cache_dir": kept, "progress": progress, "label": name}
     work = f"{made.work.__module__}:{made.work.__qualname__}"
     calls = [(shared, options | {"work": work}) for shared, options in tasks]
-    found = dict(run_tasks(_measure, calls, errors="skip", skippable=NWBLintError, **how))
-    table = _table(name, [options for _, options in tasks], [found[k] for k in sorted(found)])
+    parts, found = [options for _, options in tasks], dict[int, Outcome]()
+    for k, found[k] in run_tasks(_measure, calls, errors="skip", skippable=NWBLintError, **how):
+        if found[k].error is not None:  # at once, since the other parts may take an hour
+            warn(f"A part of {name} failed ({_name_of(parts[k], parts)}): {found[k].error}")
+    table = _table(name, parts, [found[k] for k in sorted(found)])
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     failed = table.attrs["failed"]
     facts = {"quick": quick, "seconds": round(perf_counter() - start, 1), "machine": platform.machine()}
@@ -238,11 +241,8 @@ def _table(name: str, tasks: list[dict[str, Any]], outcomes: list[Outcome]) -> p
         if outcome.error is None:
             rows.append(pd.DataFrame({k: v.reshape(-1) for k, v in outcome.result.items()}))
             continue
-        differ = [k for k in options if any(other.get(k) != options[k] for other in tasks)]
-        which = ", ".join(f"{k} {options[k]}" for k in differ) or "the only one"
-        failed.append(f"{which}: {outcome.error}")
+        failed.append(f"{_name_of(options, tasks)}: {outcome.error}")
         lost.append(options)
-        warn(f"A part of {name} failed ({which}): {outcome.error}")
     if not rows:
         raise WorkerError(f"Every part of {name} failed. The first: {failed[0]}")
     table = pd.concat(rows, ignore_index=True)
@@ -250,6 +250,12 @@ def _table(name: str, tasks: list[dict[str, Any]], outcomes: list[Outcome]) -> p
         table = pd.concat([table, pd.DataFrame(lost).reindex(columns=table.columns)], ignore_index=True)
     table.attrs["failed"] = failed
     return table
+
+
+def _name_of(options: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+    """The options by which a part differs from the others."""
+    differ = [k for k in options if any(other.get(k) != options[k] for other in tasks)]
+    return ", ".join(f"{k} {options[k]}" for k in differ) or "the only one"
 
 
 def computed(table: pd.DataFrame, failed: list[str]) -> pd.DataFrame:
