@@ -7,7 +7,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from scipy.linalg.lapack import dpbtrf, dpbtrs, dtbtrs
 
+from nwb_lint.errors import ContractError
 from nwb_lint.model.network import Array
+from nwb_lint.parallel.arrays import functions_of
+from nwb_lint.statespace.tuning import ROUNDING_SHARES
 
 
 class Factor(Protocol):
@@ -72,9 +75,30 @@ class BandedFactor(NamedTuple):
 
 
 def factor_of(diagonal: Any, across: Any) -> Factor:
-    """The factor of matrices with the blocks H[t, t] (trial, time, rank, rank) and H[t + 1, t]."""
-    if isinstance(diagonal, np.ndarray):
-        return BandedFactor.of(diagonal, across)
-    from nwb_lint.statespace._torch import BlockFactor
+    """The factor of matrices with the blocks H[t, t] (trial, time, rank, rank) and H[t + 1, t].
 
-    return BlockFactor.of(diagonal, across)
+    Latents that nothing observes for many time steps may spread by so many powers of ten that rounding leaves a matrix
+    with an eigenvalue below 0. Then the diagonal is made larger by a small share (`ROUNDING_SHARES`).
+
+    Raises
+    ------
+    ContractError
+        If that is not enough.
+    """
+    if isinstance(diagonal, np.ndarray):
+        of: Any = BandedFactor.of
+    else:
+        from nwb_lint.statespace._torch import BlockFactor
+
+        of = BlockFactor.of
+    unit = functions_of(diagonal).eye(diagonal.shape[-1])
+    for share in (0.0, *ROUNDING_SHARES):
+        try:
+            return of(diagonal * (1 + share * unit) if share else diagonal, across)
+        except np.linalg.LinAlgError:
+            continue
+    raise ContractError(
+        "The latents of some trials cannot be inferred: their precision is not positive definite. The network diverges "
+        "there, or values are not finite. Use a lower rank, fewer hidden units or shorter trials, and look for trials "
+        "without observed samples."
+    )

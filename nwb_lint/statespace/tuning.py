@@ -145,6 +145,11 @@ FIRST_RIDGE = 1e-4
 # Convention.
 MIN_NOISE = 1e-6
 
+# Shares by which the diagonal of a precision is made larger, one after the other, where rounding leaves an eigenvalue
+# below 0.
+# Convention: the first is near the rounding error; with the last, noise of 1e-6 becomes a prior of sd 10.
+ROUNDING_SHARES = 1e-14, 1e-12, 1e-10, 1e-8
+
 # Biases of recorded units: least and largest damping of a step, relative to the diagonal of the Gauss-Newton matrix;
 # the precision of their Gaussian prior; and most steps at the start of EM and in each iteration.
 # Convention.

@@ -10,8 +10,9 @@ from nwb_lint.drift import drift_functions
 from nwb_lint.errors import ContractError
 from nwb_lint.parallel._torch import TorchEngine
 from nwb_lint.parallel.arrays import NUMPY
+from nwb_lint.statespace._torch import BlockFactor
 from nwb_lint.statespace.data import arrays_of
-from nwb_lint.statespace.factor import factor_of
+from nwb_lint.statespace.factor import BandedFactor, factor_of
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import How, first_latents, first_system, learn
 from nwb_lint.statespace.system import System, Trials
@@ -69,8 +70,27 @@ def test_factors_agree_with_a_dense_matrix():
         np.testing.assert_allclose(below[:, 2], lower[:, 3 * RANK : 4 * RANK, 2 * RANK : 3 * RANK], atol=1e-9)
     broken = -diagonal
     for engine in (NUMPY, TORCH):
-        with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        with pytest.raises(ContractError, match="positive definite"):
             factor_of(*engine.put((broken, across)))
+
+
+@pytest.mark.parametrize("engine", [NUMPY, TORCH], ids=["numpy", "torch"])
+def test_latents_that_nothing_holds_are_factored_in_spite_of_rounding(engine):
+    """Latents that grow threefold in each of 60 steps, with noise of 1e-6 and without data: a variance of 1e50."""
+    rng = np.random.default_rng(0)
+    growth, precision = 3.0, 1e6 * np.eye(RANK)
+    a = growth * np.linalg.qr(rng.standard_normal((20, 1, RANK, RANK)))[0]
+    diagonal = np.zeros((20, 60, RANK, RANK)) + precision
+    diagonal[:, 0] = np.eye(RANK)
+    diagonal[:, :-1] += np.swapaxes(a, 2, 3) @ precision @ a
+    across = np.broadcast_to(-precision @ a, (20, 59, RANK, RANK)).copy()
+    right = rng.standard_normal((20, 60, RANK))
+    given = engine.put((diagonal, across, right))
+    with pytest.raises(np.linalg.LinAlgError):
+        (BandedFactor if engine is NUMPY else BlockFactor).of(*given[:2])
+    factor = factor_of(*given[:2])
+    assert np.isfinite(engine.get(factor.solve(given[2]))).all()
+    assert np.isfinite(engine.get(factor.log_det())).all()
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "softplus", "linear"])
