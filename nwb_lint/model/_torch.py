@@ -9,9 +9,9 @@ it, and lambda[t] the derivative by kappa[t],
     lambda[t] = m' g[t] + (1 - alpha) lambda[t+1]
     d[m W]    = sum g[t] z[t]',   dn = (alpha / N) sum phi(x[t]) lambda[t+1]'
 
-Loss and gradient cost O(conditions × time × N × (R + Q)). All that is done at a time step is done while its values are
-in the cache; x and phi(x) are written once and read once, and nothing else is stored. Products have the long axis last
-(A @ B'.contiguous()' and B' @ A), because BLAS is up to 7 times slower on the others.
+Loss and gradient cost O(conditions × time × N × (R + Q)). The way back does everything with a block of time steps while
+it is in the cache, so that x and phi(x) are written once and read once; on a CPU nothing else of their size is stored.
+Products have the long axis last (A @ B'.contiguous()' and B' @ A), because BLAS is up to 7 times slower on the others.
 """
 
 from __future__ import annotations
@@ -156,8 +156,9 @@ def _add(parts: Iterable[Sums]) -> Sums:
 class Memory:
     """Memory of a run: x and phi(x) (time, condition, neuron), and z = [kappa q] (time, condition, any).
 
-    Of the way back: half of lambda, ``after`` (time + 1, condition, rank), and phi'(x) and half of g of a block of time
-    steps (step, condition, neuron). ``inner`` (condition, neuron) is of one step.
+    Of the way back: ``after`` (time + 1, condition, rank), half of lambda, 0 at its end; ``slope``, phi'(x), and ``g``,
+    half of g, of a block of time steps (step, condition, neuron); ``inner`` (condition, neuron), of one step. A block
+    is so small that it stays in the cache of a CPU. On a GPU it has all time steps, since each call costs time there.
 
     It is used again, since new memory pages cost as much time as the arithmetic. So are the views of its time steps,
     since the time of a small run is that of its calls. ``arrays`` are x and phi(x) of each step as arrays, on a CPU.
@@ -176,7 +177,8 @@ class Memory:
             if self.values.shape[1] < values:
                 self.values = q.new_empty(2, values)
             times, conditions = q.shape[:2]
-            shape, block = (times, conditions, n_neurons), max(1, GRADIENT_BLOCK_VALUES // (conditions * n_neurons))
+            shape = times, conditions, n_neurons
+            block = max(1, GRADIENT_BLOCK_VALUES // (conditions * n_neurons)) if q.is_cpu else times
             self.x, self.r = (one[: prod(shape)].view(shape) for one in self.values)
             self.slope, self.g = q.new_empty(2, min(block, times), conditions, n_neurons)
             self.inner, self.after = q.new_empty(conditions, n_neurons), q.new_zeros(times + 1, conditions, rank)

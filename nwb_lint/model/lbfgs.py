@@ -21,6 +21,7 @@ from nwb_lint.model.tuning import (
     GRADIENT_TOLERANCE,
     LBFGS_MEMORY,
     LOSS_TOLERANCE,
+    MANY_ITERATIONS,
     MAX_SHRINKS,
     MIN_IMPROVEMENT,
     PATIENCE,
@@ -30,6 +31,8 @@ from nwb_lint.parallel.warnings import warn
 
 Loss = Callable[[Array, Array, Array], float]
 LossAndGradient = Callable[[Array, Array, Array], tuple[float, Array, Array, Array]]
+
+_REACHED_LIMIT = 1  # status of SciPy's L-BFGS after all iterations or evaluations
 
 
 class Interrupted(KeyboardInterrupt):
@@ -124,7 +127,7 @@ def minimize_lbfgs(
     prior: Network | None = None,
     coordinates: Coordinates | None = None,
     report: Callable[[int, float, float], None],
-) -> tuple[Network, int, float]:
+) -> tuple[Network, int, float, bool]:
     """Minimize a loss over m, n and W.
 
     A loss that is not finite, or very large, counts as ten times that of the start, so that the line search takes a
@@ -159,6 +162,9 @@ def minimize_lbfgs(
         The iteration at which it was found.
     held_out : float
         Its held-out loss; inf without held-out conditions if no iteration was done, else -inf.
+    slow : bool
+        Whether ``max_iter`` ended the search, before a minimum or the held-out loss did, or it did more than
+        `MANY_ITERATIONS`.
 
     Raises
     ------
@@ -191,7 +197,7 @@ def minimize_lbfgs(
             start_is_finite, search.last = weaker is start, search.pack(weaker)
     if start_is_finite and search.done and scale < 1:
         warn("The gradient descent met networks that diverge. It continued from its best network in smaller steps.")
-    return search.network(), search.best_at, search.best_held_out
+    return search.network(), search.best_at, search.best_held_out, search.cut_short or search.done > MANY_ITERATIONS
 
 
 def shrink_until_finite(network: Network, loss_and_gradient: LossAndGradient) -> Network:
@@ -205,15 +211,6 @@ def shrink_until_finite(network: Network, loss_and_gradient: LossAndGradient) ->
             warn(f"The start of the gradient descent diverges. The descent starts from n / 1e{power} instead.")
             return Network(m, n * 0.1**power, w)
     return network
-
-
-def patience_at(iterations: int) -> int:
-    """How many iterations more may bring no smaller held-out loss than the last one did: half of those until then.
-
-    The held-out loss is not smooth: with a few trials near a decision boundary it may rise for ten iterations and then
-    fall again.
-    """
-    return max(PATIENCE, iterations // 2)
 
 
 class _Search:
@@ -234,6 +231,7 @@ class _Search:
         self.improved_at = 0  # last iteration that decreased the held-out loss by enough, and the loss there
         self.best_held_out = self.improved_loss = self._held_out(self.best)
         self.large_loss = 0.0  # what a loss that is not finite counts as
+        self.cut_short = False  # whether only its limit of iterations or evaluations ended the last run
 
     def pack(self, network: Network) -> Array:
         """The coordinates of a network as one vector."""
@@ -269,9 +267,10 @@ class _Search:
             self._step(scale * intermediate_result.x, float(intermediate_result.fun))
 
         try:
-            minimize(scaled, self.last / scale, jac=True, method="L-BFGS-B", callback=step, options=options)
+            found = minimize(scaled, self.last / scale, jac=True, method="L-BFGS-B", callback=step, options=options)
         except KeyboardInterrupt as stop:
             raise Interrupted(self.network()) from stop
+        self.cut_short = found.status == _REACHED_LIMIT and not self._out_of_patience()
         return self.divergences == 0 or self._out_of_patience() or self.done >= max_iter
 
     def _held_out(self, v: Array) -> float:
@@ -279,7 +278,13 @@ class _Search:
         return loss if np.isfinite(loss) else np.inf
 
     def _out_of_patience(self) -> bool:
-        return self.held_out_loss is not None and self.done - self.improved_at >= patience_at(self.improved_at)
+        """Whether too many iterations did not decrease the held-out loss: `PATIENCE`, or half of those before.
+
+        The held-out loss is not smooth: with a few trials near a decision boundary it may rise for ten iterations and
+        then fall again.
+        """
+        waited = self.done - self.improved_at
+        return self.held_out_loss is not None and waited >= max(PATIENCE, self.improved_at // 2)
 
     def _step(self, v: Array, loss: float) -> None:
         self.done, self.last, self.divergences = self.done + 1, v.copy(), 0

@@ -34,7 +34,6 @@ from nwb_lint.model.lbfgs import (
     Loss,
     LossAndGradient,
     minimize_lbfgs,
-    patience_at,
     shrink_until_finite,
     with_l2_penalty,
 )
@@ -250,11 +249,15 @@ class Schedule(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """The result of a descent: its best network, the held-out loss of that, and the schedule until then."""
+    """The result of a descent: its best network, the held-out loss of that, and the schedule until then.
+
+    ``slow``: whether its L-BFGS on one subset had too few iterations or very many; see `minimize_lbfgs`.
+    """
 
     network: Network
     held_out: float
     schedule: Schedule = Schedule()
+    slow: bool = False
 
 
 def problem_of(samples: Samples, device: str) -> Problem:
@@ -322,7 +325,8 @@ class Optimizer(NamedTuple):
         share = len(subset.x) / len(fit.x)
         epochs = min(ADAM_EPOCHS_AFTER_LBFGS, max(1, round(found.schedule.iterations * share)))
         last = self._adam(found.network, fit, some_held, epochs)
-        return last._replace(schedule=found.schedule._replace(epochs=last.schedule.epochs))
+        schedule = found.schedule._replace(epochs=last.schedule.epochs)
+        return last._replace(schedule=schedule, slow=found.slow)
 
     def repeat(self, schedule: Schedule, start: Network, fit: Samples) -> Network:
         """A descent with as many iterations and epochs as an earlier one, without held-out conditions."""
@@ -378,11 +382,6 @@ class Optimizer(NamedTuple):
 
     # L-BFGS
 
-    def was_cut_short(self, found: Descent) -> bool:
-        """Whether L-BFGS on one subset did all iterations, and might have found a better network in further ones."""
-        done = found.schedule.iterations
-        return not (found.schedule.turns or found.schedule.growth) and self.max_iter - done < patience_at(done)
-
     def lbfgs(self, start: Network, fit: Samples, held: Samples | None, schedule: Schedule | None = None) -> Descent:
         """L-BFGS on whole trials; with a ``segment``, on segments first unless whole trials alone are better."""
         iterations = self.max_iter if schedule is None else schedule.iterations
@@ -433,7 +432,7 @@ class Optimizer(NamedTuple):
         coordinates = self._coordinates(start, fit) if self.scaled else None
         if coordinates is not None:
             min_gain = max(min_gain, SCALED_MIN_GAIN)
-        network, done, held_out = minimize_lbfgs(
+        network, done, held_out, slow = minimize_lbfgs(
             start,
             self._penalized(loss_and_gradient),
             held_out_loss,
@@ -444,7 +443,7 @@ class Optimizer(NamedTuple):
             coordinates=coordinates,
             report=partial(self.report, "gradient"),
         )
-        return Descent(network, held_out, Schedule(done))
+        return Descent(network, held_out, Schedule(done), slow)
 
     def _coordinates(self, start: Network, fit: Samples) -> Coordinates | None:
         """The coordinates of a descent of whole trials; None if the free run of its start diverges."""

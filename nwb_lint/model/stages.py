@@ -743,7 +743,7 @@ def run_gradient(
         return float(held.errors(network).sum())
 
     begin, another = (scaled(search.networks[0], fit), scaled(search.final, search.samples)), False
-    found, optimizer, begin = first_descent(search, optimizer, begin, may_be_penalized=not explains_nothing)
+    found, optimizer, begin = first_descent(search, optimizer, begin, explains_nothing=explains_nothing)
     if search.stages and (explains_nothing or found.schedule.turns or found.schedule.growth):
         quick = optimizer if explains_nothing else optimizer._replace(algorithm="lbfgs")
         least = error(found.network)
@@ -780,19 +780,21 @@ def _has_long_n(network: Network, fit: Samples, held: Samples) -> bool:
 
 
 def first_descent(
-    search: Search, optimizer: Optimizer, starts: Starts, *, may_be_penalized: bool
+    search: Search, optimizer: Optimizer, starts: Starts, *, explains_nothing: bool
 ) -> tuple[Descent, Optimizer, Starts]:
     """Descend on the first split, with a penalty on J where the regression's n is long.
 
-    A descent without the penalty that `max_iter` cuts short, as often with relu, is done again in coordinates in which
-    the loss curves about equally, and the better one is taken.
+    A slow descent without the penalty, as often with relu, is done again in `Coordinates`, in which the loss curves
+    about equally, and the better one is taken. These coordinates, and the penalty, are those near the start, so that
+    neither is used where it explains nothing.
 
     One descent with the penalty takes half the time of one without it and `shorten`. It is continued in new coordinates
     if it went far from where its own were found. Where it predicts nearly everything, one without the penalty follows,
     and is taken if it predicts more than `tolerated`. Returns the optimizer and the starts of what is taken.
     """
     fit, held = search.parts[0]
-    other, shorter = with_penalty(search, optimizer, starts) if may_be_penalized else (optimizer, starts)
+    scalable = not explains_nothing and is_scalable(search, optimizer)
+    other, shorter = with_penalty(search, optimizer, starts) if scalable else (optimizer, starts)
     found = other.descend(shorter[0], fit, held)
 
     def error(network: Network) -> float:
@@ -800,7 +802,7 @@ def first_descent(
 
     try:
         if other is optimizer:
-            if not (search.stages and is_scalable(search, optimizer) and optimizer.was_cut_short(found)):
+            if not (scalable and found.slow):
                 return found, optimizer, starts
             other = optimizer._replace(scaled=True)
             again = other.descend(starts[0], fit, held)
@@ -824,10 +826,10 @@ def first_descent(
 def with_penalty(search: Search, optimizer: Optimizer, starts: Starts) -> tuple[Optimizer, Starts]:
     """The optimizer with a penalty on J, and starts with about the n that it gives; both as given if n is not long.
 
-    They are as given as well with a numeric ``l2_n``, several areas, segments and Adam.
+    They are as given as well with a numeric ``l2_n``.
     """
-    (fit, held), scalable = search.parts[0], is_scalable(search, optimizer)
-    if not (search.stages and search.settings.l2_n is None and scalable and _has_long_n(starts[0], fit, held)):
+    fit, held = search.parts[0]
+    if search.settings.l2_n is not None or not _has_long_n(starts[0], fit, held):
         return optimizer, starts
     first, whole = (Visited.by(one, part) for one, part in zip(starts, (fit, search.samples), strict=True))
     if first is None or whole is None:
@@ -837,8 +839,12 @@ def with_penalty(search: Search, optimizer: Optimizer, starts: Starts) -> tuple[
 
 
 def is_scalable(search: Search, optimizer: Optimizer) -> bool:
-    """Whether a descent can move in `Coordinates`, which mix the parameters of several areas."""
-    return search.settings.blocks is None and not optimizer.segment and optimizer.algorithm != "adam"
+    """Whether a descent can move in `Coordinates`: L-BFGS on whole trials, from a regression.
+
+    Not with several areas, whose parameters they mix.
+    """
+    plain = not optimizer.segment and optimizer.algorithm != "adam"
+    return bool(search.stages) and search.settings.blocks is None and plain
 
 
 def tolerated(error: float, power: float) -> float:

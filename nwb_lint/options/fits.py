@@ -63,7 +63,7 @@ class FitOptions(Options):
     l2_n: float | Literal["auto"] = option(
         "auto", "Penalty on the squared norm of the connectivity; 'auto': where n is far too long without one."
     )
-    max_iter: int = option(200, "Iterations of the gradient, at most.", ge=1)
+    max_iter: int = option(200, "Most iterations of the gradient, and of a second one if this is slow.", ge=1)
     epochs: int = option(50, "Epochs of method='published'.", ge=1)
     optimizer: Literal["auto", "lbfgs", "adam"] = option("auto", "Optimizer of the gradient.")
     segment_s: Seconds | None = option(None, "Length of the segments that the gradient sees first, s.", gt=0)

@@ -84,6 +84,9 @@ def test_it_helps_if_lbfgs_sees_a_subset(truth):
     run = Optimizer(60, "cpu", no_report, limits=limits)
     part, both = (loss(*run._replace(algorithm=o).descend(start, fit, held).network) for o in ("lbfgs", "auto"))
     assert both < 0.8 * part
+    quick = run._replace(max_iter=2, limits=limits._replace(tolerance=np.inf)).descend(start, fit, held)
+    assert quick.schedule.epochs
+    assert quick.slow
 
 
 def test_auto_is_lbfgs_if_that_sees_all(truth):

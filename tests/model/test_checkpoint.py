@@ -39,10 +39,16 @@ def stopped(counted, last, activity, path, **more):
 
 
 @pytest.mark.parametrize(
-    ("more", "long_n"), [({}, np.inf), ({}, 0.0), ({"method": "auto", "hidden": 5, "max_iter": 4}, np.inf)]
+    ("more", "long_n"),
+    [
+        ({}, np.inf),
+        ({}, 0.0),
+        ({"method": "auto", "hidden": 5, "max_iter": 4}, np.inf),
+        ({"method": "auto", "max_iter": 2}, np.inf),
+    ],
 )
 def test_a_stopped_fit_continues_to_the_same_result(truth, tmp_path, counted, monkeypatch, more, long_n):
-    """Also where n is shortened, which `LONG_N` of 0 does in every fit."""
+    """Also where n is shortened, which `LONG_N` of 0 does in every fit, and where two iterations are too few."""
     monkeypatch.setattr("nwb_lint.model.stages.LONG_N", long_n)
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
     whole = nl.fit_lint(activity, **OPTIONS | more)

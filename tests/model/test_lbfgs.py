@@ -171,10 +171,24 @@ def test_a_descent_continues_over_a_rise_of_the_held_out_loss(truth):
         )
 
     over = ended(*[1.5] * (PATIENCE - 1), 0.5, *[0.6] * PATIENCE, 0.1)
-    assert over[1:] == (1 + PATIENCE, 0.5)
+    assert over[1:] == (1 + PATIENCE, 0.5, False)
     short = ended(*[1.5] * PATIENCE, 0.5)
-    assert short[1:] == (1, 0.9)
+    assert short[1:] == (1, 0.9, False)
     assert problem.loss(*over[0]) < problem.loss(*short[0])
+
+
+@pytest.mark.parametrize(("max_iter", "many", "expected"), [(1, 200, True), (8, 200, False), (8, 1, True)])
+def test_a_search_is_slow_if_max_iter_ends_it_or_after_many_iterations(monkeypatch, max_iter, many, expected):
+    """A search that ends at the minimum is not, however few iterations are left."""
+    monkeypatch.setattr("nwb_lint.model.lbfgs.MANY_ITERATIONS", many)
+
+    def bowl(m, n, w):
+        return float(m[0, 0] ** 2 + 3 * n[0, 0] ** 2), 2 * m, 6 * n, 0 * w
+
+    start = Network(*np.ones((3, 1, 1)))
+    _, best_at, _, slow = minimize_lbfgs(start, bowl, lambda *net: bowl(*net)[0], max_iter=max_iter, report=no_report)
+    assert 1 <= best_at <= max_iter
+    assert slow is expected
 
 
 def test_a_start_that_diverges_is_given_a_weaker_recurrence(truth):

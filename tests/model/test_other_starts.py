@@ -102,12 +102,14 @@ def test_an_interrupted_later_start_leaves_the_best_so_far(where):
     assert error_of(search) < 0.9 * search.samples.energies().sum()
 
 
-def test_an_interrupt_in_a_second_descent_leaves_the_first_one_with_a_penalty(monkeypatch):
-    """Where the n of the regressions is long, which `LONG_N` of 0 says of every fit."""
-    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", 0.0)
+@pytest.mark.parametrize(("long_n", "max_iter"), [(0.0, 20), (np.inf, 2)])
+def test_an_interrupt_in_a_second_descent_leaves_the_first_one(monkeypatch, long_n, max_iter):
+    """With a penalty, where n is long, as `LONG_N` of 0 says of every fit; and where two iterations are too few."""
+    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", long_n)
     search, Impatient.found = sighted(Settings(1, l2_n=None)), []
+    search.start_from(search.final._replace(n=0.7 * search.final.n))
     with pytest.raises(Interrupted) as stop:
-        run_gradient(search, Impatient(20, "cpu", no_report))
+        run_gradient(search, Impatient(max_iter, "cpu", no_report))
     held = search.parts.held_out(0)
     assert held.errors(stop.value.network).mean() <= held.errors(Impatient.found[0].network).mean()
 
@@ -143,15 +145,16 @@ def test_a_subset_that_does_not_represent_all_needs_other_starts(schedule):
 
 
 class Scripted(Optimizer):
-    """An optimizer whose descents find given networks, and pretend a schedule."""
+    """An optimizer whose descents find given networks, and pretend a schedule, and that they were slow."""
 
     networks: Iterator[Network]
     schedule = Schedule(turns=1)
+    slow = False
     in_coordinates: list[bool]
 
     def descend(self, start, fit, held):
         type(self).in_coordinates.append(self.scaled)
-        return Descent(next(self.networks), 0.0, self.schedule)
+        return Descent(next(self.networks), 0.0, self.schedule, self.slow)
 
 
 def poorly_begun(samples, poor):
@@ -175,21 +178,36 @@ def test_a_better_start_is_kept_unless_its_regression_promises_nothing(left, bet
     assert search.final is (good if better else poor)
 
 
-class CutShort(Scripted):
+class Slow(Scripted):
+    schedule = Schedule(20)
+    slow = True
+
+
+class Quick(Scripted):
     schedule = Schedule(20)
 
 
-@pytest.mark.parametrize(("max_iter", "again"), [(30, True), (33, False)])
+@pytest.mark.parametrize(("kind", "again"), [(Slow, True), (Quick, False)])
 @pytest.mark.parametrize("best", [0, 1])
-def test_a_descent_that_is_cut_short_is_done_again_in_coordinates(max_iter, again, best):
-    """After 20 iterations, 12 without a better network are enough to end."""
+def test_a_slow_descent_is_done_again_in_coordinates(kind, again, best):
     truth, samples = switch(np.random.default_rng(1))
     poor = truth._replace(m=-truth.m)
-    CutShort.networks, CutShort.in_coordinates = iter([truth, poor] if best == 0 else [poor, truth]), []
+    kind.networks, kind.in_coordinates = iter([truth, poor] if best == 0 else [poor, truth]), []
     search = poorly_begun(samples, poor)
-    run_gradient(search, CutShort(max_iter, "cpu", no_report), lambda search: [])
-    assert CutShort.in_coordinates == ([False, True] if again else [False])
+    run_gradient(search, kind(30, "cpu", no_report), lambda search: [])
+    assert kind.in_coordinates == ([False, True] if again else [False])
     assert (search.final is truth) == (again or best == 0)
+
+
+def test_no_descent_is_in_coordinates_of_a_start_that_explains_nothing():
+    """They would be those of the other starts, too, which are random."""
+    truth, samples = switch(np.random.default_rng(1))
+    poor = truth._replace(m=-truth.m)
+    Slow.networks, Slow.in_coordinates = iter([poor, truth, poor]), []
+    search = poorly_begun(samples, poor)
+    search.errors = np.full(len(search.errors), 1.1 * search.power)
+    run_gradient(search, Slow(30, "cpu", no_report), lambda search: [(poor, poor, 0.0)] * 2)
+    assert Slow.in_coordinates == [False] * 3
 
 
 def drives_of(conditions, times, number):

@@ -109,6 +109,30 @@ def test_unobserved_samples_have_no_influence():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("loss", ["activity", "rate"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_blocks_of_time_steps_change_nothing(monkeypatch, steps, loss, chunk):
+    p, parameters, *_ = problem("float64", loss=loss, **CASES["everything"] | {"chunk": chunk})
+    whole = p.loss_and_gradient(*parameters)
+    monkeypatch.setattr("nwb_lint.model._torch.GRADIENT_BLOCK_VALUES", steps * (chunk or 9) * len(parameters[0]))
+    p.memories.clear()
+    for one, other in zip(p.loss_and_gradient(*parameters), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert p.loss(*parameters) == pytest.approx(whole[0], rel=1e-12)
+    assert max(len(memory.slope) for memory in p.memories) <= 2 * steps  # the last chunk has one condition
+
+
+@pytest.mark.parametrize(("device", "steps"), [("cpu", 3), ("meta", 12)])
+def test_a_block_is_small_on_a_cpu_and_has_all_time_steps_elsewhere(monkeypatch, device, steps):
+    monkeypatch.setattr("nwb_lint.model._torch.GRADIENT_BLOCK_VALUES", 3 * 9 * 10)
+    q = torch.empty(12, 9, 2, device=device)
+    memory = Memory(q)
+    memory.fit(q, 2, 10, 12 * 9 * 10)
+    assert memory.slope.shape == memory.g.shape == (steps, 9, 10)
+    assert [part.stop - part.start for part in memory.blocks(5, 12)] == ([3, 3, 1] if device == "cpu" else [7])
+
+
 def test_threads_are_left_as_they_were():
     before = torch.get_num_threads()
     p, parameters, *_ = problem("float32")

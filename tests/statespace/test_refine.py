@@ -48,7 +48,8 @@ def fit(trials):
 
 
 @pytest.mark.parametrize("observation", ["poisson", "gaussian"])
-def test_the_derivative_is_that_of_the_log_likelihood(fit, trials, observation):
+def test_the_derivative_is_that_of_the_log_likelihood(monkeypatch, fit, trials, observation):
+    monkeypatch.setattr("nwb_lint.model._torch.GRADIENT_BLOCK_VALUES", 3000)  # blocks of some time steps
     arrays = arrays_of(trials, "count", 0.5)
     seen = np.random.default_rng(1).random(arrays.y.shape) < 0.8
     system = system_of(fit)._replace(observation=observation, variance=np.full(10, 2.0))
