@@ -351,7 +351,7 @@ def scores_of(fit: xr.Dataset, simulated: Simulated, train: Array, test: Array) 
 
 
 def ceilings_of(network: xr.Dataset, simulated: Simulated, test: Array) -> dict[str, float]:
-    """What no fit exceeds but by chance: scores of the true rates, and of a run of the true network without noise.
+    """Scores of the true rates, which no fit exceeds but by chance, and of a run of the true network without noise.
 
     The run begins with the true states at the first bin of the trials ``test``.
     """
@@ -423,7 +423,9 @@ _LIMITS = {  # of each task: ranks, the best R² of their rates, and what was se
 
 def _reasons(mine: pd.DataFrame, kind: str) -> dict[str, str]:
     """Why a score may be below the published one."""
-    rank, bits, run_r2, run_bits = (mine[name].median() for name in ("rank", *_CEILINGS))
+    rank, bits, run_r2, run_bits = (
+        mine[name].median() for name in ("rank", "bits_true_rates", "rate_r2_true_run", "bits_true_run")
+    )
     ranks, best, in_runs = _LIMITS[mine["task"].iloc[0]]
     model = (
         f"Rank {rank:.0f} leaves out directions of a network of 64 dimensions (best log rates of rank {ranks} of "
