@@ -137,8 +137,8 @@ NOTES: dict[str, list[str]] = {
         "The networks of the benchmark are kept in a large-file store (Git LFS) beside its code, which could not be "
         "reached here. Ours are trained here on its tasks, with its noise, so the bits per spike of two networks can "
         "differ. `bits_true_rates` are those of the true rates, which no model exceeds but by chance. "
-        "`rate_r2_true_run` and `bits_true_run` are the scores of a run of the true network without noise, from its true "
-        "first state: about as much as a model that runs without noise can reach.",
+        "`rate_r2_true_run` and `bits_true_run` are the scores of a run of the true network without noise, from its "
+        "true first state: about as much as a model that runs without noise can reach.",
         "The published models run without noise from first states that an encoder infers from the whole trial, and "
         "get the inputs. The row `free run` does the same. The row `posterior` also uses the spikes during the run.",
         "The code of the benchmark scores bits per spike on all neurons but the first K, where K is the number of "
