@@ -316,7 +316,8 @@ class Problem:
             memory.fit(self.q[:, part], len(parameters.m), len(network[0]), values)
             if self.start is not None:
                 memory.z[0, :, : self.start.shape[1]] = self.start[part]
-            sums = work(parameters, part, memory)
+            with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges has a loss that is not finite
+                sums = work(parameters, part, memory)
             self.memories.append(memory)
             return sums
 
