@@ -297,6 +297,8 @@ def mask_of(labels: Array, which: object, what: str, *, nobody: bool = False) ->
     if which is None:
         return np.ones(size, bool)
     wanted = np.atleast_1d(np.asarray(which))
+    if wanted.ndim > 1:
+        raise ContractError(f"A table of shape {wanted.shape} chooses {what}s. It needs to be a list. Use one list.")
     mask = np.zeros(size, bool)
     if wanted.dtype.kind == "b":
         if wanted.shape != (size,):

@@ -482,6 +482,6 @@ def _m(fit: xr.Dataset) -> Array:
 def _latent(fit: xr.Dataset, rank: int) -> Array:
     """One latent, (condition, time); ranks are counted from 1."""
     there = fit.sizes["rank"] if "latent" in fit else 0
-    if not 1 <= rank <= there:
+    if rank > there:
         raise ContractError(f"The fit has {there} latents. There is no latent {rank}. Fit with a higher rank.")
     return fit["latent"].transpose("condition", "time", "rank").values[..., rank - 1]

@@ -134,8 +134,8 @@ def _explained(panels: list[Axes], handles: list[Any]) -> Axes:
 
 def _chosen(own: list[str], u: Array, names: Sequence[str] | None, ax: Axes | None) -> dict[str, int]:
     """The inputs to draw, by name, and their places."""
-    strange = [name for name in names or () if name not in own]
-    if strange or isinstance(names, str):
+    names = [] if names is None else list(names)
+    if any(name not in own for name in names):
         raise ContractError(f"names is {names!r}. The inputs are {', '.join(own)}. Give a list of some of them.")
     found = {name: k for k, name in enumerate(own) if (name in names if names else u[..., k].any())}
     if not found:
@@ -188,7 +188,7 @@ def inferred_inputs(inferred: xr.Dataset, *, rank: int = 1, ax: Axes | None = No
     'Recurrence is enough'
     """
     check_result(inferred, "inferred_inputs")
-    if not 1 <= rank <= inferred.sizes["inferred_input"]:
+    if rank > inferred.sizes["inferred_input"]:
         raise ContractError(
             f"rank is {rank}. There are {inferred.sizes['inferred_input']} inferred inputs. Choose one of them."
         )

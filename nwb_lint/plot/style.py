@@ -28,7 +28,7 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from nwb_lint.errors import ContractError, printable
 from nwb_lint.options.checks import validated
-from nwb_lint.options.reports import FigureOptions, FigureStyle
+from nwb_lint.options.reports import FigureOptions, FigureSelections, FigureStyle
 from nwb_lint.parallel.outputs import check_folder_of
 
 COLORS = ("#006BA4", "#C85200", "#595959", "#FFBC79", "#5F9ED1", "#898989", "#A2C8EC")  # of tableau-colorblind10
@@ -56,8 +56,8 @@ _TITLE_WIDTH = 42  # characters of a line of a title
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """A decorator that draws a figure in the style that its argument ``style`` names."""
-    checked = validated(FigureOptions)(draw)
+    """A decorator that draws a figure in the style that its argument ``style`` names, and checks what it selects."""
+    checked = validated(FigureOptions, FigureSelections)(draw)
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -85,7 +85,7 @@ def trial_latents(
     'Latent 1 of single trials'
     """
     _check(fit)
-    if not 1 <= rank <= fit.sizes["rank"]:
+    if rank > fit.sizes["rank"]:
         raise ContractError(f"The fit has {fit.sizes['rank']} latents. There is no latent {rank}. Choose another one.")
     kappa, time = fit["latent"].values[..., rank - 1], fit["time"].values
     given, ax = ax, make_axes(ax)
@@ -152,7 +152,7 @@ def trial_rates(
     _check(fit)
     if fit.attrs["observation"] != "poisson":
         raise ContractError("The fit has a Gaussian observation. Spikes need counts. Fit with 'poisson'.")
-    if not 0 <= trial < trials.sizes["trial"]:
+    if trial >= trials.sizes["trial"]:
         raise ContractError(f"trial is {trial}. There are {trials.sizes['trial']} trials. Count them from 0.")
     one = trials.isel(trial=[trial])
     rate, count = predict_rates(fit, one)["rate"].values[0], one["count"].values[0]
@@ -264,10 +264,8 @@ def drifting_loadings(
     _check(fit)
     if not has_drift(fit):
         raise ContractError("m of the fit is constant over trials. This figure is of drift. Fit with drift=1 or more.")
-    if not 1 <= rank <= fit.sizes["rank"]:
+    if rank > fit.sizes["rank"]:
         raise ContractError(f"The fit has {fit.sizes['rank']} latents. There is no latent {rank}. Choose another one.")
-    if not 0 < level < 1:
-        raise ContractError(f"level is {level}. It is a probability. Give a number between 0 and 1.")
     labels = fit["neuron"].values.astype(str)
     if neurons is None:
         size = np.square(fit["m_drift"].values[:, rank - 1]).sum(axis=1)
@@ -350,7 +348,7 @@ def decoded_behavior(
     check_result(decoding, "decoding")
     names = decoding["readout"].values.tolist()
     name = names[0] if readout is None else readout
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ContractError(f"The decoding has no readout {name!r}. It has {', '.join(names)}. Name one of them.")
     given, ax = ax, make_axes(ax)
     own = decoding.isel(condition=decoding["held_out"].values).sel(readout=name)

@@ -103,7 +103,7 @@ def test_m_that_drifts_has_the_intervals_of_the_regression(trials):
     assert texts(ax) == ["n002", "n005"]
     assert_looks_like(ax, "drifting_loadings")
     assert len(plot.drifting_loadings(fit).lines) == 4
-    for wrong, words in (({"rank": 2}, "1 latents"), ({"level": 1.0}, "probability"), ({"neurons": ["x"]}, "x")):
+    for wrong, words in (({"rank": 2}, "1 latents"), ({"level": 1.0}, "and below 1"), ({"neurons": ["x"]}, "x")):
         with pytest.raises(ContractError, match=words):
             plot.drifting_loadings(fit, **wrong)
     with pytest.raises(ContractError, match="constant"):
