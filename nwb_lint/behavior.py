@@ -110,17 +110,21 @@ class Readout:
         given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         return ", ".join(f"{name} = {as_toml(plain(value))}" for name, value in given.items())
 
-    def values(self, data: xr.Dataset, dim: str) -> tuple[Array, str]:
-        """Its values (trial or condition, time), NaN where it is not observed, and its kind."""
+    def values(self, data: xr.Dataset, dim: str) -> tuple[Array, tuple[str, ...]]:
+        """Its values (trial or condition, time), NaN where it is not observed, and what 0 and 1 of a choice stand for.
+
+        A number has no such names.
+        """
         time = data["time"].values
+        names: tuple[str, ...] = ()
         if self.series is not None:
-            values, kind = self.input.samples(data if dim == "condition" else as_conditions(data), time), "number"
+            values = self.input.samples(data if dim == "condition" else as_conditions(data), time)
             values = np.broadcast_to(values, (data.sizes[dim], len(time))).copy()
         else:
-            column, kind = self._column(data, dim)
+            column, names = self._column(data, dim)
             values = np.repeat(column[:, None], len(time), axis=1)
         if self.log:
-            values = self._logarithm(values, kind)
+            values = self._logarithm(values, bool(names))
         start, stop = (-np.inf, np.inf) if self.window_s is None else self.window_s
         inside = (time >= start - 1e-9) & (time < stop - 1e-9)
         if not inside.any():
@@ -134,10 +138,10 @@ class Readout:
                 f"readout {self.name!r} has no value in any {dim} in its window. A readout needs some. Check its "
                 "column or series, and the window."
             )
-        return values, kind
+        return values, names
 
-    def _column(self, data: xr.Dataset, dim: str) -> tuple[Array, str]:
-        """The column as numbers, NaN where it has no value, and its kind."""
+    def _column(self, data: xr.Dataset, dim: str) -> tuple[Array, tuple[str, ...]]:
+        """The column as numbers, NaN where it has no value, and what 0 and 1 of a choice stand for."""
         found = find_column(data, str(self.column), dim)
         if found is None:
             there = ", ".join(columns_of(data, dim)) or "none"
@@ -156,23 +160,31 @@ class Readout:
                     f"{int(on.sum())} of {int((~missing).sum())}. A choice needs both. The values are "
                     f"{', '.join(map(str, levels[:6]))}."
                 )
-            return np.where(missing, np.nan, on.astype(float)), "choice"
+            off = levels[[not same_value(one, self.equals) for one in levels]]
+            negative = _name_of(off[0]) if len(off) == 1 else f"not {_name_of(self.equals)}"
+            return np.where(missing, np.nan, on.astype(float)), (negative, _name_of(self.equals))
         if len(levels) == 2:
-            return np.where(missing, np.nan, (values == levels[1]).astype(float)), "choice"
+            names = _name_of(levels[0]), _name_of(levels[1])
+            return np.where(missing, np.nan, (values == levels[1]).astype(float)), names
         if len(levels) < 2 or values.dtype.kind not in "iuf":
             raise ContractError(
                 f"readout {self.name!r} has the column {self.column} of {len(levels)} values. It needs two values, or "
                 "numbers that vary. Give equals, the value that counts as 1."
             )
-        return np.where(missing, np.nan, values.astype(float)), "number"
+        return np.where(missing, np.nan, values.astype(float)), ()
 
-    def _logarithm(self, values: Array, kind: str) -> Array:
-        if kind == "choice" or (values <= 0).any():
+    def _logarithm(self, values: Array, is_choice: bool) -> Array:
+        if is_choice or (values <= 0).any():
             raise ContractError(
                 f"readout {self.name!r} has log=True, and it is a choice or has values that are not above 0. The "
                 "logarithm needs numbers above 0. Leave out log."
             )
         return np.log(values)
+
+
+def _name_of(value: object) -> str:
+    """A value of a column as a text; whole numbers have no decimals."""
+    return f"{value:.12g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def as_conditions(trials: xr.Dataset) -> xr.Dataset:
@@ -195,7 +207,9 @@ def build_behavior(data: xr.Dataset, readouts: Sequence[Readout]) -> xr.Dataset:
     -------
     xarray.Dataset
         ``behavior (trial or condition, time, readout)``, NaN where it is not observed; the coordinates ``readout``
-        (names), ``readout_kind`` ("number" or "choice"), ``readout_once`` and ``readout_definition``.
+        (names), ``readout_kind`` ("number" or "choice"), ``readout_once`` and ``readout_definition``; and
+        ``readout_negative`` and ``readout_positive``, the values of the column that 0 and 1 of a choice stand for,
+        empty texts of a number.
 
     Raises
     ------
@@ -217,14 +231,16 @@ def build_behavior(data: xr.Dataset, readouts: Sequence[Readout]) -> xr.Dataset:
     if len(set(names)) < len(names):
         raise ContractError(f"two readouts have the same name: {', '.join(names)}. Give each its own name.")
     dim = "trial" if "trial" in data.dims else "condition"
-    values, kinds = zip(*(one.values(data, dim) for one in readouts), strict=True)
+    values, levels = zip(*(one.values(data, dim) for one in readouts), strict=True)
     return xr.Dataset(
         {"behavior": ((dim, "time", "readout"), np.stack(values, axis=2))},
         {
             "readout": ("readout", np.array(names)),
-            "readout_kind": ("readout", np.array(kinds)),
+            "readout_kind": ("readout", np.array(["choice" if one else "number" for one in levels])),
             "readout_once": ("readout", np.array([one.once for one in readouts])),
             "readout_definition": ("readout", np.array([one.definition for one in readouts])),
+            "readout_negative": ("readout", np.array([one[0] if one else "" for one in levels])),
+            "readout_positive": ("readout", np.array([one[1] if one else "" for one in levels])),
         },
     )
 

@@ -103,6 +103,8 @@ def random_fit(
             "readout_kind": ("readout", np.array(["choice", "number"])),
             "readout_once": ("readout", np.array([True, False])),
             "readout_definition": ("readout", np.array(["a", "b"])),
+            "readout_negative": ("readout", np.array(["left", ""])),
+            "readout_positive": ("readout", np.array(["réchts", ""])),
         }
         coords["initial_level"] = "group", np.array(["left", "réchts"])
         coords |= {name: ("rank", np.array([f"{name} {k}" for k in range(rank)])) for name in ("to_area", "from_area")}

@@ -29,6 +29,7 @@ from nwb_lint.behavior import (
     interval,
     losses,
     predicted,
+    readout_coords,
     reference_losses,
     scores_of_trials,
 )
@@ -51,6 +52,7 @@ _STRENGTHS = np.logspace(-4, 4, 9)
 # Convention: the ranges hold most that were chosen on simulated networks.
 _PLAIN_STRENGTHS, _PLAIN_WIDTHS, _PLAIN_FOLDS = np.logspace(-1, 5, 7), (1.0, 2.0, 4.0, 8.0, 16.0), 4
 DECODERS = ["latents", "plain"]
+_OF_READOUTS = ("readout", "readout_negative", "readout_positive")  # coordinates that a decoding keeps
 
 
 @validated(ReadoutOptions)
@@ -244,7 +246,8 @@ def decode_behavior(fit: xr.Dataset, data: xr.Dataset, *, causal: bool = True, l
     plain, width, ridge = _plain(activity, behavior, train)
     coords = condition_coords(data) if single else coords_along(data, "condition", "time")
     coords = coords_along(xr.Dataset(coords=coords), "condition", "time", kind="decoding")
-    out = xr.Dataset(coords=coords | {"readout": data["readout"].values, "decoder": DECODERS})
+    own = {name: one for name, one in readout_coords(data).items() if name in _OF_READOUTS}
+    out = xr.Dataset(coords=coords | own | {"decoder": DECODERS})
     out = out.assign_coords(held_out=("condition", ~train))
     dims = "condition", "time", "readout"
     observed = data["behavior"].transpose(..., "time", "readout").values.astype(float)

@@ -127,11 +127,14 @@ COORDS = {
     "initial_level": Var(("group",), "str", "", False),
     # names of the inputs
     "input": Var(("input",), "str", "", False),
-    # names of the readouts, what they are, whether they are one observation a trial, and their fields as a text
+    # names of the readouts, what they are, whether they are one observation a trial, their fields as a text, and the
+    # values that 0 and 1 of a choice stand for
     "readout": Var(("readout",), "str", "", False),
     "readout_kind": Var(("readout",), "str", "", False),
     "readout_once": Var(("readout",), "bool", "", False),
     "readout_definition": Var(("readout",), "str", "", False),
+    "readout_negative": Var(("readout",), "str", "", False),
+    "readout_positive": Var(("readout",), "str", "", False),
     # one row per NWB file that neurons came from: provenance
     "file": Var(("file",), "str", "", False),
     "file_identifier": Var(("file",), "str", "", False),

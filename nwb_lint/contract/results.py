@@ -241,6 +241,8 @@ DECODING = {
     "coverage": Var(("readout",), "float64", "1"),
     "plain_width_s": Var(("readout",), "float64", "s"),
     "plain_ridge": Var(("readout",), "float64", "1"),
+    "readout_negative": Var(("readout",), "str", "", False),
+    "readout_positive": Var(("readout",), "str", "", False),
 }
 
 INFERRED_INPUTS = {

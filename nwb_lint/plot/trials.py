@@ -41,6 +41,7 @@ Array = np.ndarray
 _MOST_GROUPS = 8  # values of a column that are drawn
 _SINGLE = 3  # trials of each group that are drawn as lines
 _MOST_NEURONS = 4  # whose m is drawn where none are named
+_ENDS = ("negative", "positive")  # what 0 and 1 of a choice stand for
 
 
 @styled
@@ -360,6 +361,7 @@ def decoded_behavior(
         raise ContractError(f"No held-out trial has the behavior {name!r}. A plot needs some. Hold out other trials.")
     if np.isfinite(own["accuracy"].values).any():
         time, handles = own["time"].values, []
+        named = [str(own[f"readout_{one}"].item()) if f"readout_{one}" in own.coords else "" for one in _ENDS]
         for level, color in ((0, COLORS[0]), (1, COLORS[1])):
             of_level = (observed == level).any(axis=1)
             if not of_level.any():
@@ -367,11 +369,12 @@ def decoded_behavior(
             low, middle, high = np.quantile(decoded[of_level], (0.05, 0.5, 0.95), axis=0)
             ax.fill_between(time, low, high, color=color, alpha=0.18, lw=0)
             ax.plot(time, middle, color=color, lw=pt(1.6))
-            handles.append(Line2D([], [], color=color, lw=pt(2.5), label=as_label(f"{name} {level}")))
+            handles.append(Line2D([], [], color=color, lw=pt(2.5), label=as_label(f"{name} {named[level] or level}")))
         ax.axhline(0.5, color=GRAY, lw=pt(0.6), zorder=0)
         ax.set_ylim(-0.02, 1.02)
         explain(ax, given, [*handles, Patch(color=GRAY, alpha=0.3, lw=0, label="90 % of the trials")])
-        return finish(ax, time_label(own), as_label(f"probability of {name}"), title)
+        what = f"{name} {named[1]}" if named[1] else name
+        return finish(ax, time_label(own), as_label(f"probability of {what}"), title)
     seen = np.isfinite(observed)
     plain = own["decoded_plain"].transpose("condition", "time").values
     ax.plot(observed[seen], plain[seen], ls="", marker=".", ms=pt(2), color=GRAY, alpha=0.4, label="plain")

@@ -7,7 +7,9 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from tests.model.test_behavior import weak_activity
+from nwb_lint.testing import mock_trials
+from tests.model.test_behavior import SUBJECT, weak_activity
+from tests.plot.pictures import texts
 from tests.statespace.test_behavior import trials_of_a_weak_dimension
 
 TRIALS = {"tau_s": 0.1, "hidden": 0, "max_iter": 8}
@@ -186,3 +188,30 @@ def test_of_means_a_condition_that_was_not_observed_is_not_scored():
     for name in ("score", "score_sem"):
         np.testing.assert_allclose(found[name][0], other[name][0], rtol=1e-3)
     assert np.isfinite(found["score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("readout", "negative", "positive"),
+    [
+        (nl.Readout("side", column="side"), "left", "right"),
+        (nl.Readout("side", column="side", equals="left"), "right", "left"),
+        (nl.Readout("side", column="cue", equals=2), "not 2", "2"),
+        (nl.Readout("side", column="half"), "-0.5", "1"),
+    ],
+)
+def test_a_choice_keeps_the_names_of_its_values(readout, negative, positive, tmp_path):
+    trials = mock_trials(n_trials=24)
+    columns = {"side": np.array(["right", "left"]), "cue": np.arange(3), "half": np.array([-0.5, 1.0])}
+    trials = trials.assign_coords({name: ("trial", np.resize(one, 24)) for name, one in columns.items()})
+    number = nl.Readout("stimulus", column="cue")
+    trials = nl.prepare(trials, inputs=[], readouts=[readout, number])
+    fit = nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=2, test_size=8)
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=SUBJECT)
+    found = nl.decode_behavior(nl.read_fit(path), trials)
+    for one in (trials, nl.read_fit(path), found):
+        assert one["readout_negative"].values.tolist() == [negative, ""]
+        assert one["readout_positive"].values.tolist() == [positive, ""]
+    nl.write_result(found, path)
+    ax = nl.plot.decoded_behavior(nl.read_result(path, "decoding"))
+    assert texts(ax)[:2] == [f"side {name}".replace("-", "\N{MINUS SIGN}") for name in (negative, positive)]
+    assert ax.get_ylabel() == f"probability of side {positive}"
