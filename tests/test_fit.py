@@ -203,6 +203,34 @@ def test_a_single_condition_is_refused():
         nl.fit_lint(mock_activity().isel(condition=[0]), rank=1, tau_s=TAU_S)
 
 
+@pytest.mark.parametrize("value", [1.0, 0.1, -3.7e4])
+@pytest.mark.parametrize("options", [{"rank": 1}, {"rank": None}, {"rank": 1, "test_conditions": [0, 1]}])
+def test_constant_activity_is_an_error_that_says_why_there_is_no_score(value, options):
+    activity = mock_activity()
+    constant = np.float32(value) * np.linspace(1, 2, 12, dtype="f4")
+    values = np.broadcast_to(constant, activity["activity"].shape).copy()
+    values[2, :5, 3] = np.nan
+    with pytest.raises(ContractError, match=r"activity is constant: .* R² is the share of its variance"):
+        nl.fit_lint(activity.assign(activity=(activity["activity"].dims, values)), tau_s=TAU_S, **options)
+    if "test_conditions" in options:  # what is held out does not count
+        values[:2] = activity["activity"].values[:2]
+        with pytest.raises(ContractError, match="activity is constant"):
+            nl.fit_lint(activity.assign(activity=(activity["activity"].dims, values)), tau_s=TAU_S, **options)
+
+
+def test_a_constant_neuron_has_no_score_and_constant_conditions_have_none():
+    activity = mock_activity()
+    activity["activity"].values[..., 5] = 0.1
+    fit = nl.fit_lint(activity, rank=1, tau_s=TAU_S, test_conditions=[1, 5])
+    assert np.isnan(fit["r2_neuron"].values[:, 5]).all()
+    assert np.isfinite(np.delete(fit["r2_neuron"].values, 5, axis=1)).all()
+    assert np.isfinite(fit["r2_median"]).all()
+    assert np.isnan(nl.score(fit, activity)["r2_neuron"].values[5])
+    activity["activity"].values[...] = 0.1
+    with pytest.raises(ContractError, match="No neuron differs from its mean"):
+        nl.score(fit, activity)
+
+
 def test_data_that_inputs_do_not_explain_give_no_network_with_the_reasons():
     """Held-out conditions decide: each condition has noise of its own, and the input is known in all of them."""
     rng = np.random.default_rng(0)

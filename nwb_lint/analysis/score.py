@@ -8,6 +8,7 @@ import xarray as xr
 from nwb_lint.analysis.latents import data_of, positions, warn_of_scale
 from nwb_lint.contract.checks import check_activity, check_fit, check_result
 from nwb_lint.contract.columns import coords_along, held_out_of
+from nwb_lint.errors import ContractError
 from nwb_lint.model.data import unmasked
 from nwb_lint.model.scores import ceiling, median_over, noise_of, r_squared, reference_of
 from nwb_lint.model.simulate import simulate
@@ -45,7 +46,7 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     Raises
     ------
     ContractError
-        If the fit does not have all the neurons, or no condition was chosen.
+        If the fit does not have all the neurons, no condition was chosen, or the activity does not vary.
 
     Examples
     --------
@@ -64,6 +65,11 @@ def score(fit: xr.Dataset, activity: xr.Dataset, *, conditions: object = None) -
     y = activity["activity"].values
     reference = reference_of(y, _trained_on(fit, activity))
     total, each = r_squared(y[chosen], prediction[chosen], reference)
+    if np.isfinite(prediction[chosen]).all() and np.isnan(each).all():
+        raise ContractError(
+            "No neuron differs from its mean over the training conditions in a condition that is scored. R² is the "
+            "share of such variance that is explained, and there is none. Score other conditions."
+        )
     by_condition = [r_squared(y[[k]], prediction[[k]], reference)[0] for k in np.flatnonzero(chosen)]
     top, noise = float("nan"), noise_of(activity)
     if noise is not None:

@@ -47,6 +47,7 @@ from nwb_lint.model.scores import (
     median_over,
     noise_of,
     reference_of,
+    rounding_of,
     squared_errors,
 )
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
@@ -218,7 +219,7 @@ def fit_lint(
     ------
     ContractError
         If an option is not valid, there are fewer neurons than ranks or fewer than two training conditions, the
-        Dataset is not an activity, or torch has no such device.
+        activity of the training conditions is constant, the Dataset is not an activity, or torch has no such device.
 
     Notes
     -----
@@ -319,8 +320,9 @@ def _check_options(activity: xr.Dataset, options: FitOptions) -> None:
 
 
 def _check_training(y: Array, held: Array) -> None:
-    """Refuse activity with infinite values, activity that is 0, and neurons without a training sample."""
-    observed, nonzero = np.zeros(y.shape[2], bool), False
+    """Refuse activity with infinite values, activity that is 0 or constant, and neurons without a training sample."""
+    observed, nonzero, varies = np.zeros(y.shape[2], bool), False, False
+    low, high = np.full((2, y.shape[2]), np.nan, y.dtype)
     for k, one in enumerate(y):
         complete = not np.isnan(one.sum())
         values = one if complete else one[~np.isnan(one)]
@@ -328,6 +330,9 @@ def _check_training(y: Array, held: Array) -> None:
         if not held[k]:
             observed |= True if complete else ~np.isnan(one).all(axis=0)
             nonzero = nonzero or bool(values.any())
+            if not varies:
+                low, high = np.fmin(low, np.fmin.reduce(one)), np.fmax(high, np.fmax.reduce(one))
+                varies = bool((high - low > rounding_of(np.maximum(-low, high))).any())
     if not observed.all():
         raise ContractError(
             f"{int((~observed).sum())} of {len(observed)} neurons have no observed sample in the training conditions. "
@@ -335,6 +340,11 @@ def _check_training(y: Array, held: Array) -> None:
         )
     if not nonzero:
         raise ContractError("activity is 0 in every training condition. A fit needs activity. Check the scale.")
+    if not varies:
+        raise ContractError(
+            "activity is constant: each neuron has one value, at all times of all training conditions. R² is the share "
+            "of its variance that a fit explains, and there is none. Check how the activity was made."
+        )
 
 
 def _check_behavior(activity: xr.Dataset, options: FitOptions) -> None:

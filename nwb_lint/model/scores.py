@@ -18,6 +18,8 @@ from nwb_lint.parallel.threads import map_in_order
 
 Result = TypeVar("Result")
 
+_ROUNDED = 4  # times the precision of a number
+
 
 def reference_of(y: Array, train: Array) -> Array:
     """The prediction with R² = 0: each neuron's mean over time and the training conditions.
@@ -35,14 +37,19 @@ def reference_of(y: Array, train: Array) -> Array:
 
     def sums(part: Array | slice) -> tuple[Array, Array]:
         samples = y[part].reshape(-1, y.shape[2])
-        total = samples.sum(axis=0)
+        total = samples.sum(axis=0, dtype=float)  # so that the mean of a constant is this constant
         if np.isfinite(total).all():
-            return total.astype(float), np.full(len(total), len(samples))
+            return total, np.full(len(total), len(samples))
         observed = np.isfinite(samples)
         return np.where(observed, samples, 0).sum(axis=0, dtype=float), observed.sum(axis=0)
 
     total, count = np.sum(list(_by_block(sums, y, np.flatnonzero(train) if train.any() else None)), axis=0)
     return total / np.maximum(count, 1)
+
+
+def rounding_of(values: Array) -> Array:
+    """How much equal values differ at most after a few steps of arithmetic in their precision."""
+    return _ROUNDED * np.finfo(values.dtype).eps * np.abs(values.astype(float))
 
 
 def squared_errors(y: Array, prediction: Array) -> Array:
@@ -115,9 +122,11 @@ def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array |
     total : float
         R² over all neurons. NaN if y does not vary, or if there is no condition.
     each : array of shape (neuron,)
-        R² of each neuron.
+        R² of each neuron. NaN of one that differs from the reference by rounding alone.
     """
     reference = reference.astype(y.dtype)
+    n_samples = y.shape[1] * (len(y) if conditions is None else len(conditions))
+    least = n_samples * np.square(rounding_of(reference))
 
     def sums(part: Array | slice) -> tuple[Array, Array]:
         samples = y[part].reshape(-1, y.shape[2])
@@ -129,6 +138,7 @@ def r_squared(y: Array, prediction: Array, reference: Array, conditions: Array |
         return np.einsum("tn,tn->n", error, error), np.einsum("tn,tn->n", deviation, deviation)
 
     error, power = np.sum(list(_by_block(sums, y, conditions)), axis=0, dtype=float)
+    power = np.where(power <= least, 0, power)
     with np.errstate(divide="ignore", invalid="ignore"):
         each = np.where(power > 0, 1 - error / power, np.nan)
     total = power.sum()
