@@ -44,6 +44,27 @@ def check_trials(trials: xr.Dataset, observation: str) -> str:
     return name
 
 
+def check_scored_trials(trials: xr.Dataset, observation: str) -> None:
+    """`check_trials` where each trial has a score of its own: it needs an observed sample.
+
+    Raises
+    ------
+    ContractError
+        Also if a trial has none. Its score would be 0, and an input of it that of the prior.
+    """
+    y = trials[check_trials(trials, observation)].values
+    seen = np.isfinite(y)
+    if "observed" in trials:
+        seen &= trials["observed"].values
+    unseen = ~seen.any(axis=(1, 2))
+    if unseen.any():
+        labels = trials["trial"].values if "trial" in trials.coords else np.arange(len(unseen))
+        raise ContractError(
+            f"{int(unseen.sum())} of {len(unseen)} trials have no observed sample; the first is {labels[unseen][0]}. "
+            "Nothing can be said of them. Leave them out (isel)."
+        )
+
+
 def arrays_of(
     trials: xr.Dataset,
     name: str,

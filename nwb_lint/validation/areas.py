@@ -29,7 +29,7 @@ from nwb_lint.options.checks import validated
 from nwb_lint.options.fits import FitOptions, TrialFitOptions
 from nwb_lint.options.validation import AreaOptions
 from nwb_lint.parallel.engine import run_all
-from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
+from nwb_lint.statespace.data import check_scored_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import expectation
@@ -147,7 +147,8 @@ def select_areas(
     Raises
     ------
     ContractError
-        If there are more folds than conditions or trials, the neurons have fewer than two areas, or an option is wrong.
+        If there are more folds than conditions or trials, a trial has no observed sample, the neurons have fewer than
+        two areas, or an option is wrong.
 
     References
     ----------
@@ -445,7 +446,7 @@ def _select_of_trials(
 ) -> xr.Dataset:
     """The result for single trials."""
     options = TrialFitOptions.check(given)
-    check_trials(trials, options.observation)
+    check_scored_trials(trials, options.observation)
     areas = options.areas
     assert areas is not None
     defaults = {name: TrialFitOptions.model_fields[name].default for name in _CONVERGED}

@@ -23,7 +23,7 @@ from nwb_lint.options.validation import InputSetOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.prepare import prepare as prepare_data
-from nwb_lint.statespace.data import condition_coords, system_of, trials_for
+from nwb_lint.statespace.data import check_scored_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning import reference_level
@@ -112,7 +112,8 @@ def compare_inputs(
     ------
     ContractError
         If there are fewer than two lists, they prepare different activities, there are fewer conditions or trials than
-        folds, or an option is given that every fit needs for itself, such as ``test_size``.
+        folds, a trial has no observed sample, or an option is given that every fit needs for itself, such as
+        ``test_size``.
 
     References
     ----------
@@ -138,6 +139,7 @@ def compare_inputs(
     if single:
         refuse_own(fit_options, ("test_size", "checkpoint"))
         own = TrialFitOptions.check({"rank": rank, "tau_s": tau_s, "seed": seed, **fit_options})
+        check_scored_trials(data, own.observation)
         tasks = _trial_tasks(data, input_sets, prepare, held_out, own)
     else:
         tasks = _tasks(

@@ -18,7 +18,7 @@ from nwb_lint.options.checks import validated
 from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.options.single_trials import DriftOptions
 from nwb_lint.parallel.engine import run_all
-from nwb_lint.statespace.data import check_trials, condition_coords, system_of, trials_for
+from nwb_lint.statespace.data import check_scored_trials, check_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.scores import bits_per_spike
@@ -133,7 +133,8 @@ def compare_drift(
     Raises
     ------
     ContractError
-        If the trials are of several sessions, have no labels, or are fewer than folds, or a number occurs twice.
+        If the trials are of several sessions, have no labels, or are fewer than folds, one has no observed sample, or
+        a number occurs twice.
 
     References
     ----------
@@ -151,7 +152,7 @@ def compare_drift(
         raise ContractError(f"drifts is {list(drifts)}. A number occurs twice. Give each one once.")
     refuse_own(fit_options, ("test_size", "checkpoint", "drift"))
     options = TrialFitOptions.check({"rank": rank, "tau_s": tau_s, "seed": seed, **fit_options})
-    check_trials(trials, options.observation)
+    check_scored_trials(trials, options.observation)
     held_out = folds_of(trials.sizes["trial"], folds, first=seed, what="trials")
     candidates = [options.model_copy(update={"drift": int(drift)}) for drift in drifts]
     running = {"executor": executor, "cache_dir": cache_dir, "progress": progress, "label": "drift"}

@@ -21,7 +21,7 @@ from nwb_lint.options.fits import FitOptions, TrialFitOptions
 from nwb_lint.options.validation import ReadoutWeightOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.statespace.data import condition_coords
+from nwb_lint.statespace.data import check_scored_trials, condition_coords
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.validation.folds import (
     SAME_SHARE,
@@ -100,7 +100,8 @@ def compare_readouts(
     ------
     ContractError
         If the data have no behavior, there are fewer than two weights, one is below 0 or occurs twice, there are fewer
-        conditions or trials than folds, or an option is given that every fit needs for itself, such as ``test_size``.
+        conditions or trials than folds, a trial has no observed sample, or an option is given that every fit needs for
+        itself, such as ``test_size``.
 
     References
     ----------
@@ -133,6 +134,7 @@ def compare_readouts(
     if single:
         refuse_own(fit_options, ("test_size", "checkpoint", "readout_weight"))
         own = TrialFitOptions.check(options | fit_options)
+        check_scored_trials(data, own.observation)
     else:
         own = shared_options(fit_options, refused=("readout_weight",), **options)
     found = run_all(

@@ -22,7 +22,7 @@ from nwb_lint.options.fits import TrialFitOptions
 from nwb_lint.options.validation import InferredOptions
 from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
-from nwb_lint.statespace.data import check_trials, condition_coords, groups_of
+from nwb_lint.statespace.data import check_scored_trials, check_trials, condition_coords, groups_of
 from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.inferred.tuning import SAME_OF_TRIALS
 from nwb_lint.statespace.tuning import ALL_UNITS
@@ -157,9 +157,9 @@ def infer_inputs(
     Raises
     ------
     ContractError
-        If trials have no ``by``, or some have no value of it; a condition of means has no observed sample, or all
-        samples have the same value; an option does not suit the data; or there are fewer conditions or trials than
-        folds.
+        If trials have no ``by``, or some have no value of it; a trial, or a condition of means, has no observed
+        sample, or all samples of means have the same value; an option does not suit the data; or there are fewer
+        conditions or trials than folds.
 
     Notes
     -----
@@ -229,7 +229,7 @@ def _labels(data: xr.Dataset, dim: str) -> Array:
 
 def _cells(trials: xr.Dataset, by: str | None, prior: str, options: TrialFitOptions) -> tuple[Array | None, Array]:
     """The condition of each trial, as a number, and the conditions; None and the trials, if each has its own input."""
-    check_trials(trials, options.observation)
+    check_scored_trials(trials, options.observation)
     if options.drift or options.areas is not None:
         what = "drift" if options.drift else "areas"
         raise ContractError(f"{what} is given. Inputs are inferred with one m and one block. Leave {what} out.")
