@@ -24,6 +24,7 @@ from nwb_lint.validation.intervals import bounds, quantities, turn_to, with_inte
 from nwb_lint.validation.subsampling import refit_options
 
 _NETWORK = ("m", "n", "input_weights", "bias", "initial_activation")
+_SAME = 1e-5  # difference of two quantities of one network that rounding makes
 _SIMULATED = ("network_unpenalized", "network_simulated", "network_refitted")
 
 
@@ -152,7 +153,7 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
     Raises
     ------
     ContractError
-        If the result is of another fit.
+        If the result is of another fit: its neurons, parameters or network differ.
 
     Examples
     --------
@@ -171,7 +172,10 @@ def networks_of_draws(fit: xr.Dataset, bootstrap: xr.Dataset) -> Iterator[xr.Dat
 
 
 def _check_bootstrap(fit: xr.Dataset, bootstrap: xr.Dataset) -> None:
-    """Refuse what is no bootstrap of a fit of this size."""
+    """Refuse what is no bootstrap of this fit: one of another size, with other labels, or of another network.
+
+    The network is known by the quantities that the bootstrap keeps of it. Its conditions may be fewer.
+    """
     check_result(bootstrap, "bootstrap")
     theirs = tuple(bootstrap.sizes[dim] for dim in ("neuron", "rank", "parameter"))
     own = fit.sizes["neuron"], fit.sizes["rank"], len(_parameters(fit))
@@ -180,6 +184,23 @@ def _check_bootstrap(fit: xr.Dataset, bootstrap: xr.Dataset) -> None:
             "The draws have {} neurons, rank {} and {} parameters for each neuron. The fit has {}, {} and {}. "
             "Give the bootstrap of this fit.".format(*theirs, *own)
         )
+    for name, labels in {"parameter": np.array(_parameters(fit)), "neuron": fit["neuron"].values.astype(str)}.items():
+        given = bootstrap[name].values.astype(str)
+        if (other := given != labels).any():
+            k = int(other.argmax())
+            raise ContractError(
+                f"{name.capitalize()} {k} of the bootstrap is {str(given[k])!r}, and that of the fit is "
+                f"{str(labels[k])!r}. Give the bootstrap of this fit."
+            )
+    network = quantities(fit, *(fit[name].values for name in ("m", "n", "input_weights")))
+    estimates = dict(zip(bootstrap["quantity"].values.tolist(), bootstrap["estimate"].values.tolist(), strict=True))
+    for name, value in network.items():
+        estimate = estimates.get(name, np.nan)
+        if not np.isclose(estimate, value, rtol=_SAME, atol=_SAME, equal_nan=True):
+            raise ContractError(
+                f"{name} of the network of the bootstrap is {estimate:.6g}, and that of the fit is {value:.6g}. "
+                "Give the bootstrap of this fit."
+            )
 
 
 def no_intervals(bootstrap: xr.Dataset) -> str:

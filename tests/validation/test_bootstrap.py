@@ -35,6 +35,12 @@ def found(fit, recording):
     return nl.bootstrap(fit, recording, prepare=prepared, simulations=6)
 
 
+def as_of(fit, found, recording):
+    """A bootstrap as one of another fit of the same size, for tests that make one up."""
+    own = nl.bootstrap(fit, recording, prepare=prepared, draws=2, simulations=0)["estimate"]
+    return found.assign(estimate=own)
+
+
 def test_draws_without_noise_are_the_fit(recording):
     one = recording.drop_vars(["rate_half", "n_trials_half"])
     one["rate_draw"] = ("draw", *one["rate"].dims), np.stack([one["rate"].values] * 2)
@@ -123,7 +129,7 @@ def test_where_simulations_give_no_interval_the_points_say_why(fit, found):
     assert np.isnan(points["kappa_low"]).all()
 
 
-def test_the_bias_that_simulations_show_is_taken_from_fixed_points(fit, found):
+def test_the_bias_that_simulations_show_is_taken_from_fixed_points(fit, found, recording):
     """Estimates of simulations whose overlaps are .9 of the true ones: the points are those of a larger overlap."""
     overlap = found["estimate"].sel(quantity="n 1 · m 1").item()
     fit = fit.assign(n=fit["n"] * 1.6 / overlap)
@@ -139,11 +145,15 @@ def test_the_bias_that_simulations_show_is_taken_from_fixed_points(fit, found):
         return points["kappa"].isel(rank=0)
 
     dims = ("simulation", "neuron", "parameter")
-    simulated = found.drop_dims("simulation").assign(
-        reason=("quantity", [""] * found.sizes["quantity"]),
-        network_unpenalized=(dims[1:], networks([1.6])[0]),
-        network_simulated=(dims, networks(known)),
-        network_refitted=(dims, networks(fitted)),
+    simulated = (
+        as_of(fit, found, recording)
+        .drop_dims("simulation")
+        .assign(
+            reason=("quantity", [""] * found.sizes["quantity"]),
+            network_unpenalized=(dims[1:], networks([1.6])[0]),
+            network_simulated=(dims, networks(known)),
+            network_refitted=(dims, networks(fitted)),
+        )
     )
     points = nl.fixed_points(fit, bootstrap=simulated).sortby(in_order)
     assert points["stability"].values.tolist() == ["stable", "unstable", "stable"]
@@ -165,9 +175,9 @@ def test_the_bias_that_simulations_show_is_taken_from_fixed_points(fit, found):
         assert reason.split("; ") == ["the estimate without a ridge does not have the point", few_reason]
 
 
-def test_a_point_that_draws_lack_is_not_supported(fit, found):
+def test_a_point_that_draws_lack_is_not_supported(fit, found, recording):
     bistable = fit.assign(n=fit["n"] * 1.5 / found["estimate"].sel(quantity="n 1 · m 1").item())
-    points = nl.fixed_points(bistable, bootstrap=found)
+    points = nl.fixed_points(bistable, bootstrap=as_of(bistable, found, recording))
     assert points.attrs["n_found"][0] == 2
     assert not points["supported"].values.any()
     assert (points["share_draws"] == 0).all()
@@ -188,6 +198,29 @@ def test_draws_of_another_fit_are_refused(fit, found, recording):
     with pytest.raises(ContractError, match=r"The fit has 12, 2 and 7\. Give"):
         next(nl.networks_of_draws(other, found))
     assert next(nl.networks_of_draws(fit.isel(condition=slice(4)), found)).sizes["condition"] == 4
+
+
+@pytest.mark.parametrize("other", ["ridges", "conditions", "a neuron", "an input", "the order of neurons"])
+def test_draws_of_another_fit_of_the_same_size_are_refused(fit, found, recording, other):
+    activity = prepared(recording)
+    fits = {
+        "ridges": lambda: nl.fit_lint(activity, **OPTIONS | {"ridges": (1.0,)}),
+        "conditions": lambda: nl.fit_lint(activity, test_conditions=[0, 5], **OPTIONS),
+        "a neuron": lambda: fit.assign_coords(neuron=["x", *fit["neuron"].values[1:]]),
+        "an input": lambda: fit.assign_coords(input=["sound"]),
+        "the order of neurons": lambda: fit.isel(neuron=slice(None, None, -1)),
+    }
+    one = fits[other]()
+    for call in (lambda: next(nl.networks_of_draws(one, found)), lambda: nl.fixed_points(one, bootstrap=found)):
+        with pytest.raises(ContractError, match=r"of the bootstrap is .*\. Give the bootstrap of this fit\."):
+            call()
+
+
+def test_a_bootstrap_from_a_file_is_that_of_its_fit(fit, found, tmp_path):
+    subject = {"subject_id": "m1", "species": "Mus musculus", "sex": "F", "age": "P90D"}
+    path = nl.write_fit(fit, tmp_path / "fit.nwb", subject=subject, results={"bootstrap": found})
+    again = nl.networks_of_draws(nl.read_fit(path), nl.read_result(path, "bootstrap"))
+    np.testing.assert_array_equal(next(again)["m"], next(nl.networks_of_draws(fit, found))["m"])
 
 
 def test_refusals(fit, recording):
