@@ -153,9 +153,14 @@ def _add(parts: Iterable[Sums]) -> Sums:
     return reduce(lambda one, other: tuple(a + b for a, b in zip(one, other, strict=True)), parts)
 
 
+def _as_operand(values: Tensor) -> Any:
+    """A tensor for `_multiply`: on a CPU as an array of the same memory."""
+    return values.numpy() if values.is_cpu else values
+
+
 def _by_steps(values: Tensor) -> list[Any]:
-    """The parts of a tensor along its first axis, on a CPU as arrays of the same memory."""
-    return list(values.numpy()) if values.is_cpu else list(values.unbind())
+    """The parts of a tensor along its first axis, each for `_multiply`."""
+    return list(_as_operand(values))
 
 
 def _multiply(a: Any, b: Any, out: Any) -> None:
@@ -329,7 +334,7 @@ class Problem:
 
     def run(self, p: _Parameters, memory: Memory) -> None:
         """The free run: x, phi(x) and the latents of z. On a CPU, numpy's tanh is faster than torch's, and as exact."""
-        mw, n = (one.numpy() if one.is_cpu else one for one in (p.mw, p.n.T))
+        mw, n = map(_as_operand, (p.mw, p.n.T))
         for t, (x, r, z, kappa) in enumerate(memory.steps):
             _multiply(z, mw, out=x)
             if self.nonlinearity == "tanh" and isinstance(x, np.ndarray):
@@ -397,7 +402,7 @@ class Problem:
 
     def _backward(self, p: _Parameters, memory: Memory, times: slice, slope: Tensor, g: Tensor) -> None:
         """Half of lambda and g of a block of time steps; ``g`` holds half of e before."""
-        m, n, inner = (one.numpy() if one.is_cpu else one for one in (p.m.T, p.n, memory.inner))
+        m, n, inner = map(_as_operand, (p.m.T, p.n, memory.inner))
         after, slopes, gs = map(_by_steps, (memory.after[times.start : times.stop + 1], slope, g))
         for t in range(len(gs) - 1, -1, -1):
             _multiply(after[t + 1], n, out=inner)
