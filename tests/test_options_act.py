@@ -12,36 +12,8 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.nwb.extension.write_session import write_session
-from nwb_lint.options.analyses import (
-    AxesOptions,
-    FixedPointOptions,
-    FlowOptions,
-    InactivationOptions,
-    LimitCycleOptions,
-    PopulationOptions,
-    ProjectOptions,
-    ReadoutOptions,
-    ScoreOptions,
-)
-from nwb_lint.options.fits import TrialFitOptions
-from nwb_lint.options.read_and_prepare import BehaviorOptions, InputOptions, PrepareOptions, ReadOptions, TrialOptions
-from nwb_lint.options.single_trials import AlignOptions, DecodingOptions, DriftOptions
-from nwb_lint.options.trained_networks import DistillOptions, ModuleOptions, NetworkOptions
-from nwb_lint.options.validation import (
-    AreaOptions,
-    BaselineOptions,
-    BootstrapOptions,
-    DynamicsOptions,
-    EnsembleOptions,
-    InferredOptions,
-    InputSetOptions,
-    LinkOptions,
-    ReadoutWeightOptions,
-    SelectOptions,
-    SubsamplingOptions,
-    TauOptions,
-)
 from nwb_lint.testing import mock_recording, mock_trials
+from tests.option_classes import options_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -128,7 +100,7 @@ TRIALS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [one for one in TrialOptions.model_fields if one not in ELSEWHERE])
+@pytest.mark.parametrize("name", [one for one in options_of(nl.read_trials) if one not in ELSEWHERE])
 def test_read_trials(name, session):
     value, more = (TRIALS | {"columns": (("side",), {})})[name]
     check(partial(nl.read_trials, session), READ, name, value, more)
@@ -143,7 +115,7 @@ CONDITIONS = TRIALS | {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [one for one in ReadOptions.model_fields if one not in {*ELSEWHERE, "errors"}])
+@pytest.mark.parametrize("name", [one for one in options_of(nl.read_conditions) if one not in {*ELSEWHERE, "errors"}])
 def test_read_conditions(name, session):
     value, more = CONDITIONS[name]
     check(partial(nl.read_conditions, session), READ | {"by": ["side"]}, name, value, more)
@@ -157,7 +129,7 @@ def test_read_conditions_errors(session):
 PREPARE = {"n_components": 2, "center": False, "time_course": False, "scale": 5.0, "rate_link": "log", "burn_in_s": 0.1}
 
 
-@pytest.mark.parametrize("name", PrepareOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.prepare))
 def test_prepare(name):
     inputs = [nl.Input("stimulus", column="stimulus")]
     check(partial(nl.prepare, mock_recording(), inputs=inputs), {}, name, PREPARE[name])
@@ -176,7 +148,7 @@ INPUT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", InputOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.Input))
 def test_input(name, session):
     def inputs_of(**fields):
         inputs = [nl.Input("a", column="block", window_s=(0, 0.5)), nl.Input(**fields)]
@@ -188,27 +160,27 @@ def test_input(name, session):
 
 
 SWEEPS = [
-    (nl.select_rank, SelectOptions, {"tau_s": 0.1, "method": "regression", "ranks": [1], "folds": 2},
+    (nl.select_rank, {"tau_s": 0.1, "method": "regression", "ranks": [1], "folds": 2},
      {"ranks": [1, 2], "folds": 3, "cv_over": "neuron", "seeds": 2}),
-    (nl.ensemble, EnsembleOptions, FIT | {"members": 2}, {"vary": "seed", "members": 3}),
-    (nl.baselines, BaselineOptions, FIT | {"folds": 2}, {"folds": 3, "columns": ("side",)}),
-    (nl.audit, SubsamplingOptions,
+    (nl.ensemble, FIT | {"members": 2}, {"vary": "seed", "members": 3}),
+    (nl.baselines, FIT | {"folds": 2}, {"folds": 3, "columns": ("side",)}),
+    (nl.audit,
      {"tau_s": 0.1, "method": "regression", "ranks": [1], "fractions": (0.5,), "draws": 1, "folds": 2},
      {"fractions": (0.75,), "draws": 2, "folds": 3}),
-    (nl.select_areas, AreaOptions,
+    (nl.select_areas,
      {"areas": "area", "tau_s": 0.1, "ranks": [1], "folds": 2},
      {"ranks": [1, 2], "folds": 3}),
-    (nl.compare_tau, TauOptions, {"rank": 1, "method": "regression", "taus_s": (0.1, 0.2), "folds": 2},
+    (nl.compare_tau, {"rank": 1, "method": "regression", "taus_s": (0.1, 0.2), "folds": 2},
      {"taus_s": (0.1, 0.3), "folds": 3, "condition": "nowhere", "input": [1.0], "at_s": 0.1}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("function", "group", "base", "values", "name"),
-    [(*case, name) for case in SWEEPS for name in case[1].model_fields],
+    ("function", "base", "values", "name"),
+    [(*case, name) for case in SWEEPS for name in options_of(case[0])],
     ids=lambda one: one if isinstance(one, str) else getattr(one, "__name__", ""),
 )
-def test_sweeps(function, group, base, values, name, activity):
+def test_sweeps(function, base, values, name, activity):
     check(partial(function, activity), base, name, values[name])
 
 
@@ -216,7 +188,7 @@ def prepared(recording):
     return nl.prepare(recording, inputs=[nl.Input("stimulus", column="stimulus", window_s=(0, 1))])
 
 
-@pytest.mark.parametrize("name", LinkOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.compare_links))
 def test_compare_links(name):
     prepare = partial(nl.prepare, inputs=[nl.Input("stimulus", column="stimulus", window_s=(0, 1))])
     base = FIT | {"prepare": prepare, "links": ("identity", "log"), "folds": 2}
@@ -225,13 +197,13 @@ def test_compare_links(name):
     )
 
 
-@pytest.mark.parametrize("name", InputSetOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.compare_inputs))
 def test_compare_inputs(name):
     sets = {"stimulus": [nl.Input("stimulus", column="stimulus")], "always": [nl.Input("always", window_s=(0, 1))]}
     check(partial(nl.compare_inputs, mock_recording(), sets), FIT | {"folds": 2}, name, {"folds": 3}[name])
 
 
-@pytest.mark.parametrize("name", InferredOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.infer_inputs))
 def test_infer_inputs(name):
     trials = mock_trials(n_neurons=6, n_trials=12)
     base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "folds": 2, "max_iter": 2, "by": "choice"}
@@ -239,14 +211,14 @@ def test_infer_inputs(name):
     check(partial(nl.infer_inputs, trials), base, name, value)
 
 
-@pytest.mark.parametrize("name", DriftOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.compare_drift))
 def test_compare_drift(name):
     trials = mock_trials(n_neurons=6, n_trials=8)
     base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2, "drifts": (0, 1), "folds": 2}
     check(partial(nl.compare_drift, trials), base, name, {"drifts": (0, 2), "folds": 3}[name])
 
 
-@pytest.mark.parametrize("name", AlignOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.align_fits))
 def test_align_fits(name):
     inputs = [nl.Input("stimulus", column="stimulus", window_s=(0, 1))]
     days = {k: nl.fit_lint(nl.prepare(mock_recording(seed=k), inputs=inputs), **FIT) for k in (0, 1)}
@@ -264,7 +236,7 @@ def test_network_of_trial():
     check(partial(nl.network_of_trial, fit), {"trial": 2}, "trial", 3)
 
 
-@pytest.mark.parametrize("name", BootstrapOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.bootstrap))
 def test_bootstrap(name):
     recording = mock_recording(draws=4)
     fit = nl.fit_lint(prepared(recording), **FIT)
@@ -279,7 +251,7 @@ POPULATIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PopulationOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.find_populations))
 def test_find_populations(name, fit):
     value, more = POPULATIONS[name]
     base = {"n_groups": 2, "max_groups": 2, "resamples": 2}
@@ -293,13 +265,13 @@ HELD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FixedPointOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.fixed_points))
 def test_fixed_points(name, fit, activity):
     value, more = (HELD | {"n_starts": (7, {}), "seed": (1, {"refit_fractions": (0.75,)})})[name]
     check(partial(nl.fixed_points, fit, activity=activity), {"n_starts": 20, "draws": 1}, name, value, more)
 
 
-@pytest.mark.parametrize("name", LimitCycleOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.limit_cycles))
 def test_limit_cycles(name, fit):
     turned = fit.assign(n=fit.sizes["neuron"] * fit["m"] @ xr.DataArray([[1.9, 0.9], [-0.9, 1.9]], dims=("rank", "to")))
     turned["n"] = ("neuron", "rank"), turned["n"].values
@@ -307,7 +279,7 @@ def test_limit_cycles(name, fit):
     check(partial(nl.limit_cycles, turned), {"n_starts": 2}, name, value, more)
 
 
-@pytest.mark.parametrize("name", FlowOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.flow_field))
 def test_flow_field(name, fit, activity):
     value, more = (HELD | {"extent": (2.0, {}), "n_points": (4, {}), "seed": (1, {"refit_fractions": (0.75,)})})[name]
     check(partial(nl.flow_field, fit, activity=activity), {"n_points": 3, "draws": 1}, name, value, more)
@@ -321,7 +293,7 @@ INACTIVATION = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", InactivationOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.predict_inactivation))
 def test_predict_inactivation(name, fit, activity):
     value, more = INACTIVATION[name]
     if name == "to":
@@ -333,7 +305,7 @@ def test_predict_inactivation(name, fit, activity):
 READOUT = {"window_s": (0.4, 0.6), "nonlinearity": "linear", "folds": 2, "seed": 1}
 
 
-@pytest.mark.parametrize("name", ReadoutOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.fit_readout))
 def test_fit_readout(name, activity):
     check(partial(nl.fit_readout, activity, "side"), {"folds": 3}, name, READOUT[name])
 
@@ -345,16 +317,16 @@ def test_resample_network(name, value, fit):
 
 
 COMPARED = [
-    (nl.project, ProjectOptions, {"order": ("n", "m"), "orthogonal": False}),
-    (nl.score, ScoreOptions, {"conditions": [0, 1, 5]}),
-    (nl.compare_axes, AxesOptions,
+    (nl.project, {"order": ("n", "m"), "orthogonal": False}),
+    (nl.score, {"conditions": [0, 1, 5]}),
+    (nl.compare_axes,
      {"variables": ("side",), "n_components": 1, "orthogonal": False, "mtdr_dims": 1}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("function", "values", "name"),
-    [(function, values, name) for function, group, values in COMPARED for name in group.model_fields],
+    [(function, values, name) for function, values in COMPARED for name in options_of(function)],
     ids=lambda one: one if isinstance(one, str) else getattr(one, "__name__", ""),
 )
 def test_comparisons_with_an_activity(function, values, name, fit, activity):
@@ -372,7 +344,7 @@ FIT_TRIALS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [one for one in TrialFitOptions.model_fields if one not in ELSEWHERE])
+@pytest.mark.parametrize("name", [one for one in options_of(nl.fit_trials) if one not in ELSEWHERE])
 def test_fit_trials(name):
     value, more = FIT_TRIALS[name]
     base = {"rank": 1, "tau_s": 0.1, "hidden": 0, "max_iter": 2}
@@ -403,7 +375,7 @@ BEHAVIOR = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BehaviorOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.Readout))
 def test_readout(name, session):
     def behavior_of(**fields):
         readout = nl.Readout(**fields)
@@ -423,14 +395,14 @@ def test_readout(name, session):
     check(behavior_of, {"name": "stimulus", "column": "side"}, name, value, more)
 
 
-@pytest.mark.parametrize("name", ReadoutWeightOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.compare_readouts))
 def test_compare_readouts(name, activity):
     base = FIT | {"readout_weights": (0.0, 1.0), "folds": 2}
     value = {"readout_weights": (0.0, 2.0), "folds": 3}[name]
     check(partial(nl.compare_readouts, with_behavior(activity)), base, name, value)
 
 
-@pytest.mark.parametrize("name", DecodingOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.decode_behavior))
 def test_decode_behavior(name):
     trials = with_behavior(mock_trials(n_neurons=6, n_trials=12))
     fit = nl.fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=2, test_size=4)
@@ -443,7 +415,7 @@ FROM_NETWORK = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [one for one in NetworkOptions.model_fields if one != "trial"])
+@pytest.mark.parametrize("name", [one for one in options_of(nl.from_network) if one != "trial"])
 def test_from_network(name):  # trial is for modules of LtrRNN alone: tests/tasks/test_convert.py
     rng = np.random.default_rng(0)
     network = {key: rng.normal(size=(9, 1)) for key in ("m", "n", "input_weights")}
@@ -464,12 +436,12 @@ def gru():
     return torch.nn.GRU(1, 6)
 
 
-@pytest.mark.parametrize("name", ModuleOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.run_module))
 def test_run_module(name, gru):
     check(partial(nl.run_module, gru, np.ones((5, 20, 1))), {"dt_s": 0.01}, name, MODULE[name])
 
 
-@pytest.mark.parametrize("name", DistillOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.distill))
 def test_distill(name, gru):
     value, more = DISTILL[name] if name == "dt_s" else (DISTILL[name], {})
     base = {"rank": 1, "dt_s": 0.01, "states": "rate", "tau_s": 0.01, "hidden": 0, "method": "regression"} | more
@@ -480,7 +452,7 @@ def test_distill(name, gru):
 DYNAMICS = {"measure": "dsa", "splits": 3, "change": 0.1, "level": 0.5, "seed": 1}
 
 
-@pytest.mark.parametrize("name", DynamicsOptions.model_fields)
+@pytest.mark.parametrize("name", options_of(nl.compare_dynamics))
 def test_compare_dynamics(name, fit, activity):
     systems = {"fit": fit, "data": activity}
     base = {"measure": "prediction", "splits": 2} | FIT
