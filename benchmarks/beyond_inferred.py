@@ -17,8 +17,8 @@ from sections import workers
 import nwb_lint as nl
 from nwb_lint.statespace.data import arrays_of
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.inferred.own import Own, with_own
 from nwb_lint.statespace.system import System
+from nwb_lint.statespace.unknown_inputs.own import Own, with_own
 
 BIN_S, TAU_S, N_TIMES, N_UNITS = 0.02, 0.1, 50, 50
 ALPHA = BIN_S / TAU_S

@@ -29,8 +29,6 @@ from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import NUMPY, Engine, cast
 from nwb_lint.statespace.biases import bias_step
 from nwb_lint.statespace.checkpoint import Snapshot
-from nwb_lint.statespace.inferred.regression import Integrated
-from nwb_lint.statespace.inferred.sums import group_sums, problem_of
 from nwb_lint.statespace.smoother import covariances, samples, smooth
 from nwb_lint.statespace.system import (
     Batches,
@@ -69,6 +67,8 @@ from nwb_lint.statespace.tuning import (
     START_TRIALS,
     STEP_GROWTH,
 )
+from nwb_lint.statespace.unknown_inputs.regression import Integrated
+from nwb_lint.statespace.unknown_inputs.sums import group_sums, problem_of
 
 
 class Moments(NamedTuple):

@@ -7,14 +7,14 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.inferred.own import Own, learn_own, turned_own, with_own, without_own
-from nwb_lint.statespace.inferred.priors import climb, relevances, smooth_covariance
-from nwb_lint.statespace.inferred.regression import Integrated
-from nwb_lint.statespace.inferred.sums import group_sums, problem_of
-from nwb_lint.statespace.inferred.uncertainty import information_of
 from nwb_lint.statespace.learning import How, State, dynamics_step, moments_of
 from nwb_lint.statespace.smoother import covariances, smooth
 from nwb_lint.statespace.system import Batches, System, Trials, context_of, evaluate, next_latent
+from nwb_lint.statespace.unknown_inputs.own import Own, learn_own, turned_own, with_own, without_own
+from nwb_lint.statespace.unknown_inputs.priors import climb, relevances, smooth_covariance
+from nwb_lint.statespace.unknown_inputs.regression import Integrated
+from nwb_lint.statespace.unknown_inputs.sums import group_sums, problem_of
+from nwb_lint.statespace.unknown_inputs.uncertainty import information_of
 
 N_TRIALS, N_TIMES, N_UNITS = 9, 7, 5
 CELLS = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
@@ -67,7 +67,7 @@ def test_without_an_input_the_regression_is_that_of_recurrence_alone(masked, mon
     """The law at size 0: a prior of variance 0 leaves n and Q as they are, and d is 0."""
     trials, draws = some_trials(masked), some_draws()
     plain, _ = dynamics_step(a_system(), Batches(trials), draws, How())
-    monkeypatch.setattr("nwb_lint.statespace.inferred.priors.AMPLITUDES", np.zeros(3))
+    monkeypatch.setattr("nwb_lint.statespace.unknown_inputs.priors.AMPLITUDES", np.zeros(3))
     unknown = a_system(unknown=np.zeros((3, N_TIMES - 1, 2)))
     found, _ = dynamics_step(unknown, Batches(trials), draws, How())
     np.testing.assert_allclose(found.n, plain.n, rtol=1e-6, atol=1e-9)

@@ -10,8 +10,8 @@ from scipy.stats import matrix_normal
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.statespace.inferred.priors import smooth_covariance
-from nwb_lint.statespace.inferred.tuning import KNOWN_VARIANCE
+from nwb_lint.statespace.unknown_inputs.priors import smooth_covariance
+from nwb_lint.statespace.unknown_inputs.tuning import KNOWN_VARIANCE
 from nwb_lint.testing import mock_activity, mock_recording, mock_trials
 from nwb_lint.validation.inferred.inputs import chosen_hypothesis
 from nwb_lint.validation.inferred.means import (

@@ -24,8 +24,8 @@ from nwb_lint.parallel.engine import run_all
 from nwb_lint.parallel.warnings import warn
 from nwb_lint.statespace.data import check_scored_trials, check_trials, condition_coords, groups_of
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.inferred.tuning import SAME_OF_TRIALS
 from nwb_lint.statespace.tuning import ALL_UNITS
+from nwb_lint.statespace.unknown_inputs.tuning import SAME_OF_TRIALS
 from nwb_lint.validation.folds import SAME_SHARE, behind_the_best, folds_of, mean_and_sem, refuse_own
 from nwb_lint.validation.inferred.means import (
     Latents,

@@ -21,8 +21,10 @@ from scipy.ndimage import gaussian_filter1d
 from nwb_lint.model.hidden_units import random_features
 from nwb_lint.model.network import Array, factors
 from nwb_lint.model.regression import features, fill, pseudo_inverse
-from nwb_lint.statespace.inferred.priors import climb, relevances, smooth_covariance
-from nwb_lint.statespace.inferred.tuning import (
+from nwb_lint.statespace.system import LOG_2PI
+from nwb_lint.statespace.tuning import RIDGES
+from nwb_lint.statespace.unknown_inputs.priors import climb, relevances, smooth_covariance
+from nwb_lint.statespace.unknown_inputs.tuning import (
     JITTER_OF_MEANS,
     KEPT,
     KNOWN_VARIANCE,
@@ -31,8 +33,6 @@ from nwb_lint.statespace.inferred.tuning import (
     RELEVANCE_ROUNDS,
     SIZES,
 )
-from nwb_lint.statespace.system import LOG_2PI
-from nwb_lint.statespace.tuning import RIDGES
 
 
 class Latents(NamedTuple):

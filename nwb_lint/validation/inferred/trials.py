@@ -13,11 +13,11 @@ from nwb_lint.parallel.arrays import engine_on
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.statespace.fit import begin, how_of, rotated
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.inferred.own import learn_own, turned_own, without_own
-from nwb_lint.statespace.inferred.uncertainty import information_of, prior_root
 from nwb_lint.statespace.learning import State, expectation, learn, moments_of
 from nwb_lint.statespace.system import Batches, Trials
 from nwb_lint.statespace.tuning import E_STEPS
+from nwb_lint.statespace.unknown_inputs.own import learn_own, turned_own, without_own
+from nwb_lint.statespace.unknown_inputs.uncertainty import information_of, prior_root
 
 
 class Found(NamedTuple):

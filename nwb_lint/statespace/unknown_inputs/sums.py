@@ -8,8 +8,8 @@ import numpy as np
 
 from nwb_lint.model.network import Array, phi_of
 from nwb_lint.parallel.arrays import cast
-from nwb_lint.statespace.inferred.regression import GroupSums, Problem
 from nwb_lint.statespace.system import Batches, System, context_of, design_of, moment_type
+from nwb_lint.statespace.unknown_inputs.regression import GroupSums, Problem
 
 
 def group_sums(system: System, data: Batches, drawn: Array, recurrent: bool) -> GroupSums:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.model.network import Array
-from nwb_lint.statespace.inferred.tuning import AMPLITUDES, LENGTHS, RELEVANCE_ROUNDS, SPARSE_START
+from nwb_lint.statespace.unknown_inputs.tuning import AMPLITUDES, LENGTHS, RELEVANCE_ROUNDS, SPARSE_START
 
 JITTER = 1e-8  # of the diagonal of a covariance over time
 LEAST_VARIANCE = 1e-10  # of a time at which no input acts, relative to the noise

@@ -17,7 +17,6 @@ from scipy.linalg import block_diag
 from nwb_lint.model.network import Array
 from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.statespace.fit import turned
-from nwb_lint.statespace.inferred.tuning import FIRST_DECAY, LARGEST_DECAY, OWN_TOLERANCE
 from nwb_lint.statespace.learning import (
     How,
     State,
@@ -42,6 +41,7 @@ from nwb_lint.statespace.tuning import (
     START_STEPS,
     STEP_GROWTH,
 )
+from nwb_lint.statespace.unknown_inputs.tuning import FIRST_DECAY, LARGEST_DECAY, OWN_TOLERANCE
 
 
 class Own(NamedTuple):

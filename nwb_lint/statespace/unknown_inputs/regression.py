@@ -16,8 +16,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from nwb_lint.model.network import Array
-from nwb_lint.statespace.inferred.priors import Course, best_course
-from nwb_lint.statespace.inferred.tuning import KEPT, KNOWN_POWER
+from nwb_lint.statespace.unknown_inputs.priors import Course, best_course
+from nwb_lint.statespace.unknown_inputs.tuning import KEPT, KNOWN_POWER
 
 
 class GroupSums(NamedTuple):

@@ -21,9 +21,6 @@ from typing import NamedTuple
 import numpy as np
 
 from nwb_lint.model.network import Array
-from nwb_lint.statespace.inferred.priors import Course, best_course
-from nwb_lint.statespace.inferred.sums import known_steps
-from nwb_lint.statespace.inferred.tuning import KEPT, LINEAR_VARIANCE
 from nwb_lint.statespace.smoother import smooth
 from nwb_lint.statespace.system import (
     Batches,
@@ -34,6 +31,9 @@ from nwb_lint.statespace.system import (
     transition_matrices,
 )
 from nwb_lint.statespace.tuning import LINEAR_RIDGE
+from nwb_lint.statespace.unknown_inputs.priors import Course, best_course
+from nwb_lint.statespace.unknown_inputs.sums import known_steps
+from nwb_lint.statespace.unknown_inputs.tuning import KEPT, LINEAR_VARIANCE
 
 
 class Information(NamedTuple):
