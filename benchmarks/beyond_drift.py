@@ -10,7 +10,7 @@ from sections import run_sections, workers
 
 import nwb_lint as nl
 from nwb_lint.statespace.data import system_of, trials_for
-from nwb_lint.statespace.learning import observation_step, reference_level
+from nwb_lint.statespace.learning.steps import observation_step, reference_level
 from nwb_lint.statespace.system import Batches
 
 BIN_S, TAU_S, N_TIMES, N_UNITS = 0.02, 0.1, 50, 50

@@ -26,7 +26,9 @@ import nwb_lint as nl
 from nwb_lint.parallel._torch import TorchEngine
 from nwb_lint.parallel.arrays import NUMPY
 from nwb_lint.statespace.data import arrays_of
-from nwb_lint.statespace.learning import How, first_latents, first_system, learn
+from nwb_lint.statespace.learning.iterations import learn
+from nwb_lint.statespace.learning.starts import first_latents, first_system
+from nwb_lint.statespace.learning.steps import How
 
 RANK, BIN_S, TRIALS_TAU_S = 4, 0.02, 0.2
 KINDS = {"observation": "poisson", "link": "exp", "nonlinearity": "tanh"}

@@ -52,19 +52,16 @@ from nwb_lint.statespace.data import (
     trials_for,
 )
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import (
-    How,
-    Progress,
-    State,
+from nwb_lint.statespace.learning.iterations import Progress, learn
+from nwb_lint.statespace.learning.starts import (
     best_start,
     first_latents,
     first_system,
     latents_of_behavior,
-    learn,
-    regression_covariance,
     smoothed,
     with_hidden_scale,
 )
+from nwb_lint.statespace.learning.steps import How, State, regression_covariance
 from nwb_lint.statespace.scores import co_smoothing, neuron_groups
 from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
 from nwb_lint.statespace.tuning import (

@@ -20,7 +20,8 @@ from nwb_lint.prepare import drawn
 from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.fit import with_posterior
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import Draws, expectation, noise_factor, start_step, whiten
+from nwb_lint.statespace.learning.iterations import noise_factor
+from nwb_lint.statespace.learning.steps import Draws, expectation, start_step, whiten
 from nwb_lint.statespace.system import Batches, System, Trials, context_of, features_of, next_latent
 from nwb_lint.statespace.tuning import (
     E_STEPS,

@@ -14,7 +14,7 @@ from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.prepare import mask_of
 from nwb_lint.statespace.data import system_of, trials_for
 from nwb_lint.statespace.inference import posterior_of, rates_of
-from nwb_lint.statespace.learning import observation_step, reference_level
+from nwb_lint.statespace.learning.steps import observation_step, reference_level
 from nwb_lint.statespace.system import Batches, System, Trials
 from nwb_lint.statespace.tuning import NEURON_FOLDS
 

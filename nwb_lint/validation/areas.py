@@ -32,7 +32,7 @@ from nwb_lint.parallel.engine import run_all
 from nwb_lint.statespace.data import check_scored_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import expectation
+from nwb_lint.statespace.learning.steps import expectation
 from nwb_lint.statespace.system import Batches, System, Trials, loadings_of
 from nwb_lint.statespace.tuning import E_STEPS
 from nwb_lint.validation.folds import (

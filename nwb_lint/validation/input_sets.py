@@ -26,7 +26,7 @@ from nwb_lint.prepare import prepare as prepare_data
 from nwb_lint.statespace.data import check_scored_trials, condition_coords, system_of, trials_for
 from nwb_lint.statespace.fit import fit_trials_with
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import reference_level
+from nwb_lint.statespace.learning.steps import reference_level
 from nwb_lint.statespace.system import Trials
 from nwb_lint.validation.folds import (
     SAME_SHARE,

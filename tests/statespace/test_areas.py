@@ -9,7 +9,7 @@ import xarray as xr
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
 from nwb_lint.statespace.data import system_of, trials_for
-from nwb_lint.statespace.learning import Draws, observation_step, with_common_dynamics
+from nwb_lint.statespace.learning.steps import Draws, observation_step, with_common_dynamics
 from nwb_lint.statespace.system import Batches
 from nwb_lint.testing import mock_areas
 from tests.factories import assert_same

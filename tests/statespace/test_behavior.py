@@ -8,7 +8,8 @@ import xarray as xr
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.statespace.learning import How, learn
+from nwb_lint.statespace.learning.iterations import learn
+from nwb_lint.statespace.learning.steps import How
 from nwb_lint.statespace.smoother import covariances, gradient, smooth
 from nwb_lint.statespace.system import context_of, evaluate
 from nwb_lint.testing import mock_trials

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nwb_lint.statespace.learning import Moments, ridge_regression
+from nwb_lint.statespace.learning.steps import Moments, ridge_regression
 from nwb_lint.statespace.tuning import LINEAR_RIDGE, RIDGES
 
 

@@ -14,7 +14,9 @@ from nwb_lint.statespace._torch import BlockFactor
 from nwb_lint.statespace.data import arrays_of
 from nwb_lint.statespace.factor import BandedFactor, factor_of
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import How, first_latents, first_system, learn
+from nwb_lint.statespace.learning.iterations import learn
+from nwb_lint.statespace.learning.starts import first_latents, first_system
+from nwb_lint.statespace.learning.steps import How
 from nwb_lint.statespace.system import System, Trials
 from nwb_lint.testing import mock_trials
 

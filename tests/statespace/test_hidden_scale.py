@@ -7,7 +7,7 @@ import pytest
 
 from nwb_lint import fit_trials
 from nwb_lint.statespace.data import arrays_of
-from nwb_lint.statespace.learning import first_system, with_hidden_scale
+from nwb_lint.statespace.learning.starts import first_system, with_hidden_scale
 from nwb_lint.testing import mock_trials
 
 KINDS = {"observation": "poisson", "link": "exp", "nonlinearity": "tanh"}

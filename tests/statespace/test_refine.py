@@ -13,7 +13,7 @@ from nwb_lint.prepare import drawn
 from nwb_lint.statespace import refine
 from nwb_lint.statespace._torch import RunsWithoutNoise
 from nwb_lint.statespace.data import arrays_of, system_of
-from nwb_lint.statespace.learning import Draws, whiten
+from nwb_lint.statespace.learning.steps import Draws, whiten
 from nwb_lint.statespace.refine import noise_of_steps
 from nwb_lint.statespace.system import Batches, likelihood_terms
 from nwb_lint.statespace.tuning import REFINE_HELD

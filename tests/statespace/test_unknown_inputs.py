@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import How, State, dynamics_step, moments_of
+from nwb_lint.statespace.learning.steps import How, State, dynamics_step, moments_of
 from nwb_lint.statespace.smoother import covariances, smooth
 from nwb_lint.statespace.system import Batches, System, Trials, context_of, evaluate, next_latent
 from nwb_lint.statespace.unknown_inputs.own import Own, learn_own, turned_own, with_own, without_own

@@ -17,13 +17,13 @@ from scipy.linalg import block_diag
 from nwb_lint.model.network import Array
 from nwb_lint.parallel.arrays import NUMPY, Engine
 from nwb_lint.statespace.fit import turned
-from nwb_lint.statespace.learning import (
+from nwb_lint.statespace.learning.iterations import prolonged
+from nwb_lint.statespace.learning.steps import (
     How,
     State,
     expectation,
     moments_of,
     observation_step,
-    prolonged,
     reference_level,
     ridge_regression,
     start_step,

@@ -55,7 +55,7 @@ def known_steps(v: Array, alpha: float, recurrent: bool) -> Array:
 def problem_of(sums: GroupSums, moments: Any, recurrent: bool) -> Problem:
     """The regression of the steps on features, unless n is 0, and on known and unknown inputs.
 
-    ``moments`` are those of all trials, `nwb_lint.statespace.learning.Moments`.
+    ``moments`` are those of all trials, `nwb_lint.statespace.learning.steps.Moments`.
     """
     features, cross = moments.features, moments.cross
     if not recurrent:

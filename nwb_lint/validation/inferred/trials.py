@@ -13,7 +13,8 @@ from nwb_lint.parallel.arrays import engine_on
 from nwb_lint.parallel.threads import one_blas_thread
 from nwb_lint.statespace.fit import begin, how_of, rotated
 from nwb_lint.statespace.inference import posterior_of
-from nwb_lint.statespace.learning import State, expectation, learn, moments_of
+from nwb_lint.statespace.learning.iterations import learn
+from nwb_lint.statespace.learning.steps import State, expectation, moments_of
 from nwb_lint.statespace.system import Batches, Trials
 from nwb_lint.statespace.tuning import E_STEPS
 from nwb_lint.statespace.unknown_inputs.own import learn_own, turned_own, without_own

@@ -1,0 +1,1 @@
+"""Expectation-maximization of the stochastic low-rank network: its steps, its iterations, and where it starts."""
