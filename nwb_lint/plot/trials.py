@@ -344,7 +344,7 @@ def decoded_behavior(
     >>> trials = prepare(mock_trials(n_trials=40), inputs=[], readouts=[Readout("choice", column="choice")])
     >>> fit = fit_trials(trials, rank=1, tau_s=0.1, hidden=0, max_iter=3, test_size=10)
     >>> plot.decoded_behavior(decode_behavior(fit, trials)).get_ylabel()
-    'probability of choice'
+    'probability of choice right'
     """
     check_result(decoding, "decoding")
     names = decoding["readout"].values.tolist()
