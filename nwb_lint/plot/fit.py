@@ -22,7 +22,6 @@ from nwb_lint.contract.checks import check_fit, check_result
 from nwb_lint.contract.columns import columns_of, find_column, held_out_of, input_names, recorded_of
 from nwb_lint.errors import ContractError
 from nwb_lint.plot.conditions import AUTO, look_of, over_conditions
-from nwb_lint.plot.scores import neuron_scores, scores
 from nwb_lint.plot.style import (
     COLORS,
     DARK,
@@ -43,6 +42,7 @@ from nwb_lint.plot.style import (
     time_label,
 )
 from nwb_lint.plot.trials import evidence, trial_latents, trial_rates
+from nwb_lint.plot.validation.scores import neuron_scores, scores
 
 Array = np.ndarray
 
