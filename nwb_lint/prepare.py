@@ -32,8 +32,11 @@ MIN_FOR_SHARE = 10
 # With more neurons than this, and fewer samples, no matrix of neurons × neurons is made.
 MANY_NEURONS = 2000
 
-# Above this size the leading components are found by Lanczos iterations.
-FULL_DECOMPOSITION = 400
+# Above this number of samples, or of neurons, one draw of the noise of the means is enough.
+MANY_FOR_NOISE = 400
+
+# Above this number of both, the leading components of noise are found by Lanczos iterations.
+MANY_FOR_PRODUCTS = 1000
 
 
 class _Steps(NamedTuple):
@@ -360,11 +363,7 @@ def _estimate(
     component = None
     if n_components is not None and n_components < n_neurons:
         flat = np.nan_to_num(centered).reshape(-1, n_neurons)
-        if max(MANY_NEURONS, len(flat)) < n_neurons and n_components <= len(flat):
-            component = np.linalg.svd(flat, full_matrices=False)[2][:n_components]
-        else:
-            _, vectors = np.linalg.eigh(flat.T @ flat)
-            component = vectors[:, ::-1][:, :n_components].T
+        component = _decomposed(flat, n_components)[1].T
         centered = np.where(np.isnan(centered), np.nan, np.nan_to_num(centered) @ component.T @ component)
     course = np.zeros(n_neurons)
     if time_course:
@@ -408,7 +407,7 @@ def _noise_factor(recording: xr.Dataset, resting: Array, steps: _Steps) -> float
     goal, axes = _leading(left.reshape(-1, rate.shape[2]), number)
     scores = left @ (axes / np.maximum(goal, np.finfo(float).tiny))
     rng = np.random.default_rng(0)
-    draws = 1 if min(left[..., 0].size, left.shape[2]) > FULL_DECOMPOSITION else NOISE_DRAWS  # many samples agree
+    draws = 1 if min(left[..., 0].size, left.shape[2]) > MANY_FOR_NOISE else NOISE_DRAWS  # many samples agree
     drawn = [noise * rng.choice([-1.0, 1.0], (len(noise), 1, 1)) for _ in range(draws)]
     signal, inside = np.sqrt(np.maximum(goal**2 - _leading(flat(noise), 1)[0] ** 2, 0)), 0.0
     for _ in range(NOISE_ROUNDS):
@@ -422,18 +421,27 @@ def _noise_factor(recording: xr.Dataset, resting: Array, steps: _Steps) -> float
 
 def _leading(matrix: Array, number: int) -> tuple[Array, Array]:
     """The largest singular values of a matrix, in falling order, and their right singular vectors (column, number)."""
-    from scipy.linalg import eigh
     from scipy.sparse.linalg import svds
 
-    rows, columns = matrix.shape
-    if min(rows, columns) > max(FULL_DECOMPOSITION, 10 * number):
-        _, values, vectors = svds(matrix, number, tol=1e-3, v0=np.ones(min(rows, columns)))
+    if min(matrix.shape) > max(MANY_FOR_PRODUCTS, 10 * number):
+        _, values, vectors = svds(matrix, number, tol=1e-3, v0=np.ones(min(matrix.shape)))
         return values[::-1], vectors[::-1].T
-    if max(MANY_NEURONS, rows) < columns and number <= rows:
-        _, values, vectors = np.linalg.svd(matrix, full_matrices=False)
-        return values[:number], vectors[:number].T
-    power, vectors = eigh(matrix.T @ matrix, subset_by_index=(max(0, columns - number), columns - 1))
-    return np.sqrt(np.maximum(power[::-1], 0)), vectors[:, ::-1]
+    return _decomposed(matrix, number)
+
+
+def _decomposed(matrix: Array, number: int) -> tuple[Array, Array]:
+    """As `_leading`, but exact: from the products of the rows, if they are much fewer than the columns."""
+    from scipy.linalg import eigh
+
+    rows, columns = matrix.shape
+    of_rows = max(MANY_NEURONS, rows) < columns and number <= rows
+    products = matrix @ matrix.T if of_rows else matrix.T @ matrix
+    size = len(products)
+    power, vectors = eigh(products, subset_by_index=(max(0, size - number), size - 1))
+    vectors = vectors[:, ::-1]
+    if of_rows:
+        vectors, _ = np.linalg.qr(matrix.T @ vectors)
+    return np.sqrt(np.maximum(power[::-1], 0)), vectors
 
 
 def _scale_of(left: Array, scale: float | str, names: Array) -> Array:

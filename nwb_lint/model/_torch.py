@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from nwb_lint.model.tuning import (
     ADAM_BATCH,
@@ -437,6 +438,10 @@ class Problem:
 # ---------------------------------------------------------------------------------------------------------------------
 # Adam
 
+# The defaults of `torch.optim.Adam`. The class itself is not used: it imports the compiler of torch, 1.3 s.
+ADAM_DEFAULTS: dict[str, Any] = {
+    "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False,
+}  # fmt: skip
 AdamState = tuple[Array, ...]  # m, n, W; their first moments; their second moments; number of steps
 
 
@@ -470,27 +475,20 @@ def adam_epoch(
     *state : array
         The state after the epoch; the state before it if it diverged.
     """
-    parameters = [torch.as_tensor(p.copy()).requires_grad_() for p in state[:3]]
+    parameters, first, second = ([torch.as_tensor(p.copy()) for p in state[k : k + 3]] for k in (0, 3, 6))
     sizes = [max(float(np.sqrt(np.mean(p * p))), MIN_PARAMETER_RMS) for p in state[:3]]
-    groups = [{"params": [p], "lr": rate * size} for p, size in zip(parameters, sizes, strict=True)]
-    adam, steps = torch.optim.Adam(groups), float(state[9][0])
-    if steps:
-        for p, one, two in zip(parameters, state[3:6], state[6:9], strict=True):
-            moments = {"exp_avg": torch.as_tensor(one.copy()), "exp_avg_sq": torch.as_tensor(two.copy())}
-            adam.state[p] = {"step": torch.tensor(steps), **moments}
+    steps = [torch.tensor(float(state[9][0])) for _ in parameters]
     total = 0.0
     for batch in np.array_split(order, min(len(order), max(ADAM_MIN_STEPS, len(order) // ADAM_BATCH))):
         loss_and_gradient = penalized(problem.take(batch).loss_and_gradient)
-        loss, *gradients = loss_and_gradient(*(p.detach().numpy() for p in parameters))
+        loss, *gradients = loss_and_gradient(*(p.numpy() for p in parameters))
         if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients)):
             return np.nan, *state
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = torch.as_tensor(np.ascontiguousarray(gradient))
-        adam.step()
+        slopes = [torch.as_tensor(np.ascontiguousarray(gradient)) for gradient in gradients]
+        for p, slope, one, two, step, size in zip(parameters, slopes, first, second, steps, sizes, strict=True):
+            adam([p], [slope], [one], [two], [], [step], lr=rate * size, **ADAM_DEFAULTS)
         total += loss * len(batch) / len(order)
-    first, second = ([adam.state[p][name].numpy() for p in parameters] for name in ("exp_avg", "exp_avg_sq"))
-    steps = float(adam.state[parameters[0]]["step"])
-    return total, *(p.detach().numpy() for p in parameters), *first, *second, np.array([steps])
+    return total, *(p.numpy() for p in (*parameters, *first, *second)), np.array([float(steps[0])])
 
 
 def published_loop(

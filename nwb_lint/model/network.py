@@ -211,6 +211,13 @@ class Network(NamedTuple):
         """Connectivity J = m n' / N, (neuron, neuron_from)."""
         return self.m if self.n is None else self.m @ self.n.T / self.n_neurons
 
+    def norm_of_j(self) -> float:
+        """||J||, without J where there are m and n."""
+        if self.n is None:
+            return float(np.linalg.norm(self.m))
+        square = ((self.m.T @ self.m) * (self.n.T @ self.n)).sum() / self.n_neurons**2
+        return float(np.sqrt(max(square, 0.0)))
+
 
 def stacked(networks: Sequence[Network]) -> Network:
     """Networks of equal shape as one, with a first dim for the networks, which `free_run` takes."""

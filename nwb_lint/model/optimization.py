@@ -94,7 +94,8 @@ def subset_of(
 ) -> Samples:
     """A random subset of the conditions if all hold more values than one gradient should use; otherwise all.
 
-    With ``times`` as many values, the subset of the same seed contains the smaller one.
+    Few conditions are all used (`TURN_MIN_CONDITIONS`): still fewer would not represent the others. With ``times`` as
+    many values, the subset of the same seed contains the smaller one.
     """
     how = n_neurons, seed, times, fewest, limits
     chosen = positions_of_subset(len(samples.x), samples.q.shape[1], *how)
@@ -105,6 +106,8 @@ def positions_of_subset(
     n_conditions: int, n_times: int, n_neurons: int, seed: int, times: float, fewest: int, limits: Limits
 ) -> Array | None:
     """The positions of the conditions of `subset_of`; None for all."""
+    if n_conditions <= limits.turn_min_conditions:
+        return None
     values = times * np.clip(limits.values_per_neuron * n_neurons, *limits.subset_values)
     most = max(fewest, int(values) // (n_times * n_neurons))
     if most >= n_conditions:

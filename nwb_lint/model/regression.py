@@ -5,7 +5,8 @@ J = m n' / N. The features of the regression are therefore z = F[phi(x)].
 
 Moments. The moments of features z, drives q and targets y are summed over chunks of conditions, so that the features
 never exist all at once. Regression on q is removed at the end (Frisch-Waugh-Lovell theorem). Ridge penalties are
-relative to the mean variance of the features.
+relative to the mean variance of the features. The closed forms of several subsets of the conditions, such as the inner
+splits of a fit, share these sums: every condition is summed once (`closed_forms`).
 
 Many neurons. A sketch V (neuron, direction) with orthonormal columns replaces the N features: z → V'z. It comes from
 one pass of a randomized range finder, V = qr(Z'Z Omega) with Omega Gaussian (Halko, Martinsson & Tropp, SIAM Review
@@ -31,15 +32,15 @@ trial, a missing condition) do not count; `fill` replaces other missing values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, qr
 from scipy.sparse.linalg import ArpackError, eigsh
 
 from nwb_lint.model.network import Array, Network, Nonlinearity, forward, phi_of
-from nwb_lint.model.scores import squared_errors
+from nwb_lint.model.scores import as_slice, squared_errors
 from nwb_lint.model.tuning import (
     GPU_FACTOR,
     LANCZOS_RATIO,
@@ -232,7 +233,7 @@ class MomentStream(NamedTuple):
     ``unseen_start``: remove what activity before the first sample contributes (`without_start`).
     """
 
-    chunk: Callable[[slice], Chunk]
+    chunk: Callable[[Array | slice], Chunk]
     q: Array
     n_neurons: int
     n_samples: int
@@ -246,31 +247,44 @@ class MomentStream(NamedTuple):
 
     def moments(self, sketch: int | None) -> Moments:
         """Moments of the features, on a sketch with so many directions; None = of all features."""
-        if sketch is None:
-            return self._moments(None, None)
-        omega = np.random.default_rng(0).standard_normal((self.n_neurons, min(sketch, self.n_neurons)))
-        most = min(SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1], SKETCH_VALUES // self.n_neurons)
-        stride = max(1, self.n_samples // max(most, SKETCH_FEWEST_SAMPLES_PER_DIRECTION * omega.shape[1]))
-        basis, _ = np.linalg.qr(self._moments(None, omega, stride).zy)
-        return self._moments(basis, None)
+        return self.of_subsets([np.arange(len(self.q))], sketch).moments(0)
+
+    def of_subsets(self, subsets: Sequence[Array], sketch: int | None) -> SubsetMoments:
+        """Moments of several subsets of the conditions, which are positions; all on one sketch."""
+        parts = common_parts(subsets)
+        smallest = self.n_samples * min(len(one) for one in subsets) // len(self.q)
+        basis = None if sketch is None else self._basis(sketch, np.unique(np.concatenate(parts)), smallest)
+        stride = self._stride(basis, smallest)
+        return SubsetMoments(self, subsets, parts, [self._total(part, basis, None, stride) for part in parts], basis)
 
     def sums(self) -> Sums:
         """The sums of all features before regression on the drives; chunks have a single view."""
-        return Sums(*self._total(None, None, self.sampling.stride(self.n_samples, self.n_neurons, self.alpha)))
+        return Sums(*self._total(np.arange(len(self.q)), None, None, self._stride(None, self.n_samples)))
 
     def along(self, directions: Array) -> Moments:
         """Moments of all samples, of the features along a few directions (neuron, any)."""
-        return self._moments(directions, None, 1)
+        everything = np.arange(len(self.q))
+        return self._moments(self._total(everything, directions, None, 1), len(everything), directions)
 
-    def _moments(self, basis: Array | None, omega: Array | None, stride: int | None = None) -> Moments:
-        """Moments on ``basis`` V. With ``omega``, Z Omega replaces the targets, and zz stays empty.
+    def _basis(self, sketch: int, conditions: Array, n_samples: int) -> Array:
+        """Orthonormal directions of the features, (neuron, direction), from some of the samples."""
+        omega = np.random.default_rng(0).standard_normal((self.n_neurons, min(sketch, self.n_neurons)))
+        most = min(SKETCH_SAMPLES_PER_DIRECTION * omega.shape[1], SKETCH_VALUES // self.n_neurons)
+        stride = max(1, n_samples // max(most, SKETCH_FEWEST_SAMPLES_PER_DIRECTION * omega.shape[1]))
+        ranged = self._moments(self._total(conditions, None, omega, stride), len(conditions), None).zy
+        # The features have the digits of q; numpy's qr computes in double precision all the same.
+        basis, _ = qr(ranged.astype(self.q.dtype), mode="economic", check_finite=False)
+        return basis
 
-        ``stride``: every how many-th time step is used. Innovations are independent, so that none is skipped.
-        """
-        if stride is None and not self.prewhiten:
-            n_features = self.n_neurons if basis is None else basis.shape[1]
-            stride = self.sampling.stride(self.n_samples, n_features, self.alpha)
-        zz, zy, yy, energy, count, qq, *crossed = self._total(basis, omega, stride or 1)
+    def _stride(self, basis: Array | None, n_samples: int) -> int:
+        """Every how many-th time step is used. Innovations are independent, so that none is skipped."""
+        if self.prewhiten:
+            return 1
+        return self.sampling.stride(n_samples, self.n_neurons if basis is None else basis.shape[1], self.alpha)
+
+    def _moments(self, total: list[Array], n_conditions: int, basis: Array | None) -> Moments:
+        """The moments that the sums of so many conditions give; without zz, where the sums have none."""
+        zz, zy, yy, energy, count, qq, *crossed = total
         inverse = np.linalg.pinv(qq, rcond=SINGULAR_CUTOFF, hermitian=True)
         whole = crossed[: len(crossed) // 2]
         qz = whole if basis is None else [one @ basis for one in whole]
@@ -282,27 +296,32 @@ class MomentStream(NamedTuple):
 
         energy = energy - sum(np.einsum("qn,qr,rn->", whole[i], inverse, whole[j]) for i, j in pairs) / len(pairs)
         return Moments(
-            zz - sum(explained(qz, qz)) if omega is None else zz,
+            zz - sum(explained(qz, qz)) if zz.size else zz,
             zy - sum(explained(qz, qy)),
             yy - sum(np.einsum("qn,qr,rn->n", qy[i], inverse, qy[j]) for i, j in pairs) / len(pairs),
             inverse @ sum(qz) / len(qz),
             inverse @ sum(qy) / len(qy),
             max(float(energy) / self.n_neurons, np.finfo(float).tiny),
-            int(count) - self.q.shape[2] - len(self.q) * self.unseen_start,
+            int(count) - self.q.shape[2] - n_conditions * self.unseen_start,
             basis,
         )
 
-    def _total(self, basis: Array | None, omega: Array | None, stride: int) -> list[Array]:
-        """The sums of all chunks, added in their order."""
+    def _total(self, conditions: Array, basis: Array | None, omega: Array | None, stride: int) -> list[Array]:
+        """The sums of all chunks of some conditions, added in their order, on ``basis`` V.
+
+        With ``omega``, Z Omega replaces the targets, and zz stays empty. ``stride``: every how many-th time step is
+        used.
+        """
         total: list[Array] = []
         values = self.chunk_values * (1 if self.engine.on_threads else GPU_FACTOR)
         if (basis if omega is None else omega) is not None:
             values = max(values, SKETCH_CHUNK_SAMPLES * self.n_neurons)
-        parts = chunks_of(len(self.q), self.q.shape[1], self.n_neurons, values)
+        parts = chunks_of(len(conditions), self.q.shape[1], self.n_neurons, values)
         basis, omega = self.engine.put((basis, omega))
 
         def sums(part: slice) -> list[Array]:
-            return [self.engine.get(one) for one in self._sums(part, stride, basis, omega)]
+            found = self._sums(as_slice(conditions[part]), stride, basis, omega)
+            return [self.engine.get(one) for one in found]
 
         for new in self.engine.map(sums, parts):
             total = total or [np.zeros(a.shape) for a in new]
@@ -310,7 +329,7 @@ class MomentStream(NamedTuple):
                 a += b
         return total
 
-    def _sums(self, part: slice, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
+    def _sums(self, part: Array | slice, stride: int, basis: Array | None, omega: Array | None) -> list[Array]:
         """The sums of one chunk: zz, zy, yy, energy of all features, count, qq, then qz and qy of every view."""
         chunk = self.chunk(part)
         skip = self.q.shape[1] - chunk.targets[0][0].shape[1]
@@ -336,6 +355,49 @@ class MomentStream(NamedTuple):
         energy = sum(xp.sum(_dots(whole[i], whole[j]), dtype=float) for i, j in pairs) * share
         qy = [xp.concatenate([d.T @ t for t in ts], 1) for ts in y]
         return [zz, zy, yy, energy, np.asarray(len(d)), d.T @ d, *(d.T @ one for one in whole), *qy]
+
+
+class SubsetMoments(NamedTuple):
+    """Moments of several subsets of the conditions, from sums over the parts that these have in common.
+
+    ``subsets`` and ``parts`` are positions of conditions; ``totals``, the sums of each part; ``basis``, the sketch.
+    """
+
+    stream: MomentStream
+    subsets: Sequence[Array]
+    parts: Sequence[Array]
+    totals: Sequence[list[Array]]
+    basis: Array | None
+
+    def moments(self, k: int) -> Moments:
+        """The moments of one subset."""
+        own = [total for part, total in zip(self.parts, self.totals, strict=True) if part[0] in self.subsets[k]]
+        together = own[0] if len(own) == 1 else [reduce(np.add, each) for each in zip(*own, strict=True)]
+        return self.stream._moments(together, len(self.subsets[k]), self.basis)
+
+
+def common_parts(subsets: Sequence[Array]) -> list[Array]:
+    """The largest sets of positions that each lie wholly inside or wholly outside of every subset, but not of all.
+
+    Parameters
+    ----------
+    subsets : sequence of int array
+        Positions, rising.
+
+    Returns
+    -------
+    list of int array
+
+    Examples
+    --------
+    >>> common_parts([np.array([0, 1, 2]), np.array([0, 1, 2, 5])])
+    [array([0, 1, 2]), array([5])]
+    """
+    union = np.unique(np.concatenate(subsets))
+    inside = np.array([np.isin(union, one) for one in subsets])
+    _, numbers = np.unique(inside, axis=1, return_inverse=True)
+    numbers = numbers.ravel()
+    return [union[numbers == k] for k in dict.fromkeys(numbers.tolist())]
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:
@@ -414,14 +476,58 @@ class Solutions(NamedTuple):
 # Stage 1
 
 
-def closed_form(
+class ClosedForms(NamedTuple):
+    """The closed forms of several subsets of the conditions, from `closed_forms`."""
+
+    found: SubsetMoments
+    rank: int | None
+    weights: Array | None
+    penalty: float
+
+    def solve(self, k: int, ridges: Sequence[float]) -> Solutions:
+        """The networks of one subset, for every ridge."""
+        path = RidgePath.of(self.found.moments(k), self.penalty)
+        gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, self.weights), ridges)))
+        if self.rank is None:
+            return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
+        return Solutions(*_reduced_rank(path, self.rank, self.weights, ridges), gcv)
+
+
+def closed_form(x: Array, q: Array, *, ridges: Sequence[float] = RIDGES, **how: Any) -> Solutions:
+    """Fit a network by reduced-rank regression of the activity on its own filtered rates (stage 1).
+
+    Parameters
+    ----------
+    x, q
+        As in `closed_forms`.
+    ridges : sequence of float, default=RIDGES
+        Penalties relative to the mean variance of the features.
+    **how
+        The other parameters of `closed_forms`, such as ``rank`` and ``alpha``.
+
+    Returns
+    -------
+    Solutions
+
+    Examples
+    --------
+    >>> from nwb_lint.model.network import drives
+    >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
+    >>> q = drives(u, 0.2, bias=False, initial=False)
+    >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
+    (5, 2)
+    """
+    return closed_forms(x, q, [np.arange(len(x))], **how).solve(0, ridges)
+
+
+def closed_forms(
     x: Array,
     q: Array,
+    subsets: Sequence[Array],
     *,
     rank: int | None,
     alpha: float,
     nonlinearity: str | Nonlinearity = "tanh",
-    ridges: Sequence[float] = RIDGES,
     weights: Array | None = None,
     halves: Array | None = None,
     penalty: float = 0.0,
@@ -431,12 +537,15 @@ def closed_form(
     sampling: Sampling | None = None,
     chunk_values: int = MOMENT_CHUNK_VALUES,
     engine: Engine = NUMPY,
-) -> Solutions:
-    """Fit a network by reduced-rank regression of the activity on its own filtered rates (stage 1).
+) -> ClosedForms:
+    """Regress the activity of several subsets of the conditions on its own filtered rates, by reduced-rank regression.
 
     B = (Z'Z + ridge)^-1 Z'X with Z = F[phi(x)], after regression on q. With w the weights and U the leading right
     singular vectors of Z B w^(1/2): n = N B w^(1/2) U, m is the regression of Z B on Z n / N (U itself if all weights
     are equal), and W the regression of the rest on q. ``rank=None`` keeps J = B'.
+
+    The subsets share a sketch. They also share what replaces missing values and the states of a burn-in: means, and
+    what the drives predict, over all of ``x``.
 
     Parameters
     ----------
@@ -444,13 +553,13 @@ def closed_form(
         Activity. NaN = not observed.
     q : array of shape (condition, burn-in + time, drive)
         From `network.drives`.
+    subsets : sequence of int array
+        Positions of the conditions of each subset, rising.
     rank : int or None
         Rank R. None = an unconstrained J.
     alpha : float
         Time step / time constant.
     nonlinearity : str or Nonlinearity, default="tanh"
-    ridges : sequence of float, default=RIDGES
-        Penalties relative to the mean variance of the features.
     weights : array of shape (neuron,), optional
         Weights of the neurons in the loss, ≥ 0. A neuron of weight 0 drives the others and is predicted, but its errors
         do not count. None = equal.
@@ -476,7 +585,7 @@ def closed_form(
 
     Returns
     -------
-    Solutions
+    ClosedForms
 
     References
     ----------
@@ -484,10 +593,9 @@ def closed_form(
 
     Examples
     --------
-    >>> from nwb_lint.model.network import drives
-    >>> u, x = np.ones((3, 20, 1)), np.random.default_rng(0).standard_normal((3, 20, 5))
-    >>> q = drives(u, 0.2, bias=False, initial=False)
-    >>> closed_form(x, q, rank=2, alpha=0.2, ridges=(1.0,)).networks[0].m.shape
+    >>> u, x = np.ones((4, 20, 1)), np.random.default_rng(0).standard_normal((4, 20, 5))
+    >>> found = closed_forms(x, u, [np.array([0, 1, 2]), np.arange(4)], rank=2, alpha=0.2)
+    >>> found.solve(0, [1.0]).networks[0].m.shape
     (5, 2)
     """
     chunk, n_samples = activity_chunks(x, q, alpha, nonlinearity, halves)
@@ -496,16 +604,13 @@ def closed_form(
     sampling = sampling or (Sampling() if rank is None else LOW_RANK)
     how = nonlinearity, prewhiten, sampling, chunk_values, engine, unseen_start
     stream = MomentStream(chunk, q, x.shape[2], n_samples, alpha, *how)
-    path = RidgePath.of(stream.moments(None if rank is None else sketch), penalty)
-    gcv = np.array(list(map_in_order(lambda ridge: path.gcv(ridge, weights), ridges)))
-    if rank is None:
-        return Solutions([_unconstrained(path, ridge) for ridge in ridges], np.zeros(0), gcv)
-    return Solutions(*_reduced_rank(path, rank, weights, ridges), gcv)
+    found = stream.of_subsets(subsets, None if rank is None else sketch)
+    return ClosedForms(found, rank, weights, penalty)
 
 
 def activity_chunks(
     x: Array, q: Array, alpha: float, nonlinearity: str | Nonlinearity, halves: Array | None = None
-) -> tuple[Callable[[slice], Chunk], int]:
+) -> tuple[Callable[[Array | slice], Chunk], int]:
     """Chunks whose states and targets are the activity, perhaps in two halves, and the number of samples."""
     views = [x] if halves is None else list(halves)
     observed = observed_samples(*views)
@@ -513,7 +618,7 @@ def activity_chunks(
     mean = views[0] if halves is None else (views[0] + views[1]) / 2
     before = _burn_in_states(mean, q, None, observed, alpha, nonlinearity)
 
-    def chunk(part: slice) -> Chunk:
+    def chunk(part: Array | slice) -> Chunk:
         states = [_with_burn_in(one[part], before[part]) for one in views]
         return Chunk(states, [[one[part]] for one in views], None if observed is None else observed[part])
 
@@ -666,7 +771,7 @@ def latent_chunks(
     drives_to_latents = -(network.w[:recorded].T @ to_latents).astype(x.dtype)
     mw = np.hstack([network.m, network.w]).T.astype(x.dtype)
 
-    def chunk(part: slice, target_is_x: bool = False, both: bool = False) -> Chunk:
+    def chunk(part: Array | slice, target_is_x: bool = False, both: bool = False) -> Chunk:
         y, d = x[part] if observed is None else fill(x[part], network, q[part], alpha, nonlinearity), q[part, skip:]
         kappa = (y @ to_latents + d @ drives_to_latents).astype(x.dtype)
         states = np.concatenate([kappa, d], axis=2) @ mw

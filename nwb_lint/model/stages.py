@@ -38,7 +38,7 @@ from nwb_lint.model.optimization import Descent, Optimizer, Report, Schedule, Vi
 from nwb_lint.model.regression import (
     Solutions,
     chunks_of,
-    closed_form,
+    closed_forms,
     features,
     latent_pass,
     observed_samples,
@@ -72,7 +72,8 @@ from nwb_lint.parallel.warnings import warn
 
 Result = TypeVar("Result")
 Split = tuple[Array, Array]  # positions of fitted conditions, and of held-out ones
-Proposal = Callable[[Samples, Network | None, Sequence[float]], Solutions]
+Proposal = Callable[[int | None, Network | None, Sequence[float]], Solutions]  # of a split (None = of everything)
+ProposalOn = Callable[[Samples, Network | None, Sequence[float]], Solutions]
 Starts = tuple[Network, Network]  # on the first split, and on everything
 OtherStart = tuple[Network, Network, float]  # on the first split, on everything; held-out error of its regression
 
@@ -228,7 +229,7 @@ class Parts:
     """The fitted and the held-out conditions of every split, the second as a fit to the first predicts them.
 
     Their copies are made when they are asked for, and one pair is kept. All pairs together would be several times the
-    data.
+    data. ``fitted(None)`` is everything.
     """
 
     def __init__(self, samples: Samples, splits: list[Split]) -> None:
@@ -246,7 +247,13 @@ class Parts:
         return self._kept[k]
 
     def _pair(self, k: int) -> tuple[Samples, Samples]:
-        return self._kept[k] if k in self._kept else (self.samples.take(self.splits[k][0]), self.held_out(k))
+        return self._kept[k] if k in self._kept else (self.fitted(k), self.held_out(k))
+
+    def fitted(self, k: int | None) -> Samples:
+        """The fitted conditions of a split alone."""
+        if k is None:
+            return self.samples
+        return self._kept[k][0] if k in self._kept else self.samples.take(self.splits[k][0])
 
     def held_out(self, k: int) -> Samples:
         """The held-out conditions of a split alone."""
@@ -262,20 +269,16 @@ class Parts:
         fit, held = self.splits[k]
         return some_of(self.samples, held, n_neurons, 0).as_new_conditions(self.drives.take(fit))
 
-    def map(self, work: Callable[..., Result], *others: Iterable[Any]) -> list[Result]:
-        """``work(fitted, held out, *others)`` of every split, side by side unless there are more threads than splits.
+    def map(self, work: Callable[[int], Result]) -> list[Result]:
+        """``work(k)`` of every split, side by side unless there are more threads than splits.
 
         Then each split has all threads for itself.
         """
         if len(self) == 1:
-            return [work(*self[0], *(next(iter(own)) for own in others))]
-
-        def one(given: tuple[Any, ...]) -> Result:
-            return work(*self._pair(given[0]), *given[1:])
-
-        given = zip(range(len(self)), *others, strict=True)
+            _ = self[0]  # keeps the only pair
+            return [work(0)]
         with one_blas_thread() as threads:
-            return list(map_in_order(one, given) if threads <= len(self) else map(one, given))
+            return list((map_in_order if threads <= len(self) else map)(work, range(len(self))))
 
     def have_unknown_groups(self) -> bool:
         """Whether some held-out conditions start from initial activations that the fitted ones do not determine."""
@@ -309,6 +312,28 @@ class Search:
 
     # Regressions
 
+    def on_samples(self, propose: ProposalOn) -> Proposal:
+        """A proposal that sees the samples of one split at a time."""
+        return lambda k, network, ridges: propose(self.parts.fitted(k), network, ridges)
+
+    def closed_form(self, *, instruments: bool = False, prewhiten: bool = False) -> Proposal:
+        """Proposal of stage 1, which needs no network before it. All splits, and everything, share their sums."""
+        samples, settings = self.samples, self.settings
+        options = samples.regression_options(settings.penalty) | {"engine": settings.engine}
+        if settings.blocks is not None:
+            return self.on_samples(partial(_closed_form_of_areas, blocks=settings.blocks, options=options))
+        halves = samples.halves if instruments else None
+        subsets = [fit for fit, _ in self.splits]
+        if self.refit or settings.ridge_by == "gcv":
+            subsets.append(np.arange(len(samples.x)))
+        how: dict[str, Any] = {"rank": settings.rank, "halves": halves, "prewhiten": prewhiten, **options}
+        found = closed_forms(samples.x, samples.q, subsets, **how)
+        return lambda k, network, ridges: found.solve(-1 if k is None else k, ridges)
+
+    def latent_pass(self) -> Proposal:
+        """Proposal of stage 2."""
+        return self.on_samples(partial(_latent_pass, settings=self.settings))
+
     def try_ridges(
         self, name: str, propose: Proposal, *, teacher_forced: bool = False, prewhiten: bool = False, gcv: bool = True
     ) -> Solutions:
@@ -321,15 +346,15 @@ class Search:
         before: list[Network | None] = list(self.networks) or [None] * len(self.parts)
         current, ridges, whole = self.final if self.stages else None, self.ridges, None
         if gcv and self.settings.ridge_by == "gcv":
-            solutions = propose(self.samples, current, ridges)
+            solutions = propose(None, current, ridges)
             best = int(np.argmin(solutions.gcv))
             ridges, whole = (ridges[best],), solutions.networks[best]
 
-        def tried(fit: Samples, held: Samples, network: Network | None) -> tuple[Solutions, Array]:
-            found = propose(fit, network, ridges)
-            return found, held.errors_of(found.networks)
+        def tried(k: int) -> tuple[Solutions, Array]:
+            found = propose(k, before[k], ridges)
+            return found, self.parts.held_out(k).errors_of(found.networks)
 
-        by_split, each = zip(*self.parts.map(tried, before), strict=True)
+        by_split, each = zip(*self.parts.map(tried), strict=True)
         solutions, proposals, errors = by_split[-1], [one.networks for one in by_split], list(np.hstack(each))
         k = self._choose(proposals, errors, teacher_forced, prewhiten)
         chosen = [networks[k] for networks in proposals]
@@ -339,13 +364,13 @@ class Search:
         if whole is None and not self.refit:
             whole = self.networks[0]
         if whole is None:
-            solutions = propose(self.samples, current, [ridges[k]])
+            solutions = propose(None, current, [ridges[k]])
             whole = solutions.networks[0]
         self.final = whole
         self.stages.append(Stage(name, self.final, ridges[k]))
         return solutions
 
-    def try_unseen_start(self, propose: Proposal) -> None:
+    def try_unseen_start(self) -> None:
         """Repeat the closed form without what activity before the first sample contributes.
 
         If it is better, all regressions after it leave that out too.
@@ -353,7 +378,7 @@ class Search:
         samples, parts, stages = self.samples, self.parts, len(self.stages)
         self.samples = samples._replace(unseen_start=True)
         self.parts = Parts(self.samples, self.splits)
-        solutions = self.try_ridges("unseen start", propose, teacher_forced=True)
+        solutions = self.try_ridges("unseen start", self.closed_form(), teacher_forced=True)
         if len(self.stages) > stages:
             self.singular = solutions.singular
         else:
@@ -395,12 +420,12 @@ class Search:
     def add_hidden_units(self) -> None:
         """Add hidden units to every network. Its predictions do not change."""
 
-        def added(samples: Samples, _: Samples, network: Network) -> Network:
+        def added(samples: Samples, network: Network) -> Network:
             wider = with_hidden_units(_rescaled(network, samples), self.settings.hidden, self.settings.seed)
             return wider if self.settings.blocks is None else self.settings.blocks.masked(wider)
 
-        self.networks = self.parts.map(added, self.networks)
-        self.final = added(self.samples, self.samples, self.final)
+        self.networks = self.parts.map(lambda k: added(self.parts.fitted(k), self.networks[k]))
+        self.final = added(self.samples, self.final)
         self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     # Gradient
@@ -428,7 +453,7 @@ class Search:
 
     def _is_shorter(self, network: Network) -> bool:
         """Whether a network has a smaller J than that of the first split."""
-        return bool(self.stages) and bool(np.linalg.norm(network.j()) < np.linalg.norm(self.networks[0].j()))
+        return bool(self.stages) and network.norm_of_j() < self.networks[0].norm_of_j()
 
     def interrupt(self, stop: KeyboardInterrupt) -> None:
         """After Ctrl-C: keep the network of the descent if it is better, else the last stage, with a warning."""
@@ -502,53 +527,34 @@ def run_regressions(search: Search, report: Report) -> bool:
         report(stage, 0, np.nan, np.nan)
         return stage
 
-    closed = partial(_closed_form, settings=settings)
-    search.singular = search.try_ridges(begin("closed form"), closed, teacher_forced=True).singular
+    begin("closed form")
+    search.singular = search.try_ridges("closed form", search.closed_form(), teacher_forced=True).singular
     if samples.q.shape[1] > samples.x.shape[1] and samples.starts[0] == samples.starts[1]:
         begin("unseen start")
-        search.try_unseen_start(closed)
+        search.try_unseen_start()
     may_be_complete = settings.rank is not None and not settings.hidden
     held = search.parts.held_out(0)
     if may_be_complete and innovations_are_white(search.networks[0], held, settings.max_autocorrelation):
         return True
     if samples.halves is not None and settings.blocks is None:
-        search.try_ridges(begin("instruments"), partial(closed, instruments=True), gcv=False)
+        search.try_ridges(begin("instruments"), search.closed_form(instruments=True), gcv=False)
     if settings.rank is None:
-        prewhitened = partial(closed, prewhiten=True)
+        prewhitened = search.closed_form(prewhiten=True)
         search.try_ridges(begin("innovations"), prewhitened, teacher_forced=True, prewhiten=True, gcv=False)
         return True
     if settings.hidden:
         search.add_hidden_units()
         tried = _hidden_units if settings.blocks is None else _latent_pass
-        search.try_ridges(begin("hidden units"), partial(tried, settings=settings))
-    search.try_ridges(begin("latent pass"), partial(_latent_pass, settings=settings))
+        search.try_ridges(begin("hidden units"), search.on_samples(partial(tried, settings=settings)))
+    search.try_ridges(begin("latent pass"), search.latent_pass())
     return False
 
 
-def _closed_form(
-    samples: Samples,
-    network: Network | None,
-    ridges: Sequence[float],
-    *,
-    settings: Settings,
-    instruments: bool = False,
-    prewhiten: bool = False,
+def _closed_form_of_areas(
+    samples: Samples, network: Network | None, ridges: Sequence[float], *, blocks: Blocks, options: dict[str, Any]
 ) -> Solutions:
-    """Proposal of stage 1; ``network`` is not used."""
-    options = samples.regression_options(settings.penalty)
-    if settings.blocks is not None:
-        how: dict[str, Any] = {"blocks": settings.blocks, "engine": settings.engine}
-        return of_areas.closed_form(samples.x, samples.q, ridges=ridges, **how, **options)
-    return closed_form(
-        samples.x,
-        samples.q,
-        rank=settings.rank,
-        ridges=ridges,
-        halves=samples.halves if instruments else None,
-        prewhiten=prewhiten,
-        engine=settings.engine,
-        **options,
-    )
+    """Proposal of stage 1 with several areas; ``network`` is not used."""
+    return of_areas.closed_form(samples.x, samples.q, blocks=blocks, ridges=ridges, **options)
 
 
 def _latent_pass(
@@ -713,8 +719,8 @@ def other_starts(search: Search) -> Iterator[OtherStart]:
         higher_ranks = ()  # reducing a rank mixes the blocks
     for more in (k for k in higher_ranks if rank + k <= samples.x.shape[2]):
         higher = Search(samples, settings._replace(rank=rank + more), search.splits)
-        higher.try_ridges("closed form", partial(_closed_form, settings=higher.settings), teacher_forced=True)
-        higher.try_ridges("latent pass", partial(_latent_pass, settings=higher.settings))
+        higher.try_ridges("closed form", higher.closed_form(), teacher_forced=True)
+        higher.try_ridges("latent pass", higher.latent_pass())
         error = float(higher.errors[: len(search.splits[0][1])].sum())
         first = _rescaled(higher.networks[0], higher.parts[0][0], rank)
         yield first, _rescaled(higher.final, samples, rank), error
@@ -874,7 +880,9 @@ def run_gradient_with_hidden_units(search: Search, optimizer: Optimizer) -> None
     """
     settings, n_neurons = search.settings, search.final.n_neurons
     rank, step = factors(search.final)[0].shape[1], max(1, round(COARSE_ALPHA / search.samples.alpha))
-    parts = search.parts.map(lambda fit, held: (subset_of(fit, n_neurons, settings.seed), held))
+    parts = search.parts.map(
+        lambda k: (subset_of(search.parts.fitted(k), n_neurons, settings.seed), search.parts.held_out(k))
+    )
 
     def begin(samples: Samples, strength: float, most: int) -> tuple[Network, Optimizer]:
         x, q, hidden, seed = samples.filled(), samples.q, settings.hidden, settings.seed

@@ -227,7 +227,7 @@ SUBSET_VALUES_PER_NEURON = 20_000
 REPRESENTATIVE_TOLERANCE = 0.01
 
 # Iterations on one subset before the next subset is drawn; its size, as a share of what one gradient may use; and its
-# least number of conditions.
+# least number of conditions. So few conditions are never divided into subsets.
 # Tuned on: the grid, DMS at ranks 1 and 2 (g = 0.1, and g = 1 with 1024 neurons).
 TURN_ITERATIONS, TURN_SHARE, TURN_MIN_CONDITIONS = 10, 0.5, 15
 

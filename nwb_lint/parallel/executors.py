@@ -6,7 +6,6 @@ import os
 import pickle
 import signal
 import tempfile
-from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -112,10 +111,14 @@ class _InFile(NamedTuple):
     parent: int
 
 
+def _sharing(tasks: Iterator[Task]) -> Iterator[list[Task]]:
+    """Tasks in a row that have the same data."""
+    return (list(group) for _, group in groupby(tasks, key=lambda task: id(task.data)))
+
+
 def _packed(tasks: Iterator[Task], folder: Path) -> Iterator[tuple[Task, _Pickled | _InFile]]:
     """Tasks with their data ready to travel. Only tasks in a row with the same object are held at a time."""
-    for number, (_, group) in enumerate(groupby(tasks, key=lambda task: id(task.data))):
-        sharing = list(group)
+    for number, sharing in enumerate(_sharing(tasks)):
         path = folder / str(number)
         path.touch(0o600)
         with path.open("wb") as file:
@@ -159,20 +162,26 @@ class _AsItIs(NamedTuple):
 
 
 def _on_dask(executor: Any, work: Work, tasks: Iterator[Task]) -> Finished:
-    """Dask runs the tasks of a lost worker again. Data that are lost with all workers that held them are sent again."""
+    """Dask runs the tasks of a lost worker again. Data that are lost with all workers that held them are sent again.
+
+    Tasks run while the data of later ones are prepared.
+    """
     from distributed import KilledWorker
     from distributed import as_completed as completed
 
     client = getattr(executor, "_client", executor)  # what client.get_executor() wraps
     options = getattr(executor, "_kwargs", {}) | {"pure": False}
-    left = {task.position: task for task in tasks}
-    total = len(left)
+    left: dict[int, Task] = {}
+    total = 0
     for _ in range(ROUNDS):
         positions: dict[Any, int] = {}
         try:
-            sent = _scattered(client, list(left.values()))
-            for k, task in left.items():
-                positions[client.submit(_attempt_on_dask, work, sent[id(task.data)], task.options, **options)] = k
+            for sharing in _sharing(tasks):
+                left |= {task.position: task for task in sharing}
+                data = _scattered(client, sharing[0].data, to_all=len(sharing) > 1)
+                for task in sharing:
+                    positions[client.submit(_attempt_on_dask, work, data, task.options, **options)] = task.position
+            total = max(total, len(left))
             for future in completed(list(positions)):
                 k = positions.pop(future)  # so that Dask does not run it again when a worker takes it along
                 try:
@@ -187,17 +196,14 @@ def _on_dask(executor: Any, work: Work, tasks: Iterator[Task]) -> Finished:
             client.cancel(list(positions))
         if not left:
             return
+        tasks = iter(list(left.values()))
     raise _lost(total - len(left), f"workers that held the data died {ROUNDS} times")
 
 
-def _scattered(client: Any, tasks: list[Task]) -> dict[int, Any]:
-    """Data of the tasks, by their identity, sent once: to every worker where several tasks share them."""
-    data = {id(task.data): task.data for task in tasks}
-    users = Counter(id(task.data) for task in tasks)
+def _scattered(client: Any, data: Any, *, to_all: bool) -> Any:
+    """Data, sent to one worker, or to every one."""
     try:
-        return {
-            key: client.scatter([_AsItIs(one)], broadcast=users[key] > 1, hash=False)[0] for key, one in data.items()
-        }
+        return client.scatter([_AsItIs(data)], broadcast=to_all, hash=False)[0]
     except (OSError, TimeoutError) as error:
         raise WorkerError(f"The Dask cluster takes no data ({one_line(error)}). See whether its workers run.") from None
 
