@@ -448,7 +448,8 @@ class Search:
         self.errors[: len(held.x)], self.final = after, network
         self.stages.append(Stage("gradient", network, np.nan, penalty=penalty))  # Ctrl-C in the repetition leaves it
         if self.refit:
-            self.final = repeat(self.samples)
+            # The repetition has seen more, but where the loss has many valleys it may end in a worse one.
+            self.final = min(repeat(self.samples), network, key=lambda one: float(self.samples.errors(one).sum()))
             self.stages[-1] = self.stages[-1]._replace(network=self.final)
 
     def _is_shorter(self, network: Network) -> bool:
