@@ -1,9 +1,9 @@
 """Many sessions on a local Dask cluster: read, cross-validated and fitted by one recipe, with the time of each part.
 
 `python benchmarks/cluster.py` makes 100 mock sessions of 300 units (about five minutes and 2 GB in a temporary folder)
-and runs the recipe below on a cluster of two workers. `--sessions 3 --units 20` is a small run. `--folder` keeps the
-sessions, and uses those that are there. It prints the seconds of each part, the peak memory of this process and of the
-workers, and the table of ranks.
+and runs the recipe below on a cluster of two workers (about ten minutes). `--sessions 3 --units 20` is a small run.
+`--folder` keeps the sessions, and uses those that are there. It prints the seconds of each part, the peak memory of
+this process and of the workers, and the table of ranks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def run(folder: Path, workers: int) -> tuple[Outcome, float, float]:
     start = time.perf_counter()
     with open_executor(workers) as client:
         started = time.perf_counter() - start
-        outcome = run_recipe(recipe_of(folder), executor=client.get_executor())  # which also reads the files
+        executor = client.get_executor()  # which also reads the files
+        outcome = run_recipe(recipe_of(folder), executor=executor, progress=True)
     return outcome, started, time.perf_counter() - start
 
 

@@ -56,6 +56,17 @@ def test_denoising_leaves_as_many_components_as_asked():
     assert np.linalg.matrix_rank(activity.values.reshape(-1, 12), tol=1e-2) == 3
 
 
+def test_components_of_many_neurons_are_those_of_a_singular_value_decomposition():
+    recording = mock_recording(n_neurons=2100, n_conditions=4)
+    activity = nl.prepare(recording, inputs=[STIMULUS], n_components=3)
+    rate = recording["rate"].values.astype(float)
+    flat = (rate - rate.mean(axis=(0, 1))).reshape(-1, 2100)
+    expected = np.linalg.svd(flat, full_matrices=False)[2][:3]
+    found = activity["component"].values
+    np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(np.abs((found * expected).sum(axis=1)), 1, rtol=1e-6)
+
+
 def test_kinds_of_input():
     recording = mock_recording().assign_coords(side=("condition", ["left", "right"] * 4))
     inputs = [

@@ -134,6 +134,14 @@ def test_turns_use_smaller_subsets_than_a_descent(few_of_many, share, fewest, co
     assert len(subset_of(fit, 30, 1, times=share, fewest=fewest, limits=LIMITS).x) == conditions
 
 
+def test_few_conditions_are_never_divided(few_of_many):
+    _, fit, _, _ = few_of_many
+    limits = LIMITS._replace(turn_min_conditions=15)
+    few, more = (fit.take(np.arange(number)) for number in (15, 16))
+    assert subset_of(few, 30, 1, limits=limits) is few
+    assert len(subset_of(more, 30, 1, limits=limits).x) == 4
+
+
 def stop_in_descent(number):
     """A report that presses Ctrl-C at the first iteration of the descent of this number."""
     begun = []

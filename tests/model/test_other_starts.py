@@ -258,3 +258,15 @@ def test_a_gradient_after_poor_regressions_must_be_better_than_no_network_on_eve
     search = blind(Settings(rank=1))
     run_gradient(search, optimizer(20), others=lambda search: [])
     assert search.judged_by_all == (search.stages[-1].name == "gradient")
+
+
+def test_a_repetition_that_ends_worse_on_everything_is_not_taken():
+    search = blind(Settings(rank=1))
+    truth, _ = switch(np.random.default_rng(0))
+    worse = truth._replace(n=0.5 * truth.n)
+    assert search.samples.errors(worse).sum() > search.samples.errors(truth).sum()
+    for repeated in (worse, truth):
+        search = blind(Settings(rank=1))
+        search.keep_gradient(truth if repeated is worse else worse, lambda samples, found=repeated: found)
+        assert search.final is truth
+        assert search.stages[-1].network is truth

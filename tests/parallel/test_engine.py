@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -44,6 +45,12 @@ def small_only(data):
     if data > 2:
         raise NWBError(f"{data} is too large")
     return {"y": np.array(data)}
+
+
+def leave(data, *, folder):
+    """Leave a file with the number of the task."""
+    (folder / str(data[0])).touch()
+    return {"y": np.asarray(data)}
 
 
 def kill(pids):
@@ -408,6 +415,19 @@ def test_wrong_executors_are_errors(tmp_path):
         run_all(square, [(np.ones(1), {"factor": 1})], cache_dir=tmp_path / "file")
     with open_executor(1) as executor:
         assert executor is None
+
+
+def test_a_cluster_runs_tasks_while_the_data_of_later_ones_are_prepared(cluster, tmp_path):
+    def tasks():
+        for k in range(4):
+            until = perf_counter() + 30
+            while k > 1 and not (tmp_path / str(k - 2)).exists():
+                assert perf_counter() < until, f"task {k - 2} did not run before the data of task {k} were prepared"
+                sleep(0.02)
+            yield [k], {"folder": tmp_path}
+
+    found = dict(run_tasks(leave, tasks(), executor=cluster))
+    assert [int(found[k].result["y"][0]) for k in range(4)] == [0, 1, 2, 3]
 
 
 def test_without_dask_workers_are_a_process_pool(monkeypatch):
