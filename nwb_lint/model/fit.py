@@ -51,7 +51,9 @@ from nwb_lint.model.scores import (
     squared_errors,
 )
 from nwb_lint.model.simulate import GAUGE, canonicalize, network_of, whole_input, with_run
-from nwb_lint.model.stages import Settings, Stage, fit_stages, input_gains
+from nwb_lint.model.stages.regressions import input_gains
+from nwb_lint.model.stages.run import fit_stages
+from nwb_lint.model.stages.search import Settings, Stage
 from nwb_lint.model.tuning import LAG_ERRORS, LAG_GAIN, LAG_R2, MAX_MAGNITUDE, RIDGES, SKETCH_COPIES
 from nwb_lint.options.checks import validated
 from nwb_lint.options.fits import FitOptions

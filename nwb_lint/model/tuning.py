@@ -24,7 +24,7 @@ in the comment.
 from __future__ import annotations
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Choice between candidates on held-out conditions (`stages`)
+# Choice between candidates on held-out conditions (`stages.search`)
 
 # With this many training conditions or more, one inner split is enough; with fewer, `INNER_FOLDS` splits are made.
 # Not recorded.
@@ -139,7 +139,7 @@ COLLINEAR = 0.01
 BLOCK_SWEEPS, BLOCK_TOLERANCE = 30, 1e-4
 
 # ---------------------------------------------------------------------------------------------------------------------
-# When the closed form is the final fit (`stages`)
+# When the closed form is the final fit (`stages.regressions`)
 
 # Largest mean autocorrelation of held-out innovations at lag 1, with its standard error.
 # Tuned on: the teachers (below .0006 without noise; .21 and more with noise of 1/20 sd) and the grid (.0012 and more).
@@ -271,7 +271,7 @@ ADAM_BATCH, ADAM_MIN_STEPS = 32, 4
 PUBLISHED_RATE, PUBLISHED_BATCH, PUBLISHED_CLIP = 1e-2, 32, 1.0
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Hidden units (`hidden_units`, `stages`)
+# Hidden units (`hidden_units`, `stages.gradient`)
 
 # Strengths of the pull toward the prior that are tried.
 # Tuned on: mante2013, with the test folds in view. The published figures of these data are somewhat optimistic. A third
@@ -453,7 +453,7 @@ THIN_SHARE = 0.25
 MOST_VISITED = 20_000
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Inputs that are left out (`stages.input_gains`)
+# Inputs that are left out (`stages.regressions.input_gains`)
 
 # Conditions of the regressions without an input, as a share of those that one gradient sees.
 # Chosen by time: with 512 neurons and 400 conditions the gains of two inputs take a third of the time of the

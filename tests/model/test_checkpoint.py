@@ -49,7 +49,7 @@ def stopped(counted, last, activity, path, **more):
 )
 def test_a_stopped_fit_continues_to_the_same_result(truth, tmp_path, counted, monkeypatch, more, long_n):
     """Also where n is shortened, which `LONG_N` of 0 does in every fit, and where two iterations are too few."""
-    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", long_n)
+    monkeypatch.setattr("nwb_lint.model.stages.gradient.LONG_N", long_n)
     activity, path = truth(neurons=10, conditions=16).activity, tmp_path / "c"
     whole = nl.fit_lint(activity, **OPTIONS | more)
     assert (whole.attrs.get("penalty", 0) > 0) == (long_n == 0)

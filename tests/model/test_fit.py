@@ -10,7 +10,7 @@ from nwb_lint.errors import ContractError
 from nwb_lint.model.data import Samples
 from nwb_lint.model.network import canonical, drives
 from nwb_lint.model.scores import r_squared
-from nwb_lint.model.stages import equally_good, is_better, splits_of
+from nwb_lint.model.stages.search import equally_good, is_better, splits_of
 from nwb_lint.model.tuning import INNER_FOLDS, SINGLE_SPLIT_CONDITIONS
 
 TAU_S = 0.1

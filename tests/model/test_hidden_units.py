@@ -7,7 +7,8 @@ import nwb_lint as nl
 from nwb_lint.model.data import Samples
 from nwb_lint.model.hidden_units import random_features
 from nwb_lint.model.network import Network, drives, forward
-from nwb_lint.model.stages import Settings, fit_stages
+from nwb_lint.model.stages.run import fit_stages
+from nwb_lint.model.stages.search import Settings
 from nwb_lint.testing import mock_activity
 
 ALPHA = 0.2

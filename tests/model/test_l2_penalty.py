@@ -10,7 +10,7 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import with_l2_penalty
 from nwb_lint.model.network import drives
 from nwb_lint.model.regression import closed_form
-from nwb_lint.model.stages import tolerated
+from nwb_lint.model.stages.search import tolerated
 from nwb_lint.model.tuning import PENALTY_TOLERANCE
 
 OPTIONS = {"rank": 1, "tau_s": 0.1, "test_size": 0.2, "max_iter": 30}

@@ -15,7 +15,9 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import Interrupted, minimize_lbfgs
 from nwb_lint.model.network import Network, drives, random_network
 from nwb_lint.model.optimization import Optimizer, problem_of
-from nwb_lint.model.stages import Search, Settings, Stage, fit_stages, run_gradient, settle
+from nwb_lint.model.stages.gradient import run_gradient
+from nwb_lint.model.stages.run import fit_stages, settle
+from nwb_lint.model.stages.search import Search, Settings, Stage
 from nwb_lint.model.tuning import PATIENCE
 
 ALPHA = 0.2
@@ -47,7 +49,7 @@ def test_an_interrupted_descent_gives_the_best_so_far(truth, step):
 @pytest.mark.parametrize("in_repetition", [False, True])
 def test_an_interrupt_after_a_descent_leaves_that_descent(truth, monkeypatch, in_repetition):
     """While n is shortened, or while all conditions are fitted."""
-    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", 0.0)
+    monkeypatch.setattr("nwb_lint.model.stages.gradient.LONG_N", 0.0)
     samples, begun = samples_of(truth(neurons=12, conditions=24)), []
 
     def report(stage, done, loss, held):

@@ -11,7 +11,10 @@ from nwb_lint.model.data import Samples
 from nwb_lint.model.lbfgs import Interrupted
 from nwb_lint.model.network import Network, drives, forward, reduce_rank
 from nwb_lint.model.optimization import Descent, Optimizer, Schedule
-from nwb_lint.model.stages import Search, Settings, Stage, other_starts, run_gradient, run_regressions, settle
+from nwb_lint.model.stages.gradient import other_starts, run_gradient
+from nwb_lint.model.stages.regressions import run_regressions
+from nwb_lint.model.stages.run import settle
+from nwb_lint.model.stages.search import Search, Settings, Stage
 from nwb_lint.model.tuning import HIGHER_RANKS, RANDOM_STARTS
 
 
@@ -105,7 +108,7 @@ def test_an_interrupted_later_start_leaves_the_best_so_far(where):
 @pytest.mark.parametrize(("long_n", "max_iter"), [(0.0, 20), (np.inf, 2)])
 def test_an_interrupt_in_a_second_descent_leaves_the_first_one(monkeypatch, long_n, max_iter):
     """With a penalty, where n is long, as `LONG_N` of 0 says of every fit; and where two iterations are too few."""
-    monkeypatch.setattr("nwb_lint.model.stages.LONG_N", long_n)
+    monkeypatch.setattr("nwb_lint.model.stages.gradient.LONG_N", long_n)
     search, Impatient.found = sighted(Settings(1, l2_n=None)), []
     search.start_from(search.final._replace(n=0.7 * search.final.n))
     with pytest.raises(Interrupted) as stop:

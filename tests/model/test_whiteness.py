@@ -5,7 +5,9 @@ import pytest
 
 from nwb_lint.model.data import Samples
 from nwb_lint.model.network import Network, drives
-from nwb_lint.model.stages import Settings, fit_stages, innovations_are_white
+from nwb_lint.model.stages.regressions import innovations_are_white
+from nwb_lint.model.stages.run import fit_stages
+from nwb_lint.model.stages.search import Settings
 
 ALPHA = 0.2
 LARGE = {"rank": 1, "neurons": 200, "conditions": 200, "times": 100, "private": 0.05, "seed": 1}
