@@ -258,6 +258,7 @@ class Size(NamedTuple):
 
 
 _MAPPED = 60  # training trials that maps between latents, states and rates are made on
+_SCORED = 300  # test trials that are scored, for time; they are in random order
 _SAVED_TRIALS = 8  # of a saved fit
 _BLOCK = 100  # trials that are scored together, for memory
 _STARTS = 200  # training trials whose last states are followed to attractors
@@ -283,7 +284,7 @@ _COLUMNS = (
 _HIDDEN_SCALE = 0.7
 SIZES = {
     "flip-flop": Size(1000, 60, 20, 240, 5, 25),
-    "multitask": Size(100 * len(TASKS), 80, 32, 140, 5, 20, updates=1000),
+    "multitask": Size(500 * len(TASKS), 80, 32, 140, 5, 20, updates=1000),
 }
 QUICK = Size(60, 40, 4, 60, 4, 6, updates=120, steps=60)
 
@@ -296,7 +297,7 @@ def measure(data: None, *, task: str, seed: int, size: Size, fits: str) -> Resul
     simulated = simulate_spikes(network, _task_trials(task, size, seed), seed)
     fit = fitted(simulated, size, seed)
     ended = perf_counter()
-    train, test = np.flatnonzero(~simulated.test), np.flatnonzero(simulated.test)
+    train, test = np.flatnonzero(~simulated.test), np.flatnonzero(simulated.test)[:_SCORED]
     rows = scores_of(fit, simulated, train[:_MAPPED], test)
     ceilings = ceilings_of(network, simulated, test)
     few = fit.isel(condition=slice(0, _SAVED_TRIALS))
