@@ -389,7 +389,7 @@ def regression_with_unknown(
     if not how.recurrent:
         d = integrated.weights @ sums.targets
         return np.zeros_like(moments.cross), left / moments.number, float(usable[-1]), d
-    size = rounding_of(system) * np.trace(moments.features) / len(moments.features)
+    size = moment_rounding(system) * np.trace(moments.features) / len(moments.features)
     rest = moments._replace(  # a difference of moments: what is as small as their rounding may be negative
         features=moments.features - integrated.removed(sums.features, sums.features) + size * np.eye(len(system.m)),
         cross=moments.cross - integrated.removed(sums.features, sums.targets),
@@ -402,10 +402,10 @@ def regression_with_unknown(
 
 def usable_ridges(system: System, ridges: Array) -> Array:
     """The ridges above the rounding of the moments, relative to their mean power; a single one is used as it is."""
-    return ridges[ridges > rounding_of(system)] if len(ridges) > 1 else ridges
+    return ridges[ridges > moment_rounding(system)] if len(ridges) > 1 else ridges
 
 
-def rounding_of(system: System) -> float:
+def moment_rounding(system: System) -> float:
     """Rounding of the moments of the features, relative to their mean power."""
     return float(np.finfo(moment_type(system)).eps * len(system.m))
 
