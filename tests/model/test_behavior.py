@@ -126,7 +126,7 @@ def test_a_choice_of_the_conditions_is_read_as_a_number(weak, tmp_path):
     side = np.where(kappa[:, 30, 1] > 0, "right", "left")
     recording = activity.drop_dims("readout").assign_coords(side=("condition", side))
     behavior = nl.Readout("side", column="side", window_s=(0.5, 0.9)).values(recording, "condition")
-    assert behavior[1] == "choice"
+    assert behavior[1] == ("left", "right")
     joint = activity.assign(behavior=(("condition", "time", "readout"), behavior[0][..., None]))
     joint = joint.assign_coords(readout_kind=("readout", ["choice"]), readout_once=("readout", [True]))
     fit = nl.fit_lint(joint, rank=2, test_size=10, readout_weight=5.0, **FIT)
