@@ -29,6 +29,7 @@ from nwb_lint.statespace.tuning import (
     LARGEST_GRADIENT,
     MIN_NOISE,
     NOISE_ROUNDS,
+    NOISE_SHARES,
     NOISE_TRIALS,
     PIECE_EPOCHS,
     PIECE_TRIALS,
@@ -56,8 +57,8 @@ def refine_free_run(
     `fit_trials` finds n by regressions of one step, and hidden units keep their random weights. Here m, n, I and b of
     all units follow the gradient of the likelihood of the data in a run without noise (Adam): first in short pieces,
     which begin with latents of their posterior, then in whole trials. The noise Q is found again by
-    expectation-maximization. Long runs become better where inputs that are known drive most of the dynamics. Where
-    noise decides them, no run without noise predicts a trial: then keep the fit.
+    expectation-maximization, and its size by the evidence. Long runs become better where inputs that are known drive
+    most of the dynamics. Where noise decides them, no run without noise predicts a trial: then keep the fit.
 
     Parameters
     ----------
@@ -256,7 +257,10 @@ def _descended(
 
 
 def with_noise(system: System, arrays: Trials, seed: int, engine: Engine) -> System:
-    """The noise, and mean and covariance of the first latents, by EM with the other parameters fixed."""
+    """The noise, and mean and covariance of the first latents, by EM with the other parameters fixed.
+
+    The size of the noise is then the likeliest of a few (`with_likelier_noise`).
+    """
     data, (mode, covariance, _) = Batches.on(engine, arrays), posterior_of(system, arrays, engine=engine)
     spread: Array | None = covariance
     for k in range(NOISE_ROUNDS):
@@ -268,7 +272,23 @@ def with_noise(system: System, arrays: Trials, seed: int, engine: Engine) -> Sys
         system = start_step(system._replace(noise=noise_of_steps(system, data, draws.drawn)), arrays, draws.drawn)
         system = system._replace(noise=noise_factor(system, data, draws) * system.noise)
         mode, spread = draws.mean, draws.covariance
-    return system
+    return with_likelier_noise(system, arrays, engine)
+
+
+def with_likelier_noise(system: System, arrays: Trials, engine: Engine) -> System:
+    """The network with less noise, by one of `NOISE_SHARES` or not at all, where the evidence of the trials is largest.
+
+    EM makes noise that is too large smaller in many rounds only, since the latents follow the noise that it expects.
+    """
+    most = float(posterior_of(system, arrays, engine=engine)[2].sum())
+    best = system
+    for share in NOISE_SHARES:
+        less = system._replace(noise=share * system.noise)
+        evidence = float(posterior_of(less, arrays, engine=engine)[2].sum())
+        if not evidence > most:
+            break
+        best, most = less, evidence
+    return best
 
 
 def noise_of_steps(system: System, data: Batches, drawn: Array) -> Array:

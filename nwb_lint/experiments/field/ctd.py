@@ -284,7 +284,7 @@ _COLUMNS = (
 _HIDDEN_SCALE = 0.7
 SIZES = {
     "flip-flop": Size(1000, 60, 20, 240, 5, 25),
-    "multitask": Size(500 * len(TASKS), 80, 32, 140, 5, 20, updates=1000),
+    "multitask": Size(500 * len(TASKS), 80, 32, 300, 5, 30, updates=1000),
 }
 QUICK = Size(60, 40, 4, 60, 4, 6, updates=120, steps=60)
 
