@@ -7,8 +7,8 @@ import pytest
 
 import nwb_lint as nl
 from nwb_lint.errors import ContractError
-from nwb_lint.statespace import learning
 from nwb_lint.statespace.checkpoint import Snapshot
+from nwb_lint.statespace.learning import iterations
 from nwb_lint.testing import mock_trials
 
 FAST = {"rank": 1, "tau_s": 0.1, "hidden": 4, "max_iter": 9, "tol": 0.0, "test_size": 4}
@@ -31,7 +31,7 @@ def whole(trials):
 @pytest.fixture
 def counted(monkeypatch):
     """Counts M steps; raises at the one of the number given."""
-    plain, state = learning.maximization, {"done": 0, "last": None}
+    plain, state = iterations.maximization, {"done": 0, "last": None}
 
     def one(*arguments):
         if state["done"] == state["last"]:
@@ -39,7 +39,7 @@ def counted(monkeypatch):
         state["done"] += 1
         return plain(*arguments)
 
-    monkeypatch.setattr(learning, "maximization", one)
+    monkeypatch.setattr(iterations, "maximization", one)
     return state
 
 

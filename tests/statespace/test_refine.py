@@ -12,11 +12,12 @@ from nwb_lint.parallel.arrays import engine_on
 from nwb_lint.prepare import drawn
 from nwb_lint.statespace import refine
 from nwb_lint.statespace._torch import RunsWithoutNoise
-from nwb_lint.statespace.data import arrays_of, system_of
+from nwb_lint.statespace.data import arrays_of, system_of, trials_for
+from nwb_lint.statespace.inference import posterior_of
 from nwb_lint.statespace.learning.steps import Draws, whiten
-from nwb_lint.statespace.refine import noise_of_steps
+from nwb_lint.statespace.refine import noise_of_steps, with_likelier_noise
 from nwb_lint.statespace.system import Batches, likelihood_terms
-from nwb_lint.statespace.tuning import REFINE_HELD
+from nwb_lint.statespace.tuning import NOISE_SHARES, REFINE_HELD
 from nwb_lint.testing import mock_activity, mock_trials
 
 OPTIONS = {"rank": 2, "tau_s": 0.1, "hidden": 6, "max_iter": 3}
@@ -99,6 +100,25 @@ def test_it_is_never_worse_on_the_held_out_trials(trials):
     plain = fit_trials(shuffled, rank=1, tau_s=0.1, hidden=0, max_iter=2)
     new = refine_free_run(plain, shuffled, epochs=1)
     assert new.attrs["free_run_loss"] <= new.attrs["free_run_loss_before"]
+
+
+@pytest.mark.parametrize("times", [30.0, 1.0])
+def test_noise_that_is_too_large_becomes_as_likely_as_that_of_the_fit(fit, trials, times):
+    system, arrays, engine = system_of(fit), trials_for(fit, trials), engine_on("cpu")
+    system = system._replace(noise=times * system.noise)
+
+    def evidence(one):
+        return posterior_of(one, arrays)[2].sum()
+
+    found = with_likelier_noise(system, arrays, engine)
+    share = found.noise / system.noise
+    np.testing.assert_allclose(share, share[0, 0])
+    assert share[0, 0] <= 1
+    assert evidence(found) >= evidence(system)
+    less = evidence(found._replace(noise=0.3 * found.noise))
+    assert less < evidence(found) or share[0, 0] == NOISE_SHARES[-1]
+    if times > 1:
+        assert share[0, 0] < 0.5
 
 
 def test_unit_latents_leave_the_dynamics(fit, trials):
