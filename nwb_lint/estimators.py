@@ -30,6 +30,7 @@ Array = np.ndarray
 
 _DIMS = ("condition", "time", "input")
 _NONE = "none"  # the input, always 0, of a network without inputs
+_ROUNDED_SHARE = 1e-5  # singular values of directions below this share of the largest are rounding of single precision
 
 
 class _LowRank(BaseEstimator):
@@ -398,8 +399,11 @@ class LowRankDecoder(TransformerMixin, _LowRank):
         return np.concatenate([self.fit_["m"].values[own], self.fit_["input_weights"].values[own]], axis=1)
 
     def _coefficients(self, X: Any) -> Array:
-        """Latents and filtered inputs (condition, time, latent + input) by least squares."""
-        return self._activity(self._rates(X)) @ np.linalg.pinv(self._directions()).T
+        """Latents and filtered inputs (condition, time, latent + input) by least squares.
+
+        Directions that differ by rounding alone count as one, which the latents and inputs along them share.
+        """
+        return self._activity(self._rates(X)) @ np.linalg.pinv(self._directions(), rcond=_ROUNDED_SHARE).T
 
     def _inputs(self, y: Any, shape: tuple[int, ...]) -> Array:
         """Inputs (condition, time, input) of what `fit` takes as y."""

@@ -158,6 +158,8 @@ def test_a_label_is_decoded_from_latents(data):
     """The sign of the stimulus, of which the weakest ones are near 0, beside labels that mean nothing."""
     u, rates = data
     side = np.where(u[:, -1, 0] > 0, "right", "left")
+    latents = nl.LowRankDecoder(**HOW).fit(rates, side).transform(rates)
+    assert np.abs(latents).max() < 100  # m and both input weights are parallel but for rounding
     pipeline = make_pipeline(nl.LowRankDecoder(**HOW), LogisticRegression())
     assert cross_val_score(pipeline, rates, side, cv=4).mean() > 0.8
     shuffled = [np.random.default_rng(seed).permutation(side) for seed in range(3)]

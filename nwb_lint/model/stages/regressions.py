@@ -23,6 +23,7 @@ from nwb_lint.model.optimization import Report, some_of, subset_of
 from nwb_lint.model.regression import (
     Solutions,
     chunks_of,
+    closed_form,
     closed_forms,
     features,
     latent_pass,
@@ -106,17 +107,23 @@ def rescaled(network: Network, samples: Samples, rank: int | None = None) -> Net
 
 
 def propose_closed_form(search: Search, *, instruments: bool = False, prewhiten: bool = False) -> Proposal:
-    """Proposal of stage 1, which needs no network before it. All splits, and everything, share their sums."""
+    """Proposal of stage 1, which needs no network before it.
+
+    All splits, and everything, share their sums. Not where values are missing or there is a burn-in: what replaces
+    these depends on the conditions that are fitted.
+    """
     samples, settings = search.samples, search.settings
     options = samples.regression_options(settings.penalty) | {"engine": settings.engine}
     if settings.blocks is not None:
         return _on_samples(search, partial(_closed_form_of_areas, blocks=settings.blocks, options=options))
-    halves = samples.halves if instruments else None
+    how: dict[str, Any] = {"rank": settings.rank, "prewhiten": prewhiten, **options}
+    views = [samples.x, *(samples.halves if instruments and samples.halves is not None else [])]
+    if samples.q.shape[1] > samples.x.shape[1] or observed_samples(*views) is not None:
+        return _on_samples(search, partial(_closed_form, instruments=instruments, how=how))
     subsets = [fit for fit, _ in search.splits]
     if search.refit or settings.ridge_by == "gcv":
         subsets.append(np.arange(len(samples.x)))
-    how: dict[str, Any] = {"rank": settings.rank, "halves": halves, "prewhiten": prewhiten, **options}
-    found = closed_forms(samples.x, samples.q, subsets, **how)
+    found = closed_forms(samples.x, samples.q, subsets, halves=samples.halves if instruments else None, **how)
     return lambda k, network, ridges: found.solve(-1 if k is None else k, ridges)
 
 
@@ -128,6 +135,14 @@ def propose_latent_pass(search: Search) -> Proposal:
 def _on_samples(search: Search, propose: ProposalOn) -> Proposal:
     """A proposal that sees the samples of one split at a time."""
     return lambda k, network, ridges: propose(search.parts.fitted(k), network, ridges)
+
+
+def _closed_form(
+    samples: Samples, network: Network | None, ridges: Sequence[float], *, instruments: bool, how: dict[str, Any]
+) -> Solutions:
+    """Stage 1 on some samples alone; ``network`` is not used."""
+    halves = samples.halves if instruments else None
+    return closed_form(samples.x, samples.q, halves=halves, ridges=ridges, **how)
 
 
 def _closed_form_of_areas(

@@ -137,6 +137,7 @@ def test_warp_within_and_infer_obs_agree_with_the_slow_loop(tmp_path, drawn):
     low, high = np.array(limits).T
     side = np.array(["a", "b"])[np.arange(len(cues)) % 2]
     columns = {"start_time": low, "stop_time": high, "cue": cues, "go": goes, "side": side.tolist()}
+    columns["number"] = np.arange(len(cues))  # no two trials are the same row, which would count once
     path = write_plain(tmp_path / "s.nwb", spikes, obs, **columns)
     how = {"align": "cue", "window_s": (-0.5, 1.0), "bin_s": 0.25, "infer_obs": inferred}
     how |= {"warp": ("cue", "go")} if warped else {}
